@@ -1,0 +1,28 @@
+# Two commands: `make demo` for newcomers, `make test` for every check. Both ready the machine themselves.
+.PHONY: demo test lint generate clean
+
+VC := .venv/bin/vc
+PY := .venv/bin/python
+
+demo:
+	@tools/prepare demo
+	@echo "== vc run --rootfs / -- uname -a" >&2
+	@$(VC) run --rootfs / -- uname -a
+
+test:
+	@tools/prepare test
+	@$(MAKE) --no-print-directory lint
+	$(PY) -m pytest --vm-required
+
+lint:
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy vc_core plugins/*/src
+	.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
+	PYTHON=$(PY) plugins/agent_grpc/generate --check
+
+generate:
+	PYTHON=$(PY) plugins/agent_grpc/generate
+
+clean:
+	rm -rf .venv .make

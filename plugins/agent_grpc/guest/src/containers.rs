@@ -1,0 +1,231 @@
+//! The containers of this guest and their processes.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tonic::Status;
+
+use crate::Failure;
+use crate::crun::{Crun, Handles};
+use crate::process::{ConsoleSocket, Process, Streams, pipes, terminal_streams};
+use crate::proto::{ContainerInfo, CreateContainerRequest, ExecRequest, SignalRequest, Stdio};
+use crate::reaper::Reaper;
+use crate::storage::Mounted;
+use crate::uevents::Uevents;
+use crate::users;
+
+const ROOT: &str = "/run/vc/containers";
+
+struct Container {
+    folder: PathBuf,
+    rootfs: PathBuf,
+    /// The token of its first process.
+    first: String,
+    mounted: Mounted,
+    processes: HashMap<String, Arc<Process>>,
+}
+
+pub struct Containers {
+    pub events: Uevents,
+    crun: Crun,
+    reaper: Reaper,
+    table: Mutex<HashMap<String, Container>>,
+}
+
+impl Containers {
+    pub fn new(reaper: Reaper, events: Uevents) -> Self {
+        Self { events, crun: Crun::new(reaper.clone()), reaper, table: Mutex::default() }
+    }
+
+    pub async fn create(&self, request: CreateContainerRequest) -> Result<i32, Status> {
+        let id = request.container_id.clone();
+        if self.table().contains_key(&id) {
+            return Err(Status::already_exists(format!("container {id} exists in this guest")));
+        }
+        let folder = Path::new(ROOT).join(&id);
+        let mut mounted = Mounted::default();
+        match self.make(&request, &folder, &mut mounted).await {
+            Ok(process) => {
+                let pid = process.pid;
+                let processes = HashMap::from([(request.token.clone(), Arc::new(process))]);
+                let rootfs = request.rootfs.into();
+                self.table().insert(id, Container { folder, rootfs, first: request.token, mounted, processes });
+                Ok(pid)
+            }
+            Err(error) => {
+                // Undo in full before the client hears of it; what fails here too is told with it.
+                let undo = mounted.remove().and(remove_folder(&folder));
+                let more = undo.err().map_or_else(String::new, |second| format!("; and: {second}"));
+                Err(refusal(format!("{error}{more}")))
+            }
+        }
+    }
+
+    async fn make(&self, request: &CreateContainerRequest, folder: &Path, mounted: &mut Mounted) -> Result<Process, Failure> {
+        fs::create_dir_all(folder)?;
+        for storage in &request.storages {
+            mounted.add(storage, &self.events).await?;
+        }
+        let mut spec: Value = serde_json::from_slice(&request.oci_spec)?;
+        spec["root"]["path"] = json!(request.rootfs);
+        spec["linux"]["cgroupsPath"] = json!(format!("/vc/{}", request.container_id));
+        users::complete(&mut spec["process"], Path::new(&request.rootfs))?;
+        fs::write(folder.join("config.json"), serde_json::to_vec(&spec)?)?;
+        let terminal = spec["process"]["terminal"] == json!(true);
+        self.launch(folder, terminal, request.stdio(), |console, handles| async {
+            let console = console;
+            self.crun.create(&request.container_id, folder, console.as_deref(), handles).await
+        })
+        .await
+    }
+
+    pub fn list(&self) -> Vec<ContainerInfo> {
+        let first = |container: &Container| {
+            let process = container.processes.get(&container.first)?;
+            process.ended().borrow().clone()
+        };
+        let table = self.table();
+        table.iter().map(|(id, container)| ContainerInfo { container_id: id.clone(), ended: first(container) }).collect()
+    }
+
+    pub async fn start(&self, id: &str) -> Result<(), Status> {
+        let folder = self.folder(id)?;
+        self.crun.start(id, &folder).await.map_err(internal)
+    }
+
+    pub async fn exec(&self, request: ExecRequest) -> Result<i32, Status> {
+        let id = &request.container_id;
+        let folder = self.folder(id)?.join("exec").join(&request.token);
+        let rootfs = self.table().get(id).map(|container| container.rootfs.clone()).ok_or_else(|| unknown(id))?;
+        let outcome = self.exec_in(id, &folder, &rootfs, &request).await;
+        remove_folder(&folder).map_err(internal)?;
+        let process = outcome.map_err(|error| refusal(error.to_string()))?;
+        let pid = process.pid;
+        match self.table().get_mut(id) {
+            Some(container) => drop(container.processes.insert(request.token, Arc::new(process))),
+            None => return Err(unknown(id)), // removed meanwhile, and the process with it
+        }
+        Ok(pid)
+    }
+
+    async fn exec_in(&self, id: &str, folder: &Path, rootfs: &Path, request: &ExecRequest) -> Result<Process, Failure> {
+        fs::create_dir_all(folder)?;
+        let mut spec: Value = serde_json::from_slice(&request.oci_process)?;
+        users::complete(&mut spec, rootfs)?;
+        fs::write(folder.join("process.json"), serde_json::to_vec(&spec)?)?;
+        self.launch(folder, spec["terminal"] == json!(true), request.stdio(), |console, handles| async {
+            let console = console;
+            self.crun.exec(id, folder, console.as_deref(), handles).await
+        })
+        .await
+    }
+
+    /// Runs crun by `call` with the streams that are asked for, and takes charge of the process it leaves behind.
+    async fn launch<F>(
+        &self,
+        folder: &Path,
+        terminal: bool,
+        stdio: Stdio,
+        call: impl FnOnce(Option<PathBuf>, Handles) -> F,
+    ) -> Result<Process, Failure>
+    where
+        F: Future<Output = Result<i32, Failure>>,
+    {
+        let _expecting = self.reaper.expect();
+        if terminal {
+            let console = ConsoleSocket::bind(folder)?;
+            let pid = call(Some(console.path.clone()), Handles::null()).await?;
+            let (streams, master) = terminal_streams(console.receive()?)?;
+            return Ok(Process::new(pid, streams, Some(master), self.reaper.claim(pid)));
+        }
+        let (handles, streams) = match stdio {
+            Stdio::Null => (Handles::null(), Streams::default()),
+            Stdio::Pipes => pipes()?,
+        };
+        let pid = call(None, handles).await?;
+        Ok(Process::new(pid, streams, None, self.reaper.claim(pid)))
+    }
+
+    pub fn process(&self, id: &str, token: &str) -> Result<Arc<Process>, Status> {
+        let table = self.table();
+        let container = table.get(id).ok_or_else(|| unknown(id))?;
+        let process = container.processes.get(token);
+        process.cloned().ok_or_else(|| Status::not_found(format!("container {id} has no process {token}")))
+    }
+
+    pub async fn signal(&self, request: &SignalRequest) -> Result<(), Status> {
+        let number = i32::try_from(request.signal).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let signal = Signal::try_from(number).map_err(|_| Status::invalid_argument(format!("no signal {number}")))?;
+        let id = &request.container_id;
+        if request.token.is_empty() {
+            let folder = self.folder(id)?;
+            return self.crun.kill_all(id, &folder, number).await.map_err(internal);
+        }
+        let process = self.process(id, &request.token)?;
+        if !process.is_alive() {
+            return Err(Status::failed_precondition(format!("process {} has ended", request.token)));
+        }
+        kill(Pid::from_raw(process.pid), process.deliverable(signal)).map_err(|error| internal(error.into()))
+    }
+
+    /// Kills what is left of the container and forgets it. Of an unknown container nothing is left: no error.
+    pub async fn remove(&self, id: &str) -> Result<(), Status> {
+        let Ok(folder) = self.folder(id) else { return Ok(()) };
+        self.crun.delete(id, &folder).await.map_err(internal)?;
+        let Some(mut container) = self.table().remove(id) else { return Ok(()) };
+        container.mounted.remove().and(remove_folder(&container.folder)).map_err(internal)
+    }
+
+    pub async fn remove_all(&self) -> Result<(), Status> {
+        let ids: Vec<String> = self.table().keys().cloned().collect();
+        for id in ids {
+            self.remove(&id).await?;
+        }
+        Ok(())
+    }
+
+    pub fn check(&self, id: &str) -> Result<(), Status> {
+        self.folder(id).map(drop)
+    }
+
+    fn folder(&self, id: &str) -> Result<PathBuf, Status> {
+        self.table().get(id).map(|container| container.folder.clone()).ok_or_else(|| unknown(id))
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<String, Container>> {
+        self.table.lock().expect("no holder of this lock panics")
+    }
+}
+
+fn remove_folder(folder: &Path) -> Result<(), Failure> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// What crun said, sorted by what a shell would say: 127 for a program that is not there, 126 for one that is none.
+fn refusal(told: String) -> Status {
+    let words = told.to_lowercase();
+    let is_about_program = words.contains("executable") || words.contains("exec ") || words.contains("execv");
+    if is_about_program && (words.contains("not found") || words.contains("no such file")) {
+        return Status::invalid_argument(told);
+    }
+    if is_about_program && (words.contains("permission denied") || words.contains("exec format error")) {
+        return Status::permission_denied(told);
+    }
+    Status::internal(told)
+}
+
+fn unknown(id: &str) -> Status {
+    Status::not_found(format!("no container {id} in this guest"))
+}
+
+pub fn internal(error: Failure) -> Status {
+    Status::internal(error.to_string())
+}

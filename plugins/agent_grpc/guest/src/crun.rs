@@ -1,0 +1,110 @@
+//! crun's command line, and nothing else that knows it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::Failure;
+use crate::reaper::Reaper;
+
+const STATE: &str = "/run/vc/crun";
+
+pub struct Crun {
+    reaper: Reaper,
+}
+
+/// What a started process inherits.
+pub struct Handles {
+    pub stdin: Stdio,
+    pub stdout: Stdio,
+    pub stderr: Stdio,
+}
+
+impl Handles {
+    pub fn null() -> Self {
+        Self { stdin: Stdio::null(), stdout: Stdio::null(), stderr: Stdio::null() }
+    }
+}
+
+impl Crun {
+    pub fn new(reaper: Reaper) -> Self {
+        Self { reaper }
+    }
+
+    /// Makes the container of `bundle`; the pid of its first process, a child of ours by now.
+    pub async fn create(&self, id: &str, bundle: &Path, console: Option<&Path>, handles: Handles) -> Result<i32, Failure> {
+        let pid_file = bundle.join("pid");
+        let mut args = words(&["create", "--bundle", &text(bundle), "--pid-file", &text(&pid_file)]);
+        args.extend(console_socket(console));
+        args.push(id.into());
+        self.run(bundle, args, handles).await?;
+        read_pid(&pid_file)
+    }
+
+    pub async fn start(&self, id: &str, bundle: &Path) -> Result<(), Failure> {
+        self.run(bundle, words(&["start", id]), Handles::null()).await
+    }
+
+    /// Starts the process described in `folder`/process.json; its pid.
+    pub async fn exec(&self, id: &str, folder: &Path, console: Option<&Path>, handles: Handles) -> Result<i32, Failure> {
+        let pid_file = folder.join("pid");
+        let process = folder.join("process.json");
+        let mut args = words(&["exec", "--detach", "--process", &text(&process), "--pid-file", &text(&pid_file)]);
+        args.extend(console_socket(console));
+        args.push(id.into());
+        self.run(folder, args, handles).await?;
+        read_pid(&pid_file)
+    }
+
+    pub async fn kill_all(&self, id: &str, bundle: &Path, signal: i32) -> Result<(), Failure> {
+        self.run(bundle, words(&["kill", "--all", id, &signal.to_string()]), Handles::null()).await
+    }
+
+    pub async fn delete(&self, id: &str, bundle: &Path) -> Result<(), Failure> {
+        self.run(bundle, words(&["delete", "--force", id]), Handles::null()).await
+    }
+
+    async fn run(&self, folder: &Path, args: Vec<String>, handles: Handles) -> Result<(), Failure> {
+        let log = folder.join("crun.log");
+        let verb = args.first().cloned().unwrap_or_default();
+        let child = Command::new("crun")
+            .args(["--root", STATE, "--cgroup-manager", "cgroupfs", "--log-format", "json", "--log", &text(&log)])
+            .args(args)
+            .stdin(handles.stdin)
+            .stdout(handles.stdout)
+            .stderr(handles.stderr)
+            .spawn()
+            .map_err(|error| format!("crun cannot be run: {error}"))?;
+        let ended = self.reaper.claim(child.id().try_into()?).await?;
+        let told = last_error(&log);
+        drop(fs::remove_file(&log)); // absent when crun had nothing to say
+        match (ended.code, told) {
+            (0, _) => Ok(()),
+            (_, Some(message)) => Err(message.into()),
+            (code, None) => Err(format!("crun {verb} ended with {code} and said nothing").into()),
+        }
+    }
+}
+
+fn last_error(log: &Path) -> Option<String> {
+    let text = fs::read_to_string(log).ok()?;
+    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
+    let entry: serde_json::Value = serde_json::from_str(line).ok()?;
+    entry.get("msg")?.as_str().map(str::to_owned)
+}
+
+fn console_socket(path: Option<&Path>) -> Vec<String> {
+    path.map_or_else(Vec::new, |path| words(&["--console-socket", &text(path)]))
+}
+
+fn read_pid(file: &PathBuf) -> Result<i32, Failure> {
+    Ok(fs::read_to_string(file)?.trim().parse()?)
+}
+
+fn words(args: &[&str]) -> Vec<String> {
+    args.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

@@ -1,0 +1,91 @@
+//! The machine as a whole: name, clock, random numbers, processors and memory, its end.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_settime};
+use nix::unistd::{sethostname, sync};
+
+use crate::Failure;
+use crate::uevents::{Uevents, until};
+
+const ONLINE_LIMIT: Duration = Duration::from_secs(30);
+
+pub fn set_hostname(name: &str) -> Result<(), Failure> {
+    Ok(sethostname(name)?)
+}
+
+pub fn set_time(since_epoch_ns: i64) -> Result<(), Failure> {
+    const SECOND: i64 = 1_000_000_000;
+    Ok(clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::new(since_epoch_ns / SECOND, since_epoch_ns % SECOND))?)
+}
+
+/// random(4): struct rand_pool_info is a count of bits, a size in bytes, and the bytes.
+pub fn seed(bytes: &[u8]) -> Result<(), Failure> {
+    nix::ioctl_write_ptr_bad!(add_entropy, 0x4008_5203, u8);
+    nix::ioctl_none_bad!(reseed, 0x5207);
+    let size = i32::try_from(bytes.len())?;
+    let mut pool = (size * 8).to_ne_bytes().to_vec();
+    pool.extend(size.to_ne_bytes());
+    pool.extend(bytes);
+    let device = fs::OpenOptions::new().write(true).open("/dev/urandom")?;
+    // SAFETY: the pointer is to as many bytes as the pool's own header says.
+    unsafe { add_entropy(device.as_raw_fd(), pool.as_ptr()) }?;
+    // SAFETY: takes no argument.
+    unsafe { reseed(device.as_raw_fd()) }?;
+    Ok(())
+}
+
+/// Brings every plugged vCPU and memory block online; waits until `vcpus` are. The number online, and the memory in bytes.
+pub async fn online(vcpus: usize, events: &Uevents) -> Result<(usize, u64), Failure> {
+    let look = || {
+        online_all("/sys/devices/system/cpu", "cpu", "online", "0", "1").ok()?;
+        let count = online_vcpus();
+        (count >= vcpus).then_some(count)
+    };
+    let count = until(events, ONLINE_LIMIT, &format!("vCPU number {vcpus}"), look).await?;
+    online_all("/sys/devices/system/memory", "memory", "state", "offline", "online")?;
+    Ok((count, memory_bytes()?))
+}
+
+fn online_all(folder: &str, prefix: &str, file: &str, off: &str, on: &str) -> io::Result<()> {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let numbered = name.strip_prefix(prefix).is_some_and(|rest| rest.parse::<u32>().is_ok());
+        let path = entry.path().join(file);
+        if numbered && fs::read_to_string(&path).is_ok_and(|state| state.trim() == off) {
+            fs::write(path, on)?;
+        }
+    }
+    Ok(())
+}
+
+fn online_vcpus() -> usize {
+    fs::read_to_string("/proc/stat").map_or(0, |text| {
+        text.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count()
+    })
+}
+
+fn memory_bytes() -> Result<u64, Failure> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:")).ok_or("meminfo has no MemTotal")?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib << 10)
+}
+
+pub fn power_off() -> Result<std::convert::Infallible, Failure> {
+    sync();
+    Ok(reboot(RebootMode::RB_POWER_OFF)?)
+}
+
+pub fn resize(terminal: &std::os::fd::OwnedFd, rows: u32, columns: u32) -> Result<(), Failure> {
+    nix::ioctl_write_ptr_bad!(set_size, libc::TIOCSWINSZ, libc::winsize);
+    let size = libc::winsize { ws_row: rows.try_into()?, ws_col: columns.try_into()?, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the pointer is to a winsize, which is what this request reads.
+    unsafe { set_size(terminal.as_raw_fd(), &raw const size) }?;
+    Ok(())
+}

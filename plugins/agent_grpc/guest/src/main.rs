@@ -1,0 +1,86 @@
+//! vc-agent: the only program of a virtcontainers guest that is always there.
+//!
+//! As PID 1 it readies the machine (`boot`), serves gRPC on every channel that appears (`ports`), and runs containers
+//! through crun (`containers`). With `--socket PATH` it does the same as an ordinary process on a unix socket.
+
+mod boot;
+mod containers;
+mod crun;
+mod fd_stream;
+mod machine;
+mod ports;
+mod procfs;
+mod process;
+mod reaper;
+mod service;
+mod storage;
+mod uevents;
+mod users;
+
+use std::sync::Arc;
+
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+
+pub mod proto {
+    tonic::include_proto!("virtcontainers.agent.v1");
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> Result<(), Failure> {
+    let args: Vec<String> = std::env::args().collect();
+    let words: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+    match words.as_slice() {
+        ["--version"] => {
+            println!("vc-agent {}", env!("CARGO_PKG_VERSION"));
+            return Ok(());
+        }
+        ["--prove"] if std::process::id() == 1 => match machine::power_off()? {}, // userspace was reached: that is all
+        ["--socket", path] => return run(Some(path)),
+        _ if std::process::id() != 1 => {
+            return Err("vc-agent is PID 1 of a guest; elsewhere say --socket PATH".into());
+        }
+        [boot::SECOND_STAGE] => boot::ready_machine()?,
+        _ => match boot::move_root()? {}, // runs this program again, in the new root
+    }
+    run(None)
+}
+
+fn run(socket: Option<&str>) -> Result<(), Failure> {
+    nix::sys::prctl::set_child_subreaper(true)?;
+    // One thread: every pod pays for the agent's memory, and the order of spawn and reap is certain.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(socket))
+}
+
+async fn serve(socket: Option<&str>) -> Result<(), Failure> {
+    let reaper = reaper::Reaper::start()?;
+    let uevents = uevents::listen()?;
+    let agent = Arc::new(containers::Containers::new(reaper, uevents.clone()));
+    let server = Server::builder()
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .add_service(service::server(agent));
+    match socket {
+        Some(path) => {
+            let listener = tokio::net::UnixListener::bind(path)?;
+            let incoming = async_accept(listener);
+            server.serve_with_incoming(incoming).await?;
+        }
+        None => {
+            let (sender, receiver) = tokio::sync::mpsc::channel(4);
+            tokio::spawn(ports::watch(uevents, sender));
+            server.serve_with_incoming(ReceiverStream::new(receiver)).await?;
+        }
+    }
+    Ok(())
+}
+
+fn async_accept(listener: tokio::net::UnixListener) -> ReceiverStream<std::io::Result<tokio::net::UnixStream>> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(4);
+    tokio::spawn(async move {
+        while sender.send(listener.accept().await.map(|(stream, _)| stream)).await.is_ok() {}
+    });
+    ReceiverStream::new(receiver)
+}

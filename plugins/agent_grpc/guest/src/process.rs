@@ -1,0 +1,180 @@
+//! One process of a container: its streams while somebody is attached, its end until the container is removed.
+
+use std::io;
+use std::io::IoSliceMut;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::sys::signal::Signal;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use tokio::io::AsyncReadExt;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tonic::Status;
+
+use crate::Failure;
+use crate::crun::Handles;
+use crate::fd_stream::FdStream;
+use crate::procfs;
+use crate::proto::attach_output::Chunk;
+use crate::proto::{AttachOutput, WaitReply};
+use crate::reaper::Ended;
+
+const CHUNK_BYTES: usize = 64 << 10;
+
+pub type Output = Result<AttachOutput, Status>;
+
+/// Our ends of a process's standard streams. With a terminal, `stdin` and `stdout` are two handles of it.
+#[derive(Default)]
+pub struct Streams {
+    pub stdin: Arc<Mutex<Option<FdStream>>>,
+    pub stdout: Arc<Mutex<Option<FdStream>>>,
+    pub stderr: Arc<Mutex<Option<FdStream>>>,
+}
+
+pub struct Process {
+    pub pid: i32,
+    pub streams: Streams,
+    pub terminal: Option<OwnedFd>,
+    ended: watch::Receiver<Option<WaitReply>>,
+    /// The signal that a kill stands for, 0 for none: see `deliverable`.
+    stands_for: Arc<AtomicI32>,
+}
+
+impl Process {
+    pub fn new(pid: i32, streams: Streams, terminal: Option<OwnedFd>, claim: oneshot::Receiver<Ended>) -> Self {
+        let (sender, ended) = watch::channel(None);
+        let stands_for = Arc::new(AtomicI32::new(0));
+        let meant = stands_for.clone();
+        tokio::spawn(async move {
+            let Ended { mut code, mut signal } = claim.await.unwrap_or_default();
+            let wanted = meant.load(Ordering::Relaxed);
+            if signal == Signal::SIGKILL as i32 && wanted != 0 {
+                (code, signal) = (128 + wanted, wanted);
+            }
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let ended_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
+            sender.send_replace(Some(WaitReply { exit_code: code, signal: signal.unsigned_abs(), ended_ns }));
+        });
+        Self { pid, streams, terminal, ended, stands_for }
+    }
+
+    /// The kernel drops what the first process of a pid namespace neither catches nor ignores, so a `sleep` could be
+    /// interrupted by nobody. Such a signal, where it would end any other process, ends this one by a kill in its name.
+    pub fn deliverable(&self, signal: Signal) -> Signal {
+        use Signal::{SIGALRM, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+        let ends = [SIGALRM, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2].contains(&signal);
+        if !ends || !procfs::is_namespace_init(self.pid) || procfs::minds(self.pid, signal as i32) {
+            return signal;
+        }
+        self.stands_for.store(signal as i32, Ordering::Relaxed);
+        Signal::SIGKILL
+    }
+
+    pub fn is_alive(&self) -> bool {
+        self.ended.borrow().is_none()
+    }
+
+    pub fn ended(&self) -> watch::Receiver<Option<WaitReply>> {
+        self.ended.clone()
+    }
+
+    /// Sends stdout and stderr until the process has ended and its pipes are empty, or nobody receives.
+    pub fn attach(&self, sender: &mpsc::Sender<Output>) -> Result<(), Status> {
+        let wraps: [fn(Vec<u8>) -> Chunk; 2] = [Chunk::Stdout, Chunk::Stderr];
+        for (stream, wrap) in [&self.streams.stdout, &self.streams.stderr].into_iter().zip(wraps) {
+            let held = stream
+                .clone()
+                .try_lock_owned()
+                .map_err(|_| Status::failed_precondition("another client is attached to this process"))?;
+            tokio::spawn(forward(held, self.ended(), sender.clone(), wrap));
+        }
+        Ok(())
+    }
+}
+
+async fn forward(
+    mut held: tokio::sync::OwnedMutexGuard<Option<FdStream>>,
+    mut ended: watch::Receiver<Option<WaitReply>>,
+    sender: mpsc::Sender<Output>,
+    wrap: fn(Vec<u8>) -> Chunk,
+) {
+    let Some(stream) = held.as_mut() else { return };
+    let mut buffer = vec![0; CHUNK_BYTES];
+    loop {
+        let count = tokio::select! {
+            biased;
+            outcome = stream.read(&mut buffer) => outcome.unwrap_or(0),
+            // A child that outlives the process may hold the pipe open for ever: what is in it now is all that counts.
+            _ = ended.wait_for(Option::is_some) => stream.read_now(&mut buffer).ok().flatten().unwrap_or(0),
+            () = sender.closed() => return,
+        };
+        if count == 0 {
+            break;
+        }
+        let chunk = AttachOutput { chunk: Some(wrap(buffer[..count].to_vec())) };
+        if sender.send(Ok(chunk)).await.is_err() {
+            return;
+        }
+    }
+    *held = None;
+}
+
+/// Three pipes: crun's ends and ours.
+pub fn pipes() -> Result<(Handles, Streams), Failure> {
+    let (stdin, stdin_ours) = io::pipe()?;
+    let (stdout_ours, stdout) = io::pipe()?;
+    let (stderr_ours, stderr) = io::pipe()?;
+    let handles = Handles { stdin: Stdio::from(stdin), stdout: Stdio::from(stdout), stderr: Stdio::from(stderr) };
+    let streams = Streams {
+        stdin: held(stdin_ours.into())?,
+        stdout: held(stdout_ours.into())?,
+        stderr: held(stderr_ours.into())?,
+    };
+    Ok((handles, streams))
+}
+
+/// The streams of a terminal, and the handle that knows its size.
+pub fn terminal_streams(master: OwnedFd) -> Result<(Streams, OwnedFd), Failure> {
+    let streams = Streams { stdin: held(master.try_clone()?)?, stdout: held(master.try_clone()?)?, ..Streams::default() };
+    Ok((streams, master))
+}
+
+fn held(fd: OwnedFd) -> io::Result<Arc<Mutex<Option<FdStream>>>> {
+    Ok(Arc::new(Mutex::new(Some(FdStream::new(fd)?))))
+}
+
+/// The socket through which crun hands over a terminal's master side.
+pub struct ConsoleSocket {
+    listener: UnixListener,
+    pub path: PathBuf,
+}
+
+impl ConsoleSocket {
+    pub fn bind(folder: &Path) -> io::Result<Self> {
+        let path = folder.join("console.sock");
+        Ok(Self { listener: UnixListener::bind(&path)?, path })
+    }
+
+    /// To be called after crun has ended well: it has sent by then, so nothing here waits.
+    pub fn receive(self) -> Result<OwnedFd, Failure> {
+        let (peer, _) = self.listener.accept()?;
+        let mut name = [0; 256];
+        let mut slices = [IoSliceMut::new(&mut name)];
+        let mut space = nix::cmsg_space!([libc::c_int; 1]);
+        let message = recvmsg::<()>(peer.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+        for control in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(fds) = control
+                && let Some(&fd) = fds.first()
+            {
+                // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
+                return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
+        }
+        Err("crun sent no terminal".into())
+    }
+}

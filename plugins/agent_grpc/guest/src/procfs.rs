@@ -1,0 +1,100 @@
+//! Processes and use of one container, as /proc and its cgroup tell them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::Failure;
+use crate::proto::{ContainerStatsReply, ProcessInfo};
+
+pub fn cgroup(container: &str) -> PathBuf {
+    Path::new("/sys/fs/cgroup/vc").join(container)
+}
+
+pub fn processes(container: &str) -> Result<Vec<ProcessInfo>, Failure> {
+    let mut pids = Vec::new();
+    collect_pids(&cgroup(container), &mut pids)?;
+    // A process may end between being listed and being read.
+    Ok(pids.into_iter().filter_map(|pid| describe(pid).ok()).collect())
+}
+
+pub fn stats(container: &str) -> Result<ContainerStatsReply, Failure> {
+    let folder = cgroup(container);
+    let cpu = fs::read_to_string(folder.join("cpu.stat"))?;
+    let usage = cpu.lines().find_map(|line| line.strip_prefix("usage_usec ")).unwrap_or("0");
+    Ok(ContainerStatsReply {
+        cpu_ns: usage.trim().parse::<u64>()? * 1000,
+        memory_bytes: number(&folder.join("memory.current"))?,
+        memory_limit_bytes: number(&folder.join("memory.max"))?,
+        processes: number(&folder.join("pids.current"))?,
+    })
+}
+
+/// The number in a cgroup file; "max" is 0, which says: none.
+fn number(file: &Path) -> Result<u64, Failure> {
+    match fs::read_to_string(file)?.trim() {
+        "max" => Ok(0),
+        text => Ok(text.parse()?),
+    }
+}
+
+fn collect_pids(folder: &Path, pids: &mut Vec<i32>) -> Result<(), Failure> {
+    for line in fs::read_to_string(folder.join("cgroup.procs"))?.lines() {
+        pids.push(line.parse()?);
+    }
+    for entry in fs::read_dir(folder)?.flatten() {
+        if entry.file_type()?.is_dir() {
+            collect_pids(&entry.path(), pids)?;
+        }
+    }
+    Ok(())
+}
+
+/// proc(5): fields of stat are counted after the command's closing parenthesis, where field 3 (state) follows.
+fn describe(pid: i32) -> Result<ProcessInfo, Failure> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let fields: Vec<&str> = stat.rsplit_once(')').ok_or("no command in stat")?.1.split_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3).copied().unwrap_or("0");
+    let ticks = field(14).parse::<u64>()? + field(15).parse::<u64>()?;
+    let line = fs::read(format!("/proc/{pid}/cmdline"))?;
+    let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+    let mut command: Vec<String> = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    if command.is_empty() {
+        command.push(format!("[{}]", status_line(&status, "Name:")));
+    }
+    Ok(ProcessInfo {
+        pid: last(status_line(&status, "NSpid:")).parse()?,
+        parent_pid: field(4).parse().map(|parent| inner_pid(parent).unwrap_or(0))?,
+        uid: status_line(&status, "Uid:").split_whitespace().nth(1).unwrap_or("0").parse()?,
+        state: field(3).to_owned(),
+        resident_bytes: field(24).parse::<u64>()? * 4096,
+        cpu_ns: ticks * (1_000_000_000 / 100),
+        command,
+    })
+}
+
+/// A process's number inside its own pid namespace; 0 for the agent, which is outside all of them.
+fn inner_pid(pid: i32) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let numbers = status_line(&status, "NSpid:");
+    (numbers.split_whitespace().count() > 1).then(|| last(numbers).parse().ok())?
+}
+
+fn status_line<'a>(status: &'a str, key: &str) -> &'a str {
+    status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("").trim()
+}
+
+fn last(words: &str) -> &str {
+    words.split_whitespace().last().unwrap_or("0")
+}
+
+pub fn is_namespace_init(pid: i32) -> bool {
+    inner_pid(pid) == Some(1)
+}
+
+/// Whether a process catches or ignores a signal.
+pub fn minds(pid: i32, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let has = |key| u64::from_str_radix(status_line(&status, key), 16).is_ok_and(|mask| mask >> (signal - 1) & 1 == 1);
+    has("SigCgt:") || has("SigIgn:")
+}

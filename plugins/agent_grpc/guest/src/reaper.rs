@@ -1,0 +1,102 @@
+//! The one place that waits for children: crun's own processes, the containers' first processes, orphans.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use nix::errno::Errno;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::Failure;
+
+/// How a process ended. `code` is 128 + `signal` when a signal ended it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ended {
+    pub code: i32,
+    pub signal: i32,
+}
+
+#[derive(Default)]
+struct Table {
+    claims: HashMap<i32, oneshot::Sender<Ended>>,
+    /// Children that ended before anybody claimed them, kept only while somebody `expects` to claim a pid soon.
+    early: HashMap<i32, Ended>,
+    expecting: usize,
+}
+
+#[derive(Clone)]
+pub struct Reaper(Arc<Mutex<Table>>);
+
+/// While one of these lives, exits of unknown children are remembered.
+pub struct Expecting(Reaper);
+
+impl Reaper {
+    pub fn start() -> Result<Self, Failure> {
+        let reaper = Self(Arc::default());
+        let mut children = signal(SignalKind::child())?;
+        let this = reaper.clone();
+        tokio::spawn(async move {
+            while children.recv().await.is_some() {
+                this.reap();
+            }
+        });
+        Ok(reaper)
+    }
+
+    pub fn expect(&self) -> Expecting {
+        self.table().expecting += 1;
+        Expecting(self.clone())
+    }
+
+    /// Resolves when the child `pid` has ended.
+    pub fn claim(&self, pid: i32) -> oneshot::Receiver<Ended> {
+        let (sender, receiver) = oneshot::channel();
+        let mut table = self.table();
+        match table.early.remove(&pid) {
+            Some(ended) => {
+                let _ = sender.send(ended); // the receiver is below, alive
+            }
+            None => drop(table.claims.insert(pid, sender)),
+        }
+        receiver
+    }
+
+    fn reap(&self) {
+        loop {
+            let ended = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, Ended { code, signal: 0 }),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    (pid, Ended { code: 128 + signal as i32, signal: signal as i32 })
+                }
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
+                _ => continue,
+            };
+            self.settle(ended.0, ended.1);
+        }
+    }
+
+    fn settle(&self, pid: Pid, ended: Ended) {
+        let mut table = self.table();
+        if let Some(claim) = table.claims.remove(&pid.as_raw()) {
+            let _ = claim.send(ended); // nobody waits any more: nothing is lost
+        } else if table.expecting > 0 {
+            table.early.insert(pid.as_raw(), ended);
+        }
+    }
+
+    fn table(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Drop for Expecting {
+    fn drop(&mut self) {
+        let mut table = self.0.table();
+        table.expecting -= 1;
+        if table.expecting == 0 {
+            table.early.clear();
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The gRPC service: each method checks, calls, answers.
+
+use std::sync::Arc;
+
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::containers::{Containers, internal};
+use crate::machine;
+use crate::process::Output;
+use crate::procfs;
+use crate::proto::agent_server::{Agent, AgentServer};
+use crate::proto::*;
+
+/// Raised when an older client could not live with what this agent says.
+const PROTOCOL: u32 = 1;
+const FEATURES: [&str; 3] = ["terminal", "overlay", "scsi"];
+const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
+type Reply<T> = Result<Response<T>, Status>;
+
+pub struct Service(Arc<Containers>);
+
+pub fn server(containers: Arc<Containers>) -> AgentServer<Service> {
+    AgentServer::new(Service(containers)).max_decoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+fn done() -> Reply<Empty> {
+    Ok(Response::new(Empty {}))
+}
+
+#[tonic::async_trait]
+impl Agent for Service {
+    async fn negotiate(&self, request: Request<NegotiateRequest>) -> Reply<NegotiateReply> {
+        let NegotiateRequest { oldest, newest } = request.into_inner();
+        if !(oldest..=newest).contains(&PROTOCOL) {
+            return Err(Status::failed_precondition(format!(
+                "the guest's agent speaks protocol {PROTOCOL}, this client {oldest} to {newest}"
+            )));
+        }
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Ok(Response::new(NegotiateReply {
+            protocol: PROTOCOL,
+            agent_version: env!("CARGO_PKG_VERSION").into(),
+            features: FEATURES.map(str::to_owned).to_vec(),
+            kernel: release.trim().into(),
+        }))
+    }
+
+    async fn set_up_pod(&self, request: Request<SetUpPodRequest>) -> Reply<Empty> {
+        let request = request.into_inner();
+        if !request.seed.is_empty() {
+            machine::seed(&request.seed).map_err(internal)?;
+        }
+        if request.time_ns != 0 {
+            machine::set_time(request.time_ns).map_err(internal)?;
+        }
+        if !request.hostname.is_empty() {
+            machine::set_hostname(&request.hostname).map_err(internal)?;
+        }
+        done()
+    }
+
+    async fn tear_down_pod(&self, _: Request<Empty>) -> Reply<Empty> {
+        self.0.remove_all().await?;
+        nix::unistd::sync();
+        done()
+    }
+
+    async fn power_off(&self, _: Request<Empty>) -> Reply<Empty> {
+        match machine::power_off().map_err(internal)? {}
+    }
+
+    async fn online_resources(&self, request: Request<OnlineResourcesRequest>) -> Reply<OnlineResourcesReply> {
+        let wanted = request.into_inner().vcpus as usize;
+        let (vcpus, memory_bytes) = machine::online(wanted, &self.0.events).await.map_err(internal)?;
+        let vcpus = u32::try_from(vcpus).unwrap_or(u32::MAX);
+        Ok(Response::new(OnlineResourcesReply { vcpus, memory_bytes }))
+    }
+
+    async fn create_container(&self, request: Request<CreateContainerRequest>) -> Reply<ProcessReply> {
+        let pid = self.0.create(request.into_inner()).await?;
+        Ok(Response::new(ProcessReply { pid }))
+    }
+
+    async fn start_container(&self, request: Request<ContainerRequest>) -> Reply<Empty> {
+        self.0.start(&request.into_inner().container_id).await?;
+        done()
+    }
+
+    async fn remove_container(&self, request: Request<ContainerRequest>) -> Reply<Empty> {
+        self.0.remove(&request.into_inner().container_id).await?;
+        done()
+    }
+
+    async fn list_containers(&self, _: Request<Empty>) -> Reply<ListContainersReply> {
+        Ok(Response::new(ListContainersReply { containers: self.0.list() }))
+    }
+
+    async fn container_stats(&self, request: Request<ContainerRequest>) -> Reply<ContainerStatsReply> {
+        let id = request.into_inner().container_id;
+        self.0.check(&id)?;
+        procfs::stats(&id).map(Response::new).map_err(internal)
+    }
+
+    async fn list_processes(&self, request: Request<ContainerRequest>) -> Reply<ListProcessesReply> {
+        let id = request.into_inner().container_id;
+        self.0.check(&id)?;
+        let processes = procfs::processes(&id).map_err(internal)?;
+        Ok(Response::new(ListProcessesReply { processes }))
+    }
+
+    async fn exec(&self, request: Request<ExecRequest>) -> Reply<ProcessReply> {
+        let pid = self.0.exec(request.into_inner()).await?;
+        Ok(Response::new(ProcessReply { pid }))
+    }
+
+    type AttachStream = ReceiverStream<Output>;
+
+    async fn attach(&self, request: Request<Streaming<AttachInput>>) -> Reply<Self::AttachStream> {
+        let mut inputs = request.into_inner();
+        let first = inputs.message().await?.and_then(|input| input.process);
+        let named = first.ok_or_else(|| Status::invalid_argument("the first input names no process"))?;
+        let process = self.0.process(&named.container_id, &named.token)?;
+        let (sender, receiver) = mpsc::channel(4);
+        process.attach(&sender)?;
+        tokio::spawn(async move {
+            let mut stdin = process.streams.stdin.clone().lock_owned().await;
+            // Ends when the client is gone; a process that no longer reads makes the rest of its input worthless.
+            while let (Ok(Some(input)), Some(pipe)) = (inputs.message().await, stdin.as_mut()) {
+                let written = pipe.write_all(&input.stdin).await;
+                if input.close_stdin || written.is_err() {
+                    *stdin = None;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn wait(&self, request: Request<ProcessRequest>) -> Reply<WaitReply> {
+        let request = request.into_inner();
+        let mut ended = self.0.process(&request.container_id, &request.token)?.ended();
+        let found = ended.wait_for(Option::is_some).await.map_err(|error| Status::internal(error.to_string()))?;
+        found.map(Response::new).ok_or_else(|| Status::internal("the process has no end"))
+    }
+
+    async fn signal(&self, request: Request<SignalRequest>) -> Reply<Empty> {
+        self.0.signal(&request.into_inner()).await?;
+        done()
+    }
+
+    async fn resize(&self, request: Request<ResizeRequest>) -> Reply<Empty> {
+        let ResizeRequest { container_id, token, rows, columns } = request.into_inner();
+        let process = self.0.process(&container_id, &token)?;
+        let terminal = process.terminal.as_ref().ok_or_else(|| Status::failed_precondition("the process has no terminal"))?;
+        machine::resize(terminal, rows, columns).map_err(internal)?;
+        done()
+    }
+}

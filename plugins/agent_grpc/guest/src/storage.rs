@@ -1,0 +1,137 @@
+//! What is mounted before a container is made, and unmounted in reverse when it is gone.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use crate::Failure;
+use crate::boot;
+use crate::proto::Storage;
+use crate::uevents::{Uevents, until};
+
+/// How long a plugged device may take to be seen: under software emulation PCIe hot plug needs some 0.3 s.
+const DEVICE_LIMIT: Duration = Duration::from_secs(30);
+const TAGS: &str = "/sys/bus/virtio/drivers/9pnet_virtio";
+
+/// How many containers use a mount point.
+static USERS: LazyLock<Mutex<HashMap<PathBuf, usize>>> = LazyLock::new(Mutex::default);
+
+/// Mount points of one container, in the order in which they were mounted.
+#[derive(Default)]
+pub struct Mounted(Vec<PathBuf>);
+
+impl Mounted {
+    pub async fn add(&mut self, storage: &Storage, events: &Uevents) -> Result<(), Failure> {
+        let point = PathBuf::from(&storage.mount_point);
+        let is_first = {
+            let mut users = USERS.lock().map_err(|_| "mount table poisoned")?;
+            let count = users.entry(point.clone()).or_default();
+            *count += 1;
+            *count == 1
+        };
+        if is_first && let Err(error) = mount_one(storage, events).await {
+            leave(&point);
+            return Err(error);
+        }
+        self.0.push(point);
+        Ok(())
+    }
+
+    /// Unmounts in reverse what nobody else uses. Every mount is tried; the first failure is told.
+    pub fn remove(&mut self) -> Result<(), Failure> {
+        let mut first = Ok(());
+        while let Some(point) = self.0.pop() {
+            if leave(&point)
+                && let Err(error) = umount2(&point, MntFlags::MNT_DETACH)
+            {
+                first = first.and(Err(format!("{} cannot be unmounted: {error}", point.display()).into()));
+            }
+        }
+        first
+    }
+}
+
+/// Whether that was the last user.
+fn leave(point: &Path) -> bool {
+    let mut users = USERS.lock().expect("no holder of this lock panics");
+    let Some(count) = users.get_mut(point) else { return false };
+    *count -= 1;
+    let is_last = *count == 0;
+    if is_last {
+        users.remove(point);
+    }
+    is_last
+}
+
+async fn mount_one(storage: &Storage, events: &Uevents) -> Result<(), Failure> {
+    let source = match storage.driver.as_str() {
+        "9p" => share(&storage.source, events).await?,
+        "scsi" => scsi_disk(&storage.source, events).await?,
+        "tmpfs" | "overlay" => storage.driver.clone(),
+        other => return Err(format!("this agent knows no storage driver {other:?}").into()),
+    };
+    if storage.driver == "overlay" {
+        boot::load_modules("overlay")?;
+        make_overlay_folders(&storage.options)?;
+    }
+    fs::create_dir_all(&storage.mount_point)?;
+    let (flags, data) = split(&storage.options);
+    mount(Some(source.as_str()), storage.mount_point.as_str(), Some(storage.fstype.as_str()), flags, Some(data.as_str()))
+        .map_err(|error| format!("{} cannot be mounted on {}: {error}", storage.source, storage.mount_point))?;
+    Ok(())
+}
+
+async fn share(tag: &str, events: &Uevents) -> Result<String, Failure> {
+    boot::load_modules("9p")?;
+    let here = || {
+        let entries = fs::read_dir(TAGS).ok()?.flatten();
+        let mut tags = entries.filter_map(|entry| fs::read_to_string(entry.path().join("mount_tag")).ok());
+        tags.any(|found| found.trim_end_matches(['\0', '\n']) == tag).then_some(())
+    };
+    until(events, DEVICE_LIMIT, &format!("the share {tag}"), here).await?;
+    Ok(tag.to_owned())
+}
+
+/// `address` is "target:lun" on the first SCSI host.
+async fn scsi_disk(address: &str, events: &Uevents) -> Result<String, Failure> {
+    boot::load_modules("scsi")?;
+    let suffix = format!(":0:{address}");
+    let look = || {
+        let disks = fs::read_dir("/sys/class/scsi_disk").ok()?.flatten();
+        let found = disks.map(|disk| disk.path()).find(|path| path.to_string_lossy().ends_with(&suffix))?;
+        let block = fs::read_dir(found.join("device/block")).ok()?.flatten().next()?;
+        let device = Path::new("/dev").join(block.file_name());
+        device.exists().then(|| device.to_string_lossy().into_owned())
+    };
+    until(events, DEVICE_LIMIT, &format!("the SCSI disk {address}"), look).await
+}
+
+fn make_overlay_folders(options: &[String]) -> Result<(), Failure> {
+    for option in options {
+        if let Some(("upperdir" | "workdir", path)) = option.split_once('=') {
+            fs::create_dir_all(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// mount(8)'s words that are flags, and the rest, which the file system reads.
+fn split(options: &[String]) -> (MsFlags, String) {
+    let mut flags = MsFlags::empty();
+    let mut data: Vec<&str> = Vec::new();
+    for option in options {
+        match option.as_str() {
+            "ro" => flags |= MsFlags::MS_RDONLY,
+            "nodev" => flags |= MsFlags::MS_NODEV,
+            "nosuid" => flags |= MsFlags::MS_NOSUID,
+            "noexec" => flags |= MsFlags::MS_NOEXEC,
+            "noatime" => flags |= MsFlags::MS_NOATIME,
+            other => data.push(other),
+        }
+    }
+    (flags, data.join(","))
+}

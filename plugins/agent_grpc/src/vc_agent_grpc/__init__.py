@@ -1,0 +1,6 @@
+"""The agent in the guest, spoken to by gRPC over a byte stream."""
+
+from vc_agent_grpc.options import GrpcAgentOptions
+from vc_agent_grpc.plugin import GrpcAgent
+
+__all__ = ["GrpcAgent", "GrpcAgentOptions"]

@@ -1,0 +1,197 @@
+"""The agent's calls, over one connection. grpc is imported with this module, which is when a connection is made."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+import grpc
+import grpc.aio
+
+from vc_agent_grpc import convert
+from vc_agent_grpc._generated import agent_pb2 as pb
+from vc_agent_grpc._generated.agent_pb2_grpc import AgentStub
+from vc_agent_grpc.streams import GrpcStreams
+from vc_core.spec import (
+    AgentError,
+    AgentInfo,
+    AlreadyExists,
+    CannotExecute,
+    ContainerStats,
+    ContainerTruth,
+    ExitStatus,
+    GuestContainer,
+    NotFound,
+    PodSetup,
+    ProcessInfo,
+    ProcessSpec,
+    ProcessStreams,
+    StateError,
+    Stdio,
+)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+OLDEST_PROTOCOL = 1
+NEWEST_PROTOCOL = 1
+_OPTIONS = (
+    # The agent's HTTP/2 refuses the name that grpc makes of a socket's path.
+    ("grpc.default_authority", "localhost"),
+    ("grpc.max_receive_message_length", 16 << 20),
+    # A channel serves one connection: what a second one would find is an unplugged port.
+    ("grpc.enable_retries", 0),
+)
+
+
+def translated(call: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """The guest's status codes become the contract's errors."""
+
+    @functools.wraps(call)
+    async def translating(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await call(*args, **kwargs)
+        except grpc.aio.AioRpcError as error:
+            raise _error(error) from error
+
+    return translating
+
+
+def _error(error: grpc.aio.AioRpcError) -> Exception:
+    code = error.code()
+    told = error.details() or code.name
+    match code:
+        case grpc.StatusCode.NOT_FOUND:
+            return NotFound(told)
+        case grpc.StatusCode.ALREADY_EXISTS:
+            return AlreadyExists(told)
+        case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.PERMISSION_DENIED:
+            return CannotExecute(told, is_missing=code is grpc.StatusCode.INVALID_ARGUMENT)
+        case grpc.StatusCode.UNAVAILABLE:
+            return AgentError(f"the guest's agent does not answer: {told}")
+        case _:
+            return AgentError(told)
+
+
+async def connect(address: str) -> Client:
+    """Connects and agrees on a protocol.
+
+    Args:
+        address: as grpc names it: "unix:/path" or "vsock:cid:port".
+
+    Raises:
+        AgentError: nobody answers, or the versions do not meet.
+    """
+    channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+    request = pb.NegotiateRequest(oldest=OLDEST_PROTOCOL, newest=NEWEST_PROTOCOL)
+    try:
+        reply = await AgentStub(channel).Negotiate(request, wait_for_ready=True)
+    except grpc.aio.AioRpcError as error:
+        await channel.close()
+        if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+            raise AgentError(f"{error.details()}; run 'vc guest build' and start the pod anew") from error
+        raise _error(error) from error
+    except BaseException:
+        await channel.close()
+        raise
+    return Client(channel, reply)
+
+
+class Client:
+    """An agreed connection."""
+
+    def __init__(self, channel: grpc.aio.Channel, reply: pb.NegotiateReply) -> None:
+        self._channel = channel
+        self._agent = AgentStub(channel)
+        self.info = AgentInfo(reply.agent_version, reply.protocol, tuple(reply.features), reply.kernel)
+
+    async def close(self) -> None:
+        """Ends it; calls that are under way are cancelled."""
+        await self._channel.close()
+
+    @translated
+    async def set_up_pod(self, setup: PodSetup) -> None:
+        """Gives the guest its identity."""
+        await self._agent.SetUpPod(pb.SetUpPodRequest(hostname=setup.hostname, time_ns=setup.time_ns, seed=setup.seed))
+
+    @translated
+    async def tear_down_pod(self) -> None:
+        """Ends everything in the guest, then the guest."""
+        await self._agent.TearDownPod(pb.Empty())
+        try:
+            await self._agent.PowerOff(pb.Empty())
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:  # the end of the connection is the answer
+                raise
+
+    @translated
+    async def create_container(self, container: GuestContainer) -> None:
+        """Makes a container."""
+        await self._agent.CreateContainer(convert.create_request(container))
+
+    @translated
+    async def start_container(self, container_id: str) -> None:
+        """Lets it run."""
+        await self._agent.StartContainer(pb.ContainerRequest(container_id=container_id))
+
+    @translated
+    async def remove_container(self, container_id: str) -> None:
+        """Ends and forgets it."""
+        await self._agent.RemoveContainer(pb.ContainerRequest(container_id=container_id))
+
+    @translated
+    async def list_containers(self) -> tuple[ContainerTruth, ...]:
+        """All containers, and how their first processes ended."""
+        reply = await self._agent.ListContainers(pb.Empty())
+        return tuple(
+            ContainerTruth(row.container_id, convert.exit_status(row.ended) if row.HasField("ended") else None)
+            for row in reply.containers
+        )
+
+    @translated
+    async def container_stats(self, container_id: str) -> ContainerStats:
+        """What it uses."""
+        reply = await self._agent.ContainerStats(pb.ContainerRequest(container_id=container_id))
+        return ContainerStats(reply.cpu_ns, reply.memory_bytes, reply.memory_limit_bytes, reply.processes)
+
+    @translated
+    async def list_processes(self, container_id: str) -> tuple[ProcessInfo, ...]:
+        """What runs in it."""
+        reply = await self._agent.ListProcesses(pb.ContainerRequest(container_id=container_id))
+        return tuple(convert.process_info(row) for row in reply.processes)
+
+    @translated
+    async def execute(self, container_id: str, token: str, process: ProcessSpec, stdio: Stdio) -> None:
+        """Starts one more process in it."""
+        spec = convert.process_json(process)
+        wanted = convert.STDIO[stdio]
+        await self._agent.Exec(pb.ExecRequest(container_id=container_id, token=token, oci_process=spec, stdio=wanted))
+
+    @translated
+    async def attach(self, container_id: str, token: str) -> ProcessStreams:
+        """The streams of a process."""
+        streams = GrpcStreams(self._agent, pb.ProcessRequest(container_id=container_id, token=token))
+        await streams.begin()
+        return streams
+
+    @translated
+    async def wait(self, container_id: str, token: str) -> ExitStatus:
+        """How a process ended, when it has."""
+        return convert.exit_status(await self._agent.Wait(pb.ProcessRequest(container_id=container_id, token=token)))
+
+    @translated
+    async def signal(self, container_id: str, token: str, number: int) -> None:
+        """Signals one process, or all of a container."""
+        try:
+            await self._agent.Signal(pb.SignalRequest(container_id=container_id, token=token, signal=number))
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                subject = f"process {token} of container {container_id}"
+                raise StateError(subject, "signal it", "ended", ["running"]) from error
+            raise
+
+    @translated
+    async def resize(self, container_id: str, token: str, rows: int, columns: int) -> None:
+        """Sets the size of a process's terminal."""
+        await self._agent.Resize(pb.ResizeRequest(container_id=container_id, token=token, rows=rows, columns=columns))

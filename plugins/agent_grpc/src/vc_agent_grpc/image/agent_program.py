@@ -1,0 +1,98 @@
+"""Builds vc-agent from its source, which is part of this distribution."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from vc_agent_grpc.image.errors import ImageError
+
+OLDEST_RUST = (1, 85)
+TARGET = "x86_64-unknown-linux-gnu"
+_VERSION = re.compile(r"cargo (\d+)\.(\d+)")
+
+
+def source() -> tuple[Path, Path]:
+    """The cargo project and the .proto file: beside this package in a wheel, above it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    for base in (package / "_agent", package.parent.parent):
+        if (base / "guest/Cargo.toml").is_file():
+            return base / "guest", base / "proto/agent.proto"
+    raise ImageError("the agent's source is missing from this installation; reinstall virtcontainers-agent-grpc")
+
+
+def source_digest() -> str:
+    """Changes when anything that the agent is made of does."""
+    project, proto = source()
+    files = [proto, *(project / name for name in ("Cargo.toml", "Cargo.lock", "build.rs")), *project.glob("src/*.rs")]
+    digest = hashlib.sha256()
+    for file in sorted(files, key=lambda path: path.name):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def built(cache: Path, report: Callable[[str], None]) -> Path:
+    """The agent's program, built when the cache has none of this source.
+
+    Raises:
+        ImageError: no cargo is new enough, or the build failed.
+    """
+    program = cache / "agent" / source_digest() / "vc-agent"
+    if program.is_file():
+        return program
+    cargo = find_cargo()
+    report(f"building the guest agent with {cargo} (minutes, the first time)")
+    project, proto = source()
+    target = cache / "agent" / "target"
+    command = [
+        str(cargo),
+        "build",
+        "--release",
+        "--locked",
+        "--target",
+        TARGET,
+        "--manifest-path",
+        str(project / "Cargo.toml"),
+    ]
+    environment = {
+        **os.environ,
+        "CARGO_TARGET_DIR": str(target),
+        "VC_AGENT_PROTO": str(proto),
+        "RUSTFLAGS": "-C target-feature=+crt-static",
+    }
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise ImageError(f"the guest agent cannot be built:\n{done.stderr.strip()}")
+    program.parent.mkdir(parents=True, exist_ok=True)
+    half = program.with_suffix(f".{os.getpid()}")
+    shutil.copy2(target / TARGET / "release/vc-agent", half)
+    half.replace(program)
+    return program
+
+
+def find_cargo() -> Path:
+    """The first cargo on the path (or $CARGO) that is new enough.
+
+    Raises:
+        ImageError: none is; the message names what was found and the packages to install.
+    """
+    too_old = []
+    for name in (os.environ.get("CARGO", ""), "cargo", "/usr/bin/cargo"):
+        found = shutil.which(name) if name else None
+        if found is None:
+            continue
+        version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+        match = _VERSION.match(version)
+        if match and (int(match[1]), int(match[2])) >= OLDEST_RUST:
+            return Path(found)
+        too_old.append(f"{found} is {version.strip() or 'broken'}")
+    found_text = f" ({'; '.join(too_old)})" if too_old else ""
+    oldest = ".".join(map(str, OLDEST_RUST))
+    raise ImageError(f"cargo {oldest} or newer is missing{found_text}; install the packages cargo-web and rustc-web")

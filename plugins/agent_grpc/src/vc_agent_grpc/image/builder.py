@@ -1,0 +1,204 @@
+"""Guest images in the cache folder: made once per content, never overwritten, listed and removed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vc_agent_grpc.image import agent_program, kernel, modules, programs
+from vc_agent_grpc.image.cpio import Archive
+from vc_agent_grpc.image.errors import ImageError
+from vc_agent_grpc.image.vmlinux import extract_vmlinux
+
+SCHEMA = 1
+_MANIFEST = "manifest.json"
+_CURRENT = "current"
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Guest:
+    """One guest image.
+
+    Attributes:
+        id: the first 16 hex digits of the SHA-256 over kernel and initrd.
+        kernel: an ELF `vmlinux` with a PVH entry.
+        initrd: an uncompressed newc archive: unpacking costs more than reading, under emulation.
+        release: the kernel's.
+        inputs: what it was made of, name to version or digest.
+        size_bytes: both files.
+        is_current: whether new pods get it.
+    """
+
+    id: str
+    kernel: Path
+    initrd: Path
+    release: str
+    inputs: dict[str, str]
+    size_bytes: int
+    is_current: bool
+
+
+def build(
+    cache: Path,
+    report: Report,
+    kernel_image: Path | None = None,
+    kernel_modules: Path | None = None,
+    agent: Path | None = None,
+) -> Guest:
+    """Makes the image of this machine's kernel package, agent and crun current; makes it when it is not there.
+
+    Args:
+        cache: the folder that holds images.
+        report: called with a line before each long step.
+        kernel_image: instead of the distribution's package.
+        kernel_modules: the folder of its modules; guessed from the image's name when None.
+        agent: an agent's program instead of building one.
+
+    Raises:
+        ImageError: something is missing; the message names the package that has it.
+    """
+    crun = programs.find("crun", "crun")
+    program = agent or agent_program.built(cache, report)
+    inputs = {
+        "schema": str(SCHEMA),
+        "kernel": kernel.fingerprint(kernel_image, kernel_modules),
+        "agent": _digest(program.read_bytes()),
+        "crun": _digest(crun.read_bytes()),
+        "modules": _digest(json.dumps(modules.PURPOSES).encode()),
+    }
+    with _locked(cache):
+        for image in images(cache):
+            if image.inputs == inputs:
+                return _make_current(cache, image.id)
+        with contextlib.ExitStack() as stack:
+            if kernel_image is None:
+                source = stack.enter_context(kernel.fetched(report))
+            else:
+                source = kernel.from_paths(kernel_image, kernel_modules)
+            report(f"packing the guest image for Linux {source.release}")
+            vmlinux = extract_vmlinux(source.image.read_bytes())
+            initrd = _initrd(source, program, crun)
+            return _make_current(cache, _store(cache, vmlinux, initrd, source.release, inputs))
+
+
+def current(cache: Path) -> Guest:
+    """The image for new pods.
+
+    Raises:
+        ImageError: none has been built.
+    """
+    for image in images(cache):
+        if image.is_current:
+            return image
+    raise ImageError("no guest image has been built; run 'vc guest build'")
+
+
+def find(cache: Path, prefix: str) -> Guest:
+    """The one image whose id begins with `prefix`.
+
+    Raises:
+        ImageError: none does, or several do.
+    """
+    found = [image for image in images(cache) if image.id.startswith(prefix)]
+    if len(found) != 1:
+        known = ", ".join(image.id for image in images(cache)) or "none"
+        raise ImageError(f"{len(found) or 'no'} guest images begin with {prefix!r}; there are: {known}")
+    return found[0]
+
+
+def images(cache: Path) -> tuple[Guest, ...]:
+    """All images, the current one first; folders that are no image are passed over."""
+    folder = cache / "guest"
+    pointer = folder / _CURRENT
+    chosen = pointer.read_text().strip() if pointer.exists() else ""
+    found = [_read(path, chosen) for path in sorted(folder.glob(f"*/{_MANIFEST}"))]
+    return tuple(sorted(found, key=lambda image: not image.is_current))
+
+
+def remove(cache: Path, prefix: str) -> Guest:
+    """Deletes one image.
+
+    Raises:
+        ImageError: as `find`.
+    """
+    with _locked(cache):
+        image = find(cache, prefix)
+        if image.is_current:
+            (cache / "guest" / _CURRENT).unlink()
+        shutil.rmtree(cache / "guest" / image.id)
+    return image
+
+
+def _initrd(source: kernel.Kernel, agent: Path, crun: Path) -> bytes:
+    archive = Archive()
+    for folder in ("/dev", "/proc", "/sys", "/run", "/tmp", "/etc"):
+        archive.add_folder(folder)
+    archive.add_file("/init", agent.read_bytes(), 0o755)
+    archive.add_file("/bin/crun", crun.read_bytes(), 0o755)
+    for path, content in programs.with_libraries(crun).items():
+        archive.add_file(path, content, 0o755)
+    for name, content in modules.collect(source.modules).items():
+        archive.add_file(f"/lib/modules/{name}", content)
+    return archive.to_bytes()
+
+
+def _store(cache: Path, vmlinux: bytes, initrd: bytes, release: str, inputs: dict[str, str]) -> str:
+    digest = hashlib.sha256(vmlinux)
+    digest.update(initrd)
+    identity = digest.hexdigest()[:16]
+    manifest = {"schema": SCHEMA, "id": identity, "release": release, "inputs": inputs}
+    folder = cache / "guest"
+    half = Path(tempfile.mkdtemp(prefix=".half-", dir=folder))
+    try:
+        (half / "vmlinux").write_bytes(vmlinux)
+        (half / "initrd").write_bytes(initrd)
+        (half / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        half.chmod(0o755)
+        with contextlib.suppress(FileExistsError):
+            target = folder / identity
+            if target.exists():  # the same content from other inputs: the manifest learns the newer ones
+                (half / _MANIFEST).replace(target / _MANIFEST)
+            else:
+                half.rename(target)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+    return identity
+
+
+def _make_current(cache: Path, identity: str) -> Guest:
+    pointer = cache / "guest" / _CURRENT
+    half = pointer.with_name(f".{_CURRENT}.{os.getpid()}")
+    half.write_text(identity + "\n")
+    half.replace(pointer)
+    return current(cache)
+
+
+def _read(manifest: Path, chosen: str) -> Guest:
+    folder = manifest.parent
+    told = json.loads(manifest.read_text())
+    files = (folder / "vmlinux", folder / "initrd")
+    size = sum(file.stat().st_size for file in files)
+    return Guest(told["id"], *files, told["release"], told["inputs"], size, told["id"] == chosen)
+
+
+@contextlib.contextmanager
+def _locked(cache: Path) -> Iterator[None]:
+    folder = cache / "guest"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

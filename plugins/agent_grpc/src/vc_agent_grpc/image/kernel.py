@@ -1,0 +1,116 @@
+"""Where the guest's kernel comes from: a path, or the distribution's package, fetched without installing it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vc_agent_grpc.image.errors import ImageError
+
+PACKAGE = "linux-image-amd64"
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel image, its modules, and what tells it from another.
+
+    Attributes:
+        image: compressed or not.
+        modules: its `lib/modules/<release>` folder.
+    """
+
+    image: Path
+    modules: Path
+
+    @property
+    def release(self) -> str:
+        """As `uname -r` prints it."""
+        return self.modules.name
+
+
+def from_paths(image: Path, modules: Path | None) -> Kernel:
+    """A kernel on this machine.
+
+    Args:
+        image: `vmlinuz-<release>` or `vmlinux-<release>`.
+        modules: its folder; guessed from the image's name when None.
+
+    Raises:
+        ImageError: a file is missing or unreadable.
+    """
+    folder = modules or Path("/lib/modules") / image.name.partition("-")[2]
+    if not image.is_file() or not os.access(image, os.R_OK):
+        raise ImageError(f"the kernel {image} is missing or not readable; name another with --kernel")
+    if not (folder / "modules.builtin").is_file():
+        raise ImageError(f"{folder} holds no kernel modules; name their folder with --modules")
+    return Kernel(image, folder)
+
+
+def fingerprint(image: Path | None, modules: Path | None) -> str:
+    """What changes when the kernel does; cheap to find."""
+    if image is None:
+        return f"package {_package_version()}"
+    kernel = from_paths(image, modules)
+    digest = hashlib.sha256(image.read_bytes()).hexdigest()
+    return f"file {digest} {kernel.modules}"
+
+
+@contextmanager
+def fetched(report: Report) -> Iterator[Kernel]:
+    """Downloads and unpacks the distribution's kernel package into a temporary folder, which goes at the end.
+
+    Raises:
+        ImageError: apt or dpkg-deb is missing or failed.
+    """
+    name = _package_version().partition("=")[0]
+    with tempfile.TemporaryDirectory(prefix="vc-kernel-") as temporary:
+        report(f"downloading the package {name} (70 MB)")
+        sandbox = ["-o", "APT::Sandbox::User=root"] if os.geteuid() == 0 else []
+        _run([_tool("apt-get", "apt"), "-q", *sandbox, "download", name], temporary)
+        (package,) = Path(temporary).glob("*.deb")
+        report(f"unpacking {package.name}")
+        _run([_tool("dpkg-deb", "dpkg"), "-x", package.name, "."], temporary)
+        (image,) = Path(temporary, "boot").glob("vmlinuz-*")
+        release = image.name.partition("-")[2]
+        trees = [Path(temporary, "lib/modules", release), Path(temporary, "usr/lib/modules", release)]
+        yield Kernel(image, next(tree for tree in trees if tree.is_dir()))
+
+
+def _package_version() -> str:
+    """The real package behind PACKAGE, as `name=version`."""
+    depends = _run([_tool("apt-cache", "apt"), "depends", "--important", PACKAGE], ".")
+    names = [line.partition("Depends:")[2].strip() for line in depends.splitlines() if "Depends:" in line]
+    real = next((name for name in names if name.startswith("linux-image-")), None)
+    if real is None:
+        raise ImageError(
+            f"no package list knows {PACKAGE}; run 'apt-get update', or name a kernel with --kernel, --modules"
+        )
+    policy = _run([_tool("apt-cache", "apt"), "policy", real], ".")
+    version = next((line.split()[1] for line in policy.splitlines() if "Candidate:" in line), "(none)")
+    return f"{real}={version}"
+
+
+def _tool(name: str, package: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise ImageError(
+            f"{name} is missing; install the package {package}, or name a kernel with --kernel and --modules"
+        )
+    return found
+
+
+def _run(command: list[str], folder: str) -> str:
+    environment = {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode != 0:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise ImageError(f"'{' '.join(command)}' failed: {''.join(last) or f'exit code {done.returncode}'}")
+    return done.stdout

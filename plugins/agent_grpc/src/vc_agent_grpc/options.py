@@ -1,0 +1,31 @@
+"""Options of the table [agent.grpc]."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SYSTEM_CACHE = Path("/var/cache/virtcontainers")
+
+
+def default_cache() -> Path:
+    """/var/cache for root; for others the folder for caches."""
+    if os.geteuid() == 0:
+        return SYSTEM_CACHE
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "virtcontainers"
+
+
+@dataclass(frozen=True)
+class GrpcAgentOptions:
+    """Where the guest is, and what it is told.
+
+    Attributes:
+        cache: holds guest images. Where it has none, those that root has built are used.
+        guest: an image's id or its beginning; empty for the current one.
+        kernel_parameters: appended to the guest's kernel command line.
+    """
+
+    cache: Path = field(default_factory=default_cache)
+    guest: str = ""
+    kernel_parameters: tuple[str, ...] = ()

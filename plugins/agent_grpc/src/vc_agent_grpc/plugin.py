@@ -1,0 +1,189 @@
+"""Agent operations over gRPC: holds one connection, made by client.py, and the guest images, made by image/."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vc_agent_grpc import image
+from vc_agent_grpc.options import SYSTEM_CACHE, GrpcAgentOptions
+from vc_core.spec import (
+    AgentError,
+    AgentInfo,
+    AgentSpec,
+    Capability,
+    Channel,
+    ChannelKind,
+    ContainerStats,
+    ContainerTruth,
+    ExitStatus,
+    Finding,
+    Guest,
+    GuestContainer,
+    KernelSource,
+    NotFound,
+    PodRef,
+    PodSetup,
+    ProcessInfo,
+    ProcessSpec,
+    ProcessStreams,
+    Report,
+    Stdio,
+    Verdict,
+    hookimpl,
+)
+
+if TYPE_CHECKING:
+    from vc_agent_grpc.client import Client
+
+_PARAMETERS = ("console=ttyS0", "quiet", "panic=-1", "rdinit=/init", "tsc=reliable", "no_timer_check", "noreplace-smp")
+_PROOF = ("panic=-1", "quiet", "rdinit=/init", "--", "--prove")
+
+
+class GrpcAgent(AgentSpec):
+    """The plugin `grpc`."""
+
+    options_type = GrpcAgentOptions
+
+    def __init__(self, options: GrpcAgentOptions) -> None:
+        self._options = options
+        self._connection: Client | None = None
+
+    @hookimpl
+    async def agent_capabilities(self, pod: PodRef) -> frozenset[Capability]:
+        return frozenset({Capability.UNIX_CHANNEL, Capability.VSOCK_CHANNEL, Capability.TERMINAL, Capability.SHARE})
+
+    # --- connection --------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    async def agent_connect(self, pod: PodRef, channel: Channel) -> AgentInfo:
+        from vc_agent_grpc import client
+
+        scheme = "vsock" if channel.kind is ChannelKind.VSOCK else "unix"
+        self._connection = await client.connect(f"{scheme}:{channel.address}")
+        return self._connection.info
+
+    @hookimpl
+    async def agent_disconnect(self, pod: PodRef) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    @property
+    def _client(self) -> Client:
+        if self._connection is None:
+            raise AgentError("there is no connection to the guest's agent")
+        return self._connection
+
+    # --- pod, containers, processes ----------------------------------------------------------------------------------
+
+    @hookimpl
+    async def agent_set_up_pod(self, pod: PodRef, setup: PodSetup) -> None:
+        await self._client.set_up_pod(setup)
+
+    @hookimpl
+    async def agent_tear_down_pod(self, pod: PodRef) -> None:
+        await self._client.tear_down_pod()
+
+    @hookimpl
+    async def agent_create_container(self, pod: PodRef, container: GuestContainer) -> None:
+        await self._client.create_container(container)
+
+    @hookimpl
+    async def agent_start_container(self, pod: PodRef, container_id: str) -> None:
+        await self._client.start_container(container_id)
+
+    @hookimpl
+    async def agent_remove_container(self, pod: PodRef, container_id: str) -> None:
+        await self._client.remove_container(container_id)
+
+    @hookimpl
+    async def agent_list_containers(self, pod: PodRef) -> tuple[ContainerTruth, ...]:
+        return await self._client.list_containers()
+
+    @hookimpl
+    async def agent_container_stats(self, pod: PodRef, container_id: str) -> ContainerStats:
+        return await self._client.container_stats(container_id)
+
+    @hookimpl
+    async def agent_list_processes(self, pod: PodRef, container_id: str) -> tuple[ProcessInfo, ...]:
+        return await self._client.list_processes(container_id)
+
+    @hookimpl
+    async def agent_exec(self, pod: PodRef, container_id: str, token: str, process: ProcessSpec, stdio: Stdio) -> None:
+        await self._client.execute(container_id, token, process, stdio)
+
+    @hookimpl
+    async def agent_attach(self, pod: PodRef, container_id: str, token: str) -> ProcessStreams:
+        return await self._client.attach(container_id, token)
+
+    @hookimpl
+    async def agent_wait(self, pod: PodRef, container_id: str, token: str) -> ExitStatus:
+        return await self._client.wait(container_id, token)
+
+    @hookimpl
+    async def agent_signal(self, pod: PodRef, container_id: str, token: str, signal: int) -> None:
+        await self._client.signal(container_id, token, signal)
+
+    @hookimpl
+    async def agent_resize(self, pod: PodRef, container_id: str, token: str, rows: int, columns: int) -> None:
+        await self._client.resize(container_id, token, rows, columns)
+
+    # --- guest images ------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    async def agent_guest(self, pod: PodRef) -> Guest:
+        chosen = self._options.guest
+        cache = next((cache for cache in self._caches() if image.images(cache)), self._options.cache)
+        try:
+            return self._guest(image.find(cache, chosen) if chosen else image.current(cache))
+        except image.ImageError as error:
+            raise AgentError(str(error)) from error
+
+    @hookimpl
+    async def agent_build_guest(self, source: KernelSource, report: Report) -> Guest:
+        loop = asyncio.get_running_loop()
+
+        def tell(line: str) -> None:
+            loop.call_soon_threadsafe(report, line)
+
+        options = (self._options.cache, tell, source.image, source.modules, source.agent)
+        try:
+            return self._guest(await asyncio.to_thread(image.build, *options))
+        except image.ImageError as error:
+            raise AgentError(str(error)) from error
+
+    @hookimpl
+    async def agent_list_guests(self) -> tuple[Guest, ...]:
+        return tuple(self._guest(found) for cache in self._caches() for found in image.images(cache))
+
+    @hookimpl
+    async def agent_remove_guest(self, guest_id: str) -> Guest:
+        try:
+            return self._guest(await asyncio.to_thread(image.remove, self._options.cache, guest_id))
+        except image.ImageError as error:
+            raise NotFound(str(error)) from error
+
+    @hookimpl
+    async def agent_diagnose(self) -> tuple[Finding, ...]:
+        guests = [self._guest(found) for cache in self._caches() for found in image.images(cache)]
+        if not guests:
+            return (Finding("guest image", Verdict.BAD, f"none in {self._options.cache}", "run 'vc guest build'"),)
+        return (Finding("guest image", Verdict.GOOD, f"{guests[0].id}: {guests[0].description}"),)
+
+    def _caches(self) -> list[Path]:
+        """The user's own images come before those that root has built for all."""
+        return list(dict.fromkeys((self._options.cache, SYSTEM_CACHE)))
+
+    def _guest(self, found: image.Guest) -> Guest:
+        return Guest(
+            id=found.id,
+            kernel=found.kernel,
+            initrd=found.initrd,
+            parameters=(*_PARAMETERS, *self._options.kernel_parameters),
+            proof_parameters=_PROOF,
+            description=f"Linux {found.release}",
+            size_bytes=found.size_bytes,
+            is_current=found.is_current,
+        )

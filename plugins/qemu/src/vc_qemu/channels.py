@@ -1,0 +1,84 @@
+"""Virtio-serial ports that are plugged for one client and unplugged after it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vc_qemu import process
+from vc_qemu.command_line import SERIAL_BUS
+from vc_qemu.errors import QemuError
+from vc_qemu.process import Identity
+
+if TYPE_CHECKING:
+    from vc_qemu.monitor import Monitor
+
+# channel-<pid>-<start ticks>-<name>: who owns it, so that what a killed client left can be told and taken away.
+_OWNED = re.compile(r"channel-(\d+)-(\d+)-(.+)")
+
+
+async def add(monitor: Monitor, run_dir: Path, name: str) -> tuple[str, Path]:
+    """Plugs a port and waits until the guest has opened it.
+
+    Args:
+        monitor: of the machine.
+        run_dir: where its socket goes.
+        name: the guest's agent knows its ports by name.
+
+    Returns:
+        The channel's id and its socket.
+
+    Raises:
+        QemuError: refused. A machine that ends meanwhile is for the caller to notice.
+    """
+    await _sweep(monitor, run_dir)
+    me = process.identity_of(os.getpid())
+    channel = f"channel-{me.pid}-{me.start_ticks}-{name}"
+    path = socket_path(run_dir, channel)
+    path.unlink(missing_ok=True)
+    address = {"type": "unix", "data": {"path": str(path)}}
+    backend = {"type": "socket", "data": {"addr": address, "server": True, "wait": False}}
+    await monitor.execute("chardev-add", id=channel, backend=backend)
+    try:
+        path.chmod(0o600)
+        async with monitor.events("VSERPORT_CHANGE") as changes:
+            bus = f"{SERIAL_BUS}.0"
+            await monitor.execute(
+                "device_add", driver="virtserialport", bus=bus, id=f"{channel}-port", chardev=channel, name=name
+            )
+            async for change in changes:
+                if change == {"id": f"{channel}-port", "open": True}:
+                    break
+    except BaseException:
+        with contextlib.suppress(QemuError):  # the first error is the one that tells; a dead machine has no ports
+            await remove(monitor, run_dir, channel)
+        raise
+    return channel, path
+
+
+async def remove(monitor: Monitor, run_dir: Path, channel: str) -> None:
+    """Unplugs a port. One that is not there is no error."""
+    await monitor.unplug(f"{channel}-port")
+    if channel in await _labels(monitor):
+        await monitor.execute("chardev-remove", id=channel)
+    socket_path(run_dir, channel).unlink(missing_ok=True)
+
+
+def socket_path(run_dir: Path, channel: str) -> Path:
+    """Where a channel's socket lies: short, for unix sockets have short paths."""
+    return run_dir / f"{channel.rpartition('.')[2]}.sock"
+
+
+async def _sweep(monitor: Monitor, run_dir: Path) -> None:
+    """Takes away what clients left that are no more."""
+    for label in await _labels(monitor):
+        match = _OWNED.fullmatch(label)
+        if match and not process.is_alive(Identity(int(match[1]), int(match[2]))):
+            await remove(monitor, run_dir, label)
+
+
+async def _labels(monitor: Monitor) -> list[str]:
+    return [device["label"] for device in await monitor.execute("query-chardev")]

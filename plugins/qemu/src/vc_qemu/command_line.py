@@ -1,0 +1,169 @@
+"""QEMU's command line, from typed parts to a tuple of words. No shell, no splicing: values are escaped in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+MONITOR_FD = 3
+CONSOLE = "console"
+SERIAL_BUS = "vs0"
+MAX_PORTS = 64
+
+
+@dataclass(frozen=True)
+class FolderShare:
+    """A 9p device that is there from the start."""
+
+    tag: str
+    path: Path
+    read_only: bool
+
+
+@dataclass(frozen=True)
+class Machine:
+    """All that shapes the command line.
+
+    Attributes:
+        binary: QEMU's path.
+        name: shown in process lists.
+        uuid: marks the process as ours.
+        accelerator: "kvm" or "tcg".
+        machine: QEMU's machine type.
+        cpu: CPU model.
+        vcpus: at the start.
+        max_vcpus: ceiling.
+        memory_mib: at the start.
+        max_memory_mib: ceiling.
+        kernel: an ELF kernel with a PVH entry.
+        initrd: the guest's first root.
+        parameters: the kernel's command line.
+        run_dir: for console and slots.
+        shares: present from the start.
+        root_ports: spare places for hot plug.
+        share_slots: folders that can be added later.
+        is_root: whether QEMU may keep owners of files it writes.
+        extra: words to append.
+    """
+
+    binary: str
+    name: str
+    uuid: str
+    accelerator: str
+    machine: str
+    cpu: str
+    vcpus: int
+    max_vcpus: int
+    memory_mib: int
+    max_memory_mib: int
+    kernel: Path
+    initrd: Path
+    parameters: tuple[str, ...]
+    run_dir: Path
+    shares: tuple[FolderShare, ...] = ()
+    root_ports: int = 0
+    share_slots: int = 0
+    is_root: bool = False
+    extra: tuple[str, ...] = ()
+
+
+def words(machine: Machine) -> tuple[str, ...]:
+    """The whole argv. The monitor's listening socket is descriptor MONITOR_FD."""
+    return (machine.binary, *_base(machine), *_boot(machine), *_channels(machine), *_devices(machine), *machine.extra)
+
+
+def proof_words(binary: str, kernel: Path, initrd: Path, parameters: tuple[str, ...]) -> tuple[str, ...]:
+    """A tiny KVM guest that powers off by itself."""
+    return (
+        binary,
+        *("-machine", "q35,accel=kvm"),
+        *("-cpu", "host", "-m", "256", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *("-kernel", str(kernel), "-initrd", str(initrd), "-append", " ".join(parameters)),
+    )
+
+
+def option(kind: str, /, **values: str | int | bool) -> str:
+    """`kind,key=value,...` with commas in values doubled, as QEMU's option parser wants them.
+
+    Underscores in keys stand for dashes, a leading name is the kind. Booleans are on and off.
+    """
+    parts = [_escaped(kind)]
+    for key, value in values.items():
+        text = ("on" if value else "off") if isinstance(value, bool) else str(value)
+        parts.append(f"{key}={_escaped(text)}")
+    return ",".join(parts)
+
+
+def slot_path(run_dir: Path, number: int) -> Path:
+    """Where a folder is put, as a link, before its slot is plugged."""
+    return run_dir / "slots" / str(number)
+
+
+def slot_fsdev(number: int, read_only: bool) -> str:
+    """The file system device of a slot."""
+    return f"slot{number}{'ro' if read_only else 'rw'}"
+
+
+def _base(machine: Machine) -> Iterator[str]:
+    yield from ("-name", option(f"vc-{machine.name}", process=f"vc-{machine.name}"[:15]))
+    yield from ("-uuid", machine.uuid)
+    yield from ("-machine", option(machine.machine, accel=machine.accelerator, usb=False, vmport=False))
+    yield from ("-cpu", machine.cpu)
+    yield from ("-smp", option(str(machine.vcpus), maxcpus=max(machine.vcpus, machine.max_vcpus)))
+    ceiling = max(machine.memory_mib, machine.max_memory_mib)
+    if ceiling > machine.memory_mib:
+        yield from ("-m", option(f"{machine.memory_mib}M", slots=8, maxmem=f"{ceiling}M"))
+    else:
+        yield from ("-m", f"{machine.memory_mib}M")
+    yield from ("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot")
+    yield from (
+        "-sandbox",
+        option("on", obsolete="deny", elevateprivileges="deny", spawn="deny", resourcecontrol="deny"),
+    )
+    # How a machine ended stands in its log, for whoever looks after everybody who knew it is gone.
+    yield from ("-trace", "runstate_set", "-trace", "qemu_system_shutdown_request")
+
+
+def _boot(machine: Machine) -> Iterator[str]:
+    yield from ("-kernel", str(machine.kernel), "-initrd", str(machine.initrd))
+    yield from ("-append", " ".join(machine.parameters))
+
+
+def _channels(machine: Machine) -> Iterator[str]:
+    yield from ("-chardev", option("socket", id="monitor", fd=MONITOR_FD, server=True, wait=False))
+    yield from ("-mon", option("monitor", mode="control"))
+    yield from ("-chardev", option("file", id=CONSOLE, path=str(machine.run_dir / CONSOLE), append=True))
+    yield from ("-serial", f"chardev:{CONSOLE}")
+    yield from ("-device", option("virtio-serial-pci", id=SERIAL_BUS, max_ports=MAX_PORTS))
+
+
+def _devices(machine: Machine) -> Iterator[str]:
+    yield from ("-device", option("vmgenid", guid="auto"))
+    yield from ("-device", option("virtio-scsi-pci", id="scsi0"))
+    for number in range(machine.root_ports):
+        yield from ("-device", option("pcie-root-port", id=f"rp{number}", chassis=number + 1, slot=number + 1))
+    for share in machine.shares:
+        model = _security_model(machine, share.read_only)
+        yield from ("-fsdev", _fsdev(share.tag, share.path, share.read_only, model))
+        yield from ("-device", option("virtio-9p-pci", id=f"share-{share.tag}", fsdev=share.tag, mount_tag=share.tag))
+    for number in range(machine.share_slots):
+        for read_only in (True, False):
+            model = _security_model(machine, read_only)
+            path = slot_path(machine.run_dir, number)
+            yield from ("-fsdev", _fsdev(slot_fsdev(number, read_only), path, read_only, model))
+
+
+def _fsdev(name: str, path: Path, read_only: bool, security_model: str) -> str:
+    return option(
+        "local", id=name, path=str(path), security_model=security_model, readonly=read_only, multidevs="remap"
+    )
+
+
+def _security_model(machine: Machine, read_only: bool) -> str:
+    """Only root can give files away; for everybody else owners stay as they are."""
+    return "passthrough" if machine.is_root and not read_only else "none"
+
+
+def _escaped(text: str) -> str:
+    return text.replace(",", ",,")

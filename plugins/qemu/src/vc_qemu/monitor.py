@@ -1,0 +1,105 @@
+"""QMP: short connections. The socket serves one client at a time, and QEMU lets no more than one wait: callers lock."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError
+
+from vc_qemu.errors import NoSuchDeviceError, QemuError
+
+
+def listening_socket(path: Path) -> socket.socket:
+    """A bound, listening socket: whoever connects before QEMU is up waits in its backlog instead of polling.
+
+    Raises:
+        QemuError: the path is too long for a unix socket.
+    """
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.unlink(missing_ok=True)
+        made.bind(str(path))
+        path.chmod(0o600)
+        made.listen(8)
+    except OSError as error:
+        made.close()
+        raise QemuError(f"the socket {path} cannot be made: {error}; choose a shorter run folder") from error
+    return made
+
+
+class Monitor:
+    """An open QMP connection."""
+
+    def __init__(self, client: QMPClient) -> None:
+        self._client = client
+
+    async def execute(self, command: str, **arguments: object) -> Any:
+        """Runs one command.
+
+        Raises:
+            QemuError: with QEMU's own words.
+        """
+        named = {key.replace("_", "-"): value for key, value in arguments.items()}
+        try:
+            return await self._client.execute(command, named or None)
+        except ExecuteError as error:
+            if error.error_class == "DeviceNotFound":
+                raise NoSuchDeviceError(str(error)) from error
+            raise QemuError(f"QEMU refused {command}: {error}") from error
+        except QMPError as error:
+            raise QemuError(f"QEMU went away during {command}: {error}") from error
+
+    @asynccontextmanager
+    async def events(self, *names: str) -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
+        """The data of events of these names that come from now on."""
+        listener = EventListener(names)
+        with self._client.listen(listener):
+            yield _data(listener)
+
+    async def unplug(self, device: str) -> None:
+        """Removes a device and waits until both the guest and QEMU have let it go. One that is not there is no error.
+
+        Raises:
+            QemuError: refused, or QEMU went away.
+        """
+        async with self.events("DEVICE_DELETED") as deletions:
+            try:
+                await self.execute("device_del", id=device)
+            except NoSuchDeviceError:
+                return
+            async for deletion in deletions:
+                if deletion.get("device") == device:
+                    return
+
+
+async def _data(listener: EventListener) -> AsyncIterator[Mapping[str, Any]]:
+    async for event in listener:
+        data = event["data"]
+        if isinstance(data, Mapping):
+            yield data
+
+
+@asynccontextmanager
+async def connected(path: Path) -> AsyncIterator[Monitor]:
+    """A connection for the length of a block. The caller holds the lock that keeps other clients away.
+
+    Raises:
+        QemuError: nobody listens.
+    """
+    client = QMPClient("vc")
+    client.logger.disabled = True  # what it would log reaches us as an exception as well
+    try:
+        await client.connect(str(path))
+    except QMPError as error:
+        raise QemuError(f"QEMU's monitor does not answer: {error.__cause__ or error}") from error
+    try:
+        yield Monitor(client)
+    finally:
+        with contextlib.suppress(QMPError, EOFError, OSError):  # it may have gone by itself, which is as good
+            await asyncio.shield(client.disconnect())

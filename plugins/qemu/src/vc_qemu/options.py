@@ -1,0 +1,67 @@
+"""Options of the table [hypervisor.qemu]."""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+class Accelerator(enum.StrEnum):
+    """How the guest's instructions are run."""
+
+    AUTO = "auto"  # KVM where it is proven to work, else TCG, saying so
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+def default_proof_dir() -> Path:
+    """Where the proof of KVM is remembered until the next reboot."""
+    if os.geteuid() == 0:
+        return Path("/run/virtcontainers/qemu")
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(runtime or f"/tmp/virtcontainers-{os.geteuid()}") / "virtcontainers/qemu"
+
+
+@dataclass(frozen=True)
+class QemuOptions:
+    """How QEMU is run.
+
+    Attributes:
+        binary: a name on the path, or a path.
+        accelerator: auto proves KVM by booting a guest, once per boot and QEMU.
+        machine: QEMU's machine type; must have PCIe.
+        cpu: QEMU's CPU model; empty for the best that the accelerator has.
+        max_vcpus: the ceiling for hot plug.
+        max_memory_mib: the ceiling for hot plug.
+        root_ports: places for devices that are plugged later.
+        share_slots: folders that can be added to a running pod.
+        console_max_bytes: what is kept of the guest's console.
+        proof_timeout_s: for the guest that proves KVM.
+        proof_dir: where the proof is remembered.
+        extra_arguments: appended to QEMU's command line as they are.
+    """
+
+    binary: str = "qemu-system-x86_64"
+    accelerator: Accelerator = Accelerator.AUTO
+    machine: str = "q35"
+    cpu: str = ""
+    max_vcpus: int = 4
+    max_memory_mib: int = 4096
+    root_ports: int = 8
+    share_slots: int = 8
+    console_max_bytes: int = 1 << 20
+    proof_timeout_s: float = 20
+    proof_dir: Path = field(default_factory=default_proof_dir)
+    extra_arguments: tuple[str, ...] = ()
+
+    def problems(self) -> Iterator[str]:
+        """Values that cannot be."""
+        for name in ("max_vcpus", "max_memory_mib", "console_max_bytes"):
+            if getattr(self, name) < 1:
+                yield f"{name}: must be at least 1"
+        for name in ("root_ports", "share_slots"):
+            if not 0 <= getattr(self, name) <= 24:
+                yield f"{name}: must be from 0 to 24, the machine's bus has no more places"

@@ -1,0 +1,340 @@
+"""Hypervisor operations on QEMU. Holds what is known of one machine; the work is done next door."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import shutil
+import signal
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from vc_core.spec import (
+    Capability,
+    Channel,
+    ChannelKind,
+    DriverState,
+    Finding,
+    HypervisorError,
+    HypervisorSpec,
+    Pluggable,
+    Plugged,
+    PodRef,
+    Share,
+    VmPhase,
+    VmSpec,
+    VmStats,
+    VmStatus,
+    hookimpl,
+    lock_file,
+)
+from vc_qemu import channels, ending, plugging, process
+from vc_qemu.command_line import CONSOLE, MONITOR_FD, FolderShare, Machine, words
+from vc_qemu.diagnosis import accelerator, diagnose
+from vc_qemu.errors import QemuError
+from vc_qemu.options import QemuOptions
+from vc_qemu.process import Identity
+from vc_qemu.saved import Saved
+
+if TYPE_CHECKING:
+    from vc_qemu.monitor import Monitor
+
+P = ParamSpec("P")
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+_SOCKET = "qmp.sock"
+_LOCK = "qmp.lock"
+_LOG = "qemu.log"
+_TERM_S = 2.0  # QEMU ends within milliseconds of a signal when it can
+_SCSI_TARGETS = 256
+
+
+def translated(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """The heart's error becomes the contract's."""
+
+    @functools.wraps(function)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await function(*args, **kwargs)
+        except QemuError as error:
+            raise HypervisorError(str(error)) from error
+
+    return call
+
+
+class QemuHypervisor(HypervisorSpec):
+    """The plugin `qemu`."""
+
+    options_type = QemuOptions
+
+    def __init__(self, options: QemuOptions) -> None:
+        self._options = options
+        self._saved = Saved()
+        self._machine: Machine | None = None
+
+    @hookimpl
+    async def vm_capabilities(self, pod: PodRef) -> frozenset[Capability]:
+        return frozenset(
+            {Capability.UNIX_CHANNEL, Capability.PAUSE, Capability.SHARE, Capability.SHARE_PLUG, Capability.DRIVE_PLUG}
+        )
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    @translated
+    async def vm_create(self, pod: PodRef, spec: VmSpec) -> None:
+        for file in (spec.guest.kernel, spec.guest.initrd):
+            if not os.access(file, os.R_OK):
+                raise QemuError(f"the guest's {file} is missing or unreadable; run 'vc guest build'")
+        binary = shutil.which(self._options.binary)
+        if binary is None:
+            raise QemuError(f"{self._options.binary} is missing; install the package qemu-system-x86")
+        self._forget_files(pod)
+        for name in (_LOG, CONSOLE):  # of the boot before
+            (pod.run_dir / name).unlink(missing_ok=True)
+        chosen = await accelerator(self._options, binary, spec.guest)
+        self._saved = Saved(
+            str(uuid.uuid4()), chosen, is_launched=True, shares=tuple(share.tag for share in spec.shares)
+        )
+        self._machine = Machine(
+            binary=binary,
+            name=pod.id,
+            uuid=self._saved.uuid,
+            accelerator=chosen,
+            machine=self._options.machine,
+            cpu=self._options.cpu or ("host" if chosen == "kvm" else "max"),
+            vcpus=spec.vcpus,
+            max_vcpus=self._options.max_vcpus,
+            memory_mib=spec.memory_mib,
+            max_memory_mib=self._options.max_memory_mib,
+            kernel=spec.guest.kernel,
+            initrd=spec.guest.initrd,
+            parameters=spec.guest.parameters,
+            run_dir=pod.run_dir,
+            shares=tuple(FolderShare(share.tag, share.path, share.read_only) for share in spec.shares),
+            root_ports=self._options.root_ports,
+            share_slots=self._options.share_slots,
+            is_root=os.geteuid() == 0,
+            extra=self._options.extra_arguments,
+        )
+
+    @hookimpl
+    @translated
+    async def vm_start(self, pod: PodRef) -> None:
+        from vc_qemu import monitor
+
+        if self._machine is None:
+            raise QemuError("the machine was not created")
+        listener = monitor.listening_socket(pod.run_dir / _SOCKET)
+        with contextlib.closing(listener):
+            # `listener` is above the small numbers that the child's own descriptors get.
+            found = process.spawn(words(self._machine), pod.run_dir / _LOG, {MONITOR_FD: listener.fileno()})
+        self._saved = replace(self._saved, process=found)
+        try:
+            await self._while_alive(pod, found, self._greet(pod))
+        except BaseException:
+            await self._kill(found)
+            raise
+
+    @hookimpl
+    async def vm_status(self, pod: PodRef) -> VmStatus:
+        found = self._process()
+        if found is None:
+            return VmStatus(VmPhase.ABSENT)
+        if process.is_alive(found):
+            phase = VmPhase.PAUSED if ending.is_paused(pod.run_dir / _LOG) else VmPhase.RUNNING
+            return VmStatus(phase, found.pid)
+        return VmStatus(VmPhase.ENDED, 0, ending.reason(pod.run_dir / _LOG))
+
+    @hookimpl
+    async def vm_wait(self, pod: PodRef) -> VmStatus:
+        found = self._process()
+        if found is not None:
+            await process.ended(found)
+        return await self.vm_status(pod)
+
+    @hookimpl
+    async def vm_stop(self, pod: PodRef, grace_s: float) -> VmStatus:
+        found = self._process()
+        if found is not None:
+            if grace_s <= 0 or not await _ended_within(found, grace_s):
+                await self._kill(found)
+            await process.ended(found)
+        return await self.vm_status(pod)
+
+    @hookimpl
+    async def vm_destroy(self, pod: PodRef) -> None:
+        found = self._process()
+        if found is not None:
+            await self._kill(found)
+        self._forget_files(pod)
+        self._saved = Saved()
+        self._machine = None
+
+    @hookimpl
+    @translated
+    async def vm_pause(self, pod: PodRef) -> None:
+        async with self._monitor(pod) as monitor:
+            await monitor.execute("stop")
+
+    @hookimpl
+    @translated
+    async def vm_resume(self, pod: PodRef) -> None:
+        async with self._monitor(pod) as monitor:
+            await monitor.execute("cont")
+
+    # --- devices and channels ----------------------------------------------------------------------------------------
+
+    @hookimpl
+    @translated
+    async def vm_plug(self, pod: PodRef, device: Pluggable) -> Plugged:
+        places = self._saved.places
+        async with self._monitor(pod) as monitor:
+            if isinstance(device, Share):
+                slot = plugging.free({place.slot for place in places}, self._options.share_slots, "share_slots")
+                port = plugging.free({place.port for place in places}, self._options.root_ports, "root_ports")
+                place = await plugging.add_folder(
+                    monitor, pod.run_dir, device.tag, device.path, device.read_only, slot, port
+                )
+            else:
+                target = plugging.free({place.target for place in places}, _SCSI_TARGETS, "SCSI targets")
+                place = await plugging.add_disk(monitor, device.id, device.path, device.read_only, target)
+        self._saved = replace(self._saved, places=(*places, place))
+        return Plugged(place.id, place.driver, place.address)
+
+    @hookimpl
+    @translated
+    async def vm_unplug(self, pod: PodRef, plugged: Plugged) -> None:
+        place = next((place for place in self._saved.places if place.id == plugged.id), None)
+        if place is None:
+            return  # unplugged before
+        found = self._process()
+        if found is not None and process.is_alive(found):
+            async with self._monitor(pod) as monitor:
+                await plugging.remove(monitor, pod.run_dir, place)
+        self._saved = self._saved.without(place.id)
+
+    @hookimpl
+    async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
+        return tuple(Plugged(f"share-{tag}", "9p", tag, is_fixed=True) for tag in self._saved.shares)
+
+    @hookimpl
+    @translated
+    async def vm_open_channel(self, pod: PodRef, name: str) -> Channel:
+        ending.trim(pod.run_dir / CONSOLE, self._options.console_max_bytes)
+        found = self._alive(pod)
+        async with self._monitor(pod) as monitor:
+            identity, path = await self._while_alive(pod, found, channels.add(monitor, pod.run_dir, name))
+        return Channel(identity, ChannelKind.UNIX, str(path))
+
+    @hookimpl
+    @translated
+    async def vm_close_channel(self, pod: PodRef, channel: Channel) -> None:
+        found = self._process()
+        if found is None or not process.is_alive(found):
+            Path(channel.address).unlink(missing_ok=True)
+            return
+        async with self._monitor(pod) as monitor:
+            await channels.remove(monitor, pod.run_dir, channel.id)
+
+    # --- what is known -----------------------------------------------------------------------------------------------
+
+    @hookimpl
+    async def vm_console(self, pod: PodRef, tail_bytes: int) -> bytes:
+        ending.trim(pod.run_dir / CONSOLE, self._options.console_max_bytes)
+        return ending.tail(pod.run_dir / CONSOLE, tail_bytes)
+
+    @hookimpl
+    @translated
+    async def vm_stats(self, pod: PodRef) -> VmStats:
+        return VmStats(*process.usage(self._alive(pod)))
+
+    @hookimpl
+    async def vm_save(self, pod: PodRef) -> DriverState:
+        return DriverState(self._saved.to_json())
+
+    @hookimpl
+    @translated
+    async def vm_restore(self, pod: PodRef, state: DriverState) -> None:
+        self._saved = Saved.from_json(state.json)
+
+    @hookimpl
+    async def vm_diagnose(self) -> tuple[Finding, ...]:
+        return await diagnose(self._options)
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _process(self) -> Identity | None:
+        """The machine's process; looked for when whoever started it had no time to write it down."""
+        if self._saved.process is None and self._saved.is_launched:
+            self._saved = replace(self._saved, process=process.find(self._saved.uuid))
+        return self._saved.process
+
+    def _alive(self, pod: PodRef) -> Identity:
+        found = self._process()
+        if found is None or not process.is_alive(found):
+            raise QemuError(f"the machine has ended: {ending.reason(pod.run_dir / _LOG)}")
+        return found
+
+    @asynccontextmanager
+    async def _monitor(self, pod: PodRef) -> AsyncIterator[Monitor]:
+        from vc_qemu import monitor
+
+        self._alive(pod)
+        async with (
+            await lock_file(pod.run_dir / _LOCK, exclusive=True),
+            monitor.connected(pod.run_dir / _SOCKET) as found,
+        ):
+            yield found
+
+    async def _greet(self, pod: PodRef) -> None:
+        async with self._monitor(pod):
+            pass
+
+    async def _while_alive(self, pod: PodRef, found: Identity, call: Awaitable[T]) -> T:
+        """Runs a call that a dying QEMU would leave hanging or failing without a word; then its own words are told."""
+        working = asyncio.ensure_future(call)
+        gone = asyncio.ensure_future(process.ended(found))
+        try:
+            await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
+            if gone.done() and not process.is_alive(found):
+                raise QemuError(f"QEMU ended: {ending.reason(pod.run_dir / _LOG)}")
+            return await working
+        except QemuError as error:
+            if process.is_alive(found):
+                raise
+            raise QemuError(f"QEMU ended: {ending.reason(pod.run_dir / _LOG)}") from error
+        finally:
+            for task in (working, gone):
+                task.cancel()
+            await asyncio.gather(working, gone, return_exceptions=True)
+
+    async def _kill(self, found: Identity) -> None:
+        if process.is_alive(found):
+            process.send(found, signal.SIGTERM)
+            if not await _ended_within(found, _TERM_S):
+                process.send(found, signal.SIGKILL)
+        await process.ended(found)
+
+    def _forget_files(self, pod: PodRef) -> None:
+        for path in pod.run_dir.glob("*.sock"):
+            path.unlink(missing_ok=True)
+        if (pod.run_dir / "slots").is_dir():
+            shutil.rmtree(pod.run_dir / "slots")
+
+
+async def _ended_within(found: Identity, limit_s: float) -> bool:
+    try:
+        async with asyncio.timeout(limit_s):
+            await process.ended(found)
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,79 @@
+"""Files that are there whole or not at all, folders that nobody else may read."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+
+def private_folder(path: Path) -> None:
+    """Makes a folder of mode 0700, and its parents.
+
+    Raises:
+        PermissionError: it exists and belongs to somebody else.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise PermissionError(f"{path} does not belong to this user; remove it or choose another root")
+    if stat.S_IMODE(found.st_mode) != 0o700:
+        path.chmod(0o700)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """A reader sees the old file or the new; so does one after a power cut."""
+    handle, name = tempfile.mkstemp(prefix=".half-", dir=path.parent)
+    half = Path(name)
+    try:
+        with os.fdopen(handle, "w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        half.replace(path)
+    except BaseException:
+        half.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def create_folder_with(folder: Path, name: str, text: str) -> bool:
+    """Makes a folder that has one file from its first moment on. False when the folder is there already."""
+    private_folder(folder.parent)
+    half = Path(tempfile.mkdtemp(prefix=".half-", dir=folder.parent))
+    try:
+        write_atomically(half / name, text)
+        # rename(2) replaces an empty folder only: one with a file in it is never overwritten.
+        half.rename(folder)
+    except OSError:
+        shutil.rmtree(half)
+        if folder.exists():
+            return False
+        raise
+    sync_folder(folder.parent)
+    return True
+
+
+def remove_folder(folder: Path) -> None:
+    """Takes a folder out of sight in one step, then removes it. One that is not there is no error."""
+    dead = Path(tempfile.mkdtemp(prefix=".dead-", dir=folder.parent)) if folder.parent.is_dir() else None
+    if dead is None:
+        return
+    try:
+        folder.rename(dead / folder.name)
+    except FileNotFoundError:
+        pass
+    finally:
+        shutil.rmtree(dead)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

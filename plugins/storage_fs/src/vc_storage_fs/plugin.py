@@ -1,0 +1,189 @@
+"""Storage operations on two folders, one that survives a reboot and one that need not.
+
+<config_root>/pods/<pod>/config.json                    the pod exists because this does
+<config_root>/pods/<pod>/containers/<ctr>/config.json
+<run_root>/pods/<pod>/{state,hypervisor,agent}.json     and the drivers' sockets
+<run_root>/pods/<pod>/containers/<ctr>/{state,process,mounts,devices}.json
+<run_root>/locks/<pod>
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from vc_core.spec import (
+    AlreadyExists,
+    Busy,
+    Finding,
+    LockTimeout,
+    NotFound,
+    Record,
+    StorageError,
+    StorageSpec,
+    StoreListing,
+    StoreLock,
+    Verdict,
+    hookimpl,
+    lock_file,
+)
+from vc_storage_fs import files
+from vc_storage_fs.options import FsOptions
+
+_CONFIG = "config.json"
+_DURABLE = (Record.POD_CONFIG, Record.CONTAINER_CONFIG)
+_NAMES = {
+    Record.POD_CONFIG: _CONFIG,
+    Record.CONTAINER_CONFIG: _CONFIG,
+    Record.POD_STATE: "state.json",
+    Record.CONTAINER_STATE: "state.json",
+}
+
+
+class FsStorage(StorageSpec):
+    """The plugin `fs`."""
+
+    options_type = FsOptions
+
+    def __init__(self, options: FsOptions) -> None:
+        self._run = options.run_root
+        self._config = options.config_root
+
+    @hookimpl
+    async def storage_run_dir(self, pod_id: str) -> Path:
+        return self._run / "pods" / pod_id
+
+    @hookimpl
+    async def storage_create(self, pod_id: str, config: str) -> None:
+        await asyncio.to_thread(self._create, pod_id, config)
+
+    @hookimpl
+    async def storage_list(self) -> StoreListing:
+        return await asyncio.to_thread(self._list)
+
+    @hookimpl
+    async def storage_containers(self, pod_id: str) -> tuple[str, ...]:
+        self._require(pod_id)
+        found = self._pod_config(pod_id).glob(f"containers/*/{_CONFIG}")
+        return tuple(sorted(path.parent.name for path in found if not path.parent.name.startswith(".")))
+
+    @hookimpl
+    async def storage_lock(self, pod_id: str, exclusive: bool, timeout_s: float) -> StoreLock:
+        self._require(pod_id)
+        folder = self._run / "locks"
+        files.private_folder(self._run)
+        files.private_folder(folder)
+        try:
+            lock = await lock_file(folder / pod_id, exclusive, timeout_s)
+        except LockTimeout as error:
+            raise Busy(f"pod {pod_id} is busy: another call holds its lock ({error})") from error
+        try:
+            self._require(pod_id)
+        except NotFound:
+            (folder / pod_id).unlink(missing_ok=True)
+            await lock.release()
+            raise
+        return lock
+
+    @hookimpl
+    async def storage_put(self, pod_id: str, container_id: str, record: Record, data: str) -> None:
+        self._require(pod_id)
+        await asyncio.to_thread(self._put, self._path(pod_id, container_id, record), data)
+
+    @hookimpl
+    async def storage_get(self, pod_id: str, container_id: str, record: Record) -> str | None:
+        self._require(pod_id)
+        try:
+            return self._path(pod_id, container_id, record).read_text()
+        except FileNotFoundError:
+            return None
+
+    @hookimpl
+    async def storage_delete(self, pod_id: str, container_id: str) -> None:
+        await asyncio.to_thread(self._delete, pod_id, container_id)
+
+    @hookimpl
+    async def storage_diagnose(self) -> tuple[Finding, ...]:
+        return tuple(
+            _examine(root, option) for root, option in ((self._run, "run_root"), (self._config, "config_root"))
+        )
+
+    # --- on threads --------------------------------------------------------------------------------------------------
+
+    def _create(self, pod_id: str, config: str) -> None:
+        for root in (self._config, self._run):
+            files.private_folder(root)
+            files.private_folder(root / "pods")
+        if not files.create_folder_with(self._pod_config(pod_id), _CONFIG, config):
+            raise AlreadyExists(f"pod {pod_id} exists already; choose another name, or 'vc pod delete {pod_id}'")
+        files.private_folder(self._pod_run(pod_id))
+
+    def _list(self) -> StoreListing:
+        pods: list[str] = []
+        problems = list(self._foreign_runs())
+        for path in self._entries(self._config):
+            if path.name.startswith((".half-", ".dead-")):
+                problems.append(f"{path}: left by an interrupted call; remove it when no vc command runs")
+            elif not path.is_dir():
+                problems.append(f"{path}: not a pod's folder; remove it")
+            elif not (path / _CONFIG).is_file():
+                problems.append(f"{path}: has no {_CONFIG}; remove it")
+            else:
+                pods.append(path.name)
+        return StoreListing(tuple(sorted(pods)), tuple(problems))
+
+    def _foreign_runs(self) -> Iterator[str]:
+        for path in self._entries(self._run):
+            if not (self._pod_config(path.name) / _CONFIG).is_file():
+                yield f"{path}: belongs to no pod; remove it when no vc command runs"
+
+    @staticmethod
+    def _entries(root: Path) -> list[Path]:
+        folder = root / "pods"
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+
+    def _put(self, path: Path, data: str) -> None:
+        files.private_folder(path.parent)
+        files.write_atomically(path, data)
+
+    def _delete(self, pod_id: str, container_id: str) -> None:
+        if container_id:
+            # What survives goes first: a crash in between leaves no container, and a leftover that its pod takes along.
+            files.remove_folder(self._pod_config(pod_id) / "containers" / container_id)
+            files.remove_folder(self._pod_run(pod_id) / "containers" / container_id)
+            return
+        # The config goes last: as long as it is there, the pod is listed and can be deleted again.
+        files.remove_folder(self._pod_run(pod_id))
+        files.remove_folder(self._pod_config(pod_id))
+        (self._run / "locks" / pod_id).unlink(missing_ok=True)
+
+    # --- paths -------------------------------------------------------------------------------------------------------
+
+    def _pod_config(self, pod_id: str) -> Path:
+        return self._config / "pods" / pod_id
+
+    def _pod_run(self, pod_id: str) -> Path:
+        return self._run / "pods" / pod_id
+
+    def _path(self, pod_id: str, container_id: str, record: Record) -> Path:
+        base = self._pod_config(pod_id) if record in _DURABLE else self._pod_run(pod_id)
+        folder = base / "containers" / container_id if container_id else base
+        return folder / _NAMES.get(record, f"{record.value}.json")
+
+    def _require(self, pod_id: str) -> None:
+        try:
+            found = (self._pod_config(pod_id) / _CONFIG).is_file()
+        except PermissionError as error:
+            raise StorageError(f"{self._config} cannot be read: {error.strerror}") from error
+        if not found:
+            raise NotFound(f"no pod {pod_id}; 'vc pod ls' shows those that exist")
+
+
+def _examine(root: Path, option: str) -> Finding:
+    existing = next(path for path in (root, *root.parents) if path.exists())
+    if os.access(existing, os.W_OK | os.X_OK):
+        return Finding(f"store {option}", Verdict.GOOD, str(root))
+    remedy = f"set storage.fs.{option} to a folder of yours, or give yourself access to {existing}"
+    return Finding(f"store {option}", Verdict.BAD, f"{existing} cannot be written by this user", remedy)

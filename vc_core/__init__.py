@@ -1,0 +1,77 @@
+"""Containers in lightweight virtual machines, every driver a plugin.
+
+    async with Runtime.open() as runtime:
+        async with runtime.pod() as pod:
+            result = await pod.run("uname", "-a")
+
+Names are imported when they are first used: `vc --help` pays for none of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from vc_core.config import Config, load
+    from vc_core.engine.container import Container, ContainerStatus
+    from vc_core.engine.pod import Pod, PodStatus
+    from vc_core.engine.process import Process, Result
+    from vc_core.engine.runtime import Listing, Runtime
+    from vc_core.engine.states import State
+    from vc_core.spec.errors import VcError
+    from vc_core.spec.values import ContainerSpec, ExitStatus, Mount, ProcessSpec, Rootfs, RootfsMode, Stdio, StreamName
+
+_HOMES = {
+    "Config": "vc_core.config",
+    "Container": "vc_core.engine.container",
+    "ContainerSpec": "vc_core.spec.values",
+    "ContainerStatus": "vc_core.engine.container",
+    "ExitStatus": "vc_core.spec.values",
+    "Listing": "vc_core.engine.runtime",
+    "Mount": "vc_core.spec.values",
+    "Pod": "vc_core.engine.pod",
+    "PodStatus": "vc_core.engine.pod",
+    "Process": "vc_core.engine.process",
+    "ProcessSpec": "vc_core.spec.values",
+    "Result": "vc_core.engine.process",
+    "Rootfs": "vc_core.spec.values",
+    "RootfsMode": "vc_core.spec.values",
+    "Runtime": "vc_core.engine.runtime",
+    "State": "vc_core.engine.states",
+    "Stdio": "vc_core.spec.values",
+    "StreamName": "vc_core.spec.values",
+    "VcError": "vc_core.spec.errors",
+    "load": "vc_core.config",
+}
+
+__all__ = [
+    "Config",
+    "Container",
+    "ContainerSpec",
+    "ContainerStatus",
+    "ExitStatus",
+    "Listing",
+    "Mount",
+    "Pod",
+    "PodStatus",
+    "Process",
+    "ProcessSpec",
+    "Result",
+    "Rootfs",
+    "RootfsMode",
+    "Runtime",
+    "State",
+    "Stdio",
+    "StreamName",
+    "VcError",
+    "load",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vc_core' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,5 @@
+"""python -m vc_core is vc."""
+
+from vc_core.cli import main
+
+main()

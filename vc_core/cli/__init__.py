@@ -1,0 +1,73 @@
+"""The command `vc`. One file per noun; none is imported before it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from vc_core import __version__
+from vc_core.cli.exits import Exit, told
+from vc_core.cli.settings import Settings
+
+# Name: (module below vc_core.cli, attribute, help). The help stands here so that `vc --help` imports none of them.
+_COMMANDS = {
+    "run": ("run", "run", "Run a command in a container in a virtual machine of its own."),
+    "exec": ("execute", "execute", "Run one more command in a running container."),
+    "ps": ("containers", "ps", "List containers of all pods."),
+    "pod": ("pods", "pod", "Make, start, stop and delete pods."),
+    "container": ("containers", "container", "Make, start, stop and delete containers of a pod."),
+    "guest": ("guests", "guest", "Build and list guest images."),
+    "config": ("configuration", "config", "Show, check and write configuration files."),
+    "plugins": ("plugins", "plugins", "List installed plugins."),
+    "doctor": ("doctor", "doctor", "Look for what is missing on this host."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        module, attribute, _ = _COMMANDS[name]
+        command = getattr(importlib.import_module(f"vc_core.cli.{module}"), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"vc_core.cli.{module}.{attribute} is no command")
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="vc", message="%(prog)s %(version)s")
+@click.option("--config", "config_file", metavar="FILE", help="Use this configuration and no other.")
+@click.option("--debug", is_flag=True, help="Show where an error came from, and what was logged.")
+@click.pass_context
+def vc(ctx: click.Context, config_file: str | None, debug: bool) -> None:
+    """Containers in lightweight virtual machines."""
+    ctx.obj = Settings(config_file, debug)
+    ctx.obj.set_up_logging()
+
+
+def main() -> None:
+    """The entry point: errors become one line and an exit code."""
+    try:
+        code = vc.main(standalone_mode=False, prog_name="vc")
+    except click.UsageError as error:
+        error.show()
+        code = Exit.FAILURE
+    except (KeyboardInterrupt, click.Abort):
+        code = Exit.INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # nobody reads: Python need not complain about that
+        code = Exit.BROKEN_PIPE
+    except Exception as error:
+        code = told(error, is_debugging="--debug" in sys.argv)
+    sys.exit(code if isinstance(code, int) else Exit.GOOD)

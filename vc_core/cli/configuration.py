@@ -1,0 +1,133 @@
+"""vc config: show, check, write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from vc_core import config as configs
+from vc_core.cli.exits import Exit
+from vc_core.cli.render import echo_json, plain
+from vc_core.cli.settings import Settings
+from vc_core.engine import options
+from vc_core.engine.catalog import Catalog
+from vc_core.spec.errors import ConfigError, InvalidRequest, PluginError
+
+_FAMILY_HELP = {
+    "hypervisor": "who runs the machines",
+    "agent": "who runs containers inside them",
+    "storage": "who remembers pods",
+    "devices": "who passes devices, side by side",
+    "observers": "who watches or refuses, the first outermost",
+}
+
+
+@click.group()
+def config() -> None:
+    """Show, check and write configuration files."""
+
+
+@config.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def show(settings: Settings, as_json: bool) -> None:
+    """Print the values in force, and which file they come from."""
+    found = configs.find(_explicit(settings))
+    loaded = settings.load_config()
+    values = dict(options.effective(loaded, Catalog()))
+    if as_json:
+        echo_json({"file": found[1] if found else None, "values": values})
+        return
+    click.echo(f"# {found[1]} ({found[0]})" if found else "# no configuration file: the defaults")
+    _echo_toml(values)
+
+
+@config.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.pass_obj
+def check(settings: Settings, file: Path | None) -> int:
+    """Report every problem of a configuration at once: FILE, or the one that wins."""
+    found = configs.find(file or _explicit(settings))
+    if found is None:
+        click.echo("no configuration file: the defaults are used")
+        return Exit.GOOD
+    text = found[1].read_text()
+    try:
+        loaded = configs.parse(text, found[1])
+        problems = [
+            f"{found[1]}{configs.line_of(text, problem)}: {problem}" for problem in options.check(loaded, Catalog())
+        ]
+        if problems:
+            raise ConfigError(problems)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(problem, err=True)
+        return Exit.FAILURE
+    click.echo(f"{found[1]}: good")
+    return Exit.GOOD
+
+
+@config.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def init(file: Path | None, force: bool) -> None:
+    """Write a commented file with every setting: FILE, or the user's own."""
+    target = file or dict(configs.candidates())["user file"]
+    if target.exists() and not force:
+        raise InvalidRequest(f"{target} exists; --force replaces it")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text("\n".join(_commented()) + "\n")
+    click.echo(str(target))
+
+
+def _explicit(settings: Settings) -> Path | None:
+    return Path(settings.config_file) if settings.config_file else None
+
+
+def _echo_toml(values: dict[str, object]) -> None:
+    table = ""
+    for key, value in values.items():
+        section, _, name = key.rpartition(".")
+        if section != table:
+            click.echo(f"\n[{section}]")
+            table = section
+        click.echo(f"{name} = {plain(value)}")
+
+
+def _commented() -> Iterator[str]:
+    """Every setting with its default, taken from the classes that define them: it cannot be out of date."""
+    loaded, catalog = configs.Config(), Catalog()
+    yield "# virtcontainers configuration. Each value is the default; remove the '#' to change it."
+    yield "# The first of these files wins, they are not merged: --config FILE, $VC_CONFIG,"
+    yield "# ~/.config/virtcontainers/config.toml, /etc/virtcontainers/config.toml."
+    yield ""
+    for key, text in _FAMILY_HELP.items():
+        yield f"# {key} = {plain(getattr(loaded, key))}    # {text}"
+    for path, kind in _tables(loaded, catalog):
+        yield ""
+        yield f"# [{path}]"
+        texts = attribute_texts(kind)
+        for name, value in vars(kind()).items():
+            yield f"# {name} = {plain(value)}    # {texts.get(name, '')}".rstrip(" #")
+
+
+def _tables(loaded: configs.Config, catalog: Catalog) -> Iterator[tuple[str, type]]:
+    yield "pod", configs.PodDefaults
+    yield "deadlines", configs.Deadlines
+    for family, name in loaded.plugins():
+        try:
+            kind = getattr(catalog.find(family, name).factory, "options_type", None)
+        except PluginError:
+            continue  # not installed here: `vc config check` is the one that complains
+        if kind is not None:
+            yield f"{family}.{name}", kind
+
+
+def attribute_texts(kind: type) -> dict[str, str]:
+    """What a dataclass's docstring says of each attribute."""
+    section = (kind.__doc__ or "").partition("Attributes:")[2]
+    found = re.findall(r"^\s+(\w+): (.+?)(?=^\s+\w+: |\Z)", section, re.MULTILINE | re.DOTALL)
+    return {name: " ".join(text.split()) for name, text in found}

@@ -1,0 +1,215 @@
+"""vc container and vc ps: the life of containers."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vc_core.cli.execute import chosen
+from vc_core.cli.execute import execute as exec_command
+from vc_core.cli.render import echo_json, echo_table, json_option, size
+from vc_core.cli.settings import Settings, run_async
+from vc_core.cli.specs import command_argument, container_options, container_spec, passing, process_spec
+from vc_core.engine.identity import fresh
+from vc_core.spec.errors import InvalidRequest
+from vc_core.spec.values import Stdio
+
+if TYPE_CHECKING:
+    from vc_core.engine.container import Container
+
+_pod = click.argument("pod_id", metavar="POD")
+_container = click.argument("container_id", metavar="[CONTAINER]", default="")
+
+
+@click.group()
+def container() -> None:
+    """Make, start, stop and delete containers of a pod. CONTAINER may be left out when the pod has one."""
+
+
+container.add_command(exec_command, "exec")
+
+
+@container.command(context_settings=passing)
+@click.option("--name", default="", metavar="ID", help="Made up by default.")
+@container_options
+@_pod
+@command_argument
+@click.pass_obj
+def create(
+    settings: Settings,
+    pod_id: str,
+    name: str,
+    command: tuple[str, ...],
+    rootfs: str,
+    mounts: tuple[str, ...],
+    env: tuple[str, ...],
+    workdir: str,
+    user: str,
+) -> None:
+    """Make a container in POD and print its id; it runs when it, or its pod, is started."""
+    spec = container_spec(name or fresh(), rootfs, mounts, process_spec(command, env, workdir, user), Stdio.NULL)
+
+    async def work() -> None:
+        async with settings.runtime() as runtime:
+            click.echo((await (await runtime.get(pod_id)).create_container(spec)).id)
+
+    run_async(work())
+
+
+@container.command()
+@_pod
+@_container
+@click.pass_obj
+def start(settings: Settings, pod_id: str, container_id: str) -> None:
+    """Start a container of a running pod."""
+    _call(settings, pod_id, container_id, lambda found: found.start())
+
+
+@container.command()
+@_pod
+@_container
+@click.option("--grace", "grace_s", type=click.FloatRange(0), default=10, show_default=True, metavar="SECONDS")
+@click.pass_obj
+def stop(settings: Settings, pod_id: str, container_id: str, grace_s: float) -> None:
+    """Stop a container; its first process has --grace seconds to end by itself."""
+    _call(settings, pod_id, container_id, lambda found: found.stop(grace_s))
+
+
+@container.command()
+@_pod
+@_container
+@click.option("--force", is_flag=True, help="Also when it runs.")
+@click.pass_obj
+def delete(settings: Settings, pod_id: str, container_id: str, force: bool) -> None:
+    """Remove a container."""
+    _call(settings, pod_id, container_id, lambda found: found.delete(force))
+
+
+@container.command()
+@_pod
+@_container
+@click.option("--signal", "-s", "name", default="TERM", show_default=True, help="A name or a number.")
+@click.option("--all", "everything", is_flag=True, help="Every process, not only the first.")
+@click.pass_obj
+def kill(settings: Settings, pod_id: str, container_id: str, name: str, everything: bool) -> None:
+    """Send a signal to a container."""
+    number = _signal(name)
+    _call(settings, pod_id, container_id, lambda found: found.kill(number, everything))
+
+
+@container.command()
+@_pod
+@_container
+@json_option
+@click.pass_obj
+def wait(settings: Settings, pod_id: str, container_id: str, as_json: bool) -> None:
+    """Wait until a container's first process has ended; print its exit code."""
+    found = _call(settings, pod_id, container_id, lambda found: found.wait())
+    if as_json:
+        echo_json(found)
+    else:
+        click.echo(found.code)
+
+
+@container.command("ps")
+@_pod
+@_container
+@json_option
+@click.pass_obj
+def processes(settings: Settings, pod_id: str, container_id: str, as_json: bool) -> None:
+    """List the processes of a container."""
+    found = _call(settings, pod_id, container_id, lambda found: found.processes())
+    if as_json:
+        echo_json(found)
+        return
+    rows = (
+        (
+            row.pid,
+            row.parent_pid,
+            row.uid,
+            row.state,
+            size(row.resident_bytes),
+            f"{row.cpu_ns / 1e9:.1f} s",
+            " ".join(row.command),
+        )
+        for row in found
+    )
+    echo_table(("PID", "PARENT", "UID", "STATE", "MEMORY", "CPU", "COMMAND"), rows)
+
+
+@container.command()
+@_pod
+@_container
+@json_option
+@click.pass_obj
+def status(settings: Settings, pod_id: str, container_id: str, as_json: bool) -> None:
+    """Tell what is true of a container now."""
+    found = _call(settings, pod_id, container_id, lambda found: found.status())
+    if as_json:
+        echo_json(found)
+        return
+    code = "" if found.exit is None else f", exit code {found.exit.code}"
+    click.echo(f"container {found.id}: {found.state.value}{code}: {' '.join(found.spec.process.args)}")
+
+
+@container.command("ls")
+@_pod
+@json_option
+@click.pass_obj
+def ls(settings: Settings, pod_id: str, as_json: bool) -> None:
+    """List the containers of a pod."""
+
+    async def work() -> None:
+        async with settings.runtime() as runtime:
+            found = await (await runtime.get(pod_id)).status()
+        _show(as_json, [(pod_id, one) for one in found.containers])
+
+    run_async(work())
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def ps(settings: Settings, as_json: bool) -> None:
+    """List containers of all pods."""
+
+    async def work() -> None:
+        async with settings.runtime() as runtime:
+            listing = await runtime.list(ask_guests=True)
+        _show(as_json, [(found.id, one) for found in listing.pods for one in found.containers])
+        for problem in listing.problems:
+            click.echo(f"{click.style('vc: warning:', fg='yellow')} {problem}", err=True)
+
+    run_async(work())
+
+
+def _show(as_json: bool, found: list[tuple[str, Any]]) -> None:
+    if as_json:
+        echo_json([{"pod": pod_id, "container": one} for pod_id, one in found])
+        return
+    rows = (
+        (pod_id, one.id, one.state.value, "" if one.exit is None else one.exit.code, " ".join(one.spec.process.args))
+        for pod_id, one in found
+    )
+    echo_table(("POD", "CONTAINER", "STATE", "EXIT", "COMMAND"), rows)
+
+
+def _call(settings: Settings, pod_id: str, container_id: str, call: Callable[[Container], Awaitable[Any]]) -> Any:
+    async def work() -> Any:
+        async with settings.runtime() as runtime:
+            return await call(await chosen(await runtime.get(pod_id), container_id))
+
+    return run_async(work())
+
+
+def _signal(name: str) -> int:
+    """By name, with or without SIG, or by number."""
+    if name.isdigit() and 0 < int(name) < signal.NSIG:
+        return int(name)
+    wanted = f"SIG{name.upper().removeprefix('SIG')}"
+    if wanted not in signal.Signals.__members__:
+        raise InvalidRequest(f"no signal {name!r}; 'kill -l' lists them")
+    return signal.Signals[wanted].value

@@ -1,0 +1,40 @@
+"""Exit codes, and errors in one line."""
+
+from __future__ import annotations
+
+import enum
+import traceback
+
+import click
+
+from vc_core.spec.errors import CannotExecute, ConfigError, PluginContractError, VcError
+
+
+class Exit(enum.IntEnum):
+    """What `vc` itself exits with; `run` and `exec` give the command's own code otherwise."""
+
+    GOOD = 0
+    FAILURE = 125  # ours, not the command's
+    CANNOT_EXECUTE = 126  # the command is there but cannot be executed
+    NOT_FOUND = 127  # the command is not there
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+
+
+def told(error: Exception, is_debugging: bool) -> Exit:
+    """Prints an error for people; gives its exit code."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if is_debugging:
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    head = click.style("vc: error:", fg="red", bold=True)
+    if isinstance(error, ConfigError | PluginContractError):
+        for problem in error.problems:
+            click.echo(f"{head} {problem}", err=True)
+    elif isinstance(error, VcError):
+        click.echo(f"{head} {error}", err=True)
+    else:
+        click.echo(f"{head} {type(error).__name__}: {error} (a defect of ours; --debug shows where)", err=True)
+    if isinstance(error, CannotExecute):
+        return Exit.NOT_FOUND if error.is_missing else Exit.CANNOT_EXECUTE
+    return Exit.FAILURE

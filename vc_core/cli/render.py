@@ -1,0 +1,83 @@
+"""Tables for people, JSON for programs, and plain text when piped. rich is imported only for a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+_COLOURS = {"running": "green", "ready": "cyan", "paused": "yellow", "stopped": "red", "good": "green", "bad": "red"}
+
+
+def echo_json(value: object) -> None:
+    """Prints any of our values."""
+    import msgspec
+
+    plain = msgspec.to_builtins(value, enc_hook=str)
+    click.echo(msgspec.json.format(msgspec.json.encode(plain), indent=2).decode())
+
+
+def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Prints rows under a head; aligned text without colours when nobody looks."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _rich_table(columns, texts)
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
+    for row in (columns, *texts):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def ago(since_ns: int) -> str:
+    """How long ago, in one unit."""
+    seconds = max(0, int(time.time() - since_ns / 1e9))
+    for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {name} ago"
+    return f"{seconds} s ago"
+
+
+def size(count: int) -> str:
+    """Bytes, in one unit."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} GiB"
+
+
+def coloured(state: str) -> str:
+    """A state's own colour, where colours are."""
+    return click.style(state, fg=_COLOURS.get(state))
+
+
+def plain(value: object) -> str:
+    """A setting's value, as TOML would have it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | Path):
+        return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(plain(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {plain(item)}" for key, item in value.items()) + "}"
+    return str(value)
+
+
+def _rich_table(columns: Sequence[str], rows: list[list[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+    Console().print(table)

@@ -1,0 +1,92 @@
+"""vc run: a pod for one command."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import click
+
+from vc_core.cli.settings import Settings, run_async
+from vc_core.cli.specs import command_argument, container_options, container_spec, passing, process_spec
+from vc_core.engine.identity import fresh
+from vc_core.spec.values import ContainerSpec, Stdio
+
+if TYPE_CHECKING:
+    from vc_core.engine.pod import Pod
+
+
+@click.command("run", context_settings=passing)
+@click.option("--name", default="", metavar="POD", help="The pod's name; made up by default.")
+@click.option("--vcpus", type=click.IntRange(1), help="Processors of the machine.")
+@click.option("--memory", "memory_mib", type=click.IntRange(64), metavar="MIB", help="Memory of the machine.")
+@click.option("--rm/--keep", "remove", default=True, help="Remove the pod afterwards (default), or leave it stopped.")
+@click.option("--detach", "-d", is_flag=True, help="Print the pod's name and return; output is thrown away.")
+@container_options
+@command_argument
+@click.pass_obj
+def run(
+    settings: Settings,
+    name: str,
+    vcpus: int | None,
+    memory_mib: int | None,
+    remove: bool,
+    detach: bool,
+    command: tuple[str, ...],
+    rootfs: str,
+    mounts: tuple[str, ...],
+    env: tuple[str, ...],
+    workdir: str,
+    user: str,
+) -> int:
+    r"""Run COMMAND in a container in a virtual machine of its own.
+
+    \b
+    vc run --rootfs / -- uname -a        the host's programs, the guest's kernel
+    tar c . | vc run -- tar tv           input is piped in, output out
+    vc run -d --name web -- httpd -f     the pod outlives this command: vc exec, vc pod delete
+
+    Exits with the command's own code (128 + n for a signal), 125 when we fail, 126 or 127 when the command cannot be
+    executed or is not there. Ctrl-C reaches the command; a second one ends the pod.
+    """
+    pod_id = name or fresh()
+    stdio = Stdio.NULL if detach else Stdio.PIPES
+    spec = container_spec(pod_id, rootfs, mounts, process_spec(command, env, workdir, user), stdio)
+    return run_async(_run(settings, pod_id, spec, vcpus, memory_mib, remove, detach))
+
+
+async def _run(
+    settings: Settings,
+    pod_id: str,
+    spec: ContainerSpec,
+    vcpus: int | None,
+    memory_mib: int | None,
+    remove: bool,
+    detach: bool,
+) -> int:
+    from vc_core.cli.stdio import Interrupts, proxy
+
+    interrupts = Interrupts()
+    async with settings.runtime() as runtime:
+        with interrupts.caught():
+            pod = await runtime.create(pod_id, vcpus=vcpus, memory_mib=memory_mib)
+            async with AsyncExitStack() as undo:
+                undo.push_async_callback(pod.delete, force=True)
+                container = await pod.create_container(spec)
+                await pod.start()
+                if detach:
+                    undo.pop_all()
+                    click.echo(pod.id)
+                    return 0
+                status = await proxy(await container.process(), interrupts)
+                if not remove:
+                    undo.pop_all()
+                    await _leave_stopped(pod)
+                return status.code
+
+
+async def _leave_stopped(pod: Pod) -> None:
+    await pod.stop()
+    if sys.stderr.isatty():
+        click.echo(f"pod {pod.id} is kept; 'vc pod start {pod.id}' runs it again", err=True)

@@ -1,0 +1,119 @@
+"""Between our standard streams and a process in a guest: bytes unchanged, no faster than either side reads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vc_core.engine.process import Process
+from vc_core.spec.errors import StateError
+from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName
+
+_CHUNK_BYTES = 64 << 10
+_OUTPUTS = {StreamName.STDOUT: 1, StreamName.STDERR: 2}
+
+
+async def proxy(process: Process, interrupts: Interrupts) -> ExitStatus:
+    """Connects our streams to the process until it has ended.
+
+    Raises:
+        BrokenPipeError: nobody reads our output any more.
+        KeyboardInterrupt: a second interruption came.
+    """
+    streams = await process.streams()
+    _feed_in_background(streams)
+    async with asyncio.TaskGroup() as group:
+        forwarding = group.create_task(_forward(interrupts, process))
+        async for name, data in streams.chunks():
+            await asyncio.to_thread(_write_all, _OUTPUTS[name], data)
+        status = await process.wait()
+        forwarding.cancel()
+    await process.close()
+    return status
+
+
+class Interrupts:
+    """Signals that came to us, for the command. The second of a kind is for us."""
+
+    def __init__(self) -> None:
+        self._came: asyncio.Queue[signal.Signals] = asyncio.Queue()
+        self._count = 0
+        self._main: asyncio.Task[object] | None = None
+        self.is_forwarding = False
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Catches them for the length of a block. While nothing is forwarded yet, the first one cancels the block."""
+        loop = asyncio.get_running_loop()
+        self._main = asyncio.current_task()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        for number in numbers:
+            loop.add_signal_handler(number, self._on, number)
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            if self._count:
+                raise KeyboardInterrupt from error
+            raise
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    async def next(self) -> signal.Signals:
+        """The next one to forward."""
+        return await self._came.get()
+
+    def _on(self, number: signal.Signals) -> None:
+        self._count += 1
+        if self._main is not None and (not self.is_forwarding or self._count > 1):
+            self._main.cancel()
+        else:
+            self._came.put_nowait(number)
+
+
+async def _forward(interrupts: Interrupts, process: Process) -> None:
+    interrupts.is_forwarding = True
+    try:
+        while True:
+            number = await interrupts.next()
+            try:
+                await process.kill(number)
+            except StateError:
+                return  # it has ended: nobody is left to be told
+    finally:
+        interrupts.is_forwarding = False
+
+
+def _feed_in_background(streams: ProcessStreams) -> None:
+    """A thread reads our input: a file cannot be waited for by the loop. It ends with our process."""
+    loop = asyncio.get_running_loop()
+    if not _may_read():
+        return
+
+    def feed() -> None:
+        try:
+            while data := os.read(0, _CHUNK_BYTES):
+                asyncio.run_coroutine_threadsafe(streams.write(data), loop).result()
+            asyncio.run_coroutine_threadsafe(streams.close_stdin(), loop).result()
+        except (RuntimeError, asyncio.CancelledError):
+            return  # the loop has ended before our input did
+
+    threading.Thread(target=feed, name="vc-stdin", daemon=True).start()
+
+
+def _may_read() -> bool:
+    """A terminal stops a job in the background that reads it; such a job's command gets no input instead."""
+    if sys.stdin is None or sys.stdin.closed:
+        return False
+    return not os.isatty(0) or os.tcgetpgrp(0) == os.getpgrp()
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

@@ -1,0 +1,252 @@
+"""TOML to Config. The only module that reads TOML.
+
+A plugin's table (`[hypervisor.qemu]`) stays raw here: its owner parses it when the plugin is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vc_core.first_party import DEFAULT_DEVICES, DEFAULTS
+from vc_core.spec.errors import ConfigError
+from vc_core.spec.hooks import FAMILIES
+
+T = TypeVar("T")
+Table = Mapping[str, Any]
+PLUGIN_TABLES = (*FAMILIES, "observer")
+
+
+@dataclass(frozen=True)
+class PodDefaults:
+    """What a pod gets that does not say otherwise.
+
+    Attributes:
+        vcpus: at least 1.
+        memory_mib: of the whole guest; at least 64.
+    """
+
+    vcpus: int = 1
+    memory_mib: int = 256
+
+    def problems(self) -> Iterator[str]:
+        """Values that cannot be."""
+        if self.vcpus < 1:
+            yield "pod.vcpus: must be at least 1"
+        if self.memory_mib < 64:
+            yield "pod.memory_mib: must be at least 64"
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """Seconds that an operation may last.
+
+    Attributes:
+        default: of every operation that `operations` does not name.
+        boot: from the start of a machine to its agent's answer.
+        lock: to wait for another process to leave a pod.
+        stop: for a guest to end by itself when asked to.
+        operations: by the hook's name.
+    """
+
+    default: float = 60
+    boot: float = 120
+    lock: float = 60
+    stop: float = 10
+    operations: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, operation: str) -> float:
+        """The deadline of one operation, in seconds."""
+        return self.operations.get(operation, self.default)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that a runtime is opened with.
+
+    Attributes:
+        hypervisor: the plugin's name; likewise agent and storage.
+        devices: names of device plugins, side by side.
+        observers: names of observer plugins, the first outermost.
+        pod: defaults of pods.
+        deadlines: limits of operations.
+        tables: raw options by (family, plugin name).
+        source: the file, None for the defaults.
+    """
+
+    hypervisor: str = DEFAULTS["hypervisor"]
+    agent: str = DEFAULTS["agent"]
+    storage: str = DEFAULTS["storage"]
+    devices: tuple[str, ...] = DEFAULT_DEVICES
+    observers: tuple[str, ...] = ()
+    pod: PodDefaults = PodDefaults()
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    tables: Mapping[tuple[str, str], Table] = field(default_factory=dict)
+    source: Path | None = None
+
+    def plugins(self) -> Iterator[tuple[str, str]]:
+        """(family, name) of every chosen plugin."""
+        yield ("hypervisor", self.hypervisor)
+        yield ("agent", self.agent)
+        yield ("storage", self.storage)
+        yield from (("device", name) for name in self.devices)
+        yield from (("observer", name) for name in self.observers)
+
+
+def candidates(explicit: Path | None = None) -> Iterator[tuple[str, Path]]:
+    """Where a configuration is looked for, first to last: (why, path). One file wins; they are not merged."""
+    if explicit is not None:
+        yield ("--config", explicit)
+    if named := os.environ.get("VC_CONFIG"):
+        yield ("$VC_CONFIG", Path(named))
+    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    yield ("user file", Path(base) / "virtcontainers/config.toml")
+    yield ("system file", Path("/etc/virtcontainers/config.toml"))
+
+
+def find(explicit: Path | None = None) -> tuple[str, Path] | None:
+    """The file that wins, and why; None for the defaults.
+
+    Raises:
+        ConfigError: a file that was named by the user does not exist.
+    """
+    for why, path in candidates(explicit):
+        if path.is_file():
+            return why, path
+        if why in ("--config", "$VC_CONFIG"):
+            raise ConfigError([f"{why} names {path}, which is not a file; 'vc config init {path}' writes one"])
+    return None
+
+
+def load(explicit: Path | None = None) -> Config:
+    """Reads the file that wins, or gives the defaults.
+
+    Raises:
+        ConfigError: with every problem of the file at once.
+    """
+    found = find(explicit)
+    return parse(found[1].read_text(), found[1]) if found else Config()
+
+
+def parse(text: str, source: Path | None = None) -> Config:
+    """Turns TOML into a Config.
+
+    Args:
+        text: the file's content.
+        source: named in messages.
+
+    Raises:
+        ConfigError: with every problem at once.
+    """
+    import tomli
+
+    where = str(source or "config")
+    try:
+        raw = tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        raise ConfigError([f"{where}: {error}"]) from error
+    problems: list[str] = []
+    tables: dict[tuple[str, str], Table] = {}
+    chosen: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key in PLUGIN_TABLES and isinstance(value, dict):
+            problems += (
+                f"{key}.{name}: must be a table" for name, table in value.items() if not isinstance(table, dict)
+            )
+            tables |= {(key, name): table for name, table in value.items() if isinstance(table, dict)}
+        else:
+            chosen[key] = value
+    config = convert(Config, {**chosen}, "", problems, allowed=frozenset(_SETTINGS))
+    if config is not None:
+        problems += config.pod.problems()
+        problems += _unused(config, tables)
+        config = dataclasses.replace(config, tables=tables, source=source)
+    if problems or config is None:
+        raise ConfigError(f"{where}{line_of(text, problem)}: {problem}" for problem in problems)
+    return config
+
+
+def convert(
+    kind: type[T], raw: Table, path: str, problems: list[str], allowed: frozenset[str] | None = None
+) -> T | None:
+    """Turns a raw table into a dataclass, field by field.
+
+    Args:
+        kind: a dataclass.
+        raw: the table.
+        path: of the table, for messages; empty for the root.
+        problems: grows by one line for each wrong or unknown key.
+        allowed: the keys to accept; all fields when None.
+
+    Returns:
+        None when something was wrong.
+    """
+    import msgspec
+
+    fields = {item.name: item for item in dataclasses.fields(kind) if allowed is None or item.name in allowed}
+    types = typing.get_type_hints(kind)
+    before = len(problems)
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        full = f"{path}.{key}" if path else key
+        if key not in fields:
+            problems.append(f"{full}: unknown key{nearest(key, fields)}")
+        elif dataclasses.is_dataclass(types[key]) and isinstance(value, dict):
+            values[key] = convert(types[key], value, full, problems)
+        else:
+            try:
+                values[key] = msgspec.convert(value, types[key], dec_hook=_decode)
+            except (msgspec.ValidationError, ValueError) as error:
+                problems.append(f"{full}: {str(error)[0].lower()}{str(error)[1:]}")
+    return kind(**values) if len(problems) == before else None
+
+
+def nearest(word: str, known: typing.Iterable[str]) -> str:
+    """A hint to append: `; did you mean "x"?`, or what is known when nothing is near."""
+    names = list(known)
+    close = difflib.get_close_matches(word, names, 1)
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    return f"; known: {', '.join(sorted(names))}" if names else ""
+
+
+def _decode(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise ValueError(f"expected `{kind.__name__}`, got `{type(value).__name__}`")
+
+
+_SETTINGS = tuple(item.name for item in dataclasses.fields(Config) if item.name not in ("tables", "source"))
+
+
+def _unused(config: Config, tables: Mapping[tuple[str, str], Table]) -> Iterator[str]:
+    """A table for a plugin that is not chosen is a typo more often than not, unless it is a first-class alternative."""
+    chosen = set(config.plugins())
+    for family, name in tables:
+        if (family, name) not in chosen and (
+            hint := difflib.get_close_matches(name, [n for f, n in chosen if f == family], 1)
+        ):
+            yield f'{family}.{name}: no such plugin is chosen; did you mean "{family}.{hint[0]}"?'
+
+
+def line_of(text: str, problem: str) -> str:
+    """`:LINE` of the key that a problem begins with, when it can be found."""
+    path = problem.partition(":")[0].split(".")
+    header = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if match := re.match(r"\s*\[([^\[\]]+)\]", line):
+            header = match[1].strip()
+            if header == ".".join(path):
+                return f":{number}"
+        elif match := re.match(r"\s*([A-Za-z0-9_.-]+)\s*=", line):
+            full = f"{header}.{match[1]}" if header else match[1]
+            if full == ".".join(path):
+                return f":{number}"
+    return ""

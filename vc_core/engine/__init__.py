@@ -1,0 +1,1 @@
+"""The machinery. Private: users import vc_core, plugin authors vc_core.spec."""

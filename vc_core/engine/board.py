@@ -1,0 +1,69 @@
+"""From chosen names to a wired board whose parts fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vc_core.config import Config, Deadlines
+from vc_core.engine.catalog import Catalog
+from vc_core.engine.options import instantiate
+from vc_core.engine.records import PluginChoice
+from vc_core.engine.wiring import Seat, Wiring
+from vc_core.spec.errors import ConfigError, PluginContractError, PluginError
+from vc_core.spec.values import Capability, ChannelKind, PodRef
+
+_CHANNELS = {Capability.UNIX_CHANNEL: ChannelKind.UNIX, Capability.VSOCK_CHANNEL: ChannelKind.VSOCK}
+
+
+def choices(config: Config, catalog: Catalog) -> tuple[PluginChoice, ...]:
+    """What the configuration chooses, with versions: what a new pod remembers.
+
+    Raises:
+        PluginNotFound, PluginLoadError: a chosen plugin is not there.
+    """
+    found = [(catalog.find(family, name), config.tables.get((family, name), {})) for family, name in config.plugins()]
+    return tuple(
+        PluginChoice(plugin.family, plugin.name, dict(table), plugin.distribution, plugin.version)
+        for plugin, table in found
+    )
+
+
+def wire(catalog: Catalog, chosen: Iterable[PluginChoice], deadlines: Deadlines) -> Wiring:
+    """Makes a fresh object of each plugin and wires them.
+
+    Raises:
+        PluginError, ConfigError, PluginContractError: with all problems of their kind.
+    """
+    seats: list[Seat] = []
+    wrong: list[str] = []
+    missing: list[PluginError] = []
+    for choice in chosen:
+        try:
+            plugin = instantiate(catalog.find(choice.family, choice.name), choice.options)
+            seats.append(Seat(choice.family, choice.name, plugin))
+        except ConfigError as error:
+            wrong += error.problems
+        except PluginError as error:
+            missing.append(error)
+    if missing:
+        raise missing[0] if len(missing) == 1 else PluginContractError(str(error) for error in missing)
+    if wrong:
+        raise ConfigError(wrong)
+    return Wiring(seats, deadlines)
+
+
+async def check_combination(wiring: Wiring, pod: PodRef) -> frozenset[Capability]:
+    """Finds out what hypervisor and agent can do together.
+
+    Raises:
+        PluginContractError: they have no kind of channel in common.
+    """
+    machine = await wiring.hooks.vm_capabilities(pod=pod)
+    agent = await wiring.hooks.agent_capabilities(pod=pod)
+    if not any(kind in machine and kind in agent for kind in _CHANNELS):
+        offered = ", ".join(kind.value for kind in _CHANNELS if kind in machine) or "no channel"
+        spoken = ", ".join(kind.value for kind in _CHANNELS if kind in agent) or "none"
+        raise PluginContractError(
+            [f"the hypervisor offers {offered}, the agent speaks through {spoken}: choose ones that fit"]
+        )
+    return machine | agent

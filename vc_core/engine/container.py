@@ -1,0 +1,174 @@
+"""A container, as the user holds it: an id and calls on it. Nothing of its state is kept here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vc_core.engine import guest_containers
+from vc_core.engine.identity import fresh
+from vc_core.engine.process import Process
+from vc_core.engine.records import ContainerState
+from vc_core.engine.session import Session, Sessions, display
+from vc_core.engine.states import State, require, require_transition
+from vc_core.spec.errors import NotFound
+from vc_core.spec.events import EventSpec
+from vc_core.spec.values import ContainerSpec, ContainerStats, ExitStatus, ProcessInfo, ProcessSpec, Stdio
+
+
+@dataclass(frozen=True)
+class ContainerStatus:
+    """What is true of a container now.
+
+    Attributes:
+        id: unique in the pod.
+        state: "paused" while its pod is frozen and it runs.
+        exit: how its first process ended; None while it has not, or when the machine ended first.
+        spec: what it was made from.
+    """
+
+    id: str
+    state: State
+    exit: ExitStatus | None
+    spec: ContainerSpec
+
+
+class Container:
+    """One container of a pod."""
+
+    def __init__(self, sessions: Sessions, pod_id: str, container_id: str) -> None:
+        self._sessions = sessions
+        self.pod_id = pod_id
+        self.id = container_id
+
+    async def start(self) -> Process:
+        """Lets it run; a stopped one is made again. Its first process.
+
+        Raises:
+            StateError: the pod does not run, or the container does already.
+        """
+        async with self._sessions.open(exclusive=True) as session:
+            spec, state = await self._of(session)
+            require(f"pod {session.pod.id}", f"start container {self.id}", session.state.state, [State.RUNNING])
+            require_transition(self._name, "start it", state.state, State.RUNNING)
+            state = await guest_containers.start(session, spec)
+            await session.board.wiring.notify(EventSpec.container_started, pod=session.pod, container_id=self.id)
+        return Process(self._sessions, self.pod_id, self.id, state.token)
+
+    async def stop(self, grace_s: float = 10) -> None:
+        """Asks its first process to end, kills all of it after `grace_s` seconds. Of a stopped one: nothing."""
+        async with self._sessions.open(exclusive=True) as session:
+            spec, state = await self._of(session)
+            if state.state is State.STOPPED and not state.is_in_guest:
+                return
+            if session.is_alive:
+                require(f"pod {session.pod.id}", f"stop container {self.id}", session.state.state, [State.RUNNING])
+            await guest_containers.stop(session, spec, state, grace_s)
+
+    async def delete(self, force: bool = False) -> None:
+        """Removes it. A running one is refused unless forced, which stops it without grace.
+
+        Raises:
+            StateError: it runs, or its pod is frozen.
+        """
+        async with self._sessions.open(exclusive=True) as session:
+            spec, state = await self._of(session)
+            if not force:
+                require(self._name, "delete it", display(session.state, state), [State.READY, State.STOPPED])
+            if state.is_in_guest:
+                require(f"pod {session.pod.id}", f"delete container {self.id}", session.state.state, [State.RUNNING])
+                await guest_containers.stop(session, spec, state, 0)
+            await session.store.delete(self.id)
+            await session.board.wiring.notify(EventSpec.container_deleted, pod=session.pod, container_id=self.id)
+
+    async def exec(self, process: ProcessSpec, stdio: Stdio = Stdio.PIPES) -> Process:
+        """Starts one more process in it.
+
+        Raises:
+            StateError: it does not run.
+            AgentError: the program cannot be executed.
+        """
+        token = fresh()
+        async with self._sessions.open(exclusive=False) as session:
+            await self._require_running(session, "execute in it")
+            await session.hooks.agent_exec(
+                pod=session.pod, container_id=self.id, token=token, process=process, stdio=stdio
+            )
+        return Process(self._sessions, self.pod_id, self.id, token)
+
+    async def kill(self, signal: int, everything: bool = False) -> None:
+        """Sends a signal to its first process, or to all of it.
+
+        Raises:
+            StateError: it does not run.
+        """
+        async with self._sessions.open(exclusive=False) as session:
+            token = await self._require_running(session, "signal it")
+            await session.hooks.agent_signal(
+                pod=session.pod, container_id=self.id, token="" if everything else token, signal=signal
+            )
+
+    async def processes(self) -> tuple[ProcessInfo, ...]:
+        """What runs in it.
+
+        Raises:
+            StateError: it does not run.
+        """
+        async with self._sessions.open(exclusive=False) as session:
+            await self._require_running(session, "list its processes")
+            return await session.hooks.agent_list_processes(pod=session.pod, container_id=self.id)
+
+    async def stats(self) -> ContainerStats:
+        """What it uses of the guest.
+
+        Raises:
+            StateError: it does not run.
+        """
+        async with self._sessions.open(exclusive=False) as session:
+            await self._require_running(session, "measure it")
+            return await session.hooks.agent_container_stats(pod=session.pod, container_id=self.id)
+
+    async def wait(self) -> ExitStatus:
+        """Returns when its first process has ended; at once when it has.
+
+        Raises:
+            StateError: it was never started, or its machine ended first.
+        """
+        async with self._sessions.open(exclusive=False) as session:
+            state = (await guest_containers.truth(session)).get(self.id)
+            if state is None:
+                await session.store.container_spec(self.id)  # says which there are
+                raise NotFound(f"pod {session.pod.id} has no container {self.id}")
+            if state.exit is not None:
+                return state.exit
+            require(self._name, "wait for it", state.state, [State.RUNNING])
+        return await Process(self._sessions, self.pod_id, self.id, state.token).wait()
+
+    async def process(self) -> Process:
+        """Its first process, to attach to."""
+        async with self._sessions.open(exclusive=False) as session:
+            return Process(self._sessions, self.pod_id, self.id, await self._require_running(session, "attach to it"))
+
+    async def status(self) -> ContainerStatus:
+        """What is true of it now.
+
+        Raises:
+            NotFound: the pod has no such container.
+        """
+        async with self._sessions.open(exclusive=False) as session:
+            spec = await session.store.container_spec(self.id)
+            state = (await guest_containers.truth(session))[self.id]
+            return ContainerStatus(self.id, display(session.state, state), state.exit, spec)
+
+    @property
+    def _name(self) -> str:
+        return f"container {self.id} of pod {self.pod_id}"
+
+    async def _of(self, session: Session) -> tuple[ContainerSpec, ContainerState]:
+        return await guest_containers.of(session, self.id)
+
+    async def _require_running(self, session: Session, verb: str) -> str:
+        """The token of its first process."""
+        await session.store.container_spec(self.id)
+        state = (await guest_containers.truth(session))[self.id]
+        require(self._name, verb, display(session.state, state), [State.RUNNING])
+        return state.token

@@ -1,0 +1,28 @@
+"""Names of pods, containers and processes."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from vc_core.spec.errors import InvalidRequest
+
+_ALLOWED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+def checked(kind: str, name: str) -> str:
+    """Gives the name back.
+
+    Raises:
+        InvalidRequest: it would not do as a folder's name.
+    """
+    if not _ALLOWED.fullmatch(name):
+        raise InvalidRequest(
+            f"{name!r} is no {kind} id; use 1 to 64 letters, digits, '_', '.', '-', the first a letter or digit"
+        )
+    return name
+
+
+def fresh() -> str:
+    """An id that nobody has: 12 hex digits."""
+    return secrets.token_hex(6)

@@ -1,0 +1,237 @@
+"""A pod, as the user holds it: an id and calls on it. Nothing of its state is kept here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vc_core.engine import guest_containers, machine, shares
+from vc_core.engine.container import Container, ContainerStatus
+from vc_core.engine.identity import checked, fresh
+from vc_core.engine.process import Result
+from vc_core.engine.records import ContainerState, PodConfig, PodState
+from vc_core.engine.session import Session, Sessions, display
+from vc_core.engine.states import State, require, require_transition
+from vc_core.spec.errors import AlreadyExists, InvalidRequest, UnsupportedOperation
+from vc_core.spec.events import EventSpec
+from vc_core.spec.values import Capability, ContainerSpec, Mount, ProcessSpec, Rootfs, Stdio, VmStats
+
+DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True)
+class PodStatus:
+    """What is true of a pod now.
+
+    Attributes:
+        id: unique on this host.
+        state: where it is in its life.
+        reason: why it is stopped, for people.
+        pid: of the machine's process, 0 when there is none.
+        config: what it was made from.
+        containers: those it has.
+    """
+
+    id: str
+    state: State
+    reason: str
+    pid: int
+    config: PodConfig
+    containers: tuple[ContainerStatus, ...]
+
+
+class Pod:
+    """One pod: a virtual machine and the containers in it."""
+
+    def __init__(self, sessions: Sessions, pod_id: str) -> None:
+        self._sessions = sessions
+        self.id = pod_id
+
+    # --- its life ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Boots its machine and starts its containers; a stopped pod boots again. Undone in full when it fails.
+
+        Raises:
+            StateError: it runs, or is paused.
+        """
+        async with self._sessions.open(exclusive=True) as session:
+            require_transition(self._name, "start it", session.state.state, State.RUNNING)
+            require(self._name, "start it", session.state.state, [State.READY, State.STOPPED])
+            await machine.boot(session)
+            await session.board.wiring.notify(EventSpec.pod_started, pod=session.pod)
+
+    async def stop(self, grace_s: float = 10, force: bool = False) -> None:
+        """Stops its containers, each with `grace_s` seconds to end by itself, and ends its machine.
+
+        Works from every state; of a stopped pod: nothing. By force nobody is asked.
+        """
+        async with self._sessions.open(exclusive=True) as session:
+            await self._stop(session, grace_s, force)
+
+    async def pause(self) -> None:
+        """Freezes its machine.
+
+        Raises:
+            StateError: it does not run.
+        """
+        async with self._sessions.open(exclusive=True) as session:
+            require_transition(self._name, "pause it", session.state.state, State.PAUSED)
+            if Capability.PAUSE not in session.capabilities:
+                raise UnsupportedOperation("vm_pause")
+            await session.hooks.vm_pause(pod=session.pod)
+            await self._put(session, State.PAUSED)
+            await session.board.wiring.notify(EventSpec.pod_paused, pod=session.pod)
+
+    async def resume(self) -> None:
+        """Lets its frozen machine run; each container is as it was.
+
+        Raises:
+            StateError: it is not paused.
+        """
+        async with self._sessions.open(exclusive=True) as session:
+            require(self._name, "resume it", session.state.state, [State.PAUSED])
+            await session.hooks.vm_resume(pod=session.pod)
+            await self._put(session, State.RUNNING)
+            await session.board.wiring.notify(EventSpec.pod_resumed, pod=session.pod)
+
+    async def delete(self, force: bool = False) -> None:
+        """Stops it when it runs, and removes all that is known of it. By force nobody in the guest is asked."""
+        async with self._sessions.open(exclusive=True) as session:
+            await self._stop(session, 0, force)
+            shares.unbind_all(session)
+            await session.store.delete()
+            await session.board.wiring.notify(EventSpec.pod_deleted, pod=session.pod)
+
+    # --- what is in it -----------------------------------------------------------------------------------------------
+
+    async def create_container(self, spec: ContainerSpec) -> Container:
+        """Makes a container. In a running pod it exists in the guest and waits; otherwise it starts with the pod.
+
+        Raises:
+            InvalidRequest: its id, rootfs or mounts cannot be.
+            AlreadyExists: the pod has a container of this id.
+            StateError: the pod is paused.
+        """
+        checked("container", spec.id)
+        shares.check(spec)
+        if not spec.process.args:
+            raise InvalidRequest(f"container {spec.id} has no command")
+        async with self._sessions.open(exclusive=True) as session:
+            allowed = [State.READY, State.RUNNING, State.STOPPED]
+            require(self._name, "create a container", session.state.state, allowed)
+            if spec.id in await session.store.containers():
+                raise AlreadyExists(f"{self._name} has a container {spec.id} already")
+            try:
+                await session.store.put_container_spec(spec)
+                await session.store.put_container_state(spec.id, ContainerState(State.READY, ""))
+                if session.state.state is State.RUNNING:
+                    await guest_containers.make(session, spec)
+            except BaseException:
+                await session.store.delete(spec.id)
+                raise
+            await session.board.wiring.notify(EventSpec.container_created, pod=session.pod, container_id=spec.id)
+        return self.container(spec.id)
+
+    def container(self, container_id: str) -> Container:
+        """A container of this pod; its existence is checked at the first call on it."""
+        return Container(self._sessions, self.id, container_id)
+
+    async def run(
+        self,
+        *args: str,
+        stdin: bytes = b"",
+        rootfs: str | Path = "/",
+        env: Sequence[str] = (),
+        cwd: str = "/",
+        user: str = "0:0",
+        mounts: Sequence[Mount] = (),
+    ) -> Result:
+        """Runs a command in a container of its own, which is gone afterwards; starts the pod when it does not run.
+
+        Args:
+            args: the whole argv.
+            stdin: its input.
+            rootfs: a folder of the host; never changed by the command.
+            env: "NAME=value" words, beside a PATH.
+            cwd: in the container.
+            user: "uid[:gid]" or names.
+            mounts: folders and files of the host.
+        """
+        process = ProcessSpec(args, (DEFAULT_PATH, *env), cwd, user)
+        spec = ContainerSpec(fresh(), Rootfs(Path(rootfs)), process, tuple(mounts), Stdio.PIPES)
+        container = await self.create_container(spec)
+        try:
+            if (await self.status()).state is not State.RUNNING:
+                await self.start()
+                running = await container.process()
+            else:
+                running = await container.start()
+            return await running.communicate(stdin)
+        finally:
+            await container.delete(force=True)
+
+    # --- what is true of it ------------------------------------------------------------------------------------------
+
+    async def status(self, ask_guest: bool = True) -> PodStatus:
+        """What is true of it now.
+
+        Args:
+            ask_guest: whether the guest is asked which processes live; without, containers are told as last seen.
+
+        Raises:
+            NotFound: it does not exist.
+        """
+        async with self._sessions.open(exclusive=False) as session:
+            names = await session.store.containers()
+            if ask_guest or not session.is_alive:
+                states = await guest_containers.truth(session)
+            else:
+                states = {name: await session.store.container_state(name) for name in names}
+            pid = 0
+            if session.is_alive:
+                pid = (await session.hooks.vm_status(pod=session.pod)).pid
+            containers = [
+                ContainerStatus(
+                    name,
+                    display(session.state, states[name]),
+                    states[name].exit,
+                    await session.store.container_spec(name),
+                )
+                for name in names
+            ]
+            return PodStatus(self.id, session.state.state, session.state.reason, pid, session.config, tuple(containers))
+
+    async def stats(self) -> VmStats:
+        """What its machine uses of the host.
+
+        Raises:
+            StateError: it has no machine.
+        """
+        async with self._sessions.open(exclusive=False) as session:
+            require(self._name, "measure it", session.state.state, [State.RUNNING, State.PAUSED])
+            return await session.hooks.vm_stats(pod=session.pod)
+
+    async def console(self, tail_bytes: int = 65536) -> bytes:
+        """The last of what its guest's kernel wrote."""
+        async with self._sessions.open(exclusive=False) as session:
+            return await session.hooks.vm_console(pod=session.pod, tail_bytes=tail_bytes)
+
+    async def close(self) -> None:
+        """Ends this process's connection to the guest; the pod goes on. May be called twice."""
+        await self._sessions.close()
+
+    @property
+    def _name(self) -> str:
+        return f"pod {self.id}"
+
+    async def _stop(self, session: Session, grace_s: float, force: bool) -> None:
+        if session.is_alive:
+            reason = await machine.shut_down(session, grace_s, force)
+            await session.board.wiring.notify(EventSpec.pod_stopped, pod=session.pod, reason=reason)
+        elif session.state.state is State.READY:
+            await session.mark_stopped("stopped before it was started")
+
+    async def _put(self, session: Session, state: State) -> None:
+        await session.put_state(PodState(state, "", session.state.shares))

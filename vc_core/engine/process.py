@@ -1,0 +1,136 @@
+"""A process in a container, as the user holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vc_core.spec.errors import OperationError
+from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName
+
+if TYPE_CHECKING:
+    from vc_core.engine.session import Sessions
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a process ended and what it wrote.
+
+    Attributes:
+        exit_code: 128 + signal when a signal ended it.
+        signal: the signal's number, 0 when it exited by itself.
+        stdout: all of it.
+        stderr: all of it.
+        duration_s: from the start to the end.
+    """
+
+    exit_code: int
+    signal: int
+    stdout: bytes
+    stderr: bytes
+    duration_s: float
+
+
+class Process:
+    """One process, known by its token. Holds no lock: it may live for days."""
+
+    def __init__(self, sessions: Sessions, pod_id: str, container_id: str, token: str) -> None:
+        self._sessions = sessions
+        self._streams: ProcessStreams | None = None
+        self._began = time.monotonic()
+        self.pod_id = pod_id
+        self.container_id = container_id
+        self.token = token
+
+    async def streams(self) -> ProcessStreams:
+        """Attaches to its standard streams; the same ones each time.
+
+        Raises:
+            AgentError: another client is attached, or the process was started without streams.
+        """
+        if self._streams is None:
+            async with self._sessions.open(exclusive=False) as session:
+                await session.connect()
+                self._streams = await session.hooks.agent_attach(
+                    pod=session.pod, container_id=self.container_id, token=self.token
+                )
+        return self._streams
+
+    async def output(self) -> AsyncIterator[tuple[StreamName, bytes]]:
+        """Its output as it comes, until it has ended."""
+        async for chunk in (await self.streams()).chunks():
+            yield chunk
+
+    async def write(self, data: bytes) -> None:
+        """Sends input."""
+        await (await self.streams()).write(data)
+
+    async def close_stdin(self) -> None:
+        """Ends the input."""
+        await (await self.streams()).close_stdin()
+
+    async def wait(self) -> ExitStatus:
+        """Returns when it has ended.
+
+        Raises:
+            AgentError: the machine ended before.
+        """
+        async with self._sessions.open(exclusive=False) as session:
+            await session.connect()
+            hooks, pod = session.hooks, session.pod
+        try:
+            return await hooks.agent_wait(pod=pod, container_id=self.container_id, token=self.token)
+        except OperationError as error:
+            status = await hooks.vm_status(pod=pod)
+            if status.reason:
+                error.message = f"the machine ended while the process ran: {status.reason}"
+            raise
+
+    async def communicate(self, stdin: bytes = b"") -> Result:
+        """Sends all input, collects all output, waits."""
+        collected: dict[StreamName, bytearray] = {StreamName.STDOUT: bytearray(), StreamName.STDERR: bytearray()}
+        streams = await self.streams()
+
+        async def feed() -> None:
+            if stdin:
+                await streams.write(stdin)
+            await streams.close_stdin()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(feed())
+            async for name, data in streams.chunks():
+                collected[name] += data
+        status = await self.wait()
+        await self.close()
+        duration = time.monotonic() - self._began
+        stdout, stderr = (bytes(collected[name]) for name in (StreamName.STDOUT, StreamName.STDERR))
+        return Result(status.code, status.signal, stdout, stderr, duration)
+
+    async def kill(self, signal: int) -> None:
+        """Sends it a signal.
+
+        Raises:
+            StateError: it has ended.
+        """
+        async with self._sessions.open(exclusive=False) as session:
+            await session.connect()
+            await session.hooks.agent_signal(
+                pod=session.pod, container_id=self.container_id, token=self.token, signal=signal
+            )
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """Sets the size of its terminal."""
+        async with self._sessions.open(exclusive=False) as session:
+            await session.connect()
+            await session.hooks.agent_resize(
+                pod=session.pod, container_id=self.container_id, token=self.token, rows=rows, columns=columns
+            )
+
+    async def close(self) -> None:
+        """Detaches from its streams; it goes on. May be called twice."""
+        if self._streams is not None:
+            await self._streams.close()
+            self._streams = None

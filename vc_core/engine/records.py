@@ -1,0 +1,178 @@
+"""What the engine remembers, and the store as typed records. The only module that writes state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from vc_core.engine.states import State
+from vc_core.spec.errors import NotFound, StorageError
+from vc_core.spec.hooks import Hooks
+from vc_core.spec.values import ContainerSpec, DriverState, ExitStatus, GuestMount, Plugged, Record, Share
+
+SCHEMA = 1
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PluginChoice:
+    """A plugin that the pod was made with, and its options as they were then."""
+
+    family: str
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    distribution: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class PodConfig:
+    """What a pod is. Never changes but for its annotations."""
+
+    id: str
+    plugins: tuple[PluginChoice, ...]
+    vcpus: int
+    memory_mib: int
+    hostname: str
+    created_ns: int
+    annotations: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PluggedShare:
+    """A share in the machine and the containers that use it."""
+
+    share: Share
+    plugged: Plugged
+    users: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PodState:
+    """Where a pod is. `reason` says why it is stopped, for people."""
+
+    state: State
+    reason: str = ""
+    shares: tuple[PluggedShare, ...] = ()
+
+
+@dataclass(frozen=True)
+class ContainerState:
+    """Where a container is.
+
+    Attributes:
+        state: its own; a running container of a paused pod is shown as paused.
+        token: of its first process.
+        is_in_guest: whether the agent has it.
+        exit: how its first process ended, if it did and somebody saw.
+    """
+
+    state: State
+    token: str
+    is_in_guest: bool = False
+    exit: ExitStatus | None = None
+    mounts: tuple[GuestMount, ...] = ()
+
+
+class Store:
+    """Typed records of one pod on top of the storage operations."""
+
+    def __init__(self, hooks: Hooks, pod_id: str) -> None:
+        self._hooks = hooks
+        self._pod = pod_id
+
+    async def pod_config(self) -> PodConfig:
+        """Raises NotFound when there is no such pod."""
+        config = await self._get("", Record.POD_CONFIG, PodConfig)
+        if config is None:
+            raise NotFound(f"no pod {self._pod}; 'vc pod ls' shows those that exist")
+        return config
+
+    async def pod_state(self) -> PodState:
+        """A pod whose state is gone was there before the host's reboot."""
+        gone = PodState(State.STOPPED, "the host was rebooted")
+        return await self._get("", Record.POD_STATE, PodState) or gone
+
+    async def put_pod_state(self, state: PodState) -> None:
+        """Writes the pod's state."""
+        await self._put("", Record.POD_STATE, state)
+
+    async def put_pod_config(self, config: PodConfig) -> None:
+        """Writes the pod's config: its annotations may change."""
+        await self._put("", Record.POD_CONFIG, config)
+
+    async def driver_state(self) -> DriverState | None:
+        """What the hypervisor's driver saved; None when no machine was ever made."""
+        return await self._get("", Record.HYPERVISOR, DriverState)
+
+    async def put_driver_state(self, state: DriverState) -> None:
+        """Writes what the hypervisor's driver saved."""
+        await self._put("", Record.HYPERVISOR, state)
+
+    async def containers(self) -> tuple[str, ...]:
+        """Ids of the pod's containers, sorted."""
+        return await self._hooks.storage_containers(pod_id=self._pod)
+
+    async def container_spec(self, container_id: str) -> ContainerSpec:
+        """Raises NotFound when there is no such container."""
+        spec = await self._get(container_id, Record.CONTAINER_CONFIG, ContainerSpec)
+        if spec is None:
+            known = ", ".join(await self.containers()) or "none"
+            raise NotFound(f"pod {self._pod} has no container {container_id}; it has: {known}")
+        return spec
+
+    async def put_container_spec(self, spec: ContainerSpec) -> None:
+        """Writes a container's config; from then on it exists."""
+        await self._put(spec.id, Record.CONTAINER_CONFIG, spec)
+
+    async def container_state(self, container_id: str) -> ContainerState:
+        """A container whose state is gone was there before the host's reboot."""
+        return await self._get(container_id, Record.CONTAINER_STATE, ContainerState) or ContainerState(
+            State.STOPPED, ""
+        )
+
+    async def put_container_state(self, container_id: str, state: ContainerState) -> None:
+        """Writes a container's state."""
+        await self._put(container_id, Record.CONTAINER_STATE, state)
+
+    async def delete(self, container_id: str = "") -> None:
+        """Removes a container, or the whole pod."""
+        await self._hooks.storage_delete(pod_id=self._pod, container_id=container_id)
+
+    async def _put(self, container_id: str, record: Record, value: object) -> None:
+        await self._hooks.storage_put(pod_id=self._pod, container_id=container_id, record=record, data=encode(value))
+
+    async def _get(self, container_id: str, record: Record, kind: type[T]) -> T | None:
+        text = await self._hooks.storage_get(pod_id=self._pod, container_id=container_id, record=record)
+        if text is None:
+            return None
+        return decode(text, kind, f"{record} of pod {self._pod} {container_id}".strip())
+
+
+def encode(value: object) -> str:
+    """Readable JSON with the schema's version."""
+    envelope = {"schema": SCHEMA, "data": msgspec.to_builtins(value, enc_hook=str)}
+    return msgspec.json.format(msgspec.json.encode(envelope), indent=2).decode() + "\n"
+
+
+def decode(text: str, kind: type[T], what: str) -> T:
+    """Raises StorageError naming `what` when the text is damaged or of another schema."""
+    try:
+        envelope = msgspec.json.decode(text)
+        schema = envelope["schema"]
+        if schema != SCHEMA:
+            raise StorageError(
+                f"the {what} has schema {schema}, this version reads {SCHEMA}; use the version that wrote it"
+            )
+        return msgspec.convert(envelope["data"], kind, dec_hook=_decode_path)
+    except (msgspec.MsgspecError, KeyError, TypeError) as error:
+        raise StorageError(f"the {what} is damaged: {error}") from error
+
+
+def _decode_path(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value)
+    raise NotImplementedError(kind)

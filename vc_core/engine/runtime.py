@@ -1,0 +1,181 @@
+"""The door: opens a configuration, makes and finds pods."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from vc_core.config import Config, load
+from vc_core.engine import board
+from vc_core.engine.catalog import Catalog
+from vc_core.engine.identity import checked, fresh
+from vc_core.engine.pod import Pod, PodStatus
+from vc_core.engine.records import PodConfig, PodState, Store, encode
+from vc_core.engine.session import Sessions
+from vc_core.engine.states import State
+from vc_core.engine.wiring import Wiring
+from vc_core.spec.errors import InvalidRequest, NotFound, VcError
+from vc_core.spec.events import EventSpec
+from vc_core.spec.hooks import Hooks
+from vc_core.spec.values import Finding, PodRef
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All pods, and what could not be listed.
+
+    Attributes:
+        pods: sorted by id.
+        problems: one line each.
+    """
+
+    pods: tuple[PodStatus, ...]
+    problems: tuple[str, ...]
+
+
+class Runtime:
+    """Makes, finds and lists pods. Use it as `async with Runtime.open() as runtime:`."""
+
+    def __init__(self, config: Config, catalog: Catalog) -> None:
+        self.config = config
+        self.catalog = catalog
+        self._chosen = board.choices(config, catalog)
+        self._wiring: Wiring = board.wire(catalog, self._chosen, config.deadlines)
+        self._pods: list[Pod] = []
+
+    @classmethod
+    def open(cls, config: Config | None = None, plugins: Mapping[tuple[str, str], type] | None = None) -> Runtime:
+        """Wires the chosen plugins.
+
+        Args:
+            config: the file that wins, or the defaults, when None.
+            plugins: given in code by (family, name), beside the installed ones.
+
+        Raises:
+            ConfigError, PluginError, PluginContractError: with all problems.
+        """
+        return cls(config if config is not None else load(), Catalog(plugins))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends this process's connections; the pods go on. May be called twice."""
+        while self._pods:
+            await self._pods.pop().close()
+
+    @property
+    def hooks(self) -> Hooks:
+        """Operations that belong to no pod."""
+        return self._wiring.hooks
+
+    async def create(
+        self,
+        pod_id: str = "",
+        *,
+        vcpus: int | None = None,
+        memory_mib: int | None = None,
+        hostname: str = "",
+        annotations: Mapping[str, str] | None = None,
+    ) -> Pod:
+        """Makes a pod; its machine boots when it is started.
+
+        Args:
+            pod_id: made up when empty.
+            vcpus: the configured default when None.
+            memory_mib: the configured default when None.
+            hostname: the pod's id when empty.
+            annotations: kept and given back.
+
+        Raises:
+            InvalidRequest: an id or size that cannot be.
+            AlreadyExists: the id is taken.
+        """
+        name = checked("pod", pod_id) if pod_id else fresh()
+        defaults = self.config.pod
+        size = dataclasses.replace(
+            defaults, vcpus=vcpus or defaults.vcpus, memory_mib=memory_mib or defaults.memory_mib
+        )
+        wrong = [] if vcpus is None or vcpus > 0 else ["pod.vcpus: must be at least 1"]
+        if problems := [*size.problems(), *wrong]:
+            raise InvalidRequest("; ".join(problem.removeprefix("pod.") for problem in problems))
+        config = PodConfig(
+            name, self._chosen, size.vcpus, size.memory_mib, hostname or name, time.time_ns(), dict(annotations or {})
+        )
+        pod = PodRef(name, await self.hooks.storage_run_dir(pod_id=name))
+        await board.check_combination(self._wiring, pod)
+        await self.hooks.storage_create(pod_id=name, config=encode(config))
+        try:
+            await Store(self.hooks, name).put_pod_state(PodState(State.READY))
+        except BaseException:
+            await self.hooks.storage_delete(pod_id=name, container_id="")
+            raise
+        await self._wiring.notify(EventSpec.pod_created, pod=pod)
+        return self._hold(name)
+
+    @asynccontextmanager
+    async def pod(
+        self, pod_id: str = "", *, vcpus: int | None = None, memory_mib: int | None = None, hostname: str = ""
+    ) -> AsyncIterator[Pod]:
+        """A started pod for the length of a block; deleted at its end, whatever happens."""
+        pod = await self.create(pod_id, vcpus=vcpus, memory_mib=memory_mib, hostname=hostname)
+        try:
+            await pod.start()
+            yield pod
+        finally:
+            await pod.delete(force=True)
+            await pod.close()
+
+    async def get(self, pod_id: str) -> Pod:
+        """An existing pod.
+
+        Raises:
+            NotFound: there is none of this id.
+        """
+        checked("pod", pod_id)
+        await Store(self.hooks, pod_id).pod_config()
+        return self._hold(pod_id)
+
+    async def list(self, ask_guests: bool = False) -> Listing:
+        """All pods. One that cannot be read is a problem of the listing, not of the call."""
+        listing = await self.hooks.storage_list()
+        problems = list(listing.problems)
+        found = []
+        for name in listing.pods:
+            pod = Pod(self._sessions(name), name)
+            try:
+                found.append(await pod.status(ask_guests))
+            except NotFound:
+                continue  # deleted meanwhile
+            except VcError as error:
+                problems.append(f"pod {name}: {error}")
+            finally:
+                await pod.close()
+        return Listing(tuple(found), tuple(problems))
+
+    async def diagnose(self) -> tuple[Finding, ...]:
+        """What a user should know about this host."""
+        hooks = self.hooks
+        return (
+            *await hooks.vm_diagnose(),
+            *await hooks.agent_diagnose(),
+            *await hooks.storage_diagnose(),
+        )
+
+    def _hold(self, pod_id: str) -> Pod:
+        pod = Pod(self._sessions(pod_id), pod_id)
+        self._pods.append(pod)
+        return pod
+
+    def _sessions(self, pod_id: str) -> Sessions:
+        return Sessions(self.hooks, self.catalog, self.config.deadlines, pod_id)

@@ -1,0 +1,208 @@
+"""One call's view of a pod: its lock, its records, its board, brought in line with the truth."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from vc_core.config import Deadlines
+from vc_core.engine import board
+from vc_core.engine.catalog import Catalog
+from vc_core.engine.identity import fresh
+from vc_core.engine.records import ContainerState, PodConfig, PodState, Store
+from vc_core.engine.states import State
+from vc_core.engine.wiring import Wiring
+from vc_core.spec.errors import OperationTimeout
+from vc_core.spec.events import EventSpec
+from vc_core.spec.hooks import Hooks
+from vc_core.spec.values import Capability, Channel, DriverState, PodRef, VmPhase, VmStatus
+
+_ALIVE = (VmPhase.RUNNING, VmPhase.PAUSED)
+
+
+@dataclass
+class Board:
+    """A wired board of one machine, with at most one connection to its agent."""
+
+    wiring: Wiring
+    machine: DriverState | None
+    channel: Channel | None = None
+
+
+@dataclass
+class Session:
+    """What a call on a pod works with, while it holds the pod's lock."""
+
+    pod: PodRef
+    config: PodConfig
+    state: PodState
+    store: Store
+    board: Board
+    deadlines: Deadlines
+    capabilities: frozenset[Capability]
+
+    @property
+    def hooks(self) -> Hooks:
+        """The pod's operations."""
+        return self.board.wiring.hooks
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the pod has a machine, running or frozen."""
+        return self.state.state in (State.RUNNING, State.PAUSED)
+
+    async def put_state(self, state: PodState) -> None:
+        """Remembers the pod's new state."""
+        await self.store.put_pod_state(state)
+        self.state = state
+
+    async def save_machine(self) -> None:
+        """Remembers what another process needs to take the machine over."""
+        self.board.machine = await self.hooks.vm_save(pod=self.pod)
+        await self.store.put_driver_state(self.board.machine)
+
+    async def connect(self, limit_s: float | None = None) -> None:
+        """Connects to the agent, unless that is done. The whole way, a booting guest included, has one deadline."""
+        if self.board.channel is not None:
+            return
+        limit = limit_s or self.deadlines.default
+        name = f"vc.agent.{fresh()}"
+        try:
+            async with asyncio.timeout(limit):
+                channel = await self.hooks.vm_open_channel(pod=self.pod, name=name)
+        except TimeoutError as error:
+            key = "boot" if limit_s else "default"
+            raise OperationTimeout(limit, key, "", self.pod.id) from error
+        try:
+            await self.hooks.agent_connect(pod=self.pod, channel=channel)
+        except BaseException:
+            await self.hooks.vm_close_channel(pod=self.pod, channel=channel)
+            raise
+        self.board.channel = channel
+
+    async def mark_stopped(self, reason: str) -> None:
+        """Brings the store in line with a machine that is gone."""
+        for container_id in await self.store.containers():
+            state = await self.store.container_state(container_id)
+            kept = State.READY if state.state is State.READY and not state.is_in_guest else State.STOPPED
+            await self.store.put_container_state(
+                container_id, dataclasses.replace(state, state=kept, is_in_guest=False, mounts=())
+            )
+        await self.put_state(PodState(State.STOPPED, reason))
+
+
+async def disconnect(current: Board, pod: PodRef) -> None:
+    """Ends the connection to the agent and takes its channel away. The machine may be gone: that is no error."""
+    channel, current.channel = current.channel, None
+    if channel is not None:
+        await current.wiring.hooks.agent_disconnect(pod=pod)
+        await current.wiring.hooks.vm_close_channel(pod=pod, channel=channel)
+
+
+class Sessions:
+    """Opens sessions of one pod; keeps the board between them, for as long as the machine is the same."""
+
+    def __init__(self, runtime_hooks: Hooks, catalog: Catalog, deadlines: Deadlines, pod_id: str) -> None:
+        self._storage = runtime_hooks
+        self._catalog = catalog
+        self._deadlines = deadlines
+        self._pod_id = pod_id
+        self._board: Board | None = None
+        self._pod: PodRef | None = None
+        self._guard = asyncio.Lock()
+
+    @asynccontextmanager
+    async def open(self, exclusive: bool) -> AsyncIterator[Session]:
+        """Locks the pod, reads it and brings it in line with the truth.
+
+        Raises:
+            NotFound, Busy: as storage_lock.
+        """
+        lock = await self._storage.storage_lock(
+            pod_id=self._pod_id, exclusive=exclusive, timeout_s=self._deadlines.lock
+        )
+        try:
+            session = await self._read()
+            if exclusive:
+                await settle(session)
+            else:
+                session.state = await true_state(session)
+            yield session
+        finally:
+            await lock.release()
+
+    async def close(self) -> None:
+        """Ends the connection to the agent, if there is one; the pod goes on."""
+        if self._board is not None and self._pod is not None:
+            await disconnect(self._board, self._pod)
+            self._board = None
+
+    async def _read(self) -> Session:
+        store = Store(self._storage, self._pod_id)
+        config = await store.pod_config()
+        run_dir = await self._storage.storage_run_dir(pod_id=self._pod_id)
+        self._pod = PodRef(self._pod_id, run_dir)
+        machine = await store.driver_state()
+        async with self._guard:  # tasks of this process that share the lock share the board, too
+            if self._board is not None and self._board.machine != machine:
+                await disconnect(self._board, self._pod)
+                self._board = None
+            if self._board is None:
+                wiring = board.wire(self._catalog, config.plugins, self._deadlines)
+                if machine is not None:
+                    await wiring.hooks.vm_restore(pod=self._pod, state=machine)
+                self._board = Board(wiring, machine)
+        capabilities = await board.check_combination(self._board.wiring, self._pod)
+        state = await store.pod_state()
+        return Session(self._pod, config, state, store, self._board, self._deadlines, capabilities)
+
+
+async def true_state(session: Session) -> PodState:
+    """The pod's state as it is, whatever the store says; changes nothing."""
+    if session.board.machine is None:
+        return session.state
+    status = await session.hooks.vm_status(pod=session.pod)
+    is_running = status.phase in _ALIVE
+    if session.is_alive and not is_running:
+        return PodState(State.STOPPED, f"the machine ended: {status.reason or 'nobody knows why'}")
+    if not session.is_alive and is_running:
+        return PodState(session.state.state, "a start or stop of it was interrupted")
+    if session.state.state is State.RUNNING and status.phase is VmPhase.PAUSED:
+        return dataclasses.replace(session.state, state=State.PAUSED)
+    if session.state.state is State.PAUSED and status.phase is VmPhase.RUNNING:
+        return dataclasses.replace(session.state, state=State.RUNNING)
+    return session.state
+
+
+async def settle(session: Session) -> None:
+    """Brings the store in line with the truth and ends what an interrupted call left half done."""
+    state = await true_state(session)
+    if session.is_alive and state.state is State.STOPPED:
+        await end_machine(session, 0)
+        await session.mark_stopped(state.reason)
+        await session.board.wiring.notify(EventSpec.pod_stopped, pod=session.pod, reason=state.reason)
+    elif not session.is_alive and session.board.machine is not None:
+        status = await session.hooks.vm_status(pod=session.pod)
+        if status.phase in _ALIVE:
+            await end_machine(session, 0)
+    elif state != session.state:
+        await session.put_state(state)
+
+
+async def end_machine(session: Session, grace_s: float) -> VmStatus:
+    """Ends the machine and removes what it left on the host; its channels go with it."""
+    session.board.channel = None
+    await session.hooks.agent_disconnect(pod=session.pod)
+    status = await session.hooks.vm_stop(pod=session.pod, grace_s=grace_s)
+    await session.hooks.vm_destroy(pod=session.pod)
+    return status
+
+
+def display(pod: PodState, container: ContainerState) -> State:
+    """A container's state as people see it: a frozen pod's running containers are paused."""
+    if pod.state is State.PAUSED and container.state is State.RUNNING:
+        return State.PAUSED
+    return container.state

@@ -1,0 +1,154 @@
+"""Folders of the host in the machine: which a container needs, which are there, who uses them.
+
+Containers with the same folder share one device. Files are bound one by one into a folder of the pod, which is a share
+itself; only root can do that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+from vc_core.engine import binds
+from vc_core.engine.records import PluggedShare
+from vc_core.engine.session import Session
+from vc_core.spec.errors import InvalidRequest
+from vc_core.spec.values import Capability, ContainerSpec, GuestMount, Mount, Plugged, RootfsMode, Share
+
+_FILES = "files"
+
+
+def check(spec: ContainerSpec) -> None:
+    """Refuses a container whose folders cannot be shared, before anything is done.
+
+    Raises:
+        InvalidRequest: naming the path and what is wrong with it.
+    """
+    root = spec.rootfs.path
+    if not root.is_absolute() or not root.is_dir():
+        raise InvalidRequest(
+            f"the rootfs {root} is not a folder on this host; give an absolute path, or / for the host's own"
+        )
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise InvalidRequest(f"the rootfs {root} cannot be read by this user")
+    for mount in spec.mounts:
+        if not mount.source.is_absolute() or not mount.source.exists():
+            raise InvalidRequest(f"the mount source {mount.source} does not exist on this host; give an absolute path")
+        if not mount.destination.startswith("/"):
+            raise InvalidRequest(
+                f"the mount destination {mount.destination!r} must be an absolute path in the container"
+            )
+        if not mount.source.is_dir() and os.geteuid() != 0:
+            raise InvalidRequest(
+                f"only root can mount the single file {mount.source}; mount its folder {mount.source.parent} instead"
+            )
+
+
+def wanted(session: Session, spec: ContainerSpec) -> list[Share]:
+    """The shares that a container needs, the one of its rootfs first. Tags are not given yet."""
+    shares = [Share("", spec.rootfs.path.resolve(), spec.rootfs.mode is not RootfsMode.READ_WRITE)]
+    shares += (share_of(session, mount) for mount in spec.mounts)
+    return list(dict.fromkeys(shares))
+
+
+def share_of(session: Session, mount: Mount) -> Share:
+    """The share through which a mount goes."""
+    if mount.source.is_dir():
+        return Share("", mount.source.resolve(), mount.read_only)
+    return Share("", files_folder(session), False)
+
+
+def files_folder(session: Session) -> Path:
+    """The pod's folder in which single files are bound."""
+    return session.pod.run_dir / _FILES
+
+
+def assign(session: Session, specs: list[ContainerSpec]) -> list[PluggedShare]:
+    """Tags for the shares of containers that are made with the machine; nothing is plugged yet."""
+    users: dict[Share, list[str]] = {}
+    for spec in specs:
+        for share in wanted(session, spec):
+            users.setdefault(share, []).append(spec.id)
+    nowhere = Plugged("", "", "")
+    return [
+        PluggedShare(dataclasses.replace(share, tag=f"vc{number}"), nowhere, tuple(ids))
+        for number, (share, ids) in enumerate(users.items())
+    ]
+
+
+def find(session: Session, share: Share) -> PluggedShare | None:
+    """The device that has this folder already."""
+    for held in session.state.shares:
+        if dataclasses.replace(held.share, tag="") == share:
+            return held
+    return None
+
+
+async def acquire(session: Session, share: Share, container_id: str) -> Plugged:
+    """Makes sure that the folder is in the machine and that the container is among its users."""
+    held = find(session, share)
+    if held is not None:
+        await _put(session, held, dataclasses.replace(held, users=(*{*held.users, container_id},)))
+        return held.plugged
+    if Capability.SHARE_PLUG not in session.capabilities:
+        raise InvalidRequest(
+            f"the hypervisor cannot add {share.path} to a running pod; create the container before the pod starts"
+        )
+    taken = {other.share.tag for other in session.state.shares}
+    tag = next(f"vc{number}" for number in range(len(taken) + 1) if f"vc{number}" not in taken)
+    plugged = await session.hooks.vm_plug(pod=session.pod, device=dataclasses.replace(share, tag=tag))
+    try:
+        await session.save_machine()
+        held = PluggedShare(dataclasses.replace(share, tag=tag), plugged, (container_id,))
+        await _put(session, None, held)
+    except BaseException:
+        await session.hooks.vm_unplug(pod=session.pod, plugged=plugged)
+        raise
+    return plugged
+
+
+async def release(session: Session, container_id: str) -> None:
+    """Takes the container from the users of all shares; one without users leaves the machine, if it can."""
+    for held in session.state.shares:
+        if container_id not in held.users:
+            continue
+        users = tuple(user for user in held.users if user != container_id)
+        if users or held.plugged.is_fixed:
+            await _put(session, held, dataclasses.replace(held, users=users))
+        else:
+            await session.hooks.vm_unplug(pod=session.pod, plugged=held.plugged)
+            await session.save_machine()
+            await _put(session, held, None)
+
+
+async def mount(session: Session, spec: ContainerSpec, mount: Mount) -> GuestMount:
+    """Makes one mount's source reachable for the guest."""
+    share = share_of(session, mount)
+    is_file = not mount.source.is_dir()
+    subpath = binds.add(mount.source, share.path) if is_file else ""
+    try:
+        plugged = await acquire(session, share, spec.id)
+    except BaseException:
+        binds.remove(share.path, subpath)
+        raise
+    return GuestMount(plugged, subpath, mount.destination, mount.read_only, is_file)
+
+
+def unbind(session: Session, mounts: tuple[GuestMount, ...]) -> None:
+    """Takes the bound files of a container away. May be called twice."""
+    for one in reversed(mounts):
+        if one.is_file:
+            binds.remove(files_folder(session), one.subpath)
+
+
+def unbind_all(session: Session) -> None:
+    """Takes every bound file of the pod away, recorded or not: the kernel's own table is asked."""
+    binds.remove_all(files_folder(session))
+
+
+async def _put(session: Session, old: PluggedShare | None, new: PluggedShare | None) -> None:
+    shares = [held for held in session.state.shares if held is not old]
+    if new is not None:
+        shares.append(new)
+    await session.put_state(dataclasses.replace(session.state, shares=tuple(shares)))

@@ -1,0 +1,48 @@
+"""The states of pods and containers, and the one table of what may follow what.
+
+ready -> running <-> paused; every one of them -> stopped; stopped -> running. From `stopped` a pod boots again and a
+container is made again in the guest.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection
+
+from vc_core.spec.errors import StateError
+
+
+class State(enum.StrEnum):
+    """Where a pod or container is in its life."""
+
+    READY = "ready"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.READY: frozenset({State.RUNNING, State.STOPPED}),
+    State.RUNNING: frozenset({State.PAUSED, State.STOPPED}),
+    State.PAUSED: frozenset({State.RUNNING, State.STOPPED}),
+    State.STOPPED: frozenset({State.RUNNING}),
+}
+
+
+def require(subject: str, verb: str, actual: State, allowed: Collection[State]) -> None:
+    """Refuses a call in a wrong state.
+
+    Raises:
+        StateError: naming the subject, what was wanted, the actual state and the states in which it would do.
+    """
+    if actual not in allowed:
+        raise StateError(subject, verb, actual, sorted(allowed))
+
+
+def require_transition(subject: str, verb: str, actual: State, wanted: State) -> None:
+    """Refuses a transition that the table does not have.
+
+    Raises:
+        StateError: as `require`.
+    """
+    require(subject, verb, actual, [state for state, following in TRANSITIONS.items() if wanted in following])

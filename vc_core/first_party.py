@@ -1,0 +1,21 @@
+"""The one table that knows our own plugins by name: the defaults, and what to install when one is missing."""
+
+from __future__ import annotations
+
+DEFAULTS = {"hypervisor": "qemu", "agent": "grpc", "storage": "fs"}
+DEFAULT_DEVICES = ("block", "char")
+
+EXTRAS = {
+    ("hypervisor", "qemu"): "qemu",
+    ("hypervisor", "libvirt"): "libvirt",
+    ("agent", "grpc"): "agent-grpc",
+    ("storage", "fs"): "storage-fs",
+    ("device", "block"): "devices",
+    ("device", "char"): "devices",
+}
+
+
+def install_hint(family: str, name: str) -> str:
+    """What to type when a plugin is missing; empty for names that are not ours."""
+    extra = EXTRAS.get((family, name))
+    return f"; try: pip install 'virtcontainers[{extra}]'" if extra else ""

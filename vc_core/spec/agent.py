@@ -1,0 +1,153 @@
+"""The agent family: the one who runs containers inside the guest, and the guest image that holds it.
+
+A plugin object holds at most one connection. Except for agent_capabilities, agent_guest, agent_disconnect and the
+operations on guest images, all need agent_connect before. Every operation raises AgentError when the guest does not
+answer; NotFound for a container or process that the guest does not know, unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from vc_core.spec.markers import operation, unbounded_operation
+from vc_core.spec.values import (
+    AgentInfo,
+    Capability,
+    Channel,
+    ContainerStats,
+    ContainerTruth,
+    ExitStatus,
+    Finding,
+    Guest,
+    GuestContainer,
+    KernelSource,
+    PodRef,
+    PodSetup,
+    ProcessInfo,
+    ProcessSpec,
+    ProcessStreams,
+    Report,
+    Stdio,
+)
+
+
+class AgentSpec:
+    """Operations named agent_*."""
+
+    @operation
+    async def agent_capabilities(self, pod: PodRef) -> frozenset[Capability]:
+        """Says which channels it can speak through, and what it can do beyond what all must. Raises nothing."""
+        raise NotImplementedError
+
+    @operation
+    async def agent_guest(self, pod: PodRef) -> Guest:
+        """The guest image for a pod that boots now. Raises AgentError when none has been built, naming the command."""
+        raise NotImplementedError
+
+    @operation
+    async def agent_connect(self, pod: PodRef, channel: Channel) -> AgentInfo:
+        """Connects through a fresh channel and agrees on a protocol. The guest has opened its side.
+
+        Raises AgentError when the versions do not meet, naming both.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def agent_disconnect(self, pod: PodRef) -> None:
+        """Ends the connection; the guest goes on. May be called twice, and without a connection."""
+        raise NotImplementedError
+
+    @operation
+    async def agent_set_up_pod(self, pod: PodRef, setup: PodSetup) -> None:
+        """Gives a freshly booted guest its identity. Called before any container is made. May be called twice."""
+        raise NotImplementedError
+
+    @operation
+    async def agent_tear_down_pod(self, pod: PodRef) -> None:
+        """Kills every container, unmounts, lets the guest power off; returns as it does. May be called twice."""
+        raise NotImplementedError
+
+    @operation
+    async def agent_create_container(self, pod: PodRef, container: GuestContainer) -> None:
+        """Makes the container; its first process exists and waits. On failure nothing of it is left in the guest.
+
+        Raises AlreadyExists when the guest has a container of this id, CannotExecute when its program is not there.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def agent_start_container(self, pod: PodRef, container_id: str) -> None:
+        """Lets the first process of a created container run. Raises CannotExecute when that is not possible."""
+        raise NotImplementedError
+
+    @operation
+    async def agent_remove_container(self, pod: PodRef, container_id: str) -> None:
+        """Kills what is left of the container and forgets it. An unknown one is no error: may be called twice."""
+        raise NotImplementedError
+
+    @operation
+    async def agent_list_containers(self, pod: PodRef) -> tuple[ContainerTruth, ...]:
+        """All containers that the guest has, and whether their first processes live."""
+        raise NotImplementedError
+
+    @operation
+    async def agent_container_stats(self, pod: PodRef, container_id: str) -> ContainerStats:
+        """Use of the guest by one container."""
+        raise NotImplementedError
+
+    @operation
+    async def agent_list_processes(self, pod: PodRef, container_id: str) -> tuple[ProcessInfo, ...]:
+        """The processes of one container."""
+        raise NotImplementedError
+
+    @operation
+    async def agent_exec(self, pod: PodRef, container_id: str, token: str, process: ProcessSpec, stdio: Stdio) -> None:
+        """Starts one more process, known by `token` from then on, in a started container.
+
+        Raises CannotExecute when its program cannot be executed.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def agent_attach(self, pod: PodRef, container_id: str, token: str) -> ProcessStreams:
+        """The streams of a process that was made with Stdio.PIPES. Raises AgentError while another client has them."""
+        raise NotImplementedError
+
+    @unbounded_operation
+    async def agent_wait(self, pod: PodRef, container_id: str, token: str) -> ExitStatus:
+        """Returns when the process has ended; at once when it has. The answer stays until the container is removed."""
+        raise NotImplementedError
+
+    @operation
+    async def agent_signal(self, pod: PodRef, container_id: str, token: str, signal: int) -> None:
+        """Sends a signal to one process, or to all of the container when `token` is empty.
+
+        Raises StateError when the one process has ended.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def agent_resize(self, pod: PodRef, container_id: str, token: str, rows: int, columns: int) -> None:
+        """Sets the size of a process's terminal. Raises AgentError when it has none."""
+        raise NotImplementedError
+
+    @unbounded_operation
+    async def agent_build_guest(self, source: KernelSource, report: Report) -> Guest:
+        """Makes the guest image for this host and makes it current; does nothing when it is there. Belongs to no pod.
+
+        Raises AgentError naming the missing program and the package that has it.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def agent_list_guests(self) -> tuple[Guest, ...]:
+        """All guest images, the current one first. Belongs to no pod."""
+        raise NotImplementedError
+
+    @operation
+    async def agent_remove_guest(self, guest_id: str) -> Guest:
+        """Deletes the one image whose id begins so. Belongs to no pod. Raises NotFound when none or several do."""
+        raise NotImplementedError
+
+    @operation
+    async def agent_diagnose(self) -> tuple[Finding, ...]:
+        """What a user should know: is there a guest image, and what building one would need. Belongs to no pod."""
+        raise NotImplementedError

@@ -1,0 +1,159 @@
+"""The hypervisor family: one virtual machine per pod.
+
+Life of a machine: vm_create -> vm_start -> (vm_pause <-> vm_resume) -> vm_stop -> vm_destroy. A plugin object serves
+one pod in one process. Another process takes the pod over by vm_restore with what vm_save gave; there is no daemon.
+"""
+
+from __future__ import annotations
+
+from vc_core.spec.markers import operation, optional_operation, unbounded_operation
+from vc_core.spec.values import (
+    Capability,
+    Channel,
+    DriverState,
+    Finding,
+    Pluggable,
+    Plugged,
+    PodRef,
+    VmSpec,
+    VmStats,
+    VmStatus,
+)
+
+
+class HypervisorSpec:
+    """Operations named vm_*."""
+
+    @operation
+    async def vm_capabilities(self, pod: PodRef) -> frozenset[Capability]:
+        """Says what this driver can do beyond what all must.
+
+        Called by the engine before anything else, in any phase. Must not need a running machine, and answers the same
+        each time. Raises nothing.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def vm_create(self, pod: PodRef, spec: VmSpec) -> None:
+        """Checks that the machine can be made here and readies its runtime files; nothing runs yet.
+
+        Called once per boot, before vm_start; the phase is absent or ended. Afterwards vm_save describes the machine.
+        Raises HypervisorError when a binary is missing, the guest's files are unreadable or a value is impossible.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def vm_start(self, pod: PodRef) -> None:
+        """Starts the created machine; returns when its vCPUs run. The guest need not be up yet.
+
+        Called after vm_create. Afterwards the phase is running and vm_save tells how to find the machine. The machine
+        outlives the calling process. On failure nothing of it is left running.
+        Raises HypervisorError with the machine's own words when it dies.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def vm_status(self, pod: PodRef) -> VmStatus:
+        """Tells the truth about the machine now, without talking to the guest. Fast; called for each pod of a listing.
+
+        A reused process id is never taken for the machine. Raises nothing for an absent or dead machine.
+        """
+        raise NotImplementedError
+
+    @unbounded_operation
+    async def vm_wait(self, pod: PodRef) -> VmStatus:
+        """Returns when the machine has ended; at once when it has, or never began. Waits for an event."""
+        raise NotImplementedError
+
+    @operation
+    async def vm_stop(self, pod: PodRef, grace_s: float) -> VmStatus:
+        """Ends the machine: it is given `grace_s` seconds to end by itself, then it is ended, then killed.
+
+        Called in any phase, with 0 when the guest was not asked to end. The phase is ended or absent afterwards.
+        May be called twice.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def vm_destroy(self, pod: PodRef) -> None:
+        """Removes all that vm_create and vm_start left behind; kills the machine if it still runs. May be called twice.
+
+        What its console said may stay in the pod's run folder, for vm_console; that goes with the pod.
+        """
+        raise NotImplementedError
+
+    @optional_operation
+    async def vm_pause(self, pod: PodRef) -> None:
+        """Freezes the vCPUs. The phase is running before and paused after. Declared by Capability.PAUSE."""
+        raise NotImplementedError
+
+    @optional_operation
+    async def vm_resume(self, pod: PodRef) -> None:
+        """Lets frozen vCPUs run. The phase is paused before and running after. Declared by Capability.PAUSE."""
+        raise NotImplementedError
+
+    @optional_operation
+    async def vm_plug(self, pod: PodRef, device: Pluggable) -> Plugged:
+        """Adds a device to a running machine; returns when that has accepted it, which is before the guest sees it.
+
+        Which kinds are possible is declared by Capability.SHARE_PLUG and DRIVE_PLUG.
+        Raises HypervisorError when no place is free or the device is refused; nothing is left of it then.
+        """
+        raise NotImplementedError
+
+    @optional_operation
+    async def vm_unplug(self, pod: PodRef, plugged: Plugged) -> None:
+        """Removes a device; returns when the guest has let it go. Its place and id are free afterwards.
+
+        A device that is not there is no error: may be called twice.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
+        """How the guest finds the shares of VmSpec, in their order. The phase is running or paused."""
+        raise NotImplementedError
+
+    @unbounded_operation
+    async def vm_open_channel(self, pod: PodRef, name: str) -> Channel:
+        """Makes a fresh byte stream to the guest's agent, for one client of one process.
+
+        Called by the engine under its own deadline, which covers the guest's boot: returns when the guest has opened
+        its side, so that the first byte is answered. `name` is unique in the pod.
+        Raises HypervisorError when the machine ends meanwhile.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def vm_close_channel(self, pod: PodRef, channel: Channel) -> None:
+        """Removes a channel from both sides. A channel or machine that is gone is no error: may be called twice."""
+        raise NotImplementedError
+
+    @operation
+    async def vm_console(self, pod: PodRef, tail_bytes: int) -> bytes:
+        """The last bytes that the guest's kernel wrote to its console; also of a machine that has ended."""
+        raise NotImplementedError
+
+    @operation
+    async def vm_stats(self, pod: PodRef) -> VmStats:
+        """Use of the host by the machine. The phase is running or paused, else HypervisorError."""
+        raise NotImplementedError
+
+    @operation
+    async def vm_save(self, pod: PodRef) -> DriverState:
+        """What vm_restore needs in another process. Called after each change of the machine; cheap."""
+        raise NotImplementedError
+
+    @operation
+    async def vm_restore(self, pod: PodRef, state: DriverState) -> None:
+        """Takes over the machine that `state` describes. Called at most once, first, on a fresh plugin object.
+
+        Must not touch the machine: it may be dead, and reading never harms. Raises HypervisorError for a state that
+        this driver cannot read.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def vm_diagnose(self) -> tuple[Finding, ...]:
+        """What a user should know about this host: binaries, acceleration, permissions. Belongs to no pod."""
+        raise NotImplementedError

@@ -1,0 +1,109 @@
+"""File locks between processes, with a deadline and without polling.
+
+For stores, and for drivers whose machine's control socket serves one client at a time.
+
+flock(2) has no deadline, so a wait is a thread of its own that nothing interrupts: one that is given up ends by itself
+when it gets the lock, and gives it back at once. A lock file may be deleted while somebody waits for it: whoever gets
+the lock looks whether the file is still the one of that name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import threading
+from pathlib import Path
+
+
+class LockTimeout(Exception):
+    """The lock was not free in time."""
+
+
+class FileLock:
+    """A lock that is held until `release`, or to the end of an `async with`."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle: int | None = handle
+
+    async def release(self) -> None:
+        """Gives it back. May be called twice."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            os.close(handle)
+
+    async def __aenter__(self) -> None:
+        """Held already."""
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.release()
+
+
+async def lock_file(path: Path, exclusive: bool, timeout_s: float | None = None) -> FileLock:
+    """Waits for the lock of a file, which is made when it is not there.
+
+    Args:
+        path: in an existing folder.
+        exclusive: alone, or together with others that are not.
+        timeout_s: how long to wait; for ever when None.
+
+    Raises:
+        LockTimeout: it was not free within `timeout_s` seconds.
+    """
+    mode = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                await _flock(handle, mode)
+                if _is_named(handle, path):
+                    return FileLock(handle)
+                os.close(handle)
+    except TimeoutError as error:
+        raise LockTimeout(f"not free within {timeout_s:g} s") from error
+
+
+async def _flock(handle: int, mode: int) -> None:
+    """Takes the lock; closes the handle when it cannot."""
+    try:
+        fcntl.flock(handle, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        await _flock_in_thread(handle, mode)
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+async def _flock_in_thread(handle: int, mode: int) -> None:
+    loop = asyncio.get_running_loop()
+    got: asyncio.Future[None] = loop.create_future()
+
+    def settle() -> None:
+        if got.cancelled():
+            os.close(handle)
+        else:
+            got.set_result(None)
+
+    def wait() -> None:
+        fcntl.flock(handle, mode)
+        try:
+            loop.call_soon_threadsafe(settle)
+        except RuntimeError:  # the loop ended while we waited: nobody wants the lock any more
+            os.close(handle)
+
+    threading.Thread(target=wait, name="vc-lock", daemon=True).start()
+    try:
+        await got
+    except asyncio.CancelledError:
+        if not got.cancelled():  # it came at the same moment
+            os.close(handle)
+        raise
+
+
+def _is_named(handle: int, path: Path) -> bool:
+    try:
+        named = path.stat()
+    except FileNotFoundError:
+        return False
+    held = os.fstat(handle)
+    return (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)
