@@ -13,13 +13,16 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vc_core.first_party import DEFAULT_DEVICES, DEFAULTS
 from vc_core.spec.errors import ConfigError
 from vc_core.spec.hooks import FAMILIES
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+D = TypeVar("D", bound="DataclassInstance")
 Table = Mapping[str, Any]
 PLUGIN_TABLES = (*FAMILIES, "observer")
 
@@ -174,8 +177,8 @@ def parse(text: str, source: Path | None = None) -> Config:
 
 
 def convert(
-    kind: type[T], raw: Table, path: str, problems: list[str], allowed: frozenset[str] | None = None
-) -> T | None:
+    kind: type[D], raw: Table, path: str, problems: list[str], allowed: frozenset[str] | None = None
+) -> D | None:
     """Turns a raw table into a dataclass, field by field.
 
     Args:

@@ -96,9 +96,10 @@ class Session:
 
 async def disconnect(current: Board, pod: PodRef) -> None:
     """Ends the connection to the agent and takes its channel away. The machine may be gone: that is no error."""
-    channel, current.channel = current.channel, None
+    channel = current.channel
     if channel is not None:
         await current.wiring.hooks.agent_disconnect(pod=pod)
+        current.channel = None
         await current.wiring.hooks.vm_close_channel(pod=pod, channel=channel)
 
 
@@ -194,8 +195,8 @@ async def settle(session: Session) -> None:
 
 async def end_machine(session: Session, grace_s: float) -> VmStatus:
     """Ends the machine and removes what it left on the host; its channels go with it."""
-    session.board.channel = None
     await session.hooks.agent_disconnect(pod=session.pod)
+    session.board.channel = None
     status = await session.hooks.vm_stop(pod=session.pod, grace_s=grace_s)
     await session.hooks.vm_destroy(pod=session.pod)
     return status

@@ -32,6 +32,10 @@ class FileLock:
         if handle is not None:
             os.close(handle)
 
+    def __del__(self) -> None:
+        if self._handle is not None:  # whoever had it failed before it could give it back
+            os.close(self._handle)
+
     async def __aenter__(self) -> None:
         """Held already."""
 

@@ -1,0 +1,61 @@
+"""Fixtures of all tests: a world of mocks, and the rule that real-VM tests may not be skipped where CI says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.mocks.agent import mock_agent
+from tests.mocks.hypervisor import mock_hypervisor
+from tests.mocks.storage import mock_storage
+from tests.mocks.world import World, fault_observer, listening_observer
+from vc_core.config import Config, Deadlines
+from vc_core.engine.runtime import Runtime
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--vm-required", action="store_true", help="fail when a test that needs a real VM is skipped")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and item.config.getoption("--vm-required") and item.get_closest_marker("vm"):
+        report.outcome = "failed"
+        report.longrepr = f"a real-VM test was skipped, and --vm-required was given: {report.longrepr}"
+
+
+@pytest.fixture
+def world(tmp_path) -> World:
+    return World(tmp_path / "run")
+
+
+@pytest.fixture
+def config() -> Config:
+    deadlines = Deadlines(default=5, boot=5, lock=2, stop=1)
+    return Config("mock", "mock", "mock", devices=(), observers=("listener", "faults"), deadlines=deadlines)
+
+
+@pytest.fixture
+def open_runtime(world, config):
+    """Opens a runtime as another process would: a new object on the same world."""
+
+    def opened(changed: Config | None = None) -> Runtime:
+        plugins = {
+            ("hypervisor", "mock"): mock_hypervisor(world),
+            ("agent", "mock"): mock_agent(world),
+            ("storage", "mock"): mock_storage(world),
+            ("observer", "faults"): fault_observer(world),
+            ("observer", "listener"): listening_observer(world),
+        }
+        return Runtime.open(changed or config, plugins)
+
+    return opened
+
+
+@pytest.fixture
+async def runtime(open_runtime):
+    async with open_runtime() as opened:
+        yield opened

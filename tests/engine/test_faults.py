@@ -1,0 +1,144 @@
+"""A fault at every step of create, start, stop and delete: nothing is left behind, and the pod is as before."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from tests.engine.specs import container
+from tests.mocks.world import World
+from vc_core.engine.states import State
+from vc_core.spec import Mount, OperationError
+
+STEPS = 150  # more than any of the sequences has: each test checks that it found the end
+FIRST = {False: 0, True: 1}  # the first step is the lock, after which nothing fails (see the observer)
+
+
+async def _prepare(runtime, tmp_path):
+    pod = await runtime.create("p")
+    (tmp_path / "data").mkdir(exist_ok=True)
+    mount = Mount(tmp_path / "data", "/data")
+    await pod.create_container(container("a", mounts=(mount,)))
+    await pod.create_container(container("b", rootfs="/etc"))
+    return pod
+
+
+def _set_fault(world: World, step: int, after: bool) -> None:
+    world.fault_at, world.fault_after = len(world.calls) + step, after
+
+
+def _was_hit(world: World) -> bool:
+    return len(world.calls) > world.fault_at
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_failed_create_leaves_nothing_03(open_runtime, world, after):
+    for step in range(STEPS):
+        async with open_runtime() as runtime:
+            _set_fault(world, step, after)
+            with contextlib.suppress(OperationError):
+                await runtime.create("p")
+            if not _was_hit(world):
+                break
+            world.fault_at = -1
+            if "p" in world.records:  # the fault hit the undo, or came after storage_create: it can be deleted
+                await (await runtime.get("p")).delete()
+            assert world.records == {}
+    assert 2 < step < STEPS
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_failed_start_is_undone_at_every_step(open_runtime, world, tmp_path, after):
+    async with open_runtime() as runtime:
+        pod = await _prepare(runtime, tmp_path)
+        for step in range(FIRST[after], STEPS):
+            _set_fault(world, step, after)
+            try:
+                await pod.start()
+            except OperationError as error:
+                assert "InjectedFault" in str(error)
+            else:
+                break
+            world.fault_at = -1
+            assert world.residue() == [], f"step {step}: {world.calls[-20:]}"
+            found = await pod.status()
+            assert found.state is State.READY, step
+            assert [one.state for one in found.containers] == [State.READY, State.READY], step
+        world.fault_at = -1
+        assert 25 < step < STEPS
+        await pod.delete()
+    assert world.residue() == []
+    assert world.records == {}
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_failed_container_start_is_undone_at_every_step(open_runtime, world, tmp_path, after):
+    async with open_runtime() as runtime:
+        pod = await runtime.create("p")
+        await pod.start()
+        (tmp_path / "data").mkdir()
+        one = await pod.create_container(container("a", mounts=(Mount(tmp_path / "data", "/data"),)))
+        for step in range(FIRST[after], STEPS):
+            _set_fault(world, step, after)
+            try:
+                await one.start()
+            except OperationError:
+                world.fault_at = -1
+                assert (await one.status()).state is not State.RUNNING, step
+            else:
+                break
+        world.fault_at = -1
+        assert 3 < step < STEPS
+        assert (await one.status()).state is State.RUNNING
+        await pod.delete()
+    assert (world.residue(), world.records) == ([], {})
+
+
+@pytest.mark.parametrize("verb", ["stop", "delete"])
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_failed_stop_or_delete_can_be_said_again(open_runtime, world, tmp_path, verb, after):
+    for step in range(STEPS):
+        async with open_runtime() as runtime:
+            pod = await _prepare(runtime, tmp_path)
+            await pod.start()
+            _set_fault(world, step, after)
+            with contextlib.suppress(OperationError):
+                await getattr(pod, verb)()
+            was_hit = _was_hit(world)
+            world.fault_at = -1
+            if "p" in world.records:
+                again = await runtime.get("p")
+                await again.delete()
+        assert (world.residue(), world.records) == ([], {}), step
+        if not was_hit:
+            break
+    assert 8 < step < STEPS
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "delete"])
+async def test_a_caller_killed_at_any_step_leaves_a_pod_that_can_be_deleted(open_runtime, world, tmp_path, verb):
+    """From the n-th operation on, nothing that the caller does has any effect: neither undo nor release."""
+    for step in range(STEPS):
+        async with open_runtime() as doomed:
+            pod = await _prepare(doomed, tmp_path)
+            if verb != "start":
+                await pod.start()
+            _set_fault(world, step, after=False)
+            world.is_deadly = True
+            with contextlib.suppress(OperationError):
+                await getattr(pod, verb)()
+            was_hit = _was_hit(world)
+            with contextlib.suppress(OperationError):
+                await doomed.close()
+        world.is_deadly, world.fault_at = False, -1
+        world.locks.clear()  # the kernel gives back what a dead process held
+        world.connections = 0
+        async with open_runtime() as second:
+            if "p" in world.records:
+                assert [found.id for found in (await second.list()).pods] == ["p"], step
+                await (await second.get("p")).delete()
+            assert (world.residue(), world.records) == ([], {}), f"step {step}: {world.calls[-12:]}"
+        if not was_hit:
+            break
+    assert 3 < step < STEPS

@@ -1,0 +1,224 @@
+"""An agent whose guest is the mock machine's table of containers."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tests.mocks.world import MockContainer, MockProcess, World
+from vc_core.spec import (
+    AgentError,
+    AgentInfo,
+    AgentSpec,
+    AlreadyExists,
+    CannotExecute,
+    Capability,
+    ContainerStats,
+    ContainerTruth,
+    Guest,
+    NotFound,
+    ProcessInfo,
+    StateError,
+    Stdio,
+    StreamName,
+    VmPhase,
+    hookimpl,
+)
+
+GUEST = Guest("mock", Path("/mock/kernel"), Path("/mock/initrd"), (), ())
+
+
+class MockStreams:
+    """Gives back what is written, then ends with the process."""
+
+    def __init__(self, process: MockProcess) -> None:
+        self._process = process
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    async def write(self, data):
+        self._queue.put_nowait(data)
+
+    async def close_stdin(self):
+        self._process.end(0)
+        self._queue.put_nowait(None)
+
+    async def chunks(self):
+        while (data := await self._queue.get()) is not None:
+            yield StreamName.STDOUT, data
+
+    async def close(self):
+        self._queue.put_nowait(None)
+
+
+def mock_agent(world: World) -> type:
+    class MockAgent(AgentSpec):
+        def __init__(self) -> None:
+            self._channel = None
+
+        @hookimpl
+        async def agent_capabilities(self, pod):
+            return frozenset({Capability.UNIX_CHANNEL})
+
+        @hookimpl
+        async def agent_guest(self, pod):
+            return GUEST
+
+        @hookimpl
+        async def agent_connect(self, pod, channel):
+            if channel.id not in world.machines[pod.id].channels:
+                raise AgentError("no such channel")
+            self._channel = channel
+            world.connections += 1
+            return AgentInfo("0", 1, (), "mock")
+
+        @hookimpl
+        async def agent_disconnect(self, pod):
+            if self._channel is not None:
+                self._channel = None
+                world.connections -= 1
+
+        @hookimpl
+        async def agent_set_up_pod(self, pod, setup):
+            (await self._machine(pod)).is_set_up = True
+
+        @hookimpl
+        async def agent_tear_down_pod(self, pod):
+            machine = await self._machine(pod)
+            for name in list(machine.containers):
+                self._remove(machine, name)
+            machine.end("the guest powered off")
+
+        @hookimpl
+        async def agent_create_container(self, pod, container):
+            machine = await self._machine(pod)
+            if not machine.is_set_up:
+                raise AgentError("the pod is not set up")
+            if container.spec.id in machine.containers:
+                raise AlreadyExists(container.spec.id)
+            if container.rootfs.address not in machine.shares:
+                raise AgentError("the rootfs is not plugged")
+            if container.spec.process.args[0] == "missing":
+                raise CannotExecute("missing", is_missing=True)
+            process = MockProcess(container.spec.process.args)
+            machine.containers[container.spec.id] = MockContainer(container, {container.token: process})
+
+        @hookimpl
+        async def agent_start_container(self, pod, container_id):
+            found = self._container(await self._machine(pod), container_id)
+            found.is_started = True
+            process = found.processes[found.made.token]
+            if process.args[0] == "exit":
+                process.end(int(process.args[1]))
+
+        @hookimpl
+        async def agent_remove_container(self, pod, container_id):
+            self._remove(await self._machine(pod), container_id)
+
+        @hookimpl
+        async def agent_list_containers(self, pod):
+            machine = await self._machine(pod)
+            return tuple(
+                ContainerTruth(name, found.processes[found.made.token].status)
+                for name, found in machine.containers.items()
+            )
+
+        @hookimpl
+        async def agent_container_stats(self, pod, container_id):
+            self._container(await self._machine(pod), container_id)
+            return ContainerStats(1, 2, 0, 1)
+
+        @hookimpl
+        async def agent_list_processes(self, pod, container_id):
+            found = self._container(await self._machine(pod), container_id)
+            return tuple(
+                ProcessInfo(number, 0, 0, "S", 0, 0, process.args)
+                for number, process in enumerate(found.processes.values(), 1)
+                if process.status is None
+            )
+
+        @hookimpl
+        async def agent_exec(self, pod, container_id, token, process, stdio):
+            found = self._container(await self._machine(pod), container_id)
+            found.processes[token] = MockProcess(process.args)
+
+        @hookimpl
+        async def agent_attach(self, pod, container_id, token):
+            found = self._container(await self._machine(pod), container_id)
+            if token == found.made.token and found.made.spec.stdio is Stdio.NULL:
+                raise AgentError("no streams")
+            return MockStreams(self._process(found, token))
+
+        @hookimpl
+        async def agent_wait(self, pod, container_id, token):
+            machine = await self._machine(pod)
+            process = self._process(self._container(machine, container_id), token)
+            ended = asyncio.ensure_future(process.ended.wait())
+            gone = asyncio.ensure_future(machine.ended.wait())
+            try:
+                await asyncio.wait([ended, gone], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (ended, gone):
+                    task.cancel()
+            if process.status is None:
+                raise AgentError("the machine ended")
+            return process.status
+
+        @hookimpl
+        async def agent_signal(self, pod, container_id, token, signal):
+            found = self._container(await self._machine(pod), container_id)
+            for process in [self._process(found, token)] if token else found.processes.values():
+                if process.status is not None and token:
+                    raise StateError("process", "signal it", "ended", ["running"])
+                if process.args[0] != "stubborn" or signal == 9:
+                    process.end(128 + signal, signal)
+
+        @hookimpl
+        async def agent_resize(self, pod, container_id, token, rows, columns):
+            raise AgentError("no terminal")
+
+        @hookimpl
+        async def agent_build_guest(self, source, report):
+            report("building")
+            return GUEST
+
+        @hookimpl
+        async def agent_list_guests(self):
+            return (GUEST,)
+
+        @hookimpl
+        async def agent_remove_guest(self, guest_id):
+            raise NotFound(guest_id)
+
+        @hookimpl
+        async def agent_diagnose(self):
+            return ()
+
+        async def _machine(self, pod):
+            machine = world.machines.get(pod.id)
+            if self._channel is None:
+                raise AgentError("not connected")
+            if machine is None or machine.phase is VmPhase.ENDED:
+                raise AgentError("the connection broke")
+            if machine.is_hung or machine.phase is VmPhase.PAUSED:
+                await asyncio.Event().wait()
+            return machine
+
+        @staticmethod
+        def _container(machine, container_id):
+            if container_id not in machine.containers:
+                raise NotFound(container_id)
+            return machine.containers[container_id]
+
+        @staticmethod
+        def _process(found, token):
+            if token not in found.processes:
+                raise NotFound(token)
+            return found.processes[token]
+
+        @staticmethod
+        def _remove(machine, container_id):
+            found = machine.containers.pop(container_id, None)
+            for process in found.processes.values() if found else ():
+                process.end(137, 9)
+
+    return MockAgent

@@ -1,0 +1,137 @@
+"""A hypervisor whose machines are entries of a table."""
+
+from __future__ import annotations
+
+import json
+
+from tests.mocks.world import MockMachine, World
+from vc_core.spec import (
+    Capability,
+    Channel,
+    ChannelKind,
+    DriverState,
+    HypervisorError,
+    HypervisorSpec,
+    Plugged,
+    Share,
+    VmPhase,
+    VmStats,
+    VmStatus,
+    hookimpl,
+)
+
+ALL = frozenset({Capability.UNIX_CHANNEL, Capability.PAUSE, Capability.SHARE, Capability.SHARE_PLUG})
+ALIVE = (VmPhase.RUNNING, VmPhase.PAUSED)
+
+
+def mock_hypervisor(world: World) -> type:
+    class MockHypervisor(HypervisorSpec):
+        def __init__(self) -> None:
+            self._launched = False
+            self._spec = None
+
+        @hookimpl
+        async def vm_capabilities(self, pod):
+            return world.capabilities or ALL
+
+        @hookimpl
+        async def vm_create(self, pod, spec):
+            found = world.machines.get(pod.id)
+            if found is not None and found.phase in ALIVE:
+                raise HypervisorError("a machine of this pod is alive")
+            self._spec, self._launched = spec, True
+
+        @hookimpl
+        async def vm_start(self, pod):
+            machine = MockMachine(is_hung=world.is_booting_for_ever)
+            machine.shares = {share.tag: share for share in self._spec.shares}
+            world.machines[pod.id] = machine
+
+        @hookimpl
+        async def vm_status(self, pod):
+            found = world.machines.get(pod.id) if self._launched else None
+            if found is None:
+                return VmStatus(VmPhase.ABSENT)
+            return VmStatus(found.phase, found.pid if found.phase in ALIVE else 0, found.reason)
+
+        @hookimpl
+        async def vm_wait(self, pod):
+            if pod.id in world.machines:
+                await world.machines[pod.id].ended.wait()
+            return await self.vm_status(pod)
+
+        @hookimpl
+        async def vm_stop(self, pod, grace_s):
+            if self._launched and pod.id in world.machines:
+                world.machines[pod.id].end("ended")
+            return await self.vm_status(pod)
+
+        @hookimpl
+        async def vm_destroy(self, pod):
+            if self._launched and pod.id in world.machines:
+                world.machines.pop(pod.id).end("destroyed")
+            self._launched = False
+
+        @hookimpl
+        async def vm_pause(self, pod):
+            self._alive(pod).phase = VmPhase.PAUSED
+
+        @hookimpl
+        async def vm_resume(self, pod):
+            self._alive(pod).phase = VmPhase.RUNNING
+
+        @hookimpl
+        async def vm_plug(self, pod, device):
+            assert isinstance(device, Share)
+            machine = self._alive(pod)
+            if device.tag in machine.shares:
+                raise HypervisorError(f"tag {device.tag} is taken")
+            machine.shares[device.tag] = device
+            return Plugged(device.tag, "9p", device.tag)
+
+        @hookimpl
+        async def vm_unplug(self, pod, plugged):
+            world.machines[pod.id].shares.pop(plugged.id, None)
+
+        @hookimpl
+        async def vm_shares(self, pod):
+            return tuple(Plugged(tag, "9p", tag, is_fixed=True) for tag in self._alive(pod).shares)
+
+        @hookimpl
+        async def vm_open_channel(self, pod, name):
+            self._alive(pod).channels.add(name)
+            return Channel(name, ChannelKind.UNIX, f"/mock/{name}")
+
+        @hookimpl
+        async def vm_close_channel(self, pod, channel):
+            if pod.id in world.machines:
+                world.machines[pod.id].channels.discard(channel.id)
+
+        @hookimpl
+        async def vm_console(self, pod, tail_bytes):
+            return b"mock console\n"[-tail_bytes:]
+
+        @hookimpl
+        async def vm_stats(self, pod):
+            self._alive(pod)
+            return VmStats(1, 2)
+
+        @hookimpl
+        async def vm_save(self, pod):
+            return DriverState(json.dumps({"launched": self._launched}))
+
+        @hookimpl
+        async def vm_restore(self, pod, state):
+            self._launched = json.loads(state.json)["launched"]
+
+        @hookimpl
+        async def vm_diagnose(self):
+            return ()
+
+        def _alive(self, pod):
+            found = world.machines.get(pod.id)
+            if found is None or found.phase not in ALIVE:
+                raise HypervisorError("the machine has ended")
+            return found
+
+    return MockHypervisor
