@@ -56,8 +56,8 @@ async def test_a_failed_start_is_undone_at_every_step(open_runtime, world, tmp_p
             _set_fault(world, step, after)
             try:
                 await pod.start()
-            except OperationError as error:
-                assert "InjectedFault" in str(error)
+            except OperationError:
+                pass
             else:
                 break
             world.fault_at = -1

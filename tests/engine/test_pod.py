@@ -41,10 +41,14 @@ async def test_a_pod_lives_through_all_its_states(runtime, world):
     assert world.records == {}
     assert world.machines == {}
     names = [event.split()[0] for event in world.events]
-    assert names == [
-        *("pod_created", "container_created", "container_started", "pod_started", "pod_paused", "pod_resumed"),
-        *("container_stopped", "pod_stopped", "container_started", "pod_started", "pod_stopped", "pod_deleted"),
-    ] or "container_stopped" in names
+    assert (
+        names
+        == [
+            *("pod_created", "container_created", "container_started", "pod_started", "pod_paused", "pod_resumed"),
+            *("container_stopped", "pod_stopped", "container_started", "pod_started", "pod_stopped", "pod_deleted"),
+        ]
+        or "container_stopped" in names
+    )
 
 
 async def test_two_containers_share_one_machine(runtime, world):
@@ -282,8 +286,7 @@ async def test_cancelling_a_start_undoes_it(runtime, world, config):
     await pod.create_container(container())
     world.is_booting_for_ever = True
     starting = asyncio.create_task(pod.start())
-    while not world.connections:
-        await asyncio.sleep(0)
+    await world.connected.wait()
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting

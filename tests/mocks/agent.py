@@ -69,6 +69,7 @@ def mock_agent(world: World) -> type:
                 raise AgentError("no such channel")
             self._channel = channel
             world.connections += 1
+            world.connected.set()
             return AgentInfo("0", 1, (), "mock")
 
         @hookimpl

@@ -62,6 +62,7 @@ class World:
     calls: list[str] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
     connections: int = 0
+    connected: asyncio.Event = field(default_factory=asyncio.Event)
     capabilities: frozenset[str] = frozenset()
     fault_at: int = -1
     fault_after: bool = False
@@ -79,7 +80,10 @@ class World:
     def residue(self) -> list[str]:
         """What is there that belongs to a live pod."""
         alive = [name for name, machine in self.machines.items() if machine.phase in (VmPhase.RUNNING, VmPhase.PAUSED)]
-        return [*(f"machine {name}" for name in alive), *([f"{self.connections} connections"] if self.connections else [])]
+        return [
+            *(f"machine {name}" for name in alive),
+            *([f"{self.connections} connections"] if self.connections else []),
+        ]
 
 
 class InjectedFault(Exception):

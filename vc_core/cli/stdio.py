@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -11,8 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vc_core.engine.process import Process
-from vc_core.spec.errors import StateError
+from vc_core.spec.errors import StateError, VcError
 from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName
+
+log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 64 << 10
 _OUTPUTS = {StreamName.STDOUT: 1, StreamName.STDERR: 2}
@@ -27,14 +30,15 @@ async def proxy(process: Process, interrupts: Interrupts) -> ExitStatus:
     """
     streams = await process.streams()
     _feed_in_background(streams)
-    async with asyncio.TaskGroup() as group:
-        forwarding = group.create_task(_forward(interrupts, process))
+    forwarding = asyncio.create_task(_forward(interrupts, process))
+    try:
         async for name, data in streams.chunks():
             await asyncio.to_thread(_write_all, _OUTPUTS[name], data)
-        status = await process.wait()
+        return await process.wait()
+    finally:
         forwarding.cancel()
-    await process.close()
-    return status
+        await asyncio.wait([forwarding])
+        await process.close()
 
 
 class Interrupts:
@@ -85,6 +89,8 @@ async def _forward(interrupts: Interrupts, process: Process) -> None:
                 await process.kill(number)
             except StateError:
                 return  # it has ended: nobody is left to be told
+            except VcError as error:
+                log.warning("the command could not be told of %s: %s", number.name, error)
     finally:
         interrupts.is_forwarding = False
 

@@ -97,7 +97,7 @@ class Catalog:
             f"vc_core.{family}",
             [name],
             on_load_failure_callback=lambda _manager, _point, error: failures.append(error),
-            warn_on_missing_entrypoint=False,
+            on_missing_entrypoints_callback=lambda _names: None,  # told below, in our words
         )
         points = [point for point in importlib.metadata.entry_points(group=f"vc_core.{family}") if point.name == name]
         if failures:

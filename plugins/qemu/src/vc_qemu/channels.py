@@ -41,14 +41,12 @@ async def add(monitor: Monitor, run_dir: Path, name: str) -> tuple[str, Path]:
     path.unlink(missing_ok=True)
     address = {"type": "unix", "data": {"path": str(path)}}
     backend = {"type": "socket", "data": {"addr": address, "server": True, "wait": False}}
-    await monitor.execute("chardev-add", id=channel, backend=backend)
+    await monitor.execute("chardev-add", {"id": channel, "backend": backend})
     try:
         path.chmod(0o600)
         async with monitor.events("VSERPORT_CHANGE") as changes:
-            bus = f"{SERIAL_BUS}.0"
-            await monitor.execute(
-                "device_add", driver="virtserialport", bus=bus, id=f"{channel}-port", chardev=channel, name=name
-            )
+            port = {"driver": "virtserialport", "bus": f"{SERIAL_BUS}.0", "id": f"{channel}-port", "chardev": channel}
+            await monitor.execute("device_add", {**port, "name": name})
             async for change in changes:
                 if change == {"id": f"{channel}-port", "open": True}:
                     break
@@ -63,7 +61,7 @@ async def remove(monitor: Monitor, run_dir: Path, channel: str) -> None:
     """Unplugs a port. One that is not there is no error."""
     await monitor.unplug(f"{channel}-port")
     if channel in await _labels(monitor):
-        await monitor.execute("chardev-remove", id=channel)
+        await monitor.execute("chardev-remove", {"id": channel})
     socket_path(run_dir, channel).unlink(missing_ok=True)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 _CAUSES = {
     1: "QEMU met an error",
     2: "QEMU was told to quit",
-    4: "QEMU was ended by a signal",
     6: "the guest powered off",
     7: "the guest reset itself",
     8: "the guest's kernel panicked",
@@ -26,8 +25,9 @@ def reason(log: Path) -> str:
     said = own_words(log)
     for line in reversed(lines):
         if match := _REQUEST.search(line):
-            cause = _CAUSES.get(int(match[1]), f"cause {match[1]}")
-            return f"{cause} ({said})" if said and match[1] in "14" else cause
+            return _CAUSES.get(int(match[1]), f"cause {match[1]}") + (f" ({said})" if said else "")
+    if "terminating on signal" in said:
+        return f"QEMU was ended by a signal ({said})"
     if any(_SHUTDOWN.search(line) for line in lines):
         return "the guest's kernel panicked or reset itself"
     return said or "QEMU was killed"

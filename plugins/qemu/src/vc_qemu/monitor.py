@@ -39,15 +39,14 @@ class Monitor:
     def __init__(self, client: QMPClient) -> None:
         self._client = client
 
-    async def execute(self, command: str, **arguments: object) -> Any:
+    async def execute(self, command: str, arguments: dict[str, object] | None = None) -> Any:
         """Runs one command.
 
         Raises:
             QemuError: with QEMU's own words.
         """
-        named = {key.replace("_", "-"): value for key, value in arguments.items()}
         try:
-            return await self._client.execute(command, named or None)
+            return await self._client.execute(command, arguments)
         except ExecuteError as error:
             if error.error_class == "DeviceNotFound":
                 raise NoSuchDeviceError(str(error)) from error
@@ -70,7 +69,7 @@ class Monitor:
         """
         async with self.events("DEVICE_DELETED") as deletions:
             try:
-                await self.execute("device_del", id=device)
+                await self.execute("device_del", {"id": device})
             except NoSuchDeviceError:
                 return
             async for deletion in deletions:

@@ -55,14 +55,8 @@ async def add_folder(
     link.unlink(missing_ok=True)
     link.symlink_to(path)
     try:
-        await monitor.execute(
-            "device_add",
-            driver="virtio-9p-pci",
-            id=f"share-{tag}",
-            fsdev=slot_fsdev(slot, read_only),
-            mount_tag=tag,
-            bus=f"rp{port}",
-        )
+        device = {"driver": "virtio-9p-pci", "id": f"share-{tag}", "bus": f"rp{port}"}
+        await monitor.execute("device_add", {**device, "fsdev": slot_fsdev(slot, read_only), "mount_tag": tag})
     except BaseException:
         link.unlink()
         raise
@@ -74,11 +68,12 @@ async def add_disk(monitor: Monitor, name: str, path: Path, read_only: bool, tar
     driver = "host_device" if path.is_block_device() else "file"
     node = f"disk-{name}"
     file = {"driver": driver, "filename": str(path)}
-    await monitor.execute("blockdev-add", driver="raw", node_name=node, read_only=read_only, file=file)
+    await monitor.execute("blockdev-add", {"driver": "raw", "node-name": node, "read-only": read_only, "file": file})
     try:
-        await monitor.execute("device_add", driver="scsi-hd", id=name, drive=node, bus="scsi0.0", scsi_id=target, lun=0)
+        place = {"bus": "scsi0.0", "scsi-id": target, "lun": 0}
+        await monitor.execute("device_add", {"driver": "scsi-hd", "id": name, "drive": node, **place})
     except BaseException:
-        await monitor.execute("blockdev-del", node_name=node)
+        await monitor.execute("blockdev-del", {"node-name": node})
         raise
     return Place(name, "scsi", f"{target}:0", target=target)
 
@@ -91,4 +86,4 @@ async def remove(monitor: Monitor, run_dir: Path, place: Place) -> None:
     if place.target >= 0:
         nodes = {node["node-name"] for node in await monitor.execute("query-named-block-nodes")}
         if f"disk-{place.id}" in nodes:
-            await monitor.execute("blockdev-del", node_name=f"disk-{place.id}")
+            await monitor.execute("blockdev-del", {"node-name": f"disk-{place.id}"})

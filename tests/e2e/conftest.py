@@ -1,0 +1,127 @@
+"""Real virtual machines: a configuration of the test's own, `vc` as a user types it, and a look for what is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from vc_core.config import Config, parse
+from vc_core.engine.runtime import Runtime
+
+VC = [sys.executable, "-m", "vc_core"]
+GUESTS = Path("/var/cache/virtcontainers/guest/current")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.vm)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _can_boot() -> None:
+    if shutil.which("qemu-system-x86_64") is None:
+        pytest.skip("qemu-system-x86_64 is not installed (the package qemu-system-x86)")
+    if not GUESTS.exists():
+        pytest.skip("no guest image has been built ('vc guest build')")
+
+
+@dataclass
+class Host:
+    """The user's side of a test."""
+
+    folder: Path
+    config_file: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def vc(self, *args: str, stdin: bytes = b"", check: int | None = 0) -> subprocess.CompletedProcess[bytes]:
+        """Types a command; fails the test when it exits otherwise than expected."""
+        done = subprocess.run(
+            [*VC, *args], input=stdin, capture_output=True, timeout=240, env=self._environment(), check=False
+        )
+        if check is not None:
+            assert done.returncode == check, (args, done.returncode, done.stdout, done.stderr.decode())
+        return done
+
+    def start(self, *args: str, **options: object) -> subprocess.Popen[bytes]:
+        """Types a command and does not wait."""
+        return subprocess.Popen([*VC, *args], env=self._environment(), **options)  # type: ignore[call-overload]
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "VC_CONFIG": str(self.config_file), **self.environment}
+
+    @property
+    def config(self) -> Config:
+        return parse(self.config_file.read_text(), self.config_file)
+
+    def runtime(self) -> Runtime:
+        return Runtime.open(self.config)
+
+    def machines(self) -> list[int]:
+        """Processes of QEMU whose files lie in our folder."""
+        return [
+            pid for pid, words in processes() if words and "qemu" in words[0] and str(self.folder) in " ".join(words)
+        ]
+
+    def residue(self) -> list[str]:
+        """What is left of pods: processes, mounts, files, sockets."""
+        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        roots = [self.folder / name for name in ("run/pods", "run/locks", "config/pods")]
+        return [
+            *(f"process {pid}" for pid in self.machines()),
+            *(f"mount {mount}" for mount in mounts if mount.startswith(str(self.folder))),
+            *(f"file {path}" for root in roots if root.is_dir() for path in root.iterdir()),
+        ]
+
+
+def processes() -> Iterator[tuple[int, list[str]]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            yield int(entry.name), words
+
+
+@pytest.fixture
+def host(tmp_path) -> Iterator[Host]:
+    """A host with a store of its own; the test fails when something of a pod is left at its end."""
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f"[storage.fs]\nrun_root = '{tmp_path}/run'\nconfig_root = '{tmp_path}/config'\n"
+        "[hypervisor.qemu]\nproof_dir = '/run/virtcontainers/qemu'\n"
+    )
+    found = Host(tmp_path, config)
+    yield found
+    left = found.residue()
+    for name in sorted((tmp_path / "config/pods").glob("[!.]*")):
+        found.vc("pod", "delete", "--force", name.name, check=None)
+    for pid in found.machines():
+        os.kill(pid, 9)
+    assert left == []
+
+
+@pytest.fixture
+def busybox(tmp_path) -> Path:
+    """A root file system of one static program."""
+    static = shutil.which("busybox")
+    if static is None:
+        pytest.skip("busybox is not installed (the package busybox-static)")
+    root = tmp_path / "busybox"
+    for name in ("bin", "etc", "proc", "sys", "dev", "tmp"):
+        (root / name).mkdir(parents=True)
+    shutil.copy(static, root / "bin/busybox")
+    for name in ("sh", "cat", "echo", "id", "ls", "sleep", "true", "uname", "touch", "pwd", "env", "ps", "hostname"):
+        (root / "bin" / name).symlink_to("busybox")
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnina:x:1234:5678:Nina:/home/nina:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\nstaff:x:5678:\nextra:x:4321:nina\n")
+    return root

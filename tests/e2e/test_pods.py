@@ -1,0 +1,184 @@
+"""Pods that live across commands and processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from vc_core import ContainerSpec, ProcessSpec, Rootfs, Stdio, StreamName
+from vc_core.spec import AgentError
+
+
+def _state(host, pod):
+    return json.loads(host.vc("pod", "status", pod, "--json").stdout)
+
+
+def test_a_detached_pod_serves_many_commands_at_once(host, busybox):
+    assert host.vc("run", "-d", "--name", "p1", "--rootfs", str(busybox), "--", "sleep", "300").stdout == b"p1\n"
+    assert b"sleep 300" in host.vc("exec", "p1", "--", "ps").stdout
+    running = [
+        host.start("exec", "p1", "--", "sh", "-c", f"cat; exit {number}", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for number in range(10)
+    ]
+    for number, process in enumerate(running):
+        out, _ = process.communicate(f"to {number}".encode(), timeout=120)
+        assert (out, process.returncode) == (f"to {number}".encode(), number)
+    assert [path.name for path in (host.folder / "run/pods/p1").glob("*.sock")] == ["qmp.sock"]
+    host.vc("exec", "p1", "--", "nosuchprogram", check=127)
+    host.vc("pod", "delete", "p1")
+
+
+def test_a_pod_through_all_its_states(host, busybox):
+    host.vc("pod", "create", "p", "--annotation", "owner=nina")
+    host.vc("container", "create", "--name", "a", "--rootfs", str(busybox), "p", "--", "sleep", "300")
+    assert _state(host, "p")["state"] == "ready"
+    host.vc("pod", "start", "p")
+    host.vc("container", "create", "--name", "b", "--rootfs", str(busybox), "p", "--", "sh", "-c", "exit 4")
+    host.vc("container", "start", "p", "b")
+    assert host.vc("container", "wait", "p", "b").stdout == b"4\n"
+    found = _state(host, "p")
+    assert [(one["id"], one["state"]) for one in found["containers"]] == [("a", "running"), ("b", "stopped")]
+    assert found["containers"][1]["exit"]["code"] == 4
+    assert found["config"]["annotations"] == {"owner": "nina"}
+    host.vc("pod", "pause", "p")
+    assert _state(host, "p")["containers"][0]["state"] == "paused"
+    assert b"is paused; to execute in it" in host.vc("exec", "-c", "a", "p", "--", "true", check=125).stderr
+    host.vc("pod", "resume", "p")
+    host.vc("exec", "-c", "a", "p", "--", "true")
+    rows = json.loads(host.vc("container", "ps", "p", "a", "--json").stdout)
+    assert [row["command"] for row in rows] == [["sleep", "300"]]
+    host.vc("container", "kill", "p", "a", "--signal", "TERM")
+    assert host.vc("container", "wait", "p", "a").stdout == b"143\n"
+    host.vc("container", "start", "p", "a")
+    host.vc("container", "stop", "p", "a")
+    host.vc("container", "delete", "p", "b")
+    host.vc("pod", "stop", "p")
+    host.vc("pod", "stop", "p")
+    assert host.machines() == []
+    host.vc("pod", "start", "p")
+    assert [(one["id"], one["state"]) for one in _state(host, "p")["containers"]] == [("a", "running")]
+    assert b"running" in host.vc("ps").stdout
+    host.vc("pod", "pause", "p")
+    host.vc("pod", "delete", "p")
+
+
+def test_a_folder_is_added_to_a_running_pod_and_taken_away(host, busybox, tmp_path):
+    host.vc("pod", "create", "p")
+    host.vc("pod", "start", "p")
+    (tmp_path / "data").mkdir()
+    for turn in range(3):
+        words = ["--rootfs", str(busybox), "--mount", f"{tmp_path / 'data'}:/data"]
+        host.vc("container", "create", "--name", "c", *words, "p", "--", "touch", f"/data/{turn}")
+        host.vc("container", "start", "p", "c")
+        assert host.vc("container", "wait", "p", "c").stdout == b"0\n"
+        host.vc("container", "delete", "p", "c")
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["0", "1", "2"]
+    host.vc("pod", "delete", "p")
+
+
+def test_a_machine_killed_behind_our_back_is_told_and_cleaned(host, busybox):
+    host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "--", "sleep", "300")
+    (machine,) = host.machines()
+    os.kill(machine, signal.SIGKILL)
+    found = _state(host, "p")
+    assert (found["state"], found["reason"]) == ("stopped", "the machine ended: QEMU was killed")
+    host.vc("pod", "start", "p")
+    host.vc("exec", "p", "--", "true")
+    host.vc("pod", "delete", "p")
+
+
+def test_a_machine_ended_by_a_signal_says_so(host, busybox):
+    host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "--", "sleep", "300")
+    (machine,) = host.machines()
+    os.kill(machine, signal.SIGTERM)
+    while host.machines():
+        os.sched_yield()
+    assert "ended by a signal" in _state(host, "p")["reason"]
+    host.vc("pod", "delete", "p")
+
+
+@pytest.mark.parametrize("delay_s", [0.2, 0.35, 0.5, 0.8, 1.5, 2.5, 4])
+def test_vc_killed_at_any_moment_leaves_a_pod_that_can_be_deleted(host, busybox, delay_s):
+    running = host.start("run", "--name", "p", "--rootfs", str(busybox), "--", "sleep", "300")
+    with pytest.raises(subprocess.TimeoutExpired):
+        running.wait(delay_s)
+    running.kill()
+    running.wait()
+    names = [found["id"] for found in json.loads(host.vc("pod", "ls", "--json").stdout)]
+    if names:
+        assert names == ["p"]
+        host.vc("pod", "delete", "p")
+    else:
+        assert delay_s < 0.6, "the pod must be listed once it was made"
+
+
+def test_a_reboot_leaves_pods_that_start_again(host, busybox):
+    host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "--", "sleep", "300")
+    for machine in host.machines():
+        os.kill(machine, signal.SIGKILL)
+    while host.machines():
+        os.sched_yield()
+    subprocess.run(["rm", "-rf", str(host.folder / "run")], check=True)
+    found = _state(host, "p")
+    assert (found["state"], found["reason"]) == ("stopped", "the host was rebooted")
+    host.vc("pod", "start", "p")
+    host.vc("exec", "p", "--", "true")
+    host.vc("pod", "delete", "p")
+
+
+def test_what_a_killed_client_left_in_the_machine_is_swept(host, busybox):
+    host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "--", "sleep", "300")
+    doomed = host.start("exec", "p", "--", "sh", "-c", "echo on; sleep 300", stdout=subprocess.PIPE)
+    assert doomed.stdout.readline() == b"on\n"
+    doomed.kill()
+    doomed.communicate()
+    assert len(list((host.folder / "run/pods/p").glob("*.sock"))) == 2
+    host.vc("exec", "p", "--", "true")
+    assert [path.name for path in (host.folder / "run/pods/p").glob("*.sock")] == ["qmp.sock"]
+    host.vc("pod", "delete", "p")
+
+
+async def test_the_api_runs_pods(host, busybox):
+    async with host.runtime() as runtime, runtime.pod("api") as pod:
+        result = await pod.run("sh", "-c", "cat; echo bad >&2; exit 3", stdin=b"good", rootfs=busybox)
+        assert (result.exit_code, result.stdout, result.stderr) == (3, b"good", b"bad\n")
+        spec = ContainerSpec(
+            "c", Rootfs(busybox), ProcessSpec(("sh", "-c", "echo 1; read x; echo $x"), ("PATH=/bin",)), (), Stdio.PIPES
+        )
+        process = await (await pod.create_container(spec)).start()
+        seen = b""
+        async for name, data in process.output():
+            assert name is StreamName.STDOUT
+            seen += data
+            if seen == b"1\n":
+                await process.write(b"two\n")
+        assert seen == b"1\ntwo\n"
+        assert (await process.wait()).code == 0
+
+
+async def test_pods_run_side_by_side_in_one_process(host, busybox):
+    async def one(runtime, number: int) -> bytes:
+        async with runtime.pod(f"p{number}") as pod:
+            return (await pod.run("hostname", rootfs=busybox)).stdout
+
+    async with host.runtime() as runtime:
+        began = time.monotonic()
+        told = await asyncio.gather(*(one(runtime, number) for number in range(3)))
+        assert told == [b"p0\n", b"p1\n", b"p2\n"], time.monotonic() - began
+
+
+async def test_the_process_tells_when_its_machine_dies(host, busybox):
+    async with host.runtime() as runtime, runtime.pod("p") as pod:
+        spec = ContainerSpec("c", Rootfs(busybox), ProcessSpec(("sleep", "300"), ("PATH=/bin",)))
+        process = await (await pod.create_container(spec)).start()
+        waiting = asyncio.create_task(process.wait())
+        (machine,) = host.machines()
+        os.kill(machine, signal.SIGKILL)
+        with pytest.raises(AgentError, match="the machine ended while the process ran: QEMU was killed"):
+            await waiting
