@@ -65,9 +65,6 @@ def main() -> None:
         code = Exit.FAILURE
     except (KeyboardInterrupt, click.Abort):
         code = Exit.INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()  # nobody reads: Python need not complain about that
-        code = Exit.BROKEN_PIPE
     except Exception as error:
         code = told(error, is_debugging="--debug" in sys.argv)
     sys.exit(code if isinstance(code, int) else Exit.GOOD)

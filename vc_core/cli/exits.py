@@ -21,10 +21,16 @@ class Exit(enum.IntEnum):
     BROKEN_PIPE = 141
 
 
+class OutputClosed(Exception):
+    """Nobody reads our output any more. Not a BrokenPipeError: click would make a plain failure of that."""
+
+
 def told(error: Exception, is_debugging: bool) -> Exit:
     """Prints an error for people; gives its exit code."""
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
+    if isinstance(error, OutputClosed):
+        return Exit.BROKEN_PIPE
     if is_debugging:
         click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
     head = click.style("vc: error:", fg="red", bold=True)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from vc_core.cli.exits import OutputClosed
 from vc_core.engine.process import Process
 from vc_core.spec.errors import StateError, VcError
 from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName
@@ -25,7 +26,7 @@ async def proxy(process: Process, interrupts: Interrupts) -> ExitStatus:
     """Connects our streams to the process until it has ended.
 
     Raises:
-        BrokenPipeError: nobody reads our output any more.
+        OutputClosed: nobody reads our output any more.
         KeyboardInterrupt: a second interruption came.
     """
     streams = await process.streams()
@@ -35,6 +36,8 @@ async def proxy(process: Process, interrupts: Interrupts) -> ExitStatus:
         async for name, data in streams.chunks():
             await asyncio.to_thread(_write_all, _OUTPUTS[name], data)
         return await process.wait()
+    except BrokenPipeError as error:
+        raise OutputClosed from error
     finally:
         forwarding.cancel()
         await asyncio.wait([forwarding])
