@@ -10,7 +10,7 @@ from tests.mocks.agent import mock_agent
 from tests.mocks.hypervisor import mock_hypervisor
 from tests.mocks.storage import mock_storage
 from tests.mocks.world import World, fault_observer, listening_observer
-from vc_core.config import Config, Deadlines
+from vc_core.config import Config, Deadlines, Use
 from vc_core.engine.runtime import Runtime
 
 
@@ -35,7 +35,7 @@ def world(tmp_path) -> World:
 @pytest.fixture
 def config() -> Config:
     deadlines = Deadlines(default=5, boot=5, lock=2, stop=1)
-    return Config("mock", "mock", "mock", devices=(), observers=("listener", "faults"), deadlines=deadlines)
+    return Config(Use("mock", "mock", "mock", (), ("listener", "faults")), deadlines=deadlines)
 
 
 @pytest.fixture

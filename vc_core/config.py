@@ -1,6 +1,6 @@
 """TOML to Config. The only module that reads TOML.
 
-A plugin's table (`[hypervisor.qemu]`) stays raw here: its owner parses it when the plugin is loaded.
+A plugin's table (`[family.name]`) stays raw here: its owner parses it when the plugin is loaded.
 """
 
 from __future__ import annotations
@@ -71,17 +71,15 @@ class Deadlines:
 
 
 @dataclass(frozen=True)
-class Config:
-    """All that a runtime is opened with.
+class Use:
+    """Which plugin does what.
 
     Attributes:
-        hypervisor: the plugin's name; likewise agent and storage.
-        devices: names of device plugins, side by side.
-        observers: names of observer plugins, the first outermost.
-        pod: defaults of pods.
-        deadlines: limits of operations.
-        tables: raw options by (family, plugin name).
-        source: the file, None for the defaults.
+        hypervisor: who runs the machines.
+        agent: who runs containers inside them.
+        storage: who remembers pods.
+        devices: who passes devices, side by side.
+        observers: who watches or refuses, the first outermost.
     """
 
     hypervisor: str = DEFAULTS["hypervisor"]
@@ -89,18 +87,33 @@ class Config:
     storage: str = DEFAULTS["storage"]
     devices: tuple[str, ...] = DEFAULT_DEVICES
     observers: tuple[str, ...] = ()
-    pod: PodDefaults = PodDefaults()
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that a runtime is opened with.
+
+    Attributes:
+        use: names of the chosen plugins.
+        pod: defaults of pods.
+        deadlines: limits of operations.
+        tables: raw options by (family, plugin name).
+        source: the file, None for the defaults.
+    """
+
+    use: Use = field(default_factory=Use)
+    pod: PodDefaults = field(default_factory=PodDefaults)
     deadlines: Deadlines = field(default_factory=Deadlines)
     tables: Mapping[tuple[str, str], Table] = field(default_factory=dict)
     source: Path | None = None
 
     def plugins(self) -> Iterator[tuple[str, str]]:
         """(family, name) of every chosen plugin."""
-        yield ("hypervisor", self.hypervisor)
-        yield ("agent", self.agent)
-        yield ("storage", self.storage)
-        yield from (("device", name) for name in self.devices)
-        yield from (("observer", name) for name in self.observers)
+        yield ("hypervisor", self.use.hypervisor)
+        yield ("agent", self.use.agent)
+        yield ("storage", self.use.storage)
+        yield from (("device", name) for name in self.use.devices)
+        yield from (("observer", name) for name in self.use.observers)
 
 
 def candidates(explicit: Path | None = None) -> Iterator[tuple[str, Path]]:
@@ -157,16 +170,18 @@ def parse(text: str, source: Path | None = None) -> Config:
         raise ConfigError([f"{where}: {error}"]) from error
     problems: list[str] = []
     tables: dict[tuple[str, str], Table] = {}
-    chosen: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for key, value in raw.items():
         if key in PLUGIN_TABLES and isinstance(value, dict):
             problems += (
                 f"{key}.{name}: must be a table" for name, table in value.items() if not isinstance(table, dict)
             )
             tables |= {(key, name): table for name, table in value.items() if isinstance(table, dict)}
+        elif key in _CHOICES:
+            problems.append(f"{key}: which plugins are used is said in the table [use]")
         else:
-            chosen[key] = value
-    config = convert(Config, {**chosen}, "", problems, allowed=frozenset(_SETTINGS))
+            settings[key] = value
+    config = convert(Config, settings, "", problems, allowed=frozenset({"use", "pod", "deadlines"}))
     if config is not None:
         problems += config.pod.problems()
         problems += _unused(config, tables)
@@ -226,7 +241,7 @@ def _decode(kind: type, value: object) -> object:
     raise ValueError(f"expected `{kind.__name__}`, got `{type(value).__name__}`")
 
 
-_SETTINGS = tuple(item.name for item in dataclasses.fields(Config) if item.name not in ("tables", "source"))
+_CHOICES = frozenset(item.name for item in dataclasses.fields(Use))
 
 
 def _unused(config: Config, tables: Mapping[tuple[str, str], Table]) -> Iterator[str]:

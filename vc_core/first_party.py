@@ -5,6 +5,8 @@ from __future__ import annotations
 DEFAULTS = {"hypervisor": "qemu", "agent": "grpc", "storage": "fs"}
 DEFAULT_DEVICES = ("block", "char")
 
+PACKAGES = ("vc_qemu", "vc_libvirt", "vc_agent_grpc", "vc_storage_fs", "vc_devices")
+
 EXTRAS = {
     ("hypervisor", "qemu"): "qemu",
     ("hypervisor", "libvirt"): "libvirt",

@@ -201,7 +201,7 @@ async def test_a_hung_guest_holds_nobody_past_the_deadline(open_runtime, world, 
         await pod.create_container(container())
         await pod.start()
         world.machines["p"].is_hung = True
-        with pytest.raises(OperationTimeout, match=r"raise deadlines\.agent_"):
+        with pytest.raises(OperationTimeout, match=r"raise deadlines\.operations\.agent_"):
             await pod.status()
         await pod.stop()
         assert "killed" in (await pod.status()).reason
@@ -299,6 +299,6 @@ async def test_pods_remember_the_plugins_they_were_made_with(runtime, open_runti
     other: Config = config
     import dataclasses
 
-    async with open_runtime(dataclasses.replace(other, observers=())) as changed:
+    async with open_runtime(dataclasses.replace(other, use=dataclasses.replace(other.use, observers=()))) as changed:
         found = await (await changed.get("p")).status()
         assert [choice.name for choice in found.config.plugins if choice.family == "observer"] == ["listener", "faults"]

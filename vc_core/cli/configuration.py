@@ -16,14 +16,6 @@ from vc_core.engine import options
 from vc_core.engine.catalog import Catalog
 from vc_core.spec.errors import ConfigError, InvalidRequest, PluginError
 
-_FAMILY_HELP = {
-    "hypervisor": "who runs the machines",
-    "agent": "who runs containers inside them",
-    "storage": "who remembers pods",
-    "devices": "who passes devices, side by side",
-    "observers": "who watches or refuses, the first outermost",
-}
-
 
 @click.group()
 def config() -> None:
@@ -103,9 +95,6 @@ def _commented() -> Iterator[str]:
     yield "# virtcontainers configuration. Each value is the default; remove the '#' to change it."
     yield "# The first of these files wins, they are not merged: --config FILE, $VC_CONFIG,"
     yield "# ~/.config/virtcontainers/config.toml, /etc/virtcontainers/config.toml."
-    yield ""
-    for key, text in _FAMILY_HELP.items():
-        yield f"# {key} = {plain(getattr(loaded, key))}    # {text}"
     for path, kind in _tables(loaded, catalog):
         yield ""
         yield f"# [{path}]"
@@ -115,6 +104,7 @@ def _commented() -> Iterator[str]:
 
 
 def _tables(loaded: configs.Config, catalog: Catalog) -> Iterator[tuple[str, type]]:
+    yield "use", configs.Use
     yield "pod", configs.PodDefaults
     yield "deadlines", configs.Deadlines
     for family, name in loaded.plugins():

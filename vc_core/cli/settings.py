@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from vc_core.first_party import PACKAGES
+
 if TYPE_CHECKING:
     from vc_core.config import Config
     from vc_core.engine.runtime import Runtime
@@ -43,7 +45,7 @@ class Settings:
         """Warnings are for people; with --debug, so is all the rest."""
         handler = logging.StreamHandler()
         handler.setFormatter(_Lines())
-        for name in ("vc_core", "vc_qemu", "vc_agent_grpc", "vc_storage_fs", "vc_devices"):
+        for name in ("vc_core", *PACKAGES):
             logging.getLogger(name).setLevel(logging.DEBUG if self.is_debugging else logging.WARNING)
         logging.getLogger().addHandler(handler)
 

@@ -1,7 +1,6 @@
 """Which class is a plugin's name? The only module that asks stevedore.
 
-Only the named plugin is imported. stevedore caches entry points per interpreter; its rebuilt entry points know no
-distribution, so versions come from importlib.metadata.
+Only the named plugin is imported.
 """
 
 from __future__ import annotations
@@ -55,6 +54,7 @@ class Catalog:
     def __init__(self, extra: Mapping[tuple[str, str], type] | None = None) -> None:
         self._extra = dict(extra or {})
         self._found: dict[tuple[str, str], Plugin] = {}
+        self._offered: dict[str, list[importlib.metadata.EntryPoint]] = {}
 
     def find(self, family: str, name: str) -> Plugin:
         """Imports one plugin.
@@ -72,15 +72,13 @@ class Catalog:
 
     def names(self, family: str) -> tuple[str, ...]:
         """What is offered in a family, sorted; imports nothing."""
-        installed = {point.name for point in importlib.metadata.entry_points(group=f"vc_core.{family}")}
+        installed = {point.name for point in self._points(family)}
         return tuple(sorted(installed | {name for kind, name in self._extra if kind == family}))
 
     def installed(self) -> Iterator[Installed]:
         """Every plugin of every family, each tried by importing it."""
         for family in PLUGIN_TABLES:
-            for point in sorted(
-                importlib.metadata.entry_points(group=f"vc_core.{family}"), key=lambda point: point.name
-            ):
+            for point in sorted(self._points(family), key=lambda point: point.name):
                 try:
                     self.find(family, point.name)
                     state = "loads"
@@ -92,30 +90,37 @@ class Catalog:
     def _load(self, family: str, name: str) -> Plugin:
         from stevedore import NamedExtensionManager
 
-        failures: list[BaseException] = []
-        manager: NamedExtensionManager[type] = NamedExtensionManager(
-            f"vc_core.{family}",
-            [name],
-            on_load_failure_callback=lambda _manager, _point, error: failures.append(error),
-            on_missing_entrypoints_callback=lambda _names: None,  # told below, in our words
-        )
-        points = [point for point in importlib.metadata.entry_points(group=f"vc_core.{family}") if point.name == name]
-        if failures:
-            who = _distribution(points[0])[0] if points else "its distribution"
-            message = f"the {family} plugin {name!r} of {who} cannot be imported: {failures[0]}"
-            raise PluginLoadError(family, name, message) from failures[0]
+        points = [point for point in self._points(family) if point.name == name]
         if len(points) > 1:
             owners = " and ".join(sorted(_distribution(point)[0] for point in points))
             raise PluginNotFound(
                 family, name, f"the {family} plugin {name!r} is offered by {owners}; uninstall one of them"
             )
-        if not manager.extensions:
+        if not points:
             known = self.names(family)
             installed = f"installed: {', '.join(known)}" if known else "none is installed"
             hint = install_hint(family, name) or nearest(name, known).partition("; known")[0]
             raise PluginNotFound(family, name, f"no {family} plugin {name!r}; {installed}{hint}")
-        who, version = _distribution(points[0]) if points else ("", "")
+        who, version = _distribution(points[0])
+        failures: list[BaseException] = []
+
+        class Named(NamedExtensionManager[type]):
+            def list_entry_points(self) -> list[importlib.metadata.EntryPoint]:
+                return points  # stevedore's own list comes from a cache on disk that may be out of date
+
+        manager = Named(
+            f"vc_core.{family}", [name], on_load_failure_callback=lambda _manager, _point, error: failures.append(error)
+        )
+        if failures:
+            message = f"the {family} plugin {name!r} of {who} cannot be imported: {failures[0]}"
+            raise PluginLoadError(family, name, message) from failures[0]
         return Plugin(family, name, manager.extensions[0].plugin, who, version)
+
+    def _points(self, family: str) -> list[importlib.metadata.EntryPoint]:
+        """Offered in a family. The path is looked through once for each; nothing is imported."""
+        if family not in self._offered:
+            self._offered[family] = list(importlib.metadata.entry_points(group=f"vc_core.{family}"))
+        return self._offered[family]
 
 
 def _distribution(point: importlib.metadata.EntryPoint) -> tuple[str, str]:

@@ -45,9 +45,7 @@ def parse(plugin: Plugin, table: Table, problems: list[str]) -> Any:
 
 def effective(config: Config, catalog: Catalog) -> Iterator[tuple[str, Any]]:
     """(key path, value) of every setting that is in force: the core's and each chosen plugin's."""
-    for key in ("hypervisor", "agent", "storage", "devices", "observers"):
-        yield key, getattr(config, key)
-    for name in ("pod", "deadlines"):
+    for name in ("use", "pod", "deadlines"):
         for item in dataclasses.fields(getattr(config, name)):
             yield f"{name}.{item.name}", getattr(getattr(config, name), item.name)
     for family, name in config.plugins():

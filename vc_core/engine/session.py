@@ -74,8 +74,8 @@ class Session:
             async with asyncio.timeout(limit):
                 channel = await self.hooks.vm_open_channel(pod=self.pod, name=name)
         except TimeoutError as error:
-            key = "boot" if limit_s else "default"
-            raise OperationTimeout(limit, key, "", self.pod.id) from error
+            setting = "boot" if limit_s else "default"
+            raise OperationTimeout(limit, "vm_open_channel", "", self.pod.id, setting) from error
         try:
             await self.hooks.agent_connect(pod=self.pod, channel=channel)
         except BaseException:

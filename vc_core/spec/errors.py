@@ -165,8 +165,9 @@ class OperationTimeout(OperationError):
         limit_s: the deadline, in seconds.
     """
 
-    def __init__(self, limit_s: float, operation: str, plugin: str, pod: str = "") -> None:
+    def __init__(self, limit_s: float, operation: str, plugin: str, pod: str = "", setting: str = "") -> None:
         self.limit_s = limit_s
+        setting = setting or f"operations.{operation}"
         super().__init__(
-            f"no answer within {limit_s:g} s; raise deadlines.{operation} if it needs longer", operation, plugin, pod
+            f"no answer within {limit_s:g} s; raise deadlines.{setting} if it needs longer", operation, plugin, pod
         )

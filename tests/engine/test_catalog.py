@@ -1,0 +1,77 @@
+"""Finding plugins: by name, one at a time, with errors that teach. Installed distributions are made up on the path."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from vc_core.engine.catalog import Catalog
+from vc_core.spec import PluginLoadError, PluginNotFound
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """Installs made-up distributions."""
+
+    def install(dist: str, family: str, name: str, module: str, source: str) -> None:
+        info = tmp_path / f"{dist}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: 1.2\n")
+        (info / "entry_points.txt").write_text(f"[vc_core.{family}]\n{name} = {module}:Plugin\n")
+        (tmp_path / f"{module}.py").write_text(source)
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return install
+
+
+def test_a_plugin_is_found_with_its_distribution(site):
+    site("acme-vc", "hypervisor", "acme", "acme_one", "class Plugin: pass\n")
+    found = Catalog().find("hypervisor", "acme")
+    assert (found.factory.__name__, found.distribution, found.version) == ("Plugin", "acme-vc", "1.2")
+
+
+def test_only_the_named_plugin_is_imported(site):
+    site("broken-vc", "hypervisor", "broken", "broken_one", "raise RuntimeError('imported')\n")
+    site("acme-vc", "hypervisor", "acme", "acme_two", "class Plugin: pass\n")
+    Catalog().find("hypervisor", "acme")
+    assert "broken_one" not in sys.modules
+    with pytest.raises(PluginLoadError, match="'broken' of broken-vc cannot be imported: imported"):
+        Catalog().find("hypervisor", "broken")
+
+
+def test_a_name_offered_twice_is_an_error(site):
+    site("one-vc", "storage", "twice", "twice_a", "class Plugin: pass\n")
+    site("two-vc", "storage", "twice", "twice_b", "class Plugin: pass\n")
+    with pytest.raises(PluginNotFound, match="offered by one-vc and two-vc; uninstall one of them"):
+        Catalog().find("storage", "twice")
+
+
+def test_a_missing_plugin_teaches():
+    with pytest.raises(
+        PluginNotFound, match=r"no hypervisor plugin 'libvirt'; installed: .*qemu.*virtcontainers\[libvirt\]"
+    ):
+        Catalog().find("hypervisor", "libvirt")
+    with pytest.raises(PluginNotFound, match='did you mean "qemu"'):
+        Catalog().find("hypervisor", "quemu")
+
+
+def test_all_installed_are_told_with_their_state(site):
+    site("broken-vc", "observer", "broken", "broken_two", "raise RuntimeError('no')\n")
+    told = {(one.family, one.name): one.state for one in Catalog().installed()}
+    assert told["storage", "fs"] == "loads"
+    assert "cannot be imported: no" in told["observer", "broken"]
+
+
+def test_listing_and_help_import_no_driver():
+    forbidden = ("grpc", "qemu.qmp", "rich")
+    for words in (["--help"], ["pod", "ls"]):
+        code = (
+            f"import sys; sys.argv = ['vc', *{words!r}]\n"
+            "from vc_core.cli import main\n"
+            "try: main()\nexcept SystemExit: pass\n"
+            f"print([name for name in {forbidden!r} if name in sys.modules], file=sys.stderr)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stderr.strip() == "[]", words

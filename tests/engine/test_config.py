@@ -1,0 +1,109 @@
+"""Configuration: which file wins, and every problem at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from vc_core.cli import vc
+from vc_core.config import Config, find, load, parse
+from vc_core.spec import ConfigError
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("VC_CONFIG", raising=False)
+    return tmp_path
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, Path("vc.toml"))
+    return list(caught.value.problems)
+
+
+def test_one_file_wins(home, monkeypatch):
+    assert load() == Config()
+    user = write(home / "home/virtcontainers/config.toml", "[pod]\nvcpus = 2\n")
+    assert (find(), load().pod.vcpus, load().pod.memory_mib) == (("user file", user), 2, 256)
+    named = write(home / "named.toml", "[pod]\nmemory_mib = 512\n")
+    monkeypatch.setenv("VC_CONFIG", str(named))
+    assert (load().pod.vcpus, load().pod.memory_mib) == (1, 512)
+    explicit = write(home / "explicit.toml", "[use]\nobservers = ['a']\n")
+    assert (load(explicit).use.observers, load(explicit).pod.memory_mib) == (("a",), 256)
+
+
+def test_a_named_file_must_exist(home):
+    with pytest.raises(ConfigError, match=r"--config names .*none\.toml, which is not a file; 'vc config init"):
+        load(home / "none.toml")
+
+
+def test_every_problem_comes_at_once_with_line_and_nearest_name():
+    text = "[use]\nhypervisr = 'x'\ndevices = 'block'\n[pod]\nvcpus = 0\nmemory = 1\n\n[deadlines]\nboot = 'soon'\n"
+    told = problems(text)
+    assert told[0] == 'vc.toml:2: use.hypervisr: unknown key; did you mean "hypervisor"?'
+    assert told[1].startswith("vc.toml:3: use.devices: expected `array`")
+    assert 'vc.toml:6: pod.memory: unknown key; did you mean "memory_mib"?' in told
+    assert any(line.startswith("vc.toml:9: deadlines.boot: expected `float`") for line in told)
+
+
+def test_values_that_cannot_be():
+    assert problems("[pod]\nvcpus = 0\n") == ["vc.toml:2: pod.vcpus: must be at least 1"]
+
+
+def test_a_choice_outside_its_table_is_told_where_it_belongs():
+    assert problems("hypervisor = 'qemu'\n") == [
+        "vc.toml:1: hypervisor: which plugins are used is said in the table [use]"
+    ]
+
+
+def test_text_that_is_no_toml_has_its_line():
+    assert "line 1" in problems("= 3\n")[0]
+
+
+def test_tables_stay_raw_until_their_owner_parses_them():
+    found = parse("[hypervisor.qemu]\nanything = 1\n")
+    assert found.tables == {("hypervisor", "qemu"): {"anything": 1}}
+
+
+def test_a_table_that_nearly_names_a_chosen_plugin_is_a_typo():
+    assert 'did you mean "hypervisor.qemu"' in problems("[hypervisor.qmu]\nbinary = 'x'\n")[0]
+
+
+def test_check_parses_plugin_tables_too(home):
+    file = write(home / "c.toml", "[hypervisor.qemu]\nbinari = 'x'\nroot_ports = 99\naccelerator = 'fast'\n")
+    done = CliRunner().invoke(vc, ["config", "check", str(file)], standalone_mode=False)
+    told = done.stderr.splitlines()
+    assert done.return_value == 125
+    assert f'{file}:2: hypervisor.qemu.binari: unknown key; did you mean "binary"?' in told
+    assert any(line.startswith(f"{file}:4: hypervisor.qemu.accelerator: invalid enum value") for line in told)
+
+
+def test_init_writes_a_file_that_is_good_with_every_line_uncommented(home):
+    runner = CliRunner()
+    file = home / "made.toml"
+    assert runner.invoke(vc, ["config", "init", str(file)], standalone_mode=False).exception is None
+    assert parse(file.read_text()) == Config()
+    live = "\n".join(
+        line.removeprefix("# ") for line in file.read_text().splitlines() if " = " in line or line.startswith("# [")
+    )
+    assert parse(live).use == Config().use
+    again = runner.invoke(vc, ["config", "init", str(file)], standalone_mode=False)
+    assert "exists; --force replaces it" in str(again.exception)
+
+
+def test_show_says_where_values_come_from(home, monkeypatch):
+    file = write(home / "c.toml", "[hypervisor.qemu]\nroot_ports = 3\n")
+    told = CliRunner().invoke(vc, ["--config", str(file), "config", "show"], standalone_mode=False).stdout
+    assert told.startswith(f"# {file} (--config)")
+    assert "root_ports = 3" in told
+    assert 'run_root = "/' in told

@@ -1,0 +1,214 @@
+"""What wiring refuses, and the border around each operation."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.mocks.agent import mock_agent
+from tests.mocks.hypervisor import mock_hypervisor
+from tests.mocks.storage import mock_storage
+from vc_core.config import Config, Deadlines, Use
+from vc_core.engine import board, devices
+from vc_core.engine.catalog import Catalog
+from vc_core.engine.wiring import Seat, Wiring
+from vc_core.spec import (
+    AgentError,
+    Capability,
+    DeviceError,
+    DeviceSpec,
+    EventSpec,
+    HostDevice,
+    HypervisorError,
+    NotFound,
+    OperationTimeout,
+    PluginContractError,
+    PodRef,
+    UnsupportedOperation,
+    around,
+    hookimpl,
+)
+
+DEADLINES = Deadlines(default=1, operations={"vm_stats": 0.02})
+
+
+@pytest.fixture
+def seats(world):
+    return [
+        Seat("hypervisor", "mock", mock_hypervisor(world)()),
+        Seat("agent", "mock", mock_agent(world)()),
+        Seat("storage", "mock", mock_storage(world)()),
+    ]
+
+
+@pytest.fixture
+def pod(tmp_path):
+    return PodRef("p", tmp_path)
+
+
+def problems(seats) -> str:
+    with pytest.raises(PluginContractError) as caught:
+        Wiring(seats, DEADLINES)
+    return "\n".join(caught.value.problems)
+
+
+def test_all_problems_come_at_once(seats, world):
+    class Wrong:
+        @hookimpl
+        async def vm_strart(self, pod):
+            """Misspelt."""
+
+        @hookimpl
+        def pod_started(self, pod):
+            """Not async."""
+
+        async def vm_start(self, pod):
+            """Not marked."""
+
+    told = problems(
+        [*seats, Seat("hypervisor", "second", mock_hypervisor(world)()), Seat("observer", "wrong", Wrong())]
+    )
+    assert 'observer:wrong.vm_strart is no hook; did you mean "vm_start"?' in told
+    assert "observer:wrong.pod_started must be 'async def'" in told
+    assert "observer:wrong.vm_start lacks @hookimpl" in told
+    assert "vm_create has 2 implementations, of hypervisor:mock and hypervisor:second" in told
+
+
+def test_a_missing_operation_is_named(seats):
+    assert "agent_wait has no implementation" in problems([seats[0], seats[2]])
+
+
+def test_a_parameter_that_no_hook_has_is_refused(seats):
+    class Wrong:
+        @hookimpl
+        async def pod_started(self, pods):
+            """pluggy compares names."""
+
+    assert "pods" in problems([*seats, Seat("observer", "wrong", Wrong())])
+
+
+def test_one_name_twice_is_refused(seats):
+    assert "storage:mock" in problems([*seats, seats[2]])
+
+
+async def test_an_optional_operation_left_out_says_so(seats, pod):
+    class Small(type(seats[0].plugin)):
+        vm_pause = None
+
+    delattr(Small, "vm_pause")
+    plain = type(
+        "Plain", (), {name: value for name, value in vars(type(seats[0].plugin)).items() if name != "vm_pause"}
+    )
+    wiring = Wiring([Seat("hypervisor", "plain", plain()), *seats[1:]], DEADLINES)
+    with pytest.raises(UnsupportedOperation, match="does not support vm_pause"):
+        await wiring.hooks.vm_pause(pod=pod)
+
+
+async def test_foreign_errors_become_ours_with_their_cause(seats, pod):
+    class Fault:
+        @around
+        @asynccontextmanager
+        async def vm_create(self):
+            raise ZeroDivisionError("oops")
+            yield
+
+    wiring = Wiring([*seats, Seat("observer", "fault", Fault())], DEADLINES)
+    with pytest.raises(HypervisorError, match=r"pod p: ZeroDivisionError: oops \(mock, vm_create\)") as caught:
+        await wiring.hooks.vm_create(pod=pod, spec=None)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+async def test_our_errors_pass_and_learn_where_they_were(seats, pod):
+    wiring = Wiring(seats, DEADLINES)
+    with pytest.raises(AgentError, match=r"pod p: not connected \(mock, agent_list_containers\)"):
+        await wiring.hooks.agent_list_containers(pod=pod)
+    with pytest.raises(NotFound, match=r"^no pod nobody$"):
+        await wiring.hooks.storage_containers(pod_id="nobody")
+
+
+async def test_deadlines_end_an_operation_and_name_their_setting(seats, pod):
+    class Slow:
+        @around
+        @asynccontextmanager
+        async def vm_stats(self):
+            await asyncio.Event().wait()
+            yield
+
+    wiring = Wiring([*seats, Seat("observer", "slow", Slow())], DEADLINES)
+    with pytest.raises(OperationTimeout, match=r"no answer within 0\.02 s; raise deadlines\.operations\.vm_stats"):
+        await wiring.hooks.vm_stats(pod=pod)
+
+
+async def test_a_failing_listener_stops_nobody(seats, pod, caplog):
+    told = []
+
+    class Bad:
+        @hookimpl
+        async def pod_started(self, pod):
+            raise ValueError("bad listener")
+
+    class Good:
+        @hookimpl
+        async def pod_started(self, pod):
+            told.append(pod.id)
+
+    wiring = Wiring([*seats, Seat("observer", "good", Good()), Seat("observer", "bad", Bad())], DEADLINES)
+    with caplog.at_level(logging.WARNING):
+        await wiring.notify(EventSpec.pod_started, pod=pod)
+    assert told == ["p"]
+    assert "bad listener" in caplog.text
+
+
+async def test_a_combination_that_cannot_talk_is_refused(seats, pod, world):
+    world.capabilities = frozenset({Capability.VSOCK_CHANNEL})
+    with pytest.raises(PluginContractError, match="offers vsock-channel, the agent speaks through unix-channel"):
+        await board.check_combination(Wiring(seats, DEADLINES), pod)
+
+
+def device_plugin(suffix: str):
+    class Devices(DeviceSpec):
+        @hookimpl
+        async def device_claims(self, pod, device):
+            return device.path.suffix == suffix
+
+        @hookimpl
+        async def device_prepare(self, pod, device):
+            return suffix
+
+        @hookimpl
+        async def device_release(self, pod, device):
+            """Nothing."""
+
+    return Devices()
+
+
+async def test_devices_go_to_the_one_who_claims_them(seats, pod, tmp_path):
+    claims = [Seat("device", "one", device_plugin(".a")), Seat("device", "two", device_plugin(".b"))]
+    wiring = Wiring([*seats, *claims], DEADLINES)
+    for suffix in (".a", ".b"):
+        device = HostDevice(tmp_path / f"x{suffix}", "/dev/x")
+        owner = await devices.owner(wiring, pod, device)
+        assert await owner.device_prepare(pod=pod, device=device) == suffix
+    with pytest.raises(DeviceError, match=r"no device plugin claims .*x\.c \(asked: one, two\)"):
+        await devices.owner(wiring, pod, HostDevice(tmp_path / "x.c", "/dev/x"))
+    doubled = Wiring([*seats, *claims, Seat("device", "three", device_plugin(".a"))], DEADLINES)
+    with pytest.raises(DeviceError, match="is claimed by one and three"):
+        await devices.owner(doubled, pod, HostDevice(tmp_path / "x.a", "/dev/x"))
+
+
+def test_a_board_tells_all_missing_plugins(world):
+    config = Config(Use("no", "such", "fs"))
+    chosen = []
+    for family, name in config.plugins():
+        from vc_core.engine.records import PluginChoice
+
+        chosen.append(PluginChoice(family, name))
+    with pytest.raises(PluginContractError) as caught:
+        board.wire(Catalog(), chosen, DEADLINES)
+    assert [problem.partition(";")[0] for problem in caught.value.problems] == [
+        "no hypervisor plugin 'no'",
+        "no agent plugin 'such'",
+    ]
