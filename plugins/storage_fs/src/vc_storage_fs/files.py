@@ -10,12 +10,14 @@ from pathlib import Path
 
 
 def private_folder(path: Path) -> None:
-    """Makes a folder of mode 0700, and its parents.
+    """Makes a folder of mode 0700; parents that are missing get the same.
 
     Raises:
         PermissionError: it exists and belongs to somebody else.
     """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in reversed([path, *path.parents]):
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         raise PermissionError(f"{path} does not belong to this user; remove it or choose another root")

@@ -1,0 +1,92 @@
+"""QEMU's command line as a structured value, and as QEMU itself reads it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from vc_qemu.command_line import FolderShare, Machine, option, words
+
+MACHINE = Machine(
+    binary="/usr/bin/qemu-system-x86_64",
+    name="pod",
+    uuid="7c0b1d9e-0000-4000-8000-000000000001",
+    accelerator="tcg",
+    machine="q35",
+    cpu="max",
+    vcpus=1,
+    max_vcpus=4,
+    memory_mib=256,
+    max_memory_mib=4096,
+    kernel=Path("/guest/vmlinux"),
+    initrd=Path("/guest/initrd"),
+    parameters=("console=ttyS0", "quiet"),
+    run_dir=Path("/run/pod"),
+    shares=(FolderShare("vc0", Path("/a,b=c d"), read_only=True),),
+    root_ports=1,
+    share_slots=1,
+    is_root=True,
+)
+
+
+def pairs(machine: Machine) -> list[tuple[str, str]]:
+    told = words(machine)[1:]
+    return [(told[at], told[at + 1]) for at in range(len(told) - 1) if told[at].startswith("-")]
+
+
+def test_values_are_escaped_in_one_place():
+    assert option("local", id="x", path="/a,b=c d", readonly=True) == "local,id=x,path=/a,,b=c d,readonly=on"
+
+
+def test_the_whole_line():
+    golden = (Path(__file__).parent / "golden_command_line.txt").read_text().splitlines()
+    assert list(words(MACHINE)) == golden
+
+
+def test_the_sandbox_is_always_on():
+    assert ("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny") in pairs(MACHINE)
+
+
+@pytest.mark.parametrize(
+    ("vcpus", "memory_mib", "smp", "memory"),
+    [(1, 256, "1,maxcpus=4", "256M,slots=8,maxmem=4096M"), (8, 8192, "8,maxcpus=8", "8192M")],
+)
+def test_ceilings_are_never_below_the_start_19(vcpus, memory_mib, smp, memory):
+    found = dict(pairs(dataclasses.replace(MACHINE, vcpus=vcpus, memory_mib=memory_mib)))
+    assert (found["-smp"], found["-m"]) == (smp, memory)
+
+
+def test_only_root_gives_files_away_and_only_where_it_may_write():
+    shares = (FolderShare("ro", Path("/a"), read_only=True), FolderShare("rw", Path("/b"), read_only=False))
+    machine = dataclasses.replace(MACHINE, shares=shares, share_slots=0)
+    models = {
+        is_root: [
+            value.partition("security_model=")[2].partition(",")[0]
+            for key, value in pairs(dataclasses.replace(machine, is_root=is_root))
+            if key == "-fsdev"
+        ]
+        for is_root in (True, False)
+    }
+    assert models == {True: ["none", "passthrough"], False: ["none", "none"]}
+
+
+@pytest.mark.vm
+def test_qemu_itself_accepts_the_line(tmp_path):
+    binary = shutil.which("qemu-system-x86_64")
+    if binary is None:
+        pytest.skip("qemu-system-x86_64 is not installed (the package qemu-system-x86)")
+    (tmp_path / "a,b=c d").mkdir()
+    machine = dataclasses.replace(
+        MACHINE, binary=binary, run_dir=tmp_path, shares=(FolderShare("vc0", tmp_path / "a,b=c d", read_only=True),)
+    )
+    line = [word for word in words(machine) if word not in ("-kernel", "/guest/vmlinux", "-initrd", "/guest/initrd")]
+    at = line.index("-append")
+    del line[at : at + 2]
+    line[line.index("socket,id=monitor,fd=3,server=on,wait=off")] = "stdio,id=monitor"
+    talk = '{"execute":"qmp_capabilities"}{"execute":"query-status"}{"execute":"quit"}'
+    done = subprocess.run([*line, "-S"], input=talk, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert '"status": "prelaunch"' in done.stdout

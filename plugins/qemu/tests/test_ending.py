@@ -1,0 +1,102 @@
+"""Why a machine ended, read from its log; logs that are kept small; records that survive a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import pytest
+from vc_qemu import ending, process
+from vc_qemu.errors import QemuError
+from vc_qemu.plugging import Place, free
+from vc_qemu.process import Identity
+from vc_qemu.saved import Saved
+
+RUNNING = "runstate_set current_run_state 6 (prelaunch) new_state 9 (running)\n"
+SHUTDOWN = "runstate_set current_run_state 9 (running) new_state 11 (shutdown)\n"
+PAUSED = "runstate_set current_run_state 9 (running) new_state 4 (paused)\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (RUNNING + "qemu_system_shutdown_request reason=6\n" + SHUTDOWN, "the guest powered off"),
+        (RUNNING + "qemu_system_shutdown_request reason=2\n" + SHUTDOWN, "QEMU was told to quit"),
+        (RUNNING + SHUTDOWN, "the guest's kernel panicked or reset itself"),
+        (
+            RUNNING + "qemu-system-x86_64: terminating on signal 15 from pid 7 ()\n" + SHUTDOWN,
+            "QEMU was ended by a signal (terminating on signal 15 from pid 7 ())",
+        ),
+        (RUNNING, "QEMU was killed"),
+        ("qemu-system-x86_64: -x: invalid option\nand more words\n", "-x: invalid option"),
+    ],
+)
+def test_reasons(tmp_path, text, reason):
+    log = tmp_path / "log"
+    log.write_text(text)
+    assert ending.reason(log) == reason
+
+
+def test_the_log_knows_whether_the_machine_is_frozen(tmp_path):
+    log = tmp_path / "log"
+    assert not ending.is_paused(log)
+    log.write_text(RUNNING + PAUSED)
+    assert ending.is_paused(log)
+    log.write_text(RUNNING + PAUSED + RUNNING)
+    assert not ending.is_paused(log)
+
+
+def test_a_console_is_trimmed_while_its_writer_appends(tmp_path):
+    file = tmp_path / "console"
+    with file.open("ab", buffering=0) as writer:
+        writer.write(b"a" * 1000 + b"end")
+        ending.trim(file, 100)
+        writer.write(b" more")
+    assert file.read_bytes() == b"a" * 47 + b"end more"
+    assert ending.tail(file, 8) == b"end more"
+
+
+def test_records_survive():
+    saved = Saved("u", "tcg", True, Identity(7, 8), ("vc0",), (Place("share-vc1", "9p", "vc1", 0, 0),))
+    assert Saved.from_json(saved.to_json()) == saved
+    assert saved.without("share-vc1").places == ()
+    for text in ("{", "{}", '{"schema": 99}'):
+        with pytest.raises(QemuError):
+            Saved.from_json(text)
+
+
+def test_places_are_reused_and_run_out_with_a_remedy_14():
+    assert free({0, 2}, 4, "root_ports") == 1
+    with pytest.raises(QemuError, match=r"all 2 places are taken; raise hypervisor\.qemu\.root_ports"):
+        free({0, 1}, 2, "root_ports")
+
+
+async def test_a_process_is_known_by_more_than_its_number(tmp_path):
+    found = process.spawn([sys.executable, "-c", "input()"], tmp_path / "log", {})
+    assert not process.is_alive(Identity(found.pid, found.start_ticks + 1)), "a reused number is not taken for ours"
+    await process.ended(found)
+    assert not process.is_alive(found)
+
+
+async def test_a_zombie_is_not_alive_24(tmp_path):
+    found = process.spawn(["/bin/sh", "-c", "exit 3"], tmp_path / "log", {})
+    os.waitid(os.P_PID, found.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222
+    assert not process.is_alive(found)
+    await process.ended(found)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(found.pid, os.WNOHANG)  # noqa: ASYNC222
+
+
+async def test_a_lost_process_is_found_by_its_uuid(tmp_path):
+    marker = "7c0b1d9e-0000-4000-8000-00000000abcd"
+    found = process.spawn(["/bin/sh", "-c", "sleep 60; :", "-uuid", marker], tmp_path / "log", {})
+    assert process.find(marker) == found
+    process.send(found, signal.SIGKILL)
+    await process.ended(found)
+    assert process.find(marker) is None
+
+
+def test_a_missing_program_says_so(tmp_path):
+    with pytest.raises(QemuError, match="/no/qemu cannot be run: No such file"):
+        process.spawn(["/no/qemu"], tmp_path / "log", {})

@@ -1,0 +1,181 @@
+"""The store on a filesystem: atomic, private, and calm about what it finds."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+from vc_storage_fs import FsOptions, FsStorage
+from vc_storage_fs.files import write_atomically
+from vc_storage_fs.options import default_config_root, default_run_root
+
+from vc_core.spec import AlreadyExists, Busy, NotFound, Record, Verdict
+
+
+@pytest.fixture
+def roots(tmp_path):
+    return FsOptions(tmp_path / "run", tmp_path / "config")
+
+
+@pytest.fixture
+def store(roots):
+    return FsStorage(roots)
+
+
+async def test_records_lie_where_the_reference_has_them(store, roots):
+    await store.storage_create("p", '{"pod": 1}')
+    await store.storage_put("p", "", Record.POD_STATE, "{}")
+    await store.storage_put("p", "c", Record.CONTAINER_CONFIG, "{}")
+    await store.storage_put("p", "c", Record.PROCESS, "{}")
+    made = sorted(str(path.relative_to(roots.run_root.parent)) for path in roots.run_root.parent.rglob("*.json"))
+    assert made == [
+        "config/pods/p/config.json",
+        "config/pods/p/containers/c/config.json",
+        "run/pods/p/containers/c/process.json",
+        "run/pods/p/state.json",
+    ]
+    assert json.loads((roots.config_root / "pods/p/config.json").read_text()) == {"pod": 1}
+    folders = [
+        path for root in (roots.run_root, roots.config_root) for path in [root, *root.rglob("*")] if path.is_dir()
+    ]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}
+
+
+async def test_a_pod_is_created_once(store):
+    await store.storage_create("p", "{}")
+    with pytest.raises(AlreadyExists, match="pod p exists already"):
+        await store.storage_create("p", "{}")
+
+
+async def test_what_is_not_there(store):
+    with pytest.raises(NotFound):
+        await store.storage_get("p", "", Record.POD_STATE)
+    with pytest.raises(NotFound):
+        await store.storage_put("p", "", Record.POD_STATE, "{}")
+    with pytest.raises(NotFound):
+        await store.storage_lock("p", exclusive=True, timeout_s=1)
+    await store.storage_delete("p", "")
+    await store.storage_create("p", "{}")
+    assert await store.storage_get("p", "", Record.POD_STATE) is None
+    assert await store.storage_get("p", "c", Record.PROCESS) is None
+
+
+async def test_listing_survives_and_reports_what_is_foreign(store, roots):
+    await store.storage_create("good", "{}")
+    pods = roots.config_root / "pods"
+    (pods / "half").mkdir()
+    (pods / "file").write_text("")
+    (pods / ".half-x").mkdir()
+    (roots.run_root / "pods/orphan").mkdir()
+    found = await store.storage_list()
+    assert found.pods == ("good",)
+    told = "\n".join(found.problems)
+    for words in (
+        "half: has no config.json",
+        "file: not a pod's folder",
+        ".half-x: left by",
+        "orphan: belongs to no pod",
+    ):
+        assert words in told
+    assert (pods / "half").is_dir(), "reading never harms"
+
+
+async def test_a_reboot_takes_the_run_root_only(store, roots):
+    await store.storage_create("p", "{}")
+    await store.storage_put("p", "c", Record.CONTAINER_CONFIG, "{}")
+    subprocess.run(["rm", "-rf", str(roots.run_root)], check=True)
+    assert (await store.storage_list()).pods == ("p",)
+    assert await store.storage_containers("p") == ("c",)
+    await (await store.storage_lock("p", exclusive=True, timeout_s=1)).release()
+    await store.storage_put("p", "", Record.POD_STATE, "{}")
+
+
+async def test_delete_leaves_nothing_and_may_be_said_twice(store, roots):
+    await store.storage_create("p", "{}")
+    await store.storage_put("p", "c", Record.CONTAINER_CONFIG, "{}")
+    await store.storage_put("p", "c", Record.CONTAINER_STATE, "{}")
+    await store.storage_delete("p", "c")
+    await store.storage_delete("p", "c")
+    assert await store.storage_containers("p") == ()
+    lock = await store.storage_lock("p", exclusive=True, timeout_s=1)
+    await store.storage_delete("p", "")
+    await lock.release()
+    await store.storage_delete("p", "")
+    left = [path for root in (roots.run_root, roots.config_root) for path in root.rglob("*") if not path.is_dir()]
+    assert left == []
+
+
+async def test_the_lock_of_a_deleted_pod_is_no_lock(store):
+    import asyncio
+
+    await store.storage_create("p", "{}")
+    first = await store.storage_lock("p", exclusive=True, timeout_s=1)
+    waiting = asyncio.create_task(store.storage_lock("p", exclusive=True, timeout_s=10))
+    await asyncio.sleep(0)
+    await store.storage_delete("p", "")
+    await first.release()
+    with pytest.raises(NotFound):
+        await waiting
+
+
+async def test_a_held_lock_has_a_deadline(store):
+    await store.storage_create("p", "{}")
+    held = await store.storage_lock("p", exclusive=False, timeout_s=1)
+    with pytest.raises(Busy, match=r"pod p is busy: .* \(not free within 0\.05 s\)"):
+        await store.storage_lock("p", exclusive=True, timeout_s=0.05)
+    await held.release()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from vc_storage_fs.files import write_atomically
+for number in range(10**9):
+    write_atomically(Path(sys.argv[1]), str(number) * 5000)
+"""
+
+
+def test_json_is_whole_or_old_however_the_writer_dies_20(tmp_path):
+    path = tmp_path / "state.json"
+    write_atomically(path, "first" * 5000)
+    for _ in range(5):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)])
+        before = path.stat().st_ino
+        while path.stat().st_ino == before:
+            os.sched_yield()
+        writer.kill()
+        writer.wait()
+        text = path.read_text()
+        assert text == text[: len(text) // 5000] * 5000
+
+
+def test_a_root_of_somebody_else_is_refused(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root can make folders of others")
+    from vc_storage_fs.files import private_folder
+
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", 12345, 12345)
+    with pytest.raises(PermissionError, match="does not belong to this user"):
+        private_folder(tmp_path / "theirs")
+
+
+def test_roots_by_user(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+    monkeypatch.setenv("XDG_STATE_HOME", "/home/nina/state")
+    assert str(default_run_root()) == "/run/user/1000/virtcontainers"
+    assert str(default_config_root()) == "/home/nina/state/virtcontainers"
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert str(default_run_root()).endswith("/virtcontainers-1000")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert str(default_run_root()) == "/run/virtcontainers"
+
+
+async def test_diagnosis_names_the_remedy(tmp_path):
+    good = await FsStorage(FsOptions(tmp_path / "a", tmp_path / "b")).storage_diagnose()
+    assert [one.verdict for one in good] == [Verdict.GOOD, Verdict.GOOD]
