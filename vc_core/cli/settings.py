@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,8 +26,10 @@ class _Lines(logging.Formatter):
     """Log records as the lines that people see."""
 
     def format(self, record: logging.LogRecord) -> str:
-        colour = "red" if record.levelno >= logging.ERROR else "yellow"
-        return f"{click.style(f'vc: {record.levelname.lower()}:', fg=colour)} {record.getMessage()}"
+        head = f"vc: {record.levelname.lower()}:"
+        if sys.stderr.isatty():
+            head = click.style(head, fg="red" if record.levelno >= logging.ERROR else "yellow")
+        return f"{head} {record.getMessage()}"
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,13 @@ use crate::Failure;
 use crate::crun::Handles;
 use crate::fd_stream::FdStream;
 use crate::procfs;
-use crate::proto::attach_output::Chunk;
-use crate::proto::{AttachOutput, WaitReply};
+use crate::proto::output_chunk::Stream;
+use crate::proto::{OutputChunk, WaitReply};
 use crate::reaper::Ended;
 
 const CHUNK_BYTES: usize = 64 << 10;
 
-pub type Output = Result<AttachOutput, Status>;
+pub type Output = Result<OutputChunk, Status>;
 
 /// Our ends of a process's standard streams. With a terminal, `stdin` and `stdout` are two handles of it.
 #[derive(Default)]
@@ -85,7 +85,7 @@ impl Process {
 
     /// Sends stdout and stderr until the process has ended and its pipes are empty, or nobody receives.
     pub fn attach(&self, sender: &mpsc::Sender<Output>) -> Result<(), Status> {
-        let wraps: [fn(Vec<u8>) -> Chunk; 2] = [Chunk::Stdout, Chunk::Stderr];
+        let wraps: [fn(Vec<u8>) -> Stream; 2] = [Stream::Stdout, Stream::Stderr];
         for (stream, wrap) in [&self.streams.stdout, &self.streams.stderr].into_iter().zip(wraps) {
             let held = stream
                 .clone()
@@ -101,7 +101,7 @@ async fn forward(
     mut held: tokio::sync::OwnedMutexGuard<Option<FdStream>>,
     mut ended: watch::Receiver<Option<WaitReply>>,
     sender: mpsc::Sender<Output>,
-    wrap: fn(Vec<u8>) -> Chunk,
+    wrap: fn(Vec<u8>) -> Stream,
 ) {
     let Some(stream) = held.as_mut() else { return };
     let mut buffer = vec![0; CHUNK_BYTES];
@@ -116,7 +116,7 @@ async fn forward(
         if count == 0 {
             break;
         }
-        let chunk = AttachOutput { chunk: Some(wrap(buffer[..count].to_vec())) };
+        let chunk = OutputChunk { stream: Some(wrap(buffer[..count].to_vec())) };
         if sender.send(Ok(chunk)).await.is_err() {
             return;
         }

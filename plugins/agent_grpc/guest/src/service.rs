@@ -117,26 +117,35 @@ impl Agent for Service {
         Ok(Response::new(ProcessReply { pid }))
     }
 
-    type AttachStream = ReceiverStream<Output>;
+    type ReadOutputStream = ReceiverStream<Output>;
 
-    async fn attach(&self, request: Request<Streaming<AttachInput>>) -> Reply<Self::AttachStream> {
-        let mut inputs = request.into_inner();
-        let first = inputs.message().await?.and_then(|input| input.process);
-        let named = first.ok_or_else(|| Status::invalid_argument("the first input names no process"))?;
-        let process = self.0.process(&named.container_id, &named.token)?;
+    async fn read_output(&self, request: Request<ProcessRequest>) -> Reply<Self::ReadOutputStream> {
+        let request = request.into_inner();
+        let process = self.0.process(&request.container_id, &request.token)?;
         let (sender, receiver) = mpsc::channel(4);
         process.attach(&sender)?;
-        tokio::spawn(async move {
-            let mut stdin = process.streams.stdin.clone().lock_owned().await;
-            // Ends when the client is gone; a process that no longer reads makes the rest of its input worthless.
-            while let (Ok(Some(input)), Some(pipe)) = (inputs.message().await, stdin.as_mut()) {
-                let written = pipe.write_all(&input.stdin).await;
-                if input.close_stdin || written.is_err() {
-                    *stdin = None;
-                }
-            }
-        });
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn write_input(&self, request: Request<Streaming<InputChunk>>) -> Reply<Empty> {
+        let mut chunks = request.into_inner();
+        let first = chunks.message().await?;
+        let named = first.as_ref().and_then(|chunk| chunk.process.clone());
+        let named = named.ok_or_else(|| Status::invalid_argument("the first chunk names no process"))?;
+        let process = self.0.process(&named.container_id, &named.token)?;
+        let attached = || Status::failed_precondition("another client writes to this process");
+        let mut stdin = process.streams.stdin.clone().try_lock_owned().map_err(|_| attached())?;
+        let mut next = first;
+        // A process that no longer reads makes the rest of its input worthless: that is no error.
+        while let (Some(chunk), Some(pipe)) = (next, stdin.as_mut()) {
+            let written = pipe.write_all(&chunk.data).await;
+            if chunk.is_last || written.is_err() {
+                *stdin = None;
+                break;
+            }
+            next = chunks.message().await?;
+        }
+        done()
     }
 
     async fn wait(&self, request: Request<ProcessRequest>) -> Reply<WaitReply> {

@@ -1,4 +1,4 @@
-"""A process's standard streams as one bidirectional call."""
+"""A process's standard streams: one call for what it writes, another for what it reads."""
 
 from __future__ import annotations
 
@@ -22,36 +22,34 @@ class GrpcStreams:
     """Attached streams; the contract's ProcessStreams."""
 
     def __init__(self, agent: AgentAsyncStub, process: pb.ProcessRequest) -> None:
-        self._call: grpc.aio.StreamStreamCall[pb.AttachInput, pb.AttachOutput] = agent.Attach()
+        self._agent = agent
         self._process = process
-        self._is_stdin_open = True
+        self._output = agent.ReadOutput(process)
+        self._input: grpc.aio.StreamUnaryCall[pb.InputChunk, pb.Empty] | None = None
+        self._is_input_open = True
         self._writing = asyncio.Lock()
 
     async def begin(self) -> None:
-        """Names the process; returns when the agent has accepted, raises its AioRpcError when not."""
-        await self._call.write(pb.AttachInput(process=self._process))
-        await self._call.initial_metadata()
-        if self._call.done() and await self._call.code() is not grpc.StatusCode.OK:
-            await self._call.read()  # raises what the agent said
+        """Returns when the agent has accepted; raises its AioRpcError when not."""
+        await self._output.initial_metadata()
+        if self._output.done() and await self._output.code() is not grpc.StatusCode.OK:
+            await self._output.read()  # raises what the agent said
 
     async def write(self, data: bytes) -> None:
         """Sends input in pieces; each waits until the way is free."""
         async with self._writing:
             for start in range(0, len(data), _CHUNK_BYTES):
-                if not await self._send(pb.AttachInput(stdin=data[start : start + _CHUNK_BYTES])):
-                    return
+                await self._send(data[start : start + _CHUNK_BYTES], is_last=False)
 
     async def close_stdin(self) -> None:
         """Ends the input."""
         async with self._writing:
-            if await self._send(pb.AttachInput(close_stdin=True)):
-                self._is_stdin_open = False
-                await self._call.done_writing()
+            await self._send(b"", is_last=True)
 
     async def chunks(self) -> AsyncIterator[tuple[StreamName, bytes]]:
         """Output as it comes."""
         try:
-            while isinstance(output := await self._call.read(), pb.AttachOutput):
+            while isinstance(output := await self._output.read(), pb.OutputChunk):
                 if output.HasField("stdout"):
                     yield StreamName.STDOUT, output.stdout
                 else:
@@ -61,14 +59,22 @@ class GrpcStreams:
 
     async def close(self) -> None:
         """Detaches."""
-        self._call.cancel()
+        self._output.cancel()
+        if self._input is not None:
+            self._input.cancel()
 
-    async def _send(self, message: pb.AttachInput) -> bool:
-        """False when the process has ended, or the call with it: its input is worth nothing any more."""
-        if not self._is_stdin_open or self._call.done():
-            return False
+    async def _send(self, data: bytes, is_last: bool) -> None:
+        """Input for a process that has ended, or no longer reads, is worth nothing: the call has its answer then."""
+        if not self._is_input_open:
+            return
+        process = self._process if self._input is None else None
+        if self._input is None:
+            self._input = self._agent.WriteInput()
         try:
-            await self._call.write(message)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
-            return False
-        return True
+            await self._input.write(pb.InputChunk(process=process, data=data, is_last=is_last))
+            if is_last:
+                await self._input.done_writing()
+                await self._input
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            is_last = True
+        self._is_input_open = not is_last

@@ -33,14 +33,14 @@ class _StdioEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stdio.ValueType
     STDIO_NULL: _Stdio.ValueType  # 0
     """stdin empty, output thrown away"""
     STDIO_PIPES: _Stdio.ValueType  # 1
-    """held for Attach; a full pipe makes the process wait"""
+    """held for ReadOutput and WriteInput; a full pipe makes the process wait"""
 
 class Stdio(_Stdio, metaclass=_StdioEnumTypeWrapper): ...
 
 STDIO_NULL: Stdio.ValueType  # 0
 """stdin empty, output thrown away"""
 STDIO_PIPES: Stdio.ValueType  # 1
-"""held for Attach; a full pipe makes the process wait"""
+"""held for ReadOutput and WriteInput; a full pipe makes the process wait"""
 Global___Stdio: _TypeAlias = Stdio  # noqa: Y015
 
 @_typing.final
@@ -350,35 +350,35 @@ class ExecRequest(_message.Message):
 Global___ExecRequest: _TypeAlias = ExecRequest  # noqa: Y015
 
 @_typing.final
-class AttachInput(_message.Message):
+class InputChunk(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROCESS_FIELD_NUMBER: _builtins.int
-    STDIN_FIELD_NUMBER: _builtins.int
-    CLOSE_STDIN_FIELD_NUMBER: _builtins.int
-    stdin: _builtins.bytes
-    close_stdin: _builtins.bool
+    DATA_FIELD_NUMBER: _builtins.int
+    IS_LAST_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    is_last: _builtins.bool
     @_builtins.property
     def process(self) -> Global___ProcessRequest:
-        """in the first message only"""
+        """in the first chunk only"""
 
     def __init__(
         self,
         *,
         process: Global___ProcessRequest | None = ...,
-        stdin: _builtins.bytes = ...,
-        close_stdin: _builtins.bool = ...,
+        data: _builtins.bytes = ...,
+        is_last: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["process", b"process"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["close_stdin", b"close_stdin", "process", b"process", "stdin", b"stdin"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "is_last", b"is_last", "process", b"process"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AttachInput: _TypeAlias = AttachInput  # noqa: Y015
+Global___InputChunk: _TypeAlias = InputChunk  # noqa: Y015
 
 @_typing.final
-class AttachOutput(_message.Message):
+class OutputChunk(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STDOUT_FIELD_NUMBER: _builtins.int
@@ -391,15 +391,15 @@ class AttachOutput(_message.Message):
         stdout: _builtins.bytes = ...,
         stderr: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "stderr", b"stderr", "stdout", b"stdout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stderr", b"stderr", "stdout", b"stdout", "stream", b"stream"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "stderr", b"stderr", "stdout", b"stdout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stderr", b"stderr", "stdout", b"stdout", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_chunk: _TypeAlias = _typing.Literal["stdout", "stderr"]  # noqa: Y015
-    _WhichOneofArgType_chunk: _TypeAlias = _typing.Literal["chunk", b"chunk"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_chunk) -> _WhichOneofReturnType_chunk | None: ...
+    _WhichOneofReturnType_stream: _TypeAlias = _typing.Literal["stdout", "stderr"]  # noqa: Y015
+    _WhichOneofArgType_stream: _TypeAlias = _typing.Literal["stream", b"stream"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_stream) -> _WhichOneofReturnType_stream | None: ...
 
-Global___AttachOutput: _TypeAlias = AttachOutput  # noqa: Y015
+Global___OutputChunk: _TypeAlias = OutputChunk  # noqa: Y015
 
 @_typing.final
 class WaitReply(_message.Message):

@@ -94,10 +94,15 @@ class AgentStub:
                 request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.ExecRequest.SerializeToString,
                 response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.ProcessReply.FromString,
                 _registered_method=True)
-        self.Attach = channel.stream_stream(
-                '/virtcontainers.agent.v1.Agent/Attach',
-                request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.AttachInput.SerializeToString,
-                response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.AttachOutput.FromString,
+        self.ReadOutput = channel.unary_stream(
+                '/virtcontainers.agent.v1.Agent/ReadOutput',
+                request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.ProcessRequest.SerializeToString,
+                response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.OutputChunk.FromString,
+                _registered_method=True)
+        self.WriteInput = channel.stream_unary(
+                '/virtcontainers.agent.v1.Agent/WriteInput',
+                request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.InputChunk.SerializeToString,
+                response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
                 _registered_method=True)
         self.Wait = channel.unary_unary(
                 '/virtcontainers.agent.v1.Agent/Wait',
@@ -199,8 +204,16 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Attach(self, request_iterator, context):
-        """The first input names the process; output ends when the process has ended and its pipes are empty.
+    def ReadOutput(self, request, context):
+        """Two calls, not one for both ways: input that comes too late must not break output that is still to come.
+        Output ends when the process has ended and its pipes are empty. One client at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WriteInput(self, request_iterator, context):
+        """The first chunk names the process. Answers when the input was closed, or the process no longer reads.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -288,10 +301,15 @@ def add_AgentServicer_to_server(servicer, server):
                     request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.ExecRequest.FromString,
                     response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.ProcessReply.SerializeToString,
             ),
-            'Attach': grpc.stream_stream_rpc_method_handler(
-                    servicer.Attach,
-                    request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.AttachInput.FromString,
-                    response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.AttachOutput.SerializeToString,
+            'ReadOutput': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadOutput,
+                    request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.ProcessRequest.FromString,
+                    response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.OutputChunk.SerializeToString,
+            ),
+            'WriteInput': grpc.stream_unary_rpc_method_handler(
+                    servicer.WriteInput,
+                    request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.InputChunk.FromString,
+                    response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
             ),
             'Wait': grpc.unary_unary_rpc_method_handler(
                     servicer.Wait,
@@ -644,7 +662,7 @@ class Agent:
             _registered_method=True)
 
     @staticmethod
-    def Attach(request_iterator,
+    def ReadOutput(request,
             target,
             options=(),
             channel_credentials=None,
@@ -654,12 +672,39 @@ class Agent:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_stream(
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtcontainers.agent.v1.Agent/ReadOutput',
+            vc__agent__grpc_dot___generated_dot_agent__pb2.ProcessRequest.SerializeToString,
+            vc__agent__grpc_dot___generated_dot_agent__pb2.OutputChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WriteInput(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
             request_iterator,
             target,
-            '/virtcontainers.agent.v1.Agent/Attach',
-            vc__agent__grpc_dot___generated_dot_agent__pb2.AttachInput.SerializeToString,
-            vc__agent__grpc_dot___generated_dot_agent__pb2.AttachOutput.FromString,
+            '/virtcontainers.agent.v1.Agent/WriteInput',
+            vc__agent__grpc_dot___generated_dot_agent__pb2.InputChunk.SerializeToString,
+            vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

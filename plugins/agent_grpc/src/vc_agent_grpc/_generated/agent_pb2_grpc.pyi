@@ -56,8 +56,12 @@ class AgentStub:
     ListProcesses: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.ListProcessesReply]
     Exec: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ExecRequest, _agent_pb2.ProcessReply]
     """Starts one more process in a running container."""
-    Attach: _grpc.StreamStreamMultiCallable[_agent_pb2.AttachInput, _agent_pb2.AttachOutput]
-    """The first input names the process; output ends when the process has ended and its pipes are empty."""
+    ReadOutput: _grpc.UnaryStreamMultiCallable[_agent_pb2.ProcessRequest, _agent_pb2.OutputChunk]
+    """Two calls, not one for both ways: input that comes too late must not break output that is still to come.
+    Output ends when the process has ended and its pipes are empty. One client at a time.
+    """
+    WriteInput: _grpc.StreamUnaryMultiCallable[_agent_pb2.InputChunk, _agent_pb2.Empty]
+    """The first chunk names the process. Answers when the input was closed, or the process no longer reads."""
     Wait: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ProcessRequest, _agent_pb2.WaitReply]
     """Blocks until the process has ended. The answer is kept until the container is removed."""
     Signal: _grpc.UnaryUnaryMultiCallable[_agent_pb2.SignalRequest, _agent_pb2.Empty]
@@ -86,8 +90,12 @@ class AgentAsyncStub(AgentStub):
     ListProcesses: _aio.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.ListProcessesReply]  # type: ignore[assignment]
     Exec: _aio.UnaryUnaryMultiCallable[_agent_pb2.ExecRequest, _agent_pb2.ProcessReply]  # type: ignore[assignment]
     """Starts one more process in a running container."""
-    Attach: _aio.StreamStreamMultiCallable[_agent_pb2.AttachInput, _agent_pb2.AttachOutput]  # type: ignore[assignment]
-    """The first input names the process; output ends when the process has ended and its pipes are empty."""
+    ReadOutput: _aio.UnaryStreamMultiCallable[_agent_pb2.ProcessRequest, _agent_pb2.OutputChunk]  # type: ignore[assignment]
+    """Two calls, not one for both ways: input that comes too late must not break output that is still to come.
+    Output ends when the process has ended and its pipes are empty. One client at a time.
+    """
+    WriteInput: _aio.StreamUnaryMultiCallable[_agent_pb2.InputChunk, _agent_pb2.Empty]  # type: ignore[assignment]
+    """The first chunk names the process. Answers when the input was closed, or the process no longer reads."""
     Wait: _aio.UnaryUnaryMultiCallable[_agent_pb2.ProcessRequest, _agent_pb2.WaitReply]  # type: ignore[assignment]
     """Blocks until the process has ended. The answer is kept until the container is removed."""
     Signal: _aio.UnaryUnaryMultiCallable[_agent_pb2.SignalRequest, _agent_pb2.Empty]  # type: ignore[assignment]
@@ -187,12 +195,22 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         """Starts one more process in a running container."""
 
     @_abc_1.abstractmethod
-    def Attach(
+    def ReadOutput(
         self,
-        request_iterator: _MaybeAsyncIterator[_agent_pb2.AttachInput],
+        request: _agent_pb2.ProcessRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_agent_pb2.AttachOutput], _abc.AsyncIterator[_agent_pb2.AttachOutput]]:
-        """The first input names the process; output ends when the process has ended and its pipes are empty."""
+    ) -> _typing.Union[_abc.Iterator[_agent_pb2.OutputChunk], _abc.AsyncIterator[_agent_pb2.OutputChunk]]:
+        """Two calls, not one for both ways: input that comes too late must not break output that is still to come.
+        Output ends when the process has ended and its pipes are empty. One client at a time.
+        """
+
+    @_abc_1.abstractmethod
+    def WriteInput(
+        self,
+        request_iterator: _MaybeAsyncIterator[_agent_pb2.InputChunk],
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.Empty, _abc.Awaitable[_agent_pb2.Empty]]:
+        """The first chunk names the process. Answers when the input was closed, or the process no longer reads."""
 
     @_abc_1.abstractmethod
     def Wait(

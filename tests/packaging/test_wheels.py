@@ -1,0 +1,157 @@
+"""Every distribution as a wheel, in a fresh environment: what a user gets by pip, also one without root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MEMBERS = (".", "plugins/qemu", "plugins/agent_grpc", "plugins/storage_fs", "plugins/devices")
+NOBODY = 65534
+
+pytestmark = [pytest.mark.packaging, pytest.mark.timeout(900)]
+
+
+def run(*words: str | Path, cwd: Path | None = None) -> str:
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False, cwd=cwd)
+    assert done.returncode == 0, (words, done.stdout[-3000:], done.stderr[-3000:])
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    """A folder that everybody may enter, which pytest's own are not."""
+    with tempfile.TemporaryDirectory(prefix="vc-packaging-", dir="/var/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def wheels(place) -> Path:
+    """Built from a copy: a build leaves nothing in the checkout, and what git does not know is not in it."""
+    source = place / "source"
+    files = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\0")
+    for name in filter(None, files):
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, source / name)
+    for member in MEMBERS:
+        run(
+            *(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", place / "wheels"),
+            source / member,
+        )
+    return place / "wheels"
+
+
+@pytest.fixture(scope="module")
+def environment(place, wheels) -> Path:
+    """An environment in which nothing of the checkout can be seen, with the extras that the README names."""
+    venv = place / "venv"
+    run("/usr/bin/python3", "-m", "venv", venv)
+    extras = "virtcontainers[qemu,agent-grpc,storage-fs,devices]"
+    constraints = ROOT / "constraints.txt"
+    run(venv / "bin/pip", "install", "-q", "--find-links", wheels, "-c", constraints, extras, cwd=place)
+    return venv
+
+
+def test_each_wheel_is_whole(wheels):
+    import zipfile
+
+    built = sorted(wheels.glob("*.whl"))
+    assert len(built) == len(MEMBERS)
+    for wheel in built:
+        names = zipfile.ZipFile(wheel).namelist()
+        assert any(name.endswith("/py.typed") for name in names), wheel
+        assert any("LICENSE" in name for name in names), wheel
+        assert not any("/tests/" in name for name in names), wheel
+    agent = next(wheel for wheel in built if "agent_grpc" in wheel.name)
+    assert "vc_agent_grpc/_agent/guest/src/main.rs" in zipfile.ZipFile(agent).namelist()
+
+
+def test_the_core_alone_says_what_to_install(place, wheels):
+    venv = place / "core"
+    run("/usr/bin/python3", "-m", "venv", venv)
+    run(
+        venv / "bin/pip",
+        "install",
+        "-q",
+        "--find-links",
+        wheels,
+        "-c",
+        ROOT / "constraints.txt",
+        "virtcontainers",
+        cwd=place,
+    )
+    done = subprocess.run([venv / "bin/vc", "pod", "ls"], capture_output=True, text=True, check=False, cwd=place)
+    assert done.returncode == 125
+    assert "no hypervisor plugin 'qemu'; none is installed; try: pip install 'virtcontainers[qemu]'" in done.stderr
+
+
+def test_plugins_are_found_with_their_distributions(environment, place):
+    told = run(environment / "bin/vc", "plugins", cwd=place)
+    for name in ("qemu", "agent-grpc", "storage-fs", "devices"):
+        assert f"virtcontainers-{name} " in told
+    assert told.count("loads") == 5
+    run(environment / "bin/pip", "check", cwd=place)
+
+
+def test_nothing_shadows_a_drivers_library(environment, place):
+    code = "import qemu.qmp, vc_qemu; print(qemu.qmp.__file__, vc_qemu.__file__)"
+    told = run(environment / "bin/python", "-c", code, cwd=place)
+    assert str(ROOT) not in told
+
+
+def test_the_public_api_is_typed_for_its_users(environment, place):
+    consumer = place / "consumer.py"
+    consumer.write_text(
+        "from vc_core import Runtime\n"
+        "async def main() -> int:\n"
+        "    async with Runtime.open() as runtime, runtime.pod(memory_mib=256) as pod:\n"
+        "        result = await pod.run('true')\n"
+        "        return result.exit_code\n"
+    )
+    python = environment / "bin/python"
+    run(sys.executable, "-m", "mypy", "--strict", "--python-executable", python, consumer, cwd=place)
+
+
+@pytest.mark.vm
+def test_an_ordinary_user_runs_a_container(environment, place):
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    if shutil.which("qemu-system-x86_64") is None or not Path("/var/cache/virtcontainers/guest/current").exists():
+        pytest.skip("QEMU or the guest image is missing ('make demo' readies both)")
+    home = place / "home"
+    runtime = place / "runtime"
+    rootfs = place / "rootfs"
+    (rootfs / "bin").mkdir(parents=True)
+    shutil.copy(shutil.which("busybox") or "/bin/busybox", rootfs / "bin/busybox")
+    for folder in (home, runtime, rootfs):
+        folder.mkdir(exist_ok=True)
+        os.chown(folder, NOBODY, NOBODY)
+    environ = {"PATH": "/usr/bin:/bin", "HOME": str(home), "XDG_RUNTIME_DIR": str(runtime)}
+
+    def vc(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [environment / "bin/vc", *words],
+            capture_output=True, text=True, check=False, cwd=place, env=environ, user=NOBODY, group=NOBODY, extra_groups=[],
+        )  # fmt: skip
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    told = vc("run", "--rootfs", f"{rootfs}:rw", "--", "busybox", "sh", "-c", "id -u; echo made > /made")
+    assert told.stdout == "0\n"
+    assert (rootfs / "made").stat().st_uid == NOBODY, "what the guest writes belongs to the user"
+    single = vc("run", "--mount", "/etc/hostname:/x", "--rootfs", str(rootfs), "--", "busybox", "true", check=False)
+    assert "only root can mount the single file /etc/hostname; mount its folder /etc instead" in single.stderr
+    vc("run", "-d", "--name", "p", "--rootfs", str(rootfs), "--", "busybox", "sleep", "300")
+    assert vc("exec", "p", "--", "busybox", "echo", "hello").stdout == "hello\n"
+    vc("pod", "delete", "p")
+    assert list((runtime / "virtcontainers/pods").iterdir()) == []
+    assert list((home / ".local/state/virtcontainers/pods").iterdir()) == []
