@@ -18,7 +18,7 @@ lint:
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy vc_core plugins/*/src
-	.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
+	.venv/bin/lint-imports --no-logo
 	PYTHON=$(PY) plugins/agent_grpc/generate --check
 
 generate:

@@ -140,7 +140,8 @@ def test_an_ordinary_user_runs_a_container(environment, place):
     def vc(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [environment / "bin/vc", *words],
-            capture_output=True, text=True, check=False, cwd=place, env=environ, user=NOBODY, group=NOBODY, extra_groups=[],
+            capture_output=True, text=True, check=False, cwd=place, env=environ,
+            user=NOBODY, group=NOBODY, extra_groups=[],
         )  # fmt: skip
         assert not check or done.returncode == 0, done.stderr
         return done

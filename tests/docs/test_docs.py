@@ -1,0 +1,72 @@
+"""Docs are true: files that are named exist, settings are all listed, code runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vc_core.cli.configuration import _tables, attribute_texts
+from vc_core.cli.render import plain
+from vc_core.config import Config
+from vc_core.engine.catalog import Catalog
+from vc_core.engine.states import TRANSITIONS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_files_that_are_named_exist(page):
+    text = page.read_text()
+    links = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]
+    assert all((page.parent / target).exists() for target in links), links
+    paths = re.findall(r"`((?:vc_core|plugins|tests|docs)/[\w./]+)`", text)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_every_setting_is_listed_with_its_default():
+    text = (ROOT / "docs/configuration.md").read_text()
+    for path, kind in _tables(Config(), Catalog()):
+        section = text.partition(f"## `[{path}]`")[2].partition("\n## ")[0]
+        listed = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \| .+ \|$", section, re.MULTILINE))
+        assert list(listed) == list(vars(kind())), path
+        if not path.startswith(("agent", "storage")):  # whose paths depend on the user
+            assert listed == {name: plain(value) for name, value in vars(kind()).items()}
+        assert set(attribute_texts(kind)) == set(vars(kind())), path
+
+
+def test_the_table_of_states_is_the_one_in_force():
+    text = (ROOT / "docs/architecture.md").read_text()
+    rows = dict(re.findall(r"^\| (ready|running|paused|stopped) \| (.+) \|$", text, re.MULTILINE))
+    assert {key: set(value.split(", ")) for key, value in rows.items()} == {
+        key.value: {state.value for state in following} for key, following in TRANSITIONS.items()
+    }
+
+
+def test_every_command_of_the_readme_is_one():
+    from click.testing import CliRunner
+
+    from vc_core.cli import vc
+
+    for name in sorted(set(re.findall(r"\bvc ([a-z]+)\b", (ROOT / "README.md").read_text()))):
+        assert CliRunner().invoke(vc, [name, "--help"]).exit_code == 0, name
+
+
+@pytest.mark.vm
+def test_the_readmes_python_runs():
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", block[1]], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "hello from Linux\n 0\n"), done.stderr
+
+
+def test_no_file_is_too_long_and_none_is_called_utils():
+    files = subprocess.run(["git", "ls-files", "*.py", "*.rs"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in files.stdout.split():
+        if "_generated/" in name:
+            continue
+        assert len((ROOT / name).read_text().splitlines()) <= 400, name
+        assert Path(name).stem not in {"utils", "helpers", "common", "base", "misc"}, name

@@ -1,0 +1,180 @@
+"""What crosses the border about machines."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What a machine boots.
+
+    Attributes:
+        id: names the image among others.
+        kernel: an uncompressed kernel with a direct boot entry.
+        initrd: the first root file system.
+        parameters: the kernel's command line, one word each.
+        proof_parameters: instead of them: makes the guest power off as soon as it has reached userspace.
+        description: for people.
+        size_bytes: of both files.
+        is_current: whether new pods get it.
+    """
+
+    id: str
+    kernel: Path
+    initrd: Path
+    parameters: tuple[str, ...]
+    proof_parameters: tuple[str, ...]
+    description: str = ""
+    size_bytes: int = 0
+    is_current: bool = True
+
+
+@dataclass(frozen=True)
+class KernelSource:
+    """Where a guest image's kernel comes from.
+
+    Attributes:
+        image: a kernel on this host; None fetches the distribution's.
+        modules: its modules' folder; None guesses it from the image's name.
+        agent: the agent's program; None builds it.
+    """
+
+    image: Path | None = None
+    modules: Path | None = None
+    agent: Path | None = None
+
+
+@dataclass(frozen=True)
+class Share:
+    """A folder of the host that the guest can mount.
+
+    Attributes:
+        tag: by which the guest finds it; unique in the pod, at most 31 bytes.
+        path: a folder on the host.
+        read_only: enforced on the host's side.
+    """
+
+    tag: str
+    path: Path
+    read_only: bool = True
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A block device or image file of the host, as a disk in the guest.
+
+    Attributes:
+        id: unique in the pod.
+        path: the device or a raw image.
+        read_only: enforced on the host's side.
+    """
+
+    id: str
+    path: Path
+    read_only: bool = False
+
+
+Pluggable = Share | Drive
+
+
+@dataclass(frozen=True)
+class Plugged:
+    """A device that is in the machine.
+
+    Attributes:
+        id: what to give to vm_unplug.
+        driver: how the guest is to look for it: "9p", "scsi".
+        address: what it is to look for: a mount tag, a SCSI "target:lun".
+        is_fixed: part of the machine from its start: it cannot be unplugged.
+    """
+
+    id: str
+    driver: str
+    address: str
+    is_fixed: bool = False
+
+
+@dataclass(frozen=True)
+class VmSpec:
+    """The machine to make.
+
+    Attributes:
+        guest: what it boots.
+        vcpus: at the start, at least 1.
+        memory_mib: at the start.
+        shares: present from the start.
+    """
+
+    guest: Guest
+    vcpus: int
+    memory_mib: int
+    shares: tuple[Share, ...] = ()
+
+
+class VmPhase(enum.StrEnum):
+    """Where a machine is in its life."""
+
+    ABSENT = "absent"  # never started, or destroyed
+    RUNNING = "running"
+    PAUSED = "paused"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class VmStatus:
+    """What is true of a machine now.
+
+    Attributes:
+        phase: where it is in its life.
+        pid: of the process that is the machine; 0 when there is none.
+        reason: why it ended, for people; empty while it has not.
+    """
+
+    phase: VmPhase
+    pid: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class VmStats:
+    """Use of the host by one machine.
+
+    Attributes:
+        cpu_ns: processor time since its start.
+        resident_bytes: memory of the host in use.
+    """
+
+    cpu_ns: int
+    resident_bytes: int
+
+
+@dataclass(frozen=True)
+class DriverState:
+    """What another process needs to take a machine over: JSON text, understood by the driver that made it."""
+
+    json: str
+
+
+class ChannelKind(enum.StrEnum):
+    """How a channel is reached on the host."""
+
+    UNIX = "unix"
+    VSOCK = "vsock"
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A byte stream between one client on the host and the guest's agent.
+
+    Attributes:
+        id: unique in the pod, for vm_close_channel.
+        kind: how it is reached.
+        address: a socket's path, or "cid:port".
+    """
+
+    id: str
+    kind: ChannelKind
+    address: str
