@@ -125,7 +125,7 @@ def mock_hypervisor(world: World) -> type:
             self._launched = json.loads(state.json)["launched"]
 
         @hookimpl
-        async def vm_diagnose(self):
+        async def vm_diagnose(self, guests):
             return ()
 
         def _alive(self, pod):

@@ -167,7 +167,7 @@ class Runtime:
         """What a user should know about this host."""
         hooks = self.hooks
         return (
-            *await hooks.vm_diagnose(),
+            *await hooks.vm_diagnose(guests=await hooks.agent_list_guests()),
             *await hooks.agent_diagnose(),
             *await hooks.storage_diagnose(),
         )

@@ -12,6 +12,7 @@ from vc_core.spec.values import (
     Channel,
     DriverState,
     Finding,
+    Guest,
     Pluggable,
     Plugged,
     PodRef,
@@ -154,6 +155,9 @@ class HypervisorSpec:
         raise NotImplementedError
 
     @operation
-    async def vm_diagnose(self) -> tuple[Finding, ...]:
-        """What a user should know about this host: binaries, acceleration, permissions. Belongs to no pod."""
+    async def vm_diagnose(self, guests: tuple[Guest, ...]) -> tuple[Finding, ...]:
+        """What a user should know about this host: binaries, acceleration, permissions. Belongs to no pod.
+
+        `guests` are the guest images, the current one first: what can only be proven by booting is proven with that.
+        """
         raise NotImplementedError

@@ -168,9 +168,16 @@ class GrpcAgent(AgentSpec):
     @hookimpl
     async def agent_diagnose(self) -> tuple[Finding, ...]:
         guests = [self._guest(found) for cache in self._caches() for found in image.images(cache)]
+        missing = image.missing()
+        tools = [Finding("building guests", Verdict.WARNING if guests else Verdict.BAD, *one) for one in missing]
+        if not missing:
+            tools = [Finding("building guests", Verdict.GOOD, "all that it needs is here")]
         if not guests:
-            return (Finding("guest image", Verdict.BAD, f"none in {self._options.cache}", "run 'vc guest build'"),)
-        return (Finding("guest image", Verdict.GOOD, f"{guests[0].id}: {guests[0].description}"),)
+            return (
+                *tools,
+                Finding("guest image", Verdict.BAD, f"none in {self._options.cache}", "run 'vc guest build'"),
+            )
+        return (*tools, Finding("guest image", Verdict.GOOD, f"{guests[0].id}: {guests[0].description}"))
 
     def _caches(self) -> list[Path]:
         """The user's own images come before those that root has built for all."""

@@ -28,8 +28,7 @@ async def accelerator(options: QemuOptions, binary: str, guest: Guest) -> str:
     """
     if options.accelerator is Accelerator.TCG:
         return "tcg"
-    command = proof_words(binary, guest.kernel, guest.initrd, guest.proof_parameters)
-    found = await proof.proven(command, options.proof_dir, options.proof_timeout_s)
+    found = await _prove(options, binary, guest)
     if found.works:
         return "kvm"
     if options.accelerator is Accelerator.KVM:
@@ -39,8 +38,13 @@ async def accelerator(options: QemuOptions, binary: str, guest: Guest) -> str:
     return "tcg"
 
 
-async def diagnose(options: QemuOptions) -> tuple[Finding, ...]:
-    """Findings on the binary and on the acceleration, as far as it has been proven."""
+async def _prove(options: QemuOptions, binary: str, guest: Guest) -> proof.Proof:
+    command = proof_words(binary, guest.kernel, guest.initrd, guest.proof_parameters)
+    return await proof.proven(command, options.proof_dir, options.proof_timeout_s)
+
+
+async def diagnose(options: QemuOptions, guests: tuple[Guest, ...]) -> tuple[Finding, ...]:
+    """Findings on the binary and on the acceleration, which is proven when there is a guest to prove it with."""
     binary = shutil.which(options.binary)
     if binary is None:
         return (Finding("QEMU", Verdict.BAD, f"{options.binary} is missing", _PACKAGE),)
@@ -50,15 +54,15 @@ async def diagnose(options: QemuOptions) -> tuple[Finding, ...]:
     if match is None or (int(match[1]), int(match[2])) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         return (Finding("QEMU", Verdict.BAD, f"{line or 'does not say its version'}", f"use QEMU {oldest} or newer"),)
-    return (Finding("QEMU", Verdict.GOOD, line), _acceleration(options, binary))
+    return (Finding("QEMU", Verdict.GOOD, line), await _acceleration(options, binary, guests))
 
 
-def _acceleration(options: QemuOptions, binary: str) -> Finding:
+async def _acceleration(options: QemuOptions, binary: str, guests: tuple[Guest, ...]) -> Finding:
     if options.accelerator is Accelerator.TCG:
         return Finding("acceleration", Verdict.WARNING, "TCG, as configured", "set hypervisor.qemu.accelerator to auto")
-    found = proof.remembered(binary, options.proof_dir)
-    if found is None:
-        return Finding("acceleration", Verdict.WARNING, "KVM is not proven yet", "start a pod: the first one proves it")
+    if not guests:
+        return Finding("acceleration", Verdict.WARNING, "KVM is not proven: there is no guest", "run 'vc guest build'")
+    found = await _prove(options, binary, guests[0])
     if found.works:
         return Finding("acceleration", Verdict.GOOD, f"KVM: {found.detail}")
     verdict = Verdict.BAD if options.accelerator is Accelerator.KVM else Verdict.WARNING

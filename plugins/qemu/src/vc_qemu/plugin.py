@@ -22,6 +22,7 @@ from vc_core.spec import (
     ChannelKind,
     DriverState,
     Finding,
+    Guest,
     HypervisorError,
     HypervisorSpec,
     Pluggable,
@@ -267,8 +268,8 @@ class QemuHypervisor(HypervisorSpec):
         self._saved = Saved.from_json(state.json)
 
     @hookimpl
-    async def vm_diagnose(self) -> tuple[Finding, ...]:
-        return await diagnose(self._options)
+    async def vm_diagnose(self, guests: tuple[Guest, ...]) -> tuple[Finding, ...]:
+        return await diagnose(self._options, guests)
 
     # --- inside ------------------------------------------------------------------------------------------------------
 

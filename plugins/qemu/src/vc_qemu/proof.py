@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 KVM = Path("/dev/kvm")
-_FILE = "kvm-proof.json"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ async def proven(command: tuple[str, ...], folder: Path, timeout_s: float) -> Pr
         return known
     found = await _try(command, timeout_s)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = folder / _FILE
+    file = _file(folder, command[0])
     half = file.with_suffix(f".{os.getpid()}")
     half.write_text(json.dumps({"key": _key(command[0]), "proof": asdict(found)}, indent=2) + "\n")
     half.replace(file)
@@ -54,7 +54,7 @@ def remembered(binary: str, folder: Path) -> Proof | None:
     if not os.access(KVM, os.R_OK | os.W_OK):
         return Proof(False, "/dev/kvm is not open to this user (add yourself to the group kvm)")
     try:
-        found = json.loads((folder / _FILE).read_text())
+        found = json.loads(_file(folder, binary).read_text())
     except (FileNotFoundError, PermissionError, json.JSONDecodeError):
         return None
     return Proof(**found["proof"]) if found.get("key") == _key(binary) else None
@@ -78,6 +78,10 @@ async def _try(command: tuple[str, ...], timeout_s: float) -> Proof:
     lines = words.decode(errors="replace").strip().splitlines()
     told = lines[0] if lines else f"QEMU ended with {guest.returncode}"
     return Proof(False, f"a guest on KVM failed: {told}")
+
+
+def _file(folder: Path, binary: str) -> Path:
+    return folder / f"kvm-proof-{hashlib.sha256(binary.encode()).hexdigest()[:8]}.json"
 
 
 def _key(binary: str) -> list[str]:

@@ -3,7 +3,7 @@
 Nothing in this package imports vc_core; it can be used alone.
 """
 
-from vc_agent_grpc.image.builder import Guest, build, current, find, images, remove
+from vc_agent_grpc.image.builder import Guest, build, current, find, images, missing, remove
 from vc_agent_grpc.image.errors import ImageError
 
-__all__ = ["Guest", "ImageError", "build", "current", "find", "images", "remove"]
+__all__ = ["Guest", "ImageError", "build", "current", "find", "images", "missing", "remove"]

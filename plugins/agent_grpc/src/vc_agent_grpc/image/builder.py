@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -123,6 +124,23 @@ def images(cache: Path) -> tuple[Guest, ...]:
     chosen = pointer.read_text().strip() if pointer.exists() else ""
     found = [_read(path, chosen) for path in sorted(folder.glob(f"*/{_MANIFEST}"))]
     return tuple(sorted(found, key=lambda image: not image.is_current))
+
+
+def missing() -> list[tuple[str, str]]:
+    """(what is missing, the remedy) for each thing that building an image would need."""
+    found = []
+    needs: tuple[Callable[[], Path], ...] = (
+        functools.partial(programs.find, "crun", "crun"),
+        agent_program.find_cargo,
+        functools.partial(programs.find, "cc", "gcc"),
+    )
+    for need in needs:
+        try:
+            need()
+        except ImageError as error:
+            detail, _, remedy = str(error).partition("; ")
+            found.append((detail, remedy))
+    return found
 
 
 def remove(cache: Path, prefix: str) -> Guest:
