@@ -87,7 +87,8 @@ def test_a_machine_killed_behind_our_back_is_told_and_cleaned(host, busybox):
     (machine,) = host.machines()
     os.kill(machine, signal.SIGKILL)
     found = _state(host, "p")
-    assert (found["state"], found["reason"]) == ("stopped", "the machine ended: QEMU was killed")
+    assert found["state"] == "stopped"
+    assert found["reason"].startswith("the machine ended: QEMU was killed or crashed")
     host.vc("pod", "start", "p")
     host.vc("exec", "p", "--", "true")
     host.vc("pod", "delete", "p")
@@ -115,7 +116,7 @@ def test_vc_killed_at_any_moment_leaves_a_pod_that_can_be_deleted(host, busybox,
         assert names == ["p"]
         host.vc("pod", "delete", "p")
     else:
-        assert delay_s < 0.6, "the pod must be listed once it was made"
+        assert delay_s < 2, "the pod must be listed once it was made"
 
 
 def test_a_reboot_leaves_pods_that_start_again(host, busybox):

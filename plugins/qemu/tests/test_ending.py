@@ -28,7 +28,9 @@ PAUSED = "runstate_set current_run_state 9 (running) new_state 4 (paused)\n"
             RUNNING + "qemu-system-x86_64: terminating on signal 15 from pid 7 ()\n" + SHUTDOWN,
             "QEMU was ended by a signal (terminating on signal 15 from pid 7 ())",
         ),
-        (RUNNING, "QEMU was killed"),
+        (RUNNING, "QEMU was killed or crashed"),
+        (RUNNING + "qemu: oops\n", "QEMU was killed or crashed; the last it said: oops"),
+        ("", "QEMU was killed"),
         ("qemu-system-x86_64: -x: invalid option\nand more words\n", "-x: invalid option"),
     ],
 )

@@ -14,6 +14,7 @@ _CAUSES = {
     8: "the guest's kernel panicked",
 }
 _REQUEST = re.compile(r"qemu_system_shutdown_request reason=(\d+)")
+_RUNNING = re.compile(r"runstate_set .*new_state \d+ \(running\)")
 _SHUTDOWN = re.compile(r"runstate_set .*new_state \d+ \(shutdown\)")
 _PAUSED = re.compile(r"runstate_set .*new_state \d+ \((\w+)\)")
 _TRACE = re.compile(r"(?:\d+@[\d.]+:)?(?:runstate_set|qemu_system_shutdown_request) ")
@@ -30,6 +31,8 @@ def reason(log: Path) -> str:
         return f"QEMU was ended by a signal ({said})"
     if any(_SHUTDOWN.search(line) for line in lines):
         return "the guest's kernel panicked or reset itself"
+    if any(_RUNNING.search(line) for line in lines):  # it got going, so what it said may be about something else
+        return f"QEMU was killed or crashed; the last it said: {said}" if said else "QEMU was killed or crashed"
     return said or "QEMU was killed"
 
 
