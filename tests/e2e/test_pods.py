@@ -82,6 +82,20 @@ def test_a_folder_is_added_to_a_running_pod_and_taken_away(host, busybox, tmp_pa
     host.vc("pod", "delete", "p")
 
 
+def test_what_another_process_plugs_disturbs_no_open_stream(host, busybox, tmp_path):
+    host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "--", "sleep", "300")
+    script = "trap 'echo bye; exit 9' INT; echo on; while true; do sleep 1; done"
+    open_one = host.start("exec", "p", "--", "sh", "-c", script, stdout=subprocess.PIPE)
+    assert open_one.stdout.readline() == b"on\n"
+    (tmp_path / "data").mkdir()
+    words = ["--rootfs", str(busybox), "--mount", f"{tmp_path / 'data'}:/data"]
+    host.vc("container", "create", "--name", "second", *words, "p", "--", "true")
+    open_one.send_signal(signal.SIGINT)
+    out, _ = open_one.communicate(timeout=60)
+    assert (out, open_one.returncode) == (b"bye\n", 9)
+    host.vc("pod", "delete", "p")
+
+
 def test_a_machine_killed_behind_our_back_is_told_and_cleaned(host, busybox):
     host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "--", "sleep", "300")
     (machine,) = host.machines()

@@ -122,7 +122,7 @@ def test_the_public_api_is_typed_for_its_users(environment, place):
 
 
 @pytest.mark.vm
-def test_an_ordinary_user_runs_a_container(environment, place):
+def test_an_ordinary_user_runs_a_container(environment, place, request):
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     if shutil.which("qemu-system-x86_64") is None or not Path("/var/cache/virtcontainers/guest/current").exists():
@@ -146,6 +146,7 @@ def test_an_ordinary_user_runs_a_container(environment, place):
         assert not check or done.returncode == 0, done.stderr
         return done
 
+    request.addfinalizer(lambda: vc("pod", "delete", "--force", "p", check=False))
     told = vc("run", "--rootfs", f"{rootfs}:rw", "--", "busybox", "sh", "-c", "id -u; echo made > /made")
     assert told.stdout == "0\n"
     assert (rootfs / "made").stat().st_uid == NOBODY, "what the guest writes belongs to the user"

@@ -9,6 +9,7 @@ import time
 from contextlib import AsyncExitStack
 
 from vc_core.engine import guest_containers, shares
+from vc_core.engine.identity import fresh
 from vc_core.engine.records import PodState
 from vc_core.engine.session import Session, end_machine
 from vc_core.engine.states import State
@@ -56,7 +57,8 @@ async def _start_machine(session: Session, specs: list[ContainerSpec]) -> None:
     await session.save_machine()
     plugged = await session.hooks.vm_shares(pod=session.pod)
     placed = tuple(dataclasses.replace(one, plugged=where) for one, where in zip(held, plugged, strict=True))
-    await session.put_state(dataclasses.replace(session.state, shares=placed))
+    session.board.boot = fresh()
+    await session.put_state(dataclasses.replace(session.state, boot=session.board.boot, shares=placed))
 
 
 async def _connect(session: Session) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from vc_core.engine import guest_containers, machine, shares
 from vc_core.engine.container import Container, ContainerStatus
 from vc_core.engine.identity import checked, fresh
 from vc_core.engine.process import Result
-from vc_core.engine.records import ContainerState, PodConfig, PodState
+from vc_core.engine.records import ContainerState, PodConfig
 from vc_core.engine.session import Session, Sessions, display
 from vc_core.engine.states import State, require, require_transition
 from vc_core.spec.errors import AlreadyExists, InvalidRequest, UnsupportedOperation
@@ -234,4 +235,4 @@ class Pod:
             await session.mark_stopped("stopped before it was started")
 
     async def _put(self, session: Session, state: State) -> None:
-        await session.put_state(PodState(state, "", session.state.shares))
+        await session.put_state(dataclasses.replace(session.state, state=state, reason=""))

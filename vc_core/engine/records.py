@@ -52,10 +52,18 @@ class PluggedShare:
 
 @dataclass(frozen=True)
 class PodState:
-    """Where a pod is. `reason` says why it is stopped, for people."""
+    """Where a pod is.
+
+    Attributes:
+        state: in the table of states.
+        reason: why it is stopped, for people.
+        boot: another one each time that its machine boots: who has a connection to an older one has none.
+        shares: folders in the machine.
+    """
 
     state: State
     reason: str = ""
+    boot: str = ""
     shares: tuple[PluggedShare, ...] = ()
 
 

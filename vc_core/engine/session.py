@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vc_core.config import Deadlines
 from vc_core.engine import board
@@ -29,7 +29,9 @@ class Board:
 
     wiring: Wiring
     machine: DriverState | None
+    boot: str
     channel: Channel | None = None
+    connecting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass
@@ -66,8 +68,11 @@ class Session:
 
     async def connect(self, limit_s: float | None = None) -> None:
         """Connects to the agent, unless that is done. The whole way, a booting guest included, has one deadline."""
-        if self.board.channel is not None:
-            return
+        async with self.board.connecting:  # tasks that share the pod's lock share the connection, too
+            if self.board.channel is None:
+                await self._connect(limit_s)
+
+    async def _connect(self, limit_s: float | None) -> None:
         limit = limit_s or self.deadlines.default
         name = f"vc.agent.{fresh()}"
         try:
@@ -147,17 +152,17 @@ class Sessions:
         run_dir = await self._storage.storage_run_dir(pod_id=self._pod_id)
         self._pod = PodRef(self._pod_id, run_dir)
         machine = await store.driver_state()
-        async with self._guard:  # tasks of this process that share the lock share the board, too
-            if self._board is not None and self._board.machine != machine:
-                await disconnect(self._board, self._pod)
-                self._board = None
-            if self._board is None:
-                wiring = board.wire(self._catalog, config.plugins, self._deadlines)
-                if machine is not None:
-                    await wiring.hooks.vm_restore(pod=self._pod, state=machine)
-                self._board = Board(wiring, machine)
-        capabilities = await board.check_combination(self._board.wiring, self._pod)
         state = await store.pod_state()
+        async with self._guard:  # tasks of this process that share the lock share the board, too
+            if self._board is None:
+                self._board = Board(board.wire(self._catalog, config.plugins, self._deadlines), None, state.boot)
+            if self._board.boot != state.boot:
+                await disconnect(self._board, self._pod)
+                self._board.boot = state.boot
+            if machine is not None and self._board.machine != machine:
+                await self._board.wiring.hooks.vm_restore(pod=self._pod, state=machine)
+            self._board.machine = machine
+        capabilities = await board.check_combination(self._board.wiring, self._pod)
         return Session(self._pod, config, state, store, self._board, self._deadlines, capabilities)
 
 

@@ -147,7 +147,8 @@ class HypervisorSpec:
 
     @operation
     async def vm_restore(self, pod: PodRef, state: DriverState) -> None:
-        """Takes over the machine that `state` describes. Called at most once, first, on a fresh plugin object.
+        """Takes over the machine that `state` describes. Called first on a fresh plugin object, and again whenever
+        another process has changed the machine.
 
         Must not touch the machine: it may be dead, and reading never harms. Raises HypervisorError for a state that
         this driver cannot read.

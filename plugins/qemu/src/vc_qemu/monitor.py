@@ -10,9 +10,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError
+from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient, QMPError
+from qemu.qmp.qmp_client import GreetingError
 
 from vc_qemu.errors import NoSuchDeviceError, QemuError
+
+_GREETINGS = 5
 
 
 def listening_socket(path: Path) -> socket.socket:
@@ -91,14 +94,24 @@ async def connected(path: Path) -> AsyncIterator[Monitor]:
     Raises:
         QemuError: nobody listens.
     """
-    client = QMPClient("vc")
-    client.logger.disabled = True  # what it would log reaches us as an exception as well
-    try:
-        await client.connect(str(path))
-    except QMPError as error:
-        raise QemuError(f"QEMU's monitor does not answer: {error.__cause__ or error}") from error
+    client = await _greeted(path)
     try:
         yield Monitor(client)
     finally:
         with contextlib.suppress(QMPError, EOFError, OSError):  # it may have gone by itself, which is as good
             await asyncio.shield(client.disconnect())
+
+
+async def _greeted(path: Path) -> QMPClient:
+    """What QEMU had to say to the client before may be the first thing that a new one reads: then another is needed."""
+    for attempt in range(_GREETINGS):
+        client = QMPClient("vc")
+        client.logger.disabled = True  # what it would log reaches us as an exception as well
+        try:
+            await client.connect(str(path))
+        except ConnectError as error:
+            if not isinstance(error.exc, GreetingError) or attempt + 1 == _GREETINGS:
+                raise QemuError(f"QEMU's monitor does not answer: {error.exc}") from error
+        else:
+            return client
+    raise AssertionError("the loop returns or raises")
