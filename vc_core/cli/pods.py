@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vc_core.cli.render import ago, coloured, echo_json, echo_table, json_option, size
+from vc_core.cli.render import ago, coloured, doing, echo_json, echo_table, json_option, size
 from vc_core.cli.settings import Settings, run_async
 
 if TYPE_CHECKING:
@@ -183,6 +183,8 @@ def _each(settings: Settings, pod_ids: tuple[str, ...], verb: str, **arguments: 
     async def work() -> None:
         async with settings.runtime() as runtime:
             for pod_id in pod_ids:
-                await getattr(await runtime.get(pod_id), verb)(**arguments)
+                pod = await runtime.get(pod_id)
+                with doing(f"{verb} {pod_id}"):
+                    await getattr(pod, verb)(**arguments)
 
     run_async(work())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,19 @@ import click
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 _COLOURS = {"running": "green", "ready": "cyan", "paused": "yellow", "stopped": "red", "good": "green", "bad": "red"}
+
+
+@contextmanager
+def doing(text: str) -> Iterator[None]:
+    """A line on a terminal while something lasts, gone afterwards; nothing where nobody looks."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    click.echo(click.style(f"{text} …", dim=True), nl=False, err=True)
+    try:
+        yield
+    finally:
+        click.echo("\r\x1b[K", nl=False, err=True)
 
 
 def echo_json(value: object) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vc_core.cli.render import doing
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.specs import command_argument, container_options, container_spec, passing, process_spec
 from vc_core.engine.identity import fresh
@@ -74,7 +75,8 @@ async def _run(
             async with AsyncExitStack() as undo:
                 undo.push_async_callback(pod.delete, force=True)
                 container = await pod.create_container(spec)
-                await pod.start()
+                with doing("booting a machine"):
+                    await pod.start()
                 if detach:
                     undo.pop_all()
                     click.echo(pod.id)

@@ -1,0 +1,129 @@
+"""What `vc` prints: one line for an error, JSON for programs, a chain for --debug, no colours in a pipe."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from vc_core.cli.exits import Exit, OutputClosed, told
+from vc_core.cli.render import ago, plain, size
+from vc_core.cli.specs import container_spec, process_spec
+from vc_core.spec import (
+    CannotExecute,
+    ConfigError,
+    HypervisorError,
+    InvalidRequest,
+    Mount,
+    RootfsMode,
+    Stdio,
+)
+
+
+def vc(*words: str, config: str = "", tmp_path=None) -> subprocess.CompletedProcess[str]:
+    environ = dict(os.environ)
+    if tmp_path is not None:
+        text = f"[storage.fs]\nrun_root = '{tmp_path}/run'\nconfig_root = '{tmp_path}/config'\n{config}"
+        (tmp_path / "vc.toml").write_text(text)
+        environ["VC_CONFIG"] = str(tmp_path / "vc.toml")
+    return subprocess.run(
+        [sys.executable, "-m", "vc_core", *words], capture_output=True, text=True, check=False, env=environ
+    )
+
+
+def test_help_names_every_command():
+    told_help = vc("--help").stdout
+    for name in ("run", "exec", "ps", "pod", "container", "guest", "config", "plugins", "doctor"):
+        assert f"\n  {name} " in told_help
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["pod", "start", "nobody"], "vc: error: no pod nobody; 'vc pod ls' shows those that exist"),
+        (["pod", "status", "../x"], "vc: error: '../x' is no pod id"),
+        (["container", "kill", "nobody", "--signal", "BANG"], "vc: error: no signal 'BANG'"),
+        (["--config", "/no/such.toml", "pod", "ls"], "vc: error: --config names /no/such.toml, which is not a file"),
+    ],
+)
+def test_an_error_is_one_line_and_125(words, line, tmp_path):
+    done = vc(*words, tmp_path=tmp_path)
+    assert done.returncode == 125
+    assert done.stderr.startswith(line)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_every_problem_of_a_configuration_is_a_line(tmp_path):
+    done = vc("pod", "ls", config="[pod]\nvcpu = 1\nmemory = 2\n", tmp_path=tmp_path)
+    assert done.returncode == 125
+    assert [line.split(": ")[3] for line in done.stderr.splitlines()] == ["pod.vcpu", "pod.memory"]
+
+
+def test_debug_shows_the_chain(tmp_path):
+    done = vc("--debug", "pod", "start", "nobody", tmp_path=tmp_path)
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("vc: error: no pod nobody")
+
+
+def test_a_pod_that_never_ran_is_listed_and_deleted(tmp_path):
+    assert vc("pod", "create", "p", "--annotation", "a=b", tmp_path=tmp_path).stdout == "p\n"
+    table = vc("pod", "ls", tmp_path=tmp_path)
+    assert table.stdout.splitlines()[0].split() == [
+        "POD",
+        "STATE",
+        "CONTAINERS",
+        "VCPUS",
+        "MEMORY",
+        "CREATED",
+        "REASON",
+    ]
+    assert "\x1b" not in table.stdout
+    (found,) = json.loads(vc("pod", "ls", "--json", tmp_path=tmp_path).stdout)
+    assert (found["id"], found["state"], found["config"]["annotations"]) == ("p", "ready", {"a": "b"})
+    vc("pod", "delete", "p", tmp_path=tmp_path)
+    assert json.loads(vc("pod", "ls", "--json", tmp_path=tmp_path).stdout) == []
+
+
+def test_plugins_are_told_as_json():
+    found = json.loads(vc("plugins", "--json").stdout)
+    assert {"family": "storage", "name": "fs", "state": "loads"}.items() <= found[2].items()
+
+
+def test_errors_become_exit_codes(capsys):
+    assert told(CannotExecute("x", is_missing=True), is_debugging=False) is Exit.NOT_FOUND
+    assert told(CannotExecute("x", is_missing=False), is_debugging=False) is Exit.CANNOT_EXECUTE
+    assert told(HypervisorError("broken", "vm_start", "acme", "p"), is_debugging=False) is Exit.FAILURE
+    assert told(ExceptionGroup("g", [ConfigError(["one", "two"])]), is_debugging=False) is Exit.FAILURE
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[2:] == ["vc: error: pod p: broken (acme, vm_start)", "vc: error: one", "vc: error: two"]
+    assert told(OutputClosed(), is_debugging=False) is Exit.BROKEN_PIPE
+    assert told(RuntimeError("oops"), is_debugging=False) is Exit.FAILURE
+    assert "a defect of ours" in capsys.readouterr().err
+
+
+def test_numbers_for_people():
+    assert [size(count) for count in (5, 2048, 5 << 20, 3 << 30)] == ["5 B", "2 KiB", "5 MiB", "3.0 GiB"]
+    assert ago(0).endswith("d ago")
+    assert [plain(value) for value in (True, 'a"b', ("x", 1), {"k": 2})] == ["true", '"a\\"b"', '["x", 1]', "{k = 2}"]
+
+
+def test_options_make_a_specification(monkeypatch):
+    monkeypatch.setenv("PASSED", "on")
+    process = process_spec(["--", "sh"], ["A=b=c", "PASSED", "ABSENT"], "/w", "nina")
+    assert process.args == ("sh",)
+    assert process.env[1:] == ("A=b=c", "PASSED=on")
+    spec = container_spec("c", "/x:ro", ["/a:/b:ro", "/c:/d"], process, Stdio.NULL)
+    assert spec.rootfs.mode is RootfsMode.READ_ONLY
+    assert [(str(one.source), one.destination, one.read_only) for one in spec.mounts] == [
+        ("/a", "/b", True),
+        ("/c", "/d", False),
+    ]
+    assert isinstance(spec.mounts[0], Mount)
+    for wrong in (["=x"], ["="]):
+        with pytest.raises(InvalidRequest):
+            process_spec(["sh"], wrong, "/", "0")
+    with pytest.raises(InvalidRequest, match="no command was given"):
+        process_spec(["--"], [], "/", "0")
