@@ -99,6 +99,16 @@ def test_mounts_of_folders_and_files(host, busybox, tmp_path):
     assert single.read_text() == "two\n"
 
 
+def test_what_was_written_by_mmap_is_on_the_host(host, tmp_path):
+    file = tmp_path / "data" / "file"
+    file.parent.mkdir()
+    file.write_bytes(b"." * (1 << 20))
+    code = "import mmap; f = open('/data/file', 'r+b'); m = mmap.mmap(f.fileno(), 0); m[5:10] = b'hello'"
+    words = ["--mount", f"{file.parent}:/data", "--rootfs", "/"]
+    host.vc("run", *words, "--", "/usr/bin/python3", "-c", code)
+    assert file.read_bytes()[:12] == b".....hello.."
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

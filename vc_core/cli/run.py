@@ -12,7 +12,7 @@ from vc_core.cli.render import doing
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.specs import command_argument, container_options, container_spec, passing, process_spec
 from vc_core.engine.identity import fresh
-from vc_core.spec.values import ContainerSpec, Stdio
+from vc_core.spec.values import ContainerSpec, RootfsMode, Stdio
 
 if TYPE_CHECKING:
     from vc_core.engine.pod import Pod
@@ -82,10 +82,16 @@ async def _run(
                     click.echo(pod.id)
                     return 0
                 status = await proxy(await container.process(), interrupts)
+                if _writes_to_host(spec):
+                    await container.stop(0)  # unmounted in order, so that what was written by mmap is on the host
                 if not remove:
                     undo.pop_all()
                     await _leave_stopped(pod)
                 return status.code
+
+
+def _writes_to_host(spec: ContainerSpec) -> bool:
+    return spec.rootfs.mode is RootfsMode.READ_WRITE or not all(mount.read_only for mount in spec.mounts)
 
 
 async def _leave_stopped(pod: Pod) -> None:

@@ -9,7 +9,7 @@ from vc_core.engine.identity import fresh
 from vc_core.engine.process import Process
 from vc_core.engine.records import ContainerState
 from vc_core.engine.session import Session, Sessions, display
-from vc_core.engine.states import State, require, require_transition
+from vc_core.engine.states import State, require
 from vc_core.spec.errors import NotFound
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import ContainerSpec, ContainerStats, ExitStatus, ProcessInfo, ProcessSpec, Stdio
@@ -49,7 +49,7 @@ class Container:
         async with self._sessions.open(exclusive=True) as session:
             spec, state = await self._of(session)
             require(f"pod {session.pod.id}", f"start container {self.id}", session.state.state, [State.RUNNING])
-            require_transition(self._name, "start it", state.state, State.RUNNING)
+            require(self._name, "start it", state.state, [State.READY, State.STOPPED])
             state = await guest_containers.start(session, spec)
             await session.board.wiring.notify(EventSpec.container_started, pod=session.pod, container_id=self.id)
         return Process(self._sessions, self.pod_id, self.id, state.token)

@@ -58,7 +58,6 @@ class Pod:
             StateError: it runs, or is paused.
         """
         async with self._sessions.open(exclusive=True) as session:
-            require_transition(self._name, "start it", session.state.state, State.RUNNING)
             require(self._name, "start it", session.state.state, [State.READY, State.STOPPED])
             await machine.boot(session)
             await session.board.wiring.notify(EventSpec.pod_started, pod=session.pod)
