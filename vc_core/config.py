@@ -161,16 +161,27 @@ def parse(text: str, source: Path | None = None) -> Config:
     Raises:
         ConfigError: with every problem at once.
     """
+    config, problems = examine(text, source)
+    if problems:
+        raise ConfigError(located(text, source, problems))
+    return config
+
+
+def examine(text: str, source: Path | None = None) -> tuple[Config, list[str]]:
+    """What a file says, as far as it can be read, and its problems; parts that cannot be read are the defaults.
+
+    Raises:
+        ConfigError: it is no TOML.
+    """
     import tomli
 
-    where = str(source or "config")
     try:
         raw = tomli.loads(text)
     except tomli.TOMLDecodeError as error:
-        raise ConfigError([f"{where}: {error}"]) from error
+        raise ConfigError([f"{source or 'config'}: {error}"]) from error
     problems: list[str] = []
     tables: dict[tuple[str, str], Table] = {}
-    settings: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     for key, value in raw.items():
         if key in PLUGIN_TABLES and isinstance(value, dict):
             problems += (
@@ -179,45 +190,45 @@ def parse(text: str, source: Path | None = None) -> Config:
             tables |= {(key, name): table for name, table in value.items() if isinstance(table, dict)}
         elif key in _CHOICES:
             problems.append(f"{key}: which plugins are used is said in the table [use]")
+        elif key not in _PARTS:
+            problems.append(f"{key}: unknown key{nearest(key, _PARTS)}")
+        elif not isinstance(value, dict):
+            problems.append(f"{key}: must be a table")
         else:
-            settings[key] = value
-    config = convert(Config, settings, "", problems, allowed=frozenset({"use", "pod", "deadlines"}))
-    if config is not None:
-        problems += config.pod.problems()
-        problems += _unused(config, tables)
-        config = dataclasses.replace(config, tables=tables, source=source)
-    if problems or config is None:
-        raise ConfigError(f"{where}{line_of(text, problem)}: {problem}" for problem in problems)
-    return config
+            parts[key] = convert(_PARTS[key], value, key, problems)
+    config = Config(tables=tables, source=source, **{key: part for key, part in parts.items() if part is not None})
+    problems += config.pod.problems()
+    problems += _unused(config, tables)
+    return config, problems
 
 
-def convert(
-    kind: type[D], raw: Table, path: str, problems: list[str], allowed: frozenset[str] | None = None
-) -> D | None:
+def located(text: str, source: Path | None, problems: typing.Iterable[str]) -> list[str]:
+    """Problems with the file and, where it can be found, the line."""
+    return [f"{source or 'config'}{_line(text, problem)}: {problem}" for problem in problems]
+
+
+def convert(kind: type[D], raw: Table, path: str, problems: list[str]) -> D | None:
     """Turns a raw table into a dataclass, field by field.
 
     Args:
         kind: a dataclass.
         raw: the table.
-        path: of the table, for messages; empty for the root.
+        path: of the table, for messages.
         problems: grows by one line for each wrong or unknown key.
-        allowed: the keys to accept; all fields when None.
 
     Returns:
         None when something was wrong.
     """
     import msgspec
 
-    fields = {item.name: item for item in dataclasses.fields(kind) if allowed is None or item.name in allowed}
+    fields = {item.name for item in dataclasses.fields(kind)}
     types = typing.get_type_hints(kind)
     before = len(problems)
     values: dict[str, Any] = {}
     for key, value in raw.items():
-        full = f"{path}.{key}" if path else key
+        full = f"{path}.{key}"
         if key not in fields:
             problems.append(f"{full}: unknown key{nearest(key, fields)}")
-        elif dataclasses.is_dataclass(types[key]) and isinstance(value, dict):
-            values[key] = convert(types[key], value, full, problems)
         else:
             try:
                 values[key] = msgspec.convert(value, types[key], dec_hook=_decode)
@@ -242,6 +253,7 @@ def _decode(kind: type, value: object) -> object:
 
 
 _CHOICES = frozenset(item.name for item in dataclasses.fields(Use))
+_PARTS: dict[str, type[Use | PodDefaults | Deadlines]] = {"use": Use, "pod": PodDefaults, "deadlines": Deadlines}
 
 
 def _unused(config: Config, tables: Mapping[tuple[str, str], Table]) -> Iterator[str]:
@@ -254,7 +266,7 @@ def _unused(config: Config, tables: Mapping[tuple[str, str], Table]) -> Iterator
             yield f'{family}.{name}: no such plugin is chosen; did you mean "{family}.{hint[0]}"?'
 
 
-def line_of(text: str, problem: str) -> str:
+def _line(text: str, problem: str) -> str:
     """`:LINE` of the key that a problem begins with, when it can be found."""
     path = problem.partition(":")[0].split(".")
     header = ""

@@ -66,6 +66,11 @@ def test_a_choice_outside_its_table_is_told_where_it_belongs():
     ]
 
 
+@pytest.mark.parametrize("text", ["pod = 3\n", "hypervisor = 3\n", "[hypervisor]\nqemu = 3\n"])
+def test_a_value_where_a_table_belongs(text):
+    assert "table" in problems(text)[0]
+
+
 def test_text_that_is_no_toml_has_its_line():
     assert "line 1" in problems("= 3\n")[0]
 
@@ -80,10 +85,14 @@ def test_a_table_that_nearly_names_a_chosen_plugin_is_a_typo():
 
 
 def test_check_parses_plugin_tables_too(home):
-    file = write(home / "c.toml", "[hypervisor.qemu]\nbinari = 'x'\nroot_ports = 99\naccelerator = 'fast'\n")
+    text = "[hypervisor.qemu]\nbinari = 'x'\nroot_ports = 99\naccelerator = 'fast'\n[pod]\ncpus = 1\n"
+    file = write(home / "c.toml", text)
     done = CliRunner().invoke(vc, ["config", "check", str(file)], standalone_mode=False)
     told = done.stderr.splitlines()
     assert done.return_value == 125
+    assert f'{file}:6: pod.cpus: unknown key; did you mean "vcpus"?' in told, (
+        "the core's problems come with the plugins'"
+    )
     assert f'{file}:2: hypervisor.qemu.binari: unknown key; did you mean "binary"?' in told
     assert any(line.startswith(f"{file}:4: hypervisor.qemu.accelerator: invalid enum value") for line in told)
 

@@ -10,7 +10,7 @@ import click
 
 from vc_core import config as configs
 from vc_core.cli.exits import Exit
-from vc_core.cli.render import echo_json, plain
+from vc_core.cli.render import echo_json, json_option, plain
 from vc_core.cli.settings import Settings
 from vc_core.engine import options
 from vc_core.engine.catalog import Catalog
@@ -23,7 +23,7 @@ def config() -> None:
 
 
 @config.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.pass_obj
 def show(settings: Settings, as_json: bool) -> None:
     """Print the values in force, and which file they come from."""
@@ -39,27 +39,31 @@ def show(settings: Settings, as_json: bool) -> None:
 
 @config.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
+@json_option
 @click.pass_obj
-def check(settings: Settings, file: Path | None) -> int:
+def check(settings: Settings, file: Path | None, as_json: bool) -> int:
     """Report every problem of a configuration at once: FILE, or the one that wins."""
     found = configs.find(file or _explicit(settings))
     if found is None:
-        click.echo("no configuration file: the defaults are used")
+        if as_json:
+            echo_json({"file": None, "problems": []})
+        else:
+            click.echo("no configuration file: the defaults are used")
         return Exit.GOOD
-    text = found[1].read_text()
     try:
-        loaded = configs.parse(text, found[1])
-        problems = [
-            f"{found[1]}{configs.line_of(text, problem)}: {problem}" for problem in options.check(loaded, Catalog())
-        ]
-        if problems:
-            raise ConfigError(problems)
+        text = found[1].read_text()
+        loaded, problems = configs.examine(text, found[1])
+        told = configs.located(text, found[1], [*problems, *options.check(loaded, Catalog())])
     except ConfigError as error:
-        for problem in error.problems:
+        told = list(error.problems)
+    if as_json:
+        echo_json({"file": found[1], "problems": told})
+    else:
+        for problem in told:
             click.echo(problem, err=True)
-        return Exit.FAILURE
-    click.echo(f"{found[1]}: good")
-    return Exit.GOOD
+        if not told:
+            click.echo(f"{found[1]}: good")
+    return Exit.FAILURE if told else Exit.GOOD
 
 
 @config.command()

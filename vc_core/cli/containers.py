@@ -35,6 +35,7 @@ container.add_command(exec_command, "exec")
 @container.command(context_settings=passing)
 @click.option("--name", default="", metavar="ID", help="Made up by default.")
 @container_options
+@json_option
 @_pod
 @command_argument
 @click.pass_obj
@@ -48,13 +49,18 @@ def create(
     env: tuple[str, ...],
     workdir: str,
     user: str,
+    as_json: bool,
 ) -> None:
     """Make a container in POD and print its id; it runs when it, or its pod, is started."""
     spec = container_spec(name or fresh(), rootfs, mounts, process_spec(command, env, workdir, user), Stdio.NULL)
 
     async def work() -> None:
         async with settings.runtime() as runtime:
-            click.echo((await (await runtime.get(pod_id)).create_container(spec)).id)
+            made = await (await runtime.get(pod_id)).create_container(spec)
+            if as_json:
+                echo_json(await made.status())
+            else:
+                click.echo(made.id)
 
     run_async(work())
 

@@ -27,6 +27,7 @@ def pod() -> None:
 @click.option("--memory", "memory_mib", type=click.IntRange(64), metavar="MIB", help="Memory of the machine.")
 @click.option("--hostname", default="", help="The pod's name by default.")
 @click.option("--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Kept and given back.")
+@json_option
 @click.pass_obj
 def create(
     settings: Settings,
@@ -35,6 +36,7 @@ def create(
     memory_mib: int | None,
     hostname: str,
     annotations: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Make a pod and print its name. Its machine boots when it is started."""
     pairs = {key: value for key, _, value in (text.partition("=") for text in annotations)}
@@ -44,7 +46,10 @@ def create(
             made = await runtime.create(
                 pod_id, vcpus=vcpus, memory_mib=memory_mib, hostname=hostname, annotations=pairs
             )
-            click.echo(made.id)
+            if as_json:
+                echo_json(await made.status())
+            else:
+                click.echo(made.id)
 
     run_async(work())
 
