@@ -137,7 +137,11 @@ async def test_a_caller_killed_at_any_step_leaves_a_pod_that_can_be_deleted(open
         async with open_runtime() as second:
             if "p" in world.records:
                 assert [found.id for found in (await second.list()).pods] == ["p"], step
-                await (await second.get("p")).delete()
+                again = await second.get("p")
+                if (await again.status()).state is not State.RUNNING:
+                    await again.start()
+                    assert {one.state for one in (await again.status()).containers} == {State.RUNNING}, step
+                await again.delete()
             assert (world.residue(), world.records) == ([], {}), f"step {step}: {world.calls[-12:]}"
         if not was_hit:
             break

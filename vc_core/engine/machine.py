@@ -48,8 +48,8 @@ async def boot(session: Session) -> None:
 async def _start_machine(session: Session, specs: list[ContainerSpec]) -> None:
     guest = await session.hooks.agent_guest(pod=session.pod)
     held = shares.assign(session, specs)
-    if any(one.share.path == shares.files_folder(session) for one in held):
-        shares.files_folder(session).mkdir(mode=0o700, exist_ok=True)
+    if any(one.share.path == session.files_folder for one in held):
+        session.files_folder.mkdir(mode=0o700, exist_ok=True)
     spec = VmSpec(guest, session.config.vcpus, session.config.memory_mib, tuple(one.share for one in held))
     await session.hooks.vm_create(pod=session.pod, spec=spec)
     await session.save_machine()  # before the start: a crash in between must leave something that can be found
@@ -75,14 +75,8 @@ async def _connect(session: Session) -> None:
 async def _undo_boot(session: Session, former: PodState) -> None:
     await end_machine(session, 0)
     await session.save_machine()
-    shares.unbind_all(session)
-    for name in await session.store.containers():
-        state = await session.store.container_state(name)
-        if state.is_in_guest or state.state is State.RUNNING:
-            before = State.STOPPED if former.state is State.STOPPED else State.READY
-            undone = dataclasses.replace(state, state=before, is_in_guest=False, mounts=())
-            await session.store.put_container_state(name, undone)
     await session.put_state(dataclasses.replace(former, shares=()))
+    await session.forget_guest()
 
 
 async def shut_down(session: Session, grace_s: float, force: bool) -> str:
@@ -90,7 +84,6 @@ async def shut_down(session: Session, grace_s: float, force: bool) -> str:
     reason = "killed" if force else await _stop_in_order(session, grace_s)
     await end_machine(session, session.deadlines.stop if reason == _ORDERLY else 0)
     await session.save_machine()
-    shares.unbind_all(session)
     await session.mark_stopped(reason)
     return reason
 

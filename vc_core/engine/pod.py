@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core.engine import guest_containers, machine, shares
+from vc_core.engine import binds, guest_containers, machine, shares
 from vc_core.engine.container import Container, ContainerStatus
 from vc_core.engine.identity import checked, fresh
 from vc_core.engine.process import Result
@@ -100,7 +100,7 @@ class Pod:
         """Stops it when it runs, and removes all that is known of it. By force nobody in the guest is asked."""
         async with self._sessions.open(exclusive=True) as session:
             await self._stop(session, 0, force)
-            shares.unbind_all(session)
+            binds.remove_all(session.files_folder)  # of a start that was interrupted before there was a machine
             await session.store.delete()
             await session.board.wiring.notify(EventSpec.pod_deleted, pod=session.pod)
 

@@ -7,9 +7,10 @@ import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from vc_core.config import Deadlines
-from vc_core.engine import board
+from vc_core.engine import binds, board
 from vc_core.engine.catalog import Catalog
 from vc_core.engine.identity import fresh
 from vc_core.engine.records import ContainerState, PodConfig, PodState, Store
@@ -56,6 +57,11 @@ class Session:
         """Whether the pod has a machine, running or frozen."""
         return self.state.state in (State.RUNNING, State.PAUSED)
 
+    @property
+    def files_folder(self) -> Path:
+        """Where single files are bound, one by one, for the guest."""
+        return self.pod.run_dir / "files"
+
     async def put_state(self, state: PodState) -> None:
         """Remembers the pod's new state."""
         await self.store.put_pod_state(state)
@@ -87,6 +93,15 @@ class Session:
             await self.hooks.vm_close_channel(pod=self.pod, channel=channel)
             raise
         self.board.channel = channel
+
+    async def forget_guest(self) -> None:
+        """Puts containers back that an interrupted start had made in a guest: they are as their pod is."""
+        before = State.STOPPED if self.state.state is State.STOPPED else State.READY
+        for container_id in await self.store.containers():
+            state = await self.store.container_state(container_id)
+            if state.is_in_guest or state.state is State.RUNNING:
+                undone = dataclasses.replace(state, state=before, is_in_guest=False, mounts=())
+                await self.store.put_container_state(container_id, undone)
 
     async def mark_stopped(self, reason: str) -> None:
         """Brings the store in line with a machine that is gone."""
@@ -192,18 +207,21 @@ async def settle(session: Session) -> None:
         await session.board.wiring.notify(EventSpec.pod_stopped, pod=session.pod, reason=state.reason)
     elif not session.is_alive and session.board.machine is not None:
         status = await session.hooks.vm_status(pod=session.pod)
-        if status.phase in _ALIVE:
+        if status.phase is not VmPhase.ABSENT:
             await end_machine(session, 0)
+            await session.save_machine()
+        await session.forget_guest()
     elif state != session.state:
         await session.put_state(state)
 
 
 async def end_machine(session: Session, grace_s: float) -> VmStatus:
-    """Ends the machine and removes what it left on the host; its channels go with it."""
+    """Ends the machine and removes what was there for it on the host; its channels go with it."""
     await session.hooks.agent_disconnect(pod=session.pod)
     session.board.channel = None
     status = await session.hooks.vm_stop(pod=session.pod, grace_s=grace_s)
     await session.hooks.vm_destroy(pod=session.pod)
+    binds.remove_all(session.files_folder)
     return status
 
 

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from pathlib import Path
 
 from vc_core.engine import binds
 from vc_core.engine.records import PluggedShare
 from vc_core.engine.session import Session
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Capability, ContainerSpec, GuestMount, Mount, Plugged, RootfsMode, Share
-
-_FILES = "files"
 
 
 def check(spec: ContainerSpec) -> None:
@@ -56,12 +53,7 @@ def share_of(session: Session, mount: Mount) -> Share:
     """The share through which a mount goes."""
     if mount.source.is_dir():
         return Share("", mount.source.resolve(), mount.read_only)
-    return Share("", files_folder(session), False)
-
-
-def files_folder(session: Session) -> Path:
-    """The pod's folder in which single files are bound."""
-    return session.pod.run_dir / _FILES
+    return Share("", session.files_folder, False)
 
 
 def assign(session: Session, specs: list[ContainerSpec]) -> list[PluggedShare]:
@@ -139,12 +131,7 @@ def unbind(session: Session, mounts: tuple[GuestMount, ...]) -> None:
     """Takes the bound files of a container away. May be called twice."""
     for one in reversed(mounts):
         if one.is_file:
-            binds.remove(files_folder(session), one.subpath)
-
-
-def unbind_all(session: Session) -> None:
-    """Takes every bound file of the pod away, recorded or not: the kernel's own table is asked."""
-    binds.remove_all(files_folder(session))
+            binds.remove(session.files_folder, one.subpath)
 
 
 async def _put(session: Session, old: PluggedShare | None, new: PluggedShare | None) -> None:
