@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient, QMPError
-from qemu.qmp.qmp_client import GreetingError
 
 from vc_qemu.errors import NoSuchDeviceError, QemuError
 
-_GREETINGS = 5
+_GREETINGS = 10
 
 
 def listening_socket(path: Path) -> socket.socket:
@@ -103,15 +102,18 @@ async def connected(path: Path) -> AsyncIterator[Monitor]:
 
 
 async def _greeted(path: Path) -> QMPClient:
-    """What QEMU had to say to the client before may be the first thing that a new one reads: then another is needed."""
+    """QEMU may still be busy with the client before: a new one then reads what was meant for that, or is hung up on.
+
+    Nothing was commanded yet, so to connect again is safe, and each time QEMU has got further.
+    """
     for attempt in range(_GREETINGS):
         client = QMPClient("vc")
         client.logger.disabled = True  # what it would log reaches us as an exception as well
         try:
             await client.connect(str(path))
         except ConnectError as error:
-            if not isinstance(error.exc, GreetingError) or attempt + 1 == _GREETINGS:
-                raise QemuError(f"QEMU's monitor does not answer: {error.exc}") from error
+            if isinstance(error.exc, OSError) or attempt + 1 == _GREETINGS:
+                raise QemuError(f"QEMU's monitor does not answer: {error.exc!r}") from error
         else:
             return client
     raise AssertionError("the loop returns or raises")
