@@ -30,7 +30,7 @@ class PluginChoice:
 
 @dataclass(frozen=True)
 class PodConfig:
-    """What a pod is. Never changes but for its annotations."""
+    """What a pod is. Never changes."""
 
     id: str
     plugins: tuple[PluginChoice, ...]
@@ -107,10 +107,6 @@ class Store:
     async def put_pod_state(self, state: PodState) -> None:
         """Writes the pod's state."""
         await self._put("", Record.POD_STATE, state)
-
-    async def put_pod_config(self, config: PodConfig) -> None:
-        """Writes the pod's config: its annotations may change."""
-        await self._put("", Record.POD_CONFIG, config)
 
     async def driver_state(self) -> DriverState | None:
         """What the hypervisor's driver saved; None when no machine was ever made."""

@@ -75,7 +75,6 @@ def test_archives_are_equal_for_equal_inputs_and_cpio_reads_them(tmp_path):
         for path, content in order:
             made.add_file(path, content, 0o755)
         made.add_folder("/dev")
-        made.add_link("/bin/sh", "busybox")
         return made.to_bytes()
 
     files = [("/bin/busybox", b"program"), ("/etc/a", b"x" * 5)]
@@ -86,7 +85,6 @@ def test_archives_are_equal_for_equal_inputs_and_cpio_reads_them(tmp_path):
         pytest.skip("busybox is not installed (the package busybox-static)")
     subprocess.run([busybox, "cpio", "-idm"], input=data, cwd=tmp_path, check=True, capture_output=True)
     assert (tmp_path / "bin/busybox").read_bytes() == b"program"
-    assert (tmp_path / "bin/sh").readlink() == Path("busybox")
     assert (tmp_path / "etc/a").read_text() == "xxxxx"
     assert (tmp_path / "dev").is_dir()
 

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 @dataclass
 class Archive:
-    """Files, folders and links by absolute path; parents are made as needed."""
+    """Files and folders by absolute path; parents are made as needed."""
 
     _entries: dict[str, tuple[int, bytes]] = field(default_factory=dict)
 
@@ -29,10 +29,6 @@ class Archive:
     def add_folder(self, path: str) -> None:
         """Adds an empty folder with mode 0755."""
         self._add(path, stat.S_IFDIR | 0o755, b"")
-
-    def add_link(self, path: str, target: str) -> None:
-        """Adds a symbolic link."""
-        self._add(path, stat.S_IFLNK | 0o777, target.encode())
 
     def to_bytes(self) -> bytes:
         """The archive: entries in the order of their names, no times, all owned by root."""
