@@ -12,7 +12,7 @@ import time
 import pytest
 
 from vc_core import ContainerSpec, ProcessSpec, Rootfs, Stdio, StreamName
-from vc_core.spec import AgentError
+from vc_core.spec import AgentError, Drive
 
 
 def _state(host, pod):
@@ -197,3 +197,33 @@ async def test_the_process_tells_when_its_machine_dies(host, busybox):
         os.kill(machine, signal.SIGKILL)
         with pytest.raises(AgentError, match="the machine ended while the process ran: QEMU was killed"):
             await waiting
+
+
+async def test_a_process_has_a_terminal_of_the_size_that_was_asked_for(host, busybox):
+    async with host.runtime() as runtime, runtime.pod("p") as pod:
+        first = ContainerSpec("c", Rootfs(busybox), ProcessSpec(("sleep", "300"), ("PATH=/bin",)))
+        container = await pod.create_container(first)
+        await container.start()
+        script = "busybox tty; busybox stty size; read x; echo got $x; busybox stty size"
+        spec = ProcessSpec(("sh", "-c", script), ("PATH=/bin",), terminal=True, rows=33, columns=77)
+        process = await container.exec(spec)
+        seen = b""
+        async for _, data in process.output():
+            seen += data
+            if seen.endswith(b"33 77\r\n"):
+                await process.resize(11, 22)
+                await process.write(b"word\n")
+        assert seen.split() == [b"/dev/pts/0", b"33", b"77", b"word", b"got", b"word", b"11", b"22"]
+        assert (await process.wait()).code == 0
+
+
+async def test_a_disk_comes_and_goes_and_its_place_is_free_again(host, tmp_path):
+    image = tmp_path / "disk.raw"
+    image.write_bytes(bytes(1 << 20))
+    async with host.runtime() as runtime, runtime.pod("p") as pod, pod._sessions.open(exclusive=True) as session:
+        hooks, ref = session.hooks, session.pod
+        for _ in range(3):
+            plugged = await hooks.vm_plug(pod=ref, device=Drive("drive-a", image))
+            assert (plugged.driver, plugged.address) == ("scsi", "0:0")
+            await hooks.vm_unplug(pod=ref, plugged=plugged)
+            await hooks.vm_unplug(pod=ref, plugged=plugged)

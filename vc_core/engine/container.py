@@ -10,7 +10,6 @@ from vc_core.engine.process import Process
 from vc_core.engine.records import ContainerState
 from vc_core.engine.session import Session, Sessions, display
 from vc_core.engine.states import State, require
-from vc_core.spec.errors import NotFound
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import ContainerSpec, ContainerStats, ExitStatus, ProcessInfo, ProcessSpec, Stdio
 
@@ -134,10 +133,8 @@ class Container:
             StateError: it was never started, or its machine ended first.
         """
         async with self._sessions.open(exclusive=False) as session:
-            state = (await guest_containers.truth(session)).get(self.id)
-            if state is None:
-                await session.store.container_spec(self.id)  # says which there are
-                raise NotFound(f"pod {session.pod.id} has no container {self.id}")
+            await session.store.container_spec(self.id)
+            state = (await guest_containers.truth(session))[self.id]
             if state.exit is not None:
                 return state.exit
             require(self._name, "wait for it", state.state, [State.RUNNING])

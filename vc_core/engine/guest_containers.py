@@ -13,7 +13,7 @@ from vc_core.engine.identity import fresh
 from vc_core.engine.records import ContainerState
 from vc_core.engine.session import Session
 from vc_core.engine.states import State
-from vc_core.spec.errors import NotFound, StateError
+from vc_core.spec.errors import StateError
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import ContainerSpec, ExitStatus, GuestContainer
 
@@ -149,7 +149,4 @@ async def of(session: Session, container_id: str) -> tuple[ContainerSpec, Contai
         NotFound: the pod has no such container.
     """
     spec = await session.store.container_spec(container_id)
-    states = await settle(session)
-    if container_id not in states:
-        raise NotFound(f"pod {session.pod.id} has no container {container_id}")
-    return spec, states[container_id]
+    return spec, (await settle(session))[container_id]

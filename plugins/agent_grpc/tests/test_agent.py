@@ -5,15 +5,14 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import grpc
+import grpc.aio
 import pytest
+from vc_agent_grpc import client, convert, oci_spec
 from vc_agent_grpc.image import agent_program
 from vc_agent_grpc.options import SYSTEM_CACHE
 
 from vc_core.spec import AgentError, CannotExecute, ExitStatus, NotFound, ProcessSpec, Stdio
-
-grpc = pytest.importorskip("grpc")
-
-from vc_agent_grpc import client, convert, oci_spec  # noqa: E402
 
 pytestmark = pytest.mark.vm
 

@@ -124,6 +124,8 @@ impl Agent for Service {
         let process = self.0.process(&request.container_id, &request.token)?;
         let (sender, receiver) = mpsc::channel(4);
         process.attach(&sender)?;
+        // Without it a client could not tell acceptance from a refusal that is still on its way.
+        sender.try_send(Ok(OutputChunk { stream: None })).map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 

@@ -31,9 +31,7 @@ class GrpcStreams:
 
     async def begin(self) -> None:
         """Returns when the agent has accepted; raises its AioRpcError when not."""
-        await self._output.initial_metadata()
-        if self._output.done() and await self._output.code() is not grpc.StatusCode.OK:
-            await self._output.read()  # raises what the agent said
+        await self._output.read()  # the empty chunk that says so
 
     async def write(self, data: bytes) -> None:
         """Sends input in pieces; each waits until the way is free."""
@@ -52,7 +50,7 @@ class GrpcStreams:
             while isinstance(output := await self._output.read(), pb.OutputChunk):
                 if output.HasField("stdout"):
                     yield StreamName.STDOUT, output.stdout
-                else:
+                elif output.HasField("stderr"):
                     yield StreamName.STDERR, output.stderr
         except grpc.aio.AioRpcError as error:
             raise AgentError(f"the process's output broke off: {error.details()}") from error

@@ -206,7 +206,8 @@ class AgentServicer:
 
     def ReadOutput(self, request, context):
         """Two calls, not one for both ways: input that comes too late must not break output that is still to come.
-        Output ends when the process has ended and its pipes are empty. One client at a time.
+        The first chunk is empty: the process is attached. Output ends when it has ended and its pipes are empty. One
+        client at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

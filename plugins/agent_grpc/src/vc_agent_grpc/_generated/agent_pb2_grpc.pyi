@@ -58,7 +58,8 @@ class AgentStub:
     """Starts one more process in a running container."""
     ReadOutput: _grpc.UnaryStreamMultiCallable[_agent_pb2.ProcessRequest, _agent_pb2.OutputChunk]
     """Two calls, not one for both ways: input that comes too late must not break output that is still to come.
-    Output ends when the process has ended and its pipes are empty. One client at a time.
+    The first chunk is empty: the process is attached. Output ends when it has ended and its pipes are empty. One
+    client at a time.
     """
     WriteInput: _grpc.StreamUnaryMultiCallable[_agent_pb2.InputChunk, _agent_pb2.Empty]
     """The first chunk names the process. Answers when the input was closed, or the process no longer reads."""
@@ -92,7 +93,8 @@ class AgentAsyncStub(AgentStub):
     """Starts one more process in a running container."""
     ReadOutput: _aio.UnaryStreamMultiCallable[_agent_pb2.ProcessRequest, _agent_pb2.OutputChunk]  # type: ignore[assignment]
     """Two calls, not one for both ways: input that comes too late must not break output that is still to come.
-    Output ends when the process has ended and its pipes are empty. One client at a time.
+    The first chunk is empty: the process is attached. Output ends when it has ended and its pipes are empty. One
+    client at a time.
     """
     WriteInput: _aio.StreamUnaryMultiCallable[_agent_pb2.InputChunk, _agent_pb2.Empty]  # type: ignore[assignment]
     """The first chunk names the process. Answers when the input was closed, or the process no longer reads."""
@@ -201,7 +203,8 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.OutputChunk], _abc.AsyncIterator[_agent_pb2.OutputChunk]]:
         """Two calls, not one for both ways: input that comes too late must not break output that is still to come.
-        Output ends when the process has ended and its pipes are empty. One client at a time.
+        The first chunk is empty: the process is attached. Output ends when it has ended and its pipes are empty. One
+        client at a time.
         """
 
     @_abc_1.abstractmethod
