@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.mocks.agent import mock_agent
+from tests.mocks.device import mock_device
 from tests.mocks.hypervisor import mock_hypervisor
 from tests.mocks.storage import mock_storage
 from tests.mocks.world import World, fault_observer, listening_observer
@@ -35,7 +36,7 @@ def world(tmp_path) -> World:
 @pytest.fixture
 def config() -> Config:
     deadlines = Deadlines(default=5, boot=5, lock=2, stop=1)
-    return Config(Use("mock", "mock", "mock", (), ("listener", "faults")), deadlines=deadlines)
+    return Config(Use("mock", "mock", "mock", ("mock",), ("listener", "faults")), deadlines=deadlines)
 
 
 @pytest.fixture
@@ -47,6 +48,7 @@ def open_runtime(world, config):
             ("hypervisor", "mock"): mock_hypervisor(world),
             ("agent", "mock"): mock_agent(world),
             ("storage", "mock"): mock_storage(world),
+            ("device", "mock"): mock_device(world),
             ("observer", "faults"): fault_observer(world),
             ("observer", "listener"): listening_observer(world),
         }

@@ -33,11 +33,15 @@ class PodDefaults:
 
     Attributes:
         vcpus: at least 1.
-        memory_mib: of the whole guest; at least 64.
+        memory_mib: for the guest and for containers without a limit; limits come on top; at least 64.
+        disable_block_device_use: shares a rootfs as a folder also where the guest could mount its device.
+        asset_paths: patterns of files that a bundle's annotations may put in place of kernel, image and hypervisor.
     """
 
     vcpus: int = 1
     memory_mib: int = 256
+    disable_block_device_use: bool = False
+    asset_paths: tuple[str, ...] = ()
 
     def problems(self) -> Iterator[str]:
         """Values that cannot be."""

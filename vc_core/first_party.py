@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 DEFAULTS = {"hypervisor": "qemu", "agent": "grpc", "storage": "fs"}
-DEFAULT_DEVICES = ("block", "char")
+DEFAULT_DEVICES = ("block", "char", "vfio", "vhost-user")
 
 PACKAGES = ("vc_qemu", "vc_libvirt", "vc_agent_grpc", "vc_storage_fs", "vc_devices")
 
@@ -14,6 +14,8 @@ EXTRAS = {
     ("storage", "fs"): "storage-fs",
     ("device", "block"): "devices",
     ("device", "char"): "devices",
+    ("device", "vfio"): "devices",
+    ("device", "vhost-user"): "devices",
 }
 
 

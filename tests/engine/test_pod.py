@@ -249,7 +249,7 @@ async def test_impossible_requests_leave_nothing(runtime, world):
         await runtime.create("p", vcpus=0)
     assert world.records == {}
     pod = await runtime.create("p")
-    with pytest.raises(InvalidRequest, match="/no/such is not a folder"):
+    with pytest.raises(InvalidRequest, match="/no/such is no folder"):
         await pod.create_container(container(rootfs="/no/such"))
     assert (await pod.status()).containers == ()
 

@@ -186,7 +186,8 @@ async def test_devices_go_to_the_one_who_claims_them(seats, pod, tmp_path):
     wiring = Wiring([*seats, *claims], DEADLINES)
     for suffix in (".a", ".b"):
         device = HostDevice(tmp_path / f"x{suffix}", "/dev/x")
-        owner = await devices.owner(wiring, pod, device)
+        name, owner = await devices.owner(wiring, pod, device)
+        assert name == {".a": "one", ".b": "two"}[suffix]
         assert await owner.device_prepare(pod=pod, device=device) == suffix
     with pytest.raises(DeviceError, match=r"no device plugin claims .*x\.c \(asked: one, two\)"):
         await devices.owner(wiring, pod, HostDevice(tmp_path / "x.c", "/dev/x"))

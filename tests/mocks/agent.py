@@ -57,7 +57,7 @@ def mock_agent(world: World) -> type:
 
         @hookimpl
         async def agent_capabilities(self, pod):
-            return frozenset({Capability.UNIX_CHANNEL})
+            return frozenset({Capability.UNIX_CHANNEL, Capability.RESIZE, Capability.DRIVE})
 
         @hookimpl
         async def agent_guest(self, pod):
@@ -96,8 +96,9 @@ def mock_agent(world: World) -> type:
                 raise AgentError("the pod is not set up")
             if container.spec.id in machine.containers:
                 raise AlreadyExists(container.spec.id)
-            if container.rootfs.address not in machine.shares:
-                raise AgentError("the rootfs is not plugged")
+            for plugged in (container.rootfs.plugged, *(one for device in container.devices for one in device.plugged)):
+                if plugged.id not in {*machine.shares, *machine.devices} and plugged.driver != "node":
+                    raise AgentError(f"{plugged.id} is not plugged")
             if container.spec.process.args[0] == "missing":
                 raise CannotExecute("missing", is_missing=True)
             process = MockProcess(container.spec.process.args)
@@ -122,6 +123,17 @@ def mock_agent(world: World) -> type:
                 ContainerTruth(name, found.processes[found.made.token].status)
                 for name, found in machine.containers.items()
             )
+
+        @hookimpl
+        async def agent_update_container(self, pod, container_id, resources):
+            found = self._container(await self._machine(pod), container_id)
+            found.resources = resources
+
+        @hookimpl
+        async def agent_online(self, pod, vcpus, plugged_memory_mib):
+            machine = await self._machine(pod)
+            if vcpus != machine.size.vcpus:
+                raise AgentError(f"{vcpus} vCPUs did not come")
 
         @hookimpl
         async def agent_container_stats(self, pod, container_id):

@@ -15,12 +15,13 @@ from vc_core.spec import (
     Plugged,
     Share,
     VmPhase,
+    VmSize,
     VmStats,
     VmStatus,
     hookimpl,
 )
 
-ALL = frozenset({Capability.UNIX_CHANNEL, Capability.PAUSE, Capability.SHARE, Capability.SHARE_PLUG})
+ALL = frozenset(Capability) - {Capability.VSOCK_CHANNEL, Capability.TERMINAL, Capability.DRIVE}
 ALIVE = (VmPhase.RUNNING, VmPhase.PAUSED)
 
 
@@ -44,6 +45,7 @@ def mock_hypervisor(world: World) -> type:
         @hookimpl
         async def vm_start(self, pod):
             machine = MockMachine(is_hung=world.is_booting_for_ever)
+            machine.size = VmSize(self._spec.vcpus, self._spec.memory_mib)
             machine.shares = {share.tag: share for share in self._spec.shares}
             world.machines[pod.id] = machine
 
@@ -82,16 +84,25 @@ def mock_hypervisor(world: World) -> type:
 
         @hookimpl
         async def vm_plug(self, pod, device):
-            assert isinstance(device, Share)
             machine = self._alive(pod)
-            if device.tag in machine.shares:
-                raise HypervisorError(f"tag {device.tag} is taken")
+            if not isinstance(device, Share):
+                machine.devices[device.id] = device
+                return Plugged(device.id, "scsi", f"{len(machine.devices)}:0")
             machine.shares[device.tag] = device
             return Plugged(device.tag, "9p", device.tag)
 
         @hookimpl
         async def vm_unplug(self, pod, plugged):
             world.machines[pod.id].shares.pop(plugged.id, None)
+            world.machines[pod.id].devices.pop(plugged.id, None)
+
+        @hookimpl
+        async def vm_resize(self, pod, size):
+            machine = self._alive(pod)
+            if size.vcpus > world.max_vcpus:
+                raise HypervisorError(f"{size.vcpus} vCPUs are too many")
+            machine.size = size
+            return size
 
         @hookimpl
         async def vm_shares(self, pod):

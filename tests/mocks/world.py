@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vc_core.spec import ALL_SPECS, FAMILIES, ExitStatus, GuestContainer, Share, VmPhase, around
+from vc_core.spec import ALL_SPECS, FAMILIES, ExitStatus, GuestContainer, Resources, Share, VmPhase, VmSize, around
 
 
 @dataclass
@@ -30,6 +30,7 @@ class MockContainer:
     made: GuestContainer
     processes: dict[str, MockProcess]
     is_started: bool = False
+    resources: Resources | None = None
 
 
 @dataclass
@@ -38,6 +39,8 @@ class MockMachine:
     reason: str = ""
     pid: int = 1000
     shares: dict[str, Share] = field(default_factory=dict)
+    devices: dict[str, object] = field(default_factory=dict)
+    size: VmSize = field(default_factory=lambda: VmSize(1, 256))
     channels: set[str] = field(default_factory=set)
     containers: dict[str, MockContainer] = field(default_factory=dict)
     is_set_up: bool = False
@@ -64,6 +67,8 @@ class World:
     connections: int = 0
     connected: asyncio.Event = field(default_factory=asyncio.Event)
     capabilities: frozenset[str] = frozenset()
+    prepared: set[Path] = field(default_factory=set)
+    max_vcpus: int = 4
     fault_at: int = -1
     fault_after: bool = False
     is_booting_for_ever: bool = False
@@ -82,6 +87,7 @@ class World:
         alive = [name for name, machine in self.machines.items() if machine.phase in (VmPhase.RUNNING, VmPhase.PAUSED)]
         return [
             *(f"machine {name}" for name in alive),
+            *(f"device {path}" for path in self.prepared),
             *([f"{self.connections} connections"] if self.connections else []),
         ]
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from vc_core.engine.pod import DEFAULT_PATH
+from vc_core.engine.process import DEFAULT_PATH
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import ContainerSpec, Mount, ProcessSpec, Rootfs, RootfsMode, Stdio
 

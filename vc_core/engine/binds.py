@@ -1,66 +1,106 @@
-"""Single files bound into a folder of the pod, under names that nobody can guess."""
+"""Files and folders of the host bound into a folder of the pod, under names that nobody can guess. Root only."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import re
 import secrets
 from pathlib import Path
 
+from vc_core.engine import mountinfo
 from vc_core.spec.errors import StorageError
 
-# Numbers of mount(2) and umount2(2).
-_MS_BIND = 4096
+# Numbers of mount(2), umount2(2) and mount_setattr(2).
+_MS_BIND = 1 << 12
+_MS_REC = 1 << 14
+_MS_PRIVATE = 1 << 18
 _MNT_DETACH = 2
-_OCTAL = re.compile(r"\\([0-7]{3})")
+_SYS_MOUNT_SETATTR = 442
+_AT_FDCWD = -100
+_AT_RECURSIVE = 0x8000
+_MOUNT_ATTR_RDONLY = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def add(source: Path, folder: Path) -> str:
-    """Binds a file into the folder; gives the name it has there.
+class _MountAttr(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
+
+
+def add(source: Path, folder: Path, read_only: bool, recursive: bool) -> str:
+    """Binds a file or folder into the folder; gives the name it has there.
+
+    Args:
+        source: on this host.
+        folder: of the pod.
+        read_only: enforced here, for all that comes along.
+        recursive: whether mounts below the source come along.
 
     Raises:
-        StorageError: the kernel refused.
+        StorageError: the kernel refused; nothing is left of it.
     """
     name = secrets.token_hex(8)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     target = folder / name
-    target.touch(mode=0o600)
-    if _libc.mount(os.fsencode(source.resolve()), os.fsencode(target), None, _MS_BIND, None) != 0:
-        reason = os.strerror(ctypes.get_errno())
-        target.unlink()
-        raise StorageError(f"{source} cannot be bound into the pod: {reason}")
+    if source.is_dir():
+        target.mkdir(mode=0o700)
+    else:
+        target.touch(mode=0o600)
+    try:
+        _bind(source.resolve(), target, read_only, recursive)
+    except BaseException:
+        remove(folder, name)
+        raise
     return name
 
 
 def remove(folder: Path, name: str) -> None:
     """Unbinds what `add` gave; what is gone is no error."""
     target = folder / name
-    if not name or not target.exists():
+    if not name or not os.path.lexists(target):
         return
-    if target in mounted_below(folder):
+    if any(one.point == target.resolve() for one in mountinfo.below(folder)):
         _unmount(target)
-    target.unlink()
+    _drop(target)
 
 
 def remove_all(folder: Path) -> None:
-    """Unbinds whatever is bound in the folder, the last first, and removes the folder's files."""
-    for target in reversed(mounted_below(folder)):
-        _unmount(target)
+    """Unbinds whatever is bound in the folder, the last first, and removes what it was bound on."""
+    real = folder.resolve()
+    for one in reversed(mountinfo.below(folder)):
+        if one.point.parent == real:  # what came along with it goes with it
+            _unmount(one.point)
     if folder.is_dir():
         for target in folder.iterdir():
-            target.unlink()
+            _drop(target)
 
 
-def mounted_below(folder: Path) -> list[Path]:
-    """Mount points in a folder, in the order of mounting. proc(5): blanks in mountinfo are octal escapes."""
-    points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    decoded = (Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), point)) for point in points)
-    real = folder.resolve()
-    return [point for point in decoded if real in point.parents]
+def _bind(source: Path, target: Path, read_only: bool, recursive: bool) -> None:
+    deep = _MS_REC if recursive else 0
+    _mount(os.fsencode(source), target, _MS_BIND | deep)
+    # Without this, to unmount what came along would unmount it at its source, too.
+    _mount(None, target, _MS_PRIVATE | _MS_REC)
+    if read_only:
+        attributes = _MountAttr(attr_set=_MOUNT_ATTR_RDONLY)
+        size = ctypes.sizeof(attributes)
+        where = os.fsencode(target)
+        if _libc.syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, where, _AT_RECURSIVE, ctypes.byref(attributes), size) != 0:
+            raise StorageError(f"{source} cannot be bound read-only: {os.strerror(ctypes.get_errno())}")
+
+
+def _mount(source: bytes | None, target: Path, flags: int) -> None:
+    if _libc.mount(source, os.fsencode(target), None, flags, None) != 0:
+        what = os.fsdecode(source or b"it")
+        raise StorageError(f"{what} cannot be bound into the pod: {os.strerror(ctypes.get_errno())}")
 
 
 def _unmount(target: Path) -> None:
     if _libc.umount2(os.fsencode(target), _MNT_DETACH) != 0:
         raise StorageError(f"{target} cannot be unmounted: {os.strerror(ctypes.get_errno())}")
+
+
+def _drop(target: Path) -> None:
+    """Removes an empty mount point, and nothing else: rmdir(2) refuses a folder that still shows something."""
+    if target.is_dir():
+        target.rmdir()
+    else:
+        target.unlink()

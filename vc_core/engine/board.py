@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from vc_core.config import Config, Deadlines
 from vc_core.engine.catalog import Catalog
 from vc_core.engine.options import instantiate
-from vc_core.engine.records import PluginChoice
+from vc_core.engine.records import HeldDevice, PluginChoice
 from vc_core.engine.wiring import Seat, Wiring
-from vc_core.spec.errors import ConfigError, PluginContractError, PluginError
+from vc_core.spec.errors import ConfigError, DeviceError, PluginContractError, PluginError
 from vc_core.spec.values import Capability, ChannelKind, PodRef
 
 _CHANNELS = {Capability.UNIX_CHANNEL: ChannelKind.UNIX, Capability.VSOCK_CHANNEL: ChannelKind.VSOCK}
@@ -50,6 +50,18 @@ def wire(catalog: Catalog, chosen: Iterable[PluginChoice], deadlines: Deadlines)
     if wrong:
         raise ConfigError(wrong)
     return Wiring(seats, deadlines)
+
+
+async def give_back(wiring: Wiring, pod: PodRef, held: HeldDevice) -> None:
+    """Gives a device back to the host, by the plugin that readied it. May be called twice.
+
+    Raises:
+        DeviceError: that plugin is no longer chosen.
+    """
+    hooks = dict(wiring.devices).get(held.owner)
+    if hooks is None:
+        raise DeviceError(f"the device plugin {held.owner}, which readied {held.device.path}, is no longer there")
+    await hooks.device_release(pod=pod, device=held.device)
 
 
 async def check_combination(wiring: Wiring, pod: PodRef) -> frozenset[Capability]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vc_core.engine import guest_containers
-from vc_core.engine.identity import fresh
-from vc_core.engine.process import Process
-from vc_core.engine.records import ContainerState
+from vc_core.engine import guest_containers, resources
+from vc_core.engine.identity import annotated, fresh
+from vc_core.engine.process import DEFAULT_PATH, Process
+from vc_core.engine.records import BlockRootfs, ContainerState
 from vc_core.engine.session import Session, Sessions, display
 from vc_core.engine.states import State, require
+from vc_core.spec.errors import AgentError
 from vc_core.spec.events import EventSpec
-from vc_core.spec.values import ContainerSpec, ContainerStats, ExitStatus, ProcessInfo, ProcessSpec, Stdio
+from vc_core.spec.values import ContainerSpec, ContainerStats, ExitStatus, ProcessInfo, ProcessSpec, Resources, Stdio
 
 
 @dataclass(frozen=True)
@@ -22,13 +25,15 @@ class ContainerStatus:
         id: unique in the pod.
         state: "paused" while its pod is frozen and it runs.
         exit: how its first process ended; None while it has not, or when the machine ended first.
-        spec: what it was made from.
+        spec: what it was made from, with its limits and annotations as they are now.
+        block: its root file system, while that is a drive in the guest.
     """
 
     id: str
     state: State
     exit: ExitStatus | None
     spec: ContainerSpec
+    block: BlockRootfs | None = None
 
 
 class Container:
@@ -106,6 +111,52 @@ class Container:
                 pod=session.pod, container_id=self.id, token="" if everything else token, signal=signal
             )
 
+    async def update(self, limits: Resources) -> None:
+        """Changes its limits, at once when it runs; the machine grows or shrinks with them.
+
+        Args:
+            limits: all of them: what is 0 or empty has no limit any more.
+
+        Raises:
+            InvalidRequest: a limit that cannot be, or for which the machine cannot grow.
+            StateError: its pod is frozen.
+        """
+        resources.check(limits)
+        async with self._sessions.open(exclusive=True) as session:
+            spec, state = await self._of(session)
+            if state.is_in_guest:
+                require(f"pod {session.pod.id}", f"update container {self.id}", session.state.state, [State.RUNNING])
+                await guest_containers.update(session, spec, limits)
+            await session.store.put_container_spec(dataclasses.replace(spec, resources=limits))
+
+    async def annotations(self) -> dict[str, str]:
+        """What was annotated, by its maker and since."""
+        async with self._sessions.open(exclusive=False) as session:
+            return dict((await session.store.container_spec(self.id)).annotations)
+
+    async def annotate(self, annotations: Mapping[str, str | None]) -> dict[str, str]:
+        """Sets annotations, and removes those that are None; gives all of them."""
+        async with self._sessions.open(exclusive=True) as session:
+            spec = await session.store.container_spec(self.id)
+            found = annotated(dict(spec.annotations), annotations)
+            await session.store.put_container_spec(dataclasses.replace(spec, annotations=tuple(found.items())))
+            return found
+
+    async def ps(self, *args: str) -> str:
+        """What the container's own `ps` prints with these arguments, "-ef" without any.
+
+        Raises:
+            StateError: it does not run.
+            CannotExecute: it has no `ps`; `processes` needs none.
+            AgentError: `ps` failed, with its own words.
+        """
+        process = await self.exec(ProcessSpec(("ps", *(args or ("-ef",))), (DEFAULT_PATH,)))
+        result = await process.communicate()
+        if result.exit_code != 0:
+            told = result.stderr.decode(errors="replace").strip().partition("\n")[0]
+            raise AgentError(f"ps {' '.join(args)} ended with {result.exit_code} in container {self.id}: {told}")
+        return result.stdout.decode(errors="replace")
+
     async def processes(self) -> tuple[ProcessInfo, ...]:
         """What runs in it.
 
@@ -154,7 +205,7 @@ class Container:
         async with self._sessions.open(exclusive=False) as session:
             spec = await session.store.container_spec(self.id)
             state = (await guest_containers.truth(session))[self.id]
-            return ContainerStatus(self.id, display(session.state, state), state.exit, spec)
+            return ContainerStatus(self.id, display(session.state, state), state.exit, spec, state.block)
 
     @property
     def _name(self) -> str:

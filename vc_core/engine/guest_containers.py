@@ -8,33 +8,51 @@ import dataclasses
 import signal
 from contextlib import AsyncExitStack
 
-from vc_core.engine import shares
-from vc_core.engine.identity import fresh
+from vc_core.engine import devices, life_hooks, mounts, resources, rootfs, shares
+from vc_core.engine.identity import checked, fresh
 from vc_core.engine.records import ContainerState
 from vc_core.engine.session import Session
 from vc_core.engine.states import State
-from vc_core.spec.errors import StateError
+from vc_core.spec.errors import InvalidRequest, StateError
 from vc_core.spec.events import EventSpec
-from vc_core.spec.values import ContainerSpec, ExitStatus, GuestContainer
+from vc_core.spec.values import ContainerSpec, ExitStatus, GuestContainer, LifeHooks, Resources
+
+
+def check(spec: ContainerSpec) -> ContainerSpec:
+    """The container as it will be made; refuses what cannot be, before anything is done.
+
+    Raises:
+        InvalidRequest: naming what is wrong.
+    """
+    checked("container", spec.id)
+    if not spec.process.args:
+        raise InvalidRequest(f"container {spec.id} has no command")
+    rootfs.check(spec)
+    resources.check(spec.resources)
+    for device in spec.devices:
+        devices.check(device)
+    return dataclasses.replace(spec, mounts=tuple(mounts.checked(mount) for mount in spec.mounts))
 
 
 async def make(session: Session, spec: ContainerSpec) -> ContainerState:
     """Makes a container in the guest; its first process waits. Whatever fails, nothing of it is left."""
+    former = await session.store.container_state(spec.id)
     async with AsyncExitStack() as undo:
         await session.connect()
-        wanted = shares.wanted(session, spec)
-        undo.push_async_callback(shares.release, session, spec.id)
-        rootfs = await shares.acquire(session, wanted[0], spec.id)
-        mounts = []
+        undo.push_async_callback(resources.fit, session, spec.id)
+        await resources.fit(session, spec.id, spec.resources)
+        undo.push_async_callback(rootfs.release, session, spec.id)
+        root, block = await rootfs.acquire(session, spec)
+        passed = [await devices.acquire(session, device, spec.id) for device in spec.devices]
+        made = []
         for one in spec.mounts:
-            mounts.append(await shares.mount(session, spec, one))
-            undo.callback(shares.unbind, session, (mounts[-1],))
-        token = fresh()
+            made.append(await shares.mount(session, spec, one))
+            undo.callback(shares.unbind, session, (made[-1],))
         named = dataclasses.replace(spec, hostname=spec.hostname or session.config.hostname)
-        container = GuestContainer(named, token, rootfs, tuple(mounts))
+        container = GuestContainer(named, fresh(), root, tuple(made), tuple(passed), session.config.options)
         undo.push_async_callback(session.hooks.agent_remove_container, pod=session.pod, container_id=spec.id)
         await session.hooks.agent_create_container(pod=session.pod, container=container)
-        state = ContainerState(State.READY, token, True, None, tuple(mounts))
+        state = ContainerState(State.READY, container.token, True, None, tuple(made), block, former.owes_poststop)
         await session.store.put_container_state(spec.id, state)
         undo.pop_all()
     return state
@@ -44,36 +62,61 @@ async def start(session: Session, spec: ContainerSpec) -> ContainerState:
     """Lets the container run; makes it in the guest before when it is not there. Undone when it fails."""
     former = await session.store.container_state(spec.id)
     async with AsyncExitStack() as undo:
-        undo.push_async_callback(_forget, session, spec.id, dataclasses.replace(former, is_in_guest=False, mounts=()))
+        undo.push_async_callback(_forget, session, spec, former.gone(former.state))
         state = former
         if former.state is State.STOPPED and former.is_in_guest:
-            await remove(session, spec.id, former)
-            state = dataclasses.replace(former, is_in_guest=False)
+            await remove(session, spec, former)
+            await session.store.put_container_state(spec.id, former.gone(former.state))
+            state = former.gone(former.state)
         if not state.is_in_guest:
             state = await make(session, spec)
+        pid = (await session.hooks.vm_status(pod=session.pod)).pid if spec.hooks != LifeHooks() else 0
+        state = await _prestart(session, spec, state, pid)
         await session.hooks.agent_start_container(pod=session.pod, container_id=spec.id)
         state = dataclasses.replace(state, state=State.RUNNING, exit=None)
         await session.store.put_container_state(spec.id, state)
         undo.pop_all()
+    await life_hooks.tell(spec.hooks.poststart, spec, "running", pid, session.deadlines.default)
     return state
 
 
-async def _forget(session: Session, container_id: str, former: ContainerState) -> None:
-    current = await session.store.container_state(container_id)
-    await remove(session, container_id, current)
-    await session.store.put_container_state(container_id, former)
+async def _prestart(session: Session, spec: ContainerSpec, state: ContainerState, pid: int) -> ContainerState:
+    if spec.hooks == LifeHooks():
+        return state
+    owing = dataclasses.replace(state, owes_poststop=True)
+    await session.store.put_container_state(spec.id, owing)
+    await life_hooks.demand(spec.hooks.prestart, spec, "created", pid, session.deadlines.default)
+    return owing
 
 
-async def stop(session: Session, spec: ContainerSpec, state: ContainerState, grace_s: float) -> ContainerState:
-    """Asks the first process to end, kills all of the container after `grace_s` seconds, takes it out of the guest."""
+async def _forget(session: Session, spec: ContainerSpec, former: ContainerState) -> None:
+    current = await session.store.container_state(spec.id)
+    await remove(session, spec, current)
+    await session.store.put_container_state(spec.id, former)
+    await session.poststop(spec, current)
+
+
+async def stop(
+    session: Session, spec: ContainerSpec, state: ContainerState, grace_s: float, with_pod: bool = False
+) -> ContainerState:
+    """Asks the first process to end, kills all of the container after `grace_s` seconds, takes it out of the guest.
+
+    Args:
+        session: of its pod.
+        spec: of the container.
+        state: as it is.
+        grace_s: for its first process to end by itself.
+        with_pod: the machine ends right after, and with it what is plugged for the container.
+    """
     status = state.exit
     if state.is_in_guest:
         await session.connect()
         if state.state is State.RUNNING and status is None:
             status = await _end(session, spec.id, state.token, grace_s)
-        await remove(session, spec.id, state)
-    stopped = dataclasses.replace(state, state=State.STOPPED, is_in_guest=False, exit=status, mounts=())
+        await remove(session, spec, state, with_pod)
+    stopped = dataclasses.replace(state.gone(State.STOPPED, status), owes_poststop=False)
     await session.store.put_container_state(spec.id, stopped)
+    await session.poststop(spec, state)
     if status is not None and state.state is State.RUNNING:
         await session.board.wiring.notify(
             EventSpec.container_stopped, pod=session.pod, container_id=spec.id, status=status
@@ -99,11 +142,24 @@ async def _end(session: Session, container_id: str, token: str, grace_s: float) 
         return await session.hooks.agent_wait(pod=session.pod, container_id=container_id, token=token)
 
 
-async def remove(session: Session, container_id: str, state: ContainerState) -> None:
-    """Takes a container out of the guest and its folders out of the machine. May be called twice."""
-    await session.hooks.agent_remove_container(pod=session.pod, container_id=container_id)
-    await shares.release(session, container_id)
+async def remove(session: Session, spec: ContainerSpec, state: ContainerState, with_pod: bool = False) -> None:
+    """Takes a container out of the guest, and out of the machine what was there for it. May be called twice."""
+    await session.hooks.agent_remove_container(pod=session.pod, container_id=spec.id)
+    if not with_pod:
+        await rootfs.release(session, spec.id)
+        await resources.fit(session, spec.id)
     shares.unbind(session, state.mounts)
+
+
+async def update(session: Session, spec: ContainerSpec, limits: Resources) -> None:
+    """Changes the limits of a container that the guest has. The machine grows before and shrinks after; undone."""
+    async with AsyncExitStack() as undo:
+        await session.connect()
+        undo.push_async_callback(resources.fit, session, spec.id, spec.resources)
+        await resources.fit(session, spec.id, resources.larger(spec.resources, limits))
+        await session.hooks.agent_update_container(pod=session.pod, container_id=spec.id, resources=limits)
+        await resources.fit(session, spec.id, limits)
+        undo.pop_all()
 
 
 async def truth(session: Session) -> dict[str, ContainerState]:
@@ -125,7 +181,7 @@ async def truth(session: Session) -> dict[str, ContainerState]:
 def _after_machine(state: ContainerState) -> ContainerState:
     if state.state is State.READY and not state.is_in_guest:
         return state
-    return dataclasses.replace(state, state=State.STOPPED, is_in_guest=False)
+    return state.gone(State.STOPPED)
 
 
 async def settle(session: Session) -> dict[str, ContainerState]:

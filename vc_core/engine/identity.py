@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Mapping
 
 from vc_core.spec.errors import InvalidRequest
 
@@ -26,3 +27,14 @@ def checked(kind: str, name: str) -> str:
 def fresh() -> str:
     """An id that nobody has: 12 hex digits."""
     return secrets.token_hex(6)
+
+
+def annotated(before: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+    """Annotations after a change; None removes one.
+
+    Raises:
+        InvalidRequest: a name that is empty.
+    """
+    if "" in changes:
+        raise InvalidRequest("an annotation needs a name: NAME=VALUE")
+    return {name: value for name, value in {**before, **changes}.items() if value is not None}

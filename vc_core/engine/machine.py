@@ -8,7 +8,7 @@ import os
 import time
 from contextlib import AsyncExitStack
 
-from vc_core.engine import guest_containers, shares
+from vc_core.engine import assets, guest_containers, shares
 from vc_core.engine.identity import fresh
 from vc_core.engine.records import PodState
 from vc_core.engine.session import Session, end_machine
@@ -30,12 +30,14 @@ async def boot(session: Session) -> None:
     former = session.state
     specs = [await session.store.container_spec(name) for name in await session.store.containers()]
     for spec in specs:
-        shares.check(spec)
+        guest_containers.check(spec)
+    assets.check(session.config.assets)
     async with AsyncExitStack() as undo:
         undo.push_async_callback(_undo_boot, session, former)
         await _start_machine(session, specs)
         await _connect(session)
-        setup = PodSetup(session.config.hostname[:_HOSTNAME_BYTES], time.time_ns(), os.urandom(_SEED_BYTES))
+        hostname = session.config.hostname[:_HOSTNAME_BYTES]
+        setup = PodSetup(hostname, time.time_ns(), os.urandom(_SEED_BYTES), session.config.options)
         await session.hooks.agent_set_up_pod(pod=session.pod, setup=setup)
         for spec in specs:
             await guest_containers.start(session, spec)
@@ -46,11 +48,13 @@ async def boot(session: Session) -> None:
 
 
 async def _start_machine(session: Session, specs: list[ContainerSpec]) -> None:
-    guest = await session.hooks.agent_guest(pod=session.pod)
+    config = session.config
+    guest = assets.apply(config.assets, await session.hooks.agent_guest(pod=session.pod))
+    binary = config.assets.hypervisor.path if config.assets.hypervisor.is_given else None
     held = shares.assign(session, specs)
     if any(one.share.path == session.files_folder for one in held):
         session.files_folder.mkdir(mode=0o700, exist_ok=True)
-    spec = VmSpec(guest, session.config.vcpus, session.config.memory_mib, tuple(one.share for one in held))
+    spec = VmSpec(guest, config.vcpus, config.memory_mib, tuple(one.share for one in held), binary)
     await session.hooks.vm_create(pod=session.pod, spec=spec)
     await session.save_machine()  # before the start: a crash in between must leave something that can be found
     await session.hooks.vm_start(pod=session.pod)
@@ -75,7 +79,7 @@ async def _connect(session: Session) -> None:
 async def _undo_boot(session: Session, former: PodState) -> None:
     await end_machine(session, 0)
     await session.save_machine()
-    await session.put_state(dataclasses.replace(former, shares=()))
+    await session.put_state(dataclasses.replace(former, shares=(), devices=(), size=None))
     await session.forget_guest()
 
 
@@ -96,7 +100,8 @@ async def _stop_in_order(session: Session, grace_s: float) -> str:
             await session.put_state(dataclasses.replace(session.state, state=State.RUNNING))
         for name, state in (await guest_containers.truth(session)).items():
             if state.state is State.RUNNING:
-                await guest_containers.stop(session, await session.store.container_spec(name), state, grace_s)
+                spec = await session.store.container_spec(name)
+                await guest_containers.stop(session, spec, state, grace_s, with_pod=True)
         await session.connect()
         await session.hooks.agent_tear_down_pod(pod=session.pod)
     except (OperationError, TimeoutError) as error:

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core.engine import binds, guest_containers, machine, shares
 from vc_core.engine.container import Container, ContainerStatus
-from vc_core.engine.identity import checked, fresh
-from vc_core.engine.process import Result
+from vc_core.engine.identity import annotated, fresh
+from vc_core.engine.process import DEFAULT_PATH, Result
 from vc_core.engine.records import ContainerState, PodConfig
 from vc_core.engine.session import Session, Sessions, display
 from vc_core.engine.states import State, require, require_transition
-from vc_core.spec.errors import AlreadyExists, InvalidRequest, UnsupportedOperation
+from vc_core.spec.errors import AlreadyExists, UnsupportedOperation
 from vc_core.spec.events import EventSpec
-from vc_core.spec.values import Capability, ContainerSpec, Mount, ProcessSpec, Rootfs, Stdio, VmStats
-
-DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+from vc_core.spec.values import (
+    Capability,
+    ContainerSpec,
+    HostDevice,
+    Mount,
+    ProcessSpec,
+    Resources,
+    Rootfs,
+    Stdio,
+    VmSize,
+    VmStats,
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,7 @@ class PodStatus:
         pid: of the machine's process, 0 when there is none.
         config: what it was made from.
         containers: those it has.
+        size: of the machine now; as configured when there is none.
     """
 
     id: str
@@ -40,6 +50,10 @@ class PodStatus:
     pid: int
     config: PodConfig
     containers: tuple[ContainerStatus, ...]
+    size: VmSize
+
+
+_UNLIMITED = Resources()
 
 
 class Pod:
@@ -114,10 +128,7 @@ class Pod:
             AlreadyExists: the pod has a container of this id.
             StateError: the pod is paused.
         """
-        checked("container", spec.id)
-        shares.check(spec)
-        if not spec.process.args:
-            raise InvalidRequest(f"container {spec.id} has no command")
+        spec = guest_containers.check(spec)
         async with self._sessions.open(exclusive=True) as session:
             allowed = [State.READY, State.RUNNING, State.STOPPED]
             require(self._name, "create a container", session.state.state, allowed)
@@ -128,11 +139,25 @@ class Pod:
                 await session.store.put_container_state(spec.id, ContainerState(State.READY, ""))
                 if session.state.state is State.RUNNING:
                     await guest_containers.make(session, spec)
+                else:
+                    shares.wanted(session, spec)  # refuses a rootfs that these plugins cannot bring into a machine
             except BaseException:
                 await session.store.delete(spec.id)
                 raise
             await session.board.wiring.notify(EventSpec.container_created, pod=session.pod, container_id=spec.id)
         return self.container(spec.id)
+
+    async def annotations(self) -> dict[str, str]:
+        """What was annotated, by its maker and since."""
+        async with self._sessions.open(exclusive=False) as session:
+            return dict(session.config.annotations)
+
+    async def annotate(self, annotations: Mapping[str, str | None]) -> dict[str, str]:
+        """Sets annotations, and removes those that are None; gives all of them."""
+        async with self._sessions.open(exclusive=True) as session:
+            found = annotated(session.config.annotations, annotations)
+            await session.store.put_pod_config(dataclasses.replace(session.config, annotations=found))
+            return found
 
     def container(self, container_id: str) -> Container:
         """A container of this pod; its existence is checked at the first call on it."""
@@ -147,6 +172,8 @@ class Pod:
         cwd: str = "/",
         user: str = "0:0",
         mounts: Sequence[Mount] = (),
+        devices: Sequence[HostDevice] = (),
+        resources: Resources = _UNLIMITED,
     ) -> Result:
         """Runs a command in a container of its own, which is gone afterwards; starts the pod when it does not run.
 
@@ -158,9 +185,19 @@ class Pod:
             cwd: in the container.
             user: "uid[:gid]" or names.
             mounts: folders and files of the host.
+            devices: of the host.
+            resources: limits.
         """
         process = ProcessSpec(args, (DEFAULT_PATH, *env), cwd, user)
-        spec = ContainerSpec(fresh(), Rootfs(Path(rootfs)), process, tuple(mounts), Stdio.PIPES)
+        spec = ContainerSpec(
+            fresh(),
+            Rootfs(Path(rootfs)),
+            process,
+            tuple(mounts),
+            Stdio.PIPES,
+            devices=tuple(devices),
+            resources=resources,
+        )
         container = await self.create_container(spec)
         try:
             if (await self.status()).state is not State.RUNNING:
@@ -198,10 +235,14 @@ class Pod:
                     display(session.state, states[name]),
                     states[name].exit,
                     await session.store.container_spec(name),
+                    states[name].block,
                 )
                 for name in names
             ]
-            return PodStatus(self.id, session.state.state, session.state.reason, pid, session.config, tuple(containers))
+            size = session.state.size or VmSize(session.config.vcpus, session.config.memory_mib)
+            return PodStatus(
+                self.id, session.state.state, session.state.reason, pid, session.config, tuple(containers), size
+            )
 
     async def stats(self) -> VmStats:
         """What its machine uses of the host.

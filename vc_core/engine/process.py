@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from vc_core.engine.session import Sessions
 
 
+DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
 @dataclass(frozen=True)
 class Result:
     """How a process ended and what it wrote.

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
+from vc_core.engine.assets import Assets
 from vc_core.engine.states import State
 from vc_core.spec.errors import NotFound, StorageError
 from vc_core.spec.hooks import Hooks
-from vc_core.spec.values import ContainerSpec, DriverState, ExitStatus, GuestMount, Plugged, Record, Share
+from vc_core.spec.values import (
+    ContainerSpec,
+    DriverState,
+    ExitStatus,
+    GuestMount,
+    HostDevice,
+    Plugged,
+    PodOptions,
+    Record,
+    Share,
+    VmSize,
+)
 
-SCHEMA = 1
+SCHEMA = 2
 T = TypeVar("T")
 
 
@@ -30,7 +42,7 @@ class PluginChoice:
 
 @dataclass(frozen=True)
 class PodConfig:
-    """What a pod is. Never changes."""
+    """What a pod is. Nothing of it changes but its annotations."""
 
     id: str
     plugins: tuple[PluginChoice, ...]
@@ -39,6 +51,9 @@ class PodConfig:
     hostname: str
     created_ns: int
     annotations: dict[str, str] = field(default_factory=dict)
+    options: PodOptions = field(default_factory=PodOptions)
+    assets: Assets = field(default_factory=Assets)
+    disable_block_device_use: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,23 @@ class PluggedShare:
 
 
 @dataclass(frozen=True)
+class HeldDevice:
+    """A device of the host that the machine has.
+
+    Attributes:
+        device: as it was asked for, without what only concerns its node.
+        owner: the name of the device plugin that readied it.
+        plugged: what it is to the guest; empty while it is being plugged.
+        users: containers.
+    """
+
+    device: HostDevice
+    owner: str
+    plugged: tuple[Plugged, ...]
+    users: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class PodState:
     """Where a pod is.
 
@@ -59,12 +91,31 @@ class PodState:
         reason: why it is stopped, for people.
         boot: another one each time that its machine boots: who has a connection to an older one has none.
         shares: folders in the machine.
+        devices: of the host in the machine.
+        size: of the machine, when it differs from the configured one.
     """
 
     state: State
     reason: str = ""
     boot: str = ""
     shares: tuple[PluggedShare, ...] = ()
+    devices: tuple[HeldDevice, ...] = ()
+    size: VmSize | None = None
+
+
+@dataclass(frozen=True)
+class BlockRootfs:
+    """A root file system that the guest has mounted from a drive.
+
+    Attributes:
+        device: on the host.
+        fstype: as the guest's kernel names it.
+        address: by which the guest found it.
+    """
+
+    device: Path
+    fstype: str
+    address: str
 
 
 @dataclass(frozen=True)
@@ -76,6 +127,9 @@ class ContainerState:
         token: of its first process.
         is_in_guest: whether the agent has it.
         exit: how its first process ended, if it did and somebody saw.
+        mounts: what was made reachable for it.
+        block: its root file system, when that is a drive.
+        owes_poststop: whether its hooks were told that it starts, and not yet that it is gone.
     """
 
     state: State
@@ -83,6 +137,12 @@ class ContainerState:
     is_in_guest: bool = False
     exit: ExitStatus | None = None
     mounts: tuple[GuestMount, ...] = ()
+    block: BlockRootfs | None = None
+    owes_poststop: bool = False
+
+    def gone(self, state: State, status: ExitStatus | None = None) -> ContainerState:
+        """The same container, no longer in a guest."""
+        return replace(self, state=state, is_in_guest=False, exit=status or self.exit, mounts=(), block=None)
 
 
 class Store:
@@ -98,6 +158,10 @@ class Store:
         if config is None:
             raise NotFound(f"no pod {self._pod}; 'vc pod ls' shows those that exist")
         return config
+
+    async def put_pod_config(self, config: PodConfig) -> None:
+        """Writes the pod's config."""
+        await self._put("", Record.POD_CONFIG, config)
 
     async def pod_state(self) -> PodState:
         """A pod whose state is gone was there before the host's reboot."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,8 +14,10 @@ from typing import Self
 
 from vc_core.config import Config, load
 from vc_core.engine import board
+from vc_core.engine.assets import Assets
+from vc_core.engine.assets import check as check_assets
 from vc_core.engine.catalog import Catalog
-from vc_core.engine.identity import checked, fresh
+from vc_core.engine.identity import annotated, checked, fresh
 from vc_core.engine.pod import Pod, PodStatus
 from vc_core.engine.records import PodConfig, PodState, Store, encode
 from vc_core.engine.session import Sessions
@@ -22,7 +26,11 @@ from vc_core.engine.wiring import Wiring
 from vc_core.spec.errors import InvalidRequest, NotFound, VcError
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
-from vc_core.spec.values import Finding, PodRef
+from vc_core.spec.values import Finding, PodOptions, PodRef
+
+_APART = PodOptions()
+_OURS = Assets()
+_RESOLV_WORD = re.compile(r"\S+")
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,8 @@ class Runtime:
         memory_mib: int | None = None,
         hostname: str = "",
         annotations: Mapping[str, str] | None = None,
+        options: PodOptions = _APART,
+        assets: Assets = _OURS,
     ) -> Pod:
         """Makes a pod; its machine boots when it is started.
 
@@ -96,9 +106,11 @@ class Runtime:
             memory_mib: the configured default when None.
             hostname: the pod's id when empty.
             annotations: kept and given back.
+            options: what its containers have in common.
+            assets: files of its own in place of the guest's and the hypervisor's.
 
         Raises:
-            InvalidRequest: an id or size that cannot be.
+            InvalidRequest: an id, size, option or file that cannot be.
             AlreadyExists: the id is taken.
         """
         name = checked("pod", pod_id) if pod_id else fresh()
@@ -109,8 +121,19 @@ class Runtime:
         wrong = [] if vcpus is None or vcpus > 0 else ["pod.vcpus: must be at least 1"]
         if problems := [*size.problems(), *wrong]:
             raise InvalidRequest("; ".join(problem.removeprefix("pod.") for problem in problems))
+        _check_options(options)
+        check_assets(assets)
         config = PodConfig(
-            name, self._chosen, size.vcpus, size.memory_mib, hostname or name, time.time_ns(), dict(annotations or {})
+            name,
+            self._chosen,
+            size.vcpus,
+            size.memory_mib,
+            hostname or name,
+            time.time_ns(),
+            annotated({}, annotations or {}),
+            options,
+            assets,
+            defaults.disable_block_device_use,
         )
         pod = PodRef(name, await self.hooks.storage_run_dir(pod_id=name))
         await board.check_combination(self._wiring, pod)
@@ -125,10 +148,16 @@ class Runtime:
 
     @asynccontextmanager
     async def pod(
-        self, pod_id: str = "", *, vcpus: int | None = None, memory_mib: int | None = None, hostname: str = ""
+        self,
+        pod_id: str = "",
+        *,
+        vcpus: int | None = None,
+        memory_mib: int | None = None,
+        hostname: str = "",
+        options: PodOptions = _APART,
     ) -> AsyncIterator[Pod]:
         """A started pod for the length of a block; deleted at its end, whatever happens."""
-        pod = await self.create(pod_id, vcpus=vcpus, memory_mib=memory_mib, hostname=hostname)
+        pod = await self.create(pod_id, vcpus=vcpus, memory_mib=memory_mib, hostname=hostname, options=options)
         try:
             await pod.start()
             yield pod
@@ -179,3 +208,16 @@ class Runtime:
 
     def _sessions(self, pod_id: str) -> Sessions:
         return Sessions(self.hooks, self.catalog, self.config.deadlines, pod_id)
+
+
+def _check_options(options: PodOptions) -> None:
+    for server in options.dns.servers:
+        try:
+            ipaddress.ip_address(server)
+        except ValueError as error:
+            raise InvalidRequest(f"the name server {server!r} is no address") from error
+    for word in (*options.dns.searches, *options.dns.options):
+        if not _RESOLV_WORD.fullmatch(word):
+            raise InvalidRequest(f"{word!r} is no word of resolv.conf(5)")
+    if options.shared_shm_bytes < 0:
+        raise InvalidRequest(f"a /dev/shm of {options.shared_shm_bytes} bytes cannot be; 0 is none in common")

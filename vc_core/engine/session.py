@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vc_core.config import Deadlines
-from vc_core.engine import binds, board
+from vc_core.engine import binds, board, life_hooks
 from vc_core.engine.catalog import Catalog
 from vc_core.engine.identity import fresh
 from vc_core.engine.records import ContainerState, PodConfig, PodState, Store
@@ -19,7 +19,7 @@ from vc_core.engine.wiring import Wiring
 from vc_core.spec.errors import OperationTimeout
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
-from vc_core.spec.values import Capability, Channel, DriverState, PodRef, VmPhase, VmStatus
+from vc_core.spec.values import Capability, Channel, ContainerSpec, DriverState, PodRef, VmPhase, VmStatus
 
 _ALIVE = (VmPhase.RUNNING, VmPhase.PAUSED)
 
@@ -59,7 +59,7 @@ class Session:
 
     @property
     def files_folder(self) -> Path:
-        """Where single files are bound, one by one, for the guest."""
+        """Where what root mounts is bound, piece by piece, for the guest."""
         return self.pod.run_dir / "files"
 
     async def put_state(self, state: PodState) -> None:
@@ -100,18 +100,28 @@ class Session:
         for container_id in await self.store.containers():
             state = await self.store.container_state(container_id)
             if state.is_in_guest or state.state is State.RUNNING:
-                undone = dataclasses.replace(state, state=before, is_in_guest=False, mounts=())
-                await self.store.put_container_state(container_id, undone)
+                await self._gone(container_id, state, before)
+        clean = dataclasses.replace(self.state, devices=(), shares=(), size=None)
+        if clean != self.state:
+            await self.put_state(clean)
 
     async def mark_stopped(self, reason: str) -> None:
         """Brings the store in line with a machine that is gone."""
         for container_id in await self.store.containers():
             state = await self.store.container_state(container_id)
             kept = State.READY if state.state is State.READY and not state.is_in_guest else State.STOPPED
-            await self.store.put_container_state(
-                container_id, dataclasses.replace(state, state=kept, is_in_guest=False, mounts=())
-            )
+            await self._gone(container_id, state, kept)
         await self.put_state(PodState(State.STOPPED, reason))
+
+    async def poststop(self, spec: ContainerSpec, state: ContainerState) -> None:
+        """Runs the hooks of a container that is gone from the guest, if it was told of its start."""
+        if state.owes_poststop:
+            await life_hooks.tell(spec.hooks.poststop, spec, "stopped", 0, self.deadlines.default)
+
+    async def _gone(self, container_id: str, state: ContainerState, now: State) -> None:
+        await self.store.put_container_state(container_id, dataclasses.replace(state.gone(now), owes_poststop=False))
+        if state.owes_poststop:
+            await self.poststop(await self.store.container_spec(container_id), state)
 
 
 async def disconnect(current: Board, pod: PodRef) -> None:
@@ -222,6 +232,8 @@ async def end_machine(session: Session, grace_s: float) -> VmStatus:
     status = await session.hooks.vm_stop(pod=session.pod, grace_s=grace_s)
     await session.hooks.vm_destroy(pod=session.pod)
     binds.remove_all(session.files_folder)
+    for held in session.state.devices:
+        await board.give_back(session.board.wiring, session.pod, held)
     return status
 
 

@@ -1,7 +1,7 @@
 """Folders of the host in the machine: which a container needs, which are there, who uses them.
 
-Containers with the same folder share one device. Files are bound one by one into a folder of the pod, which is a share
-itself; only root can do that.
+Containers with the same folder share one device. What root mounts is bound, piece by piece, into a folder of the pod
+that is a share itself; others' folders are each a share of their own.
 """
 
 from __future__ import annotations
@@ -9,51 +9,48 @@ from __future__ import annotations
 import dataclasses
 import os
 
-from vc_core.engine import binds
+from vc_core.engine import binds, blocks
 from vc_core.engine.records import PluggedShare
 from vc_core.engine.session import Session
 from vc_core.spec.errors import InvalidRequest
-from vc_core.spec.values import Capability, ContainerSpec, GuestMount, Mount, Plugged, RootfsMode, Share
+from vc_core.spec.values import Capability, ContainerSpec, GuestMount, Mount, MountKind, Plugged, RootfsMode, Share
 
 
-def check(spec: ContainerSpec) -> None:
-    """Refuses a container whose folders cannot be shared, before anything is done.
+def check_rootfs(spec: ContainerSpec) -> None:
+    """Refuses a root file system that is not there, before anything is done.
 
     Raises:
         InvalidRequest: naming the path and what is wrong with it.
     """
     root = spec.rootfs.path
-    if not root.is_absolute() or not root.is_dir():
+    is_there = root.is_dir() or root.is_file() or root.is_block_device()
+    if not root.is_absolute() or not is_there:
         raise InvalidRequest(
-            f"the rootfs {root} is not a folder on this host; give an absolute path, or / for the host's own"
+            f"the rootfs {root} is no folder, image or block device on this host; "
+            "give an absolute path, or / for the host's own"
         )
-    if not os.access(root, os.R_OK | os.X_OK):
+    if not os.access(root, os.R_OK | (os.X_OK if root.is_dir() else 0)):
         raise InvalidRequest(f"the rootfs {root} cannot be read by this user")
-    for mount in spec.mounts:
-        if not mount.source.is_absolute() or not mount.source.exists():
-            raise InvalidRequest(f"the mount source {mount.source} does not exist on this host; give an absolute path")
-        if not mount.destination.startswith("/"):
-            raise InvalidRequest(
-                f"the mount destination {mount.destination!r} must be an absolute path in the container"
-            )
-        if not mount.source.is_dir() and os.geteuid() != 0:
-            raise InvalidRequest(
-                f"only root can mount the single file {mount.source}; mount its folder {mount.source.parent} instead"
-            )
 
 
 def wanted(session: Session, spec: ContainerSpec) -> list[Share]:
-    """The shares that a container needs, the one of its rootfs first. Tags are not given yet."""
-    shares = [Share("", spec.rootfs.path.resolve(), spec.rootfs.mode is not RootfsMode.READ_WRITE)]
-    shares += (share_of(session, mount) for mount in spec.mounts)
+    """The shares that a container needs. Tags are not given yet."""
+    block = blocks.chosen(spec, session.capabilities, session.config.disable_block_device_use)
+    shares = [of_rootfs(spec)] if block is None else []
+    shares += (of_mount(session, mount) for mount in spec.mounts if mount.kind is MountKind.BIND)
     return list(dict.fromkeys(shares))
 
 
-def share_of(session: Session, mount: Mount) -> Share:
-    """The share through which a mount goes."""
-    if mount.source.is_dir():
-        return Share("", mount.source.resolve(), mount.read_only)
-    return Share("", session.files_folder, False)
+def of_rootfs(spec: ContainerSpec) -> Share:
+    """The share of a root file system that is a folder."""
+    return Share("", spec.rootfs.path.resolve(), spec.rootfs.mode is not RootfsMode.READ_WRITE)
+
+
+def of_mount(session: Session, mount: Mount) -> Share:
+    """The share through which a mount goes: one of the pod for all that root can bind, else the folder's own."""
+    if os.geteuid() == 0:
+        return Share("", session.files_folder, False)
+    return Share("", mount.source.resolve(), mount.read_only)
 
 
 def assign(session: Session, specs: list[ContainerSpec]) -> list[PluggedShare]:
@@ -116,21 +113,23 @@ async def release(session: Session, container_id: str) -> None:
 
 async def mount(session: Session, spec: ContainerSpec, mount: Mount) -> GuestMount:
     """Makes one mount's source reachable for the guest."""
-    share = share_of(session, mount)
-    is_file = not mount.source.is_dir()
-    subpath = binds.add(mount.source, share.path) if is_file else ""
+    if mount.kind is not MountKind.BIND:
+        return GuestMount(mount)
+    share = of_mount(session, mount)
+    is_bound = share.path == session.files_folder
+    name = binds.add(mount.source, share.path, mount.read_only, mount.recursive) if is_bound else ""
     try:
         plugged = await acquire(session, share, spec.id)
     except BaseException:
-        binds.remove(share.path, subpath)
+        binds.remove(share.path, name)
         raise
-    return GuestMount(plugged, subpath, mount.destination, mount.read_only, is_file)
+    return GuestMount(mount, plugged, name)
 
 
 def unbind(session: Session, mounts: tuple[GuestMount, ...]) -> None:
-    """Takes the bound files of a container away. May be called twice."""
+    """Takes away what was bound for a container. May be called twice."""
     for one in reversed(mounts):
-        if one.is_file:
+        if one.subpath:
             binds.remove(session.files_folder, one.subpath)
 
 

@@ -7,7 +7,7 @@ answer; NotFound for a container or process that the guest does not know, unless
 
 from __future__ import annotations
 
-from vc_core.spec.markers import operation, unbounded_operation
+from vc_core.spec.markers import operation, optional_operation, unbounded_operation
 from vc_core.spec.values import (
     AgentInfo,
     Capability,
@@ -25,6 +25,7 @@ from vc_core.spec.values import (
     ProcessSpec,
     ProcessStreams,
     Report,
+    Resources,
     Stdio,
 )
 
@@ -86,6 +87,19 @@ class AgentSpec:
     @operation
     async def agent_list_containers(self, pod: PodRef) -> tuple[ContainerTruth, ...]:
         """All containers that the guest has, and whether their first processes live."""
+        raise NotImplementedError
+
+    @operation
+    async def agent_update_container(self, pod: PodRef, container_id: str, resources: Resources) -> None:
+        """Changes the limits of a container that the guest has; what is 0 or empty has none afterwards."""
+        raise NotImplementedError
+
+    @optional_operation
+    async def agent_online(self, pod: PodRef, vcpus: int, plugged_memory_mib: int) -> None:
+        """Waits until the guest uses this many vCPUs, and this much memory beyond that of its start.
+
+        Called after vm_resize. Raises AgentError when they do not come.
+        """
         raise NotImplementedError
 
     @operation

@@ -1,14 +1,14 @@
-"""What crosses the border about pods' insides: containers and processes."""
+"""What crosses the border about pods' insides: containers, their mounts, limits and devices."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
 
 from vc_core.spec.machine_values import Plugged
+from vc_core.spec.process_values import ExitStatus, ProcessSpec, Stdio
 
 
 class RootfsMode(enum.StrEnum):
@@ -32,51 +32,149 @@ class Rootfs:
     mode: RootfsMode = RootfsMode.OVERLAY
 
 
+class MountKind(enum.StrEnum):
+    """What a mount shows: something of the host, or a file system of the guest's kernel."""
+
+    BIND = "bind"  # a folder or file of the host
+    GUEST = "guest"  # a folder or file of the guest itself
+    TMPFS = "tmpfs"
+    PROC = "proc"
+    SYSFS = "sysfs"
+    DEVPTS = "devpts"
+    MQUEUE = "mqueue"
+    CGROUP = "cgroup"
+
+
 @dataclass(frozen=True)
 class Mount:
-    """A folder or file of the host, in the container.
+    """A mount in a container.
 
     Attributes:
-        source: on the host, absolute.
+        source: on the host, absolute; in the guest for MountKind.GUEST; without meaning for the other kinds.
         destination: in the container, absolute.
         read_only: whether writing is refused.
+        kind: what it shows.
+        options: more words of mount(8), given to the guest: "noexec", "size=64m".
+        recursive: whether mounts below the source come along.
     """
 
     source: Path
     destination: str
     read_only: bool = False
+    kind: MountKind = MountKind.BIND
+    options: tuple[str, ...] = ()
+    recursive: bool = True
+
+    @classmethod
+    def tmpfs(cls, destination: str, size_bytes: int = 0, mode: int = 0o1777) -> Mount:
+        """An empty folder in the guest's memory; `size_bytes` 0 is half of that."""
+        size = (f"size={size_bytes}",) if size_bytes else ()
+        options = ("nosuid", "nodev", f"mode={mode:o}", *size)
+        return cls(Path("tmpfs"), destination, kind=MountKind.TMPFS, options=options)
 
 
 @dataclass(frozen=True)
-class ProcessSpec:
-    """A process to start in a container.
+class HostDevice:
+    """A device of the host that a container shall have.
 
     Attributes:
-        args: the whole argv.
-        env: "NAME=value" words; the value may hold "=".
-        cwd: absolute, in the container.
-        user: "uid", "uid:gid", or names known inside the container's /etc/passwd and /etc/group.
-        terminal: whether it gets one.
-        no_new_privileges: whether set-uid programs lose their power.
-        rows: the terminal's height.
-        columns: the terminal's width.
+        path: on the host, absolute: a node, an image file, a socket, or a folder of /sys/bus/pci/devices.
+        destination: of its node in the container; without meaning for devices that have none.
+        read_only: whether writing is refused.
+        kind: what it is where the path does not say: "vhost-user-net", "vhost-user-blk", "vhost-user-scsi".
+        mode: permission bits of the node.
+        uid: owner of the node.
+        gid: group of the node.
+        mac: of a net device; empty for one that is made up.
     """
 
-    args: tuple[str, ...]
+    path: Path
+    destination: str
+    read_only: bool = False
+    kind: str = ""
+    mode: int = 0o660
+    uid: int = 0
+    gid: int = 0
+    mac: str = ""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Limits of a container, enforced by the guest's cgroups. What is 0 or empty has no limit.
+
+    Attributes:
+        cpu_quota_us: processor time in each period; negative is no limit, too.
+        cpu_period_us: how long a period is.
+        cpu_shares: weight among siblings, from 2 to 262144, 1024 being usual.
+        cpuset: which of the guest's processors, as in "0-2,4".
+        memory_bytes: of memory.
+        pids: processes.
+    """
+
+    cpu_quota_us: int = 0
+    cpu_period_us: int = 100_000
+    cpu_shares: int = 0
+    cpuset: str = ""
+    memory_bytes: int = 0
+    pids: int = 0
+
+    @property
+    def cpus(self) -> Fraction:
+        """How many processors it may use; 0 when that is not limited."""
+        return Fraction(max(0, self.cpu_quota_us), self.cpu_period_us)
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """How a container is kept from the guest. None is what container engines agree on.
+
+    Attributes:
+        namespaces: "pid", "mount", "ipc", "uts", "cgroup", "user", "network": those of its own.
+        masked_paths: not to be seen.
+        readonly_paths: not to be written.
+        sysctl: names and values, of its own namespaces.
+        seccomp: JSON text of the runtime-spec's linux.seccomp; empty for none.
+        propagation: of the root's mounts: "private", "slave", "shared"; empty leaves it alone.
+    """
+
+    namespaces: tuple[str, ...] | None = None
+    masked_paths: tuple[str, ...] | None = None
+    readonly_paths: tuple[str, ...] | None = None
+    sysctl: tuple[tuple[str, str], ...] = ()
+    seccomp: str = ""
+    propagation: str = ""
+
+
+@dataclass(frozen=True)
+class LifeHook:
+    """A program of the host that is run when a container's life moves on, with its state on stdin.
+
+    Attributes:
+        path: of the program, absolute.
+        args: the whole argv; empty for the path alone.
+        env: its whole environment.
+        timeout_s: after which it is killed; 0 is the configured deadline.
+    """
+
+    path: Path
+    args: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
-    cwd: str = "/"
-    user: str = "0:0"
-    terminal: bool = False
-    no_new_privileges: bool = True
-    rows: int = 24
-    columns: int = 80
+    timeout_s: float = 0
 
 
-class Stdio(enum.StrEnum):
-    """What a process's standard streams are connected to."""
+@dataclass(frozen=True)
+class LifeHooks:
+    """The runtime-spec's hooks that run on the host.
 
-    NULL = "null"  # no input; output is thrown away
-    PIPES = "pipes"  # held for agent_attach; a full pipe makes the process wait
+    Attributes:
+        prestart: the container exists in the guest and its process waits; one that fails stops the start.
+        poststart: its process runs.
+        poststop: it is gone from the guest.
+    """
+
+    prestart: tuple[LifeHook, ...] = ()
+    poststart: tuple[LifeHook, ...] = ()
+    poststop: tuple[LifeHook, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +189,13 @@ class ContainerSpec:
         stdio: what its first process's streams are connected to.
         hostname: what the process sees; empty for the pod's.
         annotations: kept and given back, nothing more.
+        devices: of the host.
+        resources: its limits.
+        shm_bytes: size of its /dev/shm.
+        has_default_mounts: whether /proc, /dev and the like are made where `mounts` do not name them.
+        confinement: what keeps it in.
+        hooks: programs of the host to run.
+        bundle: the OCI bundle it came from, for hooks; empty for none.
     """
 
     id: str
@@ -100,25 +205,86 @@ class ContainerSpec:
     stdio: Stdio = Stdio.NULL
     hostname: str = ""
     annotations: tuple[tuple[str, str], ...] = ()
+    devices: tuple[HostDevice, ...] = ()
+    resources: Resources = Resources()
+    shm_bytes: int = 64 << 20
+    has_default_mounts: bool = True
+    confinement: Confinement = Confinement()
+    hooks: LifeHooks = LifeHooks()
+    bundle: str = ""
+
+
+@dataclass(frozen=True)
+class Dns:
+    """What stands in the containers' /etc/resolv.conf.
+
+    Attributes:
+        servers: addresses.
+        searches: domains.
+        options: as resolv.conf(5) has them.
+    """
+
+    servers: tuple[str, ...] = ()
+    searches: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PodOptions:
+    """What the containers of a pod have in common.
+
+    Attributes:
+        dns: where names are looked up; without servers containers keep their own file.
+        is_pid_shared: whether they see each other's processes.
+        shared_shm_bytes: size of a /dev/shm for all of them; 0 gives each its own.
+    """
+
+    dns: Dns = Dns()
+    is_pid_shared: bool = False
+    shared_shm_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class GuestRootfs:
+    """A root file system as the agent has to find it.
+
+    Attributes:
+        plugged: the share or drive that holds it.
+        fstype: of a drive; empty for a share.
+        subpath: below the share's or drive's root; empty for the root itself.
+    """
+
+    plugged: Plugged
+    fstype: str = ""
+    subpath: str = ""
 
 
 @dataclass(frozen=True)
 class GuestMount:
-    """A mount as the agent has to make it: a plugged share, or a path below one.
+    """A mount as the agent has to make it.
 
     Attributes:
-        plugged: the share that holds it.
+        mount: what was asked for.
+        plugged: the share that holds a folder or file of the host; None for what the guest makes by itself.
         subpath: below the share's root; empty for the root itself.
-        destination: in the container.
-        read_only: whether writing is refused.
-        is_file: whether it is a single file.
     """
 
-    plugged: Plugged
-    subpath: str
-    destination: str
-    read_only: bool
-    is_file: bool
+    mount: Mount
+    plugged: Plugged | None = None
+    subpath: str = ""
+
+
+@dataclass(frozen=True)
+class GuestDevice:
+    """A device as the agent has to find it.
+
+    Attributes:
+        device: what was asked for.
+        plugged: what it is to the guest; several for a group of devices.
+    """
+
+    device: HostDevice
+    plugged: tuple[Plugged, ...]
 
 
 @dataclass(frozen=True)
@@ -128,34 +294,18 @@ class GuestContainer:
     Attributes:
         spec: what was asked for.
         token: of its first process.
-        rootfs: the plugged share or drive with its root file system.
+        rootfs: its root file system.
         mounts: in order.
+        devices: all of them.
+        pod: what it has in common with its siblings.
     """
 
     spec: ContainerSpec
     token: str
-    rootfs: Plugged
-    mounts: tuple[GuestMount, ...]
-
-
-class StreamName(enum.StrEnum):
-    """Which of a process's output streams."""
-
-    STDOUT = "stdout"
-    STDERR = "stderr"
-
-
-@dataclass(frozen=True)
-class ExitStatus:
-    """How a process ended.
-
-    Attributes:
-        code: its exit code; 128 + signal when a signal ended it.
-        signal: the signal's number, 0 when it exited by itself.
-    """
-
-    code: int
-    signal: int = 0
+    rootfs: GuestRootfs
+    mounts: tuple[GuestMount, ...] = ()
+    devices: tuple[GuestDevice, ...] = ()
+    pod: PodOptions = PodOptions()
 
 
 @dataclass(frozen=True)
@@ -172,29 +322,6 @@ class ContainerTruth:
 
 
 @dataclass(frozen=True)
-class ProcessInfo:
-    """One row of a container's process list.
-
-    Attributes:
-        pid: inside the container.
-        parent_pid: inside the container, 0 when outside.
-        uid: effective user.
-        state: one letter, as proc(5) has it.
-        resident_bytes: memory in use.
-        cpu_ns: processor time used.
-        command: argv.
-    """
-
-    pid: int
-    parent_pid: int
-    uid: int
-    state: str
-    resident_bytes: int
-    cpu_ns: int
-    command: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class ContainerStats:
     """Use of the guest by one container.
 
@@ -203,12 +330,14 @@ class ContainerStats:
         memory_bytes: in use.
         memory_limit_bytes: 0 when there is none.
         processes: their number.
+        oom_kills: processes that the limit of memory has cost.
     """
 
     cpu_ns: int
     memory_bytes: int
     memory_limit_bytes: int
     processes: int
+    oom_kills: int = 0
 
 
 @dataclass(frozen=True)
@@ -219,11 +348,13 @@ class PodSetup:
         hostname: at most 64 bytes.
         time_ns: since the epoch.
         seed: for the guest's random numbers.
+        options: what its containers have in common.
     """
 
     hostname: str
     time_ns: int
     seed: bytes = field(repr=False)
+    options: PodOptions = PodOptions()
 
 
 @dataclass(frozen=True)
@@ -241,19 +372,3 @@ class AgentInfo:
     protocol: int
     features: tuple[str, ...]
     kernel: str
-
-
-class ProcessStreams(Protocol):
-    """The standard streams of a process in the guest. One client at a time."""
-
-    async def write(self, data: bytes) -> None:
-        """Sends input; returns when the way is free for more. Input for a process that no longer reads is dropped."""
-
-    async def close_stdin(self) -> None:
-        """Ends the input. May be called twice."""
-
-    def chunks(self) -> AsyncIterator[tuple[StreamName, bytes]]:
-        """Output as it comes; ends when the process has ended and all it wrote has been given."""
-
-    async def close(self) -> None:
-        """Detaches. The process goes on. May be called twice."""

@@ -7,7 +7,7 @@ and one that two claim are errors.
 from __future__ import annotations
 
 from vc_core.spec.markers import routed_operation
-from vc_core.spec.values import HostDevice, Pluggable, PodRef
+from vc_core.spec.values import GuestNode, HostDevice, Pluggable, PodRef
 
 
 class DeviceSpec:
@@ -19,10 +19,11 @@ class DeviceSpec:
         raise NotImplementedError
 
     @routed_operation
-    async def device_prepare(self, pod: PodRef, device: HostDevice) -> Pluggable:
-        """Readies a claimed device on the host; returns what is to be plugged into the machine.
+    async def device_prepare(self, pod: PodRef, device: HostDevice) -> tuple[Pluggable | GuestNode, ...]:
+        """Readies a claimed device on the host; returns what is to be plugged into the machine, in this order.
 
-        Raises DeviceError when it cannot be passed, with the reason.
+        May be called twice with the same outcome. Raises DeviceError when it cannot be passed, with the reason;
+        nothing was changed on the host then.
         """
         raise NotImplementedError
 

@@ -11,6 +11,7 @@ VcError
 ├── NotFound · AlreadyExists       pod or container id
 ├── Busy                           the pod's lock was not free in time
 ├── UnsupportedOperation           operation
+├── HookError                      a program that the container's config names
 └── OperationError                 operation, plugin, pod
     ├── HypervisorError · AgentError · StorageError · DeviceError
     │                   └── CannotExecute   is_missing
@@ -106,6 +107,10 @@ class UnsupportedOperation(VcError):
     def __init__(self, operation: str) -> None:
         self.operation = operation
         super().__init__(f"the chosen plugin does not support {operation}")
+
+
+class HookError(VcError):
+    """A container's hook failed or was killed at its limit."""
 
 
 class OperationError(VcError):

@@ -16,6 +16,7 @@ from vc_core.spec.values import (
     Pluggable,
     Plugged,
     PodRef,
+    VmSize,
     VmSpec,
     VmStats,
     VmStatus,
@@ -97,7 +98,8 @@ class HypervisorSpec:
     async def vm_plug(self, pod: PodRef, device: Pluggable) -> Plugged:
         """Adds a device to a running machine; returns when that has accepted it, which is before the guest sees it.
 
-        Which kinds are possible is declared by Capability.SHARE_PLUG and DRIVE_PLUG.
+        Which kinds are possible is declared by Capability.SHARE_PLUG, DRIVE_PLUG, PCI_PLUG and VHOST_USER_PLUG.
+        Plugging it again replaces what a call has left that was interrupted before its answer was known.
         Raises HypervisorError when no place is free or the device is refused; nothing is left of it then.
         """
         raise NotImplementedError
@@ -106,7 +108,19 @@ class HypervisorSpec:
     async def vm_unplug(self, pod: PodRef, plugged: Plugged) -> None:
         """Removes a device; returns when the guest has let it go. Its place and id are free afterwards.
 
-        A device that is not there is no error: may be called twice.
+        A device that is not there is no error: may be called twice. Raises HypervisorError when the guest keeps it
+        beyond the driver's limit; it is still plugged then, and a later call tries again.
+        """
+        raise NotImplementedError
+
+    @optional_operation
+    async def vm_resize(self, pod: PodRef, size: VmSize) -> VmSize:
+        """Plugs or unplugs vCPUs and memory until the machine has these totals; returns what it has then.
+
+        Growing offers to the guest what agent_online then takes; memory may be rounded up. Shrinking goes as far as
+        the guest lets it, never below the size at the start, and is no error when it stops before. The phase is
+        running. Declared by Capability.RESIZE. Raises HypervisorError when the machine cannot grow so far; it is as
+        before then.
         """
         raise NotImplementedError
 

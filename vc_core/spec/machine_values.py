@@ -62,6 +62,13 @@ class Share:
     read_only: bool = True
 
 
+class DriveBus(enum.StrEnum):
+    """What a disk looks like to the guest."""
+
+    SCSI = "scsi"  # virtio-scsi: hundreds of disks on one controller
+    BLK = "blk"  # virtio-blk: a PCI device of its own for each
+
+
 @dataclass(frozen=True)
 class Drive:
     """A block device or image file of the host, as a disk in the guest.
@@ -70,14 +77,65 @@ class Drive:
         id: unique in the pod.
         path: the device or a raw image.
         read_only: enforced on the host's side.
+        bus: what it looks like to the guest.
     """
 
     id: str
     path: Path
     read_only: bool = False
+    bus: DriveBus = DriveBus.SCSI
 
 
-Pluggable = Share | Drive
+@dataclass(frozen=True)
+class HostPci:
+    """A PCI device of the host that vfio-pci holds.
+
+    Attributes:
+        id: unique in the pod.
+        address: domain:bus:device.function, as /sys/bus/pci/devices has it.
+    """
+
+    id: str
+    address: str
+
+
+class VhostKind(enum.StrEnum):
+    """What a vhost-user backend is to the guest."""
+
+    NET = "vhost-user-net"
+    BLK = "vhost-user-blk"
+    SCSI = "vhost-user-scsi"
+
+
+@dataclass(frozen=True)
+class VhostUser:
+    """A virtio device whose backend is another process of the host, behind a unix socket.
+
+    Attributes:
+        id: unique in the pod.
+        kind: what it is to the guest.
+        socket: on which the backend listens.
+        mac: of a net device; empty for one that is made up.
+    """
+
+    id: str
+    kind: VhostKind
+    socket: Path
+    mac: str = ""
+
+
+@dataclass(frozen=True)
+class GuestNode:
+    """A device of the guest's own kernel, like that of the host: nothing is plugged for it.
+
+    Attributes:
+        path: below /dev.
+    """
+
+    path: str
+
+
+Pluggable = Share | Drive | HostPci | VhostUser
 
 
 @dataclass(frozen=True)
@@ -86,8 +144,9 @@ class Plugged:
 
     Attributes:
         id: what to give to vm_unplug.
-        driver: how the guest is to look for it: "9p", "scsi".
-        address: what it is to look for: a mount tag, a SCSI "target:lun".
+        driver: how the guest is to look for it: "9p", "scsi", "blk", "pci", "node".
+        address: what it is to look for: a mount tag, a SCSI "target:lun", for "blk" and "pci" a PCI path
+            "<slot of the root port>/<slot behind it>" in hex digits, for "node" a path below /dev.
         is_fixed: part of the machine from its start: it cannot be unplugged.
     """
 
@@ -95,6 +154,19 @@ class Plugged:
     driver: str
     address: str
     is_fixed: bool = False
+
+
+@dataclass(frozen=True)
+class VmSize:
+    """How large a machine is: totals, never differences.
+
+    Attributes:
+        vcpus: processors.
+        memory_mib: memory.
+    """
+
+    vcpus: int
+    memory_mib: int
 
 
 @dataclass(frozen=True)
@@ -106,12 +178,14 @@ class VmSpec:
         vcpus: at the start, at least 1.
         memory_mib: at the start.
         shares: present from the start.
+        binary: the hypervisor's program; None for the one that its options name.
     """
 
     guest: Guest
     vcpus: int
     memory_mib: int
     shares: tuple[Share, ...] = ()
+    binary: Path | None = None
 
 
 class VmPhase(enum.StrEnum):

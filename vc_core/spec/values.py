@@ -13,36 +13,56 @@ from typing import Protocol
 
 from vc_core.spec.container_values import (
     AgentInfo,
+    Confinement,
     ContainerSpec,
     ContainerStats,
     ContainerTruth,
-    ExitStatus,
+    Dns,
     GuestContainer,
+    GuestDevice,
     GuestMount,
+    GuestRootfs,
+    HostDevice,
+    LifeHook,
+    LifeHooks,
     Mount,
+    MountKind,
+    PodOptions,
     PodSetup,
-    ProcessInfo,
-    ProcessSpec,
-    ProcessStreams,
+    Resources,
     Rootfs,
     RootfsMode,
-    Stdio,
-    StreamName,
 )
 from vc_core.spec.machine_values import (
     Channel,
     ChannelKind,
     Drive,
+    DriveBus,
     DriverState,
     Guest,
+    GuestNode,
+    HostPci,
     KernelSource,
     Pluggable,
     Plugged,
     Share,
+    VhostKind,
+    VhostUser,
     VmPhase,
+    VmSize,
     VmSpec,
     VmStats,
     VmStatus,
+)
+from vc_core.spec.process_values import (
+    Capabilities,
+    ExitStatus,
+    ProcessInfo,
+    ProcessSpec,
+    ProcessStreams,
+    Rlimit,
+    Stdio,
+    StreamName,
 )
 
 Report = Callable[[str], None]
@@ -71,6 +91,10 @@ class Capability(enum.StrEnum):
     SHARE = "share"  # folders of the host, given when the machine starts
     SHARE_PLUG = "share-plug"  # and later
     DRIVE_PLUG = "drive-plug"  # block devices and image files, later
+    PCI_PLUG = "pci-plug"  # PCI devices of the host, later
+    VHOST_USER_PLUG = "vhost-user-plug"  # devices whose backends are processes of the host, later
+    RESIZE = "resize"  # vCPUs and memory come and go
+    DRIVE = "drive"  # the guest mounts drives as root file systems
     TERMINAL = "terminal"  # processes with a terminal
 
 
@@ -109,21 +133,6 @@ class StoreLock(Protocol):
         """Gives it back. May be called twice."""
 
 
-@dataclass(frozen=True)
-class HostDevice:
-    """A device of the host that a container shall have.
-
-    Attributes:
-        path: on the host, absolute.
-        destination: in the container.
-        read_only: whether writing is refused.
-    """
-
-    path: Path
-    destination: str
-    read_only: bool = False
-
-
 class Verdict(enum.StrEnum):
     """How a finding is meant."""
 
@@ -151,24 +160,36 @@ class Finding:
 
 __all__ = [
     "AgentInfo",
+    "Capabilities",
     "Capability",
     "Channel",
     "ChannelKind",
+    "Confinement",
     "ContainerSpec",
     "ContainerStats",
     "ContainerTruth",
+    "Dns",
     "Drive",
+    "DriveBus",
     "DriverState",
     "ExitStatus",
     "Finding",
     "Guest",
     "GuestContainer",
+    "GuestDevice",
     "GuestMount",
+    "GuestNode",
+    "GuestRootfs",
     "HostDevice",
+    "HostPci",
     "KernelSource",
+    "LifeHook",
+    "LifeHooks",
     "Mount",
+    "MountKind",
     "Pluggable",
     "Plugged",
+    "PodOptions",
     "PodRef",
     "PodSetup",
     "ProcessInfo",
@@ -176,6 +197,8 @@ __all__ = [
     "ProcessStreams",
     "Record",
     "Report",
+    "Resources",
+    "Rlimit",
     "Rootfs",
     "RootfsMode",
     "Share",
@@ -184,7 +207,10 @@ __all__ = [
     "StoreLock",
     "StreamName",
     "Verdict",
+    "VhostKind",
+    "VhostUser",
     "VmPhase",
+    "VmSize",
     "VmSpec",
     "VmStats",
     "VmStatus",

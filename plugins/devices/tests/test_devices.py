@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import socket
 from pathlib import Path
 
 import pytest
-from vc_devices import BlockDevices, CharDevices
+from vc_devices import BlockDevices, CharDevices, VfioDevices, VhostUserDevices
+from vc_devices.options import BlockOptions, VfioOptions
 
-from vc_core.spec import DeviceError, Drive, HostDevice, PodRef
+from vc_core.spec import DeviceError, Drive, DriveBus, GuestNode, HostDevice, HostPci, PodRef, VhostKind, VhostUser
+
+NIC, AUDIO, BRIDGE = "0000:01:00.0", "0000:01:00.1", "0000:00:01.0"
 
 
 @pytest.fixture
@@ -15,23 +20,153 @@ def pod(tmp_path):
     return PodRef("p", tmp_path)
 
 
+def block(bus=DriveBus.SCSI) -> BlockDevices:
+    return BlockDevices(BlockOptions(bus))
+
+
 async def test_an_image_file_becomes_a_drive_with_an_id_of_its_own_16(pod, tmp_path):
     prefix = tmp_path / ("same-prefix-" * 5)
     devices = [HostDevice(Path(f"{prefix}{number}"), "/dev/x", read_only=True) for number in range(2)]
     for device in devices:
         device.path.touch()
-        assert await BlockDevices().device_claims(pod, device)
+        assert await block().device_claims(pod, device)
         assert not await CharDevices().device_claims(pod, device)
-    first, second = [await BlockDevices().device_prepare(pod, device) for device in devices]
+    (first,), (second,) = [await block().device_prepare(pod, device) for device in devices]
     assert isinstance(first, Drive)
     assert first.id != second.id
     assert len(first.id) <= 31
     assert first.read_only
+    (writable,) = await block().device_prepare(pod, dataclasses.replace(devices[0], read_only=False))
+    assert writable.id != first.id, "both may be in one machine"
 
 
-async def test_char_devices_are_refused_with_the_reason(pod):
-    device = HostDevice(Path("/dev/null"), "/dev/null")
+async def test_the_bus_of_disks_is_an_option(pod, tmp_path):
+    (tmp_path / "disk").touch()
+    (drive,) = await block(DriveBus.BLK).device_prepare(pod, HostDevice(tmp_path / "disk", "/dev/x"))
+    assert drive.bus is DriveBus.BLK
+
+
+async def test_char_devices_that_every_kernel_has_are_the_guests_own(pod):
+    device = HostDevice(Path("/dev/null"), "/dev/nothing")
     assert await CharDevices().device_claims(pod, device)
-    assert not await BlockDevices().device_claims(pod, device)
+    assert not await block().device_claims(pod, device)
+    assert await CharDevices().device_prepare(pod, device) == (GuestNode("/dev/null"),)
+
+
+async def test_char_devices_of_the_hosts_kernel_are_refused_with_the_reason(pod):
     with pytest.raises(DeviceError, match="belongs to the host's kernel"):
-        await CharDevices().device_prepare(pod, device)
+        await CharDevices().device_prepare(pod, HostDevice(Path("/dev/ptmx"), "/dev/ptmx"))
+
+
+# --- vfio, on a tree that looks like /sys -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sysfs(tmp_path) -> Path:
+    """Group 7: a NIC of e1000e, a second function without a driver, and the bridge above them."""
+    root = tmp_path / "sys"
+    group = root / "kernel/iommu_groups/7"
+    (group / "devices").mkdir(parents=True)
+    for address, kind in ((NIC, "0x020000"), (AUDIO, "0x040300"), (BRIDGE, "0x060400")):
+        device = root / "bus/pci/devices" / address
+        device.mkdir(parents=True)
+        (device / "class").write_text(kind + "\n")
+        (device / "driver_override").write_text("(null)\n")
+        (device / "iommu_group").symlink_to(group)
+        (group / "devices" / address).symlink_to(device)
+    for driver in ("e1000e", "vfio-pci"):
+        (root / "bus/pci/drivers" / driver).mkdir(parents=True)
+        (root / "bus/pci/drivers" / driver / "unbind").write_text("")
+    (root / "bus/pci/drivers_probe").write_text("")
+    bind(root, NIC, "e1000e")
+    return root
+
+
+def bind(root: Path, address: str, driver: str) -> None:
+    """What the kernel would do after a probe."""
+    link = root / "bus/pci/devices" / address / "driver"
+    link.unlink(missing_ok=True)
+    link.symlink_to(root / "bus/pci/drivers" / driver)
+
+
+def written(root: Path, address: str) -> str:
+    return (root / "bus/pci/devices" / address / "driver_override").read_text()
+
+
+async def test_a_vfio_group_is_taken_and_given_back_09(pod, sysfs):
+    vfio = VfioDevices(VfioOptions(sysfs))
+    device = HostDevice(Path("/dev/vfio/7"), "")
+    assert await vfio.device_claims(pod, device)
+    assert not await CharDevices().device_claims(pod, device)
+    parts = await vfio.device_prepare(pod, device)
+    assert parts == (HostPci("vfio-0000-01-00-0", NIC), HostPci("vfio-0000-01-00-1", AUDIO)), "bridges stay"
+    assert written(sysfs, NIC) == written(sysfs, AUDIO) == "vfio-pci"
+    assert (sysfs / "bus/pci/drivers/e1000e/unbind").read_text() == NIC
+    assert (sysfs / "bus/pci/drivers_probe").read_text() == AUDIO, "the last one that was probed"
+    for address in (NIC, AUDIO):
+        bind(sysfs, address, "vfio-pci")
+    assert await VfioDevices(VfioOptions(sysfs)).device_prepare(pod, device) == parts, "may be said twice"
+    await VfioDevices(VfioOptions(sysfs)).device_release(pod, device)  # another process
+    assert written(sysfs, NIC) == "\n"
+    assert (sysfs / "bus/pci/drivers/vfio-pci/unbind").read_text() == AUDIO
+    assert (sysfs / "bus/pci/drivers_probe").read_text() == NIC, "only what had a driver gets it back"
+    await vfio.device_release(pod, device)
+
+
+async def test_a_vfio_device_is_named_by_its_whole_address_09(pod, sysfs):
+    vfio = VfioDevices(VfioOptions(sysfs))
+    device = HostDevice(Path("/sys/bus/pci/devices") / NIC, "")
+    assert await vfio.device_claims(pod, device)
+    assert await vfio.device_prepare(pod, device) == (HostPci("vfio-0000-01-00-0", NIC),)
+    assert not await vfio.device_claims(pod, HostDevice(Path("/sys/bus/pci/devices/01:00.0"), "")), "no domain"
+
+
+async def test_what_was_vfios_before_stays_so(pod, sysfs):
+    bind(sysfs, NIC, "vfio-pci")
+    device = HostDevice(Path("/sys/bus/pci/devices") / NIC, "")
+    vfio = VfioDevices(VfioOptions(sysfs))
+    await vfio.device_prepare(pod, device)
+    await vfio.device_release(pod, device)
+    assert written(sysfs, NIC) == "(null)\n"
+    assert (sysfs / "bus/pci/drivers/vfio-pci/unbind").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/dev/vfio/8", "no IOMMU group 8"),
+        ("/sys/bus/pci/devices/0000:09:00.0", "no PCI device"),
+        ("/sys/bus/pci/devices/0000:02:00.0", "switch the IOMMU on"),
+    ],
+)
+async def test_what_vfio_cannot_pass_is_refused_with_the_reason(pod, sysfs, path, told):
+    (sysfs / "bus/pci/devices/0000:02:00.0").mkdir()
+    with pytest.raises(DeviceError, match=told):
+        await VfioDevices(VfioOptions(sysfs)).device_prepare(pod, HostDevice(Path(path), ""))
+
+
+async def test_a_failed_take_gives_back_what_was_taken(pod, sysfs):
+    (sysfs / "bus/pci/devices" / AUDIO / "driver_override").unlink()
+    (sysfs / "bus/pci/devices" / AUDIO / "driver_override").mkdir()
+    with pytest.raises(DeviceError, match=f"{AUDIO} cannot be given to vfio-pci"):
+        await VfioDevices(VfioOptions(sysfs)).device_prepare(pod, HostDevice(Path("/dev/vfio/7"), ""))
+    assert written(sysfs, NIC) == "\n"
+
+
+# --- vhost-user -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", list(VhostKind))
+async def test_a_vhost_user_socket_becomes_a_device_of_its_kind_09(pod, tmp_path, kind):
+    path = tmp_path / "backend.sock"
+    device = HostDevice(path, "", kind=kind.value, mac="52:54:00:00:00:01")
+    plugin = VhostUserDevices()
+    assert await plugin.device_claims(pod, device)
+    assert not await block().device_claims(pod, device)
+    with pytest.raises(DeviceError, match="start the backend"):
+        await plugin.device_prepare(pod, device)
+    with socket.socket(socket.AF_UNIX) as backend:
+        backend.bind(str(path))
+        (part,) = await plugin.device_prepare(pod, device)
+    assert isinstance(part, VhostUser)
+    assert (part.kind, part.socket, part.mac) == (kind, path, device.mac)

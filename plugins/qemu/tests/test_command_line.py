@@ -21,6 +21,8 @@ MACHINE = Machine(
     max_vcpus=4,
     memory_mib=256,
     max_memory_mib=4096,
+    memory_slots=16,
+    shared_memory=False,
     kernel=Path("/guest/vmlinux"),
     initrd=Path("/guest/initrd"),
     parameters=("console=ttyS0", "quiet"),
@@ -52,7 +54,7 @@ def test_the_sandbox_is_always_on():
 
 @pytest.mark.parametrize(
     ("vcpus", "memory_mib", "smp", "memory"),
-    [(1, 256, "1,maxcpus=4", "256M,slots=8,maxmem=4096M"), (8, 8192, "8,maxcpus=8", "8192M")],
+    [(1, 256, "1,maxcpus=4", "256M,slots=16,maxmem=4096M"), (8, 8192, "8,maxcpus=8", "8192M")],
 )
 def test_ceilings_are_never_below_the_start_19(vcpus, memory_mib, smp, memory):
     found = dict(pairs(dataclasses.replace(MACHINE, vcpus=vcpus, memory_mib=memory_mib)))

@@ -14,6 +14,7 @@ use nix::mount::{MsFlags, mount};
 use nix::unistd::{chdir, chroot, execv};
 
 use crate::Failure;
+use crate::machine;
 
 pub const SECOND_STAGE: &str = "--second-stage";
 const MODULES: &str = "/lib/modules";
@@ -73,6 +74,7 @@ pub fn ready_machine() -> Result<(), Failure> {
         }
     }
     load_modules("boot")?;
+    machine::prepare_for_memory()?;
     fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+cpu +memory +pids +io +cpuset")?;
     fs::create_dir_all("/run/vc")?;
     // SAFETY: nobody else runs yet in this process.

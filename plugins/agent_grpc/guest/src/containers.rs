@@ -12,6 +12,7 @@ use tonic::Status;
 
 use crate::Failure;
 use crate::crun::{Crun, Handles};
+use crate::devices;
 use crate::process::{ConsoleSocket, Process, Streams, pipes, terminal_streams};
 use crate::proto::{ContainerInfo, CreateContainerRequest, ExecRequest, SignalRequest, Stdio};
 use crate::reaper::Reaper;
@@ -75,6 +76,7 @@ impl Containers {
         spec["root"]["path"] = json!(request.rootfs);
         spec["linux"]["cgroupsPath"] = json!(format!("/vc/{}", request.container_id));
         users::complete(&mut spec["process"], Path::new(&request.rootfs))?;
+        devices::add_nodes(&mut spec, &request.devices, &self.events).await?;
         fs::write(folder.join("config.json"), serde_json::to_vec(&spec)?)?;
         let terminal = spec["process"]["terminal"] == json!(true);
         self.launch(folder, terminal, request.stdio(), |console, handles| async {
@@ -82,6 +84,17 @@ impl Containers {
             self.crun.create(&request.container_id, folder, console.as_deref(), handles).await
         })
         .await
+    }
+
+    pub async fn update(&self, id: &str, resources: &[u8]) -> Result<(), Status> {
+        let folder = self.folder(id)?;
+        let file = folder.join("resources.json");
+        fs::write(&file, resources).map_err(|error| internal(error.into()))?;
+        self.crun.update(id, &folder, &file).await.map_err(internal)
+    }
+
+    pub fn reaper(&self) -> &Reaper {
+        &self.reaper
     }
 
     pub fn list(&self) -> Vec<ContainerInfo> {

@@ -64,6 +64,10 @@ impl Crun {
         self.run(bundle, words(&["delete", "--force", id]), Handles::null()).await
     }
 
+    pub async fn update(&self, id: &str, bundle: &Path, resources: &Path) -> Result<(), Failure> {
+        self.run(bundle, words(&["update", "--resources", &text(resources), id]), Handles::null()).await
+    }
+
     async fn run(&self, folder: &Path, args: Vec<String>, handles: Handles) -> Result<(), Failure> {
         let log = folder.join("crun.log");
         let verb = args.first().cloned().unwrap_or_default();

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use nix::sys::reboot::{RebootMode, reboot};
@@ -13,6 +14,8 @@ use nix::unistd::{sethostname, sync};
 use crate::Failure;
 use crate::uevents::{Uevents, until};
 
+const CPUS: &str = "/sys/devices/system/cpu";
+const MEMORY: &str = "/sys/devices/system/memory";
 const ONLINE_LIMIT: Duration = Duration::from_secs(30);
 
 pub fn set_hostname(name: &str) -> Result<(), Failure> {
@@ -40,16 +43,44 @@ pub fn seed(bytes: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Brings every plugged vCPU and memory block online; waits until `vcpus` are. The number online, and the memory in bytes.
-pub async fn online(vcpus: usize, events: &Uevents) -> Result<(usize, u64), Failure> {
+/// What the machine had before anything was plugged.
+static BLOCKS_AT_BOOT: LazyLock<u64> = LazyLock::new(online_blocks);
+
+/// Plugged memory is for what can be moved, so that it can be given back.
+pub fn prepare_for_memory() -> io::Result<()> {
+    LazyLock::force(&BLOCKS_AT_BOOT);
+    match fs::write(format!("{MEMORY}/auto_online_blocks"), "online_movable") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()), // a kernel without memory hot plug
+        outcome => outcome,
+    }
+}
+
+/// Brings every plugged vCPU and memory block online; waits until `vcpus` are, and `plugged` bytes beyond those at boot.
+/// The number of vCPUs online, and the memory in bytes.
+pub async fn online(vcpus: usize, plugged: u64, events: &Uevents) -> Result<(usize, u64), Failure> {
+    let block = block_bytes();
     let look = || {
-        online_all("/sys/devices/system/cpu", "cpu", "online", "0", "1").ok()?;
+        online_all(CPUS, "cpu", "online", "0", "1").ok()?;
+        online_all(MEMORY, "memory", "state", "offline", "online_movable").ok()?;
         let count = online_vcpus();
-        (count >= vcpus).then_some(count)
+        let more = online_blocks().saturating_sub(*BLOCKS_AT_BOOT) * block;
+        (count >= vcpus && more >= plugged).then_some(count)
     };
-    let count = until(events, ONLINE_LIMIT, &format!("vCPU number {vcpus}"), look).await?;
-    online_all("/sys/devices/system/memory", "memory", "state", "offline", "online")?;
+    let what = format!("vCPU number {vcpus} with {} MiB of plugged memory", plugged >> 20);
+    let count = until(events, ONLINE_LIMIT, &what, look).await?;
     Ok((count, memory_bytes()?))
+}
+
+fn online_blocks() -> u64 {
+    let entries = fs::read_dir(MEMORY).into_iter().flatten().flatten();
+    let states = entries.filter_map(|entry| fs::read_to_string(entry.path().join("state")).ok());
+    states.filter(|state| state.trim() == "online").count() as u64
+}
+
+/// The size of a memory block, which the kernel writes in hexadecimal.
+fn block_bytes() -> u64 {
+    let text = fs::read_to_string(format!("{MEMORY}/block_size_bytes")).unwrap_or_default();
+    u64::from_str_radix(text.trim(), 16).unwrap_or(0)
 }
 
 fn online_all(folder: &str, prefix: &str, file: &str, off: &str, on: &str) -> io::Result<()> {

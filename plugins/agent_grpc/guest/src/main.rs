@@ -6,8 +6,10 @@
 mod boot;
 mod containers;
 mod crun;
+mod devices;
 mod fd_stream;
 mod machine;
+mod pod;
 mod ports;
 mod procfs;
 mod process;
@@ -37,6 +39,7 @@ fn main() -> Result<(), Failure> {
             return Ok(());
         }
         ["--prove"] if std::process::id() == 1 => match machine::power_off()? {}, // userspace was reached: that is all
+        [pod::PAUSE] => return pod::hold_namespace(),
         ["--socket", path] => return run(Some(path)),
         _ if std::process::id() != 1 => {
             return Err("vc-agent is PID 1 of a guest; elsewhere say --socket PATH".into());

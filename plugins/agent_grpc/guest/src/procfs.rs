@@ -26,7 +26,14 @@ pub fn stats(container: &str) -> Result<ContainerStatsReply, Failure> {
         memory_bytes: number(&folder.join("memory.current"))?,
         memory_limit_bytes: number(&folder.join("memory.max"))?,
         processes: number(&folder.join("pids.current"))?,
+        oom_kills: oom_kills(&folder)?,
     })
+}
+
+fn oom_kills(folder: &Path) -> Result<u64, Failure> {
+    let events = fs::read_to_string(folder.join("memory.events"))?;
+    let count = events.lines().find_map(|line| line.strip_prefix("oom_kill ")).unwrap_or("0");
+    Ok(count.trim().parse()?)
 }
 
 /// The number in a cgroup file; "max" is 0, which says: none.

@@ -9,13 +9,14 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::containers::{Containers, internal};
 use crate::machine;
+use crate::pod;
 use crate::process::Output;
 use crate::procfs;
 use crate::proto::agent_server::{Agent, AgentServer};
 use crate::proto::*;
 
 /// Raised when an older client could not live with what this agent says.
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 const FEATURES: [&str; 3] = ["terminal", "overlay", "scsi"];
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
@@ -60,6 +61,15 @@ impl Agent for Service {
         if !request.hostname.is_empty() {
             machine::set_hostname(&request.hostname).map_err(internal)?;
         }
+        if !request.resolv_conf.is_empty() {
+            pod::set_resolv_conf(&request.resolv_conf).map_err(internal)?;
+        }
+        if request.shm_bytes != 0 {
+            pod::share_shm(request.shm_bytes).map_err(internal)?;
+        }
+        if request.shared_pid {
+            pod::share_pid(self.0.reaper()).await.map_err(internal)?;
+        }
         done()
     }
 
@@ -74,8 +84,9 @@ impl Agent for Service {
     }
 
     async fn online_resources(&self, request: Request<OnlineResourcesRequest>) -> Reply<OnlineResourcesReply> {
-        let wanted = request.into_inner().vcpus as usize;
-        let (vcpus, memory_bytes) = machine::online(wanted, &self.0.events).await.map_err(internal)?;
+        let OnlineResourcesRequest { vcpus, memory_bytes } = request.into_inner();
+        let outcome = machine::online(vcpus as usize, memory_bytes, &self.0.events).await;
+        let (vcpus, memory_bytes) = outcome.map_err(internal)?;
         let vcpus = u32::try_from(vcpus).unwrap_or(u32::MAX);
         Ok(Response::new(OnlineResourcesReply { vcpus, memory_bytes }))
     }
@@ -97,6 +108,12 @@ impl Agent for Service {
 
     async fn list_containers(&self, _: Request<Empty>) -> Reply<ListContainersReply> {
         Ok(Response::new(ListContainersReply { containers: self.0.list() }))
+    }
+
+    async fn update_container(&self, request: Request<UpdateContainerRequest>) -> Reply<Empty> {
+        let request = request.into_inner();
+        self.0.update(&request.container_id, &request.oci_resources).await?;
+        done()
     }
 
     async fn container_stats(&self, request: Request<ContainerRequest>) -> Reply<ContainerStatsReply> {

@@ -4,18 +4,17 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
-use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::Failure;
 use crate::boot;
+use crate::devices;
 use crate::proto::Storage;
-use crate::uevents::{Uevents, until};
+use crate::uevents::Uevents;
 
-/// How long a plugged device may take to be seen: under software emulation PCIe hot plug needs some 0.3 s.
-const DEVICE_LIMIT: Duration = Duration::from_secs(30);
-const TAGS: &str = "/sys/bus/virtio/drivers/9pnet_virtio";
+/// Those of disks, each with its list of modules in the image.
+const FILE_SYSTEMS: [&str; 2] = ["ext4", "erofs"];
 
 /// How many containers use a mount point.
 static USERS: LazyLock<Mutex<HashMap<PathBuf, usize>>> = LazyLock::new(Mutex::default);
@@ -69,8 +68,9 @@ fn leave(point: &Path) -> bool {
 
 async fn mount_one(storage: &Storage, events: &Uevents) -> Result<(), Failure> {
     let source = match storage.driver.as_str() {
-        "9p" => share(&storage.source, events).await?,
-        "scsi" => scsi_disk(&storage.source, events).await?,
+        "9p" => devices::share(&storage.source, events).await?,
+        "scsi" => devices::scsi_disk(&storage.source, events).await?,
+        "blk" => devices::virtio_disk(&storage.source, events).await?,
         "tmpfs" | "overlay" => storage.driver.clone(),
         other => return Err(format!("this agent knows no storage driver {other:?}").into()),
     };
@@ -78,36 +78,14 @@ async fn mount_one(storage: &Storage, events: &Uevents) -> Result<(), Failure> {
         boot::load_modules("overlay")?;
         make_overlay_folders(&storage.options)?;
     }
+    if FILE_SYSTEMS.contains(&storage.fstype.as_str()) {
+        boot::load_modules(&storage.fstype)?;
+    }
     fs::create_dir_all(&storage.mount_point)?;
     let (flags, data) = split(&storage.options);
     mount(Some(source.as_str()), storage.mount_point.as_str(), Some(storage.fstype.as_str()), flags, Some(data.as_str()))
         .map_err(|error| format!("{} cannot be mounted on {}: {error}", storage.source, storage.mount_point))?;
     Ok(())
-}
-
-async fn share(tag: &str, events: &Uevents) -> Result<String, Failure> {
-    boot::load_modules("9p")?;
-    let here = || {
-        let entries = fs::read_dir(TAGS).ok()?.flatten();
-        let mut tags = entries.filter_map(|entry| fs::read_to_string(entry.path().join("mount_tag")).ok());
-        tags.any(|found| found.trim_end_matches(['\0', '\n']) == tag).then_some(())
-    };
-    until(events, DEVICE_LIMIT, &format!("the share {tag}"), here).await?;
-    Ok(tag.to_owned())
-}
-
-/// `address` is "target:lun" on the first SCSI host.
-async fn scsi_disk(address: &str, events: &Uevents) -> Result<String, Failure> {
-    boot::load_modules("scsi")?;
-    let suffix = format!(":0:{address}");
-    let look = || {
-        let disks = fs::read_dir("/sys/class/scsi_disk").ok()?.flatten();
-        let found = disks.map(|disk| disk.path()).find(|path| path.to_string_lossy().ends_with(&suffix))?;
-        let block = fs::read_dir(found.join("device/block")).ok()?.flatten().next()?;
-        let device = Path::new("/dev").join(block.file_name());
-        device.exists().then(|| device.to_string_lossy().into_owned())
-    };
-    until(events, DEVICE_LIMIT, &format!("the SCSI disk {address}"), look).await
 }
 
 fn make_overlay_folders(options: &[String]) -> Result<(), Failure> {

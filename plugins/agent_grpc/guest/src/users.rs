@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::Failure;
 
-/// Turns an OCI process's `user.username` ("name", "uid", "name:group", ...) into uid, gid and additional groups, and
-/// gives the process a HOME when it has none.
+/// Turns an OCI process's `user.username` ("name", "uid", "name:group", ...) and `user.groups` (names or numbers of
+/// more groups) into uid, gid and additional groups, and gives the process a HOME when it has none.
 pub fn complete(process: &mut Value, rootfs: &Path) -> Result<(), Failure> {
     let Some(named) = process["user"]["username"].as_str().map(str::to_owned) else { return Ok(()) };
     let passwd = read_inside(rootfs, "etc/passwd")?;
@@ -26,11 +26,18 @@ pub fn complete(process: &mut Value, rootfs: &Path) -> Result<(), Failure> {
     let own_group = entry.as_ref().and_then(|fields| fields.get(3)?.parse::<u32>().ok()).unwrap_or(0);
     let gid = wanted_group.map_or(Ok(own_group), |name| group_id(&group, name))?;
     let name = entry.as_ref().map_or(user, |fields| fields[0]);
-    let also: Vec<u32> = match wanted_group {
+    let mut also: Vec<u32> = match wanted_group {
         Some(_) => Vec::new(),
         None => memberships(&group, name).filter(|other| *other != gid).collect(),
     };
+    for more in process["user"]["groups"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        also.push(group_id(&group, more)?);
+    }
+    let umask = process["user"]["umask"].take();
     process["user"] = json!({ "uid": uid, "gid": gid, "additionalGids": also });
+    if !umask.is_null() {
+        process["user"]["umask"] = umask;
+    }
     let home = entry.as_ref().and_then(|fields| fields.get(5).copied()).unwrap_or("/");
     if let Some(env) = process["env"].as_array_mut()
         && !env.iter().any(|word| word.as_str().is_some_and(|word| word.starts_with("HOME=")))

@@ -27,6 +27,7 @@ from vc_core.spec import (
     ProcessInfo,
     ProcessSpec,
     ProcessStreams,
+    Resources,
     StateError,
     Stdio,
 )
@@ -34,8 +35,8 @@ from vc_core.spec import (
 P = ParamSpec("P")
 T = TypeVar("T")
 
-OLDEST_PROTOCOL = 1
-NEWEST_PROTOCOL = 1
+OLDEST_PROTOCOL = 2
+NEWEST_PROTOCOL = 2
 _OPTIONS = (
     # The agent's HTTP/2 refuses the name that grpc makes of a socket's path.
     ("grpc.default_authority", "localhost"),
@@ -113,7 +114,13 @@ class Client:
     @translated
     async def set_up_pod(self, setup: PodSetup) -> None:
         """Gives the guest its identity."""
-        await self._agent.SetUpPod(pb.SetUpPodRequest(hostname=setup.hostname, time_ns=setup.time_ns, seed=setup.seed))
+        await self._agent.SetUpPod(convert.set_up_request(setup))
+
+    @translated
+    async def online(self, vcpus: int, plugged_memory_mib: int) -> None:
+        """Waits until the guest uses what was plugged."""
+        wanted = pb.OnlineResourcesRequest(vcpus=vcpus, memory_bytes=plugged_memory_mib << 20)
+        await self._agent.OnlineResources(wanted)
 
     @translated
     async def tear_down_pod(self) -> None:
@@ -150,10 +157,18 @@ class Client:
         )
 
     @translated
+    async def update_container(self, container_id: str, resources: Resources) -> None:
+        """Changes its limits."""
+        changed = convert.resources_json(resources)
+        await self._agent.UpdateContainer(pb.UpdateContainerRequest(container_id=container_id, oci_resources=changed))
+
+    @translated
     async def container_stats(self, container_id: str) -> ContainerStats:
         """What it uses."""
         reply = await self._agent.ContainerStats(pb.ContainerRequest(container_id=container_id))
-        return ContainerStats(reply.cpu_ns, reply.memory_bytes, reply.memory_limit_bytes, reply.processes)
+        return ContainerStats(
+            reply.cpu_ns, reply.memory_bytes, reply.memory_limit_bytes, reply.processes, reply.oom_kills
+        )
 
     @translated
     async def list_processes(self, container_id: str) -> tuple[ProcessInfo, ...]:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 
 from vc_agent_grpc._generated import agent_pb2 as pb
-from vc_agent_grpc.oci_spec import CONTAINERS, SHARES, process_of, spec_of
+from vc_agent_grpc.oci_spec import CONTAINERS, DRIVES, SHARES, process_of, spec_of, unlimited_resources
 from vc_core.spec import (
+    Dns,
     ExitStatus,
     GuestContainer,
+    GuestDevice,
+    GuestRootfs,
     Plugged,
+    PodSetup,
     ProcessInfo,
     ProcessSpec,
+    Resources,
     RootfsMode,
     Stdio,
 )
@@ -22,31 +27,61 @@ _CACHED = "cache=loose"
 _SHARED = "cache=mmap"
 _9P = ("trans=virtio", "version=9p2000.L", "msize=512000", "access=client")
 _UPPER_SIZE = "size=75%"
+# A device that must not be written cannot have its journal replayed either.
+_UNJOURNALED = {"ext4": ["noload"]}
 
 STDIO = {Stdio.NULL: pb.STDIO_NULL, Stdio.PIPES: pb.STDIO_PIPES}
 
 
 def create_request(container: GuestContainer) -> pb.CreateContainerRequest:
     """All that the agent needs to make a container."""
-    spec = container.spec
+    spec, rootfs = container.spec, container.rootfs
     folder = f"{CONTAINERS}/{spec.id}"
     is_overlay = spec.rootfs.mode is RootfsMode.OVERLAY
-    is_written = spec.rootfs.mode is RootfsMode.READ_WRITE
-    base = f"{SHARES}/{container.rootfs.address}"
-    storages = [_share(container.rootfs, _CACHED if is_overlay else _SHARED, not is_written)]
+    base = _base(rootfs.plugged)
+    root = f"{base}/{rootfs.subpath}" if rootfs.subpath else base
+    storages = [_rootfs_storage(rootfs, spec.rootfs.mode)]
     if is_overlay:
-        storages += _overlay(base, folder)
-    storages += (
-        _share(mount.plugged, _SHARED, False) for mount in container.mounts if mount.plugged != container.rootfs
-    )
+        storages += _overlay(root, folder)
+    shares = dict.fromkeys(mount.plugged for mount in container.mounts if mount.plugged is not None)
+    storages += (_share(plugged, _SHARED, False) for plugged in shares if plugged != rootfs.plugged)
     return pb.CreateContainerRequest(
         container_id=spec.id,
         token=container.token,
-        oci_spec=json.dumps(spec_of(spec, container.mounts)).encode(),
-        rootfs=f"{folder}/rootfs" if is_overlay else base,
+        oci_spec=json.dumps(spec_of(container)).encode(),
+        rootfs=f"{folder}/rootfs" if is_overlay else root,
         storages=storages,
         stdio=STDIO[spec.stdio],
+        devices=[message for device in container.devices for message in _devices(device)],
     )
+
+
+def set_up_request(setup: PodSetup) -> pb.SetUpPodRequest:
+    """What makes a guest this pod."""
+    options = setup.options
+    return pb.SetUpPodRequest(
+        hostname=setup.hostname,
+        time_ns=setup.time_ns,
+        seed=setup.seed,
+        resolv_conf=resolv_conf(options.dns),
+        shared_pid=options.is_pid_shared,
+        shm_bytes=options.shared_shm_bytes,
+    )
+
+
+def resolv_conf(dns: Dns) -> str:
+    """resolv.conf(5); empty without servers."""
+    if not dns.servers:
+        return ""
+    lines = [f"nameserver {server}" for server in dns.servers]
+    lines += [f"search {' '.join(dns.searches)}"] if dns.searches else []
+    lines += [f"options {' '.join(dns.options)}"] if dns.options else []
+    return "\n".join(lines) + "\n"
+
+
+def resources_json(resources: Resources) -> bytes:
+    """The runtime-spec's `linux.resources` of an update: what has no limit says so."""
+    return json.dumps(unlimited_resources(resources)).encode()
 
 
 def process_json(process: ProcessSpec) -> bytes:
@@ -64,10 +99,47 @@ def process_info(row: pb.ProcessInfo) -> ProcessInfo:
     return ProcessInfo(row.pid, row.parent_pid, row.uid, row.state, row.resident_bytes, row.cpu_ns, tuple(row.command))
 
 
+def _base(plugged: Plugged) -> str:
+    """Where the guest mounts a share or drive."""
+    if plugged.driver == "9p":
+        return f"{SHARES}/{plugged.address}"
+    return f"{DRIVES}/{plugged.id}"
+
+
+def _rootfs_storage(rootfs: GuestRootfs, mode: RootfsMode) -> pb.Storage:
+    is_written = mode is RootfsMode.READ_WRITE
+    if not rootfs.fstype:
+        return _share(rootfs.plugged, _CACHED if mode is RootfsMode.OVERLAY else _SHARED, not is_written)
+    options = ["rw"] if is_written else ["ro", *_UNJOURNALED.get(rootfs.fstype, [])]
+    plugged = rootfs.plugged
+    return pb.Storage(
+        driver=plugged.driver,
+        source=plugged.address,
+        fstype=rootfs.fstype,
+        options=[*options, "nodev"],
+        mount_point=_base(plugged),
+    )
+
+
 def _share(plugged: Plugged, cache: str, read_only: bool) -> pb.Storage:
-    point = f"{SHARES}/{plugged.address}"
     options = [*_9P, cache, "nodev", *(["ro"] if read_only else [])]
-    return pb.Storage(driver="9p", source=plugged.address, fstype="9p", options=options, mount_point=point)
+    return pb.Storage(driver="9p", source=plugged.address, fstype="9p", options=options, mount_point=_base(plugged))
+
+
+def _devices(wanted: GuestDevice) -> list[pb.Device]:
+    device = wanted.device
+    return [
+        pb.Device(
+            driver=plugged.driver,
+            address=plugged.address,
+            destination=device.destination if plugged.driver != "pci" else "",
+            access="rm" if device.read_only else "rwm",
+            mode=device.mode,
+            uid=device.uid,
+            gid=device.gid,
+        )
+        for plugged in wanted.plugged
+    ]
 
 
 def _overlay(lower: str, folder: str) -> list[pb.Storage]:

@@ -6,15 +6,34 @@ and read-only paths are those that container engines agree on.
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from typing import Any
 
-from vc_core.spec import ContainerSpec, GuestMount, ProcessSpec, RootfsMode
+from vc_core.spec import (
+    Capabilities,
+    Confinement,
+    ContainerSpec,
+    GuestContainer,
+    GuestMount,
+    MountKind,
+    PodOptions,
+    ProcessSpec,
+    Resources,
+    RootfsMode,
+)
 
 Json = dict[str, Any]
 
 VERSION = "1.0.2"
 SHARES = "/run/vc/shares"
+DRIVES = "/run/vc/drives"
 CONTAINERS = "/run/vc/containers"
+# What the containers of a pod share; made by the agent (guest/src/pod.rs).
+PIDNS = "/run/vc/pidns"
+SHM = "/run/vc/shm"
+RESOLV_CONF = "/run/vc/resolv.conf"
+_NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup")
 
 _CAPABILITIES = [
     f"CAP_{name}"
@@ -30,61 +49,134 @@ _MASKED = [
 _READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
 
-def spec_of(container: ContainerSpec, mounts: tuple[GuestMount, ...]) -> Json:
-    """The whole document; the agent fills in root.path and the cgroup.
-
-    Args:
-        container: what was asked for.
-        mounts: where the guest finds the sources.
-    """
-    return {
+def spec_of(container: GuestContainer) -> Json:
+    """The whole document; the agent fills in root.path, the cgroup and the nodes of devices."""
+    spec, pod = container.spec, container.pod
+    confinement = spec.confinement
+    document: Json = {
         "ociVersion": VERSION,
-        "process": process_of(container.process),
-        "root": {"path": "", "readonly": container.rootfs.mode is RootfsMode.READ_ONLY},
-        "hostname": container.hostname,
-        "mounts": [*_system_mounts(), *_host_root_mounts(container), *(_mount(one) for one in mounts)],
-        "annotations": dict(container.annotations),
+        "process": process_of(spec.process),
+        "root": {"path": "", "readonly": spec.rootfs.mode is RootfsMode.READ_ONLY},
+        "hostname": spec.hostname,
+        "mounts": _mounts(container),
+        "annotations": dict(spec.annotations),
         "linux": {
-            "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", "cgroup")],
-            "maskedPaths": _MASKED,
-            "readonlyPaths": _READ_ONLY,
-            "resources": {"devices": [{"allow": False, "access": "rwm"}, *_allowed_devices()]},
+            "namespaces": _namespaces(confinement, pod),
+            "maskedPaths": _MASKED if confinement.masked_paths is None else list(confinement.masked_paths),
+            "readonlyPaths": _READ_ONLY if confinement.readonly_paths is None else list(confinement.readonly_paths),
+            "sysctl": dict(confinement.sysctl),
+            "resources": {
+                **resources_of(spec.resources),
+                "devices": [{"allow": False, "access": "rwm"}, *_allowed_devices()],
+            },
         },
     }
+    if confinement.seccomp:
+        document["linux"]["seccomp"] = json.loads(confinement.seccomp)
+    if confinement.propagation:
+        document["linux"]["rootfsPropagation"] = confinement.propagation
+    return document
 
 
 def process_of(process: ProcessSpec) -> Json:
-    """The `process` object; the agent resolves user.username by the container's own passwd."""
+    """The `process` object; the agent resolves user.username and user.groups by the container's own files."""
     env = list(process.env)
     if process.terminal and not any(word.startswith("TERM=") for word in env):
         env.append("TERM=xterm")
+    user: Json = {"uid": 0, "gid": 0, "username": process.user, "groups": list(process.groups)}
+    if process.umask is not None:
+        user["umask"] = process.umask
     found: Json = {
         "terminal": process.terminal,
-        "user": {"uid": 0, "gid": 0, "username": process.user},
+        "user": user,
         "args": list(process.args),
         "env": env,
         "cwd": process.cwd,
-        "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), _CAPABILITIES),
+        "capabilities": _capabilities(process.capabilities),
         "noNewPrivileges": process.no_new_privileges,
+        "rlimits": [{"type": limit.kind, "soft": limit.soft, "hard": limit.hard} for limit in process.rlimits],
     }
+    if process.oom_score_adj is not None:
+        found["oomScoreAdj"] = process.oom_score_adj
     if process.terminal:
         found["consoleSize"] = {"height": process.rows, "width": process.columns}
     return found
 
 
-def guest_path(mount: GuestMount) -> str:
-    """Where the guest finds a mount's source."""
-    base = f"{SHARES}/{mount.plugged.address}"
-    return f"{base}/{mount.subpath}" if mount.subpath else base
+def resources_of(resources: Resources) -> Json:
+    """The runtime-spec's `linux.resources`: only what is limited."""
+    found: Json = {}
+    cpu: Json = {}
+    if resources.cpu_quota_us > 0:
+        cpu |= {"quota": resources.cpu_quota_us, "period": resources.cpu_period_us}
+    if resources.cpu_shares:
+        cpu["shares"] = resources.cpu_shares
+    if resources.cpuset:
+        cpu["cpus"] = resources.cpuset
+    if cpu:
+        found["cpu"] = cpu
+    if resources.memory_bytes:  # no swap beyond it: "memory and swap" is the same number
+        found["memory"] = {"limit": resources.memory_bytes, "swap": resources.memory_bytes}
+    if resources.pids:
+        found["pids"] = {"limit": resources.pids}
+    return found
 
 
-def _mount(mount: GuestMount) -> Json:
-    access = "ro" if mount.read_only else "rw"
-    return {"destination": mount.destination, "type": "bind", "source": guest_path(mount), "options": ["rbind", access]}
+def unlimited_resources(resources: Resources) -> Json:
+    """As `resources_of`, with what is not limited said, so that a former limit is lifted."""
+    found = resources_of(resources)
+    cpu = {"quota": -1, "period": resources.cpu_period_us, "shares": 1024} | found.get("cpu", {})
+    nothing = {"limit": -1, "swap": -1}
+    return {"cpu": cpu, "memory": found.get("memory", nothing), "pids": found.get("pids", {"limit": -1})}
 
 
-def _system_mounts() -> list[Json]:
+def _capabilities(wanted: Capabilities | None) -> Json:
+    if wanted is None:
+        return dict.fromkeys(("bounding", "effective", "permitted"), _CAPABILITIES)
+    return {name: list(names) for name, names in dataclasses.asdict(wanted).items()}
+
+
+def _namespaces(confinement: Confinement, pod: PodOptions) -> list[Json]:
+    kinds = _NAMESPACES if confinement.namespaces is None else confinement.namespaces
+    shared = {"pid": PIDNS} if pod.is_pid_shared else {}
+    return [{"type": kind, **({"path": shared[kind]} if kind in shared else {})} for kind in kinds]
+
+
+def _mount(one: GuestMount) -> Json:
+    mount = one.mount
+    access = ["ro"] if mount.read_only else []
+    if mount.kind in (MountKind.BIND, MountKind.GUEST):
+        source = str(mount.source)
+        if one.plugged is not None:
+            source = "/".join(filter(None, (SHARES, one.plugged.address, one.subpath)))
+        how = "rbind" if mount.recursive else "bind"
+        options = [how, *(access or ["rw"]), *mount.options]
+        return {"destination": mount.destination, "type": "bind", "source": source, "options": options}
+    kind = mount.kind.value
+    return {"destination": mount.destination, "type": kind, "source": kind, "options": [*mount.options, *access]}
+
+
+def _mounts(container: GuestContainer) -> list[Json]:
+    """What every container has, but for what its own mounts put there; then those, in their order."""
+    spec, pod = container.spec, container.pod
+    own = [_mount(one) for one in container.mounts]
+    default = [*_system_mounts(spec), *_host_root_mounts(spec)] if spec.has_default_mounts else []
+    if pod.dns.servers:
+        options = ["bind", "ro", "nosuid", "nodev", "noexec"]
+        default.append({"destination": "/etc/resolv.conf", "type": "bind", "source": RESOLV_CONF, "options": options})
+    if pod.shared_shm_bytes:  # instead of one of its own, and of one that a bundle lists
+        default, own = (
+            [mount for mount in mounts if (mount["destination"], mount["type"]) != ("/dev/shm", "tmpfs")]
+            for mounts in (default, own)
+        )
+        default.append({"destination": "/dev/shm", "type": "bind", "source": SHM, "options": ["bind", "rw"]})
+    taken = {mount["destination"].rstrip("/") for mount in own}
+    return [*(mount for mount in default if mount["destination"] not in taken), *own]
+
+
+def _system_mounts(spec: ContainerSpec) -> list[Json]:
     plain = ["nosuid", "noexec", "nodev"]
+    shm = [*plain, "mode=1777", f"size={spec.shm_bytes}"]
     return [
         {"destination": "/proc", "type": "proc", "source": "proc", "options": plain},
         {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=65536k"]},
@@ -94,16 +186,16 @@ def _system_mounts() -> list[Json]:
             "source": "devpts",
             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         },
-        {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": [*plain, "mode=1777", "size=65536k"]},
+        {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": shm},
         {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": plain},
         {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*plain, "ro"]},
         {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": [*plain, "relatime", "ro"]},
     ]
 
 
-def _host_root_mounts(container: ContainerSpec) -> list[Json]:
+def _host_root_mounts(spec: ContainerSpec) -> list[Json]:
     """The host's own root has sockets and pid files of services that do not run in the guest: not shown."""
-    if str(container.rootfs.path) != "/":
+    if str(spec.rootfs.path) != "/":
         return []
     options = ["nosuid", "nodev"]
     return [

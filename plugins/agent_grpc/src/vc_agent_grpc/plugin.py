@@ -29,6 +29,7 @@ from vc_core.spec import (
     ProcessSpec,
     ProcessStreams,
     Report,
+    Resources,
     Stdio,
     Verdict,
     hookimpl,
@@ -52,7 +53,8 @@ class GrpcAgent(AgentSpec):
 
     @hookimpl
     async def agent_capabilities(self, pod: PodRef) -> frozenset[Capability]:
-        return frozenset({Capability.UNIX_CHANNEL, Capability.VSOCK_CHANNEL, Capability.TERMINAL, Capability.SHARE})
+        channels = {Capability.UNIX_CHANNEL, Capability.VSOCK_CHANNEL}
+        return frozenset(channels | {Capability.TERMINAL, Capability.SHARE, Capability.DRIVE, Capability.RESIZE})
 
     # --- connection --------------------------------------------------------------------------------------------------
 
@@ -101,6 +103,14 @@ class GrpcAgent(AgentSpec):
     @hookimpl
     async def agent_list_containers(self, pod: PodRef) -> tuple[ContainerTruth, ...]:
         return await self._client.list_containers()
+
+    @hookimpl
+    async def agent_update_container(self, pod: PodRef, container_id: str, resources: Resources) -> None:
+        await self._client.update_container(container_id, resources)
+
+    @hookimpl
+    async def agent_online(self, pod: PodRef, vcpus: int, plugged_memory_mib: int) -> None:
+        await self._client.online(vcpus, plugged_memory_mib)
 
     @hookimpl
     async def agent_container_stats(self, pod: PodRef, container_id: str) -> ContainerStats:

@@ -1,23 +1,47 @@
-"""Char devices: what a virtual machine cannot be given is refused with the reason."""
+"""Char devices: what the guest's kernel has too is its own; what only the host has is refused with the reason."""
 
 from __future__ import annotations
 
-from vc_core.spec import DeviceError, DeviceSpec, HostDevice, Pluggable, PodRef, hookimpl
+import os
+import re
+
+from vc_core.spec import DeviceError, DeviceSpec, GuestNode, HostDevice, Pluggable, PodRef, hookimpl
+
+# Made by a kernel out of nothing, so the guest's are as good. Numbers: Documentation/admin-guide/devices.txt of Linux.
+_KERNELS_OWN = {
+    (1, 3): "/dev/null",
+    (1, 5): "/dev/zero",
+    (1, 7): "/dev/full",
+    (1, 8): "/dev/random",
+    (1, 9): "/dev/urandom",
+    (1, 11): "/dev/kmsg",
+    (5, 0): "/dev/tty",
+    (10, 200): "/dev/net/tun",
+    (10, 229): "/dev/fuse",
+}
+
+
+_VFIO_GROUP = re.compile(r"/dev/vfio/\d+")  # those are a plugin's of their own
 
 
 class CharDevices(DeviceSpec):
-    """The plugin `char`: claims every char device, and can pass none of them to another kernel."""
+    """The plugin `char`: claims every char device but those of vfio."""
 
     @hookimpl
     async def device_claims(self, pod: PodRef, device: HostDevice) -> bool:
-        return device.path.is_char_device()
+        is_vfio = _VFIO_GROUP.fullmatch(str(device.path)) is not None
+        return not device.kind and device.path.is_char_device() and not is_vfio
 
     @hookimpl
-    async def device_prepare(self, pod: PodRef, device: HostDevice) -> Pluggable:
-        raise DeviceError(
-            f"{device.path} belongs to the host's kernel and cannot be passed into a machine that has its own; "
-            "the guest has its own /dev/null, zero, full, random, urandom, tty"
-        )
+    async def device_prepare(self, pod: PodRef, device: HostDevice) -> tuple[Pluggable | GuestNode, ...]:
+        number = device.path.stat().st_rdev
+        own = _KERNELS_OWN.get((os.major(number), os.minor(number)))
+        if own is None:
+            raise DeviceError(
+                f"{device.path} belongs to the host's kernel and cannot be passed into a machine that has its own; "
+                f"the guest has its own {', '.join(sorted(_KERNELS_OWN.values()))}"
+            )
+        return (GuestNode(own),)
 
     @hookimpl
     async def device_release(self, pod: PodRef, device: HostDevice) -> None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _OWNED = re.compile(r"channel-(\d+)-(\d+)-(.+)")
 
 
+_LIMIT_S = 10.0  # a port goes at once: no guest is asked
+
+
 async def add(monitor: Monitor, run_dir: Path, name: str) -> tuple[str, Path]:
     """Plugs a port and waits until the guest has opened it.
 
@@ -47,7 +50,7 @@ async def add(monitor: Monitor, run_dir: Path, name: str) -> tuple[str, Path]:
         async with monitor.events("VSERPORT_CHANGE") as changes:
             port = {"driver": "virtserialport", "bus": f"{SERIAL_BUS}.0", "id": f"{channel}-port", "chardev": channel}
             await monitor.execute("device_add", {**port, "name": name})
-            async for change in changes:
+            async for _, change in changes:
                 if change == {"id": f"{channel}-port", "open": True}:
                     break
     except BaseException:
@@ -59,7 +62,7 @@ async def add(monitor: Monitor, run_dir: Path, name: str) -> tuple[str, Path]:
 
 async def remove(monitor: Monitor, run_dir: Path, channel: str) -> None:
     """Unplugs a port. One that is not there is no error."""
-    await monitor.unplug(f"{channel}-port")
+    await monitor.unplug(f"{channel}-port", _LIMIT_S)
     if channel in await _labels(monitor):
         await monitor.execute("chardev-remove", {"id": channel})
     socket_path(run_dir, channel).unlink(missing_ok=True)

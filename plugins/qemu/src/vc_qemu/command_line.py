@@ -10,6 +10,8 @@ MONITOR_FD = 3
 CONSOLE = "console"
 SERIAL_BUS = "vs0"
 MAX_PORTS = 64
+_LAST_PORT = 0x1E  # 0x1f is the q35 chipset's own
+_RAM = "ram"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Machine:
         max_vcpus: ceiling.
         memory_mib: at the start.
         max_memory_mib: ceiling.
+        memory_slots: how often memory can be plugged.
+        shared_memory: whether other processes can map it.
         kernel: an ELF kernel with a PVH entry.
         initrd: the guest's first root.
         parameters: the kernel's command line.
@@ -57,6 +61,8 @@ class Machine:
     max_vcpus: int
     memory_mib: int
     max_memory_mib: int
+    memory_slots: int
+    shared_memory: bool
     kernel: Path
     initrd: Path
     parameters: tuple[str, ...]
@@ -86,13 +92,18 @@ def proof_words(binary: str, kernel: Path, initrd: Path, parameters: tuple[str, 
 def option(kind: str, /, **values: str | int | bool) -> str:
     """`kind,key=value,...` with commas in values doubled, as QEMU's option parser wants them.
 
-    Underscores in keys stand for dashes, a leading name is the kind. Booleans are on and off.
+    The kind is a leading name. Booleans are on and off.
     """
     parts = [_escaped(kind)]
     for key, value in values.items():
         text = ("on" if value else "off") if isinstance(value, bool) else str(value)
         parts.append(f"{key}={_escaped(text)}")
     return ",".join(parts)
+
+
+def port_address(number: int) -> str:
+    """The fixed slot of a root port, in hex digits: from the bus's end, where QEMU puts nothing by itself."""
+    return f"{_LAST_PORT - number:x}"
 
 
 def slot_path(run_dir: Path, number: int) -> Path:
@@ -108,12 +119,16 @@ def slot_fsdev(number: int, read_only: bool) -> str:
 def _base(machine: Machine) -> Iterator[str]:
     yield from ("-name", option(f"vc-{machine.name}", process=f"vc-{machine.name}"[:15]))
     yield from ("-uuid", machine.uuid)
-    yield from ("-machine", option(machine.machine, accel=machine.accelerator, usb=False, vmport=False))
+    memory = {"memory-backend": _RAM} if machine.shared_memory else {}
+    yield from ("-machine", option(machine.machine, accel=machine.accelerator, usb=False, vmport=False, **memory))
+    if machine.shared_memory:
+        size = f"{machine.memory_mib}M"
+        yield from ("-object", option("memory-backend-memfd", id=_RAM, size=size, share=True))
     yield from ("-cpu", machine.cpu)
     yield from ("-smp", option(str(machine.vcpus), maxcpus=max(machine.vcpus, machine.max_vcpus)))
     ceiling = max(machine.memory_mib, machine.max_memory_mib)
     if ceiling > machine.memory_mib:
-        yield from ("-m", option(f"{machine.memory_mib}M", slots=8, maxmem=f"{ceiling}M"))
+        yield from ("-m", option(f"{machine.memory_mib}M", slots=machine.memory_slots, maxmem=f"{ceiling}M"))
     else:
         yield from ("-m", f"{machine.memory_mib}M")
     yield from ("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot")
@@ -142,7 +157,11 @@ def _devices(machine: Machine) -> Iterator[str]:
     yield from ("-device", option("vmgenid", guid="auto"))
     yield from ("-device", option("virtio-scsi-pci", id="scsi0"))
     for number in range(machine.root_ports):
-        yield from ("-device", option("pcie-root-port", id=f"rp{number}", chassis=number + 1, slot=number + 1))
+        name, address = f"rp{number}", port_address(number)
+        yield from (
+            "-device",
+            option("pcie-root-port", id=name, chassis=number + 1, slot=number + 1, addr=address),
+        )
     for share in machine.shares:
         model = _security_model(machine, share.read_only)
         yield from ("-fsdev", _fsdev(share.tag, share.path, share.read_only, model))

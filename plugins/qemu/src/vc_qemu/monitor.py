@@ -15,6 +15,9 @@ from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient, QMPEr
 from vc_qemu.errors import NoSuchDeviceError, QemuError
 
 _GREETINGS = 10
+_DELETED = "DEVICE_DELETED"
+_KEPT = ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR")
+_PENDING = "in the process of unplug"  # of QEMU's message when a device was asked for before
 
 
 def listening_socket(path: Path) -> socket.socket:
@@ -57,33 +60,53 @@ class Monitor:
             raise QemuError(f"QEMU went away during {command}: {error}") from error
 
     @asynccontextmanager
-    async def events(self, *names: str) -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
-        """The data of events of these names that come from now on."""
+    async def events(self, *names: str) -> AsyncIterator[AsyncIterator[tuple[str, Mapping[str, Any]]]]:
+        """Name and data of events of these names that come from now on."""
         listener = EventListener(names)
         with self._client.listen(listener):
             yield _data(listener)
 
-    async def unplug(self, device: str) -> None:
+    async def unplug(self, device: str, limit_s: float) -> None:
         """Removes a device and waits until both the guest and QEMU have let it go. One that is not there is no error.
 
         Raises:
-            QemuError: refused, or QEMU went away.
+            QemuError: refused, kept by the guest beyond the limit, or QEMU went away.
         """
-        async with self.events("DEVICE_DELETED") as deletions:
+        async with self.events(_DELETED, *_KEPT) as answers:
             try:
                 await self.execute("device_del", {"id": device})
             except NoSuchDeviceError:
                 return
-            async for deletion in deletions:
-                if deletion.get("device") == device:
-                    return
+            except QemuError as error:
+                if _PENDING not in str(error):
+                    raise  # else: somebody has asked before, and the guest has not answered yet
+            try:
+                async with asyncio.timeout(limit_s):
+                    await _answer(answers, device)
+            except TimeoutError as error:
+                if device in await self.devices():
+                    raise QemuError(
+                        f"the guest has not let {device} go within {limit_s:g} s; it is still there"
+                    ) from error
+
+    async def devices(self) -> set[str]:
+        """Ids of all devices that have one."""
+        return {item["name"] for item in await self.execute("qom-list", {"path": "/machine/peripheral"})}
 
 
-async def _data(listener: EventListener) -> AsyncIterator[Mapping[str, Any]]:
+async def _answer(answers: AsyncIterator[tuple[str, Mapping[str, Any]]], device: str) -> None:
+    async for name, data in answers:
+        if data.get("device") == device:
+            if name in _KEPT:
+                raise QemuError(f"the guest refuses to let {device} go; it is still there")
+            return
+
+
+async def _data(listener: EventListener) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
     async for event in listener:
         data = event["data"]
         if isinstance(data, Mapping):
-            yield data
+            yield str(event["event"]), data
 
 
 @asynccontextmanager

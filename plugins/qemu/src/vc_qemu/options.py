@@ -36,8 +36,11 @@ class QemuOptions:
         cpu: QEMU's CPU model; empty for the best that the accelerator has.
         max_vcpus: the ceiling for hot plug.
         max_memory_mib: the ceiling for hot plug.
+        memory_slots: how often memory can be plugged.
+        shared_memory: whether other processes can map the guest's memory: vhost-user devices need it.
         root_ports: places for devices that are plugged later.
         share_slots: folders that can be added to a running pod.
+        unplug_timeout_s: for the guest to let a device go.
         console_max_bytes: what is kept of the guest's console.
         proof_timeout_s: for the guest that proves KVM.
         proof_dir: where the proof is remembered.
@@ -50,8 +53,11 @@ class QemuOptions:
     cpu: str = ""
     max_vcpus: int = 4
     max_memory_mib: int = 4096
+    memory_slots: int = 16
+    shared_memory: bool = False
     root_ports: int = 8
     share_slots: int = 8
+    unplug_timeout_s: float = 15
     console_max_bytes: int = 1 << 20
     proof_timeout_s: float = 20
     proof_dir: Path = field(default_factory=default_proof_dir)
@@ -59,7 +65,7 @@ class QemuOptions:
 
     def problems(self) -> Iterator[str]:
         """Values that cannot be."""
-        for name in ("max_vcpus", "max_memory_mib", "console_max_bytes"):
+        for name in ("max_vcpus", "max_memory_mib", "memory_slots", "console_max_bytes"):
             if getattr(self, name) < 1:
                 yield f"{name}: must be at least 1"
         for name in ("root_ports", "share_slots"):

@@ -1,16 +1,34 @@
-"""Devices that come and go in a running machine: folders in slots, disks on the SCSI controller."""
+"""Devices that come and go in a running machine: folders, disks, PCI devices of the host, backends of vhost-user."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vc_qemu.command_line import slot_fsdev, slot_path
+from vc_core.spec import Drive, DriveBus, HostPci, Share, VhostKind, VhostUser
+from vc_qemu.command_line import port_address, slot_fsdev, slot_path
 from vc_qemu.errors import QemuError
 
 if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor
+
+Backend = tuple[str, str]
+_SCSI_TARGETS = 256
+_VHOST_DEVICES = {
+    VhostKind.NET: "virtio-net-pci",
+    VhostKind.BLK: "vhost-user-blk-pci",
+    VhostKind.SCSI: "vhost-user-scsi-pci",
+}
+# What removes a backend, and the name of the argument that says which.
+_REMOVALS = {
+    "block": ("blockdev-del", "node-name"),
+    "netdev": ("netdev_del", "id"),
+    "chardev": ("chardev-remove", "id"),
+    "object": ("object-del", "id"),
+}
 
 
 @dataclass(frozen=True)
@@ -24,6 +42,7 @@ class Place:
         port: number of its root port, -1 for none.
         slot: number of its share slot, -1 for none.
         target: its SCSI target, -1 for none.
+        backends: kind and id of what QEMU has behind it, in the order of making.
     """
 
     id: str
@@ -32,6 +51,29 @@ class Place:
     port: int = -1
     slot: int = -1
     target: int = -1
+    backends: tuple[Backend, ...] = ()
+
+
+@dataclass(frozen=True)
+class Room:
+    """Where devices can go: how many places a machine has, and those that are taken."""
+
+    run_dir: Path
+    root_ports: int
+    share_slots: int
+    taken: tuple[Place, ...]
+
+    def port(self) -> int:
+        """A free root port."""
+        return free({place.port for place in self.taken}, self.root_ports, "root_ports")
+
+    def slot(self) -> int:
+        """A free share slot."""
+        return free({place.slot for place in self.taken}, self.share_slots, "share_slots")
+
+    def target(self) -> int:
+        """A free SCSI target."""
+        return free({place.target for place in self.taken}, _SCSI_TARGETS, "SCSI targets")
 
 
 def free(taken: set[int], count: int, what: str) -> int:
@@ -46,44 +88,134 @@ def free(taken: set[int], count: int, what: str) -> int:
     raise QemuError(f"all {count} places are taken; raise hypervisor.qemu.{what} for new pods")
 
 
-async def add_folder(
-    monitor: Monitor, run_dir: Path, tag: str, path: Path, read_only: bool, slot: int, port: int
-) -> Place:
+async def add(monitor: Monitor, room: Room, device: Share | Drive | HostPci | VhostUser) -> Place:
+    """Plugs a device into the first place that is free. On failure nothing of it is left.
+
+    Raises:
+        QemuError: no place is free, or QEMU's own words.
+    """
+    match device:
+        case Share():
+            return await _add_folder(monitor, room, device)
+        case Drive(bus=DriveBus.SCSI):
+            place = Place(device.id, "scsi", "", target=room.target())
+            place = replace(place, address=f"{place.target}:0")
+            where = {"driver": "scsi-hd", "bus": "scsi0.0", "scsi-id": place.target, "lun": 0}
+            return await _add_disk(monitor, device, place, where)
+        case Drive():
+            place = _behind_port(device.id, "blk", room)
+            return await _add_disk(monitor, device, place, {"driver": "virtio-blk-pci", **_bus(place)})
+        case HostPci():
+            place = _behind_port(device.id, "pci", room)
+            await monitor.execute(
+                "device_add", {"driver": "vfio-pci", "id": place.id, "host": device.address, **_bus(place)}
+            )
+            return place
+        case VhostUser():
+            return await _add_vhost_user(monitor, device, _behind_port(device.id, "pci", room))
+
+
+async def sweep(monitor: Monitor, device: Share | Drive | HostPci | VhostUser, limit_s: float) -> None:
+    """Takes away a device of this name that a call has left which was interrupted before anybody knew of it."""
+    name = f"share-{device.tag}" if isinstance(device, Share) else device.id
+    if name not in await monitor.devices():
+        return
+    await monitor.unplug(name, limit_s)
+    match device:
+        case Drive():
+            await _remove_backends(monitor, (("block", f"disk-{name}"),))
+        case VhostUser():
+            net = (("netdev", f"{name}-net"),) if device.kind is VhostKind.NET else ()
+            await _remove_backends(monitor, (("chardev", f"{name}-link"), *net))
+
+
+async def remove(monitor: Monitor, run_dir: Path, place: Place, limit_s: float) -> None:
+    """Unplugs a device and waits until the guest has let it go. One that is not there is no error.
+
+    Raises:
+        QemuError: the guest keeps it; it is still plugged.
+    """
+    await monitor.unplug(place.id, limit_s)
+    if place.slot >= 0:
+        slot_path(run_dir, place.slot).unlink(missing_ok=True)
+    await _remove_backends(monitor, place.backends)
+
+
+async def _add_folder(monitor: Monitor, room: Room, share: Share) -> Place:
     """Plugs a 9p device. QEMU opens a slot's folder when its device is made, so the folder is put there just before."""
-    link = slot_path(run_dir, slot)
+    slot, port = room.slot(), room.port()
+    link = slot_path(room.run_dir, slot)
     link.parent.mkdir(mode=0o700, exist_ok=True)
     link.unlink(missing_ok=True)
-    link.symlink_to(path)
+    link.symlink_to(share.path)
+    place = Place(f"share-{share.tag}", "9p", share.tag, port=port, slot=slot)
     try:
-        device = {"driver": "virtio-9p-pci", "id": f"share-{tag}", "bus": f"rp{port}"}
-        await monitor.execute("device_add", {**device, "fsdev": slot_fsdev(slot, read_only), "mount_tag": tag})
+        device = {"driver": "virtio-9p-pci", "id": place.id, "mount_tag": share.tag, **_bus(place)}
+        await monitor.execute("device_add", {**device, "fsdev": slot_fsdev(slot, share.read_only)})
     except BaseException:
         link.unlink()
         raise
-    return Place(f"share-{tag}", "9p", tag, port=port, slot=slot)
+    return place
 
 
-async def add_disk(monitor: Monitor, name: str, path: Path, read_only: bool, target: int) -> Place:
-    """Plugs a SCSI disk; the guest finds it by its target."""
-    driver = "host_device" if path.is_block_device() else "file"
-    node = f"disk-{name}"
-    file = {"driver": driver, "filename": str(path)}
-    await monitor.execute("blockdev-add", {"driver": "raw", "node-name": node, "read-only": read_only, "file": file})
+async def _add_disk(monitor: Monitor, drive: Drive, place: Place, where: dict[str, object]) -> Place:
+    node = f"disk-{drive.id}"
+    file = {"driver": "host_device" if drive.path.is_block_device() else "file", "filename": str(drive.path)}
+    backend = {"driver": "raw", "node-name": node, "read-only": drive.read_only, "file": file}
+    async with _backends(monitor) as made:
+        await monitor.execute("blockdev-add", backend)
+        made.append(("block", node))
+        await monitor.execute("device_add", {"id": drive.id, "drive": node, **where})
+    return replace(place, backends=tuple(made))
+
+
+async def _add_vhost_user(monitor: Monitor, device: VhostUser, place: Place) -> Place:
+    link, net = f"{device.id}-link", f"{device.id}-net"
+    socket = {
+        "type": "socket",
+        "data": {"addr": {"type": "unix", "data": {"path": str(device.socket)}}, "server": False},
+    }
+    front: dict[str, object] = {"driver": _VHOST_DEVICES[device.kind], "id": place.id, **_bus(place)}
+    async with _backends(monitor) as made:
+        await monitor.execute("chardev-add", {"id": link, "backend": socket})
+        made.append(("chardev", link))
+        if device.kind is VhostKind.NET:
+            await monitor.execute("netdev_add", {"type": "vhost-user", "id": net, "chardev": link})
+            made.append(("netdev", net))
+            front |= {"netdev": net, **({"mac": device.mac} if device.mac else {})}
+        else:
+            front["chardev"] = link
+        await monitor.execute("device_add", front)
+    return replace(place, backends=tuple(made))
+
+
+@asynccontextmanager
+async def _backends(monitor: Monitor) -> AsyncIterator[list[Backend]]:
+    """What is put on this list is removed again when the block fails."""
+    made: list[Backend] = []
     try:
-        place = {"bus": "scsi0.0", "scsi-id": target, "lun": 0}
-        await monitor.execute("device_add", {"driver": "scsi-hd", "id": name, "drive": node, **place})
+        yield made
     except BaseException:
-        await monitor.execute("blockdev-del", {"node-name": node})
+        await _remove_backends(monitor, tuple(made))
         raise
-    return Place(name, "scsi", f"{target}:0", target=target)
 
 
-async def remove(monitor: Monitor, run_dir: Path, place: Place) -> None:
-    """Unplugs a device and waits until the guest has let it go. One that is not there is no error."""
-    await monitor.unplug(place.id)
-    if place.slot >= 0:
-        slot_path(run_dir, place.slot).unlink(missing_ok=True)
-    if place.target >= 0:
-        nodes = {node["node-name"] for node in await monitor.execute("query-named-block-nodes")}
-        if f"disk-{place.id}" in nodes:
-            await monitor.execute("blockdev-del", {"node-name": f"disk-{place.id}"})
+async def _remove_backends(monitor: Monitor, backends: tuple[Backend, ...]) -> None:
+    for kind, name in reversed(backends):
+        if kind == "block" and name not in {
+            node["node-name"] for node in await monitor.execute("query-named-block-nodes")
+        }:
+            continue  # removed by a call that was interrupted afterwards
+        if kind == "chardev" and name not in {item["label"] for item in await monitor.execute("query-chardev")}:
+            continue
+        command, argument = _REMOVALS[kind]
+        await monitor.execute(command, {argument: name})
+
+
+def _behind_port(name: str, driver: str, room: Room) -> Place:
+    port = room.port()
+    return Place(name, driver, f"{port_address(port)}/00", port=port)
+
+
+def _bus(place: Place) -> dict[str, object]:
+    return {"bus": f"rp{place.port}"}

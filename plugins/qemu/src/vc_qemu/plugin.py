@@ -28,15 +28,16 @@ from vc_core.spec import (
     Pluggable,
     Plugged,
     PodRef,
-    Share,
+    VhostUser,
     VmPhase,
+    VmSize,
     VmSpec,
     VmStats,
     VmStatus,
     hookimpl,
     lock_file,
 )
-from vc_qemu import channels, ending, plugging, process
+from vc_qemu import channels, ending, plugging, process, sizing
 from vc_qemu.command_line import CONSOLE, MONITOR_FD, FolderShare, Machine, words
 from vc_qemu.diagnosis import accelerator, diagnose
 from vc_qemu.errors import QemuError
@@ -55,7 +56,6 @@ _SOCKET = "qmp.sock"
 _LOCK = "qmp.lock"
 _LOG = "qemu.log"
 _TERM_S = 2.0  # QEMU ends within milliseconds of a signal when it can
-_SCSI_TARGETS = 256
 
 
 def translated(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -83,9 +83,9 @@ class QemuHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_capabilities(self, pod: PodRef) -> frozenset[Capability]:
-        return frozenset(
-            {Capability.UNIX_CHANNEL, Capability.PAUSE, Capability.SHARE, Capability.SHARE_PLUG, Capability.DRIVE_PLUG}
-        )
+        able = {Capability.UNIX_CHANNEL, Capability.PAUSE, Capability.SHARE, Capability.SHARE_PLUG, Capability.RESIZE}
+        able |= {Capability.DRIVE_PLUG, Capability.PCI_PLUG}
+        return frozenset(able | ({Capability.VHOST_USER_PLUG} if self._options.shared_memory else set()))
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -95,15 +95,21 @@ class QemuHypervisor(HypervisorSpec):
         for file in (spec.guest.kernel, spec.guest.initrd):
             if not os.access(file, os.R_OK):
                 raise QemuError(f"the guest's {file} is missing or unreadable; run 'vc guest build'")
-        binary = shutil.which(self._options.binary)
+        wanted = str(spec.binary or self._options.binary)
+        binary = shutil.which(wanted)
         if binary is None:
-            raise QemuError(f"{self._options.binary} is missing; install the package qemu-system-x86")
+            raise QemuError(f"{wanted} is missing; install the package qemu-system-x86")
         self._forget_files(pod)
         for name in (_LOG, CONSOLE):  # of the boot before
             (pod.run_dir / name).unlink(missing_ok=True)
         chosen = await accelerator(self._options, binary, spec.guest)
         self._saved = Saved(
-            str(uuid.uuid4()), chosen, is_launched=True, shares=tuple(share.tag for share in spec.shares)
+            str(uuid.uuid4()),
+            chosen,
+            is_launched=True,
+            shares=tuple(share.tag for share in spec.shares),
+            vcpus=spec.vcpus,
+            memory_mib=spec.memory_mib,
         )
         self._machine = Machine(
             binary=binary,
@@ -116,6 +122,8 @@ class QemuHypervisor(HypervisorSpec):
             max_vcpus=self._options.max_vcpus,
             memory_mib=spec.memory_mib,
             max_memory_mib=self._options.max_memory_mib,
+            memory_slots=self._options.memory_slots,
+            shared_memory=self._options.shared_memory,
             kernel=spec.guest.kernel,
             initrd=spec.guest.initrd,
             parameters=spec.guest.parameters,
@@ -197,18 +205,13 @@ class QemuHypervisor(HypervisorSpec):
     @hookimpl
     @translated
     async def vm_plug(self, pod: PodRef, device: Pluggable) -> Plugged:
-        places = self._saved.places
+        room = plugging.Room(pod.run_dir, self._options.root_ports, self._options.share_slots, self._saved.places)
+        if isinstance(device, VhostUser) and not self._options.shared_memory:
+            raise QemuError("vhost-user devices map the guest's memory; set hypervisor.qemu.shared_memory for new pods")
         async with self._monitor(pod) as monitor:
-            if isinstance(device, Share):
-                slot = plugging.free({place.slot for place in places}, self._options.share_slots, "share_slots")
-                port = plugging.free({place.port for place in places}, self._options.root_ports, "root_ports")
-                place = await plugging.add_folder(
-                    monitor, pod.run_dir, device.tag, device.path, device.read_only, slot, port
-                )
-            else:
-                target = plugging.free({place.target for place in places}, _SCSI_TARGETS, "SCSI targets")
-                place = await plugging.add_disk(monitor, device.id, device.path, device.read_only, target)
-        self._saved = replace(self._saved, places=(*places, place))
+            await plugging.sweep(monitor, device, self._options.unplug_timeout_s)
+            place = await plugging.add(monitor, room, device)
+        self._saved = replace(self._saved, places=(*room.taken, place))
         return Plugged(place.id, place.driver, place.address)
 
     @hookimpl
@@ -220,8 +223,17 @@ class QemuHypervisor(HypervisorSpec):
         found = self._process()
         if found is not None and process.is_alive(found):
             async with self._monitor(pod) as monitor:
-                await plugging.remove(monitor, pod.run_dir, place)
+                await plugging.remove(monitor, pod.run_dir, place, self._options.unplug_timeout_s)
         self._saved = self._saved.without(place.id)
+
+    @hookimpl
+    @translated
+    async def vm_resize(self, pod: PodRef, size: VmSize) -> VmSize:
+        start = VmSize(self._saved.vcpus, self._saved.memory_mib)
+        async with self._monitor(pod) as monitor:
+            return await sizing.resize(
+                monitor, start, size, self._options.shared_memory, self._options.unplug_timeout_s
+            )
 
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:

@@ -9,7 +9,7 @@ from vc_qemu.errors import QemuError
 from vc_qemu.plugging import Place
 from vc_qemu.process import Identity
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Saved:
         process: the process, when it is known.
         shares: tags that were there from the start.
         places: what was plugged since.
+        vcpus: at the start.
+        memory_mib: at the start.
     """
 
     uuid: str = ""
@@ -31,6 +33,8 @@ class Saved:
     process: Identity | None = None
     shares: tuple[str, ...] = ()
     places: tuple[Place, ...] = ()
+    vcpus: int = 0
+    memory_mib: int = 0
 
     def to_json(self) -> str:
         """As text."""
@@ -48,7 +52,10 @@ class Saved:
             if told.pop("schema") != SCHEMA:
                 raise QemuError("the machine was made by another version of virtcontainers-qemu; use that to stop it")
             process = told.pop("process")
-            places = tuple(Place(**place) for place in told.pop("places"))
+            places = tuple(
+                Place(**{**place, "backends": tuple((kind, name) for kind, name in place["backends"])})
+                for place in told.pop("places")
+            )
             shares = tuple(told.pop("shares"))
             return cls(process=Identity(**process) if process else None, places=places, shares=shares, **told)
         except (json.JSONDecodeError, KeyError, TypeError) as error:

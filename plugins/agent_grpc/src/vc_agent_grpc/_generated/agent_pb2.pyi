@@ -118,21 +118,33 @@ class SetUpPodRequest(_message.Message):
     HOSTNAME_FIELD_NUMBER: _builtins.int
     TIME_NS_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    RESOLV_CONF_FIELD_NUMBER: _builtins.int
+    SHARED_PID_FIELD_NUMBER: _builtins.int
+    SHM_BYTES_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     time_ns: _builtins.int
     """since the epoch; 0 leaves the clock alone"""
     seed: _builtins.bytes
     """credited to the guest's random pool"""
+    resolv_conf: _builtins.str
+    """resolv.conf(5) for containers, at /run/vc/resolv.conf; empty: none"""
+    shared_pid: _builtins.bool
+    """one pid namespace for all containers, kept at /run/vc/pidns"""
+    shm_bytes: _builtins.int
+    """one /dev/shm for all containers, at /run/vc/shm; 0: none"""
     def __init__(
         self,
         *,
         hostname: _builtins.str = ...,
         time_ns: _builtins.int = ...,
         seed: _builtins.bytes = ...,
+        resolv_conf: _builtins.str = ...,
+        shared_pid: _builtins.bool = ...,
+        shm_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "seed", b"seed", "time_ns", b"time_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "resolv_conf", b"resolv_conf", "seed", b"seed", "shared_pid", b"shared_pid", "shm_bytes", b"shm_bytes", "time_ns", b"time_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -143,15 +155,20 @@ class OnlineResourcesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VCPUS_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     vcpus: _builtins.int
+    """wait until this many are online"""
+    memory_bytes: _builtins.int
+    """wait until this much has been plugged since the boot"""
     def __init__(
         self,
         *,
         vcpus: _builtins.int = ...,
+        memory_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["vcpus", b"vcpus"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "vcpus", b"vcpus"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -165,6 +182,7 @@ class OnlineResourcesReply(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     vcpus: _builtins.int
     memory_bytes: _builtins.int
+    """in use by the kernel, of what the machine has"""
     def __init__(
         self,
         *,
@@ -193,9 +211,9 @@ class Storage(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     MOUNT_POINT_FIELD_NUMBER: _builtins.int
     driver: _builtins.str
-    """"9p", "tmpfs", "scsi", "overlay" """
+    """"9p", "tmpfs", "scsi", "blk", "overlay" """
     source: _builtins.str
-    """mount tag, SCSI "target:lun"; empty for tmpfs and overlay"""
+    """mount tag, SCSI "target:lun", PCI path; empty for tmpfs and overlay"""
     fstype: _builtins.str
     mount_point: _builtins.str
     """below /run/vc"""
@@ -219,6 +237,50 @@ class Storage(_message.Message):
 Global___Storage: _TypeAlias = Storage  # noqa: Y015
 
 @_typing.final
+class Device(_message.Message):
+    """A device that a container gets. Numbers of its node are the guest's own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRIVER_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    DESTINATION_FIELD_NUMBER: _builtins.int
+    ACCESS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    GID_FIELD_NUMBER: _builtins.int
+    driver: _builtins.str
+    """"scsi", "blk", "pci" (waited for; has no node), "node" (one that the guest has by itself)"""
+    address: _builtins.str
+    """SCSI "target:lun"; PCI path "port/device"; path below /dev"""
+    destination: _builtins.str
+    """path of the node in the container; empty: none"""
+    access: _builtins.str
+    """"rwm" or "rm" """
+    mode: _builtins.int
+    """permission bits"""
+    uid: _builtins.int
+    gid: _builtins.int
+    def __init__(
+        self,
+        *,
+        driver: _builtins.str = ...,
+        address: _builtins.str = ...,
+        destination: _builtins.str = ...,
+        access: _builtins.str = ...,
+        mode: _builtins.int = ...,
+        uid: _builtins.int = ...,
+        gid: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "address", b"address", "destination", b"destination", "driver", b"driver", "gid", b"gid", "mode", b"mode", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Device: _TypeAlias = Device  # noqa: Y015
+
+@_typing.final
 class CreateContainerRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -228,13 +290,14 @@ class CreateContainerRequest(_message.Message):
     ROOTFS_FIELD_NUMBER: _builtins.int
     STORAGES_FIELD_NUMBER: _builtins.int
     STDIO_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
     container_id: _builtins.str
     token: _builtins.str
     """of the first process"""
     oci_spec: _builtins.bytes
     """runtime-spec config.json; root.path and cgroupsPath are set by the agent, and"""
     rootfs: _builtins.str
-    """process.user is completed from process.user.username by the rootfs's own passwd
+    """process.user is completed from user.username and user.groups by the rootfs's own passwd
     path in the guest, one of the storages' mount points
     """
     stdio: Global___Stdio.ValueType
@@ -242,6 +305,8 @@ class CreateContainerRequest(_message.Message):
     def storages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Storage]:
         """mounted in this order, unmounted in reverse"""
 
+    @_builtins.property
+    def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]: ...
     def __init__(
         self,
         *,
@@ -251,14 +316,38 @@ class CreateContainerRequest(_message.Message):
         rootfs: _builtins.str = ...,
         storages: _abc.Iterable[Global___Storage] | None = ...,
         stdio: Global___Stdio.ValueType = ...,
+        devices: _abc.Iterable[Global___Device] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "oci_spec", b"oci_spec", "rootfs", b"rootfs", "stdio", b"stdio", "storages", b"storages", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "devices", b"devices", "oci_spec", b"oci_spec", "rootfs", b"rootfs", "stdio", b"stdio", "storages", b"storages", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateContainerRequest: _TypeAlias = CreateContainerRequest  # noqa: Y015
+
+@_typing.final
+class UpdateContainerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
+    OCI_RESOURCES_FIELD_NUMBER: _builtins.int
+    container_id: _builtins.str
+    oci_resources: _builtins.bytes
+    """runtime-spec linux.resources"""
+    def __init__(
+        self,
+        *,
+        container_id: _builtins.str = ...,
+        oci_resources: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "oci_resources", b"oci_resources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateContainerRequest: _TypeAlias = UpdateContainerRequest  # noqa: Y015
 
 @_typing.final
 class ContainerRequest(_message.Message):
@@ -595,11 +684,14 @@ class ContainerStatsReply(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     PROCESSES_FIELD_NUMBER: _builtins.int
+    OOM_KILLS_FIELD_NUMBER: _builtins.int
     cpu_ns: _builtins.int
     memory_bytes: _builtins.int
     memory_limit_bytes: _builtins.int
     """0: none"""
     processes: _builtins.int
+    oom_kills: _builtins.int
+    """processes that the limit of memory has cost"""
     def __init__(
         self,
         *,
@@ -607,10 +699,11 @@ class ContainerStatsReply(_message.Message):
         memory_bytes: _builtins.int = ...,
         memory_limit_bytes: _builtins.int = ...,
         processes: _builtins.int = ...,
+        oom_kills: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_ns", b"cpu_ns", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "processes", b"processes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_ns", b"cpu_ns", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "oom_kills", b"oom_kills", "processes", b"processes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -79,6 +79,11 @@ class AgentStub:
                 request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
                 response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.ListContainersReply.FromString,
                 _registered_method=True)
+        self.UpdateContainer = channel.unary_unary(
+                '/virtcontainers.agent.v1.Agent/UpdateContainer',
+                request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.UpdateContainerRequest.SerializeToString,
+                response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
+                _registered_method=True)
         self.ContainerStats = channel.unary_unary(
                 '/virtcontainers.agent.v1.Agent/ContainerStats',
                 request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.ContainerRequest.SerializeToString,
@@ -153,7 +158,7 @@ class AgentServicer:
         raise NotImplementedError('Method not implemented!')
 
     def OnlineResources(self, request, context):
-        """Brings plugged vCPUs and memory online.
+        """Brings plugged vCPUs and memory online; answers when as much as was asked for is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -181,6 +186,13 @@ class AgentServicer:
 
     def ListContainers(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateContainer(self, request, context):
+        """Changes the limits of a container, running or not.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -286,6 +298,11 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.ListContainers,
                     request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
                     response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.ListContainersReply.SerializeToString,
+            ),
+            'UpdateContainer': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateContainer,
+                    request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.UpdateContainerRequest.FromString,
+                    response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
             ),
             'ContainerStats': grpc.unary_unary_rpc_method_handler(
                     servicer.ContainerStats,
@@ -571,6 +588,33 @@ class Agent:
             '/virtcontainers.agent.v1.Agent/ListContainers',
             vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
             vc__agent__grpc_dot___generated_dot_agent__pb2.ListContainersReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateContainer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virtcontainers.agent.v1.Agent/UpdateContainer',
+            vc__agent__grpc_dot___generated_dot_agent__pb2.UpdateContainerRequest.SerializeToString,
+            vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,13 +45,15 @@ class AgentStub:
     PowerOff: _grpc.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]
     """Powers the machine off: the end of the connection is the answer."""
     OnlineResources: _grpc.UnaryUnaryMultiCallable[_agent_pb2.OnlineResourcesRequest, _agent_pb2.OnlineResourcesReply]
-    """Brings plugged vCPUs and memory online."""
+    """Brings plugged vCPUs and memory online; answers when as much as was asked for is."""
     CreateContainer: _grpc.UnaryUnaryMultiCallable[_agent_pb2.CreateContainerRequest, _agent_pb2.ProcessReply]
     """Makes the container and its first process, which waits for StartContainer."""
     StartContainer: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.Empty]
     RemoveContainer: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.Empty]
     """Kills what is left of it, unmounts its storages. May be called twice."""
     ListContainers: _grpc.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.ListContainersReply]
+    UpdateContainer: _grpc.UnaryUnaryMultiCallable[_agent_pb2.UpdateContainerRequest, _agent_pb2.Empty]
+    """Changes the limits of a container, running or not."""
     ContainerStats: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.ContainerStatsReply]
     ListProcesses: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.ListProcessesReply]
     Exec: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ExecRequest, _agent_pb2.ProcessReply]
@@ -80,13 +82,15 @@ class AgentAsyncStub(AgentStub):
     PowerOff: _aio.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]  # type: ignore[assignment]
     """Powers the machine off: the end of the connection is the answer."""
     OnlineResources: _aio.UnaryUnaryMultiCallable[_agent_pb2.OnlineResourcesRequest, _agent_pb2.OnlineResourcesReply]  # type: ignore[assignment]
-    """Brings plugged vCPUs and memory online."""
+    """Brings plugged vCPUs and memory online; answers when as much as was asked for is."""
     CreateContainer: _aio.UnaryUnaryMultiCallable[_agent_pb2.CreateContainerRequest, _agent_pb2.ProcessReply]  # type: ignore[assignment]
     """Makes the container and its first process, which waits for StartContainer."""
     StartContainer: _aio.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.Empty]  # type: ignore[assignment]
     RemoveContainer: _aio.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.Empty]  # type: ignore[assignment]
     """Kills what is left of it, unmounts its storages. May be called twice."""
     ListContainers: _aio.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.ListContainersReply]  # type: ignore[assignment]
+    UpdateContainer: _aio.UnaryUnaryMultiCallable[_agent_pb2.UpdateContainerRequest, _agent_pb2.Empty]  # type: ignore[assignment]
+    """Changes the limits of a container, running or not."""
     ContainerStats: _aio.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.ContainerStatsReply]  # type: ignore[assignment]
     ListProcesses: _aio.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.ListProcessesReply]  # type: ignore[assignment]
     Exec: _aio.UnaryUnaryMultiCallable[_agent_pb2.ExecRequest, _agent_pb2.ProcessReply]  # type: ignore[assignment]
@@ -142,7 +146,7 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.OnlineResourcesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.OnlineResourcesReply, _abc.Awaitable[_agent_pb2.OnlineResourcesReply]]:
-        """Brings plugged vCPUs and memory online."""
+        """Brings plugged vCPUs and memory online; answers when as much as was asked for is."""
 
     @_abc_1.abstractmethod
     def CreateContainer(
@@ -173,6 +177,14 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.Empty,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.ListContainersReply, _abc.Awaitable[_agent_pb2.ListContainersReply]]: ...
+
+    @_abc_1.abstractmethod
+    def UpdateContainer(
+        self,
+        request: _agent_pb2.UpdateContainerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.Empty, _abc.Awaitable[_agent_pb2.Empty]]:
+        """Changes the limits of a container, running or not."""
 
     @_abc_1.abstractmethod
     def ContainerStats(

@@ -9,14 +9,18 @@ from pathlib import Path
 from vc_agent_grpc.image.errors import ImageError
 
 # What the agent asks for by purpose (guest/src/boot.rs). `boot` is loaded always, the rest when first needed.
-# erofs wants crc32c at mount time, which its dependencies do not say (a soft one).
+# File systems want crc32c at mount time, which their dependencies do not say (a soft one).
 PURPOSES: dict[str, tuple[str, ...]] = {
     "boot": ("virtio_pci", "virtio_console"),
     "9p": ("9pnet_virtio", "9p"),
     "overlay": ("overlay",),
     "scsi": ("virtio_scsi", "sd_mod"),
     "virtio-blk": ("virtio_blk",),
+    "net": ("virtio_net",),
+    "ext4": ("crc32c_generic", "ext4"),
     "erofs": ("crc32c_generic", "erofs"),
+    "fuse": ("fuse",),
+    "tun": ("tun",),
 }
 
 

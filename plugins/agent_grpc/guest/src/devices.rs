@@ -1,0 +1,120 @@
+//! Plugged devices, found by the address that the host knows for certain, never by a guessed name.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::stat::{major, minor};
+use serde_json::{Value, json};
+
+use crate::Failure;
+use crate::boot;
+use crate::proto::Device;
+use crate::uevents::{Uevents, until};
+
+/// How long a plugged device may take to be seen: under software emulation PCIe hot plug needs some 0.3 s.
+const DEVICE_LIMIT: Duration = Duration::from_secs(30);
+const TAGS: &str = "/sys/bus/virtio/drivers/9pnet_virtio";
+
+/// Adds the nodes of a container's devices to its specification, with the guest's numbers.
+pub async fn add_nodes(spec: &mut Value, devices: &[Device], events: &Uevents) -> Result<(), Failure> {
+    for device in devices {
+        let Some(node) = find(device, events).await? else { continue };
+        if device.destination.is_empty() {
+            continue;
+        }
+        let meta = fs::metadata(&node).map_err(|error| format!("the guest has no {node}: {error}"))?;
+        let kind = if meta.file_type().is_block_device() { "b" } else { "c" };
+        let (major, minor) = (major(meta.rdev()), minor(meta.rdev()));
+        push(&mut spec["linux"]["devices"], json!({
+            "path": device.destination, "type": kind, "major": major, "minor": minor,
+            "fileMode": device.mode, "uid": device.uid, "gid": device.gid,
+        }));
+        push(&mut spec["linux"]["resources"]["devices"], json!({
+            "allow": true, "type": kind, "major": major, "minor": minor, "access": device.access,
+        }));
+    }
+    Ok(())
+}
+
+fn push(list: &mut Value, item: Value) {
+    match list.as_array_mut() {
+        Some(items) => items.push(item),
+        None => *list = json!([item]),
+    }
+}
+
+/// The guest's node of a device; none for one that has no node.
+async fn find(device: &Device, events: &Uevents) -> Result<Option<String>, Failure> {
+    match device.driver.as_str() {
+        "scsi" => scsi_disk(&device.address, events).await.map(Some),
+        "blk" => virtio_disk(&device.address, events).await.map(Some),
+        "pci" => {
+            boot::load_modules("net")?;
+            boot::load_modules("scsi")?;
+            let what = format!("the PCI device {}", device.address);
+            until(events, DEVICE_LIMIT, &what, || behind_port(&device.address)).await.map(|_| None)
+        }
+        "node" => {
+            if let Some(purpose @ ("fuse" | "tun")) = device.address.rsplit('/').next() {
+                boot::load_modules(purpose)?;
+            }
+            Ok(Some(device.address.clone()))
+        }
+        other => Err(format!("this agent knows no device driver {other:?}").into()),
+    }
+}
+
+pub async fn share(tag: &str, events: &Uevents) -> Result<String, Failure> {
+    boot::load_modules("9p")?;
+    let here = || {
+        let entries = fs::read_dir(TAGS).ok()?.flatten();
+        let mut tags = entries.filter_map(|entry| fs::read_to_string(entry.path().join("mount_tag")).ok());
+        tags.any(|found| found.trim_end_matches(['\0', '\n']) == tag).then_some(())
+    };
+    until(events, DEVICE_LIMIT, &format!("the share {tag}"), here).await?;
+    Ok(tag.to_owned())
+}
+
+/// `address` is "target:lun" on the first SCSI host.
+pub async fn scsi_disk(address: &str, events: &Uevents) -> Result<String, Failure> {
+    boot::load_modules("scsi")?;
+    let suffix = format!(":0:{address}");
+    let look = || {
+        let disks = fs::read_dir("/sys/class/scsi_disk").ok()?.flatten();
+        let found = disks.map(|disk| disk.path()).find(|path| path.to_string_lossy().ends_with(&suffix))?;
+        block_node(&found.join("device/block"))
+    };
+    until(events, DEVICE_LIMIT, &format!("the SCSI disk {address}"), look).await
+}
+
+/// `address` is a PCI path: the slot of the root port and the device behind it.
+pub async fn virtio_disk(address: &str, events: &Uevents) -> Result<String, Failure> {
+    boot::load_modules("virtio-blk")?;
+    let look = || {
+        let virtio = fs::read_dir(behind_port(address)?).ok()?.flatten();
+        let mut folders = virtio.filter(|entry| entry.file_name().to_string_lossy().starts_with("virtio"));
+        block_node(&folders.next()?.path().join("block"))
+    };
+    until(events, DEVICE_LIMIT, &format!("the disk at {address}"), look).await
+}
+
+/// The folder in /sys of "port/device": buses are numbered by the guest, so the one behind the port is looked up.
+fn behind_port(address: &str) -> Option<PathBuf> {
+    let (port, device) = address.split_once('/')?;
+    let folder = PathBuf::from(format!("/sys/bus/pci/devices/0000:00:{port}.0"));
+    let suffix = format!(":{device}.0");
+    let entries = fs::read_dir(&folder).ok()?.flatten();
+    let mut found = entries.filter(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        name.starts_with("0000:") && name.ends_with(&suffix)
+    });
+    found.next().map(|entry| entry.path())
+}
+
+fn block_node(folder: &Path) -> Option<String> {
+    let block = fs::read_dir(folder).ok()?.flatten().next()?;
+    let node = Path::new("/dev").join(block.file_name());
+    node.exists().then(|| node.to_string_lossy().into_owned())
+}

@@ -1,0 +1,82 @@
+"""Files of a pod's own in place of the guest's and the hypervisor's, checked before each boot."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from vc_core.spec.errors import InvalidRequest
+from vc_core.spec.values import Guest
+
+_NO_PATH = Path()
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file, and what it must contain.
+
+    Attributes:
+        path: absolute; empty for none.
+        sha512: of the whole file, in hex digits; empty accepts any content.
+    """
+
+    path: Path = _NO_PATH
+    sha512: str = ""
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there is one."""
+        return self.path != _NO_PATH
+
+
+@dataclass(frozen=True)
+class Assets:
+    """What a pod brings along.
+
+    Attributes:
+        kernel: that the guest boots.
+        image: the guest's first root file system: an initrd that holds the agent.
+        hypervisor: the program that runs the machine.
+    """
+
+    kernel: Asset = Asset()
+    image: Asset = Asset()
+    hypervisor: Asset = Asset()
+
+
+def check(assets: Assets) -> None:
+    """Reads every given file to its end.
+
+    Raises:
+        InvalidRequest: a path that is not absolute, a file that is missing, empty or not what its digest says.
+    """
+    for field in dataclasses.fields(assets):
+        asset: Asset = getattr(assets, field.name)
+        if asset.is_given:
+            _check(field.name, asset)
+
+
+def apply(assets: Assets, guest: Guest) -> Guest:
+    """The guest with the pod's own files in it."""
+    kernel = assets.kernel.path if assets.kernel.is_given else guest.kernel
+    initrd = assets.image.path if assets.image.is_given else guest.initrd
+    return dataclasses.replace(guest, kernel=kernel, initrd=initrd)
+
+
+def _check(kind: str, asset: Asset) -> None:
+    if not asset.path.is_absolute():
+        raise InvalidRequest(f"the {kind} {asset.path} must be an absolute path")
+    try:
+        with asset.path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha512").hexdigest()
+            size = stream.tell()
+    except OSError as error:
+        raise InvalidRequest(f"the {kind} {asset.path} cannot be read: {error.strerror}") from error
+    if size == 0:
+        raise InvalidRequest(f"the {kind} {asset.path} is empty")
+    if asset.sha512 and found != asset.sha512.lower():
+        raise InvalidRequest(
+            f"the {kind} {asset.path} has the SHA-512 {found}, and {asset.sha512.lower()} was demanded"
+        )

@@ -1,0 +1,135 @@
+"""What crosses the border about processes."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """The five sets of capabilities(7), by names like "CAP_CHOWN"."""
+
+    bounding: tuple[str, ...] = ()
+    effective: tuple[str, ...] = ()
+    permitted: tuple[str, ...] = ()
+    inheritable: tuple[str, ...] = ()
+    ambient: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rlimit:
+    """One limit of getrlimit(2).
+
+    Attributes:
+        kind: like "RLIMIT_NOFILE".
+        soft: what is enforced.
+        hard: up to where the process may raise it.
+    """
+
+    kind: str
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """A process to start in a container.
+
+    Attributes:
+        args: the whole argv.
+        env: "NAME=value" words; the value may hold "=".
+        cwd: absolute, in the container.
+        user: "uid", "uid:gid", or names known inside the container's /etc/passwd and /etc/group.
+        groups: more groups, by number or name.
+        terminal: whether it gets one.
+        no_new_privileges: whether set-uid programs lose their power.
+        capabilities: None for the usual ones.
+        rlimits: limits of resources.
+        umask: None for that of the guest.
+        oom_score_adj: from -1000 to 1000; None leaves it alone.
+        rows: the terminal's height.
+        columns: the terminal's width.
+    """
+
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    cwd: str = "/"
+    user: str = "0:0"
+    groups: tuple[str, ...] = ()
+    terminal: bool = False
+    no_new_privileges: bool = True
+    capabilities: Capabilities | None = None
+    rlimits: tuple[Rlimit, ...] = ()
+    umask: int | None = None
+    oom_score_adj: int | None = None
+    rows: int = 24
+    columns: int = 80
+
+
+class Stdio(enum.StrEnum):
+    """What a process's standard streams are connected to."""
+
+    NULL = "null"  # no input; output is thrown away
+    PIPES = "pipes"  # held for agent_attach; a full pipe makes the process wait
+
+
+class StreamName(enum.StrEnum):
+    """Which of a process's output streams."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+@dataclass(frozen=True)
+class ExitStatus:
+    """How a process ended.
+
+    Attributes:
+        code: its exit code; 128 + signal when a signal ended it.
+        signal: the signal's number, 0 when it exited by itself.
+    """
+
+    code: int
+    signal: int = 0
+
+
+@dataclass(frozen=True)
+class ProcessInfo:
+    """One row of a container's process list.
+
+    Attributes:
+        pid: inside the container.
+        parent_pid: inside the container, 0 when outside.
+        uid: effective user.
+        state: one letter, as proc(5) has it.
+        resident_bytes: memory in use.
+        cpu_ns: processor time used.
+        command: argv.
+    """
+
+    pid: int
+    parent_pid: int
+    uid: int
+    state: str
+    resident_bytes: int
+    cpu_ns: int
+    command: tuple[str, ...]
+
+
+class ProcessStreams(Protocol):
+    """The standard streams of a process in the guest. One client at a time."""
+
+    async def write(self, data: bytes) -> None:
+        """Sends input; returns when the way is free for more. Input for a process that no longer reads is dropped."""
+
+    async def close_stdin(self) -> None:
+        """Ends the input. May be called twice."""
+
+    def chunks(self) -> AsyncIterator[tuple[StreamName, bytes]]:
+        """Output as it comes; ends when the process has ended and all it wrote has been given."""
+
+    async def close(self) -> None:
+        """Detaches. The process goes on. May be called twice."""
