@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,7 @@ from tests.mocks.hypervisor import mock_hypervisor
 from tests.mocks.storage import mock_storage
 from tests.mocks.world import World, fault_observer, listening_observer
 from vc_core.config import Config, Deadlines, Use
+from vc_core.engine import mountinfo
 from vc_core.engine.runtime import Runtime
 
 
@@ -26,6 +28,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.skipped and item.config.getoption("--vm-required") and item.get_closest_marker("vm"):
         report.outcome = "failed"
         report.longrepr = f"a real-VM test was skipped, and --vm-required was given: {report.longrepr}"
+
+
+@pytest.fixture(autouse=True)
+def _no_mounts_for_pytest_to_delete_through(tmp_path) -> Iterator[None]:
+    """pytest removes old folders of tests with all that is mounted below them: a failed test must leave no mount."""
+    yield
+    for one in reversed(mountinfo.below(tmp_path)):
+        subprocess.run(["umount", "--lazy", one.point], check=True)
 
 
 @pytest.fixture

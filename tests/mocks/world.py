@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vc_core.engine import mountinfo
 from vc_core.spec import ALL_SPECS, FAMILIES, ExitStatus, GuestContainer, Resources, Share, VmPhase, VmSize, around
 
 
@@ -88,6 +89,7 @@ class World:
         return [
             *(f"machine {name}" for name in alive),
             *(f"device {path}" for path in self.prepared),
+            *(f"mount {one.point}" for one in mountinfo.below(self.run_root)),
             *([f"{self.connections} connections"] if self.connections else []),
         ]
 

@@ -13,7 +13,7 @@ from vc_storage_fs import FsOptions, FsStorage
 from vc_storage_fs.files import write_atomically
 from vc_storage_fs.options import default_config_root, default_run_root
 
-from vc_core.spec import AlreadyExists, Busy, NotFound, Record, Verdict
+from vc_core.spec import AlreadyExists, Busy, NotFound, Record, StorageError, Verdict
 
 
 @pytest.fixture
@@ -179,3 +179,20 @@ def test_roots_by_user(monkeypatch):
 async def test_diagnosis_names_the_remedy(tmp_path):
     good = await FsStorage(FsOptions(tmp_path / "a", tmp_path / "b")).storage_diagnose()
     assert [one.verdict for one in good] == [Verdict.GOOD, Verdict.GOOD]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+async def test_nothing_is_removed_through_a_mount(store, tmp_path):
+    await store.storage_create("p", "{}")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/precious").touch()
+    point = await store.storage_run_dir("p") / "files"
+    point.mkdir()
+    subprocess.run(["mount", "--bind", tmp_path / "theirs", point], check=True)
+    with pytest.raises(StorageError, match="is a mount point"):
+        await store.storage_delete("p", "")
+    assert (tmp_path / "theirs/precious").exists()
+    assert (await store.storage_list()).pods == ("p",), "it can be deleted when the mount is gone"
+    subprocess.run(["umount", point], check=True)
+    await store.storage_delete("p", "")
+    assert (await store.storage_list()).pods == ()

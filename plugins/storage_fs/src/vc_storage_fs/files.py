@@ -8,6 +8,8 @@ import stat
 import tempfile
 from pathlib import Path
 
+from vc_core.spec import StorageError
+
 
 def private_folder(path: Path) -> None:
     """Makes a folder of mode 0700; parents that are missing get the same.
@@ -59,7 +61,15 @@ def create_folder_with(folder: Path, name: str, text: str) -> bool:
 
 
 def remove_folder(folder: Path) -> None:
-    """Takes a folder out of sight in one step, then removes it. One that is not there is no error."""
+    """Takes a folder out of sight in one step, then removes it. One that is not there is no error.
+
+    Raises:
+        StorageError: something is mounted below it: to go on would remove what belongs to somebody else.
+    """
+    inside = f"{folder.resolve()}/"
+    points = (line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    if held := next((point for point in points if point.startswith(inside)), ""):
+        raise StorageError(f"{held} is a mount point and must not be removed; unmount it first")
     dead = Path(tempfile.mkdtemp(prefix=".dead-", dir=folder.parent)) if folder.parent.is_dir() else None
     if dead is None:
         return
