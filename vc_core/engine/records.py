@@ -92,7 +92,7 @@ class PodState:
         boot: another one each time that its machine boots: who has a connection to an older one has none.
         shares: folders in the machine.
         devices: of the host in the machine.
-        size: of the machine, when it differs from the configured one.
+        size: what the guest uses of the machine; None while that is what was configured.
     """
 
     state: State

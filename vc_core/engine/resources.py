@@ -86,7 +86,7 @@ async def fit(session: Session, changed: str = "", limits: Resources | None = No
         )
     size = await session.hooks.vm_resize(pod=session.pod, size=wanted)
     await session.save_machine()
-    await session.put_state(dataclasses.replace(session.state, size=size))
-    if size.vcpus > before.vcpus or size.memory_mib > before.memory_mib:
-        plugged = size.memory_mib - start.memory_mib
-        await session.hooks.agent_online(pod=session.pod, vcpus=size.vcpus, plugged_memory_mib=plugged)
+    plugged = max(0, size.memory_mib - start.memory_mib)
+    await session.hooks.agent_online(pod=session.pod, vcpus=wanted.vcpus, plugged_memory_mib=plugged)
+    in_use = dataclasses.replace(size, vcpus=wanted.vcpus)
+    await session.put_state(dataclasses.replace(session.state, size=in_use))

@@ -96,9 +96,9 @@ class AgentSpec:
 
     @optional_operation
     async def agent_online(self, pod: PodRef, vcpus: int, plugged_memory_mib: int) -> None:
-        """Waits until the guest uses this many vCPUs, and this much memory beyond that of its start.
+        """Returns when the guest uses exactly this many vCPUs, and this much memory beyond that of its start.
 
-        Called after vm_resize. Raises AgentError when they do not come.
+        Called after vm_resize, also when that could not take vCPUs away. Raises AgentError when they do not come.
         """
         raise NotImplementedError
 

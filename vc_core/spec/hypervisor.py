@@ -118,7 +118,7 @@ class HypervisorSpec:
         """Plugs or unplugs vCPUs and memory until the machine has these totals; returns what it has then.
 
         Growing offers to the guest what agent_online then takes; memory may be rounded up. Shrinking goes as far as
-        the guest lets it, never below the size at the start, and is no error when it stops before. The phase is
+        driver and guest can, never below the size at the start, and is no error when it stops before. The phase is
         running. Declared by Capability.RESIZE. Raises HypervisorError when the machine cannot grow so far; it is as
         before then.
         """

@@ -55,20 +55,51 @@ pub fn prepare_for_memory() -> io::Result<()> {
     }
 }
 
-/// Brings every plugged vCPU and memory block online; waits until `vcpus` are, and `plugged` bytes beyond those at boot.
-/// The number of vCPUs online, and the memory in bytes.
+/// Brings plugged memory and the first `vcpus` vCPUs online, takes the others offline; waits until that many are there,
+/// and `plugged` bytes beyond those at boot. The number of vCPUs online, and the memory in bytes.
 pub async fn online(vcpus: usize, plugged: u64, events: &Uevents) -> Result<(usize, u64), Failure> {
     let block = block_bytes();
     let look = || {
-        online_all(CPUS, "cpu", "online", "0", "1").ok()?;
-        online_all(MEMORY, "memory", "state", "offline", "online_movable").ok()?;
-        let count = online_vcpus();
+        let present = set_vcpus(vcpus).ok()?;
+        online_memory().ok()?;
         let more = online_blocks().saturating_sub(*BLOCKS_AT_BOOT) * block;
-        (count >= vcpus && more >= plugged).then_some(count)
+        (present >= vcpus && online_vcpus() == vcpus && more >= plugged).then_some(vcpus)
     };
     let what = format!("vCPU number {vcpus} with {} MiB of plugged memory", plugged >> 20);
     let count = until(events, ONLINE_LIMIT, &what, look).await?;
     Ok((count, memory_bytes()?))
+}
+
+/// How many vCPUs there are, of which no more than `count` are online afterwards.
+fn set_vcpus(count: usize) -> io::Result<usize> {
+    let mut numbers = numbered(CPUS, "cpu");
+    numbers.sort_unstable();
+    for (place, number) in numbers.iter().enumerate() {
+        // The first one has no such file: it is always online.
+        switch(&format!("{CPUS}/cpu{number}/online"), if place < count { ("0", "1") } else { ("1", "0") })?;
+    }
+    Ok(numbers.len())
+}
+
+fn online_memory() -> io::Result<()> {
+    for number in numbered(MEMORY, "memory") {
+        switch(&format!("{MEMORY}/memory{number}/state"), ("offline", "online_movable"))?;
+    }
+    Ok(())
+}
+
+/// Numbers of a folder's entries that are called `prefix` and a number.
+fn numbered(folder: &str, prefix: &str) -> Vec<u32> {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| name.to_str()?.strip_prefix(prefix)?.parse().ok()).collect()
+}
+
+/// Writes the second word where the first stands.
+fn switch(file: &str, (from, to): (&str, &str)) -> io::Result<()> {
+    if fs::read_to_string(file).is_ok_and(|state| state.trim() == from) {
+        fs::write(file, to)?;
+    }
+    Ok(())
 }
 
 fn online_blocks() -> u64 {
@@ -81,18 +112,6 @@ fn online_blocks() -> u64 {
 fn block_bytes() -> u64 {
     let text = fs::read_to_string(format!("{MEMORY}/block_size_bytes")).unwrap_or_default();
     u64::from_str_radix(text.trim(), 16).unwrap_or(0)
-}
-
-fn online_all(folder: &str, prefix: &str, file: &str, off: &str, on: &str) -> io::Result<()> {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let numbered = name.strip_prefix(prefix).is_some_and(|rest| rest.parse::<u32>().is_ok());
-        let path = entry.path().join(file);
-        if numbered && fs::read_to_string(&path).is_ok_and(|state| state.trim() == off) {
-            fs::write(path, on)?;
-        }
-    }
-    Ok(())
 }
 
 fn online_vcpus() -> usize {

@@ -230,10 +230,9 @@ class QemuHypervisor(HypervisorSpec):
     @translated
     async def vm_resize(self, pod: PodRef, size: VmSize) -> VmSize:
         start = VmSize(self._saved.vcpus, self._saved.memory_mib)
+        shared, can_lose_vcpus = self._options.shared_memory, self._saved.accelerator == "kvm"
         async with self._monitor(pod) as monitor:
-            return await sizing.resize(
-                monitor, start, size, self._options.shared_memory, self._options.unplug_timeout_s
-            )
+            return await sizing.resize(monitor, start, size, shared, can_lose_vcpus, self._options.unplug_timeout_s)
 
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:

@@ -17,7 +17,9 @@ _STEP_MIB = 128  # the size of the guest's memory blocks: less cannot be brought
 _PERIPHERAL = "/machine/peripheral/"
 
 
-async def resize(monitor: Monitor, start: VmSize, target: VmSize, shared: bool, limit_s: float) -> VmSize:
+async def resize(
+    monitor: Monitor, start: VmSize, target: VmSize, shared: bool, can_lose_vcpus: bool, limit_s: float
+) -> VmSize:
     """Brings a machine to a size.
 
     Args:
@@ -25,22 +27,27 @@ async def resize(monitor: Monitor, start: VmSize, target: VmSize, shared: bool, 
         start: what it was started with; it never gets smaller.
         target: totals.
         shared: whether other processes map its memory.
+        can_lose_vcpus: whether vCPUs can be unplugged: under TCG QEMU 7.2 dies of it some moments later.
         limit_s: for the guest to let each thing go.
 
     Raises:
-        QemuError: it cannot grow so far; it is as before then.
+        QemuError: it cannot grow so far; it is as before then, but for vCPUs that cannot be unplugged.
     """
-    vcpus = await _grow_vcpus(monitor, target.vcpus, limit_s)
+    before = await _grow_vcpus(monitor, target.vcpus)
     try:
         memory_mib = await _grow_memory(monitor, start.memory_mib, target.memory_mib, shared)
     except QemuError:
-        await _shrink_vcpus(monitor, vcpus, limit_s)
+        if can_lose_vcpus:
+            await _shrink_vcpus(monitor, before, limit_s)
         raise
     memory_mib = await _shrink_memory(monitor, memory_mib, max(start.memory_mib, target.memory_mib), limit_s)
-    return VmSize(await _shrink_vcpus(monitor, max(start.vcpus, target.vcpus), limit_s), memory_mib)
+    if can_lose_vcpus:
+        await _shrink_vcpus(monitor, max(start.vcpus, target.vcpus), limit_s)
+    places = await monitor.execute("query-hotpluggable-cpus")
+    return VmSize(sum("qom-path" in place for place in places), memory_mib)
 
 
-async def _grow_vcpus(monitor: Monitor, target: int, limit_s: float) -> int:
+async def _grow_vcpus(monitor: Monitor, target: int) -> int:
     """Plugs what is missing; gives the number there was before."""
     places = await monitor.execute("query-hotpluggable-cpus")
     before = sum("qom-path" in place for place in places)
@@ -51,18 +58,14 @@ async def _grow_vcpus(monitor: Monitor, target: int, limit_s: float) -> int:
             f"{target} vCPUs were asked for and the machine has places for {len(places)}; "
             "raise hypervisor.qemu.max_vcpus for new pods"
         )
-    try:
-        for place in free[: max(0, missing)]:
-            name = "-".join(["cpu", *map(str, _order(place["props"]))])
-            await monitor.execute("device_add", {"driver": place["type"], "id": name, **place["props"]})
-    except QemuError:
-        await _shrink_vcpus(monitor, before, limit_s)
-        raise
+    for place in free[: max(0, missing)]:
+        name = "-".join(["cpu", *map(str, _order(place["props"]))])
+        await monitor.execute("device_add", {"driver": place["type"], "id": name, **place["props"]})
     return before
 
 
-async def _shrink_vcpus(monitor: Monitor, target: int, limit_s: float) -> int:
-    """Unplugs the last ones first, as far as the guest lets them go; gives the number that is left."""
+async def _shrink_vcpus(monitor: Monitor, target: int, limit_s: float) -> None:
+    """Unplugs the last ones first, as far as the guest lets them go."""
     places = [place for place in await monitor.execute("query-hotpluggable-cpus") if "qom-path" in place]
     plugged = sorted(
         (place["qom-path"].removeprefix(_PERIPHERAL) for place in places if place["qom-path"].startswith(_PERIPHERAL)),
@@ -73,7 +76,6 @@ async def _shrink_vcpus(monitor: Monitor, target: int, limit_s: float) -> int:
         if not await _let_go(monitor, plugged.pop(), limit_s):
             break
         count -= 1
-    return count
 
 
 async def _grow_memory(monitor: Monitor, start_mib: int, target_mib: int, shared: bool) -> int:

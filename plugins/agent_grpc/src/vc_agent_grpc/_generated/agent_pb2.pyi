@@ -157,7 +157,7 @@ class OnlineResourcesRequest(_message.Message):
     VCPUS_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     vcpus: _builtins.int
-    """wait until this many are online"""
+    """exactly this many"""
     memory_bytes: _builtins.int
     """wait until this much has been plugged since the boot"""
     def __init__(

@@ -158,7 +158,7 @@ class AgentServicer:
         raise NotImplementedError('Method not implemented!')
 
     def OnlineResources(self, request, context):
-        """Brings plugged vCPUs and memory online; answers when as much as was asked for is.
+        """Brings plugged memory and as many vCPUs online as are asked for, takes the others offline; answers when it is so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,7 @@ class AgentStub:
     PowerOff: _grpc.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]
     """Powers the machine off: the end of the connection is the answer."""
     OnlineResources: _grpc.UnaryUnaryMultiCallable[_agent_pb2.OnlineResourcesRequest, _agent_pb2.OnlineResourcesReply]
-    """Brings plugged vCPUs and memory online; answers when as much as was asked for is."""
+    """Brings plugged memory and as many vCPUs online as are asked for, takes the others offline; answers when it is so."""
     CreateContainer: _grpc.UnaryUnaryMultiCallable[_agent_pb2.CreateContainerRequest, _agent_pb2.ProcessReply]
     """Makes the container and its first process, which waits for StartContainer."""
     StartContainer: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.Empty]
@@ -82,7 +82,7 @@ class AgentAsyncStub(AgentStub):
     PowerOff: _aio.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]  # type: ignore[assignment]
     """Powers the machine off: the end of the connection is the answer."""
     OnlineResources: _aio.UnaryUnaryMultiCallable[_agent_pb2.OnlineResourcesRequest, _agent_pb2.OnlineResourcesReply]  # type: ignore[assignment]
-    """Brings plugged vCPUs and memory online; answers when as much as was asked for is."""
+    """Brings plugged memory and as many vCPUs online as are asked for, takes the others offline; answers when it is so."""
     CreateContainer: _aio.UnaryUnaryMultiCallable[_agent_pb2.CreateContainerRequest, _agent_pb2.ProcessReply]  # type: ignore[assignment]
     """Makes the container and its first process, which waits for StartContainer."""
     StartContainer: _aio.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.Empty]  # type: ignore[assignment]
@@ -146,7 +146,7 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.OnlineResourcesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.OnlineResourcesReply, _abc.Awaitable[_agent_pb2.OnlineResourcesReply]]:
-        """Brings plugged vCPUs and memory online; answers when as much as was asked for is."""
+        """Brings plugged memory and as many vCPUs online as are asked for, takes the others offline; answers when it is so."""
 
     @_abc_1.abstractmethod
     def CreateContainer(
