@@ -59,8 +59,8 @@ def test_options_of_the_process(host, busybox):
         "nina",
         "--vcpus",
         "2",
-        "--memory",
-        "300",
+        "--vm-memory",
+        "300m",
         "--name",
         "pod7",
     ]

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vc_core.cli.execute import chosen
 from vc_core.cli.execute import execute as exec_command
-from vc_core.cli.render import echo_json, echo_table, json_option, size
+from vc_core.cli.render import echo_json, echo_pairs, echo_table, json_option, size
 from vc_core.cli.settings import Settings, run_async
-from vc_core.cli.specs import command_argument, container_options, container_spec, passing, process_spec
+from vc_core.cli.specs import (
+    annotation_changes,
+    command_argument,
+    container_options,
+    container_spec,
+    limit_options,
+    limits,
+    passing,
+)
 from vc_core.engine.identity import fresh
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Stdio
@@ -34,35 +43,69 @@ container.add_command(exec_command, "exec")
 
 @container.command(context_settings=passing)
 @click.option("--name", default="", metavar="ID", help="Made up by default.")
+@click.option(
+    "--bundle", type=click.Path(path_type=Path), metavar="DIR", help="An OCI bundle, instead of all the rest."
+)
 @container_options
 @json_option
-@_pod
+@click.argument("pod_id", metavar="[POD]", default="")
 @command_argument
-@click.pass_obj
+@click.pass_context
 def create(
-    settings: Settings,
+    ctx: click.Context,
+    /,
     pod_id: str,
     name: str,
+    bundle: Path | None,
     command: tuple[str, ...],
-    rootfs: str,
-    mounts: tuple[str, ...],
-    env: tuple[str, ...],
-    workdir: str,
-    user: str,
     as_json: bool,
+    **options: Any,
 ) -> None:
-    """Make a container in POD and print its id; it runs when it, or its pod, is started."""
-    spec = container_spec(name or fresh(), rootfs, mounts, process_spec(command, env, workdir, user), Stdio.NULL)
+    """Make a container in POD and print its id; it runs when it, or its pod, is started.
+
+    With --bundle, POD may be left out: the bundle's annotations then say which pod the container joins, or that it is a
+    sandbox, which makes a pod of its own.
+    """
+    settings: Settings = ctx.obj
+    if bundle is not None:
+        given = [key for key in options if ctx.get_parameter_source(key) is click.core.ParameterSource.COMMANDLINE]
+        if given or command:
+            what = f"--{given[0].replace('_', '-')}" if given else "a command"
+            raise InvalidRequest(f"--bundle says all about a container; leave {what} away, or change its config.json")
+    elif not pod_id:
+        raise InvalidRequest("no pod was given; 'vc pod ls' shows those that exist")
 
     async def work() -> None:
         async with settings.runtime() as runtime:
-            made = await (await runtime.get(pod_id)).create_container(spec)
+            if bundle is not None:
+                from vc_core import oci
+
+                made = await oci.create(runtime, bundle, name, pod_id)
+            else:
+                spec = container_spec(name or fresh(), command, options, Stdio.NULL)
+                made = await (await runtime.get(pod_id)).create_container(spec)
             if as_json:
                 echo_json(await made.status())
             else:
                 click.echo(made.id)
 
     run_async(work())
+
+
+@container.command()
+@_pod
+@_container
+@limit_options
+@click.pass_obj
+def update(settings: Settings, /, pod_id: str, container_id: str, **options: Any) -> None:
+    """Change the limits of a container, at once when it runs; 0 takes a limit away."""
+    if all(value is None for value in options.values()):
+        raise InvalidRequest("no limit was given; 'vc container update --help' shows them")
+
+    async def change(found: Container) -> None:
+        await found.update(limits(options, (await found.status()).spec.resources))
+
+    _call(settings, pod_id, container_id, change)
 
 
 @container.command()
@@ -120,13 +163,18 @@ def wait(settings: Settings, pod_id: str, container_id: str, as_json: bool) -> N
         click.echo(found.code)
 
 
-@container.command("ps")
+@container.command("ps", context_settings=passing)
+@json_option
 @_pod
 @_container
-@json_option
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
-def processes(settings: Settings, pod_id: str, container_id: str, as_json: bool) -> None:
-    """List the processes of a container."""
+def processes(settings: Settings, pod_id: str, container_id: str, as_json: bool, arguments: tuple[str, ...]) -> None:
+    """List the processes of a container. With ARGUMENTS behind --, what its own ps prints for them."""
+    container_id, arguments = _split(container_id, arguments)
+    if arguments:
+        click.echo(_call(settings, pod_id, container_id, lambda found: found.ps(*arguments)), nl=False)
+        return
     found = _call(settings, pod_id, container_id, lambda found: found.processes())
     if as_json:
         echo_json(found)
@@ -146,6 +194,45 @@ def processes(settings: Settings, pod_id: str, container_id: str, as_json: bool)
     echo_table(("PID", "PARENT", "UID", "STATE", "MEMORY", "CPU", "COMMAND"), rows)
 
 
+def _split(container_id: str, arguments: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The container's name and the words behind --, which click does not tell apart."""
+    words = (container_id, *arguments)
+    if "--" in words:
+        at = words.index("--")
+        return "".join(words[:at]), words[at + 1 :]
+    return container_id, arguments
+
+
+@container.command()
+@_pod
+@_container
+@click.argument("changes", nargs=-1, metavar="[KEY=VALUE|KEY-]...")
+@json_option
+@click.pass_obj
+def annotate(settings: Settings, pod_id: str, container_id: str, changes: tuple[str, ...], as_json: bool) -> None:
+    """Set annotations (KEY=VALUE), remove some (KEY-), print all."""
+    wanted = annotation_changes(changes)
+    echo_pairs(_call(settings, pod_id, container_id, lambda found: found.annotate(wanted)), as_json)
+
+
+@container.command()
+@_pod
+@_container
+@click.pass_obj
+def state(settings: Settings, pod_id: str, container_id: str) -> None:
+    """Print a container's state as the OCI runtime-spec has it."""
+
+    async def work() -> None:
+        from vc_core import oci
+
+        async with settings.runtime() as runtime:
+            pod = await runtime.get(pod_id)
+            found = await (await chosen(pod, container_id)).status()
+            echo_json(oci.state(found, (await pod.status(ask_guest=False)).pid))
+
+    run_async(work())
+
+
 @container.command()
 @_pod
 @_container
@@ -159,6 +246,10 @@ def status(settings: Settings, pod_id: str, container_id: str, as_json: bool) ->
         return
     code = "" if found.exit is None else f", exit code {found.exit.code}"
     click.echo(f"container {found.id}: {found.state.value}{code}: {' '.join(found.spec.process.args)}")
+    if found.block is not None:
+        click.echo(f"  rootfs: {found.block.device}, {found.block.fstype}, in the guest at {found.block.address}")
+    for key, value in found.spec.annotations:
+        click.echo(f"  {key} = {value}")
 
 
 @container.command("ls")

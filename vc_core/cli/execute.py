@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,16 +25,15 @@ if TYPE_CHECKING:
 @click.pass_obj
 def execute(
     settings: Settings,
+    /,
     pod_id: str,
     container_id: str,
     detach: bool,
     command: tuple[str, ...],
-    env: tuple[str, ...],
-    workdir: str,
-    user: str,
+    **options: Any,
 ) -> int:
     """Run COMMAND in a running container of POD. Exits as 'vc run' does."""
-    process = process_spec(command, env, workdir, user)
+    process = process_spec(command, options)
     return run_async(_execute(settings, pod_id, container_id, process, detach))
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from vc_core.cli.render import ago, coloured, doing, echo_json, echo_table, json_option, size
+from vc_core.cli.render import ago, coloured, doing, echo_json, echo_pairs, echo_table, json_option, size
 from vc_core.cli.settings import Settings, run_async
+from vc_core.cli.specs import SIZE, annotation_changes, mib, pairs
+from vc_core.engine.assets import Asset, Assets
+from vc_core.spec.values import Dns, PodOptions
 
 if TYPE_CHECKING:
     from vc_core.engine.pod import PodStatus
@@ -24,27 +28,50 @@ def pod() -> None:
 @pod.command()
 @click.argument("pod_id", metavar="[POD]", default="")
 @click.option("--vcpus", type=click.IntRange(1), help="Processors of the machine.")
-@click.option("--memory", "memory_mib", type=click.IntRange(64), metavar="MIB", help="Memory of the machine.")
+@click.option("--memory", type=SIZE, metavar="SIZE", help="Memory of the machine, before limits of containers.")
 @click.option("--hostname", default="", help="The pod's name by default.")
 @click.option("--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Kept and given back.")
+@click.option("--dns", multiple=True, metavar="ADDRESS", help="A name server for /etc/resolv.conf of its containers.")
+@click.option("--dns-search", multiple=True, metavar="DOMAIN", help="A domain in which names are looked up.")
+@click.option("--dns-option", multiple=True, metavar="OPTION", help="As resolv.conf(5) has them.")
+@click.option("--share-pid", is_flag=True, help="Its containers see each other's processes.")
+@click.option("--share-shm", type=SIZE, default=0, metavar="SIZE", help="Its containers have one /dev/shm, this large.")
+@click.option("--kernel", metavar="FILE[=SHA512]", help="Boot this kernel, checked before each boot.")
+@click.option("--image", metavar="FILE[=SHA512]", help="Boot this initrd, which must hold the agent.")
+@click.option("--hypervisor", metavar="FILE[=SHA512]", help="Run the machine with this program.")
 @json_option
 @click.pass_obj
 def create(
     settings: Settings,
     pod_id: str,
     vcpus: int | None,
-    memory_mib: int | None,
+    memory: int | None,
     hostname: str,
     annotations: tuple[str, ...],
+    dns: tuple[str, ...],
+    dns_search: tuple[str, ...],
+    dns_option: tuple[str, ...],
+    share_pid: bool,
+    share_shm: int,
+    kernel: str | None,
+    image: str | None,
+    hypervisor: str | None,
     as_json: bool,
 ) -> None:
     """Make a pod and print its name. Its machine boots when it is started."""
-    pairs = {key: value for key, _, value in (text.partition("=") for text in annotations)}
+    options = PodOptions(Dns(dns, dns_search, dns_option), share_pid, share_shm)
+    assets = Assets(*(_asset(text) for text in (kernel, image, hypervisor)))
 
     async def work() -> None:
         async with settings.runtime() as runtime:
             made = await runtime.create(
-                pod_id, vcpus=vcpus, memory_mib=memory_mib, hostname=hostname, annotations=pairs
+                pod_id,
+                vcpus=vcpus,
+                memory_mib=mib(memory),
+                hostname=hostname,
+                annotations=pairs(annotations),
+                options=options,
+                assets=assets,
             )
             if as_json:
                 echo_json(await made.status())
@@ -52,6 +79,29 @@ def create(
                 click.echo(made.id)
 
     run_async(work())
+
+
+def _asset(text: str | None) -> Asset:
+    if text is None:
+        return Asset()
+    path, _, digest = text.partition("=")
+    return Asset(Path(path).absolute(), digest)
+
+
+@pod.command()
+@_pod
+@click.argument("changes", nargs=-1, metavar="[KEY=VALUE|KEY-]...")
+@json_option
+@click.pass_obj
+def annotate(settings: Settings, pod_id: str, changes: tuple[str, ...], as_json: bool) -> None:
+    """Set annotations (KEY=VALUE), remove some (KEY-), print all."""
+    wanted = annotation_changes(changes)
+
+    async def work() -> dict[str, str]:
+        async with settings.runtime() as runtime:
+            return await (await runtime.get(pod_id)).annotate(wanted)
+
+    echo_pairs(run_async(work()), as_json)
 
 
 @pod.command()
@@ -133,9 +183,7 @@ def status(settings: Settings, pod_id: str, as_json: bool) -> None:
         drivers = ", ".join(f"{choice.family} {choice.name}" for choice in found.config.plugins)
         reason = f" ({found.reason})" if found.reason else ""
         click.echo(f"pod {found.id}: {coloured(found.state.value)}{reason}")
-        click.echo(
-            f"  machine: {found.config.vcpus} vCPU, {found.config.memory_mib} MiB, process {found.pid or 'none'}"
-        )
+        click.echo(f"  machine: {found.size.vcpus} vCPU, {found.size.memory_mib} MiB, process {found.pid or 'none'}")
         click.echo(f"  made: {ago(found.config.created_ns)}, with {drivers}")
         for key, value in found.config.annotations.items():
             click.echo(f"  {key} = {value}")
@@ -179,9 +227,9 @@ def console(settings: Settings, pod_id: str) -> None:
 
 def _row(found: PodStatus) -> tuple[object, ...]:
     config = found.config
-    memory = f"{config.memory_mib} MiB"
+    memory = f"{found.size.memory_mib} MiB"
     made = ago(config.created_ns)
-    return (found.id, found.state.value, len(found.containers), config.vcpus, memory, made, found.reason)
+    return (found.id, found.state.value, len(found.containers), found.size.vcpus, memory, made, found.reason)
 
 
 def _each(settings: Settings, pod_ids: tuple[str, ...], verb: str, **arguments: object) -> None:

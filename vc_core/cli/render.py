@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,15 @@ def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
     for row in (columns, *texts):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def echo_pairs(found: Mapping[str, str], as_json: bool) -> None:
+    """Prints annotations, one a line."""
+    if as_json:
+        echo_json(dict(found))
+    else:
+        for key, value in found.items():
+            click.echo(f"{key}={value}")
 
 
 def ago(since_ns: int) -> str:

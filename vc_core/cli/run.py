@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vc_core.cli.render import doing
 from vc_core.cli.settings import Settings, run_async
-from vc_core.cli.specs import command_argument, container_options, container_spec, passing, process_spec
+from vc_core.cli.specs import command_argument, container_options, container_spec, mib, mib_option, passing
 from vc_core.engine.identity import fresh
 from vc_core.spec.values import ContainerSpec, RootfsMode, Stdio
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command("run", context_settings=passing)
 @click.option("--name", default="", metavar="POD", help="The pod's name; made up by default.")
 @click.option("--vcpus", type=click.IntRange(1), help="Processors of the machine.")
-@click.option("--memory", "memory_mib", type=click.IntRange(64), metavar="MIB", help="Memory of the machine.")
+@mib_option
 @click.option("--rm/--keep", "remove", default=True, help="Remove the pod afterwards (default), or leave it stopped.")
 @click.option("--detach", "-d", is_flag=True, help="Print the pod's name and return; output is thrown away.")
 @container_options
@@ -29,17 +29,14 @@ if TYPE_CHECKING:
 @click.pass_obj
 def run(
     settings: Settings,
+    /,
     name: str,
     vcpus: int | None,
-    memory_mib: int | None,
+    vm_memory: int | None,
     remove: bool,
     detach: bool,
     command: tuple[str, ...],
-    rootfs: str,
-    mounts: tuple[str, ...],
-    env: tuple[str, ...],
-    workdir: str,
-    user: str,
+    **options: Any,
 ) -> int:
     r"""Run COMMAND in a container in a virtual machine of its own.
 
@@ -52,9 +49,8 @@ def run(
     executed or is not there. Ctrl-C reaches the command; a second one ends the pod.
     """
     pod_id = name or fresh()
-    stdio = Stdio.NULL if detach else Stdio.PIPES
-    spec = container_spec(pod_id, rootfs, mounts, process_spec(command, env, workdir, user), stdio)
-    return run_async(_run(settings, pod_id, spec, vcpus, memory_mib, remove, detach))
+    spec = container_spec(pod_id, command, options, Stdio.NULL if detach else Stdio.PIPES)
+    return run_async(_run(settings, pod_id, spec, vcpus, mib(vm_memory), remove, detach))
 
 
 async def _run(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,49 +12,111 @@ import click
 
 from vc_core.engine.process import DEFAULT_PATH
 from vc_core.spec.errors import InvalidRequest
-from vc_core.spec.values import ContainerSpec, Mount, ProcessSpec, Rootfs, RootfsMode, Stdio
+from vc_core.spec.values import (
+    DEFAULT_CAPABILITIES,
+    Capabilities,
+    ContainerSpec,
+    HostDevice,
+    Mount,
+    ProcessSpec,
+    Resources,
+    Rootfs,
+    RootfsMode,
+    Stdio,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-command_argument = click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+command_argument = click.argument("command", nargs=-1, type=click.UNPROCESSED)
 passing = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+_PERIOD_US = 100_000
+_UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_SIZE = re.compile(r"(\d+)([bkmg])i?b?", re.IGNORECASE)
+_PCI = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+_ACCESS = {"ro": True, "r": True, "rm": True, "rw": False, "rwm": False}
+
+
+class Size(click.ParamType):
+    """Bytes, with a unit: 64m, 2g."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = _SIZE.fullmatch(str(value))
+        if match is None:
+            self.fail(f"{value!r} is no size; give a number and a unit, as in 512m or 2g", param, ctx)
+        return int(match[1]) * _UNITS[match[2].lower()]
+
+
+SIZE = Size()
+mib_option = click.option(
+    "--vm-memory", "vm_memory", type=SIZE, metavar="SIZE", help="Memory of the machine, before limits of containers."
+)
+
+_PROCESS = (
+    click.option(
+        "--env", "-e", multiple=True, metavar="NAME[=VALUE]", help="Set a variable; without a value, pass ours."
+    ),
+    click.option("--workdir", "-w", default="/", metavar="DIR", help="Where the command starts."),
+    click.option("--user", "-u", default="0:0", metavar="USER[:GROUP]", help="Numbers, or names the container knows."),
+    click.option("--group", "groups", multiple=True, metavar="GROUP", help="One more group."),
+    click.option("--cap-add", multiple=True, metavar="CAP", help="One more capability; ALL for every one."),
+    click.option("--cap-drop", multiple=True, metavar="CAP", help="One capability less; ALL for none."),
+    click.option("--new-privileges", is_flag=True, help="Let set-uid programs have their power."),
+)
+_LIMITS = (
+    click.option("--cpus", type=click.FloatRange(0), metavar="N", help="How many processors it may use, as in 1.5."),
+    click.option("--cpu-shares", type=int, metavar="N", help="Its weight among siblings; 1024 is usual."),
+    click.option("--cpuset", metavar="LIST", help="Which of the guest's processors, as in 0-2,4."),
+    click.option(
+        "--memory", type=SIZE, metavar="SIZE", help="The most memory it may use; the machine grows by as much."
+    ),
+    click.option("--pids", type=click.IntRange(0), metavar="N", help="The most processes it may have."),
+)
+_CONTAINER = (
+    click.option(
+        "--rootfs",
+        default="/",
+        show_default=True,
+        metavar="PATH[:ro|:rw]",
+        help="The container's root: a folder (/ is the host's own), an image or a block device. Changes vanish, unless "
+        ":rw is said.",
+    ),
+    click.option("--read-only", is_flag=True, help="The container's root cannot be written."),
+    click.option(
+        "--mount", "-v", "mounts", multiple=True, metavar="SRC:DST[:ro]", help="A folder or file of the host."
+    ),
+    click.option("--tmpfs", multiple=True, metavar="DST[:SIZE]", help="An empty folder in memory."),
+    click.option("--shm-size", type=SIZE, default="64m", show_default=True, metavar="SIZE", help="Of its /dev/shm."),
+    click.option(
+        "--device",
+        "devices",
+        multiple=True,
+        metavar="DEVICE[:DST][:ro]",
+        help="A device or image file of the host, a PCI address, or vhost-user-{net,blk,scsi}=SOCKET.",
+    ),
+)
 
 
 def process_options(function: F) -> F:
-    """--env, --workdir, --user."""
-    for option in (
-        click.option(
-            "--user", "-u", default="0:0", metavar="USER[:GROUP]", help="Numbers, or names the container knows."
-        ),
-        click.option("--workdir", "-w", default="/", metavar="DIR", help="Where the command starts."),
-        click.option(
-            "--env", "-e", multiple=True, metavar="NAME[=VALUE]", help="Set a variable; without a value, pass ours."
-        ),
-    ):
-        function = option(function)
-    return function
+    """What concerns one process."""
+    return _all(_PROCESS, function)
+
+
+def limit_options(function: F) -> F:
+    """Limits of a container."""
+    return _all(_LIMITS, function)
 
 
 def container_options(function: F) -> F:
-    """--rootfs, --mount, and those of the process."""
-    function = process_options(function)
-    for option in (
-        click.option(
-            "--mount", "-v", "mounts", multiple=True, metavar="SRC:DST[:ro]", help="A folder or file of the host."
-        ),
-        click.option(
-            "--rootfs",
-            default="/",
-            show_default=True,
-            metavar="DIR[:ro|:rw]",
-            help="The container's root; / is the host's own. Changes vanish, unless :rw is said.",
-        ),
-    ):
-        function = option(function)
-    return function
+    """What concerns a container, its limits and its process."""
+    return _all((*_CONTAINER, *_LIMITS, *_PROCESS), function)
 
 
-def process_spec(command: Sequence[str], env: Sequence[str], workdir: str, user: str) -> ProcessSpec:
+def process_spec(command: Sequence[str], options: Mapping[str, Any]) -> ProcessSpec:
     """What the options of a process make.
 
     Raises:
@@ -63,8 +126,9 @@ def process_spec(command: Sequence[str], env: Sequence[str], workdir: str, user:
         command = command[1:]
     if not command:
         raise InvalidRequest("no command was given; it stands behind --")
-    if not workdir.startswith("/"):
-        raise InvalidRequest(f"--workdir {workdir!r} must be an absolute path in the container")
+    if not options["workdir"].startswith("/"):
+        raise InvalidRequest(f"--workdir {options['workdir']!r} must be an absolute path in the container")
+    env = options["env"]
     words = [DEFAULT_PATH] if not any(word.startswith("PATH=") for word in env) else []
     for word in env:
         name, equals, value = word.partition("=")
@@ -72,25 +136,101 @@ def process_spec(command: Sequence[str], env: Sequence[str], workdir: str, user:
             raise InvalidRequest(f"--env {word!r} has no name")
         if equals or name in os.environ:
             words.append(f"{name}={value if equals else os.environ[name]}")
-    return ProcessSpec(tuple(command), tuple(words), workdir, user)
+    return ProcessSpec(
+        tuple(command),
+        tuple(words),
+        options["workdir"],
+        options["user"],
+        tuple(options["groups"]),
+        no_new_privileges=not options["new_privileges"],
+        capabilities=_capabilities(options["cap_add"], options["cap_drop"]),
+    )
 
 
 def container_spec(
-    container_id: str, rootfs: str, mounts: Sequence[str], process: ProcessSpec, stdio: Stdio
+    container_id: str, command: Sequence[str], options: Mapping[str, Any], stdio: Stdio
 ) -> ContainerSpec:
     """What the options of a container make.
 
     Raises:
-        InvalidRequest: a mount that is not SRC:DST[:ro|:rw].
+        InvalidRequest: an option whose value cannot be read.
     """
-    return ContainerSpec(container_id, _rootfs(rootfs), process, tuple(_mount(text) for text in mounts), stdio)
+    mounts = [_mount(text) for text in options["mounts"]] + [_tmpfs(text) for text in options["tmpfs"]]
+    return ContainerSpec(
+        container_id,
+        _rootfs(options["rootfs"], options["read_only"]),
+        process_spec(command, options),
+        tuple(mounts),
+        stdio,
+        devices=tuple(_device(text) for text in options["devices"]),
+        resources=limits(options, Resources()),
+        shm_bytes=options["shm_size"],
+    )
 
 
-def _rootfs(text: str) -> Rootfs:
+def limits(options: Mapping[str, Any], before: Resources) -> Resources:
+    """Limits with those changed that were given; 0 takes one away."""
+    cpus, memory, pids = options["cpus"], options["memory"], options["pids"]
+    return Resources(
+        cpu_quota_us=before.cpu_quota_us if cpus is None else round(cpus * _PERIOD_US),
+        cpu_period_us=before.cpu_period_us if cpus is None else _PERIOD_US,
+        cpu_shares=before.cpu_shares if options["cpu_shares"] is None else options["cpu_shares"],
+        cpuset=before.cpuset if options["cpuset"] is None else options["cpuset"],
+        memory_bytes=before.memory_bytes if memory is None else memory,
+        pids=before.pids if pids is None else pids,
+    )
+
+
+def mib(size: int | None) -> int | None:
+    """Bytes as MiB, rounded up."""
+    return None if size is None else -(-size // _UNITS["m"])
+
+
+def pairs(texts: Sequence[str]) -> dict[str, str]:
+    """KEY=VALUE words.
+
+    Raises:
+        InvalidRequest: one that is none.
+    """
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise InvalidRequest(f"{text!r} is not KEY=VALUE")
+        found[key] = value
+    return found
+
+
+def annotation_changes(texts: Sequence[str]) -> dict[str, str | None]:
+    """KEY=VALUE sets one, KEY- removes one."""
+    removed = {text[:-1]: None for text in texts if text.endswith("-") and "=" not in text}
+    return {**removed, **pairs([text for text in texts if text[:-1] not in removed])}
+
+
+def _all(options: Sequence[Callable[[Any], Any]], function: F) -> F:
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _capabilities(added: Sequence[str], dropped: Sequence[str]) -> Capabilities | None:
+    if not added and not dropped:
+        return None
+    drop, add = ({f"CAP_{name.upper().removeprefix('CAP_')}" for name in names} for names in (dropped, added))
+    base = () if "CAP_ALL" in drop else _EVERY if "CAP_ALL" in add else DEFAULT_CAPABILITIES
+    if unknown := sorted((add | drop) - {*_EVERY, "CAP_ALL"}):
+        raise InvalidRequest(f"there is no capability {unknown[0]}; capabilities(7) lists them")
+    kept = tuple(name for name in dict.fromkeys((*base, *sorted(add - {"CAP_ALL"}))) if name not in drop)
+    return Capabilities(bounding=kept, effective=kept, permitted=kept)
+
+
+def _rootfs(text: str, read_only: bool) -> Rootfs:
     for suffix, mode in ((":rw", RootfsMode.READ_WRITE), (":ro", RootfsMode.READ_ONLY)):
         if text.endswith(suffix):
+            if read_only and mode is RootfsMode.READ_WRITE:
+                raise InvalidRequest("--read-only and a rootfs with :rw contradict each other")
             return Rootfs(Path(text.removesuffix(suffix)).absolute(), mode)
-    return Rootfs(Path(text).absolute())
+    return Rootfs(Path(text).absolute(), RootfsMode.READ_ONLY if read_only else RootfsMode.OVERLAY)
 
 
 def _mount(text: str) -> Mount:
@@ -100,3 +240,40 @@ def _mount(text: str) -> Mount:
     if len(parts) == 2:
         return Mount(Path(parts[0]).absolute(), parts[1])
     raise InvalidRequest(f"--mount {text!r} is not SRC:DST or SRC:DST:ro")
+
+
+def _tmpfs(text: str) -> Mount:
+    destination, colon, size = text.partition(":")
+    match = _SIZE.fullmatch(size.removeprefix("size="))
+    if colon and match is None:
+        raise InvalidRequest(f"--tmpfs {text!r} is not DST or DST:SIZE, as in /scratch:64m")
+    return Mount.tmpfs(destination, int(match[1]) * _UNITS[match[2].lower()] if match else 0)
+
+
+def _device(text: str) -> HostDevice:
+    kind, equals, path = text.partition("=")
+    if equals and kind.startswith("vhost-user-"):
+        return HostDevice(Path(path).absolute(), "/", kind=kind)
+    if _PCI.fullmatch(text):
+        return HostDevice(Path("/sys/bus/pci/devices") / text, "/")
+    parts = text.split(":")
+    is_read_only = _ACCESS.get(parts[-1]) if len(parts) > 1 else None
+    if is_read_only is not None:
+        parts.pop()
+    if len(parts) > 2 or not parts[-1].startswith("/"):
+        raise InvalidRequest(f"--device {text!r} is not DEVICE, DEVICE:DST or DEVICE:DST:ro")
+    return HostDevice(Path(parts[0]).absolute(), parts[-1], bool(is_read_only))
+
+
+# capabilities(7), in the kernel's order.
+_EVERY = tuple(
+    f"CAP_{name}"
+    for name in (
+        *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP"),
+        *("LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER"),
+        *("SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE"),
+        *("SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP"),
+        *("MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF"),
+        "CHECKPOINT_RESTORE",
+    )
+)

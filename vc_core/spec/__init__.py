@@ -40,6 +40,7 @@ from vc_core.spec.locks import FileLock, LockTimeout, lock_file
 from vc_core.spec.markers import hookimpl
 from vc_core.spec.storage import StorageSpec
 from vc_core.spec.values import (
+    DEFAULT_CAPABILITIES,
     AgentInfo,
     Capabilities,
     Capability,
@@ -99,6 +100,7 @@ from vc_core.spec.values import (
 
 __all__ = [
     "ALL_SPECS",
+    "DEFAULT_CAPABILITIES",
     "FAMILIES",
     "AgentError",
     "AgentInfo",

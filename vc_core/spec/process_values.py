@@ -7,6 +7,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+# What container engines agree on: bounding, effective and permitted.
+DEFAULT_CAPABILITIES = tuple(
+    f"CAP_{name}"
+    for name in (
+        *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW"),
+        *("SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT", "AUDIT_WRITE"),
+    )
+)
+
 
 @dataclass(frozen=True)
 class Capabilities:
@@ -46,7 +55,7 @@ class ProcessSpec:
         groups: more groups, by number or name.
         terminal: whether it gets one.
         no_new_privileges: whether set-uid programs lose their power.
-        capabilities: None for the usual ones.
+        capabilities: None for DEFAULT_CAPABILITIES.
         rlimits: limits of resources.
         umask: None for that of the guest.
         oom_score_adj: from -1000 to 1000; None leaves it alone.

@@ -55,6 +55,7 @@ from vc_core.spec.machine_values import (
     VmStatus,
 )
 from vc_core.spec.process_values import (
+    DEFAULT_CAPABILITIES,
     Capabilities,
     ExitStatus,
     ProcessInfo,
@@ -159,6 +160,7 @@ class Finding:
 
 
 __all__ = [
+    "DEFAULT_CAPABILITIES",
     "AgentInfo",
     "Capabilities",
     "Capability",

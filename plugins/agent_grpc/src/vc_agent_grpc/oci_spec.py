@@ -1,7 +1,7 @@
 """The runtime-spec's config.json for a container.
 
-Format: https://github.com/opencontainers/runtime-spec, config.md and config-linux.md. The default capabilities, masked
-and read-only paths are those that container engines agree on.
+Format: https://github.com/opencontainers/runtime-spec, config.md and config-linux.md. The masked and
+read-only paths are those that container engines agree on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from vc_core.spec import (
+    DEFAULT_CAPABILITIES,
     Capabilities,
     Confinement,
     ContainerSpec,
@@ -35,13 +36,6 @@ SHM = "/run/vc/shm"
 RESOLV_CONF = "/run/vc/resolv.conf"
 _NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup")
 
-_CAPABILITIES = [
-    f"CAP_{name}"
-    for name in (
-        *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW"),
-        *("SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT", "AUDIT_WRITE"),
-    )
-]
 _MASKED = [
     *("/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list"),
     *("/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"),
@@ -132,7 +126,7 @@ def unlimited_resources(resources: Resources) -> Json:
 
 def _capabilities(wanted: Capabilities | None) -> Json:
     if wanted is None:
-        return dict.fromkeys(("bounding", "effective", "permitted"), _CAPABILITIES)
+        return {name: list(DEFAULT_CAPABILITIES) for name in ("bounding", "effective", "permitted")}
     return {name: list(names) for name, names in dataclasses.asdict(wanted).items()}
 
 

@@ -1,0 +1,10 @@
+"""Containers from OCI bundles: config.json becomes a ContainerSpec; what cannot be honoured is refused by name.
+
+Format: https://github.com/opencontainers/runtime-spec, config.md and config-linux.md.
+"""
+
+from vc_core.oci.annotations import ContainerType
+from vc_core.oci.bundle import Bundle, load
+from vc_core.oci.create import create, state
+
+__all__ = ["Bundle", "ContainerType", "create", "load", "state"]

@@ -1,0 +1,81 @@
+"""What annotations of the CRI families and of Kata's say about a container."""
+
+from __future__ import annotations
+
+import enum
+import fnmatch
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from vc_core.engine.assets import Asset, Assets
+
+
+class ContainerType(enum.StrEnum):
+    """What a bundle is to its pod."""
+
+    SANDBOX = "sandbox"  # makes the pod
+    CONTAINER = "container"  # joins one
+
+
+# containerd's CRI plugin, CRI-O, dockershim: in this order.
+_TYPE_KEYS = ("io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType", "io.kubernetes.docker.type")
+_TYPES = {
+    "sandbox": ContainerType.SANDBOX,
+    "podsandbox": ContainerType.SANDBOX,
+    "container": ContainerType.CONTAINER,
+}
+_SANDBOX_KEYS = ("io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID", "io.kubernetes.sandbox.id")
+
+_VIRTCONTAINERS = "com.github.containers.virtcontainers."
+_KATA = "io.katacontainers.config.hypervisor."
+# Keys of a path and of its SHA-512, by what they stand for here: the guest's image is an initrd.
+_ASSETS = {
+    "kernel": [
+        (f"{_VIRTCONTAINERS}KernelPath", f"{_VIRTCONTAINERS}KernelHash"),
+        (f"{_KATA}kernel", f"{_KATA}kernel_hash"),
+    ],
+    "image": [
+        (f"{_VIRTCONTAINERS}ImagePath", f"{_VIRTCONTAINERS}ImageHash"),
+        (f"{_KATA}initrd", f"{_KATA}initrd_hash"),
+    ],
+    "hypervisor": [
+        (f"{_VIRTCONTAINERS}HypervisorPath", f"{_VIRTCONTAINERS}HypervisorHash"),
+        (f"{_KATA}path", f"{_KATA}hypervisor_hash"),
+    ],
+}
+_REFUSED = (f"{_VIRTCONTAINERS}FirmwarePath", f"{_KATA}firmware", f"{_KATA}image")
+_HASH_TYPES = (f"{_VIRTCONTAINERS}AssetHashType", f"{_KATA}asset_hash_type")
+
+
+def container_type(annotations: Mapping[str, str], problems: list[str]) -> ContainerType:
+    """What the container is to its pod; without a word about it, a sandbox of its own."""
+    for key in _TYPE_KEYS:
+        if key in annotations:
+            if annotations[key] in _TYPES:
+                return _TYPES[annotations[key]]
+            problems.append(
+                f"annotations.{key}: {annotations[key]!r} is no type of container; known: sandbox, container"
+            )
+    return ContainerType.SANDBOX
+
+
+def sandbox_id(annotations: Mapping[str, str]) -> str:
+    """The pod that a container joins; empty when nobody says."""
+    return next((annotations[key] for key in _SANDBOX_KEYS if key in annotations), "")
+
+
+def own_assets(annotations: Mapping[str, str], allowed: Iterable[str], problems: list[str]) -> Assets:
+    """Files in place of the guest's and the hypervisor's, of those that the configuration allows."""
+    patterns = tuple(allowed)
+    problems += (f"annotations.{key}: cannot be honoured" for key in _REFUSED if key in annotations)
+    for key in _HASH_TYPES:
+        if annotations.get(key, "sha512") != "sha512":
+            problems.append(f"annotations.{key}: {annotations[key]!r} is not known; sha512 is")
+    found = {}
+    for kind, keys in _ASSETS.items():
+        for path_key, hash_key in keys:
+            if path := annotations.get(path_key):
+                if not any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns):
+                    problems.append(f"annotations.{path_key}: {path} is not allowed; pod.asset_paths says what is")
+                found[kind] = Asset(Path(path), annotations.get(hash_key, ""))
+    return Assets(**found)

@@ -1,0 +1,117 @@
+"""The runtime-spec's `linux`: namespaces, limits, devices and what confines a container."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from vc_core.oci.reading import Reader
+from vc_core.spec.values import Confinement, HostDevice, Resources
+
+log = logging.getLogger(__name__)
+
+_KNOWN = (
+    *("namespaces", "devices", "cgroupsPath", "resources", "sysctl", "seccomp", "rootfsPropagation", "maskedPaths"),
+    "readonlyPaths",
+)
+_NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup", "network")
+_RESOURCES = ("cpu", "memory", "pids", "devices")
+_CPU = ("quota", "period", "shares", "cpus", "mems")
+_MEMORY = ("limit", "swap", "disableOOMKiller")
+_PERIOD_US = 100_000
+_KINDS = {"c": "char", "u": "char", "b": "block"}
+
+
+def confinement(linux: Reader) -> Confinement:
+    """What keeps the container in."""
+    linux.refuse_others(_KNOWN)
+    seccomp = linux.raw("seccomp")
+    masked, read_only = linux.raw("maskedPaths"), linux.raw("readonlyPaths")
+    return Confinement(
+        namespaces=linux.each("namespaces", _namespace),
+        masked_paths=() if masked is None else linux.texts("maskedPaths"),
+        readonly_paths=() if read_only is None else linux.texts("readonlyPaths"),
+        sysctl=linux.pairs("sysctl"),
+        seccomp=json.dumps(seccomp) if seccomp else "",
+        propagation=linux.text("rootfsPropagation"),
+    )
+
+
+def resources(linux: Reader) -> Resources:
+    """Limits; negative ones are none."""
+    found = linux.object("resources")
+    found.refuse_others(_RESOURCES)
+    cpu, memory, pids = (found.object(name) for name in ("cpu", "memory", "pids"))
+    cpu.refuse_others(_CPU)
+    memory.refuse_others(_MEMORY)
+    memory.refuse("disableOOMKiller")
+    pids.refuse_others(("limit",))
+    if cpu.text("mems") not in ("", "0"):
+        cpu.refuse("mems", "a guest has one node of memory, 0")
+    limit = max(0, memory.number("limit"))
+    if memory.number("swap") not in (0, -1, limit):
+        memory.refuse("swap", "guests have no swap; it can be as much as the limit, or left away")
+    for rule in found.objects("devices"):
+        _check_rule(rule)
+    return Resources(
+        cpu_quota_us=max(0, cpu.number("quota")),
+        cpu_period_us=cpu.number("period") or _PERIOD_US,
+        cpu_shares=cpu.number("shares"),
+        cpuset=cpu.text("cpus"),
+        memory_bytes=limit,
+        pids=max(0, pids.number("limit")),
+    )
+
+
+def device(found: Reader) -> HostDevice | None:
+    """A device; None for one that cannot be, which the problems say."""
+    kind, path = found.text("type"), found.text("path")
+    if not path:
+        found.problems.append(f"{found.at('path')}: is missing")
+        return None
+    if kind not in _KINDS:
+        found.problems.append(f"{found.at('type')}: {kind!r} cannot be passed into a machine; c, u and b can be tried")
+        return None
+    mode = found.raw("fileMode")
+    return HostDevice(
+        _host_path(_KINDS[kind], found.number("major"), found.number("minor"), path),
+        path,
+        mode=0o660 if mode is None else found.number("fileMode") & 0o7777,
+        uid=found.number("uid"),
+        gid=found.number("gid"),
+    )
+
+
+def _host_path(kind: str, major: int, minor: int, path: str) -> Path:
+    """The host's node with these numbers, by sysfs(5); the path in the container where the host has none."""
+    uevent = Path(f"/sys/dev/{kind}/{major}:{minor}/uevent")
+    if uevent.exists():
+        fields = dict(line.split("=", 1) for line in uevent.read_text().splitlines() if "=" in line)
+        if name := fields.get("DEVNAME"):
+            return Path("/dev") / name
+    return Path(path)
+
+
+def _namespace(found: Reader) -> str | None:
+    kind, path = found.text("type"), found.text("path")
+    if kind not in _NAMESPACES:
+        found.problems.append(f"{found.at('type')}: the namespace {kind!r} cannot be honoured")
+        return None
+    if not path:
+        return kind
+    if kind == "network":
+        log.warning("%s: %s is not joined: pods have no network of the host's", found.path, path)
+        return kind
+    if kind == "pid":
+        log.warning("%s: %s is not joined: whether pids are shared is an option of the pod", found.path, path)
+        return kind
+    return None  # of the sandbox on the host: here the guest's own is the pod's
+
+
+def _check_rule(rule: Reader) -> None:
+    """Containers get the usual devices and those that are listed; a rule for more than single devices is refused."""
+    access = set(rule.text("access") or "rwm")
+    is_single = rule.raw("major") is not None
+    if rule.flag("allow") and not is_single and access != {"m"}:
+        rule.problems.append(f"{rule.path}: devices are passed one by one, not whole kinds of them")

@@ -1,0 +1,37 @@
+"""The runtime-spec's `mounts`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vc_core.oci.reading import Reader
+from vc_core.spec.values import Mount, MountKind
+
+_KNOWN = ("destination", "type", "source", "options")
+_BINDS = ("bind", "rbind")
+_KINDS = {
+    "tmpfs": MountKind.TMPFS,
+    "proc": MountKind.PROC,
+    "sysfs": MountKind.SYSFS,
+    "devpts": MountKind.DEVPTS,
+    "mqueue": MountKind.MQUEUE,
+    "cgroup": MountKind.CGROUP,
+    "cgroup2": MountKind.CGROUP,
+}
+
+
+def read(mount: Reader, bundle: Path) -> Mount | None:
+    """A mount; None for one that cannot be, which the problems say."""
+    mount.refuse_others(_KNOWN)
+    kind, options = mount.text("type"), mount.texts("options")
+    destination = mount.text("destination")
+    is_read_only = "ro" in options
+    others = tuple(option for option in options if option not in (*_BINDS, "ro", "rw"))
+    if kind in _BINDS or any(option in _BINDS for option in options):
+        source = bundle / mount.text("source")  # an absolute one stays as it is
+        is_recursive = "rbind" in (kind, *options)
+        return Mount(source, destination, is_read_only, MountKind.BIND, others, is_recursive)
+    if kind not in _KINDS:
+        mount.problems.append(f"{mount.at('type')}: a guest cannot mount {kind or 'nothing'!r} on {destination}")
+        return None
+    return Mount(Path(kind), destination, is_read_only, _KINDS[kind], others)

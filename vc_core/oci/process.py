@@ -1,0 +1,60 @@
+"""The runtime-spec's `process`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from vc_core.oci.reading import Reader
+from vc_core.spec.values import Capabilities, ProcessSpec, Rlimit
+
+_KNOWN = (
+    *("args", "env", "cwd", "user", "terminal", "consoleSize", "capabilities", "noNewPrivileges", "rlimits"),
+    "oomScoreAdj",
+)
+_USER = ("uid", "gid", "umask", "additionalGids")
+_SETS = tuple(field.name for field in dataclasses.fields(Capabilities))
+
+
+def read(process: Reader) -> ProcessSpec:
+    """A process; the environment is kept word for word."""
+    process.refuse_others(_KNOWN)
+    args = process.texts("args")
+    if not args:
+        process.problems.append(f"{process.at('args')}: there is no command")
+    cwd = process.text("cwd", "/")
+    if not cwd.startswith("/"):
+        process.problems.append(f"{process.at('cwd')}: must be absolute")
+    user = process.object("user")
+    user.refuse_others(_USER)
+    size = process.object("consoleSize")
+    umask = user.raw("umask")
+    adjustment = process.raw("oomScoreAdj")
+    return ProcessSpec(
+        args=args,
+        env=process.texts("env"),
+        cwd=cwd,
+        user=f"{user.number('uid')}:{user.number('gid')}",
+        groups=tuple(str(group) for group in user.raw("additionalGids") or ()),
+        terminal=process.flag("terminal"),
+        no_new_privileges=process.flag("noNewPrivileges"),
+        capabilities=_capabilities(process),
+        rlimits=process.each("rlimits", _rlimit),
+        umask=None if umask is None else user.number("umask"),
+        oom_score_adj=None if adjustment is None else process.number("oomScoreAdj"),
+        rows=size.number("height", 24),
+        columns=size.number("width", 80),
+    )
+
+
+def _capabilities(process: Reader) -> Capabilities:
+    """An object of five lists; before version 1.0.0-rc5 of the specification one list for all of them."""
+    if isinstance(process.raw("capabilities"), list):
+        every = process.texts("capabilities")
+        return Capabilities(**dict.fromkeys(_SETS, every))
+    sets = process.object("capabilities")
+    sets.refuse_others(_SETS)
+    return Capabilities(**{name: sets.texts(name) for name in _SETS})
+
+
+def _rlimit(limit: Reader) -> Rlimit:
+    return Rlimit(limit.text("type"), limit.number("soft"), limit.number("hard"))
