@@ -6,18 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import click
 import pytest
 
 from vc_core.cli.exits import Exit, OutputClosed, told
 from vc_core.cli.render import ago, plain, size
-from vc_core.cli.specs import container_spec, process_spec
+from vc_core.cli.specs import command_argument, container_options, container_spec, passing
 from vc_core.spec import (
     CannotExecute,
     ConfigError,
     HypervisorError,
     InvalidRequest,
-    Mount,
+    Resources,
+    Rootfs,
     RootfsMode,
     Stdio,
 )
@@ -110,20 +113,78 @@ def test_numbers_for_people():
     assert [plain(value) for value in (True, 'a"b', ("x", 1), {"k": 2})] == ["true", '"a\\"b"', '["x", 1]', "{k = 2}"]
 
 
+@click.command(context_settings=passing)
+@container_options
+@command_argument
+def made(command, **options):
+    """Gives the specification that its options make."""
+    return container_spec("c", command, options, Stdio.NULL)
+
+
+def spec_of(*words):
+    return made.main([*words, "--", "sh"], standalone_mode=False)
+
+
 def test_options_make_a_specification(monkeypatch):
     monkeypatch.setenv("PASSED", "on")
-    process = process_spec(["--", "sh"], ["A=b=c", "PASSED", "ABSENT"], "/w", "nina")
+    process = spec_of("-e", "A=b=c", "-e", "PASSED", "-e", "ABSENT", "-w", "/w", "-u", "nina", "--group", "7").process
     assert process.args == ("sh",)
     assert process.env[1:] == ("A=b=c", "PASSED=on")
-    spec = container_spec("c", "/x:ro", ["/a:/b:ro", "/c:/d"], process, Stdio.NULL)
-    assert spec.rootfs.mode is RootfsMode.READ_ONLY
+    assert (process.cwd, process.user, process.groups, process.no_new_privileges) == ("/w", "nina", ("7",), True)
+    spec = spec_of("--rootfs", "/x:ro", "-v", "/a:/b:ro", "-v", "/c:/d", "--tmpfs", "/t:2m", "--shm-size", "1g")
+    assert spec.rootfs == Rootfs(Path("/x"), RootfsMode.READ_ONLY)
     assert [(str(one.source), one.destination, one.read_only) for one in spec.mounts] == [
         ("/a", "/b", True),
         ("/c", "/d", False),
+        ("tmpfs", "/t", False),
     ]
-    assert isinstance(spec.mounts[0], Mount)
-    for wrong in (["=x"], ["="]):
-        with pytest.raises(InvalidRequest):
-            process_spec(["sh"], wrong, "/", "0")
+    assert "size=2097152" in spec.mounts[2].options
+    assert spec.shm_bytes == 1 << 30
+    assert spec_of("--read-only").rootfs.mode is RootfsMode.READ_ONLY
+
+
+def test_options_make_limits_and_devices():
+    spec = spec_of("--cpus", "1.5", "--memory", "64m", "--pids", "9", "--cpu-shares", "512", "--cpuset", "0-1")
+    assert spec.resources == Resources(150_000, 100_000, 512, "0-1", 64 << 20, 9)
+    told = ["/dev/loop0", "/dev/loop1:/dev/x:ro", "0000:01:00.0", "vhost-user-net=/run/n.sock", "/img:/dev/y:rwm"]
+    devices = spec_of(*(word for text in told for word in ("--device", text))).devices
+    assert [(str(one.path), one.destination, one.read_only, one.kind) for one in devices] == [
+        ("/dev/loop0", "/dev/loop0", False, ""),
+        ("/dev/loop1", "/dev/x", True, ""),
+        ("/sys/bus/pci/devices/0000:01:00.0", "/", False, ""),
+        ("/run/n.sock", "/", False, "vhost-user-net"),
+        ("/img", "/dev/y", False, ""),
+    ]
+
+
+def test_options_make_capabilities():
+    assert spec_of().process.capabilities is None
+    assert "CAP_CHOWN" not in spec_of("--cap-drop", "chown").process.capabilities.effective
+    assert spec_of("--cap-drop", "ALL", "--cap-add", "cap_net_admin").process.capabilities.bounding == (
+        "CAP_NET_ADMIN",
+    )
+    assert "CAP_SYS_ADMIN" in spec_of("--cap-add", "ALL").process.capabilities.permitted
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-e", "=x"], "has no name"),
+        (["-w", "here"], "must be an absolute path"),
+        (["-v", "/a"], "is not SRC:DST"),
+        (["--tmpfs", "/t:many"], "is not DST or DST:SIZE"),
+        (["--device", "/dev/a:/dev/b:/dev/c"], "is not DEVICE"),
+        (["--cap-add", "fly"], "no capability CAP_FLY"),
+        (["--read-only", "--rootfs", "/x:rw"], "contradict each other"),
+    ],
+)
+def test_options_that_cannot_be_read_are_refused(words, told):
+    with pytest.raises(InvalidRequest, match=told):
+        spec_of(*words)
+
+
+def test_a_size_needs_a_unit_and_a_command_is_needed():
+    with pytest.raises(click.BadParameter, match="give a number and a unit"):
+        spec_of("--memory", "512")
     with pytest.raises(InvalidRequest, match="no command was given"):
-        process_spec(["--"], [], "/", "0")
+        made.main(["--"], standalone_mode=False)

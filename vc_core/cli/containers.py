@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -163,16 +164,16 @@ def wait(settings: Settings, pod_id: str, container_id: str, as_json: bool) -> N
         click.echo(found.code)
 
 
-@container.command("ps", context_settings=passing)
-@json_option
+@container.command("ps")
 @_pod
 @_container
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.option("--args", "words", metavar="WORDS", help="Print what the container's own ps prints for these, as in -ef.")
+@json_option
 @click.pass_obj
-def processes(settings: Settings, pod_id: str, container_id: str, as_json: bool, arguments: tuple[str, ...]) -> None:
-    """List the processes of a container. With ARGUMENTS behind --, what its own ps prints for them."""
-    container_id, arguments = _split(container_id, arguments)
-    if arguments:
+def processes(settings: Settings, pod_id: str, container_id: str, words: str | None, as_json: bool) -> None:
+    """List the processes of a container."""
+    if words is not None:
+        arguments = shlex.split(words)
         click.echo(_call(settings, pod_id, container_id, lambda found: found.ps(*arguments)), nl=False)
         return
     found = _call(settings, pod_id, container_id, lambda found: found.processes())
@@ -192,15 +193,6 @@ def processes(settings: Settings, pod_id: str, container_id: str, as_json: bool,
         for row in found
     )
     echo_table(("PID", "PARENT", "UID", "STATE", "MEMORY", "CPU", "COMMAND"), rows)
-
-
-def _split(container_id: str, arguments: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """The container's name and the words behind --, which click does not tell apart."""
-    words = (container_id, *arguments)
-    if "--" in words:
-        at = words.index("--")
-        return "".join(words[:at]), words[at + 1 :]
-    return container_id, arguments
 
 
 @container.command()

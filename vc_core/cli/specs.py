@@ -37,7 +37,7 @@ _PCI = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _ACCESS = {"ro": True, "r": True, "rm": True, "rw": False, "rwm": False}
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[int]):
     """Bytes, with a unit: 64m, 2g."""
 
     name = "size"
