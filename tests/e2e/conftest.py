@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,8 +120,53 @@ def busybox(tmp_path) -> Path:
     for name in ("bin", "etc", "proc", "sys", "dev", "tmp"):
         (root / name).mkdir(parents=True)
     shutil.copy(static, root / "bin/busybox")
-    for name in ("sh", "cat", "echo", "id", "ls", "sleep", "true", "uname", "touch", "pwd", "env", "ps", "hostname"):
+    names = ("sh", "cat", "echo", "id", "ls", "sleep", "true", "uname", "touch", "pwd", "env", "ps", "hostname")
+    for name in (*names, "mount", "stat", "dd", "grep", "nproc", "tail", "head", "kill", "chmod", "readlink", "df"):
         (root / "bin" / name).symlink_to("busybox")
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnina:x:1234:5678:Nina:/home/nina:/bin/sh\n")
     (root / "etc/group").write_text("root:x:0:\nstaff:x:5678:\nextra:x:4321:nina\n")
     return root
+
+
+@pytest.fixture
+def ext4(busybox, tmp_path) -> Path:
+    """The same root file system in an image, and once more below the folder `rootfs` of it."""
+    tree, image = tmp_path / "tree", tmp_path / "root.ext4"
+    shutil.copytree(busybox, tree, symlinks=True)
+    shutil.copytree(busybox, tree / "rootfs", symlinks=True)
+    subprocess.run(["truncate", "--size", "48M", image], check=True)
+    subprocess.run(["mkfs.ext4", "-q", "-d", tree, image], check=True)
+    return image
+
+
+@pytest.fixture
+def loop(host) -> Iterator[Callable[[Path], Path]]:
+    """Makes loop devices of images."""
+    made: list[str] = []
+
+    def attach(image: Path) -> Path:
+        command = ["losetup", "--find", "--show", image]
+        made.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
+        return Path(made[-1])
+
+    yield attach
+    for device in made:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+@pytest.fixture
+def mounted(loop, tmp_path) -> Iterator[Callable[[Path, str], tuple[Path, Path]]]:
+    """Mounts images; gives the loop device and the mount point."""
+    points: list[Path] = []
+
+    def mount(image: Path, options: str = "rw", name: str = "mounted") -> tuple[Path, Path]:
+        device, point = loop(image), tmp_path.parent / f"{tmp_path.name}-{name}"
+        point.mkdir()
+        subprocess.run(["mount", "-o", options, device, point], check=True)
+        points.append(point)
+        return device, point
+
+    yield mount
+    for point in points:
+        subprocess.run(["umount", point], check=True)
+        point.rmdir()
