@@ -16,27 +16,60 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vc_core.config import Config, load
+    from vc_core.engine.assets import Asset, Assets
     from vc_core.engine.container import Container, ContainerStatus
     from vc_core.engine.pod import Pod, PodStatus
     from vc_core.engine.process import Process, Result
     from vc_core.engine.runtime import Listing, Runtime
     from vc_core.engine.states import State
     from vc_core.spec.errors import VcError
-    from vc_core.spec.values import ContainerSpec, ExitStatus, Mount, ProcessSpec, Rootfs, RootfsMode, Stdio, StreamName
+    from vc_core.spec.values import (
+        Capabilities,
+        Confinement,
+        ContainerSpec,
+        Dns,
+        ExitStatus,
+        HostDevice,
+        LifeHook,
+        LifeHooks,
+        Mount,
+        MountKind,
+        PodOptions,
+        ProcessSpec,
+        Resources,
+        Rlimit,
+        Rootfs,
+        RootfsMode,
+        Stdio,
+        StreamName,
+        VmSize,
+    )
 
 _HOMES = {
+    "Asset": "vc_core.engine.assets",
+    "Assets": "vc_core.engine.assets",
+    "Capabilities": "vc_core.spec.values",
     "Config": "vc_core.config",
+    "Confinement": "vc_core.spec.values",
     "Container": "vc_core.engine.container",
     "ContainerSpec": "vc_core.spec.values",
     "ContainerStatus": "vc_core.engine.container",
+    "Dns": "vc_core.spec.values",
     "ExitStatus": "vc_core.spec.values",
+    "HostDevice": "vc_core.spec.values",
+    "LifeHook": "vc_core.spec.values",
+    "LifeHooks": "vc_core.spec.values",
     "Listing": "vc_core.engine.runtime",
     "Mount": "vc_core.spec.values",
+    "MountKind": "vc_core.spec.values",
     "Pod": "vc_core.engine.pod",
+    "PodOptions": "vc_core.spec.values",
     "PodStatus": "vc_core.engine.pod",
     "Process": "vc_core.engine.process",
     "ProcessSpec": "vc_core.spec.values",
+    "Resources": "vc_core.spec.values",
     "Result": "vc_core.engine.process",
+    "Rlimit": "vc_core.spec.values",
     "Rootfs": "vc_core.spec.values",
     "RootfsMode": "vc_core.spec.values",
     "Runtime": "vc_core.engine.runtime",
@@ -44,22 +77,35 @@ _HOMES = {
     "Stdio": "vc_core.spec.values",
     "StreamName": "vc_core.spec.values",
     "VcError": "vc_core.spec.errors",
+    "VmSize": "vc_core.spec.values",
     "load": "vc_core.config",
 }
 
 __all__ = [
+    "Asset",
+    "Assets",
+    "Capabilities",
     "Config",
+    "Confinement",
     "Container",
     "ContainerSpec",
     "ContainerStatus",
+    "Dns",
     "ExitStatus",
+    "HostDevice",
+    "LifeHook",
+    "LifeHooks",
     "Listing",
     "Mount",
+    "MountKind",
     "Pod",
+    "PodOptions",
     "PodStatus",
     "Process",
     "ProcessSpec",
+    "Resources",
     "Result",
+    "Rlimit",
     "Rootfs",
     "RootfsMode",
     "Runtime",
@@ -67,6 +113,7 @@ __all__ = [
     "Stdio",
     "StreamName",
     "VcError",
+    "VmSize",
     "load",
 ]
 

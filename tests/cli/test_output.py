@@ -151,8 +151,8 @@ def test_options_make_limits_and_devices():
     assert [(str(one.path), one.destination, one.read_only, one.kind) for one in devices] == [
         ("/dev/loop0", "/dev/loop0", False, ""),
         ("/dev/loop1", "/dev/x", True, ""),
-        ("/sys/bus/pci/devices/0000:01:00.0", "/", False, ""),
-        ("/run/n.sock", "/", False, "vhost-user-net"),
+        ("/sys/bus/pci/devices/0000:01:00.0", "", False, ""),
+        ("/run/n.sock", "", False, "vhost-user-net"),
         ("/img", "/dev/y", False, ""),
     ]
 

@@ -123,7 +123,10 @@ async def test_one_containers_failure_leaves_its_siblings_mounts_13(host, busybo
         good = await pod.create_container(spec("good", "sleep", "99"))
         await good.start()
         before = mountinfo.below(host.folder / "run")
-        for broken in (spec("bad", "/missing"), spec("bad", "true", mounts=(shared, Mount(tmp_path / "own", "/bin/sh/x")))):
+        for broken in (
+            spec("bad", "/missing"),
+            spec("bad", "true", mounts=(shared, Mount(tmp_path / "own", "/bin/sh/x"))),
+        ):
             with pytest.raises(Exception, match=r"missing|Not a directory|not a directory"):
                 await (await pod.create_container(broken)).start()
         assert mountinfo.below(host.folder / "run") == before

@@ -96,7 +96,7 @@ _CONTAINER = (
         "devices",
         multiple=True,
         metavar="DEVICE[:DST][:ro]",
-        help="A device or image file of the host, a PCI address, or vhost-user-{net,blk,scsi}=SOCKET.",
+        help="A device or image file of the host, a PCI address, or vhost-user-{net,blk,scsi}=SOCKET[:DST].",
     ),
 )
 
@@ -253,9 +253,10 @@ def _tmpfs(text: str) -> Mount:
 def _device(text: str) -> HostDevice:
     kind, equals, path = text.partition("=")
     if equals and kind.startswith("vhost-user-"):
-        return HostDevice(Path(path).absolute(), "/", kind=kind)
+        path, _, destination = path.partition(":")
+        return HostDevice(Path(path).absolute(), destination, kind=kind)
     if _PCI.fullmatch(text):
-        return HostDevice(Path("/sys/bus/pci/devices") / text, "/")
+        return HostDevice(Path("/sys/bus/pci/devices") / text, "")
     parts = text.split(":")
     is_read_only = _ACCESS.get(parts[-1]) if len(parts) > 1 else None
     if is_read_only is not None:

@@ -47,7 +47,7 @@ def check(device: HostDevice) -> None:
         raise InvalidRequest(f"the device {device.path} must be an absolute path on this host")
     if not device.path.exists() and not device.path.is_symlink():
         raise InvalidRequest(f"there is no device {device.path} on this host")
-    if not device.destination.startswith("/"):
+    if device.destination and not device.destination.startswith("/"):
         raise InvalidRequest(f"the device {device.path} needs an absolute path in the container")
     if not 0 <= device.mode <= 0o7777:
         raise InvalidRequest(f"the device {device.path} has the mode {device.mode:o}, which is none")

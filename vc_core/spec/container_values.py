@@ -79,7 +79,7 @@ class HostDevice:
 
     Attributes:
         path: on the host, absolute: a node, an image file, a socket, or a folder of /sys/bus/pci/devices.
-        destination: of its node in the container; without meaning for devices that have none.
+        destination: of its node in the container; empty for a device without one.
         read_only: whether writing is refused.
         kind: what it is where the path does not say: "vhost-user-net", "vhost-user-blk", "vhost-user-scsi".
         mode: permission bits of the node.

@@ -15,6 +15,7 @@ from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient, QMPEr
 from vc_qemu.errors import NoSuchDeviceError, QemuError
 
 _GREETINGS = 10
+_ANSWER_S = 20  # commands that last longer answer at once and report their end as an event
 _DELETED = "DEVICE_DELETED"
 _KEPT = ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR")
 _PENDING = "in the process of unplug"  # of QEMU's message when a device was asked for before
@@ -45,13 +46,16 @@ class Monitor:
         self._client = client
 
     async def execute(self, command: str, arguments: dict[str, object] | None = None) -> Any:
-        """Runs one command.
+        """Runs one command. Each has a limit of its own: what undoes a failed one must not hang where that did.
 
         Raises:
-            QemuError: with QEMU's own words.
+            QemuError: with QEMU's own words, or that it said none.
         """
         try:
-            return await self._client.execute(command, arguments)
+            async with asyncio.timeout(_ANSWER_S):
+                return await self._client.execute(command, arguments)
+        except TimeoutError as error:
+            raise QemuError(f"QEMU did not answer {command} within {_ANSWER_S} s") from error
         except ExecuteError as error:
             if error.error_class == "DeviceNotFound":
                 raise NoSuchDeviceError(str(error)) from error

@@ -112,7 +112,8 @@ async def add(monitor: Monitor, room: Room, device: Share | Drive | HostPci | Vh
             )
             return place
         case VhostUser():
-            return await _add_vhost_user(monitor, device, _behind_port(device.id, "pci", room))
+            driver = "blk" if device.kind is VhostKind.BLK else "pci"
+            return await _add_vhost_user(monitor, device, _behind_port(device.id, driver, room))
 
 
 async def sweep(monitor: Monitor, device: Share | Drive | HostPci | VhostUser, limit_s: float) -> None:

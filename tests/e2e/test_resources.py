@@ -1,0 +1,89 @@
+"""Limits of containers, and a machine that grows and shrinks with them."""
+
+from __future__ import annotations
+
+import json
+
+from vc_core import ContainerSpec, ProcessSpec, Resources, Rootfs
+
+PATH = ("PATH=/bin",)
+MIB = 1 << 20
+# A shell that holds as much memory as it is told to: it fills a variable.
+HOG = 'x=$(busybox head -c "$1" /dev/zero | busybox tr "\\0" x); echo survived ${#x}'
+
+
+def _spec(name: str, rootfs, *args: str, **limits: object) -> ContainerSpec:
+    return ContainerSpec(name, Rootfs(rootfs), ProcessSpec(args, PATH), resources=Resources(**limits))
+
+
+def _facts(host, pod: str, container: str) -> list[str]:
+    folder = "/sys/fs/cgroup"
+    files = " ".join(
+        f"{folder}/{name}" for name in ("cpu.max", "cpuset.cpus", "memory.max", "memory.swap.max", "pids.max")
+    )
+    return host.vc("exec", "-c", container, pod, "--", "sh", "-c", f"cat {files}").stdout.decode().splitlines()
+
+
+def test_limits_are_cgroups_of_the_guest_and_size_the_machine_11(host, busybox):
+    host.vc("pod", "create", "p")
+    host.vc("pod", "start", "p")
+    limits = ["--cpus", "1.5", "--memory", "96m", "--pids", "40", "--cpuset", "1", "--cpu-shares", "2048"]
+    host.vc("container", "create", "--name", "a", "--rootfs", str(busybox), *limits, "p", "--", "sleep", "99")
+    host.vc("container", "start", "p", "a")
+    assert _facts(host, "p", "a") == ["150000 100000", "1", str(96 * MIB), "0", "40"]
+    size = json.loads(host.vc("pod", "status", "p", "--json").stdout)["size"]
+    assert size == {"vcpus": 2, "memory_mib": 256 + 128}, "memory comes in blocks of 128 MiB"
+    told = host.vc(
+        "exec", "p", "--", "sh", "-c", "grep -c ^processor /proc/cpuinfo; grep MemTotal /proc/meminfo"
+    ).stdout
+    cpus, memory = told.decode().splitlines()
+    assert int(cpus) == 2, "plugged vCPUs are online before the process starts"
+    assert 230 < int(memory.split()[1]) >> 10 < 384
+    host.vc("container", "update", "p", "a", "--cpus", "0.5", "--memory", "64m", "--pids", "0", "--cpuset", "0")
+    assert _facts(host, "p", "a") == ["50000 100000", "0", str(64 * MIB), "0", "max"]
+    host.vc("container", "delete", "--force", "p", "a")
+    assert json.loads(host.vc("pod", "status", "p", "--json").stdout)["size"] == {"vcpus": 1, "memory_mib": 256}
+    host.vc("pod", "delete", "p")
+
+
+def test_what_the_machine_cannot_grow_to_is_refused_and_nothing_is_left(host, busybox):
+    host.vc("pod", "create", "p")
+    host.vc("pod", "start", "p")
+    create = ["container", "create", "--rootfs", str(busybox)]
+    told = host.vc(*create, "--cpus", "9", "p", "--", "true", check=125).stderr.decode()
+    assert "9 vCPUs were asked for and the machine has places for 4; raise hypervisor.qemu.max_vcpus" in told
+    told = host.vc(*create, "--memory", "9g", "p", "--", "true", check=125).stderr.decode()
+    assert "raise hypervisor.qemu.max_memory_mib or memory_slots" in told
+    told = host.vc(*create, "--memory", "1m", "p", "--", "true", check=125).stderr.decode()
+    assert "4 MiB is the least" in told
+    found = json.loads(host.vc("pod", "status", "p", "--json").stdout)
+    assert (found["containers"], found["size"]) == ([], {"vcpus": 1, "memory_mib": 256})
+    host.vc("pod", "delete", "p")
+
+
+async def test_a_memory_hog_dies_of_its_own_limit_and_its_sibling_lives(host, busybox):
+    async with host.runtime() as runtime, runtime.pod("p") as pod:
+        sibling = await pod.create_container(_spec("sibling", busybox, "sleep", "99", memory_bytes=32 * MIB))
+        await sibling.start()
+        script = f"{HOG}"
+        hog = await pod.create_container(
+            _spec("hog", busybox, "sh", "-c", script, "hog", str(100 * MIB), memory_bytes=32 * MIB)
+        )
+        await hog.start()
+        assert (await hog.wait()).code in (137, 1, 2)
+        stats = await sibling.stats()
+        assert stats.memory_limit_bytes == 32 * MIB
+        assert stats.oom_kills == 0
+        alive = await sibling.exec(ProcessSpec(("echo", "alive"), PATH))
+        assert (await alive.communicate()).stdout == b"alive\n"
+        roomy = await pod.run(
+            "sh", "-c", script, "hog", str(20 * MIB), rootfs=busybox, resources=Resources(memory_bytes=128 * MIB)
+        )
+        assert roomy.stdout == b"survived 20971520\n", "the same is no hog where there is room"
+
+
+async def test_a_fork_bomb_ends_at_its_limit(host, busybox):
+    async with host.runtime() as runtime, runtime.pod("p") as pod:
+        script = "for n in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; wait"
+        result = await pod.run("sh", "-c", script, rootfs=busybox, resources=Resources(pids=5))
+        assert b"Resource temporarily unavailable" in result.stderr or b"can't fork" in result.stderr
