@@ -7,11 +7,11 @@ between leaves something that is given back when the machine ends.
 from __future__ import annotations
 
 import dataclasses
-from contextlib import AsyncExitStack
 
 from vc_core.engine import board
 from vc_core.engine.records import HeldDevice
 from vc_core.engine.session import Session
+from vc_core.engine.undo import Undo
 from vc_core.engine.wiring import Wiring
 from vc_core.spec.device import DeviceSpec
 from vc_core.spec.errors import DeviceError, InvalidRequest
@@ -77,18 +77,17 @@ async def acquire(session: Session, device: HostDevice, container_id: str) -> Gu
         await _put(session, held, dataclasses.replace(held, users=(*{*held.users, container_id},)))
         return GuestDevice(device, held.plugged)
     name, hooks = await owner(session.board.wiring, session.pod, wanted)
-    async with AsyncExitStack() as undo:
+    async with Undo() as undo:
         held = HeldDevice(wanted, name, (), (container_id,))
         await _put(session, None, held)
-        undo.push_async_callback(_forget, session, wanted)
-        undo.push_async_callback(hooks.device_release, pod=session.pod, device=wanted)
+        undo.push(_forget, session, wanted)
+        undo.push(hooks.device_release, pod=session.pod, device=wanted)
         plugged = []
         for part in await hooks.device_prepare(pod=session.pod, device=wanted):
             plugged.append(await _plug(session, part))
             if not isinstance(part, GuestNode):
-                undo.push_async_callback(unplug, session, plugged[-1])
+                undo.push(unplug, session, plugged[-1])
         await _put(session, held, dataclasses.replace(held, plugged=tuple(plugged)))
-        undo.pop_all()
     return GuestDevice(device, tuple(plugged))
 
 

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import dataclasses
 import signal
-from contextlib import AsyncExitStack
 
 from vc_core.engine import devices, life_hooks, mounts, resources, rootfs, shares
 from vc_core.engine.identity import checked, fresh
 from vc_core.engine.records import ContainerState
 from vc_core.engine.session import Session
 from vc_core.engine.states import State
+from vc_core.engine.undo import Undo
 from vc_core.spec.errors import InvalidRequest, StateError
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import ContainerSpec, ExitStatus, GuestContainer, LifeHooks, Resources
@@ -37,32 +37,31 @@ def check(spec: ContainerSpec) -> ContainerSpec:
 async def make(session: Session, spec: ContainerSpec) -> ContainerState:
     """Makes a container in the guest; its first process waits. Whatever fails, nothing of it is left."""
     former = await session.store.container_state(spec.id)
-    async with AsyncExitStack() as undo:
+    async with Undo() as undo:
         await session.connect()
-        undo.push_async_callback(resources.fit, session, spec.id)
+        undo.push(resources.fit, session, spec.id)
         await resources.fit(session, spec.id, spec.resources)
-        undo.push_async_callback(rootfs.release, session, spec.id)
+        undo.push(rootfs.release, session, spec.id)
         root, block = await rootfs.acquire(session, spec)
         passed = [await devices.acquire(session, device, spec.id) for device in spec.devices]
         made = []
         for one in spec.mounts:
             made.append(await shares.mount(session, spec, one))
-            undo.callback(shares.unbind, session, (made[-1],))
+            undo.push(shares.unbind, session, (made[-1],))
         named = dataclasses.replace(spec, hostname=spec.hostname or session.config.hostname)
         container = GuestContainer(named, fresh(), root, tuple(made), tuple(passed), session.config.options)
-        undo.push_async_callback(session.hooks.agent_remove_container, pod=session.pod, container_id=spec.id)
+        undo.push(session.hooks.agent_remove_container, pod=session.pod, container_id=spec.id)
         await session.hooks.agent_create_container(pod=session.pod, container=container)
         state = ContainerState(State.READY, container.token, True, None, tuple(made), block, former.owes_poststop)
         await session.store.put_container_state(spec.id, state)
-        undo.pop_all()
     return state
 
 
 async def start(session: Session, spec: ContainerSpec) -> ContainerState:
     """Lets the container run; makes it in the guest before when it is not there. Undone when it fails."""
     former = await session.store.container_state(spec.id)
-    async with AsyncExitStack() as undo:
-        undo.push_async_callback(_forget, session, spec, former.gone(former.state))
+    async with Undo() as undo:
+        undo.push(_forget, session, spec, former.gone(former.state))
         state = former
         if former.state is State.STOPPED and former.is_in_guest:
             await remove(session, spec, former)
@@ -75,7 +74,6 @@ async def start(session: Session, spec: ContainerSpec) -> ContainerState:
         await session.hooks.agent_start_container(pod=session.pod, container_id=spec.id)
         state = dataclasses.replace(state, state=State.RUNNING, exit=None)
         await session.store.put_container_state(spec.id, state)
-        undo.pop_all()
     await life_hooks.tell(spec.hooks.poststart, spec, "running", pid, session.deadlines.default)
     return state
 
@@ -148,18 +146,17 @@ async def remove(session: Session, spec: ContainerSpec, state: ContainerState, w
     if not with_pod:
         await rootfs.release(session, spec.id)
         await resources.fit(session, spec.id)
-    shares.unbind(session, state.mounts)
+    await shares.unbind(session, state.mounts)
 
 
 async def update(session: Session, spec: ContainerSpec, limits: Resources) -> None:
     """Changes the limits of a container that the guest has. The machine grows before and shrinks after; undone."""
-    async with AsyncExitStack() as undo:
+    async with Undo() as undo:
         await session.connect()
-        undo.push_async_callback(resources.fit, session, spec.id, spec.resources)
+        undo.push(resources.fit, session, spec.id, spec.resources)
         await resources.fit(session, spec.id, resources.larger(spec.resources, limits))
         await session.hooks.agent_update_container(pod=session.pod, container_id=spec.id, resources=limits)
         await resources.fit(session, spec.id, limits)
-        undo.pop_all()
 
 
 async def truth(session: Session) -> dict[str, ContainerState]:

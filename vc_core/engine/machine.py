@@ -6,13 +6,13 @@ import dataclasses
 import logging
 import os
 import time
-from contextlib import AsyncExitStack
 
 from vc_core.engine import assets, guest_containers, shares
 from vc_core.engine.identity import fresh
 from vc_core.engine.records import PodState
 from vc_core.engine.session import Session, end_machine
 from vc_core.engine.states import State
+from vc_core.engine.undo import Undo
 from vc_core.spec.errors import OperationError
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import ContainerSpec, PodSetup, VmSpec
@@ -32,8 +32,8 @@ async def boot(session: Session) -> None:
     for spec in specs:
         guest_containers.check(spec)
     assets.check(session.config.assets)
-    async with AsyncExitStack() as undo:
-        undo.push_async_callback(_undo_boot, session, former)
+    async with Undo() as undo:
+        undo.push(_undo_boot, session, former)
         await _start_machine(session, specs)
         await _connect(session)
         hostname = session.config.hostname[:_HOSTNAME_BYTES]
@@ -42,7 +42,6 @@ async def boot(session: Session) -> None:
         for spec in specs:
             await guest_containers.start(session, spec)
         await session.put_state(dataclasses.replace(session.state, state=State.RUNNING, reason=""))
-        undo.pop_all()
     for spec in specs:
         await session.board.wiring.notify(EventSpec.container_started, pod=session.pod, container_id=spec.id)
 

@@ -126,7 +126,7 @@ async def mount(session: Session, spec: ContainerSpec, mount: Mount) -> GuestMou
     return GuestMount(mount, plugged, name)
 
 
-def unbind(session: Session, mounts: tuple[GuestMount, ...]) -> None:
+async def unbind(session: Session, mounts: tuple[GuestMount, ...]) -> None:
     """Takes away what was bound for a container. May be called twice."""
     for one in reversed(mounts):
         if one.subpath:
