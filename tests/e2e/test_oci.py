@@ -1,0 +1,227 @@
+"""Containers from OCI bundles, on real machines."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import GUESTS
+
+PLAIN = ["nosuid", "noexec", "nodev"]
+MOUNTS = [
+    {"destination": "/proc", "type": "proc", "source": "proc"},
+    {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=65536k"]},
+    {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666"]},
+    {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": [*PLAIN, "mode=1777", "size=4096k"]},
+    {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*PLAIN, "ro"]},
+    {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": [*PLAIN, "ro"]},
+]
+
+
+@pytest.fixture
+def bundle(busybox, tmp_path):
+    """Writes a bundle around busybox."""
+
+    def write(name: str, *args: str, **changes: Any) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "rootfs").symlink_to(busybox)
+        process = {"args": list(args), "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
+        config = {
+            "ociVersion": "1.0.2",
+            "process": {**process, **changes.pop("process", {})},
+            "root": {"path": "rootfs", **changes.pop("root", {})},
+            "hostname": "bundled",
+            "mounts": [*MOUNTS, *changes.pop("mounts", [])],
+            "linux": {
+                "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", "cgroup")],
+                **changes.pop("linux", {}),
+            },
+            **changes,
+        }
+        (folder / "config.json").write_text(json.dumps(config))
+        return folder
+
+    return write
+
+
+def _run(host, bundle: Path, *words: str) -> None:
+    """Runs a bundle in a new pod of the container's name, to its end."""
+    host.vc("container", "create", "--bundle", str(bundle), "--name", "c", *words)
+    host.vc("pod", "start", "c")
+    host.vc("container", "wait", "c")
+
+
+def test_a_bundle_is_obeyed_in_everything_it_says_23(host, bundle, busybox, tmp_path):
+    (tmp_path / "out").mkdir(mode=0o777)
+    (tmp_path / "out").chmod(0o777)
+    (busybox / "secret").write_text("secret")
+    script = """exec > /out/told 2>&1
+        echo "$ODD"; id; umask; ulimit -n; hostname
+        grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status
+        cat /proc/sys/net/ipv4/ip_default_ttl 2>/dev/null; cat /proc/sys/kernel/msgmax
+        cat /secret; touch /locked/x; chmod 600 /out; echo chmod $?
+        cat /sys/fs/cgroup/pids.max; df -k /dev/shm | tail -n 1"""
+    seccomp = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64"],
+        "syscalls": [{"names": ["chmod", "fchmodat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
+    }
+    (busybox / "locked").mkdir()
+    caps = ["CAP_KILL", "CAP_CHOWN"]
+    folder = bundle(
+        "b",
+        *("sh", "-c", script),
+        process={
+            "env": ["PATH=/bin", "ODD=a=b=c"],
+            "user": {"uid": 1234, "gid": 5678, "umask": 0o27, "additionalGids": [4321]},
+            "capabilities": {"bounding": caps, "effective": [], "permitted": []},
+            "noNewPrivileges": True,
+            "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}],
+        },
+        mounts=[{"destination": "/out", "type": "bind", "source": str(tmp_path / "out"), "options": ["rbind", "rw"]}],
+        linux={
+            "sysctl": {"kernel.msgmax": "4242"},
+            "seccomp": seccomp,
+            "maskedPaths": ["/secret"],
+            "readonlyPaths": ["/locked"],
+            "resources": {"pids": {"limit": 77}, "cpu": {"quota": -1, "period": 100000}, "memory": {"limit": -1}},
+        },
+    )
+    _run(host, folder)
+    told = (tmp_path / "out/told").read_text()
+    host.vc("pod", "delete", "c")
+    for line in (
+        "a=b=c",
+        "uid=1234(nina) gid=5678(staff) groups=4321(extra)",
+        "\n100\n",
+        "0027",
+        "bundled",
+        "CapEff:\t0000000000000000",
+        "CapBnd:\t0000000000000021",
+        "NoNewPrivs:\t1",
+        "4242",
+        "/locked/x: Read-only file system",
+        "chmod 1",
+        "\n77\n",
+        " 4096 ",
+    ):
+        assert line in told, (line, told)
+    assert "secret\n" not in told.replace("/secret", "")
+
+
+def test_both_forms_of_capabilities_mean_the_same(host, bundle, tmp_path):
+    (tmp_path / "out").mkdir()
+    mounts = [{"destination": "/out", "type": "bind", "source": str(tmp_path / "out"), "options": ["rbind", "rw"]}]
+    sets = ("bounding", "effective", "inheritable", "permitted", "ambient")
+    host.vc("pod", "create", "p")
+    host.vc("pod", "start", "p")
+    for name, capabilities in (("list", ["CAP_CHOWN"]), ("object", {key: ["CAP_CHOWN"] for key in sets})):
+        script = f"grep ^Cap /proc/self/status > /out/{name}"
+        folder = bundle(name, "sh", "-c", script, process={"capabilities": capabilities}, mounts=mounts)
+        host.vc("container", "create", "--bundle", str(folder), "--name", name, "p")
+        host.vc("container", "start", "p", name)
+        host.vc("container", "wait", "p", name)
+    host.vc("pod", "delete", "p")
+    assert (tmp_path / "out/list").read_text() == (tmp_path / "out/object").read_text()
+    assert (tmp_path / "out/list").read_text().count("0000000000000001") == 5
+
+
+def _hook(tmp_path: Path, name: str, script: str) -> dict[str, Any]:
+    path = tmp_path / f"{name}.sh"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return {"path": str(path), "args": [name, "one"], "env": ["ONLY=this"]}
+
+
+def test_hooks_get_real_states_in_their_order(host, bundle, tmp_path):
+    note = f'echo "$0 $1 $ONLY $HOME $(cat)" >> {tmp_path}/notes'
+    hooks = {name: [_hook(tmp_path, name, note)] for name in ("prestart", "createRuntime", "poststart", "poststop")}
+    folder = bundle("b", "sleep", "99", hooks=hooks, annotations={"owner": "nina"})
+    host.vc("container", "create", "--bundle", str(folder), "--name", "c")
+    host.vc("pod", "start", "c")
+    machine = json.loads(host.vc("pod", "status", "c", "--json").stdout)["pid"]
+    host.vc("container", "stop", "c", "--grace", "0")
+    host.vc("pod", "delete", "c")
+    lines = (tmp_path / "notes").read_text().splitlines()
+    states = [json.loads(line.partition("{")[1] + line.partition("{")[2]) for line in lines]
+    names = ["prestart", "createRuntime", "poststart", "poststop"]
+    assert [Path(line.split()[0]).stem for line in lines] == names
+    assert all(" one this  {" in line for line in lines), "the exact arguments and environment"
+    assert [state["status"] for state in states] == ["created", "created", "running", "stopped"]
+    assert [state["pid"] for state in states] == [machine, machine, machine, 0]
+    assert all(
+        (state["id"], state["bundle"], state["annotations"]) == ("c", str(folder), {"owner": "nina"})
+        for state in states
+    )
+
+
+def test_a_prestart_hook_that_fails_stops_the_start_and_poststop_is_told(host, bundle, tmp_path):
+    hooks = {
+        "prestart": [_hook(tmp_path, "prestart", "echo no licence; exit 3")],
+        "poststop": [_hook(tmp_path, "poststop", f"cat > {tmp_path}/stopped")],
+    }
+    folder = bundle("b", "sleep", "99", hooks=hooks)
+    host.vc("container", "create", "--bundle", str(folder), "--name", "c")
+    told = host.vc("pod", "start", "c", check=125).stderr.decode()
+    assert "ended with 3: no licence" in told
+    assert json.loads((tmp_path / "stopped").read_text())["status"] == "stopped"
+    assert json.loads(host.vc("pod", "status", "c", "--json").stdout)["state"] == "ready"
+    host.vc("pod", "delete", "c")
+
+
+def test_a_hook_that_hangs_is_killed_with_all_it_started_21(host, bundle, tmp_path):
+    hang = f"sleep 987 & echo $! > {tmp_path}/child; echo $$ > {tmp_path}/hook; wait"
+    hook = {**_hook(tmp_path, "prestart", hang), "timeout": 1, "env": ["PATH=/usr/bin:/bin"]}
+    folder = bundle("b", "sleep", "99", hooks={"prestart": [hook]})
+    host.vc("container", "create", "--bundle", str(folder), "--name", "c")
+    told = host.vc("pod", "start", "c", check=125).stderr.decode()
+    assert "did not end within 1 s and was killed" in told
+    for name in ("hook", "child"):
+        stat = Path(f"/proc/{int((tmp_path / name).read_text())}/stat")
+        assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z", "dead, if nobody reaped it"
+    host.vc("pod", "delete", "c")
+
+
+def test_a_sandbox_makes_a_pod_and_a_container_joins_it(host, bundle):
+    cri = "io.kubernetes.cri"
+    sandbox = bundle("sandbox", "sleep", "99", annotations={f"{cri}.container-type": "sandbox"})
+    notes = {f"{cri}.container-type": "container", f"{cri}.sandbox-id": "box"}
+    member = bundle("member", "sleep", "99", annotations=notes)
+    told = host.vc("container", "create", "--bundle", str(member), "--name", "early", check=125).stderr
+    assert b"no pod box" in told
+    host.vc("container", "create", "--bundle", str(sandbox), "--name", "box")
+    host.vc("container", "create", "--bundle", str(member), "--name", "member")
+    host.vc("pod", "start", "box")
+    found = json.loads(host.vc("pod", "status", "box", "--json").stdout)
+    assert [(one["id"], one["state"]) for one in found["containers"]] == [("box", "running"), ("member", "running")]
+    state = json.loads(host.vc("container", "state", "box", "member").stdout)
+    assert state == {
+        "ociVersion": "1.0.2",
+        "id": "member",
+        "status": "running",
+        "pid": found["pid"],
+        "bundle": str(member),
+        "annotations": notes,
+    }
+    host.vc("pod", "delete", "box")
+
+
+def test_a_kernel_of_its_own_is_booted_when_its_digest_is_right(host, bundle):
+    kernel = GUESTS.parent / GUESTS.read_text().strip() / "vmlinux"
+    digest = hashlib.sha512(kernel.read_bytes()).hexdigest()
+    key = "com.github.containers.virtcontainers."
+    good = bundle("good", "true", annotations={f"{key}KernelPath": str(kernel), f"{key}KernelHash": digest})
+    told = host.vc("container", "create", "--bundle", str(good), "--name", "c", check=125).stderr.decode()
+    assert "is not allowed; pod.asset_paths says what is" in told
+    host.config_file.write_text(host.config_file.read_text() + f"[pod]\nasset_paths = ['{kernel.parent}/*']\n")
+    _run(host, good)
+    host.vc("pod", "delete", "c")
+    bad = bundle("bad", "true", annotations={f"{key}KernelPath": str(kernel), f"{key}KernelHash": "0" * 128})
+    told = host.vc("container", "create", "--bundle", str(bad), "--name", "c", check=125).stderr.decode()
+    assert f"has the SHA-512 {digest}, and 000" in told
+    assert host.vc("pod", "ls", "--json").stdout.strip() == b"[]"
