@@ -1,0 +1,84 @@
+"""What is read from the host: mount tables, block devices, files of a pod's own."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from vc_core.engine import assets, blocks, mountinfo
+from vc_core.engine.assets import Asset, Assets
+from vc_core.spec import Guest, InvalidRequest, Rootfs, RootfsMode
+
+TABLE = r"""
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/root rw
+30 22 7:1 /sub/tree /mnt/with\040space\011tab\134back\012line ro,relatime - ext4 /dev/loop1 rw
+31 22 0:30 / /mnt/over rw - tmpfs first rw,size=1m
+32 22 0:31 / /mnt/over rw master:7 - tmpfs second rw
+33 32 0:32 / /mnt/over/deep rw - xfs /dev/x ro
+""".strip()
+
+
+def test_octal_escapes_are_decoded_and_optional_fields_skipped():
+    table = mountinfo.parse(TABLE)
+    assert table[1].point == Path("/mnt/with space\ttab\\back\nline")
+    assert (table[1].root, table[1].device, table[1].options) == ("/sub/tree", "7:1", frozenset({"ro", "relatime"}))
+    assert (table[0].fstype, table[0].source) == ("ext4", "/dev/root")
+
+
+def test_the_last_mount_at_a_place_is_the_one_that_shows():
+    table = mountinfo.parse(TABLE)
+    assert mountinfo.holding(Path("/mnt/over/file"), table).source == "second"
+    assert mountinfo.holding(Path("/mnt/over/deep/file"), table).fstype == "xfs"
+    assert mountinfo.holding(Path("/mnt/overhead"), table).point == Path("/")
+    assert [one.fstype for one in mountinfo.below(Path("/mnt/over"), table)] == ["xfs"]
+
+
+@pytest.mark.parametrize(
+    ("offset", "magic", "fstype"), [(0x438, b"\x53\xef", "ext4"), (1024, b"\xe2\xe1\xf5\xe0", "erofs")]
+)
+def test_an_images_file_system_is_known_by_its_superblock(tmp_path, offset, magic, fstype):
+    image = tmp_path / "image"
+    image.write_bytes(bytes(offset) + magic + bytes(4096))
+    assert blocks.of(Rootfs(image)) == blocks.Block(image, fstype)
+    if fstype == "erofs":
+        with pytest.raises(InvalidRequest, match="erofs, which nobody can write"):
+            blocks.of(Rootfs(image, RootfsMode.READ_WRITE))
+
+
+@pytest.mark.parametrize("mode", list(RootfsMode))
+def test_the_hosts_own_root_is_always_shared(mode):
+    assert blocks.of(Rootfs(Path("/"), mode)) is None
+    assert blocks.of(Rootfs(Path("/usr"), mode)) is None
+
+
+def test_the_references_vector_of_a_digest(tmp_path):
+    """Reference, section 7.3."""
+    (tmp_path / "asset").write_text("FakeAsset fake asset FAKE ASSET")
+    digest = hashlib.sha512((tmp_path / "asset").read_bytes()).hexdigest()
+    assert digest.startswith(
+        "92549f8d2018a95a294d28a65e795ed7d1a9d150009a28cea108ae10101178676f04ab82a6950d0099e4924f9c5e"
+    )
+    assets.check(Assets(kernel=Asset(tmp_path / "asset", digest.upper())))
+    with pytest.raises(InvalidRequest, match=f"the kernel .*asset has the SHA-512 {digest}, and 0 was demanded"):
+        assets.check(Assets(kernel=Asset(tmp_path / "asset", "0")))
+
+
+@pytest.mark.parametrize("kind", ["kernel", "image", "hypervisor"])
+def test_files_of_a_pods_own_are_checked_each(tmp_path, kind):
+    (tmp_path / "empty").touch()
+    for path, told in (
+        (tmp_path / "absent", "cannot be read"),
+        (tmp_path / "empty", "is empty"),
+        (Path("x"), "absolute"),
+    ):
+        with pytest.raises(InvalidRequest, match=f"the {kind} .*{told}"):
+            assets.check(Assets(**{kind: Asset(path)}))
+
+
+def test_files_of_a_pods_own_take_the_guests_place():
+    guest = Guest("g", Path("/k"), Path("/i"), (), ())
+    assert assets.apply(Assets(), guest) == guest
+    changed = assets.apply(Assets(kernel=Asset(Path("/mine")), image=Asset(Path("/own"))), guest)
+    assert (changed.kernel, changed.initrd) == (Path("/mine"), Path("/own"))

@@ -1,0 +1,202 @@
+"""What a bundle's config.json becomes, and what is refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vc_core import oci
+from vc_core.engine.states import State
+from vc_core.oci.annotations import ContainerType
+from vc_core.spec import ConfigError, InvalidRequest, MountKind, RootfsMode
+
+
+def config(**changes: Any) -> dict[str, Any]:
+    base = {"ociVersion": "1.0.2", "process": {"args": ["sh"], "cwd": "/"}, "root": {"path": "rootfs"}}
+    return {**base, **changes}
+
+
+def write(folder: Path, document: object) -> Path:
+    (folder / "config.json").write_text(json.dumps(document))
+    return folder
+
+
+def load(folder: Path, **changes: Any):
+    return oci.load(write(folder, config(**changes)), "c")
+
+
+def test_the_least_that_a_bundle_can_be(tmp_path):
+    found = load(tmp_path)
+    spec = found.container
+    assert (spec.rootfs.path, spec.rootfs.mode) == (tmp_path / "rootfs", RootfsMode.READ_WRITE)
+    assert (spec.process.args, spec.process.user, spec.process.no_new_privileges) == (("sh",), "0:0", False)
+    assert spec.process.capabilities.effective == ()
+    assert not spec.has_default_mounts
+    assert (found.kind, found.sandbox_id) == (ContainerType.SANDBOX, "")
+    assert load(tmp_path, root={"path": "/abs", "readonly": True}).container.rootfs.path == Path("/abs")
+
+
+def test_the_environment_is_kept_word_for_word_23(tmp_path):
+    env = ["A=b=c", "EMPTY=", "NOEQUALS", "Q='x'"]
+    assert load(tmp_path, process={"args": ["x"], "env": env}).container.process.env == tuple(env)
+
+
+def test_a_negative_quota_is_no_limit_17(tmp_path):
+    limits = {
+        "cpu": {"quota": -1, "period": 100_000, "shares": 2},
+        "memory": {"limit": -1, "swap": -1},
+        "pids": {"limit": -1},
+    }
+    found = load(tmp_path, linux={"resources": limits}).container.resources
+    assert (found.cpus, found.memory_bytes, found.pids, found.cpu_shares) == (0, 0, 0, 2)
+
+
+def test_mounts_by_type_and_options(tmp_path):
+    mounts = [
+        {"destination": "/proc", "type": "proc", "source": "proc"},
+        {"destination": "/t", "type": "tmpfs", "source": "t", "options": ["size=1m", "ro"]},
+        {"destination": "/rel", "source": "data", "options": ["bind"]},
+        {"destination": "/abs", "type": "rbind", "source": "/etc", "options": ["ro"]},
+        {"destination": "/none", "type": "none", "source": "/etc", "options": ["rbind", "noexec"]},
+    ]
+    found = load(tmp_path, mounts=mounts).container.mounts
+    assert [one.kind for one in found] == [MountKind.PROC, MountKind.TMPFS, *[MountKind.BIND] * 3]
+    assert (found[1].read_only, found[1].options) == (True, ("size=1m",))
+    assert (found[2].source, found[2].recursive) == (tmp_path / "data", False)
+    assert (found[3].read_only, found[3].recursive) == (True, True)
+    assert (found[4].options, found[4].recursive) == (("noexec",), True)
+
+
+def test_devices_are_found_by_their_numbers(tmp_path):
+    devices = [
+        {"type": "c", "path": "/dev/fuse0", "major": 1, "minor": 3, "fileMode": 0o100620, "uid": 1, "gid": 2},
+        {"type": "b", "path": "/dev/absent", "major": 250, "minor": 9},
+    ]
+    first, second = load(tmp_path, linux={"devices": devices}).container.devices
+    assert (first.path, first.destination) == (Path("/dev/null"), "/dev/fuse0")
+    assert (first.mode, first.uid, first.gid) == (0o620, 1, 2)
+    assert second.path == Path("/dev/absent")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"ociVersion": "2.0"}, "ociVersion: '2.0' is not known"),
+        ({"process": {"args": []}}, "process.args: there is no command"),
+        ({"process": {"args": ["x"], "apparmorProfile": "p"}}, "process.apparmorProfile: cannot be honoured"),
+        ({"process": {"args": ["x"], "selinuxLabel": "l"}}, "process.selinuxLabel: cannot be honoured"),
+        ({"process": {"args": "x"}}, "process.args: must be a list"),
+        ({"process": {"args": ["x"], "cwd": "here"}}, "process.cwd: must be absolute"),
+        ({"linux": {"intelRdt": {"closID": "x"}}}, "linux.intelRdt: cannot be honoured"),
+        ({"linux": {"uidMappings": [{}]}}, "linux.uidMappings: cannot be honoured"),
+        ({"linux": {"namespaces": [{"type": "user"}]}}, "linux.namespaces[0].type: the namespace 'user'"),
+        ({"linux": {"namespaces": [{"type": "time"}]}}, "linux.namespaces[0].type: the namespace 'time'"),
+        ({"linux": {"resources": {"blockIO": {"weight": 9}}}}, "linux.resources.blockIO: cannot be honoured"),
+        ({"linux": {"resources": {"hugepageLimits": [{}]}}}, "linux.resources.hugepageLimits: cannot be honoured"),
+        ({"linux": {"resources": {"memory": {"swappiness": 9}}}}, "linux.resources.memory.swappiness: cannot"),
+        ({"linux": {"resources": {"memory": {"limit": 8, "swap": 9}}}}, "linux.resources.memory.swap: guests have no"),
+        ({"linux": {"resources": {"cpu": {"mems": "1"}}}}, "linux.resources.cpu.mems: a guest has one node"),
+        ({"linux": {"resources": {"cpu": {"realtimePeriod": 9}}}}, "linux.resources.cpu.realtimePeriod: cannot"),
+        (
+            {"linux": {"resources": {"devices": [{"allow": True}]}}},
+            "linux.resources.devices[0]: devices are passed one",
+        ),
+        ({"linux": {"devices": [{"type": "p", "path": "/f"}]}}, "linux.devices[0].type: 'p' cannot be passed"),
+        ({"linux": {"devices": [{"type": "c"}]}}, "linux.devices[0].path: is missing"),
+        (
+            {"mounts": [{"destination": "/x", "type": "nfs", "source": "h:/"}]},
+            "mounts[0].type: a guest cannot mount 'nfs'",
+        ),
+        (
+            {"mounts": [{"destination": "/x", "type": "bind", "source": "/", "uidMappings": [{}]}]},
+            "mounts[0].uidMappings",
+        ),
+        (
+            {"hooks": {"createContainer": [{"path": "/x"}]}},
+            "hooks.createContainer: hooks in the container's namespaces",
+        ),
+        ({"hooks": {"prestart": [{"path": "x"}]}}, "hooks.prestart[0].path: must be absolute"),
+        ({"domainname": "d"}, "domainname: cannot be honoured"),
+        ({"windows": {"x": 1}}, "windows: cannot be honoured"),
+        ({"annotations": {"io.kubernetes.cri.container-type": "odd"}}, "'odd' is no type of container"),
+        ({"annotations": {"io.katacontainers.config.hypervisor.firmware": "/f"}}, "firmware: cannot be honoured"),
+        (
+            {"annotations": {"com.github.containers.virtcontainers.AssetHashType": "md5"}},
+            "'md5' is not known; sha512 is",
+        ),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(tmp_path, changes, told):
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, **changes)
+    assert any(told in problem for problem in caught.value.problems), caught.value.problems
+    assert all(problem.startswith(f"{tmp_path}/config.json: ") for problem in caught.value.problems)
+
+
+def test_all_problems_are_told_at_once_and_empty_values_are_none(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, process={"args": ["x"], "apparmorProfile": "p"}, domainname="d", hostname=7)
+    assert len(caught.value.problems) == 3
+    load(tmp_path, linux={"resources": {"blockIO": {}, "memory": {"disableOOMKiller": False}}, "intelRdt": None})
+
+
+def test_paths_of_namespaces_are_not_joined_and_said_so(tmp_path, caplog):
+    kinds = [{"type": kind, "path": f"/proc/7/ns/{kind}"} for kind in ("network", "pid", "ipc", "uts")]
+    found = load(tmp_path, linux={"namespaces": [*kinds, {"type": "mount"}]}).container.confinement
+    assert found.namespaces == ("network", "pid", "mount")
+    assert "/proc/7/ns/network is not joined" in caplog.text
+    assert "/proc/7/ns/pid is not joined" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("notes", "kind", "sandbox"),
+    [
+        ({"io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-id": "s"}, "container", "s"),
+        ({"io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.cri-o.SandboxID": "s"}, "container", "s"),
+        ({"io.kubernetes.docker.type": "container", "io.kubernetes.sandbox.id": "s"}, "container", "s"),
+        ({"io.kubernetes.docker.type": "podsandbox"}, "sandbox", ""),
+        ({"io.kubernetes.cri-o.ContainerType": "sandbox"}, "sandbox", ""),
+        ({}, "sandbox", ""),
+    ],
+)
+def test_annotations_of_the_cri_families(tmp_path, notes, kind, sandbox):
+    found = load(tmp_path, annotations=notes)
+    assert (found.kind.value, found.sandbox_id) == (kind, sandbox)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '"x"'])
+def test_a_file_that_is_none_is_an_error_of_one_line(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises((InvalidRequest, ConfigError)) as caught:
+        oci.load(tmp_path, "c")
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_state_is_the_runtime_specs(runtime, tmp_path):
+    (tmp_path / "rootfs").mkdir()
+    one = await oci.create(runtime, write(tmp_path, config(annotations={"k": "v"})), "c")
+    assert oci.state(await one.status(), 5) == {
+        "ociVersion": "1.0.2",
+        "id": "c",
+        "status": "created",
+        "pid": 5,
+        "bundle": str(tmp_path),
+        "annotations": {"k": "v"},
+    }
+    await (await runtime.get("c")).start()
+    assert oci.state(await one.status(), 5)["status"] == "running"
+    await one.stop()
+    assert (await one.status()).state is State.STOPPED
+    assert (oci.state(await one.status(), 5)["status"], oci.state(await one.status(), 5)["pid"]) == ("stopped", 0)
+
+
+async def test_a_bundle_that_cannot_be_made_leaves_no_pod(runtime, world, tmp_path):
+    with pytest.raises(InvalidRequest, match="is no folder, image or block device"):
+        await oci.create(runtime, write(tmp_path, config()), "c")
+    assert world.records == {}
+    notes = {"io.kubernetes.cri.container-type": "container"}
+    with pytest.raises(InvalidRequest, match="does not say of which sandbox"):
+        await oci.create(runtime, write(tmp_path, config(annotations=notes)), "c")
