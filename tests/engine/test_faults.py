@@ -9,7 +9,7 @@ import pytest
 from tests.engine.specs import container
 from tests.mocks.world import World
 from vc_core.engine.states import State
-from vc_core.spec import Mount, OperationError
+from vc_core.spec import HostDevice, Mount, OperationError, Resources
 
 STEPS = 150  # more than any of the sequences has: each test checks that it found the end
 FIRST = {False: 0, True: 1}  # the first step is the lock, after which nothing fails (see the observer)
@@ -18,10 +18,20 @@ FIRST = {False: 0, True: 1}  # the first step is the lock, after which nothing f
 async def _prepare(runtime, tmp_path):
     pod = await runtime.create("p")
     (tmp_path / "data").mkdir(exist_ok=True)
-    mount = Mount(tmp_path / "data", "/data")
-    await pod.create_container(container("a", mounts=(mount,)))
+    await pod.create_container(_demanding(tmp_path))
     await pod.create_container(container("b", rootfs="/etc"))
     return pod
+
+
+def _demanding(tmp_path):
+    """A container that needs something of everybody."""
+    (tmp_path / "x.dev").touch()
+    return container(
+        "a",
+        mounts=(Mount(tmp_path / "data", "/data"),),
+        devices=(HostDevice(tmp_path / "x.dev", "/dev/x"),),
+        resources=Resources(cpu_quota_us=200_000, memory_bytes=64 << 20),
+    )
 
 
 def _set_fault(world: World, step: int, after: bool) -> None:
@@ -78,7 +88,7 @@ async def test_a_failed_container_start_is_undone_at_every_step(open_runtime, wo
         pod = await runtime.create("p")
         await pod.start()
         (tmp_path / "data").mkdir()
-        one = await pod.create_container(container("a", mounts=(Mount(tmp_path / "data", "/data"),)))
+        one = await pod.create_container(_demanding(tmp_path))
         for step in range(FIRST[after], STEPS):
             _set_fault(world, step, after)
             try:
@@ -91,6 +101,55 @@ async def test_a_failed_container_start_is_undone_at_every_step(open_runtime, wo
         world.fault_at = -1
         assert 3 < step < STEPS
         assert (await one.status()).state is State.RUNNING
+        await pod.delete()
+    assert (world.residue(), world.records) == ([], {})
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_failed_create_of_a_container_leaves_its_pod_as_it_was(open_runtime, world, tmp_path, after):
+    async with open_runtime() as runtime:
+        pod = await runtime.create("p")
+        await pod.start()
+        (tmp_path / "data").mkdir()
+        for step in range(FIRST[after], STEPS):
+            _set_fault(world, step, after)
+            try:
+                await pod.create_container(_demanding(tmp_path))
+            except OperationError:
+                world.fault_at = -1
+                assert (await pod.status()).containers == (), step
+            else:
+                break
+            # What one fault undoes is undone in full; a fault in the undo itself is told, and the pod takes it along.
+        world.fault_at = -1
+        assert 10 < step < STEPS
+        assert world.prepared
+        assert world.machines["p"].size.vcpus == 2
+        await pod.delete()
+    assert (world.residue(), world.records) == ([], {})
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_failed_update_leaves_the_limits_that_were(open_runtime, world, tmp_path, after):
+    async with open_runtime() as runtime:
+        pod = await runtime.create("p")
+        (tmp_path / "data").mkdir()
+        one = await pod.create_container(_demanding(tmp_path))
+        await pod.start()
+        before = (await one.status()).spec.resources
+        for step in range(FIRST[after], STEPS):
+            _set_fault(world, step, after)
+            try:
+                await one.update(Resources(cpu_quota_us=300_000, pids=7))
+            except OperationError:
+                world.fault_at = -1
+                assert (await one.status()).spec.resources == before, step
+            else:
+                break
+        world.fault_at = -1
+        assert 3 < step < STEPS
+        assert (await one.status()).spec.resources == Resources(cpu_quota_us=300_000, pids=7)
+        assert world.machines["p"].size.vcpus == 3
         await pod.delete()
     assert (world.residue(), world.records) == ([], {})
 

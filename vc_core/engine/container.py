@@ -127,7 +127,8 @@ class Container:
             if state.is_in_guest:
                 require(f"pod {session.pod.id}", f"update container {self.id}", session.state.state, [State.RUNNING])
                 await guest_containers.update(session, spec, limits)
-            await session.store.put_container_spec(dataclasses.replace(spec, resources=limits))
+            else:
+                await session.store.put_container_spec(dataclasses.replace(spec, resources=limits))
 
     async def annotations(self) -> dict[str, str]:
         """What was annotated, by its maker and since."""

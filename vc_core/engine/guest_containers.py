@@ -150,13 +150,17 @@ async def remove(session: Session, spec: ContainerSpec, state: ContainerState, w
 
 
 async def update(session: Session, spec: ContainerSpec, limits: Resources) -> None:
-    """Changes the limits of a container that the guest has. The machine grows before and shrinks after; undone."""
+    """Changes the limits of a container that the guest has: the machine grows before and shrinks after. Undone."""
+    pod, agent = session.pod, session.hooks
     async with Undo() as undo:
         await session.connect()
         undo.push(resources.fit, session, spec.id, spec.resources)
         await resources.fit(session, spec.id, resources.larger(spec.resources, limits))
-        await session.hooks.agent_update_container(pod=session.pod, container_id=spec.id, resources=limits)
+        undo.push(agent.agent_update_container, pod=pod, container_id=spec.id, resources=spec.resources)
+        await agent.agent_update_container(pod=pod, container_id=spec.id, resources=limits)
         await resources.fit(session, spec.id, limits)
+        undo.push(session.store.put_container_spec, spec)
+        await session.store.put_container_spec(dataclasses.replace(spec, resources=limits))
 
 
 async def truth(session: Session) -> dict[str, ContainerState]:

@@ -1,0 +1,186 @@
+"""Limits size the machine, devices come and go, hooks are run: on mocks."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from tests.engine.specs import container
+from vc_core.engine import resources
+from vc_core.engine.records import PodConfig
+from vc_core.engine.states import State
+from vc_core.spec import (
+    Capability,
+    DeviceError,
+    HookError,
+    HostDevice,
+    InvalidRequest,
+    LifeHook,
+    LifeHooks,
+    OperationError,
+    Resources,
+    VmSize,
+)
+
+MIB = 1 << 20
+CONFIG = PodConfig("p", (), 1, 256, "p", 0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "size"),
+    [
+        ([], VmSize(1, 256)),
+        ([Resources(cpu_quota_us=-1)], VmSize(1, 256)),
+        ([Resources(cpu_quota_us=-1000, cpu_period_us=1000)], VmSize(1, 256)),
+        ([Resources(cpu_quota_us=100_000)], VmSize(1, 256)),
+        ([Resources(cpu_quota_us=100_001)], VmSize(2, 256)),
+        ([Resources(cpu_quota_us=50_000)] * 3, VmSize(2, 256)),
+        ([Resources(memory_bytes=1)], VmSize(1, 257)),
+        ([Resources(memory_bytes=64 * MIB), Resources(memory_bytes=32 * MIB)], VmSize(1, 352)),
+    ],
+)
+def test_limits_decide_the_size_and_negative_ones_are_none_17_18(limits, size):
+    assert resources.demand(CONFIG, limits) == size
+
+
+def test_a_quota_is_a_share_of_processors():
+    assert Resources(cpu_quota_us=150_000).cpus == Fraction(3, 2)
+    assert Resources(cpu_quota_us=-5).cpus == 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        (Resources(cpu_quota_us=1, cpu_period_us=100_000), "CPU quota of 1"),
+        (Resources(cpu_period_us=1), "CPU period of 1"),
+        (Resources(cpu_shares=1), "1 CPU shares"),
+        (Resources(memory_bytes=20), "4 MiB is the least"),
+        (Resources(memory_bytes=-1), "4 MiB is the least"),
+        (Resources(pids=-1), "limit of -1 processes"),
+    ],
+)
+async def test_limits_that_no_kernel_takes_are_refused(runtime, limits, told):
+    pod = await runtime.create("p")
+    with pytest.raises(InvalidRequest, match=told):
+        await pod.create_container(container("a", resources=limits))
+
+
+async def test_the_machine_grows_and_shrinks_with_its_containers_11(runtime, world):
+    async with runtime.pod("p") as pod:
+        one = await pod.create_container(container("a", resources=Resources(cpu_quota_us=200_000)))
+        assert world.machines["p"].size == VmSize(2, 256)
+        two = await pod.create_container(container("b", resources=Resources(memory_bytes=64 * MIB)))
+        assert (await pod.status()).size == VmSize(2, 320)
+        await one.start()
+        await one.update(Resources(cpu_quota_us=350_000))
+        assert world.machines["p"].size == VmSize(4, 320)
+        assert world.machines["p"].containers["a"].resources == Resources(cpu_quota_us=350_000)
+        with pytest.raises(OperationError, match="5 vCPUs are too many"):
+            await one.update(Resources(cpu_quota_us=500_000))
+        assert (await one.status()).spec.resources == Resources(cpu_quota_us=350_000)
+        await one.stop()
+        assert world.machines["p"].size == VmSize(1, 320)
+        await two.delete()
+        assert (await pod.status()).size == VmSize(1, 256)
+
+
+async def test_a_machine_that_cannot_grow_refuses_what_needs_it(open_runtime, world):
+    world.capabilities = frozenset({Capability.UNIX_CHANNEL, Capability.SHARE, Capability.SHARE_PLUG})
+    async with open_runtime() as runtime, runtime.pod("p", vcpus=2) as pod:
+        agent_can = Capability.RESIZE  # declared by the mock agent; the engine asks both together
+        assert agent_can
+        await pod.create_container(container("a", resources=Resources(cpu_quota_us=200_000)))
+
+
+async def test_a_device_is_shared_by_containers_and_given_back_after_the_last(runtime, world, tmp_path):
+    (tmp_path / "x.dev").touch()
+    device = HostDevice(tmp_path / "x.dev", "/dev/x")
+    async with runtime.pod("p") as pod:
+        for name, mode in (("a", 0o600), ("b", 0o644)):
+            other = HostDevice(device.path, f"/dev/{name}", mode=mode)
+            await pod.create_container(container(name, devices=(other,)))
+        assert list(world.machines["p"].devices) == ["drive-x.dev"]
+        made = world.machines["p"].containers["b"].made.devices[0]
+        assert (made.device.destination, made.device.mode) == ("/dev/b", 0o644)
+        await pod.container("a").delete()
+        assert world.prepared == {device.path}
+        await pod.container("b").delete()
+        assert (world.prepared, world.machines["p"].devices) == (set(), {})
+
+
+async def test_devices_go_back_to_the_host_when_the_machine_dies(runtime, world, tmp_path):
+    (tmp_path / "x.dev").touch()
+    pod = await runtime.create("p")
+    await pod.create_container(container("a", devices=(HostDevice(tmp_path / "x.dev", "/dev/x"),)))
+    await pod.start()
+    world.machines["p"].end("killed")
+    assert (await pod.status()).state is State.STOPPED
+    await pod.start()
+    assert world.prepared == {tmp_path / "x.dev"}
+    await pod.stop(force=True)
+    assert world.prepared == set()
+
+
+async def test_devices_that_cannot_be_are_refused_and_nothing_is_left(runtime, world, tmp_path):
+    for name in ("x.dev", "x.refused", "x.other"):
+        (tmp_path / name).touch()
+    good = HostDevice(tmp_path / "x.dev", "/dev/x")
+    async with runtime.pod("p") as pod:
+        for bad, told in (("x.refused", "refused"), ("x.other", "no device plugin claims .* add one to use.devices")):
+            with pytest.raises(DeviceError, match=told):
+                await pod.create_container(container("a", devices=(good, HostDevice(tmp_path / bad, "/dev/y"))))
+            assert (world.prepared, world.machines["p"].devices) == (set(), {})
+        for device in (HostDevice(tmp_path / "no", "/x"), HostDevice(Path("x"), "/x"), HostDevice(good.path, "x")):
+            with pytest.raises(InvalidRequest):
+                await pod.create_container(container("a", devices=(device,)))
+        assert (await pod.status()).containers == ()
+
+
+def _hook(tmp_path: Path, name: str, script: str = "") -> LifeHook:
+    path = tmp_path / name
+    path.write_text(f"#!/bin/sh\ncat > {tmp_path}/{name}.json\n{script}\n")
+    path.chmod(0o755)
+    return LifeHook(path, env=("PATH=/usr/bin:/bin",))
+
+
+async def test_poststop_is_told_when_the_machine_dies_and_its_failure_is_a_warning(runtime, world, tmp_path, caplog):
+    hooks = LifeHooks(poststart=(_hook(tmp_path, "on", "exit 7"),), poststop=(_hook(tmp_path, "off", "exit 8"),))
+    pod = await runtime.create("p")
+    one = await pod.create_container(container("a", hooks=hooks))
+    await pod.start()
+    assert "ended with 7" in caplog.text
+    world.machines["p"].end("killed")
+    with pytest.raises(Exception, match="stopped"):
+        await one.kill(9)
+    await pod.stop()
+    assert json.loads((tmp_path / "off.json").read_text())["status"] == "stopped"
+    assert "ended with 8" in caplog.text
+    (tmp_path / "off.json").unlink()
+    await pod.delete()
+    assert not (tmp_path / "off.json").exists(), "told once"
+
+
+async def test_a_hook_that_cannot_be_run_is_told(runtime, tmp_path):
+    hooks = LifeHooks(prestart=(LifeHook(tmp_path / "absent"),))
+    async with runtime.pod("p") as pod:
+        one = await pod.create_container(container("a", hooks=hooks))
+        with pytest.raises(HookError, match="absent cannot be run: No such file"):
+            await one.start()
+        assert (await one.status()).state is State.READY
+
+
+async def test_annotations_are_changed_and_kept(open_runtime):
+    async with open_runtime() as runtime:
+        pod = await runtime.create("p", annotations={"a": "1", "b": "2"})
+        one = await pod.create_container(container("c"))
+        assert await pod.annotate({"b": None, "c": ""}) == {"a": "1", "c": ""}
+        assert await one.annotate({"x": "y"}) == {"x": "y"}
+    async with open_runtime() as runtime:
+        pod = await runtime.get("p")
+        assert await pod.annotations() == {"a": "1", "c": ""}
+        assert await pod.container("c").annotations() == {"x": "y"}
+        with pytest.raises(InvalidRequest, match="needs a name"):
+            await pod.annotate({"": "x"})
