@@ -92,15 +92,20 @@ def processes() -> Iterator[tuple[int, list[str]]]:
             yield int(entry.name), words
 
 
+def host_config(folder: Path) -> Path:
+    """A configuration whose store lies in a folder."""
+    config = folder / "config.toml"
+    config.write_text(
+        f"[storage.fs]\nrun_root = '{folder}/run'\nconfig_root = '{folder}/config'\n"
+        "[hypervisor.qemu]\nproof_dir = '/run/virtcontainers/qemu'\n"
+    )
+    return config
+
+
 @pytest.fixture
 def host(tmp_path) -> Iterator[Host]:
     """A host with a store of its own; the test fails when something of a pod is left at its end."""
-    config = tmp_path / "config.toml"
-    config.write_text(
-        f"[storage.fs]\nrun_root = '{tmp_path}/run'\nconfig_root = '{tmp_path}/config'\n"
-        "[hypervisor.qemu]\nproof_dir = '/run/virtcontainers/qemu'\n"
-    )
-    found = Host(tmp_path, config)
+    found = Host(tmp_path, host_config(tmp_path))
     yield found
     left = found.residue()
     for name in sorted((tmp_path / "config/pods").glob("[!.]*")):

@@ -1,0 +1,74 @@
+"""A short random sequence of all calls on real machines, one of which is now and then killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import initialize, precondition, rule
+
+from tests.e2e.conftest import Host, host_config
+from tests.model import ALIVE, PICK, PodModel
+from vc_core.engine.runtime import Runtime
+from vc_core.spec import ContainerSpec, Mount, ProcessSpec, Resources, Rootfs
+
+LIMITS = (Resources(), Resources(cpu_quota_us=150_000, memory_bytes=32 << 20), Resources(pids=50))
+
+
+class RealPods(PodModel):
+    """Against QEMU and the agent."""
+
+    def __init__(self) -> None:
+        folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="vc-"))
+        self.host = Host(folder, host_config(folder))
+        super().__init__()
+
+    def open(self) -> Runtime:
+        return self.host.runtime()
+
+    def spec(self, name: str, kind: int) -> ContainerSpec:
+        mounts = (Mount(self.host.folder, "/mnt"),) if kind == 2 else ()
+        process = ProcessSpec(("/bin/sleep", "600"))
+        return ContainerSpec(name, Rootfs(Path("/")), process, mounts, resources=LIMITS[kind])
+
+    @initialize()
+    def begin_with_a_pod_that_runs(self) -> None:
+        self.create_pod(pick=0)
+        self.create_container(pick=0, which="c0", kind=2)
+        self.start_pod(pick=0)
+
+    @precondition(lambda self: self.pods)
+    @rule(pick=PICK)
+    def the_machine_is_killed(self, pick: int) -> None:
+        pod = self.pod(pick)
+        if self.pods.get(pod) in ALIVE:
+            os.kill(self.loop.run_until_complete(self._pid(pod)), signal.SIGKILL)
+            self._stopped(pod)
+
+    @rule()
+    def another_process_goes_on(self) -> None:
+        self.loop.run_until_complete(self.runtime.close())
+        self.runtime = self.open()
+
+    async def _pid(self, pod: str) -> int:
+        return (await (await self.runtime.get(pod)).status(ask_guest=False)).pid
+
+    def teardown(self) -> None:
+        super().teardown()
+        assert self.host.residue() == []
+        shutil.rmtree(self.host.folder)
+
+
+TestRealPods = RealPods.TestCase
+TestRealPods.settings = settings(
+    max_examples=5,
+    stateful_step_count=20,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
