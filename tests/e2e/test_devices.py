@@ -28,8 +28,8 @@ def _configure(host, text: str) -> None:
 @pytest.mark.parametrize(
     ("bus", "node"), [("scsi", "/sys/class/scsi_disk"), ("blk", "/sys/bus/virtio/drivers/virtio_blk")]
 )
-async def test_a_disk_has_a_node_with_mode_and_owner_in_the_container(host, busybox, disk, loop, bus, node):
-    _configure(host, f"[device.block]\nbus = '{bus}'\n")
+async def test_a_disk_has_a_node_with_mode_and_owner_and_gives_its_place_back_14(host, busybox, disk, loop, bus, node):
+    _configure(host, f"root_ports = 3\n[device.block]\nbus = '{bus}'\n")  # as many as are needed at once, with the rootfs
     device = loop(disk)
     async with host.runtime() as runtime, runtime.pod("p") as pod:
         wanted = [
@@ -42,7 +42,7 @@ async def test_a_disk_has_a_node_with_mode_and_owner_in_the_container(host, busy
             "echo CHANGED | dd of=/dev/data conv=notrunc,fsync 2>/dev/null; echo x > /dev/other"
         )
         for _ in range(2):  # the second time in the places that the first has given back
-            result = await pod.run("sh", "-c", script, rootfs=busybox, devices=wanted)
+            result = await pod.run("sh", "-c", script, rootfs="/", devices=wanted)
             lines = result.stdout.split(b"\n")
             assert lines[0] == b"brw-r----- 12 34"
             assert lines[1] in (b"FIRSTSECOND", b"CHANGSECOND")

@@ -227,3 +227,26 @@ async def test_a_disk_comes_and_goes_and_its_place_is_free_again(host, tmp_path)
             assert (plugged.driver, plugged.address) == ("scsi", "0:0")
             await hooks.vm_unplug(pod=ref, plugged=plugged)
             await hooks.vm_unplug(pod=ref, plugged=plugged)
+
+
+def test_the_pid_that_is_told_is_the_machines_22(host, busybox):
+    host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "--", "sleep", "99")
+    pid = _state(host, "p")["pid"]
+    assert host.machines() == [pid]
+    host.vc("pod", "stop", "p", "--grace", "0")
+    assert _state(host, "p")["pid"] == 0
+    host.vc("pod", "delete", "p")
+
+
+def test_a_machine_that_hangs_holds_no_call_past_its_deadline(host, busybox):
+    """QEMU is stopped as a whole: neither its monitor nor its guest answers."""
+    host.config_file.write_text(host.config_file.read_text() + "[deadlines]\ndefault = 3\nstop = 1\n")
+    host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "--", "sleep", "99")
+    os.kill(_state(host, "p")["pid"], signal.SIGSTOP)
+    for words in (["exec", "p", "--", "true"], ["container", "stop", "p"], ["container", "ps", "p"]):
+        began = time.monotonic()
+        told = host.vc(*words, check=125).stderr
+        assert b"within 3 s" in told or b"QEMU's monitor does not answer" in told
+        assert time.monotonic() - began < 30
+    assert json.loads(host.vc("pod", "ls", "--json").stdout)[0]["state"] == "running"
+    host.vc("pod", "delete", "p")

@@ -90,9 +90,9 @@ async def test_the_machine_grows_and_shrinks_with_its_containers_11(runtime, wor
 async def test_a_machine_that_cannot_grow_refuses_what_needs_it(open_runtime, world):
     world.capabilities = frozenset({Capability.UNIX_CHANNEL, Capability.SHARE, Capability.SHARE_PLUG})
     async with open_runtime() as runtime, runtime.pod("p", vcpus=2) as pod:
-        agent_can = Capability.RESIZE  # declared by the mock agent; the engine asks both together
-        assert agent_can
-        await pod.create_container(container("a", resources=Resources(cpu_quota_us=200_000)))
+        with pytest.raises(InvalidRequest, match="3 vCPUs and 256 MiB are needed and the machine cannot grow"):
+            await pod.create_container(container("a", resources=Resources(cpu_quota_us=300_000)))
+        await pod.create_container(container("b", resources=Resources(cpu_quota_us=200_000)))
 
 
 async def test_a_device_is_shared_by_containers_and_given_back_after_the_last(runtime, world, tmp_path):

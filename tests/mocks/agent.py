@@ -57,7 +57,7 @@ def mock_agent(world: World) -> type:
 
         @hookimpl
         async def agent_capabilities(self, pod):
-            return frozenset({Capability.UNIX_CHANNEL, Capability.RESIZE, Capability.DRIVE})
+            return frozenset({Capability.UNIX_CHANNEL, Capability.ONLINE, Capability.DRIVE})
 
         @hookimpl
         async def agent_guest(self, pod):

@@ -21,7 +21,7 @@ from vc_core.spec import (
     hookimpl,
 )
 
-ALL = frozenset(Capability) - {Capability.VSOCK_CHANNEL, Capability.TERMINAL, Capability.DRIVE}
+ALL = frozenset(Capability) - {Capability.VSOCK_CHANNEL, Capability.TERMINAL, Capability.DRIVE, Capability.ONLINE}
 ALIVE = (VmPhase.RUNNING, VmPhase.PAUSED)
 
 

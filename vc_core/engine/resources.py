@@ -12,6 +12,7 @@ from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Capability, Resources, VmSize
 
 _MIB = 1 << 20
+_NEEDED = {Capability.RESIZE, Capability.ONLINE}
 _SMALLEST_MEMORY = 4 * _MIB  # with less, crun itself does not get a process started
 _PERIODS_US = range(1_000, 1_000_001)  # what the kernel takes: Documentation/scheduler/sched-bwc.rst
 _SMALLEST_QUOTA_US = 1_000
@@ -77,7 +78,7 @@ async def fit(session: Session, changed: str = "", limits: Resources | None = No
     wanted = demand(session.config, found)
     if wanted == before:
         return
-    if Capability.RESIZE not in session.capabilities:
+    if not session.capabilities >= _NEEDED:
         if wanted == start:
             return
         raise InvalidRequest(

@@ -98,7 +98,8 @@ class AgentSpec:
     async def agent_online(self, pod: PodRef, vcpus: int, plugged_memory_mib: int) -> None:
         """Returns when the guest uses exactly this many vCPUs, and this much memory beyond that of its start.
 
-        Called after vm_resize, also when that could not take vCPUs away. Raises AgentError when they do not come.
+        Called after vm_resize, also when that could not take vCPUs away. Declared by Capability.ONLINE.
+        Raises AgentError when they do not come.
         """
         raise NotImplementedError
 

@@ -95,6 +95,7 @@ class Capability(enum.StrEnum):
     PCI_PLUG = "pci-plug"  # PCI devices of the host, later
     VHOST_USER_PLUG = "vhost-user-plug"  # devices whose backends are processes of the host, later
     RESIZE = "resize"  # vCPUs and memory come and go
+    ONLINE = "online"  # the guest takes such vCPUs and memory into use
     DRIVE = "drive"  # the guest mounts drives as root file systems
     TERMINAL = "terminal"  # processes with a terminal
 

@@ -92,3 +92,16 @@ def test_qemu_itself_accepts_the_line(tmp_path):
     done = subprocess.run([*line, "-S"], input=talk, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert '"status": "prelaunch"' in done.stdout
+
+
+def test_memory_that_is_shared_is_counted_once_18():
+    found = pairs(dataclasses.replace(MACHINE, shared_memory=True))
+    assert [value for name, value in found if name == "-object"] == ["memory-backend-memfd,id=ram,size=256M,share=on"]
+    assert "memory-backend=ram" in dict(found)["-machine"], "it is the machine's memory, not more of it"
+    assert dict(found)["-m"].startswith("256M,")
+
+
+def test_root_ports_stand_where_the_guest_is_told_they_are():
+    found = pairs(dataclasses.replace(MACHINE, root_ports=24))
+    places = [value.rpartition("=")[2] for name, value in found if name == "-device" and "pcie-root-port" in value]
+    assert places == [f"{0x1E - number:x}" for number in range(24)]

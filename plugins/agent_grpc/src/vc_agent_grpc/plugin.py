@@ -54,7 +54,7 @@ class GrpcAgent(AgentSpec):
     @hookimpl
     async def agent_capabilities(self, pod: PodRef) -> frozenset[Capability]:
         channels = {Capability.UNIX_CHANNEL, Capability.VSOCK_CHANNEL}
-        return frozenset(channels | {Capability.TERMINAL, Capability.SHARE, Capability.DRIVE, Capability.RESIZE})
+        return frozenset(channels | {Capability.TERMINAL, Capability.SHARE, Capability.DRIVE, Capability.ONLINE})
 
     # --- connection --------------------------------------------------------------------------------------------------
 
