@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +30,32 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.skipped and item.config.getoption("--vm-required") and item.get_closest_marker("vm"):
         report.outcome = "failed"
         report.longrepr = f"a real-VM test was skipped, and --vm-required was given: {report.longrepr}"
+
+
+def named_in_parity(root: Path) -> set[str]:
+    """The tests that docs/parity.md leans on."""
+    return set(re.findall(r"`(test_\w+)`", (root / "docs/parity.md").read_text()))
+
+
+_outcomes: dict[str, set[str]] = {}
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" or report.outcome != "passed":
+        name = report.nodeid.rpartition("::")[2].partition("[")[0]
+        _outcomes.setdefault(name, set()).add(report.outcome)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A row of parity is true only when its tests ran: asked where the whole suite was."""
+    if not session.config.getoption("--vm-required"):
+        return
+    wrong = sorted(
+        name for name in named_in_parity(session.config.rootpath) if _outcomes.get(name, {"not run"}) != {"passed"}
+    )
+    if wrong:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        print(f"\ndocs/parity.md names tests that did not pass: {', '.join(wrong)}")
 
 
 @pytest.fixture(autouse=True)

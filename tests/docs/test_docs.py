@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import named_in_parity
 from vc_core.cli.configuration import _tables, attribute_texts
 from vc_core.cli.render import plain
 from vc_core.config import Config
@@ -45,6 +46,16 @@ def test_the_table_of_states_is_the_one_in_force():
     assert {key: set(value.split(", ")) for key, value in rows.items()} == {
         key.value: {state.value for state in following} for key, following in TRANSITIONS.items()
     }
+
+
+def test_every_test_that_parity_names_exists():
+    """That they ran and passed is checked at the session's end, by tests/conftest.py."""
+    sources = [*ROOT.glob("tests/**/test_*.py"), *ROOT.glob("plugins/*/tests/test_*.py")]
+    defined = {name for path in sources for name in re.findall(r"def (test_\w+)", path.read_text())}
+    named = named_in_parity(ROOT)
+    assert named - defined == set()
+    numbers = {int(number) for name in named for number in re.findall(r"_(\d\d)(?=_|$)", name)}
+    assert numbers >= set(range(1, 25)), "every defect has a test of its number"
 
 
 def test_every_command_of_the_readme_is_one():

@@ -29,7 +29,8 @@ def _configure(host, text: str) -> None:
     ("bus", "node"), [("scsi", "/sys/class/scsi_disk"), ("blk", "/sys/bus/virtio/drivers/virtio_blk")]
 )
 async def test_a_disk_has_a_node_with_mode_and_owner_and_gives_its_place_back_14(host, busybox, disk, loop, bus, node):
-    _configure(host, f"root_ports = 3\n[device.block]\nbus = '{bus}'\n")  # as many as are needed at once, with the rootfs
+    # As many ports as are needed at once, with the one of the rootfs.
+    _configure(host, f"root_ports = 3\n[device.block]\nbus = '{bus}'\n")
     device = loop(disk)
     async with host.runtime() as runtime, runtime.pod("p") as pod:
         wanted = [

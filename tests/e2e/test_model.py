@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import initialize, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
 from tests.e2e.conftest import Host, host_config
 from tests.model import ALIVE, PICK, PodModel
@@ -63,12 +63,15 @@ class RealPods(PodModel):
         shutil.rmtree(self.host.folder)
 
 
-TestRealPods = RealPods.TestCase
-TestRealPods.settings = settings(
-    max_examples=5,
-    stateful_step_count=20,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+def test_the_store_tells_the_truth_on_machines():
+    run_state_machine_as_test(
+        RealPods,
+        settings=settings(
+            max_examples=5,
+            stateful_step_count=20,
+            deadline=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

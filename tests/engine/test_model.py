@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from tests.engine.specs import container
 from tests.mocks.agent import mock_agent
@@ -158,5 +158,8 @@ class MockPods(PodModel):
         binds.remove_all(folder)
 
 
-TestMockPods = MockPods.TestCase
-TestMockPods.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+def test_the_store_tells_the_truth_on_mocks():
+    run_state_machine_as_test(
+        MockPods,
+        settings=settings(max_examples=100, stateful_step_count=40, deadline=None),
+    )
