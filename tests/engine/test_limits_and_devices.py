@@ -38,6 +38,8 @@ CONFIG = PodConfig("p", (), 1, 256, "p", 0)
         ([Resources(cpu_quota_us=100_000)], VmSize(1, 256)),
         ([Resources(cpu_quota_us=100_001)], VmSize(2, 256)),
         ([Resources(cpu_quota_us=50_000)] * 3, VmSize(2, 256)),
+        ([Resources(cpuset="0")], VmSize(1, 256)),
+        ([Resources(cpuset="0-1,3"), Resources(cpuset="2")], VmSize(4, 256)),
         ([Resources(memory_bytes=1)], VmSize(1, 257)),
         ([Resources(memory_bytes=64 * MIB), Resources(memory_bytes=32 * MIB)], VmSize(1, 352)),
     ],
@@ -60,12 +62,21 @@ def test_a_quota_is_a_share_of_processors():
         (Resources(memory_bytes=20), "4 MiB is the least"),
         (Resources(memory_bytes=-1), "4 MiB is the least"),
         (Resources(pids=-1), "limit of -1 processes"),
+        (Resources(cpuset="0-"), "'0-' is no list of processors"),
+        (Resources(cpuset="a"), "'a' is no list of processors"),
     ],
 )
 async def test_limits_that_no_kernel_takes_are_refused(runtime, limits, told):
     pod = await runtime.create("p")
     with pytest.raises(InvalidRequest, match=told):
         await pod.create_container(container("a", resources=limits))
+
+
+def test_an_update_has_room_for_what_was_and_for_what_will_be():
+    one = Resources(cpu_quota_us=300_000, cpuset="0", memory_bytes=5 * MIB)
+    other = Resources(cpu_quota_us=100_000, cpuset="0-2", memory_bytes=9 * MIB)
+    both = Resources(cpu_quota_us=300_000, cpuset="0-2", memory_bytes=9 * MIB)
+    assert resources.larger(one, other) == resources.larger(other, one) == both
 
 
 async def test_the_machine_grows_and_shrinks_with_its_containers_11(runtime, world):

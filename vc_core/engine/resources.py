@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable
 
 from vc_core.engine.records import PodConfig
@@ -17,6 +18,7 @@ _SMALLEST_MEMORY = 4 * _MIB  # with less, crun itself does not get a process sta
 _PERIODS_US = range(1_000, 1_000_001)  # what the kernel takes: Documentation/scheduler/sched-bwc.rst
 _SMALLEST_QUOTA_US = 1_000
 _SHARES = range(2, 262_145)
+_CPUSET = re.compile(r"(\d+(-\d+)?(,\d+(-\d+)?)*)?")
 
 
 def check(resources: Resources) -> None:
@@ -33,6 +35,8 @@ def check(resources: Resources) -> None:
         raise InvalidRequest(f"{resources.cpu_shares} CPU shares cannot be; 2 to 262144 can")
     if resources.memory_bytes < 0 or 0 < resources.memory_bytes < _SMALLEST_MEMORY:
         raise InvalidRequest(f"a memory limit of {resources.memory_bytes} bytes is too little; 4 MiB is the least")
+    if not _CPUSET.fullmatch(resources.cpuset):
+        raise InvalidRequest(f"{resources.cpuset!r} is no list of processors; 0-2,4 is one")
     if resources.pids < 0:
         raise InvalidRequest(f"a limit of {resources.pids} processes cannot be; 0 is none")
 
@@ -40,19 +44,28 @@ def check(resources: Resources) -> None:
 def demand(config: PodConfig, limits: Iterable[Resources]) -> VmSize:
     """How large the machine has to be.
 
-    Processors: the sum of the containers' shares of a processor, and at least what the pod was made with. Memory: what
-    the pod was made with, for the guest and containers without a limit, and the sum of all limits on top.
+    Processors: the sum of the containers' shares of a processor, all that their cpusets name, and at least what the pod
+    was made with. Memory: what the pod was made with, for the guest and containers without a limit, and the sum of all
+    limits on top.
     """
     found = tuple(limits)
     vcpus = math.ceil(sum(one.cpus for one in found))
+    named = max((_named(one) for one in found), default=0)
     memory_bytes = sum(one.memory_bytes for one in found)
-    return VmSize(max(config.vcpus, vcpus), config.memory_mib + -(-memory_bytes // _MIB))
+    return VmSize(max(config.vcpus, vcpus, named), config.memory_mib + -(-memory_bytes // _MIB))
 
 
 def larger(one: Resources, other: Resources) -> Resources:
     """Limits for which a machine has to be as large as for the larger of two."""
     most_cpus = max(one, other, key=lambda limits: limits.cpus)
-    return dataclasses.replace(most_cpus, memory_bytes=max(one.memory_bytes, other.memory_bytes))
+    most_named = max(one, other, key=_named)
+    memory_bytes = max(one.memory_bytes, other.memory_bytes)
+    return dataclasses.replace(most_cpus, cpuset=most_named.cpuset, memory_bytes=memory_bytes)
+
+
+def _named(limits: Resources) -> int:
+    """How many processors there must be for all that a cpuset names; they are numbered from 0."""
+    return max((int(number) + 1 for number in re.findall(r"\d+", limits.cpuset)), default=0)
 
 
 async def fit(session: Session, changed: str = "", limits: Resources | None = None) -> None:
