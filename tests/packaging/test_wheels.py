@@ -98,7 +98,7 @@ def test_plugins_are_found_with_their_distributions(environment, place):
     told = run(environment / "bin/vc", "plugins", cwd=place)
     for name in ("qemu", "agent-grpc", "storage-fs", "devices"):
         assert f"virtcontainers-{name} " in told
-    assert told.count("loads") == 5
+    assert told.count("loads") == 7
     run(environment / "bin/pip", "check", cwd=place)
 
 

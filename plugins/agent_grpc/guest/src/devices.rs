@@ -14,7 +14,7 @@ use crate::proto::Device;
 use crate::uevents::{Uevents, until};
 
 /// How long a plugged device may take to be seen: under software emulation PCIe hot plug needs some 0.3 s.
-const DEVICE_LIMIT: Duration = Duration::from_secs(30);
+pub const LIMIT: Duration = Duration::from_secs(30);
 const TAGS: &str = "/sys/bus/virtio/drivers/9pnet_virtio";
 
 /// Adds the nodes of a container's devices to its specification, with the guest's numbers.
@@ -54,7 +54,7 @@ async fn find(device: &Device, events: &Uevents) -> Result<Option<String>, Failu
             boot::load_modules("net")?;
             boot::load_modules("scsi")?;
             let what = format!("the PCI device {}", device.address);
-            until(events, DEVICE_LIMIT, &what, || behind_port(&device.address)).await.map(|_| None)
+            until(events, LIMIT, &what, || behind_port(&device.address)).await.map(|_| None)
         }
         "node" => {
             if let Some(purpose @ ("fuse" | "tun")) = device.address.rsplit('/').next() {
@@ -73,7 +73,7 @@ pub async fn share(tag: &str, events: &Uevents) -> Result<String, Failure> {
         let mut tags = entries.filter_map(|entry| fs::read_to_string(entry.path().join("mount_tag")).ok());
         tags.any(|found| found.trim_end_matches(['\0', '\n']) == tag).then_some(())
     };
-    until(events, DEVICE_LIMIT, &format!("the share {tag}"), here).await?;
+    until(events, LIMIT, &format!("the share {tag}"), here).await?;
     Ok(tag.to_owned())
 }
 
@@ -86,7 +86,7 @@ pub async fn scsi_disk(address: &str, events: &Uevents) -> Result<String, Failur
         let found = disks.map(|disk| disk.path()).find(|path| path.to_string_lossy().ends_with(&suffix))?;
         block_node(&found.join("device/block"))
     };
-    until(events, DEVICE_LIMIT, &format!("the SCSI disk {address}"), look).await
+    until(events, LIMIT, &format!("the SCSI disk {address}"), look).await
 }
 
 /// `address` is a PCI path: the slot of the root port and the device behind it.
@@ -97,7 +97,7 @@ pub async fn virtio_disk(address: &str, events: &Uevents) -> Result<String, Fail
         let mut folders = virtio.filter(|entry| entry.file_name().to_string_lossy().starts_with("virtio"));
         block_node(&folders.next()?.path().join("block"))
     };
-    until(events, DEVICE_LIMIT, &format!("the disk at {address}"), look).await
+    until(events, LIMIT, &format!("the disk at {address}"), look).await
 }
 
 /// The folder in /sys of "port/device": buses are numbered by the guest, so the one behind the port is looked up.

@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
 
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::Failure;
 use crate::boot;
 use crate::devices;
 use crate::proto::Storage;
-use crate::uevents::Uevents;
+use crate::uevents::{Uevents, until};
 
 /// Those of disks, each with its list of modules in the image.
 const FILE_SYSTEMS: [&str; 2] = ["ext4", "erofs"];
@@ -83,9 +84,15 @@ async fn mount_one(storage: &Storage, events: &Uevents) -> Result<(), Failure> {
     }
     fs::create_dir_all(&storage.mount_point)?;
     let (flags, data) = split(&storage.options);
-    mount(Some(source.as_str()), storage.mount_point.as_str(), Some(storage.fstype.as_str()), flags, Some(data.as_str()))
-        .map_err(|error| format!("{} cannot be mounted on {}: {error}", storage.source, storage.mount_point))?;
-    Ok(())
+    let (point, kind) = (storage.mount_point.as_str(), storage.fstype.as_str());
+    // A share's tag is in /sys a moment before the kernel can mount it; an event follows.
+    let can_come = storage.driver == "9p";
+    let look = || match mount(Some(source.as_str()), point, Some(kind), flags, Some(data.as_str())) {
+        Err(Errno::ENOENT) if can_come => None,
+        outcome => Some(outcome),
+    };
+    let outcome = until(events, devices::LIMIT, &format!("the share {}", storage.source), look).await?;
+    outcome.map_err(|error| format!("{} cannot be mounted on {}: {error}", storage.source, storage.mount_point).into())
 }
 
 fn make_overlay_folders(options: &[String]) -> Result<(), Failure> {
