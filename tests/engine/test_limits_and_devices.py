@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from tests.engine.specs import container
-from vc_core.engine import resources
+from vc_core.engine import mountinfo, resources
 from vc_core.engine.records import PodConfig
 from vc_core.engine.states import State
 from vc_core.spec import (
@@ -20,6 +21,7 @@ from vc_core.spec import (
     InvalidRequest,
     LifeHook,
     LifeHooks,
+    Mount,
     OperationError,
     Resources,
     VmSize,
@@ -122,17 +124,22 @@ async def test_a_device_is_shared_by_containers_and_given_back_after_the_last(ru
         assert (world.prepared, world.machines["p"].devices) == (set(), {})
 
 
-async def test_devices_go_back_to_the_host_when_the_machine_dies(runtime, world, tmp_path):
+async def test_devices_and_mounts_are_given_back_when_the_machine_dies(runtime, world, tmp_path):
     (tmp_path / "x.dev").touch()
+    (tmp_path / "data").mkdir()
     pod = await runtime.create("p")
-    await pod.create_container(container("a", devices=(HostDevice(tmp_path / "x.dev", "/dev/x"),)))
+    mounts, devices = (Mount(tmp_path / "data", "/data"),), (HostDevice(tmp_path / "x.dev", "/dev/x"),)
+    await pod.create_container(container("a", mounts=mounts, devices=devices))
     await pod.start()
     world.machines["p"].end("killed")
     assert (await pod.status()).state is State.STOPPED
     await pod.start()
     assert world.prepared == {tmp_path / "x.dev"}
-    await pod.stop(force=True)
-    assert world.prepared == set()
+    assert (len(mountinfo.below(world.run_root)), os.geteuid()) in ((1, 0), (0, os.geteuid())), "one, for root"
+    world.machines["p"].end("killed")
+    await pod.stop()
+    await pod.close()
+    assert world.residue() == []
 
 
 async def test_devices_that_cannot_be_are_refused_and_nothing_is_left(runtime, world, tmp_path):

@@ -7,8 +7,6 @@ import traceback
 
 import click
 
-from vc_core.spec.errors import CannotExecute, ConfigError, PluginContractError, VcError
-
 
 class Exit(enum.IntEnum):
     """What `vc` itself exits with; `run` and `exec` give the command's own code otherwise."""
@@ -27,6 +25,8 @@ class OutputClosed(Exception):
 
 def told(error: Exception, is_debugging: bool) -> Exit:
     """Prints an error for people; gives its exit code."""
+    from vc_core.spec.errors import CannotExecute, ConfigError, PluginContractError, VcError  # 50 ms, for errors only
+
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     if isinstance(error, OutputClosed):

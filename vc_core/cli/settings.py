@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator, Coroutine
@@ -69,4 +68,6 @@ class Settings:
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
     """One event loop per command."""
+    import asyncio
+
     return asyncio.run(work)
