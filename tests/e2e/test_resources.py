@@ -87,3 +87,10 @@ async def test_a_fork_bomb_ends_at_its_limit(host, busybox):
         script = "for n in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; wait"
         result = await pod.run("sh", "-c", script, rootfs=busybox, resources=Resources(pids=5))
         assert b"Resource temporarily unavailable" in result.stderr or b"can't fork" in result.stderr
+
+
+def test_a_command_that_needs_too_much_memory_is_told_why_it_was_killed(host):
+    words = ["run", "--memory", "64m", "--", "python3", "-c", "x = bytearray(200 << 20); print('survived')"]
+    done = host.vc(*words, check=137)
+    assert b"survived" not in done.stdout
+    assert b"warning: the command was killed: it needed more than its limit of 64 MiB (--memory)" in done.stderr

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 import sys
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vc_core.cli.render import doing
+from vc_core.cli.render import doing, size
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.specs import command_argument, container_options, container_spec, mib, mib_option, passing
 from vc_core.engine.identity import fresh
-from vc_core.spec.values import ContainerSpec, RootfsMode, Stdio
+from vc_core.spec.values import ContainerSpec, ExitStatus, RootfsMode, Stdio
 
 if TYPE_CHECKING:
+    from vc_core.engine.container import Container
     from vc_core.engine.pod import Pod
+
+log = logging.getLogger(__name__)
 
 
 @click.command("run", context_settings=passing)
@@ -78,12 +83,20 @@ async def _run(
                     click.echo(pod.id)
                     return 0
                 status = await proxy(await container.process(), interrupts)
+                await _tell_of_memory(container, spec, status)
                 if _writes_to_host(spec):
                     await container.stop(0)  # unmounted in order, so that what was written by mmap is on the host
                 if not remove:
                     undo.pop_all()
                     await _leave_stopped(pod)
                 return status.code
+
+
+async def _tell_of_memory(container: Container, spec: ContainerSpec, status: ExitStatus) -> None:
+    """A kill that nobody has asked for needs a word."""
+    limit = spec.resources.memory_bytes
+    if limit and status.signal == signal.SIGKILL and (await container.stats()).oom_kills:
+        log.warning("the command was killed: it needed more than its limit of %s (--memory)", size(limit))
 
 
 def _writes_to_host(spec: ContainerSpec) -> bool:

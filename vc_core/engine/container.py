@@ -169,13 +169,17 @@ class Container:
             return await session.hooks.agent_list_processes(pod=session.pod, container_id=self.id)
 
     async def stats(self) -> ContainerStats:
-        """What it uses of the guest.
+        """What it uses of the guest; after its end what it has used, until it is stopped or deleted.
 
         Raises:
-            StateError: it does not run.
+            StateError: it is not in a guest, or its pod is frozen.
         """
         async with self._sessions.open(exclusive=False) as session:
-            await self._require_running(session, "measure it")
+            await session.store.container_spec(self.id)
+            state = (await guest_containers.truth(session))[self.id]
+            if not state.is_in_guest or session.state.state is not State.RUNNING:
+                require(self._name, "measure it", display(session.state, state), [State.RUNNING])
+            await session.connect()
             return await session.hooks.agent_container_stats(pod=session.pod, container_id=self.id)
 
     async def wait(self) -> ExitStatus:
