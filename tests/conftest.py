@@ -1,11 +1,9 @@
-"""Fixtures of all tests: a world of mocks, and the rule that real-VM tests may not be skipped where CI says so."""
+"""Fixtures of all tests: a world of mocks, and the rules of the whole suite."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +12,7 @@ from tests.mocks.device import mock_device
 from tests.mocks.hypervisor import mock_hypervisor
 from tests.mocks.storage import mock_storage
 from tests.mocks.world import World, fault_observer, listening_observer
+from tests.rules import SuiteRules
 from vc_core.config import Config, Deadlines, Use
 from vc_core.engine import mountinfo
 from vc_core.engine.runtime import Runtime
@@ -23,39 +22,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--vm-required", action="store_true", help="fail when a test that needs a real VM is skipped")
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    outcome = yield
-    report = outcome.get_result()
-    if report.skipped and item.config.getoption("--vm-required") and item.get_closest_marker("vm"):
-        report.outcome = "failed"
-        report.longrepr = f"a real-VM test was skipped, and --vm-required was given: {report.longrepr}"
-
-
-def named_in_parity(root: Path) -> set[str]:
-    """The tests that docs/parity.md leans on."""
-    return set(re.findall(r"`(test_\w+)`", (root / "docs/parity.md").read_text()))
-
-
-_outcomes: dict[str, set[str]] = {}
-
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.when == "call" or report.outcome != "passed":
-        name = report.nodeid.rpartition("::")[2].partition("[")[0]
-        _outcomes.setdefault(name, set()).add(report.outcome)
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A row of parity is true only when its tests ran: asked where the whole suite was."""
-    if not session.config.getoption("--vm-required"):
-        return
-    wrong = sorted(
-        name for name in named_in_parity(session.config.rootpath) if _outcomes.get(name, {"not run"}) != {"passed"}
-    )
-    if wrong:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        print(f"\ndocs/parity.md names tests that did not pass: {', '.join(wrong)}")
+def pytest_configure(config: pytest.Config) -> None:
+    # As a plugin, not as hooks of this file: those would not see the tests of plugins/.
+    config.pluginmanager.register(SuiteRules(config))
 
 
 @pytest.fixture(autouse=True)

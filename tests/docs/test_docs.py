@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import named_in_parity
+from tests.rules import named_in_parity
 from vc_core.cli.configuration import _tables, attribute_texts
 from vc_core.cli.render import plain
 from vc_core.config import Config
@@ -49,7 +49,7 @@ def test_the_table_of_states_is_the_one_in_force():
 
 
 def test_every_test_that_parity_names_exists():
-    """That they ran and passed is checked at the session's end, by tests/conftest.py."""
+    """That they ran and passed is checked at the session's end, by tests/rules.py."""
     sources = [*ROOT.glob("tests/**/test_*.py"), *ROOT.glob("plugins/*/tests/test_*.py")]
     defined = {name for path in sources for name in re.findall(r"def (test_\w+)", path.read_text())}
     named = named_in_parity(ROOT)

@@ -1,0 +1,48 @@
+"""What must be true of a run of the whole suite: no test with a real VM was skipped, and what docs/parity.md names passed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def named_in_parity(root: Path) -> set[str]:
+    """The tests that docs/parity.md leans on."""
+    return set(re.findall(r"`(test_\w+)`", (root / "docs/parity.md").read_text()))
+
+
+class SuiteRules:
+    """A pytest plugin; in force with --vm-required, which is how the whole suite is run."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._outcomes: dict[str, set[str]] = {}
+
+    @property
+    def _is_whole(self) -> bool:
+        return bool(self._config.getoption("--vm-required"))
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
+        outcome = yield
+        report = outcome.get_result()
+        if report.skipped and self._is_whole and item.get_closest_marker("vm"):
+            report.outcome = "failed"
+            report.longrepr = f"a real-VM test was skipped, and --vm-required was given: {report.longrepr}"
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or report.outcome != "passed":
+            name = report.nodeid.rpartition("::")[2].partition("[")[0]
+            self._outcomes.setdefault(name, set()).add(report.outcome)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if not self._is_whole:
+            return
+        named = named_in_parity(session.config.rootpath)
+        wrong = sorted(name for name in named if self._outcomes.get(name, {"not run"}) != {"passed"})
+        if wrong:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            print(f"\ndocs/parity.md names tests that did not pass: {', '.join(wrong)}")
