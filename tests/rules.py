@@ -1,4 +1,4 @@
-"""What must be true of a run of the whole suite: no test with a real VM was skipped, and what docs/parity.md names passed."""
+"""What must be true of a run of the whole suite: nothing real was skipped, and what docs/parity.md names has passed."""
 
 from __future__ import annotations
 
