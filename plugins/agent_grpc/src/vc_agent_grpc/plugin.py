@@ -38,7 +38,11 @@ from vc_core.spec import (
 if TYPE_CHECKING:
     from vc_agent_grpc.client import Client
 
-_PARAMETERS = ("console=ttyS0", "quiet", "panic=-1", "rdinit=/init", "tsc=reliable", "no_timer_check", "noreplace-smp")
+_PARAMETERS = (
+    *("console=ttyS0", "quiet", "panic=-1", "rdinit=/init", "tsc=reliable", "no_timer_check", "noreplace-smp"),
+    # Room for memory above 4 GiB makes Linux set aside 64 MiB to copy for devices that cannot reach it: ours all can.
+    "swiotlb=noforce",
+)
 _PROOF = ("panic=-1", "quiet", "rdinit=/init", "--", "--prove")
 
 
