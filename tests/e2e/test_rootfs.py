@@ -70,12 +70,14 @@ def test_a_read_only_rootfs_on_a_drive_refuses(host, ext4):
     assert b"Read-only file system" in host.vc("run", *words, check=1).stderr
 
 
-@pytest.mark.parametrize("why", ["written", "disabled", "more is mounted below"])
+@pytest.mark.parametrize("why", ["written", "disabled", "nobody passes disks", "more is mounted below"])
 def test_what_a_guest_must_not_mount_is_shared_as_a_folder(host, ext4, mounted, why):
     _, point = mounted(ext4)
     rootfs = f"{point}/rootfs"
     if why == "disabled":
         host.config_file.write_text(host.config_file.read_text() + "[pod]\ndisable_block_device_use = true\n")
+    if why == "nobody passes disks":
+        host.config_file.write_text(host.config_file.read_text() + "[use]\ndevices = ['char']\n")
     if why == "more is mounted below":
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", point / "rootfs/tmp"], check=True)
         (point / "rootfs/tmp/inner").touch()

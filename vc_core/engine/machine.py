@@ -7,7 +7,7 @@ import logging
 import os
 import time
 
-from vc_core.engine import assets, guest_containers, shares
+from vc_core.engine import assets, guest_containers, rootfs, shares
 from vc_core.engine.identity import fresh
 from vc_core.engine.records import PodState
 from vc_core.engine.session import Session, end_machine
@@ -50,7 +50,7 @@ async def _start_machine(session: Session, specs: list[ContainerSpec]) -> None:
     config = session.config
     guest = assets.apply(config.assets, await session.hooks.agent_guest(pod=session.pod))
     binary = config.assets.hypervisor.path if config.assets.hypervisor.is_given else None
-    held = shares.assign(session, specs)
+    held = shares.assign({spec.id: await rootfs.wanted(session, spec) for spec in specs})
     if any(one.share.path == session.files_folder for one in held):
         session.files_folder.mkdir(mode=0o700, exist_ok=True)
     spec = VmSpec(guest, config.vcpus, config.memory_mib, tuple(one.share for one in held), binary)

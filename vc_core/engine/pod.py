@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core.engine import binds, guest_containers, machine, shares
+from vc_core.engine import binds, guest_containers, machine, rootfs
 from vc_core.engine.container import Container, ContainerStatus
 from vc_core.engine.identity import annotated, fresh
 from vc_core.engine.process import DEFAULT_PATH, Result
@@ -140,7 +140,9 @@ class Pod:
                 if session.state.state is State.RUNNING:
                     await guest_containers.make(session, spec)
                 else:
-                    shares.wanted(session, spec)  # refuses a rootfs that these plugins cannot bring into a machine
+                    await rootfs.block_of(
+                        session, spec
+                    )  # refuses a rootfs that these plugins cannot bring into a machine
             except BaseException:
                 await session.store.delete(spec.id)
                 raise

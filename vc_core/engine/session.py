@@ -16,6 +16,7 @@ from vc_core.engine.identity import fresh
 from vc_core.engine.records import ContainerState, PodConfig, PodState, Store
 from vc_core.engine.states import State
 from vc_core.engine.wiring import Wiring
+from vc_core.spec.device import DeviceSpec
 from vc_core.spec.errors import OperationTimeout
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
@@ -51,6 +52,11 @@ class Session:
     def hooks(self) -> Hooks:
         """The pod's operations."""
         return self.board.wiring.hooks
+
+    @property
+    def devices(self) -> list[tuple[str, DeviceSpec]]:
+        """The device plugins, by name."""
+        return self.board.wiring.devices
 
     @property
     def is_alive(self) -> bool:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 
-from vc_core.engine import binds, blocks
+from vc_core.engine import binds
 from vc_core.engine.records import PluggedShare
 from vc_core.engine.session import Session
 from vc_core.spec.errors import InvalidRequest
@@ -33,17 +34,14 @@ def check_rootfs(spec: ContainerSpec) -> None:
         raise InvalidRequest(f"the rootfs {root} cannot be read by this user")
 
 
-def wanted(session: Session, spec: ContainerSpec) -> list[Share]:
-    """The shares that a container needs. Tags are not given yet."""
-    block = blocks.chosen(spec, session.capabilities, session.config.disable_block_device_use)
-    shares = [of_rootfs(spec)] if block is None else []
-    shares += (of_mount(session, mount) for mount in spec.mounts if mount.kind is MountKind.BIND)
-    return list(dict.fromkeys(shares))
-
-
 def of_rootfs(spec: ContainerSpec) -> Share:
     """The share of a root file system that is a folder."""
     return Share("", spec.rootfs.path.resolve(), spec.rootfs.mode is not RootfsMode.READ_WRITE)
+
+
+def of_mounts(session: Session, spec: ContainerSpec) -> list[Share]:
+    """The shares of all mounts of a container that show something of the host."""
+    return [of_mount(session, mount) for mount in spec.mounts if mount.kind is MountKind.BIND]
 
 
 def of_mount(session: Session, mount: Mount) -> Share:
@@ -53,12 +51,12 @@ def of_mount(session: Session, mount: Mount) -> Share:
     return Share("", mount.source.resolve(), mount.read_only)
 
 
-def assign(session: Session, specs: list[ContainerSpec]) -> list[PluggedShare]:
-    """Tags for the shares of containers that are made with the machine; nothing is plugged yet."""
+def assign(wanted: Mapping[str, list[Share]]) -> list[PluggedShare]:
+    """Tags for the shares of containers that are made with the machine, by container; nothing is plugged yet."""
     users: dict[Share, list[str]] = {}
-    for spec in specs:
-        for share in wanted(session, spec):
-            users.setdefault(share, []).append(spec.id)
+    for container_id, shares in wanted.items():
+        for share in shares:
+            users.setdefault(share, []).append(container_id)
     nowhere = Plugged("", "", "")
     return [
         PluggedShare(dataclasses.replace(share, tag=f"vc{number}"), nowhere, tuple(ids))
