@@ -205,3 +205,37 @@ async def test_a_caller_killed_at_any_step_leaves_a_pod_that_can_be_deleted(open
         if not was_hit:
             break
     assert 3 < step < STEPS
+
+
+@pytest.mark.parametrize("again", ["start it", "delete it"])
+async def test_a_caller_killed_while_it_made_a_container_leaves_one_that_can_be_used(
+    open_runtime, world, tmp_path, again
+):
+    (tmp_path / "data").mkdir()
+    runtime = open_runtime()
+    await (await runtime.create("p")).start()
+    for step in range(STEPS):
+        _set_fault(world, step, after=True)
+        world.is_deadly = True
+        with contextlib.suppress(OperationError):
+            await (await runtime.get("p")).create_container(_demanding(tmp_path))
+        was_hit = _was_hit(world)
+        world.fault_at, world.is_deadly, world.connections = -1, False, 0
+        world.locks.clear()
+        runtime = open_runtime()  # the next process
+        pod = await runtime.get("p")
+        names = [one.id for one in (await pod.status()).containers]
+        if names and again == "start it":
+            await pod.container("a").start()
+            made = world.machines["p"].containers["a"].made
+            assert [len(device.plugged) for device in made.devices] == [1], step
+            await pod.container("a").stop(0)
+        for name in names:
+            await pod.container(name).delete()
+        machine = world.machines["p"]
+        assert (machine.containers, machine.devices, world.prepared) == ({}, {}, set()), (step, world.calls[-9:])
+        if not was_hit:
+            break
+    assert 10 < step < STEPS
+    await pod.delete()
+    await runtime.close()

@@ -81,6 +81,8 @@ class Container:
             if state.is_in_guest:
                 require(f"pod {session.pod.id}", f"delete container {self.id}", session.state.state, [State.RUNNING])
                 await guest_containers.stop(session, spec, state, 0)
+            elif session.state.state is State.RUNNING:
+                await guest_containers.clear(session, self.id)
             await session.store.delete(self.id)
             await session.board.wiring.notify(EventSpec.container_deleted, pod=session.pod, container_id=self.id)
 

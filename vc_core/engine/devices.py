@@ -73,9 +73,11 @@ async def acquire(session: Session, device: HostDevice, container_id: str) -> Gu
     """Makes sure that the device is in the machine and that the container is among its users. Undone when it fails."""
     wanted = _without_node(device)
     held = next((one for one in session.state.devices if one.device == wanted), None)
-    if held is not None:
+    if held is not None and held.plugged:
         await _put(session, held, dataclasses.replace(held, users=(*{*held.users, container_id},)))
         return GuestDevice(device, held.plugged)
+    if held is not None:  # whoever began to plug it is no more: it is readied and plugged anew, as the contract allows
+        await _put(session, held, None)
     name, hooks = await owner(session.board.wiring, session.pod, wanted)
     async with Undo() as undo:
         held = HeldDevice(wanted, name, (), (container_id,))
@@ -100,10 +102,16 @@ async def release(session: Session, container_id: str) -> None:
         if users:
             await _put(session, held, dataclasses.replace(held, users=users))
             continue
-        for plugged in reversed(held.plugged):
+        for plugged in reversed(held.plugged or await _found_again(session, held)):
             await unplug(session, plugged)
         await board.give_back(session.board.wiring, session.pod, held)
         await _put(session, held, None)
+
+
+async def _found_again(session: Session, held: HeldDevice) -> list[Plugged]:
+    """What a call may have plugged that died before it knew: plugging it again replaces that, and tells where it is."""
+    _, hooks = await owner(session.board.wiring, session.pod, held.device)
+    return [await _plug(session, part) for part in await hooks.device_prepare(pod=session.pod, device=held.device)]
 
 
 async def unplug(session: Session, plugged: Plugged) -> None:

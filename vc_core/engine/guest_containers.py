@@ -38,7 +38,7 @@ async def make(session: Session, spec: ContainerSpec) -> ContainerState:
     """Makes a container in the guest; its first process waits. Whatever fails, nothing of it is left."""
     former = await session.store.container_state(spec.id)
     async with Undo() as undo:
-        await session.connect()
+        await clear(session, spec.id)
         undo.push(resources.fit, session, spec.id)
         await resources.fit(session, spec.id, spec.resources)
         undo.push(rootfs.release, session, spec.id)
@@ -55,6 +55,13 @@ async def make(session: Session, spec: ContainerSpec) -> ContainerState:
         state = ContainerState(State.READY, container.token, True, None, tuple(made), block, former.owes_poststop)
         await session.store.put_container_state(spec.id, state)
     return state
+
+
+async def clear(session: Session, container_id: str) -> None:
+    """Takes away what a call has left that died before it could write down that the guest has the container."""
+    await session.connect()
+    await session.hooks.agent_remove_container(pod=session.pod, container_id=container_id)
+    await rootfs.release(session, container_id)
 
 
 async def start(session: Session, spec: ContainerSpec) -> ContainerState:

@@ -15,7 +15,6 @@ use crate::uevents::{Uevents, until};
 
 /// How long a plugged device may take to be seen: under software emulation PCIe hot plug needs some 0.3 s.
 pub const LIMIT: Duration = Duration::from_secs(30);
-const TAGS: &str = "/sys/bus/virtio/drivers/9pnet_virtio";
 
 /// Adds the nodes of a container's devices to its specification, with the guest's numbers.
 pub async fn add_nodes(spec: &mut Value, devices: &[Device], events: &Uevents) -> Result<(), Failure> {
@@ -64,17 +63,6 @@ async fn find(device: &Device, events: &Uevents) -> Result<Option<String>, Failu
         }
         other => Err(format!("this agent knows no device driver {other:?}").into()),
     }
-}
-
-pub async fn share(tag: &str, events: &Uevents) -> Result<String, Failure> {
-    boot::load_modules("9p")?;
-    let here = || {
-        let entries = fs::read_dir(TAGS).ok()?.flatten();
-        let mut tags = entries.filter_map(|entry| fs::read_to_string(entry.path().join("mount_tag")).ok());
-        tags.any(|found| found.trim_end_matches(['\0', '\n']) == tag).then_some(())
-    };
-    until(events, LIMIT, &format!("the share {tag}"), here).await?;
-    Ok(tag.to_owned())
 }
 
 /// `address` is "target:lun" on the first SCSI host.

@@ -69,7 +69,7 @@ fn leave(point: &Path) -> bool {
 
 async fn mount_one(storage: &Storage, events: &Uevents) -> Result<(), Failure> {
     let source = match storage.driver.as_str() {
-        "9p" => devices::share(&storage.source, events).await?,
+        "9p" => storage.source.clone(),
         "scsi" => devices::scsi_disk(&storage.source, events).await?,
         "blk" => devices::virtio_disk(&storage.source, events).await?,
         "tmpfs" | "overlay" => storage.driver.clone(),
@@ -79,13 +79,13 @@ async fn mount_one(storage: &Storage, events: &Uevents) -> Result<(), Failure> {
         boot::load_modules("overlay")?;
         make_overlay_folders(&storage.options)?;
     }
-    if FILE_SYSTEMS.contains(&storage.fstype.as_str()) {
+    if storage.driver == "9p" || FILE_SYSTEMS.contains(&storage.fstype.as_str()) {
         boot::load_modules(&storage.fstype)?;
     }
     fs::create_dir_all(&storage.mount_point)?;
     let (flags, data) = split(&storage.options);
     let (point, kind) = (storage.mount_point.as_str(), storage.fstype.as_str());
-    // A share's tag is in /sys a moment before the kernel can mount it; an event follows.
+    // Whether a share is there, only the mount tells: its tag is in /sys a moment before. An event follows.
     let can_come = storage.driver == "9p";
     let look = || match mount(Some(source.as_str()), point, Some(kind), flags, Some(data.as_str())) {
         Err(Errno::ENOENT) if can_come => None,
