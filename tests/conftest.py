@@ -13,7 +13,7 @@ from tests.mocks.hypervisor import mock_hypervisor
 from tests.mocks.storage import mock_storage
 from tests.mocks.world import World, fault_observer, listening_observer
 from tests.rules import SuiteRules
-from vc_core.config import Config, Deadlines, Use
+from vc_core.config import Config, Deadlines, PodDefaults, Start, TemplateDefaults, Use
 from vc_core.engine import mountinfo
 from vc_core.engine.runtime import Runtime
 
@@ -41,9 +41,11 @@ def world(tmp_path) -> World:
 
 
 @pytest.fixture
-def config() -> Config:
+def config(tmp_path) -> Config:
+    """Of mocks. Pods boot: templates have tests of their own."""
     deadlines = Deadlines(default=5, boot=5, lock=2, stop=1)
-    return Config(Use("mock", "mock", "mock", ("mock",), ("listener", "faults")), deadlines=deadlines)
+    plugins = Use("mock", "mock", "mock", ("mock",), ("listener", "faults"))
+    return Config(plugins, PodDefaults(start=Start.COLD), TemplateDefaults(tmp_path / "templates"), deadlines)
 
 
 @pytest.fixture

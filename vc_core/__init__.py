@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from vc_core.config import Config, load
+    from vc_core.config import Config, Start, load
     from vc_core.engine.assets import Asset, Assets
     from vc_core.engine.container import Container, ContainerStatus
     from vc_core.engine.pod import Pod, PodStatus
@@ -73,6 +73,7 @@ _HOMES = {
     "Rootfs": "vc_core.spec.values",
     "RootfsMode": "vc_core.spec.values",
     "Runtime": "vc_core.engine.runtime",
+    "Start": "vc_core.config",
     "State": "vc_core.engine.states",
     "Stdio": "vc_core.spec.values",
     "StreamName": "vc_core.spec.values",
@@ -109,6 +110,7 @@ __all__ = [
     "Rootfs",
     "RootfsMode",
     "Runtime",
+    "Start",
     "State",
     "Stdio",
     "StreamName",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import enum
 import os
 import re
 import typing
@@ -27,6 +28,15 @@ Table = Mapping[str, Any]
 PLUGIN_TABLES = (*FAMILIES, "observer")
 
 
+class Start(enum.StrEnum):
+    """How a pod's machine comes to run."""
+
+    AUTO = "auto"  # template where hypervisor and agent can, else cold
+    COLD = "cold"  # it boots
+    TEMPLATE = "template"  # it is a clone of one that has booted and stands still
+    POOL = "pool"  # it is a clone that was made in advance; where none is ready, one is made
+
+
 @dataclass(frozen=True)
 class PodDefaults:
     """What a pod gets that does not say otherwise.
@@ -34,12 +44,14 @@ class PodDefaults:
     Attributes:
         vcpus: at least 1.
         memory_mib: for the guest and for containers without a limit; limits come on top; at least 64.
+        start: how its machine comes to run.
         disable_block_device_use: shares a rootfs as a folder also where the guest could mount its device.
         asset_paths: patterns of files that a bundle's annotations may put in place of kernel, image and hypervisor.
     """
 
     vcpus: int = 1
     memory_mib: int = 256
+    start: Start = Start.AUTO
     disable_block_device_use: bool = False
     asset_paths: tuple[str, ...] = ()
 
@@ -49,6 +61,36 @@ class PodDefaults:
             yield "pod.vcpus: must be at least 1"
         if self.memory_mib < 64:
             yield "pod.memory_mib: must be at least 64"
+
+
+def default_template_dir() -> Path:
+    """Memory of the host, shared between processes, gone with a reboot: all that a template is."""
+    uid = os.geteuid()
+    return Path("/dev/shm/virtcontainers" if uid == 0 else f"/dev/shm/virtcontainers-{uid}")
+
+
+@dataclass(frozen=True)
+class TemplateDefaults:
+    """Frozen machines from which pods are cloned.
+
+    Attributes:
+        dir: holds them; private to the user.
+        memory_dir: holds their memory instead, on a hugetlbfs for example; empty for `dir`.
+        memory_mib: of a template; a larger pod gets the rest plugged; at least 64.
+        keep: how many there may be; one more drops the one that was not used for the longest time.
+    """
+
+    dir: Path = field(default_factory=default_template_dir)
+    memory_dir: Path | None = None
+    memory_mib: int = 256
+    keep: int = 4
+
+    def problems(self) -> Iterator[str]:
+        """Values that cannot be."""
+        if self.memory_mib < 64:
+            yield "template.memory_mib: must be at least 64"
+        if self.keep < 1:
+            yield "template.keep: must be at least 1"
 
 
 @dataclass(frozen=True)
@@ -100,6 +142,7 @@ class Config:
     Attributes:
         use: names of the chosen plugins.
         pod: defaults of pods.
+        template: what pods are cloned from.
         deadlines: limits of operations.
         tables: raw options by (family, plugin name).
         source: the file, None for the defaults.
@@ -107,6 +150,7 @@ class Config:
 
     use: Use = field(default_factory=Use)
     pod: PodDefaults = field(default_factory=PodDefaults)
+    template: TemplateDefaults = field(default_factory=TemplateDefaults)
     deadlines: Deadlines = field(default_factory=Deadlines)
     tables: Mapping[tuple[str, str], Table] = field(default_factory=dict)
     source: Path | None = None
@@ -201,7 +245,7 @@ def examine(text: str, source: Path | None = None) -> tuple[Config, list[str]]:
         else:
             parts[key] = convert(_PARTS[key], value, key, problems)
     config = Config(tables=tables, source=source, **{key: part for key, part in parts.items() if part is not None})
-    problems += config.pod.problems()
+    problems += [*config.pod.problems(), *config.template.problems()]
     problems += _unused(config, tables)
     return config, problems
 
@@ -257,7 +301,12 @@ def _decode(kind: type, value: object) -> object:
 
 
 _CHOICES = frozenset(item.name for item in dataclasses.fields(Use))
-_PARTS: dict[str, type[Use | PodDefaults | Deadlines]] = {"use": Use, "pod": PodDefaults, "deadlines": Deadlines}
+_PARTS: dict[str, type[Use | PodDefaults | TemplateDefaults | Deadlines]] = {
+    "use": Use,
+    "pod": PodDefaults,
+    "template": TemplateDefaults,
+    "deadlines": Deadlines,
+}
 
 
 def _unused(config: Config, tables: Mapping[tuple[str, str], Table]) -> Iterator[str]:

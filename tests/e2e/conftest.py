@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,20 +93,29 @@ def processes() -> Iterator[tuple[int, list[str]]]:
             yield int(entry.name), words
 
 
-def host_config(folder: Path) -> Path:
-    """A configuration whose store lies in a folder."""
+def host_config(folder: Path, templates: Path | None = None) -> Path:
+    """A configuration whose store lies in a folder, and its templates there or in one of their own."""
     config = folder / "config.toml"
     config.write_text(
+        f"[template]\ndir = '{templates or folder / 'templates'}'\n"
         f"[storage.fs]\nrun_root = '{folder}/run'\nconfig_root = '{folder}/config'\n"
         "[hypervisor.qemu]\nproof_dir = '/run/virtcontainers/qemu'\n"
     )
     return config
 
 
+@pytest.fixture(scope="session")
+def templates() -> Iterator[Path]:
+    """What the pods of all tests are cloned from: made once, as for any user."""
+    folder = Path(tempfile.mkdtemp(prefix="vc-tests-", dir="/dev/shm"))
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.fixture
-def host(tmp_path) -> Iterator[Host]:
+def host(tmp_path, templates) -> Iterator[Host]:
     """A host with a store of its own; the test fails when something of a pod is left at its end."""
-    found = Host(tmp_path, host_config(tmp_path))
+    found = Host(tmp_path, host_config(tmp_path, templates))
     yield found
     left = found.residue()
     for name in sorted((tmp_path / "config/pods").glob("[!.]*")):

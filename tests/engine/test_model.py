@@ -18,13 +18,13 @@ from tests.mocks.hypervisor import mock_hypervisor
 from tests.mocks.storage import mock_storage
 from tests.mocks.world import World, fault_observer, listening_observer
 from tests.model import ALIVE, PICK, READY, STOPPED, PodModel
-from vc_core.config import Config, Deadlines, Use
+from vc_core.config import Config, Deadlines, TemplateDefaults, Use
 from vc_core.engine import mountinfo
 from vc_core.engine.runtime import Runtime
 from vc_core.spec import ContainerSpec, HostDevice, Mount, Resources, VmPhase
 
 DEADLINES = Deadlines(default=5, boot=5, lock=1, stop=1)
-CONFIG = Config(Use("mock", "mock", "mock", ("mock",), ("listener", "faults")), deadlines=DEADLINES)
+PLUGINS = Use("mock", "mock", "mock", ("mock",), ("listener", "faults"))
 
 
 class MockPods(PodModel):
@@ -46,7 +46,8 @@ class MockPods(PodModel):
             ("observer", "faults"): fault_observer(self.world),
             ("observer", "listener"): listening_observer(self.world),
         }
-        return Runtime.open(CONFIG, plugins)
+        config = Config(PLUGINS, template=TemplateDefaults(self.folder / "templates"), deadlines=DEADLINES)
+        return Runtime.open(config, plugins)
 
     def spec(self, name: str, kind: int) -> ContainerSpec:
         if kind == 0:

@@ -57,14 +57,21 @@ def mock_agent(world: World) -> type:
 
         @hookimpl
         async def agent_capabilities(self, pod):
-            return frozenset({Capability.UNIX_CHANNEL, Capability.ONLINE, Capability.DRIVE})
+            able = {Capability.ONLINE, Capability.DRIVE, Capability.TEMPLATE}
+            return frozenset({Capability.UNIX_CHANNEL, *able})
 
         @hookimpl
         async def agent_guest(self, pod):
             return GUEST
 
         @hookimpl
+        async def agent_prepare(self, pod):
+            """Has nothing to load."""
+
+        @hookimpl
         async def agent_connect(self, pod, channel):
+            if world.machines[pod.id].is_hung and world.machines[pod.id].is_clone:
+                await asyncio.Event().wait()
             if channel.id not in world.machines[pod.id].channels:
                 raise AgentError("no such channel")
             self._channel = channel
@@ -81,6 +88,11 @@ def mock_agent(world: World) -> type:
         @hookimpl
         async def agent_set_up_pod(self, pod, setup):
             (await self._machine(pod)).is_set_up = True
+            world.set_ups.append(setup)
+
+        @hookimpl
+        async def agent_ready_template(self, pod):
+            (await self._machine(pod)).is_ready_template = True
 
         @hookimpl
         async def agent_tear_down_pod(self, pod):
@@ -103,14 +115,12 @@ def mock_agent(world: World) -> type:
                 raise CannotExecute("missing", is_missing=True)
             process = MockProcess(container.spec.process.args)
             machine.containers[container.spec.id] = MockContainer(container, {container.token: process})
+            if container.starts:
+                self._start(machine.containers[container.spec.id])
 
         @hookimpl
         async def agent_start_container(self, pod, container_id):
-            found = self._container(await self._machine(pod), container_id)
-            found.is_started = True
-            process = found.processes[found.made.token]
-            if process.args[0] == "exit":
-                process.end(int(process.args[1]))
+            self._start(self._container(await self._machine(pod), container_id))
 
         @hookimpl
         async def agent_remove_container(self, pod, container_id):
@@ -227,6 +237,13 @@ def mock_agent(world: World) -> type:
             if token not in found.processes:
                 raise NotFound(token)
             return found.processes[token]
+
+        @staticmethod
+        def _start(found):
+            found.is_started = True
+            process = found.processes[found.made.token]
+            if process.args[0] == "exit":
+                process.end(int(process.args[1]))
 
         @staticmethod
         def _remove(machine, container_id):

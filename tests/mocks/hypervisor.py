@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from tests.mocks.world import MockMachine, World
@@ -21,7 +22,9 @@ from vc_core.spec import (
     hookimpl,
 )
 
-ALL = frozenset(Capability) - {Capability.VSOCK_CHANNEL, Capability.TERMINAL, Capability.DRIVE, Capability.ONLINE}
+_OF_AGENTS = {Capability.TERMINAL, Capability.DRIVE, Capability.ONLINE, Capability.TEMPLATE}
+ALL = frozenset(Capability) - {Capability.VSOCK_CHANNEL, *_OF_AGENTS}
+FROZEN = "mock-state"
 ALIVE = (VmPhase.RUNNING, VmPhase.PAUSED)
 
 
@@ -40,11 +43,13 @@ def mock_hypervisor(world: World) -> type:
             found = world.machines.get(pod.id)
             if found is not None and found.phase in ALIVE:
                 raise HypervisorError("a machine of this pod is alive")
+            if spec.origin is not None and not (spec.origin.folder / FROZEN).exists():
+                raise HypervisorError(f"nothing was frozen in {spec.origin.folder}")
             self._spec, self._launched = spec, True
 
         @hookimpl
         async def vm_start(self, pod):
-            machine = MockMachine(is_hung=world.is_booting_for_ever)
+            machine = MockMachine(is_hung=world.is_booting_for_ever, is_clone=self._spec.origin is not None)
             machine.size = VmSize(self._spec.vcpus, self._spec.memory_mib)
             machine.shares = {share.tag: share for share in self._spec.shares}
             world.machines[pod.id] = machine
@@ -105,12 +110,27 @@ def mock_hypervisor(world: World) -> type:
             return size
 
         @hookimpl
+        async def vm_fingerprint(self, pod, spec):
+            return f"{spec.guest.id} {spec.vcpus} {spec.memory_mib} {len(spec.shares)}"
+
+        @hookimpl
+        async def vm_freeze(self, pod, into):
+            if not self._alive(pod).is_ready_template:
+                raise HypervisorError("a machine was frozen whose guest was not readied")
+            into.memory.write_text("memory")
+            (into.folder / FROZEN).write_text("state")
+
+        @hookimpl
         async def vm_shares(self, pod):
             return tuple(Plugged(tag, "9p", tag, is_fixed=True) for tag in self._alive(pod).shares)
 
         @hookimpl
         async def vm_open_channel(self, pod, name):
-            self._alive(pod).channels.add(name)
+            machine = self._alive(pod)
+            machine.channels.add(name)
+            if machine.is_clone and world.dies_when_cloned:
+                machine.is_hung = True
+                asyncio.get_running_loop().call_soon(machine.end, "it died while loading")
             return Channel(name, ChannelKind.UNIX, f"/mock/{name}")
 
         @hookimpl

@@ -9,7 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vc_core.engine import mountinfo
-from vc_core.spec import ALL_SPECS, FAMILIES, ExitStatus, GuestContainer, Resources, Share, VmPhase, VmSize, around
+from vc_core.spec import (
+    ALL_SPECS,
+    FAMILIES,
+    ExitStatus,
+    GuestContainer,
+    PodSetup,
+    Resources,
+    Share,
+    VmPhase,
+    VmSize,
+    around,
+)
 
 
 @dataclass
@@ -45,6 +56,8 @@ class MockMachine:
     channels: set[str] = field(default_factory=set)
     containers: dict[str, MockContainer] = field(default_factory=dict)
     is_set_up: bool = False
+    is_clone: bool = False
+    is_ready_template: bool = False
     is_hung: bool = False  # whether its guest answers nobody
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -69,10 +82,12 @@ class World:
     connected: asyncio.Event = field(default_factory=asyncio.Event)
     capabilities: frozenset[str] = frozenset()
     prepared: set[Path] = field(default_factory=set)
+    set_ups: list[PodSetup] = field(default_factory=list)
     max_vcpus: int = 4
     fault_at: int = -1
     fault_after: bool = False
     is_booting_for_ever: bool = False
+    dies_when_cloned: bool = False
     is_deadly: bool = False  # whether every operation after the fault fails, too
 
     def reboot(self) -> None:

@@ -9,7 +9,8 @@ import click
 
 from vc_core.cli.render import ago, coloured, doing, echo_json, echo_pairs, echo_table, json_option, size
 from vc_core.cli.settings import Settings, run_async
-from vc_core.cli.specs import SIZE, annotation_changes, mib, pairs
+from vc_core.cli.specs import SIZE, annotation_changes, mib, pairs, start_option
+from vc_core.config import Start
 from vc_core.engine.assets import Asset, Assets
 from vc_core.spec.values import Dns, PodOptions
 
@@ -39,6 +40,7 @@ def pod() -> None:
 @click.option("--kernel", metavar="FILE[=SHA512]", help="Boot this kernel, checked before each boot.")
 @click.option("--image", metavar="FILE[=SHA512]", help="Boot this initrd, which must hold the agent.")
 @click.option("--hypervisor", metavar="FILE[=SHA512]", help="Run the machine with this program.")
+@start_option
 @json_option
 @click.pass_obj
 def create(
@@ -56,6 +58,7 @@ def create(
     kernel: str | None,
     image: str | None,
     hypervisor: str | None,
+    start: str | None,
     as_json: bool,
 ) -> None:
     """Make a pod and print its name. Its machine boots when it is started."""
@@ -72,6 +75,7 @@ def create(
                 annotations=pairs(annotations),
                 options=options,
                 assets=assets,
+                start=Start(start) if start else None,
             )
             if as_json:
                 echo_json(await made.status())

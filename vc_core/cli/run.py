@@ -12,7 +12,16 @@ import click
 
 from vc_core.cli.render import doing, size
 from vc_core.cli.settings import Settings, run_async
-from vc_core.cli.specs import command_argument, container_options, container_spec, mib, mib_option, passing
+from vc_core.cli.specs import (
+    command_argument,
+    container_options,
+    container_spec,
+    mib,
+    mib_option,
+    passing,
+    start_option,
+)
+from vc_core.config import Start
 from vc_core.engine.identity import fresh
 from vc_core.spec.values import ContainerSpec, ExitStatus, RootfsMode, Stdio
 
@@ -27,6 +36,7 @@ log = logging.getLogger(__name__)
 @click.option("--name", default="", metavar="POD", help="The pod's name; made up by default.")
 @click.option("--vcpus", type=click.IntRange(1), help="Processors of the machine.")
 @mib_option
+@start_option
 @click.option("--rm/--keep", "remove", default=True, help="Remove the pod afterwards (default), or leave it stopped.")
 @click.option("--detach", "-d", is_flag=True, help="Print the pod's name and return; output is thrown away.")
 @container_options
@@ -38,6 +48,7 @@ def run(
     name: str,
     vcpus: int | None,
     vm_memory: int | None,
+    start: str | None,
     remove: bool,
     detach: bool,
     command: tuple[str, ...],
@@ -55,7 +66,7 @@ def run(
     """
     pod_id = name or fresh()
     spec = container_spec(pod_id, command, options, Stdio.NULL if detach else Stdio.PIPES)
-    return run_async(_run(settings, pod_id, spec, vcpus, mib(vm_memory), remove, detach))
+    return run_async(_run(settings, pod_id, spec, vcpus, mib(vm_memory), start, remove, detach))
 
 
 async def _run(
@@ -64,6 +75,7 @@ async def _run(
     spec: ContainerSpec,
     vcpus: int | None,
     memory_mib: int | None,
+    start: str | None,
     remove: bool,
     detach: bool,
 ) -> int:
@@ -72,7 +84,8 @@ async def _run(
     interrupts = Interrupts()
     async with settings.runtime() as runtime:
         with interrupts.caught():
-            pod = await runtime.create(pod_id, vcpus=vcpus, memory_mib=memory_mib)
+            way = Start(start) if start else None
+            pod = await runtime.create(pod_id, vcpus=vcpus, memory_mib=memory_mib, start=way)
             async with AsyncExitStack() as undo:
                 undo.push_async_callback(pod.delete, force=True)
                 container = await pod.create_container(spec)

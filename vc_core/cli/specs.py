@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from vc_core.config import Start
 from vc_core.engine.process import DEFAULT_PATH
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import (
@@ -54,6 +55,12 @@ class Size(click.ParamType[int]):
 SIZE = Size()
 mib_option = click.option(
     "--vm-memory", "vm_memory", type=SIZE, metavar="SIZE", help="Memory of the machine, before limits of containers."
+)
+
+start_option = click.option(
+    "--start",
+    type=click.Choice([way.value for way in Start]),
+    help="Boot, or go on from a frozen machine; 'auto' clones a template where that can be.",
 )
 
 _PROCESS = (

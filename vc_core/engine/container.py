@@ -199,9 +199,18 @@ class Container:
         return await Process(self._sessions, self.pod_id, self.id, state.token).wait()
 
     async def process(self) -> Process:
-        """Its first process, to attach to."""
+        """Its first process, to attach to; also one that has ended by itself: its output and its end are still there.
+
+        Raises:
+            StateError: it was not started, or is no longer in a guest.
+        """
         async with self._sessions.open(exclusive=False) as session:
-            return Process(self._sessions, self.pod_id, self.id, await self._require_running(session, "attach to it"))
+            await session.store.container_spec(self.id)
+            state = await session.store.container_state(self.id)  # the guest is not asked: the process may just end
+            was_started = state.is_in_guest and state.state is not State.READY
+            if not was_started or session.state.state is not State.RUNNING:
+                await self._require_running(session, "attach to it")
+            return Process(self._sessions, self.pod_id, self.id, state.token)
 
     async def status(self) -> ContainerStatus:
         """What is true of it now.

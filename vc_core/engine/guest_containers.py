@@ -34,8 +34,8 @@ def check(spec: ContainerSpec) -> ContainerSpec:
     return dataclasses.replace(spec, mounts=tuple(mounts.checked(mount) for mount in spec.mounts))
 
 
-async def make(session: Session, spec: ContainerSpec) -> ContainerState:
-    """Makes a container in the guest; its first process waits. Whatever fails, nothing of it is left."""
+async def make(session: Session, spec: ContainerSpec, starts: bool = False) -> ContainerState:
+    """Makes a container in the guest; its first process waits, or runs. Whatever fails, nothing of it is left."""
     former = await session.store.container_state(spec.id)
     async with Undo() as undo:
         await clear(session, spec.id)
@@ -49,7 +49,7 @@ async def make(session: Session, spec: ContainerSpec) -> ContainerState:
             made.append(await shares.mount(session, spec, one))
             undo.push(shares.unbind, session, (made[-1],))
         named = dataclasses.replace(spec, hostname=spec.hostname or session.config.hostname)
-        container = GuestContainer(named, fresh(), root, tuple(made), tuple(passed), session.config.options)
+        container = GuestContainer(named, fresh(), root, tuple(made), tuple(passed), session.config.options, starts)
         undo.push(session.hooks.agent_remove_container, pod=session.pod, container_id=spec.id)
         await session.hooks.agent_create_container(pod=session.pod, container=container)
         state = ContainerState(State.READY, container.token, True, None, tuple(made), block, former.owes_poststop)
@@ -74,11 +74,13 @@ async def start(session: Session, spec: ContainerSpec) -> ContainerState:
             await remove(session, spec, former)
             await session.store.put_container_state(spec.id, former.gone(former.state))
             state = former.gone(former.state)
+        runs_at_once = not state.is_in_guest and spec.hooks == LifeHooks()
         if not state.is_in_guest:
-            state = await make(session, spec)
+            state = await make(session, spec, runs_at_once)
         pid = (await session.hooks.vm_status(pod=session.pod)).pid if spec.hooks != LifeHooks() else 0
         state = await _prestart(session, spec, state, pid)
-        await session.hooks.agent_start_container(pod=session.pod, container_id=spec.id)
+        if not runs_at_once:
+            await session.hooks.agent_start_container(pod=session.pod, container_id=spec.id)
         state = dataclasses.replace(state, state=State.RUNNING, exit=None)
         await session.store.put_container_state(spec.id, state)
     await life_hooks.tell(spec.hooks.poststart, spec, "running", pid, session.deadlines.default)

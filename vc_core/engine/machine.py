@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
+import functools
+import hashlib
 import logging
 import os
 import time
+from collections.abc import Awaitable, Callable
 
-from vc_core.engine import assets, guest_containers, rootfs, shares
+from vc_core.config import Start
+from vc_core.engine import assets, guest_containers, resources, rootfs, shares, templates
 from vc_core.engine.identity import fresh
-from vc_core.engine.records import PodState
+from vc_core.engine.records import PluggedShare, PodConfig, PodState
 from vc_core.engine.session import Session, end_machine
 from vc_core.engine.states import State
 from vc_core.engine.undo import Undo
-from vc_core.spec.errors import OperationError
+from vc_core.spec.errors import Busy, InvalidRequest, OperationError, UnsupportedOperation
 from vc_core.spec.events import EventSpec
-from vc_core.spec.values import ContainerSpec, PodSetup, VmSpec
+from vc_core.spec.values import ContainerSpec, PodSetup, VmSize, VmSpec
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +38,12 @@ async def boot(session: Session) -> None:
     for spec in specs:
         guest_containers.check(spec)
     assets.check(session.config.assets)
+    if not session.pod.run_dir.exists():  # gone with a reboot of the host; whoever keeps the state makes it again
+        await session.put_state(former)
     async with Undo() as undo:
         undo.push(_undo_boot, session, former)
-        await _start_machine(session, specs)
-        await _connect(session)
-        hostname = session.config.hostname[:_HOSTNAME_BYTES]
-        setup = PodSetup(hostname, time.time_ns(), os.urandom(_SEED_BYTES), session.config.options)
-        await session.hooks.agent_set_up_pod(pod=session.pod, setup=setup)
+        await _bring_up(session, specs, undo_boot=functools.partial(_undo_boot, session, former))
+        await session.hooks.agent_set_up_pod(pod=session.pod, setup=_identity(session.config))
         for spec in specs:
             await guest_containers.start(session, spec)
         await session.put_state(dataclasses.replace(session.state, state=State.RUNNING, reason=""))
@@ -46,22 +51,62 @@ async def boot(session: Session) -> None:
         await session.board.wiring.notify(EventSpec.container_started, pod=session.pod, container_id=spec.id)
 
 
-async def _start_machine(session: Session, specs: list[ContainerSpec]) -> None:
+def _identity(config: PodConfig) -> PodSetup:
+    """What no other pod has, clone or not. The machine id outlives a reboot of the pod."""
+    about = f"{config.id} {config.created_ns}".encode()
+    machine_id = hashlib.blake2b(about, digest_size=16).hexdigest()
+    return PodSetup(
+        config.hostname[:_HOSTNAME_BYTES], time.time_ns(), os.urandom(_SEED_BYTES), machine_id, config.options
+    )
+
+
+async def _bring_up(session: Session, specs: list[ContainerSpec], undo_boot: Callable[[], Awaitable[None]]) -> None:
+    """To an agent that answers: as a clone where that is wanted and can be, else by booting."""
+    wanted = shares.assign({spec.id: await rootfs.wanted(session, spec) for spec in specs})
     config = session.config
     guest = assets.apply(config.assets, await session.hooks.agent_guest(pod=session.pod))
     binary = config.assets.hypervisor.path if config.assets.hypervisor.is_given else None
-    held = shares.assign({spec.id: await rootfs.wanted(session, spec) for spec in specs})
+    spec = VmSpec(guest, config.vcpus, config.memory_mib, (), binary)
+    if config.start is not Start.COLD and session.capabilities >= templates.CLONING:
+        try:
+            await _clone(session, spec, wanted)
+        except (OperationError, InvalidRequest, Busy) as error:
+            log.warning("pod %s boots, for it could not be cloned from a template: %s", session.pod.id, error)
+            await undo_boot()
+        else:
+            return
+    await _start_machine(session, spec, wanted)
+    await _connect(session)
+
+
+async def _clone(session: Session, spec: VmSpec, wanted: list[PluggedShare]) -> None:
+    small = templates.small(spec, session.templates.defaults, resources.can_grow(session.capabilities))
+    wish = templates.Wish(session.config.plugins, small)
+    async with session.templates.origin(session.hooks, wish) as origin:
+        fixed = shares.of_clone(session, wanted, templates.TAGS)
+        await _start_machine(session, dataclasses.replace(small, origin=origin), fixed)
+    await _connect(session)
+    await resources.fit(session)
+
+
+async def _start_machine(session: Session, spec: VmSpec, held: list[PluggedShare]) -> None:
     if any(one.share.path == session.files_folder for one in held):
         session.files_folder.mkdir(mode=0o700, exist_ok=True)
-    spec = VmSpec(guest, config.vcpus, config.memory_mib, tuple(one.share for one in held), binary)
+    spec = dataclasses.replace(spec, shares=tuple(one.share for one in held))
     await session.hooks.vm_create(pod=session.pod, spec=spec)
     await session.save_machine()  # before the start: a crash in between must leave something that can be found
-    await session.hooks.vm_start(pod=session.pod)
+    await asyncio.gather(session.hooks.vm_start(pod=session.pod), _prepare(session))
     await session.save_machine()
     plugged = await session.hooks.vm_shares(pod=session.pod)
     placed = tuple(dataclasses.replace(one, plugged=where) for one, where in zip(held, plugged, strict=True))
     session.board.boot = fresh()
-    await session.put_state(dataclasses.replace(session.state, boot=session.board.boot, shares=placed))
+    base = VmSize(spec.vcpus, spec.memory_mib)
+    await session.put_state(dataclasses.replace(session.state, boot=session.board.boot, shares=placed, base=base))
+
+
+async def _prepare(session: Session) -> None:
+    with contextlib.suppress(UnsupportedOperation):  # then it takes no time
+        await session.hooks.agent_prepare(pod=session.pod)
 
 
 async def _connect(session: Session) -> None:
@@ -78,7 +123,7 @@ async def _connect(session: Session) -> None:
 async def _undo_boot(session: Session, former: PodState) -> None:
     await end_machine(session, 0)
     await session.save_machine()
-    await session.put_state(dataclasses.replace(former, shares=(), devices=(), size=None))
+    await session.put_state(dataclasses.replace(former, shares=(), devices=(), size=None, base=None))
     await session.forget_guest()
 
 

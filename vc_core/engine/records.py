@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from vc_core.config import Start
 from vc_core.engine.assets import Assets
 from vc_core.engine.states import State
 from vc_core.spec.errors import NotFound, StorageError
@@ -54,6 +55,7 @@ class PodConfig:
     options: PodOptions = field(default_factory=PodOptions)
     assets: Assets = field(default_factory=Assets)
     disable_block_device_use: bool = False
+    start: Start = Start.AUTO
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class PodState:
         shares: folders in the machine.
         devices: of the host in the machine.
         size: what the guest uses of the machine; None while that is what was configured.
+        base: what the machine was started with, before anything was plugged; None for what was configured.
     """
 
     state: State
@@ -101,6 +104,7 @@ class PodState:
     shares: tuple[PluggedShare, ...] = ()
     devices: tuple[HeldDevice, ...] = ()
     size: VmSize | None = None
+    base: VmSize | None = None
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,11 @@ def _named(limits: Resources) -> int:
     return max((int(number) + 1 for number in re.findall(r"\d+", limits.cpuset)), default=0)
 
 
+def can_grow(capabilities: frozenset[Capability]) -> bool:
+    """Whether both sides can: the machine, and the guest in it."""
+    return capabilities >= _NEEDED
+
+
 async def fit(session: Session, changed: str = "", limits: Resources | None = None) -> None:
     """Brings the machine to the size that its containers need, and what was plugged online.
 
@@ -87,11 +92,11 @@ async def fit(session: Session, changed: str = "", limits: Resources | None = No
     if limits is not None:
         found.append(limits)
     start = VmSize(session.config.vcpus, session.config.memory_mib)
-    before = session.state.size or start
+    base = session.state.base or start
     wanted = demand(session.config, found)
-    if wanted == before:
+    if wanted == (session.state.size or base):
         return
-    if not session.capabilities >= _NEEDED:
+    if not can_grow(session.capabilities):
         if wanted == start:
             return
         raise InvalidRequest(
@@ -100,7 +105,7 @@ async def fit(session: Session, changed: str = "", limits: Resources | None = No
         )
     size = await session.hooks.vm_resize(pod=session.pod, size=wanted)
     await session.save_machine()
-    plugged = max(0, size.memory_mib - start.memory_mib)
+    plugged = max(0, size.memory_mib - base.memory_mib)
     await session.hooks.agent_online(pod=session.pod, vcpus=wanted.vcpus, plugged_memory_mib=plugged)
     in_use = dataclasses.replace(size, vcpus=wanted.vcpus)
     await session.put_state(dataclasses.replace(session.state, size=in_use))

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from vc_core.config import Config, load
-from vc_core.engine import board
+from vc_core.config import Config, Start, load
+from vc_core.engine import board, resources, templates
 from vc_core.engine.assets import Assets
 from vc_core.engine.assets import check as check_assets
 from vc_core.engine.catalog import Catalog
@@ -22,11 +22,12 @@ from vc_core.engine.pod import Pod, PodStatus
 from vc_core.engine.records import PodConfig, PodState, Store, encode
 from vc_core.engine.session import Sessions
 from vc_core.engine.states import State
+from vc_core.engine.templates import Template, Templates, Wish
 from vc_core.engine.wiring import Wiring
 from vc_core.spec.errors import InvalidRequest, NotFound, VcError
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
-from vc_core.spec.values import Finding, PodOptions, PodRef
+from vc_core.spec.values import Finding, PodOptions, PodRef, VmSpec
 
 _APART = PodOptions()
 _OURS = Assets()
@@ -54,6 +55,7 @@ class Runtime:
         self.catalog = catalog
         self._chosen = board.choices(config, catalog)
         self._wiring: Wiring = board.wire(catalog, self._chosen, config.deadlines)
+        self.templates = Templates(config.template, catalog, config.deadlines)
         self._pods: list[Pod] = []
 
     @classmethod
@@ -97,6 +99,7 @@ class Runtime:
         annotations: Mapping[str, str] | None = None,
         options: PodOptions = _APART,
         assets: Assets = _OURS,
+        start: Start | None = None,
     ) -> Pod:
         """Makes a pod; its machine boots when it is started.
 
@@ -108,6 +111,7 @@ class Runtime:
             annotations: kept and given back.
             options: what its containers have in common.
             assets: files of its own in place of the guest's and the hypervisor's.
+            start: how its machine comes to run; the configured way when None.
 
         Raises:
             InvalidRequest: an id, size, option or file that cannot be.
@@ -134,9 +138,10 @@ class Runtime:
             options,
             assets,
             defaults.disable_block_device_use,
+            start or defaults.start,
         )
         pod = PodRef(name, await self.hooks.storage_run_dir(pod_id=name))
-        await board.check_combination(self._wiring, pod)
+        templates.check(config.start, await board.check_combination(self._wiring, pod))
         await self.hooks.storage_create(pod_id=name, config=encode(config))
         try:
             await Store(self.hooks, name).put_pod_state(PodState(State.READY))
@@ -155,9 +160,12 @@ class Runtime:
         memory_mib: int | None = None,
         hostname: str = "",
         options: PodOptions = _APART,
+        start: Start | None = None,
     ) -> AsyncIterator[Pod]:
         """A started pod for the length of a block; deleted at its end, whatever happens."""
-        pod = await self.create(pod_id, vcpus=vcpus, memory_mib=memory_mib, hostname=hostname, options=options)
+        pod = await self.create(
+            pod_id, vcpus=vcpus, memory_mib=memory_mib, hostname=hostname, options=options, start=start
+        )
         try:
             await pod.start()
             yield pod
@@ -192,6 +200,20 @@ class Runtime:
                 await pod.close()
         return Listing(tuple(found), tuple(problems))
 
+    async def make_template(self) -> Template:
+        """What pods of this configuration are cloned from, made now when it is not there.
+
+        Raises:
+            InvalidRequest: the chosen plugins cannot clone.
+        """
+        hooks, pod = self.hooks, PodRef("template", self.config.template.dir)
+        capabilities = await board.check_combination(self._wiring, pod)
+        templates.check(Start.TEMPLATE, capabilities)
+        defaults = self.config.pod
+        spec = VmSpec(await hooks.agent_guest(pod=pod), defaults.vcpus, defaults.memory_mib)
+        small = templates.small(spec, self.config.template, resources.can_grow(capabilities))
+        return await self.templates.make(hooks, Wish(self._chosen, small))
+
     async def diagnose(self) -> tuple[Finding, ...]:
         """What a user should know about this host."""
         hooks = self.hooks
@@ -207,7 +229,7 @@ class Runtime:
         return pod
 
     def _sessions(self, pod_id: str) -> Sessions:
-        return Sessions(self.hooks, self.catalog, self.config.deadlines, pod_id)
+        return Sessions(self.hooks, self.catalog, self.templates, self.config.deadlines, pod_id)
 
 
 def _check_options(options: PodOptions) -> None:

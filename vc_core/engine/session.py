@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +15,10 @@ from vc_core.engine.catalog import Catalog
 from vc_core.engine.identity import fresh
 from vc_core.engine.records import ContainerState, PodConfig, PodState, Store
 from vc_core.engine.states import State
+from vc_core.engine.templates import NOTHING, Templates
 from vc_core.engine.wiring import Wiring
 from vc_core.spec.device import DeviceSpec
-from vc_core.spec.errors import OperationTimeout
+from vc_core.spec.errors import HypervisorError, OperationTimeout
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.values import Capability, Channel, ContainerSpec, DriverState, PodRef, VmPhase, VmStatus
@@ -47,6 +48,7 @@ class Session:
     board: Board
     deadlines: Deadlines
     capabilities: frozenset[Capability]
+    templates: Templates
 
     @property
     def hooks(self) -> Hooks:
@@ -67,6 +69,11 @@ class Session:
     def files_folder(self) -> Path:
         """Where what root mounts is bound, piece by piece, for the guest."""
         return self.pod.run_dir / "files"
+
+    @property
+    def nothing_folder(self) -> Path:
+        """An empty folder, for what must be there and is not needed."""
+        return self.pod.run_dir / NOTHING
 
     async def put_state(self, state: PodState) -> None:
         """Remembers the pod's new state."""
@@ -94,11 +101,29 @@ class Session:
             setting = "boot" if limit_s else "default"
             raise OperationTimeout(limit, "vm_open_channel", "", self.pod.id, setting) from error
         try:
-            await self.hooks.agent_connect(pod=self.pod, channel=channel)
+            await self._while_alive(self.hooks.agent_connect(pod=self.pod, channel=channel))
         except BaseException:
             await self.hooks.vm_close_channel(pod=self.pod, channel=channel)
             raise
         self.board.channel = channel
+
+    async def _while_alive(self, call: Awaitable[object]) -> None:
+        """Waits for an answer that never comes when the machine ends meanwhile.
+
+        Raises:
+            HypervisorError: it did.
+        """
+        answer = asyncio.ensure_future(call)
+        end = asyncio.ensure_future(self.hooks.vm_wait(pod=self.pod))
+        try:
+            await asyncio.wait([answer, end], return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise HypervisorError(f"the machine ended: {end.result().reason}", "vm_wait", "", self.pod.id)
+            answer.result()
+        finally:
+            for task in (answer, end):
+                task.cancel()
+            await asyncio.gather(answer, end, return_exceptions=True)
 
     async def forget_guest(self) -> None:
         """Puts containers back that an interrupted start had made in a guest: they are as their pod is."""
@@ -107,7 +132,7 @@ class Session:
             state = await self.store.container_state(container_id)
             if state.is_in_guest or state.state is State.RUNNING:
                 await self._gone(container_id, state, before)
-        clean = dataclasses.replace(self.state, devices=(), shares=(), size=None)
+        clean = dataclasses.replace(self.state, devices=(), shares=(), size=None, base=None)
         if clean != self.state:
             await self.put_state(clean)
 
@@ -142,9 +167,12 @@ async def disconnect(current: Board, pod: PodRef) -> None:
 class Sessions:
     """Opens sessions of one pod; keeps the board between them, for as long as the machine is the same."""
 
-    def __init__(self, runtime_hooks: Hooks, catalog: Catalog, deadlines: Deadlines, pod_id: str) -> None:
+    def __init__(
+        self, runtime_hooks: Hooks, catalog: Catalog, templates: Templates, deadlines: Deadlines, pod_id: str
+    ) -> None:
         self._storage = runtime_hooks
         self._catalog = catalog
+        self._templates = templates
         self._deadlines = deadlines
         self._pod_id = pod_id
         self._board: Board | None = None
@@ -194,7 +222,8 @@ class Sessions:
                 await self._board.wiring.hooks.vm_restore(pod=self._pod, state=machine)
             self._board.machine = machine
         capabilities = await board.check_combination(self._board.wiring, self._pod)
-        return Session(self._pod, config, state, store, self._board, self._deadlines, capabilities)
+        board_now, deadlines, templates = self._board, self._deadlines, self._templates
+        return Session(self._pod, config, state, store, board_now, deadlines, capabilities, templates)
 
 
 async def true_state(session: Session) -> PodState:

@@ -64,6 +64,24 @@ def assign(wanted: Mapping[str, list[Share]]) -> list[PluggedShare]:
     ]
 
 
+def of_clone(session: Session, wanted: list[PluggedShare], tags: tuple[str, str]) -> list[PluggedShare]:
+    """What stands behind the shares that a template has: a root file system, and what root binds or one folder more.
+
+    The rest is plugged when its container is made.
+    """
+    nothing = Share("", session.nothing_folder, True)
+    nothing.path.mkdir(mode=0o700, exist_ok=True)
+    free = [one for one in wanted if one.share.path != session.files_folder]
+    files = next((one for one in wanted if one not in free), None)
+    empty = PluggedShare(nothing, Plugged("", "", ""), ())
+    first = free[0] if free else empty
+    second = free[1] if len(free) > 1 else empty
+    if os.geteuid() == 0:
+        second = files or dataclasses.replace(empty, share=Share("", session.files_folder, False))
+    pairs = zip((first, second), tags, strict=True)
+    return [dataclasses.replace(one, share=dataclasses.replace(one.share, tag=tag)) for one, tag in pairs]
+
+
 def find(session: Session, share: Share) -> PluggedShare | None:
     """The device that has this folder already."""
     for held in session.state.shares:

@@ -43,6 +43,11 @@ class AgentSpec:
         """The guest image for a pod that boots now. Raises AgentError when none has been built, naming the command."""
         raise NotImplementedError
 
+    @optional_operation
+    async def agent_prepare(self, pod: PodRef) -> None:
+        """Does what a connection needs that takes time, but no guest. Called while a machine starts."""
+        raise NotImplementedError
+
     @operation
     async def agent_connect(self, pod: PodRef, channel: Channel) -> AgentInfo:
         """Connects through a fresh channel and agrees on a protocol. The guest has opened its side.
@@ -61,6 +66,15 @@ class AgentSpec:
         """Gives a freshly booted guest its identity. Called before any container is made. May be called twice."""
         raise NotImplementedError
 
+    @optional_operation
+    async def agent_ready_template(self, pod: PodRef) -> None:
+        """Does in a booted guest what each of its clones would do again: loads what containers always need.
+
+        Afterwards the guest holds nothing that two pods must not share; agent_set_up_pod gives each clone its own.
+        Called before vm_freeze. Declared by Capability.TEMPLATE.
+        """
+        raise NotImplementedError
+
     @operation
     async def agent_tear_down_pod(self, pod: PodRef) -> None:
         """Kills every container, unmounts, lets the guest power off; returns as it does. May be called twice."""
@@ -68,7 +82,9 @@ class AgentSpec:
 
     @operation
     async def agent_create_container(self, pod: PodRef, container: GuestContainer) -> None:
-        """Makes the container; its first process exists and waits. On failure nothing of it is left in the guest.
+        """Makes the container; its first process exists and waits, or runs when `container.starts` says so.
+
+        On failure nothing of it is left in the guest.
 
         Raises AlreadyExists when the guest has a container of this id, CannotExecute when its program is not there.
         """

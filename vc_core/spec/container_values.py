@@ -298,6 +298,7 @@ class GuestContainer:
         mounts: in order.
         devices: all of them.
         pod: what it has in common with its siblings.
+        starts: whether its first process runs at once, instead of waiting for agent_start_container.
     """
 
     spec: ContainerSpec
@@ -306,6 +307,7 @@ class GuestContainer:
     mounts: tuple[GuestMount, ...] = ()
     devices: tuple[GuestDevice, ...] = ()
     pod: PodOptions = PodOptions()
+    starts: bool = False
 
 
 @dataclass(frozen=True)
@@ -342,18 +344,20 @@ class ContainerStats:
 
 @dataclass(frozen=True)
 class PodSetup:
-    """What makes a freshly booted guest this pod.
+    """What makes a freshly booted or cloned guest this pod.
 
     Attributes:
         hostname: at most 64 bytes.
         time_ns: since the epoch.
         seed: for the guest's random numbers.
+        machine_id: as machine-id(5): 32 hex digits, the same for as long as the pod exists.
         options: what its containers have in common.
     """
 
     hostname: str
     time_ns: int
     seed: bytes = field(repr=False)
+    machine_id: str
     options: PodOptions = PodOptions()
 
 

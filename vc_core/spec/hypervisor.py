@@ -12,6 +12,7 @@ from vc_core.spec.values import (
     Channel,
     DriverState,
     Finding,
+    Frozen,
     Guest,
     Pluggable,
     Plugged,
@@ -48,8 +49,9 @@ class HypervisorSpec:
     async def vm_start(self, pod: PodRef) -> None:
         """Starts the created machine; returns when its vCPUs run. The guest need not be up yet.
 
-        Called after vm_create. Afterwards the phase is running and vm_save tells how to find the machine. The machine
-        outlives the calling process. On failure nothing of it is left running.
+        Called after vm_create. One with an origin goes on where that was saved; its shares are where VmSpec says now.
+        Afterwards the phase is running and vm_save tells how to find the machine. The machine outlives the calling
+        process. On failure nothing of it is left running.
         Raises HypervisorError with the machine's own words when it dies.
         """
         raise NotImplementedError
@@ -121,6 +123,26 @@ class HypervisorSpec:
         driver and guest can, never below the size at the start, and is no error when it stops before. The phase is
         running. Declared by Capability.RESIZE. Raises HypervisorError when the machine cannot grow so far; it is as
         before then.
+        """
+        raise NotImplementedError
+
+    @optional_operation
+    async def vm_fingerprint(self, pod: PodRef, spec: VmSpec) -> str:
+        """All that shapes a machine and cannot change when it starts from a saved one, as text for comparing.
+
+        The shares' folders can change; their number, and the driver's program and options, are part of it. Called
+        before vm_create. Declared by Capability.CLONE. Raises as vm_create.
+        """
+        raise NotImplementedError
+
+    @optional_operation
+    async def vm_freeze(self, pod: PodRef, into: Frozen) -> None:
+        """Saves the machine with its memory. The phase is running or paused before, and the same again afterwards.
+
+        `into.folder` exists and is empty but for the memory's file. What is written there is complete when this
+        returns; the caller keeps others from it until then, and removes it when this fails. Machines whose VmSpec names
+        it as `origin` start from it, this one alive or not. Declared by Capability.CLONE.
+        Raises HypervisorError when something in the machine cannot be saved, naming it; the machine is as before.
         """
         raise NotImplementedError
 

@@ -170,6 +170,19 @@ class VmSize:
 
 
 @dataclass(frozen=True)
+class Frozen:
+    """A machine that was saved with its memory: others start from it instead of booting, any number of times.
+
+    Attributes:
+        folder: holds what the driver writes, but for the memory. Who asks for it makes and removes the folder.
+        memory: the file of the memory that it had at its start; on a file system that the host keeps in memory, or not.
+    """
+
+    folder: Path
+    memory: Path
+
+
+@dataclass(frozen=True)
 class VmSpec:
     """The machine to make.
 
@@ -179,6 +192,8 @@ class VmSpec:
         memory_mib: at the start.
         shares: present from the start.
         binary: the hypervisor's program; None for the one that its options name.
+        origin: it starts from this instead of booting.
+        freezes_to: where vm_freeze will be asked to save it, so that its memory can lie there from the start.
     """
 
     guest: Guest
@@ -186,6 +201,8 @@ class VmSpec:
     memory_mib: int
     shares: tuple[Share, ...] = ()
     binary: Path | None = None
+    origin: Frozen | None = None
+    freezes_to: Frozen | None = None
 
 
 class VmPhase(enum.StrEnum):

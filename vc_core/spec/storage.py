@@ -51,7 +51,8 @@ class StorageSpec:
     async def storage_put(self, pod_id: str, container_id: str, record: Record, data: str) -> None:
         """Writes one record, durably and atomically: a reader sees the old text or the new, also after a power cut.
 
-        `container_id` is empty for the pod's own records. Raises NotFound for an unknown pod.
+        `container_id` is empty for the pod's own records. The run folder exists after a state was put, also when a
+        reboot of the host has removed it. Raises NotFound for an unknown pod.
         """
         raise NotImplementedError
 

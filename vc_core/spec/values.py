@@ -39,6 +39,7 @@ from vc_core.spec.machine_values import (
     Drive,
     DriveBus,
     DriverState,
+    Frozen,
     Guest,
     GuestNode,
     HostPci,
@@ -94,6 +95,8 @@ class Capability(enum.StrEnum):
     DRIVE_PLUG = "drive-plug"  # block devices and image files, later
     PCI_PLUG = "pci-plug"  # PCI devices of the host, later
     VHOST_USER_PLUG = "vhost-user-plug"  # devices whose backends are processes of the host, later
+    CLONE = "clone"  # machines are saved with their memory, and others start from that
+    TEMPLATE = "template"  # the guest can be readied for being cloned, and takes a new identity afterwards
     RESIZE = "resize"  # vCPUs and memory come and go
     ONLINE = "online"  # the guest takes such vCPUs and memory into use
     DRIVE = "drive"  # the guest mounts drives as root file systems
@@ -177,6 +180,7 @@ __all__ = [
     "DriverState",
     "ExitStatus",
     "Finding",
+    "Frozen",
     "Guest",
     "GuestContainer",
     "GuestDevice",

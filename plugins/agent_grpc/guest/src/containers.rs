@@ -12,7 +12,9 @@ use tonic::Status;
 
 use crate::Failure;
 use crate::crun::{Crun, Handles};
+use crate::boot;
 use crate::devices;
+use crate::identity;
 use crate::process::{ConsoleSocket, Process, Streams, pipes, terminal_streams};
 use crate::proto::{ContainerInfo, CreateContainerRequest, ExecRequest, SignalRequest, Stdio};
 use crate::reaper::Reaper;
@@ -76,12 +78,14 @@ impl Containers {
         spec["root"]["path"] = json!(request.rootfs);
         spec["linux"]["cgroupsPath"] = json!(format!("/vc/{}", request.container_id));
         users::complete(&mut spec["process"], Path::new(&request.rootfs))?;
+        identity::drop_absent_mounts(&mut spec, &request.rootfs);
         devices::add_nodes(&mut spec, &request.devices, &self.events).await?;
         fs::write(folder.join("config.json"), serde_json::to_vec(&spec)?)?;
         let terminal = spec["process"]["terminal"] == json!(true);
+        let verb = if request.starts { "run" } else { "create" };
         self.launch(folder, terminal, request.stdio(), |console, handles| async {
             let console = console;
-            self.crun.create(&request.container_id, folder, console.as_deref(), handles).await
+            self.crun.create(verb, &request.container_id, folder, console.as_deref(), handles).await
         })
         .await
     }
@@ -91,6 +95,14 @@ impl Containers {
         let file = folder.join("resources.json");
         fs::write(&file, resources).map_err(|error| internal(error.into()))?;
         self.crun.update(id, &folder, &file).await.map_err(internal)
+    }
+
+    /// Loads what every container needs, so that a machine cloned from this one need not.
+    pub async fn warm_up(&self) -> Result<(), Failure> {
+        for purpose in ["9p", "overlay"] {
+            boot::load_modules(purpose)?;
+        }
+        self.crun.warm_up().await
     }
 
     pub fn reaper(&self) -> &Reaper {

@@ -1,8 +1,15 @@
 //! crun's command line, and nothing else that knows it.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::Failure;
 use crate::reaper::Reaper;
@@ -11,6 +18,7 @@ const STATE: &str = "/run/vc/crun";
 
 pub struct Crun {
     reaper: Reaper,
+    sealed: OnceLock<File>,
 }
 
 /// What a started process inherits.
@@ -28,13 +36,43 @@ impl Handles {
 
 impl Crun {
     pub fn new(reaper: Reaper) -> Self {
-        Self { reaper }
+        Self { reaper, sealed: OnceLock::new() }
     }
 
-    /// Makes the container of `bundle`; the pid of its first process, a child of ours by now.
-    pub async fn create(&self, id: &str, bundle: &Path, console: Option<&Path>, handles: Handles) -> Result<i32, Failure> {
+    pub async fn warm_up(&self) -> Result<(), Failure> {
+        fs::create_dir_all(STATE)?;
+        self.run(Path::new(STATE), words(&["list"]), Handles::null()).await
+    }
+
+    /// A path of crun's program in memory that nobody can write to. A crun that finds itself elsewhere first makes such
+    /// a copy and runs again from there, each time: CVE-2019-5736.
+    fn program(&self) -> Result<String, Failure> {
+        let file = match self.sealed.get() {
+            Some(file) => file,
+            None => {
+                let found = search("crun").ok_or("crun is not on the PATH")?;
+                let made = seal(&found).map_err(|error| format!("{} cannot be copied: {error}", found.display()))?;
+                self.sealed.get_or_init(|| made)
+            }
+        };
+        Ok(format!("/proc/self/fd/{}", file.as_raw_fd()))
+    }
+
+    /// Makes the container of `bundle` and lets it wait ("create") or not ("run"); the pid of its first process, a child
+    /// of ours by now.
+    pub async fn create(
+        &self,
+        verb: &str,
+        id: &str,
+        bundle: &Path,
+        console: Option<&Path>,
+        handles: Handles,
+    ) -> Result<i32, Failure> {
         let pid_file = bundle.join("pid");
-        let mut args = words(&["create", "--bundle", &text(bundle), "--pid-file", &text(&pid_file)]);
+        let mut args = words(&[verb, "--bundle", &text(bundle), "--pid-file", &text(&pid_file)]);
+        if verb == "run" {
+            args.push("--detach".into());
+        }
         args.extend(console_socket(console));
         args.push(id.into());
         self.run(bundle, args, handles).await?;
@@ -71,7 +109,8 @@ impl Crun {
     async fn run(&self, folder: &Path, args: Vec<String>, handles: Handles) -> Result<(), Failure> {
         let log = folder.join("crun.log");
         let verb = args.first().cloned().unwrap_or_default();
-        let child = Command::new("crun")
+        let child = Command::new(self.program()?)
+            .arg0("crun")
             .args(["--root", STATE, "--cgroup-manager", "cgroupfs", "--log-format", "json", "--log", &text(&log)])
             .args(args)
             .stdin(handles.stdin)
@@ -88,6 +127,20 @@ impl Crun {
             (code, None) => Err(format!("crun {verb} ended with {code} and said nothing").into()),
         }
     }
+}
+
+fn search(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+fn seal(program: &Path) -> io::Result<File> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut copy = File::from(memfd_create(c"crun", flags)?);
+    io::copy(&mut File::open(program)?, &mut copy)?;
+    let seals = SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
+    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(copy)
 }
 
 fn last_error(log: &Path) -> Option<String> {

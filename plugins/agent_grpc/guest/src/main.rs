@@ -8,6 +8,7 @@ mod containers;
 mod crun;
 mod devices;
 mod fd_stream;
+mod identity;
 mod machine;
 mod pod;
 mod ports;

@@ -8,6 +8,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::containers::{Containers, internal};
+use crate::identity;
 use crate::machine;
 use crate::pod;
 use crate::process::Output;
@@ -16,7 +17,7 @@ use crate::proto::agent_server::{Agent, AgentServer};
 use crate::proto::*;
 
 /// Raised when an older client could not live with what this agent says.
-const PROTOCOL: u32 = 2;
+const PROTOCOL: u32 = 3;
 const FEATURES: [&str; 3] = ["terminal", "overlay", "scsi"];
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
@@ -52,15 +53,7 @@ impl Agent for Service {
 
     async fn set_up_pod(&self, request: Request<SetUpPodRequest>) -> Reply<Empty> {
         let request = request.into_inner();
-        if !request.seed.is_empty() {
-            machine::seed(&request.seed).map_err(internal)?;
-        }
-        if request.time_ns != 0 {
-            machine::set_time(request.time_ns).map_err(internal)?;
-        }
-        if !request.hostname.is_empty() {
-            machine::set_hostname(&request.hostname).map_err(internal)?;
-        }
+        identity::take(&request).map_err(internal)?;
         if !request.resolv_conf.is_empty() {
             pod::set_resolv_conf(&request.resolv_conf).map_err(internal)?;
         }
@@ -70,6 +63,11 @@ impl Agent for Service {
         if request.shared_pid {
             pod::share_pid(self.0.reaper()).await.map_err(internal)?;
         }
+        done()
+    }
+
+    async fn ready_template(&self, _: Request<Empty>) -> Reply<Empty> {
+        self.0.warm_up().await.map_err(internal)?;
         done()
     }
 

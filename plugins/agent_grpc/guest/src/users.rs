@@ -1,5 +1,6 @@
 //! Names of users and groups, looked up in the container's own passwd(5) and group(5).
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -15,7 +16,7 @@ use crate::Failure;
 pub fn complete(process: &mut Value, rootfs: &Path) -> Result<(), Failure> {
     let Some(named) = process["user"]["username"].as_str().map(str::to_owned) else { return Ok(()) };
     let passwd = read_inside(rootfs, "etc/passwd")?;
-    let group = read_inside(rootfs, "etc/group")?;
+    let groups = Groups { rootfs, text: OnceCell::new() };
     let (user, wanted_group) = named.split_once(':').map_or((named.as_str(), None), |(user, group)| (user, Some(group)));
     let entry = lines(&passwd).find(|fields| fields[0] == user || (fields.len() > 2 && fields[2] == user));
     let uid = match (user.parse::<u32>(), &entry) {
@@ -24,14 +25,14 @@ pub fn complete(process: &mut Value, rootfs: &Path) -> Result<(), Failure> {
         _ => return Err(format!("the container has no user {user:?}").into()),
     };
     let own_group = entry.as_ref().and_then(|fields| fields.get(3)?.parse::<u32>().ok()).unwrap_or(0);
-    let gid = wanted_group.map_or(Ok(own_group), |name| group_id(&group, name))?;
+    let gid = wanted_group.map_or(Ok(own_group), |name| groups.id(name))?;
     let name = entry.as_ref().map_or(user, |fields| fields[0]);
     let mut also: Vec<u32> = match wanted_group {
         Some(_) => Vec::new(),
-        None => memberships(&group, name).filter(|other| *other != gid).collect(),
+        None => memberships(groups.text()?, name).filter(|other| *other != gid).collect(),
     };
     for more in process["user"]["groups"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        also.push(group_id(&group, more)?);
+        also.push(groups.id(more)?);
     }
     let umask = process["user"]["umask"].take();
     process["user"] = json!({ "uid": uid, "gid": gid, "additionalGids": also });
@@ -47,9 +48,28 @@ pub fn complete(process: &mut Value, rootfs: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn group_id(groups: &str, name: &str) -> Result<u32, Failure> {
-    let named = lines(groups).find(|fields| fields[0] == name).and_then(|fields| fields.get(2)?.parse().ok());
-    named.or_else(|| name.parse().ok()).ok_or_else(|| format!("the container has no group {name:?}").into())
+/// group(5), read only when a name asks for it: over a share, each file takes its time.
+struct Groups<'a> {
+    rootfs: &'a Path,
+    text: OnceCell<String>,
+}
+
+impl Groups<'_> {
+    fn text(&self) -> Result<&str, Failure> {
+        if self.text.get().is_none() {
+            drop(self.text.set(read_inside(self.rootfs, "etc/group")?));
+        }
+        Ok(self.text.get().map_or("", String::as_str))
+    }
+
+    fn id(&self, name: &str) -> Result<u32, Failure> {
+        if let Ok(number) = name.parse() {
+            return Ok(number);
+        }
+        let named = lines(self.text()?).find(|fields| fields[0] == name);
+        let number = named.and_then(|fields| fields.get(2)?.parse().ok());
+        number.ok_or_else(|| format!("the container has no group {name:?}").into())
+    }
 }
 
 fn memberships<'a>(groups: &'a str, name: &'a str) -> impl Iterator<Item = u32> + 'a {

@@ -35,8 +35,8 @@ from vc_core.spec import (
 P = ParamSpec("P")
 T = TypeVar("T")
 
-OLDEST_PROTOCOL = 2
-NEWEST_PROTOCOL = 2
+OLDEST_PROTOCOL = 3
+NEWEST_PROTOCOL = 3
 _OPTIONS = (
     # The agent's HTTP/2 refuses the name that grpc makes of a socket's path.
     ("grpc.default_authority", "localhost"),
@@ -115,6 +115,11 @@ class Client:
     async def set_up_pod(self, setup: PodSetup) -> None:
         """Gives the guest its identity."""
         await self._agent.SetUpPod(convert.set_up_request(setup))
+
+    @translated
+    async def ready_template(self) -> None:
+        """Does what every clone would do again."""
+        await self._agent.ReadyTemplate(pb.Empty())
 
     @translated
     async def online(self, vcpus: int, plugged_memory_mib: int) -> None:

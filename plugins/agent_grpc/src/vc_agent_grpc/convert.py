@@ -52,6 +52,7 @@ def create_request(container: GuestContainer) -> pb.CreateContainerRequest:
         rootfs=f"{folder}/rootfs" if is_overlay else root,
         storages=storages,
         stdio=STDIO[spec.stdio],
+        starts=container.starts,
         devices=[message for device in container.devices for message in _devices(device)],
     )
 
@@ -66,6 +67,7 @@ def set_up_request(setup: PodSetup) -> pb.SetUpPodRequest:
         resolv_conf=resolv_conf(options.dns),
         shared_pid=options.is_pid_shared,
         shm_bytes=options.shared_shm_bytes,
+        machine_id=setup.machine_id,
     )
 
 

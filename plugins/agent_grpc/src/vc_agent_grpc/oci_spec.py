@@ -34,6 +34,10 @@ CONTAINERS = "/run/vc/containers"
 PIDNS = "/run/vc/pidns"
 SHM = "/run/vc/shm"
 RESOLV_CONF = "/run/vc/resolv.conf"
+_IDENTITY = {  # of the pod, not of whoever has built the rootfs or of the machine that this one is a clone of
+    "/etc/machine-id": "/run/vc/identity/machine-id",
+    "/proc/sys/kernel/random/boot_id": "/run/vc/identity/boot-id",
+}
 _NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup")
 
 _MASKED = [
@@ -154,7 +158,7 @@ def _mounts(container: GuestContainer) -> list[Json]:
     """What every container has, but for what its own mounts put there; then those, in their order."""
     spec, pod = container.spec, container.pod
     own = [_mount(one) for one in container.mounts]
-    default = [*_system_mounts(spec), *_host_root_mounts(spec)] if spec.has_default_mounts else []
+    default = [*_system_mounts(spec), *_host_root_mounts(spec), *_identity()] if spec.has_default_mounts else []
     if pod.dns.servers:
         options = ["bind", "ro", "nosuid", "nodev", "noexec"]
         default.append({"destination": "/etc/resolv.conf", "type": "bind", "source": RESOLV_CONF, "options": options})
@@ -184,6 +188,20 @@ def _system_mounts(spec: ContainerSpec) -> list[Json]:
         {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": plain},
         {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*plain, "ro"]},
         {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": [*plain, "relatime", "ro"]},
+    ]
+
+
+def _identity() -> list[Json]:
+    """Only where the root file system has a machine id: the agent looks. What lies in /proc is there anyway."""
+    options = ["bind", "ro", "nosuid", "nodev", "noexec"]
+    return [
+        {
+            "destination": target,
+            "type": "bind",
+            "source": source,
+            "options": [*options, *(["x-vc-optional"] if target.startswith("/etc") else [])],
+        }
+        for target, source in _IDENTITY.items()
     ]
 
 

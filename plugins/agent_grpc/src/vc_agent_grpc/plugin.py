@@ -58,9 +58,14 @@ class GrpcAgent(AgentSpec):
     @hookimpl
     async def agent_capabilities(self, pod: PodRef) -> frozenset[Capability]:
         channels = {Capability.UNIX_CHANNEL, Capability.VSOCK_CHANNEL}
-        return frozenset(channels | {Capability.TERMINAL, Capability.SHARE, Capability.DRIVE, Capability.ONLINE})
+        able = {Capability.TERMINAL, Capability.SHARE, Capability.DRIVE, Capability.ONLINE, Capability.TEMPLATE}
+        return frozenset(channels | able)
 
     # --- connection --------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    async def agent_prepare(self, pod: PodRef) -> None:
+        from vc_agent_grpc import client  # noqa: F401 (grpc comes with it)
 
     @hookimpl
     async def agent_connect(self, pod: PodRef, channel: Channel) -> AgentInfo:
@@ -87,6 +92,10 @@ class GrpcAgent(AgentSpec):
     @hookimpl
     async def agent_set_up_pod(self, pod: PodRef, setup: PodSetup) -> None:
         await self._client.set_up_pod(setup)
+
+    @hookimpl
+    async def agent_ready_template(self, pod: PodRef) -> None:
+        await self._client.ready_template()
 
     @hookimpl
     async def agent_tear_down_pod(self, pod: PodRef) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vc_qemu import process
-from vc_qemu.command_line import SERIAL_BUS
+from vc_qemu.command_line import FIRST, SERIAL_BUS
 from vc_qemu.errors import QemuError
 from vc_qemu.process import Identity
 
@@ -21,6 +21,29 @@ _OWNED = re.compile(r"channel-(\d+)-(\d+)-(.+)")
 
 
 _LIMIT_S = 10.0  # a port goes at once: no guest is asked
+_UNTAKEN = f"{FIRST}.sock"
+_TAKEN = ".1st"  # the name before it tells by whom; short, for unix sockets have short paths
+
+
+def first_path(run_dir: Path) -> Path:
+    """Where the channel that is there from the start is found until somebody takes it."""
+    return run_dir / _UNTAKEN
+
+
+def take_first(run_dir: Path) -> Path | None:
+    """The socket of the channel that is there from the start, for exactly one of all who ask."""
+    me = process.identity_of(os.getpid())
+    mine = run_dir / f"{me.pid:x}-{me.start_ticks:x}{_TAKEN}"
+    try:
+        return first_path(run_dir).rename(mine)
+    except FileNotFoundError:
+        return None
+
+
+def forget(run_dir: Path) -> None:
+    """Removes the sockets of a machine that is no more."""
+    for path in (*run_dir.glob("*.sock"), *run_dir.glob(f"*{_TAKEN}")):
+        path.unlink(missing_ok=True)
 
 
 async def add(monitor: Monitor, run_dir: Path, name: str) -> tuple[str, Path]:
@@ -55,17 +78,17 @@ async def add(monitor: Monitor, run_dir: Path, name: str) -> tuple[str, Path]:
                     break
     except BaseException:
         with contextlib.suppress(QemuError):  # the first error is the one that tells; a dead machine has no ports
-            await remove(monitor, run_dir, channel)
+            await remove(monitor, channel, path)
         raise
     return channel, path
 
 
-async def remove(monitor: Monitor, run_dir: Path, channel: str) -> None:
+async def remove(monitor: Monitor, channel: str, path: Path) -> None:
     """Unplugs a port. One that is not there is no error."""
     await monitor.unplug(f"{channel}-port", _LIMIT_S)
     if channel in await _labels(monitor):
         await monitor.execute("chardev-remove", {"id": channel})
-    socket_path(run_dir, channel).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def socket_path(run_dir: Path, channel: str) -> Path:
@@ -78,7 +101,11 @@ async def _sweep(monitor: Monitor, run_dir: Path) -> None:
     for label in await _labels(monitor):
         match = _OWNED.fullmatch(label)
         if match and not process.is_alive(Identity(int(match[1]), int(match[2]))):
-            await remove(monitor, run_dir, label)
+            await remove(monitor, label, socket_path(run_dir, label))
+    for path in run_dir.glob(f"*{_TAKEN}"):
+        pid, ticks = path.stem.split("-")
+        if not process.is_alive(Identity(int(pid, 16), int(ticks, 16))):
+            await remove(monitor, FIRST, path)
 
 
 async def _labels(monitor: Monitor) -> list[str]:

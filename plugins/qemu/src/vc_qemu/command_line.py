@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 MONITOR_FD = 3
+FIRST_FD = 4
+STATE_FD = 5
+FIRST = "first"
 CONSOLE = "console"
 SERIAL_BUS = "vs0"
+FIRST_NAME = "vc.agent.first"  # the guest's agent opens ports whose names begin so
 MAX_PORTS = 64
 _LAST_PORT = 0x1E  # 0x1f is the q35 chipset's own
 _RAM = "ram"
@@ -40,6 +44,9 @@ class Machine:
         max_memory_mib: ceiling.
         memory_slots: how often memory can be plugged.
         shared_memory: whether other processes can map it.
+        memory_file: where it lies; anonymous when None.
+        is_clone: starts from a saved state, with the file's memory copied on write.
+        has_first_channel: whether a channel is there from the start.
         kernel: an ELF kernel with a PVH entry.
         initrd: the guest's first root.
         parameters: the kernel's command line.
@@ -72,11 +79,22 @@ class Machine:
     share_slots: int = 0
     is_root: bool = False
     extra: tuple[str, ...] = ()
+    memory_file: Path | None = None
+    is_clone: bool = False
+    has_first_channel: bool = False
 
 
 def words(machine: Machine) -> tuple[str, ...]:
     """The whole argv. The monitor's listening socket is descriptor MONITOR_FD."""
     return (machine.binary, *_base(machine), *_boot(machine), *_channels(machine), *_devices(machine), *machine.extra)
+
+
+def shape(machine: Machine) -> tuple[str, ...]:
+    """The argv without what may differ between a machine and another that goes on from its saved state."""
+    nowhere = Path("/")
+    shares = tuple(replace(share, path=nowhere, read_only=True) for share in machine.shares)
+    memory = nowhere if machine.memory_file else None
+    return words(replace(machine, name="", uuid="", run_dir=nowhere, shares=shares, memory_file=memory, is_clone=False))
 
 
 def proof_words(binary: str, kernel: Path, initrd: Path, parameters: tuple[str, ...]) -> tuple[str, ...]:
@@ -119,11 +137,11 @@ def slot_fsdev(number: int, read_only: bool) -> str:
 def _base(machine: Machine) -> Iterator[str]:
     yield from ("-name", option(f"vc-{machine.name}", process=f"vc-{machine.name}"[:15]))
     yield from ("-uuid", machine.uuid)
-    memory = {"memory-backend": _RAM} if machine.shared_memory else {}
+    backend = _memory_backend(machine)
+    memory = {"memory-backend": _RAM} if backend else {}
     yield from ("-machine", option(machine.machine, accel=machine.accelerator, usb=False, vmport=False, **memory))
-    if machine.shared_memory:
-        size = f"{machine.memory_mib}M"
-        yield from ("-object", option("memory-backend-memfd", id=_RAM, size=size, share=True))
+    if backend:
+        yield from ("-object", backend)
     yield from ("-cpu", machine.cpu)
     yield from ("-smp", option(str(machine.vcpus), maxcpus=max(machine.vcpus, machine.max_vcpus)))
     ceiling = max(machine.memory_mib, machine.max_memory_mib)
@@ -140,9 +158,19 @@ def _base(machine: Machine) -> Iterator[str]:
     yield from ("-trace", "runstate_set", "-trace", "qemu_system_shutdown_request")
 
 
+def _memory_backend(machine: Machine) -> str:
+    size = f"{machine.memory_mib}M"
+    if machine.memory_file:
+        path = str(machine.memory_file)
+        return option("memory-backend-file", id=_RAM, size=size, share=not machine.is_clone, **{"mem-path": path})
+    return option("memory-backend-memfd", id=_RAM, size=size, share=True) if machine.shared_memory else ""
+
+
 def _boot(machine: Machine) -> Iterator[str]:
     yield from ("-kernel", str(machine.kernel), "-initrd", str(machine.initrd))
     yield from ("-append", " ".join(machine.parameters))
+    if machine.is_clone:
+        yield from ("-incoming", "defer")
 
 
 def _channels(machine: Machine) -> Iterator[str]:
@@ -151,6 +179,10 @@ def _channels(machine: Machine) -> Iterator[str]:
     yield from ("-chardev", option("file", id=CONSOLE, path=str(machine.run_dir / CONSOLE), append=True))
     yield from ("-serial", f"chardev:{CONSOLE}")
     yield from ("-device", option("virtio-serial-pci", id=SERIAL_BUS, max_ports=MAX_PORTS))
+    if machine.has_first_channel:
+        yield from ("-chardev", option("socket", id=FIRST, fd=FIRST_FD, server=True, wait=False))
+        port = option("virtserialport", id=f"{FIRST}-port", bus=f"{SERIAL_BUS}.0", chardev=FIRST, name=FIRST_NAME)
+        yield from ("-device", port)
 
 
 def _devices(machine: Machine) -> Iterator[str]:

@@ -63,6 +63,15 @@ class Monitor:
         except QMPError as error:
             raise QemuError(f"QEMU went away during {command}: {error}") from error
 
+    async def give(self, name: str, handle: int) -> None:
+        """Passes an open file to QEMU, which knows it by `name` from then on.
+
+        Raises:
+            QemuError: refused.
+        """
+        self._client.send_fd_scm(handle)
+        await self.execute("getfd", {"fdname": name})
+
     @asynccontextmanager
     async def events(self, *names: str) -> AsyncIterator[AsyncIterator[tuple[str, Mapping[str, Any]]]]:
         """Name and data of events of these names that come from now on."""
@@ -108,7 +117,7 @@ async def _answer(answers: AsyncIterator[tuple[str, Mapping[str, Any]]], device:
 
 async def _data(listener: EventListener) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
     async for event in listener:
-        data = event["data"]
+        data = event.get("data", {})  # not all have any
         if isinstance(data, Mapping):
             yield str(event["event"]), data
 

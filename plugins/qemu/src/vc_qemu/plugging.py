@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -183,11 +184,17 @@ async def _add_vhost_user(monitor: Monitor, device: VhostUser, place: Place) -> 
         if device.kind is VhostKind.NET:
             await monitor.execute("netdev_add", {"type": "vhost-user", "id": net, "chardev": link})
             made.append(("netdev", net))
-            front |= {"netdev": net, **({"mac": device.mac} if device.mac else {})}
+            front |= {"netdev": net, "mac": device.mac or _made_up_mac()}
         else:
             front["chardev"] = link
         await monitor.execute("device_add", front)
     return replace(place, backends=tuple(made))
+
+
+def _made_up_mac() -> str:
+    """Locally administered, unicast (IEEE 802, section 8.4). QEMU's own choice is the same in every machine."""
+    first, *rest = os.urandom(6)
+    return ":".join(f"{byte:02x}" for byte in (first & 0xFC | 0x02, *rest))
 
 
 @asynccontextmanager

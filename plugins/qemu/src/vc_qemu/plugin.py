@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import os
 import shutil
 import signal
 import uuid
@@ -22,6 +21,7 @@ from vc_core.spec import (
     ChannelKind,
     DriverState,
     Finding,
+    Frozen,
     Guest,
     HypervisorError,
     HypervisorSpec,
@@ -37,8 +37,8 @@ from vc_core.spec import (
     hookimpl,
     lock_file,
 )
-from vc_qemu import channels, ending, plugging, process, sizing
-from vc_qemu.command_line import CONSOLE, MONITOR_FD, FolderShare, Machine, words
+from vc_qemu import channels, ending, freezing, making, plugging, process, sizing
+from vc_qemu.command_line import CONSOLE, FIRST, FIRST_FD, MONITOR_FD, STATE_FD, Machine, words
 from vc_qemu.diagnosis import accelerator, diagnose
 from vc_qemu.errors import QemuError
 from vc_qemu.options import QemuOptions
@@ -80,29 +80,28 @@ class QemuHypervisor(HypervisorSpec):
         self._options = options
         self._saved = Saved()
         self._machine: Machine | None = None
+        self._origin: Frozen | None = None
 
     @hookimpl
     async def vm_capabilities(self, pod: PodRef) -> frozenset[Capability]:
         able = {Capability.UNIX_CHANNEL, Capability.PAUSE, Capability.SHARE, Capability.SHARE_PLUG, Capability.RESIZE}
         able |= {Capability.DRIVE_PLUG, Capability.PCI_PLUG}
-        return frozenset(able | ({Capability.VHOST_USER_PLUG} if self._options.shared_memory else set()))
+        # Memory is either copied on write, or other processes see what the guest writes.
+        return frozenset(able | {Capability.VHOST_USER_PLUG if self._options.shared_memory else Capability.CLONE})
 
     # --- life --------------------------------------------------------------------------------------------------------
 
     @hookimpl
     @translated
     async def vm_create(self, pod: PodRef, spec: VmSpec) -> None:
-        for file in (spec.guest.kernel, spec.guest.initrd):
-            if not os.access(file, os.R_OK):
-                raise QemuError(f"the guest's {file} is missing or unreadable; run 'vc guest build'")
-        wanted = str(spec.binary or self._options.binary)
-        binary = shutil.which(wanted)
-        if binary is None:
-            raise QemuError(f"{wanted} is missing; install the package qemu-system-x86")
+        binary = making.binary_of(self._options, spec)
+        if spec.origin is not None:
+            freezing.read(spec.origin, binary)
         self._forget_files(pod)
         for name in (_LOG, CONSOLE):  # of the boot before
             (pod.run_dir / name).unlink(missing_ok=True)
         chosen = await accelerator(self._options, binary, spec.guest)
+        self._origin = spec.origin
         self._saved = Saved(
             str(uuid.uuid4()),
             chosen,
@@ -111,29 +110,7 @@ class QemuHypervisor(HypervisorSpec):
             vcpus=spec.vcpus,
             memory_mib=spec.memory_mib,
         )
-        self._machine = Machine(
-            binary=binary,
-            name=pod.id,
-            uuid=self._saved.uuid,
-            accelerator=chosen,
-            machine=self._options.machine,
-            cpu=self._options.cpu or ("host" if chosen == "kvm" else "max"),
-            vcpus=spec.vcpus,
-            max_vcpus=self._options.max_vcpus,
-            memory_mib=spec.memory_mib,
-            max_memory_mib=self._options.max_memory_mib,
-            memory_slots=self._options.memory_slots,
-            shared_memory=self._options.shared_memory,
-            kernel=spec.guest.kernel,
-            initrd=spec.guest.initrd,
-            parameters=spec.guest.parameters,
-            run_dir=pod.run_dir,
-            shares=tuple(FolderShare(share.tag, share.path, share.read_only) for share in spec.shares),
-            root_ports=self._options.root_ports,
-            share_slots=self._options.share_slots,
-            is_root=os.geteuid() == 0,
-            extra=self._options.extra_arguments,
-        )
+        self._machine = making.machine_of(self._options, pod, spec, binary, chosen, self._saved.uuid)
 
     @hookimpl
     @translated
@@ -142,10 +119,16 @@ class QemuHypervisor(HypervisorSpec):
 
         if self._machine is None:
             raise QemuError("the machine was not created")
-        listener = monitor.listening_socket(pod.run_dir / _SOCKET)
-        with contextlib.closing(listener):
-            # `listener` is above the small numbers that the child's own descriptors get.
-            found = process.spawn(words(self._machine), pod.run_dir / _LOG, {MONITOR_FD: listener.fileno()})
+        with contextlib.ExitStack() as files:
+            given = {MONITOR_FD: files.enter_context(monitor.listening_socket(pod.run_dir / _SOCKET)).fileno()}
+            if self._machine.has_first_channel:
+                first = monitor.listening_socket(channels.first_path(pod.run_dir))
+                given[FIRST_FD] = files.enter_context(first).fileno()
+                if self._origin is None:
+                    channels.first_path(pod.run_dir).unlink()  # it is for the clones: here nobody may take it
+            if self._origin is not None:
+                given[STATE_FD] = files.enter_context(freezing.state_path(self._origin).open("rb")).fileno()
+            found = process.spawn(words(self._machine), pod.run_dir / _LOG, given)
         self._saved = replace(self._saved, process=found)
         try:
             await self._while_alive(pod, found, self._greet(pod))
@@ -235,6 +218,21 @@ class QemuHypervisor(HypervisorSpec):
             return await sizing.resize(monitor, start, size, shared, can_lose_vcpus, self._options.unplug_timeout_s)
 
     @hookimpl
+    @translated
+    async def vm_fingerprint(self, pod: PodRef, spec: VmSpec) -> str:
+        binary = making.binary_of(self._options, spec)
+        chosen = await accelerator(self._options, binary, spec.guest)
+        return making.fingerprint(making.machine_of(self._options, pod, spec, binary, chosen, ""))
+
+    @hookimpl
+    @translated
+    async def vm_freeze(self, pod: PodRef, into: Frozen) -> None:
+        if self._machine is None or self._machine.memory_file != into.memory or self._machine.is_clone:
+            raise QemuError("the machine's memory does not lie where it is to be saved")
+        async with self._monitor(pod) as monitor:
+            await freezing.freeze(monitor, into, self._machine.vcpus, self._machine.memory_mib, self._machine.binary)
+
+    @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
         return tuple(Plugged(f"share-{tag}", "9p", tag, is_fixed=True) for tag in self._saved.shares)
 
@@ -243,6 +241,9 @@ class QemuHypervisor(HypervisorSpec):
     async def vm_open_channel(self, pod: PodRef, name: str) -> Channel:
         ending.trim(pod.run_dir / CONSOLE, self._options.console_max_bytes)
         found = self._alive(pod)
+        first = channels.take_first(pod.run_dir)
+        if first is not None:
+            return Channel(FIRST, ChannelKind.UNIX, str(first))
         async with self._monitor(pod) as monitor:
             identity, path = await self._while_alive(pod, found, channels.add(monitor, pod.run_dir, name))
         return Channel(identity, ChannelKind.UNIX, str(path))
@@ -255,7 +256,7 @@ class QemuHypervisor(HypervisorSpec):
             Path(channel.address).unlink(missing_ok=True)
             return
         async with self._monitor(pod) as monitor:
-            await channels.remove(monitor, pod.run_dir, channel.id)
+            await channels.remove(monitor, channel.id, Path(channel.address))
 
     # --- what is known -----------------------------------------------------------------------------------------------
 
@@ -308,8 +309,9 @@ class QemuHypervisor(HypervisorSpec):
             yield found
 
     async def _greet(self, pod: PodRef) -> None:
-        async with self._monitor(pod):
-            pass
+        async with self._monitor(pod) as monitor:
+            if self._origin is not None:
+                await freezing.load(monitor)
 
     async def _while_alive(self, pod: PodRef, found: Identity, call: Awaitable[T]) -> T:
         """Runs a call that a dying QEMU would leave hanging or failing without a word; then its own words are told."""
@@ -337,8 +339,7 @@ class QemuHypervisor(HypervisorSpec):
         await process.ended(found)
 
     def _forget_files(self, pod: PodRef) -> None:
-        for path in pod.run_dir.glob("*.sock"):
-            path.unlink(missing_ok=True)
+        channels.forget(pod.run_dir)
         if (pod.run_dir / "slots").is_dir():
             shutil.rmtree(pod.run_dir / "slots")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vc_qemu.errors import QemuError
+
+_ABOVE = 64
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ def spawn(command: Sequence[str], log: Path, descriptors: Mapping[int, int]) -> 
         (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    actions += ((os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in descriptors.items())
+    # Copies above all numbers of the child's: making one there must not overwrite another that is still to be copied.
+    high = {theirs: fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for theirs, ours in descriptors.items()}
+    actions += ((os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in high.items())
     defaults = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     try:
         pid = os.posix_spawn(
@@ -56,6 +61,9 @@ def spawn(command: Sequence[str], log: Path, descriptors: Mapping[int, int]) -> 
         )
     except OSError as error:
         raise QemuError(f"{command[0]} cannot be run: {error.strerror}") from error
+    finally:
+        for copy in high.values():
+            os.close(copy)
     return identity_of(pid)
 
 

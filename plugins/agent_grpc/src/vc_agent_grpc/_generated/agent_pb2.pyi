@@ -121,6 +121,7 @@ class SetUpPodRequest(_message.Message):
     RESOLV_CONF_FIELD_NUMBER: _builtins.int
     SHARED_PID_FIELD_NUMBER: _builtins.int
     SHM_BYTES_FIELD_NUMBER: _builtins.int
+    MACHINE_ID_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     time_ns: _builtins.int
     """since the epoch; 0 leaves the clock alone"""
@@ -132,6 +133,8 @@ class SetUpPodRequest(_message.Message):
     """one pid namespace for all containers, kept at /run/vc/pidns"""
     shm_bytes: _builtins.int
     """one /dev/shm for all containers, at /run/vc/shm; 0: none"""
+    machine_id: _builtins.str
+    """machine-id(5) for containers, at /run/vc/identity/machine-id"""
     def __init__(
         self,
         *,
@@ -141,10 +144,11 @@ class SetUpPodRequest(_message.Message):
         resolv_conf: _builtins.str = ...,
         shared_pid: _builtins.bool = ...,
         shm_bytes: _builtins.int = ...,
+        machine_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "resolv_conf", b"resolv_conf", "seed", b"seed", "shared_pid", b"shared_pid", "shm_bytes", b"shm_bytes", "time_ns", b"time_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "machine_id", b"machine_id", "resolv_conf", b"resolv_conf", "seed", b"seed", "shared_pid", b"shared_pid", "shm_bytes", b"shm_bytes", "time_ns", b"time_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -291,6 +295,7 @@ class CreateContainerRequest(_message.Message):
     STORAGES_FIELD_NUMBER: _builtins.int
     STDIO_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
+    STARTS_FIELD_NUMBER: _builtins.int
     container_id: _builtins.str
     token: _builtins.str
     """of the first process"""
@@ -301,6 +306,8 @@ class CreateContainerRequest(_message.Message):
     path in the guest, one of the storages' mount points
     """
     stdio: Global___Stdio.ValueType
+    starts: _builtins.bool
+    """its first process runs at once, instead of waiting for StartContainer"""
     @_builtins.property
     def storages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Storage]:
         """mounted in this order, unmounted in reverse"""
@@ -317,10 +324,11 @@ class CreateContainerRequest(_message.Message):
         storages: _abc.Iterable[Global___Storage] | None = ...,
         stdio: Global___Stdio.ValueType = ...,
         devices: _abc.Iterable[Global___Device] | None = ...,
+        starts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "devices", b"devices", "oci_spec", b"oci_spec", "rootfs", b"rootfs", "stdio", b"stdio", "storages", b"storages", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "devices", b"devices", "oci_spec", b"oci_spec", "rootfs", b"rootfs", "starts", b"starts", "stdio", b"stdio", "storages", b"storages", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -44,6 +44,11 @@ class AgentStub:
                 request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.SetUpPodRequest.SerializeToString,
                 response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
                 _registered_method=True)
+        self.ReadyTemplate = channel.unary_unary(
+                '/virtcontainers.agent.v1.Agent/ReadyTemplate',
+                request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
+                response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
+                _registered_method=True)
         self.TearDownPod = channel.unary_unary(
                 '/virtcontainers.agent.v1.Agent/TearDownPod',
                 request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
@@ -138,6 +143,13 @@ class AgentServicer:
 
     def SetUpPod(self, request, context):
         """Gives the guest its identity. May be called again: the later values win.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadyTemplate(self, request, context):
+        """Does what every clone of this machine would do again. Nothing of a pod is in it before and after.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -262,6 +274,11 @@ def add_AgentServicer_to_server(servicer, server):
             'SetUpPod': grpc.unary_unary_rpc_method_handler(
                     servicer.SetUpPod,
                     request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.SetUpPodRequest.FromString,
+                    response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
+            ),
+            'ReadyTemplate': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadyTemplate,
+                    request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
                     response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
             ),
             'TearDownPod': grpc.unary_unary_rpc_method_handler(
@@ -398,6 +415,33 @@ class Agent:
             target,
             '/virtcontainers.agent.v1.Agent/SetUpPod',
             vc__agent__grpc_dot___generated_dot_agent__pb2.SetUpPodRequest.SerializeToString,
+            vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadyTemplate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virtcontainers.agent.v1.Agent/ReadyTemplate',
+            vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
             vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
             options,
             channel_credentials,

@@ -40,6 +40,8 @@ class AgentStub:
     """Agrees on a protocol version. FAILED_PRECONDITION when the ranges do not meet."""
     SetUpPod: _grpc.UnaryUnaryMultiCallable[_agent_pb2.SetUpPodRequest, _agent_pb2.Empty]
     """Gives the guest its identity. May be called again: the later values win."""
+    ReadyTemplate: _grpc.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]
+    """Does what every clone of this machine would do again. Nothing of a pod is in it before and after."""
     TearDownPod: _grpc.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]
     """Kills every process, unmounts, syncs. May be called twice."""
     PowerOff: _grpc.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]
@@ -77,6 +79,8 @@ class AgentAsyncStub(AgentStub):
     """Agrees on a protocol version. FAILED_PRECONDITION when the ranges do not meet."""
     SetUpPod: _aio.UnaryUnaryMultiCallable[_agent_pb2.SetUpPodRequest, _agent_pb2.Empty]  # type: ignore[assignment]
     """Gives the guest its identity. May be called again: the later values win."""
+    ReadyTemplate: _aio.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]  # type: ignore[assignment]
+    """Does what every clone of this machine would do again. Nothing of a pod is in it before and after."""
     TearDownPod: _aio.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]  # type: ignore[assignment]
     """Kills every process, unmounts, syncs. May be called twice."""
     PowerOff: _aio.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]  # type: ignore[assignment]
@@ -123,6 +127,14 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.Empty, _abc.Awaitable[_agent_pb2.Empty]]:
         """Gives the guest its identity. May be called again: the later values win."""
+
+    @_abc_1.abstractmethod
+    def ReadyTemplate(
+        self,
+        request: _agent_pb2.Empty,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.Empty, _abc.Awaitable[_agent_pb2.Empty]]:
+        """Does what every clone of this machine would do again. Nothing of a pod is in it before and after."""
 
     @_abc_1.abstractmethod
     def TearDownPod(

@@ -1,0 +1,368 @@
+"""Templates: frozen machines from which pods are cloned. Made by whoever comes first, used by all, dropped at will.
+
+A folder each, below the configured one: what the hypervisor has saved, and a manifest, which is written last. A folder
+gets its name when it is complete. Its lock is held by all who clone from it, alone by who makes or removes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vc_core.config import Deadlines, Start, TemplateDefaults
+from vc_core.engine import board
+from vc_core.engine.catalog import Catalog
+from vc_core.engine.identity import fresh
+from vc_core.engine.records import PluginChoice, decode, encode
+from vc_core.engine.undo import Undo
+from vc_core.spec.errors import Busy, InvalidRequest, NotFound, OperationTimeout, VcError
+from vc_core.spec.hooks import Hooks
+from vc_core.spec.locks import FileLock, LockTimeout, lock_file
+from vc_core.spec.values import Capability, DriverState, Frozen, PodRef, Share, VmSize, VmSpec
+
+log = logging.getLogger(__name__)
+
+_MANIFEST = "manifest.json"
+_MEMORY = "memory"
+_HALF = "half-"
+_MACHINE = "machine-record.json"
+_LEFT = "left-by"
+NOTHING = "nothing"
+# Shares that every template has: the first root file system, and what root binds for its pods.
+TAGS = ("vc0", "vc1")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A template as people see it.
+
+    Attributes:
+        key: of all that shapes it.
+        hypervisor: the plugin that made it.
+        guest: the id of the image that it has booted.
+        size: of its machine.
+        made_ns: since the epoch.
+        memory: the file of its memory.
+        boot: of the host.
+        bytes: what its files take.
+    """
+
+    key: str
+    hypervisor: str
+    guest: str
+    size: VmSize
+    made_ns: int
+    memory: Path
+    boot: str
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a template is wanted for.
+
+    Attributes:
+        plugins: of the pod.
+        spec: the machine, without shares.
+    """
+
+    plugins: tuple[PluginChoice, ...]
+    spec: VmSpec
+
+
+class Templates:
+    """The templates of one configuration."""
+
+    def __init__(self, defaults: TemplateDefaults, catalog: Catalog, deadlines: Deadlines) -> None:
+        self.defaults = defaults
+        self._catalog = catalog
+        self._deadlines = deadlines
+
+    @asynccontextmanager
+    async def origin(self, hooks: Hooks, wish: Wish) -> AsyncIterator[Frozen]:
+        """The template that fits, for the length of a block in which nobody can remove it; made when there is none.
+
+        Raises:
+            OperationError: it cannot be made.
+            InvalidRequest: the folder is not ours.
+        """
+        folder = self._folder()
+        key = await self._key(hooks, wish)
+        while True:
+            async with await self._lock(key, exclusive=False):
+                found = self._read(folder / key)
+                if found is not None:
+                    os.utime(folder / key / _MANIFEST)
+                    yield Frozen(folder / key, found.memory)
+                    return
+            await self.make(hooks, wish)
+
+    async def make(self, hooks: Hooks, wish: Wish) -> Template:
+        """The template that fits; boots a machine and freezes it when there is none."""
+        folder = self._folder()
+        key = await self._key(hooks, wish)
+        async with await self._lock(key, exclusive=True):
+            found = self._read(folder / key)
+            if found is None:
+                await self._sweep(key)
+                self._check_room(wish.spec.memory_mib)
+                found = await self._make(key, wish)
+        await self._drop_oldest(key)
+        return found
+
+    async def list(self) -> tuple[Template, ...]:
+        """Those that are complete, the last used first. What killed makers left is taken away."""
+        folder = self._folder()
+        await self._sweep_all()
+        manifests = sorted(folder.glob(f"*/{_MANIFEST}"), key=lambda path: -path.stat().st_mtime_ns)
+        found = (self._read(manifest.parent) for manifest in manifests if not manifest.parent.name.startswith(_HALF))
+        return tuple(template for template in found if template is not None)
+
+    async def remove(self, prefix: str) -> Template:
+        """Drops one; pods that were cloned from it go on.
+
+        Raises:
+            NotFound: none begins with `prefix`, or several do.
+        """
+        known = await self.list()
+        found = [template for template in known if template.key.startswith(prefix)]
+        if len(found) != 1:
+            keys = ", ".join(template.key for template in known) or "none"
+            raise NotFound(f"{len(found) or 'no'} templates begin with {prefix!r}; there are: {keys}")
+        async with await self._lock(found[0].key, exclusive=True):
+            self._drop(self._folder() / found[0].key, found[0].memory)
+            self._lock_path(found[0].key).unlink(missing_ok=True)
+        return found[0]
+
+    # --- making ------------------------------------------------------------------------------------------------------
+
+    async def _make(self, key: str, wish: Wish) -> Template:
+        target = self._folder() / key
+        half = target.with_name(_HALF + key)
+        memory_dir = self.defaults.memory_dir
+        memory = memory_dir / f"vc-{key}-{fresh()}" if memory_dir else half / _MEMORY
+        half.mkdir(mode=0o700)
+        (half / _LEFT).write_text(str(memory))
+        log.info("making the template %s", key)
+        async with Undo() as undo:
+            undo.push(self._sweep, key)
+            await self._boot_and_freeze(half, Frozen(half, memory), wish)
+            final = memory if memory_dir else target / _MEMORY
+            hypervisor = next(choice.name for choice in wish.plugins if choice.family == "hypervisor")
+            size = VmSize(wish.spec.vcpus, wish.spec.memory_mib)
+            made = Template(key, hypervisor, wish.spec.guest.id, size, time.time_ns(), final, _host_boot())
+            (half / _MANIFEST).write_text(encode(made))
+            half.rename(target)
+        return dataclasses.replace(made, bytes=_bytes(target, final))
+
+    async def _boot_and_freeze(self, half: Path, frozen: Frozen, wish: Wish) -> None:
+        """Boots a machine of its own, readies its guest, saves it and ends it."""
+        wiring = board.wire(self._catalog, wish.plugins, self._deadlines)
+        hooks, pod = wiring.hooks, _pod_of(half)
+        shares = empty_shares(half)
+        (half / NOTHING).mkdir(mode=0o700)
+        spec = dataclasses.replace(wish.spec, shares=shares, freezes_to=frozen)
+        async with Undo() as undo:
+            undo.push(hooks.agent_disconnect, pod=pod)  # the machine is for `_sweep`
+            await hooks.vm_create(pod=pod, spec=spec)
+            await self._remember(hooks, pod, wish.plugins)  # before the start: whoever sweeps must find the machine
+            await hooks.vm_start(pod=pod)
+            await self._remember(hooks, pod, wish.plugins)
+            limit = self._deadlines.boot
+            try:
+                async with asyncio.timeout(limit):
+                    channel = await hooks.vm_open_channel(pod=pod, name=f"vc.agent.{fresh()}")
+            except TimeoutError as error:
+                raise OperationTimeout(limit, "vm_open_channel", "", pod.id, "boot") from error
+            await hooks.agent_connect(pod=pod, channel=channel)
+            await hooks.agent_ready_template(pod=pod)
+            await hooks.agent_disconnect(pod=pod)
+            await hooks.vm_close_channel(pod=pod, channel=channel)
+            await hooks.vm_freeze(pod=pod, into=frozen)
+        await _end(hooks, pod)
+        for name in (_MACHINE, _LEFT):
+            (half / name).unlink()
+
+    async def _remember(self, hooks: Hooks, pod: PodRef, plugins: Sequence[PluginChoice]) -> None:
+        record = (await hooks.vm_save(pod=pod), tuple(plugins))
+        (pod.run_dir / _MACHINE).write_text(encode(record))
+
+    # --- clearing up -------------------------------------------------------------------------------------------------
+
+    async def _sweep_all(self) -> None:
+        folder = self._folder()
+        for half in folder.glob(f"{_HALF}*"):
+            await self._sweep_unlocked(half.name.removeprefix(_HALF))
+        for manifest in folder.glob(f"*/{_MANIFEST}"):
+            if self._read(manifest.parent) is None:  # of an earlier boot of the host, or damaged
+                await self._sweep_unlocked(manifest.parent.name)
+
+    async def _sweep_unlocked(self, key: str) -> None:
+        try:
+            lock = await self._lock(key, exclusive=True, limit_s=0)
+        except Busy:
+            return  # being made or used
+        async with lock:
+            await self._sweep(key)
+
+    async def _sweep(self, key: str) -> None:
+        """Takes away what a maker left that was killed, its machine included, and a template that cannot be used."""
+        folder = self._folder()
+        half = folder / (_HALF + key)
+        if half.exists():
+            await self._end_machine(half)
+            left = half / _LEFT
+            await _discard(half, Path(left.read_text()) if left.exists() else half / _MEMORY)
+        if (folder / key).exists() and self._read(folder / key) is None:
+            self._drop(folder / key, self._memory_of(folder / key))
+
+    async def _end_machine(self, half: Path) -> None:
+        record = half / _MACHINE
+        if not record.exists():
+            return
+        state, plugins = decode(record.read_text(), tuple[DriverState, tuple[PluginChoice, ...]], str(record))
+        hooks, pod = board.wire(self._catalog, plugins, self._deadlines).hooks, _pod_of(half)
+        await hooks.vm_restore(pod=pod, state=state)
+        await _end(hooks, pod)
+
+    async def _drop_oldest(self, kept: str) -> None:
+        for template in (await self.list())[self.defaults.keep :]:
+            if template.key != kept:
+                log.info("dropping the template %s, which was not used for the longest time", template.key)
+                try:
+                    await self.remove(template.key)
+                except NotFound:
+                    continue  # somebody else was faster
+
+    @staticmethod
+    def _drop(folder: Path, memory: Path) -> None:
+        (folder / _MANIFEST).unlink(missing_ok=True)  # first: without it there is no template
+        memory.unlink(missing_ok=True)
+        shutil.rmtree(folder)
+
+    # --- looking -----------------------------------------------------------------------------------------------------
+
+    def _read(self, folder: Path) -> Template | None:
+        """A complete template of this boot of the host."""
+        manifest = folder / _MANIFEST
+        if not manifest.exists():
+            return None
+        try:
+            found = decode(manifest.read_text(), Template, str(manifest))
+        except VcError as error:
+            log.warning("a template cannot be used: %s", error)
+            return None
+        if found.boot != _host_boot():
+            return None
+        return dataclasses.replace(found, bytes=_bytes(folder, found.memory))
+
+    def _memory_of(self, folder: Path) -> Path:
+        try:
+            return decode((folder / _MANIFEST).read_text(), Template, str(folder)).memory
+        except VcError:
+            return folder / _MEMORY
+
+    async def _key(self, hooks: Hooks, wish: Wish) -> str:
+        pod = PodRef("template", self._folder())
+        spec = dataclasses.replace(
+            wish.spec, shares=empty_shares(pod.run_dir), freezes_to=Frozen(pod.run_dir, pod.run_dir)
+        )
+        told = await hooks.vm_fingerprint(pod=pod, spec=spec)
+        versions = [f"{choice.family} {choice.name} {choice.version}" for choice in wish.plugins]
+        return hashlib.sha256("\n".join([told, _host_boot(), *versions]).encode()).hexdigest()[:16]
+
+    async def _lock(self, key: str, exclusive: bool, limit_s: float | None = None) -> FileLock:
+        limit = self._deadlines.boot if limit_s is None else limit_s
+        try:
+            return await lock_file(self._lock_path(key), exclusive, limit)
+        except LockTimeout as error:
+            raise Busy(f"the template {key} is being made or used: {error}") from error
+
+    def _lock_path(self, key: str) -> Path:
+        return self._folder() / f"{key}.lock"
+
+    def _folder(self) -> Path:
+        """The folder, which nobody else may have written to: what a guest's memory holds is trusted.
+
+        Raises:
+            InvalidRequest: it is somebody else's.
+        """
+        folder = self.defaults.dir
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        about = folder.lstat()
+        if about.st_uid != os.geteuid() or about.st_mode & 0o077 or not folder.is_dir() or folder.is_symlink():
+            raise InvalidRequest(f"{folder} must be a folder of this user's and closed to others; set template.dir")
+        return folder
+
+    def _check_room(self, memory_mib: int) -> None:
+        where = self.defaults.memory_dir or self._folder()
+        usage = shutil.disk_usage(where)
+        free_mib = usage.free >> 20
+        if usage.total and free_mib < memory_mib:  # a hugetlbfs tells nothing
+            raise InvalidRequest(
+                f"{where} has {free_mib} MiB left and a template may take {memory_mib}; make room there, set "
+                "template.dir, or start with --start cold"
+            )
+
+
+CLONING = frozenset({Capability.CLONE, Capability.TEMPLATE})
+"""What starting from a template needs of both sides."""
+
+
+def check(start: Start, capabilities: frozenset[Capability]) -> None:
+    """Refuses a way to start that these plugins do not have.
+
+    Raises:
+        InvalidRequest: naming what they lack.
+    """
+    missing = CLONING - capabilities
+    if start in (Start.TEMPLATE, Start.POOL) and missing:
+        lacks = " and ".join(sorted(missing))
+        raise InvalidRequest(f"the chosen plugins cannot start from a template: they lack {lacks}; start cold")
+
+
+def small(spec: VmSpec, defaults: TemplateDefaults, can_grow: bool) -> VmSpec:
+    """The machine of the template for a machine: one for all sizes, where machines can grow."""
+    if not can_grow:
+        return spec
+    return dataclasses.replace(spec, vcpus=1, memory_mib=min(spec.memory_mib, defaults.memory_mib))
+
+
+def _pod_of(half: Path) -> PodRef:
+    return PodRef(f"template-{half.name.removeprefix(_HALF)}", half)
+
+
+async def _end(hooks: Hooks, pod: PodRef) -> None:
+    await hooks.agent_disconnect(pod=pod)
+    await hooks.vm_stop(pod=pod, grace_s=0)
+    await hooks.vm_destroy(pod=pod)
+
+
+def empty_shares(run_dir: Path) -> tuple[Share, ...]:
+    """What stands in for folders that a machine has no use for yet."""
+    nothing = run_dir / NOTHING
+    return tuple(Share(tag, nothing, True) for tag in TAGS)
+
+
+async def _discard(half: Path, memory: Path) -> None:
+    memory.unlink(missing_ok=True)
+    shutil.rmtree(half)
+
+
+def _bytes(folder: Path, memory: Path) -> int:
+    """What is really taken: a guest's memory is a file with holes."""
+    files = {memory, *folder.iterdir()}
+    return sum(file.stat().st_blocks * 512 for file in files if file.exists())
+
+
+def _host_boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
