@@ -45,7 +45,7 @@ def config(tmp_path) -> Config:
     """Of mocks. Pods boot: templates have tests of their own."""
     deadlines = Deadlines(default=5, boot=5, lock=2, stop=1)
     plugins = Use("mock", "mock", "mock", ("mock",), ("listener", "faults"))
-    return Config(plugins, PodDefaults(start=Start.COLD), TemplateDefaults(tmp_path / "templates"), deadlines)
+    return Config(plugins, PodDefaults(start=Start.COLD), TemplateDefaults(tmp_path / "templates"), deadlines=deadlines)
 
 
 @pytest.fixture

@@ -94,6 +94,22 @@ class TemplateDefaults:
 
 
 @dataclass(frozen=True)
+class PoolDefaults:
+    """Clones made in advance.
+
+    Attributes:
+        size: how many wait.
+    """
+
+    size: int = 2
+
+    def problems(self) -> Iterator[str]:
+        """Values that cannot be."""
+        if self.size < 1:
+            yield "pool.size: must be at least 1"
+
+
+@dataclass(frozen=True)
 class Deadlines:
     """Seconds that an operation may last.
 
@@ -143,6 +159,7 @@ class Config:
         use: names of the chosen plugins.
         pod: defaults of pods.
         template: what pods are cloned from.
+        pool: what waits for pods.
         deadlines: limits of operations.
         tables: raw options by (family, plugin name).
         source: the file, None for the defaults.
@@ -151,6 +168,7 @@ class Config:
     use: Use = field(default_factory=Use)
     pod: PodDefaults = field(default_factory=PodDefaults)
     template: TemplateDefaults = field(default_factory=TemplateDefaults)
+    pool: PoolDefaults = field(default_factory=PoolDefaults)
     deadlines: Deadlines = field(default_factory=Deadlines)
     tables: Mapping[tuple[str, str], Table] = field(default_factory=dict)
     source: Path | None = None
@@ -245,7 +263,7 @@ def examine(text: str, source: Path | None = None) -> tuple[Config, list[str]]:
         else:
             parts[key] = convert(_PARTS[key], value, key, problems)
     config = Config(tables=tables, source=source, **{key: part for key, part in parts.items() if part is not None})
-    problems += [*config.pod.problems(), *config.template.problems()]
+    problems += [*config.pod.problems(), *config.template.problems(), *config.pool.problems()]
     problems += _unused(config, tables)
     return config, problems
 
@@ -301,10 +319,11 @@ def _decode(kind: type, value: object) -> object:
 
 
 _CHOICES = frozenset(item.name for item in dataclasses.fields(Use))
-_PARTS: dict[str, type[Use | PodDefaults | TemplateDefaults | Deadlines]] = {
+_PARTS: dict[str, type[Use | PodDefaults | TemplateDefaults | PoolDefaults | Deadlines]] = {
     "use": Use,
     "pod": PodDefaults,
     "template": TemplateDefaults,
+    "pool": PoolDefaults,
     "deadlines": Deadlines,
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from pathlib import Path
 
 from tests.mocks.world import MockContainer, MockProcess, World
@@ -62,7 +63,7 @@ def mock_agent(world: World) -> type:
 
         @hookimpl
         async def agent_guest(self, pod):
-            return GUEST
+            return dataclasses.replace(GUEST, id=world.guest_id)
 
         @hookimpl
         async def agent_prepare(self, pod):

@@ -76,7 +76,9 @@ def mock_hypervisor(world: World) -> type:
         @hookimpl
         async def vm_destroy(self, pod):
             if self._launched and pod.id in world.machines:
-                world.machines.pop(pod.id).end("destroyed")
+                found = world.machines[pod.id]
+                found.end("destroyed")
+                world.machines = {name: one for name, one in world.machines.items() if one is not found}
             self._launched = False
 
         @hookimpl
@@ -149,11 +151,14 @@ def mock_hypervisor(world: World) -> type:
 
         @hookimpl
         async def vm_save(self, pod):
-            return DriverState(json.dumps({"launched": self._launched}))
+            return DriverState(json.dumps({"launched": self._launched, "name": pod.id}))
 
         @hookimpl
         async def vm_restore(self, pod, state):
-            self._launched = json.loads(state.json)["launched"]
+            told = json.loads(state.json)
+            self._launched = told["launched"]
+            if told["name"] != pod.id and told["name"] in world.machines:  # it was made for a pool
+                world.machines[pod.id] = world.machines[told["name"]]
 
         @hookimpl
         async def vm_diagnose(self, guests):

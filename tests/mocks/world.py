@@ -88,6 +88,7 @@ class World:
     fault_after: bool = False
     is_booting_for_ever: bool = False
     dies_when_cloned: bool = False
+    guest_id: str = "mock"
     is_deadly: bool = False  # whether every operation after the fault fails, too
 
     def reboot(self) -> None:

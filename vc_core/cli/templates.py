@@ -70,6 +70,6 @@ def rm(settings: Settings, keys: tuple[str, ...], is_all: bool) -> None:
         async with settings.runtime() as runtime:
             wanted = keys or [one.key for one in await runtime.templates.list()]
             for key in wanted:
-                click.echo((await runtime.templates.remove(key)).key)
+                click.echo((await runtime.remove_template(key)).key)
 
     run_async(work())

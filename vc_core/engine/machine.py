@@ -21,7 +21,7 @@ from vc_core.engine.states import State
 from vc_core.engine.undo import Undo
 from vc_core.spec.errors import Busy, InvalidRequest, OperationError, UnsupportedOperation
 from vc_core.spec.events import EventSpec
-from vc_core.spec.values import ContainerSpec, PodSetup, VmSize, VmSpec
+from vc_core.spec.values import FIRST_CHANNEL, ContainerSpec, PodSetup, VmSize, VmSpec
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,10 @@ async def boot(session: Session) -> None:
     for spec in specs:
         guest_containers.check(spec)
     assets.check(session.config.assets)
+    if former.home is not None:  # of the boot before
+        await session.pool.give_up(former.home)
+        former = dataclasses.replace(former, home=None)
+        await session.put_state(former)
     if not session.pod.run_dir.exists():  # gone with a reboot of the host; whoever keeps the state makes it again
         await session.put_state(former)
     async with Undo() as undo:
@@ -82,11 +86,35 @@ async def _bring_up(session: Session, specs: list[ContainerSpec], undo_boot: Cal
 async def _clone(session: Session, spec: VmSpec, wanted: list[PluggedShare]) -> None:
     small = templates.small(spec, session.templates.defaults, resources.can_grow(session.capabilities))
     wish = templates.Wish(session.config.plugins, small)
+    if session.config.start is Start.POOL and await _take(session, wish):
+        return
     async with session.templates.origin(session.hooks, wish) as origin:
         fixed = shares.of_clone(session, wanted, templates.TAGS)
         await _start_machine(session, dataclasses.replace(small, origin=origin), fixed)
-    await _connect(session)
+    await _connect(session, FIRST_CHANNEL)
     await resources.fit(session)
+
+
+async def _take(session: Session, wish: templates.Wish) -> bool:
+    """Makes a machine of the pool this pod's; False when none waits."""
+    taken = await session.pool.take(session.hooks, wish, session.pod.id)
+    if taken is None:
+        log.info("no machine waits in the pool for pod %s: one is cloned", session.pod.id)
+        return False
+    home, ready = taken
+    session.board.boot = fresh()
+    state = dataclasses.replace(
+        session.state, boot=session.board.boot, home=home, shares=ready.shares, base=ready.base, size=None
+    )
+    async with Undo() as undo:
+        undo.push(session.pool.give_up, home)
+        await session.put_state(state)  # first: from here on the pod answers for the machine
+    await session.hooks.vm_restore(pod=session.pod, state=ready.driver)
+    await session.save_machine()
+    await asyncio.gather(session.hooks.vm_resume(pod=session.pod), _prepare(session))
+    await _connect(session, FIRST_CHANNEL)
+    await resources.fit(session)
+    return True
 
 
 async def _start_machine(session: Session, spec: VmSpec, held: list[PluggedShare]) -> None:
@@ -109,9 +137,9 @@ async def _prepare(session: Session) -> None:
         await session.hooks.agent_prepare(pod=session.pod)
 
 
-async def _connect(session: Session) -> None:
+async def _connect(session: Session, channel: str = "") -> None:
     try:
-        await session.connect(session.deadlines.boot)
+        await session.connect(session.deadlines.boot, channel)
     except OperationError as error:
         tail = await session.hooks.vm_console(pod=session.pod, tail_bytes=_CONSOLE_BYTES)
         lines = tail.decode(errors="replace").strip().splitlines()
@@ -121,9 +149,11 @@ async def _connect(session: Session) -> None:
 
 
 async def _undo_boot(session: Session, former: PodState) -> None:
+    home = session.state.home
     await end_machine(session, 0)
     await session.save_machine()
-    await session.put_state(dataclasses.replace(former, shares=(), devices=(), size=None, base=None))
+    await session.put_state(dataclasses.replace(former, shares=(), devices=(), size=None, base=None, home=None))
+    await session.pool.give_up(home)
     await session.forget_guest()
 
 

@@ -115,6 +115,7 @@ class Pod:
         async with self._sessions.open(exclusive=True) as session:
             await self._stop(session, 0, force)
             binds.remove_all(session.files_folder)  # of a start that was interrupted before there was a machine
+            await session.pool.give_up(session.state.home)
             await session.store.delete()
             await session.board.wiring.notify(EventSpec.pod_deleted, pod=session.pod)
 

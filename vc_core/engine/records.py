@@ -96,6 +96,7 @@ class PodState:
         devices: of the host in the machine.
         size: what the guest uses of the machine; None while that is what was configured.
         base: what the machine was started with, before anything was plugged; None for what was configured.
+        home: the folder of a machine that was made for a pool, before there was this pod; None for the run folder.
     """
 
     state: State
@@ -105,6 +106,7 @@ class PodState:
     devices: tuple[HeldDevice, ...] = ()
     size: VmSize | None = None
     base: VmSize | None = None
+    home: Path | None = None
 
 
 @dataclass(frozen=True)

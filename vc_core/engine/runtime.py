@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 import re
 import time
@@ -13,12 +14,13 @@ from types import TracebackType
 from typing import Self
 
 from vc_core.config import Config, Start, load
-from vc_core.engine import board, resources, templates
+from vc_core.engine import board, keeper, resources, templates
 from vc_core.engine.assets import Assets
 from vc_core.engine.assets import check as check_assets
 from vc_core.engine.catalog import Catalog
 from vc_core.engine.identity import annotated, checked, fresh
 from vc_core.engine.pod import Pod, PodStatus
+from vc_core.engine.pool import Pool
 from vc_core.engine.records import PodConfig, PodState, Store, encode
 from vc_core.engine.session import Sessions
 from vc_core.engine.states import State
@@ -56,6 +58,9 @@ class Runtime:
         self._chosen = board.choices(config, catalog)
         self._wiring: Wiring = board.wire(catalog, self._chosen, config.deadlines)
         self.templates = Templates(config.template, catalog, config.deadlines)
+        self.pool = Pool(
+            self.templates, catalog, config.deadlines, functools.partial(keeper.spawn, config, config.pool.size)
+        )
         self._pods: list[Pod] = []
 
     @classmethod
@@ -206,13 +211,32 @@ class Runtime:
         Raises:
             InvalidRequest: the chosen plugins cannot clone.
         """
+        return await self.templates.make(self.hooks, await self.wish())
+
+    async def remove_template(self, prefix: str) -> Template:
+        """Drops a template, and the machines of the pool that are clones of it; pods go on.
+
+        Raises:
+            NotFound: none begins with `prefix`, or several do.
+        """
+        removed = await self.templates.remove(prefix)
+        for waiting in self.pool.list():
+            if waiting.key == removed.key:
+                await self.pool.drop(waiting)
+        return removed
+
+    async def wish(self) -> Wish:
+        """The template for pods of this configuration, as it is now: another guest image wants another one.
+
+        Raises:
+            InvalidRequest: the chosen plugins cannot clone.
+        """
         hooks, pod = self.hooks, PodRef("template", self.config.template.dir)
         capabilities = await board.check_combination(self._wiring, pod)
         templates.check(Start.TEMPLATE, capabilities)
         defaults = self.config.pod
         spec = VmSpec(await hooks.agent_guest(pod=pod), defaults.vcpus, defaults.memory_mib)
-        small = templates.small(spec, self.config.template, resources.can_grow(capabilities))
-        return await self.templates.make(hooks, Wish(self._chosen, small))
+        return Wish(self._chosen, templates.small(spec, self.config.template, resources.can_grow(capabilities)))
 
     async def diagnose(self) -> tuple[Finding, ...]:
         """What a user should know about this host."""
@@ -229,7 +253,7 @@ class Runtime:
         return pod
 
     def _sessions(self, pod_id: str) -> Sessions:
-        return Sessions(self.hooks, self.catalog, self.templates, self.config.deadlines, pod_id)
+        return Sessions(self.hooks, self.catalog, self.templates, self.pool, self.config.deadlines, pod_id)
 
 
 def _check_options(options: PodOptions) -> None:

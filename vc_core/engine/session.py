@@ -13,9 +13,10 @@ from vc_core.config import Deadlines
 from vc_core.engine import binds, board, life_hooks
 from vc_core.engine.catalog import Catalog
 from vc_core.engine.identity import fresh
+from vc_core.engine.pool import Pool
 from vc_core.engine.records import ContainerState, PodConfig, PodState, Store
 from vc_core.engine.states import State
-from vc_core.engine.templates import NOTHING, Templates
+from vc_core.engine.templates import FILES, NOTHING, Templates
 from vc_core.engine.wiring import Wiring
 from vc_core.spec.device import DeviceSpec
 from vc_core.spec.errors import HypervisorError, OperationTimeout
@@ -49,6 +50,7 @@ class Session:
     deadlines: Deadlines
     capabilities: frozenset[Capability]
     templates: Templates
+    pool: Pool
 
     @property
     def hooks(self) -> Hooks:
@@ -68,12 +70,12 @@ class Session:
     @property
     def files_folder(self) -> Path:
         """Where what root mounts is bound, piece by piece, for the guest."""
-        return self.pod.run_dir / "files"
+        return (self.state.home or self.pod.run_dir) / FILES
 
     @property
     def nothing_folder(self) -> Path:
         """An empty folder, for what must be there and is not needed."""
-        return self.pod.run_dir / NOTHING
+        return (self.state.home or self.pod.run_dir) / NOTHING
 
     async def put_state(self, state: PodState) -> None:
         """Remembers the pod's new state."""
@@ -85,15 +87,19 @@ class Session:
         self.board.machine = await self.hooks.vm_save(pod=self.pod)
         await self.store.put_driver_state(self.board.machine)
 
-    async def connect(self, limit_s: float | None = None) -> None:
-        """Connects to the agent, unless that is done. The whole way, a booting guest included, has one deadline."""
+    async def connect(self, limit_s: float | None = None, name: str = "") -> None:
+        """Connects to the agent, unless that is done. The whole way, a booting guest included, has one deadline.
+
+        Args:
+            limit_s: the deadline; the default one when None.
+            name: of the channel; made up when empty.
+        """
         async with self.board.connecting:  # tasks that share the pod's lock share the connection, too
             if self.board.channel is None:
-                await self._connect(limit_s)
+                await self._connect(limit_s, name or f"vc.agent.{fresh()}")
 
-    async def _connect(self, limit_s: float | None) -> None:
+    async def _connect(self, limit_s: float | None, name: str) -> None:
         limit = limit_s or self.deadlines.default
-        name = f"vc.agent.{fresh()}"
         try:
             async with asyncio.timeout(limit):
                 channel = await self.hooks.vm_open_channel(pod=self.pod, name=name)
@@ -142,7 +148,7 @@ class Session:
             state = await self.store.container_state(container_id)
             kept = State.READY if state.state is State.READY and not state.is_in_guest else State.STOPPED
             await self._gone(container_id, state, kept)
-        await self.put_state(PodState(State.STOPPED, reason))
+        await self.put_state(PodState(State.STOPPED, reason, home=self.state.home))
 
     async def poststop(self, spec: ContainerSpec, state: ContainerState) -> None:
         """Runs the hooks of a container that is gone from the guest, if it was told of its start."""
@@ -168,11 +174,18 @@ class Sessions:
     """Opens sessions of one pod; keeps the board between them, for as long as the machine is the same."""
 
     def __init__(
-        self, runtime_hooks: Hooks, catalog: Catalog, templates: Templates, deadlines: Deadlines, pod_id: str
+        self,
+        runtime_hooks: Hooks,
+        catalog: Catalog,
+        templates: Templates,
+        pool: Pool,
+        deadlines: Deadlines,
+        pod_id: str,
     ) -> None:
         self._storage = runtime_hooks
         self._catalog = catalog
         self._templates = templates
+        self._pool = pool
         self._deadlines = deadlines
         self._pod_id = pod_id
         self._board: Board | None = None
@@ -222,8 +235,17 @@ class Sessions:
                 await self._board.wiring.hooks.vm_restore(pod=self._pod, state=machine)
             self._board.machine = machine
         capabilities = await board.check_combination(self._board.wiring, self._pod)
-        board_now, deadlines, templates = self._board, self._deadlines, self._templates
-        return Session(self._pod, config, state, store, board_now, deadlines, capabilities, templates)
+        return Session(
+            self._pod,
+            config,
+            state,
+            store,
+            self._board,
+            self._deadlines,
+            capabilities,
+            self._templates,
+            self._pool,
+        )
 
 
 async def true_state(session: Session) -> PodState:
@@ -233,9 +255,10 @@ async def true_state(session: Session) -> PodState:
     status = await session.hooks.vm_status(pod=session.pod)
     is_running = status.phase in _ALIVE
     if session.is_alive and not is_running:
-        return PodState(State.STOPPED, f"the machine ended: {status.reason or 'nobody knows why'}")
+        reason = f"the machine ended: {status.reason or 'nobody knows why'}"
+        return PodState(State.STOPPED, reason, home=session.state.home)
     if not session.is_alive and is_running:
-        return PodState(session.state.state, "a start or stop of it was interrupted")
+        return PodState(session.state.state, "a start or stop of it was interrupted", home=session.state.home)
     if session.state.state is State.RUNNING and status.phase is VmPhase.PAUSED:
         return dataclasses.replace(session.state, state=State.PAUSED)
     if session.state.state is State.PAUSED and status.phase is VmPhase.RUNNING:

@@ -6,37 +6,37 @@ gets its name when it is complete. Its lock is held by all who clone from it, al
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import hashlib
 import logging
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core.config import Deadlines, Start, TemplateDefaults
-from vc_core.engine import board
+from vc_core.engine import unowned
 from vc_core.engine.catalog import Catalog
 from vc_core.engine.identity import fresh
 from vc_core.engine.records import PluginChoice, decode, encode
 from vc_core.engine.undo import Undo
-from vc_core.spec.errors import Busy, InvalidRequest, NotFound, OperationTimeout, VcError
+from vc_core.engine.unowned import Unowned
+from vc_core.spec.errors import Busy, InvalidRequest, NotFound, VcError
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.locks import FileLock, LockTimeout, lock_file
-from vc_core.spec.values import Capability, DriverState, Frozen, PodRef, Share, VmSize, VmSpec
+from vc_core.spec.values import Capability, Frozen, PodRef, Share, VmSize, VmSpec
 
 log = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
 _MEMORY = "memory"
 _HALF = "half-"
-_MACHINE = "machine-record.json"
 _LEFT = "left-by"
 NOTHING = "nothing"
+FILES = "files"
 # Shares that every template has: the first root file system, and what root binds for its pods.
 TAGS = ("vc0", "vc1")
 
@@ -95,8 +95,8 @@ class Templates:
             OperationError: it cannot be made.
             InvalidRequest: the folder is not ours.
         """
-        folder = self._folder()
-        key = await self._key(hooks, wish)
+        folder = self.folder()
+        key = await self.key(hooks, wish)
         while True:
             async with await self._lock(key, exclusive=False):
                 found = self._read(folder / key)
@@ -108,8 +108,8 @@ class Templates:
 
     async def make(self, hooks: Hooks, wish: Wish) -> Template:
         """The template that fits; boots a machine and freezes it when there is none."""
-        folder = self._folder()
-        key = await self._key(hooks, wish)
+        folder = self.folder()
+        key = await self.key(hooks, wish)
         async with await self._lock(key, exclusive=True):
             found = self._read(folder / key)
             if found is None:
@@ -121,7 +121,7 @@ class Templates:
 
     async def list(self) -> tuple[Template, ...]:
         """Those that are complete, the last used first. What killed makers left is taken away."""
-        folder = self._folder()
+        folder = self.folder()
         await self._sweep_all()
         manifests = sorted(folder.glob(f"*/{_MANIFEST}"), key=lambda path: -path.stat().st_mtime_ns)
         found = (self._read(manifest.parent) for manifest in manifests if not manifest.parent.name.startswith(_HALF))
@@ -139,14 +139,14 @@ class Templates:
             keys = ", ".join(template.key for template in known) or "none"
             raise NotFound(f"{len(found) or 'no'} templates begin with {prefix!r}; there are: {keys}")
         async with await self._lock(found[0].key, exclusive=True):
-            self._drop(self._folder() / found[0].key, found[0].memory)
+            self._drop(self.folder() / found[0].key, found[0].memory)
             self._lock_path(found[0].key).unlink(missing_ok=True)
         return found[0]
 
     # --- making ------------------------------------------------------------------------------------------------------
 
     async def _make(self, key: str, wish: Wish) -> Template:
-        target = self._folder() / key
+        target = self.folder() / key
         half = target.with_name(_HALF + key)
         memory_dir = self.defaults.memory_dir
         memory = memory_dir / f"vc-{key}-{fresh()}" if memory_dir else half / _MEMORY
@@ -165,41 +165,21 @@ class Templates:
         return dataclasses.replace(made, bytes=_bytes(target, final))
 
     async def _boot_and_freeze(self, half: Path, frozen: Frozen, wish: Wish) -> None:
-        """Boots a machine of its own, readies its guest, saves it and ends it."""
-        wiring = board.wire(self._catalog, wish.plugins, self._deadlines)
-        hooks, pod = wiring.hooks, _pod_of(half)
-        shares = empty_shares(half)
+        """Boots a machine of its own, readies its guest, saves it and ends it; when it fails, `_sweep` ends it."""
+        machine = Unowned(self._catalog, self._deadlines, wish.plugins, _pod_of(half))
         (half / NOTHING).mkdir(mode=0o700)
-        spec = dataclasses.replace(wish.spec, shares=shares, freezes_to=frozen)
-        async with Undo() as undo:
-            undo.push(hooks.agent_disconnect, pod=pod)  # the machine is for `_sweep`
-            await hooks.vm_create(pod=pod, spec=spec)
-            await self._remember(hooks, pod, wish.plugins)  # before the start: whoever sweeps must find the machine
-            await hooks.vm_start(pod=pod)
-            await self._remember(hooks, pod, wish.plugins)
-            limit = self._deadlines.boot
-            try:
-                async with asyncio.timeout(limit):
-                    channel = await hooks.vm_open_channel(pod=pod, name=f"vc.agent.{fresh()}")
-            except TimeoutError as error:
-                raise OperationTimeout(limit, "vm_open_channel", "", pod.id, "boot") from error
-            await hooks.agent_connect(pod=pod, channel=channel)
-            await hooks.agent_ready_template(pod=pod)
-            await hooks.agent_disconnect(pod=pod)
-            await hooks.vm_close_channel(pod=pod, channel=channel)
-            await hooks.vm_freeze(pod=pod, into=frozen)
-        await _end(hooks, pod)
-        for name in (_MACHINE, _LEFT):
-            (half / name).unlink()
-
-    async def _remember(self, hooks: Hooks, pod: PodRef, plugins: Sequence[PluginChoice]) -> None:
-        record = (await hooks.vm_save(pod=pod), tuple(plugins))
-        (pod.run_dir / _MACHINE).write_text(encode(record))
+        await machine.start(dataclasses.replace(wish.spec, shares=empty_shares(half), freezes_to=frozen))
+        async with machine.talk():
+            await machine.hooks.agent_ready_template(pod=machine.pod)
+        await machine.hooks.vm_freeze(pod=machine.pod, into=frozen)
+        await machine.end()
+        machine.forget()
+        (half / _LEFT).unlink()
 
     # --- clearing up -------------------------------------------------------------------------------------------------
 
     async def _sweep_all(self) -> None:
-        folder = self._folder()
+        folder = self.folder()
         for half in folder.glob(f"{_HALF}*"):
             await self._sweep_unlocked(half.name.removeprefix(_HALF))
         for manifest in folder.glob(f"*/{_MANIFEST}"):
@@ -216,23 +196,14 @@ class Templates:
 
     async def _sweep(self, key: str) -> None:
         """Takes away what a maker left that was killed, its machine included, and a template that cannot be used."""
-        folder = self._folder()
+        folder = self.folder()
         half = folder / (_HALF + key)
         if half.exists():
-            await self._end_machine(half)
+            await unowned.end_left(self._catalog, self._deadlines, _pod_of(half))
             left = half / _LEFT
             await _discard(half, Path(left.read_text()) if left.exists() else half / _MEMORY)
         if (folder / key).exists() and self._read(folder / key) is None:
             self._drop(folder / key, self._memory_of(folder / key))
-
-    async def _end_machine(self, half: Path) -> None:
-        record = half / _MACHINE
-        if not record.exists():
-            return
-        state, plugins = decode(record.read_text(), tuple[DriverState, tuple[PluginChoice, ...]], str(record))
-        hooks, pod = board.wire(self._catalog, plugins, self._deadlines).hooks, _pod_of(half)
-        await hooks.vm_restore(pod=pod, state=state)
-        await _end(hooks, pod)
 
     async def _drop_oldest(self, kept: str) -> None:
         for template in (await self.list())[self.defaults.keep :]:
@@ -271,8 +242,9 @@ class Templates:
         except VcError:
             return folder / _MEMORY
 
-    async def _key(self, hooks: Hooks, wish: Wish) -> str:
-        pod = PodRef("template", self._folder())
+    async def key(self, hooks: Hooks, wish: Wish) -> str:
+        """The name of the template that fits: of all that shapes a machine, and of this boot of the host."""
+        pod = PodRef("template", self.folder())
         spec = dataclasses.replace(
             wish.spec, shares=empty_shares(pod.run_dir), freezes_to=Frozen(pod.run_dir, pod.run_dir)
         )
@@ -288,23 +260,18 @@ class Templates:
             raise Busy(f"the template {key} is being made or used: {error}") from error
 
     def _lock_path(self, key: str) -> Path:
-        return self._folder() / f"{key}.lock"
+        return self.folder() / f"{key}.lock"
 
-    def _folder(self) -> Path:
-        """The folder, which nobody else may have written to: what a guest's memory holds is trusted.
+    def folder(self) -> Path:
+        """Where they lie, made when it is not there.
 
         Raises:
             InvalidRequest: it is somebody else's.
         """
-        folder = self.defaults.dir
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        about = folder.lstat()
-        if about.st_uid != os.geteuid() or about.st_mode & 0o077 or not folder.is_dir() or folder.is_symlink():
-            raise InvalidRequest(f"{folder} must be a folder of this user's and closed to others; set template.dir")
-        return folder
+        return private(self.defaults.dir)
 
     def _check_room(self, memory_mib: int) -> None:
-        where = self.defaults.memory_dir or self._folder()
+        where = self.defaults.memory_dir or self.folder()
         usage = shutil.disk_usage(where)
         free_mib = usage.free >> 20
         if usage.total and free_mib < memory_mib:  # a hugetlbfs tells nothing
@@ -341,10 +308,17 @@ def _pod_of(half: Path) -> PodRef:
     return PodRef(f"template-{half.name.removeprefix(_HALF)}", half)
 
 
-async def _end(hooks: Hooks, pod: PodRef) -> None:
-    await hooks.agent_disconnect(pod=pod)
-    await hooks.vm_stop(pod=pod, grace_s=0)
-    await hooks.vm_destroy(pod=pod)
+def private(folder: Path) -> Path:
+    """A folder that nobody else may have written to, made when it is not there: what a guest's memory holds is trusted.
+
+    Raises:
+        InvalidRequest: it is somebody else's, or open to others.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    about = folder.lstat()
+    if about.st_uid != os.geteuid() or about.st_mode & 0o077 or not folder.is_dir() or folder.is_symlink():
+        raise InvalidRequest(f"{folder} must be a folder of this user's and closed to others; set template.dir")
+    return folder
 
 
 def empty_shares(run_dir: Path) -> tuple[Share, ...]:

@@ -41,6 +41,7 @@ from vc_core.spec.markers import hookimpl
 from vc_core.spec.storage import StorageSpec
 from vc_core.spec.values import (
     DEFAULT_CAPABILITIES,
+    FIRST_CHANNEL,
     AgentInfo,
     Capabilities,
     Capability,
@@ -103,6 +104,7 @@ __all__ = [
     "ALL_SPECS",
     "DEFAULT_CAPABILITIES",
     "FAMILIES",
+    "FIRST_CHANNEL",
     "AgentError",
     "AgentInfo",
     "AgentSpec",

@@ -156,7 +156,8 @@ class HypervisorSpec:
         """Makes a fresh byte stream to the guest's agent, for one client of one process.
 
         Called by the engine under its own deadline, which covers the guest's boot: returns when the guest has opened
-        its side, so that the first byte is answered. `name` is unique in the pod.
+        its side, so that the first byte is answered. `name` is unique in the pod, or FIRST_CHANNEL: then it is the
+        channel that is there from the start, for the first who asks; for all others that is like any name.
         Raises HypervisorError when the machine ends meanwhile.
         """
         raise NotImplementedError
@@ -184,7 +185,8 @@ class HypervisorSpec:
     @operation
     async def vm_restore(self, pod: PodRef, state: DriverState) -> None:
         """Takes over the machine that `state` describes. Called first on a fresh plugin object, and again whenever
-        another process has changed the machine.
+        another process has changed the machine. The state may have been saved under another PodRef, of a pool: the
+        machine's files stay where they are, and vm_destroy removes them there.
 
         Must not touch the machine: it may be dead, and reading never harms. Raises HypervisorError for a state that
         this driver cannot read.

@@ -256,6 +256,10 @@ class ChannelKind(enum.StrEnum):
     VSOCK = "vsock"
 
 
+FIRST_CHANNEL = "vc.agent.first"
+"""The name of the channel that a machine with an origin has from its start, for one client."""
+
+
 @dataclass(frozen=True)
 class Channel:
     """A byte stream between one client on the host and the guest's agent.

@@ -34,6 +34,7 @@ from vc_core.spec.container_values import (
     RootfsMode,
 )
 from vc_core.spec.machine_values import (
+    FIRST_CHANNEL,
     Channel,
     ChannelKind,
     Drive,
@@ -165,6 +166,7 @@ class Finding:
 
 __all__ = [
     "DEFAULT_CAPABILITIES",
+    "FIRST_CHANNEL",
     "AgentInfo",
     "Capabilities",
     "Capability",

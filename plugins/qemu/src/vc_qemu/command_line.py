@@ -12,7 +12,6 @@ STATE_FD = 5
 FIRST = "first"
 CONSOLE = "console"
 SERIAL_BUS = "vs0"
-FIRST_NAME = "vc.agent.first"  # the guest's agent opens ports whose names begin so
 MAX_PORTS = 64
 _LAST_PORT = 0x1E  # 0x1f is the q35 chipset's own
 _RAM = "ram"
@@ -46,7 +45,7 @@ class Machine:
         shared_memory: whether other processes can map it.
         memory_file: where it lies; anonymous when None.
         is_clone: starts from a saved state, with the file's memory copied on write.
-        has_first_channel: whether a channel is there from the start.
+        first_channel: the name of one that is there from the start; empty for none.
         kernel: an ELF kernel with a PVH entry.
         initrd: the guest's first root.
         parameters: the kernel's command line.
@@ -81,7 +80,7 @@ class Machine:
     extra: tuple[str, ...] = ()
     memory_file: Path | None = None
     is_clone: bool = False
-    has_first_channel: bool = False
+    first_channel: str = ""
 
 
 def words(machine: Machine) -> tuple[str, ...]:
@@ -179,9 +178,11 @@ def _channels(machine: Machine) -> Iterator[str]:
     yield from ("-chardev", option("file", id=CONSOLE, path=str(machine.run_dir / CONSOLE), append=True))
     yield from ("-serial", f"chardev:{CONSOLE}")
     yield from ("-device", option("virtio-serial-pci", id=SERIAL_BUS, max_ports=MAX_PORTS))
-    if machine.has_first_channel:
+    if machine.first_channel:
         yield from ("-chardev", option("socket", id=FIRST, fd=FIRST_FD, server=True, wait=False))
-        port = option("virtserialport", id=f"{FIRST}-port", bus=f"{SERIAL_BUS}.0", chardev=FIRST, name=FIRST_NAME)
+        port = option(
+            "virtserialport", id=f"{FIRST}-port", bus=f"{SERIAL_BUS}.0", chardev=FIRST, name=machine.first_channel
+        )
         yield from ("-device", port)
 
 

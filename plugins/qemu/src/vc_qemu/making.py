@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from vc_core.spec import PodRef, VmSpec
+from vc_core.spec import FIRST_CHANNEL, PodRef, VmSpec
 from vc_qemu.command_line import FolderShare, Machine, shape
 from vc_qemu.errors import QemuError
 from vc_qemu.freezing import program_of
@@ -56,7 +56,7 @@ def machine_of(options: QemuOptions, pod: PodRef, spec: VmSpec, binary: str, acc
         extra=options.extra_arguments,
         memory_file=saved.memory if saved else None,
         is_clone=spec.origin is not None,
-        has_first_channel=saved is not None,
+        first_channel=FIRST_CHANNEL if saved else "",
     )
 
 

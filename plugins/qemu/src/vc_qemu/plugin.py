@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from vc_core.spec import (
+    FIRST_CHANNEL,
     Capability,
     Channel,
     ChannelKind,
@@ -97,6 +98,7 @@ class QemuHypervisor(HypervisorSpec):
         binary = making.binary_of(self._options, spec)
         if spec.origin is not None:
             freezing.read(spec.origin, binary)
+        self._saved = Saved()
         self._forget_files(pod)
         for name in (_LOG, CONSOLE):  # of the boot before
             (pod.run_dir / name).unlink(missing_ok=True)
@@ -109,6 +111,7 @@ class QemuHypervisor(HypervisorSpec):
             shares=tuple(share.tag for share in spec.shares),
             vcpus=spec.vcpus,
             memory_mib=spec.memory_mib,
+            folder=str(pod.run_dir),
         )
         self._machine = making.machine_of(self._options, pod, spec, binary, chosen, self._saved.uuid)
 
@@ -120,15 +123,15 @@ class QemuHypervisor(HypervisorSpec):
         if self._machine is None:
             raise QemuError("the machine was not created")
         with contextlib.ExitStack() as files:
-            given = {MONITOR_FD: files.enter_context(monitor.listening_socket(pod.run_dir / _SOCKET)).fileno()}
-            if self._machine.has_first_channel:
-                first = monitor.listening_socket(channels.first_path(pod.run_dir))
+            given = {MONITOR_FD: files.enter_context(monitor.listening_socket(self._folder(pod) / _SOCKET)).fileno()}
+            if self._machine.first_channel:
+                first = monitor.listening_socket(channels.first_path(self._folder(pod)))
                 given[FIRST_FD] = files.enter_context(first).fileno()
                 if self._origin is None:
-                    channels.first_path(pod.run_dir).unlink()  # it is for the clones: here nobody may take it
+                    channels.first_path(self._folder(pod)).unlink()  # it is for the clones: here nobody may take it
             if self._origin is not None:
                 given[STATE_FD] = files.enter_context(freezing.state_path(self._origin).open("rb")).fileno()
-            found = process.spawn(words(self._machine), pod.run_dir / _LOG, given)
+            found = process.spawn(words(self._machine), self._folder(pod) / _LOG, given)
         self._saved = replace(self._saved, process=found)
         try:
             await self._while_alive(pod, found, self._greet(pod))
@@ -142,9 +145,9 @@ class QemuHypervisor(HypervisorSpec):
         if found is None:
             return VmStatus(VmPhase.ABSENT)
         if process.is_alive(found):
-            phase = VmPhase.PAUSED if ending.is_paused(pod.run_dir / _LOG) else VmPhase.RUNNING
+            phase = VmPhase.PAUSED if ending.is_paused(self._folder(pod) / _LOG) else VmPhase.RUNNING
             return VmStatus(phase, found.pid)
-        return VmStatus(VmPhase.ENDED, 0, ending.reason(pod.run_dir / _LOG))
+        return VmStatus(VmPhase.ENDED, 0, ending.reason(self._folder(pod) / _LOG))
 
     @hookimpl
     async def vm_wait(self, pod: PodRef) -> VmStatus:
@@ -168,7 +171,7 @@ class QemuHypervisor(HypervisorSpec):
         if found is not None:
             await self._kill(found)
         self._forget_files(pod)
-        self._saved = Saved()
+        self._saved = Saved(folder=self._saved.folder)  # its console is still asked for
         self._machine = None
 
     @hookimpl
@@ -188,7 +191,7 @@ class QemuHypervisor(HypervisorSpec):
     @hookimpl
     @translated
     async def vm_plug(self, pod: PodRef, device: Pluggable) -> Plugged:
-        room = plugging.Room(pod.run_dir, self._options.root_ports, self._options.share_slots, self._saved.places)
+        room = plugging.Room(self._folder(pod), self._options.root_ports, self._options.share_slots, self._saved.places)
         if isinstance(device, VhostUser) and not self._options.shared_memory:
             raise QemuError("vhost-user devices map the guest's memory; set hypervisor.qemu.shared_memory for new pods")
         async with self._monitor(pod) as monitor:
@@ -206,7 +209,7 @@ class QemuHypervisor(HypervisorSpec):
         found = self._process()
         if found is not None and process.is_alive(found):
             async with self._monitor(pod) as monitor:
-                await plugging.remove(monitor, pod.run_dir, place, self._options.unplug_timeout_s)
+                await plugging.remove(monitor, self._folder(pod), place, self._options.unplug_timeout_s)
         self._saved = self._saved.without(place.id)
 
     @hookimpl
@@ -239,13 +242,15 @@ class QemuHypervisor(HypervisorSpec):
     @hookimpl
     @translated
     async def vm_open_channel(self, pod: PodRef, name: str) -> Channel:
-        ending.trim(pod.run_dir / CONSOLE, self._options.console_max_bytes)
+        ending.trim(self._folder(pod) / CONSOLE, self._options.console_max_bytes)
         found = self._alive(pod)
-        first = channels.take_first(pod.run_dir)
-        if first is not None:
-            return Channel(FIRST, ChannelKind.UNIX, str(first))
+        if name == FIRST_CHANNEL:
+            first = channels.take_first(self._folder(pod))
+            if first is not None:
+                return Channel(FIRST, ChannelKind.UNIX, str(first))
+            name = f"{name}.{uuid.uuid4().hex[:12]}"
         async with self._monitor(pod) as monitor:
-            identity, path = await self._while_alive(pod, found, channels.add(monitor, pod.run_dir, name))
+            identity, path = await self._while_alive(pod, found, channels.add(monitor, self._folder(pod), name))
         return Channel(identity, ChannelKind.UNIX, str(path))
 
     @hookimpl
@@ -262,8 +267,8 @@ class QemuHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_console(self, pod: PodRef, tail_bytes: int) -> bytes:
-        ending.trim(pod.run_dir / CONSOLE, self._options.console_max_bytes)
-        return ending.tail(pod.run_dir / CONSOLE, tail_bytes)
+        ending.trim(self._folder(pod) / CONSOLE, self._options.console_max_bytes)
+        return ending.tail(self._folder(pod) / CONSOLE, tail_bytes)
 
     @hookimpl
     @translated
@@ -285,6 +290,10 @@ class QemuHypervisor(HypervisorSpec):
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
+    def _folder(self, pod: PodRef) -> Path:
+        """Where the machine's files lie: it may have been made for a pool, before there was this pod."""
+        return Path(self._saved.folder) if self._saved.folder else pod.run_dir
+
     def _process(self) -> Identity | None:
         """The machine's process; looked for when whoever started it had no time to write it down."""
         if self._saved.process is None and self._saved.is_launched:
@@ -294,7 +303,7 @@ class QemuHypervisor(HypervisorSpec):
     def _alive(self, pod: PodRef) -> Identity:
         found = self._process()
         if found is None or not process.is_alive(found):
-            raise QemuError(f"the machine has ended: {ending.reason(pod.run_dir / _LOG)}")
+            raise QemuError(f"the machine has ended: {ending.reason(self._folder(pod) / _LOG)}")
         return found
 
     @asynccontextmanager
@@ -303,8 +312,8 @@ class QemuHypervisor(HypervisorSpec):
 
         self._alive(pod)
         async with (
-            await lock_file(pod.run_dir / _LOCK, exclusive=True),
-            monitor.connected(pod.run_dir / _SOCKET) as found,
+            await lock_file(self._folder(pod) / _LOCK, exclusive=True),
+            monitor.connected(self._folder(pod) / _SOCKET) as found,
         ):
             yield found
 
@@ -320,12 +329,12 @@ class QemuHypervisor(HypervisorSpec):
         try:
             await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
             if gone.done() and not process.is_alive(found):
-                raise QemuError(f"QEMU ended: {ending.reason(pod.run_dir / _LOG)}")
+                raise QemuError(f"QEMU ended: {ending.reason(self._folder(pod) / _LOG)}")
             return await working
         except QemuError as error:
             if process.is_alive(found):
                 raise
-            raise QemuError(f"QEMU ended: {ending.reason(pod.run_dir / _LOG)}") from error
+            raise QemuError(f"QEMU ended: {ending.reason(self._folder(pod) / _LOG)}") from error
         finally:
             for task in (working, gone):
                 task.cancel()
@@ -339,9 +348,9 @@ class QemuHypervisor(HypervisorSpec):
         await process.ended(found)
 
     def _forget_files(self, pod: PodRef) -> None:
-        channels.forget(pod.run_dir)
-        if (pod.run_dir / "slots").is_dir():
-            shutil.rmtree(pod.run_dir / "slots")
+        channels.forget(self._folder(pod))
+        if (self._folder(pod) / "slots").is_dir():
+            shutil.rmtree(self._folder(pod) / "slots")
 
 
 async def _ended_within(found: Identity, limit_s: float) -> bool:

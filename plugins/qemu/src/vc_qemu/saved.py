@@ -25,6 +25,7 @@ class Saved:
         places: what was plugged since.
         vcpus: at the start.
         memory_mib: at the start.
+        folder: where its files lie; empty for the pod's run folder.
     """
 
     uuid: str = ""
@@ -35,6 +36,7 @@ class Saved:
     places: tuple[Place, ...] = ()
     vcpus: int = 0
     memory_mib: int = 0
+    folder: str = ""
 
     def to_json(self) -> str:
         """As text."""

@@ -1,0 +1,108 @@
+"""Machines made in advance, on a real host: taken by one each, frozen meanwhile, and a keeper that may be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Host, host_config, processes
+
+
+@pytest.fixture
+def pooled():
+    """A host whose pool is kept; whatever happens, it is not afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="vc-", dir="/dev/shm"))
+    host = Host(folder, host_config(folder))
+    host.vc("pool", "start", "--size", "2")
+    yield host
+    host.vc("pool", "stop", check=None)
+    left = host.residue()
+    for pid in host.machines():
+        os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(folder)
+    assert left == []
+
+
+def _waiting(host: Host) -> set[str]:
+    return {one["id"] for one in json.loads(host.vc("pool", "ls", "--json").stdout)}
+
+
+def _keeper(host: Host) -> int:
+    return next(pid for pid, words in processes() if "keep" in words and str(host.config_file) in words)
+
+
+def _cpu_ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def _refilled(host: Host) -> set[str]:
+    """What waits when the keeper has made good what was taken; each look asks for it again."""
+    while len(found := _waiting(host)) < 2:
+        os.sched_yield()
+    return found
+
+
+def test_a_taken_machine_is_a_pod_like_any_other_and_is_replaced(pooled, busybox):
+    before = _waiting(pooled)
+    assert len(before) == 2
+    (pooled.folder / "data").mkdir()
+    (pooled.folder / "data/file").write_text("hello")
+    bind = f"{pooled.folder}/data:/data"
+    root = ("--rootfs", str(busybox))
+    pooled.vc("run", "-d", "--name", "p", "--start", "pool", *root, "-v", bind, "--", "sleep", "300")
+    assert len(before - _waiting(pooled)) == 1
+    assert pooled.vc("exec", "p", "--", "cat", "/data/file").stdout == b"hello"
+    assert pooled.vc("exec", "p", "--", "hostname").stdout == b"p\n"
+    assert len(_refilled(pooled)) == 2
+    pooled.vc("pod", "stop", "p")
+    assert pooled.vc("pod", "console", "p").returncode == 0
+    pooled.vc("pod", "start", "p")  # takes another one
+    assert pooled.vc("exec", "p", "--", "cat", "/data/file").stdout == b"hello"
+    pooled.vc("pod", "delete", "--force", "p")
+
+
+def test_waiting_machines_use_no_processor(pooled):
+    machines = pooled.machines()
+    assert len(machines) == 2
+    before = [_cpu_ticks(pid) for pid in machines]
+    pooled.vc("--version")
+    pooled.vc("pod", "ls")
+    assert [_cpu_ticks(pid) for pid in machines] == before
+
+
+def test_taken_machines_share_no_identity(pooled, busybox):
+    script = "cat /proc/sys/kernel/random/boot_id; hostname; head -c 16 /dev/urandom | od -An -tx1; date +%s"
+    command = ("run", "--start", "pool", "--rootfs", "/", "--", "sh", "-c", script)
+    both = [pooled.start(*command, stdout=subprocess.PIPE) for _ in range(2)]
+    told = [process.communicate(timeout=120)[0].decode().splitlines() for process in both]
+    boot_ids, names, numbers, clocks = (set(column) for column in zip(*told, strict=True))
+    assert (len(boot_ids), len(names), len(numbers)) == (2, 2, 2)
+    assert max(map(int, clocks)) - min(map(int, clocks)) <= 3
+
+
+def test_a_killed_keeper_harms_nobody(pooled, busybox):
+    os.kill(_keeper(pooled), signal.SIGKILL)
+    assert len(_waiting(pooled)) == 2
+    assert b"nobody keeps this pool" in pooled.vc("pool", "ls").stderr
+    done = pooled.vc("run", "--start", "pool", "--rootfs", str(busybox), "--", "echo", "here")
+    assert (done.stdout, done.stderr) == (b"here\n", b"")
+    _keeper(pooled)  # the taker has started another one
+    assert len(_refilled(pooled)) == 2
+
+
+def test_a_second_keeper_is_refused(pooled):
+    assert b"another process keeps the pool" in pooled.vc("pool", "start", check=125).stderr
+
+
+def test_a_pool_goes_with_its_template(pooled):
+    pooled.vc("template", "rm", "--all")
+    assert _waiting(pooled) == set()
+    assert pooled.machines() == []
