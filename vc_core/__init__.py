@@ -10,9 +10,10 @@ Names are imported when they are first used: `vc --help` pays for none of them.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False  # as typing has it, which takes longer to import than all of this
 
 if TYPE_CHECKING:
     from vc_core.config import Config, Start, load

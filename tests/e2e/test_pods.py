@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 
@@ -250,3 +251,20 @@ def test_a_machine_that_hangs_holds_no_call_past_its_deadline(host, busybox):
         assert time.monotonic() - began < 30
     assert json.loads(host.vc("pod", "ls", "--json").stdout)[0]["state"] == "running"
     host.vc("pod", "delete", "p")
+
+
+async def test_a_client_that_hangs_up_in_the_middle_harms_nobody(host, busybox):
+    """Its port is there until somebody sweeps it; an agent that tries to write to it must not do so for ever."""
+    hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+    async with host.runtime() as runtime, runtime.pod("p") as pod:
+        async with pod._sessions.open(exclusive=True) as session:
+            channel = await session.hooks.vm_open_channel(pod=session.pod, name="vc.agent.rude")
+        with socket.socket(socket.AF_UNIX) as rude:
+            rude.connect(channel.address)
+            rude.sendall(hello)
+            assert rude.recv(1)
+        assert (await pod.run("/bin/echo", "here", rootfs=busybox)).stdout == b"here\n"
+        before, began = (await pod.stats()).cpu_ns, time.monotonic_ns()
+        for _ in range(4):
+            host.vc("pod", "ls")  # some time goes by, in which nobody asks anything of the guest
+        assert (await pod.stats()).cpu_ns - before < (time.monotonic_ns() - began) / 4

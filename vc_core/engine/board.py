@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 from vc_core.config import Config, Deadlines
@@ -9,8 +10,9 @@ from vc_core.engine.catalog import Catalog
 from vc_core.engine.options import instantiate
 from vc_core.engine.records import HeldDevice, PluginChoice
 from vc_core.engine.wiring import Seat, Wiring
-from vc_core.spec.errors import ConfigError, DeviceError, PluginContractError, PluginError
-from vc_core.spec.values import Capability, ChannelKind, PodRef
+from vc_core.spec.errors import ConfigError, DeviceError, HypervisorError, PluginContractError, PluginError
+from vc_core.spec.hooks import Hooks
+from vc_core.spec.values import Capability, Channel, ChannelKind, PodRef
 
 _CHANNELS = {Capability.UNIX_CHANNEL: ChannelKind.UNIX, Capability.VSOCK_CHANNEL: ChannelKind.VSOCK}
 
@@ -79,3 +81,22 @@ async def check_combination(wiring: Wiring, pod: PodRef) -> frozenset[Capability
             [f"the hypervisor offers {offered}, the agent speaks through {spoken}: choose ones that fit"]
         )
     return machine | agent
+
+
+async def connect(hooks: Hooks, pod: PodRef, channel: Channel) -> None:
+    """Connects to the agent; does not wait for an answer that never comes when the machine ends meanwhile.
+
+    Raises:
+        HypervisorError: it did.
+    """
+    answer = asyncio.ensure_future(hooks.agent_connect(pod=pod, channel=channel))
+    end = asyncio.ensure_future(hooks.vm_wait(pod=pod))
+    try:
+        await asyncio.wait([answer, end], return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise HypervisorError(f"the machine ended: {end.result().reason}", "vm_wait", "", pod.id)
+        answer.result()
+    finally:
+        for task in (answer, end):
+            task.cancel()
+        await asyncio.gather(answer, end, return_exceptions=True)

@@ -47,7 +47,10 @@ async def keep(runtime: Runtime, size: int, tell: Callable[[], None]) -> None:
 
 
 async def fill(runtime: Runtime, size: int) -> None:
-    """Makes what is missing of the machines that new pods want now, and ends all others that wait."""
+    """Makes what is missing of the machines that new pods want now, and ends all others that wait.
+
+    Only for who has the keeper's right: whoever gets that next takes what is half made for a dead keeper's.
+    """
     pool, wish = runtime.pool, await runtime.wish()
     key = await runtime.templates.key(runtime.hooks, wish)
     for waiting in pool.list():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from vc_core.engine.states import State
 from vc_core.engine.templates import FILES, NOTHING, Templates
 from vc_core.engine.wiring import Wiring
 from vc_core.spec.device import DeviceSpec
-from vc_core.spec.errors import HypervisorError, OperationTimeout
+from vc_core.spec.errors import OperationTimeout
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.values import Capability, Channel, ContainerSpec, DriverState, PodRef, VmPhase, VmStatus
@@ -107,29 +107,11 @@ class Session:
             setting = "boot" if limit_s else "default"
             raise OperationTimeout(limit, "vm_open_channel", "", self.pod.id, setting) from error
         try:
-            await self._while_alive(self.hooks.agent_connect(pod=self.pod, channel=channel))
+            await board.connect(self.hooks, self.pod, channel)
         except BaseException:
             await self.hooks.vm_close_channel(pod=self.pod, channel=channel)
             raise
         self.board.channel = channel
-
-    async def _while_alive(self, call: Awaitable[object]) -> None:
-        """Waits for an answer that never comes when the machine ends meanwhile.
-
-        Raises:
-            HypervisorError: it did.
-        """
-        answer = asyncio.ensure_future(call)
-        end = asyncio.ensure_future(self.hooks.vm_wait(pod=self.pod))
-        try:
-            await asyncio.wait([answer, end], return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
-                raise HypervisorError(f"the machine ended: {end.result().reason}", "vm_wait", "", self.pod.id)
-            answer.result()
-        finally:
-            for task in (answer, end):
-                task.cancel()
-            await asyncio.gather(answer, end, return_exceptions=True)
 
     async def forget_guest(self) -> None:
         """Puts containers back that an interrupted start had made in a guest: they are as their pod is."""

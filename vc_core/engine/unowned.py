@@ -59,7 +59,7 @@ class Unowned:
             raise OperationTimeout(limit, "vm_open_channel", "", self.pod.id, "boot") from error
         async with Undo() as undo:
             undo.push(self.hooks.agent_disconnect, pod=self.pod)
-            await self.hooks.agent_connect(pod=self.pod, channel=channel)
+            await board.connect(self.hooks, self.pod, channel)
             yield
             await self.hooks.agent_disconnect(pod=self.pod)
         await self.hooks.vm_close_channel(pod=self.pod, channel=channel)

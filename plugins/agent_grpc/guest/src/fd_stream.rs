@@ -61,8 +61,13 @@ impl AsyncWrite for FdStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.0.poll_write_ready(cx))?;
+            let is_closed = guard.ready().is_write_closed();
             if let Ok(outcome) = guard.try_io(|fd| Ok(nix::unistd::write(fd.get_ref(), data)?)) {
                 return Poll::Ready(outcome);
+            }
+            if is_closed {
+                // A port whose client has hung up takes nothing and says "ready" for ever: without this, a loop without end.
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
             }
         }
     }

@@ -1,0 +1,1 @@
+"""What this project costs, each number beside its floor in the same run. `make bench` runs all."""

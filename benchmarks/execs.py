@@ -1,0 +1,110 @@
+"""One more process in a running container, and what goes through its streams."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from benchmarks.host import Bench
+from benchmarks.report import Report
+from vc_core import ContainerSpec, Mount, Pod, ProcessSpec, Rootfs, Start, Stdio
+from vc_core.spec import Capabilities, Confinement, MountKind
+
+_ENV = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin",)
+_STREAM_MIB = 64
+_TREE = 10_000
+# With all of these a container may enter the guest's own root, where crun and the containers' records are.
+_ALL = (
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_DAC_OVERRIDE",
+    "CAP_SETUID",
+    "CAP_SETGID",
+    "CAP_CHOWN",
+)
+_MORE = ("CAP_SETPCAP", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE", "CAP_KILL", "CAP_FOWNER", "CAP_FSETID", "CAP_SETFCAP")
+_REST = ("CAP_MKNOD", "CAP_AUDIT_WRITE", "CAP_SYS_RESOURCE")
+
+
+async def run(report: Report, bench: Bench) -> None:
+    """Measures."""
+    async with bench.runtime() as runtime:
+        pod = await runtime.create(start=Start.TEMPLATE, memory_mib=512)
+        await pod.start()
+        try:
+            await _exec(report, bench, pod)
+            await _streams(report, bench, pod)
+            await _trees(report, bench, pod)
+        finally:
+            await pod.delete(force=True)
+
+
+async def _exec(report: Report, bench: Bench, pod: Pod) -> None:
+    container = await pod.create_container(ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("sleep", "1000"), _ENV)))
+    await container.start()
+    ours = []
+    for number in range(4 + len(bench.times(20))):  # the first few warm up
+        began = time.monotonic()
+        process = await container.exec(ProcessSpec(("true",), _ENV), Stdio.NULL)
+        await process.wait()
+        if number >= 4:
+            ours.append(time.monotonic() - began)
+    found = report.add("exec of true, API, connection open", "s", ours)
+    floor = report.add("crun exec of true, typed in the guest", "s", await _inside(pod, len(ours)))
+    report.compare("exec of true, API / crun exec in the guest", found.median, floor.median, 1.5)
+
+
+async def _inside(pod: Pod, count: int) -> list[float]:
+    """The agent's own call of crun, from a shell that sees what the agent sees."""
+    crun = "chroot /guest /bin/crun --root /run/vc/crun --cgroup-manager cgroupfs exec c true"
+    script = (
+        f"for i in 1 2 3 4; do {crun} </dev/null >/dev/null 2>&1 || exit 9; done\n"
+        f"for i in $(seq {count}); do s=$(date +%s%N); {crun} </dev/null >/dev/null 2>&1 || exit 9\n"
+        "e=$(date +%s%N); echo $((e - s)); done\n"
+    )
+    able = (*_ALL, *_MORE, *_REST)
+    spec = ContainerSpec(
+        "inside",
+        Rootfs(Path("/")),
+        ProcessSpec(("bash", "-c", script), _ENV, capabilities=Capabilities(able, able, able)),
+        (Mount(Path("/"), "/guest", read_only=False, kind=MountKind.GUEST, recursive=True),),
+        Stdio.PIPES,
+        confinement=Confinement(namespaces=("mount", "ipc", "uts"), masked_paths=(), readonly_paths=()),
+    )
+    container = await pod.create_container(spec)
+    done = await (await container.start()).communicate()
+    await container.delete(force=True)
+    if done.exit_code:
+        raise RuntimeError(f"crun in the guest: {done.exit_code} {done.stderr.decode()}")
+    return [int(line) / 1e9 for line in done.stdout.split()]
+
+
+async def _streams(report: Report, bench: Bench, pod: Pod) -> None:
+    out, into = [], []
+    for _ in bench.times(4):
+        began = time.monotonic()
+        done = await pod.run("head", "-c", f"{_STREAM_MIB}M", "/dev/zero")
+        out.append(len(done.stdout) / (1 << 20) / (time.monotonic() - began))
+        began = time.monotonic()
+        await pod.run("wc", "-c", stdin=bytes(_STREAM_MIB << 20))
+        into.append(_STREAM_MIB / (time.monotonic() - began))
+    report.add("stdout, the container's start included", "MiB/s", out)
+    report.add("stdin, the container's start included", "MiB/s", into)
+
+
+async def _trees(report: Report, bench: Bench, pod: Pod) -> None:
+    """A tree of small files through a shared folder, both ways."""
+    tree, back = bench.folder / "tree", bench.folder / "back"
+    back.mkdir()
+    for number in range(_TREE // (10 if bench.is_quick else 1)):
+        file = tree / str(number // 100) / f"{number}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"file {number}\n" * 20)
+    mounts = (Mount(tree, "/tree", read_only=True), Mount(back, "/back", read_only=False))
+    for name, words in (("in", ("cp", "-r", "/tree", "/tmp/t")), ("out", ("cp", "-r", "/tree", "/back/t"))):
+        began = time.monotonic()
+        done = await pod.run(*words, mounts=mounts)
+        if done.exit_code:
+            raise RuntimeError(done.stderr.decode())
+        report.add(f"copy of a tree of small files {name}", "s", [time.monotonic() - began])

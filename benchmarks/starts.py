@@ -1,0 +1,117 @@
+"""How long a pod takes to start: cold, from a template, from a pool; through the API and as a command."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import time
+from pathlib import Path
+
+from benchmarks import bare
+from benchmarks.host import Bench
+from benchmarks.report import Report
+from vc_core import Runtime, Start
+
+
+async def run(report: Report, bench: Bench) -> None:
+    """Measures."""
+    async with bench.runtime() as runtime:
+        await runtime.make_template()
+        floor, ours = await _beside_bare(bench, runtime)
+        report.add("bare clone: start to the agent's answer", "s", floor)
+        template = report.add("pod start from template, API", "s", ours)
+        report.compare("pod start from template / bare clone", template.median, _median(floor), 1.5)
+        pool = report.add("pod start from pool, API", "s", await _pooled(bench, runtime))
+        report.compare("pod start from pool / from template", pool.median, template.median, 0.25)
+        cold = report.add("pod start cold, API", "s", [await _start(runtime, Start.COLD) for _ in bench.times(4)])
+        report.compare("pod start cold / from template", cold.median, template.median)
+    _commands(report, bench)
+
+
+def _commands(report: Report, bench: Bench) -> None:
+    words = ("run", "--rootfs", "/", "--", "true")
+    by_template = report.add(
+        "vc run -- true, template", "s", [_timed(bench, *words, "template") for _ in bench.times(12)]
+    )
+    by_boot = report.add("vc run -- true, cold", "s", [_timed(bench, *words, "cold") for _ in bench.times(4)])
+    report.compare("vc run cold / template", by_boot.median, by_template.median, 6, is_at_most=False)
+    ours = report.add("vc run -- true, template: CPU of our process", "s CPU", [_cpu(bench) for _ in bench.times(6)])
+    report.compare("CPU of vc run, template, by 0.3 s", ours.median, 0.3, 1)
+    version = [_program([*bench.command, "--version"], bench) for _ in bench.times(12)]
+    bare_python = [_program([str(Path(bench.command[0]).with_name("python")), "-c", "pass"], bench) for _ in version]
+    report.add("vc --version", "s", version)
+    report.add("python -c pass", "s", bare_python)
+    report.compare("vc --version / python -c pass", _median(version), _median(bare_python), 3)
+
+
+async def _beside_bare(bench: Bench, runtime: Runtime) -> tuple[list[float], list[float]]:
+    """Both in turn, so that what else the machine does meets both."""
+    pod = await runtime.create("recipe", start=Start.TEMPLATE)
+    await pod.start()
+    run_dir = await runtime.hooks.storage_run_dir(pod_id=pod.id)
+    how = await bare.recipe(pod, run_dir, bench.folder / "templates")
+    floor, ours = [], []
+    for number in bench.times(16):
+        with bare.clones(how, bench.folder / f"bare{number}", 1) as (_, seconds):
+            floor.append(seconds)
+        ours.append(await _start(runtime, Start.TEMPLATE))
+    await pod.delete(force=True)
+    return floor, ours
+
+
+async def _pooled(bench: Bench, runtime: Runtime) -> list[float]:
+    """With the keeper at work, as in daily use: the next machine is being made while a pod takes one."""
+    bench.vc("pool", "start", "--size", "2")
+    found = []
+    for _ in bench.times(16):
+        while len(runtime.pool.list()) < 2:
+            await asyncio.sleep(0.1)
+        found.append(await _start(runtime, Start.POOL))
+    bench.vc("pool", "stop")
+    return found
+
+
+async def _start(runtime: Runtime, way: Start) -> float:
+    pod = await runtime.create(start=way)
+    began = time.monotonic()
+    try:
+        await pod.start()
+        return time.monotonic() - began
+    finally:
+        await pod.delete(force=True)
+        await pod.close()
+        await asyncio.sleep(0)
+
+
+def _timed(bench: Bench, verb: str, *words: str) -> float:
+    *rest, way = words
+    began = time.monotonic()
+    bench.vc(verb, "--start", way, *rest)
+    return time.monotonic() - began
+
+
+def _program(words: list[str], bench: Bench) -> float:
+    began = time.monotonic()
+    subprocess.run(words, env=bench.environment, capture_output=True, check=True)
+    return time.monotonic() - began
+
+
+def _cpu(bench: Bench) -> float:
+    """Of the command's own process: QEMU, which it reaps, is told apart by asking the process itself."""
+    script = (
+        "import atexit, resource, sys\n"
+        "def tell():\n"
+        "    used = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "    print(used.ru_utime + used.ru_stime, file=sys.stderr)\n"
+        "atexit.register(tell)\n"
+        "from vc_core.cli import main\n"
+        "main()\n"
+    )
+    python = str(Path(bench.command[0]).with_name("python"))
+    words = [python, "-c", script, "run", "--start", "template", "--rootfs", "/", "--", "true"]
+    done = subprocess.run(words, env=bench.environment, capture_output=True, check=True)
+    return float(done.stderr.splitlines()[-1])
+
+
+def _median(samples: list[float]) -> float:
+    return sorted(samples)[len(samples) // 2]
