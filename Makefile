@@ -1,5 +1,5 @@
-# Two commands: `make demo` for newcomers, `make test` for every check. Both ready the machine themselves.
-.PHONY: demo test lint generate clean
+# `make demo` for newcomers, `make test` for every check, `make bench` for numbers. All ready the machine themselves.
+.PHONY: demo test bench lint generate clean
 
 VC := .venv/bin/vc
 PY := .venv/bin/python
@@ -14,10 +14,14 @@ test:
 	@$(MAKE) --no-print-directory lint
 	$(PY) -m pytest --vm-required
 
+bench:
+	@tools/prepare bench
+	$(PY) -m benchmarks
+
 lint:
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy vc_core plugins/*/src
+	.venv/bin/mypy vc_core plugins/*/src benchmarks
 	.venv/bin/lint-imports --no-logo
 	PYTHON=$(PY) plugins/agent_grpc/generate --check
 
