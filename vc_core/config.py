@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
+import functools
 import os
 import re
 import typing
@@ -288,7 +289,7 @@ def convert(kind: type[D], raw: Table, path: str, problems: list[str]) -> D | No
     import msgspec
 
     fields = {item.name for item in dataclasses.fields(kind)}
-    types = typing.get_type_hints(kind)
+    types = _types(kind)
     before = len(problems)
     values: dict[str, Any] = {}
     for key, value in raw.items():
@@ -301,6 +302,11 @@ def convert(kind: type[D], raw: Table, path: str, problems: list[str]) -> D | No
             except (msgspec.ValidationError, ValueError) as error:
                 problems.append(f"{full}: {str(error)[0].lower()}{str(error)[1:]}")
     return kind(**values) if len(problems) == before else None
+
+
+@functools.cache
+def _types(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def nearest(word: str, known: typing.Iterable[str]) -> str:

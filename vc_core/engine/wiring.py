@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -63,7 +64,7 @@ class Wiring:
 
     def __init__(self, seats: Iterable[Seat], deadlines: Deadlines) -> None:
         self._deadlines = deadlines
-        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager = _Manager(PROJECT)
         for spec in ALL_SPECS:
             self._manager.add_hookspecs(spec)
         self._seats = tuple(seats)
@@ -107,17 +108,8 @@ class Wiring:
                 yield f"{seat.label}: {' '.join(str(error).split())}"
 
     def _check_names(self) -> Iterable[str]:
-        known = {name for spec in ALL_SPECS for name in _hook_names(spec)}
         for seat in self._seats:
-            for name, member in inspect.getmembers_static(seat.plugin):
-                prefix = next((prefix for prefix in _FAMILY_PREFIXES.values() if name.startswith(prefix)), None)
-                marked = hasattr(member, f"{PROJECT}_impl")
-                if marked and name not in known:
-                    yield f"{seat.label}.{name} is no hook{nearest(name, known)}"
-                elif prefix and not marked and name in known and _is_own(member):
-                    yield f"{seat.label}.{name} lacks @hookimpl"
-                elif prefix and not marked and name not in known and callable(member):
-                    yield f"{seat.label}.{name} looks like a hook but is none{nearest(name, known)}"
+            yield from (f"{seat.label}.{problem}" for problem in _problems_of(type(seat.plugin)))
 
     def _check_implementations(self) -> Iterable[str]:
         for spec in ALL_SPECS:
@@ -192,6 +184,44 @@ async def _bordered(inner: Coroutine[Any, Any, Any], name: str, plugin: str, pod
         inner.close()
 
 
+class _Manager(pluggy.PluginManager):
+    """Looks at each plugin's class once: a board is made for every pod, and every look costs."""
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
+        if name.startswith("_"):
+            return None
+        if name in getattr(plugin, "__dict__", {}):  # not of the class
+            return super().parse_hookimpl_opts(plugin, name)
+        key = (type(plugin), name)
+        if key not in _OPTIONS:
+            _OPTIONS[key] = super().parse_hookimpl_opts(plugin, name)
+        return _OPTIONS[key]
+
+
+_OPTIONS: dict[tuple[type, str], pluggy.HookimplOpts | None] = {}
+_PROBLEMS: dict[type, tuple[str, ...]] = {}
+
+
+def _problems_of(plugin: type) -> tuple[str, ...]:
+    """Names of a class that are not what they look like."""
+    if plugin not in _PROBLEMS:
+        _PROBLEMS[plugin] = tuple(_find_problems(plugin))
+    return _PROBLEMS[plugin]
+
+
+def _find_problems(plugin: type) -> Iterable[str]:
+    known = {name for spec in ALL_SPECS for name in _hook_names(spec)}
+    for name, member in inspect.getmembers_static(plugin):
+        prefix = next((prefix for prefix in _FAMILY_PREFIXES.values() if name.startswith(prefix)), None)
+        marked = hasattr(member, f"{PROJECT}_impl")
+        if marked and name not in known:
+            yield f"{name} is no hook{nearest(name, known)}"
+        elif prefix and not marked and name in known and _is_own(member):
+            yield f"{name} lacks @hookimpl"
+        elif prefix and not marked and name not in known and callable(member):
+            yield f"{name} looks like a hook but is none{nearest(name, known)}"
+
+
 def _foreign(error: Exception, name: str, plugin: str, pod: str) -> OperationError:
     kind = _BORDER_ERRORS[name.partition("_")[0]]
     return kind(f"{type(error).__name__}: {error}", name, plugin, pod)
@@ -210,6 +240,7 @@ def _is_own(member: object) -> bool:
     return not any(member is declared for spec in ALL_SPECS for declared in vars(spec).values())
 
 
+@functools.cache
 def _unsupported(name: str) -> object:
     """The answer to an optional operation that nobody implements."""
 
