@@ -1,4 +1,4 @@
-"""One more process in a running container, and what goes through its streams."""
+"""One more process in a running container, and trees of small files that it reads and writes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from vc_core import ContainerSpec, Mount, Pod, ProcessSpec, Rootfs, Start, Stdio
 from vc_core.spec import Capabilities, Confinement, MountKind
 
 _ENV = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin",)
-_STREAM_MIB = 64
 _TREE = 10_000
 # With all of these a container may enter the guest's own root, where crun and the containers' records are.
 _ALL = (
@@ -34,7 +33,6 @@ async def run(report: Report, bench: Bench) -> None:
         await pod.start()
         try:
             await _exec(report, bench, pod)
-            await _streams(report, bench, pod)
             await _trees(report, bench, pod)
         finally:
             await pod.delete(force=True)
@@ -51,18 +49,24 @@ async def _exec(report: Report, bench: Bench, pod: Pod) -> None:
         if number >= 4:
             ours.append(time.monotonic() - began)
     found = report.add("exec of true, API, connection open", "s", ours)
-    floor = report.add("crun exec of true, typed in the guest", "s", await _inside(pod, len(ours)))
+    floor = report.add("crun exec of true, typed in the guest", "s", await _crun(pod, len(ours)))
     report.compare("exec of true, API / crun exec in the guest", found.median, floor.median, 1.5)
 
 
-async def _inside(pod: Pod, count: int) -> list[float]:
+async def _crun(pod: Pod, count: int) -> list[float]:
     """The agent's own call of crun, from a shell that sees what the agent sees."""
     crun = "chroot /guest /bin/crun --root /run/vc/crun --cgroup-manager cgroupfs exec c true"
-    script = (
+    told = await inside(
+        pod,
         f"for i in 1 2 3 4; do {crun} </dev/null >/dev/null 2>&1 || exit 9; done\n"
         f"for i in $(seq {count}); do s=$(date +%s%N); {crun} </dev/null >/dev/null 2>&1 || exit 9\n"
-        "e=$(date +%s%N); echo $((e - s)); done\n"
+        "e=$(date +%s%N); echo $((e - s)); done\n",
     )
+    return [int(line) / 1e9 for line in told.split()]
+
+
+async def inside(pod: Pod, script: str) -> bytes:
+    """Runs a shell's words as if they were typed in the guest, whose own root is at /guest. What they print."""
     able = (*_ALL, *_MORE, *_REST)
     spec = ContainerSpec(
         "inside",
@@ -76,21 +80,8 @@ async def _inside(pod: Pod, count: int) -> list[float]:
     done = await (await container.start()).communicate()
     await container.delete(force=True)
     if done.exit_code:
-        raise RuntimeError(f"crun in the guest: {done.exit_code} {done.stderr.decode()}")
-    return [int(line) / 1e9 for line in done.stdout.split()]
-
-
-async def _streams(report: Report, bench: Bench, pod: Pod) -> None:
-    out, into = [], []
-    for _ in bench.times(4):
-        began = time.monotonic()
-        done = await pod.run("head", "-c", f"{_STREAM_MIB}M", "/dev/zero")
-        out.append(len(done.stdout) / (1 << 20) / (time.monotonic() - began))
-        began = time.monotonic()
-        await pod.run("wc", "-c", stdin=bytes(_STREAM_MIB << 20))
-        into.append(_STREAM_MIB / (time.monotonic() - began))
-    report.add("stdout, the container's start included", "MiB/s", out)
-    report.add("stdin, the container's start included", "MiB/s", into)
+        raise RuntimeError(f"in the guest: {done.exit_code} {done.stderr.decode()}")
+    return done.stdout
 
 
 async def _trees(report: Report, bench: Bench, pod: Pod) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import shutil
@@ -33,9 +34,13 @@ class Bench:
     config_file: Path
     is_quick: bool
 
-    def runtime(self) -> Runtime:
-        """A runtime on it."""
-        return Runtime.open(parse(self.config_file.read_text(), self.config_file))
+    def runtime(self, observer: type | None = None) -> Runtime:
+        """A runtime on it, perhaps with somebody who watches."""
+        config = parse(self.config_file.read_text(), self.config_file)
+        if observer is None:
+            return Runtime.open(config)
+        watched = dataclasses.replace(config, use=dataclasses.replace(config.use, observers=("bench",)))
+        return Runtime.open(watched, {("observer", "bench"): observer})
 
     def times(self, count: int) -> range:
         """How often to measure."""

@@ -104,7 +104,7 @@ def test_a_template_deleted_while_ten_start_gives_ten_pods(alone, busybox):
     alone.vc("template", "rm", "--all")
     outcomes = [(process.communicate(timeout=200), process.returncode) for process in starting]
     assert [(out, code) for (out, _), code in outcomes] == [(b"here\n", 0)] * 10, outcomes
-    assert len(_templates(alone)) == 1  # those that came too late have made another
+    assert len(_templates(alone)) <= 1  # those that came too late have made another
 
 
 def test_two_processes_make_one_template(alone):

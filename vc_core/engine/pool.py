@@ -94,7 +94,7 @@ class Pool:
     def list(self) -> tuple[Waiting, ...]:
         """Those that nobody has taken, the oldest first."""
         found = []
-        for path in self._folder().glob(f"*/{_READY}*{_SUFFIX}"):
+        for path in self._path.glob(f"*/{_READY}*{_SUFFIX}"):
             try:
                 made_ns = path.stat().st_mtime_ns
             except FileNotFoundError:
@@ -196,7 +196,7 @@ class Pool:
     def poke(self, word: bytes = _LOOK) -> bool:
         """Lets the keeper look whether any is missing, or quit. Whether there is one."""
         try:
-            handle = os.open(self._folder() / _POKE, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            handle = os.open(self._path / _POKE, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -236,8 +236,14 @@ class Pool:
         finally:
             await lock.release()
 
+    @property
+    def _path(self) -> Path:
+        """Where they lie, for who only looks."""
+        return self._templates.defaults.dir / "pool"
+
     def _folder(self) -> Path:
-        return private(self._templates.folder() / "pool")
+        self._templates.folder()
+        return private(self._path)
 
 
 async def _poked(handle: int) -> bool:

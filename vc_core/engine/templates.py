@@ -249,7 +249,9 @@ class Templates:
             wish.spec, shares=empty_shares(pod.run_dir), freezes_to=Frozen(pod.run_dir, pod.run_dir)
         )
         told = await hooks.vm_fingerprint(pod=pod, spec=spec)
-        versions = [f"{choice.family} {choice.name} {choice.version}" for choice in wish.plugins]
+        # Whoever runs the machine and whoever lives in it; who stores, passes devices or watches leaves no trace in it.
+        shaping = [choice for choice in wish.plugins if choice.family in ("hypervisor", "agent")]
+        versions = [f"{choice.family} {choice.name} {choice.version}" for choice in shaping]
         return hashlib.sha256("\n".join([told, _host_boot(), *versions]).encode()).hexdigest()[:16]
 
     async def _lock(self, key: str, exclusive: bool, limit_s: float | None = None) -> FileLock:
