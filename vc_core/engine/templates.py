@@ -53,6 +53,7 @@ class Template:
         made_ns: since the epoch.
         memory: the file of its memory.
         boot: of the host.
+        sizes: of all its files, by name, when it was complete: one that has others now is damaged.
         bytes: what its files take.
     """
 
@@ -63,6 +64,7 @@ class Template:
     made_ns: int
     memory: Path
     boot: str
+    sizes: dict[str, int]
     bytes: int = 0
 
 
@@ -159,7 +161,8 @@ class Templates:
             final = memory if memory_dir else target / _MEMORY
             hypervisor = next(choice.name for choice in wish.plugins if choice.family == "hypervisor")
             size = VmSize(wish.spec.vcpus, wish.spec.memory_mib)
-            made = Template(key, hypervisor, wish.spec.guest.id, size, time.time_ns(), final, _host_boot())
+            sizes = _sizes(half, memory)
+            made = Template(key, hypervisor, wish.spec.guest.id, size, time.time_ns(), final, _host_boot(), sizes)
             (half / _MANIFEST).write_text(encode(made))
             half.rename(target)
         return dataclasses.replace(made, bytes=_bytes(target, final))
@@ -233,6 +236,9 @@ class Templates:
             log.warning("a template cannot be used: %s", error)
             return None
         if found.boot != _host_boot():
+            return None
+        if found.sizes != _sizes(folder, found.memory):
+            log.warning("the template %s is damaged: its files have other sizes than when it was made", found.key)
             return None
         return dataclasses.replace(found, bytes=_bytes(folder, found.memory))
 
@@ -332,6 +338,11 @@ def empty_shares(run_dir: Path) -> tuple[Share, ...]:
 async def _discard(half: Path, memory: Path) -> None:
     memory.unlink(missing_ok=True)
     shutil.rmtree(half)
+
+
+def _sizes(folder: Path, memory: Path) -> dict[str, int]:
+    files = {memory, *(file for file in folder.iterdir() if file.is_file() and file.name != _MANIFEST)}
+    return {file.name: file.stat().st_size for file in files if file.exists()}
 
 
 def _bytes(folder: Path, memory: Path) -> int:
