@@ -8,8 +8,9 @@ from vc_core import ContainerSpec, ProcessSpec, Resources, Rootfs
 
 PATH = ("PATH=/bin",)
 MIB = 1 << 20
-# A shell that holds as much memory as it is told to: it fills a variable.
-HOG = 'x=$(busybox head -c "$1" /dev/zero | busybox tr "\\0" x); echo survived ${#x}'
+# One read into one buffer, which the kernel fills. Programs that touch their memory by themselves lose the pages of
+# their own code to the limit, read them again over the share, and may take minutes to get themselves killed.
+HOG = 'busybox dd if=/dev/zero of=/dev/null bs="$1" count=1 2>/dev/null || exit; echo survived $1'
 
 
 def _spec(name: str, rootfs, *args: str, **limits: object) -> ContainerSpec:
@@ -70,7 +71,7 @@ async def test_a_memory_hog_dies_of_its_own_limit_and_its_sibling_lives(host, bu
             _spec("hog", busybox, "sh", "-c", script, "hog", str(100 * MIB), memory_bytes=32 * MIB)
         )
         await hog.start()
-        assert (await hog.wait()).code in (137, 1, 2)
+        assert (await hog.wait()).code == 137
         stats = await sibling.stats()
         assert stats.memory_limit_bytes == 32 * MIB
         assert stats.oom_kills == 0
