@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -13,7 +13,7 @@ from tests.mocks.hypervisor import mock_hypervisor
 from tests.mocks.storage import mock_storage
 from tests.mocks.world import World, fault_observer, listening_observer
 from tests.rules import SuiteRules
-from vc_core.config import Config, Deadlines, PodDefaults, Start, TemplateDefaults, Use
+from vc_core.config import Config, Deadlines, PodDefaults, SnapshotDefaults, Start, TemplateDefaults, Use
 from vc_core.engine import mountinfo
 from vc_core.engine.runtime import Runtime
 
@@ -45,14 +45,20 @@ def config(tmp_path) -> Config:
     """Of mocks. Pods boot: templates have tests of their own."""
     deadlines = Deadlines(default=5, boot=5, lock=2, stop=1)
     plugins = Use("mock", "mock", "mock", ("mock",), ("listener", "faults"))
-    return Config(plugins, PodDefaults(start=Start.COLD), TemplateDefaults(tmp_path / "templates"), deadlines=deadlines)
+    return Config(
+        plugins,
+        PodDefaults(start=Start.COLD),
+        TemplateDefaults(tmp_path / "templates"),
+        snapshot=SnapshotDefaults(tmp_path / "snapshots"),
+        deadlines=deadlines,
+    )
 
 
 @pytest.fixture
 def open_runtime(world, config):
     """Opens a runtime as another process would: a new object on the same world."""
 
-    def opened(changed: Config | None = None) -> Runtime:
+    def opened(changed: Config | None = None, extra: Mapping[tuple[str, str], type] | None = None) -> Runtime:
         plugins = {
             ("hypervisor", "mock"): mock_hypervisor(world),
             ("agent", "mock"): mock_agent(world),
@@ -60,6 +66,7 @@ def open_runtime(world, config):
             ("device", "mock"): mock_device(world),
             ("observer", "faults"): fault_observer(world),
             ("observer", "listener"): listening_observer(world),
+            **(extra or {}),
         }
         return Runtime.open(changed or config, plugins)
 

@@ -46,6 +46,7 @@ class PodDefaults:
         vcpus: at least 1.
         memory_mib: for the guest and for containers without a limit; limits come on top; at least 64.
         start: how its machine comes to run.
+        can_freeze: its folders can be let go of for snapshots and forks, which makes file access slower.
         disable_block_device_use: shares a rootfs as a folder also where the guest could mount its device.
         asset_paths: patterns of files that a bundle's annotations may put in place of kernel, image and hypervisor.
     """
@@ -53,6 +54,7 @@ class PodDefaults:
     vcpus: int = 1
     memory_mib: int = 256
     start: Start = Start.AUTO
+    can_freeze: bool = True
     disable_block_device_use: bool = False
     asset_paths: tuple[str, ...] = ()
 
@@ -82,7 +84,7 @@ class TemplateDefaults:
     """
 
     dir: Path = field(default_factory=default_template_dir)
-    memory_dir: Path | None = None
+    memory_dir: str = ""
     memory_mib: int = 256
     keep: int = 4
 
@@ -108,6 +110,24 @@ class PoolDefaults:
         """Values that cannot be."""
         if self.size < 1:
             yield "pool.size: must be at least 1"
+
+
+def default_snapshot_dir() -> Path:
+    """Snapshots outlive a reboot of the host."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/virtcontainers/snapshots")
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "virtcontainers/snapshots"
+
+
+@dataclass(frozen=True)
+class SnapshotDefaults:
+    """Pods that were saved with their memory.
+
+    Attributes:
+        dir: holds them; private to the user.
+    """
+
+    dir: Path = field(default_factory=default_snapshot_dir)
 
 
 @dataclass(frozen=True)
@@ -161,6 +181,7 @@ class Config:
         pod: defaults of pods.
         template: what pods are cloned from.
         pool: what waits for pods.
+        snapshot: where saved pods lie.
         deadlines: limits of operations.
         tables: raw options by (family, plugin name).
         source: the file, None for the defaults.
@@ -170,6 +191,7 @@ class Config:
     pod: PodDefaults = field(default_factory=PodDefaults)
     template: TemplateDefaults = field(default_factory=TemplateDefaults)
     pool: PoolDefaults = field(default_factory=PoolDefaults)
+    snapshot: SnapshotDefaults = field(default_factory=SnapshotDefaults)
     deadlines: Deadlines = field(default_factory=Deadlines)
     tables: Mapping[tuple[str, str], Table] = field(default_factory=dict)
     source: Path | None = None
@@ -257,12 +279,12 @@ def examine(text: str, source: Path | None = None) -> tuple[Config, list[str]]:
             tables |= {(key, name): table for name, table in value.items() if isinstance(table, dict)}
         elif key in _CHOICES:
             problems.append(f"{key}: which plugins are used is said in the table [use]")
-        elif key not in _PARTS:
-            problems.append(f"{key}: unknown key{nearest(key, _PARTS)}")
+        elif key not in PARTS:
+            problems.append(f"{key}: unknown key{nearest(key, PARTS)}")
         elif not isinstance(value, dict):
             problems.append(f"{key}: must be a table")
         else:
-            parts[key] = convert(_PARTS[key], value, key, problems)
+            parts[key] = convert(PARTS[key], value, key, problems)
     config = Config(tables=tables, source=source, **{key: part for key, part in parts.items() if part is not None})
     problems += [*config.pod.problems(), *config.template.problems(), *config.pool.problems()]
     problems += _unused(config, tables)
@@ -325,11 +347,12 @@ def _decode(kind: type, value: object) -> object:
 
 
 _CHOICES = frozenset(item.name for item in dataclasses.fields(Use))
-_PARTS: dict[str, type[Use | PodDefaults | TemplateDefaults | PoolDefaults | Deadlines]] = {
+PARTS: dict[str, type[Use | PodDefaults | TemplateDefaults | PoolDefaults | SnapshotDefaults | Deadlines]] = {
     "use": Use,
     "pod": PodDefaults,
     "template": TemplateDefaults,
     "pool": PoolDefaults,
+    "snapshot": SnapshotDefaults,
     "deadlines": Deadlines,
 }
 

@@ -108,6 +108,22 @@ async def test_a_machine_that_cannot_grow_refuses_what_needs_it(open_runtime, wo
         await pod.create_container(container("b", resources=Resources(cpu_quota_us=200_000)))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can bind")
+async def test_where_no_folder_can_be_plugged_root_binds_what_comes_later(open_runtime, world, tmp_path):
+    world.capabilities = frozenset({Capability.UNIX_CHANNEL, Capability.SHARE})
+    (tmp_path / "later").mkdir()
+    (tmp_path / "later/it").touch()
+    async with open_runtime() as runtime, runtime.pod("p") as pod:
+        await pod.create_container(container("a", rootfs=str(tmp_path / "later")))
+        (share,) = world.machines["p"].shares.values()
+        made = world.machines["p"].containers["a"].made
+        assert (made.rootfs.plugged.address, made.rootfs.subpath) == (share.tag, made.rootfs.subpath)
+        assert (share.path / made.rootfs.subpath / "it").exists()
+        await pod.container("a").delete()
+        assert list(share.path.iterdir()) == []
+    assert world.residue() == []
+
+
 async def test_a_device_is_shared_by_containers_and_given_back_after_the_last(runtime, world, tmp_path):
     (tmp_path / "x.dev").touch()
     device = HostDevice(tmp_path / "x.dev", "/dev/x")

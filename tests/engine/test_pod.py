@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -19,6 +20,7 @@ from vc_core.spec import (
     OperationTimeout,
     StateError,
     Stdio,
+    around,
 )
 
 
@@ -294,3 +296,23 @@ async def test_pods_remember_the_plugins_they_were_made_with(runtime, open_runti
     async with open_runtime(dataclasses.replace(other, use=dataclasses.replace(other.use, observers=()))) as changed:
         found = await (await changed.get("p")).status()
         assert [choice.name for choice in found.config.plugins if choice.family == "observer"] == ["listener", "faults"]
+
+
+async def test_a_machine_that_dies_while_its_guest_is_asked_has_ended(open_runtime, world, config):
+    class Killer:
+        @around
+        @asynccontextmanager
+        async def agent_list_containers(self, pod):
+            world.machines[pod.id].end("somebody pulled the plug")
+            yield
+
+    watched = dataclasses.replace(config, use=dataclasses.replace(config.use, observers=("killer",)))
+    async with open_runtime(watched, {("observer", "killer"): Killer}) as runtime:
+        pod = await runtime.create("p")
+        await pod.create_container(container())
+        await pod.start()
+        listing = await runtime.list(ask_guests=True)
+        assert listing.problems == ()
+        assert (listing.pods[0].state, listing.pods[0].containers[0].state) == (State.STOPPED, State.STOPPED)
+        assert "pulled the plug" in listing.pods[0].reason
+        await pod.delete()

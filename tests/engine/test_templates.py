@@ -215,7 +215,7 @@ async def test_a_damaged_template_is_made_again(runtime, config, world):
 async def test_memory_can_lie_elsewhere(open_runtime, config, tmp_path):
     elsewhere = tmp_path / "memory"
     elsewhere.mkdir()
-    template = dataclasses.replace(config.template, memory_dir=elsewhere)
+    template = dataclasses.replace(config.template, memory_dir=str(elsewhere))
     async with open_runtime(dataclasses.replace(config, template=template)) as runtime:
         made = await runtime.make_template()
         assert [made.memory] == list(elsewhere.iterdir())

@@ -58,7 +58,7 @@ def mock_agent(world: World) -> type:
 
         @hookimpl
         async def agent_capabilities(self, pod):
-            able = {Capability.ONLINE, Capability.DRIVE, Capability.TEMPLATE}
+            able = {Capability.ONLINE, Capability.DRIVE, Capability.FREEZE}
             return frozenset({Capability.UNIX_CHANNEL, *able})
 
         @hookimpl
@@ -85,6 +85,8 @@ def mock_agent(world: World) -> type:
             if self._channel is not None:
                 self._channel = None
                 world.connections -= 1
+                if pod.id in world.machines:
+                    world.machines[pod.id].is_let_go = False
 
         @hookimpl
         async def agent_set_up_pod(self, pod, setup):
@@ -92,8 +94,13 @@ def mock_agent(world: World) -> type:
             world.set_ups.append(setup)
 
         @hookimpl
-        async def agent_ready_template(self, pod):
-            (await self._machine(pod)).is_ready_template = True
+        async def agent_freeze(self, pod):
+            machine = await self._machine(pod)
+            machine.is_let_go = machine.is_ready_template = True
+
+        @hookimpl
+        async def agent_thaw(self, pod):
+            (await self._machine(pod)).is_let_go = False
 
         @hookimpl
         async def agent_tear_down_pod(self, pod):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 from tests.mocks.world import MockMachine, World
 from vc_core.spec import (
@@ -22,9 +23,10 @@ from vc_core.spec import (
     hookimpl,
 )
 
-_OF_AGENTS = {Capability.TERMINAL, Capability.DRIVE, Capability.ONLINE, Capability.TEMPLATE}
+_OF_AGENTS = {Capability.TERMINAL, Capability.FREEZE, Capability.DRIVE, Capability.ONLINE}
 ALL = frozenset(Capability) - {Capability.VSOCK_CHANNEL, *_OF_AGENTS}
 FROZEN = "mock-state"
+SAVED = "mock-machine"
 ALIVE = (VmPhase.RUNNING, VmPhase.PAUSED)
 
 
@@ -49,9 +51,20 @@ def mock_hypervisor(world: World) -> type:
 
         @hookimpl
         async def vm_start(self, pod):
-            machine = MockMachine(is_hung=world.is_booting_for_ever, is_clone=self._spec.origin is not None)
-            machine.size = VmSize(self._spec.vcpus, self._spec.memory_mib)
-            machine.shares = {share.tag: share for share in self._spec.shares}
+            origin = self._spec.origin
+            if origin is not None and (origin.folder / SAVED).exists():
+                machine = world.saved[Path((origin.folder / SAVED).read_text())].copy()
+                had = {*machine.shares, *machine.devices}
+                brought = {share.tag for share in self._spec.shares} | {one.plugged.id for one in self._spec.carried}
+                if had != brought:
+                    raise HypervisorError(f"the saved machine had {had}, brought along were {brought}")
+                for one in self._spec.carried:
+                    kind = machine.shares if isinstance(one.device, Share) else machine.devices
+                    kind[one.plugged.id] = one.device
+            else:
+                machine = MockMachine(is_hung=world.is_booting_for_ever, is_clone=origin is not None)
+                machine.size = VmSize(self._spec.vcpus, self._spec.memory_mib)
+            machine.shares |= {share.tag: share for share in self._spec.shares}
             world.machines[pod.id] = machine
 
         @hookimpl
@@ -117,14 +130,22 @@ def mock_hypervisor(world: World) -> type:
 
         @hookimpl
         async def vm_freeze(self, pod, into):
-            if not self._alive(pod).is_ready_template:
+            machine = self._alive(pod)
+            is_template = self._spec is not None and self._spec.freezes_to is not None
+            if is_template and not machine.is_ready_template:
                 raise HypervisorError("a machine was frozen whose guest was not readied")
+            if not is_template:
+                if machine.containers and not machine.is_let_go:
+                    raise HypervisorError("a share is mounted")
+                world.saved[into.folder] = machine.copy()
+                (into.folder / SAVED).write_text(str(into.folder))
             into.memory.write_text("memory")
             (into.folder / FROZEN).write_text("state")
 
         @hookimpl
         async def vm_shares(self, pod):
-            return tuple(Plugged(tag, "9p", tag, is_fixed=True) for tag in self._alive(pod).shares)
+            fixed = [share.tag for share in self._spec.shares]
+            return tuple(Plugged(tag, "9p", tag, is_fixed=True) for tag in fixed)
 
         @hookimpl
         async def vm_open_channel(self, pod, name):

@@ -58,8 +58,18 @@ class MockMachine:
     is_set_up: bool = False
     is_clone: bool = False
     is_ready_template: bool = False
+    is_let_go: bool = False  # whether its guest uses no folder of the host
     is_hung: bool = False  # whether its guest answers nobody
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def copy(self) -> MockMachine:
+        """What goes on from it when it was saved."""
+        made = MockMachine(shares=dict(self.shares), devices=dict(self.devices), size=self.size, is_clone=True)
+        made.is_set_up, made.is_let_go = self.is_set_up, self.is_let_go
+        for name, found in self.containers.items():
+            processes = {token: MockProcess(one.args, status=one.status) for token, one in found.processes.items()}
+            made.containers[name] = MockContainer(found.made, processes, found.is_started, found.resources)
+        return made
 
     def end(self, reason: str) -> None:
         self.phase = VmPhase.ENDED
@@ -83,6 +93,7 @@ class World:
     capabilities: frozenset[str] = frozenset()
     prepared: set[Path] = field(default_factory=set)
     set_ups: list[PodSetup] = field(default_factory=list)
+    saved: dict[Path, MockMachine] = field(default_factory=dict)
     max_vcpus: int = 4
     fault_at: int = -1
     fault_after: bool = False

@@ -19,6 +19,7 @@ _COMMANDS = {
     "pod": ("pods", "pod", "Make, start, stop and delete pods."),
     "container": ("containers", "container", "Make, start, stop and delete containers of a pod."),
     "template": ("templates", "template", "Make, list and remove the frozen machines that pods are cloned from."),
+    "snapshot": ("snapshots", "snapshot", "List and remove pods that were saved."),
     "pool": ("pool", "pool", "Keep machines ready for pods to take."),
     "guest": ("guests", "guest", "Build and list guest images."),
     "config": ("configuration", "config", "Show, check and write configuration files."),

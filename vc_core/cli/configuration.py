@@ -108,9 +108,7 @@ def _commented() -> Iterator[str]:
 
 
 def _tables(loaded: configs.Config, catalog: Catalog) -> Iterator[tuple[str, type]]:
-    yield "use", configs.Use
-    yield "pod", configs.PodDefaults
-    yield "deadlines", configs.Deadlines
+    yield from configs.PARTS.items()
     for family, name in loaded.plugins():
         try:
             kind = getattr(catalog.find(family, name).factory, "options_type", None)

@@ -40,6 +40,7 @@ def pod() -> None:
 @click.option("--kernel", metavar="FILE[=SHA512]", help="Boot this kernel, checked before each boot.")
 @click.option("--image", metavar="FILE[=SHA512]", help="Boot this initrd, which must hold the agent.")
 @click.option("--hypervisor", metavar="FILE[=SHA512]", help="Run the machine with this program.")
+@click.option("--can-freeze/--no-freeze", default=None, help="Whether snapshots and forks can carry its folders.")
 @start_option
 @json_option
 @click.pass_obj
@@ -58,6 +59,7 @@ def create(
     kernel: str | None,
     image: str | None,
     hypervisor: str | None,
+    can_freeze: bool | None,
     start: str | None,
     as_json: bool,
 ) -> None:
@@ -76,6 +78,7 @@ def create(
                 options=options,
                 assets=assets,
                 start=Start(start) if start else None,
+                can_freeze=can_freeze,
             )
             if as_json:
                 echo_json(await made.status())
@@ -149,6 +152,60 @@ def resume(settings: Settings, pod_ids: tuple[str, ...]) -> None:
 def delete(settings: Settings, pod_ids: tuple[str, ...], force: bool) -> None:
     """Stop pods if they run, and remove them."""
     _each(settings, pod_ids, "delete", force=force)
+
+
+@pod.command()
+@_pod
+@click.argument("name")
+@json_option
+@click.pass_obj
+def snapshot(settings: Settings, pod_id: str, name: str, as_json: bool) -> None:
+    """Save a running pod with its memory as NAME; it goes on."""
+
+    async def work() -> None:
+        async with settings.runtime() as runtime:
+            with doing(f"saving {pod_id}"):
+                made = await (await runtime.get(pod_id)).snapshot(name)
+        if as_json:
+            echo_json(made)
+        else:
+            click.echo(made.name)
+
+    run_async(work())
+
+
+@pod.command()
+@click.argument("name")
+@click.option("--name", "pod_id", default="", help="Of the pod; made up by default.")
+@click.pass_obj
+def restore(settings: Settings, name: str, pod_id: str) -> None:
+    """Start a pod where the snapshot NAME was taken, and print its name."""
+
+    async def work() -> None:
+        async with settings.runtime() as runtime:
+            with doing(f"restoring {name}"):
+                made = await runtime.restore(name, pod_id)
+            click.echo(made.id)
+
+    run_async(work())
+
+
+@pod.command()
+@_pod
+@click.option("-n", "--count", type=click.IntRange(1), default=1, show_default=True, help="How many.")
+@click.pass_obj
+def fork(settings: Settings, pod_id: str, count: int) -> None:
+    """Start pods that go on from where a running one is now, and print their names."""
+
+    async def work() -> None:
+        async with settings.runtime() as runtime:
+            with doing(f"forking {pod_id}"):
+                made = await (await runtime.get(pod_id)).fork(count)
+            for one in made:
+                click.echo(one.id)
+                await one.close()
+
+    run_async(work())
 
 
 @pod.command("ls")

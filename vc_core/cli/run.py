@@ -85,7 +85,8 @@ async def _run(
     async with settings.runtime() as runtime:
         with interrupts.caught():
             way = Start(start) if start else None
-            pod = await runtime.create(pod_id, vcpus=vcpus, memory_mib=memory_mib, start=way)
+            freezes = None if detach else False  # nobody forks what lasts as long as one command
+            pod = await runtime.create(pod_id, vcpus=vcpus, memory_mib=memory_mib, start=way, can_freeze=freezes)
             async with AsyncExitStack() as undo:
                 undo.push_async_callback(pod.delete, force=True)
                 container = await pod.create_container(spec)

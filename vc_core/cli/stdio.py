@@ -32,15 +32,17 @@ async def proxy(process: Process, interrupts: Interrupts) -> ExitStatus:
     streams = await process.streams()
     _feed_in_background(streams)
     forwarding = asyncio.create_task(_forward(interrupts, process))
+    waiting = asyncio.create_task(process.wait())  # from now on: its answer comes with the end of the output
     try:
         async for name, data in streams.chunks():
             await asyncio.to_thread(_write_all, _OUTPUTS[name], data)
-        return await process.wait()
+        return await waiting
     except BrokenPipeError as error:
         raise OutputClosed from error
     finally:
         forwarding.cancel()
-        await asyncio.wait([forwarding])
+        waiting.cancel()
+        await asyncio.gather(forwarding, waiting, return_exceptions=True)
         await process.close()
 
 

@@ -26,7 +26,7 @@ class _MountAttr(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
 
 
-def add(source: Path, folder: Path, read_only: bool, recursive: bool) -> str:
+def add(source: Path, folder: Path, read_only: bool, recursive: bool, name: str = "") -> str:
     """Binds a file or folder into the folder; gives the name it has there.
 
     Args:
@@ -34,11 +34,12 @@ def add(source: Path, folder: Path, read_only: bool, recursive: bool) -> str:
         folder: of the pod.
         read_only: enforced here, for all that comes along.
         recursive: whether mounts below the source come along.
+        name: that nobody else has; made up when empty.
 
     Raises:
         StorageError: the kernel refused; nothing is left of it.
     """
-    name = secrets.token_hex(8)
+    name = name or secrets.token_hex(8)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     target = folder / name
     if source.is_dir():

@@ -77,7 +77,8 @@ def of(rootfs: Rootfs) -> Block | None:
         return _of_image(rootfs)
     held = mountinfo.holding(rootfs.path)
     is_written_here = "ro" not in held.super_options
-    if held.point == Path("/") or held.fstype not in _KNOWN or rootfs.mode is RootfsMode.READ_WRITE:
+    is_hosts_own = held.device == mountinfo.holding(Path("/")).device  # also where a part of it is bound elsewhere
+    if is_hosts_own or held.fstype not in _KNOWN or rootfs.mode is RootfsMode.READ_WRITE:
         return None
     if is_written_here and os.geteuid() != 0:
         return None  # what is in its journal can be brought home by root only

@@ -54,7 +54,7 @@ class Catalog:
     def __init__(self, extra: Mapping[tuple[str, str], type] | None = None) -> None:
         self._extra = dict(extra or {})
         self._found: dict[tuple[str, str], Plugin] = {}
-        self._offered: dict[str, list[importlib.metadata.EntryPoint]] = {}
+        self._offered: importlib.metadata.SelectableGroups | importlib.metadata.EntryPoints | None = None
 
     def find(self, family: str, name: str) -> Plugin:
         """Imports one plugin.
@@ -117,12 +117,14 @@ class Catalog:
         return Plugin(family, name, manager.extensions[0].plugin, who, version)
 
     def _points(self, family: str) -> list[importlib.metadata.EntryPoint]:
-        """Offered in a family. The path is looked through once for each; nothing is imported."""
-        if family not in self._offered:
-            self._offered[family] = list(importlib.metadata.entry_points(group=f"vc_core.{family}"))
-        return self._offered[family]
+        """Offered in a family. All distributions are looked through once; nothing is imported."""
+        if self._offered is None:
+            self._offered = importlib.metadata.entry_points()
+        return list(self._offered.select(group=f"vc_core.{family}"))
 
 
 def _distribution(point: importlib.metadata.EntryPoint) -> tuple[str, str]:
-    dist = point.dist
-    return (dist.metadata["Name"], dist.version) if dist is not None else ("", "")
+    if point.dist is None:
+        return "", ""
+    about = point.dist.metadata  # read and parsed each time that it is asked for
+    return about["Name"], about["Version"]

@@ -178,7 +178,7 @@ class Container:
         """
         async with self._sessions.open(exclusive=False) as session:
             await session.store.container_spec(self.id)
-            state = (await guest_containers.truth(session))[self.id]
+            state = (await guest_containers.seen(session))[self.id]
             if not state.is_in_guest or session.state.state is not State.RUNNING:
                 require(self._name, "measure it", display(session.state, state), [State.RUNNING])
             await session.connect()
@@ -192,7 +192,7 @@ class Container:
         """
         async with self._sessions.open(exclusive=False) as session:
             await session.store.container_spec(self.id)
-            state = (await guest_containers.truth(session))[self.id]
+            state = (await guest_containers.seen(session))[self.id]
             if state.exit is not None:
                 return state.exit
             require(self._name, "wait for it", state.state, [State.RUNNING])
@@ -220,7 +220,7 @@ class Container:
         """
         async with self._sessions.open(exclusive=False) as session:
             spec = await session.store.container_spec(self.id)
-            state = (await guest_containers.truth(session))[self.id]
+            state = (await guest_containers.seen(session))[self.id]
             return ContainerStatus(self.id, display(session.state, state), state.exit, spec, state.block)
 
     @property
@@ -233,6 +233,6 @@ class Container:
     async def _require_running(self, session: Session, verb: str) -> str:
         """The token of its first process."""
         await session.store.container_spec(self.id)
-        state = (await guest_containers.truth(session))[self.id]
+        state = (await guest_containers.seen(session))[self.id]
         require(self._name, verb, display(session.state, state), [State.RUNNING])
         return state.token

@@ -10,10 +10,10 @@ import signal
 from vc_core.engine import devices, life_hooks, mounts, resources, rootfs, shares
 from vc_core.engine.identity import checked, fresh
 from vc_core.engine.records import ContainerState
-from vc_core.engine.session import Session
+from vc_core.engine.session import Session, true_state
 from vc_core.engine.states import State
 from vc_core.engine.undo import Undo
-from vc_core.spec.errors import InvalidRequest, StateError
+from vc_core.spec.errors import InvalidRequest, OperationError, StateError
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import ContainerSpec, ExitStatus, GuestContainer, LifeHooks, Resources
 
@@ -34,25 +34,37 @@ def check(spec: ContainerSpec) -> ContainerSpec:
     return dataclasses.replace(spec, mounts=tuple(mounts.checked(mount) for mount in spec.mounts))
 
 
-async def make(session: Session, spec: ContainerSpec, starts: bool = False) -> ContainerState:
-    """Makes a container in the guest; its first process waits, or runs. Whatever fails, nothing of it is left."""
+async def make(session: Session, spec: ContainerSpec, starts: bool = False, is_fresh: bool = False) -> ContainerState:
+    """Makes a container in the guest; its first process waits, or runs. Whatever fails, nothing of it is left.
+
+    Args:
+        session: of its pod.
+        spec: of the container.
+        starts: whether its first process runs at once.
+        is_fresh: whether the machine has just begun, so that nobody can have left anything in it.
+    """
     former = await session.store.container_state(spec.id)
     async with Undo() as undo:
-        await clear(session, spec.id)
+        if not is_fresh:
+            await clear(session, spec.id)
         undo.push(resources.fit, session, spec.id)
         await resources.fit(session, spec.id, spec.resources)
         undo.push(rootfs.release, session, spec.id)
-        root, block = await rootfs.acquire(session, spec)
+        root = await rootfs.acquire(session, spec)
+        undo.push(shares.unbind, session, root.bound)
         passed = [await devices.acquire(session, device, spec.id) for device in spec.devices]
         made = []
         for one in spec.mounts:
             made.append(await shares.mount(session, spec, one))
             undo.push(shares.unbind, session, (made[-1],))
         named = dataclasses.replace(spec, hostname=spec.hostname or session.config.hostname)
-        container = GuestContainer(named, fresh(), root, tuple(made), tuple(passed), session.config.options, starts)
+        container = GuestContainer(
+            named, fresh(), root.guest, tuple(made), tuple(passed), session.config.options, starts
+        )
         undo.push(session.hooks.agent_remove_container, pod=session.pod, container_id=spec.id)
         await session.hooks.agent_create_container(pod=session.pod, container=container)
-        state = ContainerState(State.READY, container.token, True, None, tuple(made), block, former.owes_poststop)
+        reachable = (*root.bound, *made)
+        state = ContainerState(State.READY, container.token, True, None, reachable, root.block, former.owes_poststop)
         await session.store.put_container_state(spec.id, state)
     return state
 
@@ -64,8 +76,8 @@ async def clear(session: Session, container_id: str) -> None:
     await rootfs.release(session, container_id)
 
 
-async def start(session: Session, spec: ContainerSpec) -> ContainerState:
-    """Lets the container run; makes it in the guest before when it is not there. Undone when it fails."""
+async def start(session: Session, spec: ContainerSpec, is_fresh: bool = False) -> ContainerState:
+    """Lets the container run; makes it in the guest before when it is not there. Undone when it fails. As `make`."""
     former = await session.store.container_state(spec.id)
     async with Undo() as undo:
         undo.push(_forget, session, spec, former.gone(former.state))
@@ -76,7 +88,7 @@ async def start(session: Session, spec: ContainerSpec) -> ContainerState:
             state = former.gone(former.state)
         runs_at_once = not state.is_in_guest and spec.hooks == LifeHooks()
         if not state.is_in_guest:
-            state = await make(session, spec, runs_at_once)
+            state = await make(session, spec, runs_at_once, is_fresh)
         pid = (await session.hooks.vm_status(pod=session.pod)).pid if spec.hooks != LifeHooks() else 0
         state = await _prestart(session, spec, state, pid)
         if not runs_at_once:
@@ -186,6 +198,17 @@ async def truth(session: Session) -> dict[str, ContainerState]:
             status = found[name].exit if name in found else None
             states[name] = dataclasses.replace(state, state=State.STOPPED, exit=status)
     return states
+
+
+async def seen(session: Session) -> dict[str, ContainerState]:
+    """As `truth`, for who only looks: that a machine ends while its guest is asked is an answer, too."""
+    try:
+        return await truth(session)
+    except OperationError:
+        session.state = await true_state(session)
+        if session.is_alive:
+            raise
+        return await truth(session)
 
 
 def _after_machine(state: ContainerState) -> ContainerState:

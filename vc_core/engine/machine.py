@@ -45,17 +45,17 @@ async def boot(session: Session) -> None:
     if not session.pod.run_dir.exists():  # gone with a reboot of the host; whoever keeps the state makes it again
         await session.put_state(former)
     async with Undo() as undo:
-        undo.push(_undo_boot, session, former)
-        await _bring_up(session, specs, undo_boot=functools.partial(_undo_boot, session, former))
-        await session.hooks.agent_set_up_pod(pod=session.pod, setup=_identity(session.config))
+        undo.push(undo_boot, session, former)
+        await _bring_up(session, specs, undone=functools.partial(undo_boot, session, former))
+        await session.hooks.agent_set_up_pod(pod=session.pod, setup=identity(session.config))
         for spec in specs:
-            await guest_containers.start(session, spec)
+            await guest_containers.start(session, spec, is_fresh=True)
         await session.put_state(dataclasses.replace(session.state, state=State.RUNNING, reason=""))
     for spec in specs:
         await session.board.wiring.notify(EventSpec.container_started, pod=session.pod, container_id=spec.id)
 
 
-def _identity(config: PodConfig) -> PodSetup:
+def identity(config: PodConfig) -> PodSetup:
     """What no other pod has, clone or not. The machine id outlives a reboot of the pod."""
     about = f"{config.id} {config.created_ns}".encode()
     machine_id = hashlib.blake2b(about, digest_size=16).hexdigest()
@@ -64,7 +64,7 @@ def _identity(config: PodConfig) -> PodSetup:
     )
 
 
-async def _bring_up(session: Session, specs: list[ContainerSpec], undo_boot: Callable[[], Awaitable[None]]) -> None:
+async def _bring_up(session: Session, specs: list[ContainerSpec], undone: Callable[[], Awaitable[None]]) -> None:
     """To an agent that answers: as a clone where that is wanted and can be, else by booting."""
     wanted = shares.assign({spec.id: await rootfs.wanted(session, spec) for spec in specs})
     config = session.config
@@ -76,11 +76,11 @@ async def _bring_up(session: Session, specs: list[ContainerSpec], undo_boot: Cal
             await _clone(session, spec, wanted)
         except (OperationError, InvalidRequest, Busy) as error:
             log.warning("pod %s boots, for it could not be cloned from a template: %s", session.pod.id, error)
-            await undo_boot()
+            await undone()
         else:
             return
-    await _start_machine(session, spec, wanted)
-    await _connect(session)
+    await _start_machine(session, spec, shares.of_boot(session, wanted))
+    await connect(session)
 
 
 async def _clone(session: Session, spec: VmSpec, wanted: list[PluggedShare]) -> None:
@@ -91,7 +91,7 @@ async def _clone(session: Session, spec: VmSpec, wanted: list[PluggedShare]) -> 
     async with session.templates.origin(session.hooks, wish) as origin:
         fixed = shares.of_clone(session, wanted, templates.TAGS)
         await _start_machine(session, dataclasses.replace(small, origin=origin), fixed)
-    await _connect(session, FIRST_CHANNEL)
+    await connect(session, FIRST_CHANNEL)
     await resources.fit(session)
 
 
@@ -112,7 +112,7 @@ async def _take(session: Session, wish: templates.Wish) -> bool:
     await session.hooks.vm_restore(pod=session.pod, state=ready.driver)
     await session.save_machine()
     await asyncio.gather(session.hooks.vm_resume(pod=session.pod), _prepare(session))
-    await _connect(session, FIRST_CHANNEL)
+    await connect(session, FIRST_CHANNEL)
     await resources.fit(session)
     return True
 
@@ -137,7 +137,8 @@ async def _prepare(session: Session) -> None:
         await session.hooks.agent_prepare(pod=session.pod)
 
 
-async def _connect(session: Session, channel: str = "") -> None:
+async def connect(session: Session, channel: str = "") -> None:
+    """To the agent of a machine that has just begun; a failure tells what the guest's console said last."""
     try:
         await session.connect(session.deadlines.boot, channel)
     except OperationError as error:
@@ -148,7 +149,8 @@ async def _connect(session: Session, channel: str = "") -> None:
         raise
 
 
-async def _undo_boot(session: Session, former: PodState) -> None:
+async def undo_boot(session: Session, former: PodState) -> None:
+    """Takes away the machine of a start that has failed: the pod is as it was."""
     home = session.state.home
     await end_machine(session, 0)
     await session.save_machine()

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from vc_core.engine import binds, guest_containers, machine, rootfs
 from vc_core.engine.container import Container, ContainerStatus
+from vc_core.engine.forks import Forks
 from vc_core.engine.identity import annotated, fresh
 from vc_core.engine.process import DEFAULT_PATH, Result
 from vc_core.engine.records import ContainerState, PodConfig
 from vc_core.engine.session import Session, Sessions, display
+from vc_core.engine.snapshots import Snapshot
 from vc_core.engine.states import State, require, require_transition
 from vc_core.spec.errors import AlreadyExists, UnsupportedOperation
 from vc_core.spec.events import EventSpec
@@ -59,8 +61,9 @@ _UNLIMITED = Resources()
 class Pod:
     """One pod: a virtual machine and the containers in it."""
 
-    def __init__(self, sessions: Sessions, pod_id: str) -> None:
+    def __init__(self, sessions: Sessions, pod_id: str, forks: Forks) -> None:
         self._sessions = sessions
+        self._forks = forks
         self.id = pod_id
 
     # --- its life ----------------------------------------------------------------------------------------------------
@@ -118,6 +121,31 @@ class Pod:
             await session.pool.give_up(session.state.home)
             await session.store.delete()
             await session.board.wiring.notify(EventSpec.pod_deleted, pod=session.pod)
+
+    # --- pods out of it ----------------------------------------------------------------------------------------------
+
+    async def snapshot(self, name: str) -> Snapshot:
+        """Saves it, running as it is with its memory, under a name; it goes on. `Runtime.restore` starts it again.
+
+        Raises:
+            AlreadyExists: there is a snapshot of this name.
+            StateError: it does not run.
+            InvalidRequest: something of it cannot be carried; names it.
+        """
+        return await self._forks.save(self._sessions, name)
+
+    async def fork(self, count: int = 1) -> tuple[Pod, ...]:
+        """New pods that go on from where it is now, each with an identity of its own; it goes on, too.
+
+        All of them or none.
+
+        Raises:
+            StateError: it does not run.
+            InvalidRequest: something of it cannot be carried; names it.
+        """
+        names = tuple(fresh() for _ in range(count))
+        await self._forks.fork(self._sessions, names)
+        return tuple(Pod(self._forks.sessions(name), name, self._forks) for name in names)
 
     # --- what is in it -----------------------------------------------------------------------------------------------
 
@@ -226,7 +254,7 @@ class Pod:
         async with self._sessions.open(exclusive=False) as session:
             names = await session.store.containers()
             if ask_guest or not session.is_alive:
-                states = await guest_containers.truth(session)
+                states = await guest_containers.seen(session)
             else:
                 states = {name: await session.store.container_state(name) for name in names}
             pid = 0

@@ -136,7 +136,7 @@ class Pool:
             async with self._templates.origin(hooks, wish) as origin:
                 await machine.start(dataclasses.replace(wish.spec, shares=shares, origin=origin))
             async with machine.talk():
-                await machine.hooks.agent_ready_template(pod=machine.pod)
+                await machine.hooks.agent_freeze(pod=machine.pod)
             await machine.hooks.vm_pause(pod=machine.pod)
             places = await machine.hooks.vm_shares(pod=machine.pod)
             plugged = tuple(PluggedShare(*pair, ()) for pair in zip(shares, places, strict=True))

@@ -96,6 +96,7 @@ class PodState:
         devices: of the host in the machine.
         size: what the guest uses of the machine; None while that is what was configured.
         base: what the machine was started with, before anything was plugged; None for what was configured.
+        is_saving: whether somebody saves it, or was killed meanwhile.
         home: the folder of a machine that was made for a pool, before there was this pod; None for the run folder.
     """
 
@@ -107,6 +108,7 @@ class PodState:
     size: VmSize | None = None
     base: VmSize | None = None
     home: Path | None = None
+    is_saving: bool = False
 
 
 @dataclass(frozen=True)

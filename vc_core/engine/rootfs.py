@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from vc_core.engine import blocks, devices, shares
 from vc_core.engine.records import BlockRootfs
 from vc_core.engine.session import Session
-from vc_core.spec.values import ContainerSpec, GuestRootfs, HostDevice, RootfsMode, Share
+from vc_core.spec.values import ContainerSpec, GuestMount, GuestRootfs, HostDevice, Mount, RootfsMode, Share
 
 
 async def block_of(session: Session, spec: ContainerSpec) -> blocks.Block | None:
@@ -21,15 +23,35 @@ async def block_of(session: Session, spec: ContainerSpec) -> blocks.Block | None
     return block if any(claims) else None
 
 
-async def acquire(session: Session, spec: ContainerSpec) -> tuple[GuestRootfs, BlockRootfs | None]:
-    """Makes sure that the root file system is in the machine, in use by the container. Undone by `release`."""
+@dataclass(frozen=True)
+class Acquired:
+    """A root file system that is in the machine.
+
+    Attributes:
+        guest: as the agent has to find it.
+        block: what it is, when it is a drive.
+        bound: what was bound for it, when it is a folder in a share of many.
+    """
+
+    guest: GuestRootfs
+    block: BlockRootfs | None = None
+    bound: tuple[GuestMount, ...] = ()
+
+
+async def acquire(session: Session, spec: ContainerSpec) -> Acquired:
+    """Makes sure that the root file system is in the machine, in use by the container. Undone by `release`, and by
+    `shares.unbind` of what was bound.
+    """
     block = await block_of(session, spec)
     if block is None:
-        return GuestRootfs(await shares.acquire(session, shares.of_rootfs(spec), spec.id)), None
+        plugged, name = await shares.acquire_root(session, spec)
+        is_read_only = spec.rootfs.mode is not RootfsMode.READ_WRITE
+        bound = (GuestMount(Mount(spec.rootfs.path, "/", is_read_only), plugged, name),) if name else ()
+        return Acquired(GuestRootfs(plugged, subpath=name), bound=bound)
     blocks.settle(block)
     plugged = (await devices.acquire(session, _drive(block, spec), spec.id)).plugged[0]
     found = BlockRootfs(block.device, block.fstype, plugged.address)
-    return GuestRootfs(plugged, block.fstype, block.subpath), found
+    return Acquired(GuestRootfs(plugged, block.fstype, block.subpath), found)
 
 
 async def wanted(session: Session, spec: ContainerSpec) -> list[Share]:

@@ -18,11 +18,13 @@ from vc_core.engine import board, keeper, resources, templates
 from vc_core.engine.assets import Assets
 from vc_core.engine.assets import check as check_assets
 from vc_core.engine.catalog import Catalog
+from vc_core.engine.forks import Forks, House
 from vc_core.engine.identity import annotated, checked, fresh
 from vc_core.engine.pod import Pod, PodStatus
 from vc_core.engine.pool import Pool
 from vc_core.engine.records import PodConfig, PodState, Store, encode
 from vc_core.engine.session import Sessions
+from vc_core.engine.snapshots import Snapshots
 from vc_core.engine.states import State
 from vc_core.engine.templates import Template, Templates, Wish
 from vc_core.engine.wiring import Wiring
@@ -60,6 +62,13 @@ class Runtime:
         self.templates = Templates(config.template, catalog, config.deadlines)
         self.pool = Pool(
             self.templates, catalog, config.deadlines, functools.partial(keeper.spawn, config, config.pool.size)
+        )
+        limit = config.deadlines.lock
+        passing = config.template.dir / "forks"
+        self.forks = Forks(
+            House(self.hooks, self._sessions, self._register, self._delete),
+            Snapshots(config.snapshot.dir, limit),
+            Snapshots(passing, limit),
         )
         self._pods: list[Pod] = []
 
@@ -105,6 +114,7 @@ class Runtime:
         options: PodOptions = _APART,
         assets: Assets = _OURS,
         start: Start | None = None,
+        can_freeze: bool | None = None,
     ) -> Pod:
         """Makes a pod; its machine boots when it is started.
 
@@ -117,6 +127,7 @@ class Runtime:
             options: what its containers have in common.
             assets: files of its own in place of the guest's and the hypervisor's.
             start: how its machine comes to run; the configured way when None.
+            can_freeze: whether its folders can be let go of for snapshots and forks; as configured when None.
 
         Raises:
             InvalidRequest: an id, size, option or file that cannot be.
@@ -132,6 +143,7 @@ class Runtime:
             raise InvalidRequest("; ".join(problem.removeprefix("pod.") for problem in problems))
         _check_options(options)
         check_assets(assets)
+        freezes = defaults.can_freeze if can_freeze is None else can_freeze
         config = PodConfig(
             name,
             self._chosen,
@@ -140,21 +152,29 @@ class Runtime:
             hostname or name,
             time.time_ns(),
             annotated({}, annotations or {}),
-            options,
+            dataclasses.replace(options, can_freeze=freezes),
             assets,
             defaults.disable_block_device_use,
             start or defaults.start,
         )
-        pod = PodRef(name, await self.hooks.storage_run_dir(pod_id=name))
+        await self._register(config)
+        return self._hold(name)
+
+    async def _register(self, config: PodConfig) -> None:
+        pod = PodRef(config.id, await self.hooks.storage_run_dir(pod_id=config.id))
         templates.check(config.start, await board.check_combination(self._wiring, pod))
-        await self.hooks.storage_create(pod_id=name, config=encode(config))
+        await self.hooks.storage_create(pod_id=config.id, config=encode(config))
         try:
-            await Store(self.hooks, name).put_pod_state(PodState(State.READY))
+            await Store(self.hooks, config.id).put_pod_state(PodState(State.READY))
         except BaseException:
-            await self.hooks.storage_delete(pod_id=name, container_id="")
+            await self.hooks.storage_delete(pod_id=config.id, container_id="")
             raise
         await self._wiring.notify(EventSpec.pod_created, pod=pod)
-        return self._hold(name)
+
+    async def _delete(self, pod_id: str) -> None:
+        pod = Pod(self._sessions(pod_id), pod_id, self.forks)
+        await pod.delete(force=True)
+        await pod.close()
 
     @asynccontextmanager
     async def pod(
@@ -188,13 +208,27 @@ class Runtime:
         await Store(self.hooks, pod_id).pod_config()
         return self._hold(pod_id)
 
+    async def restore(self, name: str, pod_id: str = "") -> Pod:
+        """A new pod that goes on where a snapshot was taken.
+
+        Args:
+            name: of the snapshot.
+            pod_id: made up when empty.
+
+        Raises:
+            NotFound: there is no snapshot of this name.
+            AlreadyExists: the id is taken.
+            InvalidRequest: something that the saved pod had is gone from this host; names it.
+        """
+        return self._hold(await self.forks.restore(name, checked("pod", pod_id) if pod_id else fresh()))
+
     async def list(self, ask_guests: bool = False) -> Listing:
         """All pods. One that cannot be read is a problem of the listing, not of the call."""
         listing = await self.hooks.storage_list()
         problems = list(listing.problems)
         found = []
         for name in listing.pods:
-            pod = Pod(self._sessions(name), name)
+            pod = Pod(self._sessions(name), name, self.forks)
             try:
                 found.append(await pod.status(ask_guests))
             except NotFound:
@@ -248,7 +282,7 @@ class Runtime:
         )
 
     def _hold(self, pod_id: str) -> Pod:
-        pod = Pod(self._sessions(pod_id), pod_id)
+        pod = Pod(self._sessions(pod_id), pod_id, self.forks)
         self._pods.append(pod)
         return pod
 

@@ -186,6 +186,14 @@ class Sessions:
         )
         try:
             session = await self._read()
+            if session.state.is_saving and not exclusive:  # who saved it was killed: it may stand still since
+                await lock.release()
+                async with self.open(exclusive=True):
+                    pass
+                lock = await self._storage.storage_lock(
+                    pod_id=self._pod_id, exclusive=False, timeout_s=self._deadlines.lock
+                )
+                session = await self._read()
             if exclusive:
                 await settle(session)
             else:
@@ -251,6 +259,10 @@ async def true_state(session: Session) -> PodState:
 async def settle(session: Session) -> None:
     """Brings the store in line with the truth and ends what an interrupted call left half done."""
     state = await true_state(session)
+    if state.is_saving and state.state is State.PAUSED:
+        await session.hooks.vm_resume(pod=session.pod)
+        state = dataclasses.replace(state, state=State.RUNNING)
+    state = dataclasses.replace(state, is_saving=False)
     if session.is_alive and state.state is State.STOPPED:
         await end_machine(session, 0)
         await session.mark_stopped(state.reason)

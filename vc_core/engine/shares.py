@@ -64,6 +64,15 @@ def assign(wanted: Mapping[str, list[Share]]) -> list[PluggedShare]:
     ]
 
 
+def of_boot(session: Session, wanted: list[PluggedShare]) -> list[PluggedShare]:
+    """What a machine boots with: what is wanted, and where none can be plugged later, the one for what root binds."""
+    files = Share(f"vc{len(wanted)}", session.files_folder, False)
+    has_it = any(one.share.path == session.files_folder for one in wanted)
+    if has_it or os.geteuid() != 0 or Capability.SHARE_PLUG in session.capabilities:
+        return wanted
+    return [*wanted, PluggedShare(files, Plugged("", "", ""), ())]
+
+
 def of_clone(session: Session, wanted: list[PluggedShare], tags: tuple[str, str]) -> list[PluggedShare]:
     """What stands behind the shares that a template has: a root file system, and what root binds or one folder more.
 
@@ -88,6 +97,17 @@ def find(session: Session, share: Share) -> PluggedShare | None:
         if dataclasses.replace(held.share, tag="") == share:
             return held
     return None
+
+
+async def acquire_root(session: Session, spec: ContainerSpec) -> tuple[Plugged, str]:
+    """As `acquire`, for a root file system; and the name under which root has bound it, where it can get no share of
+    its own any more.
+    """
+    share = of_rootfs(spec)
+    can_have_own = find(session, share) is not None or Capability.SHARE_PLUG in session.capabilities
+    if can_have_own or os.geteuid() != 0:
+        return await acquire(session, share, spec.id), ""
+    return await _reach(session, spec, Mount(share.path, "/", share.read_only))
 
 
 async def acquire(session: Session, share: Share, container_id: str) -> Plugged:
@@ -131,15 +151,19 @@ async def mount(session: Session, spec: ContainerSpec, mount: Mount) -> GuestMou
     """Makes one mount's source reachable for the guest."""
     if mount.kind is not MountKind.BIND:
         return GuestMount(mount)
+    plugged, name = await _reach(session, spec, mount)
+    return GuestMount(mount, plugged, name)
+
+
+async def _reach(session: Session, spec: ContainerSpec, mount: Mount) -> tuple[Plugged, str]:
     share = of_mount(session, mount)
     is_bound = share.path == session.files_folder
     name = binds.add(mount.source, share.path, mount.read_only, mount.recursive) if is_bound else ""
     try:
-        plugged = await acquire(session, share, spec.id)
+        return await acquire(session, share, spec.id), name
     except BaseException:
         binds.remove(share.path, name)
         raise
-    return GuestMount(mount, plugged, name)
 
 
 async def unbind(session: Session, mounts: tuple[GuestMount, ...]) -> None:

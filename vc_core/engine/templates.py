@@ -151,7 +151,7 @@ class Templates:
         target = self.folder() / key
         half = target.with_name(_HALF + key)
         memory_dir = self.defaults.memory_dir
-        memory = memory_dir / f"vc-{key}-{fresh()}" if memory_dir else half / _MEMORY
+        memory = Path(memory_dir) / f"vc-{key}-{fresh()}" if memory_dir else half / _MEMORY
         half.mkdir(mode=0o700)
         (half / _LEFT).write_text(str(memory))
         log.info("making the template %s", key)
@@ -173,7 +173,7 @@ class Templates:
         (half / NOTHING).mkdir(mode=0o700)
         await machine.start(dataclasses.replace(wish.spec, shares=empty_shares(half), freezes_to=frozen))
         async with machine.talk():
-            await machine.hooks.agent_ready_template(pod=machine.pod)
+            await machine.hooks.agent_freeze(pod=machine.pod)
         await machine.hooks.vm_freeze(pod=machine.pod, into=frozen)
         await machine.end()
         machine.forget()
@@ -279,7 +279,7 @@ class Templates:
         return private(self.defaults.dir)
 
     def _check_room(self, memory_mib: int) -> None:
-        where = self.defaults.memory_dir or self.folder()
+        where = Path(self.defaults.memory_dir) if self.defaults.memory_dir else self.folder()
         usage = shutil.disk_usage(where)
         free_mib = usage.free >> 20
         if usage.total and free_mib < memory_mib:  # a hugetlbfs tells nothing
@@ -289,7 +289,7 @@ class Templates:
             )
 
 
-CLONING = frozenset({Capability.CLONE, Capability.TEMPLATE})
+CLONING = frozenset({Capability.CLONE, Capability.FREEZE})
 """What starting from a template needs of both sides."""
 
 

@@ -47,7 +47,13 @@ async def create(
             raise InvalidRequest(f"the bundle {folder} is a container and does not say of which sandbox; name the pod")
         return await (await runtime.get(wanted)).create_container(found.container)
     notes = dict(found.container.annotations)
-    pod = await runtime.create(name, hostname=found.container.hostname, annotations=notes, assets=found.assets)
+    pod = await runtime.create(
+        name,
+        hostname=found.container.hostname,
+        annotations=notes,
+        assets=found.assets,
+        can_freeze=False,  # whoever manages bundles does not know of pods that it has not made
+    )
     try:
         return await pod.create_container(found.container)
     except BaseException:

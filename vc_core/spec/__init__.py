@@ -36,8 +36,10 @@ from vc_core.spec.errors import (
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import ALL_SPECS, FAMILIES, Hooks
 from vc_core.spec.hypervisor import HypervisorSpec
+from vc_core.spec.kvm import Accelerator, KvmProof, known_kvm_proof, proof_dir, prove_kvm
 from vc_core.spec.locks import FileLock, LockTimeout, lock_file
 from vc_core.spec.markers import hookimpl
+from vc_core.spec.processes import HostProcess
 from vc_core.spec.storage import StorageSpec
 from vc_core.spec.values import (
     DEFAULT_CAPABILITIES,
@@ -45,6 +47,7 @@ from vc_core.spec.values import (
     AgentInfo,
     Capabilities,
     Capability,
+    Carried,
     Channel,
     ChannelKind,
     Confinement,
@@ -105,6 +108,7 @@ __all__ = [
     "DEFAULT_CAPABILITIES",
     "FAMILIES",
     "FIRST_CHANNEL",
+    "Accelerator",
     "AgentError",
     "AgentInfo",
     "AgentSpec",
@@ -113,6 +117,7 @@ __all__ = [
     "CannotExecute",
     "Capabilities",
     "Capability",
+    "Carried",
     "Channel",
     "ChannelKind",
     "ConfigError",
@@ -141,10 +146,12 @@ __all__ = [
     "Hooks",
     "HostDevice",
     "HostPci",
+    "HostProcess",
     "HypervisorError",
     "HypervisorSpec",
     "InvalidRequest",
     "KernelSource",
+    "KvmProof",
     "LifeHook",
     "LifeHooks",
     "LockTimeout",
@@ -191,5 +198,8 @@ __all__ = [
     "VmStatus",
     "around",
     "hookimpl",
+    "known_kvm_proof",
     "lock_file",
+    "proof_dir",
+    "prove_kvm",
 ]

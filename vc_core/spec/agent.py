@@ -63,15 +63,28 @@ class AgentSpec:
 
     @operation
     async def agent_set_up_pod(self, pod: PodRef, setup: PodSetup) -> None:
-        """Gives a freshly booted guest its identity. Called before any container is made. May be called twice."""
+        """Gives a guest its identity. Called before any container is made, and again in a machine that goes on from a
+        saved one, whose containers take it on, too. May be called twice.
+        """
         raise NotImplementedError
 
     @optional_operation
-    async def agent_ready_template(self, pod: PodRef) -> None:
-        """Does in a booted guest what each of its clones would do again: loads what containers always need.
+    async def agent_freeze(self, pod: PodRef) -> None:
+        """Readies the guest for being saved: lets go of all folders of the host. Returns when that is done.
 
-        Afterwards the guest holds nothing that two pods must not share; agent_set_up_pod gives each clone its own.
-        Called before vm_freeze. Declared by Capability.TEMPLATE.
+        Whoever uses one in the guest waits, until agent_thaw or the end of this connection. Only containers of a pod
+        with PodOptions.can_freeze may have folders. In a guest without containers it does once what each clone would
+        do again: loads what containers always need. Such a guest then holds nothing that two pods must not share;
+        agent_set_up_pod gives each its own. Called before vm_freeze. Declared by Capability.FREEZE.
+        Raises AgentError naming the folder by its tag when it cannot be let go of; nothing waits then.
+        """
+        raise NotImplementedError
+
+    @optional_operation
+    async def agent_thaw(self, pod: PodRef) -> None:
+        """Takes the folders again, here or in a machine that goes on from the saved one. May be called twice.
+
+        Declared by Capability.FREEZE. Raises AgentError when one is not there.
         """
         raise NotImplementedError
 

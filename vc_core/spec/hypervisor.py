@@ -139,9 +139,14 @@ class HypervisorSpec:
     async def vm_freeze(self, pod: PodRef, into: Frozen) -> None:
         """Saves the machine with its memory. The phase is running or paused before, and the same again afterwards.
 
+        Where the machine was made with `freezes_to` as `into`, its memory lies there already (Capability.CLONE). Any
+        other machine is saved as it is, in the middle of its work and with what was plugged (Capability.SNAPSHOT): one
+        that starts from it gets that back by VmSpec.carried, is as large, and has none of its channels. The guest has
+        let go of its shares before (agent_freeze).
+
         `into.folder` exists and is empty but for the memory's file. What is written there is complete when this
         returns; the caller keeps others from it until then, and removes it when this fails. Machines whose VmSpec names
-        it as `origin` start from it, this one alive or not. Declared by Capability.CLONE.
+        it as `origin` start from it, this one alive or not.
         Raises HypervisorError when something in the machine cannot be saved, naming it; the machine is as before.
         """
         raise NotImplementedError

@@ -175,11 +175,25 @@ class Frozen:
 
     Attributes:
         folder: holds what the driver writes, but for the memory. Who asks for it makes and removes the folder.
-        memory: the file of the memory that it had at its start; on a file system that the host keeps in memory, or not.
+        memory: the file of the memory that it had at its start, without what was plugged since; on a file system that
+            the host keeps in memory, or not.
     """
 
     folder: Path
     memory: Path
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What was plugged into a machine when it was saved, and is to be in one that goes on from there.
+
+    Attributes:
+        device: as this machine is to have it: a folder may have moved.
+        plugged: as the saved machine had it. Id and address stay.
+    """
+
+    device: Pluggable
+    plugged: Plugged
 
 
 @dataclass(frozen=True)
@@ -193,6 +207,7 @@ class VmSpec:
         shares: present from the start.
         binary: the hypervisor's program; None for the one that its options name.
         origin: it starts from this instead of booting.
+        carried: what was plugged into the machine of `origin` when that was saved, but for its first shares.
         freezes_to: where vm_freeze will be asked to save it, so that its memory can lie there from the start.
     """
 
@@ -202,6 +217,7 @@ class VmSpec:
     shares: tuple[Share, ...] = ()
     binary: Path | None = None
     origin: Frozen | None = None
+    carried: tuple[Carried, ...] = ()
     freezes_to: Frozen | None = None
 
 

@@ -30,7 +30,9 @@ class StorageSpec:
 
     @operation
     async def storage_list(self) -> StoreListing:
-        """All pods that have a POD_CONFIG. Foreign and half-made things are reported, never touched, never fatal."""
+        """All pods that have a POD_CONFIG. What killed calls have left half made is taken away; foreign things are
+        reported, never touched, never fatal.
+        """
         raise NotImplementedError
 
     @operation

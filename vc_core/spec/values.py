@@ -35,6 +35,7 @@ from vc_core.spec.container_values import (
 )
 from vc_core.spec.machine_values import (
     FIRST_CHANNEL,
+    Carried,
     Channel,
     ChannelKind,
     Drive,
@@ -97,7 +98,8 @@ class Capability(enum.StrEnum):
     PCI_PLUG = "pci-plug"  # PCI devices of the host, later
     VHOST_USER_PLUG = "vhost-user-plug"  # devices whose backends are processes of the host, later
     CLONE = "clone"  # machines are saved with their memory, and others start from that
-    TEMPLATE = "template"  # the guest can be readied for being cloned, and takes a new identity afterwards
+    SNAPSHOT = "snapshot"  # machines are saved in the middle of their work, with what was plugged
+    FREEZE = "freeze"  # the guest can be readied for being saved, and takes a new identity afterwards
     RESIZE = "resize"  # vCPUs and memory come and go
     ONLINE = "online"  # the guest takes such vCPUs and memory into use
     DRIVE = "drive"  # the guest mounts drives as root file systems
@@ -170,6 +172,7 @@ __all__ = [
     "AgentInfo",
     "Capabilities",
     "Capability",
+    "Carried",
     "Channel",
     "ChannelKind",
     "Confinement",

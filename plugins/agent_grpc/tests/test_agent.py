@@ -39,15 +39,16 @@ async def connected(socket):
 
 
 async def test_versions_are_agreed_on(connected):
-    assert connected.info.protocol == 3
+    assert connected.info.protocol == client.NEWEST_PROTOCOL
     assert "overlay" in connected.info.features
     assert connected.info.kernel == Path("/proc/sys/kernel/osrelease").read_text().strip()
 
 
 async def test_versions_that_do_not_meet_are_told(socket, monkeypatch):
+    spoken = client.NEWEST_PROTOCOL
     monkeypatch.setattr(client, "OLDEST_PROTOCOL", 7)
     monkeypatch.setattr(client, "NEWEST_PROTOCOL", 9)
-    with pytest.raises(AgentError, match="speaks protocol 3, this client 7 to 9; run 'vc guest build'"):
+    with pytest.raises(AgentError, match=rf"speaks protocol {spoken}, this client 7 to 9; run 'vc guest build'"):
         await client.connect(socket)
 
 

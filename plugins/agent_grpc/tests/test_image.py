@@ -171,6 +171,20 @@ def test_a_module_that_the_kernel_lacks_is_named(tmp_path, inputs):
         image.build(tmp_path / "cache", lambda _: None, *inputs)
 
 
+def test_every_file_of_the_agent_counts_for_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project, proto = agent_program.source()
+    shutil.copytree(project, tmp_path / "guest", ignore=shutil.ignore_patterns("target"))
+    shutil.copytree(proto.parent, tmp_path / "proto")
+    monkeypatch.setattr(agent_program, "source", lambda: (tmp_path / "guest", tmp_path / "proto" / proto.name))
+    seen = {agent_program.source_digest()}
+    files = [path for path in tmp_path.rglob("*") if path.suffix in {".rs", ".toml", ".lock", ".proto"}]
+    assert len({path.parent for path in files}) > 3  # modules in folders of their own are among them
+    for file in files:
+        file.write_bytes(file.read_bytes() + b"\n")
+        seen.add(agent_program.source_digest())
+    assert len(seen) == len(files) + 1
+
+
 def test_the_agents_source_is_found():
     project, proto = agent_program.source()
     assert (project / "Cargo.lock").is_file()

@@ -105,3 +105,8 @@ def test_root_ports_stand_where_the_guest_is_told_they_are():
     found = pairs(dataclasses.replace(MACHINE, root_ports=24))
     places = [value.rpartition("=")[2] for name, value in found if name == "-device" and "pcie-root-port" in value]
     assert places == [f"{0x1E - number:x}" for number in range(24)]
+
+
+def test_what_gives_memory_back_takes_a_place():
+    found = [value for name, value in pairs(dataclasses.replace(MACHINE, balloon_port=0)) if "balloon" in value]
+    assert found == ["virtio-balloon-pci,id=balloon,bus=rp0,free-page-reporting=on"]

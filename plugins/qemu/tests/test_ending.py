@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-
 import pytest
 from vc_qemu import ending, process
 from vc_qemu.errors import QemuError
 from vc_qemu.plugging import Place, free
-from vc_qemu.process import Identity
 from vc_qemu.saved import Saved
+
+from vc_core.spec import HostProcess
 
 RUNNING = "runstate_set current_run_state 6 (prelaunch) new_state 9 (running)\n"
 SHUTDOWN = "runstate_set current_run_state 9 (running) new_state 11 (shutdown)\n"
@@ -60,7 +57,7 @@ def test_a_console_is_trimmed_while_its_writer_appends(tmp_path):
 
 
 def test_records_survive():
-    saved = Saved("u", "tcg", True, Identity(7, 8), ("vc0",), (Place("share-vc1", "9p", "vc1", 0, 0),))
+    saved = Saved("u", "tcg", True, HostProcess(7, 8), ("vc0",), (Place("share-vc1", "9p", "vc1", 0, 0),))
     assert Saved.from_json(saved.to_json()) == saved
     assert saved.without("share-vc1").places == ()
     for text in ("{", "{}", '{"schema": 99}'):
@@ -72,31 +69,6 @@ def test_places_are_reused_and_run_out_with_a_remedy_14():
     assert free({0, 2}, 4, "root_ports") == 1
     with pytest.raises(QemuError, match=r"all 2 places are taken; raise hypervisor\.qemu\.root_ports"):
         free({0, 1}, 2, "root_ports")
-
-
-async def test_a_process_is_known_by_more_than_its_number(tmp_path):
-    found = process.spawn([sys.executable, "-c", "input()"], tmp_path / "log", {})
-    assert not process.is_alive(Identity(found.pid, found.start_ticks + 1)), "a reused number is not taken for ours"
-    await process.ended(found)
-    assert not process.is_alive(found)
-
-
-async def test_a_zombie_is_not_alive_24(tmp_path):
-    found = process.spawn(["/bin/sh", "-c", "exit 3"], tmp_path / "log", {})
-    os.waitid(os.P_PID, found.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222
-    assert not process.is_alive(found)
-    await process.ended(found)
-    with pytest.raises(ChildProcessError):
-        os.waitpid(found.pid, os.WNOHANG)  # noqa: ASYNC222
-
-
-async def test_a_lost_process_is_found_by_its_uuid(tmp_path):
-    marker = "7c0b1d9e-0000-4000-8000-00000000abcd"
-    found = process.spawn(["/bin/sh", "-c", "sleep 60; :", "-uuid", marker], tmp_path / "log", {})
-    assert process.find(marker) == found
-    process.send(found, signal.SIGKILL)
-    await process.ended(found)
-    assert process.find(marker) is None
 
 
 def test_a_missing_program_says_so(tmp_path):

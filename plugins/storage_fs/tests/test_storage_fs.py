@@ -13,7 +13,7 @@ from vc_storage_fs import FsOptions, FsStorage
 from vc_storage_fs.files import write_atomically
 from vc_storage_fs.options import default_config_root, default_run_root
 
-from vc_core.spec import AlreadyExists, Busy, NotFound, Record, StorageError, Verdict
+from vc_core.spec import AlreadyExists, Busy, HostProcess, NotFound, Record, StorageError, Verdict
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ async def test_listing_survives_and_reports_what_is_foreign(store, roots):
     for words in (
         "half: has no config.json",
         "file: not a pod's folder",
-        ".half-x: left by",
+        ".half-x: has no config.json",
         "orphan: belongs to no pod",
     ):
         assert words in told
@@ -196,3 +196,13 @@ async def test_nothing_is_removed_through_a_mount(store, tmp_path):
     subprocess.run(["umount", point], check=True)
     await store.storage_delete("p", "")
     assert (await store.storage_list()).pods == ()
+
+
+async def test_what_killed_calls_have_left_is_taken_away_and_what_lives_is_not(store, roots):
+    await store.storage_create("p", "{}")
+    me, pods = HostProcess.this(), roots.config_root / "pods"
+    dead, alive = pods / f".half-{me.pid}-{me.start_ticks + 1}-x", pods / f".dead-{me.pid}-{me.start_ticks}-y"
+    for folder in (dead, alive):
+        folder.mkdir()
+    assert (await store.storage_list()).problems == ()
+    assert (dead.exists(), alive.exists()) == (False, True)

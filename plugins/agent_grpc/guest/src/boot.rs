@@ -2,16 +2,17 @@
 
 use std::collections::HashSet;
 use std::ffi::CString;
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::{LazyLock, Mutex};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
-use nix::unistd::{chdir, chroot, execv};
+use nix::unistd::{chdir, chroot, dup2_stderr, execv};
 
 use crate::Failure;
 use crate::machine;
@@ -73,13 +74,29 @@ pub fn ready_machine() -> Result<(), Failure> {
             Err(error) => return Err(format!("{target} cannot be mounted: {error}").into()),
         }
     }
+    // The image has no device nodes, so that the kernel could not open the console for us.
+    let console = OpenOptions::new().write(true).custom_flags(OFlag::O_NOCTTY.bits()).open("/dev/console")?;
+    dup2_stderr(console)?;
     load_modules("boot")?;
+    if has_balloon()? {
+        load_modules("balloon")?;
+    }
     machine::prepare_for_memory()?;
     fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+cpu +memory +pids +io +cpuset")?;
     fs::create_dir_all("/run/vc")?;
     // SAFETY: nobody else runs yet in this process.
     unsafe { std::env::set_var("PATH", "/bin") };
     Ok(())
+}
+
+/// Whether the machine wants to be told of free memory: a device of the virtio kind 5 (virtio 1.2, section 5).
+fn has_balloon() -> io::Result<bool> {
+    for device in fs::read_dir("/sys/bus/virtio/devices")? {
+        if fs::read_to_string(device?.path().join("device"))?.trim() == "0x0005" {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 static LOADED: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);

@@ -18,6 +18,7 @@ use crate::identity;
 use crate::process::{ConsoleSocket, Process, Streams, pipes, terminal_streams};
 use crate::proto::{ContainerInfo, CreateContainerRequest, ExecRequest, SignalRequest, Stdio};
 use crate::reaper::Reaper;
+use crate::spare::{self, Spare};
 use crate::storage::Mounted;
 use crate::uevents::Uevents;
 use crate::users;
@@ -25,6 +26,8 @@ use crate::users;
 const ROOT: &str = "/run/vc/containers";
 
 struct Container {
+    /// By which crun knows it.
+    name: String,
     folder: PathBuf,
     rootfs: PathBuf,
     /// The token of its first process.
@@ -37,12 +40,13 @@ pub struct Containers {
     pub events: Uevents,
     crun: Crun,
     reaper: Reaper,
+    spare: Mutex<Option<Spare>>,
     table: Mutex<HashMap<String, Container>>,
 }
 
 impl Containers {
     pub fn new(reaper: Reaper, events: Uevents) -> Self {
-        Self { events, crun: Crun::new(reaper.clone()), reaper, table: Mutex::default() }
+        Self { events, crun: Crun::new(reaper.clone()), reaper, spare: Mutex::default(), table: Mutex::default() }
     }
 
     pub async fn create(&self, request: CreateContainerRequest) -> Result<i32, Status> {
@@ -53,11 +57,11 @@ impl Containers {
         let folder = Path::new(ROOT).join(&id);
         let mut mounted = Mounted::default();
         match self.make(&request, &folder, &mut mounted).await {
-            Ok(process) => {
+            Ok((name, process)) => {
                 let pid = process.pid;
                 let processes = HashMap::from([(request.token.clone(), Arc::new(process))]);
                 let rootfs = request.rootfs.into();
-                self.table().insert(id, Container { folder, rootfs, first: request.token, mounted, processes });
+                self.table().insert(id, Container { name, folder, rootfs, first: request.token, mounted, processes });
                 Ok(pid)
             }
             Err(error) => {
@@ -69,7 +73,13 @@ impl Containers {
         }
     }
 
-    async fn make(&self, request: &CreateContainerRequest, folder: &Path, mounted: &mut Mounted) -> Result<Process, Failure> {
+    /// Its name for crun, and its first process.
+    async fn make(
+        &self,
+        request: &CreateContainerRequest,
+        folder: &Path,
+        mounted: &mut Mounted,
+    ) -> Result<(String, Process), Failure> {
         fs::create_dir_all(folder)?;
         for storage in &request.storages {
             mounted.add(storage, &self.events).await?;
@@ -80,29 +90,49 @@ impl Containers {
         users::complete(&mut spec["process"], Path::new(&request.rootfs))?;
         identity::drop_absent_mounts(&mut spec, &request.rootfs);
         devices::add_nodes(&mut spec, &request.devices, &self.events).await?;
-        fs::write(folder.join("config.json"), serde_json::to_vec(&spec)?)?;
+        let config = serde_json::to_vec(&spec)?;
         let terminal = spec["process"]["terminal"] == json!(true);
+        if request.starts && !terminal && request.stdio() == Stdio::Pipes && let Some(process) = self.run_spare(&config).await? {
+            return Ok((spare::ID.to_owned(), process));
+        }
+        fs::write(folder.join("config.json"), config)?;
         let verb = if request.starts { "run" } else { "create" };
-        self.launch(folder, terminal, request.stdio(), |console, handles| async {
+        let process = self.launch(folder, terminal, request.stdio(), |console, handles| async {
             let console = console;
             self.crun.create(verb, &request.container_id, folder, console.as_deref(), handles).await
-        })
-        .await
+        });
+        Ok((request.container_id.clone(), process.await?))
+    }
+
+    async fn run_spare(&self, config: &[u8]) -> Result<Option<Process>, Failure> {
+        let found = self.spare.lock().expect("no holder of this lock panics").take();
+        let Some(spare) = found else { return Ok(None) };
+        let _expecting = self.reaper.expect();
+        let begun = spare.run(config).await?;
+        Ok(begun.map(|(pid, streams)| Process::new(pid, streams, None, self.reaper.claim(pid))))
     }
 
     pub async fn update(&self, id: &str, resources: &[u8]) -> Result<(), Status> {
-        let folder = self.folder(id)?;
+        let (name, folder) = self.known(id)?;
         let file = folder.join("resources.json");
         fs::write(&file, resources).map_err(|error| internal(error.into()))?;
-        self.crun.update(id, &folder, &file).await.map_err(internal)
+        self.crun.update(&name, &folder, &file).await.map_err(internal)
     }
 
-    /// Loads what every container needs, so that a machine cloned from this one need not.
+    /// Loads what every container needs, so that a machine cloned from this one need not. With containers that is done.
     pub async fn warm_up(&self) -> Result<(), Failure> {
-        for purpose in ["9p", "overlay"] {
+        if !self.table().is_empty() {
+            return Ok(());
+        }
+        for purpose in ["9p", "fuse", "overlay"] {
             boot::load_modules(purpose)?;
         }
-        self.crun.warm_up().await
+        self.crun.warm_up().await?;
+        if self.spare.lock().expect("no holder of this lock panics").is_none() {
+            let spare = Spare::ready(&self.crun).await?;
+            *self.spare.lock().expect("no holder of this lock panics") = Some(spare);
+        }
+        Ok(())
     }
 
     pub fn reaper(&self) -> &Reaper {
@@ -118,16 +148,24 @@ impl Containers {
         table.iter().map(|(id, container)| ContainerInfo { container_id: id.clone(), ended: first(container) }).collect()
     }
 
+    /// Of each container the process that it was made for, while that lives.
+    pub fn first_processes(&self) -> Vec<i32> {
+        let table = self.table();
+        let firsts = table.values().filter_map(|container| container.processes.get(&container.first));
+        firsts.filter(|process| process.is_alive()).map(|process| process.pid).collect()
+    }
+
     pub async fn start(&self, id: &str) -> Result<(), Status> {
-        let folder = self.folder(id)?;
-        self.crun.start(id, &folder).await.map_err(internal)
+        let (name, folder) = self.known(id)?;
+        self.crun.start(&name, &folder).await.map_err(internal)
     }
 
     pub async fn exec(&self, request: ExecRequest) -> Result<i32, Status> {
         let id = &request.container_id;
-        let folder = self.folder(id)?.join("exec").join(&request.token);
+        let (name, folder) = self.known(id)?;
+        let folder = folder.join("exec").join(&request.token);
         let rootfs = self.table().get(id).map(|container| container.rootfs.clone()).ok_or_else(|| unknown(id))?;
-        let outcome = self.exec_in(id, &folder, &rootfs, &request).await;
+        let outcome = self.exec_in(&name, &folder, &rootfs, &request).await;
         remove_folder(&folder).map_err(internal)?;
         let process = outcome.map_err(|error| refusal(error.to_string()))?;
         let pid = process.pid;
@@ -138,14 +176,14 @@ impl Containers {
         Ok(pid)
     }
 
-    async fn exec_in(&self, id: &str, folder: &Path, rootfs: &Path, request: &ExecRequest) -> Result<Process, Failure> {
+    async fn exec_in(&self, name: &str, folder: &Path, rootfs: &Path, request: &ExecRequest) -> Result<Process, Failure> {
         fs::create_dir_all(folder)?;
         let mut spec: Value = serde_json::from_slice(&request.oci_process)?;
         users::complete(&mut spec, rootfs)?;
         fs::write(folder.join("process.json"), serde_json::to_vec(&spec)?)?;
         self.launch(folder, spec["terminal"] == json!(true), request.stdio(), |console, handles| async {
             let console = console;
-            self.crun.exec(id, folder, console.as_deref(), handles).await
+            self.crun.exec(name, folder, console.as_deref(), handles).await
         })
         .await
     }
@@ -188,8 +226,8 @@ impl Containers {
         let signal = Signal::try_from(number).map_err(|_| Status::invalid_argument(format!("no signal {number}")))?;
         let id = &request.container_id;
         if request.token.is_empty() {
-            let folder = self.folder(id)?;
-            return self.crun.kill_all(id, &folder, number).await.map_err(internal);
+            let (name, folder) = self.known(id)?;
+            return self.crun.kill_all(&name, &folder, number).await.map_err(internal);
         }
         let process = self.process(id, &request.token)?;
         if !process.is_alive() {
@@ -200,8 +238,8 @@ impl Containers {
 
     /// Kills what is left of the container and forgets it. Of an unknown container nothing is left: no error.
     pub async fn remove(&self, id: &str) -> Result<(), Status> {
-        let Ok(folder) = self.folder(id) else { return Ok(()) };
-        self.crun.delete(id, &folder).await.map_err(internal)?;
+        let Ok((name, folder)) = self.known(id) else { return Ok(()) };
+        self.crun.delete(&name, &folder).await.map_err(internal)?;
         let Some(mut container) = self.table().remove(id) else { return Ok(()) };
         container.mounted.remove().and(remove_folder(&container.folder)).map_err(internal)
     }
@@ -215,11 +253,13 @@ impl Containers {
     }
 
     pub fn check(&self, id: &str) -> Result<(), Status> {
-        self.folder(id).map(drop)
+        self.known(id).map(drop)
     }
 
-    fn folder(&self, id: &str) -> Result<PathBuf, Status> {
-        self.table().get(id).map(|container| container.folder.clone()).ok_or_else(|| unknown(id))
+    /// Its name for crun, and its folder.
+    fn known(&self, id: &str) -> Result<(String, PathBuf), Status> {
+        let table = self.table();
+        table.get(id).map(|container| (container.name.clone(), container.folder.clone())).ok_or_else(|| unknown(id))
     }
 
     fn table(&self) -> MutexGuard<'_, HashMap<String, Container>> {

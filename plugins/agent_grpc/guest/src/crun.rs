@@ -11,10 +11,13 @@ use std::sync::OnceLock;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
+use tokio::sync::oneshot;
+
 use crate::Failure;
-use crate::reaper::Reaper;
+use crate::reaper::{Ended, Reaper};
 
 const STATE: &str = "/run/vc/crun";
+const PID: &str = "pid";
 
 pub struct Crun {
     reaper: Reaper,
@@ -68,15 +71,8 @@ impl Crun {
         console: Option<&Path>,
         handles: Handles,
     ) -> Result<i32, Failure> {
-        let pid_file = bundle.join("pid");
-        let mut args = words(&[verb, "--bundle", &text(bundle), "--pid-file", &text(&pid_file)]);
-        if verb == "run" {
-            args.push("--detach".into());
-        }
-        args.extend(console_socket(console));
-        args.push(id.into());
-        self.run(bundle, args, handles).await?;
-        read_pid(&pid_file)
+        self.run(bundle, make_words(verb, id, bundle, console), handles).await?;
+        first_pid(bundle)
     }
 
     pub async fn start(&self, id: &str, bundle: &Path) -> Result<(), Failure> {
@@ -85,7 +81,7 @@ impl Crun {
 
     /// Starts the process described in `folder`/process.json; its pid.
     pub async fn exec(&self, id: &str, folder: &Path, console: Option<&Path>, handles: Handles) -> Result<i32, Failure> {
-        let pid_file = folder.join("pid");
+        let pid_file = folder.join(PID);
         let process = folder.join("process.json");
         let mut args = words(&["exec", "--detach", "--process", &text(&process), "--pid-file", &text(&pid_file)]);
         args.extend(console_socket(console));
@@ -107,6 +103,15 @@ impl Crun {
     }
 
     async fn run(&self, folder: &Path, args: Vec<String>, handles: Handles) -> Result<(), Failure> {
+        self.begin(folder, args, handles)?.end().await
+    }
+
+    /// Starts one that makes the container of `bundle` and lets it run.
+    pub fn begin_run(&self, id: &str, bundle: &Path, handles: Handles) -> Result<Running, Failure> {
+        self.begin(bundle, make_words("run", id, bundle, None), handles)
+    }
+
+    fn begin(&self, folder: &Path, args: Vec<String>, handles: Handles) -> Result<Running, Failure> {
         let log = folder.join("crun.log");
         let verb = args.first().cloned().unwrap_or_default();
         let child = Command::new(self.program()?)
@@ -118,15 +123,45 @@ impl Crun {
             .stderr(handles.stderr)
             .spawn()
             .map_err(|error| format!("crun cannot be run: {error}"))?;
-        let ended = self.reaper.claim(child.id().try_into()?).await?;
-        let told = last_error(&log);
-        drop(fs::remove_file(&log)); // absent when crun had nothing to say
+        Ok(Running { verb, log, ended: self.reaper.claim(child.id().try_into()?) })
+    }
+}
+
+/// A crun that has begun.
+pub struct Running {
+    verb: String,
+    log: PathBuf,
+    ended: oneshot::Receiver<Ended>,
+}
+
+impl Running {
+    /// Returns when it has done its work, or why it has not.
+    pub async fn end(&mut self) -> Result<(), Failure> {
+        let (log, verb) = (&self.log, &self.verb);
+        let ended = (&mut self.ended).await?;
+        let told = last_error(log);
+        drop(fs::remove_file(log)); // absent when crun had nothing to say
         match (ended.code, told) {
             (0, _) => Ok(()),
             (_, Some(message)) => Err(message.into()),
             (code, None) => Err(format!("crun {verb} ended with {code} and said nothing").into()),
         }
     }
+}
+
+fn make_words(verb: &str, id: &str, bundle: &Path, console: Option<&Path>) -> Vec<String> {
+    let mut args = words(&[verb, "--bundle", &text(bundle), "--pid-file", &text(&bundle.join(PID))]);
+    if verb == "run" {
+        args.push("--detach".into());
+    }
+    args.extend(console_socket(console));
+    args.push(id.into());
+    args
+}
+
+/// The first process of a container that crun has made.
+pub fn first_pid(bundle: &Path) -> Result<i32, Failure> {
+    read_pid(&bundle.join(PID))
 }
 
 fn search(name: &str) -> Option<PathBuf> {

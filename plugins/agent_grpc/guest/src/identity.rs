@@ -1,7 +1,11 @@
 //! What one guest must not have in common with another, a clone of the same machine: random numbers, name, ids, clock.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
 
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::{gethostname, sethostname};
 use serde_json::{Value, json};
 
 use crate::Failure;
@@ -12,7 +16,9 @@ const FOLDER: &str = "/run/vc/identity";
 const OPTIONAL: &str = "x-vc-optional";
 
 /// The seed comes first: what is made up here must differ between clones.
-pub fn take(request: &SetUpPodRequest) -> Result<(), Failure> {
+///
+/// A machine that goes on from a saved one has containers already: those that bore its old name bear the new one.
+pub fn take(request: &SetUpPodRequest, processes: &[i32]) -> Result<(), Failure> {
     if !request.seed.is_empty() {
         machine::seed(&request.seed)?;
     }
@@ -20,13 +26,36 @@ pub fn take(request: &SetUpPodRequest) -> Result<(), Failure> {
         machine::set_time(request.time_ns)?;
     }
     if !request.hostname.is_empty() {
+        let former = gethostname()?;
         machine::set_hostname(&request.hostname)?;
+        for pid in processes {
+            rename(*pid, &former, &request.hostname)?;
+        }
     }
     fs::create_dir_all(FOLDER)?;
     // The kernel makes its own boot id up once; a guest that goes on from a saved one needs another.
     fs::write(format!("{FOLDER}/boot-id"), fs::read_to_string("/proc/sys/kernel/random/uuid")?)?;
     fs::write(format!("{FOLDER}/machine-id"), format!("{}\n", request.machine_id))?;
     Ok(())
+}
+
+/// Changes the host name in a container's name space, unless that has one of its own choice.
+fn rename(pid: i32, former: &OsStr, name: &str) -> Result<(), Failure> {
+    let namespace = match fs::File::open(format!("/proc/{pid}/ns/uts")) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()), // it has ended just now
+        opened => opened?,
+    };
+    // In a thread of its own: a thread that has gone there need not come back.
+    std::thread::scope(|scope| {
+        let renaming = scope.spawn(|| -> nix::Result<()> {
+            setns(&namespace, CloneFlags::CLONE_NEWUTS)?;
+            if gethostname()? == former {
+                sethostname(name)?;
+            }
+            Ok(())
+        });
+        renaming.join().map_err(|_| "the thread that renames a container has died")?.map_err(Failure::from)
+    })
 }
 
 /// Takes mounts out of a container's spec that are wanted only where its root file system has the file.

@@ -16,6 +16,8 @@ mod procfs;
 mod process;
 mod reaper;
 mod service;
+mod shares;
+mod spare;
 mod storage;
 mod uevents;
 mod users;

@@ -15,9 +15,10 @@ use crate::process::Output;
 use crate::procfs;
 use crate::proto::agent_server::{Agent, AgentServer};
 use crate::proto::*;
+use crate::shares;
 
 /// Raised when an older client could not live with what this agent says.
-const PROTOCOL: u32 = 3;
+const PROTOCOL: u32 = 4;
 const FEATURES: [&str; 3] = ["terminal", "overlay", "scsi"];
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
@@ -53,7 +54,7 @@ impl Agent for Service {
 
     async fn set_up_pod(&self, request: Request<SetUpPodRequest>) -> Reply<Empty> {
         let request = request.into_inner();
-        identity::take(&request).map_err(internal)?;
+        identity::take(&request, &self.0.first_processes()).map_err(internal)?;
         if !request.resolv_conf.is_empty() {
             pod::set_resolv_conf(&request.resolv_conf).map_err(internal)?;
         }
@@ -66,8 +67,25 @@ impl Agent for Service {
         done()
     }
 
-    async fn ready_template(&self, _: Request<Empty>) -> Reply<Empty> {
+    type FreezeStream = ReceiverStream<Result<Empty, Status>>;
+
+    async fn freeze(&self, _: Request<Empty>) -> Reply<Self::FreezeStream> {
         self.0.warm_up().await.map_err(internal)?;
+        shares::let_go().map_err(internal)?;
+        let (sender, receiver) = mpsc::channel(1);
+        sender.try_send(Ok(Empty {})).map_err(|error| Status::internal(error.to_string()))?;
+        tokio::spawn(async move {
+            // Whoever asked may be killed, or be the client of another machine: nobody is left waiting for ever.
+            sender.closed().await;
+            if let Err(error) = shares::take() {
+                eprintln!("vc-agent: the folders are not there again: {error}"); // for the console: nobody listens
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn thaw(&self, _: Request<Empty>) -> Reply<Empty> {
+        shares::take().map_err(internal)?;
         done()
     }
 

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
 
 use nix::errno::Errno;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MsFlags, mount};
 
 use crate::Failure;
 use crate::boot;
 use crate::devices;
 use crate::proto::Storage;
+use crate::shares;
 use crate::uevents::{Uevents, until};
 
 /// Those of disks, each with its list of modules in the image.
@@ -46,7 +47,7 @@ impl Mounted {
         let mut first = Ok(());
         while let Some(point) = self.0.pop() {
             if leave(&point)
-                && let Err(error) = umount2(&point, MntFlags::MNT_DETACH)
+                && let Err(error) = shares::hide(&point)
             {
                 first = first.and(Err(format!("{} cannot be unmounted: {error}", point.display()).into()));
             }
@@ -79,15 +80,25 @@ async fn mount_one(storage: &Storage, events: &Uevents) -> Result<(), Failure> {
         boot::load_modules("overlay")?;
         make_overlay_folders(&storage.options)?;
     }
-    if storage.driver == "9p" || FILE_SYSTEMS.contains(&storage.fstype.as_str()) {
+    if FILE_SYSTEMS.contains(&storage.fstype.as_str()) {
         boot::load_modules(&storage.fstype)?;
+    }
+    if storage.driver == "9p" {
+        boot::load_modules("9p")?;
+    }
+    if storage.fstype == shares::KIND {
+        boot::load_modules("fuse")?;
     }
     fs::create_dir_all(&storage.mount_point)?;
     let (flags, data) = split(&storage.options);
     let (point, kind) = (storage.mount_point.as_str(), storage.fstype.as_str());
     // Whether a share is there, only the mount tells: its tag is in /sys a moment before. An event follows.
     let can_come = storage.driver == "9p";
-    let look = || match mount(Some(source.as_str()), point, Some(kind), flags, Some(data.as_str())) {
+    let call = || match kind {
+        shares::KIND => shares::show(&source, Path::new(point), flags, &data),
+        _ => mount(Some(source.as_str()), point, Some(kind), flags, Some(data.as_str())),
+    };
+    let look = || match call() {
         Err(Errno::ENOENT) if can_come => None,
         outcome => Some(outcome),
     };

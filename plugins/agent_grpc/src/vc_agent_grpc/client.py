@@ -35,8 +35,8 @@ from vc_core.spec import (
 P = ParamSpec("P")
 T = TypeVar("T")
 
-OLDEST_PROTOCOL = 3
-NEWEST_PROTOCOL = 3
+OLDEST_PROTOCOL = 4
+NEWEST_PROTOCOL = 4
 _OPTIONS = (
     # The agent's HTTP/2 refuses the name that grpc makes of a socket's path.
     ("grpc.default_authority", "localhost"),
@@ -105,6 +105,7 @@ class Client:
     def __init__(self, channel: grpc.aio.Channel, reply: pb.NegotiateReply) -> None:
         self._channel = channel
         self._agent = AgentStub(channel)
+        self._freezing: grpc.aio.UnaryStreamCall[pb.Empty, pb.Empty] | None = None
         self.info = AgentInfo(reply.agent_version, reply.protocol, tuple(reply.features), reply.kernel)
 
     async def close(self) -> None:
@@ -117,9 +118,19 @@ class Client:
         await self._agent.SetUpPod(convert.set_up_request(setup))
 
     @translated
-    async def ready_template(self) -> None:
-        """Does what every clone would do again."""
-        await self._agent.ReadyTemplate(pb.Empty())
+    async def freeze(self) -> None:
+        """Readies the guest for being saved, until `thaw`. The call stays open meanwhile: its end thaws as well."""
+        freezing = self._agent.Freeze(pb.Empty())
+        await freezing.read()
+        self._freezing = freezing
+
+    @translated
+    async def thaw(self) -> None:
+        """Takes the shares again."""
+        await self._agent.Thaw(pb.Empty())
+        if self._freezing is not None:
+            self._freezing.cancel()
+            self._freezing = None
 
     @translated
     async def online(self, vcpus: int, plugged_memory_mib: int) -> None:

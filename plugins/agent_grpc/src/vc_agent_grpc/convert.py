@@ -26,6 +26,8 @@ from vc_core.spec import (
 _CACHED = "cache=loose"
 _SHARED = "cache=mmap"
 _9P = ("trans=virtio", "version=9p2000.L", "msize=512000", "access=client")
+# How the guest mounts a share: as it is, or so that it can let go of it (guest/src/shares.rs), which costs some speed.
+_KEPT, _LET_GO = "9p", "fuse"
 _UPPER_SIZE = "size=75%"
 # A device that must not be written cannot have its journal replayed either.
 _UNJOURNALED = {"ext4": ["noload"]}
@@ -40,11 +42,12 @@ def create_request(container: GuestContainer) -> pb.CreateContainerRequest:
     is_overlay = spec.rootfs.mode is RootfsMode.OVERLAY
     base = _base(rootfs.plugged)
     root = f"{base}/{rootfs.subpath}" if rootfs.subpath else base
-    storages = [_rootfs_storage(rootfs, spec.rootfs.mode)]
+    kind = _LET_GO if container.pod.can_freeze else _KEPT
+    storages = [_rootfs_storage(rootfs, spec.rootfs.mode, kind)]
     if is_overlay:
         storages += _overlay(root, folder)
     shares = dict.fromkeys(mount.plugged for mount in container.mounts if mount.plugged is not None)
-    storages += (_share(plugged, _SHARED, False) for plugged in shares if plugged != rootfs.plugged)
+    storages += (_share(plugged, kind, _SHARED, False) for plugged in shares if plugged != rootfs.plugged)
     return pb.CreateContainerRequest(
         container_id=spec.id,
         token=container.token,
@@ -108,10 +111,12 @@ def _base(plugged: Plugged) -> str:
     return f"{DRIVES}/{plugged.id}"
 
 
-def _rootfs_storage(rootfs: GuestRootfs, mode: RootfsMode) -> pb.Storage:
+def _rootfs_storage(rootfs: GuestRootfs, mode: RootfsMode, kind: str) -> pb.Storage:
     is_written = mode is RootfsMode.READ_WRITE
+    if not rootfs.fstype and rootfs.subpath:  # in a share of many, which others may write to
+        return _share(rootfs.plugged, kind, _SHARED, False)
     if not rootfs.fstype:
-        return _share(rootfs.plugged, _CACHED if mode is RootfsMode.OVERLAY else _SHARED, not is_written)
+        return _share(rootfs.plugged, kind, _CACHED if mode is RootfsMode.OVERLAY else _SHARED, not is_written)
     options = ["rw"] if is_written else ["ro", *_UNJOURNALED.get(rootfs.fstype, [])]
     plugged = rootfs.plugged
     return pb.Storage(
@@ -123,9 +128,9 @@ def _rootfs_storage(rootfs: GuestRootfs, mode: RootfsMode) -> pb.Storage:
     )
 
 
-def _share(plugged: Plugged, cache: str, read_only: bool) -> pb.Storage:
+def _share(plugged: Plugged, kind: str, cache: str, read_only: bool) -> pb.Storage:
     options = [*_9P, cache, "nodev", *(["ro"] if read_only else [])]
-    return pb.Storage(driver="9p", source=plugged.address, fstype="9p", options=options, mount_point=_base(plugged))
+    return pb.Storage(driver="9p", source=plugged.address, fstype=kind, options=options, mount_point=_base(plugged))
 
 
 def _devices(wanted: GuestDevice) -> list[pb.Device]:

@@ -58,7 +58,7 @@ class GrpcAgent(AgentSpec):
     @hookimpl
     async def agent_capabilities(self, pod: PodRef) -> frozenset[Capability]:
         channels = {Capability.UNIX_CHANNEL, Capability.VSOCK_CHANNEL}
-        able = {Capability.TERMINAL, Capability.SHARE, Capability.DRIVE, Capability.ONLINE, Capability.TEMPLATE}
+        able = {Capability.TERMINAL, Capability.SHARE, Capability.DRIVE, Capability.ONLINE, Capability.FREEZE}
         return frozenset(channels | able)
 
     # --- connection --------------------------------------------------------------------------------------------------
@@ -94,8 +94,12 @@ class GrpcAgent(AgentSpec):
         await self._client.set_up_pod(setup)
 
     @hookimpl
-    async def agent_ready_template(self, pod: PodRef) -> None:
-        await self._client.ready_template()
+    async def agent_freeze(self, pod: PodRef) -> None:
+        await self._client.freeze()
+
+    @hookimpl
+    async def agent_thaw(self, pod: PodRef) -> None:
+        await self._client.thaw()
 
     @hookimpl
     async def agent_tear_down_pod(self, pod: PodRef) -> None:

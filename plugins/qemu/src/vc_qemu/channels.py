@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vc_qemu import process
+from vc_core.spec import HostProcess
 from vc_qemu.command_line import FIRST, SERIAL_BUS
 from vc_qemu.errors import QemuError
-from vc_qemu.process import Identity
 
 if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor
@@ -32,7 +30,7 @@ def first_path(run_dir: Path) -> Path:
 
 def take_first(run_dir: Path) -> Path | None:
     """The socket of the channel that is there from the start, for exactly one of all who ask."""
-    me = process.identity_of(os.getpid())
+    me = HostProcess.this()
     mine = run_dir / f"{me.pid:x}-{me.start_ticks:x}{_TAKEN}"
     try:
         return first_path(run_dir).rename(mine)
@@ -61,7 +59,7 @@ async def add(monitor: Monitor, run_dir: Path, name: str) -> tuple[str, Path]:
         QemuError: refused. A machine that ends meanwhile is for the caller to notice.
     """
     await _sweep(monitor, run_dir)
-    me = process.identity_of(os.getpid())
+    me = HostProcess.this()
     channel = f"channel-{me.pid}-{me.start_ticks}-{name}"
     path = socket_path(run_dir, channel)
     path.unlink(missing_ok=True)
@@ -100,11 +98,11 @@ async def _sweep(monitor: Monitor, run_dir: Path) -> None:
     """Takes away what clients left that are no more."""
     for label in await _labels(monitor):
         match = _OWNED.fullmatch(label)
-        if match and not process.is_alive(Identity(int(match[1]), int(match[2]))):
+        if match and not HostProcess(int(match[1]), int(match[2])).is_alive():
             await remove(monitor, label, socket_path(run_dir, label))
     for path in run_dir.glob(f"*{_TAKEN}"):
         pid, ticks = path.stem.split("-")
-        if not process.is_alive(Identity(int(pid, 16), int(ticks, 16))):
+        if not HostProcess(int(pid, 16), int(ticks, 16)).is_alive():
             await remove(monitor, FIRST, path)
 
 

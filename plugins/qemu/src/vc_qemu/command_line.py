@@ -14,7 +14,9 @@ CONSOLE = "console"
 SERIAL_BUS = "vs0"
 MAX_PORTS = 64
 _LAST_PORT = 0x1E  # 0x1f is the q35 chipset's own
-_RAM = "ram"
+RAM = "ram"
+BALLOON = "balloon"
+BALLOON_DRIVER = "virtio-balloon-pci"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Machine:
         run_dir: for console and slots.
         shares: present from the start.
         root_ports: spare places for hot plug.
+        balloon_port: the one that has a balloon, which gives memory back; -1 for none.
         share_slots: folders that can be added later.
         is_root: whether QEMU may keep owners of files it writes.
         extra: words to append.
@@ -75,6 +78,7 @@ class Machine:
     run_dir: Path
     shares: tuple[FolderShare, ...] = ()
     root_ports: int = 0
+    balloon_port: int = -1
     share_slots: int = 0
     is_root: bool = False
     extra: tuple[str, ...] = ()
@@ -136,11 +140,9 @@ def slot_fsdev(number: int, read_only: bool) -> str:
 def _base(machine: Machine) -> Iterator[str]:
     yield from ("-name", option(f"vc-{machine.name}", process=f"vc-{machine.name}"[:15]))
     yield from ("-uuid", machine.uuid)
-    backend = _memory_backend(machine)
-    memory = {"memory-backend": _RAM} if backend else {}
+    memory = {"memory-backend": RAM}
     yield from ("-machine", option(machine.machine, accel=machine.accelerator, usb=False, vmport=False, **memory))
-    if backend:
-        yield from ("-object", backend)
+    yield from ("-object", _memory_backend(machine))
     yield from ("-cpu", machine.cpu)
     yield from ("-smp", option(str(machine.vcpus), maxcpus=max(machine.vcpus, machine.max_vcpus)))
     ceiling = max(machine.memory_mib, machine.max_memory_mib)
@@ -161,8 +163,10 @@ def _memory_backend(machine: Machine) -> str:
     size = f"{machine.memory_mib}M"
     if machine.memory_file:
         path = str(machine.memory_file)
-        return option("memory-backend-file", id=_RAM, size=size, share=not machine.is_clone, **{"mem-path": path})
-    return option("memory-backend-memfd", id=_RAM, size=size, share=True) if machine.shared_memory else ""
+        return option("memory-backend-file", id=RAM, size=size, share=not machine.is_clone, **{"mem-path": path})
+    if machine.shared_memory:
+        return option("memory-backend-memfd", id=RAM, size=size, share=True)
+    return option("memory-backend-ram", id=RAM, size=size)  # in a saved state it is called as a file's would be
 
 
 def _boot(machine: Machine) -> Iterator[str]:
@@ -195,6 +199,9 @@ def _devices(machine: Machine) -> Iterator[str]:
             "-device",
             option("pcie-root-port", id=name, chassis=number + 1, slot=number + 1, addr=address),
         )
+    if machine.balloon_port >= 0:
+        bus = f"rp{machine.balloon_port}"
+        yield from ("-device", option(BALLOON_DRIVER, id=BALLOON, bus=bus, **{"free-page-reporting": True}))
     for share in machine.shares:
         model = _security_model(machine, share.read_only)
         yield from ("-fsdev", _fsdev(share.tag, share.path, share.read_only, model))

@@ -7,11 +7,11 @@ import re
 import shutil
 import subprocess
 
-from vc_core.spec import Finding, Guest, Verdict
+from vc_core.spec import Accelerator, Finding, Guest, KvmProof, Verdict, prove_kvm
 from vc_qemu import proof
 from vc_qemu.command_line import proof_words
 from vc_qemu.errors import QemuError
-from vc_qemu.options import Accelerator, QemuOptions
+from vc_qemu.options import QemuOptions
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +38,9 @@ async def accelerator(options: QemuOptions, binary: str, guest: Guest) -> str:
     return "tcg"
 
 
-async def _prove(options: QemuOptions, binary: str, guest: Guest) -> proof.Proof:
+async def _prove(options: QemuOptions, binary: str, guest: Guest) -> KvmProof:
     command = proof_words(binary, guest.kernel, guest.initrd, guest.proof_parameters)
-    return await proof.proven(command, options.proof_dir, options.proof_timeout_s)
+    return await prove_kvm(binary, options.proof_dir, lambda: proof.boot(command, options.proof_timeout_s))
 
 
 async def diagnose(options: QemuOptions, guests: tuple[Guest, ...]) -> tuple[Finding, ...]:

@@ -37,9 +37,12 @@ def reason(log: Path) -> str:
 
 
 def is_paused(log: Path) -> bool:
-    """Whether the last change of the machine's run state was a pause: its log knows without asking its monitor."""
+    """Whether the last change of the machine's run state was a pause: its log knows without asking its monitor.
+
+    Having been saved is one, too, until it is told to go on.
+    """
     changes = _PAUSED.findall(log.read_text(errors="replace")) if log.exists() else []
-    return bool(changes) and changes[-1] == "paused"
+    return bool(changes) and changes[-1] in ("paused", "postmigrate")
 
 
 def own_words(log: Path) -> str:

@@ -1,26 +1,38 @@
 """A machine's state to a file, and from it: QEMU's migration, without the memory, which lies in a file of its own.
 
-The capability x-ignore-shared (QEMU >= 4.0) leaves memory out that is shared with a file. Both sides must set it.
+The capability x-ignore-shared (QEMU >= 4.0) leaves memory out that is shared with a file. Both sides must set it. Of a
+machine whose memory is its own, the memory is taken out of the state afterwards: stream.py.
+
+A descriptor is given and taken, which QEMU >= 9.1 warns about. By name ("file:", QEMU >= 8.2) QEMU 10 keeps the file of
+a save that has failed open, and with it the room on a disk that was full.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import mmap
 import os
-from dataclasses import asdict, dataclass
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from vc_core.spec import Frozen
-from vc_qemu.command_line import FIRST, STATE_FD
+from vc_core.spec import Drive, Frozen, Share
+from vc_qemu import stream
+from vc_qemu.cargo import Cargo
+from vc_qemu.command_line import FIRST, RAM, STATE_FD
 from vc_qemu.errors import QemuError
+from vc_qemu.plugging import Place
 
 if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor
 
 _CAPABILITIES = ("x-ignore-shared", "events")
 _ENDED = ("completed", "failed", "cancelled")
-_SCHEMA = 1
+_SCHEMA = 2
+_UNLIMITED_BYTES = 1 << 40  # per second
 
 
 @dataclass(frozen=True)
@@ -32,12 +44,14 @@ class Origin:
         memory_mib: that it was started with.
         state_bytes: the size of what QEMU wrote.
         program: which QEMU wrote it, as `program_of` tells.
+        cargo: what was plugged into it; None for a machine that was made to be cloned.
     """
 
     vcpus: int
     memory_mib: int
     state_bytes: int
     program: str
+    cargo: Cargo | None = None
 
 
 def program_of(binary: str) -> str:
@@ -64,7 +78,8 @@ def read(frozen: Frozen, binary: str) -> Origin:
             raise QemuError(
                 f"the saved machine in {frozen.folder} was written by another version of virtcontainers-qemu"
             )
-        origin = Origin(**told)
+        cargo = told.pop("cargo")
+        origin = Origin(**told, cargo=Cargo.of(cargo) if cargo else None)
         sizes = (state_path(frozen).stat().st_size, frozen.memory.stat().st_size)
     except OSError as error:
         raise QemuError(f"the saved machine in {frozen.folder} cannot be read: {error}") from error
@@ -79,6 +94,27 @@ def read(frozen: Frozen, binary: str) -> Origin:
     return origin
 
 
+async def go_on(
+    monitor: Monitor, run_dir: Path, frozen: Frozen, cargo: Cargo, devices: Mapping[str, Share | Drive]
+) -> tuple[Place, ...]:
+    """As `load`, for a machine that was saved in the middle of its work; gives what is plugged.
+
+    Raises:
+        QemuError: something cannot be plugged as it was.
+    """
+    await _set_capabilities(monitor)
+    places = await cargo.plug(monitor, run_dir, frozen.folder, devices)
+    async with monitor.events("MIGRATION") as changes:
+        await monitor.execute("migrate-incoming", {"uri": f"fd:{STATE_FD}"})
+        async for _, change in changes:
+            if change["status"] in _ENDED:
+                break
+    await monitor.execute("cont")
+    # Only now: to begin, QEMU 7.2 tells the guest about each port that the state has, and dies when one is gone.
+    await cargo.drop_ports(monitor)
+    return places
+
+
 async def load(monitor: Monitor) -> None:
     """Lets a QEMU that waits for it read the state from its descriptor; returns when its vCPUs run.
 
@@ -91,7 +127,7 @@ async def load(monitor: Monitor) -> None:
             return
 
 
-async def freeze(monitor: Monitor, into: Frozen, vcpus: int, memory_mib: int, binary: str) -> None:
+async def freeze(monitor: Monitor, into: Frozen, origin: Origin) -> None:
     """Writes state and record; the memory lies where it should already. The vCPUs stand still afterwards.
 
     Raises:
@@ -106,12 +142,54 @@ async def freeze(monitor: Monitor, into: Frozen, vcpus: int, memory_mib: int, bi
         await _migrate(monitor, handle)
     finally:
         os.close(handle)
-    origin = Origin(vcpus, memory_mib, target.stat().st_size, program_of(binary))
+    _write(into, replace(origin, state_bytes=target.stat().st_size))
+
+
+def _write(into: Frozen, origin: Origin) -> None:
     _record(into).write_text(json.dumps({"schema": _SCHEMA, **asdict(origin)}))
+
+
+async def save(monitor: Monitor, into: Frozen, origin: Origin) -> None:
+    """Writes state, memory and record of a machine that is at work; it goes on, or stands still, as before.
+
+    Args:
+        monitor: of the machine.
+        into: where to.
+        origin: what to write down of it; the size of the state is found out.
+
+    Raises:
+        QemuError: QEMU cannot save it, or the disk is full.
+    """
+    was_running = bool((await monitor.execute("query-status"))["running"])
+    cargo = await Cargo.look(monitor, origin.cargo.places if origin.cargo else ())
+    try:
+        with tempfile.TemporaryFile(dir=into.folder) as raw:
+            try:
+                await monitor.execute("stop")
+                await _migrate(monitor, raw.fileno())
+            finally:
+                if was_running:
+                    await monitor.execute("cont")
+            size = await asyncio.to_thread(_take_apart, raw, into, cargo)
+    except OSError as error:
+        raise QemuError(f"the machine cannot be saved in {into.folder}: {error.strerror}") from error
+    _write(into, replace(origin, state_bytes=size, cargo=cargo))
+
+
+def _take_apart(raw: IO[bytes], into: Frozen, cargo: Cargo) -> int:
+    files = {RAM: into.memory, **{name: into.folder / name for name in cargo.memories}}
+    with (
+        mmap.mmap(raw.fileno(), 0, prot=mmap.PROT_READ) as mapped,
+        memoryview(mapped) as data,
+        state_path(into).open("xb") as rest,
+    ):
+        stream.split(data, rest, files)
+        return rest.tell()
 
 
 async def _migrate(monitor: Monitor, handle: int) -> None:
     await _set_capabilities(monitor)
+    await monitor.execute("migrate-set-parameters", {"max-bandwidth": _UNLIMITED_BYTES})
     await monitor.give("state", handle)
     async with monitor.events("MIGRATION") as changes:
         await monitor.execute("migrate", {"uri": "fd:state"})

@@ -32,6 +32,7 @@ def binary_of(options: QemuOptions, spec: VmSpec) -> str:
 def machine_of(options: QemuOptions, pod: PodRef, spec: VmSpec, binary: str, accelerator: str, uuid: str) -> Machine:
     """All that shapes the command line."""
     saved = spec.origin or spec.freezes_to
+    reports = options.free_page_reporting and not saved
     return Machine(
         binary=binary,
         name=pod.id,
@@ -51,6 +52,7 @@ def machine_of(options: QemuOptions, pod: PodRef, spec: VmSpec, binary: str, acc
         run_dir=pod.run_dir,
         shares=tuple(FolderShare(share.tag, share.path, share.read_only) for share in spec.shares),
         root_ports=options.root_ports,
+        balloon_port=options.root_ports - 1 if reports else -1,
         share_slots=options.share_slots,
         is_root=os.geteuid() == 0,
         extra=options.extra_arguments,

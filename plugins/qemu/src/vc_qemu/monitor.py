@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,24 +18,6 @@ _ANSWER_S = 20  # commands that last longer answer at once and report their end 
 _DELETED = "DEVICE_DELETED"
 _KEPT = ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR")
 _PENDING = "in the process of unplug"  # of QEMU's message when a device was asked for before
-
-
-def listening_socket(path: Path) -> socket.socket:
-    """A bound, listening socket: whoever connects before QEMU is up waits in its backlog instead of polling.
-
-    Raises:
-        QemuError: the path is too long for a unix socket.
-    """
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        path.unlink(missing_ok=True)
-        made.bind(str(path))
-        path.chmod(0o600)
-        made.listen(8)
-    except OSError as error:
-        made.close()
-        raise QemuError(f"the socket {path} cannot be made: {error}; choose a shorter run folder") from error
-    return made
 
 
 class Monitor:

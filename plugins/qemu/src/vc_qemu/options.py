@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-import enum
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
-class Accelerator(enum.StrEnum):
-    """How the guest's instructions are run."""
-
-    AUTO = "auto"  # KVM where it is proven to work, else TCG, saying so
-    KVM = "kvm"
-    TCG = "tcg"
-
-
-def default_proof_dir() -> Path:
-    """Where the proof of KVM is remembered until the next reboot."""
-    if os.geteuid() == 0:
-        return Path("/run/virtcontainers/qemu")
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return Path(runtime or f"/tmp/virtcontainers-{os.geteuid()}") / "virtcontainers/qemu"
+from vc_core.spec import Accelerator, proof_dir
 
 
 @dataclass(frozen=True)
@@ -38,6 +22,7 @@ class QemuOptions:
         max_memory_mib: the ceiling for hot plug.
         memory_slots: how often memory can be plugged.
         shared_memory: whether other processes can map the guest's memory: vhost-user devices need it.
+        free_page_reporting: whether a booted machine gives memory back that its guest has freed; takes a place.
         root_ports: places for devices that are plugged later.
         share_slots: folders that can be added to a running pod.
         unplug_timeout_s: for the guest to let a device go.
@@ -55,12 +40,13 @@ class QemuOptions:
     max_memory_mib: int = 4096
     memory_slots: int = 16
     shared_memory: bool = False
+    free_page_reporting: bool = True
     root_ports: int = 8
     share_slots: int = 8
     unplug_timeout_s: float = 15
     console_max_bytes: int = 1 << 20
     proof_timeout_s: float = 20
-    proof_dir: Path = field(default_factory=default_proof_dir)
+    proof_dir: Path = field(default_factory=proof_dir)
     extra_arguments: tuple[str, ...] = ()
 
     def problems(self) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from vc_core.spec import Drive, DriveBus, HostPci, Share, VhostKind, VhostUser
 from vc_qemu.command_line import port_address, slot_fsdev, slot_path
@@ -54,6 +54,11 @@ class Place:
     target: int = -1
     backends: tuple[Backend, ...] = ()
 
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> Self:
+        """From JSON."""
+        return cls(**{**told, "backends": tuple((kind, name) for kind, name in told["backends"])})
+
 
 @dataclass(frozen=True)
 class Room:
@@ -95,26 +100,39 @@ async def add(monitor: Monitor, room: Room, device: Share | Drive | HostPci | Vh
     Raises:
         QemuError: no place is free, or QEMU's own words.
     """
+    return await put(monitor, room.run_dir, _place_for(device, room), device)
+
+
+async def put(monitor: Monitor, run_dir: Path, place: Place, device: Share | Drive | HostPci | VhostUser) -> Place:
+    """Plugs a device into a certain place, which is given back with what is behind it. On failure nothing is left.
+
+    Raises:
+        QemuError: QEMU's own words.
+    """
     match device:
         case Share():
-            return await _add_folder(monitor, room, device)
-        case Drive(bus=DriveBus.SCSI):
-            place = Place(device.id, "scsi", "", target=room.target())
-            place = replace(place, address=f"{place.target}:0")
-            where = {"driver": "scsi-hd", "bus": "scsi0.0", "scsi-id": place.target, "lun": 0}
-            return await _add_disk(monitor, device, place, where)
+            return await _add_folder(monitor, run_dir, place, device)
         case Drive():
-            place = _behind_port(device.id, "blk", room)
-            return await _add_disk(monitor, device, place, {"driver": "virtio-blk-pci", **_bus(place)})
+            return await _add_disk(monitor, device, place)
         case HostPci():
-            place = _behind_port(device.id, "pci", room)
-            await monitor.execute(
-                "device_add", {"driver": "vfio-pci", "id": place.id, "host": device.address, **_bus(place)}
-            )
+            where = {"driver": "vfio-pci", "id": place.id, "host": device.address, **_bus(place)}
+            await monitor.execute("device_add", where)
             return place
         case VhostUser():
-            driver = "blk" if device.kind is VhostKind.BLK else "pci"
-            return await _add_vhost_user(monitor, device, _behind_port(device.id, driver, room))
+            return await _add_vhost_user(monitor, device, place)
+
+
+def _place_for(device: Share | Drive | HostPci | VhostUser, room: Room) -> Place:
+    match device:
+        case Share(tag=tag):
+            return Place(f"share-{tag}", "9p", tag, port=room.port(), slot=room.slot())
+        case Drive(bus=DriveBus.SCSI):
+            target = room.target()
+            return Place(device.id, "scsi", f"{target}:0", target=target)
+        case Drive() | VhostUser(kind=VhostKind.BLK):
+            return _behind_port(device.id, "blk", room)
+        case HostPci() | VhostUser():
+            return _behind_port(device.id, "pci", room)
 
 
 async def sweep(monitor: Monitor, device: Share | Drive | HostPci | VhostUser, limit_s: float) -> None:
@@ -143,24 +161,25 @@ async def remove(monitor: Monitor, run_dir: Path, place: Place, limit_s: float) 
     await _remove_backends(monitor, place.backends)
 
 
-async def _add_folder(monitor: Monitor, room: Room, share: Share) -> Place:
+async def _add_folder(monitor: Monitor, run_dir: Path, place: Place, share: Share) -> Place:
     """Plugs a 9p device. QEMU opens a slot's folder when its device is made, so the folder is put there just before."""
-    slot, port = room.slot(), room.port()
-    link = slot_path(room.run_dir, slot)
+    link = slot_path(run_dir, place.slot)
     link.parent.mkdir(mode=0o700, exist_ok=True)
     link.unlink(missing_ok=True)
     link.symlink_to(share.path)
-    place = Place(f"share-{share.tag}", "9p", share.tag, port=port, slot=slot)
     try:
         device = {"driver": "virtio-9p-pci", "id": place.id, "mount_tag": share.tag, **_bus(place)}
-        await monitor.execute("device_add", {**device, "fsdev": slot_fsdev(slot, share.read_only)})
+        await monitor.execute("device_add", {**device, "fsdev": slot_fsdev(place.slot, share.read_only)})
     except BaseException:
         link.unlink()
         raise
     return place
 
 
-async def _add_disk(monitor: Monitor, drive: Drive, place: Place, where: dict[str, object]) -> Place:
+async def _add_disk(monitor: Monitor, drive: Drive, place: Place) -> Place:
+    where: dict[str, object] = {"driver": "virtio-blk-pci", **_bus(place)}
+    if place.driver == "scsi":
+        where = {"driver": "scsi-hd", "bus": "scsi0.0", "scsi-id": place.target, "lun": 0}
     node = f"disk-{drive.id}"
     file = {"driver": "host_device" if drive.path.is_block_device() else "file", "filename": str(drive.path)}
     backend = {"driver": "raw", "node-name": node, "read-only": drive.read_only, "file": file}

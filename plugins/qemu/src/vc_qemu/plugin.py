@@ -7,7 +7,6 @@ import contextlib
 import functools
 import logging
 import shutil
-import signal
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -20,15 +19,18 @@ from vc_core.spec import (
     Capability,
     Channel,
     ChannelKind,
+    Drive,
     DriverState,
     Finding,
     Frozen,
     Guest,
+    HostProcess,
     HypervisorError,
     HypervisorSpec,
     Pluggable,
     Plugged,
     PodRef,
+    Share,
     VhostUser,
     VmPhase,
     VmSize,
@@ -38,13 +40,15 @@ from vc_core.spec import (
     hookimpl,
     lock_file,
 )
-from vc_qemu import channels, ending, freezing, making, plugging, process, sizing
+from vc_qemu import balloon, channels, ending, freezing, making, plugging, process, sizing
+from vc_qemu.cargo import Cargo
 from vc_qemu.command_line import CONSOLE, FIRST, FIRST_FD, MONITOR_FD, STATE_FD, Machine, words
 from vc_qemu.diagnosis import accelerator, diagnose
 from vc_qemu.errors import QemuError
+from vc_qemu.freezing import Origin
 from vc_qemu.options import QemuOptions
-from vc_qemu.process import Identity
 from vc_qemu.saved import Saved
+from vc_qemu.sockets import listening_socket
 
 if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor
@@ -82,13 +86,16 @@ class QemuHypervisor(HypervisorSpec):
         self._saved = Saved()
         self._machine: Machine | None = None
         self._origin: Frozen | None = None
+        self._cargo: Cargo | None = None
+        self._carried: dict[str, Pluggable] = {}
 
     @hookimpl
     async def vm_capabilities(self, pod: PodRef) -> frozenset[Capability]:
         able = {Capability.UNIX_CHANNEL, Capability.PAUSE, Capability.SHARE, Capability.SHARE_PLUG, Capability.RESIZE}
         able |= {Capability.DRIVE_PLUG, Capability.PCI_PLUG}
         # Memory is either copied on write, or other processes see what the guest writes.
-        return frozenset(able | {Capability.VHOST_USER_PLUG if self._options.shared_memory else Capability.CLONE})
+        own = {Capability.CLONE, Capability.SNAPSHOT}
+        return frozenset(able | ({Capability.VHOST_USER_PLUG} if self._options.shared_memory else own))
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -97,35 +104,38 @@ class QemuHypervisor(HypervisorSpec):
     async def vm_create(self, pod: PodRef, spec: VmSpec) -> None:
         binary = making.binary_of(self._options, spec)
         if spec.origin is not None:
-            freezing.read(spec.origin, binary)
+            self._cargo = freezing.read(spec.origin, binary).cargo
+        self._carried = {one.plugged.id: one.device for one in spec.carried}
         self._saved = Saved()
         self._forget_files(pod)
         for name in (_LOG, CONSOLE):  # of the boot before
             (pod.run_dir / name).unlink(missing_ok=True)
         chosen = await accelerator(self._options, binary, spec.guest)
         self._origin = spec.origin
+        name = str(uuid.uuid4())
+        machine = making.machine_of(self._options, pod, spec, binary, chosen, name)
         self._saved = Saved(
-            str(uuid.uuid4()),
+            name,
             chosen,
             is_launched=True,
             shares=tuple(share.tag for share in spec.shares),
+            places=balloon.places(machine.balloon_port),
             vcpus=spec.vcpus,
             memory_mib=spec.memory_mib,
             folder=str(pod.run_dir),
         )
-        self._machine = making.machine_of(self._options, pod, spec, binary, chosen, self._saved.uuid)
+        # One that goes on from the middle of its work has the channels of that, and then none.
+        self._machine = replace(machine, first_channel="") if self._cargo else machine
 
     @hookimpl
     @translated
     async def vm_start(self, pod: PodRef) -> None:
-        from vc_qemu import monitor
-
         if self._machine is None:
             raise QemuError("the machine was not created")
         with contextlib.ExitStack() as files:
-            given = {MONITOR_FD: files.enter_context(monitor.listening_socket(self._folder(pod) / _SOCKET)).fileno()}
+            given = {MONITOR_FD: files.enter_context(listening_socket(self._folder(pod) / _SOCKET)).fileno()}
             if self._machine.first_channel:
-                first = monitor.listening_socket(channels.first_path(self._folder(pod)))
+                first = listening_socket(channels.first_path(self._folder(pod)))
                 given[FIRST_FD] = files.enter_context(first).fileno()
                 if self._origin is None:
                     channels.first_path(self._folder(pod)).unlink()  # it is for the clones: here nobody may take it
@@ -136,7 +146,7 @@ class QemuHypervisor(HypervisorSpec):
         try:
             await self._while_alive(pod, found, self._greet(pod))
         except BaseException:
-            await self._kill(found)
+            await found.kill(_TERM_S)
             raise
 
     @hookimpl
@@ -144,7 +154,7 @@ class QemuHypervisor(HypervisorSpec):
         found = self._process()
         if found is None:
             return VmStatus(VmPhase.ABSENT)
-        if process.is_alive(found):
+        if found.is_alive():
             phase = VmPhase.PAUSED if ending.is_paused(self._folder(pod) / _LOG) else VmPhase.RUNNING
             return VmStatus(phase, found.pid)
         return VmStatus(VmPhase.ENDED, 0, ending.reason(self._folder(pod) / _LOG))
@@ -153,23 +163,23 @@ class QemuHypervisor(HypervisorSpec):
     async def vm_wait(self, pod: PodRef) -> VmStatus:
         found = self._process()
         if found is not None:
-            await process.ended(found)
+            await found.ended()
         return await self.vm_status(pod)
 
     @hookimpl
     async def vm_stop(self, pod: PodRef, grace_s: float) -> VmStatus:
         found = self._process()
         if found is not None:
-            if grace_s <= 0 or not await _ended_within(found, grace_s):
-                await self._kill(found)
-            await process.ended(found)
+            if grace_s <= 0 or not await found.ended_within(grace_s):
+                await found.kill(_TERM_S)
+            await found.ended()
         return await self.vm_status(pod)
 
     @hookimpl
     async def vm_destroy(self, pod: PodRef) -> None:
         found = self._process()
         if found is not None:
-            await self._kill(found)
+            await found.kill(_TERM_S)
         self._forget_files(pod)
         self._saved = Saved(folder=self._saved.folder)  # its console is still asked for
         self._machine = None
@@ -207,7 +217,7 @@ class QemuHypervisor(HypervisorSpec):
         if place is None:
             return  # unplugged before
         found = self._process()
-        if found is not None and process.is_alive(found):
+        if found is not None and found.is_alive():
             async with self._monitor(pod) as monitor:
                 await plugging.remove(monitor, self._folder(pod), place, self._options.unplug_timeout_s)
         self._saved = self._saved.without(place.id)
@@ -230,10 +240,17 @@ class QemuHypervisor(HypervisorSpec):
     @hookimpl
     @translated
     async def vm_freeze(self, pod: PodRef, into: Frozen) -> None:
-        if self._machine is None or self._machine.memory_file != into.memory or self._machine.is_clone:
-            raise QemuError("the machine's memory does not lie where it is to be saved")
+        saved, program = self._saved, freezing.program_of(self._alive(pod).program)
+        origin = Origin(saved.vcpus, saved.memory_mib, 0, program, Cargo(saved.places))
+        lies_there = self._machine is not None and self._machine.memory_file == into.memory
         async with self._monitor(pod) as monitor:
-            await freezing.freeze(monitor, into, self._machine.vcpus, self._machine.memory_mib, self._machine.binary)
+            if lies_there:
+                await freezing.freeze(monitor, into, replace(origin, cargo=None))
+            elif self._options.shared_memory:
+                raise QemuError("a machine with hypervisor.qemu.shared_memory cannot be saved")
+            else:
+                async with balloon.taken_out(monitor, saved.places, self._options.unplug_timeout_s) as places:
+                    await freezing.save(monitor, into, replace(origin, cargo=Cargo(places)))
 
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
@@ -257,7 +274,7 @@ class QemuHypervisor(HypervisorSpec):
     @translated
     async def vm_close_channel(self, pod: PodRef, channel: Channel) -> None:
         found = self._process()
-        if found is None or not process.is_alive(found):
+        if found is None or not found.is_alive():
             Path(channel.address).unlink(missing_ok=True)
             return
         async with self._monitor(pod) as monitor:
@@ -273,7 +290,7 @@ class QemuHypervisor(HypervisorSpec):
     @hookimpl
     @translated
     async def vm_stats(self, pod: PodRef) -> VmStats:
-        return VmStats(*process.usage(self._alive(pod)))
+        return VmStats(*self._alive(pod).usage())
 
     @hookimpl
     async def vm_save(self, pod: PodRef) -> DriverState:
@@ -294,15 +311,15 @@ class QemuHypervisor(HypervisorSpec):
         """Where the machine's files lie: it may have been made for a pool, before there was this pod."""
         return Path(self._saved.folder) if self._saved.folder else pod.run_dir
 
-    def _process(self) -> Identity | None:
+    def _process(self) -> HostProcess | None:
         """The machine's process; looked for when whoever started it had no time to write it down."""
         if self._saved.process is None and self._saved.is_launched:
-            self._saved = replace(self._saved, process=process.find(self._saved.uuid))
+            self._saved = replace(self._saved, process=HostProcess.find("-uuid", self._saved.uuid))
         return self._saved.process
 
-    def _alive(self, pod: PodRef) -> Identity:
+    def _alive(self, pod: PodRef) -> HostProcess:
         found = self._process()
-        if found is None or not process.is_alive(found):
+        if found is None or not found.is_alive():
             raise QemuError(f"the machine has ended: {ending.reason(self._folder(pod) / _LOG)}")
         return found
 
@@ -319,20 +336,24 @@ class QemuHypervisor(HypervisorSpec):
 
     async def _greet(self, pod: PodRef) -> None:
         async with self._monitor(pod) as monitor:
-            if self._origin is not None:
+            if self._origin is not None and self._cargo is not None:
+                devices = {name: found for name, found in self._carried.items() if isinstance(found, Share | Drive)}
+                places = await freezing.go_on(monitor, self._folder(pod), self._origin, self._cargo, devices)
+                self._saved = replace(self._saved, places=places)
+            elif self._origin is not None:
                 await freezing.load(monitor)
 
-    async def _while_alive(self, pod: PodRef, found: Identity, call: Awaitable[T]) -> T:
+    async def _while_alive(self, pod: PodRef, found: HostProcess, call: Awaitable[T]) -> T:
         """Runs a call that a dying QEMU would leave hanging or failing without a word; then its own words are told."""
         working = asyncio.ensure_future(call)
-        gone = asyncio.ensure_future(process.ended(found))
+        gone = asyncio.ensure_future(found.ended())
         try:
             await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
-            if gone.done() and not process.is_alive(found):
+            if gone.done() and not found.is_alive():
                 raise QemuError(f"QEMU ended: {ending.reason(self._folder(pod) / _LOG)}")
             return await working
         except QemuError as error:
-            if process.is_alive(found):
+            if found.is_alive():
                 raise
             raise QemuError(f"QEMU ended: {ending.reason(self._folder(pod) / _LOG)}") from error
         finally:
@@ -340,23 +361,7 @@ class QemuHypervisor(HypervisorSpec):
                 task.cancel()
             await asyncio.gather(working, gone, return_exceptions=True)
 
-    async def _kill(self, found: Identity) -> None:
-        if process.is_alive(found):
-            process.send(found, signal.SIGTERM)
-            if not await _ended_within(found, _TERM_S):
-                process.send(found, signal.SIGKILL)
-        await process.ended(found)
-
     def _forget_files(self, pod: PodRef) -> None:
         channels.forget(self._folder(pod))
         if (self._folder(pod) / "slots").is_dir():
             shutil.rmtree(self._folder(pod) / "slots")
-
-
-async def _ended_within(found: Identity, limit_s: float) -> bool:
-    try:
-        async with asyncio.timeout(limit_s):
-            await process.ended(found)
-    except TimeoutError:
-        return False
-    return True

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 
+from vc_core.spec import HostProcess
 from vc_qemu.errors import QemuError
 from vc_qemu.plugging import Place
-from vc_qemu.process import Identity
 
 SCHEMA = 2
 
@@ -31,7 +31,7 @@ class Saved:
     uuid: str = ""
     accelerator: str = ""
     is_launched: bool = False
-    process: Identity | None = None
+    process: HostProcess | None = None
     shares: tuple[str, ...] = ()
     places: tuple[Place, ...] = ()
     vcpus: int = 0
@@ -54,11 +54,8 @@ class Saved:
             if told.pop("schema") != SCHEMA:
                 raise QemuError("the machine was made by another version of virtcontainers-qemu; use that to stop it")
             process = told.pop("process")
-            places = tuple(
-                Place(**{**place, "backends": tuple((kind, name) for kind, name in place["backends"])})
-                for place in told.pop("places")
-            )
+            places = tuple(Place.of(place) for place in told.pop("places"))
             shares = tuple(told.pop("shares"))
-            return cls(process=Identity(**process) if process else None, places=places, shares=shares, **told)
+            return cls(process=HostProcess(**process) if process else None, places=places, shares=shares, **told)
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise QemuError(f"the machine's record is damaged: {error}") from error

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import tempfile
 from pathlib import Path
 
-from vc_core.spec import StorageError
+from vc_core.spec import HostProcess, StorageError
+
+_OWNED = re.compile(r"\.(?:half|dead)-(\d+)-(\d+)-.+")
 
 
 def private_folder(path: Path) -> None:
@@ -46,7 +49,7 @@ def write_atomically(path: Path, text: str) -> None:
 def create_folder_with(folder: Path, name: str, text: str) -> bool:
     """Makes a folder that has one file from its first moment on. False when the folder is there already."""
     private_folder(folder.parent)
-    half = Path(tempfile.mkdtemp(prefix=".half-", dir=folder.parent))
+    half = _own_folder("half", folder.parent)
     try:
         write_atomically(half / name, text)
         # rename(2) replaces an empty folder only: one with a file in it is never overwritten.
@@ -70,7 +73,7 @@ def remove_folder(folder: Path) -> None:
     points = (line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
     if held := next((point for point in points if point.startswith(inside)), ""):
         raise StorageError(f"{held} is a mount point and must not be removed; unmount it first")
-    dead = Path(tempfile.mkdtemp(prefix=".dead-", dir=folder.parent)) if folder.parent.is_dir() else None
+    dead = _own_folder("dead", folder.parent) if folder.parent.is_dir() else None
     if dead is None:
         return
     try:
@@ -80,6 +83,31 @@ def remove_folder(folder: Path) -> None:
     finally:
         shutil.rmtree(dead)
     sync_folder(folder.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Takes away what calls have left half made or half removed that were killed."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        owner = _owner(path)
+        if owner and not owner.is_alive():
+            shutil.rmtree(path)
+
+
+def is_at_work(path: Path) -> bool:
+    """Whether a call that goes on has made it for a moment."""
+    owner = _owner(path)
+    return owner is not None and owner.is_alive()
+
+
+def _owner(path: Path) -> HostProcess | None:
+    found = _OWNED.fullmatch(path.name)
+    return HostProcess(int(found[1]), int(found[2])) if found else None
+
+
+def _own_folder(kind: str, parent: Path) -> Path:
+    """A new folder whose name tells whose it is."""
+    me = HostProcess.this()
+    return Path(tempfile.mkdtemp(prefix=f".{kind}-{me.pid}-{me.start_ticks}-", dir=parent))
 
 
 def sync_folder(folder: Path) -> None:

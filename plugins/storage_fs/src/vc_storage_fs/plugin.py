@@ -122,11 +122,13 @@ class FsStorage(StorageSpec):
 
     def _list(self) -> StoreListing:
         pods: list[str] = []
+        for root in (self._config, self._run):
+            files.sweep(root / "pods")
         problems = list(self._foreign_runs())
         for path in self._entries(self._config):
-            if path.name.startswith((".half-", ".dead-")):
-                problems.append(f"{path}: left by an interrupted call; remove it when no vc command runs")
-            elif not path.is_dir():
+            if files.is_at_work(path):
+                continue
+            if not path.is_dir():
                 problems.append(f"{path}: not a pod's folder; remove it")
             elif not (path / _CONFIG).is_file():
                 problems.append(f"{path}: has no {_CONFIG}; remove it")
@@ -136,7 +138,7 @@ class FsStorage(StorageSpec):
 
     def _foreign_runs(self) -> Iterator[str]:
         for path in self._entries(self._run):
-            if not (self._pod_config(path.name) / _CONFIG).is_file():
+            if not files.is_at_work(path) and not (self._pod_config(path.name) / _CONFIG).is_file():
                 yield f"{path}: belongs to no pod; remove it when no vc command runs"
 
     @staticmethod

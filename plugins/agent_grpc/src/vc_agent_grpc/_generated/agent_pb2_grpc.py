@@ -44,8 +44,13 @@ class AgentStub:
                 request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.SetUpPodRequest.SerializeToString,
                 response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
                 _registered_method=True)
-        self.ReadyTemplate = channel.unary_unary(
-                '/virtcontainers.agent.v1.Agent/ReadyTemplate',
+        self.Freeze = channel.unary_stream(
+                '/virtcontainers.agent.v1.Agent/Freeze',
+                request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
+                response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
+                _registered_method=True)
+        self.Thaw = channel.unary_unary(
+                '/virtcontainers.agent.v1.Agent/Thaw',
                 request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
                 response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
                 _registered_method=True)
@@ -148,8 +153,17 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ReadyTemplate(self, request, context):
-        """Does what every clone of this machine would do again. Nothing of a pod is in it before and after.
+    def Freeze(self, request, context):
+        """Readies the guest for being saved. Without containers it does what every clone would do again. Lets go of all
+        shares: whoever uses one waits. The first answer comes when that is done. Thaw, or the end of this call, takes them
+        again: also in a machine that goes on from the saved state.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Thaw(self, request, context):
+        """Answers when the shares are there again. May be called twice.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -276,8 +290,13 @@ def add_AgentServicer_to_server(servicer, server):
                     request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.SetUpPodRequest.FromString,
                     response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
             ),
-            'ReadyTemplate': grpc.unary_unary_rpc_method_handler(
-                    servicer.ReadyTemplate,
+            'Freeze': grpc.unary_stream_rpc_method_handler(
+                    servicer.Freeze,
+                    request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
+                    response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
+            ),
+            'Thaw': grpc.unary_unary_rpc_method_handler(
+                    servicer.Thaw,
                     request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
                     response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
             ),
@@ -427,7 +446,34 @@ class Agent:
             _registered_method=True)
 
     @staticmethod
-    def ReadyTemplate(request,
+    def Freeze(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtcontainers.agent.v1.Agent/Freeze',
+            vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
+            vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Thaw(request,
             target,
             options=(),
             channel_credentials=None,
@@ -440,7 +486,7 @@ class Agent:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/virtcontainers.agent.v1.Agent/ReadyTemplate',
+            '/virtcontainers.agent.v1.Agent/Thaw',
             vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
             vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
             options,

@@ -40,8 +40,13 @@ class AgentStub:
     """Agrees on a protocol version. FAILED_PRECONDITION when the ranges do not meet."""
     SetUpPod: _grpc.UnaryUnaryMultiCallable[_agent_pb2.SetUpPodRequest, _agent_pb2.Empty]
     """Gives the guest its identity. May be called again: the later values win."""
-    ReadyTemplate: _grpc.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]
-    """Does what every clone of this machine would do again. Nothing of a pod is in it before and after."""
+    Freeze: _grpc.UnaryStreamMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]
+    """Readies the guest for being saved. Without containers it does what every clone would do again. Lets go of all
+    shares: whoever uses one waits. The first answer comes when that is done. Thaw, or the end of this call, takes them
+    again: also in a machine that goes on from the saved state.
+    """
+    Thaw: _grpc.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]
+    """Answers when the shares are there again. May be called twice."""
     TearDownPod: _grpc.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]
     """Kills every process, unmounts, syncs. May be called twice."""
     PowerOff: _grpc.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]
@@ -79,8 +84,13 @@ class AgentAsyncStub(AgentStub):
     """Agrees on a protocol version. FAILED_PRECONDITION when the ranges do not meet."""
     SetUpPod: _aio.UnaryUnaryMultiCallable[_agent_pb2.SetUpPodRequest, _agent_pb2.Empty]  # type: ignore[assignment]
     """Gives the guest its identity. May be called again: the later values win."""
-    ReadyTemplate: _aio.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]  # type: ignore[assignment]
-    """Does what every clone of this machine would do again. Nothing of a pod is in it before and after."""
+    Freeze: _aio.UnaryStreamMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]  # type: ignore[assignment]
+    """Readies the guest for being saved. Without containers it does what every clone would do again. Lets go of all
+    shares: whoever uses one waits. The first answer comes when that is done. Thaw, or the end of this call, takes them
+    again: also in a machine that goes on from the saved state.
+    """
+    Thaw: _aio.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]  # type: ignore[assignment]
+    """Answers when the shares are there again. May be called twice."""
     TearDownPod: _aio.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]  # type: ignore[assignment]
     """Kills every process, unmounts, syncs. May be called twice."""
     PowerOff: _aio.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]  # type: ignore[assignment]
@@ -129,12 +139,23 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         """Gives the guest its identity. May be called again: the later values win."""
 
     @_abc_1.abstractmethod
-    def ReadyTemplate(
+    def Freeze(
+        self,
+        request: _agent_pb2.Empty,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_agent_pb2.Empty], _abc.AsyncIterator[_agent_pb2.Empty]]:
+        """Readies the guest for being saved. Without containers it does what every clone would do again. Lets go of all
+        shares: whoever uses one waits. The first answer comes when that is done. Thaw, or the end of this call, takes them
+        again: also in a machine that goes on from the saved state.
+        """
+
+    @_abc_1.abstractmethod
+    def Thaw(
         self,
         request: _agent_pb2.Empty,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.Empty, _abc.Awaitable[_agent_pb2.Empty]]:
-        """Does what every clone of this machine would do again. Nothing of a pod is in it before and after."""
+        """Answers when the shares are there again. May be called twice."""
 
     @_abc_1.abstractmethod
     def TearDownPod(

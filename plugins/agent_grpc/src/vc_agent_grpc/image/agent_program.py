@@ -29,10 +29,14 @@ def source() -> tuple[Path, Path]:
 def source_digest() -> str:
     """Changes when anything that the agent is made of does."""
     project, proto = source()
-    files = [proto, *(project / name for name in ("Cargo.toml", "Cargo.lock", "build.rs")), *project.glob("src/*.rs")]
+    files = [
+        proto,
+        *(project / name for name in ("Cargo.toml", "Cargo.lock", "build.rs")),
+        *project.glob("src/**/*.rs"),
+    ]
     digest = hashlib.sha256()
-    for file in sorted(files, key=lambda path: path.name):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    for file in sorted(files):
+        digest.update(str(file.relative_to(project.parent)).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 

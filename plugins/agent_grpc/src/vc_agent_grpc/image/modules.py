@@ -21,6 +21,7 @@ PURPOSES: dict[str, tuple[str, ...]] = {
     "erofs": ("crc32c_generic", "erofs"),
     "fuse": ("fuse",),
     "tun": ("tun",),
+    "balloon": ("virtio_balloon",),
 }
 
 

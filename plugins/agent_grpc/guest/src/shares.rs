@@ -1,0 +1,142 @@
+//! Folders of the host, of which the machine can let go while containers use them: each is mounted where nobody sees it,
+//! and passed through to where it is seen. A machine with a 9p mount cannot be saved, for its files are known to the host.
+
+mod attributes;
+mod fuse;
+mod held;
+mod nodes;
+mod passthrough;
+mod xattrs;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use fuser::{Config, Session, SessionACL};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::Mode;
+
+use crate::Failure;
+use crate::shares::passthrough::Passthrough;
+
+/// What a storage is that is to be shown so.
+pub const KIND: &str = "fuse";
+const BELOW: &str = "/run/vc/below";
+/// What nobody but the guest changes may be believed for as long as the kernel likes.
+const FOR_EVER: Duration = Duration::from_secs(1 << 30);
+
+struct Share {
+    tag: String,
+    flags: MsFlags,
+    data: String,
+    passthrough: Passthrough,
+}
+
+/// By the place where it is seen.
+static SHARES: Mutex<BTreeMap<PathBuf, Share>> = Mutex::new(BTreeMap::new());
+
+fn shares() -> MutexGuard<'static, BTreeMap<PathBuf, Share>> {
+    SHARES.lock().expect("no holder of this lock panics")
+}
+
+impl Share {
+    fn below(&self) -> PathBuf {
+        Path::new(BELOW).join(&self.tag)
+    }
+
+    fn root(&self) -> Result<OwnedFd, Errno> {
+        open(&self.below(), OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+    }
+
+    fn take(&self) -> Result<(), Errno> {
+        if !self.passthrough.is_let_go() {
+            return Ok(());
+        }
+        mount(Some(self.tag.as_str()), &self.below(), Some("9p"), self.flags, Some(self.data.as_str()))?;
+        self.passthrough.take(self.root()?);
+        Ok(())
+    }
+
+    fn let_go(&self) -> Result<(), Failure> {
+        self.passthrough.let_go()?;
+        if let Err(error) = umount2(&self.below(), MntFlags::empty()) {
+            self.passthrough.take(self.root()?);
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    fn serve(&self, point: &Path) -> Result<(), Errno> {
+        let device = open("/dev/fuse", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+        let data = format!(
+            "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other",
+            device.as_raw_fd()
+        );
+        mount(Some(self.tag.as_str()), point, Some("fuse"), self.flags, Some(data.as_str()))?;
+        let session = Session::from_fd(self.passthrough.clone(), device, SessionACL::All, Config::default()).map_err(code)?;
+        // It ends with the mount. What it says then is how the mount ended, which whoever unmounts knows.
+        std::thread::Builder::new().name(self.tag.clone()).spawn(move || session.run()).map_err(code)?;
+        Ok(())
+    }
+}
+
+/// Mounts a 9p share and shows it at a place. ENOENT: there is no such share yet.
+pub fn show(tag: &str, point: &Path, flags: MsFlags, data: &str) -> Result<(), Errno> {
+    let trust = if data.contains("cache=loose") { FOR_EVER } else { Duration::ZERO };
+    let share = Share { tag: tag.into(), flags, data: data.into(), passthrough: Passthrough::new(trust) };
+    fs::create_dir_all(share.below()).map_err(code)?;
+    share.take()?;
+    if let Err(error) = share.serve(point) {
+        share.passthrough.end();
+        umount2(&share.below(), MntFlags::MNT_DETACH)?;
+        return Err(error);
+    }
+    shares().insert(point.into(), share);
+    Ok(())
+}
+
+/// Unmounts what is seen at a place, and what is below it.
+pub fn hide(point: &Path) -> Result<(), Failure> {
+    umount2(point, MntFlags::MNT_DETACH)?;
+    if let Some(share) = shares().remove(point) {
+        let is_let_go = share.passthrough.is_let_go();
+        share.passthrough.end();
+        if !is_let_go {
+            umount2(&share.below(), MntFlags::MNT_DETACH)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets go of all shares: whoever uses one waits until they are taken again. When one cannot be let go of, all are as before.
+pub fn let_go() -> Result<(), Failure> {
+    let shares = shares();
+    for share in shares.values() {
+        if let Err(error) = share.let_go() {
+            take_all(&shares)?;
+            return Err(format!("the share {} cannot be let go of: {error}", share.tag).into());
+        }
+    }
+    Ok(())
+}
+
+/// Takes all shares again, in this machine or in one that goes on from its saved state. May be called twice.
+pub fn take() -> Result<(), Failure> {
+    take_all(&shares())
+}
+
+fn take_all(shares: &BTreeMap<PathBuf, Share>) -> Result<(), Failure> {
+    for share in shares.values() {
+        share.take().map_err(|error| format!("the share {} cannot be mounted again: {error}", share.tag))?;
+    }
+    Ok(())
+}
+
+fn code(error: std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(nix::libc::EIO))
+}

@@ -1,0 +1,394 @@
+//! The kernel's questions about a folder that is passed through, each answered by the folder itself.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    BsdFileFlags, Errno as Refusal, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
+    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
+    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags as Rename, openat, readlinkat, renameat2};
+use nix::libc;
+use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
+use nix::sys::statvfs::fstatvfs;
+use nix::unistd::{LinkatFlags, UnlinkatFlags, Whence, linkat, lseek, symlinkat, unlinkat};
+
+use crate::shares::attributes::{self, Changes};
+use crate::shares::passthrough::{Outcome, Passthrough, number, of_descriptor, read};
+use crate::shares::xattrs;
+
+const MAX_WRITE: u32 = 1 << 20;
+const MOMENT: Duration = Duration::from_secs(1);
+
+fn refusal(error: Errno) -> Refusal {
+    Refusal::from_i32(error as i32)
+}
+
+/// Answers with what was found, or with why there is nothing.
+macro_rules! answer {
+    ($reply:ident, $outcome:expr, $found:pat => $told:expr) => {
+        match $outcome {
+            Ok($found) => $told,
+            Err(error) => $reply.error(refusal(error)),
+        }
+    };
+}
+
+/// What a file system makes while it lives belongs to whoever asked for it: the kernel has checked that they may.
+struct Owner;
+
+impl Owner {
+    fn of(request: &Request) -> Self {
+        Self::set(request.uid(), request.gid());
+        Self
+    }
+
+    /// Of this thread alone: the C library's own function would change all of them.
+    fn set(uid: u32, gid: u32) {
+        // SAFETY: two calls that take numbers. The group first: afterwards there may be no right to change it.
+        unsafe {
+            libc::syscall(libc::SYS_setfsgid, gid);
+            libc::syscall(libc::SYS_setfsuid, uid);
+        }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        Self::set(0, 0);
+    }
+}
+
+fn mode_of(mode: u32, umask: u32) -> Mode {
+    Mode::from_bits_truncate(mode & !umask & 0o7777)
+}
+
+impl Passthrough {
+    /// Makes something below a folder and tells of it.
+    fn make(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        reply: ReplyEntry,
+        call: impl FnOnce(&OwnedFd) -> Outcome<()>,
+    ) {
+        let mut folder = self.folder();
+        let outcome = folder.point(number(parent)).and_then(|point| {
+            let _owner = Owner::of(request);
+            call(&point)
+        });
+        let outcome = outcome.and_then(|()| folder.look_up(number(parent), name));
+        answer!(reply, outcome, found => reply.entry(&self.trust_in(&found), &found, Generation(0)));
+    }
+
+    fn remove(&self, parent: INodeNo, name: &OsStr, flags: UnlinkatFlags, reply: ReplyEmpty) {
+        let mut folder = self.folder();
+        let outcome = folder.point(number(parent)).and_then(|point| unlinkat(point.as_ref(), name, flags));
+        answer!(reply, outcome, () => {
+            if let Some(gone) = folder.nodes.gone(number(parent), name) {
+                folder.held.drop(gone);
+            }
+            reply.ok();
+        });
+    }
+
+    /// How long the kernel may believe what it is told. That a folder is where it was, a moment, whatever the host does:
+    /// on the way to each file there may be many.
+    fn trust_in(&self, found: &FileAttr) -> Duration {
+        if found.kind == FileType::Directory { self.trust.max(MOMENT) } else { self.trust }
+    }
+
+    fn kept(&self) -> FopenFlags {
+        if self.trust.is_zero() { FopenFlags::empty() } else { FopenFlags::FOPEN_KEEP_CACHE }
+    }
+}
+
+impl Filesystem for Passthrough {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // What the kernel cannot do it does not get: none of these is needed.
+        let _ = config.add_capabilities(InitFlags::FUSE_PARALLEL_DIROPS);
+        let _ = config.add_capabilities(InitFlags::FUSE_AUTO_INVAL_DATA);
+        let _ = config.set_max_write(MAX_WRITE);
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let outcome = match self.folder().look_up(number(parent), name) {
+            Err(Errno::ENOENT) if !self.trust.is_zero() => Ok(attributes::NOTHING),
+            outcome => outcome,
+        };
+        answer!(reply, outcome, found => reply.entry(&self.trust_in(&found), &found, Generation(0)));
+    }
+
+    fn forget(&self, _: &Request, ino: INodeNo, count: u64) {
+        let mut folder = self.folder();
+        if folder.nodes.forget(number(ino), count) {
+            folder.held.drop(number(ino));
+        }
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
+        let outcome = self.folder().attributes(number(ino), handle);
+        answer!(reply, outcome, found => reply.attr(&self.trust_in(&found), &found));
+    }
+
+    fn setattr(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _: Option<SystemTime>,
+        handle: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let mut folder = self.folder();
+        let changes = Changes { mode, owner: (uid, gid), size, times: (atime, mtime) };
+        let outcome = changes.make(&mut folder, number(ino)).and_then(|()| folder.attributes(number(ino), handle));
+        answer!(reply, outcome, found => reply.attr(&self.trust_in(&found), &found));
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        let outcome = self.folder().point(number(ino)).and_then(|point| readlinkat(point.as_ref(), ""));
+        answer!(reply, outcome, target => reply.data(&target.into_vec()));
+    }
+
+    fn mknod(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, device: u32, reply: ReplyEntry) {
+        let kind = SFlag::from_bits_truncate(mode & libc::S_IFMT);
+        self.make(request, parent, name, reply, |point| mknodat(point, name, kind, mode_of(mode, umask), device.into()));
+    }
+
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        self.make(request, parent, name, reply, |point| mkdirat(point, name, mode_of(mode, umask)));
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        self.make(request, parent, name, reply, |point| symlinkat(target, point, name));
+    }
+
+    fn link(&self, request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let linked = self.folder().point(number(ino));
+        self.make(request, parent, name, reply, |point| {
+            let former = of_descriptor(linked?.as_ref());
+            linkat(AT_FDCWD, former.as_str(), point, name, LinkatFlags::AT_SYMLINK_FOLLOW)
+        });
+    }
+
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.remove(parent, name, UnlinkatFlags::NoRemoveDir, reply);
+    }
+
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.remove(parent, name, UnlinkatFlags::RemoveDir, reply);
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let mut folder = self.folder();
+        let (from, to) = (number(parent), number(new_parent));
+        let how = Rename::from_bits_truncate(flags.bits());
+        let places = folder.point(from).and_then(|one| Ok((one, folder.point(to)?)));
+        let outcome = places.and_then(|(one, other)| renameat2(one.as_ref(), name, other.as_ref(), new_name, how));
+        answer!(reply, outcome, () => {
+            folder.nodes.moved((from, name), (to, new_name), flags.contains(RenameFlags::RENAME_EXCHANGE));
+            reply.ok();
+        });
+    }
+
+    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let outcome = self.folder().open(number(ino), flags.0);
+        answer!(reply, outcome, handle => reply.opened(handle, self.kept()));
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let mut folder = self.folder();
+        let flags = OFlag::from_bits_truncate(flags).difference(OFlag::O_DIRECT);
+        let made = folder.point(number(parent)).and_then(|point| {
+            let _owner = Owner::of(request);
+            openat(point.as_ref(), name, flags | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, mode_of(mode, umask))
+        });
+        let outcome = made.and_then(|made| Ok((folder.look_up(number(parent), name)?, made)));
+        answer!(reply, outcome, (found, made) => {
+            let handle = folder.hold(found.ino.0, flags, Arc::new(File::from(made)));
+            reply.created(&self.trust, &found, Generation(0), handle, self.kept());
+        });
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let file = self.folder().file(handle);
+        match file.map_err(io::Error::from).and_then(|file| read(&file, size, offset)) {
+            Ok(data) => reply.data(&data),
+            Err(error) => reply.error(error.into()),
+        }
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let file = self.folder().file(handle);
+        match file.map_err(io::Error::from).and_then(|file| file.write_all_at(data, offset)) {
+            Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
+            Err(error) => reply.error(error.into()),
+        }
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        reply.error(Refusal::ENOSYS); // do not ask again: what was written is below already, nothing is kept back here
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.folder().release(handle);
+        reply.ok();
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        let file = self.folder().file(handle).map_err(io::Error::from);
+        match file.and_then(|file| if data_only { file.sync_data() } else { file.sync_all() }) {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(error.into()),
+        }
+    }
+
+    fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let outcome = self.folder().list(number(ino));
+        answer!(reply, outcome, handle => reply.opened(handle, FopenFlags::empty()));
+    }
+
+    fn readdir(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let listing = self.folder().listing(handle);
+        answer!(reply, listing, entries => {
+            for (place, entry) in entries.iter().enumerate().skip(usize::try_from(offset).unwrap_or(usize::MAX)) {
+                if reply.add(INodeNo(entry.ino), place as u64 + 1, entry.kind, &entry.name) {
+                    break;
+                }
+            }
+            reply.ok();
+        });
+    }
+
+    fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        self.folder().release(handle);
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        reply.ok(); // what is made is below already
+    }
+
+    fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        let outcome = self.folder().point(number(ino)).and_then(|point| fstatvfs(point.as_ref()));
+        let small = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+        answer!(reply, outcome, found => reply.statfs(
+            found.blocks(),
+            found.blocks_free(),
+            found.blocks_available(),
+            found.files(),
+            found.files_free(),
+            small(found.block_size()),
+            small(found.name_max()),
+            small(found.fragment_size()),
+        ));
+    }
+
+    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let outcome = self.folder().point(number(ino)).and_then(|point| xattrs::get(point.as_ref(), name, size));
+        xattrs::tell(outcome, size, reply);
+    }
+
+    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let outcome = self.folder().point(number(ino)).and_then(|point| xattrs::list(point.as_ref(), size));
+        xattrs::tell(outcome, size, reply);
+    }
+
+    fn setxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, value: &[u8], flags: i32, _: u32, reply: ReplyEmpty) {
+        let outcome = self.folder().point(number(ino)).and_then(|point| xattrs::set(point.as_ref(), name, value, flags));
+        answer!(reply, outcome, () => reply.ok());
+    }
+
+    fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let outcome = self.folder().point(number(ino)).and_then(|point| xattrs::remove(point.as_ref(), name));
+        answer!(reply, outcome, () => reply.ok());
+    }
+
+    fn fallocate(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: u64, length: u64, mode: i32, reply: ReplyEmpty) {
+        let call = |file: Arc<File>| {
+            let mode = nix::fcntl::FallocateFlags::from_bits_truncate(mode);
+            nix::fcntl::fallocate(file.as_ref(), mode, offset.cast_signed(), length.cast_signed())
+        };
+        let outcome = self.folder().file(handle).and_then(call);
+        answer!(reply, outcome, () => reply.ok());
+    }
+
+    fn lseek(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let whence = match whence {
+            libc::SEEK_DATA => Whence::SeekData,
+            libc::SEEK_HOLE => Whence::SeekHole,
+            _ => return reply.error(Refusal::EINVAL), // the rest the kernel knows by itself
+        };
+        let outcome = self.folder().file(handle).and_then(|file| lseek(file.as_ref(), offset, whence));
+        answer!(reply, outcome, found => reply.offset(found));
+    }
+}

@@ -1,0 +1,141 @@
+//! Which file a number means that the kernel knows it by: remembered by path, so that nothing needs to be held open.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+
+pub const ROOT: u64 = 1;
+
+/// The number of a folder, and a name in it.
+type Place = (u64, OsString);
+
+#[derive(Default)]
+struct Node {
+    /// What the folder calls it; the kernel's number is another one when the same is seen in several views.
+    ino: u64,
+    /// Which view of the host's files it is in: a folder that the host has bound to two places is in two.
+    view: u64,
+    /// Where it was seen, the last one last: a file with hard links has several.
+    places: Vec<Place>,
+    lookups: u64,
+}
+
+#[derive(Default)]
+pub struct Nodes {
+    nodes: HashMap<u64, Node>,
+    by_place: HashMap<Place, u64>,
+    by_file: HashMap<(u64, u64), u64>,
+    views: u64,
+}
+
+/// The number of a file in a view, when no other has it.
+fn preferred(view: u64, ino: u64) -> u64 {
+    ino ^ view.rotate_right(16) // views are few, and the first is 0
+}
+
+impl Nodes {
+    fn view(&self, number: u64) -> u64 {
+        self.nodes.get(&number).map_or(0, |node| node.view)
+    }
+
+    /// What the folder calls a file.
+    pub fn ino(&self, number: u64) -> u64 {
+        self.nodes.get(&number).map_or(number, |node| node.ino)
+    }
+
+    /// The number that a file in a folder most likely gets.
+    pub fn likely(&self, parent: u64, ino: u64) -> u64 {
+        preferred(self.view(parent), ino)
+    }
+
+    /// The number of a file that was seen in the same view as a folder, but not at this place.
+    pub fn elsewhere(&self, ino: u64, parent: u64, name: &OsStr) -> Option<u64> {
+        let known = *self.by_file.get(&(self.view(parent), ino))?;
+        (self.at(parent, name) != Some(known)).then_some(known)
+    }
+
+    /// The kernel is told of a file by the number that this gives, and will tell when it has forgotten that.
+    pub fn seen(&mut self, ino: u64, parent: u64, name: &OsStr, is_other_view: bool) -> u64 {
+        let place = (parent, name.to_owned());
+        let at_place = self.at(parent, name).filter(|number| self.ino(*number) == ino);
+        let number = at_place.unwrap_or_else(|| self.number(ino, parent, is_other_view));
+        self.settle(number, place);
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.lookups += 1;
+        }
+        number
+    }
+
+    fn number(&mut self, ino: u64, parent: u64, is_other_view: bool) -> u64 {
+        let mut view = self.view(parent);
+        if is_other_view {
+            self.views += 1;
+            view = self.views;
+        }
+        if let Some(number) = self.by_file.get(&(view, ino)) {
+            return *number;
+        }
+        let mut number = preferred(view, ino);
+        while number <= ROOT || self.nodes.contains_key(&number) {
+            number = number.wrapping_add(1 << 48);
+        }
+        self.by_file.insert((view, ino), number);
+        self.nodes.insert(number, Node { ino, view, ..Node::default() });
+        number
+    }
+
+    /// Whether that was the last that the kernel knew of it.
+    pub fn forget(&mut self, number: u64, count: u64) -> bool {
+        let Some(node) = self.nodes.get_mut(&number) else { return false };
+        node.lookups = node.lookups.saturating_sub(count);
+        let is_last = node.lookups == 0;
+        if is_last {
+            let node = self.nodes.remove(&number).unwrap_or_default();
+            self.by_file.remove(&(node.view, node.ino));
+            for place in node.places {
+                self.by_place.remove(&place);
+            }
+        }
+        is_last
+    }
+
+    /// Nothing is there any more; gives what was.
+    pub fn gone(&mut self, parent: u64, name: &OsStr) -> Option<u64> {
+        let place = (parent, name.to_owned());
+        let number = self.by_place.remove(&place)?;
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.places.retain(|other| other != &place);
+        }
+        Some(number)
+    }
+
+    pub fn moved(&mut self, from: (u64, &OsStr), to: (u64, &OsStr), exchanged: bool) {
+        let (one, other) = (self.gone(from.0, from.1), self.gone(to.0, to.1));
+        if let Some(number) = one {
+            self.settle(number, (to.0, to.1.to_owned()));
+        }
+        if let Some(number) = other.filter(|_| exchanged) {
+            self.settle(number, (from.0, from.1.to_owned()));
+        }
+    }
+
+    /// Where it was seen, the place seen last first.
+    pub fn places(&self, number: u64) -> Vec<Place> {
+        self.nodes.get(&number).map_or_else(Vec::new, |node| node.places.iter().rev().cloned().collect())
+    }
+
+    /// What was seen at a place.
+    pub fn at(&self, parent: u64, name: &OsStr) -> Option<u64> {
+        self.by_place.get(&(parent, name.to_owned())).copied()
+    }
+
+    fn settle(&mut self, number: u64, place: Place) {
+        if self.by_place.get(&place) == Some(&number) {
+            return;
+        }
+        self.gone(place.0, &place.1);
+        self.by_place.insert(place.clone(), number);
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.places.push(place);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! A folder shown through FUSE: what containers hold open of it is known by path here, so that the folder itself can be
+//! let go of and taken again while they run, in this machine or in one that goes on from its saved state.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use fuser::{FileAttr, FileHandle, FileType, INodeNo};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+
+use crate::Failure;
+use crate::shares::attributes::attributes;
+use crate::shares::held::Held;
+use crate::shares::nodes::{Nodes, ROOT};
+
+pub type Outcome<T> = Result<T, Errno>;
+
+const NOT_KEPT: OFlag = OFlag::O_CREAT.union(OFlag::O_EXCL).union(OFlag::O_TRUNC).union(OFlag::O_DIRECT);
+
+/// One that somebody has opened. Without a file since the folder was let go of: opened again by path when it is used.
+struct Opened {
+    number: u64,
+    flags: OFlag,
+    file: Option<Arc<File>>,
+}
+
+pub struct Entry {
+    pub ino: u64,
+    pub kind: FileType,
+    pub name: OsString,
+}
+
+/// All that is known of the folder. While `root` is None it is let go of, and whoever wants something of it waits.
+#[derive(Default)]
+pub struct Folder {
+    root: Option<Arc<OwnedFd>>,
+    is_over: bool,
+    pub nodes: Nodes,
+    pub held: Held,
+    opened: HashMap<u64, Opened>,
+    listed: HashMap<u64, Arc<Vec<Entry>>>,
+    next: u64,
+}
+
+#[derive(Clone)]
+pub struct Passthrough {
+    shared: Arc<(Mutex<Folder>, Condvar)>,
+    /// How long the kernel may believe what it was told. Zero asks every time.
+    pub trust: Duration,
+}
+
+impl Passthrough {
+    /// Of no folder yet.
+    pub fn new(trust: Duration) -> Self {
+        Self { shared: Arc::default(), trust }
+    }
+
+    fn now(&self) -> MutexGuard<'_, Folder> {
+        self.shared.0.lock().expect("no holder of this lock panics")
+    }
+
+    /// The folder, as soon as there is one.
+    pub fn folder(&self) -> MutexGuard<'_, Folder> {
+        let waits = |folder: &mut Folder| folder.root.is_none() && !folder.is_over;
+        self.shared.1.wait_while(self.now(), waits).expect("no holder of this lock panics")
+    }
+
+    pub fn is_let_go(&self) -> bool {
+        self.now().root.is_none()
+    }
+
+    /// Closes all that is open in it. Refused when something was deleted that is still in use: no path leads there.
+    pub fn let_go(&self) -> Result<(), Failure> {
+        let mut folder = self.now();
+        let is_deleted = |file: &Arc<File>| fstat(file.as_ref()).is_ok_and(|found| found.st_nlink == 0);
+        if folder.opened.values().any(|opened| opened.file.as_ref().is_some_and(is_deleted)) {
+            return Err("a deleted file in it is still open".into());
+        }
+        for opened in folder.opened.values_mut() {
+            opened.file = None;
+        }
+        folder.held = Held::default();
+        folder.root = None;
+        Ok(())
+    }
+
+    pub fn take(&self, root: OwnedFd) {
+        self.now().root = Some(Arc::new(root));
+        self.shared.1.notify_all();
+    }
+
+    /// Nobody will ask any more, or be answered.
+    pub fn end(&self) {
+        *self.now() = Folder { is_over: true, ..Folder::default() };
+        self.shared.1.notify_all();
+    }
+}
+
+impl Folder {
+    /// A file by its number. It must still be that file, and nobody follows a link on the way.
+    pub fn point(&mut self, number: u64) -> Outcome<Arc<OwnedFd>> {
+        let root = self.root.as_ref().ok_or(Errno::EIO)?;
+        if number == ROOT {
+            return Ok(root.clone());
+        }
+        if let Some(held) = self.held.get(number) {
+            return Ok(held);
+        }
+        for (parent, name) in self.nodes.places(number) {
+            match self.point(parent).and_then(|folder| point_at(&folder, &name)) {
+                Ok((point, found)) if found.st_ino == self.nodes.ino(number) => return Ok(self.held.put(number, point)),
+                Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ESTALE) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Errno::ESTALE)
+    }
+
+    /// The same, opened.
+    pub fn reach(&mut self, number: u64, flags: OFlag) -> Outcome<OwnedFd> {
+        let point = self.point(number)?;
+        let flags = flags.difference(OFlag::O_NOFOLLOW); // what has been found is behind a link of /proc
+        open(of_descriptor(point.as_ref()).as_str(), flags | OFlag::O_CLOEXEC, Mode::empty())
+    }
+
+    pub fn look_up(&mut self, parent: u64, name: &OsStr) -> Outcome<FileAttr> {
+        let folder = self.point(parent)?;
+        if let Some(number) = self.nodes.at(parent, name) {
+            self.held.drop_old(number); // the kernel would go on to believe that this is what has the name
+        }
+        let (point, found) = point_at(&folder, name)?;
+        let is_folder = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
+        // What has no hard links and is still where it was seen before, too, the host has bound to two places: one of
+        // them may be read-only, or show what is mounted below.
+        let is_single = is_folder || found.st_nlink == 1;
+        let former = self.nodes.elsewhere(found.st_ino, parent, name).filter(|_| is_single);
+        let is_other_view = former.is_some_and(|former| self.is_there(former));
+        let number = self.nodes.seen(found.st_ino, parent, name, is_other_view);
+        self.held.put(number, point);
+        Ok(attributes(&found, number))
+    }
+
+    /// Whether a file is still at a place where it was seen, whatever is held of it.
+    fn is_there(&mut self, number: u64) -> bool {
+        self.held.drop(number);
+        self.point(number).is_ok()
+    }
+
+    pub fn attributes(&mut self, number: u64, handle: Option<FileHandle>) -> Outcome<FileAttr> {
+        Ok(attributes(&self.stat(number, handle)?, number))
+    }
+
+    fn stat(&mut self, number: u64, handle: Option<FileHandle>) -> Outcome<FileStat> {
+        let opened = handle.and_then(|handle| self.opened.get(&handle.0)?.file.clone());
+        match opened {
+            Some(file) => fstat(file.as_ref()),
+            None => fstat(self.point(number)?.as_ref()),
+        }
+    }
+
+    pub fn open(&mut self, number: u64, flags: i32) -> Outcome<FileHandle> {
+        let flags = OFlag::from_bits_truncate(flags).difference(NOT_KEPT);
+        let file = Arc::new(File::from(self.reach(number, flags)?));
+        Ok(self.hold(number, flags, file))
+    }
+
+    pub fn hold(&mut self, number: u64, flags: OFlag, file: Arc<File>) -> FileHandle {
+        let handle = self.number();
+        self.opened.insert(handle, Opened { number, flags: flags.difference(NOT_KEPT), file: Some(file) });
+        FileHandle(handle)
+    }
+
+    pub fn file(&mut self, handle: FileHandle) -> Outcome<Arc<File>> {
+        let opened = self.opened.get(&handle.0).ok_or(Errno::EBADF)?;
+        if let Some(file) = &opened.file {
+            return Ok(file.clone());
+        }
+        let file = Arc::new(File::from(self.reach(opened.number, opened.flags)?));
+        self.opened.get_mut(&handle.0).ok_or(Errno::EBADF)?.file = Some(file.clone());
+        Ok(file)
+    }
+
+    pub fn release(&mut self, handle: FileHandle) {
+        self.opened.remove(&handle.0);
+        self.listed.remove(&handle.0);
+    }
+
+    /// Reads all names at once: what somebody has read half of is read to its end, whatever happens meanwhile.
+    pub fn list(&mut self, number: u64) -> Outcome<FileHandle> {
+        let mut folder = nix::dir::Dir::from_fd(self.reach(number, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)?;
+        let mut entries = Vec::new();
+        for entry in folder.iter() {
+            let entry = entry?;
+            let name = std::os::unix::ffi::OsStrExt::from_bytes(entry.file_name().to_bytes());
+            let kind = entry.file_type().map_or(FileType::RegularFile, crate::shares::attributes::kind_of_entry);
+            entries.push(Entry { ino: self.nodes.likely(number, entry.ino()), kind, name: OsStr::to_owned(name) });
+        }
+        let handle = self.number();
+        self.listed.insert(handle, Arc::new(entries));
+        Ok(FileHandle(handle))
+    }
+
+    pub fn listing(&self, handle: FileHandle) -> Outcome<Arc<Vec<Entry>>> {
+        self.listed.get(&handle.0).cloned().ok_or(Errno::EBADF)
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+pub fn read(file: &File, size: u32, offset: u64) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; size as usize];
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64)? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    buffer.truncate(filled);
+    Ok(buffer)
+}
+
+/// The path under which the kernel shows a descriptor: for calls that take no descriptor.
+pub fn of_descriptor(fd: &impl AsRawFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// What has a name in a folder, itself and not what it may link to.
+fn point_at(folder: &OwnedFd, name: &OsStr) -> Outcome<(OwnedFd, FileStat)> {
+    let point = openat(folder, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    let found = fstat(&point)?;
+    Ok((point, found))
+}
+
+pub fn number(ino: INodeNo) -> u64 {
+    ino.0
+}

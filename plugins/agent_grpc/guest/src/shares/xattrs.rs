@@ -1,0 +1,69 @@
+//! Extended attributes of a file that is only pointed at: through its name below /proc, for no call takes such a descriptor.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+
+use fuser::{Errno as Refusal, ReplyXattr};
+use nix::errno::Errno;
+use nix::libc;
+
+use crate::shares::passthrough::{Outcome, of_descriptor};
+
+/// Of size 0: only how much there is.
+pub enum Found {
+    Size(u32),
+    Data(Vec<u8>),
+}
+
+pub fn get(pointed: &impl AsRawFd, name: &OsStr, size: u32) -> Outcome<Found> {
+    let (path, name) = (path(pointed)?, text(name.as_bytes())?);
+    // SAFETY: both are strings that live through the call, and the buffer is as long as is said.
+    fetch(size, |buffer, size| unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), buffer.cast(), size) })
+}
+
+pub fn list(pointed: &impl AsRawFd, size: u32) -> Outcome<Found> {
+    let path = path(pointed)?;
+    // SAFETY: as above.
+    fetch(size, |buffer, size| unsafe { libc::listxattr(path.as_ptr(), buffer.cast(), size) })
+}
+
+pub fn set(pointed: &impl AsRawFd, name: &OsStr, value: &[u8], flags: i32) -> Outcome<()> {
+    let (path, name) = (path(pointed)?, text(name.as_bytes())?);
+    // SAFETY: as above.
+    let outcome = unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), flags) };
+    Errno::result(outcome).map(drop)
+}
+
+pub fn remove(pointed: &impl AsRawFd, name: &OsStr) -> Outcome<()> {
+    let (path, name) = (path(pointed)?, text(name.as_bytes())?);
+    // SAFETY: as above.
+    Errno::result(unsafe { libc::removexattr(path.as_ptr(), name.as_ptr()) }).map(drop)
+}
+
+pub fn tell(outcome: Outcome<Found>, size: u32, reply: ReplyXattr) {
+    match outcome {
+        Ok(Found::Size(found)) => reply.size(found),
+        Ok(Found::Data(data)) if data.len() <= size as usize => reply.data(&data),
+        Ok(Found::Data(_)) => reply.error(Refusal::ERANGE),
+        Err(error) => reply.error(Refusal::from_i32(error as i32)),
+    }
+}
+
+fn fetch(size: u32, call: impl FnOnce(*mut u8, usize) -> isize) -> Outcome<Found> {
+    let mut buffer = vec![0; size as usize];
+    let count = Errno::result(call(buffer.as_mut_ptr(), buffer.len()))?;
+    if size == 0 {
+        return Ok(Found::Size(u32::try_from(count).map_err(|_| Errno::E2BIG)?));
+    }
+    buffer.truncate(count.unsigned_abs());
+    Ok(Found::Data(buffer))
+}
+
+fn path(pointed: &impl AsRawFd) -> Outcome<CString> {
+    text(of_descriptor(pointed).as_bytes())
+}
+
+fn text(bytes: &[u8]) -> Outcome<CString> {
+    CString::new(bytes).map_err(|_| Errno::EINVAL)
+}

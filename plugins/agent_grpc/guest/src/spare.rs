@@ -1,0 +1,67 @@
+//! A crun that has begun and waits for the container that it is to run. Where the machine is emulated, a third of what a
+//! first container costs is that a program starts. So a template has one of these, and each of its clones finds it there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+use crate::Failure;
+use crate::crun::{Crun, Running, first_pid};
+use crate::process::{Streams, pipes};
+
+/// By which crun knows its container.
+pub const ID: &str = "_spare"; // no id of a container begins so
+const FOLDER: &str = "/run/vc/spare";
+const CONFIG: &str = "config.json";
+
+pub struct Spare {
+    crun: Running,
+    config: File,
+    streams: Streams,
+}
+
+impl Spare {
+    /// Returns when it waits. It reads its config from a pipe: that is where it waits.
+    pub async fn ready(crun: &Crun) -> Result<Self, Failure> {
+        let folder = Path::new(FOLDER);
+        fs::create_dir_all(folder)?;
+        let pipe = folder.join(CONFIG);
+        mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        let (handles, streams) = pipes()?;
+        let mut crun = crun.begin_run(ID, folder, handles)?;
+        let path = pipe.clone();
+        let mut opening = tokio::task::spawn_blocking(move || OpenOptions::new().write(true).open(path));
+        tokio::select! {
+            config = &mut opening => Ok(Self { crun, config: config??, streams }),
+            ended = crun.end() => {
+                // Whoever waits for a reader gets one.
+                drop(OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&pipe)?);
+                drop(opening.await);
+                fs::remove_dir_all(folder)?;
+                Err(ended.err().unwrap_or_else(|| "crun has not waited for its config".into()))
+            }
+        }
+    }
+
+    /// Runs a container; its first process and that one's streams. `None`: nobody waits any more.
+    pub async fn run(mut self, config: &[u8]) -> Result<Option<(i32, Streams)>, Failure> {
+        let folder = Path::new(FOLDER);
+        // The pipe is open already; what reads the config again finds a file in its place.
+        fs::write(folder.join("file"), config)?;
+        fs::rename(folder.join("file"), folder.join(CONFIG))?;
+        let written = self.config.write_all(config);
+        drop(self.config);
+        let outcome = match written {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(None),
+            Err(error) => Err(error.into()),
+            Ok(()) => self.crun.end().await.and_then(|()| Ok(Some((first_pid(folder)?, self.streams)))),
+        };
+        fs::remove_dir_all(folder)?;
+        outcome
+    }
+}

@@ -1,0 +1,28 @@
+"""Sockets that are there before QEMU is. Not with who speaks through them: that takes time to import, and QEMU begins
+first.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from vc_qemu.errors import QemuError
+
+
+def listening_socket(path: Path) -> socket.socket:
+    """A bound, listening socket: whoever connects before QEMU is up waits in its backlog instead of polling.
+
+    Raises:
+        QemuError: the path is too long for a unix socket.
+    """
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.unlink(missing_ok=True)
+        made.bind(str(path))
+        path.chmod(0o600)
+        made.listen(8)
+    except OSError as error:
+        made.close()
+        raise QemuError(f"the socket {path} cannot be made: {error}; choose a shorter run folder") from error
+    return made

@@ -1,0 +1,194 @@
+"""Takes the memory out of a saved machine's state, so that many can share it.
+
+QEMU writes the memory of a machine whose memory is its own into the stream of its state, page by page. Here the pages
+go into a file for each block, with holes where nothing was, and the rest stays as it is: what a machine reads that maps
+those files. The stream's format: qemu.git, docs/devel/migration, migration/savevm.c, migration/ram.c and
+scripts/analyze-migration.py.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from vc_qemu.errors import QemuError
+
+# Sections, savevm.h.
+_MAGIC, _VERSION = 0x5145564D, 3
+_SECTION_START, _SECTION_PART, _SECTION_END, _FOOTER = 1, 2, 3, 0x7E
+_CONFIGURATION, _SUBSECTION, _COMMAND = 7, 5, 8
+# Flags in the low bits of a page's address, ram.c.
+_ZERO, _SIZES, _PAGE, _EOS, _CONTINUE = 0x02, 0x04, 0x08, 0x10, 0x20
+_FLAGS = 0xFFF
+_PAGE_BYTES = 4096
+_U8, _U16, _U32, _U64 = struct.Struct(">B"), struct.Struct(">H"), struct.Struct(">I"), struct.Struct(">Q")
+
+
+class _Reader:
+    """A place in the stream that moves on."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+        self.at = 0
+
+    def number(self, kind: struct.Struct) -> int:
+        (value,) = kind.unpack_from(self.data, self.at)
+        self.at += kind.size
+        return int(value)
+
+    def peek(self) -> int:
+        return int(_U8.unpack_from(self.data, self.at)[0])
+
+    def take(self, count: int) -> memoryview:
+        self.at += count
+        if self.at > len(self.data):
+            raise QemuError("QEMU's state ends too early")
+        return self.data[self.at - count : self.at]
+
+    def text(self) -> str:
+        return bytes(self.take(self.number(_U8))).decode()
+
+
+def split(data: memoryview, rest: BinaryIO, files: Mapping[str, Path]) -> None:
+    """Writes a state without the pages of some blocks, and those into files.
+
+    Args:
+        data: what QEMU wrote, with the capability x-ignore-shared.
+        rest: gets the state without them.
+        files: by the name of the block; made here.
+
+    Raises:
+        QemuError: it is no stream of this format, or lacks one of the blocks.
+        OSError: the disk is full.
+    """
+    try:
+        _split(_Reader(data), rest, files)
+    except (struct.error, UnicodeDecodeError) as error:
+        raise QemuError(f"QEMU's state cannot be read: {error}") from error
+
+
+def _split(stream: _Reader, rest: BinaryIO, files: Mapping[str, Path]) -> None:
+    if (stream.number(_U32), stream.number(_U32)) != (_MAGIC, _VERSION):
+        raise QemuError("QEMU's state has another format than this version of virtcontainers-qemu reads")
+    _skip_configuration(stream)
+    rest.write(stream.data[: stream.at])
+    pages = _Pages(rest, files)
+    kind = 0
+    try:
+        while kind != _SECTION_END:
+            kind = stream.peek()
+            if kind == _COMMAND:
+                _command(stream, rest)
+            elif kind in (_SECTION_START, _SECTION_PART, _SECTION_END):
+                _section(stream, rest, pages)
+            else:
+                raise QemuError(f"QEMU's state has a part that is not known: kind {kind}")
+    finally:
+        pages.close()
+    if missing := [name for name in files if name not in pages.sizes]:
+        raise QemuError(f"QEMU's state has no memory {', '.join(missing)}")
+    if stream.at == len(stream.data):
+        raise QemuError("QEMU's state ends too early")
+    rest.write(stream.data[stream.at :])
+
+
+def _command(stream: _Reader, rest: BinaryIO) -> None:
+    """A word to the other side, between parts: QEMU 10 says so when the last part begins."""
+    begin = stream.at
+    stream.take(3)
+    stream.take(stream.number(_U16))
+    rest.write(stream.data[begin : stream.at])
+
+
+def _skip_configuration(stream: _Reader) -> None:
+    """What the machine is called and, in subsections, how it was saved: both without a length of their own."""
+    if stream.peek() != _CONFIGURATION:
+        return
+    stream.take(1)
+    stream.take(stream.number(_U32))
+    while stream.peek() == _SUBSECTION:
+        stream.take(1)
+        name = stream.text()
+        stream.take(4)
+        if name != "configuration/capabilities":
+            raise QemuError(f"QEMU's state has a part that is not known: {name}")
+        for _ in range(stream.number(_U32)):
+            stream.text()
+
+
+def _section(stream: _Reader, rest: BinaryIO, pages: _Pages) -> None:
+    """One part of the memory: nothing else is saved in parts here."""
+    begin = stream.at
+    kind = stream.number(_U8)
+    number = stream.number(_U32)
+    if kind == _SECTION_START:
+        if (name := stream.text()) != "ram":
+            raise QemuError(f"QEMU's state has a part that is not known: {name}")
+        stream.take(8)
+    rest.write(stream.data[begin : stream.at])
+    pages.read(stream)
+    begin = stream.at
+    if (stream.number(_U8), stream.number(_U32)) != (_FOOTER, number):
+        raise QemuError("QEMU's state does not end a part where it should")
+    rest.write(stream.data[begin : stream.at])
+
+
+class _Pages:
+    """Where pages go: into their block's file, or, when it has none, on."""
+
+    def __init__(self, rest: BinaryIO, files: Mapping[str, Path]) -> None:
+        self.sizes: dict[str, int] = {}
+        self._rest = rest
+        self._handles: dict[str, int] = {}
+        self._files = files
+        self._block = ""
+
+    def read(self, stream: _Reader) -> None:
+        """All records of one section."""
+        while True:
+            begin = stream.at
+            word = stream.number(_U64)
+            flags, address = word & _FLAGS, word & ~_FLAGS
+            if flags == _EOS:
+                self._rest.write(stream.data[begin : stream.at])
+                return
+            if flags == _SIZES:
+                self._read_sizes(stream, address)
+                self._rest.write(stream.data[begin : stream.at])
+                continue
+            if not flags & _CONTINUE:
+                self._block = stream.text()
+            self._page(stream, begin, flags & ~_CONTINUE, address)
+
+    def close(self) -> None:
+        for handle in self._handles.values():
+            os.close(handle)
+
+    def _read_sizes(self, stream: _Reader, total: int) -> None:
+        """Name, length and place of each block."""
+        while total > 0:
+            name, size = stream.text(), stream.number(_U64)
+            stream.take(8)
+            total -= size
+            self.sizes[name] = size
+            if name in self._files:
+                path = self._files[name]
+                self._handles[name] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                os.ftruncate(self._handles[name], size)
+
+    def _page(self, stream: _Reader, begin: int, flags: int, address: int) -> None:
+        handle = self._handles.get(self._block)
+        if flags == _ZERO:
+            fill = stream.number(_U8)
+            page: memoryview | bytes = bytes([fill]) * _PAGE_BYTES if fill else b""
+        elif flags == _PAGE:
+            page = stream.take(_PAGE_BYTES)
+        else:
+            raise QemuError(f"QEMU's state has a page of a kind that is not known: {flags:#x}")
+        if handle is None:
+            self._rest.write(stream.data[begin : stream.at])
+        elif page:
+            os.pwrite(handle, page, address)

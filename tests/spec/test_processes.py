@@ -1,0 +1,63 @@
+"""A process is known by more than its number."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import uuid
+
+import pytest
+
+from vc_core.spec import HostProcess
+
+WAITS = "import signal; print(flush=True); signal.pause()"
+
+
+def start(script: str, *words: str) -> HostProcess:
+    """Runs Python until it has written a line."""
+    ready, output = os.pipe()
+    command = [sys.executable, "-c", script, *words]
+    actions = [(os.POSIX_SPAWN_DUP2, output, 1)]
+    found = HostProcess.of(os.posix_spawn(command[0], command, dict(os.environ), file_actions=actions))
+    os.close(output)
+    assert os.read(ready, 1) == b"\n"
+    os.close(ready)
+    return found
+
+
+async def test_a_reused_number_is_not_taken_for_it():
+    found = start(WAITS)
+    assert found.is_alive()
+    other = HostProcess(found.pid, found.start_ticks + 1)
+    assert not other.is_alive()
+    other.send(signal.SIGKILL)
+    await other.ended()
+    assert found.is_alive()
+    await found.kill(5)
+    assert not found.is_alive()
+
+
+async def test_a_zombie_is_not_alive_24():
+    found = start("print(flush=True); raise SystemExit(3)")
+    os.waitid(os.P_PID, found.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222
+    assert not found.is_alive()
+    await found.ended()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(found.pid, os.WNOHANG)  # noqa: ASYNC222
+
+
+async def test_one_that_minds_no_signal_is_killed():
+    found = start("import signal; signal.signal(15, signal.SIG_IGN);" + WAITS)
+    assert not await found.ended_within(0.05)
+    await found.kill(0.05)
+    assert not found.is_alive()
+
+
+async def test_a_lost_one_is_found_by_its_words():
+    marker = str(uuid.uuid4())
+    found = start(WAITS, "-uuid", marker)
+    assert HostProcess.find("-uuid", marker) == found
+    assert HostProcess.find("-uuid", marker, "-other") is None
+    await found.kill(5)
+    assert HostProcess.find("-uuid", marker) is None

@@ -1,0 +1,136 @@
+"""A process of this host and no other: for drivers whose machines are processes. Numbers alone are reused."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal as signals
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+_START_TICKS = 22 - 3  # places in what follows the command's name: proc(5) counts from 1, and that is field 2
+_FLAGS = 9 - 3
+_USER_TICKS, _SYSTEM_TICKS, _RESIDENT_PAGES = 14 - 3, 15 - 3, 24 - 3
+_EXITING = 0x4  # linux/sched.h, PF_EXITING
+
+
+@dataclass(frozen=True)
+class HostProcess:
+    """A process, told from others that had or will have its number.
+
+    Attributes:
+        pid: its number.
+        start_ticks: when it began, in clock ticks since boot: field 22 of proc(5)'s stat.
+    """
+
+    pid: int
+    start_ticks: int
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """The one that has this number now. Raises ProcessLookupError or FileNotFoundError when none has."""
+        return cls(pid, int(_fields(pid)[_START_TICKS]))
+
+    @classmethod
+    def this(cls) -> Self:
+        """The calling one."""
+        return cls.of(os.getpid())
+
+    @classmethod
+    def find(cls, *words: str) -> Self | None:
+        """The live one whose command line has all these words: for whoever was killed before a number was noted."""
+        wanted = {word.encode() for word in words}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                if wanted <= set((entry / "cmdline").read_bytes().split(b"\0")):
+                    found = cls.of(int(entry.name))
+                    if found.is_alive():
+                        return found
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue  # it ended, or is somebody else's
+        return None
+
+    @property
+    def program(self) -> str:
+        """A path to the program that it runs, also when that was replaced meanwhile."""
+        return f"/proc/{self.pid}/exe"
+
+    def is_alive(self) -> bool:
+        """Whether it runs. One that has ended but was not waited for does not; nor one that is on its way out, of which
+        others see already that it hangs up.
+        """
+        fields = self._stat()
+        return bool(fields) and fields[0] not in "ZX" and not int(fields[_FLAGS]) & _EXITING
+
+    async def ended(self) -> None:
+        """Returns when it has ended, and reaps it when it is ours."""
+        with contextlib.suppress(ProcessLookupError):
+            handle = os.pidfd_open(self.pid)
+            try:
+                if self._stat():
+                    await _readable(handle)
+            finally:
+                os.close(handle)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, os.WNOHANG)  # noqa: ASYNC222 (does not wait)
+
+    async def ended_within(self, limit_s: float) -> bool:
+        """Whether it has ended after so many seconds at most."""
+        try:
+            async with asyncio.timeout(limit_s):
+                await self.ended()
+        except TimeoutError:
+            return False
+        return True
+
+    def send(self, signal: signals.Signals) -> None:
+        """Signals it, and no other that may have its number by now."""
+        with contextlib.suppress(ProcessLookupError):
+            handle = os.pidfd_open(self.pid)
+            try:
+                if self.is_alive():
+                    signals.pidfd_send_signal(handle, signal)
+            finally:
+                os.close(handle)
+
+    async def kill(self, grace_s: float) -> None:
+        """Ends it: by SIGTERM, and by SIGKILL when it lives after so many seconds. Returns when it has ended."""
+        if self.is_alive():
+            self.send(signals.SIGTERM)
+            if not await self.ended_within(grace_s):
+                self.send(signals.SIGKILL)
+        await self.ended()
+
+    def usage(self) -> tuple[int, int]:
+        """Processor time in nanoseconds and resident memory in bytes."""
+        fields = _fields(self.pid)
+        ticks = int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])
+        cpu_ns = ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+        return cpu_ns, int(fields[_RESIDENT_PAGES]) * os.sysconf("SC_PAGE_SIZE")
+
+    def _stat(self) -> list[str]:
+        """Empty when it is gone, whoever has its number now."""
+        try:
+            fields = _fields(self.pid)
+        except (FileNotFoundError, ProcessLookupError):
+            return []
+        return fields if int(fields[_START_TICKS]) == self.start_ticks else []
+
+
+def _fields(pid: int) -> list[str]:
+    """proc(5): after the command's closing parenthesis come the fields from number 3 on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+async def _readable(handle: int) -> None:
+    loop = asyncio.get_running_loop()
+    seen = asyncio.Event()
+    loop.add_reader(handle, seen.set)
+    try:
+        await seen.wait()
+    finally:
+        loop.remove_reader(handle)
