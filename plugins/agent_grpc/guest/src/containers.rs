@@ -89,6 +89,9 @@ impl Containers {
         spec["linux"]["cgroupsPath"] = json!(format!("/vc/{}", request.container_id));
         users::complete(&mut spec["process"], Path::new(&request.rootfs))?;
         identity::drop_absent_mounts(&mut spec, &request.rootfs);
+        for device in &request.devices {
+            mounted.hold(&device.driver, &device.address);
+        }
         devices::add_nodes(&mut spec, &request.devices, &self.events).await?;
         let config = serde_json::to_vec(&spec)?;
         let terminal = spec["process"]["terminal"] == json!(true);

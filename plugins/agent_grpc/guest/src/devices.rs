@@ -1,8 +1,10 @@
 //! Plugged devices, found by the address that the host knows for certain, never by a guessed name.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use nix::sys::stat::{major, minor};
@@ -15,6 +17,9 @@ use crate::uevents::{Uevents, until};
 
 /// How long a plugged device may take to be seen: under software emulation PCIe hot plug needs some 0.3 s.
 pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// How many containers use a SCSI disk, by its address.
+static USERS: LazyLock<Mutex<HashMap<String, usize>>> = LazyLock::new(Mutex::default);
 
 /// Adds the nodes of a container's devices to its specification, with the guest's numbers.
 pub async fn add_nodes(spec: &mut Value, devices: &[Device], events: &Uevents) -> Result<(), Failure> {
@@ -68,13 +73,38 @@ async fn find(device: &Device, events: &Uevents) -> Result<Option<String>, Failu
 /// `address` is "target:lun" on the first SCSI host.
 pub async fn scsi_disk(address: &str, events: &Uevents) -> Result<String, Failure> {
     boot::load_modules("scsi")?;
-    let suffix = format!(":0:{address}");
-    let look = || {
-        let disks = fs::read_dir("/sys/class/scsi_disk").ok()?.flatten();
-        let found = disks.map(|disk| disk.path()).find(|path| path.to_string_lossy().ends_with(&suffix))?;
-        block_node(&found.join("device/block"))
-    };
+    let look = || block_node(&scsi_device(address)?.join("block"));
     until(events, LIMIT, &format!("the SCSI disk {address}"), look).await
+}
+
+/// The folder in /sys of "target:lun".
+fn scsi_device(address: &str) -> Option<PathBuf> {
+    let suffix = format!(":0:{address}");
+    let disks = fs::read_dir("/sys/class/scsi_disk").ok()?.flatten();
+    let found = disks.map(|disk| disk.path()).find(|path| path.to_string_lossy().ends_with(&suffix))?;
+    Some(found.join("device"))
+}
+
+/// Counts one more container that uses a SCSI disk.
+pub fn hold(address: &str) {
+    *USERS.lock().expect("no holder of this lock panics").entry(address.to_owned()).or_default() += 1;
+}
+
+/// The last one to let a SCSI disk go takes it out of the kernel. The host unplugs it next and may plug another one in
+/// its place at once, while the kernel still handles the end of the first and would take one for the other.
+pub fn let_go(address: &str) -> Result<(), Failure> {
+    let mut users = USERS.lock().expect("no holder of this lock panics");
+    if let Some(count) = users.get_mut(address) {
+        *count -= 1;
+        if *count > 0 {
+            return Ok(());
+        }
+    }
+    users.remove(address);
+    match scsi_device(address) {
+        Some(folder) => fs::write(folder.join("delete"), "1").map_err(|error| format!("disk {address}: {error}").into()),
+        None => Ok(()),
+    }
 }
 
 /// `address` is a PCI path: the slot of the root port and the device behind it.

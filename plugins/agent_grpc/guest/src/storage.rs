@@ -21,12 +21,16 @@ const FILE_SYSTEMS: [&str; 2] = ["ext4", "erofs"];
 /// How many containers use a mount point.
 static USERS: LazyLock<Mutex<HashMap<PathBuf, usize>>> = LazyLock::new(Mutex::default);
 
-/// Mount points of one container, in the order in which they were mounted.
+/// Mount points of one container, in the order in which they were mounted, and the disks that it uses.
 #[derive(Default)]
-pub struct Mounted(Vec<PathBuf>);
+pub struct Mounted {
+    points: Vec<PathBuf>,
+    disks: Vec<String>,
+}
 
 impl Mounted {
     pub async fn add(&mut self, storage: &Storage, events: &Uevents) -> Result<(), Failure> {
+        self.hold(&storage.driver, &storage.source);
         let point = PathBuf::from(&storage.mount_point);
         let is_first = {
             let mut users = USERS.lock().map_err(|_| "mount table poisoned")?;
@@ -38,19 +42,30 @@ impl Mounted {
             leave(&point);
             return Err(error);
         }
-        self.0.push(point);
+        self.points.push(point);
         Ok(())
     }
 
-    /// Unmounts in reverse what nobody else uses. Every mount is tried; the first failure is told.
+    /// Notes a disk, whether it is mounted or a node in the container.
+    pub fn hold(&mut self, driver: &str, address: &str) {
+        if driver == "scsi" {
+            devices::hold(address);
+            self.disks.push(address.to_owned());
+        }
+    }
+
+    /// Unmounts in reverse what nobody else uses, and lets disks go. Every one is tried; the first failure is told.
     pub fn remove(&mut self) -> Result<(), Failure> {
         let mut first = Ok(());
-        while let Some(point) = self.0.pop() {
+        while let Some(point) = self.points.pop() {
             if leave(&point)
                 && let Err(error) = shares::hide(&point)
             {
                 first = first.and(Err(format!("{} cannot be unmounted: {error}", point.display()).into()));
             }
+        }
+        for address in self.disks.drain(..) {
+            first = first.and(devices::let_go(&address));
         }
         first
     }
