@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import os
 import shutil
 import subprocess
@@ -13,11 +15,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.libvirtd import Libvirtd
+from vc_core.cli.render import plain
 from vc_core.config import Config, parse
+from vc_core.engine.catalog import Catalog
 from vc_core.engine.runtime import Runtime
+from vc_core.spec import Capability, PodRef
 
 VC = [sys.executable, "-m", "vc_core"]
 GUESTS = Path("/var/cache/virtcontainers/guest/current")
+HYPERVISORS = ("qemu", "libvirt")
+
+Settings = dict[str, dict[str, object]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,6 +34,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.vm)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test that has a host runs with each hypervisor, but for those that lack what it needs."""
+    if "hypervisor" not in metafunc.fixturenames:
+        return
+    only = metafunc.definition.get_closest_marker("only")
+    needed = {Capability(word) for mark in metafunc.definition.iter_markers("needs") for word in mark.args}
+    able = [name for name in (only.args if only else HYPERVISORS) if needed <= capabilities(name)]
+    metafunc.parametrize("hypervisor", able, scope="session", indirect=True)
+
+
+@functools.cache
+def capabilities(hypervisor: str) -> frozenset[Capability]:
+    """What it declares, as it is configured here."""
+    found = Catalog().find("hypervisor", hypervisor).factory
+    driver = found(found.options_type())
+    return asyncio.run(driver.vm_capabilities(PodRef("any", Path("/tmp"))))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,13 +62,66 @@ def _can_boot() -> None:
         pytest.skip("no guest image has been built ('vc guest build')")
 
 
+@pytest.fixture(scope="session")
+def libvirtd(tmp_path_factory, templates) -> Iterator[Libvirtd]:
+    """A libvirtd of our own, from the first test that wants one."""
+    for program, package in (("libvirtd", "libvirt-daemon"), ("virtlogd", "libvirt-daemon")):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (the package {package})")
+    folder = Path(tempfile.mkdtemp(prefix="vc-libvirt-", dir="/tmp"))
+    found = Libvirtd(folder, [tmp_path_factory.getbasetemp()])
+    yield found
+    found.end()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def hypervisor(request) -> Settings:
+    """Which one: what the configuration says of it. By that alone the tests change from one to another."""
+    if request.param == "qemu":
+        return {}
+    libvirtd = request.getfixturevalue("libvirtd")
+    own = {"uri": libvirtd.uri, "log_dir": str(libvirtd.log_dir)}
+    return {"use": {"hypervisor": "libvirt"}, "hypervisor.libvirt": own}
+
+
 @dataclass
 class Host:
     """The user's side of a test."""
 
     folder: Path
-    config_file: Path
+    settings: Settings
     environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._write()
+
+    def configure(self, table: str, **values: object) -> None:
+        """Changes settings; the table "hypervisor" is that of the one in use."""
+        if table == "hypervisor":
+            table = f"hypervisor.{self.hypervisor}"
+        self.settings.setdefault(table, {}).update(values)
+        self._write()
+
+    def _write(self) -> None:
+        lines = []
+        for table, values in self.settings.items():
+            lines += [f"[{table}]", *(f"{key} = {plain(value)}" for key, value in values.items())]
+        self.config_file.write_text("\n".join(lines) + "\n")
+
+    @property
+    def config_file(self) -> Path:
+        """Where its configuration lies."""
+        return self.folder / "config.toml"
+
+    @property
+    def hypervisor(self) -> str:
+        """Its name."""
+        return str(self.settings.get("use", {}).get("hypervisor", "qemu"))
+
+    def sockets(self, pod: str) -> set[str]:
+        """Of channels: what a pod's machine has of its own does not count."""
+        return {path.name for path in (self.folder / "run/pods" / pod).glob("*.sock")} - {"qmp.sock"}
 
     def vc(self, *args: str, stdin: bytes = b"", check: int | None = 0) -> subprocess.CompletedProcess[bytes]:
         """Types a command; fails the test when it exits otherwise than expected."""
@@ -93,15 +173,14 @@ def processes() -> Iterator[tuple[int, list[str]]]:
             yield int(entry.name), words
 
 
-def host_config(folder: Path, templates: Path | None = None) -> Path:
-    """A configuration whose store lies in a folder, and its templates there or in one of their own."""
-    config = folder / "config.toml"
-    config.write_text(
-        f"[template]\ndir = '{templates or folder / 'templates'}'\n"
-        f"[storage.fs]\nrun_root = '{folder}/run'\nconfig_root = '{folder}/config'\n"
-        "[hypervisor.qemu]\nproof_dir = '/run/virtcontainers/qemu'\n"
-    )
-    return config
+def new_host(folder: Path, hypervisor: Settings, templates: Path | None = None) -> Host:
+    """A host whose store lies in a folder, and its templates there or in one of their own."""
+    settings = {
+        "template": {"dir": templates or folder / "templates"},
+        "snapshot": {"dir": folder / "snapshots"},
+        "storage.fs": {"run_root": folder / "run", "config_root": folder / "config"},
+    }
+    return Host(folder, {**settings, **{table: dict(values) for table, values in hypervisor.items()}})
 
 
 @pytest.fixture(scope="session")
@@ -113,9 +192,9 @@ def templates() -> Iterator[Path]:
 
 
 @pytest.fixture
-def host(tmp_path, templates) -> Iterator[Host]:
+def host(tmp_path, templates, hypervisor) -> Iterator[Host]:
     """A host with a store of its own; the test fails when something of a pod is left at its end."""
-    found = Host(tmp_path, host_config(tmp_path, templates))
+    found = new_host(tmp_path, hypervisor, templates)
     yield found
     left = found.residue()
     for name in sorted((tmp_path / "config/pods").glob("[!.]*")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
-from tests.e2e.conftest import Host, host_config
+from tests.e2e.conftest import Settings, new_host
 from tests.model import ALIVE, PICK, PodModel
 from vc_core.engine.runtime import Runtime
 from vc_core.spec import ContainerSpec, Mount, ProcessSpec, Resources, Rootfs
@@ -20,11 +21,10 @@ LIMITS = (Resources(), Resources(cpu_quota_us=150_000, memory_bytes=32 << 20), R
 
 
 class RealPods(PodModel):
-    """Against QEMU and the agent."""
+    """Against machines and the agent."""
 
-    def __init__(self) -> None:
-        folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="vc-"))
-        self.host = Host(folder, host_config(folder))
+    def __init__(self, parent: Path, hypervisor: Settings) -> None:
+        self.host = new_host(Path(tempfile.mkdtemp(dir=parent, prefix="vc-")), hypervisor)
         super().__init__()
 
     def open(self) -> Runtime:
@@ -63,9 +63,9 @@ class RealPods(PodModel):
         shutil.rmtree(self.host.folder)
 
 
-def test_the_store_tells_the_truth_on_machines():
+def test_the_store_tells_the_truth_on_machines(hypervisor, tmp_path_factory):
     run_state_machine_as_test(
-        RealPods,
+        functools.partial(RealPods, tmp_path_factory.getbasetemp(), hypervisor),
         settings=settings(
             max_examples=5,
             stateful_step_count=20,

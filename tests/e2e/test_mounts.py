@@ -38,6 +38,15 @@ def test_odd_names_come_through_and_read_only_is_kept(host, busybox, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["made", "näme"]
 
 
+def test_one_file_may_be_read_only_here_and_writable_there(host, busybox, tmp_path):
+    (tmp_path / "it").write_text("one\n")
+    words = ["-v", f"{tmp_path}/it:/open", "-v", f"{tmp_path}/it:/closed:ro"]
+    script = "cat /open /closed; echo two >> /open; echo no >> /closed; cat /closed"
+    done = host.vc("run", "--rootfs", str(busybox), *words, "--", "sh", "-c", script)
+    assert done.stdout == b"one\none\none\ntwo\n"
+    assert done.stderr.count(b"Read-only file system") == 1
+
+
 def test_names_of_what_is_bound_cannot_be_guessed(host, busybox, tmp_path):
     (tmp_path / "data").mkdir()
     host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "-v", f"{tmp_path}/data:/data", "--", "sleep", "99")

@@ -218,7 +218,7 @@ def test_a_kernel_of_its_own_is_booted_when_its_digest_is_right(host, bundle):
     good = bundle("good", "true", annotations={f"{key}KernelPath": str(kernel), f"{key}KernelHash": digest})
     told = host.vc("container", "create", "--bundle", str(good), "--name", "c", check=125).stderr.decode()
     assert "is not allowed; pod.asset_paths says what is" in told
-    host.config_file.write_text(host.config_file.read_text() + f"[pod]\nasset_paths = ['{kernel.parent}/*']\n")
+    host.configure("pod", asset_paths=[f"{kernel.parent}/*"])
     _run(host, good)
     host.vc("pod", "delete", "c")
     bad = bundle("bad", "true", annotations={f"{key}KernelPath": str(kernel), f"{key}KernelHash": "0" * 128})

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Host, host_config, processes
+from tests.e2e.conftest import Host, new_host, processes
+
+pytestmark = pytest.mark.needs("clone")
 
 
 @pytest.fixture
-def pooled():
+def pooled(hypervisor):
     """A host whose pool is kept; whatever happens, it is not afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="vc-", dir="/dev/shm"))
-    host = Host(folder, host_config(folder))
+    host = new_host(folder, hypervisor)
     host.vc("pool", "start", "--size", "2")
     yield host
     host.vc("pool", "stop", check=None)

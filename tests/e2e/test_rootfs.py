@@ -75,9 +75,9 @@ def test_what_a_guest_must_not_mount_is_shared_as_a_folder(host, ext4, mounted, 
     _, point = mounted(ext4)
     rootfs = f"{point}/rootfs"
     if why == "disabled":
-        host.config_file.write_text(host.config_file.read_text() + "[pod]\ndisable_block_device_use = true\n")
+        host.configure("pod", disable_block_device_use=True)
     if why == "nobody passes disks":
-        host.config_file.write_text(host.config_file.read_text() + "[use]\ndevices = ['char']\n")
+        host.configure("use", devices=["char"])
     if why == "more is mounted below":
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", point / "rootfs/tmp"], check=True)
         (point / "rootfs/tmp/inner").touch()
@@ -99,7 +99,7 @@ def test_images_that_cannot_be_are_refused_by_name(host, ext4, mounted, tmp_path
     (tmp_path / "zeros").write_bytes(bytes(8192))
     told = host.vc("run", "--rootfs", str(tmp_path / "zeros"), "--", "true", check=125).stderr.decode()
     assert "has no file system that a guest can mount (ext4, erofs)" in told
-    host.config_file.write_text(host.config_file.read_text() + "[pod]\ndisable_block_device_use = true\n")
+    host.configure("pod", disable_block_device_use=True)
     told = host.vc("run", "--rootfs", str(ext4), "--", "true", check=125).stderr.decode()
     assert "pod.disable_block_device_use is set" in told
 

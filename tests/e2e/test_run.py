@@ -179,8 +179,9 @@ def test_nobody_reading_ends_the_command(host, busybox):
     assert running.wait(timeout=60) == 141
 
 
+@pytest.mark.only("qemu")
 def test_a_boot_that_fails_says_what_the_machine_said(host, busybox):
-    host.config_file.write_text(host.config_file.read_text() + "extra_arguments = ['-nonsense']\n")
+    host.configure("hypervisor", extra_arguments=["-nonsense"])
     done = host.vc("run", "--rootfs", str(busybox), "--", "true", check=125)
     assert b"-nonsense: invalid option" in done.stderr
 

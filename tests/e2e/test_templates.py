@@ -15,17 +15,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Host, host_config, processes
+from tests.e2e.conftest import Host, new_host, processes
 
 IDENTITY = "cat /etc/machine-id /proc/sys/kernel/random/boot_id; hostname; head -c 16 /dev/urandom | od -An -tx1"
 QEMU = "qemu-system-x86_64"
 
+pytestmark = pytest.mark.needs("clone")
+
 
 @pytest.fixture
-def alone():
+def alone(hypervisor):
     """A host with templates of its own."""
     folder = Path(tempfile.mkdtemp(prefix="vc-", dir="/dev/shm"))  # with a short name, for sockets lie in it
-    found = Host(folder, host_config(folder))
+    found = new_host(folder, hypervisor)
     yield found
     left = found.residue()
     for pid in found.machines():
@@ -212,8 +214,7 @@ def test_memory_may_lie_in_huge_pages(alone, busybox):
     pages.write_text("400")
     subprocess.run(["mount", "-t", "hugetlbfs", "-o", "pagesize=2M", "none", mounted], check=True)
     try:
-        config = alone.config_file.read_text().replace("[template]", f"[template]\nmemory_dir = '{mounted}'")
-        alone.config_file.write_text(config)
+        alone.configure("template", memory_dir=str(mounted))
         alone.vc("template", "create")
         assert [path.stat().st_size for path in mounted.iterdir()] == [256 << 20]
         done = alone.vc("run", "--rootfs", str(busybox), "--", "echo", "here")

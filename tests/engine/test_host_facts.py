@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,15 @@ def test_an_images_file_system_is_known_by_its_superblock(tmp_path, offset, magi
 def test_the_hosts_own_root_is_always_shared(mode):
     assert blocks.of(Rootfs(Path("/"), mode)) is None
     assert blocks.of(Rootfs(Path("/usr"), mode)) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can bind a folder")
+def test_the_hosts_own_root_is_shared_wherever_it_is_bound(tmp_path):
+    """Its device is mounted read-write: a guest that mounted it, too, would read what the host is writing."""
+    bound = tmp_path / "bound"
+    bound.mkdir()
+    subprocess.run(["mount", "--bind", "/usr", bound], check=True)
+    assert blocks.of(Rootfs(bound)) is None
 
 
 def test_the_references_vector_of_a_digest(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-MEMBERS = (".", "plugins/qemu", "plugins/agent_grpc", "plugins/storage_fs", "plugins/devices")
+MEMBERS = (".", "plugins/qemu", "plugins/libvirt", "plugins/agent_grpc", "plugins/storage_fs", "plugins/devices")
 NOBODY = 65534
 
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(900)]

@@ -1,0 +1,177 @@
+"""Connections to libvirtd: one for each URI in a process, with a thread of its own for its blocking calls.
+
+A lost one is made anew by the next call: the machines are not in libvirtd, they go on without it. So is one whose call
+was given up (a machine that hangs makes libvirtd hang with it): its thread ends when that call does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from vc_libvirt import events
+from vc_libvirt.errors import ConnectionLost, LibvirtFailure
+
+T = TypeVar("T")
+Handle = Any  # libvirt's own classes have no types
+
+
+class Connection:
+    """One to a libvirtd."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._board = events.Board()
+        self._link: _Link | None = None
+        self._guard = threading.Lock()
+
+    async def call(self, work: Callable[[Handle], T]) -> T:
+        """Runs blocking work with the connection, one at a time.
+
+        Raises:
+            ConnectionLost: libvirtd does not answer.
+            LibvirtFailure: with libvirt's words and code.
+        """
+        link = self._linked()
+        try:
+            return await link.call(work)
+        except asyncio.CancelledError:
+            self._forget(link)
+            raise
+        except ConnectionLost:
+            self._forget(link)
+            self._board.tell_all(events.Lost())
+            raise
+
+    async def on_domain(self, uuid: str, work: Callable[[Handle], T]) -> T:
+        """The same with one machine. Raises LibvirtFailure with VIR_ERR_NO_DOMAIN for one that is gone."""
+        return await self.call(lambda handle: work(handle.lookupByUUIDString(uuid)))
+
+    @contextmanager
+    def listening(self, uuid: str) -> Iterator[events.Listener]:
+        """What happens to a machine, for the length of a block; a call made in it is heard of."""
+        with self._board.listening(uuid) as listener:
+            yield listener
+
+    def _linked(self) -> _Link:
+        with self._guard:
+            if self._link is None:
+                self._link = _Link(self.uri, self._board, self._forget)
+            return self._link
+
+    def _forget(self, link: _Link) -> None:
+        with self._guard:
+            if self._link is link:
+                self._link = None
+                link.end()
+
+
+class _Link:
+    """A thread with a libvirt connection. A daemon: nobody waits for a call that hangs."""
+
+    def __init__(self, uri: str, board: events.Board, lost: Callable[[_Link], None]) -> None:
+        self._uri = uri
+        self._board = board
+        self._lost = lost
+        self._handle: Handle | None = None
+        self._close: Callable[[], None] | None = None
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name="libvirt", daemon=True).start()
+
+    async def call(self, work: Callable[[Handle], T]) -> T:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+
+        def give(outcome: T | None, error: Exception | None) -> None:
+            if answer.cancelled():
+                return
+            if error is None:
+                answer.set_result(outcome)  # type: ignore[arg-type]  # None only where work gives that
+            else:
+                answer.set_exception(error)
+
+        def job() -> None:
+            outcome, error = None, None
+            try:
+                outcome = self._run(work)
+            except Exception as failure:
+                error = failure
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(give, outcome, error)
+
+        self._jobs.put(job)
+        return await answer
+
+    def end(self) -> None:
+        """After what it still has to do."""
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        import libvirt
+
+        while (job := self._jobs.get()) is not None:
+            job()
+        if self._close is not None:
+            with contextlib.suppress(libvirt.libvirtError):  # of a lost one nothing is left to close
+                self._close()
+
+    def _run(self, work: Callable[[Handle], T]) -> T:
+        import libvirt
+
+        try:
+            if self._handle is None:
+                self._handle = self._open()
+            handle = self._handle
+        except libvirt.libvirtError as error:
+            raise ConnectionLost(f"libvirtd does not answer at {self._uri}: {_said(error)}", _code(error)) from error
+        try:
+            return work(handle)
+        except libvirt.libvirtError as error:
+            if not _is_alive(handle):
+                raise ConnectionLost(f"libvirtd went away: {_said(error)}", _code(error)) from error
+            raise LibvirtFailure(_said(error), _code(error)) from error
+
+    def _open(self) -> Handle:
+        import libvirt
+
+        events.start()
+        handle = libvirt.open(self._uri)
+        self._close = self._board.register(handle, functools.partial(self._lost, self))
+        return handle
+
+
+_guard = threading.Lock()
+
+
+def connection(uri: str) -> Connection:
+    """That of this process."""
+    with _guard:
+        return _connection(uri)
+
+
+@functools.cache
+def _connection(uri: str) -> Connection:
+    return Connection(uri)
+
+
+def _is_alive(handle: Handle) -> bool:
+    import libvirt
+
+    try:
+        return bool(handle.isAlive())
+    except libvirt.libvirtError:
+        return False
+
+
+def _said(error: Any) -> str:
+    return str(error.get_error_message() or error)
+
+
+def _code(error: Any) -> int:
+    return int(error.get_error_code() or 0)

@@ -1,0 +1,200 @@
+"""A machine as libvirt's XML, from typed parts to elements. Format: libvirt.org/formatdomain.html."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+NAMESPACE = "urn:virtcontainers:1"
+_METADATA = f"{{{NAMESPACE}}}pod"
+_LAST_PORT = 0x1E  # 0x1f is the q35 chipset's own
+_SCSI_SLOT, _SERIAL_SLOT, _BALLOON_SLOT, _FIRST_SHARE_SLOT = 2, 3, 4, 5
+_MAX_CHANNELS = 64
+ET.register_namespace("vc", NAMESPACE)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A 9p share that is there from the start."""
+
+    tag: str
+    path: Path
+    read_only: bool
+
+
+@dataclass(frozen=True)
+class Domain:
+    """All that shapes a machine.
+
+    Attributes:
+        name: unique at its libvirtd.
+        uuid: by which others find it.
+        pod: whose it is, in its metadata.
+        kind: "kvm" or "qemu".
+        emulator: the program that runs it; empty for libvirt's own choice.
+        machine: machine type.
+        cpu: a model; empty for the best that the accelerator has.
+        vcpus: at the start.
+        max_vcpus: ceiling.
+        memory_mib: at the start.
+        max_memory_mib: ceiling.
+        memory_slots: how often memory can be plugged.
+        kernel: an ELF kernel with a PVH entry.
+        initrd: the guest's first root.
+        parameters: the kernel's command line.
+        console: the file that gets what the guest's kernel writes.
+        shares: present from the start.
+        root_ports: spare places for hot plug.
+        free_page_reporting: whether the guest's free memory goes back.
+        owner: user and group that the machine runs as; None leaves that to libvirtd.
+    """
+
+    name: str
+    uuid: str
+    pod: str
+    kind: str
+    emulator: str
+    machine: str
+    cpu: str
+    vcpus: int
+    max_vcpus: int
+    memory_mib: int
+    max_memory_mib: int
+    memory_slots: int
+    kernel: Path
+    initrd: Path
+    parameters: tuple[str, ...]
+    console: Path
+    shares: tuple[Folder, ...] = ()
+    root_ports: int = 0
+    free_page_reporting: bool = True
+    owner: tuple[int, int] | None = None
+
+
+def element(name: str, text: str = "", /, **attributes: str | int) -> ET.Element:
+    """An element without children. Attributes that are words of Python end with an underscore."""
+    made = ET.Element(name, {key.rstrip("_"): str(value) for key, value in attributes.items()})
+    made.text = text or None
+    return made
+
+
+def tree(name: str, *children: ET.Element, **attributes: str | int) -> ET.Element:
+    """An element with children."""
+    made = element(name, **attributes)
+    made.extend(children)
+    return made
+
+
+def text(made: ET.Element) -> str:
+    """The one place that serialises."""
+    return ET.tostring(made, encoding="unicode")
+
+
+def domain(machine: Domain) -> ET.Element:
+    """The whole machine."""
+    most = max(machine.vcpus, machine.max_vcpus)
+    ceiling = max(machine.memory_mib, machine.max_memory_mib)
+    can_grow = ceiling > machine.memory_mib
+    made = tree(
+        "domain",
+        element("name", machine.name),
+        element("uuid", machine.uuid),
+        element("genid"),
+        tree("metadata", ET.Element(_METADATA, {"id": machine.pod})),
+        element("memory", str(machine.memory_mib), unit="MiB"),
+        element("vcpu", str(most), placement="static", current=machine.vcpus),
+        _os(machine),
+        tree("features", element("acpi"), element("apic"), element("vmport", state="off")),
+        _cpu(machine, most if can_grow else 0),
+        *(element(f"on_{event}", "destroy") for event in ("poweroff", "reboot", "crash")),
+        _devices(machine),
+        type=machine.kind,
+    )
+    if can_grow:
+        made.insert(4, element("maxMemory", str(ceiling), unit="MiB", slots=machine.memory_slots))
+    if machine.owner:
+        user, group = machine.owner
+        label = element("label", f"+{user}:+{group}")
+        made.append(tree("seclabel", label, type="static", model="dac", relabel="no"))
+    return made
+
+
+def pci_address(bus: int, slot: int) -> ET.Element:
+    """Where a device lies on the machine's buses."""
+    return element("address", type="pci", domain=0, bus=bus, slot=f"{slot:#04x}", function=0)
+
+
+def port_slot(number: int) -> int:
+    """The fixed slot of a root port: from the bus's end, where libvirt puts nothing by itself."""
+    return _LAST_PORT - number
+
+
+def port_bus(number: int) -> int:
+    """The bus behind a root port."""
+    return number + 1
+
+
+def owner_of(metadata: ET.Element | None) -> str:
+    """The pod that a machine's metadata names; empty for a machine that is not ours."""
+    found = metadata.find(_METADATA) if metadata is not None else None
+    return found.get("id", "") if found is not None else ""
+
+
+def set_owner(made: ET.Element, pod: str) -> None:
+    """Gives a machine to another pod."""
+    for found in made.iter(_METADATA):
+        found.set("id", pod)
+
+
+def _os(machine: Domain) -> ET.Element:
+    return tree(
+        "os",
+        element("type", "hvm", arch="x86_64", machine=machine.machine),
+        element("kernel", str(machine.kernel)),
+        element("initrd", str(machine.initrd)),
+        element("cmdline", " ".join(machine.parameters)),
+    )
+
+
+def _cpu(machine: Domain, cells: int) -> ET.Element:
+    """Memory can be plugged only into a machine with a NUMA node."""
+    made = element("cpu", mode="host-passthrough" if machine.kind == "kvm" else "maximum")
+    if machine.cpu:
+        made = tree("cpu", element("model", machine.cpu), mode="custom", match="exact")
+    if cells:
+        memory: Mapping[str, str | int] = {"memory": machine.memory_mib, "unit": "MiB"}
+        made.append(tree("numa", element("cell", id=0, cpus=f"0-{cells - 1}", **memory)))
+    return made
+
+
+def _devices(machine: Domain) -> ET.Element:
+    made = ET.Element("devices")
+    if machine.emulator:
+        made.append(element("emulator", machine.emulator))
+    made.append(element("controller", type="usb", model="none"))
+    made.append(element("controller", type="pci", index=0, model="pcie-root"))
+    for number in range(machine.root_ports):
+        place = pci_address(0, port_slot(number))
+        made.append(tree("controller", place, type="pci", index=port_bus(number), model="pcie-root-port"))
+    made.append(tree("controller", pci_address(0, _SCSI_SLOT), type="scsi", index=0, model="virtio-scsi"))
+    serial = pci_address(0, _SERIAL_SLOT)
+    made.append(tree("controller", serial, type="virtio-serial", index=0, ports=_MAX_CHANNELS))
+    for number, share in enumerate(machine.shares):
+        made.append(_filesystem(share, _FIRST_SHARE_SLOT + number))
+    console = element("source", path=str(machine.console), append="on")
+    made.append(tree("serial", console, element("target", port=0), type="file"))
+    if machine.free_page_reporting:
+        place = pci_address(0, _BALLOON_SLOT)
+        made.append(tree("memballoon", place, model="virtio", freePageReporting="on"))
+    else:
+        made.append(element("memballoon", model="none"))
+    return made
+
+
+def _filesystem(share: Folder, slot: int) -> ET.Element:
+    parts = [element("source", dir=str(share.path)), element("target", dir=share.tag)]
+    parts += [element("readonly")] if share.read_only else []
+    parts.append(pci_address(0, slot))
+    return tree("filesystem", *parts, type="mount", accessmode="passthrough", multidevs="remap")

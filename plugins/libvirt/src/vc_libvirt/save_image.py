@@ -1,0 +1,78 @@
+"""libvirt's own files of saved machines, read and given another machine's XML.
+
+libvirt refuses to restore a machine under another uuid (the XML may change in ways that the guest does not see, and to
+libvirt that is none), but reads the XML that stands in the file. The format has been the same since version 2, libvirt
+0.9.4: libvirt.git, src/qemu/qemu_saveimage.h, struct _virQEMUSaveHeader. After header and XML comes what QEMU reads.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from vc_libvirt.errors import LibvirtFailure
+
+_HEADER = struct.Struct("=16s5I14I")
+_MAGIC = b"LibvirtQemudSave"
+_VERSION = 2
+_RUNNING = 1
+
+
+@dataclass(frozen=True)
+class SaveImage:
+    """A saved machine.
+
+    Attributes:
+        path: of the file.
+        xml: what libvirt knew of the machine.
+        begin: where QEMU's part begins.
+        compressed: how that is compressed.
+    """
+
+    path: Path
+    xml: str
+    begin: int
+    compressed: int
+
+    @classmethod
+    def read(cls, path: Path) -> SaveImage:
+        """Raises LibvirtFailure for a file that is none, or of another version."""
+        try:
+            with path.open("rb") as stream:
+                told = _HEADER.unpack(stream.read(_HEADER.size))
+                magic, version, length, _running, compressed, cookie = told[:6]
+                if magic != _MAGIC or version != _VERSION:
+                    raise LibvirtFailure(f"{path} is no saved machine, or of a libvirt that this version cannot read")
+                data = stream.read(length)
+        except (OSError, struct.error) as error:
+            raise LibvirtFailure(f"the saved machine {path} cannot be read: {error}") from error
+        xml = data[: cookie or None].partition(b"\0")[0].decode()
+        return cls(path, xml, _HEADER.size + length, compressed)
+
+    def head(self, xml: str) -> bytes:
+        """What comes before QEMU's part when another machine goes on from it, running."""
+        data = xml.encode() + b"\0"
+        return _HEADER.pack(_MAGIC, _VERSION, len(data), _RUNNING, self.compressed, 0, *[0] * 14) + data
+
+
+def feed(image: SaveImage, xml: str, pipe: Path) -> None:
+    """Writes a saved machine with other XML into a pipe that libvirtd reads; returns when that has all of it.
+
+    Blocks. Whoever reads less gets no more: that is no error here, for the reader knows why.
+    """
+    try:
+        with pipe.open("wb") as stream, image.path.open("rb") as source:
+            stream.write(image.head(xml))
+            stream.flush()
+            at, end = image.begin, image.path.stat().st_size
+            while at < end:
+                at += os.sendfile(stream.fileno(), source.fileno(), at, end - at)
+    except BrokenPipeError:
+        return
+
+
+def release(pipe: Path) -> None:
+    """Lets a `feed` go that nobody reads."""
+    os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))

@@ -1,0 +1,153 @@
+"""What libvirt writes: logs of ended machines, files of saved ones; and our own records."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import struct
+import threading
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from vc_libvirt import ending, freezing, save_image
+from vc_libvirt.domain_xml import domain, owner_of, text
+from vc_libvirt.errors import LibvirtFailure
+from vc_libvirt.save_image import SaveImage
+from vc_libvirt.saved import Saved
+
+from vc_core.spec import Frozen, HostProcess
+
+STARTED = "2026-11-25 12:00:00.000+0000: starting up libvirt version: 9.0.0\n"
+ENDED = "2026-11-25 12:00:01.000+0000: shutting down, reason={}\n"
+SIGNAL = "2026-11-25T12:00:00.5Z qemu-system-x86_64: terminating on signal 15 from pid 7 ()\n"
+WARNING = "2026-11-25T12:00:00.4Z qemu-system-x86_64: warning: 9p: odd\n"
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        (STARTED + ENDED.format("shutdown"), "the guest powered off or reset itself"),
+        (STARTED + SIGNAL + ENDED.format("destroyed"), "it was ended"),
+        (
+            STARTED + SIGNAL + ENDED.format("shutdown"),
+            "QEMU was ended by a signal (terminating on signal 15 from pid 7 ())",
+        ),
+        (
+            STARTED + WARNING + ENDED.format("crashed"),
+            "QEMU was killed or crashed, or the guest's kernel panicked",
+        ),
+        (
+            STARTED + "2026-11-25T12:00:00Z qemu-system-x86_64: oops\n" + ENDED.format("failed"),
+            "it did not start; the last it said: oops",
+        ),
+        (STARTED, "QEMU was killed or crashed"),
+        ("", "QEMU was killed or crashed"),
+    ],
+)
+def test_reasons(tmp_path, told, reason):
+    log = tmp_path / "log"
+    log.write_text(told)
+    assert ending.reason(log) == reason
+
+
+def test_a_log_that_is_not_there_is_an_empty_one(tmp_path):
+    assert ending.tail(tmp_path / "none", 10) == b""
+    (tmp_path / "log").write_text("0123456789abcdef")
+    assert ending.tail(tmp_path / "log", 4) == b"cdef"
+
+
+def test_records_survive():
+    known = Saved("u", "vc-p-1", "qemu", True, HostProcess(7, 8), ("vc0",), 1, 256)
+    assert Saved.from_json(known.to_json()) == known
+    assert Saved.from_json(Saved().to_json()) == Saved()
+
+
+@pytest.mark.parametrize(
+    ("record", "problem"), [('{"schema": 99}', "another version"), ("{", "damaged"), ('{"schema": 1}', "damaged")]
+)
+def test_records_that_cannot_be_read(record, problem):
+    with pytest.raises(LibvirtFailure, match=problem):
+        Saved.from_json(record)
+
+
+# --- files of saved machines -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path, wanted):
+    """Writes one as libvirt does: its XML and a cookie lie between header and state."""
+
+    def write(state: bytes, magic: bytes = b"LibvirtQemudSave") -> Path:
+        xml, cookie = text(domain(wanted)).encode() + b"\0", b"<cookie/>\0"
+        head = struct.pack("=16s5I14I", magic, 2, len(xml + cookie), 0, 0, len(xml), *[0] * 14)
+        path = tmp_path / "image"
+        path.write_bytes(head + xml + cookie + state)
+        return path
+
+    return write
+
+
+def test_another_machine_goes_on_from_the_same_state(tmp_path, saved, wanted):
+    state = bytes(range(256)) * 1000
+    image = SaveImage.read(saved(state))
+    assert ET.fromstring(image.xml).findtext("name") == wanted.name
+    pipe = tmp_path / "pipe"
+    pipe.touch()
+    save_image.feed(image, "<domain/>", pipe)
+    again = SaveImage.read(pipe)
+    assert again.xml == "<domain/>"
+    assert pipe.read_bytes()[again.begin :] == state
+
+
+def test_whoever_reads_less_gets_no_more(tmp_path, saved):
+    image, pipe = SaveImage.read(saved(bytes(1 << 20))), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    feeding = threading.Thread(target=save_image.feed, args=(image, "<domain/>", pipe))
+    feeding.start()
+    save_image.release(pipe)
+    feeding.join(10)
+    assert not feeding.is_alive()
+
+
+@pytest.mark.parametrize("magic", [b"LibvirtQemudPart", b"something else!!"])
+def test_what_is_no_saved_machine_is_told(saved, magic):
+    with pytest.raises(LibvirtFailure, match="is no saved machine"):
+        SaveImage.read(saved(b"", magic))
+
+
+def test_a_file_that_ends_early_is_told(saved):
+    path = saved(b"")
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(LibvirtFailure, match="cannot be read"):
+        SaveImage.read(path)
+
+
+@pytest.mark.parametrize(
+    ("record", "problem"),
+    [
+        (None, "cannot be read"),
+        ("{", "damaged"),
+        ('{"schema": 0}', "another version"),
+        ('{"schema": 1, "vcpus": 1, "memory_mib": 256, "kind": "qemu", "image_bytes": 1}', "another size"),
+    ],
+)
+def test_damage_is_told(tmp_path, saved, record, problem):
+    saved(b"state")
+    if record is not None:
+        (tmp_path / "machine.json").write_text(record)
+    with pytest.raises(LibvirtFailure, match=problem):
+        freezing.read(Frozen(tmp_path, tmp_path / "memory"))
+
+
+def test_the_next_machine_has_a_name_of_its_own_and_the_same_devices(saved, wanted):
+    image = SaveImage.read(saved(b""))
+    folder = dataclasses.replace(wanted.shares[0], path=Path("/elsewhere"))
+    child = dataclasses.replace(
+        wanted, name="vc-q-1", uuid="7c0b1d9e-0000-4000-8000-000000000002", pod="q", shares=(folder,)
+    )
+    made = freezing.another(image, child, {})
+    assert (made.findtext("name"), made.findtext("uuid")) == (child.name, child.uuid)
+    assert owner_of(made.find("metadata")) == "q"
+    assert made.find("devices/filesystem/source").get("dir") == "/elsewhere"
+    assert made.find("genid").text is None, "a new generation, so that the guest reseeds"

@@ -1,0 +1,76 @@
+"""What only libvirt has: machines that its own tools see, a daemon that may go away, a neighbour of another kind."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import new_host
+from vc_core.spec import ContainerSpec, ProcessSpec, Rootfs
+
+pytestmark = pytest.mark.only("libvirt")
+
+
+@pytest.fixture
+def virsh(host, libvirtd):
+    """Types a command of libvirt's own."""
+
+    def typed(*words: str) -> str:
+        command = ["virsh", "--connect", libvirtd.uri, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    return typed
+
+
+def test_libvirts_tools_see_a_pods_machine_and_whose_it_is(host, virsh):
+    host.vc("run", "-d", "--name", "seen", "--", "sleep", "99")
+    (name,) = virsh("list", "--name", "--transient").split()
+    assert name.startswith("vc-seen-")
+    (domain,) = virsh("list", "--uuid").split()
+    assert "seen" in virsh("metadata", domain, "urn:virtcontainers:1")
+    host.vc("pod", "delete", "--force", "seen")
+    assert virsh("list", "--all", "--name").split() == []
+
+
+def test_a_pod_lives_through_a_restart_of_libvirtd_and_is_found_again(host, libvirtd):
+    host.vc("run", "-d", "--name", "p", "--", "sleep", "99")
+    libvirtd.restart()
+    assert host.vc("exec", "p", "--", "echo", "alive").stdout == b"alive\n"
+    host.vc("pod", "pause", "p")
+    host.vc("pod", "resume", "p")
+    host.vc("pod", "delete", "--force", "p")
+
+
+async def test_one_process_goes_on_after_a_restart_of_libvirtd(host, libvirtd):
+    async with host.runtime() as runtime, runtime.pod("p") as pod:
+        container = await pod.create_container(ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("/bin/sleep", "99"))))
+        await container.start()
+        process = await container.exec(ProcessSpec(("/bin/cat",)))
+        streams = await process.streams()
+        await asyncio.to_thread(libvirtd.restart)
+        await streams.write(b"through")
+        await streams.close_stdin()
+        assert [chunk async for _, chunk in streams.chunks()] == [b"through"]
+        await process.close()
+        assert (await pod.run("echo", "after")).stdout == b"after\n"
+
+
+def test_what_is_wrong_at_libvirtd_is_told_in_a_line(host, tmp_path):
+    host.configure("hypervisor", uri=f"qemu+unix:///system?socket={tmp_path}/nobody")
+    done = host.vc("run", "--name", "p", "--", "true", check=125)
+    assert b"libvirtd does not answer at qemu+unix:///system" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+    told = host.vc("doctor", check=None).stdout.decode()
+    assert "libvirt-daemon-system" in told
+
+
+async def test_both_hypervisors_run_a_pod_each_in_one_process(host, templates, tmp_path_factory):
+    beside = new_host(tmp_path_factory.mktemp("qemu"), {}, templates)
+    async with host.runtime() as one, beside.runtime() as other, one.pod("p") as first, other.pod("p") as second:
+        told = await asyncio.gather(*(pod.run("cat", "/proc/sys/kernel/random/boot_id") for pod in (first, second)))
+        assert len({result.stdout for result in told}) == 2
+        assert len(host.machines()) == len(beside.machines()) == 1
+    assert beside.residue() == []
