@@ -7,15 +7,17 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from tests.mocks.agent import mock_agent
-from tests.mocks.device import mock_device
-from tests.mocks.hypervisor import mock_hypervisor
-from tests.mocks.storage import mock_storage
-from tests.mocks.world import World, fault_observer, listening_observer
 from tests.rules import SuiteRules
 from vc_core.config import Config, Deadlines, PodDefaults, SnapshotDefaults, Start, TemplateDefaults, Use
 from vc_core.engine import mountinfo
 from vc_core.engine.runtime import Runtime
+from vc_core.testing.faults import fault_plugin
+from vc_core.testing.mocks.agent import mock_agent
+from vc_core.testing.mocks.device import mock_device
+from vc_core.testing.mocks.hypervisor import mock_hypervisor
+from vc_core.testing.mocks.storage import mock_storage
+from vc_core.testing.mocks.world import World
+from vc_core.testing.recording import recording_plugin
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,8 +66,8 @@ def open_runtime(world, config):
             ("agent", "mock"): mock_agent(world),
             ("storage", "mock"): mock_storage(world),
             ("device", "mock"): mock_device(world),
-            ("observer", "faults"): fault_observer(world),
-            ("observer", "listener"): listening_observer(world),
+            ("observer", "faults"): fault_plugin(world.faults),
+            ("observer", "listener"): recording_plugin(world.recording),
             **(extra or {}),
         }
         return Runtime.open(changed or config, plugins)

@@ -7,9 +7,9 @@ import contextlib
 import pytest
 
 from tests.engine.specs import container
-from tests.mocks.world import World
 from vc_core.engine.states import State
 from vc_core.spec import HostDevice, Mount, OperationError, Resources
+from vc_core.testing.mocks.world import World
 
 STEPS = 150  # more than any of the sequences has: each test checks that it found the end
 FIRST = {False: 0, True: 1}  # the first step is the lock, after which nothing fails (see the observer)
@@ -35,11 +35,11 @@ def _demanding(tmp_path):
 
 
 def _set_fault(world: World, step: int, after: bool) -> None:
-    world.fault_at, world.fault_after = len(world.calls) + step, after
+    world.faults.at, world.faults.is_after = len(world.faults.calls) + step, after
 
 
 def _was_hit(world: World) -> bool:
-    return len(world.calls) > world.fault_at
+    return len(world.faults.calls) > world.faults.at
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -51,7 +51,7 @@ async def test_a_failed_create_leaves_nothing_03(open_runtime, world, after):
                 await runtime.create("p")
             if not _was_hit(world):
                 break
-            world.fault_at = -1
+            world.faults.at = -1
             if "p" in world.records:  # the fault hit the undo, or came after storage_create: it can be deleted
                 await (await runtime.get("p")).delete()
             assert world.records == {}
@@ -70,12 +70,12 @@ async def test_a_failed_start_is_undone_at_every_step(open_runtime, world, tmp_p
                 pass
             else:
                 break
-            world.fault_at = -1
-            assert world.residue() == [], f"step {step}: {world.calls[-20:]}"
+            world.faults.at = -1
+            assert world.residue() == [], f"step {step}: {world.faults.calls[-20:]}"
             found = await pod.status()
             assert found.state is State.READY, step
             assert [one.state for one in found.containers] == [State.READY, State.READY], step
-        world.fault_at = -1
+        world.faults.at = -1
         assert 25 < step < STEPS
         await pod.delete()
     assert world.residue() == []
@@ -94,11 +94,11 @@ async def test_a_failed_container_start_is_undone_at_every_step(open_runtime, wo
             try:
                 await one.start()
             except OperationError:
-                world.fault_at = -1
+                world.faults.at = -1
                 assert (await one.status()).state is not State.RUNNING, step
             else:
                 break
-        world.fault_at = -1
+        world.faults.at = -1
         assert 3 < step < STEPS
         assert (await one.status()).state is State.RUNNING
         await pod.delete()
@@ -116,12 +116,12 @@ async def test_a_failed_create_of_a_container_leaves_its_pod_as_it_was(open_runt
             try:
                 await pod.create_container(_demanding(tmp_path))
             except OperationError:
-                world.fault_at = -1
+                world.faults.at = -1
                 assert (await pod.status()).containers == (), step
             else:
                 break
             # What one fault undoes is undone in full; a fault in the undo itself is told, and the pod takes it along.
-        world.fault_at = -1
+        world.faults.at = -1
         assert 10 < step < STEPS
         assert world.prepared
         assert world.machines["p"].size.vcpus == 2
@@ -142,11 +142,11 @@ async def test_a_failed_update_leaves_the_limits_that_were(open_runtime, world, 
             try:
                 await one.update(Resources(cpu_quota_us=300_000, pids=7))
             except OperationError:
-                world.fault_at = -1
+                world.faults.at = -1
                 assert (await one.status()).spec.resources == before, step
             else:
                 break
-        world.fault_at = -1
+        world.faults.at = -1
         assert 3 < step < STEPS
         assert (await one.status()).spec.resources == Resources(cpu_quota_us=300_000, pids=7)
         assert world.machines["p"].size.vcpus == 3
@@ -165,7 +165,7 @@ async def test_a_failed_stop_or_delete_can_be_said_again(open_runtime, world, tm
             with contextlib.suppress(OperationError):
                 await getattr(pod, verb)()
             was_hit = _was_hit(world)
-            world.fault_at = -1
+            world.faults.at = -1
             if "p" in world.records:
                 again = await runtime.get("p")
                 await again.delete()
@@ -184,13 +184,13 @@ async def test_a_caller_killed_at_any_step_leaves_a_pod_that_can_be_deleted(open
             if verb != "start":
                 await pod.start()
             _set_fault(world, step, after=False)
-            world.is_deadly = True
+            world.faults.is_deadly = True
             with contextlib.suppress(OperationError):
                 await getattr(pod, verb)()
             was_hit = _was_hit(world)
             with contextlib.suppress(OperationError):
                 await doomed.close()
-        world.is_deadly, world.fault_at = False, -1
+        world.faults.is_deadly, world.faults.at = False, -1
         world.locks.clear()  # the kernel gives back what a dead process held
         world.connections = 0
         async with open_runtime() as second:
@@ -201,7 +201,7 @@ async def test_a_caller_killed_at_any_step_leaves_a_pod_that_can_be_deleted(open
                     await again.start()
                     assert {one.state for one in (await again.status()).containers} == {State.RUNNING}, step
                 await again.delete()
-            assert (world.residue(), world.records) == ([], {}), f"step {step}: {world.calls[-12:]}"
+            assert (world.residue(), world.records) == ([], {}), f"step {step}: {world.faults.calls[-12:]}"
         if not was_hit:
             break
     assert 3 < step < STEPS
@@ -216,11 +216,11 @@ async def test_a_caller_killed_while_it_made_a_container_leaves_one_that_can_be_
     await (await runtime.create("p")).start()
     for step in range(STEPS):
         _set_fault(world, step, after=True)
-        world.is_deadly = True
+        world.faults.is_deadly = True
         with contextlib.suppress(OperationError):
             await (await runtime.get("p")).create_container(_demanding(tmp_path))
         was_hit = _was_hit(world)
-        world.fault_at, world.is_deadly, world.connections = -1, False, 0
+        world.faults.at, world.faults.is_deadly, world.connections = -1, False, 0
         world.locks.clear()
         runtime = open_runtime()  # the next process
         pod = await runtime.get("p")
@@ -233,7 +233,7 @@ async def test_a_caller_killed_while_it_made_a_container_leaves_one_that_can_be_
         for name in names:
             await pod.container(name).delete()
         machine = world.machines["p"]
-        assert (machine.containers, machine.devices, world.prepared) == ({}, {}, set()), (step, world.calls[-9:])
+        assert (machine.containers, machine.devices, world.prepared) == ({}, {}, set()), (step, world.faults.calls[-9:])
         if not was_hit:
             break
     assert 10 < step < STEPS

@@ -12,16 +12,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from tests.engine.specs import container
-from tests.mocks.agent import mock_agent
-from tests.mocks.device import mock_device
-from tests.mocks.hypervisor import mock_hypervisor
-from tests.mocks.storage import mock_storage
-from tests.mocks.world import World, fault_observer, listening_observer
 from tests.model import ALIVE, PICK, READY, STOPPED, PodModel
 from vc_core.config import Config, Deadlines, TemplateDefaults, Use
 from vc_core.engine import mountinfo
 from vc_core.engine.runtime import Runtime
 from vc_core.spec import ContainerSpec, HostDevice, Mount, Resources, VmPhase
+from vc_core.testing.faults import fault_plugin
+from vc_core.testing.mocks.agent import mock_agent
+from vc_core.testing.mocks.device import mock_device
+from vc_core.testing.mocks.hypervisor import mock_hypervisor
+from vc_core.testing.mocks.storage import mock_storage
+from vc_core.testing.mocks.world import World
+from vc_core.testing.recording import recording_plugin
 
 DEADLINES = Deadlines(default=5, boot=5, lock=1, stop=1)
 PLUGINS = Use("mock", "mock", "mock", ("mock",), ("listener", "faults"))
@@ -43,8 +45,8 @@ class MockPods(PodModel):
             ("agent", "mock"): mock_agent(self.world),
             ("storage", "mock"): mock_storage(self.world),
             ("device", "mock"): mock_device(self.world),
-            ("observer", "faults"): fault_observer(self.world),
-            ("observer", "listener"): listening_observer(self.world),
+            ("observer", "faults"): fault_plugin(self.world.faults),
+            ("observer", "listener"): recording_plugin(self.world.recording),
         }
         config = Config(PLUGINS, template=TemplateDefaults(self.folder / "templates"), deadlines=DEADLINES)
         return Runtime.open(config, plugins)
@@ -58,20 +60,20 @@ class MockPods(PodModel):
         return container(name, mounts=(mount,), devices=(device,))
 
     def is_disturbed(self) -> bool:
-        was_hit = 0 <= self.world.fault_at < len(self.world.calls)
+        was_hit = 0 <= self.world.faults.at < len(self.world.faults.calls)
         if was_hit:
-            self.world.fault_at = -1
-            if self.world.is_deadly:
+            self.world.faults.at = -1
+            if self.world.faults.is_deadly:
                 self._next_process()
         return was_hit
 
     # --- what goes wrong ---------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.world.fault_at < 0)
+    @precondition(lambda self: self.world.faults.at < 0)
     @rule(step=st.integers(1, 60), after=st.booleans(), is_deadly=st.booleans())
     def something_will_fail(self, step: int, after: bool, is_deadly: bool) -> None:
-        self.world.fault_at = len(self.world.calls) + step
-        self.world.fault_after, self.world.is_deadly = after, is_deadly
+        self.world.faults.at = len(self.world.faults.calls) + step
+        self.world.faults.is_after, self.world.faults.is_deadly = after, is_deadly
 
     @precondition(lambda self: self.pods)
     @rule(pick=PICK)
@@ -103,11 +105,11 @@ class MockPods(PodModel):
     # --- what must always be true ------------------------------------------------------------------------------------
 
     def the_store_tells_the_truth(self) -> None:
-        pending, self.world.fault_at = self.world.fault_at - len(self.world.calls), -1
+        pending, self.world.faults.at = self.world.faults.at - len(self.world.faults.calls), -1
         super().the_store_tells_the_truth()
         self._nothing_is_left()
         if pending >= 0:
-            self.world.fault_at = len(self.world.calls) + pending
+            self.world.faults.at = len(self.world.faults.calls) + pending
 
     def _nothing_is_left(self) -> None:
         for pod, machine in self.world.machines.items():
@@ -144,13 +146,13 @@ class MockPods(PodModel):
         shutil.rmtree(self.folder)
 
     def _quiet(self) -> None:
-        self.world.fault_at = -1
+        self.world.faults.at = -1
 
     def _next_process(self) -> None:
         """The one before is gone, with its locks and connections."""
         self.world.locks.clear()
         self.world.connections = 0
-        self.world.is_deadly = False
+        self.world.faults.is_deadly = False
         self.runtime = self.open()
 
     @staticmethod

@@ -43,7 +43,7 @@ async def test_a_pod_lives_through_all_its_states(runtime, world):
     await pod.delete()
     assert world.records == {}
     assert world.machines == {}
-    names = [event.split()[0] for event in world.events]
+    names = [event.split()[0] for event in world.recording.told]
     assert names == [
         *("pod_created", "container_created", "container_started", "pod_started", "pod_paused", "pod_resumed"),
         *("container_stopped", "pod_stopped"),

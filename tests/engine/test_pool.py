@@ -124,11 +124,11 @@ async def test_a_fault_at_any_step_of_taking_gives_a_pod_or_nothing(open_runtime
             await keeper.fill(runtime, 1)
             pod = await runtime.create("p")
             await pod.create_container(container("c"))
-            world.fault_at, world.is_deadly = len(world.calls) + step, is_deadly
+            world.faults.at, world.faults.is_deadly = len(world.faults.calls) + step, is_deadly
             with contextlib.suppress(OperationError):
                 await pod.start()
-            was_hit = len(world.calls) > world.fault_at
-            world.fault_at, world.is_deadly = -1, False
+            was_hit = len(world.faults.calls) > world.faults.at
+            world.faults.at, world.faults.is_deadly = -1, False
         if is_deadly:
             world.connections = 0
         async with open_runtime() as runtime:  # another process comes along
@@ -152,10 +152,10 @@ async def test_a_killed_makers_half_made_machine_is_swept(open_runtime, world, c
     async with open_runtime() as dying:
         await dying.make_template()
         for step in (10, 14, 18, 22):
-            world.fault_at, world.is_deadly = len(world.calls) + step, True
+            world.faults.at, world.faults.is_deadly = len(world.faults.calls) + step, True
             with contextlib.suppress(OperationError):
                 await keeper.fill(dying, 1)
-            world.fault_at, world.is_deadly, world.connections = -1, False, 0
+            world.faults.at, world.faults.is_deadly, world.connections = -1, False, 0
     assert _folders(config) != []
     async with open_runtime() as runtime:
         async with runtime.pool.keeping():

@@ -8,7 +8,6 @@ import dataclasses
 import pytest
 
 from tests.engine.specs import container
-from tests.mocks.hypervisor import ALL
 from vc_core.engine.states import State
 from vc_core.spec import (
     AlreadyExists,
@@ -24,6 +23,7 @@ from vc_core.spec import (
     VmPhase,
     VmSize,
 )
+from vc_core.testing.mocks.hypervisor import ALL
 
 STEPS = 200
 FIRST = {False: 0, True: 1}  # as in test_faults
@@ -199,11 +199,11 @@ async def test_a_failure_leaves_the_parent_and_nothing_else(open_runtime, world,
         }
         kept = ["s"] if verb == "restore" else []
         for step in range(FIRST[after], STEPS):
-            world.fault_at, world.fault_after = len(world.calls) + step, after
+            world.faults.at, world.faults.is_after = len(world.faults.calls) + step, after
             with contextlib.suppress(OperationError):
                 await calls[verb]()
-            was_hit = len(world.calls) > world.fault_at
-            world.fault_at = -1
+            was_hit = len(world.faults.calls) > world.faults.at
+            world.faults.at = -1
             if not was_hit:
                 break
             for name in sorted(set(world.records) - {"p"}):  # the fault hit the undo: it can be deleted
@@ -225,12 +225,12 @@ async def test_who_was_killed_while_saving_leaves_a_pod_that_goes_on(open_runtim
     for step in range(1, STEPS):
         async with open_runtime() as dying:
             pod = await dying.get("p")
-            world.fault_at, world.is_deadly = len(world.calls) + step, True
+            world.faults.at, world.faults.is_deadly = len(world.faults.calls) + step, True
             with contextlib.suppress(OperationError):
                 await pod.snapshot("s")
-            was_hit = len(world.calls) > world.fault_at
-            was_saving = world.calls[-1] == "vm_freeze"
-            world.fault_at, world.is_deadly, world.connections = -1, False, 0
+            was_hit = len(world.faults.calls) > world.faults.at
+            was_saving = world.faults.calls[-1] == "vm_freeze"
+            world.faults.at, world.faults.is_deadly, world.connections = -1, False, 0
             world.machines["p"].is_let_go = False  # the guest notices that its client is gone
             world.locks.clear()
         if was_saving:

@@ -11,10 +11,10 @@ import logging
 import pytest
 
 from tests.engine.specs import container
-from tests.mocks.hypervisor import ALL
 from vc_core.config import Start
 from vc_core.engine.states import State
 from vc_core.spec import Capability, InvalidRequest, NotFound, OperationError, VmSize
+from vc_core.testing.mocks.hypervisor import ALL
 
 STEPS = 150
 
@@ -40,7 +40,7 @@ async def test_the_first_start_makes_what_the_next_ones_use(runtime, world, conf
         await _started(runtime, name)
     assert [world.machines[name].is_clone for name in ("a", "b", "c")] == [True, True, True]
     assert len(_folders(config)) == 1
-    assert world.calls.count("vm_freeze") == 1
+    assert world.faults.calls.count("vm_freeze") == 1
     assert sorted(world.machines) == ["a", "b", "c"]  # that of the template is gone
 
 
@@ -66,7 +66,7 @@ async def test_several_at_once_make_one(open_runtime, world, config):
     async with open_runtime() as one, open_runtime() as other:
         runtimes = (one, other) * 3
         await asyncio.gather(*(_started(runtime, f"p{number}") for number, runtime in enumerate(runtimes)))
-        assert world.calls.count("vm_freeze") == 1
+        assert world.faults.calls.count("vm_freeze") == 1
         assert all(machine.is_clone for machine in world.machines.values())
 
 
@@ -91,7 +91,7 @@ async def test_what_a_pod_does_not_need_stands_empty(runtime, world):
 async def test_cold_pods_make_none(runtime, world, config):
     await _started(runtime, "p", start=Start.COLD)
     assert not world.machines["p"].is_clone
-    assert "vm_freeze" not in world.calls
+    assert "vm_freeze" not in world.faults.calls
 
 
 async def test_where_nothing_can_be_cloned_pods_boot_and_a_wish_is_refused(runtime, world):
@@ -110,19 +110,19 @@ async def test_a_fault_at_any_step_gives_a_pod_or_nothing(open_runtime, world, c
         async with open_runtime() as runtime:
             pod = await runtime.create("p")
             await pod.create_container(container("c"))
-            world.fault_at, world.fault_after = len(world.calls) + step, after
+            world.faults.at, world.faults.is_after = len(world.faults.calls) + step, after
             caplog.clear()
             was_hit = True
             try:
                 await pod.start()
             except OperationError:
-                world.fault_at = -1
+                world.faults.at = -1
                 assert (await pod.status()).state is State.READY, step
-                assert world.residue() == [], (step, world.calls[-20:])
+                assert world.residue() == [], (step, world.faults.calls[-20:])
                 outcomes.add("undone")
             else:
-                was_hit = len(world.calls) > world.fault_at
-                world.fault_at = -1
+                was_hit = len(world.faults.calls) > world.faults.at
+                world.faults.at = -1
                 machine = world.machines["p"]
                 assert machine.containers["c"].is_started
                 if was_hit and not machine.is_clone:
@@ -145,11 +145,14 @@ async def test_what_a_killed_maker_left_is_taken_away_with_its_machine(open_runt
     for step in range(1, STEPS):
         async with open_runtime() as dying:
             pod = await dying.create("p")
-            world.fault_at, world.is_deadly = len(world.calls) + step, True  # from here on nothing is done any more
+            world.faults.at, world.faults.is_deadly = (
+                len(world.faults.calls) + step,
+                True,
+            )
             with contextlib.suppress(OperationError):
                 await pod.start()
-            was_hit = len(world.calls) > world.fault_at
-            world.fault_at, world.is_deadly, world.connections = -1, False, 0
+            was_hit = len(world.faults.calls) > world.faults.at
+            world.faults.at, world.faults.is_deadly, world.connections = -1, False, 0
         left |= {name.partition("-")[0] for name in [*world.machines, *_folders(config)]}
         async with open_runtime() as runtime:
             await _started(runtime, "q")
@@ -209,7 +212,7 @@ async def test_a_damaged_template_is_made_again(runtime, config, world):
     (config.template.dir / made.key / "manifest.json").write_text("{")
     await _started(runtime, "p")
     assert world.machines["p"].is_clone
-    assert world.calls.count("vm_freeze") == 2
+    assert world.faults.calls.count("vm_freeze") == 2
 
 
 async def test_memory_can_lie_elsewhere(open_runtime, config, tmp_path):

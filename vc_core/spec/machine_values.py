@@ -20,6 +20,7 @@ class Guest:
         description: for people.
         size_bytes: of both files.
         is_current: whether new pods get it.
+        program: the agent itself, for a hypervisor that runs it without a kernel; None where the image has none.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Guest:
     description: str = ""
     size_bytes: int = 0
     is_current: bool = True
+    program: Path | None = None
 
 
 @dataclass(frozen=True)

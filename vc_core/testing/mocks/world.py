@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vc_core.engine import mountinfo
 from vc_core.spec import (
-    ALL_SPECS,
-    FAMILIES,
+    Capability,
     ExitStatus,
     GuestContainer,
     PodSetup,
@@ -19,8 +16,9 @@ from vc_core.spec import (
     Share,
     VmPhase,
     VmSize,
-    around,
 )
+from vc_core.testing.faults import Faults
+from vc_core.testing.recording import Recording
 
 
 @dataclass
@@ -39,6 +37,8 @@ class MockProcess:
 
 @dataclass
 class MockContainer:
+    """A container in a mock guest."""
+
     made: GuestContainer
     processes: dict[str, MockProcess]
     is_started: bool = False
@@ -47,6 +47,8 @@ class MockContainer:
 
 @dataclass
 class MockMachine:
+    """A machine that is an entry of a table."""
+
     phase: VmPhase = VmPhase.RUNNING
     reason: str = ""
     pid: int = 1000
@@ -78,6 +80,18 @@ class MockMachine:
         self.ended.set()
 
 
+class MockLock:
+    """Readers share, a writer is alone; good for one loop."""
+
+    def __init__(self) -> None:
+        self.readers = 0
+        self.is_written = False
+        self.changed = asyncio.Condition()
+
+    def is_free(self, exclusive: bool) -> bool:
+        return not self.is_written and not (exclusive and self.readers)
+
+
 @dataclass
 class World:
     """All that mock plugins know, and the faults that a test asks for."""
@@ -85,22 +99,19 @@ class World:
     run_root: Path
     machines: dict[str, MockMachine] = field(default_factory=dict)
     records: dict[str, dict[tuple[str, str], str]] = field(default_factory=dict)
-    locks: dict[str, object] = field(default_factory=dict)
-    calls: list[str] = field(default_factory=list)
-    events: list[str] = field(default_factory=list)
+    locks: dict[str, MockLock] = field(default_factory=dict)
+    faults: Faults = field(default_factory=Faults)
+    recording: Recording = field(default_factory=Recording)
     connections: int = 0
     connected: asyncio.Event = field(default_factory=asyncio.Event)
-    capabilities: frozenset[str] = frozenset()
+    capabilities: frozenset[Capability] = frozenset()
     prepared: set[Path] = field(default_factory=set)
     set_ups: list[PodSetup] = field(default_factory=list)
     saved: dict[Path, MockMachine] = field(default_factory=dict)
     max_vcpus: int = 4
-    fault_at: int = -1
-    fault_after: bool = False
     is_booting_for_ever: bool = False
     dies_when_cloned: bool = False
     guest_id: str = "mock"
-    is_deadly: bool = False  # whether every operation after the fault fails, too
 
     def reboot(self) -> None:
         """The host lost power: what lives in /run and all processes are gone."""
@@ -119,45 +130,3 @@ class World:
             *(f"mount {one.point}" for one in mountinfo.below(self.run_root)),
             *([f"{self.connections} connections"] if self.connections else []),
         ]
-
-
-class InjectedFault(Exception):
-    """What a test asked for."""
-
-
-def fault_observer(world: World) -> type:
-    """An observer that notes every operation and fails the one that the world says."""
-
-    def surround(name: str) -> Callable[..., object]:
-        @asynccontextmanager
-        async def step(self):
-            number = len(world.calls)
-            world.calls.append(name)
-            is_dead = world.is_deadly and number > world.fault_at >= 0
-            if is_dead or (number == world.fault_at and not world.fault_after):
-                raise InjectedFault(f"before {name}")
-            yield
-            # Whoever fails after a lock was handed out has taken it along; no caller can give that back.
-            if number == world.fault_at and world.fault_after and name != "storage_lock":
-                raise InjectedFault(f"after {name}")
-
-        step.__name__ = name
-        return around(step)
-
-    names = [name for spec in FAMILIES.values() for name in vars(spec) if not name.startswith("_")]
-    return type("Faults", (), {name: surround(name) for name in names})
-
-
-def listening_observer(world: World) -> type:
-    """An observer that notes every event."""
-    from vc_core.spec import hookimpl
-
-    def listen(name: str) -> Callable[..., object]:
-        async def note(self, pod):
-            world.events.append(f"{name} {pod.id}")
-
-        note.__name__ = name
-        return hookimpl(note)
-
-    names = [name for name in vars(ALL_SPECS[-1]) if not name.startswith("_")]
-    return type("Listener", (), {name: listen(name) for name in names})

@@ -1,0 +1,365 @@
+"""What every agent plugin must keep. Boots a guest for each rule, by a hypervisor plugin of the author's choice."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from vc_core.spec import (
+    AgentError,
+    AgentSpec,
+    AlreadyExists,
+    CannotExecute,
+    Capability,
+    Channel,
+    ContainerSpec,
+    Finding,
+    Guest,
+    GuestContainer,
+    GuestRootfs,
+    Hooks,
+    NotFound,
+    Plugged,
+    PodRef,
+    PodSetup,
+    ProcessSpec,
+    ProcessStreams,
+    Resources,
+    Rootfs,
+    Share,
+    StateError,
+    Stdio,
+    StreamName,
+    VmSpec,
+)
+from vc_core.testing.mocks import World
+from vc_core.testing.rules import LIMIT_S, fails_with, rule, wired
+
+_LIVES = ("sleep", "1000")
+_ENDS = ("sh", "-c", "exit 3")
+_ECHOES = ("cat",)
+_MISSING = ("missing",)
+_SETUP = PodSetup("contract", 1_800_000_000_000_000_000, bytes(range(32)), "0123456789abcdef0123456789abcdef")
+
+
+@dataclass
+class AgentSubject:
+    """An agent plugin to look at.
+
+    Attributes:
+        make: a fresh object, as another process would have one.
+        hypervisor: a fresh object of the plugin whose machines boot the agent's guests.
+        rootfs: a folder with the programs sh, sleep and cat in its /bin.
+        folder: empty and private, for the files of machines.
+    """
+
+    make: Callable[[], object]
+    hypervisor: Callable[[], object]
+    rootfs: Path
+    folder: Path
+    world: World = field(default_factory=lambda: World(Path("/nowhere")))
+
+    def __post_init__(self) -> None:
+        self.pod = PodRef("contract", self.folder / "run")
+        self.pod.run_dir.mkdir(mode=0o700)
+
+    def agent(self) -> AgentSpec:
+        """Its operations, by a fresh object without a connection."""
+        return self._hooks()
+
+    @asynccontextmanager
+    async def guest(self) -> AsyncIterator[InGuest]:
+        """One that has booted and is set up, for the length of a block."""
+        hooks = self._hooks()
+        booted = await hooks.agent_guest(pod=self.pod)
+        await hooks.vm_create(pod=self.pod, spec=VmSpec(booted, 1, 256, (Share("root", self.rootfs),)))
+        try:
+            await hooks.vm_start(pod=self.pod)
+            channel = await hooks.vm_open_channel(pod=self.pod, name="vc.agent.1")
+            await hooks.agent_connect(pod=self.pod, channel=channel)
+            await hooks.agent_set_up_pod(pod=self.pod, setup=_SETUP)
+            (root,) = await hooks.vm_shares(pod=self.pod)
+            yield InGuest(self, hooks, channel, root)
+        finally:
+            await hooks.agent_disconnect(pod=self.pod)
+            await hooks.vm_destroy(pod=self.pod)
+
+    def _hooks(self) -> Hooks:
+        return wired(self.world, agent=self.make(), hypervisor=self.hypervisor()).hooks
+
+
+@dataclass
+class InGuest:
+    """A guest with an agent that is connected."""
+
+    subject: AgentSubject
+    agent: Hooks
+    channel: Channel
+    root: Plugged
+
+    @property
+    def pod(self) -> PodRef:
+        """Whose it is."""
+        return self.subject.pod
+
+    async def create(self, name: str, args: tuple[str, ...], stdio: Stdio = Stdio.NULL) -> None:
+        """Makes a container that waits for its start; its first process's token is its name."""
+        env = ("PATH=/bin",)
+        spec = ContainerSpec(name, Rootfs(self.subject.rootfs), ProcessSpec(args, env), stdio=stdio)
+        await self.agent.agent_create_container(
+            pod=self.pod, container=GuestContainer(spec, name, GuestRootfs(self.root))
+        )
+
+    async def run(self, name: str, args: tuple[str, ...], stdio: Stdio = Stdio.NULL) -> None:
+        """And starts it."""
+        await self.create(name, args, stdio)
+        await self.agent.agent_start_container(pod=self.pod, container_id=name)
+
+    async def ends(self, name: str) -> int:
+        """The exit code of its first process."""
+        async with asyncio.timeout(LIMIT_S):
+            return (await self.agent.agent_wait(pod=self.pod, container_id=name, token=name)).code
+
+    async def names(self) -> list[str]:
+        """The guest's containers."""
+        return sorted(one.id for one in await self.agent.agent_list_containers(pod=self.pod))
+
+    async def streams(self, name: str) -> ProcessStreams:
+        """Of the first process of a container."""
+        return await self.agent.agent_attach(pod=self.pod, container_id=name, token=name)
+
+
+class AgentContract:
+    """Subclass it and give the fixture `subject`."""
+
+    @pytest.fixture
+    def subject(self) -> AgentSubject:
+        """The author's."""
+        raise NotImplementedError("give a fixture `subject` that returns an AgentSubject")
+
+    # --- without a guest ---------------------------------------------------------------------------------------------
+
+    @rule("agent_capabilities", "Says which channels it can speak through")
+    async def test_it_speaks_through_some_channel(self, subject: AgentSubject) -> None:
+        found = await subject.agent().agent_capabilities(pod=subject.pod)
+        assert found & {Capability.UNIX_CHANNEL, Capability.VSOCK_CHANNEL}, f"it declares {sorted(found)}"
+
+    @rule("agent_disconnect", "May be called twice, and without a connection.")
+    async def test_disconnecting_twice_is_no_error(self, subject: AgentSubject) -> None:
+        agent = subject.agent()
+        for _ in range(2):
+            await agent.agent_disconnect(pod=subject.pod)
+
+    @rule("agent_list_containers", "Every operation raises AgentError when the guest does not answer")
+    async def test_nothing_is_known_without_a_connection(self, subject: AgentSubject) -> None:
+        await fails_with(AgentError, subject.agent().agent_list_containers(pod=subject.pod))
+
+    @rule("agent_list_guests", "All guest images, the current one first.")
+    async def test_the_current_guest_is_listed_first(self, subject: AgentSubject) -> None:
+        agent = subject.agent()
+        current, listed = await agent.agent_guest(pod=subject.pod), await agent.agent_list_guests()
+        assert listed, "it lists none"
+        assert all(isinstance(one, Guest) for one in listed), f"it lists {listed}"
+        assert listed[0].id == current.id, f"{listed[0].id} is listed first, {current.id} is current"
+
+    @rule("agent_remove_guest", "Raises NotFound when none or several do.")
+    async def test_a_guest_that_is_not_there_is_not_removed(self, subject: AgentSubject) -> None:
+        await fails_with(NotFound, subject.agent().agent_remove_guest(guest_id="no-such-guest"))
+
+    @rule("agent_diagnose", "What a user should know: is there a guest image, and what building one would need.")
+    async def test_a_diagnosis_is_findings(self, subject: AgentSubject) -> None:
+        found = await subject.agent().agent_diagnose()
+        assert all(isinstance(one, Finding) for one in found), f"it gave {found}"
+
+    # --- pods and containers -----------------------------------------------------------------------------------------
+
+    @rule("agent_set_up_pod", "May be called twice.")
+    async def test_a_pod_is_set_up_twice(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.agent.agent_set_up_pod(pod=guest.pod, setup=_SETUP)
+
+    @rule("agent_tear_down_pod", "Kills every container, unmounts, lets the guest power off; returns as it does.")
+    async def test_a_guest_powers_off(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.run("c", _LIVES)
+            await guest.agent.agent_tear_down_pod(pod=guest.pod)
+            async with asyncio.timeout(LIMIT_S):
+                await guest.agent.vm_wait(pod=guest.pod)
+
+    @rule("agent_create_container", "Makes the container; its first process exists and waits")
+    async def test_a_container_waits_for_its_start(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.create("c", _ENDS)
+            (found,) = await guest.agent.agent_list_containers(pod=guest.pod)
+            assert (found.id, found.exit) == ("c", None), f"it is {found}"
+            await guest.agent.agent_start_container(pod=guest.pod, container_id="c")
+            code = await guest.ends("c")
+        assert code == 3, f"it ended with {code}"
+
+    @rule("agent_create_container", "Raises AlreadyExists when the guest has a container of this id")
+    async def test_an_id_is_given_once(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.run("c", _LIVES)
+            await fails_with(AlreadyExists, guest.create("c", _LIVES))
+            (found,) = await guest.agent.agent_list_containers(pod=guest.pod)
+        assert found.exit is None, "the first one has ended"
+
+    @rule("agent_create_container", "CannotExecute when its program is not there.")
+    async def test_a_program_that_is_not_there_is_told(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await fails_with(CannotExecute, guest.run("c", _MISSING))
+
+    @rule("agent_create_container", "On failure nothing of it is left in the guest.")
+    async def test_nothing_is_left_of_a_failure(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await fails_with(AgentError, guest.create("c", _MISSING))
+            left = await guest.names()
+            assert left == [], f"{left} is left"
+            await guest.run("c", _ENDS)
+            assert await guest.ends("c") == 3, "the same id cannot be used"
+
+    @rule("agent_remove_container", "An unknown one is no error: may be called twice.")
+    async def test_removing_twice_is_no_error(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.run("c", _LIVES)
+            for _ in range(2):
+                await guest.agent.agent_remove_container(pod=guest.pod, container_id="c")
+
+    @rule("agent_remove_container", "Kills what is left of the container and forgets it.")
+    async def test_a_removed_container_is_forgotten(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.run("c", _LIVES)
+            await guest.agent.agent_remove_container(pod=guest.pod, container_id="c")
+            assert await guest.names() == [], "it is still listed"
+            await fails_with(NotFound, guest.agent.agent_wait(pod=guest.pod, container_id="c", token="c"))
+
+    @rule("agent_list_containers", "All containers that the guest has, and whether their first processes live.")
+    async def test_containers_are_listed_with_their_ends(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.run("a", _ENDS)
+            await guest.run("b", _LIVES)
+            await guest.ends("a")
+            found = {one.id: one.exit for one in await guest.agent.agent_list_containers(pod=guest.pod)}
+        assert set(found) == {"a", "b"}, f"it lists {sorted(found)}"
+        assert found["b"] is None, "one that lives has ended"
+        assert found["a"] is not None, "one that has ended lives"
+        assert found["a"].code == 3, f"its exit code is {found['a'].code}"
+
+    @rule("agent_update_container", "Changes the limits of a container that the guest has")
+    async def test_limits_are_those_of_a_container(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await fails_with(
+                NotFound,
+                guest.agent.agent_update_container(pod=guest.pod, container_id="none", resources=Resources()),
+            )
+
+    @rule("agent_container_stats", "Use of the guest by one container.")
+    async def test_a_container_uses_something(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.run("c", _LIVES)
+            found = await guest.agent.agent_container_stats(pod=guest.pod, container_id="c")
+            await fails_with(NotFound, guest.agent.agent_container_stats(pod=guest.pod, container_id="none"))
+        assert found.processes == 1, f"it has {found.processes} processes"
+
+    # --- processes ---------------------------------------------------------------------------------------------------
+
+    @rule("agent_list_processes", "The processes of one container.")
+    async def test_processes_are_listed(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.run("c", _LIVES)
+            await guest.run("d", _LIVES)
+            found = await guest.agent.agent_list_processes(pod=guest.pod, container_id="c")
+        assert [one.command[-2:] for one in found] == [_LIVES], f"it lists {found}"
+
+    @rule("agent_exec", "Starts one more process, known by `token` from then on, in a started container.")
+    async def test_one_more_process_runs(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.run("c", _LIVES)
+            await guest.agent.agent_exec(
+                pod=guest.pod, container_id="c", token="t", process=ProcessSpec(_LIVES), stdio=Stdio.NULL
+            )
+            found = await guest.agent.agent_list_processes(pod=guest.pod, container_id="c")
+            assert len(found) == 2, f"{len(found)} run"
+            await guest.agent.agent_signal(pod=guest.pod, container_id="c", token="t", signal=signal.SIGKILL)
+            async with asyncio.timeout(LIMIT_S):
+                status = await guest.agent.agent_wait(pod=guest.pod, container_id="c", token="t")
+            (first,) = await guest.agent.agent_list_containers(pod=guest.pod)
+        assert status.signal == signal.SIGKILL, f"it ended by {status}"
+        assert first.exit is None, "the first process ended with it"
+
+    @rule("agent_exec", "Raises CannotExecute when its program cannot be executed.")
+    async def test_a_second_program_that_is_not_there_is_told(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.run("c", _LIVES)
+            process = ProcessSpec(_MISSING, ("PATH=/bin",))
+            await fails_with(
+                CannotExecute,
+                guest.agent.agent_exec(pod=guest.pod, container_id="c", token="t", process=process, stdio=Stdio.NULL),
+            )
+
+    @rule("agent_attach", "The streams of a process that was made with Stdio.PIPES.")
+    async def test_what_is_written_comes_back(self, subject: AgentSubject) -> None:
+        data = bytes(range(256)) * 64
+        async with subject.guest() as guest:
+            await guest.run("c", _ECHOES, Stdio.PIPES)
+            streams = await guest.streams("c")
+            await streams.write(data)
+            await streams.close_stdin()
+            async with asyncio.timeout(LIMIT_S):
+                found = b"".join([chunk async for name, chunk in streams.chunks() if name is StreamName.STDOUT])
+            await streams.close()
+        assert found == data, f"{len(found)} bytes of {len(data)} came back, or others"
+
+    @rule("agent_attach", "Raises AgentError while another client has them.")
+    async def test_streams_have_one_client(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.run("c", _ECHOES, Stdio.PIPES)
+            streams = await guest.streams("c")
+            await fails_with(AgentError, guest.streams("c"))
+            await streams.close()
+
+    @rule("agent_wait", "at once when it has. The answer stays until the container is removed.")
+    async def test_an_exit_code_stays(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.run("c", _ENDS)
+            codes = [await guest.ends("c") for _ in range(2)]
+        assert codes == [3, 3], f"it told {codes}"
+
+    @rule("agent_signal", "Sends a signal to one process, or to all of the container when `token` is empty.")
+    async def test_a_signal_reaches_all(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.run("c", _LIVES)
+            await guest.agent.agent_exec(
+                pod=guest.pod, container_id="c", token="t", process=ProcessSpec(_LIVES), stdio=Stdio.NULL
+            )
+            await guest.agent.agent_signal(pod=guest.pod, container_id="c", token="", signal=signal.SIGKILL)
+            async with asyncio.timeout(LIMIT_S):
+                ends = [
+                    await guest.agent.agent_wait(pod=guest.pod, container_id="c", token=token) for token in ("c", "t")
+                ]
+        assert [one.signal for one in ends] == [signal.SIGKILL] * 2, f"they ended by {ends}"
+
+    @rule("agent_signal", "Raises StateError when the one process has ended.")
+    async def test_an_ended_process_gets_no_signal(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.run("c", _ENDS)
+            await guest.ends("c")
+            await fails_with(
+                StateError,
+                guest.agent.agent_signal(pod=guest.pod, container_id="c", token="c", signal=signal.SIGTERM),
+            )
+
+    @rule("agent_resize", "Raises AgentError when it has none.")
+    async def test_what_has_no_terminal_has_no_size(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.run("c", _LIVES)
+            await fails_with(
+                AgentError,
+                guest.agent.agent_resize(pod=guest.pod, container_id="c", token="c", rows=24, columns=80),
+            )

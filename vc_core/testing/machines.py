@@ -1,0 +1,111 @@
+"""A hypervisor plugin to look at, and a machine of it to look at."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from vc_core.spec import (
+    Capability,
+    Drive,
+    Frozen,
+    Guest,
+    HypervisorSpec,
+    Pluggable,
+    PodRef,
+    Share,
+    VmPhase,
+    VmSpec,
+)
+from vc_core.testing.mocks import World
+from vc_core.testing.rules import wired
+
+GONE = (VmPhase.ENDED, VmPhase.ABSENT)
+_MIB = 1 << 20
+
+
+@dataclass
+class HypervisorSubject:
+    """A hypervisor plugin to look at.
+
+    Attributes:
+        make: a fresh object, as another process would have one.
+        guest: what its machines boot; `installed_guest` gives that of the agent plugin that is installed.
+        folder: empty and private, for the files of machines.
+        memory_mib: of a machine.
+    """
+
+    make: Callable[[], object]
+    guest: Guest
+    folder: Path
+    memory_mib: int = 256
+    world: World = field(default_factory=lambda: World(Path("/nowhere")))
+
+    def __post_init__(self) -> None:
+        self.pod = PodRef("contract", self.folder / "run")
+        self.pod.run_dir.mkdir(mode=0o700)
+
+    def driver(self) -> HypervisorSpec:
+        """Its operations, by a fresh object."""
+        return wired(self.world, hypervisor=self.make()).hooks
+
+    def spec(self, *shares: str) -> VmSpec:
+        """A machine with folders."""
+        for tag in shares:
+            (self.folder / tag).mkdir(exist_ok=True)
+        found = tuple(Share(tag, self.folder / tag) for tag in shares)
+        return VmSpec(self.guest, 1, self.memory_mib, found)
+
+    @asynccontextmanager
+    async def machine(self, *shares: str) -> AsyncIterator[HypervisorSpec]:
+        """One that runs, for the length of a block."""
+        driver = self.driver()
+        await driver.vm_create(pod=self.pod, spec=self.spec(*shares))
+        try:
+            await driver.vm_start(pod=self.pod)
+            yield driver
+        finally:
+            await driver.vm_destroy(pod=self.pod)
+
+    async def phase(self, driver: HypervisorSpec) -> VmPhase:
+        """Of its machine."""
+        return (await driver.vm_status(pod=self.pod)).phase
+
+    async def needs(self, *either: Capability) -> frozenset[Capability]:
+        """Skips the test of a plugin that declares none of these; gives what it declares."""
+        able = await self.driver().vm_capabilities(pod=self.pod)
+        if not able & set(either):
+            pytest.skip(f"it does not declare {' or '.join(either)}")
+        return able
+
+    async def pluggable(self) -> Pluggable:
+        """A device of a kind that it can plug."""
+        able = await self.needs(Capability.DRIVE_PLUG, Capability.SHARE_PLUG)
+        if Capability.DRIVE_PLUG in able:
+            image = self.folder / "image"
+            with image.open("wb") as file:
+                file.truncate(_MIB)
+            return Drive("d-1", image, read_only=True)
+        (self.folder / "plugged").mkdir(exist_ok=True)
+        return Share("s-1", self.folder / "plugged")
+
+    async def other(self, driver: HypervisorSpec) -> HypervisorSpec:
+        """Another object that has taken the machine over."""
+        other = self.driver()
+        await other.vm_restore(pod=self.pod, state=await driver.vm_save(pod=self.pod))
+        return other
+
+    async def guest_is_up(self, driver: HypervisorSpec) -> None:
+        """Returns when the guest answers to what is plugged."""
+        channel = await driver.vm_open_channel(pod=self.pod, name="vc.agent.up")
+        await driver.vm_close_channel(pod=self.pod, channel=channel)
+
+    def frozen(self) -> Frozen:
+        """A place for a saved machine."""
+        folder = self.folder / "frozen"
+        folder.mkdir(mode=0o700)
+        return Frozen(folder, folder / "memory")
