@@ -17,16 +17,11 @@ from vc_core.config import Config, Deadlines, TemplateDefaults, Use
 from vc_core.engine import mountinfo
 from vc_core.engine.runtime import Runtime
 from vc_core.spec import ContainerSpec, HostDevice, Mount, Resources, VmPhase
-from vc_core.testing.faults import fault_plugin
-from vc_core.testing.mocks.agent import mock_agent
-from vc_core.testing.mocks.device import mock_device
-from vc_core.testing.mocks.hypervisor import mock_hypervisor
-from vc_core.testing.mocks.storage import mock_storage
-from vc_core.testing.mocks.world import World
-from vc_core.testing.recording import recording_plugin
+from vc_core.testing import mock_runtime
+from vc_core.testing.mocks import World
 
 DEADLINES = Deadlines(default=5, boot=5, lock=1, stop=1)
-PLUGINS = Use("mock", "mock", "mock", ("mock",), ("listener", "faults"))
+PLUGINS = Use("mock", "mock", "mock", ("mock",), ("recording", "faults"))
 
 
 class MockPods(PodModel):
@@ -40,16 +35,8 @@ class MockPods(PodModel):
         super().__init__()
 
     def open(self) -> Runtime:
-        plugins = {
-            ("hypervisor", "mock"): mock_hypervisor(self.world),
-            ("agent", "mock"): mock_agent(self.world),
-            ("storage", "mock"): mock_storage(self.world),
-            ("device", "mock"): mock_device(self.world),
-            ("observer", "faults"): fault_plugin(self.world.faults),
-            ("observer", "listener"): recording_plugin(self.world.recording),
-        }
         config = Config(PLUGINS, template=TemplateDefaults(self.folder / "templates"), deadlines=DEADLINES)
-        return Runtime.open(config, plugins)
+        return mock_runtime(self.world, config)
 
     def spec(self, name: str, kind: int) -> ContainerSpec:
         if kind == 0:

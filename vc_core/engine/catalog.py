@@ -6,12 +6,14 @@ Only the named plugin is imported.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from vc_core.config import PLUGIN_TABLES, nearest
 from vc_core.first_party import install_hint
 from vc_core.spec.errors import PluginError, PluginLoadError, PluginNotFound
+
+Factory = Callable[..., object]
 
 
 @dataclass(frozen=True)
@@ -21,14 +23,14 @@ class Plugin:
     Attributes:
         family: of the entry-point group `vc_core.<family>`.
         name: in that group.
-        factory: the class.
+        factory: the class, or what makes an object of it.
         distribution: who ships it; empty for one that was given in code.
         version: of the distribution.
     """
 
     family: str
     name: str
-    factory: type
+    factory: Factory
     distribution: str = ""
     version: str = ""
 
@@ -51,7 +53,7 @@ class Catalog:
         extra: plugins given in code, by (family, name); they win over installed ones.
     """
 
-    def __init__(self, extra: Mapping[tuple[str, str], type] | None = None) -> None:
+    def __init__(self, extra: Mapping[tuple[str, str], Factory] | None = None) -> None:
         self._extra = dict(extra or {})
         self._found: dict[tuple[str, str], Plugin] = {}
         self._offered: importlib.metadata.SelectableGroups | importlib.metadata.EntryPoints | None = None

@@ -17,7 +17,7 @@ from vc_core.config import Config, Start, load
 from vc_core.engine import board, keeper, resources, templates
 from vc_core.engine.assets import Assets
 from vc_core.engine.assets import check as check_assets
-from vc_core.engine.catalog import Catalog
+from vc_core.engine.catalog import Catalog, Factory
 from vc_core.engine.forks import Forks, House
 from vc_core.engine.identity import annotated, checked, fresh
 from vc_core.engine.pod import Pod, PodStatus
@@ -73,7 +73,7 @@ class Runtime:
         self._pods: list[Pod] = []
 
     @classmethod
-    def open(cls, config: Config | None = None, plugins: Mapping[tuple[str, str], type] | None = None) -> Runtime:
+    def open(cls, config: Config | None = None, plugins: Mapping[tuple[str, str], Factory] | None = None) -> Runtime:
         """Wires the chosen plugins.
 
         Args:

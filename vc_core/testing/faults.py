@@ -22,12 +22,14 @@ class Faults:
         at: the number of the operation; negative for none.
         is_after: whether it fails after it was done, instead of before.
         is_deadly: whether every later one fails, too, as if the caller had been killed.
+        operation: one that fails each time; empty for none.
         calls: the operations so far.
     """
 
     at: int = -1
     is_after: bool = False
     is_deadly: bool = False
+    operation: str = ""
     calls: list[str] = field(default_factory=list)
 
 
@@ -40,7 +42,7 @@ def fault_plugin(faults: Faults) -> type:
             number = len(faults.calls)
             faults.calls.append(name)
             is_dead = faults.is_deadly and number > faults.at >= 0
-            if is_dead or (number == faults.at and not faults.is_after):
+            if is_dead or name == faults.operation or (number == faults.at and not faults.is_after):
                 raise InjectedFault(f"before {name}")
             yield
             # Whoever fails after a lock was handed out has taken it along; no caller can give that back.

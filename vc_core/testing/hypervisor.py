@@ -109,7 +109,8 @@ class HypervisorContract:
         driver = subject.driver()
         await driver.vm_create(pod=subject.pod, spec=subject.spec())
         await driver.vm_start(pod=subject.pod)
-        process = HostProcess.of((await driver.vm_status(pod=subject.pod)).pid)
+        pid = (await driver.vm_status(pod=subject.pod)).pid
+        process = HostProcess.of(pid) if pid else None
         await driver.vm_open_channel(pod=subject.pod, name="vc.agent.1")
         await driver.vm_destroy(pod=subject.pod)
         phase = await subject.phase(driver)

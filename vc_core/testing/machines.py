@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from vc_core.engine.catalog import Catalog
+from vc_core.engine.options import instantiate
+from vc_core.first_party import DEFAULTS
 from vc_core.spec import (
     Capability,
     Drive,
@@ -109,3 +113,14 @@ class HypervisorSubject:
         folder = self.folder / "frozen"
         folder.mkdir(mode=0o700)
         return Frozen(folder, folder / "memory")
+
+
+def installed_guest(name: str = DEFAULTS["agent"]) -> Guest:
+    """What a machine boots by default: the current guest image of an installed agent plugin.
+
+    Raises:
+        PluginNotFound: it is not installed.
+        AgentError: no guest image has been built, naming the command.
+    """
+    wiring = wired(World(Path("/nowhere")), agent=instantiate(Catalog().find("agent", name), {}))
+    return asyncio.run(wiring.hooks.agent_guest(pod=PodRef("contract", Path("/nowhere"))))

@@ -11,6 +11,7 @@ from vc_devices import BlockDevices, CharDevices, VfioDevices, VhostUserDevices
 from vc_devices.options import BlockOptions, VfioOptions
 
 from vc_core.spec import DeviceError, Drive, DriveBus, GuestNode, HostDevice, HostPci, PodRef, VhostKind, VhostUser
+from vc_core.testing import DeviceContract, DeviceSubject
 
 NIC, AUDIO, BRIDGE = "0000:01:00.0", "0000:01:00.1", "0000:00:01.0"
 
@@ -170,3 +171,38 @@ async def test_a_vhost_user_socket_becomes_a_device_of_its_kind_09(pod, tmp_path
         (part,) = await plugin.device_prepare(pod, device)
     assert isinstance(part, VhostUser)
     assert (part.kind, part.socket, part.mac) == (kind, path, device.mac)
+
+
+# --- the contract -----------------------------------------------------------------------------------------------------
+
+
+class TestBlock(DeviceContract):
+    @pytest.fixture
+    def subject(self, tmp_path):
+        (tmp_path / "image").touch()
+        own, foreign = HostDevice(tmp_path / "image", "/dev/x"), HostDevice(Path("/dev/null"), "/dev/null")
+        return DeviceSubject(block, own, foreign)
+
+
+class TestChar(DeviceContract):
+    @pytest.fixture
+    def subject(self, tmp_path):
+        (tmp_path / "image").touch()
+        own, foreign = HostDevice(Path("/dev/null"), "/dev/null"), HostDevice(tmp_path / "image", "/dev/x")
+        return DeviceSubject(CharDevices, own, foreign, HostDevice(Path("/dev/ptmx"), "/dev/x"))
+
+
+class TestVfio(DeviceContract):
+    @pytest.fixture
+    def subject(self, sysfs):
+        own, foreign, broken = (HostDevice(Path(path), "") for path in ("/dev/vfio/7", "/dev/null", "/dev/vfio/8"))
+        return DeviceSubject(lambda: VfioDevices(VfioOptions(sysfs)), own, foreign, broken)
+
+
+class TestVhostUser(DeviceContract):
+    @pytest.fixture
+    def subject(self, tmp_path):
+        own, broken = (HostDevice(tmp_path / name, "", kind="vhost-user-blk") for name in ("a.sock", "b.sock"))
+        with socket.socket(socket.AF_UNIX) as backend:
+            backend.bind(str(own.path))
+            yield DeviceSubject(VhostUserDevices, own, HostDevice(Path("/dev/null"), "/dev/null"), broken)

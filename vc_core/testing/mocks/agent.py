@@ -60,6 +60,7 @@ class MockStreams:
             yield StreamName.STDOUT, data
 
     async def close(self) -> None:
+        self._process.client = None
         self._queue.put_nowait(None)
 
 
@@ -134,8 +135,7 @@ class MockAgent(AgentSpec):
         for plugged in (container.rootfs.plugged, *(one for device in container.devices for one in device.plugged)):
             if plugged.id not in {*machine.shares, *machine.devices} and plugged.driver != "node":
                 raise AgentError(f"{plugged.id} is not plugged")
-        if container.spec.process.args[0] == "missing":
-            raise CannotExecute("missing", is_missing=True)
+        self._look_for(container.spec.process)
         process = MockProcess(container.spec.process.args)
         machine.containers[container.spec.id] = MockContainer(container, {container.token: process})
         if container.starts:
@@ -184,6 +184,7 @@ class MockAgent(AgentSpec):
     @hookimpl
     async def agent_exec(self, pod: PodRef, container_id: str, token: str, process: ProcessSpec, stdio: Stdio) -> None:
         found = self._container(await self._machine(pod), container_id)
+        self._look_for(process)
         found.processes[token] = MockProcess(process.args)
 
     @hookimpl
@@ -191,7 +192,11 @@ class MockAgent(AgentSpec):
         found = self._container(await self._machine(pod), container_id)
         if token == found.made.token and found.made.spec.stdio is Stdio.NULL:
             raise AgentError("no streams")
-        return MockStreams(self._process(found, token))
+        process = self._process(found, token)
+        if process.client is self:
+            raise AgentError("another client has them")
+        process.client = self
+        return MockStreams(process)
 
     @hookimpl
     async def agent_wait(self, pod: PodRef, container_id: str, token: str) -> ExitStatus:
@@ -249,6 +254,11 @@ class MockAgent(AgentSpec):
         return machine
 
     @staticmethod
+    def _look_for(process: ProcessSpec) -> None:
+        if process.args[0] == "missing":
+            raise CannotExecute("missing", is_missing=True)
+
+    @staticmethod
     def _container(machine: MockMachine, container_id: str) -> MockContainer:
         if container_id not in machine.containers:
             raise NotFound(container_id)
@@ -264,8 +274,9 @@ class MockAgent(AgentSpec):
     def _start(found: MockContainer) -> None:
         found.is_started = True
         process = found.processes[found.made.token]
-        if process.args[0] == "exit":
-            process.end(int(process.args[1]))
+        words = process.args[2].split() if process.args[:2] == ("sh", "-c") else process.args
+        if words[0] == "exit":
+            process.end(int(words[1]))
 
     @staticmethod
     def _remove(machine: MockMachine, container_id: str) -> None:

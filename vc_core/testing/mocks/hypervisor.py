@@ -54,6 +54,8 @@ class MockHypervisor(HypervisorSpec):
         found = self.world.machines.get(pod.id)
         if found is not None and found.phase in ALIVE:
             raise HypervisorError("a machine of this pod is alive")
+        if spec.guest.kernel.name == "missing":
+            raise HypervisorError(f"the guest's {spec.guest.kernel} is missing")
         if spec.origin is not None and not (spec.origin.folder / FROZEN).exists():
             raise HypervisorError(f"nothing was frozen in {spec.origin.folder}")
         self._spec, self._launched = spec, True
@@ -78,6 +80,7 @@ class MockHypervisor(HypervisorSpec):
             machine = MockMachine(is_hung=self.world.is_booting_for_ever, is_clone=origin is not None)
             machine.size = VmSize(self._spec.vcpus, self._spec.memory_mib)
         machine.shares |= {share.tag: share for share in self._spec.shares}
+        machine.fixed = tuple(share.tag for share in self._spec.shares)
         self.world.machines[pod.id] = machine
 
     @hookimpl
@@ -157,8 +160,7 @@ class MockHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
-        fixed = [share.tag for share in self._spec.shares] if self._spec else []
-        return tuple(Plugged(tag, "9p", tag, is_fixed=True) for tag in fixed)
+        return tuple(Plugged(tag, "9p", tag, is_fixed=True) for tag in self._alive(pod).fixed)
 
     @hookimpl
     async def vm_open_channel(self, pod: PodRef, name: str) -> Channel:

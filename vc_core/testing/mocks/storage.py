@@ -41,11 +41,11 @@ class MockStorage(StorageSpec):
         if pod_id in self.world.records:
             raise AlreadyExists(f"pod {pod_id} exists already")
         self.world.records[pod_id] = {("", Record.POD_CONFIG): config}
-        (self.world.run_root / pod_id).mkdir(parents=True, exist_ok=True)
+        (self.world.run_root / pod_id).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @hookimpl
     async def storage_list(self) -> StoreListing:
-        return StoreListing(tuple(sorted(self.world.records)))
+        return StoreListing(tuple(sorted(self.world.records)), tuple(self.world.litter))
 
     @hookimpl
     async def storage_containers(self, pod_id: str) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ class MockProcess:
     args: tuple[str, ...]
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     status: ExitStatus | None = None
+    client: object = None  # who has its streams
 
     def end(self, code: int, signal: int = 0) -> None:
         if self.status is None:
@@ -51,7 +52,8 @@ class MockMachine:
 
     phase: VmPhase = VmPhase.RUNNING
     reason: str = ""
-    pid: int = 1000
+    pid: int = 0  # a table has no process
+    fixed: tuple[str, ...] = ()  # the tags of the shares that it started with
     shares: dict[str, Share] = field(default_factory=dict)
     devices: dict[str, object] = field(default_factory=dict)
     size: VmSize = field(default_factory=lambda: VmSize(1, 256))
@@ -112,6 +114,7 @@ class World:
     is_booting_for_ever: bool = False
     dies_when_cloned: bool = False
     guest_id: str = "mock"
+    litter: list[str] = field(default_factory=list)  # what is in the store and is no pod
 
     def reboot(self) -> None:
         """The host lost power: what lives in /run and all processes are gone."""

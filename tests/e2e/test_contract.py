@@ -1,0 +1,34 @@
+"""Our hypervisors and our agent keep the contract, on real machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.conftest import Settings
+from vc_core.engine.catalog import Catalog
+from vc_core.engine.options import instantiate
+from vc_core.testing import AgentContract, AgentSubject, HypervisorContract, HypervisorSubject, installed_guest
+
+
+def maker(family: str, name: str, settings: Settings) -> Callable[[], object]:
+    return lambda: instantiate(Catalog().find(family, name), settings.get(f"{family}.{name}", {}))
+
+
+@pytest.fixture
+def make(hypervisor):
+    return maker("hypervisor", str(hypervisor.get("use", {}).get("hypervisor", "qemu")), hypervisor)
+
+
+class TestHypervisor(HypervisorContract):
+    @pytest.fixture
+    def subject(self, make, tmp_path):
+        return HypervisorSubject(make, installed_guest(), tmp_path)
+
+
+@pytest.mark.only("qemu")
+class TestAgent(AgentContract):
+    @pytest.fixture
+    def subject(self, make, busybox, tmp_path):
+        return AgentSubject(maker("agent", "grpc", {}), make, busybox, tmp_path)

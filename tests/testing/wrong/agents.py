@@ -1,0 +1,225 @@
+"""Wrong agents."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tests.testing.wrong import Wrong, table
+from vc_core.spec import AgentError, CannotExecute, ContainerStats, ExitStatus, Guest, NotFound, hookimpl
+from vc_core.testing.mocks import MockAgent
+from vc_core.testing.mocks.agent import GUEST, MockStreams
+from vc_core.testing.mocks.world import MockContainer, MockProcess
+
+AGENTS: Wrong = {}
+breaks = table(AGENTS)
+
+
+@breaks("test_it_speaks_through_some_channel")
+class Mute(MockAgent):
+    @hookimpl
+    async def agent_capabilities(self, pod):
+        return frozenset()
+
+
+@breaks("test_disconnecting_twice_is_no_error")
+class DisconnectsOnce(MockAgent):
+    @hookimpl
+    async def agent_disconnect(self, pod):
+        if self._channel is None:
+            raise AgentError("not connected")
+        await super().agent_disconnect(pod)
+
+
+@breaks("test_nothing_is_known_without_a_connection")
+class MakesUp(MockAgent):
+    @hookimpl
+    async def agent_list_containers(self, pod):
+        return () if self._channel is None else await super().agent_list_containers(pod)
+
+
+@breaks("test_the_current_guest_is_listed_first")
+class OldestFirst(MockAgent):
+    @hookimpl
+    async def agent_list_guests(self):
+        return (dataclasses.replace(GUEST, id="old", is_current=False), GUEST)
+
+
+@breaks("test_a_guest_that_is_not_there_is_not_removed")
+class RemovesAnything(MockAgent):
+    @hookimpl
+    async def agent_remove_guest(self, guest_id) -> Guest:
+        return GUEST
+
+
+@breaks("test_a_diagnosis_is_findings")
+class Words(MockAgent):
+    @hookimpl
+    async def agent_diagnose(self):
+        return ("all is well",)
+
+
+@breaks("test_a_pod_is_set_up_twice")
+class SetsUpOnce(MockAgent):
+    @hookimpl
+    async def agent_set_up_pod(self, pod, setup):
+        if (await self._machine(pod)).is_set_up:
+            raise AgentError("it is set up")
+        await super().agent_set_up_pod(pod, setup)
+
+
+@breaks("test_a_guest_powers_off")
+class StaysOn(MockAgent):
+    @hookimpl
+    async def agent_tear_down_pod(self, pod):
+        (await self._machine(pod)).containers.clear()
+
+
+@breaks("test_a_container_waits_for_its_start")
+class Hasty(MockAgent):
+    @hookimpl
+    async def agent_create_container(self, pod, container):
+        await super().agent_create_container(pod, dataclasses.replace(container, starts=True))
+
+
+@breaks("test_an_id_is_given_once")
+class Replaces(MockAgent):
+    @hookimpl
+    async def agent_create_container(self, pod, container):
+        self._remove(await self._machine(pod), container.spec.id)
+        await super().agent_create_container(pod, container)
+
+
+@breaks("test_a_program_that_is_not_there_is_told")
+class Vague(MockAgent):
+    @hookimpl
+    async def agent_create_container(self, pod, container):
+        try:
+            await super().agent_create_container(pod, container)
+        except CannotExecute as error:
+            raise AgentError(str(error)) from error
+
+
+@breaks("test_nothing_is_left_of_a_failure")
+class Untidy(MockAgent):
+    @hookimpl
+    async def agent_create_container(self, pod, container):
+        processes = {container.token: MockProcess(container.spec.process.args)}
+        try:
+            await super().agent_create_container(pod, container)
+        except CannotExecute:
+            (await self._machine(pod)).containers[container.spec.id] = MockContainer(container, processes)
+            raise
+
+
+@breaks("test_removing_twice_is_no_error")
+class RemovesOnce(MockAgent):
+    @hookimpl
+    async def agent_remove_container(self, pod, container_id):
+        self._container(await self._machine(pod), container_id)
+        await super().agent_remove_container(pod, container_id)
+
+
+@breaks("test_a_removed_container_is_forgotten")
+class Remembers(MockAgent):
+    @hookimpl
+    async def agent_remove_container(self, pod, container_id):
+        found = (await self._machine(pod)).containers.get(container_id)
+        for process in found.processes.values() if found else ():
+            process.end(137, 9)
+
+
+@breaks("test_containers_are_listed_with_their_ends")
+class ListsTheLiving(MockAgent):
+    @hookimpl
+    async def agent_list_containers(self, pod):
+        return tuple(one for one in await super().agent_list_containers(pod) if one.exit is None)
+
+
+@breaks("test_limits_are_those_of_a_container")
+class LimitsNobody(MockAgent):
+    @hookimpl
+    async def agent_update_container(self, pod, container_id, resources):
+        await self._machine(pod)
+
+
+@breaks("test_a_container_uses_something")
+class CountsAll(MockAgent):
+    @hookimpl
+    async def agent_container_stats(self, pod, container_id):
+        return ContainerStats(1, 2, 0, 1)
+
+
+@breaks("test_processes_are_listed")
+class ListsAll(MockAgent):
+    @hookimpl
+    async def agent_list_processes(self, pod, container_id):
+        names = (await self._machine(pod)).containers
+        return tuple([one for name in names for one in await MockAgent.agent_list_processes(self, pod, name)])
+
+
+@breaks("test_one_more_process_runs")
+class RunsItInstead(MockAgent):
+    @hookimpl
+    async def agent_exec(self, pod, container_id, token, process, stdio):
+        found = self._container(await self._machine(pod), container_id)
+        found.processes[token] = self._process(found, found.made.token)
+
+
+@breaks("test_a_second_program_that_is_not_there_is_told")
+class ExecutesAnything(MockAgent):
+    @hookimpl
+    async def agent_exec(self, pod, container_id, token, process, stdio):
+        found = self._container(await self._machine(pod), container_id)
+        found.processes[token] = MockProcess(process.args)
+
+
+class Shortening(MockStreams):
+    async def write(self, data):
+        await super().write(data.rstrip(b"\xff"))
+
+
+@breaks("test_what_is_written_comes_back")
+class Loses(MockAgent):
+    @hookimpl
+    async def agent_attach(self, pod, container_id, token):
+        return Shortening(self._process(self._container(await self._machine(pod), container_id), token))
+
+
+@breaks("test_streams_have_one_client")
+class SharesStreams(MockAgent):
+    @hookimpl
+    async def agent_attach(self, pod, container_id, token):
+        return MockStreams(self._process(self._container(await self._machine(pod), container_id), token))
+
+
+@breaks("test_an_exit_code_stays")
+class TellsOnce(MockAgent):
+    @hookimpl
+    async def agent_wait(self, pod, container_id, token):
+        status = await super().agent_wait(pod, container_id, token)
+        self._process(self._container(await self._machine(pod), container_id), token).status = ExitStatus(0)
+        return status
+
+
+@breaks("test_a_signal_reaches_all")
+class SignalsTheFirst(MockAgent):
+    @hookimpl
+    async def agent_signal(self, pod, container_id, token, signal):
+        await super().agent_signal(pod, container_id, token or container_id, signal)
+
+
+@breaks("test_an_ended_process_gets_no_signal")
+class SignalsTheDead(MockAgent):
+    @hookimpl
+    async def agent_signal(self, pod, container_id, token, signal):
+        found = self._container(await self._machine(pod), container_id)
+        for process in found.processes.values():
+            process.end(128 + signal, signal)
+
+
+@breaks("test_what_has_no_terminal_has_no_size")
+class ResizesAnything(MockAgent):
+    @hookimpl
+    async def agent_resize(self, pod, container_id, token, rows, columns):
+        if container_id not in (await self._machine(pod)).containers:
+            raise NotFound(container_id)

@@ -1,0 +1,46 @@
+"""For authors of plugins: suites that say which sentence of the contract a plugin breaks, and pods without a host.
+
+    from vc_core.testing import StorageContract, StorageSubject
+
+    class TestMyStore(StorageContract):
+        @pytest.fixture
+        def subject(self, tmp_path):
+            return StorageSubject(lambda: MyStore(MyOptions(tmp_path)))
+
+Needs pytest: the extra `testing`. docs/writing-a-plugin.md shows all of it.
+"""
+
+from vc_core.testing.agent import AgentContract, AgentSubject
+from vc_core.testing.device import DeviceContract, DeviceSubject
+from vc_core.testing.faults import Faults, InjectedFault, fault_plugin
+from vc_core.testing.hypervisor import HypervisorContract
+from vc_core.testing.machines import HypervisorSubject, installed_guest
+from vc_core.testing.observer import ObserverContract, ObserverSubject
+from vc_core.testing.pods import mock_config, mock_runtime
+from vc_core.testing.recording import Recording, recording_plugin
+from vc_core.testing.rules import ContractBroken, Rule, rules_of
+from vc_core.testing.storage import StorageContract, StorageSubject
+
+__all__ = [
+    "AgentContract",
+    "AgentSubject",
+    "ContractBroken",
+    "DeviceContract",
+    "DeviceSubject",
+    "Faults",
+    "HypervisorContract",
+    "HypervisorSubject",
+    "InjectedFault",
+    "ObserverContract",
+    "ObserverSubject",
+    "Recording",
+    "Rule",
+    "StorageContract",
+    "StorageSubject",
+    "fault_plugin",
+    "installed_guest",
+    "mock_config",
+    "mock_runtime",
+    "recording_plugin",
+    "rules_of",
+]

@@ -1,0 +1,56 @@
+"""A pytest plugin: fixtures for pods without a host. Inert unless used; what it needs is imported when it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from vc_core.config import Config
+    from vc_core.engine.catalog import Factory
+    from vc_core.engine.runtime import Runtime
+    from vc_core.testing.faults import Faults
+    from vc_core.testing.mocks import World
+    from vc_core.testing.recording import Recording
+
+
+@pytest.fixture
+def vc_world(tmp_path: Path) -> World:
+    """What mocks act on, one per test."""
+    from vc_core.testing.mocks import World
+
+    return World(tmp_path / "run")
+
+
+@pytest.fixture
+def vc_config(tmp_path: Path) -> Config:
+    """A configuration of mocks."""
+    from vc_core.testing.pods import mock_config
+
+    return mock_config(tmp_path)
+
+
+@pytest.fixture
+def vc_runtime(vc_world: World, vc_config: Config) -> Callable[..., Runtime]:
+    """Opens runtimes of mocks, each as another process would: `vc_runtime(config, {family_and_name: plugin})`."""
+    from vc_core.testing.pods import mock_runtime
+
+    def opened(config: Config | None = None, extra: dict[tuple[str, str], Factory] | None = None) -> Runtime:
+        return mock_runtime(vc_world, config or vc_config, extra)
+
+    return opened
+
+
+@pytest.fixture
+def vc_faults(vc_world: World) -> Faults:
+    """Which operation fails."""
+    return vc_world.faults
+
+
+@pytest.fixture
+def vc_recording(vc_world: World) -> Recording:
+    """What has happened."""
+    return vc_world.recording
