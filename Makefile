@@ -21,7 +21,7 @@ bench:
 lint:
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy vc_core plugins/*/src benchmarks
+	.venv/bin/mypy vc_core plugins/*/src examples/*/src benchmarks
 	.venv/bin/lint-imports --no-logo
 	PYTHON=$(PY) plugins/agent_grpc/generate --check
 

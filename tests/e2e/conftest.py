@@ -80,6 +80,8 @@ def hypervisor(request) -> Settings:
     """Which one: what the configuration says of it. By that alone the tests change from one to another."""
     if request.param == "qemu":
         return {}
+    if request.param != "libvirt":
+        return {"use": {"hypervisor": request.param}}
     libvirtd = request.getfixturevalue("libvirtd")
     own = {"uri": libvirtd.uri, "log_dir": str(libvirtd.log_dir)}
     return {"use": {"hypervisor": "libvirt"}, "hypervisor.libvirt": own}
@@ -147,9 +149,11 @@ class Host:
         return Runtime.open(self.config)
 
     def machines(self) -> list[int]:
-        """Processes of QEMU whose files lie in our folder."""
+        """Processes of machines whose files lie in our folder."""
         return [
-            pid for pid, words in processes() if words and "qemu" in words[0] and str(self.folder) in " ".join(words)
+            pid
+            for pid, words in processes()
+            if words and ("qemu" in words[0] or "--sandbox" in words) and str(self.folder) in " ".join(words)
         ]
 
     def residue(self) -> list[str]:

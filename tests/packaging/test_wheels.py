@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMBERS = (".", "plugins/qemu", "plugins/libvirt", "plugins/agent_grpc", "plugins/storage_fs", "plugins/devices")
+ACME = "examples/acme_hypervisor"
 NOBODY = 65534
 
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(900)]
@@ -42,7 +43,7 @@ def wheels(place) -> Path:
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, source / name)
-    for member in MEMBERS:
+    for member in (*MEMBERS, ACME):
         run(
             *(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", place / "wheels"),
             source / member,
@@ -65,7 +66,7 @@ def test_each_wheel_is_whole(wheels):
     import zipfile
 
     built = sorted(wheels.glob("*.whl"))
-    assert len(built) == len(MEMBERS)
+    assert len(built) == len(MEMBERS) + 1
     for wheel in built:
         names = zipfile.ZipFile(wheel).namelist()
         assert any(name.endswith("/py.typed") for name in names), wheel
@@ -157,3 +158,17 @@ def test_an_ordinary_user_runs_a_container(environment, place, request):
     vc("pod", "delete", "p")
     assert list((runtime / "virtcontainers/pods").iterdir()) == []
     assert list((home / ".local/state/virtcontainers/pods").iterdir()) == []
+
+
+@pytest.mark.vm
+def test_a_third_partys_hypervisor_is_installed_from_its_wheel_and_runs_a_container(environment, place, wheels):
+    if os.geteuid() != 0:
+        pytest.skip("a sandbox is made by root")
+    (wheel,) = wheels.glob("acme_hypervisor-*.whl")
+    run(environment / "bin/pip", "install", "-q", "--no-index", "--no-deps", wheel, cwd=place)
+    config = place / "acme.toml"
+    shutil.copy(ROOT / ACME / "acme.toml", config)
+    told = run(environment / "bin/vc", "plugins", cwd=place)
+    assert "acme-hypervisor" in told
+    told = run(environment / "bin/vc", "--config", config, "run", "--rootfs", "/", "--", "id", cwd=place)
+    assert told.startswith("uid=0(root)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import os
 import signal
@@ -111,7 +112,7 @@ def _feed_in_background(streams: ProcessStreams) -> None:
             while data := os.read(0, _CHUNK_BYTES):
                 asyncio.run_coroutine_threadsafe(streams.write(data), loop).result()
             asyncio.run_coroutine_threadsafe(streams.close_stdin(), loop).result()
-        except (RuntimeError, asyncio.CancelledError):
+        except (RuntimeError, concurrent.futures.CancelledError):
             return  # the loop has ended before our input did
 
     threading.Thread(target=feed, name="vc-stdin", daemon=True).start()

@@ -146,9 +146,10 @@ class Plugged:
 
     Attributes:
         id: what to give to vm_unplug.
-        driver: how the guest is to look for it: "9p", "scsi", "blk", "pci", "node".
-        address: what it is to look for: a mount tag, a SCSI "target:lun", for "blk" and "pci" a PCI path
-            "<slot of the root port>/<slot behind it>" in hex digits, for "node" a path below /dev.
+        driver: how the guest is to look for it: "9p", "bind", "scsi", "blk", "pci", "node".
+        address: what it is to look for: a mount tag, for "bind" a folder that the guest has already, a SCSI
+            "target:lun", for "blk" and "pci" a PCI path "<slot of the root port>/<slot behind it>" in hex digits, for
+            "node" a path below /dev.
         is_fixed: part of the machine from its start: it cannot be unplugged.
     """
 

@@ -48,6 +48,10 @@ _MISSING = ("missing",)
 _SETUP = PodSetup("contract", 1_800_000_000_000_000_000, bytes(range(32)), "0123456789abcdef0123456789abcdef")
 
 
+def _process(args: tuple[str, ...]) -> ProcessSpec:
+    return ProcessSpec(args, ("PATH=/bin",))
+
+
 @dataclass
 class AgentSubject:
     """An agent plugin to look at.
@@ -110,8 +114,7 @@ class InGuest:
 
     async def create(self, name: str, args: tuple[str, ...], stdio: Stdio = Stdio.NULL) -> None:
         """Makes a container that waits for its start; its first process's token is its name."""
-        env = ("PATH=/bin",)
-        spec = ContainerSpec(name, Rootfs(self.subject.rootfs), ProcessSpec(args, env), stdio=stdio)
+        spec = ContainerSpec(name, Rootfs(self.subject.rootfs), _process(args), stdio=stdio)
         await self.agent.agent_create_container(
             pod=self.pod, container=GuestContainer(spec, name, GuestRootfs(self.root))
         )
@@ -282,7 +285,7 @@ class AgentContract:
         async with subject.guest() as guest:
             await guest.run("c", _LIVES)
             await guest.agent.agent_exec(
-                pod=guest.pod, container_id="c", token="t", process=ProcessSpec(_LIVES), stdio=Stdio.NULL
+                pod=guest.pod, container_id="c", token="t", process=_process(_LIVES), stdio=Stdio.NULL
             )
             found = await guest.agent.agent_list_processes(pod=guest.pod, container_id="c")
             assert len(found) == 2, f"{len(found)} run"
@@ -336,7 +339,7 @@ class AgentContract:
         async with subject.guest() as guest:
             await guest.run("c", _LIVES)
             await guest.agent.agent_exec(
-                pod=guest.pod, container_id="c", token="t", process=ProcessSpec(_LIVES), stdio=Stdio.NULL
+                pod=guest.pod, container_id="c", token="t", process=_process(_LIVES), stdio=Stdio.NULL
             )
             await guest.agent.agent_signal(pod=guest.pod, container_id="c", token="", signal=signal.SIGKILL)
             async with asyncio.timeout(LIMIT_S):

@@ -213,7 +213,6 @@ class HypervisorContract:
         async with subject.machine() as driver:
             found = [await driver.vm_open_channel(pod=subject.pod, name=f"vc.agent.{one}") for one in range(2)]
         assert len({one.id for one in found}) == 2, "two have one id"
-        assert len({one.address for one in found}) == 2, "two have one address"
 
     @rule("vm_open_channel", "Raises HypervisorError when the machine ends meanwhile.")
     async def test_an_ended_machine_opens_no_channel(self, subject: HypervisorSubject) -> None:

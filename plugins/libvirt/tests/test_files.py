@@ -10,10 +10,10 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from vc_libvirt import ending, freezing, save_image
+from vc_libvirt import ending, freezing
 from vc_libvirt.domain_xml import domain, owner_of, text
 from vc_libvirt.errors import LibvirtFailure
-from vc_libvirt.save_image import SaveImage
+from vc_libvirt.save_image import Feed, SaveImage
 from vc_libvirt.saved import Saved
 
 from vc_core.spec import Frozen, HostProcess
@@ -94,20 +94,29 @@ def test_another_machine_goes_on_from_the_same_state(tmp_path, saved, wanted):
     assert ET.fromstring(image.xml).findtext("name") == wanted.name
     pipe = tmp_path / "pipe"
     pipe.touch()
-    save_image.feed(image, "<domain/>", pipe)
+    Feed(image, "<domain/>", pipe).run()
     again = SaveImage.read(pipe)
     assert again.xml == "<domain/>"
     assert pipe.read_bytes()[again.begin :] == state
 
 
-def test_whoever_reads_less_gets_no_more(tmp_path, saved):
+@pytest.mark.parametrize("is_early", [True, False])
+def test_whoever_reads_less_gets_no_more(tmp_path, saved, is_early):
     image, pipe = SaveImage.read(saved(bytes(1 << 20))), tmp_path / "pipe"
     os.mkfifo(pipe)
-    feeding = threading.Thread(target=save_image.feed, args=(image, "<domain/>", pipe))
-    feeding.start()
-    save_image.release(pipe)
-    feeding.join(10)
-    assert not feeding.is_alive()
+    feed = Feed(image, "<domain/>", pipe)
+    feeding = threading.Thread(target=feed.run)
+    if is_early:
+        feeding.start()
+        with pipe.open("rb"):
+            pass
+    releasing = threading.Thread(target=feed.release)
+    releasing.start()
+    if not is_early:
+        feeding.start()
+    for thread in (feeding, releasing):
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("magic", [b"LibvirtQemudPart", b"something else!!"])

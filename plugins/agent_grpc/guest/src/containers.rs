@@ -18,6 +18,7 @@ use crate::identity;
 use crate::process::{ConsoleSocket, Process, Streams, pipes, terminal_streams};
 use crate::proto::{ContainerInfo, CreateContainerRequest, ExecRequest, SignalRequest, Stdio};
 use crate::reaper::Reaper;
+use crate::sandbox;
 use crate::spare::{self, Spare};
 use crate::storage::Mounted;
 use crate::uevents::Uevents;
@@ -93,6 +94,7 @@ impl Containers {
             mounted.hold(&device.driver, &device.address);
         }
         devices::add_nodes(&mut spec, &request.devices, &self.events).await?;
+        sandbox::adapt(&mut spec);
         let config = serde_json::to_vec(&spec)?;
         let terminal = spec["process"]["terminal"] == json!(true);
         if request.starts && !terminal && request.stdio() == Stdio::Pipes && let Some(process) = self.run_spare(&config).await? {
@@ -183,6 +185,7 @@ impl Containers {
         fs::create_dir_all(folder)?;
         let mut spec: Value = serde_json::from_slice(&request.oci_process)?;
         users::complete(&mut spec, rootfs)?;
+        sandbox::adapt_process(&mut spec);
         fs::write(folder.join("process.json"), serde_json::to_vec(&spec)?)?;
         self.launch(folder, spec["terminal"] == json!(true), request.stdio(), |console, handles| async {
             let console = console;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::Failure;
 use crate::machine;
 use crate::proto::SetUpPodRequest;
+use crate::sandbox;
 
 const FOLDER: &str = "/run/vc/identity";
 const OPTIONAL: &str = "x-vc-optional";
@@ -19,10 +20,10 @@ const OPTIONAL: &str = "x-vc-optional";
 ///
 /// A machine that goes on from a saved one has containers already: those that bore its old name bear the new one.
 pub fn take(request: &SetUpPodRequest, processes: &[i32]) -> Result<(), Failure> {
-    if !request.seed.is_empty() {
+    if !request.seed.is_empty() && !sandbox::is_one() {
         machine::seed(&request.seed)?;
     }
-    if request.time_ns != 0 {
+    if request.time_ns != 0 && !sandbox::is_one() {
         machine::set_time(request.time_ns)?;
     }
     if !request.hostname.is_empty() {

@@ -1,7 +1,8 @@
 //! vc-agent: the only program of a virtcontainers guest that is always there.
 //!
 //! As PID 1 it readies the machine (`boot`), serves gRPC on every channel that appears (`ports`), and runs containers
-//! through crun (`containers`). With `--socket PATH` it does the same as an ordinary process on a unix socket.
+//! through crun (`containers`). With `--sandbox` it does the same in namespaces of the host's kernel (`sandbox`), with
+//! `--socket PATH` as an ordinary process.
 
 mod boot;
 mod containers;
@@ -15,6 +16,7 @@ mod ports;
 mod procfs;
 mod process;
 mod reaper;
+mod sandbox;
 mod service;
 mod shares;
 mod spare;
@@ -22,6 +24,7 @@ mod storage;
 mod uevents;
 mod users;
 
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use tokio_stream::wrappers::ReceiverStream;
@@ -43,7 +46,8 @@ fn main() -> Result<(), Failure> {
         }
         ["--prove"] if std::process::id() == 1 => match machine::power_off()? {}, // userspace was reached: that is all
         [pod::PAUSE] => return pod::hold_namespace(),
-        ["--socket", path] => return run(Some(path)),
+        ["--socket", path] => return run(Some(UnixListener::bind(path)?)),
+        ["--sandbox", socket, folder, shares @ ..] => return run(Some(sandbox::enter(socket, folder, shares)?)),
         _ if std::process::id() != 1 => {
             return Err("vc-agent is PID 1 of a guest; elsewhere say --socket PATH".into());
         }
@@ -53,14 +57,14 @@ fn main() -> Result<(), Failure> {
     run(None)
 }
 
-fn run(socket: Option<&str>) -> Result<(), Failure> {
+fn run(socket: Option<UnixListener>) -> Result<(), Failure> {
     nix::sys::prctl::set_child_subreaper(true)?;
     // One thread: every pod pays for the agent's memory, and the order of spawn and reap is certain.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(socket))
 }
 
-async fn serve(socket: Option<&str>) -> Result<(), Failure> {
+async fn serve(socket: Option<UnixListener>) -> Result<(), Failure> {
     let reaper = reaper::Reaper::start()?;
     let uevents = uevents::listen()?;
     let agent = Arc::new(containers::Containers::new(reaper, uevents.clone()));
@@ -69,9 +73,9 @@ async fn serve(socket: Option<&str>) -> Result<(), Failure> {
         .initial_connection_window_size(4 << 20)
         .add_service(service::server(agent));
     match socket {
-        Some(path) => {
-            let listener = tokio::net::UnixListener::bind(path)?;
-            let incoming = async_accept(listener);
+        Some(listener) => {
+            listener.set_nonblocking(true)?;
+            let incoming = async_accept(tokio::net::UnixListener::from_std(listener)?);
             server.serve_with_incoming(incoming).await?;
         }
         None => {

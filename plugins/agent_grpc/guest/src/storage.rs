@@ -12,6 +12,7 @@ use crate::Failure;
 use crate::boot;
 use crate::devices;
 use crate::proto::Storage;
+use crate::sandbox;
 use crate::shares;
 use crate::uevents::{Uevents, until};
 
@@ -88,7 +89,7 @@ async fn mount_one(storage: &Storage, events: &Uevents) -> Result<(), Failure> {
         "9p" => storage.source.clone(),
         "scsi" => devices::scsi_disk(&storage.source, events).await?,
         "blk" => devices::virtio_disk(&storage.source, events).await?,
-        "tmpfs" | "overlay" => storage.driver.clone(),
+        "bind" | "tmpfs" | "overlay" => storage.driver.clone(),
         other => return Err(format!("this agent knows no storage driver {other:?}").into()),
     };
     if storage.driver == "overlay" {
@@ -105,6 +106,9 @@ async fn mount_one(storage: &Storage, events: &Uevents) -> Result<(), Failure> {
         boot::load_modules("fuse")?;
     }
     fs::create_dir_all(&storage.mount_point)?;
+    if storage.driver == "bind" {
+        return sandbox::bind(&storage.source, &storage.mount_point, storage.options.iter().any(|option| option == "ro"));
+    }
     let (flags, data) = split(&storage.options);
     let (point, kind) = (storage.mount_point.as_str(), storage.fstype.as_str());
     // Whether a share is there, only the mount tells: its tag is in /sys a moment before. An event follows.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from vc_agent_grpc._generated import agent_pb2 as pb
-from vc_agent_grpc.oci_spec import CONTAINERS, DRIVES, SHARES, process_of, spec_of, unlimited_resources
+from vc_agent_grpc.oci_spec import CONTAINERS, DRIVES, process_of, shared_at, spec_of, unlimited_resources
 from vc_core.spec import (
     Dns,
     ExitStatus,
@@ -28,6 +28,7 @@ _SHARED = "cache=mmap"
 _9P = ("trans=virtio", "version=9p2000.L", "msize=512000", "access=client")
 # How the guest mounts a share: as it is, or so that it can let go of it (guest/src/shares.rs), which costs some speed.
 _KEPT, _LET_GO = "9p", "fuse"
+_OF_SHARES = ("9p", "bind")
 _UPPER_SIZE = "size=75%"
 # A device that must not be written cannot have its journal replayed either.
 _UNJOURNALED = {"ext4": ["noload"]}
@@ -106,8 +107,8 @@ def process_info(row: pb.ProcessInfo) -> ProcessInfo:
 
 def _base(plugged: Plugged) -> str:
     """Where the guest mounts a share or drive."""
-    if plugged.driver == "9p":
-        return f"{SHARES}/{plugged.address}"
+    if plugged.driver in _OF_SHARES:
+        return shared_at(plugged)
     return f"{DRIVES}/{plugged.id}"
 
 
@@ -129,6 +130,13 @@ def _rootfs_storage(rootfs: GuestRootfs, mode: RootfsMode, kind: str) -> pb.Stor
 
 
 def _share(plugged: Plugged, kind: str, cache: str, read_only: bool) -> pb.Storage:
+    if plugged.driver == "bind":
+        return pb.Storage(
+            driver="bind",
+            source=plugged.address,
+            options=["ro"] if read_only else [],
+            mount_point=_base(plugged),
+        )
     options = [*_9P, cache, "nodev", *(["ro"] if read_only else [])]
     return pb.Storage(driver="9p", source=plugged.address, fstype=kind, options=options, mount_point=_base(plugged))
 

@@ -18,6 +18,7 @@ from vc_core.spec import (
     GuestContainer,
     GuestMount,
     MountKind,
+    Plugged,
     PodOptions,
     ProcessSpec,
     Resources,
@@ -74,6 +75,11 @@ def spec_of(container: GuestContainer) -> Json:
     if confinement.propagation:
         document["linux"]["rootfsPropagation"] = confinement.propagation
     return document
+
+
+def shared_at(plugged: Plugged) -> str:
+    """Where the guest mounts a share."""
+    return f"{SHARES}/{plugged.address if plugged.driver == '9p' else plugged.id}"
 
 
 def process_of(process: ProcessSpec) -> Json:
@@ -146,7 +152,7 @@ def _mount(one: GuestMount) -> Json:
     if mount.kind in (MountKind.BIND, MountKind.GUEST):
         source = str(mount.source)
         if one.plugged is not None:
-            source = "/".join(filter(None, (SHARES, one.plugged.address, one.subpath)))
+            source = "/".join(filter(None, (shared_at(one.plugged), one.subpath)))
         how = "rbind" if mount.recursive else "bind"
         options = [how, *(access or ["rw"]), *mount.options]
         return {"destination": mount.destination, "type": "bind", "source": source, "options": options}

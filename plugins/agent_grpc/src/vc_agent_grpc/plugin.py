@@ -220,4 +220,5 @@ class GrpcAgent(AgentSpec):
             description=f"Linux {found.release}",
             size_bytes=found.size_bytes,
             is_current=found.is_current,
+            program=found.program,
         )

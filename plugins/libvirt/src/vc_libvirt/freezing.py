@@ -16,12 +16,12 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from vc_core.spec import Drive, Frozen, Share
-from vc_libvirt import device_xml, save_image
+from vc_libvirt import device_xml
 from vc_libvirt.connection import Connection
 from vc_libvirt.devices import Machine
 from vc_libvirt.domain_xml import Domain, element, set_owner, text, tree
 from vc_libvirt.errors import LibvirtFailure
-from vc_libvirt.save_image import SaveImage
+from vc_libvirt.save_image import Feed, SaveImage
 
 _SCHEMA = 1
 _RECORD, _IMAGE = "machine.json", "image"
@@ -109,11 +109,12 @@ async def restore(connection: Connection, image: SaveImage, xml: ET.Element, fol
     pipe = folder / "saved.pipe"
     pipe.unlink(missing_ok=True)
     os.mkfifo(pipe, 0o600)
-    feeding = asyncio.ensure_future(asyncio.to_thread(save_image.feed, image, text(xml), pipe))
+    feed = Feed(image, text(xml), pipe)
+    feeding = asyncio.ensure_future(asyncio.to_thread(feed.run))
     try:
         await connection.call(lambda handle: handle.restore(str(pipe)) and None)
     finally:
-        save_image.release(pipe)
+        await asyncio.to_thread(feed.release)
         await feeding
         pipe.unlink()
 

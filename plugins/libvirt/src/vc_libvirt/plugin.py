@@ -340,6 +340,8 @@ class LibvirtHypervisor(HypervisorSpec):
         """Ends the machine; without libvirtd's help where that is not there, or hangs because the machine does."""
         import libvirt
 
+        if not self._saved.is_launched:
+            return
         found = self._process()
         try:
             async with asyncio.timeout(_KILL_S):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,22 +58,30 @@ class SaveImage:
         return _HEADER.pack(_MAGIC, _VERSION, len(data), _RUNNING, self.compressed, 0, *[0] * 14) + data
 
 
-def feed(image: SaveImage, xml: str, pipe: Path) -> None:
-    """Writes a saved machine with other XML into a pipe that libvirtd reads; returns when that has all of it.
+class Feed:
+    """Writes a saved machine with other XML into a pipe that libvirtd reads. Both calls block."""
 
-    Blocks. Whoever reads less gets no more: that is no error here, for the reader knows why.
-    """
-    try:
-        with pipe.open("wb") as stream, image.path.open("rb") as source:
-            stream.write(image.head(xml))
-            stream.flush()
-            at, end = image.begin, image.path.stat().st_size
-            while at < end:
-                at += os.sendfile(stream.fileno(), source.fileno(), at, end - at)
-    except BrokenPipeError:
-        return
+    def __init__(self, image: SaveImage, xml: str, pipe: Path) -> None:
+        self._image = image
+        self._xml = xml
+        self._pipe = pipe
+        self._is_open = threading.Event()
 
+    def run(self) -> None:
+        """Returns when libvirtd has all of it. If that reads less it gets no more, which it knows the reason of."""
+        try:
+            with self._pipe.open("wb") as stream, self._image.path.open("rb") as source:
+                self._is_open.set()
+                stream.write(self._image.head(self._xml))
+                stream.flush()
+                at, end = self._image.begin, self._image.path.stat().st_size
+                while at < end:
+                    at += os.sendfile(stream.fileno(), source.fileno(), at, end - at)
+        except BrokenPipeError:
+            return
 
-def release(pipe: Path) -> None:
-    """Lets a `feed` go that nobody reads."""
-    os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
+    def release(self) -> None:
+        """Lets `run` go, which nobody reads from any more: a reader comes, and leaves when the writer is there."""
+        reader = os.open(self._pipe, os.O_RDONLY | os.O_NONBLOCK)
+        self._is_open.wait()
+        os.close(reader)

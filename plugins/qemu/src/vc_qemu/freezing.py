@@ -169,11 +169,25 @@ async def save(monitor: Monitor, into: Frozen, origin: Origin) -> None:
                 await _migrate(monitor, raw.fileno())
             finally:
                 if was_running:
-                    await monitor.execute("cont")
+                    await _cont(monitor)
             size = await asyncio.to_thread(_take_apart, raw, into, cargo)
     except OSError as error:
         raise QemuError(f"the machine cannot be saved in {into.folder}: {error.strerror}") from error
     _write(into, replace(origin, state_bytes=size, cargo=cargo))
+
+
+async def _cont(monitor: Monitor) -> None:
+    """Lets the vCPUs run. QEMU tells that it has saved all a moment before its migration thread has ended, and
+    until then refuses; of that end it tells nothing, so that asking again is all there is.
+    """
+    while True:
+        try:
+            await monitor.execute("cont")
+        except QemuError as error:
+            if "not finalized" not in str(error):
+                raise
+        else:
+            return
 
 
 def _take_apart(raw: IO[bytes], into: Frozen, cargo: Cargo) -> int:

@@ -19,9 +19,10 @@ from vc_agent_grpc.image.cpio import Archive
 from vc_agent_grpc.image.errors import ImageError
 from vc_agent_grpc.image.vmlinux import extract_vmlinux
 
-SCHEMA = 1
+SCHEMA = 2
 _MANIFEST = "manifest.json"
 _CURRENT = "current"
+_PROGRAM = "vc-agent"
 
 Report = Callable[[str], None]
 
@@ -34,15 +35,17 @@ class Guest:
         id: the first 16 hex digits of the SHA-256 over kernel and initrd.
         kernel: an ELF `vmlinux` with a PVH entry.
         initrd: an uncompressed newc archive: unpacking costs more than reading, under emulation.
+        program: the agent in it, for whoever runs that without a kernel; None in images of old.
         release: the kernel's.
         inputs: what it was made of, name to version or digest.
-        size_bytes: both files.
+        size_bytes: all files.
         is_current: whether new pods get it.
     """
 
     id: str
     kernel: Path
     initrd: Path
+    program: Path | None
     release: str
     inputs: dict[str, str]
     size_bytes: int
@@ -89,7 +92,7 @@ def build(
             report(f"packing the guest image for Linux {source.release}")
             vmlinux = extract_vmlinux(source.image.read_bytes())
             initrd = _initrd(source, program, crun)
-            return _make_current(cache, _store(cache, vmlinux, initrd, source.release, inputs))
+            return _make_current(cache, _store(cache, vmlinux, initrd, program, source.release, inputs))
 
 
 def current(cache: Path) -> Guest:
@@ -170,7 +173,7 @@ def _initrd(source: kernel.Kernel, agent: Path, crun: Path) -> bytes:
     return archive.to_bytes()
 
 
-def _store(cache: Path, vmlinux: bytes, initrd: bytes, release: str, inputs: dict[str, str]) -> str:
+def _store(cache: Path, vmlinux: bytes, initrd: bytes, program: Path, release: str, inputs: dict[str, str]) -> str:
     digest = hashlib.sha256(vmlinux)
     digest.update(initrd)
     identity = digest.hexdigest()[:16]
@@ -180,11 +183,13 @@ def _store(cache: Path, vmlinux: bytes, initrd: bytes, release: str, inputs: dic
     try:
         (half / "vmlinux").write_bytes(vmlinux)
         (half / "initrd").write_bytes(initrd)
+        shutil.copy(program, half / _PROGRAM)
         (half / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         half.chmod(0o755)
         with contextlib.suppress(FileExistsError):
             target = folder / identity
             if target.exists():  # the same content from other inputs: the manifest learns the newer ones
+                (half / _PROGRAM).replace(target / _PROGRAM)
                 (half / _MANIFEST).replace(target / _MANIFEST)
             else:
                 half.rename(target)
@@ -204,9 +209,10 @@ def _make_current(cache: Path, identity: str) -> Guest:
 def _read(manifest: Path, chosen: str) -> Guest:
     folder = manifest.parent
     told = json.loads(manifest.read_text())
-    files = (folder / "vmlinux", folder / "initrd")
-    size = sum(file.stat().st_size for file in files)
-    return Guest(told["id"], *files, told["release"], told["inputs"], size, told["id"] == chosen)
+    kernel_file, initrd, program = (folder / name for name in ("vmlinux", "initrd", _PROGRAM))
+    size = sum(file.stat().st_size for file in (kernel_file, initrd, program) if file.exists())
+    found = program if program.exists() else None
+    return Guest(told["id"], kernel_file, initrd, found, told["release"], told["inputs"], size, told["id"] == chosen)
 
 
 @contextlib.contextmanager

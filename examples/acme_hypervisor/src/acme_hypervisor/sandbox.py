@@ -1,0 +1,127 @@
+"""Starts the first process of a sandbox, and says how to find it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import socket
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from acme_hypervisor.cgroup import Cgroup
+from acme_hypervisor.options import AcmeOptions
+from vc_core.spec import HostProcess, HypervisorError, PodRef, VmSpec
+
+_SCHEMA = 1
+_NAMESPACES = ("--mount", "--propagation=unchanged", "--uts", "--ipc", "--pid", "--fork")
+_OF_PARENT = "--kill-child"
+_LISTENER = 3
+_SOCKET, _LOG = "agent.sock", "agent.log"
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """What another process needs to take one over.
+
+    Attributes:
+        folder: of its files.
+        cgroup: its control group.
+        tags: of its shares.
+        process: the one that ends with it; None before the start.
+    """
+
+    folder: str = ""
+    cgroup: str = ""
+    tags: tuple[str, ...] = ()
+    process: HostProcess | None = None
+
+    @property
+    def socket(self) -> Path:
+        """On which its agent listens."""
+        return Path(self.folder) / _SOCKET
+
+    @property
+    def log(self) -> Path:
+        """What its agent and its programs say."""
+        return Path(self.folder) / _LOG
+
+    @property
+    def control(self) -> Cgroup:
+        """Its control group."""
+        return Cgroup(Path(self.cgroup))
+
+    def to_json(self) -> str:
+        """As text."""
+        return json.dumps({"schema": _SCHEMA, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Sandbox:
+        """Raises HypervisorError for text that is none, or another version's."""
+        try:
+            told = json.loads(text)
+            if told.pop("schema") != _SCHEMA:
+                raise HypervisorError("the sandbox was made by another version of acme-hypervisor")
+            process = told.pop("process")
+            return cls(**{**told, "tags": tuple(told["tags"])}, process=HostProcess(**process) if process else None)
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise HypervisorError(f"the sandbox's record is damaged: {error}") from error
+
+    def find(self) -> HostProcess | None:
+        """Its process, when whoever started it had no time to write that down."""
+        return HostProcess.find(_OF_PARENT, self.folder)
+
+
+def start(sandbox: Sandbox, pod: PodRef, spec: VmSpec, options: AcmeOptions) -> HostProcess:
+    """Starts the agent as the first process of new namespaces; whoever connects waits until it answers."""
+    share_below(pod.run_dir)
+    sandbox.socket.unlink(missing_ok=True)
+    shares = [f"{share.tag}{':ro' if share.read_only else ''}={share.path}" for share in spec.shares]
+    with socket.socket(socket.AF_UNIX) as listener, sandbox.log.open("ab") as log:
+        listener.bind(str(sandbox.socket))
+        listener.listen()
+        agent = [str(spec.guest.program), "--sandbox", str(_LISTENER), str(pod.run_dir), *shares]
+        namespaces = [*_NAMESPACES, _OF_PARENT, *([] if options.network else ["--net"])]
+        words = [
+            *_joined(sandbox.control.launcher, [options.unshare, *namespaces]),
+            # Not in the same one: a group whose processes share it out among groups below can have none of its own.
+            *_joined(sandbox.control.inside, [options.unshare, "--cgroup"]),
+            *agent,
+        ]
+        given = {1: log.fileno(), 2: log.fileno(), _LISTENER: listener.fileno()}
+        actions: list[tuple[object, ...]] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+        actions += [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in given.items()]
+        pid = os.posix_spawn(words[0], words, dict(os.environ), file_actions=actions, setsid=True)
+    sandbox.control.settle(pid)
+    return HostProcess.of(pid)
+
+
+def _joined(group: Path, words: list[str]) -> list[str]:
+    """A command that joins a control group before it becomes another one, to which more words can be appended."""
+    return ["/bin/sh", "-ec", f'echo 0 > {shlex.quote(str(group))}/cgroup.procs; exec "$@"', "join", *words]
+
+
+def share_below(folder: Path) -> None:
+    """Lets the sandbox see what is mounted below a folder later."""
+    if not _is_mounted(folder):
+        for words in (["--bind", folder, folder], ["--make-shared", folder]):
+            _run("mount", *map(str, words))
+
+
+def unshare_below(folder: Path) -> None:
+    """Undoes that. May be called twice."""
+    while _is_mounted(folder):
+        _run("umount", "--lazy", str(folder))
+
+
+def _is_mounted(folder: Path) -> bool:
+    """os.path.ismount sees no folder that is bound to itself. Fields: proc(5), mountinfo."""
+    points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return str(folder).replace(" ", r"\040") in points
+
+
+def _run(*words: str) -> None:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise HypervisorError(f"{shlex.join(words)}: {done.stderr.strip()}")
