@@ -5,7 +5,7 @@ from __future__ import annotations
 DEFAULTS = {"hypervisor": "qemu", "agent": "grpc", "storage": "fs"}
 DEFAULT_DEVICES = ("block", "char", "vfio", "vhost-user")
 
-PACKAGES = ("vc_qemu", "vc_libvirt", "vc_agent_grpc", "vc_storage_fs", "vc_devices")
+PACKAGES = ("vc_qemu", "vc_libvirt", "vc_agent_grpc", "vc_storage_fs", "vc_devices", "vc_observers")
 
 EXTRAS = {
     ("hypervisor", "qemu"): "qemu",
@@ -16,6 +16,10 @@ EXTRAS = {
     ("device", "char"): "devices",
     ("device", "vfio"): "devices",
     ("device", "vhost-user"): "devices",
+    ("observer", "chaos"): "observers",
+    ("observer", "metrics"): "observers",
+    ("observer", "policy"): "observers",
+    ("observer", "trace"): "observers",
 }
 
 

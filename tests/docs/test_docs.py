@@ -12,7 +12,7 @@ import pytest
 from tests.rules import named_in_parity
 from vc_core.cli.configuration import _tables, attribute_texts
 from vc_core.cli.render import plain
-from vc_core.config import Config
+from vc_core.config import Config, Use
 from vc_core.engine.catalog import Catalog
 from vc_core.engine.states import TRANSITIONS
 
@@ -29,9 +29,10 @@ def test_files_that_are_named_exist(page):
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-def test_every_setting_is_listed_with_its_default():
+@pytest.mark.parametrize("use", [Use(), Use(hypervisor="libvirt", observers=("chaos", "metrics", "policy"))])
+def test_every_setting_is_listed_with_its_default(use):
     text = (ROOT / "docs/configuration.md").read_text()
-    for path, kind in _tables(Config(), Catalog()):
+    for path, kind in _tables(Config(use), Catalog()):
         section = text.partition(f"## `[{path}]`")[2].partition("\n## ")[0]
         listed = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \| .+ \|$", section, re.MULTILINE))
         assert list(listed) == list(vars(kind())), path

@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-MEMBERS = (".", "plugins/qemu", "plugins/libvirt", "plugins/agent_grpc", "plugins/storage_fs", "plugins/devices")
+MEMBERS = (
+    ".",
+    "plugins/qemu",
+    "plugins/libvirt",
+    "plugins/agent_grpc",
+    "plugins/storage_fs",
+    "plugins/devices",
+    "plugins/observers",
+)
 ACME = "examples/acme_hypervisor"
 NOBODY = 65534
 

@@ -25,6 +25,7 @@ from vc_core.spec.errors import (
     UnsupportedOperation,
     VcError,
 )
+from vc_core.spec.everywhere import CURRENT, Operation
 from vc_core.spec.hooks import ALL_SPECS, FAMILIES, Hooks
 from vc_core.spec.markers import OPTIONAL, PROJECT, ROUTED, UNBOUNDED, hookimpl
 from vc_core.spec.values import PodRef
@@ -160,28 +161,30 @@ class Wiring:
         if inner is None:
             raise PluginContractError([f"nobody implements {name}"])
         limit_s = None if _is_unbounded(name) else self._deadlines.of(name)
-        outcome.force_result(_bordered(inner, name, owner.partition(":")[2], pod_id, limit_s))
+        outcome.force_result(_bordered(inner, Operation(name, owner.partition(":")[2], pod_id), limit_s))
 
 
-async def _bordered(inner: Coroutine[Any, Any, Any], name: str, plugin: str, pod: str, limit_s: float | None) -> Any:
+async def _bordered(inner: Coroutine[Any, Any, Any], operation: Operation, limit_s: float | None) -> Any:
+    current = CURRENT.set(operation)
     try:
         async with asyncio.timeout(limit_s) as deadline:
             return await inner
     except OperationError as error:
-        error.operation = error.operation or name
-        error.plugin = error.plugin or plugin
-        error.pod = error.pod or pod
+        error.operation = error.operation or operation.name
+        error.plugin = error.plugin or operation.plugin
+        error.pod = error.pod or operation.pod
         raise
     except VcError:
         raise
     except TimeoutError as error:
         if deadline.expired() and limit_s is not None:
-            raise OperationTimeout(limit_s, name, plugin, pod) from error
-        raise _foreign(error, name, plugin, pod) from error
+            raise OperationTimeout(limit_s, operation.name, operation.plugin, operation.pod) from error
+        raise _foreign(error, operation) from error
     except Exception as error:
-        raise _foreign(error, name, plugin, pod) from error
+        raise _foreign(error, operation) from error
     finally:
         inner.close()
+        CURRENT.reset(current)
 
 
 class _Manager(pluggy.PluginManager):
@@ -222,9 +225,9 @@ def _find_problems(plugin: type) -> Iterable[str]:
             yield f"{name} looks like a hook but is none{nearest(name, known)}"
 
 
-def _foreign(error: Exception, name: str, plugin: str, pod: str) -> OperationError:
-    kind = _BORDER_ERRORS[name.partition("_")[0]]
-    return kind(f"{type(error).__name__}: {error}", name, plugin, pod)
+def _foreign(error: Exception, operation: Operation) -> OperationError:
+    kind = _BORDER_ERRORS[operation.name.partition("_")[0]]
+    return kind(f"{type(error).__name__}: {error}", operation.name, operation.plugin, operation.pod)
 
 
 def _hook_names(spec: type) -> list[str]:

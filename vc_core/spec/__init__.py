@@ -34,6 +34,7 @@ from vc_core.spec.errors import (
     VcError,
 )
 from vc_core.spec.events import EventSpec
+from vc_core.spec.everywhere import Operation, around_all
 from vc_core.spec.hooks import ALL_SPECS, FAMILIES, Hooks
 from vc_core.spec.hypervisor import HypervisorSpec
 from vc_core.spec.kvm import Accelerator, KvmProof, known_kvm_proof, proof_dir, prove_kvm
@@ -158,6 +159,7 @@ __all__ = [
     "Mount",
     "MountKind",
     "NotFound",
+    "Operation",
     "OperationError",
     "OperationTimeout",
     "Pluggable",
@@ -197,6 +199,7 @@ __all__ = [
     "VmStats",
     "VmStatus",
     "around",
+    "around_all",
     "hookimpl",
     "known_kvm_proof",
     "lock_file",

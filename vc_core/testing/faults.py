@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
-from vc_core.spec import FAMILIES, around
+from vc_core.spec import Operation, around_all
 
 
 class InjectedFault(Exception):
@@ -36,10 +35,11 @@ class Faults:
 def fault_plugin(faults: Faults) -> type:
     """An observer that fails the operation which `faults` names."""
 
-    def surround(name: str) -> Callable[..., Any]:
+    @around_all
+    class FaultPlugin:
         @asynccontextmanager
-        async def step(_plugin: object) -> AsyncIterator[None]:
-            number = len(faults.calls)
+        async def surround(self, operation: Operation) -> AsyncIterator[None]:
+            name, number = operation.name, len(faults.calls)
             faults.calls.append(name)
             is_dead = faults.is_deadly and number > faults.at >= 0
             if is_dead or name == faults.operation or (number == faults.at and not faults.is_after):
@@ -49,8 +49,4 @@ def fault_plugin(faults: Faults) -> type:
             if number == faults.at and faults.is_after and name != "storage_lock":
                 raise InjectedFault(f"after {name}")
 
-        step.__name__ = name
-        return around(step)
-
-    names = [name for spec in FAMILIES.values() for name in vars(spec) if not name.startswith("_")]
-    return type("FaultPlugin", (), {name: surround(name) for name in names})
+    return FaultPlugin

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from vc_core.spec import FAMILIES, EventSpec, PodRef, around, hookimpl
+from vc_core.spec import EventSpec, Operation, PodRef, around_all, hookimpl
 
 
 @dataclass(frozen=True)
@@ -16,13 +15,11 @@ class Call:
     """An operation that has ended.
 
     Attributes:
-        operation: its hook's name.
-        pod: its pod's id; empty for one without a pod.
+        operation: which one, of which plugin and pod.
         error: what it raised; None when it succeeded.
     """
 
-    operation: str
-    pod: str
+    operation: Operation
     error: BaseException | None = None
 
 
@@ -41,44 +38,22 @@ class Recording:
 
 def recording_plugin(recording: Recording) -> type:
     """An observer that writes into `recording` and changes nothing."""
-    members = {name: _surround(name, spec, recording) for spec in FAMILIES.values() for name in _hooks(spec)}
-    return type("RecordingPlugin", (), members | {name: _listen(name, recording) for name in _hooks(EventSpec)})
 
+    @around_all
+    class RecordingPlugin:
+        @asynccontextmanager
+        async def surround(self, operation: Operation) -> AsyncIterator[None]:
+            try:
+                yield
+            except BaseException as error:
+                recording.calls.append(Call(operation, error))
+                raise
+            recording.calls.append(Call(operation))
 
-def _hooks(spec: type) -> list[str]:
-    return [name for name in vars(spec) if not name.startswith("_")]
-
-
-def _surround(name: str, spec: type, recording: Recording) -> Callable[..., Any]:
-    """Takes what tells whose operation it is, which not all have."""
-    given = inspect.signature(vars(spec)[name]).parameters
-
-    @asynccontextmanager
-    async def noted(pod: str) -> AsyncIterator[None]:
-        try:
-            yield
-        except BaseException as error:
-            recording.calls.append(Call(name, pod, error))
-            raise
-        recording.calls.append(Call(name, pod))
-
-    if "pod" in given:
-
-        def step(_plugin: object, pod: PodRef) -> Any:
-            return noted(pod.id)
-
-    elif "pod_id" in given:
-
-        def step(_plugin: object, pod_id: str) -> Any:  # type: ignore[misc]  # the same step of another operation
-            return noted(pod_id)
-
-    else:
-
-        def step(_plugin: object) -> Any:  # type: ignore[misc]
-            return noted("")
-
-    step.__name__ = name
-    return around(step)
+    for name in vars(EventSpec):
+        if not name.startswith("_"):
+            setattr(RecordingPlugin, name, _listen(name, recording))
+    return RecordingPlugin
 
 
 def _listen(name: str, recording: Recording) -> Callable[..., Any]:

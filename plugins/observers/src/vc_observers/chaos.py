@@ -1,0 +1,54 @@
+"""Fails or delays operations, to see what a program does then."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from vc_core.spec import FAMILIES, Operation, OperationError, around_all
+
+_NAMES = frozenset(name for spec in FAMILIES.values() for name in vars(spec) if not name.startswith("_"))
+
+
+@dataclass(frozen=True)
+class ChaosOptions:
+    """What goes wrong, by the operation's name.
+
+    Attributes:
+        fail: how likely it fails, from 0 to 1.
+        delay_s: how long it waits before it begins.
+        seed: of the dice, so that a run can be had again; 0 for another one each time.
+    """
+
+    fail: Mapping[str, float] = field(default_factory=dict)
+    delay_s: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
+
+    def problems(self) -> Iterator[str]:
+        """Values that cannot be."""
+        for key, values in (("fail", self.fail), ("delay_s", self.delay_s)):
+            for name in sorted(set(values) - _NAMES):
+                yield f"{key}.{name}: is no operation; docs/hooks.md lists all"
+
+
+@around_all
+class Chaos:
+    """The plugin `chaos`."""
+
+    options_type = ChaosOptions
+
+    def __init__(self, options: ChaosOptions) -> None:
+        self._options = options
+        self._dice = random.Random(options.seed or None)
+
+    @asynccontextmanager
+    async def surround(self, operation: Operation) -> AsyncIterator[None]:
+        name = operation.name
+        if delay_s := self._options.delay_s.get(name, 0):
+            await asyncio.sleep(delay_s)
+        if self._dice.random() < self._options.fail.get(name, 0):
+            raise OperationError("chaos has struck", name, "chaos", operation.pod)
+        yield
