@@ -27,6 +27,7 @@ lint:
 
 generate:
 	PYTHON=$(PY) plugins/agent_grpc/generate
+	$(PY) -m tools.hooks_page
 
 clean:
 	rm -rf .venv .make

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.rules import named_in_parity
+from tools import hooks_page
 from vc_core.cli.configuration import _tables, attribute_texts
 from vc_core.cli.render import plain
 from vc_core.config import Config, Use
@@ -39,6 +40,10 @@ def test_every_setting_is_listed_with_its_default(use):
         if not path.startswith(("agent", "storage", "template", "snapshot")):  # whose paths depend on the user
             assert listed == {name: plain(value) for name, value in vars(kind()).items()}
         assert set(attribute_texts(kind)) == set(vars(kind())), path
+
+
+def test_the_page_of_hooks_is_what_the_code_says():
+    assert (ROOT / "docs/hooks.md").read_text() == hooks_page.page(), "run 'make generate'"
 
 
 def test_the_table_of_states_is_the_one_in_force():

@@ -34,10 +34,9 @@ def test_a_pod_is_traced_from_its_making_to_its_end(host):
     assert found["vm_start"]["vc.plugin"] == "qemu"
     assert found["agent_create_container"]["vc.plugin"] == "grpc"
     assert found["storage_delete"]["vc.plugin"] == "fs"
-    outcomes = {name: one["vc.outcome"] for name, one in found.items()}
-    assert {name for name, outcome in outcomes.items() if outcome != "ok"} <= {"vm_wait"}
-    assert outcomes["vm_wait"] == "cancelled", "the agent answered before the machine ended"
-    assert len({one["vc.pod"] for one in found.values()} - {""}) == 1
+    odd = {name: one["vc.outcome"] for name, one in found.items() if one["vc.outcome"] != "ok"}
+    assert odd in ({}, {"vm_wait": "cancelled"}), "the agent answers before the machine ends"
+    assert found["agent_create_container"]["vc.pod"] == found["vm_destroy"]["vc.pod"] != ""
 
 
 def test_the_metrics_of_a_pod_that_runs_stand_in_a_file(host):

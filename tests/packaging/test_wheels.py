@@ -6,68 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-MEMBERS = (
-    ".",
-    "plugins/qemu",
-    "plugins/libvirt",
-    "plugins/agent_grpc",
-    "plugins/storage_fs",
-    "plugins/devices",
-    "plugins/observers",
-)
-ACME = "examples/acme_hypervisor"
-NOBODY = 65534
+from tests.packaging.conftest import ACME, MEMBERS, NOBODY, ROOT, run
 
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(900)]
-
-
-def run(*words: str | Path, cwd: Path | None = None) -> str:
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False, cwd=cwd)
-    assert done.returncode == 0, (words, done.stdout[-3000:], done.stderr[-3000:])
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Path]:
-    """A folder that everybody may enter, which pytest's own are not."""
-    with tempfile.TemporaryDirectory(prefix="vc-packaging-", dir="/var/tmp") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def wheels(place) -> Path:
-    """Built from a copy: a build leaves nothing in the checkout, and what git does not know is not in it."""
-    source = place / "source"
-    files = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\0")
-    for name in filter(None, files):
-        if (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, source / name)
-    for member in (*MEMBERS, ACME):
-        run(
-            *(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", place / "wheels"),
-            source / member,
-        )
-    return place / "wheels"
-
-
-@pytest.fixture(scope="module")
-def environment(place, wheels) -> Path:
-    """An environment in which nothing of the checkout can be seen, with the extras that the README names."""
-    venv = place / "venv"
-    run("/usr/bin/python3", "-m", "venv", venv)
-    extras = "virtcontainers[qemu,agent-grpc,storage-fs,devices]"
-    constraints = ROOT / "constraints.txt"
-    run(venv / "bin/pip", "install", "-q", "--find-links", wheels, "-c", constraints, extras, cwd=place)
-    return venv
 
 
 def test_each_wheel_is_whole(wheels):

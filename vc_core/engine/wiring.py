@@ -26,7 +26,7 @@ from vc_core.spec.errors import (
     VcError,
 )
 from vc_core.spec.everywhere import CURRENT, Operation
-from vc_core.spec.hooks import ALL_SPECS, FAMILIES, Hooks
+from vc_core.spec.hooks import ALL_SPECS, FAMILIES, RETIRED, Hooks
 from vc_core.spec.markers import OPTIONAL, PROJECT, ROUTED, UNBOUNDED, hookimpl
 from vc_core.spec.values import PodRef
 
@@ -217,7 +217,9 @@ def _find_problems(plugin: type) -> Iterable[str]:
     for name, member in inspect.getmembers_static(plugin):
         prefix = next((prefix for prefix in _FAMILY_PREFIXES.values() if name.startswith(prefix)), None)
         marked = hasattr(member, f"{PROJECT}_impl")
-        if marked and name not in known:
+        if name in RETIRED:
+            log.warning("%s.%s is never called any more: %s", plugin.__name__, name, RETIRED[name])
+        elif marked and name not in known:
             yield f"{name} is no hook{nearest(name, known)}"
         elif prefix and not marked and name in known and _is_own(member):
             yield f"{name} lacks @hookimpl"

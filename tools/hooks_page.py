@@ -1,0 +1,47 @@
+"""Writes docs/hooks.md from the contract: `make generate` runs it, a test looks whether it was run."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+
+from vc_core.spec import FAMILIES, EventSpec
+from vc_core.spec.markers import OPTIONAL, ROUTED, UNBOUNDED
+
+PAGE = Path(__file__).resolve().parents[1] / "docs/hooks.md"
+HEAD = """# Hooks
+
+<!-- Written by tools/hooks_page.py from vc_core/spec: do not edit. -->
+
+Every operation and event of the contract. An **operation** has exactly one answer, under the configured deadline; an
+*optional* one may be left out (callers get UnsupportedOperation); an *unbounded* one has no deadline; a *routed* one is
+answered by the device plugin that claims the device. An **event** is told to every plugin that listens, after the store
+knows it. All are `async`; a plugin may take fewer parameters than a hook gives.
+"""
+
+
+def page() -> str:
+    """The whole text."""
+    families = [_family(name, spec) for name, spec in FAMILIES.items()]
+    return "\n".join([HEAD, *families, _family("event", EventSpec)])
+
+
+def _family(name: str, spec: type) -> str:
+    about = inspect.cleandoc(sys.modules[spec.__module__].__doc__ or "").partition("\n\n")[2]
+    hooks = [_hook(hook, getattr(spec, hook)) for hook in vars(spec) if not hook.startswith("_")]
+    return "\n".join([f"## {name}\n", about, "", *hooks])
+
+
+def _hook(name: str, declared: object) -> str:
+    signature = inspect.signature(declared)  # type: ignore[arg-type]  # of a class's function
+    given = ", ".join(f"{one.name}: {one.annotation}" for one in signature.parameters.values() if one.name != "self")
+    words = {OPTIONAL: "optional", UNBOUNDED: "unbounded", ROUTED: "routed"}
+    kind = ", ".join(word for mark, word in words.items() if getattr(declared, mark, False))
+    title = f"### `{name}`" + (f" ({kind})" if kind else "")
+    call = f"```python\nasync def {name}({given}) -> {signature.return_annotation}\n```"
+    return f"{title}\n\n{call}\n\n{inspect.cleandoc(inspect.getdoc(declared) or '')}\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
