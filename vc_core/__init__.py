@@ -4,6 +4,7 @@
         async with runtime.pod() as pod:
             result = await pod.run("uname", "-a")
 
+The same without asyncio is in `vc_core.blocking`.
 Names are imported when they are first used: `vc --help` pays for none of them.
 """
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from vc_core.engine.assets import Asset, Assets
     from vc_core.engine.container import Container, ContainerStatus
     from vc_core.engine.pod import Pod, PodStatus
-    from vc_core.engine.process import Process, Result
+    from vc_core.engine.process import End, Process, Result
     from vc_core.engine.runtime import Listing, Runtime
     from vc_core.engine.states import State
     from vc_core.spec.errors import VcError
@@ -56,6 +57,7 @@ _HOMES = {
     "ContainerSpec": "vc_core.spec.values",
     "ContainerStatus": "vc_core.engine.container",
     "Dns": "vc_core.spec.values",
+    "End": "vc_core.engine.process",
     "ExitStatus": "vc_core.spec.values",
     "HostDevice": "vc_core.spec.values",
     "LifeHook": "vc_core.spec.values",
@@ -93,6 +95,7 @@ __all__ = [
     "ContainerSpec",
     "ContainerStatus",
     "Dns",
+    "End",
     "ExitStatus",
     "HostDevice",
     "LifeHook",

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
-
-pytestmark = pytest.mark.only("qemu")
 
 
 def observe(host, *names: str) -> None:
@@ -31,7 +28,7 @@ def test_a_pod_is_traced_from_its_making_to_its_end(host):
     done = host.vc("run", "--", "echo", "out")
     assert done.stdout == b"out\n"
     found = {span["name"]: span["attributes"] for span in spans(done.stderr.decode())}
-    assert found["vm_start"]["vc.plugin"] == "qemu"
+    assert found["vm_start"]["vc.plugin"] == host.hypervisor
     assert found["agent_create_container"]["vc.plugin"] == "grpc"
     assert found["storage_delete"]["vc.plugin"] == "fs"
     odd = {name: one["vc.outcome"] for name, one in found.items() if one["vc.outcome"] != "ok"}
@@ -49,7 +46,7 @@ def test_the_metrics_of_a_pod_that_runs_stand_in_a_file(host):
         told = {one.labels["state"]: one.value for one in families["vc_pods"].samples}
         assert told["running"] == 1
         seconds = {one.labels["operation"]: one for one in families["vc_operation_seconds"].samples}
-        assert seconds["vm_start"].labels["plugin"] == "qemu"
+        assert seconds["vm_start"].labels["plugin"] == host.hypervisor
         running.stdin.close()
         assert running.wait(60) == 0
     assert list(host.folder.glob("vc-*.prom")) == []

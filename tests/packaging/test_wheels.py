@@ -70,6 +70,11 @@ def test_the_public_api_is_typed_for_its_users(environment, place):
         "    async with Runtime.open() as runtime, runtime.pod(memory_mib=256) as pod:\n"
         "        result = await pod.run('true')\n"
         "        return result.exit_code\n"
+        "from vc_core import Result, blocking\n"
+        "def also() -> Result:\n"
+        "    with blocking.Runtime.open() as runtime, runtime.pod('p', memory_mib=256) as pod:\n"
+        "        child: blocking.Pod = pod.fork(2)[0]\n"
+        "        return child.run('true', timeout_s=2)\n"
     )
     python = environment / "bin/python"
     run(sys.executable, "-m", "mypy", "--strict", "--python-executable", python, consumer, cwd=place)

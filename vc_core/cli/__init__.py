@@ -15,6 +15,7 @@ from vc_core.cli.settings import Settings
 _COMMANDS = {
     "run": ("run", "run", "Run a command in a container in a virtual machine of its own."),
     "exec": ("execute", "execute", "Run one more command in a running container."),
+    "attach": ("execute", "attach", "Connect to the first process of a running container."),
     "ps": ("containers", "ps", "List containers of all pods."),
     "pod": ("pods", "pod", "Make, start, stop and delete pods."),
     "container": ("containers", "container", "Make, start, stop and delete containers of a pod."),

@@ -1,4 +1,4 @@
-"""vc exec: one more process in a running container."""
+"""vc exec and vc attach: one more process in a running container, and the first one of it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vc_core.cli.console import Console
 from vc_core.cli.settings import Settings, run_async
-from vc_core.cli.specs import command_argument, passing, process_options, process_spec
+from vc_core.cli.specs import (
+    command_argument,
+    detach_keys_option,
+    passing,
+    process_options,
+    process_spec,
+    timeout_option,
+)
 from vc_core.spec.errors import NotFound
 from vc_core.spec.values import ProcessSpec, Stdio
 
@@ -19,6 +27,8 @@ if TYPE_CHECKING:
 @click.command("exec", context_settings=passing)
 @click.option("--container", "-c", "container_id", default="", metavar="ID", help="When the pod has more than one.")
 @click.option("--detach", "-d", is_flag=True, help="Do not wait; output is thrown away.")
+@detach_keys_option
+@timeout_option
 @process_options
 @click.argument("pod_id", metavar="POD")
 @command_argument
@@ -29,25 +39,56 @@ def execute(
     pod_id: str,
     container_id: str,
     detach: bool,
+    detach_keys: str,
+    timeout_s: float | None,
     command: tuple[str, ...],
     **options: Any,
 ) -> int:
     """Run COMMAND in a running container of POD. Exits as 'vc run' does."""
     process = process_spec(command, options)
-    return run_async(_execute(settings, pod_id, container_id, process, detach))
+    console = Console(detach_keys, options["tty"], detach, timeout_s)
+    console.check()
+    return run_async(_execute(settings, pod_id, container_id, process, console))
 
 
-async def _execute(settings: Settings, pod_id: str, container_id: str, process: ProcessSpec, detach: bool) -> int:
-    from vc_core.cli.stdio import Interrupts, proxy
+async def _execute(settings: Settings, pod_id: str, container_id: str, process: ProcessSpec, console: Console) -> int:
+    from vc_core.cli.stdio import Interrupts
 
     interrupts = Interrupts()
     async with settings.runtime() as runtime:
         with interrupts.caught():
             container = await chosen(await runtime.get(pod_id), container_id)
-            started = await container.exec(process, Stdio.NULL if detach else Stdio.PIPES)
-            if detach:
+            started = await container.exec(process, Stdio.NULL if console.is_detached else Stdio.PIPES)
+            if console.is_detached:
                 return 0
-            return (await proxy(started, interrupts)).code
+            status = await console.connect(started, interrupts)
+            return status.code if status else 0
+
+
+@click.command("attach")
+@detach_keys_option
+@click.option("--container", "-c", "container_id", default="", metavar="ID", help="When the pod has more than one.")
+@click.argument("pod_id", metavar="POD")
+@click.pass_obj
+def attach(settings: Settings, /, pod_id: str, container_id: str, detach_keys: str) -> int:
+    """Connect to the first process of a container of POD, which was left by its detach keys or made with a terminal.
+
+    Exits with its code when it ends.
+    """
+    return run_async(_attach(settings, pod_id, container_id, detach_keys))
+
+
+async def _attach(settings: Settings, pod_id: str, container_id: str, detach_keys: str) -> int:
+    from vc_core.cli.stdio import Interrupts
+
+    interrupts = Interrupts()
+    async with settings.runtime() as runtime:
+        with interrupts.caught():
+            container = await chosen(await runtime.get(pod_id), container_id)
+            console = Console(detach_keys, (await container.spec()).process.terminal)
+            console.check()
+            status = await console.connect(await container.process(), interrupts)
+            return status.code if status else 0
 
 
 async def chosen(pod: Pod, container_id: str) -> Container:

@@ -12,6 +12,7 @@ class Exit(enum.IntEnum):
     """What `vc` itself exits with; `run` and `exec` give the command's own code otherwise."""
 
     GOOD = 0
+    TIMED_OUT = 124  # the command was killed when its time was over
     FAILURE = 125  # ours, not the command's
     CANNOT_EXECUTE = 126  # the command is there but cannot be executed
     NOT_FOUND = 127  # the command is not there

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -28,12 +29,17 @@ from vc_core.spec.values import (
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+detach_keys_option = click.option(
+    "--detach-keys", default="ctrl-p,ctrl-q", show_default=True, metavar="KEYS", help="Typed, they leave it running."
+)
 command_argument = click.argument("command", nargs=-1, type=click.UNPROCESSED)
 passing = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 _PERIOD_US = 100_000
 _UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SIZE = re.compile(r"(\d+)([bkmg])i?b?", re.IGNORECASE)
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh]?)")
 _PCI = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _ACCESS = {"ro": True, "r": True, "rm": True, "rw": False, "rwm": False}
 
@@ -52,7 +58,22 @@ class Size(click.ParamType[int]):
         return int(match[1]) * _UNITS[match[2].lower()]
 
 
+class Duration(click.ParamType[float]):
+    """Seconds, or a number with a unit: 30s, 5m, 1h."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = _DURATION.fullmatch(str(value))
+        if match is None or not float(match[1]):
+            self.fail(f"{value!r} is no time; give a number and a unit, as in 30s, 5m or 1h", param, ctx)
+        return float(match[1]) * _SECONDS[match[2]]
+
+
 SIZE = Size()
+timeout_option = click.option(
+    "--timeout", "timeout_s", type=Duration(), metavar="TIME", help="Kill it after that, as in 30s; we exit with 124."
+)
 mib_option = click.option(
     "--vm-memory", "vm_memory", type=SIZE, metavar="SIZE", help="Memory of the machine, before limits of containers."
 )
@@ -72,6 +93,8 @@ _PROCESS = (
     click.option("--group", "groups", multiple=True, metavar="GROUP", help="One more group."),
     click.option("--cap-add", multiple=True, metavar="CAP", help="One more capability; ALL for every one."),
     click.option("--cap-drop", multiple=True, metavar="CAP", help="One capability less; ALL for none."),
+    click.option("--tty", "-t", is_flag=True, help="Give it a terminal, ours where we have one."),
+    click.option("--interactive", "-i", is_flag=True, help="For -it: input is passed in any case."),
     click.option("--new-privileges", is_flag=True, help="Let set-uid programs have their power."),
 )
 _LIMITS = (
@@ -143,15 +166,26 @@ def process_spec(command: Sequence[str], options: Mapping[str, Any]) -> ProcessS
             raise InvalidRequest(f"--env {word!r} has no name")
         if equals or name in os.environ:
             words.append(f"{name}={value if equals else os.environ[name]}")
-    return ProcessSpec(
-        tuple(command),
-        tuple(words),
-        options["workdir"],
-        options["user"],
-        tuple(options["groups"]),
+    if options["tty"] and "TERM" in os.environ and not any(word.startswith("TERM=") for word in words):
+        words.append(f"TERM={os.environ['TERM']}")
+    return dataclasses.replace(
+        _terminal() if options["tty"] else ProcessSpec(()),
+        args=tuple(command),
+        env=tuple(words),
+        cwd=options["workdir"],
+        user=options["user"],
+        groups=tuple(options["groups"]),
         no_new_privileges=not options["new_privileges"],
         capabilities=_capabilities(options["cap_add"], options["cap_drop"]),
     )
+
+
+def _terminal() -> ProcessSpec:
+    """A process with one, as large as ours."""
+    from vc_core.cli.terminal import size
+
+    rows, columns = size()
+    return ProcessSpec((), terminal=True, rows=rows, columns=columns)
 
 
 def container_spec(

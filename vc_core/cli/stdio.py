@@ -32,7 +32,7 @@ async def proxy(process: Process, interrupts: Interrupts) -> ExitStatus:
     """
     streams = await process.streams()
     _feed_in_background(streams)
-    forwarding = asyncio.create_task(_forward(interrupts, process))
+    forwarding = asyncio.create_task(forward(interrupts, process))
     waiting = asyncio.create_task(process.wait())  # from now on: its answer comes with the end of the output
     try:
         async for name, data in streams.chunks():
@@ -61,7 +61,9 @@ class Interrupts:
         """Catches them for the length of a block. While nothing is forwarded yet, the first one cancels the block."""
         loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
+            numbers.append(signal.SIGHUP)
         for number in numbers:
             loop.add_signal_handler(number, self._on, number)
         try:
@@ -86,7 +88,8 @@ class Interrupts:
             self._came.put_nowait(number)
 
 
-async def _forward(interrupts: Interrupts, process: Process) -> None:
+async def forward(interrupts: Interrupts, process: Process) -> None:
+    """Tells the command of signals that came to us."""
     interrupts.is_forwarding = True
     try:
         while True:

@@ -212,6 +212,11 @@ class Container:
                 await self._require_running(session, "attach to it")
             return Process(self._sessions, self.pod_id, self.id, state.token)
 
+    async def spec(self) -> ContainerSpec:
+        """What it was made as, with the limits that it has now."""
+        async with self._sessions.open(exclusive=False) as session:
+            return await session.store.container_spec(self.id)
+
     async def status(self) -> ContainerStatus:
         """What is true of it now.
 

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGKILL
 
 from vc_core.engine import binds, guest_containers, machine, rootfs
 from vc_core.engine.container import Container, ContainerStatus
 from vc_core.engine.forks import Forks
 from vc_core.engine.identity import annotated, fresh
-from vc_core.engine.process import DEFAULT_PATH, Result
+from vc_core.engine.process import DEFAULT_PATH, End, Result
 from vc_core.engine.records import ContainerState, PodConfig
 from vc_core.engine.session import Session, Sessions, display
 from vc_core.engine.snapshots import Snapshot
@@ -205,6 +206,7 @@ class Pod:
         mounts: Sequence[Mount] = (),
         devices: Sequence[HostDevice] = (),
         resources: Resources = _UNLIMITED,
+        timeout_s: float | None = None,
     ) -> Result:
         """Runs a command in a container of its own, which is gone afterwards; starts the pod when it does not run.
 
@@ -218,6 +220,7 @@ class Pod:
             mounts: folders and files of the host.
             devices: of the host.
             resources: limits.
+            timeout_s: after which it is killed; what it has written until then is in the result.
         """
         process = ProcessSpec(args, (DEFAULT_PATH, *env), cwd, user)
         spec = ContainerSpec(
@@ -236,7 +239,10 @@ class Pod:
                 running = await container.process()
             else:
                 running = await container.start()
-            return await running.communicate(stdin)
+            result = await running.communicate(stdin, timeout_s)
+            if resources.memory_bytes and result.signal == SIGKILL and (await container.stats()).oom_kills:
+                return dataclasses.replace(result, end=End.OUT_OF_MEMORY)
+            return result
         finally:
             await container.delete(force=True)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import enum
+import signal as signals
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vc_core.spec.errors import OperationError
+from vc_core.spec.errors import OperationError, StateError
 from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName
 
 if TYPE_CHECKING:
@@ -16,6 +19,15 @@ if TYPE_CHECKING:
 
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class End(enum.StrEnum):
+    """Why a process ended."""
+
+    EXITED = "exited"
+    SIGNALLED = "signalled"
+    TIMED_OUT = "timed out"  # it was killed when its time was over
+    OUT_OF_MEMORY = "out of memory"  # the kernel killed it: it needed more than its limit
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,7 @@ class Result:
         stdout: all of it.
         stderr: all of it.
         duration_s: from the start to the end.
+        end: why it ended.
     """
 
     exit_code: int
@@ -35,6 +48,7 @@ class Result:
     stdout: bytes
     stderr: bytes
     duration_s: float
+    end: End = End.EXITED
 
 
 class Process:
@@ -62,7 +76,7 @@ class Process:
                 )
         return self._streams
 
-    async def output(self) -> AsyncIterator[tuple[StreamName, bytes]]:
+    async def output(self) -> AsyncGenerator[tuple[StreamName, bytes], None]:
         """Its output as it comes, until it has ended."""
         async for chunk in (await self.streams()).chunks():
             yield chunk
@@ -92,25 +106,42 @@ class Process:
                 error.message = f"the machine ended while the process ran: {status.reason}"
             raise
 
-    async def communicate(self, stdin: bytes = b"") -> Result:
-        """Sends all input, collects all output, waits."""
+    async def communicate(self, stdin: bytes = b"", timeout_s: float | None = None) -> Result:
+        """Sends all input, collects all output, waits.
+
+        Args:
+            stdin: its input.
+            timeout_s: after which it is killed; what it has written until then is in the result.
+        """
         collected: dict[StreamName, bytearray] = {StreamName.STDOUT: bytearray(), StreamName.STDERR: bytearray()}
         streams = await self.streams()
+        is_over = False
 
         async def feed() -> None:
             if stdin:
                 await streams.write(stdin)
             await streams.close_stdin()
 
+        async def end_in_time() -> None:
+            nonlocal is_over
+            if timeout_s is not None:
+                await asyncio.sleep(timeout_s)
+                is_over = True
+                with contextlib.suppress(StateError):  # it has ended at the same moment
+                    await self.kill(signals.SIGKILL)
+
         async with asyncio.TaskGroup() as group:
             group.create_task(feed())
+            ending = group.create_task(end_in_time())
             async for name, data in streams.chunks():
                 collected[name] += data
-        status = await self.wait()
+            status = await self.wait()
+            ending.cancel()
         await self.close()
         duration = time.monotonic() - self._began
         stdout, stderr = (bytes(collected[name]) for name in (StreamName.STDOUT, StreamName.STDERR))
-        return Result(status.code, status.signal, stdout, stderr, duration)
+        end = End.TIMED_OUT if is_over and status.signal else End.SIGNALLED if status.signal else End.EXITED
+        return Result(status.code, status.signal, stdout, stderr, duration, end)
 
     async def kill(self, signal: int) -> None:
         """Sends it a signal.

@@ -52,6 +52,9 @@ class MockStreams:
         self._queue.put_nowait(data)
 
     async def close_stdin(self) -> None:
+        if self._process.args[0] == "endless":
+            self._process.on_end.append(lambda: self._queue.put_nowait(None))
+            return
         self._process.end(0)
         self._queue.put_nowait(None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,11 +30,14 @@ class MockProcess:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     status: ExitStatus | None = None
     client: object = None  # who has its streams
+    on_end: list[Callable[[], None]] = field(default_factory=list)
 
     def end(self, code: int, signal: int = 0) -> None:
         if self.status is None:
             self.status = ExitStatus(code, signal)
             self.ended.set()
+            for call in self.on_end:
+                call()
 
 
 @dataclass

@@ -1,0 +1,119 @@
+"""The API without asyncio: the same calls, and what becomes of one that is interrupted."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+import vc_core
+from vc_core import blocking
+from vc_core.engine.container import Container
+from vc_core.engine.pod import Pod
+from vc_core.engine.process import End, Process
+from vc_core.engine.runtime import Runtime
+from vc_core.spec import ContainerSpec, NotFound, ProcessSpec, Rootfs, Stdio
+from vc_core.testing.pods import mock_runtime
+
+PAIRS = [
+    (Runtime, blocking.Runtime),
+    (Pod, blocking.Pod),
+    (Container, blocking.Container),
+    (Process, blocking.Process),
+]
+# What only the engine's own parts use, and what a program without asyncio has no use for.
+INTERNAL = {Runtime: {"hooks", "wish"}, Process: {"streams"}}
+
+
+def public(kind: type) -> dict[str, object]:
+    return {name: value for name, value in vars(kind).items() if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(("engine", "ours"), PAIRS, ids=[ours.__name__ for _, ours in PAIRS])
+def test_each_call_is_there_with_the_same_parameters(engine, ours):
+    calls = {name: one for name, one in public(engine).items() if name not in INTERNAL.get(engine, ())}
+    assert set(public(ours)) - {"id"} == set(calls)
+    for name, call in calls.items():
+        if isinstance(call, property):
+            continue
+        parameters = [list(inspect.signature(getattr(kind, name)).parameters.values()) for kind in (engine, ours)]
+        assert parameters[0] == parameters[1], name
+
+
+def test_the_package_says_where_it_is():
+    assert "vc_core.blocking" in (vc_core.__doc__ or "")
+
+
+@pytest.fixture
+def runtime(world, config, tmp_path):
+    with blocking.Runtime(mock_runtime(world, config), blocking.Loop()) as opened:
+        yield opened
+
+
+def test_a_pod_is_there_for_the_length_of_a_block(runtime, world):
+    with runtime.pod("p") as pod:
+        assert pod.run("exit", "3").exit_code == 3
+        assert [found.id for found in runtime.list().pods] == ["p"]
+        made = pod.create_container(ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("cat",)), stdio=Stdio.PIPES))
+        process = made.start()
+        process.write(b"through")
+        process.close_stdin()
+        assert [data for _, data in process.output()] == [b"through"]
+        assert process.wait().code == 0
+        assert isinstance(pod.container("c"), blocking.Container)
+    assert runtime.list().pods == ()
+    assert world.residue() == []
+
+
+def test_errors_are_the_same(runtime):
+    with pytest.raises(NotFound):
+        runtime.get("none")
+
+
+def test_a_block_that_fails_leaves_no_pod(runtime, world):
+    with pytest.raises(ZeroDivisionError), runtime.pod("p"):
+        raise ZeroDivisionError
+    assert runtime.list().pods == ()
+
+
+def test_an_interrupted_call_is_cleaned_up_before_the_interruption_goes_on(runtime, world):
+    world.is_booting_for_ever = True
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt), runtime.pod("p"):
+        pass
+    assert world.residue() == []
+    assert runtime.list().pods == ()
+
+
+def test_several_threads_share_a_runtime(runtime):
+    found: list[int] = []
+
+    def work(number: int) -> None:
+        with runtime.pod(f"p{number}") as pod:
+            found.append(pod.run("exit", str(number)).exit_code)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == [0, 1, 2, 3]
+
+
+def test_its_thread_ends_with_it(world, config):
+    before = threading.active_count()
+    opened = blocking.Runtime(mock_runtime(world, config), blocking.Loop())
+    opened.close()
+    opened.close()
+    assert threading.active_count() == before
+
+
+def test_what_takes_too_long_is_killed_and_told(runtime):
+    with runtime.pod("p") as pod:
+        result = pod.run("endless", timeout_s=0.2)
+        assert (result.end, result.signal) == (End.TIMED_OUT, signal.SIGKILL)
+        assert pod.run("exit", "0", timeout_s=30).end is End.EXITED

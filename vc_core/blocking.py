@@ -1,0 +1,237 @@
+"""The same API for programs without asyncio: each call returns when it is done.
+
+    from vc_core.blocking import Runtime
+
+    with Runtime.open() as runtime, runtime.pod(memory_mib=512) as pod:
+        result = pod.run("python3", "-c", "print(6 * 7)", timeout_s=10)
+
+A runtime has a thread with a loop of its own; what it gives may be used from any thread. An interrupted call (Ctrl-C)
+is cancelled and cleaned up before the interruption goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+
+from vc_core.config import Config
+from vc_core.engine import container, pod, process, runtime
+from vc_core.engine.catalog import Factory
+from vc_core.spec.values import StreamName
+
+Inner = TypeVar("Inner")
+Outer = TypeVar("Outer", bound="_Blocking[Any]")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Loop:
+    """A loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="vc-blocking", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Awaitable[T]) -> T:
+        """Runs it to its end; also when we are interrupted."""
+
+        async def awaited() -> T:
+            return await work
+
+        future = asyncio.run_coroutine_threadsafe(awaited(), self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            if future.cancel():  # it was we who were interrupted
+                self._settle()
+            raise
+
+    def _settle(self) -> None:
+        """Returns when what was cancelled has cleaned up."""
+
+        async def settled() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            await asyncio.gather(*(task for task in others if task.cancelling()), return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(settled(), self._loop).result()
+
+    def is_open(self) -> bool:
+        """Whether it still runs."""
+        return not self._loop.is_closed()
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class _Blocking(Generic[Inner]):
+    """An object of the engine and the loop that it lives in."""
+
+    def __init__(self, inner: Inner, loop: Loop) -> None:
+        self._inner = inner
+        self._loop = loop
+
+
+def _call(
+    method: Callable[Concatenate[Inner, P], Awaitable[T]],
+) -> Callable[Concatenate[_Blocking[Inner], P], T]:
+    """The same method, which returns when it is done."""
+
+    @functools.wraps(method)
+    def call(self: _Blocking[Inner], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._loop.run(method(self._inner, *args, **kwargs))
+
+    return call
+
+
+def _make(
+    method: Callable[Concatenate[Inner, P], Awaitable[T]], kind: Callable[[T, Loop], Outer]
+) -> Callable[Concatenate[_Blocking[Inner], P], Outer]:
+    """The same for one that gives an object of the engine."""
+
+    @functools.wraps(method)
+    def call(self: _Blocking[Inner], /, *args: P.args, **kwargs: P.kwargs) -> Outer:
+        return kind(self._loop.run(method(self._inner, *args, **kwargs)), self._loop)
+
+    return call
+
+
+def _block(
+    method: Callable[Concatenate[Inner, P], AbstractAsyncContextManager[T]], kind: Callable[[T, Loop], Outer]
+) -> Callable[Concatenate[_Blocking[Inner], P], AbstractContextManager[Outer]]:
+    """The same for one that gives an object for the length of a block."""
+
+    @functools.wraps(method)
+    @contextmanager
+    def block(self: _Blocking[Inner], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[Outer]:
+        manager = method(self._inner, *args, **kwargs)
+        found = kind(self._loop.run(manager.__aenter__()), self._loop)
+        try:
+            yield found
+        except BaseException as error:
+            if not self._loop.run(manager.__aexit__(type(error), error, error.__traceback__)):
+                raise
+        else:
+            self._loop.run(manager.__aexit__(None, None, None))
+
+    return block
+
+
+class Process(_Blocking[process.Process]):
+    """One process, as in `vc_core.Process`."""
+
+    write = _call(process.Process.write)
+    close_stdin = _call(process.Process.close_stdin)
+    wait = _call(process.Process.wait)
+    communicate = _call(process.Process.communicate)
+    kill = _call(process.Process.kill)
+    resize = _call(process.Process.resize)
+    close = _call(process.Process.close)
+
+    def output(self) -> Iterator[tuple[StreamName, bytes]]:
+        """Its output as it comes, until it has ended."""
+        chunks = self._inner.output()
+        try:
+            while True:
+                yield self._loop.run(anext(chunks))
+        except StopAsyncIteration:
+            return
+        finally:
+            self._loop.run(chunks.aclose())
+
+
+class Container(_Blocking[container.Container]):
+    """A container, as in `vc_core.Container`."""
+
+    start = _make(container.Container.start, Process)
+    stop = _call(container.Container.stop)
+    delete = _call(container.Container.delete)
+    exec = _make(container.Container.exec, Process)
+    kill = _call(container.Container.kill)
+    update = _call(container.Container.update)
+    annotations = _call(container.Container.annotations)
+    annotate = _call(container.Container.annotate)
+    ps = _call(container.Container.ps)
+    processes = _call(container.Container.processes)
+    stats = _call(container.Container.stats)
+    wait = _call(container.Container.wait)
+    process = _make(container.Container.process, Process)
+    spec = _call(container.Container.spec)
+    status = _call(container.Container.status)
+
+    @property
+    def id(self) -> str:
+        """Unique in its pod."""
+        return self._inner.id
+
+
+class Pod(_Blocking[pod.Pod]):
+    """A pod, as in `vc_core.Pod`."""
+
+    start = _call(pod.Pod.start)
+    stop = _call(pod.Pod.stop)
+    pause = _call(pod.Pod.pause)
+    resume = _call(pod.Pod.resume)
+    delete = _call(pod.Pod.delete)
+    snapshot = _call(pod.Pod.snapshot)
+    create_container = _make(pod.Pod.create_container, Container)
+    annotations = _call(pod.Pod.annotations)
+    annotate = _call(pod.Pod.annotate)
+    run = _call(pod.Pod.run)
+    status = _call(pod.Pod.status)
+    stats = _call(pod.Pod.stats)
+    console = _call(pod.Pod.console)
+    close = _call(pod.Pod.close)
+
+    @property
+    def id(self) -> str:
+        """Unique on this host."""
+        return self._inner.id
+
+    def container(self, container_id: str) -> Container:
+        """One of its containers, which need not exist."""
+        return Container(self._inner.container(container_id), self._loop)
+
+    def fork(self, count: int = 1) -> tuple[Pod, ...]:
+        """More pods that go on from where this one is now, as `vc_core.Pod.fork`."""
+        return tuple(Pod(child, self._loop) for child in self._loop.run(self._inner.fork(count)))
+
+
+class Runtime(_Blocking[runtime.Runtime]):
+    """All pods of this host, as `vc_core.Runtime`. Its thread ends with a `with`, or by `close`."""
+
+    create = _make(runtime.Runtime.create, Pod)
+    pod = _block(runtime.Runtime.pod, Pod)
+    get = _make(runtime.Runtime.get, Pod)
+    restore = _make(runtime.Runtime.restore, Pod)
+    list = _call(runtime.Runtime.list)
+    make_template = _call(runtime.Runtime.make_template)
+    remove_template = _call(runtime.Runtime.remove_template)
+    diagnose = _call(runtime.Runtime.diagnose)
+
+    @classmethod
+    def open(cls, config: Config | None = None, plugins: Mapping[tuple[str, str], Factory] | None = None) -> Self:
+        """Opens it, as `vc_core.Runtime.open`."""
+        return cls(runtime.Runtime.open(config, plugins), Loop())
+
+    def close(self) -> None:
+        """Ends connections and the thread; pods go on. May be called twice."""
+        if self._loop.is_open():
+            self._loop.run(self._inner.close())
+            self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
