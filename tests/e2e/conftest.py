@@ -128,7 +128,7 @@ class Host:
     def vc(self, *args: str, stdin: bytes = b"", check: int | None = 0) -> subprocess.CompletedProcess[bytes]:
         """Types a command; fails the test when it exits otherwise than expected."""
         done = subprocess.run(
-            [*VC, *args], input=stdin, capture_output=True, timeout=240, env=self._environment(), check=False
+            [*VC, *args], input=stdin, capture_output=True, timeout=240, env=self.environ(), check=False
         )
         if check is not None:
             assert done.returncode == check, (args, done.returncode, done.stdout, done.stderr.decode())
@@ -136,9 +136,10 @@ class Host:
 
     def start(self, *args: str, **options: object) -> subprocess.Popen[bytes]:
         """Types a command and does not wait."""
-        return subprocess.Popen([*VC, *args], env=self._environment(), **options)  # type: ignore[call-overload]
+        return subprocess.Popen([*VC, *args], env=self.environ(), **options)  # type: ignore[call-overload]
 
-    def _environment(self) -> dict[str, str]:
+    def environ(self) -> dict[str, str]:
+        """Of a program that uses its pods."""
         return {**os.environ, "VC_CONFIG": str(self.config_file), **self.environment}
 
     @property

@@ -134,5 +134,7 @@ fn behind_port(address: &str) -> Option<PathBuf> {
 fn block_node(folder: &Path) -> Option<String> {
     let block = fs::read_dir(folder).ok()?.flatten().next()?;
     let node = Path::new("/dev").join(block.file_name());
-    node.exists().then(|| node.to_string_lossy().into_owned())
+    // It is there a moment before the disk can be opened (device_add_disk in Linux); an event follows.
+    fs::File::open(&node).ok()?;
+    Some(node.to_string_lossy().into_owned())
 }

@@ -1,0 +1,42 @@
+"""Prepares a pod once and forks it for each request: what took long to prepare is there at once in each fork.
+
+`python fork_per_request.py WORD...` answers each word by a process that has been waiting with its memory full.
+"""
+
+import asyncio
+import sys
+
+from vc_core import ContainerSpec, ProcessSpec, Rootfs, Runtime, Stdio
+from vc_core.engine.process import DEFAULT_PATH
+
+# A server that has loaded what it needs: it takes one request from a pipe and answers on another.
+SERVER = """
+mkfifo /tmp/ask /tmp/answer
+table=$(seq 1 2000 | sha256sum)
+while :; do read word < /tmp/ask; echo "$word ${table%% *}" > /tmp/answer; done
+"""
+ASK = 'echo "$1" > /tmp/ask; cat /tmp/answer'
+ENV = (DEFAULT_PATH,)
+
+
+async def answer(runtime: Runtime, parent: str, word: str) -> str:
+    (child,) = await (await runtime.get(parent)).fork()
+    try:
+        process = await child.container("server").exec(ProcessSpec(("sh", "-c", ASK, "ask", word), ENV), Stdio.PIPES)
+        return (await process.communicate()).stdout.decode().strip()
+    finally:
+        await child.delete(force=True)
+
+
+async def main(words: list[str]) -> None:
+    async with Runtime.open() as runtime, runtime.pod() as pod:
+        spec = ContainerSpec("server", Rootfs("/"), ProcessSpec(("sh", "-c", SERVER), ENV))
+        await (await pod.create_container(spec)).start()
+        ready = ProcessSpec(("sh", "-c", "until [ -p /tmp/answer ]; do :; done"), ENV)
+        await (await pod.container("server").exec(ready, Stdio.NULL)).wait()
+        for word in words:
+            print(await answer(runtime, pod.id, word))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1:]))

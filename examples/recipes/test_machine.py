@@ -1,0 +1,12 @@
+"""What a test with a machine of its own may do."""
+
+from vc_core.blocking import Pod
+
+
+def test_what_would_harm_the_host_harms_nobody(machine: Pod) -> None:
+    result = machine.run("sh", "-c", "rm -rf /usr; ls /usr 2>&1 | wc -l")
+    assert result.exit_code == 0
+
+
+def test_the_next_one_has_all_again(machine: Pod) -> None:
+    assert int(machine.run("sh", "-c", "ls /usr/bin | wc -l").stdout) > 10
