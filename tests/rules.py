@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+TOGETHER = ("packaging", "acme")
+
 
 def named_in_parity(root: Path) -> set[str]:
     """The tests that docs/parity.md leans on."""
@@ -25,6 +27,19 @@ class SuiteRules:
     def _is_whole(self) -> bool:
         return bool(self._config.getoption("--vm-required"))
 
+    @property
+    def _sees_all(self) -> bool:
+        """Whether the reports of all tests come here: of several processes only to the one that starts the others."""
+        return self._is_whole and not hasattr(self._config, "workerinput")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Where tests run in several processes, these stay in one: they share builds, or look at the whole host."""
+        for item in items:
+            for group in TOGETHER:
+                if group in item.nodeid:
+                    item.add_marker(pytest.mark.xdist_group(group))
+
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
         outcome = yield
@@ -35,11 +50,11 @@ class SuiteRules:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or report.outcome != "passed":
-            name = report.nodeid.rpartition("::")[2].partition("[")[0]
+            name = re.split(r"[\[@]", report.nodeid.rpartition("::")[2])[0]
             self._outcomes.setdefault(name, set()).add(report.outcome)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if not self._is_whole:
+        if not self._sees_all:
             return
         named = named_in_parity(session.config.rootpath)
         wrong = sorted(name for name in named if self._outcomes.get(name, {"not run"}) != {"passed"})

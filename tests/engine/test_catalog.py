@@ -28,15 +28,15 @@ def site(tmp_path, monkeypatch):
 
 
 def test_a_plugin_is_found_with_its_distribution(site):
-    site("acme-vc", "hypervisor", "acme", "acme_one", "class Plugin: pass\n")
-    found = Catalog().find("hypervisor", "acme")
-    assert (found.factory.__name__, found.distribution, found.version) == ("Plugin", "acme-vc", "1.2")
+    site("apex-vc", "hypervisor", "apex", "apex_one", "class Plugin: pass\n")
+    found = Catalog().find("hypervisor", "apex")
+    assert (found.factory.__name__, found.distribution, found.version) == ("Plugin", "apex-vc", "1.2")
 
 
 def test_only_the_named_plugin_is_imported(site):
     site("broken-vc", "hypervisor", "broken", "broken_one", "raise RuntimeError('imported')\n")
-    site("acme-vc", "hypervisor", "acme", "acme_two", "class Plugin: pass\n")
-    Catalog().find("hypervisor", "acme")
+    site("apex-vc", "hypervisor", "apex", "apex_two", "class Plugin: pass\n")
+    Catalog().find("hypervisor", "apex")
     assert "broken_one" not in sys.modules
     with pytest.raises(PluginLoadError, match="'broken' of broken-vc cannot be imported: imported"):
         Catalog().find("hypervisor", "broken")

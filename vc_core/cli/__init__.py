@@ -17,6 +17,7 @@ _COMMANDS = {
     "exec": ("execute", "execute", "Run one more command in a running container."),
     "attach": ("execute", "attach", "Connect to the first process of a running container."),
     "ps": ("containers", "ps", "List containers of all pods."),
+    "stats": ("stats", "stats", "Show what pods use, again and again."),
     "pod": ("pods", "pod", "Make, start, stop and delete pods."),
     "container": ("containers", "container", "Make, start, stop and delete containers of a pod."),
     "template": ("templates", "template", "Make, list and remove the frozen machines that pods are cloned from."),
@@ -25,6 +26,7 @@ _COMMANDS = {
     "guest": ("guests", "guest", "Build and list guest images."),
     "config": ("configuration", "config", "Show, check and write configuration files."),
     "plugins": ("plugins", "plugins", "List installed plugins."),
+    "completion": ("completion", "completion", "Print what makes a shell complete our commands."),
     "doctor": ("doctor", "doctor", "Look for what is missing on this host."),
 }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vc_core.cli.completion import pod_id_argument
 from vc_core.cli.execute import chosen
 from vc_core.cli.execute import execute as exec_command
 from vc_core.cli.render import echo_json, echo_pairs, echo_table, json_option, size
@@ -30,7 +31,6 @@ from vc_core.spec.values import Stdio
 if TYPE_CHECKING:
     from vc_core.engine.container import Container
 
-_pod = click.argument("pod_id", metavar="POD")
 _container = click.argument("container_id", metavar="[CONTAINER]", default="")
 
 
@@ -49,7 +49,7 @@ container.add_command(exec_command, "exec")
 )
 @container_options
 @json_option
-@click.argument("pod_id", metavar="[POD]", default="")
+@pod_id_argument("[POD]", default="")
 @command_argument
 @click.pass_context
 def create(
@@ -94,7 +94,7 @@ def create(
 
 
 @container.command()
-@_pod
+@pod_id_argument()
 @_container
 @limit_options
 @click.pass_obj
@@ -110,7 +110,7 @@ def update(settings: Settings, /, pod_id: str, container_id: str, **options: Any
 
 
 @container.command()
-@_pod
+@pod_id_argument()
 @_container
 @click.pass_obj
 def start(settings: Settings, pod_id: str, container_id: str) -> None:
@@ -119,7 +119,7 @@ def start(settings: Settings, pod_id: str, container_id: str) -> None:
 
 
 @container.command()
-@_pod
+@pod_id_argument()
 @_container
 @click.option("--grace", "grace_s", type=click.FloatRange(0), default=10, show_default=True, metavar="SECONDS")
 @click.pass_obj
@@ -129,7 +129,7 @@ def stop(settings: Settings, pod_id: str, container_id: str, grace_s: float) -> 
 
 
 @container.command()
-@_pod
+@pod_id_argument()
 @_container
 @click.option("--force", is_flag=True, help="Also when it runs.")
 @click.pass_obj
@@ -139,7 +139,7 @@ def delete(settings: Settings, pod_id: str, container_id: str, force: bool) -> N
 
 
 @container.command()
-@_pod
+@pod_id_argument()
 @_container
 @click.option("--signal", "-s", "name", default="TERM", show_default=True, help="A name or a number.")
 @click.option("--all", "everything", is_flag=True, help="Every process, not only the first.")
@@ -151,7 +151,7 @@ def kill(settings: Settings, pod_id: str, container_id: str, name: str, everythi
 
 
 @container.command()
-@_pod
+@pod_id_argument()
 @_container
 @json_option
 @click.pass_obj
@@ -165,7 +165,7 @@ def wait(settings: Settings, pod_id: str, container_id: str, as_json: bool) -> N
 
 
 @container.command("ps")
-@_pod
+@pod_id_argument()
 @_container
 @click.option("--args", "words", metavar="WORDS", help="Print what the container's own ps prints for these, as in -ef.")
 @json_option
@@ -196,7 +196,7 @@ def processes(settings: Settings, pod_id: str, container_id: str, words: str | N
 
 
 @container.command()
-@_pod
+@pod_id_argument()
 @_container
 @click.argument("changes", nargs=-1, metavar="[KEY=VALUE|KEY-]...")
 @json_option
@@ -208,7 +208,7 @@ def annotate(settings: Settings, pod_id: str, container_id: str, changes: tuple[
 
 
 @container.command()
-@_pod
+@pod_id_argument()
 @_container
 @click.pass_obj
 def state(settings: Settings, pod_id: str, container_id: str) -> None:
@@ -226,7 +226,7 @@ def state(settings: Settings, pod_id: str, container_id: str) -> None:
 
 
 @container.command()
-@_pod
+@pod_id_argument()
 @_container
 @json_option
 @click.pass_obj
@@ -245,7 +245,7 @@ def status(settings: Settings, pod_id: str, container_id: str, as_json: bool) ->
 
 
 @container.command("ls")
-@_pod
+@pod_id_argument()
 @json_option
 @click.pass_obj
 def ls(settings: Settings, pod_id: str, as_json: bool) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vc_core.cli.completion import pod_id_argument
 from vc_core.cli.console import Console
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.specs import (
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @detach_keys_option
 @timeout_option
 @process_options
-@click.argument("pod_id", metavar="POD")
+@pod_id_argument()
 @command_argument
 @click.pass_obj
 def execute(
@@ -68,7 +69,7 @@ async def _execute(settings: Settings, pod_id: str, container_id: str, process: 
 @click.command("attach")
 @detach_keys_option
 @click.option("--container", "-c", "container_id", default="", metavar="ID", help="When the pod has more than one.")
-@click.argument("pod_id", metavar="POD")
+@pod_id_argument()
 @click.pass_obj
 def attach(settings: Settings, /, pod_id: str, container_id: str, detach_keys: str) -> int:
     """Connect to the first process of a container of POD, which was left by its detach keys or made with a terminal.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vc_core.cli.completion import pod_id_argument, pod_ids_argument
 from vc_core.cli.render import ago, coloured, doing, echo_json, echo_pairs, echo_table, json_option, size
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.specs import SIZE, annotation_changes, mib, pairs, start_option
@@ -16,9 +17,6 @@ from vc_core.spec.values import Dns, PodOptions
 
 if TYPE_CHECKING:
     from vc_core.engine.pod import PodStatus
-
-_pods = click.argument("pod_ids", metavar="POD...", nargs=-1, required=True)
-_pod = click.argument("pod_id", metavar="POD")
 
 
 @click.group()
@@ -96,7 +94,7 @@ def _asset(text: str | None) -> Asset:
 
 
 @pod.command()
-@_pod
+@pod_id_argument()
 @click.argument("changes", nargs=-1, metavar="[KEY=VALUE|KEY-]...")
 @json_option
 @click.pass_obj
@@ -112,7 +110,7 @@ def annotate(settings: Settings, pod_id: str, changes: tuple[str, ...], as_json:
 
 
 @pod.command()
-@_pods
+@pod_ids_argument()
 @click.pass_obj
 def start(settings: Settings, pod_ids: tuple[str, ...]) -> None:
     """Boot pods and start their containers."""
@@ -120,7 +118,7 @@ def start(settings: Settings, pod_ids: tuple[str, ...]) -> None:
 
 
 @pod.command()
-@_pods
+@pod_ids_argument()
 @click.option("--grace", "grace_s", type=click.FloatRange(0), default=10, show_default=True, metavar="SECONDS")
 @click.option("--force", is_flag=True, help="Ask nobody: end the machine at once.")
 @click.pass_obj
@@ -130,7 +128,7 @@ def stop(settings: Settings, pod_ids: tuple[str, ...], grace_s: float, force: bo
 
 
 @pod.command()
-@_pods
+@pod_ids_argument()
 @click.pass_obj
 def pause(settings: Settings, pod_ids: tuple[str, ...]) -> None:
     """Freeze pods."""
@@ -138,7 +136,7 @@ def pause(settings: Settings, pod_ids: tuple[str, ...]) -> None:
 
 
 @pod.command()
-@_pods
+@pod_ids_argument()
 @click.pass_obj
 def resume(settings: Settings, pod_ids: tuple[str, ...]) -> None:
     """Let frozen pods run."""
@@ -146,7 +144,7 @@ def resume(settings: Settings, pod_ids: tuple[str, ...]) -> None:
 
 
 @pod.command()
-@_pods
+@pod_ids_argument()
 @click.option("--force", is_flag=True, help="Ask nobody in the guest: end the machine at once.")
 @click.pass_obj
 def delete(settings: Settings, pod_ids: tuple[str, ...], force: bool) -> None:
@@ -155,7 +153,7 @@ def delete(settings: Settings, pod_ids: tuple[str, ...], force: bool) -> None:
 
 
 @pod.command()
-@_pod
+@pod_id_argument()
 @click.argument("name")
 @json_option
 @click.pass_obj
@@ -191,7 +189,7 @@ def restore(settings: Settings, name: str, pod_id: str) -> None:
 
 
 @pod.command()
-@_pod
+@pod_id_argument()
 @click.option("-n", "--count", type=click.IntRange(1), default=1, show_default=True, help="How many.")
 @click.pass_obj
 def fork(settings: Settings, pod_id: str, count: int) -> None:
@@ -229,7 +227,7 @@ def ls(settings: Settings, as_json: bool) -> None:
 
 
 @pod.command()
-@_pod
+@pod_id_argument()
 @json_option
 @click.pass_obj
 def status(settings: Settings, pod_id: str, as_json: bool) -> None:
@@ -256,7 +254,7 @@ def status(settings: Settings, pod_id: str, as_json: bool) -> None:
 
 
 @pod.command()
-@_pod
+@pod_id_argument()
 @json_option
 @click.pass_obj
 def stats(settings: Settings, pod_id: str, as_json: bool) -> None:
@@ -274,7 +272,7 @@ def stats(settings: Settings, pod_id: str, as_json: bool) -> None:
 
 
 @pod.command()
-@_pod
+@pod_id_argument()
 @click.pass_obj
 def console(settings: Settings, pod_id: str) -> None:
     """Print the last of what the guest's kernel wrote."""

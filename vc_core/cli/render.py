@@ -7,9 +7,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -33,15 +36,27 @@ def echo_json(value: object) -> None:
     """Prints any of our values."""
     import msgspec
 
-    plain = msgspec.to_builtins(value, enc_hook=str)
-    click.echo(msgspec.json.format(msgspec.json.encode(plain), indent=2).decode())
+    click.echo(msgspec.json.format(_encoded(value), indent=2).decode())
+
+
+def echo_json_line(value: object) -> None:
+    """The same in one line, for a stream of them."""
+    click.echo(_encoded(value).decode())
+
+
+def _encoded(value: object) -> bytes:
+    import msgspec
+
+    return msgspec.json.encode(msgspec.to_builtins(value, enc_hook=str))
 
 
 def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Prints rows under a head; aligned text without colours when nobody looks."""
     texts = [[str(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
-        _rich_table(columns, texts)
+        from rich.console import Console
+
+        Console().print(table(columns, texts))
         return
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
     for row in (columns, *texts):
@@ -94,13 +109,13 @@ def plain(value: object) -> str:
     return str(value)
 
 
-def _rich_table(columns: Sequence[str], rows: list[list[str]]) -> None:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """One for a terminal."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    made = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
-    Console().print(table)
+        made.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+    return made

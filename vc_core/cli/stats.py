@@ -1,0 +1,145 @@
+"""vc stats: what pods use, of the host and inside, again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from vc_core.cli.completion import pod_ids_argument
+from vc_core.cli.render import echo_json_line, echo_table, size, table
+from vc_core.cli.settings import Settings, run_async
+
+if TYPE_CHECKING:
+    from vc_core.engine.pod import Pod
+    from vc_core.engine.runtime import Runtime
+
+_COLUMNS = ("POD", "CONTAINERS", "CPU", "HOST MEMORY", "GUEST MEMORY", "LIMIT", "PROCESSES")
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a pod uses at one moment.
+
+    Attributes:
+        pod: its id.
+        at_s: when, on a clock that only goes forward.
+        cpu_ns: processor time of its machine since that began.
+        cpu_percent: of one processor, since the sample before; None in the first.
+        host_bytes: memory of the host that its machine has.
+        containers: how many run.
+        guest_bytes: memory that they use inside.
+        limit_bytes: that they may use; 0 when one has no limit.
+        processes: that they have.
+    """
+
+    pod: str
+    at_s: float
+    cpu_ns: int
+    cpu_percent: float | None
+    host_bytes: int
+    containers: int
+    guest_bytes: int
+    limit_bytes: int
+    processes: int
+
+
+@click.command("stats")
+@click.option("--interval", default=1.0, show_default=True, type=click.FloatRange(0.1), metavar="SECONDS")
+@click.option("--no-stream", "once", is_flag=True, help="One table, after one interval.")
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each sample.")
+@pod_ids_argument(required=False)
+@click.pass_obj
+def stats(settings: Settings, pod_ids: tuple[str, ...], interval: float, once: bool, as_json: bool) -> None:
+    """Show what running PODs use, all by default, until Ctrl-C.
+
+    CPU is that of the machine on this host, 100 % being one processor.
+    """
+    run_async(_stats(settings, pod_ids, interval, once, as_json))
+
+
+async def _stats(settings: Settings, names: tuple[str, ...], interval: float, once: bool, as_json: bool) -> None:
+    async with settings.runtime() as runtime:
+        for name in names:
+            await runtime.get(name)  # one that is not there is told, not left out
+        samples = _samples(runtime, names, interval)
+        if as_json:
+            async for found in samples:
+                echo_json_line(found)
+                if once:
+                    return
+        elif once or not sys.stdout.isatty():
+            echo_table(_COLUMNS, map(_row, await anext(samples)))
+        else:
+            await _show(samples)
+
+
+async def _samples(runtime: Runtime, names: tuple[str, ...], interval: float) -> AsyncIterator[list[Use]]:
+    """One after the other; the first after an interval, for use is a difference."""
+    before: dict[str, Use] = {use.pod: use for use in await _sample(runtime, names, {})}
+    while True:
+        await asyncio.sleep(interval)
+        found = await _sample(runtime, names, before)
+        yield found
+        before = {use.pod: use for use in found}
+
+
+async def _sample(runtime: Runtime, names: tuple[str, ...], before: dict[str, Use]) -> list[Use]:
+    listing = await runtime.list()
+    running = [found.id for found in listing.pods if found.state.value == "running"]
+    pods = [await runtime.get(name) for name in running if not names or name in names]
+    uses = await asyncio.gather(*(_use(pod, before.get(pod.id)) for pod in pods))
+    return [use for use in uses if use is not None]
+
+
+async def _use(pod: Pod, before: Use | None) -> Use | None:
+    from vc_core.spec.errors import VcError
+
+    try:
+        machine, at_s = await pod.stats(), time.monotonic()
+        names = [one.id for one in (await pod.status()).containers if one.state.value == "running"]
+        inside = [await pod.container(name).stats() for name in names]
+    except VcError:  # it ends while we look
+        return None
+    finally:
+        with contextlib.suppress(VcError):
+            await pod.close()
+    percent = (machine.cpu_ns - before.cpu_ns) / 1e7 / (at_s - before.at_s) if before else None
+    limits = [one.memory_limit_bytes for one in inside]
+    return Use(
+        pod=pod.id,
+        at_s=at_s,
+        cpu_ns=machine.cpu_ns,
+        cpu_percent=None if percent is None else round(percent, 1),
+        host_bytes=machine.resident_bytes,
+        containers=len(names),
+        guest_bytes=sum(one.memory_bytes for one in inside),
+        limit_bytes=sum(limits) if all(limits) else 0,
+        processes=sum(one.processes for one in inside),
+    )
+
+
+def _row(use: Use) -> tuple[object, ...]:
+    return (
+        use.pod,
+        use.containers,
+        "" if use.cpu_percent is None else f"{use.cpu_percent:.1f} %",
+        size(use.host_bytes),
+        size(use.guest_bytes),
+        size(use.limit_bytes) if use.limit_bytes else "",
+        use.processes,
+    )
+
+
+async def _show(samples: AsyncIterator[list[Use]]) -> None:
+    from rich.live import Live
+
+    with Live(table(_COLUMNS, []), auto_refresh=False, screen=False) as live:
+        async for found in samples:
+            live.update(table(_COLUMNS, [[str(cell) for cell in _row(use)] for use in found]), refresh=True)
