@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-TOGETHER = ("packaging", "acme")
+TOGETHER = ("packaging", "acme", "libvirt")
 
 
 def named_in_parity(root: Path) -> set[str]:
@@ -34,7 +34,7 @@ class SuiteRules:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Where tests run in several processes, these stay in one: they share builds, or look at the whole host."""
+        """Of several processes these stay in one: they share a build or a daemon, or look at the whole host."""
         for item in items:
             for group in TOGETHER:
                 if group in item.nodeid:

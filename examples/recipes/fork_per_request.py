@@ -5,6 +5,7 @@
 
 import asyncio
 import sys
+from pathlib import Path
 
 from vc_core import ContainerSpec, ProcessSpec, Rootfs, Runtime, Stdio
 from vc_core.engine.process import DEFAULT_PATH
@@ -30,7 +31,7 @@ async def answer(runtime: Runtime, parent: str, word: str) -> str:
 
 async def main(words: list[str]) -> None:
     async with Runtime.open() as runtime, runtime.pod() as pod:
-        spec = ContainerSpec("server", Rootfs("/"), ProcessSpec(("sh", "-c", SERVER), ENV))
+        spec = ContainerSpec("server", Rootfs(Path("/")), ProcessSpec(("sh", "-c", SERVER), ENV))
         await (await pod.create_container(spec)).start()
         ready = ProcessSpec(("sh", "-c", "until [ -p /tmp/answer ]; do :; done"), ENV)
         await (await pod.container("server").exec(ready, Stdio.NULL)).wait()
