@@ -31,7 +31,8 @@ def terminal(host) -> Iterator[Callable[..., pexpect.spawn]]:
 
     yield typed
     for one in opened:
-        one.close(force=True)
+        if not one.closed:
+            one.close(force=True)
 
 
 def settings(shown: pexpect.spawn) -> list[object]:
