@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import secrets
 from pathlib import Path
 
-from vc_core.engine import mountinfo
 from vc_core.spec.errors import StorageError
 
 # Numbers of mount(2), umount2(2) and mount_setattr(2).
@@ -15,6 +15,7 @@ _MS_BIND = 1 << 12
 _MS_REC = 1 << 14
 _MS_PRIVATE = 1 << 18
 _MNT_DETACH = 2
+_UMOUNT_NOFOLLOW = 8
 _SYS_MOUNT_SETATTR = 442
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
@@ -57,19 +58,12 @@ def add(source: Path, folder: Path, read_only: bool, recursive: bool, name: str 
 def remove(folder: Path, name: str) -> None:
     """Unbinds what `add` gave; what is gone is no error."""
     target = folder / name
-    if not name or not os.path.lexists(target):
-        return
-    if any(one.point == target.resolve() for one in mountinfo.below(folder)):
-        _unmount(target)
-    _drop(target)
+    if name and os.path.lexists(target):
+        _drop(target)
 
 
 def remove_all(folder: Path) -> None:
-    """Unbinds whatever is bound in the folder, the last first, and removes what it was bound on."""
-    real = folder.resolve()
-    for one in reversed(mountinfo.below(folder)):
-        if one.point.parent == real:  # what came along with it goes with it
-            _unmount(one.point)
+    """Unbinds whatever is bound in the folder, and removes what it was bound on."""
     if folder.is_dir():
         for target in folder.iterdir():
             _drop(target)
@@ -94,13 +88,15 @@ def _mount(source: bytes | None, target: Path, flags: int) -> None:
         raise StorageError(f"{what} cannot be bound into the pod: {os.strerror(ctypes.get_errno())}")
 
 
-def _unmount(target: Path) -> None:
-    if _libc.umount2(os.fsencode(target), _MNT_DETACH) != 0:
-        raise StorageError(f"{target} cannot be unmounted: {os.strerror(ctypes.get_errno())}")
-
-
 def _drop(target: Path) -> None:
-    """Removes an empty mount point, and nothing else: rmdir(2) refuses a folder that still shows something."""
+    """Unbinds what is bound there, with all that came along, and removes an empty mount point, nothing else: rmdir(2)
+    refuses a folder that still shows something. Whether anything is bound is for the kernel to say: what the table of
+    mounts says may have changed since it was read.
+    """
+    while _libc.umount2(os.fsencode(target), _MNT_DETACH | _UMOUNT_NOFOLLOW) == 0:
+        pass  # one may lie over another
+    if (code := ctypes.get_errno()) != errno.EINVAL:  # which says: not a mount point
+        raise StorageError(f"{target} cannot be unmounted: {os.strerror(code)}")
     if target.is_dir():
         target.rmdir()
     else:
