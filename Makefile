@@ -14,7 +14,7 @@ test:
 	@$(MAKE) --no-print-directory lint
 	@# Two at once; in a folder with a short name, for sockets have short paths.
 	@folder=$$(mktemp -d /tmp/vc.XXXX) && trap 'rm -rf --one-file-system $$folder' EXIT && \
-		$(PY) -m pytest --vm-required -n 2 --dist loadgroup --basetemp $$folder/t
+		$(PY) -m pytest --vm-required -n 2 --basetemp $$folder/t
 
 bench:
 	@tools/prepare bench

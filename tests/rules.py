@@ -32,13 +32,16 @@ class SuiteRules:
         """Whether the reports of all tests come here: of several processes only to the one that starts the others."""
         return self._is_whole and not hasattr(self._config, "workerinput")
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Of several processes these stay in one: they share a build or a daemon, or look at the whole host."""
-        for item in items:
-            for group in TOGETHER:
-                if group in item.nodeid:
-                    item.add_marker(pytest.mark.xdist_group(group))
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: object) -> object:
+        """Of several processes some tests stay in one: they share a build or a daemon, or look at the whole host."""
+        from xdist.scheduler import LoadScopeScheduling
+
+        class Groups(LoadScopeScheduling):
+            def _split_scope(self, nodeid: str) -> str:
+                return next((group for group in TOGETHER if group in nodeid), nodeid)
+
+        return Groups(config, log)
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
@@ -50,7 +53,7 @@ class SuiteRules:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or report.outcome != "passed":
-            name = re.split(r"[\[@]", report.nodeid.rpartition("::")[2])[0]
+            name = report.nodeid.rpartition("::")[2].partition("[")[0]
             self._outcomes.setdefault(name, set()).add(report.outcome)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.engine import assets, blocks, mountinfo
+from vc_core.engine import assets, binds, blocks, mountinfo
 from vc_core.engine.assets import Asset, Assets
 from vc_core.spec import Guest, InvalidRequest, Rootfs, RootfsMode
 
@@ -93,3 +93,17 @@ def test_files_of_a_pods_own_take_the_guests_place():
     assert assets.apply(Assets(), guest) == guest
     changed = assets.apply(Assets(kernel=Asset(Path("/mine")), image=Asset(Path("/own"))), guest)
     assert (changed.kernel, changed.initrd) == (Path("/mine"), Path("/own"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can bind a folder")
+def test_a_bind_of_the_hosts_root_brings_no_other_pods_binds_and_no_control_groups_along(tmp_path):
+    """Two pods that both show the host's root would keep each other's places busy for ever, and libvirtd confused."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    first, second = (binds.add(Path("/"), folder, True, True) for folder in (one, two))
+    found = mountinfo.below(two / second)
+    assert [found_one for found_one in found if first in str(found_one.point)] == []
+    assert {found_one.fstype for found_one in found}.isdisjoint({"cgroup", "cgroup2"})
+    assert any(found_one.fstype == "proc" for found_one in found), "all else comes along"
+    binds.remove(one, first)
+    binds.remove(two, second)
+    assert list(one.iterdir()) == list(two.iterdir()) == []

@@ -8,18 +8,20 @@ import os
 import secrets
 from pathlib import Path
 
+from vc_core.engine import mountinfo
 from vc_core.spec.errors import StorageError
 
 # Numbers of mount(2), umount2(2) and mount_setattr(2).
 _MS_BIND = 1 << 12
 _MS_REC = 1 << 14
-_MS_PRIVATE = 1 << 18
+_MS_UNBINDABLE = 1 << 17
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 _SYS_MOUNT_SETATTR = 442
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 1
+_CGROUPS = ("cgroup", "cgroup2")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -70,16 +72,35 @@ def remove_all(folder: Path) -> None:
 
 
 def _bind(source: Path, target: Path, read_only: bool, recursive: bool) -> None:
-    deep = _MS_REC if recursive else 0
-    _mount(os.fsencode(source), target, _MS_BIND | deep)
-    # Without this, to unmount what came along would unmount it at its source, too.
-    _mount(None, target, _MS_PRIVATE | _MS_REC)
+    _attach(source, target, recursive)
     if read_only:
         attributes = _MountAttr(attr_set=_MOUNT_ATTR_RDONLY)
         size = ctypes.sizeof(attributes)
         where = os.fsencode(target)
         if _libc.syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, where, _AT_RECURSIVE, ctypes.byref(attributes), size) != 0:
             raise StorageError(f"{source} cannot be bound read-only: {os.strerror(ctypes.get_errno())}")
+
+
+def _attach(source: Path, target: Path, recursive: bool) -> None:
+    """With all that is mounted below but control groups: daemons look for those in the table of mounts, and would take
+    ours, which go with the pod, for the host's own.
+    """
+    below = mountinfo.below(source) if recursive else []
+    has_groups = any(one.fstype in _CGROUPS for one in below)
+    _mount(os.fsencode(source), target, _MS_BIND | (_MS_REC if recursive and not has_groups else 0))
+    # Private, or to unmount what came along would unmount it at its source, too. And not to be bound again: another
+    # pod's bind of the host's root would bring it along, and keep its place busy.
+    _mount(None, target, _MS_UNBINDABLE | _MS_REC)
+    points = {one.point for one in below}
+    for one in below if has_groups else ():
+        inner = target / one.point.relative_to(source)
+        is_outermost = not points & set(one.point.parents)
+        if is_outermost and one.fstype not in _CGROUPS and inner.exists() and not _is_unbindable(one):
+            _attach(one.point, inner, True)
+
+
+def _is_unbindable(mount: mountinfo.MountPoint) -> bool:
+    return "unbindable" in mount.tags
 
 
 def _mount(source: bytes | None, target: Path, flags: int) -> None:

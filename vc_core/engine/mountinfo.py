@@ -22,6 +22,7 @@ class MountPoint:
         fstype: of the file system.
         source: what it was mounted from.
         super_options: of the file system, wherever it is mounted.
+        tags: how it is shared with others: "shared:1", "unbindable".
     """
 
     device: str
@@ -31,6 +32,7 @@ class MountPoint:
     fstype: str
     source: str
     super_options: frozenset[str]
+    tags: frozenset[str] = frozenset()
 
 
 def parse(text: str) -> list[MountPoint]:
@@ -67,6 +69,7 @@ def _point(line: str) -> MountPoint:
         fstype=rest[0],
         source=_decoded(rest[1]),
         super_options=frozenset(rest[2].split(",")),
+        tags=frozenset(fields[6:]),
     )
 
 
