@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vc_core.engine.process import End, Process, Result
     from vc_core.engine.runtime import Listing, Runtime
     from vc_core.engine.states import State
+    from vc_core.images import Image, ImageConfig, ImageError, Images
     from vc_core.spec.errors import VcError
     from vc_core.spec.values import (
         Capabilities,
@@ -62,6 +63,10 @@ _HOMES = {
     "HostDevice": "vc_core.spec.values",
     "LifeHook": "vc_core.spec.values",
     "LifeHooks": "vc_core.spec.values",
+    "Image": "vc_core.images",
+    "ImageConfig": "vc_core.images",
+    "ImageError": "vc_core.images",
+    "Images": "vc_core.images",
     "Listing": "vc_core.engine.runtime",
     "Mount": "vc_core.spec.values",
     "MountKind": "vc_core.spec.values",
@@ -98,6 +103,10 @@ __all__ = [
     "End",
     "ExitStatus",
     "HostDevice",
+    "Image",
+    "ImageConfig",
+    "ImageError",
+    "Images",
     "LifeHook",
     "LifeHooks",
     "Listing",

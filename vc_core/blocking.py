@@ -12,13 +12,15 @@ is cancelled and cleaned up before the interruption goes on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
+from vc_core import images
 from vc_core.config import Config
 from vc_core.engine import container, pod, process, runtime
 from vc_core.engine.catalog import Factory
@@ -136,6 +138,21 @@ class Process(_Blocking[process.Process]):
     resize = _call(process.Process.resize)
     close = _call(process.Process.close)
 
+    @property
+    def stdout(self) -> Iterator[bytes]:
+        """What it writes there, as it comes."""
+        return self._one(self._inner.stdout)
+
+    @property
+    def stderr(self) -> Iterator[bytes]:
+        """The same for its errors."""
+        return self._one(self._inner.stderr)
+
+    def _one(self, chunks: AsyncIterator[bytes]) -> Iterator[bytes]:
+        with contextlib.suppress(StopAsyncIteration):
+            while True:
+                yield self._loop.run(anext(chunks))
+
     def output(self) -> Iterator[tuple[StreamName, bytes]]:
         """Its output as it comes, until it has ended."""
         chunks = self._inner.output()
@@ -186,6 +203,8 @@ class Pod(_Blocking[pod.Pod]):
     annotations = _call(pod.Pod.annotations)
     annotate = _call(pod.Pod.annotate)
     run = _call(pod.Pod.run)
+    exec = _make(pod.Pod.exec, Process)
+    only_container = _call(pod.Pod.only_container)
     status = _call(pod.Pod.status)
     stats = _call(pod.Pod.stats)
     console = _call(pod.Pod.console)
@@ -205,6 +224,17 @@ class Pod(_Blocking[pod.Pod]):
         return tuple(Pod(child, self._loop) for child in self._loop.run(self._inner.fork(count)))
 
 
+class Images(_Blocking[images.Images]):
+    """The images of this host, as `vc_core.Images`."""
+
+    list = _call(images.Images.list)
+    get = _call(images.Images.get)
+    take = _call(images.Images.take)
+    tag = _call(images.Images.tag)
+    remove = _call(images.Images.remove)
+    prune = _call(images.Images.prune)
+
+
 class Runtime(_Blocking[runtime.Runtime]):
     """All pods of this host, as `vc_core.Runtime`. Its thread ends with a `with`, or by `close`."""
 
@@ -215,12 +245,19 @@ class Runtime(_Blocking[runtime.Runtime]):
     list = _call(runtime.Runtime.list)
     make_template = _call(runtime.Runtime.make_template)
     remove_template = _call(runtime.Runtime.remove_template)
+    remove_image = _call(runtime.Runtime.remove_image)
+    prune_images = _call(runtime.Runtime.prune_images)
     diagnose = _call(runtime.Runtime.diagnose)
 
     @classmethod
     def open(cls, config: Config | None = None, plugins: Mapping[tuple[str, str], Factory] | None = None) -> Self:
         """Opens it, as `vc_core.Runtime.open`."""
         return cls(runtime.Runtime.open(config, plugins), Loop())
+
+    @property
+    def images(self) -> Images:
+        """What containers are made from."""
+        return Images(self._inner.images, self._loop)
 
     def close(self) -> None:
         """Ends connections and the thread; pods go on. May be called twice."""

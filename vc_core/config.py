@@ -112,11 +112,11 @@ class PoolDefaults:
             yield "pool.size: must be at least 1"
 
 
-def default_snapshot_dir() -> Path:
-    """Snapshots outlive a reboot of the host."""
+def _lasting(name: str) -> Path:
+    """A folder for what outlives a reboot of the host."""
     if os.geteuid() == 0:
-        return Path("/var/lib/virtcontainers/snapshots")
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "virtcontainers/snapshots"
+        return Path("/var/lib/virtcontainers") / name
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "virtcontainers" / name
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,18 @@ class SnapshotDefaults:
         dir: holds them; private to the user.
     """
 
-    dir: Path = field(default_factory=default_snapshot_dir)
+    dir: Path = field(default_factory=functools.partial(_lasting, "snapshots"))
+
+
+@dataclass(frozen=True)
+class ImageDefaults:
+    """What containers start from.
+
+    Attributes:
+        dir: holds the images; private to the user.
+    """
+
+    dir: Path = field(default_factory=functools.partial(_lasting, "images"))
 
 
 @dataclass(frozen=True)
@@ -182,6 +193,7 @@ class Config:
         template: what pods are cloned from.
         pool: what waits for pods.
         snapshot: where saved pods lie.
+        image: where images lie.
         deadlines: limits of operations.
         tables: raw options by (family, plugin name).
         source: the file, None for the defaults.
@@ -192,6 +204,7 @@ class Config:
     template: TemplateDefaults = field(default_factory=TemplateDefaults)
     pool: PoolDefaults = field(default_factory=PoolDefaults)
     snapshot: SnapshotDefaults = field(default_factory=SnapshotDefaults)
+    image: ImageDefaults = field(default_factory=ImageDefaults)
     deadlines: Deadlines = field(default_factory=Deadlines)
     tables: Mapping[tuple[str, str], Table] = field(default_factory=dict)
     source: Path | None = None
@@ -347,12 +360,14 @@ def _decode(kind: type, value: object) -> object:
 
 
 _CHOICES = frozenset(item.name for item in dataclasses.fields(Use))
-PARTS: dict[str, type[Use | PodDefaults | TemplateDefaults | PoolDefaults | SnapshotDefaults | Deadlines]] = {
+_Part = Use | PodDefaults | TemplateDefaults | PoolDefaults | SnapshotDefaults | ImageDefaults | Deadlines
+PARTS: dict[str, type[_Part]] = {
     "use": Use,
     "pod": PodDefaults,
     "template": TemplateDefaults,
     "pool": PoolDefaults,
     "snapshot": SnapshotDefaults,
+    "image": ImageDefaults,
     "deadlines": Deadlines,
 }
 

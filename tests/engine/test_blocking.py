@@ -16,6 +16,7 @@ from vc_core.engine.container import Container
 from vc_core.engine.pod import Pod
 from vc_core.engine.process import End, Process
 from vc_core.engine.runtime import Runtime
+from vc_core.images import Images
 from vc_core.spec import ContainerSpec, NotFound, ProcessSpec, Rootfs, Stdio
 from vc_core.testing.pods import mock_runtime
 
@@ -24,6 +25,7 @@ PAIRS = [
     (Pod, blocking.Pod),
     (Container, blocking.Container),
     (Process, blocking.Process),
+    (Images, blocking.Images),
 ]
 # What only the engine's own parts use, and what a program without asyncio has no use for.
 INTERNAL = {Runtime: {"hooks", "wish"}, Process: {"streams"}}
@@ -62,7 +64,8 @@ def test_a_pod_is_there_for_the_length_of_a_block(runtime, world):
         process = made.start()
         process.write(b"through")
         process.close_stdin()
-        assert [data for _, data in process.output()] == [b"through"]
+        assert list(process.stdout) == [b"through"]
+        assert list(process.stderr) == []
         assert process.wait().code == 0
         assert isinstance(pod.container("c"), blocking.Container)
     assert runtime.list().pods == ()

@@ -23,6 +23,7 @@ _COMMANDS = {
     "template": ("templates", "template", "Make, list and remove the frozen machines that pods are cloned from."),
     "snapshot": ("snapshots", "snapshot", "List and remove pods that were saved."),
     "pool": ("pool", "pool", "Keep machines ready for pods to take."),
+    "image": ("images", "image", "Fetch, make, list and remove images, which containers start from."),
     "guest": ("guests", "guest", "Build and list guest images."),
     "config": ("configuration", "config", "Show, check and write configuration files."),
     "plugins": ("plugins", "plugins", "List installed plugins."),

@@ -48,6 +48,7 @@ container.add_command(exec_command, "exec")
     "--bundle", type=click.Path(path_type=Path), metavar="DIR", help="An OCI bundle, instead of all the rest."
 )
 @container_options
+@click.option("--image", default="", metavar="IMAGE", help="What it is made from; that of the pod by default.")
 @json_option
 @pod_id_argument("[POD]", default="")
 @command_argument
@@ -56,6 +57,7 @@ def create(
     ctx: click.Context,
     /,
     pod_id: str,
+    image: str,
     name: str,
     bundle: Path | None,
     command: tuple[str, ...],
@@ -70,6 +72,8 @@ def create(
     settings: Settings = ctx.obj
     if bundle is not None:
         given = [key for key in options if ctx.get_parameter_source(key) is click.core.ParameterSource.COMMANDLINE]
+        if image:
+            raise InvalidRequest("--bundle says all about a container; leave --image away")
         if given or command:
             what = f"--{given[0].replace('_', '-')}" if given else "a command"
             raise InvalidRequest(f"--bundle says all about a container; leave {what} away, or change its config.json")
@@ -83,8 +87,11 @@ def create(
 
                 made = await oci.create(runtime, bundle, name, pod_id)
             else:
-                spec = container_spec(name or fresh(), command, options, Stdio.NULL)
-                made = await (await runtime.get(pod_id)).create_container(spec)
+                pod = await runtime.get(pod_id)
+                wanted = image or ("" if options["rootfs"] else (await pod.status(ask_guest=False)).config.image)
+                found = await runtime.images.get(wanted) if wanted else None
+                spec = container_spec(name or fresh(), command, options, Stdio.NULL, found)
+                made = await pod.create_container(spec)
             if as_json:
                 echo_json(await made.status())
             else:

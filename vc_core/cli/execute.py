@@ -17,7 +17,6 @@ from vc_core.cli.specs import (
     process_spec,
     timeout_option,
 )
-from vc_core.spec.errors import NotFound
 from vc_core.spec.values import ProcessSpec, Stdio
 
 if TYPE_CHECKING:
@@ -98,10 +97,4 @@ async def chosen(pod: Pod, container_id: str) -> Container:
     Raises:
         NotFound: none was named and there is not exactly one.
     """
-    if container_id:
-        return pod.container(container_id)
-    known = [container.id for container in (await pod.status(ask_guest=False)).containers]
-    if len(known) != 1:
-        names = ", ".join(known) or "none"
-        raise NotFound(f"pod {pod.id} has {len(known)} containers ({names}); name one")
-    return pod.container(known[0])
+    return pod.container(container_id or await pod.only_container())

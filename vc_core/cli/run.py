@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from vc_core.cli.console import Console
+from vc_core.cli.image_argument import ImageCommand, image_argument
 from vc_core.cli.render import doing, size
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.specs import (
-    command_argument,
     container_options,
     container_spec,
     detach_keys_option,
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@click.command("run", context_settings=passing)
+@click.command("run", cls=ImageCommand, context_settings=passing)
 @click.option("--name", default="", metavar="POD", help="The pod's name; made up by default.")
 @click.option("--vcpus", type=click.IntRange(1), help="Processors of the machine.")
 @mib_option
@@ -45,11 +47,12 @@ log = logging.getLogger(__name__)
 @detach_keys_option
 @timeout_option
 @container_options
-@command_argument
+@image_argument
 @click.pass_obj
 def run(
     settings: Settings,
     /,
+    image: str,
     name: str,
     vcpus: int | None,
     vm_memory: int | None,
@@ -61,43 +64,59 @@ def run(
     command: tuple[str, ...],
     **options: Any,
 ) -> int:
-    r"""Run COMMAND in a container in a virtual machine of its own.
+    r"""Run COMMAND, or an image's own, in a container in a virtual machine of its own.
 
     \b
-    vc run --rootfs / -- uname -a        the host's programs, the guest's kernel
+    vc run busybox echo hi               an image that is here: vc image ls, vc image pull
+    vc run -- uname -a                   the host's programs, the guest's kernel; so with --rootfs
     tar c . | vc run -- tar tv           input is piped in, output out
-    vc run -it -- bash                   a terminal in the guest; Ctrl-P Ctrl-Q leaves it running
-    vc run -d --name web -- httpd -f     the pod outlives this command: vc exec, vc pod delete
+    vc run -it debian                    a terminal in the guest; Ctrl-P Ctrl-Q leaves it running
+    vc run -d --name web busybox httpd -f    the pod outlives this command: vc exec, vc pod delete
 
     Exits with the command's own code (128 + n for a signal), 124 when its time was over, 125 when we fail, 126 or 127
     when the command cannot be executed or is not there. Ctrl-C reaches the command; a second one ends the pod.
     """
     pod_id = name or fresh()
     keeps_streams = not detach or options["tty"]
-    spec = container_spec(pod_id, command, options, Stdio.PIPES if keeps_streams else Stdio.NULL)
     console = Console(detach_keys, options["tty"], detach, timeout_s)
     console.check()
-    return run_async(_run(settings, pod_id, spec, vcpus, mib(vm_memory), start, remove, console))
+    stdio = Stdio.PIPES if keeps_streams else Stdio.NULL
+    plan = Plan(pod_id, image, command, options, stdio, vcpus, mib(vm_memory), Start(start) if start else None, remove)
+    return run_async(_run(settings, plan, console))
 
 
-async def _run(
-    settings: Settings,
-    pod_id: str,
-    spec: ContainerSpec,
-    vcpus: int | None,
-    memory_mib: int | None,
-    start: str | None,
-    remove: bool,
-    console: Console,
-) -> int:
+@dataclass(frozen=True)
+class Plan:
+    """What the options ask for."""
+
+    pod_id: str
+    image: str
+    command: tuple[str, ...]
+    options: Mapping[str, Any]
+    stdio: Stdio
+    vcpus: int | None
+    memory_mib: int | None
+    start: Start | None
+    remove: bool
+
+
+async def _run(settings: Settings, plan: Plan, console: Console) -> int:
     from vc_core.cli.stdio import Interrupts
 
     interrupts = Interrupts()
     async with settings.runtime() as runtime:
         with interrupts.caught():
-            way = Start(start) if start else None
+            image = await runtime.images.get(plan.image) if plan.image else None
+            spec = container_spec(plan.pod_id, plan.command, plan.options, plan.stdio, image)
             freezes = None if console.is_detached else False  # nobody forks what lasts as long as one command
-            pod = await runtime.create(pod_id, vcpus=vcpus, memory_mib=memory_mib, start=way, can_freeze=freezes)
+            pod = await runtime.create(
+                plan.pod_id,
+                vcpus=plan.vcpus,
+                memory_mib=plan.memory_mib,
+                start=plan.start,
+                can_freeze=freezes,
+                image=plan.image,
+            )
             async with AsyncExitStack() as undo:
                 undo.push_async_callback(pod.delete, force=True)
                 container = await pod.create_container(spec)
@@ -115,7 +134,7 @@ async def _run(
                 await _tell_of_memory(container, spec, status)
                 if _writes_to_host(spec):
                     await container.stop(0)  # unmounted in order, so that what was written by mmap is on the host
-                if not remove:
+                if not plan.remove:
                     undo.pop_all()
                     await _leave_stopped(pod)
                 return status.code

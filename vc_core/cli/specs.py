@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from vc_core.config import Start
-from vc_core.engine.process import DEFAULT_PATH
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import (
     DEFAULT_CAPABILITIES,
+    DEFAULT_PATH,
     Capabilities,
     ContainerSpec,
     HostDevice,
@@ -27,6 +28,9 @@ from vc_core.spec.values import (
     Stdio,
 )
 
+if TYPE_CHECKING:
+    from vc_core.images import Image
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 detach_keys_option = click.option(
@@ -35,6 +39,7 @@ detach_keys_option = click.option(
 command_argument = click.argument("command", nargs=-1, type=click.UNPROCESSED)
 passing = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
+_NOTHING = ProcessSpec((), (DEFAULT_PATH,))
 _PERIOD_US = 100_000
 _UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SIZE = re.compile(r"(\d+)([bkmg])i?b?", re.IGNORECASE)
@@ -88,8 +93,8 @@ _PROCESS = (
     click.option(
         "--env", "-e", multiple=True, metavar="NAME[=VALUE]", help="Set a variable; without a value, pass ours."
     ),
-    click.option("--workdir", "-w", default="/", metavar="DIR", help="Where the command starts."),
-    click.option("--user", "-u", default="0:0", metavar="USER[:GROUP]", help="Numbers, or names the container knows."),
+    click.option("--workdir", "-w", default="", metavar="DIR", help="Where the command starts; / by default."),
+    click.option("--user", "-u", default="", metavar="USER[:GROUP]", help="Numbers, or names the container knows."),
     click.option("--group", "groups", multiple=True, metavar="GROUP", help="One more group."),
     click.option("--cap-add", multiple=True, metavar="CAP", help="One more capability; ALL for every one."),
     click.option("--cap-drop", multiple=True, metavar="CAP", help="One capability less; ALL for none."),
@@ -109,12 +114,12 @@ _LIMITS = (
 _CONTAINER = (
     click.option(
         "--rootfs",
-        default="/",
-        show_default=True,
+        default="",
         metavar="PATH[:ro|:rw]",
-        help="The container's root: a folder (/ is the host's own), an image or a block device. Changes vanish, unless "
-        ":rw is said.",
+        help="The container's root, where there is no IMAGE: a folder (/ is the host's own and the default), a file "
+        "with a file system, or a block device. Changes vanish, unless :rw is said.",
     ),
+    click.option("--entrypoint", metavar="WORDS", help="Words before the command, in place of the image's."),
     click.option("--read-only", is_flag=True, help="The container's root cannot be written."),
     click.option(
         "--mount", "-v", "mounts", multiple=True, metavar="SRC:DST[:ro]", help="A folder or file of the host."
@@ -146,8 +151,13 @@ def container_options(function: F) -> F:
     return _all((*_CONTAINER, *_LIMITS, *_PROCESS), function)
 
 
-def process_spec(command: Sequence[str], options: Mapping[str, Any]) -> ProcessSpec:
+def process_spec(command: Sequence[str], options: Mapping[str, Any], default: ProcessSpec = _NOTHING) -> ProcessSpec:
     """What the options of a process make.
+
+    Args:
+        command: argv.
+        options: by name.
+        default: what holds where no option says otherwise.
 
     Raises:
         InvalidRequest: no command, a variable without a name, or a folder that is not absolute.
@@ -155,11 +165,13 @@ def process_spec(command: Sequence[str], options: Mapping[str, Any]) -> ProcessS
     if command and command[0] == "--":  # behind a pod's name click leaves it standing
         command = command[1:]
     if not command:
-        raise InvalidRequest("no command was given; it stands behind --")
-    if not options["workdir"].startswith("/"):
-        raise InvalidRequest(f"--workdir {options['workdir']!r} must be an absolute path in the container")
+        raise InvalidRequest("no command was given; it stands behind -- or behind the name of an image")
+    workdir = options["workdir"] or default.cwd
+    if not workdir.startswith("/"):
+        raise InvalidRequest(f"--workdir {workdir!r} must be an absolute path in the container")
     env = options["env"]
-    words = [DEFAULT_PATH] if not any(word.startswith("PATH=") for word in env) else []
+    names = {word.partition("=")[0] for word in env}
+    words = [word for word in default.env if word.partition("=")[0] not in names]
     for word in env:
         name, equals, value = word.partition("=")
         if not name:
@@ -172,8 +184,8 @@ def process_spec(command: Sequence[str], options: Mapping[str, Any]) -> ProcessS
         _terminal() if options["tty"] else ProcessSpec(()),
         args=tuple(command),
         env=tuple(words),
-        cwd=options["workdir"],
-        user=options["user"],
+        cwd=workdir,
+        user=options["user"] or default.user,
         groups=tuple(options["groups"]),
         no_new_privileges=not options["new_privileges"],
         capabilities=_capabilities(options["cap_add"], options["cap_drop"]),
@@ -189,24 +201,40 @@ def _terminal() -> ProcessSpec:
 
 
 def container_spec(
-    container_id: str, command: Sequence[str], options: Mapping[str, Any], stdio: Stdio
+    container_id: str, command: Sequence[str], options: Mapping[str, Any], stdio: Stdio, image: Image | None = None
 ) -> ContainerSpec:
     """What the options of a container make.
+
+    Args:
+        container_id: its name.
+        command: argv, or what stands behind the image's entrypoint.
+        options: by name.
+        stdio: what its first process's streams are connected to.
+        image: what it is made from.
 
     Raises:
         InvalidRequest: an option whose value cannot be read.
     """
     mounts = [_mount(text) for text in options["mounts"]] + [_tmpfs(text) for text in options["tmpfs"]]
-    return ContainerSpec(
+    default = _NOTHING
+    words = options["entrypoint"]
+    entrypoint = None if words is None else shlex.split(words)
+    if image is not None:
+        default = image.process(command, entrypoint)
+        command = default.args
+    elif entrypoint:
+        command = (*entrypoint, *command)
+    spec = ContainerSpec(
         container_id,
-        _rootfs(options["rootfs"], options["read_only"]),
-        process_spec(command, options),
+        _rootfs(options["rootfs"] or "/", options["read_only"]),
+        process_spec(command, options, default),
         tuple(mounts),
         stdio,
         devices=tuple(_device(text) for text in options["devices"]),
         resources=limits(options, Resources()),
         shm_bytes=options["shm_size"],
     )
+    return spec if image is None else image.container(spec)
 
 
 def limits(options: Mapping[str, Any], before: Resources) -> Resources:

@@ -8,13 +8,22 @@ from dataclasses import dataclass
 
 from vc_core.engine import guest_containers, resources
 from vc_core.engine.identity import annotated, fresh
-from vc_core.engine.process import DEFAULT_PATH, Process
+from vc_core.engine.process import Process
 from vc_core.engine.records import BlockRootfs, ContainerState
 from vc_core.engine.session import Session, Sessions, display
 from vc_core.engine.states import State, require
 from vc_core.spec.errors import AgentError
 from vc_core.spec.events import EventSpec
-from vc_core.spec.values import ContainerSpec, ContainerStats, ExitStatus, ProcessInfo, ProcessSpec, Resources, Stdio
+from vc_core.spec.values import (
+    DEFAULT_PATH,
+    ContainerSpec,
+    ContainerStats,
+    ExitStatus,
+    ProcessInfo,
+    ProcessSpec,
+    Resources,
+    Stdio,
+)
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ async def stop(
     if state.is_in_guest:
         await session.connect()
         if state.state is State.RUNNING and status is None:
-            status = await _end(session, spec.id, state.token, grace_s)
+            status = await _end(session, spec, state.token, grace_s)
         await remove(session, spec, state, with_pod)
     stopped = dataclasses.replace(state.gone(State.STOPPED, status), owes_poststop=False)
     await session.store.put_container_state(spec.id, stopped)
@@ -143,11 +143,12 @@ async def stop(
     return stopped
 
 
-async def _end(session: Session, container_id: str, token: str, grace_s: float) -> ExitStatus:
+async def _end(session: Session, spec: ContainerSpec, token: str, grace_s: float) -> ExitStatus:
+    container_id = spec.id
     if grace_s > 0:
         try:
             await session.hooks.agent_signal(
-                pod=session.pod, container_id=container_id, token=token, signal=signal.SIGTERM
+                pod=session.pod, container_id=container_id, token=token, signal=spec.stop_signal
             )
             async with asyncio.timeout(grace_s):
                 return await session.hooks.agent_wait(pod=session.pod, container_id=container_id, token=token)

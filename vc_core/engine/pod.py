@@ -12,14 +12,16 @@ from vc_core.engine import binds, guest_containers, machine, rootfs
 from vc_core.engine.container import Container, ContainerStatus
 from vc_core.engine.forks import Forks
 from vc_core.engine.identity import annotated, fresh
-from vc_core.engine.process import DEFAULT_PATH, End, Result
+from vc_core.engine.process import End, Process, Result
 from vc_core.engine.records import ContainerState, PodConfig
 from vc_core.engine.session import Session, Sessions, display
 from vc_core.engine.snapshots import Snapshot
 from vc_core.engine.states import State, require, require_transition
-from vc_core.spec.errors import AlreadyExists, UnsupportedOperation
+from vc_core.images import Image
+from vc_core.spec.errors import AlreadyExists, InvalidRequest, NotFound, UnsupportedOperation
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import (
+    DEFAULT_PATH,
     Capability,
     ContainerSpec,
     HostDevice,
@@ -191,6 +193,35 @@ class Pod:
             await session.store.put_pod_config(dataclasses.replace(session.config, annotations=found))
             return found
 
+    async def exec(
+        self, *args: str, container: str = "", env: Sequence[str] = (), cwd: str = "", user: str = ""
+    ) -> Process:
+        """Runs one more process in a running container; its streams are held for whoever attaches.
+
+        Args:
+            args: the whole argv.
+            container: its id; may be empty when the pod has only one.
+            env: "NAME=value" words, beside those of the container's first process.
+            cwd: in the container; that of the first process when empty.
+            user: that of the first process when empty.
+
+        Raises:
+            NotFound: no container was named and there is not exactly one.
+        """
+        found = self.container(container or await self.only_container())
+        first = (await found.spec()).process
+        return await found.exec(
+            ProcessSpec(args, (*first.env, *env), cwd or first.cwd, user or first.user, first.groups)
+        )
+
+    async def only_container(self) -> str:
+        """The id of the one container that it has. Raises NotFound when it has none, or more."""
+        async with self._sessions.open(exclusive=False) as session:
+            known = await session.store.containers()
+        if len(known) != 1:
+            raise NotFound(f"pod {self.id} has {len(known)} containers ({', '.join(known) or 'none'}); name one")
+        return known[0]
+
     def container(self, container_id: str) -> Container:
         """A container of this pod; its existence is checked at the first call on it."""
         return Container(self._sessions, self.id, container_id)
@@ -199,10 +230,11 @@ class Pod:
         self,
         *args: str,
         stdin: bytes = b"",
-        rootfs: str | Path = "/",
+        image: str = "",
+        rootfs: str | Path = "",
         env: Sequence[str] = (),
-        cwd: str = "/",
-        user: str = "0:0",
+        cwd: str = "",
+        user: str = "",
         mounts: Sequence[Mount] = (),
         devices: Sequence[HostDevice] = (),
         resources: Resources = _UNLIMITED,
@@ -211,27 +243,41 @@ class Pod:
         """Runs a command in a container of its own, which is gone afterwards; starts the pod when it does not run.
 
         Args:
-            args: the whole argv.
+            args: the whole argv; of an image, what stands behind its entrypoint.
             stdin: its input.
-            rootfs: a folder of the host; never changed by the command.
-            env: "NAME=value" words, beside a PATH.
-            cwd: in the container.
-            user: "uid[:gid]" or names.
+            image: what the container is made from; that of the pod when empty, if it has one.
+            rootfs: a folder of the host instead; never changed by the command. The host's own where there is no image.
+            env: "NAME=value" words, beside a PATH or those of the image.
+            cwd: in the container; "/" or that of the image when empty.
+            user: "uid[:gid]" or names; root or that of the image when empty.
             mounts: folders and files of the host.
             devices: of the host.
             resources: limits.
             timeout_s: after which it is killed; what it has written until then is in the result.
+
+        Raises:
+            NotFound: there is no such image.
         """
-        process = ProcessSpec(args, (DEFAULT_PATH, *env), cwd, user)
+        if image and rootfs:
+            raise InvalidRequest(f"the image {image} and the rootfs {rootfs} contradict each other; give one of them")
+        process = ProcessSpec(args, (DEFAULT_PATH,))
+        made_from = None if rootfs else await self._image(image)
+        if made_from is not None:
+            process = made_from.process(args)
+        process = dataclasses.replace(
+            process, env=(*process.env, *env), cwd=cwd or process.cwd, user=user or process.user
+        )
         spec = ContainerSpec(
             fresh(),
-            Rootfs(Path(rootfs)),
+            Rootfs(Path(rootfs or "/")),
             process,
             tuple(mounts),
             Stdio.PIPES,
             devices=tuple(devices),
             resources=resources,
         )
+        if made_from is not None:
+            spec = made_from.container(spec)
         container = await self.create_container(spec)
         try:
             if (await self.status()).state is not State.RUNNING:
@@ -303,6 +349,11 @@ class Pod:
     @property
     def _name(self) -> str:
         return f"pod {self.id}"
+
+    async def _image(self, text: str) -> Image | None:
+        async with self._sessions.open(exclusive=False) as session:
+            wanted = text or session.config.image
+            return await session.images.get(wanted) if wanted else None
 
     async def _stop(self, session: Session, grace_s: float, force: bool) -> None:
         if session.is_alive:

@@ -7,7 +7,8 @@ import contextlib
 import enum
 import signal as signals
 import time
-from collections.abc import AsyncGenerator
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,6 @@ from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName
 
 if TYPE_CHECKING:
     from vc_core.engine.session import Sessions
-
-
-DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class End(enum.StrEnum):
@@ -58,6 +56,9 @@ class Process:
         self._sessions = sessions
         self._streams: ProcessStreams | None = None
         self._began = time.monotonic()
+        self._kept: dict[StreamName, deque[bytes]] = {name: deque() for name in StreamName}
+        self._reading = asyncio.Lock()
+        self._chunks: AsyncIterator[tuple[StreamName, bytes]] | None = None
         self.pod_id = pod_id
         self.container_id = container_id
         self.token = token
@@ -80,6 +81,31 @@ class Process:
         """Its output as it comes, until it has ended."""
         async for chunk in (await self.streams()).chunks():
             yield chunk
+
+    @property
+    def stdout(self) -> AsyncIterator[bytes]:
+        """What it writes there, as it comes. What comes on the other stream is kept until somebody reads that."""
+        return self._one(StreamName.STDOUT)
+
+    @property
+    def stderr(self) -> AsyncIterator[bytes]:
+        """The same for its errors."""
+        return self._one(StreamName.STDERR)
+
+    async def _one(self, wanted: StreamName) -> AsyncIterator[bytes]:
+        kept = self._kept[wanted]
+        while True:
+            async with self._reading:
+                if not kept:
+                    if self._chunks is None:
+                        self._chunks = (await self.streams()).chunks()
+                    try:
+                        name, data = await anext(self._chunks)
+                    except StopAsyncIteration:
+                        return
+                    self._kept[name].append(data)
+            while kept:
+                yield kept.popleft()
 
     async def write(self, data: bytes) -> None:
         """Sends input."""

@@ -56,6 +56,7 @@ class PodConfig:
     assets: Assets = field(default_factory=Assets)
     disable_block_device_use: bool = False
     start: Start = Start.AUTO
+    image: str = ""
 
 
 @dataclass(frozen=True)

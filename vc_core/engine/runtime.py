@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -28,6 +29,7 @@ from vc_core.engine.snapshots import Snapshots
 from vc_core.engine.states import State
 from vc_core.engine.templates import Template, Templates, Wish
 from vc_core.engine.wiring import Wiring
+from vc_core.images import Image, Images
 from vc_core.spec.errors import InvalidRequest, NotFound, VcError
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
@@ -70,6 +72,7 @@ class Runtime:
             Snapshots(config.snapshot.dir, limit),
             Snapshots(passing, limit),
         )
+        self._images = Images(config.image.dir, limit)
         self._pods: list[Pod] = []
 
     @classmethod
@@ -103,6 +106,11 @@ class Runtime:
         """Operations that belong to no pod."""
         return self._wiring.hooks
 
+    @property
+    def images(self) -> Images:
+        """What containers are made from."""
+        return self._images
+
     async def create(
         self,
         pod_id: str = "",
@@ -115,6 +123,7 @@ class Runtime:
         assets: Assets = _OURS,
         start: Start | None = None,
         can_freeze: bool | None = None,
+        image: str = "",
     ) -> Pod:
         """Makes a pod; its machine boots when it is started.
 
@@ -128,11 +137,15 @@ class Runtime:
             assets: files of its own in place of the guest's and the hypervisor's.
             start: how its machine comes to run; the configured way when None.
             can_freeze: whether its folders can be let go of for snapshots and forks; as configured when None.
+            image: what its containers are made from where they do not say; see `Runtime.images`.
 
         Raises:
             InvalidRequest: an id, size, option or file that cannot be.
             AlreadyExists: the id is taken.
+            NotFound: there is no such image.
         """
+        if image:
+            image = (await self.images.get(image)).id
         name = checked("pod", pod_id) if pod_id else fresh()
         defaults = self.config.pod
         size = dataclasses.replace(
@@ -156,6 +169,7 @@ class Runtime:
             assets,
             defaults.disable_block_device_use,
             start or defaults.start,
+            image,
         )
         await self._register(config)
         return self._hold(name)
@@ -186,10 +200,11 @@ class Runtime:
         hostname: str = "",
         options: PodOptions = _APART,
         start: Start | None = None,
+        image: str = "",
     ) -> AsyncIterator[Pod]:
         """A started pod for the length of a block; deleted at its end, whatever happens."""
         pod = await self.create(
-            pod_id, vcpus=vcpus, memory_mib=memory_mib, hostname=hostname, options=options, start=start
+            pod_id, vcpus=vcpus, memory_mib=memory_mib, hostname=hostname, options=options, start=start, image=image
         )
         try:
             await pod.start()
@@ -259,6 +274,28 @@ class Runtime:
                 await self.pool.drop(waiting)
         return removed
 
+    async def remove_image(self, text: str) -> str:
+        """Takes a name away from an image, and the image with its last one; tells what went.
+
+        Raises:
+            NotFound: there is no such image.
+            InvalidRequest: a container has it.
+        """
+        return await self.images.remove(text, await self._used_roots())
+
+    async def prune_images(self, also_named: bool = False) -> tuple[Image, ...]:
+        """Removes images without a name, or all that no container has; tells which."""
+        return await self.images.prune(await self._used_roots(), also_named)
+
+    async def _used_roots(self) -> set[Path]:
+        """Root file systems of all containers, and images of pods, there may be more of."""
+        found = set()
+        for pod in (await self.list()).pods:
+            found |= {one.spec.rootfs.path for one in pod.containers}
+            if pod.config.image:
+                found.add((await self.images.get(pod.config.image)).rootfs)
+        return found
+
     async def wish(self) -> Wish:
         """The template for pods of this configuration, as it is now: another guest image wants another one.
 
@@ -274,11 +311,14 @@ class Runtime:
 
     async def diagnose(self) -> tuple[Finding, ...]:
         """What a user should know about this host."""
+        from vc_core.images import programs
+
         hooks = self.hooks
         return (
             *await hooks.vm_diagnose(guests=await hooks.agent_list_guests()),
             *await hooks.agent_diagnose(),
             *await hooks.storage_diagnose(),
+            *programs.diagnose(),
         )
 
     def _hold(self, pod_id: str) -> Pod:
@@ -287,7 +327,9 @@ class Runtime:
         return pod
 
     def _sessions(self, pod_id: str) -> Sessions:
-        return Sessions(self.hooks, self.catalog, self.templates, self.pool, self.config.deadlines, pod_id)
+        return Sessions(
+            self.hooks, self.catalog, self.templates, self.pool, self._images, self.config.deadlines, pod_id
+        )
 
 
 def _check_options(options: PodOptions) -> None:

@@ -18,6 +18,7 @@ from vc_core.engine.records import ContainerState, PodConfig, PodState, Store
 from vc_core.engine.states import State
 from vc_core.engine.templates import FILES, NOTHING, Templates
 from vc_core.engine.wiring import Wiring
+from vc_core.images import Images
 from vc_core.spec.device import DeviceSpec
 from vc_core.spec.errors import OperationTimeout
 from vc_core.spec.events import EventSpec
@@ -51,6 +52,7 @@ class Session:
     capabilities: frozenset[Capability]
     templates: Templates
     pool: Pool
+    images: Images
 
     @property
     def hooks(self) -> Hooks:
@@ -161,6 +163,7 @@ class Sessions:
         catalog: Catalog,
         templates: Templates,
         pool: Pool,
+        images: Images,
         deadlines: Deadlines,
         pod_id: str,
     ) -> None:
@@ -168,6 +171,7 @@ class Sessions:
         self._catalog = catalog
         self._templates = templates
         self._pool = pool
+        self._images = images
         self._deadlines = deadlines
         self._pod_id = pod_id
         self._board: Board | None = None
@@ -235,6 +239,7 @@ class Sessions:
             capabilities,
             self._templates,
             self._pool,
+            self._images,
         )
 
 

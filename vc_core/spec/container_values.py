@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import signal
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -196,6 +197,7 @@ class ContainerSpec:
         confinement: what keeps it in.
         hooks: programs of the host to run.
         bundle: the OCI bundle it came from, for hooks; empty for none.
+        stop_signal: what asks its first process to end.
     """
 
     id: str
@@ -212,6 +214,7 @@ class ContainerSpec:
     confinement: Confinement = Confinement()
     hooks: LifeHooks = LifeHooks()
     bundle: str = ""
+    stop_signal: int = signal.SIGTERM
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,10 @@ DEFAULT_CAPABILITIES = tuple(
 )
 
 
+DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""The word of an environment in which nobody has said where programs are."""
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """The five sets of capabilities(7), by names like "CAP_CHOWN"."""

@@ -59,6 +59,7 @@ from vc_core.spec.machine_values import (
 )
 from vc_core.spec.process_values import (
     DEFAULT_CAPABILITIES,
+    DEFAULT_PATH,
     Capabilities,
     ExitStatus,
     ProcessInfo,
@@ -168,6 +169,7 @@ class Finding:
 
 __all__ = [
     "DEFAULT_CAPABILITIES",
+    "DEFAULT_PATH",
     "FIRST_CHANNEL",
     "AgentInfo",
     "Capabilities",

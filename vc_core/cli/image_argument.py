@@ -1,0 +1,54 @@
+"""`vc run IMAGE COMMAND` and `vc run -- COMMAND`: whether the first word is an image."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ImageCommand(click.Command):
+    """A command whose first word is an image, unless `--` stands before it or --rootfs says where the root is."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As every command, but that it looks at the one `--` that the parser takes away."""
+        words = list(args)
+        options, _, _ = self.make_parser(ctx).parse_args(list(args))
+        left = super().parse_args(ctx, args)
+        given: tuple[str, ...] = ctx.params.pop("words")
+        before = len(words) - len(given) - 1
+        behind_dashes = "rootfs" in options or (before >= 0 and words[before] == "--")
+        ctx.params["image"] = "" if behind_dashes or not given else given[0]
+        ctx.params["command"] = given if behind_dashes else given[1:]
+        return left
+
+
+def image_argument(function: F) -> F:
+    """For an `ImageCommand`, whose function gets `image` and `command`."""
+    return click.argument(
+        "words", metavar="[IMAGE | --] [COMMAND]...", nargs=-1, type=click.UNPROCESSED, shell_complete=_images
+    )(function)
+
+
+def image_names(begun: str) -> list[str]:
+    """Those that begin so. Whoever only presses a key is not bothered with what is wrong."""
+    import asyncio
+
+    from vc_core.cli.settings import Settings
+    from vc_core.spec.errors import VcError
+
+    async def names() -> list[str]:
+        async with Settings().runtime() as runtime:
+            return [name for image in await runtime.images.list() for name in image.names]
+
+    with contextlib.suppress(VcError, OSError):
+        return sorted(name for name in asyncio.run(names()) if name.startswith(begun))
+    return []
+
+
+def _images(ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+    return [] if ctx.params.get("image") else image_names(begun)

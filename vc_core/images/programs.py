@@ -1,0 +1,95 @@
+"""Programs of other people that fetch, unpack and pack images; each is named with its package when it is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from vc_core.images.image import ImageError
+from vc_core.spec.values import Finding, Verdict
+
+# The program, Debian's package that has it, and what for.
+_KNOWN = {
+    "skopeo": ("skopeo", "images of registries and docker archives"),
+    "umoci": ("umoci", "unpacking layers"),
+    "mkfs.erofs": ("erofs-utils", "every image"),
+    "debootstrap": ("debootstrap", "vc image build debian"),
+    "tar": ("tar", "tarballs and folders"),
+}
+_TOLD_LINES = 3
+
+
+async def run(program: str, *words: str | Path, told: Callable[[str], None] | None = None) -> bytes:
+    """Runs one of them to its end; killed with its caller.
+
+    Args:
+        program: its name.
+        words: its arguments.
+        told: is given each line of its output as it comes.
+
+    Returns:
+        Its output, empty when `told` got that.
+
+    Raises:
+        ImageError: it is missing, or has failed; with its last words.
+    """
+    found = path_of(program)
+    process = await asyncio.create_subprocess_exec(
+        found,
+        *words,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "LC_ALL": "C"},
+        start_new_session=True,  # Ctrl-C is for us: we end it, and take away what it has left
+    )
+    try:
+        output, errors = await asyncio.gather(_read(process.stdout, told), _read(process.stderr, None))
+        code = await process.wait()
+    except BaseException:
+        if process.returncode is None:
+            process.kill()
+            await asyncio.shield(process.wait())
+        raise
+    if code != 0:
+        lines = [line for line in errors.decode(errors="replace").splitlines() if line.strip()]
+        raise ImageError(f"{program} failed: {'; '.join(lines[-_TOLD_LINES:]) or f'exit code {code}'}")
+    return output
+
+
+async def _read(stream: asyncio.StreamReader | None, told: Callable[[str], None] | None) -> bytes:
+    if stream is None:
+        return b""
+    if told is None:
+        return await stream.read()
+    async for line in stream:
+        told(line.decode(errors="replace").strip())
+    return b""
+
+
+def path_of(program: str) -> str:
+    """Where it is.
+
+    Raises:
+        ImageError: nowhere; names its package.
+    """
+    package, purpose = _KNOWN[program]
+    found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    if found is None:
+        raise ImageError(f"{program} is not installed, which is needed for {purpose}; 'apt-get install {package}'")
+    return found
+
+
+def diagnose() -> list[Finding]:
+    """Which of them are missing. Who uses no images needs none."""
+    found = []
+    for program, (package, purpose) in _KNOWN.items():
+        try:
+            found.append(Finding(program, Verdict.GOOD, path_of(program)))
+        except ImageError:
+            text = f"not installed; needed for {purpose}"
+            found.append(Finding(program, Verdict.WARNING, text, f"apt-get install {package}"))
+    return found

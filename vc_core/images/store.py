@@ -1,0 +1,286 @@
+"""The images of this host: a folder each, named by its id, and one file that says which names they have.
+
+<dir>/names.json                     {"debian:12": "<id>"}
+<dir>/<id>/{rootfs.erofs,config.json,manifest.json}
+<dir>/.half-<source>                 being made; its lock lies beside it
+
+A folder gets its name when it is complete. What somebody left who was killed is taken away by the next who looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vc_core.images.image import Image, ImageConfig, ImageError, Progress
+from vc_core.spec.errors import Busy, InvalidRequest, NotFound
+from vc_core.spec.locks import FileLock, LockTimeout, lock_file
+
+if TYPE_CHECKING:
+    from vc_core.images.sources import Source
+
+_ROOTFS, _CONFIG, _MANIFEST = "rootfs.erofs", "config.json", "manifest.json"
+_NAMES = "names.json"
+_HALF = ".half-"
+_ID = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[a-z0-9]([A-Za-z0-9._:/@-]*[A-Za-z0-9])?")
+_MIN_PREFIX = 4
+
+
+def _nobody(step: str, done: int = 0, total: int = 0) -> None:
+    pass
+
+
+class Images:
+    """The images below one folder."""
+
+    def __init__(self, folder: Path, limit_s: float) -> None:
+        """Args:
+        folder: that holds them; made when it is first needed.
+        limit_s: how long to wait for others who write down names.
+        """
+        self._folder = folder
+        self._limit_s = limit_s
+
+    # --- looking -----------------------------------------------------------------------------------------------------
+
+    async def list(self) -> tuple[Image, ...]:
+        """All of them, the newest first."""
+        await self._sweep()
+        names = self._names()
+        found = [self._read(path.parent, names) for path in self._folder.glob(f"[!.]*/{_MANIFEST}")]
+        return tuple(sorted(found, key=lambda image: -image.made_ns))
+
+    async def get(self, text: str) -> Image:
+        """One of them by a name, with or without its tag, or by the beginning of its id.
+
+        Raises:
+            NotFound: there is none; or several ids begin so.
+        """
+        names = self._names()
+        text = text.removeprefix("sha256:")
+        if not _ID.fullmatch(text) and (found := names.get(tagged(text))):
+            return self._read(self._folder / found, names)
+        ids = [path.parent.name for path in self._folder.glob(f"[!.]*/{_MANIFEST}")]
+        fitting = [one for one in ids if len(text) >= _MIN_PREFIX and one.startswith(text)]
+        if len(fitting) == 1:
+            return self._read(self._folder / fitting[0], names)
+        if fitting:
+            raise NotFound(f"{len(fitting)} images have ids that begin with {text}; give more of it")
+        known = ", ".join(sorted(names)) or "none; 'vc image build busybox' makes one"
+        raise NotFound(f"no image {text} is here; there are: {known}")
+
+    # --- making ------------------------------------------------------------------------------------------------------
+
+    async def take(self, source: Source, name: str, progress: Progress = _nobody) -> Image:
+        """Brings an image and gives it a name. Two that want the same at once do the work once.
+
+        Raises:
+            ImageError: it cannot be had; nothing is left of it.
+            InvalidRequest: the name is none, or the source is no image.
+        """
+        name, asked_ns = tagged(name), time.time_ns()
+        self._root()
+        async with self._making(source.key, progress) as half:
+            with contextlib.suppress(NotFound):
+                found = await self.get(name)
+                if found.made_ns >= asked_ns and found.source == source.key:
+                    return found  # by whoever was before us
+            known = await source.config_digest()
+            found_id = self._from(known) or await self._make(source, known, half, progress)
+            await self.tag(found_id, name)
+        return await self.get(found_id)
+
+    def _from(self, digest: str) -> str:
+        """The image that was made from a configuration of this digest; conversion may have given it another."""
+        for manifest in self._folder.glob(f"[!.]*/{_MANIFEST}") if digest else ():
+            if digest in (manifest.parent.name, json.loads(manifest.read_text()).get("origin")):
+                return manifest.parent.name
+        return ""
+
+    async def _make(self, source: Source, origin: str, half: Path, progress: Progress) -> str:
+        from vc_core.images import erofs  # who only starts containers needs no programs
+
+        half.mkdir(mode=0o700)
+        work, made = half / "work", half / "image"
+        work.mkdir()
+        made.mkdir(mode=0o700)
+        material = await source.fetch(work, progress)
+        image_id = hashlib.sha256(material.config).hexdigest()
+        document = json.loads(material.config)
+        config = ImageConfig.read(document.get("config") or {})
+        await erofs.make(material.tree, made / _ROOTFS, config, image_id, progress)
+        (made / _CONFIG).write_bytes(material.config)
+        manifest = {
+            "architecture": document.get("architecture", ""),
+            "made_ns": time.time_ns(),
+            "source": source.key,
+            "origin": origin,
+            "bytes": (made / _ROOTFS).stat().st_size,
+        }
+        (made / _MANIFEST).write_text(json.dumps(manifest))
+        try:
+            made.rename(self._folder / image_id)
+        except OSError:
+            if not (self._folder / image_id / _MANIFEST).exists():
+                raise
+            # The same image came from another source meanwhile.
+        return image_id
+
+    async def tag(self, image_id: str, name: str) -> None:
+        """Gives an image one more name; another that had it has it no longer.
+
+        Raises:
+            NotFound: there is no such image.
+            InvalidRequest: it is no name.
+        """
+        name, found = tagged(name), (await self.get(image_id)).id
+        async with self._naming() as names:
+            names[name] = found
+
+    # --- removing ----------------------------------------------------------------------------------------------------
+
+    async def remove(self, text: str, used: Iterable[Path] = ()) -> str:
+        """Takes a name away, and the image with its last one; by its id, the image and all names. Tells what went.
+
+        Args:
+            text: a name or the beginning of an id.
+            used: root file systems of containers.
+
+        Raises:
+            NotFound: there is no such image.
+            InvalidRequest: a container has it.
+        """
+        found = await self.get(text)
+        given = text if _ID.fullmatch(text) else tagged(text)
+        if len(found.names) > 1 and given in found.names:
+            async with self._naming() as names:
+                names.pop(given, None)
+            return given
+        if found.rootfs in set(used):
+            raise InvalidRequest(f"containers have the image {found.name}; 'vc ps' shows them, delete those pods first")
+        async with self._naming() as names:
+            for name in found.names:
+                names.pop(name, None)
+        self._discard(found)
+        return found.name
+
+    async def prune(self, used: Iterable[Path] = (), also_named: bool = False) -> tuple[Image, ...]:
+        """Removes images without a name, or all that no container has; tells which."""
+        kept = set(used)
+        gone = tuple(one for one in await self.list() if one.rootfs not in kept and (also_named or not one.names))
+        async with self._naming() as names:
+            for name in [name for name, found in names.items() if found in {one.id for one in gone}]:
+                del names[name]
+        for one in gone:
+            self._discard(one)
+        return gone
+
+    # --- on disk -----------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _making(self, key: str, progress: Progress) -> AsyncIterator[Path]:
+        """A place for one source, in which nobody else works; empty, and gone afterwards."""
+        half = self._folder / (_HALF + hashlib.sha256(key.encode()).hexdigest()[:16])
+        try:
+            lock = await lock_file(self._lock_of(half), exclusive=True, timeout_s=0)
+        except LockTimeout:
+            progress("waiting for another command that makes the same image")
+            lock = await lock_file(self._lock_of(half), exclusive=True)
+        async with lock:
+            try:
+                await _clear(half)  # of somebody who was killed
+                yield half
+            finally:
+                await _clear(half)
+                self._lock_of(half).unlink(missing_ok=True)
+
+    @asynccontextmanager
+    async def _naming(self) -> AsyncIterator[dict[str, str]]:
+        """All names, to be changed; written down at the block's end."""
+        try:
+            lock: FileLock = await lock_file(self._root() / ".names.lock", exclusive=True, timeout_s=self._limit_s)
+        except LockTimeout as error:
+            raise Busy(f"the names of images are being written by another command: {error}") from error
+        async with lock:
+            names = self._names()
+            yield names
+            half = self._folder / f".{_NAMES}"
+            half.write_text(json.dumps(names, indent=1, sort_keys=True))
+            half.replace(self._folder / _NAMES)
+
+    async def _sweep(self) -> None:
+        for half in self._folder.glob(f"{_HALF}*[!k]"):
+            if half.suffix != ".lock":
+                with contextlib.suppress(LockTimeout):  # at work
+                    async with await lock_file(self._lock_of(half), exclusive=True, timeout_s=0):
+                        await _clear(half)
+                        self._lock_of(half).unlink(missing_ok=True)
+
+    def _names(self) -> dict[str, str]:
+        file = self._folder / _NAMES
+        try:
+            found: dict[str, str] = json.loads(file.read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise ImageError(f"{file} is damaged: {error}; remove it, and tag images anew by their ids") from error
+        return {name: one for name, one in found.items() if (self._folder / one / _MANIFEST).exists()}
+
+    def _read(self, folder: Path, names: dict[str, str]) -> Image:
+        rootfs = folder / _ROOTFS
+        try:
+            manifest = json.loads((folder / _MANIFEST).read_text())
+            document = json.loads((folder / _CONFIG).read_text())
+            size = rootfs.stat().st_size
+        except (OSError, ValueError) as error:
+            raise ImageError(f"the image in {folder} is damaged: {error}; remove it and bring it again") from error
+        if size != manifest["bytes"]:
+            raise ImageError(f"the image in {folder} is damaged: {_ROOTFS} has another size than at first")
+        mine = tuple(sorted(name for name, found in names.items() if found == folder.name))
+        config = ImageConfig.read(document.get("config") or {})
+        architecture, made_ns, source = manifest["architecture"], manifest["made_ns"], manifest["source"]
+        return Image(folder.name, config, architecture, made_ns, source, rootfs, size, mine)
+
+    @staticmethod
+    def _discard(image: Image) -> None:
+        folder = image.rootfs.parent
+        (folder / _MANIFEST).unlink(missing_ok=True)  # first: without it there is no image
+        shutil.rmtree(folder)
+
+    def _root(self) -> Path:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._folder.stat().st_uid != os.geteuid():
+            raise InvalidRequest(f"{self._folder} does not belong to this user; set image.dir to a folder of yours")
+        return self._folder
+
+    @staticmethod
+    def _lock_of(half: Path) -> Path:
+        return half.with_name(f"{half.name}.lock")
+
+
+def tagged(name: str) -> str:
+    """A name with its tag, which is `latest` when it has none.
+
+    Raises:
+        InvalidRequest: it is no name.
+    """
+    if not _NAME.fullmatch(name) or _ID.fullmatch(name):
+        raise InvalidRequest(f"{name!r} is no name of an image; write it as in debian:12 or team/app")
+    return name if ":" in name.rpartition("/")[2] or "@" in name else f"{name}:latest"
+
+
+async def _clear(folder: Path) -> None:
+    """Also when the task is cancelled: a thread goes on to its end."""
+    if folder.exists():
+        await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder))
