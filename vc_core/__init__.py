@@ -17,7 +17,8 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # as typing has it, which takes longer to import than all of this
 
 if TYPE_CHECKING:
-    from vc_core.config import Config, Start, load
+    from vc_core.config import Config, load
+    from vc_core.defaults import Start
     from vc_core.engine.assets import Asset, Assets
     from vc_core.engine.container import Container, ContainerStatus
     from vc_core.engine.pod import Pod, PodStatus
@@ -81,7 +82,7 @@ _HOMES = {
     "Rootfs": "vc_core.spec.values",
     "RootfsMode": "vc_core.spec.values",
     "Runtime": "vc_core.engine.runtime",
-    "Start": "vc_core.config",
+    "Start": "vc_core.defaults",
     "State": "vc_core.engine.states",
     "Stdio": "vc_core.spec.values",
     "StreamName": "vc_core.spec.values",

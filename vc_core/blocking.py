@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import functools
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
@@ -24,7 +24,6 @@ from vc_core import images
 from vc_core.config import Config
 from vc_core.engine import container, pod, process, runtime
 from vc_core.engine.catalog import Factory
-from vc_core.spec.values import StreamName
 
 Inner = TypeVar("Inner")
 Outer = TypeVar("Outer", bound="_Blocking[Any]")
@@ -106,6 +105,25 @@ def _make(
     return call
 
 
+def _iterate(
+    method: Callable[Concatenate[Inner, P], AsyncGenerator[T, None]],
+) -> Callable[Concatenate[_Blocking[Inner], P], Iterator[T]]:
+    """The same for one that gives one thing after the other."""
+
+    @functools.wraps(method)
+    def iterate(self: _Blocking[Inner], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        things = method(self._inner, *args, **kwargs)
+        try:
+            while True:
+                yield self._loop.run(anext(things))
+        except StopAsyncIteration:
+            return
+        finally:
+            self._loop.run(things.aclose())
+
+    return iterate
+
+
 def _block(
     method: Callable[Concatenate[Inner, P], AbstractAsyncContextManager[T]], kind: Callable[[T, Loop], Outer]
 ) -> Callable[Concatenate[_Blocking[Inner], P], AbstractContextManager[Outer]]:
@@ -130,6 +148,7 @@ def _block(
 class Process(_Blocking[process.Process]):
     """One process, as in `vc_core.Process`."""
 
+    output = _iterate(process.Process.output)
     write = _call(process.Process.write)
     close_stdin = _call(process.Process.close_stdin)
     wait = _call(process.Process.wait)
@@ -153,17 +172,6 @@ class Process(_Blocking[process.Process]):
             while True:
                 yield self._loop.run(anext(chunks))
 
-    def output(self) -> Iterator[tuple[StreamName, bytes]]:
-        """Its output as it comes, until it has ended."""
-        chunks = self._inner.output()
-        try:
-            while True:
-                yield self._loop.run(anext(chunks))
-        except StopAsyncIteration:
-            return
-        finally:
-            self._loop.run(chunks.aclose())
-
 
 class Container(_Blocking[container.Container]):
     """A container, as in `vc_core.Container`."""
@@ -181,6 +189,7 @@ class Container(_Blocking[container.Container]):
     stats = _call(container.Container.stats)
     wait = _call(container.Container.wait)
     process = _make(container.Container.process, Process)
+    logs = _iterate(container.Container.logs)
     spec = _call(container.Container.spec)
     status = _call(container.Container.status)
 

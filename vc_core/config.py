@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import enum
 import functools
 import os
 import re
@@ -17,7 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vc_core.first_party import DEFAULT_DEVICES, DEFAULTS
+from vc_core.defaults import (
+    DataDefaults,
+    Deadlines,
+    ImageDefaults,
+    PodDefaults,
+    PoolDefaults,
+    SnapshotDefaults,
+    TemplateDefaults,
+    Use,
+)
 from vc_core.spec.errors import ConfigError
 from vc_core.spec.hooks import FAMILIES
 
@@ -27,160 +35,6 @@ if TYPE_CHECKING:
 D = TypeVar("D", bound="DataclassInstance")
 Table = Mapping[str, Any]
 PLUGIN_TABLES = (*FAMILIES, "observer")
-
-
-class Start(enum.StrEnum):
-    """How a pod's machine comes to run."""
-
-    AUTO = "auto"  # template where hypervisor and agent can, else cold
-    COLD = "cold"  # it boots
-    TEMPLATE = "template"  # it is a clone of one that has booted and stands still
-    POOL = "pool"  # it is a clone that was made in advance; where none is ready, one is made
-
-
-@dataclass(frozen=True)
-class PodDefaults:
-    """What a pod gets that does not say otherwise.
-
-    Attributes:
-        vcpus: at least 1.
-        memory_mib: for the guest and for containers without a limit; limits come on top; at least 64.
-        start: how its machine comes to run.
-        can_freeze: its folders can be let go of for snapshots and forks, which makes file access slower.
-        disable_block_device_use: shares a rootfs as a folder also where the guest could mount its device.
-        asset_paths: patterns of files that a bundle's annotations may put in place of kernel, image and hypervisor.
-    """
-
-    vcpus: int = 1
-    memory_mib: int = 256
-    start: Start = Start.AUTO
-    can_freeze: bool = True
-    disable_block_device_use: bool = False
-    asset_paths: tuple[str, ...] = ()
-
-    def problems(self) -> Iterator[str]:
-        """Values that cannot be."""
-        if self.vcpus < 1:
-            yield "pod.vcpus: must be at least 1"
-        if self.memory_mib < 64:
-            yield "pod.memory_mib: must be at least 64"
-
-
-def default_template_dir() -> Path:
-    """Memory of the host, shared between processes, gone with a reboot: all that a template is."""
-    uid = os.geteuid()
-    return Path("/dev/shm/virtcontainers" if uid == 0 else f"/dev/shm/virtcontainers-{uid}")
-
-
-@dataclass(frozen=True)
-class TemplateDefaults:
-    """Frozen machines from which pods are cloned.
-
-    Attributes:
-        dir: holds them; private to the user.
-        memory_dir: holds their memory instead, on a hugetlbfs for example; empty for `dir`.
-        memory_mib: of a template; a larger pod gets the rest plugged; at least 64.
-        keep: how many there may be; one more drops the one that was not used for the longest time.
-    """
-
-    dir: Path = field(default_factory=default_template_dir)
-    memory_dir: str = ""
-    memory_mib: int = 256
-    keep: int = 4
-
-    def problems(self) -> Iterator[str]:
-        """Values that cannot be."""
-        if self.memory_mib < 64:
-            yield "template.memory_mib: must be at least 64"
-        if self.keep < 1:
-            yield "template.keep: must be at least 1"
-
-
-@dataclass(frozen=True)
-class PoolDefaults:
-    """Clones made in advance.
-
-    Attributes:
-        size: how many wait.
-    """
-
-    size: int = 2
-
-    def problems(self) -> Iterator[str]:
-        """Values that cannot be."""
-        if self.size < 1:
-            yield "pool.size: must be at least 1"
-
-
-def _lasting(name: str) -> Path:
-    """A folder for what outlives a reboot of the host."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/virtcontainers") / name
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "virtcontainers" / name
-
-
-@dataclass(frozen=True)
-class SnapshotDefaults:
-    """Pods that were saved with their memory.
-
-    Attributes:
-        dir: holds them; private to the user.
-    """
-
-    dir: Path = field(default_factory=functools.partial(_lasting, "snapshots"))
-
-
-@dataclass(frozen=True)
-class ImageDefaults:
-    """What containers start from.
-
-    Attributes:
-        dir: holds the images; private to the user.
-    """
-
-    dir: Path = field(default_factory=functools.partial(_lasting, "images"))
-
-
-@dataclass(frozen=True)
-class Deadlines:
-    """Seconds that an operation may last.
-
-    Attributes:
-        default: of every operation that `operations` does not name.
-        boot: from the start of a machine to its agent's answer.
-        lock: to wait for another process to leave a pod.
-        stop: for a guest to end by itself when asked to.
-        operations: by the hook's name.
-    """
-
-    default: float = 60
-    boot: float = 120
-    lock: float = 60
-    stop: float = 10
-    operations: Mapping[str, float] = field(default_factory=dict)
-
-    def of(self, operation: str) -> float:
-        """The deadline of one operation, in seconds."""
-        return self.operations.get(operation, self.default)
-
-
-@dataclass(frozen=True)
-class Use:
-    """Which plugin does what.
-
-    Attributes:
-        hypervisor: who runs the machines.
-        agent: who runs containers inside them.
-        storage: who remembers pods.
-        devices: who passes devices, side by side.
-        observers: who watches or refuses, the first outermost.
-    """
-
-    hypervisor: str = DEFAULTS["hypervisor"]
-    agent: str = DEFAULTS["agent"]
-    storage: str = DEFAULTS["storage"]
-    devices: tuple[str, ...] = DEFAULT_DEVICES
-    observers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -194,6 +48,7 @@ class Config:
         pool: what waits for pods.
         snapshot: where saved pods lie.
         image: where images lie.
+        data: where logs and disks lie.
         deadlines: limits of operations.
         tables: raw options by (family, plugin name).
         source: the file, None for the defaults.
@@ -205,6 +60,7 @@ class Config:
     pool: PoolDefaults = field(default_factory=PoolDefaults)
     snapshot: SnapshotDefaults = field(default_factory=SnapshotDefaults)
     image: ImageDefaults = field(default_factory=ImageDefaults)
+    data: DataDefaults = field(default_factory=DataDefaults)
     deadlines: Deadlines = field(default_factory=Deadlines)
     tables: Mapping[tuple[str, str], Table] = field(default_factory=dict)
     source: Path | None = None
@@ -299,7 +155,7 @@ def examine(text: str, source: Path | None = None) -> tuple[Config, list[str]]:
         else:
             parts[key] = convert(PARTS[key], value, key, problems)
     config = Config(tables=tables, source=source, **{key: part for key, part in parts.items() if part is not None})
-    problems += [*config.pod.problems(), *config.template.problems(), *config.pool.problems()]
+    problems += [*config.pod.problems(), *config.template.problems(), *config.pool.problems(), *config.data.problems()]
     problems += _unused(config, tables)
     return config, problems
 
@@ -360,14 +216,14 @@ def _decode(kind: type, value: object) -> object:
 
 
 _CHOICES = frozenset(item.name for item in dataclasses.fields(Use))
-_Part = Use | PodDefaults | TemplateDefaults | PoolDefaults | SnapshotDefaults | ImageDefaults | Deadlines
-PARTS: dict[str, type[_Part]] = {
+PARTS: dict[str, type[DataclassInstance]] = {
     "use": Use,
     "pod": PodDefaults,
     "template": TemplateDefaults,
     "pool": PoolDefaults,
     "snapshot": SnapshotDefaults,
     "image": ImageDefaults,
+    "data": DataDefaults,
     "deadlines": Deadlines,
 }
 

@@ -13,7 +13,8 @@ from tests.rules import named_in_parity
 from tools import hooks_page
 from vc_core.cli.configuration import _tables, attribute_texts
 from vc_core.cli.render import plain
-from vc_core.config import Config, Use
+from vc_core.config import Config
+from vc_core.defaults import Use
 from vc_core.engine.catalog import Catalog
 from vc_core.engine.states import TRANSITIONS
 

@@ -13,7 +13,8 @@ from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from tests.engine.specs import container
 from tests.model import ALIVE, PICK, READY, STOPPED, PodModel
-from vc_core.config import Config, Deadlines, TemplateDefaults, Use
+from vc_core.config import Config
+from vc_core.defaults import Deadlines, TemplateDefaults, Use
 from vc_core.engine import mountinfo
 from vc_core.engine.runtime import Runtime
 from vc_core.spec import ContainerSpec, HostDevice, Mount, Resources, VmPhase

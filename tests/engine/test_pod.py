@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.engine.specs import container
-from vc_core.config import Config, Deadlines
+from vc_core.config import Config
+from vc_core.defaults import Deadlines
 from vc_core.engine.states import State
 from vc_core.spec import (
     AlreadyExists,

@@ -9,7 +9,7 @@ import dataclasses
 import pytest
 
 from tests.engine.specs import container
-from vc_core.config import Start
+from vc_core.defaults import Start
 from vc_core.engine import keeper
 from vc_core.engine.states import State
 from vc_core.spec import Busy, OperationError, VmPhase, VmSize

@@ -11,7 +11,7 @@ import logging
 import pytest
 
 from tests.engine.specs import container
-from vc_core.config import Start
+from vc_core.defaults import Start
 from vc_core.engine.states import State
 from vc_core.spec import Capability, InvalidRequest, NotFound, OperationError, VmSize
 from vc_core.testing.mocks.hypervisor import ALL

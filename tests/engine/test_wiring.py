@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from vc_core.config import Config, Deadlines, Use
+from vc_core.config import Config
+from vc_core.defaults import Deadlines, Use
 from vc_core.engine import board, devices
 from vc_core.engine.catalog import Catalog
 from vc_core.engine.wiring import Seat, Wiring

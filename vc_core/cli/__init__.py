@@ -16,6 +16,8 @@ _COMMANDS = {
     "run": ("run", "run", "Run a command in a container in a virtual machine of its own."),
     "exec": ("execute", "execute", "Run one more command in a running container."),
     "attach": ("execute", "attach", "Connect to the first process of a running container."),
+    "logs": ("logs", "logs", "Print what a container has written, also when it has ended."),
+    "wait": ("containers", "wait", "Wait until a container has ended; print its exit code."),
     "ps": ("containers", "ps", "List containers of all pods."),
     "stats": ("stats", "stats", "Show what pods use, again and again."),
     "pod": ("pods", "pod", "Make, start, stop and delete pods."),

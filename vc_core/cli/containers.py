@@ -25,6 +25,7 @@ from vc_core.cli.specs import (
     passing,
 )
 from vc_core.engine.identity import fresh
+from vc_core.images.image import NAME_NOTE
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Stdio
 
@@ -287,10 +288,19 @@ def _show(as_json: bool, found: list[tuple[str, Any]]) -> None:
         echo_json([{"pod": pod_id, "container": one} for pod_id, one in found])
         return
     rows = (
-        (pod_id, one.id, one.state.value, "" if one.exit is None else one.exit.code, " ".join(one.spec.process.args))
+        (
+            pod_id,
+            one.id,
+            dict(one.spec.annotations).get(NAME_NOTE, ""),
+            one.state.value,
+            "" if one.exit is None else one.exit.code,
+            one.restarts or "",
+            one.health.value,
+            " ".join(one.spec.process.args),
+        )
         for pod_id, one in found
     )
-    echo_table(("POD", "CONTAINER", "STATE", "EXIT", "COMMAND"), rows)
+    echo_table(("POD", "CONTAINER", "IMAGE", "STATE", "EXIT", "RESTARTS", "HEALTH", "COMMAND"), rows)
 
 
 def _call(settings: Settings, pod_id: str, container_id: str, call: Callable[[Container], Awaitable[Any]]) -> Any:

@@ -10,8 +10,9 @@ import click
 from vc_core.cli.completion import pod_id_argument, pod_ids_argument
 from vc_core.cli.render import ago, coloured, doing, echo_json, echo_pairs, echo_table, json_option, size
 from vc_core.cli.settings import Settings, run_async
-from vc_core.cli.specs import SIZE, annotation_changes, mib, pairs, start_option
-from vc_core.config import Start
+from vc_core.cli.specs import annotation_changes, mib, pairs, start_option
+from vc_core.cli.units import SIZE
+from vc_core.defaults import Start
 from vc_core.engine.assets import Asset, Assets
 from vc_core.spec.values import Dns, PodOptions
 

@@ -26,7 +26,7 @@ from vc_core.cli.specs import (
     start_option,
     timeout_option,
 )
-from vc_core.config import Start
+from vc_core.defaults import Start
 from vc_core.engine.identity import fresh
 from vc_core.spec.values import ContainerSpec, ExitStatus, RootfsMode, Stdio
 
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 @mib_option
 @start_option
 @click.option("--rm/--keep", "remove", default=True, help="Remove the pod afterwards (default), or leave it stopped.")
-@click.option("--detach", "-d", is_flag=True, help="Print the pod's name and return; output is thrown away.")
+@click.option("--detach", "-d", is_flag=True, help="Print the pod's name and return; output goes to 'vc logs'.")
 @detach_keys_option
 @timeout_option
 @container_options
@@ -77,10 +77,9 @@ def run(
     when the command cannot be executed or is not there. Ctrl-C reaches the command; a second one ends the pod.
     """
     pod_id = name or fresh()
-    keeps_streams = not detach or options["tty"]
     console = Console(detach_keys, options["tty"], detach, timeout_s)
     console.check()
-    stdio = Stdio.PIPES if keeps_streams else Stdio.NULL
+    stdio = Stdio.LOG if detach else Stdio.PIPES
     plan = Plan(pod_id, image, command, options, stdio, vcpus, mib(vm_memory), Start(start) if start else None, remove)
     return run_async(_run(settings, plan, console))
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from vc_core.config import Start
+from vc_core.cli import care
+from vc_core.cli.units import SIZE, UNITS, Duration, bytes_of
+from vc_core.defaults import Start
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import (
     DEFAULT_CAPABILITIES,
@@ -41,41 +43,10 @@ passing = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 _NOTHING = ProcessSpec((), (DEFAULT_PATH,))
 _PERIOD_US = 100_000
-_UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_SIZE = re.compile(r"(\d+)([bkmg])i?b?", re.IGNORECASE)
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh]?)")
 _PCI = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _ACCESS = {"ro": True, "r": True, "rm": True, "rw": False, "rwm": False}
 
 
-class Size(click.ParamType[int]):
-    """Bytes, with a unit: 64m, 2g."""
-
-    name = "size"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        match = _SIZE.fullmatch(str(value))
-        if match is None:
-            self.fail(f"{value!r} is no size; give a number and a unit, as in 512m or 2g", param, ctx)
-        return int(match[1]) * _UNITS[match[2].lower()]
-
-
-class Duration(click.ParamType[float]):
-    """Seconds, or a number with a unit: 30s, 5m, 1h."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        match = _DURATION.fullmatch(str(value))
-        if match is None or not float(match[1]):
-            self.fail(f"{value!r} is no time; give a number and a unit, as in 30s, 5m or 1h", param, ctx)
-        return float(match[1]) * _SECONDS[match[2]]
-
-
-SIZE = Size()
 timeout_option = click.option(
     "--timeout", "timeout_s", type=Duration(), metavar="TIME", help="Kill it after that, as in 30s; we exit with 124."
 )
@@ -148,7 +119,7 @@ def limit_options(function: F) -> F:
 
 def container_options(function: F) -> F:
     """What concerns a container, its limits and its process."""
-    return _all((*_CONTAINER, *_LIMITS, *_PROCESS), function)
+    return _all((*_CONTAINER, *_LIMITS, *care.CARE, *_PROCESS), function)
 
 
 def process_spec(command: Sequence[str], options: Mapping[str, Any], default: ProcessSpec = _NOTHING) -> ProcessSpec:
@@ -233,6 +204,8 @@ def container_spec(
         devices=tuple(_device(text) for text in options["devices"]),
         resources=limits(options, Resources()),
         shm_bytes=options["shm_size"],
+        restart=care.restart(options),
+        health=care.health(options),
     )
     return spec if image is None else image.container(spec)
 
@@ -252,7 +225,7 @@ def limits(options: Mapping[str, Any], before: Resources) -> Resources:
 
 def mib(size: int | None) -> int | None:
     """Bytes as MiB, rounded up."""
-    return None if size is None else -(-size // _UNITS["m"])
+    return None if size is None else -(-size // UNITS["m"])
 
 
 def pairs(texts: Sequence[str]) -> dict[str, str]:
@@ -313,10 +286,10 @@ def _mount(text: str) -> Mount:
 
 def _tmpfs(text: str) -> Mount:
     destination, colon, size = text.partition(":")
-    match = _SIZE.fullmatch(size.removeprefix("size="))
-    if colon and match is None:
+    found = bytes_of(size.removeprefix("size="))
+    if colon and found is None:
         raise InvalidRequest(f"--tmpfs {text!r} is not DST or DST:SIZE, as in /scratch:64m")
-    return Mount.tmpfs(destination, int(match[1]) * _UNITS[match[2].lower()] if match else 0)
+    return Mount.tmpfs(destination, found or 0)
 
 
 def _device(text: str) -> HostDevice:

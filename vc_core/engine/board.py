@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from vc_core.config import Config, Deadlines
+from vc_core.config import Config
+from vc_core.defaults import Deadlines
 from vc_core.engine.catalog import Catalog
 from vc_core.engine.options import instantiate
 from vc_core.engine.records import HeldDevice, PluginChoice

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from vc_core.engine import assets, binds, devices, guest_containers, machine
+from vc_core.engine.data import Data, copy_sparse
 from vc_core.engine.identity import fresh
 from vc_core.engine.records import HeldDevice, PluggedShare
 from vc_core.engine.session import Session, disconnect
@@ -32,18 +34,22 @@ async def save(session: Session, into: Frozen, name: str) -> Snapshot:
         raise InvalidRequest("the chosen hypervisor, as it is configured, cannot save a machine that is at work")
     specs = [await session.store.container_spec(one) for one in await session.store.containers()]
     states = await guest_containers.settle(session)
+    logs = _logs(session.config.id, session.state.devices)
     for held in session.state.devices:
-        _check_device(held)
+        if held not in logs.values():
+            _check_device(held)
     for spec in specs:
         if states[spec.id].is_in_guest:
             _check_sources(session.pod.id, spec.id, _sources(states[spec.id].mounts))
     await session.connect()
-    lets_go, running = _lets_go(session), session.state
+    lets_go, running = _lets_go(session, logs), session.state
     await session.put_state(dataclasses.replace(running, is_saving=True))
     try:
         if lets_go:
             await _let_go(session)
         await session.hooks.vm_freeze(pod=session.pod, into=into)
+        for container_id, held in logs.items():  # while the guest keeps from writing to them
+            copy_sparse(held.device.path, into.folder / f"{container_id}.log")
     finally:
         try:
             if lets_go:
@@ -73,8 +79,13 @@ async def go_on(session: Session, saved: Snapshot, origin: Frozen) -> None:
         )
         await session.put_state(begun)
         carried = [Carried(held.share, held.plugged) for held in shares if not held.plugged.is_fixed]
+        logs = _logs(saved.config.id, saved.state.devices)
+        for name, held in logs.items():
+            path = session.shared.data.copy_log(origin.folder / f"{name}.log", session.pod.id, name)
+            logs[name] = dataclasses.replace(held, device=dataclasses.replace(held.device, path=path))
         for held in saved.state.devices:
-            carried += await _ready(session, held)
+            name = Data.whose_log(saved.config.id, held.device.path)
+            carried += await _ready(session, logs.get(name, held))
         _bind(session, saved)
         await _start(
             session,
@@ -123,15 +134,23 @@ async def _take_again(session: Session) -> None:
         raise
 
 
-def _lets_go(session: Session) -> bool:
-    """Whether the guest has to let go of folders; refuses a pod whose folders cannot be."""
+def _logs(pod_id: str, devices: tuple[HeldDevice, ...]) -> dict[str, HeldDevice]:
+    """The disks that are logs of a pod's containers, by container: they are copied, where no other disk is."""
+    names = {Data.whose_log(pod_id, held.device.path): held for held in devices}
+    return {name: held for name, held in names.items() if name}
+
+
+def _lets_go(session: Session, logs: Mapping[str, HeldDevice]) -> bool:
+    """Whether the guest has to let go of folders and logs; refuses a pod whose folders cannot be."""
     used = [held for held in session.state.shares if held.users]
     if used and not (session.config.options.can_freeze and Capability.FREEZE in session.capabilities):
         raise InvalidRequest(
             f"pod {session.pod.id} was made without can_freeze and uses the folder {used[0].share.path}, "
             "which cannot be carried; make the pod with can_freeze, or give its containers images"
         )
-    return bool(used)
+    if logs and Capability.FREEZE not in session.capabilities:
+        raise InvalidRequest(f"pod {session.pod.id} has logs, which the guest's agent cannot let go of")
+    return bool(used or logs)
 
 
 def _check_device(held: HeldDevice) -> None:

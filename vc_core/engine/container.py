@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from typing import Self
 
-from vc_core.engine import guest_containers, resources
+from vc_core.engine import guest_containers, logs, resources
 from vc_core.engine.identity import annotated, fresh
+from vc_core.engine.logs import LogLine
 from vc_core.engine.process import Process
-from vc_core.engine.records import BlockRootfs, ContainerState
+from vc_core.engine.records import BlockRootfs, ContainerState, PodState
 from vc_core.engine.session import Session, Sessions, display
 from vc_core.engine.states import State, require
 from vc_core.spec.errors import AgentError
@@ -19,6 +21,7 @@ from vc_core.spec.values import (
     ContainerSpec,
     ContainerStats,
     ExitStatus,
+    Health,
     ProcessInfo,
     ProcessSpec,
     Resources,
@@ -36,6 +39,8 @@ class ContainerStatus:
         exit: how its first process ended; None while it has not, or when the machine ended first.
         spec: what it was made from, with its limits and annotations as they are now.
         block: its root file system, while that is a drive in the guest.
+        restarts: how often the guest has started it again.
+        health: what its checks have found.
     """
 
     id: str
@@ -43,6 +48,14 @@ class ContainerStatus:
     exit: ExitStatus | None
     spec: ContainerSpec
     block: BlockRootfs | None = None
+    restarts: int = 0
+    health: Health = Health.NONE
+
+    @classmethod
+    def of(cls, pod: PodState, spec: ContainerSpec, state: ContainerState) -> Self:
+        """As its records tell it."""
+        shown = display(pod, state)
+        return cls(spec.id, shown, state.exit, spec, state.block, state.restarts, state.health)
 
 
 class Container:
@@ -92,6 +105,7 @@ class Container:
                 await guest_containers.stop(session, spec, state, 0)
             elif session.state.state is State.RUNNING:
                 await guest_containers.clear(session, self.id)
+            session.shared.data.remove(session.pod.id, self.id)
             await session.store.delete(self.id)
             await session.board.wiring.notify(EventSpec.container_deleted, pod=session.pod, container_id=self.id)
 
@@ -221,6 +235,22 @@ class Container:
                 await self._require_running(session, "attach to it")
             return Process(self._sessions, self.pod_id, self.id, state.token)
 
+    async def logs(
+        self, follow: bool = False, tail: int | None = None, since_ns: int = 0
+    ) -> AsyncGenerator[LogLine, None]:
+        """What it has written, when it was made with Stdio.LOG: also when it or its machine has ended.
+
+        Args:
+            follow: whether to wait for more, until its first process or its machine has ended.
+            tail: no more than so many lines of those that are there.
+            since_ns: none that is older, since the epoch.
+
+        Raises:
+            NotFound: it has no log.
+        """
+        async for line in logs.read(self._sessions, self.id, follow, tail, since_ns):
+            yield line
+
     async def spec(self) -> ContainerSpec:
         """What it was made as, with the limits that it has now."""
         async with self._sessions.open(exclusive=False) as session:
@@ -235,7 +265,7 @@ class Container:
         async with self._sessions.open(exclusive=False) as session:
             spec = await session.store.container_spec(self.id)
             state = (await guest_containers.seen(session))[self.id]
-            return ContainerStatus(self.id, display(session.state, state), state.exit, spec, state.block)
+            return ContainerStatus.of(session.state, spec, state)
 
     @property
     def _name(self) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import signal
 
-from vc_core.engine import devices, life_hooks, mounts, resources, rootfs, shares
+from vc_core.engine import care, devices, life_hooks, logs, mounts, resources, rootfs, shares
 from vc_core.engine.identity import checked, fresh
 from vc_core.engine.records import ContainerState
 from vc_core.engine.session import Session, true_state
@@ -15,7 +15,7 @@ from vc_core.engine.states import State
 from vc_core.engine.undo import Undo
 from vc_core.spec.errors import InvalidRequest, OperationError, StateError
 from vc_core.spec.events import EventSpec
-from vc_core.spec.values import ContainerSpec, ExitStatus, GuestContainer, LifeHooks, Resources
+from vc_core.spec.values import ContainerSpec, ExitStatus, GuestContainer, LifeHooks, Resources, Stdio
 
 
 def check(spec: ContainerSpec) -> ContainerSpec:
@@ -29,6 +29,7 @@ def check(spec: ContainerSpec) -> ContainerSpec:
         raise InvalidRequest(f"container {spec.id} has no command")
     rootfs.check(spec)
     resources.check(spec.resources)
+    care.check(spec)
     for device in spec.devices:
         devices.check(device)
     return dataclasses.replace(spec, mounts=tuple(mounts.checked(mount) for mount in spec.mounts))
@@ -52,14 +53,16 @@ async def make(session: Session, spec: ContainerSpec, starts: bool = False, is_f
         undo.push(rootfs.release, session, spec.id)
         root = await rootfs.acquire(session, spec)
         undo.push(shares.unbind, session, root.bound)
+        log = await logs.plug(session, spec)
         passed = [await devices.acquire(session, device, spec.id) for device in spec.devices]
         made = []
         for one in spec.mounts:
             made.append(await shares.mount(session, spec, one))
             undo.push(shares.unbind, session, (made[-1],))
-        named = dataclasses.replace(spec, hostname=spec.hostname or session.config.hostname)
+        stdio = Stdio.NULL if spec.stdio is Stdio.LOG and log is None else spec.stdio
+        named = dataclasses.replace(spec, hostname=spec.hostname or session.config.hostname, stdio=stdio)
         container = GuestContainer(
-            named, fresh(), root.guest, tuple(made), tuple(passed), session.config.options, starts
+            named, fresh(), root.guest, tuple(made), tuple(passed), session.config.options, starts, log
         )
         undo.push(session.hooks.agent_remove_container, pod=session.pod, container_id=spec.id)
         await session.hooks.agent_create_container(pod=session.pod, container=container)
@@ -198,6 +201,9 @@ async def truth(session: Session) -> dict[str, ContainerState]:
         if state.state is State.RUNNING and (name not in found or found[name].exit is not None):
             status = found[name].exit if name in found else None
             states[name] = dataclasses.replace(state, state=State.STOPPED, exit=status)
+        if name in found:
+            one = found[name]
+            states[name] = dataclasses.replace(states[name], restarts=one.restarts, health=one.health)
     return states
 
 

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 
-from vc_core.config import Start
+from vc_core.defaults import Start
 from vc_core.engine import assets, guest_containers, resources, rootfs, shares, templates
 from vc_core.engine.identity import fresh
 from vc_core.engine.records import PluggedShare, PodConfig, PodState
@@ -39,7 +39,7 @@ async def boot(session: Session) -> None:
         guest_containers.check(spec)
     assets.check(session.config.assets)
     if former.home is not None:  # of the boot before
-        await session.pool.give_up(former.home)
+        await session.shared.pool.give_up(former.home)
         former = dataclasses.replace(former, home=None)
         await session.put_state(former)
     if not session.pod.run_dir.exists():  # gone with a reboot of the host; whoever keeps the state makes it again
@@ -84,11 +84,11 @@ async def _bring_up(session: Session, specs: list[ContainerSpec], undone: Callab
 
 
 async def _clone(session: Session, spec: VmSpec, wanted: list[PluggedShare]) -> None:
-    small = templates.small(spec, session.templates.defaults, resources.can_grow(session.capabilities))
+    small = templates.small(spec, session.shared.templates.defaults, resources.can_grow(session.capabilities))
     wish = templates.Wish(session.config.plugins, small)
     if session.config.start is Start.POOL and await _take(session, wish):
         return
-    async with session.templates.origin(session.hooks, wish) as origin:
+    async with session.shared.templates.origin(session.hooks, wish) as origin:
         fixed = shares.of_clone(session, wanted, templates.TAGS)
         await _start_machine(session, dataclasses.replace(small, origin=origin), fixed)
     await connect(session, FIRST_CHANNEL)
@@ -97,7 +97,7 @@ async def _clone(session: Session, spec: VmSpec, wanted: list[PluggedShare]) -> 
 
 async def _take(session: Session, wish: templates.Wish) -> bool:
     """Makes a machine of the pool this pod's; False when none waits."""
-    taken = await session.pool.take(session.hooks, wish, session.pod.id)
+    taken = await session.shared.pool.take(session.hooks, wish, session.pod.id)
     if taken is None:
         log.info("no machine waits in the pool for pod %s: one is cloned", session.pod.id)
         return False
@@ -107,7 +107,7 @@ async def _take(session: Session, wish: templates.Wish) -> bool:
         session.state, boot=session.board.boot, home=home, shares=ready.shares, base=ready.base, size=None
     )
     async with Undo() as undo:
-        undo.push(session.pool.give_up, home)
+        undo.push(session.shared.pool.give_up, home)
         await session.put_state(state)  # first: from here on the pod answers for the machine
     await session.hooks.vm_restore(pod=session.pod, state=ready.driver)
     await session.save_machine()
@@ -155,7 +155,7 @@ async def undo_boot(session: Session, former: PodState) -> None:
     await end_machine(session, 0)
     await session.save_machine()
     await session.put_state(dataclasses.replace(former, shares=(), devices=(), size=None, base=None, home=None))
-    await session.pool.give_up(home)
+    await session.shared.pool.give_up(home)
     await session.forget_guest()
 
 

@@ -14,7 +14,7 @@ from vc_core.engine.forks import Forks
 from vc_core.engine.identity import annotated, fresh
 from vc_core.engine.process import End, Process, Result
 from vc_core.engine.records import ContainerState, PodConfig
-from vc_core.engine.session import Session, Sessions, display
+from vc_core.engine.session import Session, Sessions
 from vc_core.engine.snapshots import Snapshot
 from vc_core.engine.states import State, require, require_transition
 from vc_core.images import Image
@@ -121,7 +121,8 @@ class Pod:
         async with self._sessions.open(exclusive=True) as session:
             await self._stop(session, 0, force)
             binds.remove_all(session.files_folder)  # of a start that was interrupted before there was a machine
-            await session.pool.give_up(session.state.home)
+            await session.shared.pool.give_up(session.state.home)
+            session.shared.data.remove(session.pod.id)
             await session.store.delete()
             await session.board.wiring.notify(EventSpec.pod_deleted, pod=session.pod)
 
@@ -313,13 +314,7 @@ class Pod:
             if session.is_alive:
                 pid = (await session.hooks.vm_status(pod=session.pod)).pid
             containers = [
-                ContainerStatus(
-                    name,
-                    display(session.state, states[name]),
-                    states[name].exit,
-                    await session.store.container_spec(name),
-                    states[name].block,
-                )
+                ContainerStatus.of(session.state, await session.store.container_spec(name), states[name])
                 for name in names
             ]
             size = session.state.size or VmSize(session.config.vcpus, session.config.memory_mib)
@@ -353,7 +348,7 @@ class Pod:
     async def _image(self, text: str) -> Image | None:
         async with self._sessions.open(exclusive=False) as session:
             wanted = text or session.config.image
-            return await session.images.get(wanted) if wanted else None
+            return await session.shared.images.get(wanted) if wanted else None
 
     async def _stop(self, session: Session, grace_s: float, force: bool) -> None:
         if session.is_alive:

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core.config import Deadlines
+from vc_core.defaults import Deadlines
 from vc_core.engine import binds, unowned
 from vc_core.engine.catalog import Catalog
 from vc_core.engine.identity import fresh

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from vc_core.config import Start
+from vc_core.defaults import Start
 from vc_core.engine.assets import Assets
 from vc_core.engine.states import State
 from vc_core.spec.errors import NotFound, StorageError
@@ -18,6 +18,7 @@ from vc_core.spec.values import (
     DriverState,
     ExitStatus,
     GuestMount,
+    Health,
     HostDevice,
     Plugged,
     PodOptions,
@@ -139,6 +140,8 @@ class ContainerState:
         mounts: what was made reachable for it.
         block: its root file system, when that is a drive.
         owes_poststop: whether its hooks were told that it starts, and not yet that it is gone.
+        restarts: how often the guest has started it again, as far as somebody saw.
+        health: what its checks have found, likewise.
     """
 
     state: State
@@ -148,10 +151,13 @@ class ContainerState:
     mounts: tuple[GuestMount, ...] = ()
     block: BlockRootfs | None = None
     owes_poststop: bool = False
+    restarts: int = 0
+    health: Health = Health.NONE
 
     def gone(self, state: State, status: ExitStatus | None = None) -> ContainerState:
         """The same container, no longer in a guest."""
-        return replace(self, state=state, is_in_guest=False, exit=status or self.exit, mounts=(), block=None)
+        nothing = replace(self, is_in_guest=False, mounts=(), block=None, health=Health.NONE)
+        return replace(nothing, state=state, exit=status or self.exit)
 
 
 class Store:

@@ -14,17 +14,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from vc_core.config import Config, Start, load
+from vc_core.config import Config, load
+from vc_core.defaults import Start
 from vc_core.engine import board, keeper, resources, templates
 from vc_core.engine.assets import Assets
 from vc_core.engine.assets import check as check_assets
 from vc_core.engine.catalog import Catalog, Factory
+from vc_core.engine.data import Data
 from vc_core.engine.forks import Forks, House
 from vc_core.engine.identity import annotated, checked, fresh
 from vc_core.engine.pod import Pod, PodStatus
 from vc_core.engine.pool import Pool
 from vc_core.engine.records import PodConfig, PodState, Store, encode
-from vc_core.engine.session import Sessions
+from vc_core.engine.session import Sessions, Shared
 from vc_core.engine.snapshots import Snapshots
 from vc_core.engine.states import State
 from vc_core.engine.templates import Template, Templates, Wish
@@ -72,7 +74,14 @@ class Runtime:
             Snapshots(config.snapshot.dir, limit),
             Snapshots(passing, limit),
         )
-        self._images = Images(config.image.dir, limit)
+        self._shared = Shared(
+            catalog,
+            self.templates,
+            self.pool,
+            Images(config.image.dir, limit),
+            Data(config.data),
+            config.deadlines,
+        )
         self._pods: list[Pod] = []
 
     @classmethod
@@ -109,7 +118,7 @@ class Runtime:
     @property
     def images(self) -> Images:
         """What containers are made from."""
-        return self._images
+        return self._shared.images
 
     async def create(
         self,
@@ -327,9 +336,7 @@ class Runtime:
         return pod
 
     def _sessions(self, pod_id: str) -> Sessions:
-        return Sessions(
-            self.hooks, self.catalog, self.templates, self.pool, self._images, self.config.deadlines, pod_id
-        )
+        return Sessions(self.hooks, self._shared, pod_id)
 
 
 def _check_options(options: PodOptions) -> None:

@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vc_core.config import Deadlines
+from vc_core.defaults import Deadlines
 from vc_core.engine import binds, board, life_hooks
 from vc_core.engine.catalog import Catalog
+from vc_core.engine.data import Data
 from vc_core.engine.identity import fresh
 from vc_core.engine.pool import Pool
 from vc_core.engine.records import ContainerState, PodConfig, PodState, Store
@@ -39,6 +40,18 @@ class Board:
     connecting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What all pods of a runtime have in common."""
+
+    catalog: Catalog
+    templates: Templates
+    pool: Pool
+    images: Images
+    data: Data
+    deadlines: Deadlines
+
+
 @dataclass
 class Session:
     """What a call on a pod works with, while it holds the pod's lock."""
@@ -48,16 +61,18 @@ class Session:
     state: PodState
     store: Store
     board: Board
-    deadlines: Deadlines
     capabilities: frozenset[Capability]
-    templates: Templates
-    pool: Pool
-    images: Images
+    shared: Shared
 
     @property
     def hooks(self) -> Hooks:
         """The pod's operations."""
         return self.board.wiring.hooks
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """Limits of operations."""
+        return self.shared.deadlines
 
     @property
     def devices(self) -> list[tuple[str, DeviceSpec]]:
@@ -157,22 +172,9 @@ async def disconnect(current: Board, pod: PodRef) -> None:
 class Sessions:
     """Opens sessions of one pod; keeps the board between them, for as long as the machine is the same."""
 
-    def __init__(
-        self,
-        runtime_hooks: Hooks,
-        catalog: Catalog,
-        templates: Templates,
-        pool: Pool,
-        images: Images,
-        deadlines: Deadlines,
-        pod_id: str,
-    ) -> None:
+    def __init__(self, runtime_hooks: Hooks, shared: Shared, pod_id: str) -> None:
         self._storage = runtime_hooks
-        self._catalog = catalog
-        self._templates = templates
-        self._pool = pool
-        self._images = images
-        self._deadlines = deadlines
+        self._shared = shared
         self._pod_id = pod_id
         self._board: Board | None = None
         self._pod: PodRef | None = None
@@ -186,7 +188,7 @@ class Sessions:
             NotFound, Busy: as storage_lock.
         """
         lock = await self._storage.storage_lock(
-            pod_id=self._pod_id, exclusive=exclusive, timeout_s=self._deadlines.lock
+            pod_id=self._pod_id, exclusive=exclusive, timeout_s=self._shared.deadlines.lock
         )
         try:
             session = await self._read()
@@ -195,7 +197,7 @@ class Sessions:
                 async with self.open(exclusive=True):
                     pass
                 lock = await self._storage.storage_lock(
-                    pod_id=self._pod_id, exclusive=False, timeout_s=self._deadlines.lock
+                    pod_id=self._pod_id, exclusive=False, timeout_s=self._shared.deadlines.lock
                 )
                 session = await self._read()
             if exclusive:
@@ -221,7 +223,8 @@ class Sessions:
         state = await store.pod_state()
         async with self._guard:  # tasks of this process that share the lock share the board, too
             if self._board is None:
-                self._board = Board(board.wire(self._catalog, config.plugins, self._deadlines), None, state.boot)
+                wired = board.wire(self._shared.catalog, config.plugins, self._shared.deadlines)
+                self._board = Board(wired, None, state.boot)
             if self._board.boot != state.boot:
                 await disconnect(self._board, self._pod)
                 self._board.boot = state.boot
@@ -235,11 +238,8 @@ class Sessions:
             state,
             store,
             self._board,
-            self._deadlines,
             capabilities,
-            self._templates,
-            self._pool,
-            self._images,
+            self._shared,
         )
 
 

@@ -174,7 +174,8 @@ async def unbind(session: Session, mounts: tuple[GuestMount, ...]) -> None:
 
 
 async def _put(session: Session, old: PluggedShare | None, new: PluggedShare | None) -> None:
-    shares = [held for held in session.state.shares if held is not old]
-    if new is not None:
+    """In its place: a machine that starts from this one's saved state finds its shares by their order, too."""
+    shares = [new if held is old else held for held in session.state.shares]
+    if old is None:
         shares.append(new)
-    await session.put_state(dataclasses.replace(session.state, shares=tuple(shares)))
+    await session.put_state(dataclasses.replace(session.state, shares=tuple(filter(None, shares))))

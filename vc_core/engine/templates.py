@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core.config import Deadlines, Start, TemplateDefaults
+from vc_core.defaults import Deadlines, Start, TemplateDefaults
 from vc_core.engine import unowned
 from vc_core.engine.catalog import Catalog
 from vc_core.engine.identity import fresh

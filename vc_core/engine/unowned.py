@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from vc_core.config import Deadlines
+from vc_core.defaults import Deadlines
 from vc_core.engine import board
 from vc_core.engine.catalog import Catalog
 from vc_core.engine.identity import fresh

@@ -12,7 +12,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import pluggy
 
-from vc_core.config import Deadlines, nearest
+from vc_core.config import nearest
+from vc_core.defaults import Deadlines
 from vc_core.spec.device import DeviceSpec
 from vc_core.spec.errors import (
     AgentError,

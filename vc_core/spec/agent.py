@@ -72,10 +72,11 @@ class AgentSpec:
     async def agent_freeze(self, pod: PodRef) -> None:
         """Readies the guest for being saved: lets go of all folders of the host. Returns when that is done.
 
-        Whoever uses one in the guest waits, until agent_thaw or the end of this connection. Only containers of a pod
-        with PodOptions.can_freeze may have folders. In a guest without containers it does once what each clone would
-        do again: loads what containers always need. Such a guest then holds nothing that two pods must not share;
-        agent_set_up_pod gives each its own. Called before vm_freeze. Declared by Capability.FREEZE.
+        Nothing is written to logs from then on. Whoever uses a folder in the guest waits, until agent_thaw or the end
+        of this connection. Only containers of a pod with PodOptions.can_freeze may have folders. In a guest without
+        containers it does once what each clone would do again: loads what containers always need. Such a guest then
+        holds nothing that two pods must not share; agent_set_up_pod gives each its own. Called before vm_freeze.
+        Declared by Capability.FREEZE.
         Raises AgentError naming the folder by its tag when it cannot be let go of; nothing waits then.
         """
         raise NotImplementedError
@@ -152,7 +153,10 @@ class AgentSpec:
 
     @operation
     async def agent_attach(self, pod: PodRef, container_id: str, token: str) -> ProcessStreams:
-        """The streams of a process that was made with Stdio.PIPES. Raises AgentError while another client has them."""
+        """The streams of a process that was made with Stdio.PIPES. Raises AgentError while another client has them.
+
+        Of a process with Stdio.LOG they are what comes from now on; it has no input.
+        """
         raise NotImplementedError
 
     @unbounded_operation

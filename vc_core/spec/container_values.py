@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
+from vc_core.spec.care_values import Health, HealthCheck, Restart
 from vc_core.spec.machine_values import Plugged
 from vc_core.spec.process_values import ExitStatus, ProcessSpec, Stdio
 
@@ -198,6 +199,8 @@ class ContainerSpec:
         hooks: programs of the host to run.
         bundle: the OCI bundle it came from, for hooks; empty for none.
         stop_signal: what asks its first process to end.
+        restart: when it is started again.
+        health: how it is found to be well; None for no check.
     """
 
     id: str
@@ -215,6 +218,8 @@ class ContainerSpec:
     hooks: LifeHooks = LifeHooks()
     bundle: str = ""
     stop_signal: int = signal.SIGTERM
+    restart: Restart = field(default_factory=Restart)
+    health: HealthCheck | None = None
 
 
 @dataclass(frozen=True)
@@ -304,6 +309,7 @@ class GuestContainer:
         devices: all of them.
         pod: what it has in common with its siblings.
         starts: whether its first process runs at once, instead of waiting for agent_start_container.
+        log: the disk to which Stdio.LOG writes, a ring of blocks as vc_core.engine.log_format has it.
     """
 
     spec: ContainerSpec
@@ -313,6 +319,7 @@ class GuestContainer:
     devices: tuple[GuestDevice, ...] = ()
     pod: PodOptions = PodOptions()
     starts: bool = False
+    log: Plugged | None = None
 
 
 @dataclass(frozen=True)
@@ -321,11 +328,15 @@ class ContainerTruth:
 
     Attributes:
         id: the container's.
-        exit: how its first process ended; None while it lives.
+        exit: how its first process ended; None while it lives, or is started again.
+        restarts: how often it was started again.
+        health: what its checks have found.
     """
 
     id: str
     exit: ExitStatus | None
+    restarts: int = 0
+    health: Health = Health.NONE
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,7 @@ class Stdio(enum.StrEnum):
 
     NULL = "null"  # no input; output is thrown away
     PIPES = "pipes"  # held for agent_attach; a full pipe makes the process wait
+    LOG = "log"  # no input; output goes to a log on the host, and from now on to who attaches
 
 
 class StreamName(enum.StrEnum):

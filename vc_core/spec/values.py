@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from vc_core.spec.care_values import Health, HealthCheck, Restart, RestartPolicy
 from vc_core.spec.container_values import (
     AgentInfo,
     Confinement,
@@ -105,6 +106,7 @@ class Capability(enum.StrEnum):
     ONLINE = "online"  # the guest takes such vCPUs and memory into use
     DRIVE = "drive"  # the guest mounts drives as root file systems
     TERMINAL = "terminal"  # processes with a terminal
+    LOG = "log"  # the guest writes output to a disk (Stdio.LOG)
 
 
 class Record(enum.StrEnum):
@@ -194,6 +196,8 @@ __all__ = [
     "GuestMount",
     "GuestNode",
     "GuestRootfs",
+    "Health",
+    "HealthCheck",
     "HostDevice",
     "HostPci",
     "KernelSource",
@@ -212,6 +216,8 @@ __all__ = [
     "Record",
     "Report",
     "Resources",
+    "Restart",
+    "RestartPolicy",
     "Rlimit",
     "Rootfs",
     "RootfsMode",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from vc_core.config import Config, Deadlines, PodDefaults, SnapshotDefaults, Start, TemplateDefaults, Use
+from vc_core.config import Config
+from vc_core.defaults import Deadlines, PodDefaults, SnapshotDefaults, Start, TemplateDefaults, Use
 from vc_core.engine.catalog import Factory
 from vc_core.engine.runtime import Runtime
 from vc_core.testing.faults import fault_plugin

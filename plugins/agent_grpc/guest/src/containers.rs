@@ -1,5 +1,7 @@
 //! The containers of this guest and their processes.
 
+mod again;
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,13 +12,15 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tonic::Status;
 
+use self::again::Again;
 use crate::Failure;
 use crate::crun::{Crun, Handles};
 use crate::boot;
 use crate::devices;
 use crate::identity;
-use crate::process::{ConsoleSocket, Process, Streams, pipes, terminal_streams};
-use crate::proto::{ContainerInfo, CreateContainerRequest, ExecRequest, SignalRequest, Stdio};
+use crate::log::{Kind, Log};
+use crate::process::{ConsoleSocket, Process, Streams, output_pipes, pipes, terminal_streams};
+use crate::proto::{self, ContainerInfo, CreateContainerRequest, ExecRequest, SignalRequest, Stdio};
 use crate::reaper::Reaper;
 use crate::sandbox;
 use crate::spare::{self, Spare};
@@ -35,6 +39,7 @@ struct Container {
     first: String,
     mounted: Mounted,
     processes: HashMap<String, Arc<Process>>,
+    again: Again,
 }
 
 pub struct Containers {
@@ -50,7 +55,7 @@ impl Containers {
         Self { events, crun: Crun::new(reaper.clone()), reaper, spare: Mutex::default(), table: Mutex::default() }
     }
 
-    pub async fn create(&self, request: CreateContainerRequest) -> Result<i32, Status> {
+    pub async fn create(self: &Arc<Self>, request: CreateContainerRequest) -> Result<i32, Status> {
         let id = request.container_id.clone();
         if self.table().contains_key(&id) {
             return Err(Status::already_exists(format!("container {id} exists in this guest")));
@@ -58,11 +63,14 @@ impl Containers {
         let folder = Path::new(ROOT).join(&id);
         let mut mounted = Mounted::default();
         match self.make(&request, &folder, &mut mounted).await {
-            Ok((name, process)) => {
+            Ok((name, process, again)) => {
                 let pid = process.pid;
+                let kept = again.clone();
                 let processes = HashMap::from([(request.token.clone(), Arc::new(process))]);
                 let rootfs = request.rootfs.into();
-                self.table().insert(id, Container { name, folder, rootfs, first: request.token, mounted, processes });
+                let first = request.token;
+                self.table().insert(id.clone(), Container { name, folder, rootfs, first, mounted, processes, again });
+                self.look_after(id, kept);
                 Ok(pid)
             }
             Err(error) => {
@@ -80,7 +88,7 @@ impl Containers {
         request: &CreateContainerRequest,
         folder: &Path,
         mounted: &mut Mounted,
-    ) -> Result<(String, Process), Failure> {
+    ) -> Result<(String, Process, Again), Failure> {
         fs::create_dir_all(folder)?;
         for storage in &request.storages {
             mounted.add(storage, &self.events).await?;
@@ -94,19 +102,35 @@ impl Containers {
             mounted.hold(&device.driver, &device.address);
         }
         devices::add_nodes(&mut spec, &request.devices, &self.events).await?;
+        let again = Again::wanted(request, self.open_log(request, mounted).await?);
         sandbox::adapt(&mut spec);
         let config = serde_json::to_vec(&spec)?;
-        let terminal = spec["process"]["terminal"] == json!(true);
-        if request.starts && !terminal && request.stdio() == Stdio::Pipes && let Some(process) = self.run_spare(&config).await? {
-            return Ok((spare::ID.to_owned(), process));
+        let again = Again { is_terminal: spec["process"]["terminal"] == json!(true), ..again };
+        let is_plain = request.starts && !again.is_terminal && again.restart.is_none();
+        if is_plain && request.stdio() == Stdio::Pipes && let Some(process) = self.run_spare(&config).await? {
+            return Ok((spare::ID.to_owned(), process, again));
         }
         fs::write(folder.join("config.json"), config)?;
         let verb = if request.starts { "run" } else { "create" };
-        let process = self.launch(folder, terminal, request.stdio(), |console, handles| async {
+        let process = self.begin(verb, &request.container_id, folder, &again).await?;
+        Ok((request.container_id.clone(), process, again))
+    }
+
+    async fn begin(&self, verb: &str, name: &str, folder: &Path, again: &Again) -> Result<Process, Failure> {
+        self.launch(folder, again, |console, handles| async {
             let console = console;
-            self.crun.create(verb, &request.container_id, folder, console.as_deref(), handles).await
-        });
-        Ok((request.container_id.clone(), process.await?))
+            self.crun.create(verb, name, folder, console.as_deref(), handles).await
+        })
+        .await
+    }
+
+    async fn open_log(&self, request: &CreateContainerRequest, mounted: &mut Mounted) -> Result<Option<Log>, Failure> {
+        let Some(device) = &request.log else { return Ok(None) };
+        mounted.hold(&device.driver, &device.address);
+        let node = devices::find(device, &self.events).await?.ok_or("the log is on no disk")?;
+        let log = Log::open(&node).map_err(|error| format!("the log on {node}: {error}"))?;
+        log.append(Kind::Begun, Vec::new()).await?;
+        Ok(Some(log))
     }
 
     async fn run_spare(&self, config: &[u8]) -> Result<Option<Process>, Failure> {
@@ -114,7 +138,7 @@ impl Containers {
         let Some(spare) = found else { return Ok(None) };
         let _expecting = self.reaper.expect();
         let begun = spare.run(config).await?;
-        Ok(begun.map(|(pid, streams)| Process::new(pid, streams, None, self.reaper.claim(pid))))
+        Ok(begun.map(|(pid, streams)| Process::new(pid, streams, None, self.reaper.claim(pid), None, None)))
     }
 
     pub async fn update(&self, id: &str, resources: &[u8]) -> Result<(), Status> {
@@ -145,12 +169,20 @@ impl Containers {
     }
 
     pub fn list(&self) -> Vec<ContainerInfo> {
-        let first = |container: &Container| {
-            let process = container.processes.get(&container.first)?;
-            process.ended().borrow().clone()
+        let ended = |container: &Container| {
+            if let Some(restart) = &container.again.restart {
+                return restart.end().borrow().clone();
+            }
+            container.processes.get(&container.first)?.ended().borrow().clone()
         };
         let table = self.table();
-        table.iter().map(|(id, container)| ContainerInfo { container_id: id.clone(), ended: first(container) }).collect()
+        let told = table.iter().map(|(id, container)| ContainerInfo {
+            container_id: id.clone(),
+            ended: ended(container),
+            restarts: container.again.restart.as_ref().map_or(0, |restart| restart.count()),
+            health: container.again.health.as_ref().map_or(proto::Health::None, |health| health.state()).into(),
+        });
+        told.collect()
     }
 
     /// Of each container the process that it was made for, while that lives.
@@ -187,7 +219,9 @@ impl Containers {
         users::complete(&mut spec, rootfs)?;
         sandbox::adapt_process(&mut spec);
         fs::write(folder.join("process.json"), serde_json::to_vec(&spec)?)?;
-        self.launch(folder, spec["terminal"] == json!(true), request.stdio(), |console, handles| async {
+        let is_terminal = spec["terminal"] == json!(true);
+        let once = Again { is_terminal, stdio: request.stdio(), ..Again::default() };
+        self.launch(folder, &once, |console, handles| async {
             let console = console;
             self.crun.exec(name, folder, console.as_deref(), handles).await
         })
@@ -198,26 +232,27 @@ impl Containers {
     async fn launch<F>(
         &self,
         folder: &Path,
-        terminal: bool,
-        stdio: Stdio,
+        again: &Again,
         call: impl FnOnce(Option<PathBuf>, Handles) -> F,
     ) -> Result<Process, Failure>
     where
         F: Future<Output = Result<i32, Failure>>,
     {
         let _expecting = self.reaper.expect();
-        if terminal {
+        let (log, restart) = (again.log.clone(), again.restart.clone());
+        if again.is_terminal {
             let console = ConsoleSocket::bind(folder)?;
             let pid = call(Some(console.path.clone()), Handles::null()).await?;
             let (streams, master) = terminal_streams(console.receive()?)?;
-            return Ok(Process::new(pid, streams, Some(master), self.reaper.claim(pid)));
+            return Ok(Process::new(pid, streams, Some(master), self.reaper.claim(pid), log, restart));
         }
-        let (handles, streams) = match stdio {
+        let (handles, streams) = match again.stdio {
             Stdio::Null => (Handles::null(), Streams::default()),
             Stdio::Pipes => pipes()?,
+            Stdio::Log => output_pipes()?,
         };
         let pid = call(None, handles).await?;
-        Ok(Process::new(pid, streams, None, self.reaper.claim(pid)))
+        Ok(Process::new(pid, streams, None, self.reaper.claim(pid), log, restart))
     }
 
     pub fn process(&self, id: &str, token: &str) -> Result<Arc<Process>, Status> {
@@ -231,6 +266,7 @@ impl Containers {
         let number = i32::try_from(request.signal).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let signal = Signal::try_from(number).map_err(|_| Status::invalid_argument(format!("no signal {number}")))?;
         let id = &request.container_id;
+        self.note_end(id, &request.token, number);
         if request.token.is_empty() {
             let (name, folder) = self.known(id)?;
             return self.crun.kill_all(&name, &folder, number).await.map_err(internal);
@@ -245,8 +281,12 @@ impl Containers {
     /// Kills what is left of the container and forgets it. Of an unknown container nothing is left: no error.
     pub async fn remove(&self, id: &str) -> Result<(), Status> {
         let Ok((name, folder)) = self.known(id) else { return Ok(()) };
+        self.note_end(id, "", Signal::SIGKILL as i32);
         self.crun.delete(&name, &folder).await.map_err(internal)?;
         let Some(mut container) = self.table().remove(id) else { return Ok(()) };
+        if let Some(logged) = container.processes.get(&container.first).and_then(|process| process.logged.clone()) {
+            logged.done().await; // before its disk goes
+        }
         container.mounted.remove().and(remove_folder(&container.folder)).map_err(internal)
     }
 

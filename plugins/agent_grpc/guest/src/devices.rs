@@ -50,7 +50,7 @@ fn push(list: &mut Value, item: Value) {
 }
 
 /// The guest's node of a device; none for one that has no node.
-async fn find(device: &Device, events: &Uevents) -> Result<Option<String>, Failure> {
+pub async fn find(device: &Device, events: &Uevents) -> Result<Option<String>, Failure> {
     match device.driver.as_str() {
         "scsi" => scsi_disk(&device.address, events).await.map(Some),
         "blk" => virtio_disk(&device.address, events).await.map(Some),

@@ -7,11 +7,12 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tonic::Status;
@@ -19,10 +20,13 @@ use tonic::Status;
 use crate::Failure;
 use crate::crun::Handles;
 use crate::fd_stream::FdStream;
+use crate::log::Log;
+use crate::logged::Logged;
 use crate::procfs;
 use crate::proto::output_chunk::Stream;
 use crate::proto::{OutputChunk, WaitReply};
 use crate::reaper::Ended;
+use crate::restarts::Restart;
 
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -40,27 +44,46 @@ pub struct Process {
     pub pid: i32,
     pub streams: Streams,
     pub terminal: Option<OwnedFd>,
+    /// Where its output goes, if not to whoever attaches first.
+    pub logged: Option<Logged>,
     ended: watch::Receiver<Option<WaitReply>>,
+    /// Whether another process follows it, once it has ended.
+    is_followed: Arc<AtomicBool>,
     /// The signal that a kill stands for, 0 for none: see `deliverable`.
     stands_for: Arc<AtomicI32>,
 }
 
 impl Process {
-    pub fn new(pid: i32, streams: Streams, terminal: Option<OwnedFd>, claim: oneshot::Receiver<Ended>) -> Self {
+    pub fn new(
+        pid: i32,
+        streams: Streams,
+        terminal: Option<OwnedFd>,
+        claim: oneshot::Receiver<Ended>,
+        log: Option<Log>,
+        restart: Option<Arc<Restart>>,
+    ) -> Self {
         let (sender, ended) = watch::channel(None);
         let stands_for = Arc::new(AtomicI32::new(0));
         let meant = stands_for.clone();
+        let is_followed = Arc::new(AtomicBool::new(false));
+        let (decided, known) = (is_followed.clone(), is_followed.clone());
         tokio::spawn(async move {
             let Ended { mut code, mut signal } = claim.await.unwrap_or_default();
             let wanted = meant.load(Ordering::Relaxed);
             if signal == Signal::SIGKILL as i32 && wanted != 0 {
                 (code, signal) = (128 + wanted, wanted);
             }
+            decided.store(restart.is_some_and(|restart| restart.follows(code)), Ordering::Relaxed);
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let ended_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
             sender.send_replace(Some(WaitReply { exit_code: code, signal: signal.unsigned_abs(), ended_ns }));
         });
-        Self { pid, streams, terminal, ended, stands_for }
+        let logged = log.map(|log| {
+            let taken = [&streams.stdout, &streams.stderr].map(|held| held.try_lock().ok().and_then(|mut one| one.take()));
+            let [stdout, stderr] = taken;
+            Logged::begin(log, stdout, stderr, ended.clone(), known)
+        });
+        Self { pid, streams, terminal, logged, ended, is_followed, stands_for }
     }
 
     /// The kernel drops what the first process of a pid namespace neither catches nor ignores, so a `sleep` could be
@@ -75,6 +98,16 @@ impl Process {
         Signal::SIGKILL
     }
 
+    pub fn is_followed(&self) -> bool {
+        self.is_followed.load(Ordering::Relaxed)
+    }
+
+    pub fn kill(&self) {
+        if self.is_alive() {
+            let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL); // it has ended just now: that is what is wanted
+        }
+    }
+
     pub fn is_alive(&self) -> bool {
         self.ended.borrow().is_none()
     }
@@ -85,6 +118,9 @@ impl Process {
 
     /// Sends stdout and stderr until the process has ended and its pipes are empty, or nobody receives.
     pub fn attach(&self, sender: &mpsc::Sender<Output>) -> Result<(), Status> {
+        if let Some(logged) = &self.logged {
+            return logged.attach(sender);
+        }
         let wraps: [fn(Vec<u8>) -> Stream; 2] = [Stream::Stdout, Stream::Stderr];
         for (stream, wrap) in [&self.streams.stdout, &self.streams.stderr].into_iter().zip(wraps) {
             let held = stream
@@ -104,24 +140,31 @@ async fn forward(
     wrap: fn(Vec<u8>) -> Stream,
 ) {
     let Some(stream) = held.as_mut() else { return };
-    let mut buffer = vec![0; CHUNK_BYTES];
     loop {
-        let count = tokio::select! {
+        let data = tokio::select! {
             biased;
-            outcome = stream.read(&mut buffer) => outcome.unwrap_or(0),
-            // A child that outlives the process may hold the pipe open for ever: what is in it now is all that counts.
-            _ = ended.wait_for(Option::is_some) => stream.read_now(&mut buffer).ok().flatten().unwrap_or(0),
+            data = next_chunk(stream, &mut ended) => data,
             () = sender.closed() => return,
         };
-        if count == 0 {
-            break;
-        }
-        let chunk = OutputChunk { stream: Some(wrap(buffer[..count].to_vec())) };
-        if sender.send(Ok(chunk)).await.is_err() {
+        let Some(data) = data else { break };
+        if sender.send(Ok(OutputChunk { stream: Some(wrap(data)) })).await.is_err() {
             return;
         }
     }
     *held = None;
+}
+
+/// What a process has written; `None` when it has ended and nothing is left. May be cancelled: nothing is lost.
+pub async fn next_chunk(stream: &mut FdStream, ended: &mut watch::Receiver<Option<WaitReply>>) -> Option<Vec<u8>> {
+    let mut buffer = vec![0; CHUNK_BYTES];
+    let count = tokio::select! {
+        biased;
+        outcome = stream.read(&mut buffer) => outcome.unwrap_or(0),
+        // A child that outlives the process may hold the pipe open for ever: what is in it now is all that counts.
+        _ = ended.wait_for(Option::is_some) => stream.read_now(&mut buffer).ok().flatten().unwrap_or(0),
+    };
+    buffer.truncate(count);
+    (count > 0).then_some(buffer)
 }
 
 /// Three pipes: crun's ends and ours.
@@ -136,6 +179,12 @@ pub fn pipes() -> Result<(Handles, Streams), Failure> {
         stderr: held(stderr_ours.into())?,
     };
     Ok((handles, streams))
+}
+
+/// Pipes for output alone: there is no input.
+pub fn output_pipes() -> Result<(Handles, Streams), Failure> {
+    let (handles, streams) = pipes()?;
+    Ok((Handles { stdin: Stdio::null(), ..handles }, Streams { stdin: Arc::default(), ..streams }))
 }
 
 /// The streams of a terminal, and the handle that knows its size.

@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::containers::{Containers, internal};
 use crate::identity;
+use crate::log;
 use crate::machine;
 use crate::pod;
 use crate::process::Output;
@@ -18,7 +19,7 @@ use crate::proto::*;
 use crate::shares;
 
 /// Raised when an older client could not live with what this agent says.
-const PROTOCOL: u32 = 4;
+const PROTOCOL: u32 = 5;
 const FEATURES: [&str; 3] = ["terminal", "overlay", "scsi"];
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
@@ -72,11 +73,13 @@ impl Agent for Service {
     async fn freeze(&self, _: Request<Empty>) -> Reply<Self::FreezeStream> {
         self.0.warm_up().await.map_err(internal)?;
         shares::let_go().map_err(internal)?;
+        log::let_go().await;
         let (sender, receiver) = mpsc::channel(1);
         sender.try_send(Ok(Empty {})).map_err(|error| Status::internal(error.to_string()))?;
         tokio::spawn(async move {
             // Whoever asked may be killed, or be the client of another machine: nobody is left waiting for ever.
             sender.closed().await;
+            log::take();
             if let Err(error) = shares::take() {
                 eprintln!("vc-agent: the folders are not there again: {error}"); // for the console: nobody listens
             }
@@ -85,6 +88,7 @@ impl Agent for Service {
     }
 
     async fn thaw(&self, _: Request<Empty>) -> Reply<Empty> {
+        log::take();
         shares::take().map_err(internal)?;
         done()
     }
@@ -185,7 +189,7 @@ impl Agent for Service {
 
     async fn wait(&self, request: Request<ProcessRequest>) -> Reply<WaitReply> {
         let request = request.into_inner();
-        let mut ended = self.0.process(&request.container_id, &request.token)?.ended();
+        let mut ended = self.0.end_of(&request.container_id, &request.token)?;
         let found = ended.wait_for(Option::is_some).await.map_err(|error| Status::internal(error.to_string()))?;
         found.map(Response::new).ok_or_else(|| Status::internal("the process has no end"))
     }

@@ -35,8 +35,8 @@ from vc_core.spec import (
 P = ParamSpec("P")
 T = TypeVar("T")
 
-OLDEST_PROTOCOL = 4
-NEWEST_PROTOCOL = 4
+OLDEST_PROTOCOL = 5
+NEWEST_PROTOCOL = 5
 _OPTIONS = (
     # The agent's HTTP/2 refuses the name that grpc makes of a socket's path.
     ("grpc.default_authority", "localhost"),
@@ -168,7 +168,12 @@ class Client:
         """All containers, and how their first processes ended."""
         reply = await self._agent.ListContainers(pb.Empty())
         return tuple(
-            ContainerTruth(row.container_id, convert.exit_status(row.ended) if row.HasField("ended") else None)
+            ContainerTruth(
+                row.container_id,
+                convert.exit_status(row.ended) if row.HasField("ended") else None,
+                row.restarts,
+                convert.HEALTH[row.health],
+            )
             for row in reply.containers
         )
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 from vc_agent_grpc._generated import agent_pb2 as pb
 from vc_agent_grpc.oci_spec import CONTAINERS, DRIVES, process_of, shared_at, spec_of, unlimited_resources
 from vc_core.spec import (
+    ContainerSpec,
     Dns,
     ExitStatus,
     GuestContainer,
     GuestDevice,
     GuestRootfs,
+    Health,
     Plugged,
     PodSetup,
     ProcessInfo,
     ProcessSpec,
     Resources,
+    RestartPolicy,
     RootfsMode,
     Stdio,
 )
@@ -33,7 +37,19 @@ _UPPER_SIZE = "size=75%"
 # A device that must not be written cannot have its journal replayed either.
 _UNJOURNALED = {"ext4": ["noload"]}
 
-STDIO = {Stdio.NULL: pb.STDIO_NULL, Stdio.PIPES: pb.STDIO_PIPES}
+STDIO = {Stdio.NULL: pb.STDIO_NULL, Stdio.PIPES: pb.STDIO_PIPES, Stdio.LOG: pb.STDIO_LOG}
+
+_POLICIES = {
+    RestartPolicy.NO: pb.RESTART_POLICY_NO,
+    RestartPolicy.ON_FAILURE: pb.RESTART_POLICY_ON_FAILURE,
+    RestartPolicy.ALWAYS: pb.RESTART_POLICY_ALWAYS,
+}
+HEALTH = {
+    pb.HEALTH_NONE: Health.NONE,
+    pb.HEALTH_STARTING: Health.STARTING,
+    pb.HEALTH_HEALTHY: Health.HEALTHY,
+    pb.HEALTH_UNHEALTHY: Health.UNHEALTHY,
+}
 
 
 def create_request(container: GuestContainer) -> pb.CreateContainerRequest:
@@ -57,7 +73,26 @@ def create_request(container: GuestContainer) -> pb.CreateContainerRequest:
         storages=storages,
         stdio=STDIO[spec.stdio],
         starts=container.starts,
+        restart=pb.Restart(
+            policy=_POLICIES[spec.restart.policy], max_retries=spec.restart.max_retries, stop_signal=spec.stop_signal
+        ),
+        health=_health(spec),
+        log=None if container.log is None else pb.Device(driver=container.log.driver, address=container.log.address),
         devices=[message for device in container.devices for message in _devices(device)],
+    )
+
+
+def _health(spec: ContainerSpec) -> pb.HealthCheck | None:
+    check = spec.health
+    if check is None:
+        return None
+    process = dataclasses.replace(spec.process, args=check.args, terminal=False)
+    return pb.HealthCheck(
+        oci_process=process_json(process),
+        interval_ms=round(check.interval_s * 1000),
+        timeout_ms=round(check.timeout_s * 1000),
+        retries=check.retries,
+        start_period_ms=round(check.start_period_s * 1000),
     )
 
 

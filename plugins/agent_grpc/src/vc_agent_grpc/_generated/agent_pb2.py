@@ -24,15 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$vc_agent_grpc/_generated/agent.proto\x12\x17virtcontainers.agent.v1\"\x07\n\x05\x45mpty\"2\n\x10NegotiateRequest\x12\x0e\n\x06oldest\x18\x01 \x01(\r\x12\x0e\n\x06newest\x18\x02 \x01(\r\"[\n\x0eNegotiateReply\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\t\x12\x0e\n\x06kernel\x18\x04 \x01(\t\"\x92\x01\n\x0fSetUpPodRequest\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\x0f\n\x07time_ns\x18\x02 \x01(\x03\x12\x0c\n\x04seed\x18\x03 \x01(\x0c\x12\x13\n\x0bresolv_conf\x18\x04 \x01(\t\x12\x12\n\nshared_pid\x18\x05 \x01(\x08\x12\x11\n\tshm_bytes\x18\x06 \x01(\x04\x12\x12\n\nmachine_id\x18\x07 \x01(\t\"=\n\x16OnlineResourcesRequest\x12\r\n\x05vcpus\x18\x01 \x01(\r\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\";\n\x14OnlineResourcesReply\x12\r\n\x05vcpus\x18\x01 \x01(\r\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\"_\n\x07Storage\x12\x0e\n\x06\x64river\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0e\n\x06\x66stype\x18\x03 \x01(\t\x12\x0f\n\x07options\x18\x04 \x03(\t\x12\x13\n\x0bmount_point\x18\x05 \x01(\t\"v\n\x06\x44\x65vice\x12\x0e\n\x06\x64river\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65stination\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63\x63\x65ss\x18\x04 \x01(\t\x12\x0c\n\x04mode\x18\x05 \x01(\r\x12\x0b\n\x03uid\x18\x06 \x01(\r\x12\x0b\n\x03gid\x18\x07 \x01(\r\"\x84\x02\n\x16\x43reateContainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x10\n\x08oci_spec\x18\x03 \x01(\x0c\x12\x0e\n\x06rootfs\x18\x04 \x01(\t\x12\x32\n\x08storages\x18\x05 \x03(\x0b\x32 .virtcontainers.agent.v1.Storage\x12-\n\x05stdio\x18\x06 \x01(\x0e\x32\x1e.virtcontainers.agent.v1.Stdio\x12\x30\n\x07\x64\x65vices\x18\x07 \x03(\x0b\x32\x1f.virtcontainers.agent.v1.Device\x12\x0e\n\x06starts\x18\x08 \x01(\x08\"E\n\x16UpdateContainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x15\n\roci_resources\x18\x02 \x01(\x0c\"(\n\x10\x43ontainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"5\n\x0eProcessRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\"\x1b\n\x0cProcessReply\x12\x0b\n\x03pid\x18\x01 \x01(\x05\"v\n\x0b\x45xecRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x13\n\x0boci_process\x18\x03 \x01(\x0c\x12-\n\x05stdio\x18\x04 \x01(\x0e\x32\x1e.virtcontainers.agent.v1.Stdio\"e\n\nInputChunk\x12\x38\n\x07process\x18\x01 \x01(\x0b\x32\'.virtcontainers.agent.v1.ProcessRequest\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0f\n\x07is_last\x18\x03 \x01(\x08\";\n\x0bOutputChunk\x12\x10\n\x06stdout\x18\x01 \x01(\x0cH\x00\x12\x10\n\x06stderr\x18\x02 \x01(\x0cH\x00\x42\x08\n\x06stream\"@\n\tWaitReply\x12\x11\n\texit_code\x18\x01 \x01(\x05\x12\x0e\n\x06signal\x18\x02 \x01(\r\x12\x10\n\x08\x65nded_ns\x18\x03 \x01(\x03\"D\n\rSignalRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0e\n\x06signal\x18\x03 \x01(\r\"S\n\rResizeRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x04 \x01(\r\"Q\n\x13ListContainersReply\x12:\n\ncontainers\x18\x01 \x03(\x0b\x32&.virtcontainers.agent.v1.ContainerInfo\"X\n\rContainerInfo\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x31\n\x05\x65nded\x18\x02 \x01(\x0b\x32\".virtcontainers.agent.v1.WaitReply\"M\n\x12ListProcessesReply\x12\x37\n\tprocesses\x18\x01 \x03(\x0b\x32$.virtcontainers.agent.v1.ProcessInfo\"\x83\x01\n\x0bProcessInfo\x12\x0b\n\x03pid\x18\x01 \x01(\x05\x12\x12\n\nparent_pid\x18\x02 \x01(\x05\x12\x0b\n\x03uid\x18\x03 \x01(\r\x12\r\n\x05state\x18\x04 \x01(\t\x12\x16\n\x0eresident_bytes\x18\x05 \x01(\x04\x12\x0e\n\x06\x63pu_ns\x18\x06 \x01(\x04\x12\x0f\n\x07\x63ommand\x18\x07 \x03(\t\"}\n\x13\x43ontainerStatsReply\x12\x0e\n\x06\x63pu_ns\x18\x01 \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\x12\x1a\n\x12memory_limit_bytes\x18\x03 \x01(\x04\x12\x11\n\tprocesses\x18\x04 \x01(\x04\x12\x11\n\toom_kills\x18\x05 \x01(\x04*(\n\x05Stdio\x12\x0e\n\nSTDIO_NULL\x10\x00\x12\x0f\n\x0bSTDIO_PIPES\x10\x01\x32\xa0\x0e\n\x05\x41gent\x12_\n\tNegotiate\x12).virtcontainers.agent.v1.NegotiateRequest\x1a\'.virtcontainers.agent.v1.NegotiateReply\x12T\n\x08SetUpPod\x12(.virtcontainers.agent.v1.SetUpPodRequest\x1a\x1e.virtcontainers.agent.v1.Empty\x12J\n\x06\x46reeze\x12\x1e.virtcontainers.agent.v1.Empty\x1a\x1e.virtcontainers.agent.v1.Empty0\x01\x12\x46\n\x04Thaw\x12\x1e.virtcontainers.agent.v1.Empty\x1a\x1e.virtcontainers.agent.v1.Empty\x12M\n\x0bTearDownPod\x12\x1e.virtcontainers.agent.v1.Empty\x1a\x1e.virtcontainers.agent.v1.Empty\x12J\n\x08PowerOff\x12\x1e.virtcontainers.agent.v1.Empty\x1a\x1e.virtcontainers.agent.v1.Empty\x12q\n\x0fOnlineResources\x12/.virtcontainers.agent.v1.OnlineResourcesRequest\x1a-.virtcontainers.agent.v1.OnlineResourcesReply\x12i\n\x0f\x43reateContainer\x12/.virtcontainers.agent.v1.CreateContainerRequest\x1a%.virtcontainers.agent.v1.ProcessReply\x12[\n\x0eStartContainer\x12).virtcontainers.agent.v1.ContainerRequest\x1a\x1e.virtcontainers.agent.v1.Empty\x12\\\n\x0fRemoveContainer\x12).virtcontainers.agent.v1.ContainerRequest\x1a\x1e.virtcontainers.agent.v1.Empty\x12^\n\x0eListContainers\x12\x1e.virtcontainers.agent.v1.Empty\x1a,.virtcontainers.agent.v1.ListContainersReply\x12\x62\n\x0fUpdateContainer\x12/.virtcontainers.agent.v1.UpdateContainerRequest\x1a\x1e.virtcontainers.agent.v1.Empty\x12i\n\x0e\x43ontainerStats\x12).virtcontainers.agent.v1.ContainerRequest\x1a,.virtcontainers.agent.v1.ContainerStatsReply\x12g\n\rListProcesses\x12).virtcontainers.agent.v1.ContainerRequest\x1a+.virtcontainers.agent.v1.ListProcessesReply\x12S\n\x04\x45xec\x12$.virtcontainers.agent.v1.ExecRequest\x1a%.virtcontainers.agent.v1.ProcessReply\x12]\n\nReadOutput\x12\'.virtcontainers.agent.v1.ProcessRequest\x1a$.virtcontainers.agent.v1.OutputChunk0\x01\x12S\n\nWriteInput\x12#.virtcontainers.agent.v1.InputChunk\x1a\x1e.virtcontainers.agent.v1.Empty(\x01\x12S\n\x04Wait\x12\'.virtcontainers.agent.v1.ProcessRequest\x1a\".virtcontainers.agent.v1.WaitReply\x12P\n\x06Signal\x12&.virtcontainers.agent.v1.SignalRequest\x1a\x1e.virtcontainers.agent.v1.Empty\x12P\n\x06Resize\x12&.virtcontainers.agent.v1.ResizeRequest\x1a\x1e.virtcontainers.agent.v1.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$vc_agent_grpc/_generated/agent.proto\x12\x17virtcontainers.agent.v1\"\x07\n\x05\x45mpty\"2\n\x10NegotiateRequest\x12\x0e\n\x06oldest\x18\x01 \x01(\r\x12\x0e\n\x06newest\x18\x02 \x01(\r\"[\n\x0eNegotiateReply\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\t\x12\x0e\n\x06kernel\x18\x04 \x01(\t\"\x92\x01\n\x0fSetUpPodRequest\x12\x10\n\x08hostname\x18\x01 \x01(\t\x12\x0f\n\x07time_ns\x18\x02 \x01(\x03\x12\x0c\n\x04seed\x18\x03 \x01(\x0c\x12\x13\n\x0bresolv_conf\x18\x04 \x01(\t\x12\x12\n\nshared_pid\x18\x05 \x01(\x08\x12\x11\n\tshm_bytes\x18\x06 \x01(\x04\x12\x12\n\nmachine_id\x18\x07 \x01(\t\"=\n\x16OnlineResourcesRequest\x12\r\n\x05vcpus\x18\x01 \x01(\r\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\";\n\x14OnlineResourcesReply\x12\r\n\x05vcpus\x18\x01 \x01(\r\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\"_\n\x07Storage\x12\x0e\n\x06\x64river\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0e\n\x06\x66stype\x18\x03 \x01(\t\x12\x0f\n\x07options\x18\x04 \x03(\t\x12\x13\n\x0bmount_point\x18\x05 \x01(\t\"v\n\x06\x44\x65vice\x12\x0e\n\x06\x64river\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65stination\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x63\x63\x65ss\x18\x04 \x01(\t\x12\x0c\n\x04mode\x18\x05 \x01(\r\x12\x0b\n\x03uid\x18\x06 \x01(\r\x12\x0b\n\x03gid\x18\x07 \x01(\r\"\x9b\x03\n\x16\x43reateContainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x10\n\x08oci_spec\x18\x03 \x01(\x0c\x12\x0e\n\x06rootfs\x18\x04 \x01(\t\x12\x32\n\x08storages\x18\x05 \x03(\x0b\x32 .virtcontainers.agent.v1.Storage\x12-\n\x05stdio\x18\x06 \x01(\x0e\x32\x1e.virtcontainers.agent.v1.Stdio\x12\x30\n\x07\x64\x65vices\x18\x07 \x03(\x0b\x32\x1f.virtcontainers.agent.v1.Device\x12\x0e\n\x06starts\x18\x08 \x01(\x08\x12,\n\x03log\x18\t \x01(\x0b\x32\x1f.virtcontainers.agent.v1.Device\x12\x31\n\x07restart\x18\n \x01(\x0b\x32 .virtcontainers.agent.v1.Restart\x12\x34\n\x06health\x18\x0b \x01(\x0b\x32$.virtcontainers.agent.v1.HealthCheck\"k\n\x07Restart\x12\x36\n\x06policy\x18\x01 \x01(\x0e\x32&.virtcontainers.agent.v1.RestartPolicy\x12\x13\n\x0bmax_retries\x18\x02 \x01(\r\x12\x13\n\x0bstop_signal\x18\x03 \x01(\r\"u\n\x0bHealthCheck\x12\x13\n\x0boci_process\x18\x01 \x01(\x0c\x12\x13\n\x0binterval_ms\x18\x02 \x01(\x04\x12\x12\n\ntimeout_ms\x18\x03 \x01(\x04\x12\x0f\n\x07retries\x18\x04 \x01(\r\x12\x17\n\x0fstart_period_ms\x18\x05 \x01(\x04\"E\n\x16UpdateContainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x15\n\roci_resources\x18\x02 \x01(\x0c\"(\n\x10\x43ontainerRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\"5\n\x0eProcessRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\"\x1b\n\x0cProcessReply\x12\x0b\n\x03pid\x18\x01 \x01(\x05\"v\n\x0b\x45xecRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x13\n\x0boci_process\x18\x03 \x01(\x0c\x12-\n\x05stdio\x18\x04 \x01(\x0e\x32\x1e.virtcontainers.agent.v1.Stdio\"e\n\nInputChunk\x12\x38\n\x07process\x18\x01 \x01(\x0b\x32\'.virtcontainers.agent.v1.ProcessRequest\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0f\n\x07is_last\x18\x03 \x01(\x08\";\n\x0bOutputChunk\x12\x10\n\x06stdout\x18\x01 \x01(\x0cH\x00\x12\x10\n\x06stderr\x18\x02 \x01(\x0cH\x00\x42\x08\n\x06stream\"@\n\tWaitReply\x12\x11\n\texit_code\x18\x01 \x01(\x05\x12\x0e\n\x06signal\x18\x02 \x01(\r\x12\x10\n\x08\x65nded_ns\x18\x03 \x01(\x03\"D\n\rSignalRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0e\n\x06signal\x18\x03 \x01(\r\"S\n\rResizeRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0c\n\x04rows\x18\x03 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x04 \x01(\r\"Q\n\x13ListContainersReply\x12:\n\ncontainers\x18\x01 \x03(\x0b\x32&.virtcontainers.agent.v1.ContainerInfo\"\x9b\x01\n\rContainerInfo\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x31\n\x05\x65nded\x18\x02 \x01(\x0b\x32\".virtcontainers.agent.v1.WaitReply\x12\x10\n\x08restarts\x18\x03 \x01(\r\x12/\n\x06health\x18\x04 \x01(\x0e\x32\x1f.virtcontainers.agent.v1.Health\"M\n\x12ListProcessesReply\x12\x37\n\tprocesses\x18\x01 \x03(\x0b\x32$.virtcontainers.agent.v1.ProcessInfo\"\x83\x01\n\x0bProcessInfo\x12\x0b\n\x03pid\x18\x01 \x01(\x05\x12\x12\n\nparent_pid\x18\x02 \x01(\x05\x12\x0b\n\x03uid\x18\x03 \x01(\r\x12\r\n\x05state\x18\x04 \x01(\t\x12\x16\n\x0eresident_bytes\x18\x05 \x01(\x04\x12\x0e\n\x06\x63pu_ns\x18\x06 \x01(\x04\x12\x0f\n\x07\x63ommand\x18\x07 \x03(\t\"}\n\x13\x43ontainerStatsReply\x12\x0e\n\x06\x63pu_ns\x18\x01 \x01(\x04\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x04\x12\x1a\n\x12memory_limit_bytes\x18\x03 \x01(\x04\x12\x11\n\tprocesses\x18\x04 \x01(\x04\x12\x11\n\toom_kills\x18\x05 \x01(\x04*`\n\rRestartPolicy\x12\x15\n\x11RESTART_POLICY_NO\x10\x00\x12\x1d\n\x19RESTART_POLICY_ON_FAILURE\x10\x01\x12\x19\n\x15RESTART_POLICY_ALWAYS\x10\x02*7\n\x05Stdio\x12\x0e\n\nSTDIO_NULL\x10\x00\x12\x0f\n\x0bSTDIO_PIPES\x10\x01\x12\r\n\tSTDIO_LOG\x10\x02*X\n\x06Health\x12\x0f\n\x0bHEALTH_NONE\x10\x00\x12\x13\n\x0fHEALTH_STARTING\x10\x01\x12\x12\n\x0eHEALTH_HEALTHY\x10\x02\x12\x14\n\x10HEALTH_UNHEALTHY\x10\x03\x32\xa0\x0e\n\x05\x41gent\x12_\n\tNegotiate\x12).virtcontainers.agent.v1.NegotiateRequest\x1a\'.virtcontainers.agent.v1.NegotiateReply\x12T\n\x08SetUpPod\x12(.virtcontainers.agent.v1.SetUpPodRequest\x1a\x1e.virtcontainers.agent.v1.Empty\x12J\n\x06\x46reeze\x12\x1e.virtcontainers.agent.v1.Empty\x1a\x1e.virtcontainers.agent.v1.Empty0\x01\x12\x46\n\x04Thaw\x12\x1e.virtcontainers.agent.v1.Empty\x1a\x1e.virtcontainers.agent.v1.Empty\x12M\n\x0bTearDownPod\x12\x1e.virtcontainers.agent.v1.Empty\x1a\x1e.virtcontainers.agent.v1.Empty\x12J\n\x08PowerOff\x12\x1e.virtcontainers.agent.v1.Empty\x1a\x1e.virtcontainers.agent.v1.Empty\x12q\n\x0fOnlineResources\x12/.virtcontainers.agent.v1.OnlineResourcesRequest\x1a-.virtcontainers.agent.v1.OnlineResourcesReply\x12i\n\x0f\x43reateContainer\x12/.virtcontainers.agent.v1.CreateContainerRequest\x1a%.virtcontainers.agent.v1.ProcessReply\x12[\n\x0eStartContainer\x12).virtcontainers.agent.v1.ContainerRequest\x1a\x1e.virtcontainers.agent.v1.Empty\x12\\\n\x0fRemoveContainer\x12).virtcontainers.agent.v1.ContainerRequest\x1a\x1e.virtcontainers.agent.v1.Empty\x12^\n\x0eListContainers\x12\x1e.virtcontainers.agent.v1.Empty\x1a,.virtcontainers.agent.v1.ListContainersReply\x12\x62\n\x0fUpdateContainer\x12/.virtcontainers.agent.v1.UpdateContainerRequest\x1a\x1e.virtcontainers.agent.v1.Empty\x12i\n\x0e\x43ontainerStats\x12).virtcontainers.agent.v1.ContainerRequest\x1a,.virtcontainers.agent.v1.ContainerStatsReply\x12g\n\rListProcesses\x12).virtcontainers.agent.v1.ContainerRequest\x1a+.virtcontainers.agent.v1.ListProcessesReply\x12S\n\x04\x45xec\x12$.virtcontainers.agent.v1.ExecRequest\x1a%.virtcontainers.agent.v1.ProcessReply\x12]\n\nReadOutput\x12\'.virtcontainers.agent.v1.ProcessRequest\x1a$.virtcontainers.agent.v1.OutputChunk0\x01\x12S\n\nWriteInput\x12#.virtcontainers.agent.v1.InputChunk\x1a\x1e.virtcontainers.agent.v1.Empty(\x01\x12S\n\x04Wait\x12\'.virtcontainers.agent.v1.ProcessRequest\x1a\".virtcontainers.agent.v1.WaitReply\x12P\n\x06Signal\x12&.virtcontainers.agent.v1.SignalRequest\x1a\x1e.virtcontainers.agent.v1.Empty\x12P\n\x06Resize\x12&.virtcontainers.agent.v1.ResizeRequest\x1a\x1e.virtcontainers.agent.v1.Emptyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vc_agent_grpc._generated.agent_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STDIO']._serialized_start=2187
-  _globals['_STDIO']._serialized_end=2227
+  _globals['_RESTARTPOLICY']._serialized_start=2634
+  _globals['_RESTARTPOLICY']._serialized_end=2730
+  _globals['_STDIO']._serialized_start=2732
+  _globals['_STDIO']._serialized_end=2787
+  _globals['_HEALTH']._serialized_start=2789
+  _globals['_HEALTH']._serialized_end=2877
   _globals['_EMPTY']._serialized_start=65
   _globals['_EMPTY']._serialized_end=72
   _globals['_NEGOTIATEREQUEST']._serialized_start=74
@@ -50,37 +54,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEVICE']._serialized_start=589
   _globals['_DEVICE']._serialized_end=707
   _globals['_CREATECONTAINERREQUEST']._serialized_start=710
-  _globals['_CREATECONTAINERREQUEST']._serialized_end=970
-  _globals['_UPDATECONTAINERREQUEST']._serialized_start=972
-  _globals['_UPDATECONTAINERREQUEST']._serialized_end=1041
-  _globals['_CONTAINERREQUEST']._serialized_start=1043
-  _globals['_CONTAINERREQUEST']._serialized_end=1083
-  _globals['_PROCESSREQUEST']._serialized_start=1085
-  _globals['_PROCESSREQUEST']._serialized_end=1138
-  _globals['_PROCESSREPLY']._serialized_start=1140
-  _globals['_PROCESSREPLY']._serialized_end=1167
-  _globals['_EXECREQUEST']._serialized_start=1169
-  _globals['_EXECREQUEST']._serialized_end=1287
-  _globals['_INPUTCHUNK']._serialized_start=1289
-  _globals['_INPUTCHUNK']._serialized_end=1390
-  _globals['_OUTPUTCHUNK']._serialized_start=1392
-  _globals['_OUTPUTCHUNK']._serialized_end=1451
-  _globals['_WAITREPLY']._serialized_start=1453
-  _globals['_WAITREPLY']._serialized_end=1517
-  _globals['_SIGNALREQUEST']._serialized_start=1519
-  _globals['_SIGNALREQUEST']._serialized_end=1587
-  _globals['_RESIZEREQUEST']._serialized_start=1589
-  _globals['_RESIZEREQUEST']._serialized_end=1672
-  _globals['_LISTCONTAINERSREPLY']._serialized_start=1674
-  _globals['_LISTCONTAINERSREPLY']._serialized_end=1755
-  _globals['_CONTAINERINFO']._serialized_start=1757
-  _globals['_CONTAINERINFO']._serialized_end=1845
-  _globals['_LISTPROCESSESREPLY']._serialized_start=1847
-  _globals['_LISTPROCESSESREPLY']._serialized_end=1924
-  _globals['_PROCESSINFO']._serialized_start=1927
-  _globals['_PROCESSINFO']._serialized_end=2058
-  _globals['_CONTAINERSTATSREPLY']._serialized_start=2060
-  _globals['_CONTAINERSTATSREPLY']._serialized_end=2185
-  _globals['_AGENT']._serialized_start=2230
-  _globals['_AGENT']._serialized_end=4054
+  _globals['_CREATECONTAINERREQUEST']._serialized_end=1121
+  _globals['_RESTART']._serialized_start=1123
+  _globals['_RESTART']._serialized_end=1230
+  _globals['_HEALTHCHECK']._serialized_start=1232
+  _globals['_HEALTHCHECK']._serialized_end=1349
+  _globals['_UPDATECONTAINERREQUEST']._serialized_start=1351
+  _globals['_UPDATECONTAINERREQUEST']._serialized_end=1420
+  _globals['_CONTAINERREQUEST']._serialized_start=1422
+  _globals['_CONTAINERREQUEST']._serialized_end=1462
+  _globals['_PROCESSREQUEST']._serialized_start=1464
+  _globals['_PROCESSREQUEST']._serialized_end=1517
+  _globals['_PROCESSREPLY']._serialized_start=1519
+  _globals['_PROCESSREPLY']._serialized_end=1546
+  _globals['_EXECREQUEST']._serialized_start=1548
+  _globals['_EXECREQUEST']._serialized_end=1666
+  _globals['_INPUTCHUNK']._serialized_start=1668
+  _globals['_INPUTCHUNK']._serialized_end=1769
+  _globals['_OUTPUTCHUNK']._serialized_start=1771
+  _globals['_OUTPUTCHUNK']._serialized_end=1830
+  _globals['_WAITREPLY']._serialized_start=1832
+  _globals['_WAITREPLY']._serialized_end=1896
+  _globals['_SIGNALREQUEST']._serialized_start=1898
+  _globals['_SIGNALREQUEST']._serialized_end=1966
+  _globals['_RESIZEREQUEST']._serialized_start=1968
+  _globals['_RESIZEREQUEST']._serialized_end=2051
+  _globals['_LISTCONTAINERSREPLY']._serialized_start=2053
+  _globals['_LISTCONTAINERSREPLY']._serialized_end=2134
+  _globals['_CONTAINERINFO']._serialized_start=2137
+  _globals['_CONTAINERINFO']._serialized_end=2292
+  _globals['_LISTPROCESSESREPLY']._serialized_start=2294
+  _globals['_LISTPROCESSESREPLY']._serialized_end=2371
+  _globals['_PROCESSINFO']._serialized_start=2374
+  _globals['_PROCESSINFO']._serialized_end=2505
+  _globals['_CONTAINERSTATSREPLY']._serialized_start=2507
+  _globals['_CONTAINERSTATSREPLY']._serialized_end=2632
+  _globals['_AGENT']._serialized_start=2880
+  _globals['_AGENT']._serialized_end=4704
 # @@protoc_insertion_point(module_scope)

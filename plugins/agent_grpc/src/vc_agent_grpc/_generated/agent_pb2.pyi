@@ -24,6 +24,23 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _RestartPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RestartPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RestartPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RESTART_POLICY_NO: _RestartPolicy.ValueType  # 0
+    RESTART_POLICY_ON_FAILURE: _RestartPolicy.ValueType  # 1
+    RESTART_POLICY_ALWAYS: _RestartPolicy.ValueType  # 2
+
+class RestartPolicy(_RestartPolicy, metaclass=_RestartPolicyEnumTypeWrapper): ...
+
+RESTART_POLICY_NO: RestartPolicy.ValueType  # 0
+RESTART_POLICY_ON_FAILURE: RestartPolicy.ValueType  # 1
+RESTART_POLICY_ALWAYS: RestartPolicy.ValueType  # 2
+Global___RestartPolicy: _TypeAlias = RestartPolicy  # noqa: Y015
+
 class _Stdio:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -34,6 +51,8 @@ class _StdioEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stdio.ValueType
     """stdin empty, output thrown away"""
     STDIO_PIPES: _Stdio.ValueType  # 1
     """held for ReadOutput and WriteInput; a full pipe makes the process wait"""
+    STDIO_LOG: _Stdio.ValueType  # 2
+    """no input; output goes to the log, and from now on to one client of ReadOutput"""
 
 class Stdio(_Stdio, metaclass=_StdioEnumTypeWrapper): ...
 
@@ -41,7 +60,30 @@ STDIO_NULL: Stdio.ValueType  # 0
 """stdin empty, output thrown away"""
 STDIO_PIPES: Stdio.ValueType  # 1
 """held for ReadOutput and WriteInput; a full pipe makes the process wait"""
+STDIO_LOG: Stdio.ValueType  # 2
+"""no input; output goes to the log, and from now on to one client of ReadOutput"""
 Global___Stdio: _TypeAlias = Stdio  # noqa: Y015
+
+class _Health:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HealthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Health.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HEALTH_NONE: _Health.ValueType  # 0
+    """there is no check"""
+    HEALTH_STARTING: _Health.ValueType  # 1
+    HEALTH_HEALTHY: _Health.ValueType  # 2
+    HEALTH_UNHEALTHY: _Health.ValueType  # 3
+
+class Health(_Health, metaclass=_HealthEnumTypeWrapper): ...
+
+HEALTH_NONE: Health.ValueType  # 0
+"""there is no check"""
+HEALTH_STARTING: Health.ValueType  # 1
+HEALTH_HEALTHY: Health.ValueType  # 2
+HEALTH_UNHEALTHY: Health.ValueType  # 3
+Global___Health: _TypeAlias = Health  # noqa: Y015
 
 @_typing.final
 class Empty(_message.Message):
@@ -296,6 +338,9 @@ class CreateContainerRequest(_message.Message):
     STDIO_FIELD_NUMBER: _builtins.int
     DEVICES_FIELD_NUMBER: _builtins.int
     STARTS_FIELD_NUMBER: _builtins.int
+    LOG_FIELD_NUMBER: _builtins.int
+    RESTART_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
     container_id: _builtins.str
     token: _builtins.str
     """of the first process"""
@@ -314,6 +359,16 @@ class CreateContainerRequest(_message.Message):
 
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]: ...
+    @_builtins.property
+    def log(self) -> Global___Device:
+        """the disk to which STDIO_LOG writes; it has no node in the container"""
+
+    @_builtins.property
+    def restart(self) -> Global___Restart: ...
+    @_builtins.property
+    def health(self) -> Global___HealthCheck:
+        """absent: none"""
+
     def __init__(
         self,
         *,
@@ -325,14 +380,83 @@ class CreateContainerRequest(_message.Message):
         stdio: Global___Stdio.ValueType = ...,
         devices: _abc.Iterable[Global___Device] | None = ...,
         starts: _builtins.bool = ...,
+        log: Global___Device | None = ...,
+        restart: Global___Restart | None = ...,
+        health: Global___HealthCheck | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["health", b"health", "log", b"log", "restart", b"restart"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "devices", b"devices", "oci_spec", b"oci_spec", "rootfs", b"rootfs", "starts", b"starts", "stdio", b"stdio", "storages", b"storages", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "devices", b"devices", "health", b"health", "log", b"log", "oci_spec", b"oci_spec", "restart", b"restart", "rootfs", b"rootfs", "starts", b"starts", "stdio", b"stdio", "storages", b"storages", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateContainerRequest: _TypeAlias = CreateContainerRequest  # noqa: Y015
+
+@_typing.final
+class Restart(_message.Message):
+    """Whether a container whose first process has ended is started again, with what it has written. Not after the host has
+    sent SIGTERM, SIGKILL or `stop_signal` to it. Wait and ListContainers tell of the last end only.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    MAX_RETRIES_FIELD_NUMBER: _builtins.int
+    STOP_SIGNAL_FIELD_NUMBER: _builtins.int
+    policy: Global___RestartPolicy.ValueType
+    max_retries: _builtins.int
+    """0: no limit"""
+    stop_signal: _builtins.int
+    def __init__(
+        self,
+        *,
+        policy: Global___RestartPolicy.ValueType = ...,
+        max_retries: _builtins.int = ...,
+        stop_signal: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_retries", b"max_retries", "policy", b"policy", "stop_signal", b"stop_signal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Restart: _TypeAlias = Restart  # noqa: Y015
+
+@_typing.final
+class HealthCheck(_message.Message):
+    """A process that is run in the container again and again: it exits with 0 when all is well."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OCI_PROCESS_FIELD_NUMBER: _builtins.int
+    INTERVAL_MS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
+    RETRIES_FIELD_NUMBER: _builtins.int
+    START_PERIOD_MS_FIELD_NUMBER: _builtins.int
+    oci_process: _builtins.bytes
+    interval_ms: _builtins.int
+    timeout_ms: _builtins.int
+    """after which it is killed and counts as a failure"""
+    retries: _builtins.int
+    """so many failures one after the other make a container unhealthy"""
+    start_period_ms: _builtins.int
+    """failures do not count so long, until a first success"""
+    def __init__(
+        self,
+        *,
+        oci_process: _builtins.bytes = ...,
+        interval_ms: _builtins.int = ...,
+        timeout_ms: _builtins.int = ...,
+        retries: _builtins.int = ...,
+        start_period_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interval_ms", b"interval_ms", "oci_process", b"oci_process", "retries", b"retries", "start_period_ms", b"start_period_ms", "timeout_ms", b"timeout_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HealthCheck: _TypeAlias = HealthCheck  # noqa: Y015
 
 @_typing.final
 class UpdateContainerRequest(_message.Message):
@@ -606,20 +730,26 @@ class ContainerInfo(_message.Message):
 
     CONTAINER_ID_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
+    RESTARTS_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
     container_id: _builtins.str
+    restarts: _builtins.int
+    health: Global___Health.ValueType
     @_builtins.property
     def ended(self) -> Global___WaitReply:
-        """of the first process; absent while it lives"""
+        """of the first process; absent while it lives, or is started again"""
 
     def __init__(
         self,
         *,
         container_id: _builtins.str = ...,
         ended: Global___WaitReply | None = ...,
+        restarts: _builtins.int = ...,
+        health: Global___Health.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "ended", b"ended"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "ended", b"ended", "health", b"health", "restarts", b"restarts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,114 @@
+//! Containers that are started again, and looked after meanwhile.
+
+use std::sync::Arc;
+
+use nix::sys::signal::Signal;
+use tokio::sync::watch;
+use tonic::Status;
+
+use super::Containers;
+use crate::Failure;
+use crate::log::{Kind, Log};
+use crate::process::Process;
+use crate::proto::{CreateContainerRequest, ExecRequest, HealthCheck, RestartPolicy, Stdio, WaitReply};
+use crate::restarts::{self, Health, Restart};
+
+/// What it takes to start it again, and to look after it.
+#[derive(Clone, Default)]
+pub struct Again {
+    pub restart: Option<Arc<Restart>>,
+    pub stop_signal: i32,
+    pub health: Option<Arc<Health>>,
+    pub log: Option<Log>,
+    pub stdio: Stdio,
+    pub is_terminal: bool,
+}
+
+impl Again {
+    pub fn wanted(request: &CreateContainerRequest, log: Option<Log>) -> Self {
+        let wanted = request.restart.unwrap_or_default();
+        let restart = (wanted.policy() != RestartPolicy::No).then(|| Restart::new(wanted.policy(), wanted.max_retries));
+        Self {
+            restart: restart.map(Arc::new),
+            stop_signal: i32::try_from(wanted.stop_signal).unwrap_or_default(),
+            health: request.health.clone().map(|check| Arc::new(Health::new(check))),
+            log,
+            stdio: request.stdio(),
+            is_terminal: false,
+        }
+    }
+}
+
+impl Containers {
+    /// Starts tasks that last as long as the container.
+    pub fn look_after(self: &Arc<Self>, id: String, again: Again) {
+        if let Some(restart) = again.restart {
+            let (containers, id) = (self.clone(), id.clone());
+            tokio::spawn(async move { restarts::supervise(&containers, &id, &restart).await });
+        }
+        if let Some(health) = again.health {
+            let containers = self.clone();
+            tokio::spawn(async move { restarts::look_after(&containers, &id, &health).await });
+        }
+    }
+
+    /// A new first process in place of one that has ended.
+    pub async fn run_again(&self, id: &str) -> Result<(), Failure> {
+        let (name, folder) = self.known(id).map_err(|status| status.message().to_owned())?;
+        let again = self.table().get(id).map(|container| container.again.clone()).ok_or("it was removed")?;
+        self.crun.delete(&name, &folder).await?;
+        if let Some(log) = &again.log {
+            log.append(Kind::Begun, Vec::new()).await?;
+        }
+        let process = self.begin("run", &name, &folder, &again).await?;
+        match self.table().get_mut(id) {
+            Some(container) => drop(container.processes.insert(container.first.clone(), Arc::new(process))),
+            None => process.kill(), // removed meanwhile
+        }
+        Ok(())
+    }
+
+    pub fn first_process(&self, id: &str) -> Option<Arc<Process>> {
+        let table = self.table();
+        let container = table.get(id)?;
+        container.processes.get(&container.first).cloned()
+    }
+
+    pub fn is_checked_by(&self, id: &str, health: &Health) -> bool {
+        let table = self.table();
+        let found = table.get(id).and_then(|container| container.again.health.as_deref());
+        found.is_some_and(|found| std::ptr::eq(found, health))
+    }
+
+    pub async fn run_check(&self, id: &str, token: &str, check: &HealthCheck) -> Result<Arc<Process>, Status> {
+        let (container_id, token) = (id.to_owned(), token.to_owned());
+        let request = ExecRequest { container_id, token: token.clone(), oci_process: check.oci_process.clone(), stdio: 0 };
+        self.exec(request).await?;
+        self.process(id, &token)
+    }
+
+    pub fn forget_check(&self, id: &str, token: &str) {
+        if let Some(container) = self.table().get_mut(id) {
+            container.processes.remove(token);
+        }
+    }
+
+    /// A signal that asks the container to end: it is not started again.
+    pub fn note_end(&self, id: &str, token: &str, number: i32) {
+        let table = self.table();
+        let Some(container) = table.get(id) else { return };
+        let is_first = token.is_empty() || token == container.first;
+        let ends = [Signal::SIGTERM as i32, Signal::SIGKILL as i32, container.again.stop_signal].contains(&number);
+        if let Some(restart) = &container.again.restart && is_first && ends {
+            restart.stop();
+        }
+    }
+
+    /// Returns when no process follows the first one any more, or when any other has ended.
+    pub fn end_of(&self, id: &str, token: &str) -> Result<watch::Receiver<Option<WaitReply>>, Status> {
+        let process = self.process(id, token)?;
+        let table = self.table();
+        let restart = table.get(id).filter(|container| container.first == token).and_then(|one| one.again.restart.clone());
+        Ok(restart.map_or_else(|| process.ended(), |restart| restart.end()))
+    }
+}

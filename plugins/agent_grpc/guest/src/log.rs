@@ -1,0 +1,180 @@
+//! A container's log: a disk of its own, written as a ring of blocks, which the host reads as a file.
+//!
+//! The host needs nobody to write it, nothing that the guest does makes it larger, and it is there when machine and
+//! agent are gone. vc_core/engine/log_format.py reads it and has the format's description; both sides must agree.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
+
+use crate::Failure;
+
+const BLOCK: usize = 4096;
+const MAGIC: &[u8; 4] = b"VCL1";
+const HEAD: usize = 20;
+const RECORD_HEAD: usize = 11;
+
+/// What a record is about.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    Stdout = 1,
+    Stderr = 2,
+    /// A process has ended; its exit code. It is started again.
+    Ended = 3,
+    /// The same, and nothing follows.
+    Last = 4,
+    /// A process begins.
+    Begun = 5,
+}
+
+/// Held by all who write, alone by who saves the machine: what lies on the disk is then what the memory says.
+static GATE: LazyLock<Arc<RwLock<()>>> = LazyLock::new(Arc::default);
+static HELD: Mutex<Option<OwnedRwLockWriteGuard<()>>> = Mutex::new(None);
+
+/// Lets nobody write until `take`.
+pub async fn let_go() {
+    let guard = GATE.clone().write_owned().await;
+    *HELD.lock().expect("no holder of this lock panics") = Some(guard);
+}
+
+/// May be called twice.
+pub fn take() {
+    drop(HELD.lock().expect("no holder of this lock panics").take());
+}
+
+#[derive(Clone)]
+pub struct Log(Arc<Mutex<Ring>>);
+
+impl Log {
+    /// Goes on behind what is there.
+    pub fn open(node: &str) -> Result<Self, Failure> {
+        Ok(Self(Arc::new(Mutex::new(Ring::open(node)?))))
+    }
+
+    /// Returns when the disk has it.
+    pub async fn append(&self, kind: Kind, data: Vec<u8>) -> Result<(), Failure> {
+        let _open = GATE.clone().read_owned().await;
+        let ring = self.0.clone();
+        tokio::task::spawn_blocking(move || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+            let mut ring = ring.lock().expect("no holder of this lock panics");
+            ring.append(kind, u64::try_from(now).unwrap_or(u64::MAX), &data)
+        })
+        .await??;
+        Ok(())
+    }
+}
+
+/// As O_DIRECT wants it: without it a write would lie in the guest's memory until that feels like writing it.
+#[repr(C, align(4096))]
+#[derive(Clone)]
+struct Block([u8; BLOCK]);
+
+struct Ring {
+    disk: File,
+    count: u64,
+    /// Of the first of `blocks`.
+    sequence: u64,
+    /// Not yet written, or not yet full: the last one is being filled.
+    blocks: Vec<Block>,
+    used: usize,
+}
+
+impl Ring {
+    fn open(node: &str) -> io::Result<Self> {
+        let mut disk = OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(node)?;
+        let count = disk.seek(SeekFrom::End(0))? / BLOCK as u64;
+        if count == 0 {
+            return Err(io::Error::other("the disk of the log has no room"));
+        }
+        let sequence = last_sequence(&disk, count)? + 1;
+        Ok(Self { disk, count, sequence, blocks: vec![Block([0; BLOCK])], used: 0 })
+    }
+
+    fn append(&mut self, kind: Kind, time_ns: u64, data: &[u8]) -> io::Result<()> {
+        let mut rest = data;
+        loop {
+            let room = BLOCK - HEAD - self.used;
+            if room <= RECORD_HEAD {
+                self.seal();
+                self.blocks.push(Block([0; BLOCK]));
+                self.used = 0;
+                continue;
+            }
+            let (now, later) = rest.split_at(rest.len().min(room - RECORD_HEAD));
+            let length = u16::try_from(now.len()).map_err(io::Error::other)?;
+            let record = [&[kind as u8][..], &length.to_le_bytes(), &time_ns.to_le_bytes(), now].concat();
+            let at = HEAD + self.used;
+            if let Some(block) = self.blocks.last_mut() {
+                block.0[at..at + record.len()].copy_from_slice(&record);
+            }
+            self.used += record.len();
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        self.seal();
+        self.write()
+    }
+
+    /// Completes the head of the last block.
+    fn seal(&mut self) {
+        let sequence = self.sequence + self.blocks.len() as u64 - 1;
+        let used = self.used as u16; // less than a block
+        if let Some(Block(block)) = self.blocks.last_mut() {
+            block[..4].copy_from_slice(MAGIC);
+            block[8..16].copy_from_slice(&sequence.to_le_bytes());
+            block[16..18].copy_from_slice(&used.to_le_bytes());
+            let sum = crc32fast::hash(&block[8..]);
+            block[4..8].copy_from_slice(&sum.to_le_bytes());
+        }
+    }
+
+    /// Writes all blocks, at most twice at once: to the ring's end, and on from its beginning. Keeps the last.
+    fn write(&mut self) -> io::Result<()> {
+        let mut written = 0;
+        while written < self.blocks.len() {
+            let place = (self.sequence + written as u64 - 1) % self.count;
+            let fitting = usize::try_from(self.count - place).unwrap_or(usize::MAX);
+            let run = &self.blocks[written..self.blocks.len().min(written.saturating_add(fitting))];
+            // SAFETY: a Block is 4096 plain bytes without padding, and the slice lives as long as this call.
+            let bytes = unsafe { std::slice::from_raw_parts(run.as_ptr().cast::<u8>(), size_of_val(run)) };
+            self.disk.write_all_at(bytes, place * BLOCK as u64)?;
+            written += run.len();
+        }
+        self.sequence += written as u64 - 1;
+        self.blocks.drain(..written - 1);
+        Ok(())
+    }
+}
+
+/// Of the block that was written last, 0 for an empty log. Sequences grow from place to place until that one.
+fn last_sequence(disk: &File, count: u64) -> io::Result<u64> {
+    let first = sequence_at(disk, 0)?;
+    if first == 0 {
+        return Ok(0);
+    }
+    let (mut low, mut high) = (0, count); // low belongs to the same round as the first, high does not
+    while high - low > 1 {
+        let middle = u64::midpoint(low, high);
+        if sequence_at(disk, middle)? == first + middle { low = middle } else { high = middle }
+    }
+    Ok(first + low)
+}
+
+/// 0 for a block that was never written, or not to its end.
+fn sequence_at(disk: &File, place: u64) -> io::Result<u64> {
+    let mut block = Block([0; BLOCK]);
+    disk.read_exact_at(&mut block.0, place * BLOCK as u64)?;
+    let Block(bytes) = &block;
+    let sum = crc32fast::hash(&bytes[8..]).to_le_bytes();
+    if &bytes[..4] != MAGIC || bytes[4..8] != sum {
+        return Ok(0);
+    }
+    Ok(u64::from_le_bytes(bytes[8..16].try_into().map_err(io::Error::other)?))
+}

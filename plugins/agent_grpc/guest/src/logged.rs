@@ -1,0 +1,88 @@
+//! A process whose output goes to a log, and to whoever looks on meanwhile.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{mpsc, watch};
+use tonic::Status;
+
+use crate::fd_stream::FdStream;
+use crate::log::{Kind, Log};
+use crate::process::{Output, next_chunk};
+use crate::proto::output_chunk::Stream;
+use crate::proto::{OutputChunk, WaitReply};
+
+#[derive(Clone)]
+pub struct Logged {
+    viewer: Arc<Mutex<Option<mpsc::Sender<Output>>>>,
+    done: watch::Receiver<bool>,
+}
+
+impl Logged {
+    /// Takes the streams over until they and the process have ended.
+    pub fn begin(
+        log: Log,
+        stdout: Option<FdStream>,
+        stderr: Option<FdStream>,
+        ended: watch::Receiver<Option<WaitReply>>,
+        is_followed: Arc<AtomicBool>,
+    ) -> Self {
+        let (sender, done) = watch::channel(false);
+        let viewer = Arc::new(Mutex::new(None));
+        let (seen, mut end) = (viewer.clone(), ended.clone());
+        tokio::spawn(async move {
+            tokio::join!(
+                pump(stdout, ended.clone(), &log, Kind::Stdout, Stream::Stdout, &seen),
+                pump(stderr, ended, &log, Kind::Stderr, Stream::Stderr, &seen),
+            );
+            let status = end.wait_for(Option::is_some).await.ok().and_then(|found| found.clone()).unwrap_or_default();
+            let kind = if is_followed.load(Ordering::Relaxed) { Kind::Ended } else { Kind::Last };
+            tell(log.append(kind, status.exit_code.to_le_bytes().to_vec()).await);
+            seen.lock().expect("no holder of this lock panics").take();
+            sender.send_replace(true);
+        });
+        Self { viewer, done }
+    }
+
+    /// Sends what comes from now on.
+    pub fn attach(&self, sender: &mpsc::Sender<Output>) -> Result<(), Status> {
+        let mut viewer = self.viewer.lock().expect("no holder of this lock panics");
+        if viewer.as_ref().is_some_and(|other| !other.is_closed()) {
+            return Err(Status::failed_precondition("another client is attached to this process"));
+        }
+        if !*self.done.borrow() {
+            *viewer = Some(sender.clone());
+        }
+        Ok(())
+    }
+
+    /// Returns when the log has all of it.
+    pub async fn done(&self) {
+        let _ = self.done.clone().wait_for(|is_done| *is_done).await; // a writer that is gone writes no more
+    }
+}
+
+async fn pump(
+    stream: Option<FdStream>,
+    mut ended: watch::Receiver<Option<WaitReply>>,
+    log: &Log,
+    kind: Kind,
+    wrap: fn(Vec<u8>) -> Stream,
+    viewer: &Mutex<Option<mpsc::Sender<Output>>>,
+) {
+    let Some(mut stream) = stream else { return };
+    while let Some(data) = next_chunk(&mut stream, &mut ended).await {
+        let sender = viewer.lock().expect("no holder of this lock panics").clone();
+        if let Some(sender) = sender {
+            let _ = sender.send(Ok(OutputChunk { stream: Some(wrap(data.clone())) })).await; // who has left misses it
+        }
+        tell(log.append(kind, data).await);
+    }
+}
+
+/// On the console: a log that cannot be written must not stop its process.
+fn tell(outcome: Result<(), crate::Failure>) {
+    if let Err(error) = outcome {
+        eprintln!("vc-agent: a log cannot be written: {error}");
+    }
+}

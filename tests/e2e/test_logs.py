@@ -1,0 +1,191 @@
+"""Containers that outlive their command: what they wrote, whether they are started again, whether they are well."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+SAYS = "echo out; echo err >&2; printf 'no end'"
+
+
+def run(host, root, name, *words, **options):
+    return host.vc("run", "-d", "--name", name, "--rootfs", str(root), *words, **options)
+
+
+def rest(process: subprocess.Popen[bytes]) -> bytes:
+    """All that it writes to its end, which is a good one; what was read of it before is not lost, as by communicate."""
+    told = process.stdout.read()
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0
+    return told
+
+
+def shown(host) -> dict:
+    (row,) = json.loads(host.vc("ps", "--json").stdout)
+    return row["container"]
+
+
+def test_a_log_is_there_after_its_container_has_ended(host, busybox):
+    run(host, busybox, "p", "sh", "-c", f"{SAYS}; exit 3")
+    assert host.vc("wait", "p").stdout == b"3\n"
+    done = host.vc("logs", "p")
+    assert (done.stdout, done.stderr) == (b"out\nno end", b"err\n")
+    assert host.vc("logs", "-f", "p").stdout == b"out\nno end"
+    lines = [json.loads(line) for line in host.vc("logs", "--json", "p").stdout.splitlines()]
+    assert sorted((line["stream"], line["line"]) for line in lines) == [
+        ("stderr", "err"),
+        ("stdout", "no end"),
+        ("stdout", "out"),
+    ]
+    host.vc("pod", "stop", "p")
+    assert host.vc("logs", "p").stdout == b"out\nno end"
+    host.vc("pod", "start", "p")
+    host.vc("wait", "p")
+    assert host.vc("logs", "p").stdout == b"out\nno endout\nno end"
+    assert host.vc("logs", "--tail", "1", "p").stdout == b"no end"
+    host.vc("pod", "delete", "p")
+    assert list((host.folder / "data").iterdir()) == []
+
+
+def test_a_log_is_there_after_its_machine_was_killed(host, busybox):
+    run(host, busybox, "p", "sh", "-c", f"{SAYS}; sleep 1000")
+    follower = host.start("logs", "-f", "p", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert follower.stdout.readline() == b"out\n"
+    (machine,) = host.machines()
+    os.kill(machine, signal.SIGKILL)
+    assert rest(follower) == b"no end"
+    done = host.vc("logs", "p")
+    assert (done.stdout, done.stderr) == (b"out\nno end", b"err\n")
+    host.vc("pod", "delete", "--force", "p")
+
+
+def test_who_follows_sees_lines_as_they_come_and_the_end(host, busybox):
+    script = "for i in 1 2 3; do echo $i; sleep 0.3; done"
+    run(host, busybox, "p", "sh", "-c", script)
+    follower = host.start("logs", "-f", "-t", "p", stdout=subprocess.PIPE)
+    first = follower.stdout.readline()
+    began = time.monotonic()
+    more = rest(follower)
+    assert time.monotonic() - began > 0.2
+    assert [line.split()[1] for line in (first + more).splitlines()] == [b"1", b"2", b"3"]
+    host.vc("pod", "delete", "p")
+
+
+def test_who_leaves_in_the_middle_is_no_error_and_a_log_can_be_read_in_part(host, busybox):
+    run(host, busybox, "p", "sh", "-c", "echo old; sleep 1; echo new; sleep 1000")
+    follower = host.start("logs", "-f", "p", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert follower.stdout.readline() == b"old\n"
+    assert follower.stdout.readline() == b"new\n"
+    follower.send_signal(signal.SIGINT)
+    assert follower.communicate(timeout=60)[1].strip() == b""
+    stamps = host.vc("logs", "-t", "p").stdout.split()
+    assert host.vc("logs", "--since", stamps[2].decode(), "p").stdout == b"new\n"
+    assert host.vc("logs", "--since", "1h", "p").stdout == b"old\nnew\n"
+    assert b"is no time" in host.vc("logs", "--since", "yesterday", "p", check=125).stderr
+    host.vc("pod", "delete", "--force", "p")
+
+
+def test_a_log_is_as_large_as_it_is_configured_and_keeps_the_newest(host, busybox):
+    host.configure("data", log_mib=1)
+    script = "i=0; while [ $i -lt 30000 ]; do echo line $i of a log that is larger than its file; i=$((i+1)); done"
+    run(host, busybox, "p", "sh", "-c", script)
+    host.vc("wait", "p")
+    lines = host.vc("logs", "p").stdout.splitlines()
+    numbers = [int(line.split()[1]) for line in lines[1:]]  # the first may have lost its beginning
+    assert numbers == list(range(numbers[0], 30_000))
+    assert 10_000 < len(numbers) < 30_000
+    (file,) = (host.folder / "data/p").iterdir()
+    assert file.stat().st_size == 1 << 20
+    host.vc("pod", "delete", "p")
+
+
+def test_a_container_with_a_log_can_be_attached_to(host, busybox):
+    run(host, busybox, "p", "sh", "-c", "while :; do echo tick; sleep 0.1; done")
+    viewer = host.start("attach", "p", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert [viewer.stdout.readline() for _ in range(3)] == [b"tick\n"] * 3
+    viewer.kill()
+    viewer.communicate()
+    assert len(host.vc("logs", "p").stdout.splitlines()) >= 3
+    host.vc("pod", "delete", "--force", "p")
+
+
+def test_what_has_no_log_is_told(host, busybox):
+    host.vc("pod", "create", "p")
+    host.vc("container", "create", "--name", "c", "--rootfs", str(busybox), "p", "--", "true")
+    done = host.vc("logs", "p", check=125)
+    assert done.stderr == b"vc: error: container c has no log; 'vc run -d' makes one\n"
+    host.vc("pod", "delete", "p")
+
+
+@pytest.mark.needs("snapshot")
+def test_a_fork_goes_on_with_a_log_of_its_own(host, busybox):
+    script = "echo before; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo after in $(hostname); sleep 1000"
+    host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "sh", "-c", script)
+    child = host.vc("pod", "fork", "p").stdout.decode().strip()
+    for name in (child, "p"):
+        host.vc("exec", "-c", "p", name, "--", "touch", "/tmp/go")
+    for name in (child, "p"):
+        follower = host.start("logs", "-f", name, stdout=subprocess.PIPE)
+        assert follower.stdout.readline() == b"before\n"
+        assert follower.stdout.readline() == f"after in {name}\n".encode()
+        follower.kill()
+        follower.communicate()
+    host.vc("pod", "delete", "--force", "p", child)
+
+
+def test_a_container_is_started_again_as_its_policy_says(host, busybox):
+    again = "echo run; test $(cat /runs 2>/dev/null | grep -c .) -lt 2 && echo x >> /runs && exit 7; exit 0"
+    run(host, busybox, "p", "--restart", "on-failure", "--", "sh", "-c", again)
+    assert host.vc("wait", "p").stdout == b"0\n"  # what it had written was still there
+    assert (shown(host)["restarts"], shown(host)["exit"]["code"]) == (2, 0)
+    assert host.vc("logs", "p").stdout == b"run\nrun\nrun\n"
+    host.vc("pod", "delete", "p")
+    run(host, busybox, "p", "--restart", "on-failure:1", "--", "sh", "-c", "echo run; exit 4")
+    assert host.vc("wait", "p").stdout == b"4\n"
+    assert host.vc("logs", "p").stdout == b"run\nrun\n"
+    host.vc("pod", "delete", "p")
+
+
+def test_one_that_is_always_started_again_ends_when_somebody_asks_it_to(host, busybox):
+    run(host, busybox, "p", "--restart", "always", "--", "sh", "-c", "echo run; exit 0")
+    follower = host.start("logs", "-f", "p", stdout=subprocess.PIPE)
+    assert [follower.stdout.readline() for _ in range(3)] == [b"run\n"] * 3
+    host.vc("container", "stop", "p")
+    rest(follower)
+    assert shown(host)["state"] == "stopped"
+    host.vc("pod", "delete", "p")
+
+
+def test_health_is_checked_again_and_again(host, busybox):
+    check = ["--health-cmd", "test -e /tmp/well", "--health-interval", "0.2s", "--health-retries", "2"]
+    run(host, busybox, "p", *check, "--", "sleep", "1000")
+
+    def becomes(health: str) -> None:
+        until = time.monotonic() + 60
+        while shown(host)["health"] != health:
+            assert time.monotonic() < until, shown(host)
+
+    becomes("unhealthy")
+    host.vc("exec", "p", "--", "touch", "/tmp/well")
+    becomes("healthy")
+    assert b"healthy" in host.vc("ps").stdout
+    host.vc("pod", "delete", "--force", "p")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--restart", "sometimes"], b"is not no, always, on-failure or on-failure:N"),
+        (["--restart", "always:3"], b"is not no, always, on-failure or on-failure:N"),
+        (["--health-cmd", ""], b"--health-cmd needs a command"),
+        (["--health-cmd", "x", "--health-interval", "soon"], b"'soon' is no time"),
+    ],
+)
+@pytest.mark.only("qemu")
+def test_what_cannot_be_is_refused(host, busybox, words, told):
+    assert told in run(host, busybox, "p", *words, "--", "true", check=125).stderr

@@ -1,0 +1,81 @@
+"""vc logs: what a container has written."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+import time
+
+import click
+
+from vc_core.cli.completion import pod_id_argument
+from vc_core.cli.execute import chosen
+from vc_core.cli.exits import OutputClosed
+from vc_core.cli.render import echo_json_line, json_option
+from vc_core.cli.settings import Settings, run_async
+from vc_core.cli.units import Duration
+from vc_core.engine.logs import LogLine
+from vc_core.spec.values import StreamName
+
+
+class Since(click.ParamType[int]):
+    """A moment: how long ago, as in 10m, or when, as in 2026-01-31T12:00:00. Nanoseconds since the epoch."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        try:
+            return int(dt.datetime.fromisoformat(text).astimezone().timestamp() * 1e9)
+        except ValueError:
+            return time.time_ns() - int(Duration().convert(text, param, ctx) * 1e9)
+
+
+@click.command("logs")
+@click.option("--follow", "-f", is_flag=True, help="Wait for more, until the container has ended.")
+@click.option("--tail", "-n", type=click.IntRange(0), metavar="N", help="The last N lines of those that are there.")
+@click.option("--since", type=Since(), default=None, metavar="TIME", help="As in 10m, or 2026-01-31T12:00:00.")
+@click.option("--timestamps", "-t", is_flag=True, help="When each line was written, before it.")
+@click.option("--container", "-c", "container_id", default="", metavar="ID", help="When the pod has more than one.")
+@json_option
+@pod_id_argument()
+@click.pass_obj
+def logs(
+    settings: Settings,
+    /,
+    pod_id: str,
+    container_id: str,
+    follow: bool,
+    tail: int | None,
+    since: int | None,
+    timestamps: bool,
+    as_json: bool,
+) -> None:
+    """Print what a container of POD has written, that was started by 'vc run -d'.
+
+    What it wrote to stderr goes to ours. The log is there until the container is deleted: also when it has ended, and
+    when its machine has crashed.
+    """
+
+    async def work() -> None:
+        async with settings.runtime() as runtime:
+            container = await chosen(await runtime.get(pod_id), container_id)
+            async for line in container.logs(follow, tail, since or 0):
+                _show(line, timestamps, as_json)
+
+    try:
+        run_async(work())
+    except BrokenPipeError as error:
+        raise OutputClosed from error
+
+
+def _show(line: LogLine, timestamps: bool, as_json: bool) -> None:
+    moment = dt.datetime.fromtimestamp(line.time_ns / 1e9, dt.UTC).isoformat(timespec="milliseconds")
+    if as_json:
+        text = line.data.decode(errors="replace")
+        echo_json_line({"time": moment, "stream": line.stream, "line": text.rstrip("\n")})
+        sys.stdout.flush()
+        return
+    stream = (sys.stdout if line.stream is StreamName.STDOUT else sys.stderr).buffer
+    stream.write((f"{moment} ".encode() if timestamps else b"") + line.data)
+    stream.flush()

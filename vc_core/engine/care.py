@@ -1,0 +1,23 @@
+"""Containers that are to last: what can be asked for."""
+
+from __future__ import annotations
+
+from vc_core.spec.errors import InvalidRequest
+from vc_core.spec.values import ContainerSpec, RestartPolicy
+
+
+def check(spec: ContainerSpec) -> None:
+    """Refuses what cannot be, before anything is done.
+
+    Raises:
+        InvalidRequest: naming what is wrong.
+    """
+    restart, health = spec.restart, spec.health
+    if restart.max_retries < 0 or (restart.max_retries and restart.policy is not RestartPolicy.ON_FAILURE):
+        raise InvalidRequest(f"a limit of {restart.max_retries} restarts cannot be with the policy {restart.policy}")
+    if health is None:
+        return
+    if not health.args:
+        raise InvalidRequest(f"the health check of container {spec.id} has no command")
+    if min(health.interval_s, health.timeout_s) <= 0 or health.start_period_s < 0 or health.retries < 1:
+        raise InvalidRequest(f"the health check of container {spec.id} needs times and retries that are not negative")

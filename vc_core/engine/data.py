@@ -1,0 +1,88 @@
+"""Files that a container writes and that outlive its machine: its log. They go with the container, or with its pod.
+
+<data.dir>/<pod>/<container>.log
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from vc_core.defaults import DataDefaults
+from vc_core.spec.errors import InvalidRequest
+
+_MIB = 1 << 20
+
+
+class Data:
+    """The files below one folder."""
+
+    def __init__(self, defaults: DataDefaults) -> None:
+        self._folder = defaults.dir
+        self._log_bytes = defaults.log_mib * _MIB
+
+    def log(self, pod_id: str, container_id: str) -> Path:
+        """Where a container's log is, if it has one."""
+        return self._folder / pod_id / f"{container_id}.log"
+
+    def make_log(self, pod_id: str, container_id: str) -> Path:
+        """Makes sure that there is one; what an earlier run of the container wrote stays in it.
+
+        Raises:
+            InvalidRequest: the folder is not ours.
+        """
+        path = self.log(pod_id, container_id)
+        self._make_folder(path.parent)
+        if not path.exists():
+            half = path.with_suffix(".half")
+            with half.open("wb") as stream:  # sparse: it takes what is written
+                os.fchmod(stream.fileno(), 0o600)
+                stream.truncate(self._log_bytes)
+            half.replace(path)
+        return path
+
+    def copy_log(self, source: Path, pod_id: str, container_id: str) -> Path:
+        """Gives a container the log that another one had until now."""
+        path = self.log(pod_id, container_id)
+        self._make_folder(path.parent)
+        copy_sparse(source, path)
+        return path
+
+    @staticmethod
+    def whose_log(pod_id: str, path: Path) -> str:
+        """The container of a pod whose log that is; empty for any other file."""
+        return path.stem if path.suffix == ".log" and path.parent.name == pod_id else ""
+
+    def remove(self, pod_id: str, container_id: str = "") -> None:
+        """Removes what a container, or all of a pod has written. What is not there is no error."""
+        if container_id:
+            self.log(pod_id, container_id).unlink(missing_ok=True)
+        elif (self._folder / pod_id).is_dir():
+            shutil.rmtree(self._folder / pod_id)
+
+    def _make_folder(self, folder: Path) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.geteuid():
+            raise InvalidRequest(f"{folder} does not belong to this user; set data.dir to a folder of yours")
+
+
+def copy_sparse(source: Path, target: Path) -> None:
+    """Copies what is written of a file, and leaves its holes."""
+    with source.open("rb") as read, target.open("wb") as written:
+        os.fchmod(written.fileno(), 0o600)
+        size = os.fstat(read.fileno()).st_size
+        written.truncate(size)
+        at = 0
+        while at < size:
+            try:
+                begin = os.lseek(read.fileno(), at, os.SEEK_DATA)
+            except OSError:  # ENXIO: only a hole follows, lseek(2)
+                return
+            at = os.lseek(read.fileno(), begin, os.SEEK_HOLE)
+            os.lseek(read.fileno(), begin, os.SEEK_SET)
+            os.lseek(written.fileno(), begin, os.SEEK_SET)
+            left = at - begin
+            while left:
+                left -= os.sendfile(written.fileno(), read.fileno(), None, left)

@@ -1,0 +1,126 @@
+"""A container's log as it lies on the host: a ring of blocks, written by the guest's agent (guest/src/log.rs).
+
+All numbers are little-endian. The file is a whole number of blocks of 4096 bytes:
+
+     0  magic     "VCL1"
+     4  checksum  CRC-32 (as zlib has it) of all that follows in the block
+     8  sequence  64 bits, from 1: block number n lies at place (n - 1) modulo the number of places
+    16  used      16 bits: bytes of records
+    20  records   one behind the other, none goes on in the next block
+
+A record: kind (8 bits: 1 stdout, 2 stderr, 3 a process ended and is started again, 4 one ended, 5 one begins), length
+(16 bits), time (64 bits, nanoseconds since the epoch by the guest's clock), data. An end's data is the exit code, 32
+bits. The last block is written again whenever something is added; one whose checksum is wrong is just being written.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+_BLOCK = 4096
+_MAGIC = b"VCL1"
+_HEAD = struct.Struct("<4sIQH2x")
+_RECORD = struct.Struct("<BHQ")
+_SUMMED = 8
+
+
+class Kind(enum.IntEnum):
+    """What a record is about."""
+
+    STDOUT = 1
+    STDERR = 2
+    ENDED = 3
+    LAST = 4
+    BEGUN = 5
+
+
+@dataclass(frozen=True)
+class Record:
+    """One piece of a log.
+
+    Attributes:
+        kind: what it is.
+        time_ns: when it was written, since the epoch.
+        data: bytes of output, or an exit code.
+    """
+
+    kind: Kind
+    time_ns: int
+    data: bytes
+
+
+class Reader:
+    """Reads a log, and on from there whenever it is asked again."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises FileNotFoundError when there is no log."""
+        self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._places = os.fstat(self._handle).st_size // _BLOCK
+        self._sequence = 0  # of the block that was read last
+        self._used = 0  # bytes of its records that were read
+        self.has_lost = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._handle)
+
+    def read(self) -> Iterator[Record]:
+        """All records since the last time. `has_lost` tells that some were overwritten before they were read."""
+        if self._sequence == 0:
+            found = self._oldest()
+            if found is None:
+                return
+            self._sequence, self._used = found, 0
+        while True:
+            block = self._block(self._sequence)
+            if block is None:
+                newest = self._oldest()
+                if newest is None or newest <= self._sequence:
+                    return  # being written: whoever is told of the write comes again
+                self.has_lost, self._sequence, self._used = True, newest, 0
+                continue
+            yield from self._records(block)
+            if self._block(self._sequence + 1) is None:
+                return
+            self._sequence, self._used = self._sequence + 1, 0
+
+    def _records(self, block: bytes) -> Iterator[Record]:
+        while self._used < len(block):
+            kind, length, time_ns = _RECORD.unpack_from(block, self._used)
+            begin = self._used + _RECORD.size
+            self._used = begin + length
+            yield Record(Kind(kind), time_ns, block[begin : self._used])
+
+    def _oldest(self) -> int | None:
+        """The number of the first block that is still there, when all later ones are, too."""
+        numbers = [number for place in range(self._places) if (number := self._number(place))]
+        if not numbers:
+            return None
+        newest = max(numbers)
+        there = set(numbers)
+        oldest = newest
+        while oldest - 1 in there:
+            oldest -= 1
+        return oldest
+
+    def _number(self, place: int) -> int:
+        block = os.pread(self._handle, _BLOCK, place * _BLOCK)
+        magic, checksum, number, _ = _HEAD.unpack_from(block)
+        return number if magic == _MAGIC and checksum == zlib.crc32(block[_SUMMED:]) else 0
+
+    def _block(self, number: int) -> bytes | None:
+        """Its records; None when it is not there, no longer or not yet."""
+        block = os.pread(self._handle, _BLOCK, (number - 1) % self._places * _BLOCK)
+        magic, checksum, found, used = _HEAD.unpack_from(block)
+        if magic != _MAGIC or found != number or checksum != zlib.crc32(block[_SUMMED:]):
+            return None
+        return block[_HEAD.size : _HEAD.size + used]
