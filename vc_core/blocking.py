@@ -15,14 +15,14 @@ import asyncio
 import contextlib
 import functools
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from vc_core import images
 from vc_core.config import Config
-from vc_core.engine import container, pod, process, runtime
+from vc_core.engine import container, files, pod, process, runtime
 from vc_core.engine.catalog import Factory
 
 Inner = TypeVar("Inner")
@@ -173,6 +173,27 @@ class Process(_Blocking[process.Process]):
                 yield self._loop.run(anext(chunks))
 
 
+class Files(_Blocking[files.Files]):
+    """A container's files, as in `vc_core.Files`."""
+
+    read = _call(files.Files.read)
+    write = _call(files.Files.write)
+    list = _call(files.Files.list)
+    watch = _iterate(files.Files.watch)
+    copy_in = _call(files.Files.copy_in)
+    copy_out = _call(files.Files.copy_out)
+    archive = _iterate(files.Files.archive)
+
+    def unarchive(self, path: str, chunks: Iterable[bytes], name: str = ".") -> None:
+        """Unpacks a tar archive, as `vc_core.Files.unarchive`."""
+
+        async def given() -> AsyncGenerator[bytes, None]:
+            for chunk in chunks:
+                yield chunk
+
+        self._loop.run(self._inner.unarchive(path, given(), name))
+
+
 class Container(_Blocking[container.Container]):
     """A container, as in `vc_core.Container`."""
 
@@ -190,6 +211,12 @@ class Container(_Blocking[container.Container]):
     wait = _call(container.Container.wait)
     process = _make(container.Container.process, Process)
     logs = _iterate(container.Container.logs)
+
+    @property
+    def files(self) -> Files:
+        """What it sees, volumes and all."""
+        return Files(self._inner.files, self._loop)
+
     spec = _call(container.Container.spec)
     status = _call(container.Container.status)
 
@@ -223,6 +250,11 @@ class Pod(_Blocking[pod.Pod]):
     def id(self) -> str:
         """Unique on this host."""
         return self._inner.id
+
+    @property
+    def files(self) -> Files:
+        """Those of its only container."""
+        return Files(self._inner.files, self._loop)
 
     def container(self, container_id: str) -> Container:
         """One of its containers, which need not exist."""

@@ -16,6 +16,7 @@ _COMMANDS = {
     "run": ("run", "run", "Run a command in a container in a virtual machine of its own."),
     "exec": ("execute", "execute", "Run one more command in a running container."),
     "attach": ("execute", "attach", "Connect to the first process of a running container."),
+    "cp": ("copying", "cp", "Copy files and folders to a container and back."),
     "logs": ("logs", "logs", "Print what a container has written, also when it has ended."),
     "wait": ("containers", "wait", "Wait until a container has ended; print its exit code."),
     "ps": ("containers", "ps", "List containers of all pods."),

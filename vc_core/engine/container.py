@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from vc_core.engine import guest_containers, logs, resources
+from vc_core.engine.files import Files
 from vc_core.engine.identity import annotated, fresh
 from vc_core.engine.logs import LogLine
 from vc_core.engine.process import Process
@@ -65,6 +66,11 @@ class Container:
         self._sessions = sessions
         self.pod_id = pod_id
         self.id = container_id
+
+    @property
+    def files(self) -> Files:
+        """What it sees, volumes and all; also when its first process has ended, until it is stopped or deleted."""
+        return Files(self._sessions, self.pod_id, self.id)
 
     async def start(self) -> Process:
         """Lets it run; a stopped one is made again. Its first process.

@@ -10,6 +10,7 @@ from signal import SIGKILL
 
 from vc_core.engine import binds, guest_containers, machine, rootfs
 from vc_core.engine.container import Container, ContainerStatus
+from vc_core.engine.files import Files
 from vc_core.engine.forks import Forks
 from vc_core.engine.identity import annotated, fresh
 from vc_core.engine.process import End, Process, Result
@@ -18,7 +19,7 @@ from vc_core.engine.session import Session, Sessions
 from vc_core.engine.snapshots import Snapshot
 from vc_core.engine.states import State, require, require_transition
 from vc_core.images import Image
-from vc_core.spec.errors import AlreadyExists, InvalidRequest, NotFound, UnsupportedOperation
+from vc_core.spec.errors import AlreadyExists, InvalidRequest, UnsupportedOperation
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import (
     DEFAULT_PATH,
@@ -218,10 +219,12 @@ class Pod:
     async def only_container(self) -> str:
         """The id of the one container that it has. Raises NotFound when it has none, or more."""
         async with self._sessions.open(exclusive=False) as session:
-            known = await session.store.containers()
-        if len(known) != 1:
-            raise NotFound(f"pod {self.id} has {len(known)} containers ({', '.join(known) or 'none'}); name one")
-        return known[0]
+            return await session.only_container()
+
+    @property
+    def files(self) -> Files:
+        """Those of its only container; `container(...).files` where it has more."""
+        return Files(self._sessions, self.id)
 
     def container(self, container_id: str) -> Container:
         """A container of this pod; its existence is checked at the first call on it."""

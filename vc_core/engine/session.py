@@ -21,7 +21,7 @@ from vc_core.engine.templates import FILES, NOTHING, Templates
 from vc_core.engine.wiring import Wiring
 from vc_core.images import Images
 from vc_core.spec.device import DeviceSpec
-from vc_core.spec.errors import OperationTimeout
+from vc_core.spec.errors import NotFound, OperationTimeout
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.values import Capability, Channel, ContainerSpec, DriverState, PodRef, VmPhase, VmStatus
@@ -93,6 +93,13 @@ class Session:
     def nothing_folder(self) -> Path:
         """An empty folder, for what must be there and is not needed."""
         return (self.state.home or self.pod.run_dir) / NOTHING
+
+    async def only_container(self) -> str:
+        """The id of the one container that the pod has. Raises NotFound when it has none, or more."""
+        known = await self.store.containers()
+        if len(known) != 1:
+            raise NotFound(f"pod {self.pod.id} has {len(known)} containers ({', '.join(known) or 'none'}); name one")
+        return known[0]
 
     async def put_state(self, state: PodState) -> None:
         """Remembers the pod's new state."""

@@ -82,6 +82,31 @@ class ProcessSpec:
     columns: int = 80
 
 
+class FilesVerb(enum.StrEnum):
+    """What is to be done with files of a container."""
+
+    READ = "read"  # a tar archive of them on stdout
+    WRITE = "write"  # the tar archive on stdin is unpacked
+    LIST = "list"  # a line of JSON for each
+    WATCH = "watch"  # a line of JSON for each change, after an empty object
+
+
+@dataclass(frozen=True)
+class FilesRequest:
+    """What agent_files is to do.
+
+    Attributes:
+        verb: what.
+        path: in the container, absolute.
+        name: what a file or folder is called in an archive. For READ, its own name when empty. For WRITE, it is
+            unpacked into the folder `path`, or as `path` where that is none; "." is all, into the folder `path`.
+    """
+
+    verb: FilesVerb
+    path: str
+    name: str = ""
+
+
 class Stdio(enum.StrEnum):
     """What a process's standard streams are connected to."""
 

@@ -1,6 +1,7 @@
 //! The containers of this guest and their processes.
 
 mod again;
+mod files;
 
 use std::collections::HashMap;
 use std::fs;

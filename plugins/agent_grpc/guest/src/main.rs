@@ -9,6 +9,7 @@ mod containers;
 mod crun;
 mod devices;
 mod fd_stream;
+mod files;
 mod identity;
 mod log;
 mod logged;
@@ -48,6 +49,7 @@ fn main() -> Result<(), Failure> {
             return Ok(());
         }
         ["--prove"] if std::process::id() == 1 => match machine::power_off()? {}, // userspace was reached: that is all
+        [files::WORD, verb, root, path, name] => return files::serve(verb, root, path, name),
         [pod::PAUSE] => return pod::hold_namespace(),
         ["--socket", path] => return run(Some(UnixListener::bind(path)?)),
         ["--sandbox", socket, folder, shares @ ..] => return run(Some(sandbox::enter(socket, folder, shares)?)),

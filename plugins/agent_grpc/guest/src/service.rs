@@ -154,6 +154,11 @@ impl Agent for Service {
         Ok(Response::new(ProcessReply { pid }))
     }
 
+    async fn files(&self, request: Request<FilesRequest>) -> Reply<ProcessReply> {
+        let pid = self.0.files(request.into_inner()).await?;
+        Ok(Response::new(ProcessReply { pid }))
+    }
+
     type ReadOutputStream = ReceiverStream<Output>;
 
     async fn read_output(&self, request: Request<ProcessRequest>) -> Reply<Self::ReadOutputStream> {

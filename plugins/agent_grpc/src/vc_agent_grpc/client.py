@@ -21,6 +21,7 @@ from vc_core.spec import (
     ContainerStats,
     ContainerTruth,
     ExitStatus,
+    FilesRequest,
     GuestContainer,
     NotFound,
     PodSetup,
@@ -203,6 +204,15 @@ class Client:
         spec = convert.process_json(process)
         wanted = convert.STDIO[stdio]
         await self._agent.Exec(pb.ExecRequest(container_id=container_id, token=token, oci_process=spec, stdio=wanted))
+
+    @translated
+    async def files(self, container_id: str, token: str, wanted: FilesRequest) -> None:
+        """Starts a process of the agent's own before the files of a container."""
+        await self._agent.Files(
+            pb.FilesRequest(
+                container_id=container_id, token=token, verb=wanted.verb, path=wanted.path, name=wanted.name
+            )
+        )
 
     @translated
     async def attach(self, container_id: str, token: str) -> ProcessStreams:

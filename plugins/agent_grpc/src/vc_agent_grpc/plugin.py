@@ -18,6 +18,7 @@ from vc_core.spec import (
     ContainerStats,
     ContainerTruth,
     ExitStatus,
+    FilesRequest,
     Finding,
     Guest,
     GuestContainer,
@@ -140,6 +141,10 @@ class GrpcAgent(AgentSpec):
     @hookimpl
     async def agent_exec(self, pod: PodRef, container_id: str, token: str, process: ProcessSpec, stdio: Stdio) -> None:
         await self._client.execute(container_id, token, process, stdio)
+
+    @hookimpl
+    async def agent_files(self, pod: PodRef, container_id: str, token: str, request: FilesRequest) -> None:
+        await self._client.files(container_id, token, request)
 
     @hookimpl
     async def agent_attach(self, pod: PodRef, container_id: str, token: str) -> ProcessStreams:

@@ -571,6 +571,42 @@ class ExecRequest(_message.Message):
 Global___ExecRequest: _TypeAlias = ExecRequest  # noqa: Y015
 
 @_typing.final
+class FilesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    VERB_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    container_id: _builtins.str
+    token: _builtins.str
+    verb: _builtins.str
+    """"read": a tar archive of `path` on stdout, called `name` in it, or as it is when that is empty"""
+    path: _builtins.str
+    """"write": the archive on stdin into the folder `path`, or as `path`; `name` "." is the former
+    "list", "watch": lines of JSON
+    in the container, absolute
+    """
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        container_id: _builtins.str = ...,
+        token: _builtins.str = ...,
+        verb: _builtins.str = ...,
+        path: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "name", b"name", "path", b"path", "token", b"token", "verb", b"verb"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FilesRequest: _TypeAlias = FilesRequest  # noqa: Y015
+
+@_typing.final
 class InputChunk(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

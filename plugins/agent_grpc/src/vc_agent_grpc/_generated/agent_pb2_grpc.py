@@ -109,6 +109,11 @@ class AgentStub:
                 request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.ExecRequest.SerializeToString,
                 response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.ProcessReply.FromString,
                 _registered_method=True)
+        self.Files = channel.unary_unary(
+                '/virtcontainers.agent.v1.Agent/Files',
+                request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.FilesRequest.SerializeToString,
+                response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.ProcessReply.FromString,
+                _registered_method=True)
         self.ReadOutput = channel.unary_stream(
                 '/virtcontainers.agent.v1.Agent/ReadOutput',
                 request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.ProcessRequest.SerializeToString,
@@ -242,6 +247,14 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Files(self, request, context):
+        """Starts a process of the agent's own that has the container's files before it: its streams, its end and a message on
+        stderr are the answer, as for every process. The container may have ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadOutput(self, request, context):
         """Two calls, not one for both ways: input that comes too late must not break output that is still to come.
         The first chunk is empty: the process is attached. Output ends when it has ended and its pipes are empty. One
@@ -353,6 +366,11 @@ def add_AgentServicer_to_server(servicer, server):
             'Exec': grpc.unary_unary_rpc_method_handler(
                     servicer.Exec,
                     request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.ExecRequest.FromString,
+                    response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.ProcessReply.SerializeToString,
+            ),
+            'Files': grpc.unary_unary_rpc_method_handler(
+                    servicer.Files,
+                    request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.FilesRequest.FromString,
                     response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.ProcessReply.SerializeToString,
             ),
             'ReadOutput': grpc.unary_stream_rpc_method_handler(
@@ -785,6 +803,33 @@ class Agent:
             target,
             '/virtcontainers.agent.v1.Agent/Exec',
             vc__agent__grpc_dot___generated_dot_agent__pb2.ExecRequest.SerializeToString,
+            vc__agent__grpc_dot___generated_dot_agent__pb2.ProcessReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Files(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/virtcontainers.agent.v1.Agent/Files',
+            vc__agent__grpc_dot___generated_dot_agent__pb2.FilesRequest.SerializeToString,
             vc__agent__grpc_dot___generated_dot_agent__pb2.ProcessReply.FromString,
             options,
             channel_credentials,

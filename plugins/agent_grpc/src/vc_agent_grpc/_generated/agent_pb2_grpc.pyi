@@ -65,6 +65,10 @@ class AgentStub:
     ListProcesses: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.ListProcessesReply]
     Exec: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ExecRequest, _agent_pb2.ProcessReply]
     """Starts one more process in a running container."""
+    Files: _grpc.UnaryUnaryMultiCallable[_agent_pb2.FilesRequest, _agent_pb2.ProcessReply]
+    """Starts a process of the agent's own that has the container's files before it: its streams, its end and a message on
+    stderr are the answer, as for every process. The container may have ended.
+    """
     ReadOutput: _grpc.UnaryStreamMultiCallable[_agent_pb2.ProcessRequest, _agent_pb2.OutputChunk]
     """Two calls, not one for both ways: input that comes too late must not break output that is still to come.
     The first chunk is empty: the process is attached. Output ends when it has ended and its pipes are empty. One
@@ -109,6 +113,10 @@ class AgentAsyncStub(AgentStub):
     ListProcesses: _aio.UnaryUnaryMultiCallable[_agent_pb2.ContainerRequest, _agent_pb2.ListProcessesReply]  # type: ignore[assignment]
     Exec: _aio.UnaryUnaryMultiCallable[_agent_pb2.ExecRequest, _agent_pb2.ProcessReply]  # type: ignore[assignment]
     """Starts one more process in a running container."""
+    Files: _aio.UnaryUnaryMultiCallable[_agent_pb2.FilesRequest, _agent_pb2.ProcessReply]  # type: ignore[assignment]
+    """Starts a process of the agent's own that has the container's files before it: its streams, its end and a message on
+    stderr are the answer, as for every process. The container may have ended.
+    """
     ReadOutput: _aio.UnaryStreamMultiCallable[_agent_pb2.ProcessRequest, _agent_pb2.OutputChunk]  # type: ignore[assignment]
     """Two calls, not one for both ways: input that comes too late must not break output that is still to come.
     The first chunk is empty: the process is attached. Output ends when it has ended and its pipes are empty. One
@@ -240,6 +248,16 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.ProcessReply, _abc.Awaitable[_agent_pb2.ProcessReply]]:
         """Starts one more process in a running container."""
+
+    @_abc_1.abstractmethod
+    def Files(
+        self,
+        request: _agent_pb2.FilesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.ProcessReply, _abc.Awaitable[_agent_pb2.ProcessReply]]:
+        """Starts a process of the agent's own that has the container's files before it: its streams, its end and a message on
+        stderr are the answer, as for every process. The container may have ended.
+        """
 
     @_abc_1.abstractmethod
     def ReadOutput(
