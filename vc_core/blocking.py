@@ -24,6 +24,7 @@ from vc_core import images
 from vc_core.config import Config
 from vc_core.engine import container, files, pod, process, runtime
 from vc_core.engine.catalog import Factory
+from vc_core.engine.volumes import Volumes
 
 Inner = TypeVar("Inner")
 Outer = TypeVar("Outer", bound="_Blocking[Any]")
@@ -288,12 +289,18 @@ class Runtime(_Blocking[runtime.Runtime]):
     remove_template = _call(runtime.Runtime.remove_template)
     remove_image = _call(runtime.Runtime.remove_image)
     prune_images = _call(runtime.Runtime.prune_images)
+    remove_volume = _call(runtime.Runtime.remove_volume)
     diagnose = _call(runtime.Runtime.diagnose)
 
     @classmethod
     def open(cls, config: Config | None = None, plugins: Mapping[tuple[str, str], Factory] | None = None) -> Self:
         """Opens it, as `vc_core.Runtime.open`."""
         return cls(runtime.Runtime.open(config, plugins), Loop())
+
+    @property
+    def volumes(self) -> Volumes:
+        """Folders that outlive pods."""
+        return self._inner.volumes
 
     @property
     def images(self) -> Images:

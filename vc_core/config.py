@@ -25,6 +25,7 @@ from vc_core.defaults import (
     SnapshotDefaults,
     TemplateDefaults,
     Use,
+    VolumeDefaults,
 )
 from vc_core.spec.errors import ConfigError
 from vc_core.spec.hooks import FAMILIES
@@ -49,6 +50,7 @@ class Config:
         snapshot: where saved pods lie.
         image: where images lie.
         data: where logs and disks lie.
+        volume: where volumes lie.
         deadlines: limits of operations.
         tables: raw options by (family, plugin name).
         source: the file, None for the defaults.
@@ -61,6 +63,7 @@ class Config:
     snapshot: SnapshotDefaults = field(default_factory=SnapshotDefaults)
     image: ImageDefaults = field(default_factory=ImageDefaults)
     data: DataDefaults = field(default_factory=DataDefaults)
+    volume: VolumeDefaults = field(default_factory=VolumeDefaults)
     deadlines: Deadlines = field(default_factory=Deadlines)
     tables: Mapping[tuple[str, str], Table] = field(default_factory=dict)
     source: Path | None = None
@@ -224,6 +227,7 @@ PARTS: dict[str, type[DataclassInstance]] = {
     "snapshot": SnapshotDefaults,
     "image": ImageDefaults,
     "data": DataDefaults,
+    "volume": VolumeDefaults,
     "deadlines": Deadlines,
 }
 

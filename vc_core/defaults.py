@@ -143,6 +143,17 @@ class DataDefaults:
 
 
 @dataclass(frozen=True)
+class VolumeDefaults:
+    """Folders that outlive pods.
+
+    Attributes:
+        dir: holds the volumes; private to the user.
+    """
+
+    dir: Path = field(default_factory=functools.partial(_lasting, "volumes"))
+
+
+@dataclass(frozen=True)
 class Deadlines:
     """Seconds that an operation may last.
 

@@ -185,6 +185,7 @@ def new_host(folder: Path, hypervisor: Settings, templates: Path | None = None) 
         "snapshot": {"dir": folder / "snapshots"},
         "image": {"dir": folder / "images"},
         "data": {"dir": folder / "data"},
+        "volume": {"dir": folder / "volumes"},
         "storage.fs": {"run_root": folder / "run", "config_root": folder / "config"},
     }
     return Host(folder, {**settings, **{table: dict(values) for table, values in hypervisor.items()}})

@@ -27,6 +27,7 @@ _COMMANDS = {
     "snapshot": ("snapshots", "snapshot", "List and remove pods that were saved."),
     "pool": ("pool", "pool", "Keep machines ready for pods to take."),
     "image": ("images", "image", "Fetch, make, list and remove images, which containers start from."),
+    "volume": ("volumes", "volume", "Make, list and remove volumes: folders that outlive pods."),
     "guest": ("guests", "guest", "Build and list guest images."),
     "config": ("configuration", "config", "Show, check and write configuration files."),
     "plugins": ("plugins", "plugins", "List installed plugins."),

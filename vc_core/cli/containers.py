@@ -91,7 +91,7 @@ def create(
                 pod = await runtime.get(pod_id)
                 wanted = image or ("" if options["rootfs"] else (await pod.status(ask_guest=False)).config.image)
                 found = await runtime.images.get(wanted) if wanted else None
-                spec = container_spec(name or fresh(), command, options, Stdio.NULL, found)
+                spec = container_spec(name or fresh(), command, options, Stdio.NULL, runtime.volumes, found)
                 made = await pod.create_container(spec)
             if as_json:
                 echo_json(await made.status())

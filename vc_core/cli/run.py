@@ -106,7 +106,7 @@ async def _run(settings: Settings, plan: Plan, console: Console) -> int:
     async with settings.runtime() as runtime:
         with interrupts.caught():
             image = await runtime.images.get(plan.image) if plan.image else None
-            spec = container_spec(plan.pod_id, plan.command, plan.options, plan.stdio, image)
+            spec = container_spec(plan.pod_id, plan.command, plan.options, plan.stdio, runtime.volumes, image)
             freezes = None if console.is_detached else False  # nobody forks what lasts as long as one command
             pod = await runtime.create(
                 plan.pod_id,

@@ -31,6 +31,7 @@ from vc_core.spec.values import (
 )
 
 if TYPE_CHECKING:
+    from vc_core.engine.volumes import Volumes
     from vc_core.images import Image
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,6 +44,7 @@ passing = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 _NOTHING = ProcessSpec((), (DEFAULT_PATH,))
 _PERIOD_US = 100_000
+_VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # anything else is a path
 _PCI = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _ACCESS = {"ro": True, "r": True, "rm": True, "rw": False, "rwm": False}
 
@@ -91,9 +93,12 @@ _CONTAINER = (
         "with a file system, or a block device. Changes vanish, unless :rw is said.",
     ),
     click.option("--entrypoint", metavar="WORDS", help="Words before the command, in place of the image's."),
+    click.option(
+        "--disk", type=SIZE, default=0, metavar="SIZE", help="Changes go to a disk, not to the guest's memory."
+    ),
     click.option("--read-only", is_flag=True, help="The container's root cannot be written."),
     click.option(
-        "--mount", "-v", "mounts", multiple=True, metavar="SRC:DST[:ro]", help="A folder or file of the host."
+        "--mount", "-v", "mounts", multiple=True, metavar="SRC:DST[:ro]", help="A path of the host, or a volume's name."
     ),
     click.option("--tmpfs", multiple=True, metavar="DST[:SIZE]", help="An empty folder in memory."),
     click.option("--shm-size", type=SIZE, default="64m", show_default=True, metavar="SIZE", help="Of its /dev/shm."),
@@ -172,7 +177,12 @@ def _terminal() -> ProcessSpec:
 
 
 def container_spec(
-    container_id: str, command: Sequence[str], options: Mapping[str, Any], stdio: Stdio, image: Image | None = None
+    container_id: str,
+    command: Sequence[str],
+    options: Mapping[str, Any],
+    stdio: Stdio,
+    volumes: Volumes,
+    image: Image | None = None,
 ) -> ContainerSpec:
     """What the options of a container make.
 
@@ -181,12 +191,13 @@ def container_spec(
         command: argv, or what stands behind the image's entrypoint.
         options: by name.
         stdio: what its first process's streams are connected to.
+        volumes: of this host; one that is named and not there is made.
         image: what it is made from.
 
     Raises:
         InvalidRequest: an option whose value cannot be read.
     """
-    mounts = [_mount(text) for text in options["mounts"]] + [_tmpfs(text) for text in options["tmpfs"]]
+    mounts = [_mount(text, volumes) for text in options["mounts"]] + [_tmpfs(text) for text in options["tmpfs"]]
     default = _NOTHING
     words = options["entrypoint"]
     entrypoint = None if words is None else shlex.split(words)
@@ -197,7 +208,7 @@ def container_spec(
         command = (*entrypoint, *command)
     spec = ContainerSpec(
         container_id,
-        _rootfs(options["rootfs"] or "/", options["read_only"]),
+        dataclasses.replace(_rootfs(options["rootfs"] or "/", options["read_only"]), disk_bytes=options["disk"]),
         process_spec(command, options, default),
         tuple(mounts),
         stdio,
@@ -275,13 +286,15 @@ def _rootfs(text: str, read_only: bool) -> Rootfs:
     return Rootfs(Path(text).absolute(), RootfsMode.READ_ONLY if read_only else RootfsMode.OVERLAY)
 
 
-def _mount(text: str) -> Mount:
+def _mount(text: str, volumes: Volumes) -> Mount:
     parts = text.split(":")
-    if len(parts) == 3 and parts[2] in ("ro", "rw"):
-        return Mount(Path(parts[0]).absolute(), parts[1], parts[2] == "ro")
     if len(parts) == 2:
-        return Mount(Path(parts[0]).absolute(), parts[1])
-    raise InvalidRequest(f"--mount {text!r} is not SRC:DST or SRC:DST:ro")
+        parts.append("rw")
+    if len(parts) != 3 or parts[2] not in ("ro", "rw"):
+        raise InvalidRequest(f"--mount {text!r} is not SRC:DST or SRC:DST:ro")
+    if _VOLUME.fullmatch(parts[0]):
+        return Mount(volumes.create(parts[0], may_exist=True).path, parts[1], parts[2] == "ro")
+    return Mount(Path(parts[0]).absolute(), parts[1], parts[2] == "ro")
 
 
 def _tmpfs(text: str) -> Mount:

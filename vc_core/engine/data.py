@@ -1,10 +1,12 @@
-"""Files that a container writes and that outlive its machine: its log. They go with the container, or with its pod.
+"""Files that a container writes and that outlive its machine. They go with the container, or with its pod.
 
-<data.dir>/<pod>/<container>.log
+<data.dir>/<pod>/<container>.log     what it has written to its streams
+<data.dir>/<pod>/<container>.disk    what it has written to its root
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from pathlib import Path
@@ -42,6 +44,34 @@ class Data:
             half.replace(path)
         return path
 
+    async def make_disk(self, pod_id: str, container_id: str, size: int) -> Path:
+        """Makes sure that there is one, with an empty ext4 at first; sparse: it takes what is written.
+
+        Raises:
+            InvalidRequest: mkfs.ext4 is missing, or finds the disk too small.
+        """
+        path = self._folder / pod_id / f"{container_id}.disk"
+        self._make_folder(path.parent)
+        if path.exists():
+            return path
+        program = shutil.which("mkfs.ext4", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+        if program is None:
+            raise InvalidRequest("mkfs.ext4 is not installed, which a disk needs; 'apt-get install e2fsprogs'")
+        half = path.with_suffix(".half")
+        with half.open("wb") as stream:
+            os.fchmod(stream.fileno(), 0o600)
+            stream.truncate(size)
+        words = ("-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,root_owner=0:0", half)
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(program, *words, stdin=asyncio.subprocess.DEVNULL, stderr=pipe)
+        _, told = await process.communicate()
+        if process.returncode != 0:
+            half.unlink()
+            first = told.decode(errors="replace").strip().partition("\n")[0]
+            raise InvalidRequest(f"a disk of {size} bytes cannot be made: {first}")
+        half.replace(path)
+        return path
+
     def copy_log(self, source: Path, pod_id: str, container_id: str) -> Path:
         """Gives a container the log that another one had until now."""
         path = self.log(pod_id, container_id)
@@ -57,7 +87,9 @@ class Data:
     def remove(self, pod_id: str, container_id: str = "") -> None:
         """Removes what a container, or all of a pod has written. What is not there is no error."""
         if container_id:
-            self.log(pod_id, container_id).unlink(missing_ok=True)
+            for path in (self._folder / pod_id).glob(f"{container_id}.*"):
+                if path.stem == container_id:
+                    path.unlink()
         elif (self._folder / pod_id).is_dir():
             shutil.rmtree(self._folder / pod_id)
 

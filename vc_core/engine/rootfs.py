@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from vc_core.engine import blocks, devices, shares
 from vc_core.engine.records import BlockRootfs
 from vc_core.engine.session import Session
-from vc_core.spec.values import ContainerSpec, GuestMount, GuestRootfs, HostDevice, Mount, RootfsMode, Share
+from vc_core.spec.errors import InvalidRequest
+from vc_core.spec.values import ContainerSpec, GuestMount, GuestRootfs, HostDevice, Mount, Plugged, RootfsMode, Share
 
 
 async def block_of(session: Session, spec: ContainerSpec) -> blocks.Block | None:
@@ -42,16 +43,24 @@ async def acquire(session: Session, spec: ContainerSpec) -> Acquired:
     """Makes sure that the root file system is in the machine, in use by the container. Undone by `release`, and by
     `shares.unbind` of what was bound.
     """
+    upper = await _upper(session, spec)
     block = await block_of(session, spec)
     if block is None:
         plugged, name = await shares.acquire_root(session, spec)
         is_read_only = spec.rootfs.mode is not RootfsMode.READ_WRITE
         bound = (GuestMount(Mount(spec.rootfs.path, "/", is_read_only), plugged, name),) if name else ()
-        return Acquired(GuestRootfs(plugged, subpath=name), bound=bound)
+        return Acquired(GuestRootfs(plugged, subpath=name, upper=upper), bound=bound)
     blocks.settle(block)
     plugged = (await devices.acquire(session, _drive(block, spec), spec.id)).plugged[0]
     found = BlockRootfs(block.device, block.fstype, plugged.address)
-    return Acquired(GuestRootfs(plugged, block.fstype, block.subpath), found)
+    return Acquired(GuestRootfs(plugged, block.fstype, block.subpath, upper), found)
+
+
+async def _upper(session: Session, spec: ContainerSpec) -> Plugged | None:
+    if not spec.rootfs.disk_bytes:
+        return None
+    disk = await session.shared.data.make_disk(session.pod.id, spec.id, spec.rootfs.disk_bytes)
+    return (await devices.acquire(session, HostDevice(disk, ""), spec.id)).plugged[0]
 
 
 async def wanted(session: Session, spec: ContainerSpec) -> list[Share]:
@@ -69,6 +78,10 @@ async def release(session: Session, container_id: str) -> None:
 def check(spec: ContainerSpec) -> None:
     """Refuses what cannot be a root file system, before anything is done."""
     shares.check_rootfs(spec)
+    if spec.rootfs.disk_bytes < 0 or (spec.rootfs.disk_bytes and spec.rootfs.mode is not RootfsMode.OVERLAY):
+        raise InvalidRequest(
+            "a disk is for what is written over a root that does not change; leave it or :rw, :ro away"
+        )
     if not spec.rootfs.path.is_dir():
         blocks.of(spec.rootfs)
 

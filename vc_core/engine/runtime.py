@@ -30,6 +30,7 @@ from vc_core.engine.session import Sessions, Shared
 from vc_core.engine.snapshots import Snapshots
 from vc_core.engine.states import State
 from vc_core.engine.templates import Template, Templates, Wish
+from vc_core.engine.volumes import Volumes
 from vc_core.engine.wiring import Wiring
 from vc_core.images import Image, Images
 from vc_core.spec.errors import InvalidRequest, NotFound, VcError
@@ -291,6 +292,22 @@ class Runtime:
             InvalidRequest: a container has it.
         """
         return await self.images.remove(text, await self._used_roots())
+
+    @property
+    def volumes(self) -> Volumes:
+        """Folders that outlive pods."""
+        return Volumes(self.config.volume.dir)
+
+    async def remove_volume(self, name: str) -> None:
+        """Removes a volume with all that is in it.
+
+        Raises:
+            NotFound: there is none of this name.
+            InvalidRequest: a container has it.
+        """
+        pods = (await self.list()).pods
+        used = {mount.source for pod in pods for one in pod.containers for mount in one.spec.mounts}
+        self.volumes.remove(name, used)
 
     async def prune_images(self, also_named: bool = False) -> tuple[Image, ...]:
         """Removes images without a name, or all that no container has; tells which."""

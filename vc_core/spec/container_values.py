@@ -28,10 +28,13 @@ class Rootfs:
     Attributes:
         path: a folder on the host; "/" is the host's own.
         mode: what the container may do to it.
+        disk_bytes: what an overlay is written to: a disk of this size, which lasts as long as the container, or the
+            guest's memory when 0.
     """
 
     path: Path
     mode: RootfsMode = RootfsMode.OVERLAY
+    disk_bytes: int = 0
 
 
 class MountKind(enum.StrEnum):
@@ -262,11 +265,13 @@ class GuestRootfs:
         plugged: the share or drive that holds it.
         fstype: of a drive; empty for a share.
         subpath: below the share's or drive's root; empty for the root itself.
+        upper: the disk, an ext4, that an overlay is written to; None for the guest's memory.
     """
 
     plugged: Plugged
     fstype: str = ""
     subpath: str = ""
+    upper: Plugged | None = None
 
 
 @dataclass(frozen=True)

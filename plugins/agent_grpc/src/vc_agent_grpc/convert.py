@@ -62,7 +62,7 @@ def create_request(container: GuestContainer) -> pb.CreateContainerRequest:
     kind = _LET_GO if container.pod.can_freeze else _KEPT
     storages = [_rootfs_storage(rootfs, spec.rootfs.mode, kind)]
     if is_overlay:
-        storages += _overlay(root, folder)
+        storages += _overlay(root, folder, rootfs.upper)
     shares = dict.fromkeys(mount.plugged for mount in container.mounts if mount.plugged is not None)
     storages += (_share(plugged, kind, _SHARED, False) for plugged in shares if plugged != rootfs.plugged)
     return pb.CreateContainerRequest(
@@ -192,10 +192,13 @@ def _devices(wanted: GuestDevice) -> list[pb.Device]:
     ]
 
 
-def _overlay(lower: str, folder: str) -> list[pb.Storage]:
+def _overlay(lower: str, folder: str, disk: Plugged | None) -> list[pb.Storage]:
     upper = f"{folder}/upper"
+    under = pb.Storage(driver="tmpfs", fstype="tmpfs", options=[_UPPER_SIZE, "mode=755"], mount_point=upper)
+    if disk is not None:
+        under = pb.Storage(driver=disk.driver, source=disk.address, fstype="ext4", options=["nodev"], mount_point=upper)
     options = [f"lowerdir={lower}", f"upperdir={upper}/changes", f"workdir={upper}/work"]
     return [
-        pb.Storage(driver="tmpfs", fstype="tmpfs", options=[_UPPER_SIZE, "mode=755"], mount_point=upper),
+        under,
         pb.Storage(driver="overlay", fstype="overlay", options=options, mount_point=f"{folder}/rootfs"),
     ]

@@ -1,0 +1,61 @@
+"""vc volume: folders that outlive pods."""
+
+from __future__ import annotations
+
+import click
+
+from vc_core.cli.render import ago, echo_json, echo_table, json_option
+from vc_core.cli.settings import Settings, run_async
+from vc_core.engine.volumes import Volumes
+
+
+@click.group()
+def volume() -> None:
+    """Make, list and remove volumes: folders that outlive pods, mounted by -v NAME:/path."""
+
+
+@volume.command()
+@click.argument("name", metavar="NAME")
+@click.pass_obj
+def create(settings: Settings, name: str) -> None:
+    """Make a volume; -v makes one that is not there, too."""
+    click.echo(_volumes(settings).create(name).name)
+
+
+@volume.command("ls")
+@json_option
+@click.pass_obj
+def ls(settings: Settings, as_json: bool) -> None:
+    """List volumes."""
+    found = _volumes(settings).list()
+    if as_json:
+        echo_json(found)
+        return
+    echo_table(("VOLUME", "CHANGED", "FOLDER"), ((one.name, ago(one.made_ns), one.path) for one in found))
+
+
+@volume.command()
+@click.argument("name", metavar="NAME")
+@click.pass_obj
+def inspect(settings: Settings, name: str) -> None:
+    """Print all that is known of a volume, as JSON."""
+    echo_json(_volumes(settings).get(name))
+
+
+@volume.command("rm")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.pass_obj
+def rm(settings: Settings, names: tuple[str, ...]) -> None:
+    """Remove volumes with all that is in them. One that containers have stays."""
+
+    async def work() -> None:
+        async with settings.runtime() as runtime:
+            for name in names:
+                await runtime.remove_volume(name)
+                click.echo(name)
+
+    run_async(work())
+
+
+def _volumes(settings: Settings) -> Volumes:
+    return Volumes(settings.load_config().volume.dir)
