@@ -1,5 +1,5 @@
 # `make demo` for newcomers, `make test` for every check, `make bench` for numbers. All ready the machine themselves.
-.PHONY: demo test bench lint generate clean
+.PHONY: demo test bench docs lint generate clean
 
 VC := .venv/bin/vc
 PY := .venv/bin/python
@@ -12,9 +12,15 @@ demo:
 test:
 	@tools/prepare test
 	@$(MAKE) --no-print-directory lint
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 	@# Two at once; in a folder with a short name, for sockets have short paths.
 	@folder=$$(mktemp -d /tmp/vc.XXXX) && trap 'rm -rf --one-file-system $$folder' EXIT && \
 		$(PY) -m pytest --vm-required -n 2 --basetemp $$folder/t
+
+docs:
+	@tools/prepare test
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+	@echo "== the pages are in .make/site" >&2
 
 bench:
 	@tools/prepare bench
@@ -30,6 +36,7 @@ lint:
 generate:
 	PYTHON=$(PY) plugins/agent_grpc/generate
 	$(PY) -m tools.hooks_page
+	$(PY) -m tools.cli_page
 
 clean:
 	rm -rf .venv .make

@@ -245,6 +245,8 @@ class Pod(_Blocking[pod.Pod]):
     status = _call(pod.Pod.status)
     stats = _call(pod.Pod.stats)
     console = _call(pod.Pod.console)
+    refresh = _call(pod.Pod.refresh)
+    ended = _call(pod.Pod.ended)
     close = _call(pod.Pod.close)
 
     @property
@@ -285,6 +287,7 @@ class Runtime(_Blocking[runtime.Runtime]):
     get = _make(runtime.Runtime.get, Pod)
     restore = _make(runtime.Runtime.restore, Pod)
     list = _call(runtime.Runtime.list)
+    events = _iterate(runtime.Runtime.events)
     make_template = _call(runtime.Runtime.make_template)
     remove_template = _call(runtime.Runtime.remove_template)
     remove_image = _call(runtime.Runtime.remove_image)

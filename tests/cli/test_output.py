@@ -14,6 +14,7 @@ import pytest
 from vc_core.cli.exits import Exit, OutputClosed, told
 from vc_core.cli.render import ago, plain, size
 from vc_core.cli.specs import command_argument, container_options, container_spec, passing
+from vc_core.engine.volumes import Volumes
 from vc_core.spec import (
     CannotExecute,
     ConfigError,
@@ -119,7 +120,7 @@ def test_numbers_for_people():
 @command_argument
 def made(command, **options):
     """Gives the specification that its options make."""
-    return container_spec("c", command, options, Stdio.NULL)
+    return container_spec("c", command, options, Stdio.NULL, Volumes(Path("/nowhere")))
 
 
 def spec_of(*words):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.rules import named_in_parity
-from tools import hooks_page
+from tools import cli_page, hooks_page
 from vc_core.cli.configuration import _tables, attribute_texts
 from vc_core.cli.render import plain
 from vc_core.config import Config
@@ -45,6 +45,10 @@ def test_every_setting_is_listed_with_its_default(use):
 
 def test_the_page_of_hooks_is_what_the_code_says():
     assert (ROOT / "docs/hooks.md").read_text() == hooks_page.page(), "run 'make generate'"
+
+
+def test_the_page_of_commands_is_what_they_say():
+    assert (ROOT / "docs/reference/cli.md").read_text() == cli_page.page(), "run 'make generate'"
 
 
 def test_the_table_of_states_is_the_one_in_force():

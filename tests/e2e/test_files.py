@@ -67,6 +67,7 @@ def test_a_tree_goes_there_and_comes_back_as_it_was(host, pod, tree, tmp_path):
     assert (tmp_path / "back/sparse").read_bytes() == (tree / "sparse").read_bytes()
 
 
+@pytest.mark.only("qemu")
 def test_where_a_copy_goes_is_as_everybody_has_it(host, pod, tree, tmp_path):
     def there(path: str) -> bool:
         return host.vc("exec", pod, "--", "ls", "-d", path, check=None).returncode == 0
@@ -82,6 +83,7 @@ def test_where_a_copy_goes_is_as_everybody_has_it(host, pod, tree, tmp_path):
     assert {path.name for path in (tmp_path / "here").iterdir()} == {"tree", "other"}
 
 
+@pytest.mark.only("qemu")
 def test_streams_are_tar_archives(host, pod, tree):
     packed = subprocess.run(["tar", "-c", "-C", tree, "."], capture_output=True, check=True).stdout
     host.vc("cp", "-", f"{pod}:/data", stdin=packed)
@@ -90,6 +92,7 @@ def test_streams_are_tar_archives(host, pod, tree):
         assert {member.name for member in archive} >= {"data", "data/file", "data/twin", "data/sub/empty"}
 
 
+@pytest.mark.only("qemu")
 def test_a_large_file_passes_unchanged(host, pod, tmp_path):
     data = os.urandom(20 << 20)
     (tmp_path / "large").write_bytes(data)
@@ -110,12 +113,14 @@ def test_a_large_file_passes_unchanged(host, pod, tmp_path):
         (["-", "p:/tmp"], "container p: /tmp: "),
     ],
 )
+@pytest.mark.only("qemu")
 def test_what_cannot_be_is_told_in_one_line(host, pod, words, told):
     done = host.vc("cp", *words, stdin=b"no archive" * 100, check=125)
     assert done.stderr.decode().startswith(f"vc: error: {told}")
     assert done.stderr.count(b"\n") == 1
 
 
+@pytest.mark.only("qemu")
 def test_files_of_a_container_that_has_ended_are_still_there(host, busybox, tmp_path):
     host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "sh", "-c", "echo result > /result")
     host.vc("wait", "p")
@@ -158,6 +163,7 @@ async def _until(changes, name):
     await changes.aclose()
 
 
+@pytest.mark.only("qemu")
 def test_links_in_a_container_lead_nowhere_else(host, busybox, tmp_path):
     script = "ln -s /etc/shadow /link; ln -s ../../../../.. /up; sleep 1000"
     host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "sh", "-c", script)

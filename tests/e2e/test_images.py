@@ -88,12 +88,14 @@ def test_an_image_of_a_registry_runs_as_it_says(host, layout, registry):
     assert host.vc("run", "--entrypoint", "echo", "app", "a", "b").stdout == b"a b\n"
 
 
+@pytest.mark.only("qemu")
 def test_what_a_registry_does_not_have_is_told_in_one_line(host, registry):
     done = host.vc("image", "pull", "--insecure", f"{registry}/nothing", check=125)
     assert b"manifest unknown" in done.stderr
     assert host.vc("image", "ls", "--json").stdout == b"[]\n"
 
 
+@pytest.mark.only("qemu")
 def test_volumes_can_be_written_in_a_read_only_root(host, layout):
     host.vc("image", "import", str(layout.folder), "app")
     words = "touch /data/new && echo written; touch /hidden/new2 || echo refused"
@@ -118,6 +120,7 @@ def test_pods_share_the_file_and_what_they_write_is_their_own(host):
     assert host.vc("image", "rm", "busybox").stdout == b"busybox:latest\n"
 
 
+@pytest.mark.only("qemu")
 def test_a_stop_signal_is_the_images(host, tmp_path):
     host.vc("image", "build", "busybox")
     tree = tmp_path / "tree"
@@ -132,6 +135,7 @@ def test_a_stop_signal_is_the_images(host, tmp_path):
     host.vc("pod", "delete", "p")
 
 
+@pytest.mark.only("qemu")
 def test_the_first_word_is_an_image_unless_dashes_or_a_rootfs_come_before_it(host, busybox):
     host.vc("image", "build", "busybox")
     assert host.vc("run", "busybox", "echo", "--", "-x").stdout == b"-- -x\n"

@@ -64,6 +64,7 @@ def test_a_log_is_there_after_its_machine_was_killed(host, busybox):
     host.vc("pod", "delete", "--force", "p")
 
 
+@pytest.mark.only("qemu")
 def test_who_follows_sees_lines_as_they_come_and_the_end(host, busybox):
     script = "for i in 1 2 3; do echo $i; sleep 0.3; done"
     run(host, busybox, "p", "sh", "-c", script)
@@ -76,6 +77,7 @@ def test_who_follows_sees_lines_as_they_come_and_the_end(host, busybox):
     host.vc("pod", "delete", "p")
 
 
+@pytest.mark.only("qemu")
 def test_who_leaves_in_the_middle_is_no_error_and_a_log_can_be_read_in_part(host, busybox):
     run(host, busybox, "p", "sh", "-c", "echo old; sleep 1; echo new; sleep 1000")
     follower = host.start("logs", "-f", "p", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -90,6 +92,7 @@ def test_who_leaves_in_the_middle_is_no_error_and_a_log_can_be_read_in_part(host
     host.vc("pod", "delete", "--force", "p")
 
 
+@pytest.mark.only("qemu")
 def test_a_log_is_as_large_as_it_is_configured_and_keeps_the_newest(host, busybox):
     host.configure("data", log_mib=1)
     script = "i=0; while [ $i -lt 30000 ]; do echo line $i of a log that is larger than its file; i=$((i+1)); done"
@@ -114,6 +117,7 @@ def test_a_container_with_a_log_can_be_attached_to(host, busybox):
     host.vc("pod", "delete", "--force", "p")
 
 
+@pytest.mark.only("qemu")
 def test_what_has_no_log_is_told(host, busybox):
     host.vc("pod", "create", "p")
     host.vc("container", "create", "--name", "c", "--rootfs", str(busybox), "p", "--", "true")
@@ -138,6 +142,7 @@ def test_a_fork_goes_on_with_a_log_of_its_own(host, busybox):
     host.vc("pod", "delete", "--force", "p", child)
 
 
+@pytest.mark.only("qemu")
 def test_a_container_is_started_again_as_its_policy_says(host, busybox):
     again = "echo run; test $(cat /runs 2>/dev/null | grep -c .) -lt 2 && echo x >> /runs && exit 7; exit 0"
     run(host, busybox, "p", "--restart", "on-failure", "--", "sh", "-c", again)
@@ -161,6 +166,7 @@ def test_one_that_is_always_started_again_ends_when_somebody_asks_it_to(host, bu
     host.vc("pod", "delete", "p")
 
 
+@pytest.mark.only("qemu")
 def test_health_is_checked_again_and_again(host, busybox):
     check = ["--health-cmd", "test -e /tmp/well", "--health-interval", "0.2s", "--health-retries", "2"]
     run(host, busybox, "p", *check, "--", "sleep", "1000")

@@ -162,8 +162,8 @@ async def test_archives_folders_and_tarballs_are_told_apart(images, layout, tmp_
         of_path(oci, config=config)
     with pytest.raises(InvalidRequest, match="which has no tag 'v1'"):
         of_path(tree, "v1")
-    with pytest.raises(InvalidRequest, match="there is no /nowhere; 'vc image pull' fetches from a registry"):
-        of_path(Path("/nowhere"))
+    with pytest.raises(InvalidRequest, match=r"there is no .*/none; 'vc image pull' fetches from a registry"):
+        of_path(tmp_path / "none")
     (tmp_path / "text").write_text("no archive at all")
     with pytest.raises(InvalidRequest, match="is no folder and no archive that we can read"):
         of_path(tmp_path / "text")

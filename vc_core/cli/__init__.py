@@ -21,6 +21,8 @@ _COMMANDS = {
     "wait": ("containers", "wait", "Wait until a container has ended; print its exit code."),
     "ps": ("containers", "ps", "List containers of all pods."),
     "stats": ("stats", "stats", "Show what pods use, again and again."),
+    "events": ("events", "events", "Print what has happened to pods."),
+    "inspect": ("events", "inspect", "Print all that is known of pods, images and volumes, as JSON."),
     "pod": ("pods", "pod", "Make, start, stop and delete pods."),
     "container": ("containers", "container", "Make, start, stop and delete containers of a pod."),
     "template": ("templates", "template", "Make, list and remove the frozen machines that pods are cloned from."),

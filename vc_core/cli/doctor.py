@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+
 import click
 
 from vc_core.cli.exits import Exit
@@ -10,19 +16,18 @@ from vc_core.cli.settings import Settings, run_async
 from vc_core.spec.values import Finding, Verdict
 
 _SIGNS = {Verdict.GOOD: ("ok", "green"), Verdict.WARNING: ("warn", "yellow"), Verdict.BAD: ("bad", "red")}
+_ROOTS = {"apt-get"}
 
 
 @click.command()
+@click.option("--fix", is_flag=True, help="Do what can be done without asking: packages (as root), the guest's image.")
 @json_option
 @click.pass_obj
-def doctor(settings: Settings, as_json: bool) -> int:
+def doctor(settings: Settings, fix: bool, as_json: bool) -> int:
     """Look for what is missing on this host; each line with its remedy. Exits with 125 when something is."""
-
-    async def work() -> tuple[Finding, ...]:
-        async with settings.runtime() as runtime:
-            return await runtime.diagnose()
-
-    found = run_async(work())
+    found = _diagnose(settings)
+    if fix and _mend(settings, found):
+        found = _diagnose(settings)
     if as_json:
         echo_json(found)
     else:
@@ -31,3 +36,28 @@ def doctor(settings: Settings, as_json: bool) -> int:
             remedy = f"; {one.remedy}" if one.remedy else ""
             click.echo(f"{click.style(f'{sign:4}', fg=colour)} {one.subject}: {one.detail}{remedy}")
     return Exit.FAILURE if any(one.verdict is Verdict.BAD for one in found) else Exit.GOOD
+
+
+def _diagnose(settings: Settings) -> tuple[Finding, ...]:
+    async def work() -> tuple[Finding, ...]:
+        async with settings.runtime() as runtime:
+            return await runtime.diagnose()
+
+    return run_async(work())
+
+
+def _mend(settings: Settings, found: Iterable[Finding]) -> bool:
+    """Runs the commands that findings have; whether there were any. One that fails is told, and found again."""
+    commands = list(dict.fromkeys(one.fix for one in found if one.fix and one.verdict is not Verdict.GOOD))
+    for command in commands:
+        words = shlex.split(command)
+        if words[0] in _ROOTS and os.geteuid() != 0:
+            click.echo(f"vc: only root can do that: {command}", err=True)
+            continue
+        click.echo(f"== {command}", err=True)
+        if words[0] == "vc":
+            own = ["--config", settings.config_file] if settings.config_file else []
+            words = [sys.executable, "-m", "vc_core", *own, *words[1:]]
+        if code := subprocess.run(words, stdout=sys.stderr, check=False).returncode:
+            click.echo(f"vc: it ended with {code}: {command}", err=True)
+    return bool(commands)

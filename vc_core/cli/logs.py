@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-import time
 
 import click
 
@@ -13,22 +12,9 @@ from vc_core.cli.execute import chosen
 from vc_core.cli.exits import OutputClosed
 from vc_core.cli.render import echo_json_line, json_option
 from vc_core.cli.settings import Settings, run_async
-from vc_core.cli.units import Duration
+from vc_core.cli.units import Since
 from vc_core.engine.logs import LogLine
 from vc_core.spec.values import StreamName
-
-
-class Since(click.ParamType[int]):
-    """A moment: how long ago, as in 10m, or when, as in 2026-01-31T12:00:00. Nanoseconds since the epoch."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        text = str(value)
-        try:
-            return int(dt.datetime.fromisoformat(text).astimezone().timestamp() * 1e9)
-        except ValueError:
-            return time.time_ns() - int(Duration().convert(text, param, ctx) * 1e9)
 
 
 @click.command("logs")

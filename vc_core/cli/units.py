@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
+import time
 
 import click
 
@@ -44,6 +46,19 @@ class Duration(click.ParamType[float]):
         if match is None or not float(match[1]):
             self.fail(f"{value!r} is no time; give a number and a unit, as in 30s, 5m or 1h", param, ctx)
         return float(match[1]) * _SECONDS[match[2]]
+
+
+class Since(click.ParamType[int]):
+    """A moment: how long ago, as in 10m, or when, as in 2026-01-31T12:00:00. Nanoseconds since the epoch."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        try:
+            return int(dt.datetime.fromisoformat(text).astimezone().timestamp() * 1e9)
+        except ValueError:
+            return time.time_ns() - int(Duration().convert(text, param, ctx) * 1e9)
 
 
 SIZE = Size()

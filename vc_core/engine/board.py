@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from vc_core.config import Config
 from vc_core.defaults import Deadlines
 from vc_core.engine.catalog import Catalog
+from vc_core.engine.journal import Journal
 from vc_core.engine.options import instantiate
 from vc_core.engine.records import HeldDevice, PluginChoice
 from vc_core.engine.wiring import Seat, Wiring
@@ -31,8 +32,10 @@ def choices(config: Config, catalog: Catalog) -> tuple[PluginChoice, ...]:
     )
 
 
-def wire(catalog: Catalog, chosen: Iterable[PluginChoice], deadlines: Deadlines) -> Wiring:
-    """Makes a fresh object of each plugin and wires them.
+def wire(
+    catalog: Catalog, chosen: Iterable[PluginChoice], deadlines: Deadlines, journal: Journal | None = None
+) -> Wiring:
+    """Makes a fresh object of each plugin and wires them, and whoever writes down what happens.
 
     Raises:
         PluginError, ConfigError, PluginContractError: with all problems of their kind.
@@ -52,6 +55,8 @@ def wire(catalog: Catalog, chosen: Iterable[PluginChoice], deadlines: Deadlines)
         raise missing[0] if len(missing) == 1 else PluginContractError(str(error) for error in missing)
     if wrong:
         raise ConfigError(wrong)
+    if journal is not None:
+        seats.append(Seat("observer", "journal", journal))
     return Wiring(seats, deadlines)
 
 

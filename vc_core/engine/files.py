@@ -19,7 +19,7 @@ from vc_core.engine.process import Process
 from vc_core.engine.session import Sessions
 from vc_core.engine.states import State, require
 from vc_core.spec.errors import InvalidRequest, NotFound
-from vc_core.spec.values import FilesRequest, FilesVerb, StreamName
+from vc_core.spec.values import Capability, FilesRequest, FilesVerb, Stdio, StreamName
 
 _MISSING = "(os error 2)"  # ENOENT, as the guest's agent tells it
 
@@ -247,7 +247,11 @@ class Files:
             await session.store.container_spec(container)
             require(f"pod {session.pod.id}", "reach its files", session.state.state, [State.RUNNING])
             await session.connect()
-            await session.hooks.agent_files(pod=session.pod, container_id=container, token=token, request=request)
+            if Capability.FILES not in session.capabilities:
+                raise InvalidRequest("the guest's agent, as it is chosen, cannot reach files of containers")
+            await session.hooks.agent_exec(
+                pod=session.pod, container_id=container, token=token, process=request, stdio=Stdio.PIPES
+            )
         return Process(self._sessions, self._pod_id, container, token)
 
     async def _require_good(self, process: Process, told: bytes) -> None:

@@ -340,6 +340,17 @@ class Pod:
         async with self._sessions.open(exclusive=False) as session:
             return await session.hooks.vm_console(pod=session.pod, tail_bytes=tail_bytes)
 
+    async def refresh(self) -> None:
+        """Writes down what is true of it and its containers, and tells of what has ended meanwhile."""
+        async with self._sessions.open(exclusive=True) as session:
+            await guest_containers.settle(session)
+
+    async def ended(self) -> str:
+        """Returns when its machine has ended, at once when it has none; tells why, for people."""
+        async with self._sessions.open(exclusive=False) as session:
+            hooks, pod = session.hooks, session.pod
+        return (await hooks.vm_wait(pod=pod)).reason
+
     async def close(self) -> None:
         """Ends this process's connection to the guest; the pod goes on. May be called twice."""
         await self._sessions.close()

@@ -7,8 +7,8 @@ import functools
 import ipaddress
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,13 +16,14 @@ from typing import Self
 
 from vc_core.config import Config, load
 from vc_core.defaults import Start
-from vc_core.engine import board, keeper, resources, templates
+from vc_core.engine import board, keeper, resources, templates, watching
 from vc_core.engine.assets import Assets
 from vc_core.engine.assets import check as check_assets
 from vc_core.engine.catalog import Catalog, Factory
 from vc_core.engine.data import Data
 from vc_core.engine.forks import Forks, House
 from vc_core.engine.identity import annotated, checked, fresh
+from vc_core.engine.journal import Event, Journal
 from vc_core.engine.pod import Pod, PodStatus
 from vc_core.engine.pool import Pool
 from vc_core.engine.records import PodConfig, PodState, Store, encode
@@ -63,7 +64,8 @@ class Runtime:
         self.config = config
         self.catalog = catalog
         self._chosen = board.choices(config, catalog)
-        self._wiring: Wiring = board.wire(catalog, self._chosen, config.deadlines)
+        self._journal = Journal(config.data.dir)
+        self._wiring: Wiring = board.wire(catalog, self._chosen, config.deadlines, self._journal)
         self.templates = Templates(config.template, catalog, config.deadlines)
         self.pool = Pool(
             self.templates, catalog, config.deadlines, functools.partial(keeper.spawn, config, config.pool.size)
@@ -81,6 +83,7 @@ class Runtime:
             self.pool,
             Images(config.image.dir, limit),
             Data(config.data),
+            self._journal,
             config.deadlines,
         )
         self._pods: list[Pod] = []
@@ -263,6 +266,18 @@ class Runtime:
             finally:
                 await pod.close()
         return Listing(tuple(found), tuple(problems))
+
+    async def events(self, follow: bool = False, since_ns: int = 0) -> AsyncGenerator[Event, None]:
+        """What has happened to pods, as far as it is still written down, oldest first.
+
+        Args:
+            follow: whether to wait for more, for ever. Meanwhile what ends by itself is seen at once.
+            since_ns: none that is older, since the epoch.
+        """
+        async with aclosing(watching.events(self, self._journal) if follow else self._journal.events()) as found:
+            async for event in found:
+                if event.time_ns >= since_ns:
+                    yield event
 
     async def make_template(self) -> Template:
         """What pods of this configuration are cloned from, made now when it is not there.

@@ -14,6 +14,7 @@ from vc_core.engine import binds, board, life_hooks
 from vc_core.engine.catalog import Catalog
 from vc_core.engine.data import Data
 from vc_core.engine.identity import fresh
+from vc_core.engine.journal import Journal
 from vc_core.engine.pool import Pool
 from vc_core.engine.records import ContainerState, PodConfig, PodState, Store
 from vc_core.engine.states import State
@@ -49,6 +50,7 @@ class Shared:
     pool: Pool
     images: Images
     data: Data
+    journal: Journal
     deadlines: Deadlines
 
 
@@ -230,7 +232,7 @@ class Sessions:
         state = await store.pod_state()
         async with self._guard:  # tasks of this process that share the lock share the board, too
             if self._board is None:
-                wired = board.wire(self._shared.catalog, config.plugins, self._shared.deadlines)
+                wired = board.wire(self._shared.catalog, config.plugins, self._shared.deadlines, self._shared.journal)
                 self._board = Board(wired, None, state.boot)
             if self._board.boot != state.boot:
                 await disconnect(self._board, self._pod)

@@ -83,6 +83,11 @@ def path_of(program: str) -> str:
     return found
 
 
+def installing(package: str) -> str:
+    """The command that installs a package."""
+    return f"apt-get install -y --no-install-recommends {package}"
+
+
 def diagnose() -> list[Finding]:
     """Which of them are missing. Who uses no images needs none."""
     found = []
@@ -91,5 +96,5 @@ def diagnose() -> list[Finding]:
             found.append(Finding(program, Verdict.GOOD, path_of(program)))
         except ImageError:
             text = f"not installed; needed for {purpose}"
-            found.append(Finding(program, Verdict.WARNING, text, f"apt-get install {package}"))
+            found.append(Finding(program, Verdict.WARNING, text, f"apt-get install {package}", installing(package)))
     return found

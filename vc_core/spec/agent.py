@@ -145,20 +145,15 @@ class AgentSpec:
         raise NotImplementedError
 
     @operation
-    async def agent_exec(self, pod: PodRef, container_id: str, token: str, process: ProcessSpec, stdio: Stdio) -> None:
+    async def agent_exec(
+        self, pod: PodRef, container_id: str, token: str, process: ProcessSpec | FilesRequest, stdio: Stdio
+    ) -> None:
         """Starts one more process, known by `token` from then on, in a started container.
 
+        A FilesRequest (Capability.FILES) starts one of the agent's own that has the container's files before it; its
+        streams, always Stdio.PIPES, and its end are the answer: it exits with 0, or with 1 and one line on stderr. The
+        container's first process may have ended. No path leads out of what the container sees.
         Raises CannotExecute when its program cannot be executed.
-        """
-        raise NotImplementedError
-
-    @optional_operation
-    async def agent_files(self, pod: PodRef, container_id: str, token: str, request: FilesRequest) -> None:
-        """Starts a process of the agent's own, known by `token` from then on, that has the container's files before it.
-
-        Its streams and its end are the answer: they are had by agent_attach and agent_wait, as those of a process with
-        Stdio.PIPES. It exits with 0, or with 1 and one line on stderr. The container is in the guest, its first process
-        may have ended. No path leads out of what the container sees.
         """
         raise NotImplementedError
 

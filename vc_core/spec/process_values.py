@@ -93,7 +93,7 @@ class FilesVerb(enum.StrEnum):
 
 @dataclass(frozen=True)
 class FilesRequest:
-    """What agent_files is to do.
+    """What a process of the agent's own is to do with a container's files (agent_exec).
 
     Attributes:
         verb: what.

@@ -108,6 +108,7 @@ class Capability(enum.StrEnum):
     ONLINE = "online"  # the guest takes such vCPUs and memory into use
     DRIVE = "drive"  # the guest mounts drives as root file systems
     TERMINAL = "terminal"  # processes with a terminal
+    FILES = "files"  # files of containers are reached (FilesRequest)
     LOG = "log"  # the guest writes output to a disk (Stdio.LOG)
 
 
@@ -163,12 +164,15 @@ class Finding:
         verdict: how it is.
         detail: what was found.
         remedy: what to do; empty when it is good.
+        fix: a command that does it and harms nothing, for `vc doctor --fix`: words of a shell without its operators,
+            beginning with "vc" or a program of the host; empty where people must decide.
     """
 
     subject: str
     verdict: Verdict
     detail: str
     remedy: str = ""
+    fix: str = ""
 
 
 __all__ = [

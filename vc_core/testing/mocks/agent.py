@@ -18,6 +18,7 @@ from vc_core.spec import (
     ContainerStats,
     ContainerTruth,
     ExitStatus,
+    FilesRequest,
     Finding,
     Guest,
     GuestContainer,
@@ -185,7 +186,11 @@ class MockAgent(AgentSpec):
         )
 
     @hookimpl
-    async def agent_exec(self, pod: PodRef, container_id: str, token: str, process: ProcessSpec, stdio: Stdio) -> None:
+    async def agent_exec(
+        self, pod: PodRef, container_id: str, token: str, process: ProcessSpec | FilesRequest, stdio: Stdio
+    ) -> None:
+        if isinstance(process, FilesRequest):
+            raise AgentError("mock guests have no files")
         found = self._container(await self._machine(pod), container_id)
         self._look_for(process)
         found.processes[token] = MockProcess(process.args)

@@ -81,6 +81,7 @@ pub fn ready_machine() -> Result<(), Failure> {
     if has_balloon()? {
         load_modules("balloon")?;
     }
+    machine::raise_loopback()?;
     machine::prepare_for_memory()?;
     fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+cpu +memory +pids +io +cpuset")?;
     fs::create_dir_all("/run/vc")?;

@@ -143,3 +143,18 @@ pub fn resize(terminal: &std::os::fd::OwnedFd, rows: u32, columns: u32) -> Resul
     unsafe { set_size(terminal.as_raw_fd(), &raw const size) }?;
     Ok(())
 }
+
+/// Programs of a pod reach each other by 127.0.0.1: netdevice(7).
+pub fn raise_loopback() -> Result<(), Failure> {
+    nix::ioctl_write_ptr_bad!(set_flags, libc::SIOCSIFFLAGS, libc::ifreq);
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: an ifreq is plain numbers, for which zeroes are good values.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (place, byte) in request.ifr_name.iter_mut().zip(b"lo") {
+        *place = *byte as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the kernel reads one ifreq and keeps no pointer to it.
+    unsafe { set_flags(socket.as_raw_fd(), &request) }?;
+    Ok(())
+}

@@ -60,7 +60,7 @@ class GrpcAgent(AgentSpec):
     async def agent_capabilities(self, pod: PodRef) -> frozenset[Capability]:
         channels = {Capability.UNIX_CHANNEL, Capability.VSOCK_CHANNEL}
         able = {Capability.TERMINAL, Capability.SHARE, Capability.DRIVE, Capability.ONLINE, Capability.FREEZE}
-        return frozenset(channels | able | {Capability.LOG})
+        return frozenset(channels | able | {Capability.LOG, Capability.FILES})
 
     # --- connection --------------------------------------------------------------------------------------------------
 
@@ -139,12 +139,13 @@ class GrpcAgent(AgentSpec):
         return await self._client.list_processes(container_id)
 
     @hookimpl
-    async def agent_exec(self, pod: PodRef, container_id: str, token: str, process: ProcessSpec, stdio: Stdio) -> None:
+    async def agent_exec(
+        self, pod: PodRef, container_id: str, token: str, process: ProcessSpec | FilesRequest, stdio: Stdio
+    ) -> None:
+        if isinstance(process, FilesRequest):
+            await self._client.files(container_id, token, process)
+            return
         await self._client.execute(container_id, token, process, stdio)
-
-    @hookimpl
-    async def agent_files(self, pod: PodRef, container_id: str, token: str, request: FilesRequest) -> None:
-        await self._client.files(container_id, token, request)
 
     @hookimpl
     async def agent_attach(self, pod: PodRef, container_id: str, token: str) -> ProcessStreams:
@@ -207,7 +208,13 @@ class GrpcAgent(AgentSpec):
         if not guests:
             return (
                 *tools,
-                Finding("guest image", Verdict.BAD, f"none in {self._options.cache}", "run 'vc guest build'"),
+                Finding(
+                    "guest image",
+                    Verdict.BAD,
+                    f"none in {self._options.cache}",
+                    "run 'vc guest build'",
+                    "vc guest build",
+                ),
             )
         return (*tools, Finding("guest image", Verdict.GOOD, f"{guests[0].id}: {guests[0].description}"))
 

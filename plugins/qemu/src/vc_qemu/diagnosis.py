@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 OLDEST = (7, 2)
 _VERSION = re.compile(r"version (\d+)\.(\d+)")
 _PACKAGE = "install the package qemu-system-x86"
+_INSTALL = "apt-get install -y --no-install-recommends qemu-system-x86"
 
 
 async def accelerator(options: QemuOptions, binary: str, guest: Guest) -> str:
@@ -47,7 +48,7 @@ async def diagnose(options: QemuOptions, guests: tuple[Guest, ...]) -> tuple[Fin
     """Findings on the binary and on the acceleration, which is proven when there is a guest to prove it with."""
     binary = shutil.which(options.binary)
     if binary is None:
-        return (Finding("QEMU", Verdict.BAD, f"{options.binary} is missing", _PACKAGE),)
+        return (Finding("QEMU", Verdict.BAD, f"{options.binary} is missing", _PACKAGE, _INSTALL),)
     text = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout
     match = _VERSION.search(text)
     line = text.partition("\n")[0]

@@ -129,20 +129,20 @@ def images(cache: Path) -> tuple[Guest, ...]:
     return tuple(sorted(found, key=lambda image: not image.is_current))
 
 
-def missing() -> list[tuple[str, str]]:
-    """(what is missing, the remedy) for each thing that building an image would need."""
+def missing() -> list[tuple[str, str, str]]:
+    """(what is missing, the remedy, a command that mends it) for each thing that building an image would need."""
     found = []
-    needs: tuple[Callable[[], Path], ...] = (
-        functools.partial(programs.find, "crun", "crun"),
-        agent_program.find_cargo,
-        functools.partial(programs.find, "cc", "gcc"),
+    needs: tuple[tuple[Callable[[], Path], str], ...] = (
+        (functools.partial(programs.find, "crun", "crun"), "crun"),
+        (agent_program.find_cargo, "cargo-web rustc-web"),
+        (functools.partial(programs.find, "cc", "gcc"), "gcc libc6-dev"),
     )
-    for need in needs:
+    for need, packages in needs:
         try:
             need()
         except ImageError as error:
             detail, _, remedy = str(error).partition("; ")
-            found.append((detail, remedy))
+            found.append((detail, remedy, f"apt-get install -y --no-install-recommends {packages}"))
     return found
 
 

@@ -1,0 +1,75 @@
+"""vc events and vc inspect: what has happened, and what is."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from vc_core.cli.completion import pod_ids_argument
+from vc_core.cli.render import echo_json, echo_json_line, json_option
+from vc_core.cli.settings import Settings, run_async
+from vc_core.cli.units import Since
+from vc_core.engine.journal import Event
+from vc_core.spec.errors import NotFound
+
+if TYPE_CHECKING:
+    from vc_core.engine.runtime import Runtime
+
+
+@click.command("events")
+@click.option("--follow", "-f", is_flag=True, help="Wait for more, until Ctrl-C.")
+@click.option("--since", type=Since(), default=None, metavar="TIME", help="As in 10m, or 2026-01-31T12:00:00.")
+@json_option
+@pod_ids_argument(required=False)
+@click.pass_obj
+def events(settings: Settings, follow: bool, since: int | None, as_json: bool, pod_ids: tuple[str, ...]) -> None:
+    """Print what has happened to PODs, all by default.
+
+    There is no daemon: that something has ended by itself is seen by the next command that looks, and at once by
+    'vc events -f'.
+    """
+
+    async def work() -> None:
+        async with settings.runtime() as runtime:
+            async for event in runtime.events(follow, since or 0):
+                if not pod_ids or event.pod in pod_ids:
+                    _show(event, as_json)
+
+    run_async(work())
+
+
+def _show(event: Event, as_json: bool) -> None:
+    if as_json:
+        echo_json_line(event)
+    else:
+        moment = dt.datetime.fromtimestamp(event.time_ns / 1e9, dt.UTC).isoformat(timespec="milliseconds")
+        name = f"{event.pod}/{event.container}" if event.container else event.pod
+        more = f"exit {event.exit_code}" if event.exit_code is not None else event.reason
+        click.echo(f"{moment}  {event.event:18}  {name}{f'  ({more})' if more else ''}")
+    sys.stdout.flush()
+
+
+@click.command("inspect")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.pass_obj
+def inspect(settings: Settings, names: tuple[str, ...]) -> None:
+    """Print all that is known of pods, images and volumes, as a list of JSON. A pod's name comes before an image's."""
+
+    async def one(runtime: Runtime, name: str) -> object:
+        with contextlib.suppress(NotFound):
+            return await (await runtime.get(name)).status()
+        with contextlib.suppress(NotFound):
+            return await runtime.images.get(name)
+        with contextlib.suppress(NotFound):
+            return runtime.volumes.get(name)
+        raise NotFound(f"no pod, image or volume is called {name}; 'vc pod ls' and the like list them")
+
+    async def work() -> list[object]:
+        async with settings.runtime() as runtime:
+            return [await one(runtime, name) for name in names]
+
+    echo_json(run_async(work()))
