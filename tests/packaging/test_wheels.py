@@ -63,21 +63,13 @@ def test_nothing_shadows_a_drivers_library(environment, place):
 
 
 def test_the_public_api_is_typed_for_its_users(environment, place):
-    consumer = place / "consumer.py"
-    consumer.write_text(
-        "from vc_core import Runtime\n"
-        "async def main() -> int:\n"
-        "    async with Runtime.open() as runtime, runtime.pod(memory_mib=256) as pod:\n"
-        "        result = await pod.run('true')\n"
-        "        return result.exit_code\n"
-        "from vc_core import Result, blocking\n"
-        "def also() -> Result:\n"
-        "    with blocking.Runtime.open() as runtime, runtime.pod('p', memory_mib=256) as pod:\n"
-        "        child: blocking.Pod = pod.fork(2)[0]\n"
-        "        return child.run('true', timeout_s=2)\n"
-    )
-    python = environment / "bin/python"
-    run(sys.executable, "-m", "mypy", "--strict", "--python-executable", python, consumer, cwd=place)
+    program = (ROOT / "tests/consumer/program.py").read_text()
+    words = [sys.executable, "-m", "mypy", "--strict", "--python-executable", environment / "bin/python"]
+    (place / "consumer.py").write_text(program)
+    run(*words, "consumer.py", cwd=place)
+    (place / "wrong.py").write_text(program.replace('pod.run("sh", "-c", "exit 3")', "pod.run(1)"))
+    done = subprocess.run([*words, "wrong.py"], cwd=place, capture_output=True, text=True, check=False)
+    assert 'has incompatible type "int"; expected "str"' in done.stdout
 
 
 @pytest.mark.vm

@@ -21,6 +21,7 @@ _COMMANDS = {
     "wait": ("containers", "wait", "Wait until a container has ended; print its exit code."),
     "ps": ("containers", "ps", "List containers of all pods."),
     "stats": ("stats", "stats", "Show what pods use, again and again."),
+    "top": ("top", "top", "Show pods, containers, processes, logs and events on one screen."),
     "events": ("events", "events", "Print what has happened to pods."),
     "inspect": ("events", "inspect", "Print all that is known of pods, images and volumes, as JSON."),
     "pod": ("pods", "pod", "Make, start, stop and delete pods."),

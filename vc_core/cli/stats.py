@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vc_core.engine.pod import Pod
     from vc_core.engine.runtime import Runtime
 
-_COLUMNS = ("POD", "CONTAINERS", "CPU", "HOST MEMORY", "GUEST MEMORY", "LIMIT", "PROCESSES")
+COLUMNS = ("POD", "CONTAINERS", "CPU", "HOST MEMORY", "GUEST MEMORY", "LIMIT", "PROCESSES")
 
 
 @dataclass(frozen=True)
@@ -68,19 +68,19 @@ async def _stats(settings: Settings, names: tuple[str, ...], interval: float, on
     async with settings.runtime() as runtime:
         for name in names:
             await runtime.get(name)  # one that is not there is told, not left out
-        samples = _samples(runtime, names, interval)
+        samples = samples_of(runtime, names, interval)
         if as_json:
             async for found in samples:
                 echo_json_line(found)
                 if once:
                     return
         elif once or not sys.stdout.isatty():
-            echo_table(_COLUMNS, map(_row, await anext(samples)))
+            echo_table(COLUMNS, map(row, await anext(samples)))
         else:
             await _show(samples)
 
 
-async def _samples(runtime: Runtime, names: tuple[str, ...], interval: float) -> AsyncIterator[list[Use]]:
+async def samples_of(runtime: Runtime, names: tuple[str, ...], interval: float) -> AsyncIterator[list[Use]]:
     """One after the other; the first after an interval, for use is a difference."""
     before: dict[str, Use] = {use.pod: use for use in await _sample(runtime, names, {})}
     while True:
@@ -125,7 +125,8 @@ async def _use(pod: Pod, before: Use | None) -> Use | None:
     )
 
 
-def _row(use: Use) -> tuple[object, ...]:
+def row(use: Use) -> tuple[object, ...]:
+    """As a table shows it."""
     return (
         use.pod,
         use.containers,
@@ -140,6 +141,6 @@ def _row(use: Use) -> tuple[object, ...]:
 async def _show(samples: AsyncIterator[list[Use]]) -> None:
     from rich.live import Live
 
-    with Live(table(_COLUMNS, []), auto_refresh=False, screen=False) as live:
+    with Live(table(COLUMNS, []), auto_refresh=False, screen=False) as live:
         async for found in samples:
-            live.update(table(_COLUMNS, [[str(cell) for cell in _row(use)] for use in found]), refresh=True)
+            live.update(table(COLUMNS, [[str(cell) for cell in row(use)] for use in found]), refresh=True)

@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vc_core.config import Config
-from vc_core.defaults import Deadlines, PodDefaults, SnapshotDefaults, Start, TemplateDefaults, Use
+from vc_core.defaults import (
+    DataDefaults,
+    Deadlines,
+    ImageDefaults,
+    PodDefaults,
+    SnapshotDefaults,
+    Start,
+    TemplateDefaults,
+    Use,
+    VolumeDefaults,
+)
 from vc_core.engine.catalog import Factory
 from vc_core.engine.runtime import Runtime
 from vc_core.testing.faults import fault_plugin
@@ -18,7 +28,7 @@ def mock_config(folder: Path, *observers: str) -> Config:
     """Of mocks. Pods boot, deadlines are short.
 
     Args:
-        folder: for templates and snapshots.
+        folder: for templates, snapshots and whatever else outlives pods.
         observers: names of more plugins, the first outermost.
     """
     return Config(
@@ -26,6 +36,9 @@ def mock_config(folder: Path, *observers: str) -> Config:
         PodDefaults(start=Start.COLD),
         TemplateDefaults(folder / "templates"),
         snapshot=SnapshotDefaults(folder / "snapshots"),
+        image=ImageDefaults(folder / "images"),
+        data=DataDefaults(folder / "data"),
+        volume=VolumeDefaults(folder / "volumes"),
         deadlines=Deadlines(default=5, boot=5, lock=2, stop=1),
     )
 

@@ -1,0 +1,32 @@
+"""vc top: all on one screen."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from vc_core.cli.settings import Settings, run_async
+from vc_core.spec.errors import InvalidRequest
+
+
+@click.command("top")
+@click.option("--interval", default=1.0, show_default=True, type=click.FloatRange(0.1), metavar="SECONDS")
+@click.pass_obj
+def top(settings: Settings, interval: float) -> None:
+    """Show pods, containers, processes, logs and events on one screen, until q is pressed.
+
+    The arrow keys choose a pod, Tab goes on to its containers.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise InvalidRequest("vc top needs a terminal; 'vc stats --json' and 'vc events -f --json' are for programs")
+    try:
+        from vc_core.cli.screen import Screen
+    except ImportError as error:
+        raise InvalidRequest(f"vc top needs textual ({error}); pip install 'virtcontainers[top]'") from error
+
+    async def work() -> None:
+        async with settings.runtime() as runtime:
+            await Screen(runtime, interval).run_async()
+
+    run_async(work())
