@@ -12,11 +12,12 @@ is cancelled and cleaned up before the interruption goes on.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import functools
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
@@ -125,23 +126,41 @@ def _iterate(
     return iterate
 
 
+class _Block(AbstractContextManager[Outer]):
+    """An object of the engine for the length of a block; or of the program, where nobody leaves the block."""
+
+    def __init__(self, manager: AbstractAsyncContextManager[T], kind: Callable[[T, Loop], Outer], loop: Loop) -> None:
+        self._manager: AbstractAsyncContextManager[Any] = manager
+        self._kind: Callable[[Any, Loop], Outer] = kind
+        self._loop = loop
+
+    def __enter__(self) -> Outer:
+        found = self._kind(self._loop.run(self._manager.__aenter__()), self._loop)
+        atexit.register(self._leave, None, None, None)
+        return found
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        atexit.unregister(self._leave)
+        return self._leave(kind, error, trace)
+
+    def _leave(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        if self._loop.is_open():  # a runtime that was closed has let its pods be
+            return self._loop.run(self._manager.__aexit__(kind, error, trace))
+        return None
+
+
 def _block(
     method: Callable[Concatenate[Inner, P], AbstractAsyncContextManager[T]], kind: Callable[[T, Loop], Outer]
 ) -> Callable[Concatenate[_Blocking[Inner], P], AbstractContextManager[Outer]]:
     """The same for one that gives an object for the length of a block."""
 
     @functools.wraps(method)
-    @contextmanager
-    def block(self: _Blocking[Inner], /, *args: P.args, **kwargs: P.kwargs) -> Iterator[Outer]:
-        manager = method(self._inner, *args, **kwargs)
-        found = kind(self._loop.run(manager.__aenter__()), self._loop)
-        try:
-            yield found
-        except BaseException as error:
-            if not self._loop.run(manager.__aexit__(type(error), error, error.__traceback__)):
-                raise
-        else:
-            self._loop.run(manager.__aexit__(None, None, None))
+    def block(self: _Blocking[Inner], /, *args: P.args, **kwargs: P.kwargs) -> AbstractContextManager[Outer]:
+        return _Block(method(self._inner, *args, **kwargs), kind, self._loop)
 
     return block
 

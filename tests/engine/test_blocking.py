@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -122,3 +124,22 @@ def test_what_takes_too_long_is_killed_and_told(runtime):
         result = pod.run("endless", timeout_s=0.2)
         assert (result.end, result.signal) == (End.TIMED_OUT, signal.SIGKILL)
         assert pod.run("exit", "0", timeout_s=30).end is End.EXITED
+
+
+def test_a_pod_whose_block_is_never_left_ends_with_the_program(tmp_path):
+    program = """
+import atexit, sys
+from pathlib import Path
+from vc_core import blocking
+from vc_core.testing.mocks import World
+from vc_core.testing.pods import mock_config, mock_runtime
+
+folder = Path(sys.argv[1])
+world = World(folder)
+atexit.register(lambda: print(world.residue()))
+runtime = blocking.Runtime(mock_runtime(world, mock_config(folder)), blocking.Loop())
+pod = runtime.pod("p").__enter__()
+print(pod.run("exit", "3").exit_code, [one.id for one in runtime.list().pods])
+"""
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("3 ['p']\n[]\n", "")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vc_core.engine.pod import Pod
     from vc_core.engine.runtime import Runtime
 
-COLUMNS = ("POD", "CONTAINERS", "CPU", "HOST MEMORY", "GUEST MEMORY", "LIMIT", "PROCESSES")
+COLUMNS = ("POD", "CONTAINERS", "CPU", "HOST MEMORY", "GUEST MEMORY", "LIMIT", "READ", "WRITTEN", "PROCESSES")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Use:
         containers: how many run.
         guest_bytes: memory that they use inside.
         limit_bytes: that they may use; 0 when one has no limit.
+        read_bytes: from the host's disks by its machine, since that began.
+        written_bytes: to them.
         processes: that they have.
     """
 
@@ -47,6 +49,8 @@ class Use:
     containers: int
     guest_bytes: int
     limit_bytes: int
+    read_bytes: int
+    written_bytes: int
     processes: int
 
 
@@ -121,6 +125,8 @@ async def _use(pod: Pod, before: Use | None) -> Use | None:
         containers=len(names),
         guest_bytes=sum(one.memory_bytes for one in inside),
         limit_bytes=sum(limits) if all(limits) else 0,
+        read_bytes=machine.read_bytes,
+        written_bytes=machine.written_bytes,
         processes=sum(one.processes for one in inside),
     )
 
@@ -134,6 +140,8 @@ def row(use: Use) -> tuple[object, ...]:
         size(use.host_bytes),
         size(use.guest_bytes),
         size(use.limit_bytes) if use.limit_bytes else "",
+        size(use.read_bytes),
+        size(use.written_bytes),
         use.processes,
     )
 

@@ -255,10 +255,14 @@ class VmStats:
     Attributes:
         cpu_ns: processor time since its start.
         resident_bytes: memory of the host in use.
+        read_bytes: from the host's disks since its start, what lay in its page cache not counted; 0 when not known.
+        written_bytes: to them, likewise.
     """
 
     cpu_ns: int
     resident_bytes: int
+    read_bytes: int = 0
+    written_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,11 @@ class HostProcess:
                 self.send(signals.SIGKILL)
         await self.ended()
 
+    def transfers(self) -> tuple[int, int]:
+        """Bytes that it has had read from disks and written to them: read_bytes and write_bytes of proc(5)'s io."""
+        fields = dict(line.split(": ") for line in Path(f"/proc/{self.pid}/io").read_text().splitlines())
+        return int(fields["read_bytes"]), int(fields["write_bytes"])
+
     def usage(self) -> tuple[int, int]:
         """Processor time in nanoseconds and resident memory in bytes."""
         fields = _fields(self.pid)

@@ -235,7 +235,8 @@ class LibvirtHypervisor(HypervisorSpec):
     @hookimpl
     @translated
     async def vm_stats(self, pod: PodRef) -> VmStats:
-        return VmStats(*(await self._alive()).usage())
+        process = await self._alive()
+        return VmStats(*process.usage(), *process.transfers())
 
     @hookimpl
     async def vm_save(self, pod: PodRef) -> DriverState:

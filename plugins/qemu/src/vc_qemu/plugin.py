@@ -290,7 +290,8 @@ class QemuHypervisor(HypervisorSpec):
     @hookimpl
     @translated
     async def vm_stats(self, pod: PodRef) -> VmStats:
-        return VmStats(*self._alive(pod).usage())
+        process = self._alive(pod)
+        return VmStats(*process.usage(), *process.transfers())
 
     @hookimpl
     async def vm_save(self, pod: PodRef) -> DriverState:
