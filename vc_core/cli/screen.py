@@ -166,4 +166,4 @@ def _fill(table: Table, rows: Mapping[str, Sequence[object]]) -> None:
             table.add_row(*texts, key=key)
             continue
         for column, text in zip(table.columns, texts, strict=True):
-            table.update_cell(key, column, text)
+            table.update_cell(key, column, text, update_width=True)

@@ -220,7 +220,7 @@ class Images:
             half.replace(self._folder / _NAMES)
 
     async def _sweep(self) -> None:
-        for half in self._folder.glob(f"{_HALF}*[!k]"):
+        for half in self._folder.glob(f"{_HALF}*"):
             if half.suffix != ".lock":
                 with contextlib.suppress(LockTimeout):  # at work
                     async with await lock_file(self._lock_of(half), exclusive=True, timeout_s=0):
