@@ -184,7 +184,7 @@ def new_host(folder: Path, hypervisor: Settings, templates: Path | None = None) 
         "template": {"dir": templates or folder / "templates"},
         "snapshot": {"dir": folder / "snapshots"},
         "image": {"dir": folder / "images"},
-        "data": {"dir": folder / "data"},
+        "data": {"dir": folder / "lasting"},
         "volume": {"dir": folder / "volumes"},
         "storage.fs": {"run_root": folder / "run", "config_root": folder / "config"},
     }

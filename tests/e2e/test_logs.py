@@ -49,7 +49,7 @@ def test_a_log_is_there_after_its_container_has_ended(host, busybox):
     assert host.vc("logs", "p").stdout == b"out\nno endout\nno end"
     assert host.vc("logs", "--tail", "1", "p").stdout == b"no end"
     host.vc("pod", "delete", "p")
-    assert list((host.folder / "data").iterdir()) == []
+    assert list((host.folder / "lasting").glob("[!.]*")) == []
 
 
 def test_a_log_is_there_after_its_machine_was_killed(host, busybox):
@@ -102,7 +102,7 @@ def test_a_log_is_as_large_as_it_is_configured_and_keeps_the_newest(host, busybo
     numbers = [int(line.split()[1]) for line in lines[1:]]  # the first may have lost its beginning
     assert numbers == list(range(numbers[0], 30_000))
     assert 10_000 < len(numbers) < 30_000
-    (file,) = (host.folder / "data/p").iterdir()
+    (file,) = (host.folder / "lasting/p").iterdir()
     assert file.stat().st_size == 1 << 20
     host.vc("pod", "delete", "p")
 

@@ -41,7 +41,7 @@ def test_a_disk_takes_more_than_the_guest_has_memory_and_lasts_as_long_as_its_co
     host.vc("pod", "start", "p")
     host.vc("wait", "p")
     assert host.vc("logs", "p").stdout == b"mark\n"
-    disk = host.folder / "data/p/p.disk"
+    disk = host.folder / "lasting/p/p.disk"
     assert disk.stat().st_size == 1 << 30
     assert 400 << 20 <= disk.stat().st_blocks * 512 < 600 << 20
     host.vc("pod", "delete", "p")

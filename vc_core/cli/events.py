@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ import click
 from vc_core.cli.completion import pod_ids_argument
 from vc_core.cli.render import echo_json, echo_json_line, json_option
 from vc_core.cli.settings import Settings, run_async
-from vc_core.cli.units import Since
+from vc_core.cli.units import Since, moment
 from vc_core.engine.journal import Event
 from vc_core.spec.errors import NotFound
 
@@ -46,10 +45,10 @@ def _show(event: Event, as_json: bool) -> None:
     if as_json:
         echo_json_line(event)
     else:
-        moment = dt.datetime.fromtimestamp(event.time_ns / 1e9, dt.UTC).isoformat(timespec="milliseconds")
+        when = moment(event.time_ns)
         name = f"{event.pod}/{event.container}" if event.container else event.pod
         more = f"exit {event.exit_code}" if event.exit_code is not None else event.reason
-        click.echo(f"{moment}  {event.event:18}  {name}{f'  ({more})' if more else ''}")
+        click.echo(f"{when}  {event.event:18}  {name}{f'  ({more})' if more else ''}")
     sys.stdout.flush()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import sys
 
 import click
@@ -12,7 +11,7 @@ from vc_core.cli.execute import chosen
 from vc_core.cli.exits import OutputClosed
 from vc_core.cli.render import echo_json_line, json_option
 from vc_core.cli.settings import Settings, run_async
-from vc_core.cli.units import Since
+from vc_core.cli.units import Since, moment
 from vc_core.engine.logs import LogLine
 from vc_core.spec.values import StreamName
 
@@ -56,12 +55,12 @@ def logs(
 
 
 def _show(line: LogLine, timestamps: bool, as_json: bool) -> None:
-    moment = dt.datetime.fromtimestamp(line.time_ns / 1e9, dt.UTC).isoformat(timespec="milliseconds")
+    when = moment(line.time_ns)
     if as_json:
         text = line.data.decode(errors="replace")
-        echo_json_line({"time": moment, "stream": line.stream, "line": text.rstrip("\n")})
+        echo_json_line({"time": when, "stream": line.stream, "line": text.rstrip("\n")})
         sys.stdout.flush()
         return
     stream = (sys.stdout if line.stream is StreamName.STDOUT else sys.stderr).buffer
-    stream.write((f"{moment} ".encode() if timestamps else b"") + line.data)
+    stream.write((f"{when} ".encode() if timestamps else b"") + line.data)
     stream.flush()

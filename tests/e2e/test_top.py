@@ -1,0 +1,40 @@
+"""vc top at a real terminal."""
+
+from __future__ import annotations
+
+import sys
+
+import pexpect
+import pytest
+
+pytestmark = pytest.mark.only("qemu")
+
+
+def test_a_running_pod_its_log_and_its_end_are_on_the_screen(host, busybox):
+    script = "echo on the screen; sleep 1000"
+    host.vc("run", "-d", "--name", "shown", "--rootfs", str(busybox), "sh", "-c", script)
+    environ = {**host.environ(), "TERM": "xterm-256color"}
+    words = ["-m", "vc_core", "top"]
+    screen = pexpect.spawn(sys.executable, words, env=environ, dimensions=(40, 140), timeout=60, encoding="utf-8")
+    try:
+        screen.expect("shown")
+        screen.expect("running")
+        screen.expect("on the screen")
+        host.vc("pod", "delete", "--force", "shown")
+        screen.expect("pod_deleted")
+        screen.send("q")
+        screen.expect(pexpect.EOF)
+        screen.wait()
+        assert screen.exitstatus == 0
+    finally:
+        screen.close(force=True)
+
+
+def test_without_textual_the_remedy_is_named(host, tmp_path):
+    (tmp_path / "textual.py").write_text("raise ImportError('no textual here')")
+    environ = {**host.environ(), "PYTHONPATH": str(tmp_path)}
+    screen = pexpect.spawn(sys.executable, ["-m", "vc_core", "top"], env=environ, timeout=60, encoding="utf-8")
+    screen.expect(r"vc top needs textual \(no textual here\); pip install 'virtcontainers\[top\]'")
+    screen.expect(pexpect.EOF)
+    screen.wait()
+    assert screen.exitstatus == 125
