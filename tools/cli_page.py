@@ -23,7 +23,8 @@ _WIDTH = 100
 
 def page() -> str:
     """The whole text."""
-    return "\n".join([HEAD, *_sections(vc, click.Context(vc, info_name="vc", terminal_width=_WIDTH))])
+    root = click.Context(vc, info_name="vc", terminal_width=_WIDTH, **vc.context_settings)
+    return "\n".join([HEAD, *_sections(vc, root)])
 
 
 def _sections(command: click.Command, ctx: click.Context) -> Iterator[str]:

@@ -131,6 +131,7 @@ def test_files_of_a_container_that_has_ended_are_still_there(host, busybox, tmp_
     host.vc("pod", "delete", "p")
 
 
+@pytest.mark.only("qemu")
 async def test_the_api_reads_writes_lists_and_watches(host, pod):
     async with host.runtime() as runtime:
         files = (await runtime.get(pod)).files
@@ -139,6 +140,11 @@ async def test_the_api_reads_writes_lists_and_watches(host, pod):
         (found,) = await files.list("/tmp")
         assert (found.name, found.kind, found.size, found.mode, found.uid) == ("a", FileKind.FILE, 7, 0o600, 0)
         assert (await files.list("/tmp/a"))[0].name == "a"
+        await files.write("/srv/new/deep", b"deep")
+        assert await files.read("/srv/new/deep") == b"deep"
+        for path in ("/tmp", "/etc/passwd/x"):
+            with pytest.raises(InvalidRequest):
+                await files.write(path, b"")
         assert {one.name: one.target for one in await files.list("/bin")}["sh"] == "busybox"
         changes = files.watch("/tmp")
         first = asyncio.ensure_future(anext(changes))

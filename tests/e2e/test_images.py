@@ -65,6 +65,7 @@ def registry(tmp_path) -> Iterator[str]:
         process.wait()
 
 
+@pytest.mark.only("qemu")
 def test_an_image_of_a_registry_runs_as_it_says(host, layout, registry):
     command = ["skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false"]
     subprocess.run([*command, f"oci:{layout.folder}:v1", f"docker://{registry}/team/app:1"], check=True)
@@ -148,6 +149,7 @@ def test_the_first_word_is_an_image_unless_dashes_or_a_rootfs_come_before_it(hos
     assert b"no command was given; it stands behind -- or behind the name of an image" in done.stderr
 
 
+@pytest.mark.only("qemu")
 async def test_the_api_runs_images_and_streams(host):
     host.vc("image", "build", "busybox")
     async with host.runtime() as runtime, runtime.pod(image="busybox", memory_mib=256) as pod:

@@ -30,6 +30,7 @@ def shown(host) -> dict:
     return row["container"]
 
 
+@pytest.mark.only("qemu")
 def test_a_log_is_there_after_its_container_has_ended(host, busybox):
     run(host, busybox, "p", "sh", "-c", f"{SAYS}; exit 3")
     assert host.vc("wait", "p").stdout == b"3\n"
@@ -107,6 +108,7 @@ def test_a_log_is_as_large_as_it_is_configured_and_keeps_the_newest(host, busybo
     host.vc("pod", "delete", "p")
 
 
+@pytest.mark.only("qemu")
 def test_a_container_with_a_log_can_be_attached_to(host, busybox):
     run(host, busybox, "p", "sh", "-c", "while :; do echo tick; sleep 0.1; done")
     viewer = host.start("attach", "p", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -156,6 +158,7 @@ def test_a_container_is_started_again_as_its_policy_says(host, busybox):
     host.vc("pod", "delete", "p")
 
 
+@pytest.mark.only("qemu")
 def test_one_that_is_always_started_again_ends_when_somebody_asks_it_to(host, busybox):
     run(host, busybox, "p", "--restart", "always", "--", "sh", "-c", "echo run; exit 0")
     follower = host.start("logs", "-f", "p", stdout=subprocess.PIPE)

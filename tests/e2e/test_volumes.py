@@ -7,6 +7,7 @@ import json
 import pytest
 
 
+@pytest.mark.only("qemu")
 def test_a_volume_outlives_pods_and_is_shared(host, busybox):
     root = ["--rootfs", str(busybox)]
     host.vc("run", *root, "-v", "kept:/data", "--", "sh", "-c", "echo one > /data/file; chmod 600 /data/file")

@@ -104,10 +104,10 @@ class Files:
             return content.read()
 
     async def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
-        """Writes a file, which belongs to root there; its folder must exist.
+        """Writes a file, which belongs to root there; folders that are missing on the way to it are made.
 
         Raises:
-            NotFound: its folder is not there.
+            InvalidRequest: it is a folder, or a part of its path is a file.
         """
         if path.endswith("/"):
             raise InvalidRequest(f"{path} is no path of a file; leave the last / away")
