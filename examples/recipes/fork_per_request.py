@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from vc_core import ContainerSpec, ProcessSpec, Rootfs, Runtime, Stdio
-from vc_core.engine.process import DEFAULT_PATH
+from vc_core.spec import DEFAULT_PATH
 
 # A server that has loaded what it needs: it takes one request from a pipe and answers on another.
 SERVER = """

@@ -19,7 +19,7 @@ async def grade(runtime: Runtime, submission: Path, turns: asyncio.Semaphore) ->
         right = 0
         for question, answer in QUESTIONS.items():
             command = ("python3", "-I", "-c", submission.read_text())
-            result = await pod.run(*command, stdin=question, resources=LIMITS, timeout_s=5)
+            result = await pod.run(*command, stdin=question, resources=LIMITS, timeout_s=20)
             right += result.stdout.strip() == answer
         return submission.stem, right
 
