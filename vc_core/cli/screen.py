@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vc_core.engine.pod import PodStatus
     from vc_core.engine.runtime import Runtime
 
-_PODS = ("POD", "STATE", "CPU", "HOST MEMORY", "GUEST MEMORY", "LIMIT", "READ", "WRITTEN", "PROCESSES")
+_PODS = ("POD", "STATE", "CPU", "HOST MEMORY", "GUEST MEMORY", "LIMIT", "READ", "WRITE", "PIDS")
 _CONTAINERS = ("CONTAINER", "STATE", "EXIT", "RESTARTS", "HEALTH")
 _PROCESSES = ("PID", "UID", "STATE", "MEMORY", "CPU", "COMMAND")
 _LOG_LINES = 200

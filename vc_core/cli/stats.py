@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vc_core.engine.pod import Pod
     from vc_core.engine.runtime import Runtime
 
-COLUMNS = ("POD", "CONTAINERS", "CPU", "HOST MEMORY", "GUEST MEMORY", "LIMIT", "READ", "WRITTEN", "PROCESSES")
+COLUMNS = ("POD", "CONTAINERS", "CPU", "HOST MEMORY", "GUEST MEMORY", "LIMIT", "READ", "WRITE", "PIDS")
 
 
 @dataclass(frozen=True)
