@@ -37,7 +37,7 @@ def mock_config(folder: Path, *observers: str) -> Config:
         TemplateDefaults(folder / "templates"),
         snapshot=SnapshotDefaults(folder / "snapshots"),
         image=ImageDefaults(folder / "images"),
-        data=DataDefaults(folder / "data"),
+        data=DataDefaults(folder / "lasting"),
         volume=VolumeDefaults(folder / "volumes"),
         deadlines=Deadlines(default=5, boot=5, lock=2, stop=1),
     )
