@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from vc_core.spec.locks import is_named
 from vc_core.spec.markers import hookimpl
 from vc_core.spec.values import ExitStatus, PodRef
 
@@ -104,7 +105,7 @@ class Journal:
             handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX)
-                if not _is_named(handle, self._file):
+                if not is_named(handle, self._file):
                     continue  # it has become the older one meanwhile
                 os.write(handle, line)
                 if os.fstat(handle).st_size >= _LIMIT_BYTES:
@@ -115,13 +116,14 @@ class Journal:
 
     async def events(self, follow: bool = False) -> AsyncGenerator[Event, None]:
         """All that is still written down, oldest first, and with `follow` what comes."""
-        from asyncinotify import Inotify, Mask
-
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._file.touch(mode=0o600)
         with ExitStack() as stack:
-            changes = stack.enter_context(Inotify())
-            changes.add_watch(self._folder, Mask.MODIFY | Mask.CREATE | Mask.MOVED_TO)
+            if follow:
+                from asyncinotify import Inotify, Mask
+
+                changes = stack.enter_context(Inotify())
+                changes.add_watch(self._folder, Mask.MODIFY | Mask.CREATE | Mask.MOVED_TO)
             stream = stack.enter_context(self._file.open("rb"))  # before the older one is read: it may become that
             if self._older.exists():
                 with self._older.open("rb") as older:
@@ -130,7 +132,7 @@ class Journal:
             while True:
                 for event in _events(stream):
                     yield event
-                if not _is_named(stream.fileno(), self._file) and self._file.exists():
+                if not is_named(stream.fileno(), self._file) and self._file.exists():
                     stream = stack.enter_context(self._file.open("rb"))
                 elif not follow:
                     return
@@ -145,12 +147,3 @@ def _events(stream: BinaryIO) -> Iterator[Event]:
             stream.seek(-len(line), os.SEEK_CUR)
             return
         yield msgspec.json.decode(line, type=Event)
-
-
-def _is_named(handle: int, path: Path) -> bool:
-    try:
-        named = path.stat()
-    except FileNotFoundError:
-        return False
-    held = os.fstat(handle)
-    return (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)

@@ -132,6 +132,9 @@ async def read(
             await asyncio.wait({changed, gone}, return_when=asyncio.FIRST_COMPLETED)
             for line in lines.all_of(reader.read()):
                 yield line
+            if reader.has_lost:
+                log.warning("container %s writes faster than its log is read: some of it was overwritten", container_id)
+                reader.has_lost = False
             watch = not (lines.is_over or gone.done() or not path.exists())
         for line in lines.rest():
             yield line

@@ -60,7 +60,7 @@ async def lock_file(path: Path, exclusive: bool, timeout_s: float | None = None)
             while True:
                 handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 await _flock(handle, mode)
-                if _is_named(handle, path):
+                if is_named(handle, path):
                     return FileLock(handle)
                 os.close(handle)
     except TimeoutError as error:
@@ -104,7 +104,8 @@ async def _flock_in_thread(handle: int, mode: int) -> None:
         raise
 
 
-def _is_named(handle: int, path: Path) -> bool:
+def is_named(handle: int, path: Path) -> bool:
+    """Whether an open file is still the one of that name."""
     try:
         named = path.stat()
     except FileNotFoundError:
