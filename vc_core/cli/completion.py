@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from vc_core.engine.runtime import Runtime
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,17 +51,33 @@ def pod_ids_argument(required: bool = True) -> Callable[[F], F]:
     return click.argument("pod_ids", metavar=metavar, nargs=-1, required=required, shell_complete=_pods)
 
 
+def images(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+    """Names of images."""
+
+    async def names(runtime: Runtime) -> list[str]:
+        return [name for image in await runtime.images.list() for name in image.names]
+
+    return _live(names, begun)
+
+
 def _pods(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
-    """Those that begin so. Whoever only presses a key is not bothered with what is wrong."""
+    async def names(runtime: Runtime) -> tuple[str, ...]:
+        return (await runtime.hooks.storage_list()).pods
+
+    return _live(names, begun)
+
+
+def _live(ask: Callable[[Runtime], Awaitable[Iterable[str]]], begun: str) -> list[str]:
+    """Names that begin so. Whoever only presses a key is not bothered with what is wrong."""
     import asyncio
 
     from vc_core.cli.settings import Settings
     from vc_core.spec.errors import VcError
 
-    async def names() -> tuple[str, ...]:
+    async def asked() -> Iterable[str]:
         async with Settings().runtime() as runtime:
-            return (await runtime.hooks.storage_list()).pods
+            return await ask(runtime)
 
     with contextlib.suppress(VcError, OSError):
-        return [name for name in asyncio.run(names()) if name.startswith(begun)]
+        return sorted(name for name in asyncio.run(asked()) if name.startswith(begun))
     return []

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import click
 
+from vc_core.cli.execute import chosen
+from vc_core.cli.exits import writing
 from vc_core.cli.render import size
 from vc_core.cli.settings import Settings, run_async
 from vc_core.spec.errors import InvalidRequest
@@ -38,31 +40,40 @@ def cp(settings: Settings, source: str, target: str, container_id: str, keep_own
     Links, holes, modes and times stay what they are. Nothing that a guest sends is written outside of TARGET.
     """
     here, there = _IN_POD.fullmatch(source), _IN_POD.fullmatch(target)
-    if bool(here) == bool(there):
+    if there is not None and here is None:
+        run_async(_copy_in(settings, source, there[1], container_id, there[2], keep_owner))
+    elif here is not None and there is None:
+        with writing():
+            run_async(_copy_out(settings, here[1], container_id, here[2], target, keep_owner))
+    else:
         raise InvalidRequest("one of SOURCE and TARGET must be POD:PATH, the other a path of this host or -")
-    run_async(_copy(settings, source, target, container_id, keep_owner))
 
 
-async def _copy(settings: Settings, source: str, target: str, container_id: str, keep_owner: bool) -> None:
-    inside = _IN_POD.fullmatch(target) or _IN_POD.fullmatch(source)
-    if inside is None:
-        raise InvalidRequest(f"{target} is not POD:PATH")
+async def _copy_in(
+    settings: Settings, source: str, pod_id: str, container_id: str, path: str, keep_owner: bool
+) -> None:
     async with settings.runtime() as runtime:
-        pod = await runtime.get(inside[1])
-        files = pod.container(container_id).files if container_id else pod.files
+        files = (await chosen(await runtime.get(pod_id), container_id)).files
+        if source == _STREAM:
+            await files.unarchive(path, _input())
+            return
+        is_content = source.endswith(("/.", "/./")) or source == "."
         with _counting() as progress:
-            if _IN_POD.fullmatch(target):
-                if source == _STREAM:
-                    await files.unarchive(inside[2], _input())
-                else:
-                    is_content = source.endswith(("/.", "/./")) or source == "."
-                    await files.copy_in(Path(source), inside[2], is_content, keep_owner, progress)
-            elif target == _STREAM:
-                async for chunk in files.archive(inside[2]):
-                    await asyncio.to_thread(sys.stdout.buffer.write, chunk)
-                sys.stdout.buffer.flush()
-            else:
-                await files.copy_out(inside[2], Path(target), keep_owner, progress)
+            await files.copy_in(Path(source), path, is_content, keep_owner, progress)
+
+
+async def _copy_out(
+    settings: Settings, pod_id: str, container_id: str, path: str, target: str, keep_owner: bool
+) -> None:
+    async with settings.runtime() as runtime:
+        files = (await chosen(await runtime.get(pod_id), container_id)).files
+        if target == _STREAM:
+            async for chunk in files.archive(path):
+                await asyncio.to_thread(sys.stdout.buffer.write, chunk)
+            sys.stdout.buffer.flush()
+            return
+        with _counting() as progress:
+            await files.copy_out(path, Path(target), keep_owner, progress)
 
 
 async def _input() -> AsyncGenerator[bytes, None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vc_core.cli.completion import pod_ids_argument
+from vc_core.cli.exits import writing
 from vc_core.cli.render import echo_json, echo_json_line, json_option
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.units import Since, moment
@@ -38,7 +39,8 @@ def events(settings: Settings, follow: bool, since: int | None, as_json: bool, p
                 if not pod_ids or event.pod in pod_ids:
                     _show(event, as_json)
 
-    run_async(work())
+    with writing():
+        run_async(work())
 
 
 def _show(event: Event, as_json: bool) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -22,6 +24,19 @@ class Exit(enum.IntEnum):
 
 class OutputClosed(Exception):
     """Nobody reads our output any more. Not a BrokenPipeError: click would make a plain failure of that."""
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """For a block that writes on and on: that nobody reads any more ends it.
+
+    Raises:
+        OutputClosed: instead of BrokenPipeError.
+    """
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise OutputClosed from error
 
 
 def told(error: Exception, is_debugging: bool) -> Exit:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+
+from vc_core.cli.completion import images
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,21 +35,5 @@ def image_argument(function: F) -> F:
     )(function)
 
 
-def image_names(begun: str) -> list[str]:
-    """Those that begin so. Whoever only presses a key is not bothered with what is wrong."""
-    import asyncio
-
-    from vc_core.cli.settings import Settings
-    from vc_core.spec.errors import VcError
-
-    async def names() -> list[str]:
-        async with Settings().runtime() as runtime:
-            return [name for image in await runtime.images.list() for name in image.names]
-
-    with contextlib.suppress(VcError, OSError):
-        return sorted(name for name in asyncio.run(names()) if name.startswith(begun))
-    return []
-
-
-def _images(ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
-    return [] if ctx.params.get("image") else image_names(begun)
+def _images(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
+    return [] if ctx.params.get("words") else images(ctx, param, begun)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from vc_core.cli.image_argument import image_names
+from vc_core.cli import completion
 from vc_core.cli.render import ago, echo_json, echo_table, json_option, size
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.specs import pairs
@@ -24,11 +24,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _images(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
-    return image_names(begun)
-
-
-_image = click.argument("image", metavar="IMAGE", shell_complete=_images)
+_image = click.argument("image", metavar="IMAGE", shell_complete=completion.images)
 _name_option = click.option("--name", default="", metavar="NAME[:TAG]", help="What it is called here.")
 
 _CONFIG = (
@@ -169,7 +165,7 @@ def tag(settings: Settings, image: str, name: str) -> None:
 
 
 @image.command("rm")
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, shell_complete=_images)
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, shell_complete=completion.images)
 @click.pass_obj
 def rm(settings: Settings, images: tuple[str, ...]) -> None:
     """Take names away, and an image with its last one. One that containers have stays."""

@@ -8,7 +8,7 @@ import click
 
 from vc_core.cli.completion import pod_id_argument
 from vc_core.cli.execute import chosen
-from vc_core.cli.exits import OutputClosed
+from vc_core.cli.exits import writing
 from vc_core.cli.render import echo_json_line, json_option
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.units import Since, moment
@@ -48,10 +48,8 @@ def logs(
             async for line in container.logs(follow, tail, since or 0):
                 _show(line, timestamps, as_json)
 
-    try:
+    with writing():
         run_async(work())
-    except BrokenPipeError as error:
-        raise OutputClosed from error
 
 
 def _show(line: LogLine, timestamps: bool, as_json: bool) -> None:
