@@ -10,9 +10,9 @@ import click
 
 from vc_core.cli.completion import pod_ids_argument
 from vc_core.cli.exits import writing
+from vc_core.cli.moments import Since, moment
 from vc_core.cli.render import echo_json, echo_json_line, json_option
 from vc_core.cli.settings import Settings, run_async
-from vc_core.cli.units import Since, moment
 from vc_core.engine.journal import Event
 from vc_core.spec.errors import NotFound
 

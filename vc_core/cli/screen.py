@@ -16,12 +16,12 @@ from textual.widgets import DataTable, Footer, RichLog
 from vc_core.cli.render import size
 from vc_core.cli.stats import Use, row, samples_of
 from vc_core.engine.states import State
-from vc_core.spec.errors import VcError
+from vc_core.spec.errors import NotFound, VcError
 
 if TYPE_CHECKING:
     from textual.binding import BindingType
 
-    from vc_core.engine.pod import PodStatus
+    from vc_core.engine.pod import Pod, PodStatus
     from vc_core.engine.runtime import Runtime
 
 _PODS = ("POD", "STATE", "CPU", "HOST MEMORY", "GUEST MEMORY", "LIMIT", "READ", "WRITE", "PIDS")
@@ -47,7 +47,7 @@ class Screen(App[None]):
         super().__init__()
         self._runtime = runtime
         self._interval_s = interval_s
-        self._pod = ""
+        self._pod: Pod | None = None  # the same one for as long as it is looked at: each has a channel to its guest
         self._container = ""
 
     def compose(self) -> ComposeResult:
@@ -85,16 +85,20 @@ class Screen(App[None]):
         pane = self.query_one("#log", RichLog)
         pane.clear()
         try:
-            container = (await self._runtime.get(pod_id)).container(container_id)
-            async with aclosing(container.logs(follow=True, tail=_LOG_LINES)) as lines:
+            pod = await self._runtime.get(pod_id)
+            async with aclosing(pod.container(container_id).logs(follow=True, tail=_LOG_LINES)) as lines:
                 async for line in lines:
                     pane.write(Text.from_ansi(line.data.decode(errors="replace").rstrip("\n")))
-        except VcError as error:  # without a log, or gone
+        except VcError as error:  # without a log, or gone; a log is a file, for which no channel was opened
             pane.write(Text(str(error), style="dim"))
 
     @on(DataTable.RowHighlighted, "#pods")
     async def _choose_pod(self, event: DataTable.RowHighlighted) -> None:
-        self._pod = event.row_key.value or ""
+        former, self._pod = self._pod, None
+        if former is not None:
+            await former.close()
+        with contextlib.suppress(NotFound):  # deleted meanwhile
+            self._pod = await self._runtime.get(event.row_key.value or "")
         await self._show_pod()
 
     @on(DataTable.RowHighlighted, "#containers")
@@ -117,8 +121,7 @@ class Screen(App[None]):
         containers: dict[str, Sequence[object]] = {}
         processes: dict[str, Sequence[object]] = {}
         with contextlib.suppress(VcError):  # it ends while we look: the next look tells
-            if self._pod:
-                pod = await self._runtime.get(self._pod)
+            if (pod := self._pod) is not None:
                 status = await pod.status()
                 containers = _containers(status)
                 if self._container in {one.id for one in status.containers if one.state is State.RUNNING}:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import re
-import time
 
 import click
 
@@ -46,26 +44,6 @@ class Duration(click.ParamType[float]):
         if match is None or not float(match[1]):
             self.fail(f"{value!r} is no time; give a number and a unit, as in 30s, 5m or 1h", param, ctx)
         return float(match[1]) * _SECONDS[match[2]]
-
-
-def moment(time_ns: int) -> str:
-    """A time since the epoch to the millisecond, never later than it is: --since takes it."""
-    whole = dt.datetime.fromtimestamp(time_ns // 1_000_000_000, dt.UTC)
-    return f"{whole:%Y-%m-%dT%H:%M:%S}.{time_ns // 1_000_000 % 1000:03}+00:00"
-
-
-class Since(click.ParamType[int]):
-    """A moment: how long ago, as in 10m, or when, as in 2026-01-31T12:00:00. Nanoseconds since the epoch."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        text = str(value)
-        try:
-            since = dt.datetime.fromisoformat(text).astimezone() - dt.datetime.fromtimestamp(0, dt.UTC)
-            return since // dt.timedelta(microseconds=1) * 1000
-        except ValueError:
-            return time.time_ns() - int(Duration().convert(text, param, ctx) * 1e9)
 
 
 SIZE = Size()

@@ -22,12 +22,12 @@ class Volume:
     Attributes:
         name: unique on this host.
         path: the folder, to be mounted into containers.
-        made_ns: since the epoch.
+        changed_ns: when something was last put into the folder or taken out of it, since the epoch.
     """
 
     name: str
     path: Path
-    made_ns: int
+    changed_ns: int
 
 
 class Volumes:
@@ -93,4 +93,4 @@ class Volumes:
 
     @staticmethod
     def _volume(path: Path) -> Volume:
-        return Volume(path.name, path, path.stat().st_ctime_ns)
+        return Volume(path.name, path, path.stat().st_mtime_ns)
