@@ -330,12 +330,10 @@ class Runtime:
 
     async def _used_roots(self) -> set[Path]:
         """Root file systems of all containers, and images of pods, there may be more of."""
-        found = set()
-        for pod in (await self.list()).pods:
-            found |= {one.spec.rootfs.path for one in pod.containers}
-            if pod.config.image:
-                found.add((await self.images.get(pod.config.image)).rootfs)
-        return found
+        pods = (await self.list()).pods
+        wanted = {pod.config.image for pod in pods}
+        roots = {one.spec.rootfs.path for pod in pods for one in pod.containers}
+        return roots | {image.rootfs for image in await self.images.list() if image.id in wanted}
 
     async def wish(self) -> Wish:
         """The template for pods of this configuration, as it is now: another guest image wants another one.
