@@ -283,6 +283,8 @@ impl Containers {
     pub async fn remove(&self, id: &str) -> Result<(), Status> {
         let Ok((name, folder)) = self.known(id) else { return Ok(()) };
         self.note_end(id, "", Signal::SIGKILL as i32);
+        let turn = self.table().get(id).map(|container| container.again.turn.clone()).unwrap_or_default();
+        let _turn = turn.lock().await;
         self.crun.delete(&name, &folder).await.map_err(internal)?;
         let Some(mut container) = self.table().remove(id) else { return Ok(()) };
         if let Some(logged) = container.processes.get(&container.first).and_then(|process| process.logged.clone()) {

@@ -37,12 +37,16 @@ impl Restart {
             RestartPolicy::Always => true,
         };
         let has_tries = self.max_retries == 0 || self.count.load(Ordering::Relaxed) < self.max_retries;
-        is_meant && has_tries && !*self.is_unwanted.borrow()
+        is_meant && has_tries && !self.is_unwanted()
     }
 
     /// Somebody wants it to end: no other follows.
     pub fn stop(&self) {
         self.is_unwanted.send_replace(true);
+    }
+
+    pub fn is_unwanted(&self) -> bool {
+        *self.is_unwanted.borrow()
     }
 
     pub fn count(&self) -> u32 {
@@ -75,7 +79,7 @@ pub async fn supervise(containers: &Containers, id: &str, restart: &Restart) {
                 _ = unwanted.wait_for(|is_unwanted| *is_unwanted) => (),
             }
             pause = LONGEST_PAUSE.min(pause * 2);
-            if !*restart.is_unwanted.borrow() {
+            if !restart.is_unwanted() {
                 restart.count.fetch_add(1, Ordering::Relaxed);
                 match containers.run_again(id).await {
                     Ok(()) => continue,

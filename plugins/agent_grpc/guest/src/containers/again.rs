@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tonic::Status;
 
 use super::Containers;
@@ -22,6 +22,8 @@ pub struct Again {
     pub log: Option<Log>,
     pub stdio: Stdio,
     pub is_terminal: bool,
+    /// Held by who starts it again, and by who removes it: what is being removed must not begin once more.
+    pub turn: Arc<Mutex<()>>,
 }
 
 impl Again {
@@ -34,7 +36,7 @@ impl Again {
             health: request.health.clone().map(|check| Arc::new(Health::new(check))),
             log,
             stdio: request.stdio(),
-            is_terminal: false,
+            ..Self::default()
         }
     }
 }
@@ -54,16 +56,20 @@ impl Containers {
 
     /// A new first process in place of one that has ended.
     pub async fn run_again(&self, id: &str) -> Result<(), Failure> {
-        let (name, folder) = self.known(id).map_err(|status| status.message().to_owned())?;
         let again = self.table().get(id).map(|container| container.again.clone()).ok_or("it was removed")?;
+        let _turn = again.turn.lock().await;
+        let (name, folder) = self.known(id).map_err(|status| status.message().to_owned())?;
         self.crun.delete(&name, &folder).await?;
         if let Some(log) = &again.log {
             log.append(Kind::Begun, Vec::new()).await?;
         }
         let process = self.begin("run", &name, &folder, &again).await?;
-        match self.table().get_mut(id) {
-            Some(container) => drop(container.processes.insert(container.first.clone(), Arc::new(process))),
-            None => process.kill(), // removed meanwhile
+        let process = Arc::new(process);
+        if let Some(container) = self.table().get_mut(id) {
+            container.processes.insert(container.first.clone(), process.clone());
+        }
+        if again.restart.is_some_and(|restart| restart.is_unwanted()) {
+            process.kill(); // whoever wants the end found no process to signal while this one was made
         }
         Ok(())
     }
