@@ -139,8 +139,9 @@ class Host:
         return subprocess.Popen([*VC, *args], env=self.environ(), **options)  # type: ignore[call-overload]
 
     def environ(self) -> dict[str, str]:
-        """Of a program that uses its pods."""
-        return {**os.environ, "VC_CONFIG": str(self.config_file), **self.environment}
+        """Of a program that uses its pods; its terminal is the same whoever runs the tests."""
+        kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        return {**kept, "TERM": "xterm-256color", "VC_CONFIG": str(self.config_file), **self.environment}
 
     @property
     def config(self) -> Config:

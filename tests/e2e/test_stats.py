@@ -23,7 +23,7 @@ def test_use_is_told_as_a_line_of_json_for_each_sample(host):
     (line,) = host.vc("stats", "--json", "--no-stream", "idle").stdout.splitlines()
     assert [one["pod"] for one in json.loads(line)] == ["idle"]
     head, row = host.vc("stats", "idle").stdout.decode().splitlines()
-    assert head.split()[:3] == ["POD", "CONTAINERS", "CPU"]
+    assert head.split()[:3] == ["POD", "CTRS", "CPU"]
     assert row.split()[0] == "idle"
     assert b"no pod none" in host.vc("stats", "none", check=125).stderr
 
@@ -33,14 +33,16 @@ def test_use_is_told_as_a_line_of_json_for_each_sample(host):
         while len(json.loads(streaming.stdout.readline())) != 1:
             pass
         streaming.terminate()
-    shown = pexpect.spawn(VC[0], [*VC[1:], "stats"], env=host.environ(), timeout=60, dimensions=(20, 100))
-    shown.expect_exact("GUEST MEMORY")
-    shown.expect_exact("idle")
-    shown.expect_exact("idle")
-    shown.sendintr()
-    shown.expect(pexpect.EOF)
-    shown.close()
-    assert shown.exitstatus == 130
+    for terminal in ("xterm-256color", "dumb"):
+        environ = {**host.environ(), "TERM": terminal}
+        shown = pexpect.spawn(VC[0], [*VC[1:], "stats"], env=environ, timeout=60, dimensions=(20, 80))
+        shown.expect_exact("GUEST MEMORY")
+        shown.expect_exact("idle")
+        shown.expect_exact("idle")
+        shown.sendintr()
+        shown.expect(pexpect.EOF)
+        shown.close()
+        assert shown.exitstatus == 130
     completed = {**host.environ(), "_VC_COMPLETE": "bash_complete", "COMP_WORDS": "vc exec id", "COMP_CWORD": "2"}
     told = subprocess.run(VC, env=completed, capture_output=True, text=True, check=False).stdout
     assert told == "plain,idle\n"

@@ -26,8 +26,8 @@ def terminal(host) -> Iterator[Callable[..., pexpect.spawn]]:
     opened: list[pexpect.spawn] = []
 
     def typed(*words: str, **options: object) -> pexpect.spawn:
-        environ = {**os.environ, "VC_CONFIG": str(host.config_file), "TERM": "xterm-256color"}
-        opened.append(pexpect.spawn(VC[0], [*VC[1:], *words], env=environ, timeout=60, dimensions=(30, 90), **options))
+        size = {"dimensions": (30, 90), **options}
+        opened.append(pexpect.spawn(VC[0], [*VC[1:], *words], env=host.environ(), timeout=60, **size))
         return opened[-1]
 
     yield typed

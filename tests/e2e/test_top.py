@@ -13,9 +13,10 @@ pytestmark = pytest.mark.only("qemu")
 def test_a_running_pod_its_log_and_its_end_are_on_the_screen(host, busybox):
     script = "echo on the screen; sleep 1000"
     host.vc("run", "-d", "--name", "shown", "--rootfs", str(busybox), "sh", "-c", script)
-    environ = {**host.environ(), "TERM": "xterm-256color"}
     words = ["-m", "vc_core", "top"]
-    screen = pexpect.spawn(sys.executable, words, env=environ, dimensions=(40, 140), timeout=60, encoding="utf-8")
+    screen = pexpect.spawn(
+        sys.executable, words, env=host.environ(), dimensions=(40, 140), timeout=60, encoding="utf-8"
+    )
     try:
         screen.expect("shown")
         screen.expect("running")

@@ -115,7 +115,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    made = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
     for row in rows:
         made.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
     return made

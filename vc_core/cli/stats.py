@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vc_core.engine.pod import Pod
     from vc_core.engine.runtime import Runtime
 
-COLUMNS = ("POD", "CONTAINERS", "CPU", "HOST MEMORY", "GUEST MEMORY", "LIMIT", "READ", "WRITE", "PIDS")
+COLUMNS = ("POD", "CTRS", "CPU", "HOST MEMORY", "GUEST MEMORY", "LIMIT", "READ", "WRITE", "PIDS")
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,13 @@ def row(use: Use) -> tuple[object, ...]:
 
 
 async def _show(samples: AsyncIterator[list[Use]]) -> None:
+    from rich.console import Console
     from rich.live import Live
 
+    if Console().is_dumb_terminal:  # its cursor does not move: one table under the other
+        async for found in samples:
+            echo_table(COLUMNS, map(row, found))
+        return
     with Live(table(COLUMNS, []), auto_refresh=False, screen=False) as live:
         async for found in samples:
             live.update(table(COLUMNS, [[str(cell) for cell in row(use)] for use in found]), refresh=True)
