@@ -258,6 +258,7 @@ class MockAgent(AgentSpec):
         if machine is None or machine.phase is VmPhase.ENDED:
             raise AgentError("the connection broke")
         if machine.is_hung or machine.phase is VmPhase.PAUSED:
+            self.world.is_waited_for.set()
             await asyncio.Event().wait()
         return machine
 

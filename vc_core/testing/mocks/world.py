@@ -110,6 +110,7 @@ class World:
     recording: Recording = field(default_factory=Recording)
     connections: int = 0
     connected: asyncio.Event = field(default_factory=asyncio.Event)
+    is_waited_for: asyncio.Event = field(default_factory=asyncio.Event)  # somebody waits for a guest that is hung
     capabilities: frozenset[Capability] = frozenset()
     prepared: set[Path] = field(default_factory=set)
     set_ups: list[PodSetup] = field(default_factory=list)
