@@ -16,6 +16,7 @@ from vc_core.engine.states import State
 from vc_core.spec import (
     Capability,
     DeviceError,
+    HealthCheck,
     HookError,
     HostDevice,
     InvalidRequest,
@@ -24,6 +25,8 @@ from vc_core.spec import (
     Mount,
     OperationError,
     Resources,
+    Restart,
+    RestartPolicy,
     VmSize,
 )
 
@@ -106,6 +109,14 @@ async def test_a_machine_that_cannot_grow_refuses_what_needs_it(open_runtime, wo
         with pytest.raises(InvalidRequest, match="3 vCPUs and 256 MiB are needed and the machine cannot grow"):
             await pod.create_container(container("a", resources=Resources(cpu_quota_us=300_000)))
         await pod.create_container(container("b", resources=Resources(cpu_quota_us=200_000)))
+
+
+@pytest.mark.parametrize("asked", [{"restart": Restart(RestartPolicy.ALWAYS)}, {"health": HealthCheck(("true",))}])
+async def test_an_agent_that_takes_no_care_refuses_what_needs_it(open_runtime, world, asked):
+    async with open_runtime() as runtime, runtime.pod("p") as pod:
+        with pytest.raises(InvalidRequest, match="neither starts container a again nor checks its health"):
+            await pod.create_container(container("a", **asked))
+        assert world.machines["p"].containers == {}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can bind")

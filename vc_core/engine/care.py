@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vc_core.spec.errors import InvalidRequest
-from vc_core.spec.values import ContainerSpec, RestartPolicy
+from vc_core.spec.values import Capability, ContainerSpec, Restart, RestartPolicy
 
 
 def check(spec: ContainerSpec) -> None:
@@ -21,3 +21,16 @@ def check(spec: ContainerSpec) -> None:
         raise InvalidRequest(f"the health check of container {spec.id} has no command")
     if min(health.interval_s, health.timeout_s) <= 0 or health.start_period_s < 0 or health.retries < 1:
         raise InvalidRequest(f"the health check of container {spec.id} needs times and retries that are not negative")
+
+
+def require(capabilities: frozenset[Capability], spec: ContainerSpec) -> None:
+    """Refuses what the chosen agent cannot do.
+
+    Raises:
+        InvalidRequest: naming that.
+    """
+    if Capability.CARE not in capabilities and (spec.restart != Restart() or spec.health is not None):
+        raise InvalidRequest(
+            f"the guest's agent, as it is chosen, neither starts container {spec.id} again nor checks its health; "
+            "leave restart and health away"
+        )

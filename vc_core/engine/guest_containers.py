@@ -44,6 +44,7 @@ async def make(session: Session, spec: ContainerSpec, starts: bool = False, is_f
         starts: whether its first process runs at once.
         is_fresh: whether the machine has just begun, so that nobody can have left anything in it.
     """
+    care.require(session.capabilities, spec)
     former = await session.store.container_state(spec.id)
     async with Undo() as undo:
         if not is_fresh:

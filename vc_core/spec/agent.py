@@ -99,7 +99,9 @@ class AgentSpec:
     async def agent_create_container(self, pod: PodRef, container: GuestContainer) -> None:
         """Makes the container; its first process exists and waits, or runs when `container.starts` says so.
 
-        On failure nothing of it is left in the guest.
+        On failure nothing of it is left in the guest. `container.log` is there only for agents that declare
+        Capability.LOG. What a process with Stdio.LOG has written is on that disk before its end is told.
+        Restart and HealthCheck are asked only of those that declare Capability.CARE.
 
         Raises AlreadyExists when the guest has a container of this id, CannotExecute when its program is not there.
         """
@@ -117,7 +119,10 @@ class AgentSpec:
 
     @operation
     async def agent_list_containers(self, pod: PodRef) -> tuple[ContainerTruth, ...]:
-        """All containers that the guest has, and whether their first processes live."""
+        """All containers that the guest has, and whether their first processes live.
+
+        A check that fails as often as it may makes its container unhealthy. One that succeeds makes it healthy.
+        """
         raise NotImplementedError
 
     @operation
@@ -167,13 +172,17 @@ class AgentSpec:
 
     @unbounded_operation
     async def agent_wait(self, pod: PodRef, container_id: str, token: str) -> ExitStatus:
-        """Returns when the process has ended; at once when it has. The answer stays until the container is removed."""
+        """Returns when the process has ended; at once when it has. The answer stays until the container is removed.
+
+        A first process that another one follows has not ended.
+        """
         raise NotImplementedError
 
     @operation
     async def agent_signal(self, pod: PodRef, container_id: str, token: str, signal: int) -> None:
         """Sends a signal to one process, or to all of the container when `token` is empty.
 
+        SIGKILL, SIGTERM and the container's stop signal ask for its end: no other process follows.
         Raises StateError when the one process has ended.
         """
         raise NotImplementedError

@@ -109,6 +109,7 @@ class Capability(enum.StrEnum):
     DRIVE = "drive"  # the guest mounts drives as root file systems
     TERMINAL = "terminal"  # processes with a terminal
     FILES = "files"  # files of containers are reached (FilesRequest)
+    CARE = "care"  # containers are started again, and their health is checked (Restart, HealthCheck)
     LOG = "log"  # the guest writes output to a disk (Stdio.LOG)
 
 

@@ -7,16 +7,23 @@ import signal
 
 import pytest
 
+from vc_core.engine.log_format import Kind
 from vc_core.spec import (
     AgentError,
     AlreadyExists,
     CannotExecute,
     Capability,
+    FilesRequest,
+    FilesVerb,
     Finding,
     Guest,
+    Health,
+    HealthCheck,
     NotFound,
     ProcessSpec,
     Resources,
+    Restart,
+    RestartPolicy,
     StateError,
     Stdio,
     StreamName,
@@ -258,3 +265,74 @@ class AgentContract:
                 AgentError,
                 guest.agent.agent_resize(pod=guest.pod, container_id="c", token="c", rows=24, columns=80),
             )
+
+    # --- containers that are to last ---------------------------------------------------------------------------------
+
+    @rule("agent_create_container", "What a process with Stdio.LOG has written is on that disk before its end is told.")
+    async def test_what_was_written_is_in_the_log(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.needs(Capability.LOG, Capability.DRIVE_PLUG)
+            await guest.run("c", ("sh", "-c", "echo good; echo bad >&2; exit 3"), Stdio.LOG)
+            await guest.ends("c")
+            found = {kind: b"".join(one.data for one in guest.logged("c") if one.kind is kind) for kind in Kind}
+        assert found[Kind.STDOUT] == b"good\n", f"it has {found}"
+        assert found[Kind.STDERR] == b"bad\n", f"it has {found}"
+
+    @rule("agent_wait", "A first process that another one follows has not ended.")
+    async def test_what_failed_is_started_again(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.needs(Capability.CARE)
+            await guest.run("c", _ENDS, restart=Restart(RestartPolicy.ON_FAILURE, max_retries=2))
+            code = await guest.ends("c")
+            (found,) = await guest.agent.agent_list_containers(pod=guest.pod)
+        assert (code, found.restarts) == (3, 2), f"it ended with {code} after {found.restarts} restarts"
+
+    @rule("agent_signal", "SIGKILL, SIGTERM and the container's stop signal ask for its end: no other process follows.")
+    async def test_what_is_to_end_is_not_started_again(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.needs(Capability.CARE)
+            await guest.run("c", _LIVES, restart=Restart(RestartPolicy.ALWAYS))
+            await guest.agent.agent_signal(pod=guest.pod, container_id="c", token="c", signal=signal.SIGKILL)
+            await guest.ends("c")
+            (found,) = await guest.agent.agent_list_containers(pod=guest.pod)
+        assert found.restarts == 0, f"it was started again {found.restarts} times"
+
+    @rule("agent_list_containers", "A check that fails as often as it may makes its container unhealthy.")
+    async def test_checks_tell_how_a_container_fares(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.needs(Capability.CARE)
+            for name, code in (("good", 0), ("bad", 1)):
+                check = HealthCheck(("sh", "-c", f"exit {code}"), interval_s=0.1, retries=2)
+                await guest.run(name, _LIVES, health=check)
+            for name, health in (("good", Health.HEALTHY), ("bad", Health.UNHEALTHY)):
+                found = await guest.truth(name, lambda one: one.health is not Health.STARTING)
+                assert found.health is health, f"the {name} one is {found.health!r}"
+
+    # --- files -------------------------------------------------------------------------------------------------------
+
+    @rule("agent_exec", "it exits with 0, or with 1 and one line on stderr.")
+    async def test_files_that_are_not_there_are_told_in_a_line(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.needs(Capability.FILES)
+            await guest.run("c", _LIVES)
+            code, _, told = await guest.files("c", FilesRequest(FilesVerb.LIST, "/no-such-folder"))
+        assert (code, told.count(b"\n")) == (1, 1), f"it exits with {code} and says {told!r}"
+
+    @rule("agent_exec", "The container's first process may have ended.")
+    async def test_files_outlive_the_first_process(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.needs(Capability.FILES)
+            await guest.run("c", _ENDS)
+            await guest.ends("c")
+            code, listed, told = await guest.files("c", FilesRequest(FilesVerb.LIST, "/"))
+        assert code == 0, f"it exits with {code} and says {told!r}"
+        assert b'"bin"' in listed, f"it lists {listed!r}"
+
+    @rule("agent_exec", "No path leads out of what the container sees.")
+    async def test_no_path_leads_out_of_a_container(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.needs(Capability.FILES)
+            await guest.run("c", _LIVES)
+            inside = await guest.files("c", FilesRequest(FilesVerb.LIST, "/bin"))
+            outside = await guest.files("c", FilesRequest(FilesVerb.LIST, "/../../../bin"))
+        assert outside == inside, f"/../../../bin is {outside}, /bin is {inside}"

@@ -7,11 +7,21 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from vc_core.defaults import DataDefaults
+from vc_core.engine.data import Data
+from vc_core.engine.log_format import Reader, Record
 from vc_core.spec import (
     AgentSpec,
+    Capability,
     Channel,
     ContainerSpec,
+    ContainerTruth,
+    Drive,
+    FilesRequest,
     GuestContainer,
     GuestRootfs,
     Hooks,
@@ -23,6 +33,7 @@ from vc_core.spec import (
     Rootfs,
     Share,
     Stdio,
+    StreamName,
     VmSpec,
 )
 from vc_core.testing.mocks import World
@@ -96,22 +107,72 @@ class InGuest:
         """Whose it is."""
         return self.subject.pod
 
-    async def create(self, name: str, args: tuple[str, ...], stdio: Stdio = Stdio.NULL) -> None:
-        """Makes a container that waits for its start; its first process's token is its name."""
-        spec = ContainerSpec(name, Rootfs(self.subject.rootfs), process(args), stdio=stdio)
+    async def needs(self, *wanted: Capability) -> None:
+        """Skips the test where agent and hypervisor together do not declare all of these."""
+        able = await self.agent.agent_capabilities(pod=self.pod) | await self.agent.vm_capabilities(pod=self.pod)
+        if missing := set(wanted) - able:
+            pytest.skip(f"{' and '.join(sorted(missing))} is not declared")
+
+    async def create(self, name: str, args: tuple[str, ...], stdio: Stdio = Stdio.NULL, **asked: Any) -> None:
+        """Makes a container that waits for its start; its first process's token is its name.
+
+        Args:
+            name: its id.
+            args: of its first process.
+            stdio: of that.
+            asked: more of its ContainerSpec.
+        """
+        spec = ContainerSpec(name, Rootfs(self.subject.rootfs), process(args), stdio=stdio, **asked)
+        log = await self._plug_log(name) if stdio is Stdio.LOG else None
         await self.agent.agent_create_container(
-            pod=self.pod, container=GuestContainer(spec, name, GuestRootfs(self.root))
+            pod=self.pod, container=GuestContainer(spec, name, GuestRootfs(self.root), log=log)
         )
 
-    async def run(self, name: str, args: tuple[str, ...], stdio: Stdio = Stdio.NULL) -> None:
+    async def run(self, name: str, args: tuple[str, ...], stdio: Stdio = Stdio.NULL, **asked: Any) -> None:
         """And starts it."""
-        await self.create(name, args, stdio)
+        await self.create(name, args, stdio, **asked)
         await self.agent.agent_start_container(pod=self.pod, container_id=name)
+
+    async def _plug_log(self, name: str) -> Plugged:
+        return await self.agent.vm_plug(
+            pod=self.pod, device=Drive(f"log-{name}", self._data.make_log(self.pod.id, name))
+        )
+
+    def logged(self, name: str) -> list[Record]:
+        """What is in the log of a container."""
+        with Reader(self._data.log(self.pod.id, name)) as reader:
+            return list(reader.read())
+
+    @property
+    def _data(self) -> Data:
+        return Data(DataDefaults(self.subject.folder / "data"))
 
     async def ends(self, name: str) -> int:
         """The exit code of its first process."""
         async with asyncio.timeout(LIMIT_S):
             return (await self.agent.agent_wait(pod=self.pod, container_id=name, token=name)).code
+
+    async def truth(self, name: str, is_it: Callable[[ContainerTruth], bool]) -> ContainerTruth:
+        """What the guest knows of a container, as soon as that is so: nobody tells of it, one has to ask again."""
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                rows = await self.agent.agent_list_containers(pod=self.pod)
+                found = next(one for one in rows if one.id == name)
+                if is_it(found):
+                    return found
+                await asyncio.sleep(0.1)
+
+    async def files(self, name: str, request: FilesRequest) -> tuple[int, bytes, bytes]:
+        """The exit code of a request, and what came on its two streams."""
+        await self.agent.agent_exec(pod=self.pod, container_id=name, token="files", process=request, stdio=Stdio.PIPES)
+        streams = await self.agent.agent_attach(pod=self.pod, container_id=name, token="files")
+        told = dict.fromkeys(StreamName, b"")
+        async with asyncio.timeout(LIMIT_S):
+            async for stream, chunk in streams.chunks():
+                told[stream] += chunk
+            status = await self.agent.agent_wait(pod=self.pod, container_id=name, token="files")
+        await streams.close()
+        return status.code, told[StreamName.STDOUT], told[StreamName.STDERR]
 
     async def names(self) -> list[str]:
         """The guest's containers."""

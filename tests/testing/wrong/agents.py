@@ -5,7 +5,18 @@ from __future__ import annotations
 import dataclasses
 
 from tests.testing.wrong import Wrong, table
-from vc_core.spec import AgentError, CannotExecute, ContainerStats, ExitStatus, Guest, NotFound, hookimpl
+from vc_core.spec import (
+    AgentError,
+    CannotExecute,
+    Capability,
+    ContainerStats,
+    ExitStatus,
+    Guest,
+    Health,
+    NotFound,
+    StateError,
+    hookimpl,
+)
 from vc_core.testing.mocks import MockAgent
 from vc_core.testing.mocks.agent import GUEST, MockStreams
 from vc_core.testing.mocks.world import MockContainer, MockProcess
@@ -223,3 +234,99 @@ class ResizesAnything(MockAgent):
     async def agent_resize(self, pod, container_id, token, rows, columns):
         if container_id not in (await self._machine(pod)).containers:
             raise NotFound(container_id)
+
+
+class Careful(MockAgent):
+    """Says that it can do what containers that last need."""
+
+    @hookimpl
+    async def agent_capabilities(self, pod):
+        able = await super().agent_capabilities(pod)
+        return able | {Capability.CARE, Capability.FILES, Capability.LOG}
+
+
+@breaks("test_what_was_written_is_in_the_log")
+class LogsNothing(Careful):
+    @hookimpl
+    async def agent_start_container(self, pod, container_id):
+        found = self._container(await self._machine(pod), container_id)
+        found.processes[found.made.token].end(3)
+
+
+@breaks("test_what_failed_is_started_again")
+class GivesUp(Careful):
+    """A mock starts nothing again."""
+
+
+@breaks("test_what_is_to_end_is_not_started_again")
+class NeverEnds(Careful):
+    @hookimpl
+    async def agent_signal(self, pod, container_id, token, signal):
+        self._container(await self._machine(pod), container_id)
+
+
+@breaks("test_checks_tell_how_a_container_fares")
+class Optimist(Careful):
+    @hookimpl
+    async def agent_list_containers(self, pod):
+        found = await super().agent_list_containers(pod)
+        return tuple(dataclasses.replace(one, health=Health.HEALTHY) for one in found)
+
+
+class Told(MockStreams):
+    """Lines of a request's answer."""
+
+    def __init__(self, process, *lines):
+        super().__init__(process)
+        for line in lines:
+            self._queue.put_nowait(line)
+        self._queue.put_nowait(None)
+
+
+class Filing(Careful):
+    """Its containers have a folder /bin with one file in it."""
+
+    @staticmethod
+    def only_file(path):
+        return {"/": "bin", "/bin": "sh"}.get(path.replace("/..", ""))
+
+    @hookimpl
+    async def agent_exec(self, pod, container_id, token, process, stdio):
+        found = self._container(await self._machine(pod), container_id)
+        name = self.only_file(process.path)
+        ran = found.processes[token] = MockProcess(("files",))
+        ran.told = [] if name is None else [f'{{"name":"{name}"}}\n'.encode()]
+        ran.end(self.code(name))
+
+    @staticmethod
+    def code(name):
+        return 1 if name is None else 0
+
+    @hookimpl
+    async def agent_attach(self, pod, container_id, token):
+        process = self._process(self._container(await self._machine(pod), container_id), token)
+        return Told(process, *process.told)
+
+
+@breaks("test_files_that_are_not_there_are_told_in_a_line")
+class FindsAnything(Filing):
+    @staticmethod
+    def code(name):
+        return 0
+
+
+@breaks("test_files_outlive_the_first_process")
+class NeedsTheFirstProcess(Filing):
+    @hookimpl
+    async def agent_exec(self, pod, container_id, token, process, stdio):
+        found = self._container(await self._machine(pod), container_id)
+        if found.processes[found.made.token].status is not None:
+            raise StateError("container", "reach its files", "stopped", ["running"])
+        await super().agent_exec(pod, container_id, token, process, stdio)
+
+
+@breaks("test_no_path_leads_out_of_a_container")
+class LeadsOut(Filing):
+    @staticmethod
+    def only_file(path):
+        return "vc-agent" if ".." in path else "sh"

@@ -30,7 +30,8 @@ from vc_core.spec import (
 from vc_core.testing.mocks.world import MockMachine, World
 
 _OF_AGENTS = {Capability.TERMINAL, Capability.FREEZE, Capability.DRIVE, Capability.ONLINE}
-ALL = frozenset(Capability) - {Capability.VSOCK_CHANNEL, *_OF_AGENTS}
+_OF_LASTING = {Capability.CARE, Capability.FILES, Capability.LOG}
+ALL = frozenset(Capability) - {Capability.VSOCK_CHANNEL, *_OF_AGENTS, *_OF_LASTING}
 FROZEN = "mock-state"
 SAVED = "mock-machine"
 ALIVE = (VmPhase.RUNNING, VmPhase.PAUSED)

@@ -60,7 +60,7 @@ class GrpcAgent(AgentSpec):
     async def agent_capabilities(self, pod: PodRef) -> frozenset[Capability]:
         channels = {Capability.UNIX_CHANNEL, Capability.VSOCK_CHANNEL}
         able = {Capability.TERMINAL, Capability.SHARE, Capability.DRIVE, Capability.ONLINE, Capability.FREEZE}
-        return frozenset(channels | able | {Capability.LOG, Capability.FILES})
+        return frozenset(channels | able | {Capability.CARE, Capability.LOG, Capability.FILES})
 
     # --- connection --------------------------------------------------------------------------------------------------
 
