@@ -37,7 +37,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every test that has a host runs with each hypervisor, but for those that lack what it needs."""
+    """Every test that has a host runs with each hypervisor, but for those that lack what it needs.
+
+    What is about the guest's agent or the engine alone is marked as that of one: a boot takes seconds here.
+    """
     if "hypervisor" not in metafunc.fixturenames:
         return
     only = metafunc.definition.get_closest_marker("only")

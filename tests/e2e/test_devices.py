@@ -51,6 +51,7 @@ async def test_a_disk_has_a_node_with_mode_and_owner_and_gives_its_place_back_14
     assert json.dumps(host.residue()) == "[]"
 
 
+@pytest.mark.only("qemu")
 async def test_only_the_devices_of_a_container_are_open_to_it(host, busybox, disk):
     async with host.runtime() as runtime, runtime.pod("p") as pod:
         one = await pod.run(
@@ -63,6 +64,7 @@ async def test_only_the_devices_of_a_container_are_open_to_it(host, busybox, dis
         assert b"Operation not permitted" in other.stderr
 
 
+@pytest.mark.only("qemu")
 def test_char_devices_are_the_guests_own_or_refused_with_the_reason(host, busybox):
     words = ["--rootfs", str(busybox), "--device", "/dev/fuse", "--device", "/dev/net/tun:/dev/tunnel"]
     told = host.vc("run", *words, "--", "stat", "-c", "%n %t %T", "/dev/fuse", "/dev/tunnel").stdout

@@ -9,6 +9,8 @@ import subprocess
 
 import pytest
 
+pytestmark = pytest.mark.only("qemu")
+
 
 def test_events_tell_what_ends_by_itself_as_it_happens(host, busybox):
     follower = host.start("events", "-f", "--json", stdout=subprocess.PIPE)
@@ -44,7 +46,6 @@ def test_events_tell_what_ends_by_itself_as_it_happens(host, busybox):
     assert host.vc("events", "--since", "1h", "none").stdout == b""
 
 
-@pytest.mark.only("qemu")
 def test_inspect_tells_all_of_pods_images_and_volumes(host, busybox):
     host.vc("image", "build", "busybox")
     host.vc("volume", "create", "kept")
@@ -56,7 +57,6 @@ def test_inspect_tells_all_of_pods_images_and_volumes(host, busybox):
     host.vc("pod", "delete", "p")
 
 
-@pytest.mark.only("qemu")
 def test_doctor_mends_what_it_may(host, tmp_path):
     host.configure("agent.grpc", cache=tmp_path / "cache")
     found = json.loads(host.vc("doctor", "--json").stdout)

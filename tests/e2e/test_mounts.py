@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.conftest import HYPERVISORS
 from vc_core import ContainerSpec, Mount, ProcessSpec, Rootfs
 from vc_core.engine import mountinfo
+
+pytestmark = pytest.mark.only("qemu")
 
 PATH = ("PATH=/bin",)
 
@@ -26,6 +29,7 @@ def nested(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", folder / "inner"], check=True)
 
 
+@pytest.mark.only(*HYPERVISORS)
 def test_odd_names_come_through_and_read_only_is_kept(host, busybox, tmp_path):
     folder = tmp_path / "with space and ünï ☃ \\ tab\t"
     folder.mkdir()
@@ -47,6 +51,7 @@ def test_one_file_may_be_read_only_here_and_writable_there(host, busybox, tmp_pa
     assert done.stderr.count(b"Read-only file system") == 1
 
 
+@pytest.mark.only(*HYPERVISORS)
 def test_names_of_what_is_bound_cannot_be_guessed(host, busybox, tmp_path):
     (tmp_path / "data").mkdir()
     host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "-v", f"{tmp_path}/data:/data", "--", "sleep", "99")
@@ -57,6 +62,7 @@ def test_names_of_what_is_bound_cannot_be_guessed(host, busybox, tmp_path):
     host.vc("pod", "delete", "p")
 
 
+@pytest.mark.only(*HYPERVISORS)
 def test_thirty_folders_need_no_thirty_devices(host, busybox, tmp_path):
     words = []
     for number in range(30):

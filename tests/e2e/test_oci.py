@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import GUESTS
+from tests.e2e.conftest import GUESTS, HYPERVISORS
+
+pytestmark = pytest.mark.only("qemu")
 
 PLAIN = ["nosuid", "noexec", "nodev"]
 MOUNTS = [
@@ -56,6 +58,7 @@ def _run(host, bundle: Path, *words: str) -> None:
     host.vc("container", "wait", "c")
 
 
+@pytest.mark.only(*HYPERVISORS)
 def test_a_bundle_is_obeyed_in_everything_it_says_23(host, bundle, busybox, tmp_path):
     (tmp_path / "out").mkdir(mode=0o777)
     (tmp_path / "out").chmod(0o777)
@@ -211,6 +214,7 @@ def test_a_sandbox_makes_a_pod_and_a_container_joins_it(host, bundle):
     host.vc("pod", "delete", "box")
 
 
+@pytest.mark.only(*HYPERVISORS)
 def test_a_kernel_of_its_own_is_booted_when_its_digest_is_right(host, bundle):
     kernel = GUESTS.parent / GUESTS.read_text().strip() / "vmlinux"
     digest = hashlib.sha512(kernel.read_bytes()).hexdigest()

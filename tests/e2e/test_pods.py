@@ -148,6 +148,7 @@ def test_a_reboot_leaves_pods_that_start_again(host, busybox):
     host.vc("pod", "delete", "p")
 
 
+@pytest.mark.only("qemu")
 def test_what_a_killed_client_left_in_the_machine_is_swept(host, busybox):
     host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "--", "sleep", "300")
     doomed = host.start("exec", "p", "--", "sh", "-c", "echo on; sleep 300", stdout=subprocess.PIPE)
@@ -200,6 +201,7 @@ async def test_the_process_tells_when_its_machine_dies(host, busybox):
             await waiting
 
 
+@pytest.mark.only("qemu")
 async def test_a_process_has_a_terminal_of_the_size_that_was_asked_for(host, busybox):
     async with host.runtime() as runtime, runtime.pod("p") as pod:
         first = ContainerSpec("c", Rootfs(busybox), ProcessSpec(("sleep", "300"), ("PATH=/bin",)))
@@ -253,6 +255,7 @@ def test_a_machine_that_hangs_holds_no_call_past_its_deadline(host, busybox):
     host.vc("pod", "delete", "p")
 
 
+@pytest.mark.only("qemu")
 async def test_a_client_that_hangs_up_in_the_middle_harms_nobody(host, busybox):
     """Its port is there until somebody sweeps it; an agent that tries to write to it must not do so for ever."""
     hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])

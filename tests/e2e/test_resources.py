@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
 from vc_core import ContainerSpec, Mount, Pod, ProcessSpec, Resources, Rootfs, Start
 
 PATH = ("PATH=/bin",)
@@ -64,6 +66,7 @@ def test_what_the_machine_cannot_grow_to_is_refused_and_nothing_is_left(host, bu
     host.vc("pod", "delete", "p")
 
 
+@pytest.mark.only("qemu")
 async def test_a_memory_hog_dies_of_its_own_limit_and_its_sibling_lives(host, busybox):
     async with host.runtime() as runtime, runtime.pod("p") as pod:
         sibling = await pod.create_container(_spec("sibling", busybox, "sleep", "99", memory_bytes=32 * MIB))
@@ -85,6 +88,7 @@ async def test_a_memory_hog_dies_of_its_own_limit_and_its_sibling_lives(host, bu
         assert roomy.stdout == b"survived 20971520\n", "the same is no hog where there is room"
 
 
+@pytest.mark.only("qemu")
 async def test_a_fork_bomb_ends_at_its_limit(host, busybox):
     async with host.runtime() as runtime, runtime.pod("p") as pod:
         script = "for n in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; wait"
@@ -92,6 +96,7 @@ async def test_a_fork_bomb_ends_at_its_limit(host, busybox):
         assert b"Resource temporarily unavailable" in result.stderr or b"can't fork" in result.stderr
 
 
+@pytest.mark.only("qemu")
 def test_a_command_that_needs_too_much_memory_is_told_why_it_was_killed(host):
     words = ["run", "--memory", "64m", "--", "python3", "-c", "x = bytearray(200 << 20); print('survived')"]
     done = host.vc(*words, check=137)

@@ -65,11 +65,13 @@ def test_a_device_that_nobody_has_mounted_is_written_by_the_guest(host, ext4, lo
         subprocess.run(["umount", tmp_path / "look"], check=True)
 
 
+@pytest.mark.only("qemu")
 def test_a_read_only_rootfs_on_a_drive_refuses(host, ext4):
     words = ["--rootfs", str(ext4), "--read-only", "--", "touch", "/x"]
     assert b"Read-only file system" in host.vc("run", *words, check=1).stderr
 
 
+@pytest.mark.only("qemu")
 @pytest.mark.parametrize("why", ["written", "disabled", "nobody passes disks", "more is mounted below"])
 def test_what_a_guest_must_not_mount_is_shared_as_a_folder(host, ext4, mounted, why):
     _, point = mounted(ext4)
@@ -104,6 +106,7 @@ def test_images_that_cannot_be_are_refused_by_name(host, ext4, mounted, tmp_path
     assert "pod.disable_block_device_use is set" in told
 
 
+@pytest.mark.only("qemu")
 async def test_a_failed_container_takes_its_drive_along_and_harms_no_sibling_13(host, ext4):
     def spec(name: str, *args: str) -> ContainerSpec:
         return ContainerSpec(name, Rootfs(Path(ext4), RootfsMode.OVERLAY), ProcessSpec(args, ("PATH=/bin",)))

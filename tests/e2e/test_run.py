@@ -12,7 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.conftest import HYPERVISORS
 
+pytestmark = pytest.mark.only("qemu")
+
+
+@pytest.mark.only(*HYPERVISORS)
 def test_the_guests_kernel_answers_not_the_hosts(host):
     told = host.vc("run", "--rootfs", "/", "--", "uname", "-r").stdout.decode().strip()
     guest = json.loads(host.vc("guest", "show", "--json").stdout)
@@ -20,17 +25,20 @@ def test_the_guests_kernel_answers_not_the_hosts(host):
     assert told != platform.release()
 
 
+@pytest.mark.only(*HYPERVISORS)
 def test_streams_stay_apart_and_the_exit_code_is_the_commands(host, busybox):
     done = host.vc("run", "--rootfs", str(busybox), "--", "sh", "-c", "echo out; echo err >&2; exit 7", check=7)
     assert (done.stdout, done.stderr) == (b"out\n", b"err\n")
 
 
+@pytest.mark.only(*HYPERVISORS)
 def test_fifty_megabytes_pass_unchanged_both_ways(host, busybox):
     data = os.urandom(50 << 20)
     done = host.vc("run", "--rootfs", str(busybox), "--", "cat", stdin=data)
     assert hashlib.sha256(done.stdout).digest() == hashlib.sha256(data).digest()
 
 
+@pytest.mark.only(*HYPERVISORS)
 @pytest.mark.parametrize("data", [b"", b"no newline", b"\0\xff\n\r\x04"])
 def test_odd_bytes_pass_unchanged(host, busybox, data):
     assert host.vc("run", "--rootfs", str(busybox), "--", "cat", stdin=data).stdout == data
@@ -72,6 +80,7 @@ def test_options_of_the_process(host, busybox):
     assert told[3:] == ["pod7", "2", "/home/nina"]
 
 
+@pytest.mark.only(*HYPERVISORS)
 @pytest.mark.parametrize(("suffix", "is_changed"), [("", False), (":rw", True)])
 def test_a_rootfs_changes_only_when_asked(host, busybox, suffix, is_changed):
     host.vc("run", "--rootfs", f"{busybox}{suffix}", "--", "touch", "/made")
@@ -83,6 +92,7 @@ def test_a_read_only_rootfs_refuses(host, busybox):
     assert b"Read-only file system" in done.stderr
 
 
+@pytest.mark.only(*HYPERVISORS)
 def test_mounts_of_folders_and_files(host, busybox, tmp_path):
     odd = tmp_path / "a folder, with ünicode"
     odd.mkdir()
@@ -99,6 +109,7 @@ def test_mounts_of_folders_and_files(host, busybox, tmp_path):
     assert single.read_text() == "two\n"
 
 
+@pytest.mark.only(*HYPERVISORS)
 def test_what_was_written_by_mmap_is_on_the_host(host, tmp_path):
     file = tmp_path / "data" / "file"
     file.parent.mkdir()

@@ -7,6 +7,7 @@ import os
 import subprocess
 
 import pexpect
+import pytest
 
 from tests.e2e.conftest import VC
 
@@ -33,22 +34,35 @@ def test_use_is_told_as_a_line_of_json_for_each_sample(host):
         while len(json.loads(streaming.stdout.readline())) != 1:
             pass
         streaming.terminate()
-    for terminal in ("xterm-256color", "dumb"):
-        environ = {**host.environ(), "TERM": terminal}
-        shown = pexpect.spawn(VC[0], [*VC[1:], "stats"], env=environ, timeout=60, dimensions=(20, 80))
-        shown.expect_exact("GUEST MEMORY")
-        shown.expect_exact("idle")
-        shown.expect_exact("idle")
-        shown.sendintr()
-        shown.expect(pexpect.EOF)
-        shown.close()
-        assert shown.exitstatus == 130
-    completed = {**host.environ(), "_VC_COMPLETE": "bash_complete", "COMP_WORDS": "vc exec id", "COMP_CWORD": "2"}
-    told = subprocess.run(VC, env=completed, capture_output=True, text=True, check=False).stdout
-    assert told == "plain,idle\n"
     host.vc("pod", "delete", "--force", "idle")
 
 
+@pytest.mark.only("qemu")
+@pytest.mark.parametrize("terminal", ["xterm-256color", "dumb"])
+def test_use_is_told_at_terminals_of_80_columns(host, busybox, terminal):
+    host.vc("run", "-d", "--name", "idle", "--rootfs", str(busybox), "sleep", "99")
+    environ = {**host.environ(), "TERM": terminal}
+    shown = pexpect.spawn(VC[0], [*VC[1:], "stats"], env=environ, timeout=60, dimensions=(20, 80))
+    shown.expect_exact("GUEST MEMORY")
+    shown.expect_exact("idle")
+    shown.expect_exact("idle")
+    shown.sendintr()
+    shown.expect(pexpect.EOF)
+    shown.close()
+    assert shown.exitstatus == 130
+    host.vc("pod", "delete", "--force", "idle")
+
+
+@pytest.mark.only("qemu")
+def test_names_are_completed_live(host):
+    host.vc("pod", "create", "idle")
+    completed = {**host.environ(), "_VC_COMPLETE": "bash_complete", "COMP_WORDS": "vc exec id", "COMP_CWORD": "2"}
+    told = subprocess.run(VC, env=completed, capture_output=True, text=True, check=False).stdout
+    assert told == "plain,idle\n"
+    host.vc("pod", "delete", "idle")
+
+
+@pytest.mark.only("qemu")
 def test_each_shell_gets_a_script_that_it_can_read(host):
     scripts = {shell: host.vc("completion", shell).stdout for shell in ("bash", "zsh", "fish")}
     assert all(b"_VC_COMPLETE" in script for script in scripts.values())

@@ -13,7 +13,9 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.e2e.conftest import VC
+from tests.e2e.conftest import HYPERVISORS, VC
+
+pytestmark = pytest.mark.only("qemu")
 
 PROMPT = re.compile(rb"ready> $")
 # A shell whose prompt no line that is typed has in it.
@@ -65,6 +67,7 @@ def says(shown: pexpect.spawn, line: str) -> str:
     return shown.before.decode().partition("\r\n")[2].strip()
 
 
+@pytest.mark.only(*HYPERVISORS)
 def test_a_shell_has_a_terminal_of_our_size_and_kind_and_gives_its_code(shell):
     assert says(shell, "tty").startswith("/dev/pts/")
     assert says(shell, "stty size; echo $TERM") == "30 90\r\nxterm-256color"

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.only("qemu")
 
-@pytest.mark.only("qemu")
+
 def test_a_volume_outlives_pods_and_is_shared(host, busybox):
     root = ["--rootfs", str(busybox)]
     host.vc("run", *root, "-v", "kept:/data", "--", "sh", "-c", "echo one > /data/file; chmod 600 /data/file")
@@ -25,7 +26,6 @@ def test_a_volume_outlives_pods_and_is_shared(host, busybox):
     assert b"no volume kept; there are: none" in host.vc("volume", "rm", "kept", check=125).stderr
 
 
-@pytest.mark.only("qemu")
 def test_names_of_volumes_are_checked(host, busybox):
     host.vc("volume", "create", "mine")
     assert b"there is a volume mine already" in host.vc("volume", "create", "mine", check=125).stderr
@@ -49,7 +49,6 @@ def test_a_disk_takes_more_than_the_guest_has_memory_and_lasts_as_long_as_its_co
     assert not disk.exists()
 
 
-@pytest.mark.only("qemu")
 def test_a_disk_that_cannot_be_is_told(host, busybox):
     done = host.vc("run", "--disk", "1k", "--rootfs", str(busybox), "--", "true", check=125)
     assert b"a disk of 1024 bytes cannot be made" in done.stderr
