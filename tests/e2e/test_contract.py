@@ -34,6 +34,10 @@ class TestHypervisor(HypervisorContract):
 
 @pytest.mark.only("qemu", "acme")
 class TestAgent(AgentContract):
+    test_what_was_written_is_in_the_log = pytest.mark.needs("drive-plug")(
+        AgentContract.test_what_was_written_is_in_the_log
+    )
+
     @pytest.fixture
     def subject(self, make, busybox, tmp_path):
         return AgentSubject(maker("agent", "grpc", {}), make, busybox, tmp_path)
