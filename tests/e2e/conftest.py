@@ -97,6 +97,7 @@ class Host:
     folder: Path
     settings: Settings
     environment: dict[str, str] = field(default_factory=dict)
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._write()
@@ -139,7 +140,9 @@ class Host:
 
     def start(self, *args: str, **options: object) -> subprocess.Popen[bytes]:
         """Types a command and does not wait."""
-        return subprocess.Popen([*VC, *args], env=self.environ(), **options)  # type: ignore[call-overload]
+        process = subprocess.Popen([*VC, *args], env=self.environ(), **options)  # type: ignore[call-overload]
+        self.started.append(process)
+        return process
 
     def environ(self) -> dict[str, str]:
         """Of a program that uses its pods; its terminal is the same whoever runs the tests."""
@@ -208,6 +211,10 @@ def host(tmp_path, templates, hypervisor) -> Iterator[Host]:
     """A host with a store of its own; the test fails when something of a pod is left at its end."""
     found = new_host(tmp_path, hypervisor, templates)
     yield found
+    for process in found.started:  # of a test that failed: the next one must not be blamed for it
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
     left = found.residue()
     for name in sorted((tmp_path / "config/pods").glob("[!.]*")):
         found.vc("pod", "delete", "--force", name.name, check=None)

@@ -32,12 +32,8 @@ class TestHypervisor(HypervisorContract):
         return HypervisorSubject(make, installed_guest(), tmp_path)
 
 
-@pytest.mark.only("qemu", "acme")
+@pytest.mark.only("qemu")
 class TestAgent(AgentContract):
-    test_what_was_written_is_in_the_log = pytest.mark.needs("drive-plug")(
-        AgentContract.test_what_was_written_is_in_the_log
-    )
-
     @pytest.fixture
     def subject(self, make, busybox, tmp_path):
         return AgentSubject(maker("agent", "grpc", {}), make, busybox, tmp_path)

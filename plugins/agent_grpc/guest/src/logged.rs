@@ -81,7 +81,7 @@ async fn pump(
 }
 
 /// On the console: a log that cannot be written must not stop its process.
-fn tell(outcome: Result<(), crate::Failure>) {
+pub fn tell(outcome: Result<(), crate::Failure>) {
     if let Err(error) = outcome {
         eprintln!("vc-agent: a log cannot be written: {error}");
     }

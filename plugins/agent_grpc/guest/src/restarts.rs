@@ -86,6 +86,7 @@ pub async fn supervise(containers: &Containers, id: &str, restart: &Restart) {
                     Err(error) => eprintln!("vc-agent: container {id} cannot be started again: {error}"),
                 }
             }
+            containers.log_last(id, status.exit_code).await;
         }
         restart.end.send_replace(Some(status));
         return;

@@ -9,6 +9,7 @@ use tonic::Status;
 use super::Containers;
 use crate::Failure;
 use crate::log::{Kind, Log};
+use crate::logged::tell;
 use crate::process::Process;
 use crate::proto::{CreateContainerRequest, ExecRequest, HealthCheck, RestartPolicy, Stdio, WaitReply};
 use crate::restarts::{self, Health, Restart};
@@ -72,6 +73,14 @@ impl Containers {
             process.kill(); // whoever wants the end found no process to signal while this one was made
         }
         Ok(())
+    }
+
+    /// Whoever follows the log of a container was told that another process comes, and none does.
+    pub async fn log_last(&self, id: &str, exit_code: i32) {
+        let log = self.table().get(id).and_then(|container| container.again.log.clone());
+        if let Some(log) = log {
+            tell(log.append(Kind::Last, exit_code.to_le_bytes().to_vec()).await);
+        }
     }
 
     pub fn first_process(&self, id: &str) -> Option<Arc<Process>> {
