@@ -53,6 +53,30 @@ def test_a_log_is_there_after_its_container_has_ended(host, busybox):
     assert list((host.folder / "lasting").glob("[!.]*")) == []
 
 
+@pytest.mark.only("qemu")
+def test_who_waits_for_the_end_finds_all_of_it_in_the_log(host, busybox):
+    run(host, busybox, "p", "busybox", "seq", "200000")
+    host.vc("wait", "p")
+    assert host.vc("logs", "--tail", "1", "p").stdout == b"200000\n"
+    host.vc("pod", "delete", "p")
+
+
+@pytest.mark.only("qemu")
+def test_who_looks_on_and_reads_nothing_holds_no_end(host, busybox):
+    run(host, busybox, "p", "busybox", "yes", "on and on")
+    viewer = host.start("attach", "p", stdout=subprocess.PIPE)
+    viewer.stdout.readline()
+    viewer.send_signal(signal.SIGSTOP)
+    before, newest = b"", host.vc("logs", "--json", "--tail", "1", "p").stdout
+    while before != newest:  # until all that lies between is full
+        before, newest = newest, host.vc("logs", "--json", "--tail", "1", "p").stdout
+    host.vc("container", "stop", "p")
+    viewer.send_signal(signal.SIGCONT)
+    told, _ = viewer.communicate(timeout=60)
+    assert told[-1000:] == host.vc("logs", "p").stdout[-1000:], "both have it to the same end, amid a line perhaps"
+    host.vc("pod", "delete", "p")
+
+
 def test_a_log_is_there_after_its_machine_was_killed(host, busybox):
     run(host, busybox, "p", "sh", "-c", f"{SAYS}; sleep 1000")
     follower = host.start("logs", "-f", "p", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)

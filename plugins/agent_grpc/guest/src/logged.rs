@@ -12,6 +12,9 @@ use crate::process::{Output, next_chunk};
 use crate::proto::output_chunk::Stream;
 use crate::proto::{OutputChunk, WaitReply};
 
+/// So much of what was in a process's pipes at its end is kept for who reads slowly; more comes only from its children.
+const LATE_CHUNKS: usize = 64;
+
 #[derive(Clone)]
 pub struct Logged {
     viewer: Arc<Mutex<Option<mpsc::Sender<Output>>>>,
@@ -71,13 +74,34 @@ async fn pump(
     viewer: &Mutex<Option<mpsc::Sender<Output>>>,
 ) {
     let Some(mut stream) = stream else { return };
+    let mut late = Vec::new();
     while let Some(data) = next_chunk(&mut stream, &mut ended).await {
+        tell(log.append(kind, data.clone()).await);
         let sender = viewer.lock().expect("no holder of this lock panics").clone();
-        if let Some(sender) = sender {
-            let _ = sender.send(Ok(OutputChunk { stream: Some(wrap(data.clone())) })).await; // who has left misses it
+        let Some(sender) = sender else { continue };
+        let chunk = Ok(OutputChunk { stream: Some(wrap(data)) });
+        if late.is_empty() {
+            tokio::select! {
+                biased;
+                place = sender.reserve() => {
+                    if let Ok(place) = place {
+                        place.send(chunk); // who has left misses it
+                    }
+                    continue;
+                }
+                _ = ended.wait_for(Option::is_some) => (),
+            }
         }
-        tell(log.append(kind, data).await);
+        if late.len() < LATE_CHUNKS {
+            late.push((sender, chunk));
+        }
     }
+    // Who looks on and reads slowly still gets the rest, but neither the log nor the process's end waits for that.
+    tokio::spawn(async move {
+        for (sender, chunk) in late {
+            let _ = sender.send(chunk).await; // as above
+        }
+    });
 }
 
 /// On the console: a log that cannot be written must not stop its process.

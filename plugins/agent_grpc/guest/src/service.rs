@@ -194,9 +194,7 @@ impl Agent for Service {
 
     async fn wait(&self, request: Request<ProcessRequest>) -> Reply<WaitReply> {
         let request = request.into_inner();
-        let mut ended = self.0.end_of(&request.container_id, &request.token)?;
-        let found = ended.wait_for(Option::is_some).await.map_err(|error| Status::internal(error.to_string()))?;
-        found.map(Response::new).ok_or_else(|| Status::internal("the process has no end"))
+        self.0.end_of(&request.container_id, &request.token).await.map(Response::new)
     }
 
     async fn signal(&self, request: Request<SignalRequest>) -> Reply<Empty> {

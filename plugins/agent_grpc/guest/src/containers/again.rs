@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 use tonic::Status;
 
 use super::Containers;
@@ -119,11 +119,19 @@ impl Containers {
         }
     }
 
-    /// Returns when no process follows the first one any more, or when any other has ended.
-    pub fn end_of(&self, id: &str, token: &str) -> Result<watch::Receiver<Option<WaitReply>>, Status> {
-        let process = self.process(id, token)?;
-        let table = self.table();
-        let restart = table.get(id).filter(|container| container.first == token).and_then(|one| one.again.restart.clone());
-        Ok(restart.map_or_else(|| process.ended(), |restart| restart.end()))
+    /// How a process has ended, when it has; the first one only when no other follows. A log has all of it then.
+    pub async fn end_of(&self, id: &str, token: &str) -> Result<WaitReply, Status> {
+        let (mut ended, logged) = {
+            let process = self.process(id, token)?;
+            let table = self.table();
+            let first = table.get(id).filter(|container| container.first == token);
+            let restart = first.and_then(|container| container.again.restart.clone());
+            (restart.map_or_else(|| process.ended(), |restart| restart.end()), process.logged.clone())
+        };
+        let found = ended.wait_for(Option::is_some).await.map_err(|error| Status::internal(error.to_string()))?.clone();
+        if let Some(logged) = logged {
+            logged.done().await;
+        }
+        found.ok_or_else(|| Status::internal("the process has no end"))
     }
 }
