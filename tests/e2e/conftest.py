@@ -212,9 +212,8 @@ def host(tmp_path, templates, hypervisor) -> Iterator[Host]:
     found = new_host(tmp_path, hypervisor, templates)
     yield found
     for process in found.started:  # of a test that failed: the next one must not be blamed for it
-        if process.poll() is None:
+        with process:  # which closes its pipes, and waits
             process.kill()
-            process.communicate()
     left = found.residue()
     for name in sorted((tmp_path / "config/pods").glob("[!.]*")):
         found.vc("pod", "delete", "--force", name.name, check=None)

@@ -154,7 +154,7 @@ def test_the_store_tells_the_truth_on_mocks():
     run_state_machine_as_test(
         MockPods,
         settings=settings(
-            max_examples=int(os.environ.get("VC_EXAMPLES", "60")),
+            max_examples=int(os.environ.get("VC_EXAMPLES", "100")),
             stateful_step_count=40,
             deadline=None,
             derandomize="VC_EXAMPLES" not in os.environ,  # the same ones each time, unless somebody explores

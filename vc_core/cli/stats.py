@@ -63,7 +63,7 @@ class Use:
 def stats(settings: Settings, pod_ids: tuple[str, ...], interval: float, once: bool, as_json: bool) -> None:
     """Show what running PODs use, all by default, until Ctrl-C.
 
-    CPU is that of the machine on this host, 100 % being one processor.
+    CPU is that of the machine on this host, 100 % being one processor. CTRS are the containers that run.
     """
     run_async(_stats(settings, pod_ids, interval, once, as_json))
 
