@@ -18,7 +18,7 @@ What `vc COMMAND --help` prints. Results go to stdout and all else to stderr; wh
 `--json` and plain text when it is piped. `vc run` and `vc exec` exit with the command's own code, else: 124 its time
 was over, 125 we have failed, 126 it cannot be executed, 127 it is not there, 130 interrupted.
 """
-_WIDTH = 100
+_WIDTH = 80
 
 
 def page() -> str:

@@ -51,6 +51,11 @@ def test_the_page_of_commands_is_what_they_say():
     assert (ROOT / "docs/reference/cli.md").read_text() == cli_page.page(), "run 'make generate'"
 
 
+def test_help_fits_a_usual_terminal():
+    blocks = re.findall(r"```text\n(.+?)\n```", cli_page.page(), re.DOTALL)
+    assert [line for block in blocks for line in block.splitlines() if len(line) > 80 or "\\b" in line] == []
+
+
 def test_the_table_of_states_is_the_one_in_force():
     text = (ROOT / "docs/architecture.md").read_text()
     rows = dict(re.findall(r"^\| (ready|running|paused|stopped) \| (.+) \|$", text, re.MULTILINE))

@@ -90,6 +90,23 @@ def test_streams_are_tar_archives(host, pod, tree):
     told = host.vc("cp", f"{pod}:/data", "-").stdout
     with tarfile.open(fileobj=io.BytesIO(told)) as archive:
         assert {member.name for member in archive} >= {"data", "data/file", "data/twin", "data/sub/empty"}
+    alone = subprocess.run(["tar", "-c", "-C", tree.parent, "tree/run"], capture_output=True, check=True).stdout
+    host.vc("cp", "-", f"{pod}:/alone", stdin=alone)
+    host.vc("exec", pod, "--", "stat", "/alone/tree/run")
+
+
+@pytest.mark.only("qemu")
+def test_a_full_file_system_is_named(host, busybox):
+    host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "--tmpfs", "/small:1m", "sleep", "1000")
+    large = io.BytesIO()
+    with tarfile.open(fileobj=large, mode="w") as archive:
+        member = tarfile.TarInfo("large")
+        member.size = 8 << 20
+        archive.addfile(member, io.BytesIO(bytes(member.size)))
+    done = host.vc("cp", "-", "p:/small", stdin=large.getvalue(), check=125)
+    host.vc("pod", "delete", "--force", "p")
+    assert done.stderr.decode().startswith("vc: error: container p: /small: failed to unpack `large`")
+    assert done.stderr.decode().endswith(": No space left on device (os error 28)\n")
 
 
 @pytest.mark.only("qemu")

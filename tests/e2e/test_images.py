@@ -93,6 +93,9 @@ def test_an_image_of_a_registry_runs_as_it_says(host, layout, registry):
 def test_what_a_registry_does_not_have_is_told_in_one_line(host, registry):
     done = host.vc("image", "pull", "--insecure", f"{registry}/nothing", check=125)
     assert b"manifest unknown" in done.stderr
+    assert b"level=" not in done.stderr
+    done = host.vc("image", "pull", f"{registry}/nothing", check=125)
+    assert done.stderr.endswith(b"HTTP response to HTTPS client; '--insecure' asks it without\n")
     assert host.vc("image", "ls", "--json").stdout == b"[]\n"
 
 
@@ -144,7 +147,10 @@ def test_the_first_word_is_an_image_unless_dashes_or_a_rootfs_come_before_it(hos
     assert host.vc("run", "--rootfs", str(busybox), "echo", "x").stdout == b"x\n"
     assert host.vc("run", "--rootfs", str(busybox), "--", "echo", "x").stdout == b"x\n"
     done = host.vc("run", "true", check=125)
-    assert done.stderr.decode() == "vc: error: no image true is here; there are: busybox:latest\n"
+    assert (
+        done.stderr.decode()
+        == "vc: error: no image true is here; there are: busybox:latest; 'vc image' pulls, imports and builds more\n"
+    )
     done = host.vc("run", check=125)
     assert b"no command was given; it stands behind -- or behind the name of an image" in done.stderr
 

@@ -25,7 +25,7 @@ _PLACES = {
 @click.argument("shell", type=click.Choice(sorted(_PLACES)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    r"""Print what makes a SHELL complete our commands, options and pods.
+    """Print what makes a SHELL complete our commands, options and pods.
 
     \b
     bash   eval "$(vc completion bash)"    in ~/.bashrc

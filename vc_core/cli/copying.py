@@ -29,13 +29,13 @@ _STREAM = "-"
 @click.argument("target", metavar="TARGET")
 @click.pass_obj
 def cp(settings: Settings, source: str, target: str, container_id: str, keep_owner: bool) -> None:
-    r"""Copy a file or folder: into TARGET where that is a folder, else as TARGET.
+    """Copy a file or folder: into TARGET where that is a folder, else as TARGET.
 
     \b
-    vc cp notes.txt web:/etc/         one of both is POD:PATH; ./a:b is a file of this host
+    vc cp notes.txt web:/etc/     one is POD:PATH; ./a:b is a file of this host
     vc cp web:/var/log ./logs
-    vc cp ./site/. web:/srv           what is in a folder
-    tar c . | vc cp - web:/srv        a tar archive is read, or written by 'vc cp web:/srv -'
+    vc cp ./site/. web:/srv       what is in a folder
+    tar c . | vc cp - web:/srv    reads a tar archive; '… web:/srv -' writes one
 
     Links, holes, modes and times stay what they are. Nothing that a guest sends is written outside of TARGET.
     """

@@ -57,12 +57,13 @@ def image() -> None:
 @json_option
 @click.pass_obj
 def pull(settings: Settings, reference: str, name: str, insecure: bool, as_json: bool) -> None:
-    r"""Fetch an image from a registry, by skopeo, with the credentials that 'skopeo login' has stored.
+    """Fetch an image from a registry, by skopeo, with the credentials that 'skopeo login' has stored.
 
     \b
     vc image pull debian:12
     vc image pull registry.example/team/app:1.0
-    vc image pull containers-storage://localhost/app    whatever else skopeo can read
+    vc image pull containers-storage://localhost/app
+                                whatever else skopeo can read
     """
     from vc_core.images.sources import of_reference
 

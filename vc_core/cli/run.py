@@ -64,14 +64,15 @@ def run(
     command: tuple[str, ...],
     **options: Any,
 ) -> int:
-    r"""Run COMMAND, or an image's own, in a container in a virtual machine of its own.
+    """Run COMMAND, or an image's own, in a container in a virtual machine of its own.
 
     \b
-    vc run busybox echo hi               an image that is here: vc image ls, vc image pull
-    vc run -- uname -a                   the host's programs, the guest's kernel; so with --rootfs
-    tar c . | vc run -- tar tv           input is piped in, output out
-    vc run -it debian                    a terminal in the guest; Ctrl-P Ctrl-Q leaves it running
-    vc run -d --name web busybox httpd -f    the pod outlives this command: vc exec, vc pod delete
+    vc run busybox echo hi          an image that is here: vc image ls
+    vc run -- uname -a              the host's programs, the guest's kernel
+    tar c . | vc run -- tar tv      input is piped in, output out
+    vc run -it debian               a terminal; Ctrl-P Ctrl-Q leaves it running
+    vc run -d --name web busybox httpd -f
+                                    the pod outlives this: vc exec, vc pod delete
 
     Exits with the command's own code (128 + n for a signal), 124 when its time was over, 125 when we fail, 126 or 127
     when the command cannot be executed or is not there. Ctrl-C reaches the command; a second one ends the pod.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ _KNOWN = {
     "tar": ("tar", "tarballs and folders"),
 }
 _TOLD_LINES = 3
+_LOGRUS_MESSAGE = re.compile(r'time="[^"]*" level=\w+ msg=("(?:[^"\\]|\\["\\nt])*")')
 
 
 async def run(program: str, *words: str | Path, told: Callable[[str], None] | None = None) -> bytes:
@@ -56,8 +59,14 @@ async def run(program: str, *words: str | Path, told: Callable[[str], None] | No
         raise
     if code != 0:
         lines = [line for line in errors.decode(errors="replace").splitlines() if line.strip()]
-        raise ImageError(f"{program} failed: {'; '.join(lines[-_TOLD_LINES:]) or f'exit code {code}'}")
+        raise ImageError(f"{program} failed: {'; '.join(map(_message, lines[-_TOLD_LINES:])) or f'exit code {code}'}")
     return output
+
+
+def _message(line: str) -> str:
+    """What a line of a log says, where it is one of logrus (https://github.com/sirupsen/logrus): `… msg="…"`."""
+    found = _LOGRUS_MESSAGE.match(line)
+    return str(json.loads(found[1])) if found else line
 
 
 async def _read(stream: asyncio.StreamReader | None, told: Callable[[str], None] | None) -> bytes:

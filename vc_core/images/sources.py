@@ -84,6 +84,23 @@ class OciLayout(Source):
         return Material(config.read_bytes(), tree)
 
 
+# What skopeo and registries say, and what helps.
+_REMEDIES = {
+    "server gave HTTP response to HTTPS client": "'--insecure' asks it without",
+    "x509:": "'--insecure' believes it",
+    "unauthorized": "'skopeo login' stores credentials",
+    "authentication required": "'skopeo login' stores credentials",
+}
+
+
+async def _skopeo(*words: str | Path, told: Progress | None = None) -> bytes:
+    try:
+        return await programs.run("skopeo", *_policy(), *words, told=told)
+    except ImageError as error:
+        remedy = next((text for sign, text in _REMEDIES.items() if sign in str(error)), "")
+        raise ImageError(f"{error}; {remedy}" if remedy else str(error)) from error
+
+
 class Copied(Source):
     """Whatever skopeo can copy: images of registries, docker archives, OCI archives."""
 
@@ -94,13 +111,13 @@ class Copied(Source):
 
     async def config_digest(self) -> str:
         words = ("inspect", "--config", "--raw", *self._inspect_tls, self.key)
-        return hashlib.sha256(await programs.run("skopeo", *_policy(), *words)).hexdigest()
+        return hashlib.sha256(await _skopeo(*words)).hexdigest()
 
     async def fetch(self, into: Path, progress: Progress) -> Material:
         progress("fetching")
         copied = into / "copied"
         words = ("copy", *self._tls, self.key, f"oci:{copied}:image")
-        await programs.run("skopeo", *_policy(), *words, told=lambda line: progress(_shortened(line)))
+        await _skopeo(*words, told=lambda line: progress(_shortened(line)))
         return await OciLayout(copied, "image").fetch(into, progress)
 
 

@@ -77,8 +77,8 @@ class Images:
             return self._read(self._folder / fitting[0], names)
         if fitting:
             raise NotFound(f"{len(fitting)} images have ids that begin with {text}; give more of it")
-        known = ", ".join(sorted(names)) or "none; 'vc image build busybox' makes one"
-        raise NotFound(f"no image {text} is here; there are: {known}")
+        known = ", ".join(sorted(names)) or "none"
+        raise NotFound(f"no image {text} is here; there are: {known}; 'vc image' pulls, imports and builds more")
 
     # --- making ------------------------------------------------------------------------------------------------------
 

@@ -31,7 +31,16 @@ pub fn serve(verb: &str, root: &str, path: &str, name: &str) -> Result<(), Failu
     };
     // In one line, for whoever asked: the agent's own way of failing is not theirs.
     if let Err(error) = outcome {
-        eprintln!("{}: {error}", path.display());
+        let mut told = error.to_string();
+        let mut cause = error.source();
+        while let Some(one) = cause {
+            let text = one.to_string();
+            if !told.ends_with(&text) {
+                told = format!("{told}: {text}");
+            }
+            cause = one.source();
+        }
+        eprintln!("{}: {told}", path.display());
         std::process::exit(1);
     }
     Ok(())
@@ -115,6 +124,9 @@ fn write(path: &Path, name: &str) -> Result<(), Failure> {
     for entry in archive.entries()? {
         let mut entry = entry?;
         let place = placed(into, &entry.path()?, renamed)?;
+        if let Some(parent) = place.parent() {
+            fs::create_dir_all(parent)?; // an archive of one file below folders need not have those
+        }
         match entry.header().entry_type() {
             EntryType::Directory => {
                 fs::create_dir_all(&place)?;
