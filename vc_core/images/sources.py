@@ -93,7 +93,7 @@ _REMEDIES = {
 }
 
 
-async def _skopeo(*words: str | Path, told: Progress | None = None) -> bytes:
+async def _skopeo(*words: str, told: Callable[[str], None] | None = None) -> bytes:
     try:
         return await programs.run("skopeo", *_policy(), *words, told=told)
     except ImageError as error:
