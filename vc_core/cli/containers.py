@@ -139,7 +139,7 @@ def stop(settings: Settings, pod_id: str, container_id: str, grace_s: float) -> 
 @container.command()
 @pod_id_argument()
 @_container
-@click.option("--force", is_flag=True, help="Also when it runs.")
+@click.option("--force", "-f", is_flag=True, help="Also when it runs.")
 @click.pass_obj
 def delete(settings: Settings, pod_id: str, container_id: str, force: bool) -> None:
     """Remove a container."""

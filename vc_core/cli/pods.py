@@ -121,7 +121,7 @@ def start(settings: Settings, pod_ids: tuple[str, ...]) -> None:
 @pod.command()
 @pod_ids_argument()
 @click.option("--grace", "grace_s", type=click.FloatRange(0), default=10, show_default=True, metavar="SECONDS")
-@click.option("--force", is_flag=True, help="Ask nobody: end the machine at once.")
+@click.option("--force", "-f", is_flag=True, help="Ask nobody: end the machine at once.")
 @click.pass_obj
 def stop(settings: Settings, pod_ids: tuple[str, ...], grace_s: float, force: bool) -> None:
     """Stop pods; containers have --grace seconds to end by themselves."""
@@ -146,7 +146,7 @@ def resume(settings: Settings, pod_ids: tuple[str, ...]) -> None:
 
 @pod.command()
 @pod_ids_argument()
-@click.option("--force", is_flag=True, help="Ask nobody in the guest: end the machine at once.")
+@click.option("--force", "-f", is_flag=True, help="Ask nobody in the guest: end the machine at once.")
 @click.pass_obj
 def delete(settings: Settings, pod_ids: tuple[str, ...], force: bool) -> None:
     """Stop pods if they run, and remove them."""
