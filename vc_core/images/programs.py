@@ -66,7 +66,7 @@ async def run(program: str, *words: str | Path, told: Callable[[str], None] | No
 def _message(line: str) -> str:
     """What a line of a log says, where it is one of logrus (https://github.com/sirupsen/logrus): `… msg="…"`."""
     found = _LOGRUS_MESSAGE.match(line)
-    return str(json.loads(found[1])) if found else line
+    return str(json.loads(found[1], strict=False)) if found else line
 
 
 async def _read(stream: asyncio.StreamReader | None, told: Callable[[str], None] | None) -> bytes:

@@ -97,8 +97,10 @@ async def _skopeo(*words: str, told: Callable[[str], None] | None = None) -> byt
     try:
         return await programs.run("skopeo", *_policy(), *words, told=told)
     except ImageError as error:
-        remedy = next((text for sign, text in _REMEDIES.items() if sign in str(error)), "")
-        raise ImageError(f"{error}; {remedy}" if remedy else str(error)) from error
+        for sign, remedy in _REMEDIES.items():
+            if sign in str(error):
+                raise ImageError(f"{error}; {remedy}") from error
+        raise
 
 
 class Copied(Source):

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufWriter, Write};
+use std::iter;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, chroot};
 use std::path::{Component, Path, PathBuf};
 
@@ -31,16 +32,9 @@ pub fn serve(verb: &str, root: &str, path: &str, name: &str) -> Result<(), Failu
     };
     // In one line, for whoever asked: the agent's own way of failing is not theirs.
     if let Err(error) = outcome {
-        let mut told = error.to_string();
-        let mut cause = error.source();
-        while let Some(one) = cause {
-            let text = one.to_string();
-            if !told.ends_with(&text) {
-                told = format!("{told}: {text}");
-            }
-            cause = one.source();
-        }
-        eprintln!("{}: {told}", path.display());
+        let causes = iter::successors(error.source(), |cause| cause.source());
+        let told: String = causes.map(|cause| format!(": {cause}")).collect();
+        eprintln!("{}: {error}{told}", path.display());
         std::process::exit(1);
     }
     Ok(())
