@@ -78,15 +78,20 @@ def test_a_shell_has_a_terminal_of_our_size_and_kind_and_gives_its_code(shell):
 
 
 def test_keys_go_to_the_command_and_not_to_us(shell):
-    shell.sendline("sleep 99")
+    # A command that has answered is there to be interrupted: between its fork and its exec, bash loses a ^C.
+    shell.sendline("cat")
+    shell.sendline("up")
+    shell.expect_exact("up\r\nup")
     shell.sendintr()
     shell.expect(PROMPT)
     assert says(shell, "echo $?") == "130"
-    shell.sendline("sleep 99")
+    shell.sendline("cat")
+    shell.sendline("up")
+    shell.expect_exact("up\r\nup")
     shell.send("\x1a")
     shell.expect("Stopped")
     shell.expect(PROMPT)
-    assert "sleep 99" in says(shell, "jobs")
+    assert "cat" in says(shell, "jobs")
     shell.sendline("kill %1")
     shell.expect(PROMPT)
     shell.sendeof()
@@ -155,6 +160,7 @@ def test_one_more_process_has_a_terminal_of_its_own(host, terminal):
 
 def test_an_editor_and_a_pager_draw_what_they_should(shell):
     shell.sendline("vi -u NONE -c 'set nocompatible' /tmp/file")
+    shell.expect_exact("\x1b[29;1H~")  # the last but one of our 30 rows
     shell.send("ifirst line\rsecond line\x1b:wq\r")
     shell.expect(PROMPT)
     assert says(shell, "cat /tmp/file") == "first line\r\nsecond line"
