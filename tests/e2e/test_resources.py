@@ -109,12 +109,12 @@ async def test_memory_that_a_guest_has_freed_goes_back_to_the_host(host, busybox
 
     async def comes_back(pod: Pod) -> None:
         container = pod.container("c")
-        filled = await container.exec(ProcessSpec(("sh", "-c", "head -c 160m /dev/zero > /scratch/x"), PATH))
+        filled = await container.exec(ProcessSpec(("sh", "-c", "head -c 96m /dev/zero > /scratch/x"), PATH))
         assert (await filled.communicate()).exit_code == 0
         most = (await pod.stats()).resident_bytes
         await (await container.exec(ProcessSpec(("busybox", "rm", "/scratch/x"), PATH))).wait()
         async with asyncio.timeout(60):
-            while (await pod.stats()).resident_bytes > most - 120 * MIB:
+            while (await pod.stats()).resident_bytes > most - 72 * MIB:
                 await container.processes()
 
     async with host.runtime() as runtime:

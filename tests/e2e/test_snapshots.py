@@ -211,27 +211,34 @@ i=0; while [ $i -lt 300 ]; do : > full/many$i; i=$((i+1)); done; ls full | grep 
 """
 
 
-@pytest.mark.parametrize("user", ["0", "1234:5678"])
-def test_folders_behave_alike_whether_they_can_be_let_go_of_or_not(host, busybox, tmp_path, user):
+def test_folders_behave_alike_whether_they_can_be_let_go_of_or_not(host, busybox, tmp_path):
+    users = {"root": "0", "other": "1234:5678"}
     told = {}
     for kind in ("--can-freeze", "--no-freeze"):
-        data = tmp_path / kind
-        data.mkdir()
-        data.chmod(0o777)
         host.vc("pod", "create", kind, "p")
-        options = ("--name", "c", "--rootfs", str(busybox), "-v", f"{data}:/data", "-u", user)
-        host.vc("container", "create", *options, "p", "--", "sleep", "999")
+        for name, user in users.items():
+            data = tmp_path / kind / name
+            data.mkdir(parents=True)
+            data.chmod(0o777)
+            options = ("--name", name, "--rootfs", str(busybox), "-v", f"{data}:/data", "-u", user)
+            host.vc("container", "create", *options, "p", "--", "sleep", "999")
         host.vc("pod", "start", "p")
-        inside = host.vc("exec", "-u", user, "p", "--", "sh", "-c", FILES).stdout.decode()
-        (data / "late").write_text("from the host")
-        late = _told(host, "p", "cat /data/late; rm -f /data/late; ls /data/late 2>/dev/null || echo removed")
+        told[kind] = {name: _behaviour(host, name, user, tmp_path / kind / name) for name, user in users.items()}
         host.vc("pod", "delete", "--force", "p")
-        assert late == "from the hostremoved\n"
-        assert str((data / "mine").stat().st_uid) == user.partition(":")[0]
-        found = sorted((str(path.relative_to(data)), path.lstat()) for path in data.rglob("*"))
-        told[kind] = inside, [(name, about.st_mode, about.st_uid, about.st_gid) for name, about in found]
     assert told["--can-freeze"] == told["--no-freeze"]
-    assert "300" in told["--no-freeze"][0]
+    assert "300" in told["--no-freeze"]["root"][0]
+
+
+def _behaviour(host, container: str, user: str, data: Path) -> tuple[str, list[tuple[object, ...]]]:
+    """What a user sees who does all kinds of things in a folder that is shared, and what the host finds there then."""
+    within = ("exec", "-c", container, "-u", user, "p", "--", "sh", "-c")
+    inside = host.vc(*within, FILES).stdout.decode()
+    (data / "late").write_text("from the host")
+    late = host.vc(*within, "cat /data/late; rm -f /data/late; ls /data/late 2>/dev/null || echo removed").stdout
+    assert late == b"from the hostremoved\n"
+    assert str((data / "mine").stat().st_uid) == user.partition(":")[0]
+    found = sorted((str(path.relative_to(data)), path.lstat()) for path in data.rglob("*"))
+    return inside, [(name, about.st_mode, about.st_uid, about.st_gid) for name, about in found]
 
 
 def test_what_the_host_changes_is_seen_at_once(host, counting, tmp_path):
