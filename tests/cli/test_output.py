@@ -10,7 +10,10 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from vc_core.cli import _ELSEWHERE
+from vc_core.cli import vc as main
 from vc_core.cli.exits import Exit, OutputClosed, told
 from vc_core.cli.render import ago, plain, size
 from vc_core.cli.specs import command_argument, container_options, container_spec, passing
@@ -42,6 +45,20 @@ def test_help_names_every_command():
     told_help = vc("--help").stdout
     for name in ("run", "exec", "ps", "pod", "container", "guest", "config", "plugins", "doctor"):
         assert f"\n  {name} " in told_help
+
+
+@pytest.mark.parametrize(("elsewhere", "here"), _ELSEWHERE.items())
+def test_what_users_of_docker_type_is_answered_with_what_does_it_here(elsewhere, here):
+    """And that is a command of ours; where both have the same name, ours is meant."""
+    runner = CliRunner()
+    answered = runner.invoke(main, [elsewhere, "p"])
+    assert f"No such command '{elsewhere}'; here it is 'vc {here}'." in answered.stderr
+    assert answered.exit_code != 0
+    assert runner.invoke(main, [*here.split(), "--help"]).exit_code == 0
+
+
+def test_ps_takes_all_for_an_answer(tmp_path):
+    assert vc("ps", "-a", tmp_path=tmp_path).stdout == vc("ps", tmp_path=tmp_path).stdout != ""
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,28 @@ _COMMANDS = {
     "doctor": ("doctor", "doctor", "Look for what is missing on this host."),
 }
 
+# What users of docker and podman type: what does it here.
+_ELSEWHERE = {
+    "build": "image build",
+    "create": "pod create",
+    "images": "image ls",
+    "import": "image import",
+    "info": "doctor",
+    "kill": "container kill",
+    "load": "image import",
+    "ls": "ps",
+    "pause": "pod pause",
+    "pull": "image pull",
+    "rm": "pod delete",
+    "rmi": "image rm",
+    "start": "pod start",
+    "stop": "pod stop",
+    "tag": "image tag",
+    "unpause": "pod resume",
+    "update": "container update",
+    "version": "--version",
+}
+
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
@@ -53,6 +75,13 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"vc_core.cli.{module}.{attribute} is no command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in _ELSEWHERE:
+            ctx.fail(f"No such command '{args[0]}'; here it is 'vc {_ELSEWHERE[args[0]]}'.")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -268,6 +268,7 @@ def ls(settings: Settings, pod_id: str, as_json: bool) -> None:
 
 
 @click.command()
+@click.option("-a", "--all", is_flag=True, expose_value=False, help="For ps -a: all are listed in any case.")
 @json_option
 @click.pass_obj
 def ps(settings: Settings, as_json: bool) -> None:
