@@ -7,9 +7,8 @@ import shutil
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,28 +34,46 @@ def layout(tmp_path) -> Layout:
     return made
 
 
+# Who may ask a registry that is locked: joe, whose password is secret (bcrypt, which is all that it reads).
+JOE = "joe:$2b$05$ZhHK5NeKdaOvXEtyRJU3POtWd/wFHvvb7G3V4BfrHUctQQ2vZrt16\n"
+
+
 @pytest.fixture
 def registry(tmp_path) -> Iterator[str]:
     """A registry of our own, on a loopback address."""
+    with _served(tmp_path, "") as address:
+        yield address
+
+
+@pytest.fixture
+def locked(tmp_path) -> Iterator[str]:
+    """One that asks for a password."""
+    (tmp_path / "htpasswd").write_text(JOE)
+    with _served(tmp_path, f"auth: {{htpasswd: {{realm: here, path: {tmp_path}/htpasswd}}}}\n") as address:
+        yield address
+
+
+@contextmanager
+def _served(tmp_path: Path, more: str) -> Iterator[str]:
     program = shutil.which("docker-registry")
     if program is None:
         pytest.skip("docker-registry is not installed (the package docker-registry)")
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{found.getsockname()[1]}"
+        found_at = found.getsockname()
+    address = f"127.0.0.1:{found_at[1]}"
     config = tmp_path / "registry.yml"
-    config.write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}}}\nhttp: {{addr: '{address}'}}\n"
-    )
+    storage = f"storage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}}}"
+    config.write_text(f"version: 0.1\n{storage}\nhttp: {{addr: '{address}'}}\n{more}")
     with (tmp_path / "registry.log").open("w") as log:
         process = subprocess.Popen([program, "serve", config], stdout=log, stderr=log)
     try:
         until = time.monotonic() + 30
         while True:
             try:
-                urllib.request.urlopen(f"http://{address}/v2/", timeout=5).close()
+                socket.create_connection(found_at, timeout=5).close()
                 break
-            except urllib.error.URLError:
+            except ConnectionRefusedError:
                 assert time.monotonic() < until, (tmp_path / "registry.log").read_text()
                 time.sleep(0.1)  # it tells nobody when it listens
         yield address
@@ -97,6 +114,19 @@ def test_what_a_registry_does_not_have_is_told_in_one_line(host, registry):
     done = host.vc("image", "pull", f"{registry}/nothing", check=125)
     assert done.stderr.endswith(b"HTTP response to HTTPS client; '--insecure' asks it without\n")
     assert host.vc("image", "ls", "--json").stdout == b"[]\n"
+
+
+@pytest.mark.only("qemu")
+def test_a_registry_that_asks_for_a_password_is_given_what_skopeo_has_stored(host, layout, locked, tmp_path):
+    host.environment["REGISTRY_AUTH_FILE"] = str(tmp_path / "auth.json")
+    told = host.vc("image", "pull", "--insecure", f"{locked}/app:1", check=125).stderr
+    assert told.endswith(b"unauthorized: authentication required; 'skopeo login' stores credentials\n")
+    login = ["skopeo", "login", "--tls-verify=false", "-u", "joe", "--password-stdin", locked]
+    subprocess.run(login, input=b"secret", env=host.environ(), check=True)
+    copy = ["skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false"]
+    subprocess.run([*copy, f"oci:{layout.folder}:v1", f"docker://{locked}/app:1"], env=host.environ(), check=True)
+    host.vc("image", "pull", "--insecure", "--name", "app", f"{locked}/app:1")
+    assert [one["names"] for one in json.loads(host.vc("image", "ls", "--json").stdout)] == [["app:latest"]]
 
 
 @pytest.mark.only("qemu")
