@@ -77,6 +77,15 @@ def test_an_error_is_one_line_and_125(words, line, tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "words", [("run", "--foo", "busybox"), ("exec", "--foo", "p", "ls"), ("run", "-p", "80:80", "x")]
+)
+def test_an_option_that_we_do_not_have_is_neither_an_image_nor_a_pod(words, tmp_path):
+    done = vc(*words, tmp_path=tmp_path)
+    assert done.returncode == 125
+    assert f"No such option '{words[1]}'" in done.stderr
+
+
 def test_every_problem_of_a_configuration_is_a_line(tmp_path):
     done = vc("pod", "ls", config="[pod]\nvcpu = 1\nmemory = 2\n", tmp_path=tmp_path)
     assert done.returncode == 125

@@ -40,7 +40,7 @@ detach_keys_option = click.option(
     "--detach-keys", default="ctrl-p,ctrl-q", show_default=True, metavar="KEYS", help="Typed, they leave it running."
 )
 command_argument = click.argument("command", nargs=-1, type=click.UNPROCESSED)
-passing = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+passing = {"allow_interspersed_args": False}  # what follows the first word is the command's
 
 _NOTHING = ProcessSpec((), (DEFAULT_PATH,))
 _PERIOD_US = 100_000
