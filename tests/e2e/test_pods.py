@@ -193,12 +193,16 @@ async def test_pods_run_side_by_side_in_one_process(host, busybox):
 async def test_the_process_tells_when_its_machine_dies(host, busybox):
     async with host.runtime() as runtime, runtime.pod("p") as pod:
         spec = ContainerSpec("c", Rootfs(busybox), ProcessSpec(("sleep", "300"), ("PATH=/bin",)))
-        process = await (await pod.create_container(spec)).start()
-        waiting = asyncio.create_task(process.wait())
+        container = await pod.create_container(spec)
+        process = await container.start()
+        other = await container.exec(spec.process)
+        await other.streams()
+        asked = [asyncio.create_task(work) for work in (process.wait(), other.communicate())]
         (machine,) = host.machines()
         os.kill(machine, signal.SIGKILL)
-        with pytest.raises(AgentError, match="the machine ended while the process ran: QEMU was killed"):
-            await waiting
+        for answer in asked:
+            with pytest.raises(AgentError, match="the machine ended while the process ran: QEMU was killed"):
+                await answer
 
 
 @pytest.mark.only("qemu")

@@ -182,6 +182,18 @@ def test_a_second_ctrl_c_ends_the_pod(host, busybox):
     assert running.returncode == 130
 
 
+def test_a_machine_that_is_killed_meanwhile_is_told_as_that(host, busybox):
+    words = ("run", "--rootfs", str(busybox), "--", "sh", "-c", "echo ready; sleep 300")
+    running = host.start(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert running.stdout.readline() == b"ready\n"
+    (machine,) = host.machines()
+    os.kill(machine, signal.SIGKILL)
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == 125
+    assert told.startswith(b"vc: error: pod ")
+    assert b": the machine ended while the process ran: QEMU was killed" in told
+
+
 def test_nobody_reading_ends_the_command(host, busybox):
     script = "while true; do echo many words that nobody reads; done"
     running = host.start("run", "--rootfs", str(busybox), "--", "sh", "-c", script, stdout=subprocess.PIPE)

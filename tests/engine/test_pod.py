@@ -261,6 +261,7 @@ async def test_run_gives_output_and_leaves_no_container(runtime, world):
     async with runtime.pod("p") as pod:
         result = await pod.run("cat", stdin=b"hello", rootfs="/usr")
         assert (result.exit_code, result.stdout) == (0, b"hello")
+        assert (await pod.run("cat", stdin="grüezi")).stdout == "grüezi".encode()
         assert (await pod.status()).containers == ()
 
 

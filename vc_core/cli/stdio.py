@@ -35,7 +35,7 @@ async def proxy(process: Process, interrupts: Interrupts) -> ExitStatus:
     forwarding = asyncio.create_task(forward(interrupts, process))
     waiting = asyncio.create_task(process.wait())  # from now on: its answer comes with the end of the output
     try:
-        async for name, data in streams.chunks():
+        async for name, data in process.output():
             await asyncio.to_thread(_write_all, _OUTPUTS[name], data)
         return await waiting
     except BrokenPipeError as error:

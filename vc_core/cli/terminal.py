@@ -84,7 +84,7 @@ async def attach(process: Process, interrupts: Interrupts, keys: bytes) -> ExitS
     streams = await process.streams()
     detached = asyncio.Event()
     with _raw_terminal() as resized:
-        showing = asyncio.create_task(_show(streams))
+        showing = asyncio.create_task(_show(process))
         waiting = asyncio.create_task(process.wait())  # from now on: its answer comes with the end of the output
         detaching = asyncio.create_task(detached.wait())
         feeding = _feed(streams, DetachKeys(keys), detached)
@@ -139,8 +139,8 @@ def _raw_terminal() -> Iterator[asyncio.Event]:
         set_back()
 
 
-async def _show(streams: ProcessStreams) -> None:
-    async for _, data in streams.chunks():
+async def _show(process: Process) -> None:
+    async for _, data in process.output():
         try:
             await asyncio.to_thread(_write_all, data)
         except OSError as error:

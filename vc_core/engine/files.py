@@ -221,7 +221,7 @@ class Files:
 
             feeding = asyncio.create_task(feed())
             try:
-                told = b"".join([data async for _, data in streams.chunks()])
+                told = b"".join([data async for _, data in process.output()])
             finally:
                 feeding.cancel()
                 outcome = (await asyncio.gather(feeding, return_exceptions=True))[0]
@@ -233,7 +233,7 @@ class Files:
         process = await self._start(request)
         async with _ended_with(process):
             told = b""
-            async for name, data in (await process.streams()).chunks():
+            async for name, data in process.output():
                 if name is StreamName.STDOUT:
                     yield data
                 else:

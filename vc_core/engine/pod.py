@@ -233,7 +233,7 @@ class Pod:
     async def run(
         self,
         *args: str,
-        stdin: bytes = b"",
+        stdin: bytes | str = b"",
         image: str = "",
         rootfs: str | Path = "",
         env: Sequence[str] = (),
@@ -248,7 +248,7 @@ class Pod:
 
         Args:
             args: the whole argv; of an image, what stands behind its entrypoint.
-            stdin: its input.
+            stdin: its input; text goes as UTF-8.
             image: what the container is made from; that of the pod when empty, if it has one.
             rootfs: a folder of the host instead; never changed by the command. The host's own where there is no image.
             env: "NAME=value" words, beside a PATH or those of the image.
@@ -261,6 +261,7 @@ class Pod:
 
         Raises:
             NotFound: there is no such image.
+            AgentError: the machine ended before the command.
         """
         if image and rootfs:
             raise InvalidRequest(f"the image {image} and the rootfs {rootfs} contradict each other; give one of them")

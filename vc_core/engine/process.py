@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vc_core.spec.errors import OperationError, StateError
+from vc_core.spec.errors import NotFound, OperationError, StateError
 from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName
 
 if TYPE_CHECKING:
@@ -78,9 +78,15 @@ class Process:
         return self._streams
 
     async def output(self) -> AsyncGenerator[tuple[StreamName, bytes], None]:
-        """Its output as it comes, until it has ended."""
-        async for chunk in (await self.streams()).chunks():
-            yield chunk
+        """Its output as it comes, until it has ended.
+
+        Raises:
+            AgentError: the machine ended before.
+        """
+        streams = await self.streams()
+        async with self._telling_why():
+            async for chunk in streams.chunks():
+                yield chunk
 
     @property
     def stdout(self) -> AsyncIterator[bytes]:
@@ -98,7 +104,7 @@ class Process:
             async with self._reading:
                 if not kept:
                     if self._chunks is None:
-                        self._chunks = (await self.streams()).chunks()
+                        self._chunks = self.output()
                     try:
                         name, data = await anext(self._chunks)
                     except StopAsyncIteration:
@@ -124,20 +130,32 @@ class Process:
         async with self._sessions.open(exclusive=False) as session:
             await session.connect()
             hooks, pod = session.hooks, session.pod
-        try:
+        async with self._telling_why():
             return await hooks.agent_wait(pod=pod, container_id=self.container_id, token=self.token)
+
+    @contextlib.asynccontextmanager
+    async def _telling_why(self) -> AsyncIterator[None]:
+        """What fails in it because the machine has ended tells why that has ended."""
+        try:
+            yield
         except OperationError as error:
-            status = await hooks.vm_status(pod=pod)
-            if status.reason:
-                error.message = f"the machine ended while the process ran: {status.reason}"
+            with contextlib.suppress(NotFound):  # the pod was deleted meanwhile, and with it the reason
+                async with self._sessions.open(exclusive=False) as session:
+                    status = await session.hooks.vm_status(pod=session.pod)
+                if status.reason:
+                    error.message = f"the machine ended while the process ran: {status.reason}"
+                    error.pod = self.pod_id
             raise
 
-    async def communicate(self, stdin: bytes = b"", timeout_s: float | None = None) -> Result:
+    async def communicate(self, stdin: bytes | str = b"", timeout_s: float | None = None) -> Result:
         """Sends all input, collects all output, waits.
 
         Args:
-            stdin: its input.
+            stdin: its input; text goes as UTF-8.
             timeout_s: after which it is killed; what it has written until then is in the result.
+
+        Raises:
+            AgentError: the machine ended before.
         """
         collected: dict[StreamName, bytearray] = {StreamName.STDOUT: bytearray(), StreamName.STDERR: bytearray()}
         streams = await self.streams()
@@ -145,7 +163,7 @@ class Process:
 
         async def feed() -> None:
             if stdin:
-                await streams.write(stdin)
+                await streams.write(stdin.encode() if isinstance(stdin, str) else stdin)
             await streams.close_stdin()
 
         async def end_in_time() -> None:
@@ -156,13 +174,16 @@ class Process:
                 with contextlib.suppress(StateError):  # it has ended at the same moment
                     await self.kill(signals.SIGKILL)
 
-        async with asyncio.TaskGroup() as group:
-            group.create_task(feed())
-            ending = group.create_task(end_in_time())
-            async for name, data in streams.chunks():
-                collected[name] += data
-            status = await self.wait()
-            ending.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(feed())
+                ending = group.create_task(end_in_time())
+                async for name, data in self.output():
+                    collected[name] += data
+                status = await self.wait()
+                ending.cancel()
+        except ExceptionGroup as failed:  # the first one has ended the others
+            raise failed.exceptions[0] from None
         await self.close()
         duration = time.monotonic() - self._began
         stdout, stderr = (bytes(collected[name]) for name in (StreamName.STDOUT, StreamName.STDERR))
