@@ -258,6 +258,7 @@ class Pod(_Blocking[pod.Pod]):
     create_container = _make(pod.Pod.create_container, Container)
     annotations = _call(pod.Pod.annotations)
     annotate = _call(pod.Pod.annotate)
+    launch = _make(pod.Pod.launch, Container)
     run = _call(pod.Pod.run)
     exec = _make(pod.Pod.exec, Process)
     only_container = _call(pod.Pod.only_container)

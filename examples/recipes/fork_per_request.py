@@ -5,10 +5,8 @@
 
 import asyncio
 import sys
-from pathlib import Path
 
-from vc_core import ContainerSpec, ProcessSpec, Rootfs, Runtime, Stdio
-from vc_core.spec import DEFAULT_PATH
+from vc_core import Runtime
 
 # A server that has loaded what it needs: it takes one request from a pipe and answers on another.
 SERVER = """
@@ -17,13 +15,12 @@ table=$(seq 1 2000 | sha256sum)
 while :; do read word < /tmp/ask; echo "$word ${table%% *}" > /tmp/answer; done
 """
 ASK = 'echo "$1" > /tmp/ask; cat /tmp/answer'
-ENV = (DEFAULT_PATH,)
 
 
 async def answer(runtime: Runtime, parent: str, word: str) -> str:
     (child,) = await (await runtime.get(parent)).fork()
     try:
-        process = await child.container("server").exec(ProcessSpec(("sh", "-c", ASK, "ask", word), ENV), Stdio.PIPES)
+        process = await child.exec("sh", "-c", ASK, "ask", word)
         return (await process.communicate()).stdout.decode().strip()
     finally:
         await child.delete(force=True)
@@ -31,10 +28,8 @@ async def answer(runtime: Runtime, parent: str, word: str) -> str:
 
 async def main(words: list[str]) -> None:
     async with Runtime.open() as runtime, runtime.pod() as pod:
-        spec = ContainerSpec("server", Rootfs(Path("/")), ProcessSpec(("sh", "-c", SERVER), ENV))
-        await (await pod.create_container(spec)).start()
-        ready = ProcessSpec(("sh", "-c", "until [ -p /tmp/answer ]; do :; done"), ENV)
-        await (await pod.container("server").exec(ready, Stdio.NULL)).wait()
+        await pod.launch("sh", "-c", SERVER)
+        await (await pod.exec("sh", "-c", "until [ -p /tmp/answer ]; do :; done")).wait()
         for word in words:
             print(await answer(runtime, pod.id, word))
 

@@ -8,6 +8,7 @@ import io
 import os
 import subprocess
 import tarfile
+import time
 
 import pytest
 
@@ -152,12 +153,14 @@ def test_files_of_a_container_that_has_ended_are_still_there(host, busybox, tmp_
 async def test_the_api_reads_writes_lists_and_watches(host, pod):
     async with host.runtime() as runtime:
         files = (await runtime.get(pod)).files
+        began_s = int(time.time())
         await files.write("/tmp/a", b"content", mode=0o600)
         assert await files.read("/tmp/a") == b"content"
         (found,) = await files.list("/tmp")
         assert (found.name, found.kind, found.size, found.mode, found.uid) == ("a", FileKind.FILE, 7, 0o600, 0)
+        assert began_s <= found.mtime_ns / 1e9 <= time.time()
         assert (await files.list("/tmp/a"))[0].name == "a"
-        await files.write("/srv/new/deep", b"deep")
+        await files.write("/srv/new/deep", "deep")
         assert await files.read("/srv/new/deep") == b"deep"
         for path in ("/tmp", "/etc/passwd/x"):
             with pytest.raises(InvalidRequest):

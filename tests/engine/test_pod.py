@@ -265,6 +265,36 @@ async def test_run_gives_output_and_leaves_no_container(runtime, world):
         assert (await pod.status()).containers == ()
 
 
+async def test_what_is_launched_goes_on_and_is_the_pods_only_container(runtime):
+    pod = await runtime.create("p")
+    with pytest.raises(NotFound, match="pod p has no container; 'vc container create p' makes one"):
+        await pod.only_container()
+    box = await pod.launch("init", container_id="box", env=("A=b",), cwd="/w", user="7")
+    assert (await pod.status()).state is State.RUNNING
+    first = (await box.spec()).process
+    assert (first.args, first.env[1:], first.cwd, first.user) == (("init",), ("A=b",), "/w", "7")
+    assert await pod.only_container() == "box"
+    await pod.launch("init", container_id="other")
+    with pytest.raises(NotFound, match="2 containers .box, other.; name one"):
+        await pod.only_container()
+    with pytest.raises(AlreadyExists):
+        await pod.launch("init", container_id="box")
+    assert {one.id for one in (await pod.status()).containers} == {"box", "other"}
+    await pod.delete(force=True)
+
+
+async def test_a_launch_that_fails_leaves_no_container(runtime, world):
+    pod = await runtime.create("p")
+    world.is_booting_for_ever = True
+    launching = asyncio.create_task(pod.launch("init"))
+    await world.connected.wait()
+    launching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await launching
+    found = await pod.status()
+    assert (found.state, found.containers) == (State.READY, ())
+
+
 async def test_exec_kill_and_ps(runtime):
     async with runtime.pod("p") as pod:
         one = await pod.create_container(container("c1", "init", stdio=Stdio.PIPES))

@@ -7,6 +7,7 @@ import contextlib
 import enum
 import io
 import tarfile
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,16 +104,23 @@ class Files:
                 raise InvalidRequest(f"{path} is no file in the container; copy_out takes folders, too")
             return content.read()
 
-    async def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
+    async def write(self, path: str, data: bytes | str, mode: int = 0o644) -> None:
         """Writes a file, which belongs to root there; folders that are missing on the way to it are made.
+
+        Args:
+            path: of the file.
+            data: all that is in it then; text goes as UTF-8.
+            mode: its permissions.
 
         Raises:
             InvalidRequest: it is a folder, or a part of its path is a file.
         """
         if path.endswith("/"):
             raise InvalidRequest(f"{path} is no path of a file; leave the last / away")
+        if isinstance(data, str):
+            data = data.encode()
         packed, member = io.BytesIO(), tarfile.TarInfo(path.rpartition("/")[2])
-        member.size, member.mode = len(data), mode
+        member.size, member.mode, member.mtime = len(data), mode, int(time.time())
         with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
             archive.addfile(member, io.BytesIO(data))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from signal import SIGKILL
 
 from vc_core.engine import binds, guest_containers, machine, rootfs
+from vc_core.engine.commands import Given, container_spec
 from vc_core.engine.container import Container, ContainerStatus
 from vc_core.engine.files import Files
 from vc_core.engine.forks import Forks
@@ -22,14 +23,12 @@ from vc_core.images import Image
 from vc_core.spec.errors import AlreadyExists, InvalidRequest, UnsupportedOperation
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import (
-    DEFAULT_PATH,
     Capability,
     ContainerSpec,
     HostDevice,
     Mount,
     ProcessSpec,
     Resources,
-    Rootfs,
     Stdio,
     VmSize,
     VmStats,
@@ -230,6 +229,55 @@ class Pod:
         """A container of this pod; its existence is checked at the first call on it."""
         return Container(self._sessions, self.id, container_id)
 
+    async def launch(
+        self,
+        *args: str,
+        container_id: str = "",
+        image: str = "",
+        rootfs: str | Path = "",
+        env: Sequence[str] = (),
+        cwd: str = "",
+        user: str = "",
+        mounts: Sequence[Mount] = (),
+        devices: Sequence[HostDevice] = (),
+        resources: Resources = _UNLIMITED,
+        stdio: Stdio = Stdio.LOG,
+    ) -> Container:
+        """Starts a command in a container of its own and lets it run; starts the pod when it does not run.
+
+        Args:
+            args: the whole argv; of an image, what stands behind its entrypoint.
+            container_id: made up when empty.
+            image: what the container is made from; that of the pod when empty, if it has one.
+            rootfs: a folder of the host instead; never changed by the command. The host's own where there is no image.
+            env: "NAME=value" words, beside a PATH or those of the image.
+            cwd: in the container; "/" or that of the image when empty.
+            user: "uid[:gid]" or names; root or that of the image when empty.
+            mounts: folders and files of the host.
+            devices: of the host.
+            resources: limits.
+            stdio: where its output goes, `Container.logs` by default.
+
+        Raises:
+            NotFound: there is no such image.
+            CannotExecute: there is no such command in it.
+        """
+        if image and rootfs:
+            raise InvalidRequest(f"the image {image} and the rootfs {rootfs} contradict each other; give one of them")
+        made_from = None if rootfs else await self._image(image)
+        given = Given(env=env, cwd=cwd, user=user, mounts=mounts, devices=devices, resources=resources)
+        spec = container_spec(container_id or fresh(), args, made_from, rootfs, stdio, given)
+        container = await self.create_container(spec)
+        try:
+            if (await self.status()).state is State.RUNNING:
+                await container.start()
+            else:
+                await self.start()
+        except BaseException:
+            await container.delete(force=True)
+            raise
+        return container
+
     async def run(
         self,
         *args: str,
@@ -246,51 +294,18 @@ class Pod:
     ) -> Result:
         """Runs a command in a container of its own, which is gone afterwards; starts the pod when it does not run.
 
-        Args:
-            args: the whole argv; of an image, what stands behind its entrypoint.
-            stdin: its input; text goes as UTF-8.
-            image: what the container is made from; that of the pod when empty, if it has one.
-            rootfs: a folder of the host instead; never changed by the command. The host's own where there is no image.
-            env: "NAME=value" words, beside a PATH or those of the image.
-            cwd: in the container; "/" or that of the image when empty.
-            user: "uid[:gid]" or names; root or that of the image when empty.
-            mounts: folders and files of the host.
-            devices: of the host.
-            resources: limits.
-            timeout_s: after which it is killed; what it has written until then is in the result.
+        `stdin` is its input; text goes as UTF-8. After `timeout_s` seconds it is killed; what it has written until then
+        is in the result. All else is as `launch` has it.
 
         Raises:
             NotFound: there is no such image.
+            CannotExecute: there is no such command in it.
             AgentError: the machine ended before the command.
         """
-        if image and rootfs:
-            raise InvalidRequest(f"the image {image} and the rootfs {rootfs} contradict each other; give one of them")
-        process = ProcessSpec(args, (DEFAULT_PATH,))
-        made_from = None if rootfs else await self._image(image)
-        if made_from is not None:
-            process = made_from.process(args)
-        process = dataclasses.replace(
-            process, env=(*process.env, *env), cwd=cwd or process.cwd, user=user or process.user
-        )
-        spec = ContainerSpec(
-            fresh(),
-            Rootfs(Path(rootfs or "/")),
-            process,
-            tuple(mounts),
-            Stdio.PIPES,
-            devices=tuple(devices),
-            resources=resources,
-        )
-        if made_from is not None:
-            spec = made_from.container(spec)
-        container = await self.create_container(spec)
+        given = Given(env=env, cwd=cwd, user=user, mounts=mounts, devices=devices, resources=resources)
+        container = await self.launch(*args, image=image, rootfs=rootfs, stdio=Stdio.PIPES, **given)
         try:
-            if (await self.status()).state is not State.RUNNING:
-                await self.start()
-                running = await container.process()
-            else:
-                running = await container.start()
-            result = await running.communicate(stdin, timeout_s)
+            result = await (await container.process()).communicate(stdin, timeout_s)
             if resources.memory_bytes and result.signal == SIGKILL and (await container.stats()).oom_kills:
                 return dataclasses.replace(result, end=End.OUT_OF_MEMORY)
             return result

@@ -99,8 +99,10 @@ class Session:
     async def only_container(self) -> str:
         """The id of the one container that the pod has. Raises NotFound when it has none, or more."""
         known = await self.store.containers()
-        if len(known) != 1:
-            raise NotFound(f"pod {self.pod.id} has {len(known)} containers ({', '.join(known) or 'none'}); name one")
+        if not known:
+            raise NotFound(f"pod {self.pod.id} has no container; 'vc container create {self.pod.id}' makes one")
+        if len(known) > 1:
+            raise NotFound(f"pod {self.pod.id} has {len(known)} containers ({', '.join(known)}); name one")
         return known[0]
 
     async def put_state(self, state: PodState) -> None:

@@ -1,0 +1,42 @@
+"""From what `Pod.run` and `Pod.launch` are given to the specification of a container."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from vc_core.images import Image
+from vc_core.spec.values import DEFAULT_PATH, ContainerSpec, HostDevice, Mount, ProcessSpec, Resources, Rootfs, Stdio
+
+
+class Given(TypedDict):
+    """What both are given of the process and of what it may use; the docstring of `Pod.launch` says what it is."""
+
+    env: Sequence[str]
+    cwd: str
+    user: str
+    mounts: Sequence[Mount]
+    devices: Sequence[HostDevice]
+    resources: Resources
+
+
+def container_spec(
+    container_id: str, args: Sequence[str], image: Image | None, rootfs: str | Path, stdio: Stdio, given: Given
+) -> ContainerSpec:
+    """What is empty is as the image says; without one the root is a folder of the host, or the host's own."""
+    first = ProcessSpec(tuple(args), (DEFAULT_PATH,)) if image is None else image.process(args)
+    process = dataclasses.replace(
+        first, env=(*first.env, *given["env"]), cwd=given["cwd"] or first.cwd, user=given["user"] or first.user
+    )
+    spec = ContainerSpec(
+        container_id,
+        Rootfs(Path(rootfs or "/")),
+        process,
+        tuple(given["mounts"]),
+        stdio,
+        devices=tuple(given["devices"]),
+        resources=given["resources"],
+    )
+    return spec if image is None else image.container(spec)
