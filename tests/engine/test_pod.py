@@ -275,7 +275,7 @@ async def test_what_is_launched_goes_on_and_is_the_pods_only_container(runtime):
     assert (first.args, first.env[1:], first.cwd, first.user) == (("init",), ("A=b",), "/w", "7")
     assert await pod.only_container() == "box"
     await pod.launch("init", container_id="other")
-    with pytest.raises(NotFound, match="2 containers .box, other.; name one"):
+    with pytest.raises(NotFound, match=r"2 containers \(box, other\); name one"):
         await pod.only_container()
     with pytest.raises(AlreadyExists):
         await pod.launch("init", container_id="box")
