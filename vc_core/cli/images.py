@@ -90,7 +90,10 @@ def import_(settings: Settings, /, path: Path, name: str, tag: str, as_json: boo
 
 @image.group()
 def build() -> None:
-    """Make an image from the distribution's packages, where there is no registry."""
+    """Make an image from the distribution's packages, where there is no registry.
+
+    What a Dockerfile says is for docker or buildah to build; 'vc image import' takes what they save.
+    """
 
 
 @build.command()

@@ -226,7 +226,10 @@ def _kind(path: Path) -> str:
     except FileNotFoundError as error:
         raise InvalidRequest(f"there is no {path}; 'vc image pull' fetches from a registry") from error
     except (OSError, tarfile.TarError, EOFError) as error:
-        raise InvalidRequest(f"{path} is no folder and no archive that we can read: {error}") from error
+        reason = str(error).partition(":\n")[0]  # behind it, a line for each way in which it was tried
+        raise InvalidRequest(
+            f"{path} is no folder and no tar archive, plain or by gzip, bzip2, xz: {reason}"
+        ) from error
     return "tarball"
 
 
