@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,13 @@ async def draw() -> None:
                 pods.move_cursor(row=2)
                 while len(log.lines) < 6 or processes.row_count < 2 or not all(pods.get_row_at(2)):
                     await pilot.pause()
-            PICTURE.write_text(screen.export_screenshot(title="vc top"))
+            PICTURE.write_text(without_fonts(screen.export_screenshot(title="vc top")))
+
+
+def without_fonts(picture: str) -> str:
+    """Whoever reads the page asks nobody else for a font."""
+    picture = re.sub(r"<!--.*?-->|@font-face \{.*?\}", "", picture, flags=re.DOTALL)
+    return re.sub(r"[ \t]+$", "", picture.replace("Fira Code, monospace", "monospace"), flags=re.MULTILINE)
 
 
 def main() -> None:
