@@ -75,6 +75,7 @@ def test_char_devices_are_the_guests_own_or_refused_with_the_reason(host, busybo
     assert b"there is no device /dev/nothing on this host" in missing.stderr
 
 
+@pytest.mark.only("qemu")
 def test_a_device_in_use_by_another_pod_is_refused_and_nothing_is_left(host, busybox, disk):
     words = ["--rootfs", str(busybox), "--device", f"{disk}:/dev/data"]
     host.vc("run", "-d", "--name", "first", *words, "--", "sleep", "99")

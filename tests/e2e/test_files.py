@@ -54,6 +54,7 @@ def shape(root):
     )
 
 
+@pytest.mark.only("qemu")
 def test_a_tree_goes_there_and_comes_back_as_it_was(host, pod, tree, tmp_path):
     host.vc("cp", str(tree), f"{pod}:/data")
     told = host.vc("exec", pod, "--", "sh", "-c", "stat -c '%n %h %a %u %Y %b' /data/file /data/run /data/sparse")

@@ -152,6 +152,7 @@ def test_what_has_no_log_is_told(host, busybox):
     host.vc("pod", "delete", "p")
 
 
+@pytest.mark.only("qemu")
 @pytest.mark.needs("snapshot")
 def test_a_fork_goes_on_with_a_log_of_its_own(host, busybox):
     script = "echo before; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo after in $(hostname); sleep 1000"

@@ -29,7 +29,6 @@ def nested(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", folder / "inner"], check=True)
 
 
-@pytest.mark.only(*HYPERVISORS)
 def test_odd_names_come_through_and_read_only_is_kept(host, busybox, tmp_path):
     folder = tmp_path / "with space and ünï ☃ \\ tab\t"
     folder.mkdir()
@@ -51,7 +50,6 @@ def test_one_file_may_be_read_only_here_and_writable_there(host, busybox, tmp_pa
     assert done.stderr.count(b"Read-only file system") == 1
 
 
-@pytest.mark.only(*HYPERVISORS)
 def test_names_of_what_is_bound_cannot_be_guessed(host, busybox, tmp_path):
     (tmp_path / "data").mkdir()
     host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "-v", f"{tmp_path}/data:/data", "--", "sleep", "99")

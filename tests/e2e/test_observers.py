@@ -8,8 +8,6 @@ import subprocess
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.conftest import HYPERVISORS
-
 pytestmark = pytest.mark.only("qemu")
 
 
@@ -70,7 +68,6 @@ def test_a_policy_refuses_in_a_line_and_nothing_is_left(host, busybox):
     assert b"allows 256 MiB of memory, not 320" in large.stderr
 
 
-@pytest.mark.only(*HYPERVISORS)
 def test_chaos_strikes_a_real_pod_which_leaves_nothing(host):
     observe(host, "chaos")
     for name in ("agent_create_container", "vm_open_channel"):

@@ -7,7 +7,6 @@ import re
 
 import pytest
 
-from tests.e2e.conftest import HYPERVISORS
 from vc_core import ContainerSpec, Dns, PodOptions, ProcessSpec, Rootfs
 
 pytestmark = pytest.mark.only("qemu")
@@ -24,7 +23,6 @@ async def _told(container, *args: str) -> str:
     return (await process.communicate()).stdout.decode()
 
 
-@pytest.mark.only(*HYPERVISORS)
 async def test_containers_share_pids_memory_and_name_servers_when_asked(host, busybox):
     options = PodOptions(Dns(("192.0.2.1", "2001:db8::1"), ("example.org",), ("ndots:2",)), True, 2 << 20)
     async with host.runtime() as runtime, runtime.pod("p", hostname="one", options=options) as pod:

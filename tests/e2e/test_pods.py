@@ -20,6 +20,7 @@ def _state(host, pod):
     return json.loads(host.vc("pod", "status", pod, "--json").stdout)
 
 
+@pytest.mark.only("qemu")
 def test_a_detached_pod_serves_many_commands_at_once(host, busybox):
     assert host.vc("run", "-d", "--name", "p1", "--rootfs", str(busybox), "--", "sleep", "300").stdout == b"p1\n"
     assert b"sleep 300" in host.vc("exec", "p1", "--", "ps").stdout
@@ -179,6 +180,7 @@ async def test_the_api_runs_pods(host, busybox):
         assert (await process.wait()).code == 0
 
 
+@pytest.mark.only("qemu")
 async def test_pods_run_side_by_side_in_one_process(host, busybox):
     async def one(runtime, number: int) -> bytes:
         async with runtime.pod(f"p{number}") as pod:

@@ -50,6 +50,7 @@ def test_limits_are_cgroups_of_the_guest_and_size_the_machine_11(host, busybox):
     host.vc("pod", "delete", "p")
 
 
+@pytest.mark.only("qemu")
 def test_what_the_machine_cannot_grow_to_is_refused_and_nothing_is_left(host, busybox):
     host.vc("pod", "create", "p")
     host.vc("pod", "start", "p")

@@ -37,6 +37,7 @@ def test_a_rootfs_on_a_loop_device_is_a_drive_of_the_guest_10(host, ext4, mounte
     host.vc("pod", "delete", "p")
 
 
+@pytest.mark.only("qemu")
 def test_the_same_drive_serves_several_containers_and_its_place_is_given_back_14(host, ext4, busybox):
     host.vc("pod", "create", "p")
     host.vc("pod", "start", "p")
@@ -53,6 +54,7 @@ def test_the_same_drive_serves_several_containers_and_its_place_is_given_back_14
     host.vc("pod", "delete", "p")
 
 
+@pytest.mark.only("qemu")
 def test_a_device_that_nobody_has_mounted_is_written_by_the_guest(host, ext4, loop, tmp_path):
     device = loop(ext4)
     told = host.vc("run", "--rootfs", f"{device}:rw", "--", "sh", "-c", "echo new > /new; mount")

@@ -38,7 +38,6 @@ def test_fifty_megabytes_pass_unchanged_both_ways(host, busybox):
     assert hashlib.sha256(done.stdout).digest() == hashlib.sha256(data).digest()
 
 
-@pytest.mark.only(*HYPERVISORS)
 @pytest.mark.parametrize("data", [b"", b"no newline", b"\0\xff\n\r\x04"])
 def test_odd_bytes_pass_unchanged(host, busybox, data):
     assert host.vc("run", "--rootfs", str(busybox), "--", "cat", stdin=data).stdout == data
@@ -80,7 +79,6 @@ def test_options_of_the_process(host, busybox):
     assert told[3:] == ["pod7", "2", "/home/nina"]
 
 
-@pytest.mark.only(*HYPERVISORS)
 @pytest.mark.parametrize(("suffix", "is_changed"), [("", False), (":rw", True)])
 def test_a_rootfs_changes_only_when_asked(host, busybox, suffix, is_changed):
     host.vc("run", "--rootfs", f"{busybox}{suffix}", "--", "touch", "/made")
@@ -109,7 +107,6 @@ def test_mounts_of_folders_and_files(host, busybox, tmp_path):
     assert single.read_text() == "two\n"
 
 
-@pytest.mark.only(*HYPERVISORS)
 def test_what_was_written_by_mmap_is_on_the_host(host, tmp_path):
     file = tmp_path / "data" / "file"
     file.parent.mkdir()

@@ -124,6 +124,7 @@ def test_all_that_was_plugged_is_there_again(host, ext4, busybox):
         host.vc("pod", "delete", pod)
 
 
+@pytest.mark.only("qemu")
 def test_what_cannot_be_carried_is_named(host, counting, tmp_path, ext4, busybox):
     done = host.vc("pod", "snapshot", "p", "../s", check=125)
     assert b"is no snapshot id" in done.stderr
@@ -211,6 +212,7 @@ i=0; while [ $i -lt 300 ]; do : > full/many$i; i=$((i+1)); done; ls full | grep 
 """
 
 
+@pytest.mark.only("qemu")
 def test_folders_behave_alike_whether_they_can_be_let_go_of_or_not(host, busybox, tmp_path):
     users = {"root": "0", "other": "1234:5678"}
     told = {}
@@ -241,6 +243,7 @@ def _behaviour(host, container: str, user: str, data: Path) -> tuple[str, list[t
     return inside, [(name, about.st_mode, about.st_uid, about.st_gid) for name, about in found]
 
 
+@pytest.mark.only("qemu")
 def test_what_the_host_changes_is_seen_at_once(host, counting, tmp_path):
     data = tmp_path / "data"
 

@@ -12,6 +12,7 @@ import pytest
 from tests.e2e.conftest import VC
 
 
+@pytest.mark.only("qemu")
 def test_use_is_told_as_a_line_of_json_for_each_sample(host):
     host.vc("run", "-d", "--name", "busy", "--", "sh", "-c", "while :; do :; done")
     host.vc("run", "-d", "--name", "idle", "--memory", "64m", "--", "sleep", "99")
