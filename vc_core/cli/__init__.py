@@ -79,7 +79,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] in _ELSEWHERE:
+        if args[0] in _ELSEWHERE and not ctx.resilient_parsing:  # which completion does: it asks, nobody errs
             ctx.fail(f"No such command '{args[0]}'; here it is 'vc {_ELSEWHERE[args[0]]}'.")
         return super().resolve_command(ctx, args)
 

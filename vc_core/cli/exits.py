@@ -43,8 +43,6 @@ def told(error: Exception, is_debugging: bool) -> Exit:
     """Prints an error for people; gives its exit code."""
     from vc_core.spec.errors import CannotExecute, ConfigError, PluginContractError, VcError  # 50 ms, for errors only
 
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
     if isinstance(error, OutputClosed):
         return Exit.BROKEN_PIPE
     if is_debugging:

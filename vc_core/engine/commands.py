@@ -22,7 +22,7 @@ class Given(TypedDict):
     resources: Resources
 
 
-def container_spec(
+def command_spec(
     container_id: str, args: Sequence[str], image: Image | None, rootfs: str | Path, stdio: Stdio, given: Given
 ) -> ContainerSpec:
     """What is empty is as the image says; without one the root is a folder of the host, or the host's own."""

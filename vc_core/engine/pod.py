@@ -9,7 +9,7 @@ from pathlib import Path
 from signal import SIGKILL
 
 from vc_core.engine import binds, guest_containers, machine, rootfs
-from vc_core.engine.commands import Given, container_spec
+from vc_core.engine.commands import Given, command_spec
 from vc_core.engine.container import Container, ContainerStatus
 from vc_core.engine.files import Files
 from vc_core.engine.forks import Forks
@@ -266,7 +266,7 @@ class Pod:
             raise InvalidRequest(f"the image {image} and the rootfs {rootfs} contradict each other; give one of them")
         made_from = None if rootfs else await self._image(image)
         given = Given(env=env, cwd=cwd, user=user, mounts=mounts, devices=devices, resources=resources)
-        spec = container_spec(container_id or fresh(), args, made_from, rootfs, stdio, given)
+        spec = command_spec(container_id or fresh(), args, made_from, rootfs, stdio, given)
         container = await self.create_container(spec)
         try:
             if (await self.status()).state is State.RUNNING:
