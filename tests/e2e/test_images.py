@@ -107,6 +107,20 @@ def test_an_image_of_a_registry_runs_as_it_says(host, layout, registry):
 
 
 @pytest.mark.only("qemu")
+def test_layers_by_zstd_are_pulled_and_images_for_other_machines_are_refused(host, layout, registry):
+    layout.image("zstd", busybox_layers(b"#!"), {}, compression="zstd")
+    layout.image("theirs", busybox_layers(b"#!"), {}, architecture="s390x")
+    copy = ["skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false"]
+    for tag in ("zstd", "theirs"):
+        subprocess.run([*copy, f"oci:{layout.folder}:{tag}", f"docker://{registry}/app:{tag}"], check=True)
+    assert b"decompressing" in host.vc("image", "pull", "--insecure", f"{registry}/app:zstd").stderr
+    told = host.vc("image", "pull", "--insecure", f"{registry}/app:theirs", check=125).stderr.decode()
+    assert f"{registry}/app:theirs is an image for linux/s390x" in told
+    host.vc("image", "pull", "--insecure", "--platform", "linux/s390x", "--name", "app", f"{registry}/app:theirs")
+    assert json.loads(host.vc("image", "inspect", "app").stdout)["architecture"] == "s390x"
+
+
+@pytest.mark.only("qemu")
 def test_what_a_registry_does_not_have_is_told_in_one_line(host, registry):
     done = host.vc("image", "pull", "--insecure", f"{registry}/nothing", check=125)
     assert b"manifest unknown" in done.stderr

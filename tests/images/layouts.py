@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import json
 import platform
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,61 @@ def layer(*entries: tuple[tarfile.TarInfo, bytes]) -> bytes:
     return stream.getvalue()
 
 
+def compressed(data: bytes, program: str) -> bytes:
+    """The data as a program compresses it."""
+    return subprocess.run([program, "-c"], input=data, stdout=subprocess.PIPE, check=True).stdout
+
+
+def docker_archive(
+    file: Path, writer: str, layers: list[bytes], names: tuple[str, ...] = ("team/app:1",), compression: str = "gzip"
+) -> None:
+    """A docker archive with the members that a program writes, in its order.
+
+    Args:
+        file: to make.
+        writer: "ggcr" (crane, ko, kaniko), "jib" or "nix".
+        layers: tar archives.
+        names: one image for each.
+        compression: of the layers.
+    """
+    manifests = []
+    with tarfile.open(file, "w") as archive:
+
+        def add(name: str, data: bytes) -> str:
+            archive.addfile(*_streamed(entry(name, data=data)))
+            return name
+
+        for number, name in enumerate(names):
+            config = _config(layers, {"Cmd": ["cat", "/file"], "Labels": {"number": str(number)}}, ARCHITECTURE)
+            digest = hashlib.sha256(config).hexdigest()
+            if writer != "nix":
+                add("config.json" if writer == "jib" else f"sha256:{digest}", config)
+            paths = []
+            for one in layers:
+                packed = one if writer == "nix" else compressed(one, compression)
+                of_layer = hashlib.sha256(packed).hexdigest()
+                paths.append(add(f"{of_layer}/layer.tar" if writer == "nix" else f"{of_layer}.tar.gz", packed))
+            if writer == "nix":
+                add(f"{digest}.json", config)
+            own = {"ggcr": f"sha256:{digest}", "jib": "config.json", "nix": f"{digest}.json"}[writer]
+            manifests.append({"Config": own, "RepoTags": [name], "Layers": paths})
+        add("manifest.json", json.dumps(manifests).encode())
+
+
+def _streamed(member: tuple[tarfile.TarInfo, bytes]) -> tuple[tarfile.TarInfo, io.BytesIO]:
+    return member[0], io.BytesIO(member[1])
+
+
+def _config(layers: list[bytes], config: dict[str, Any], architecture: str) -> bytes:
+    document = {
+        "architecture": architecture,
+        "os": "linux",
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(one).hexdigest()}" for one in layers]},
+    }
+    return json.dumps(document).encode()
+
+
 class Layout:
     """A layout that is being written."""
 
@@ -51,20 +106,21 @@ class Layout:
         (self.folder / "blobs/sha256" / digest).write_bytes(data)
         return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
 
-    def image(self, tag: str, layers: list[bytes], config: dict[str, Any], architecture: str = ARCHITECTURE) -> str:
-        """Adds an image; gives its id."""
-        document = {
-            "architecture": architecture,
-            "os": "linux",
-            "config": config,
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(one).hexdigest()}" for one in layers]},
-        }
-        described = self.blob(json.dumps(document).encode(), "config.v1+json")
+    def image(
+        self,
+        tag: str,
+        layers: list[bytes],
+        config: dict[str, Any],
+        architecture: str = ARCHITECTURE,
+        compression: str = "gzip",
+    ) -> str:
+        """Adds an image, whose layers gzip or zstd compresses; gives its id."""
+        described = self.blob(_config(layers, config, architecture), "config.v1+json")
         manifest = {
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": described,
-            "layers": [self.blob(gzip.compress(one, mtime=0), "layer.v1.tar+gzip") for one in layers],
+            "layers": [self.blob(compressed(one, compression), f"layer.v1.tar+{compression}") for one in layers],
         }
         found = self.blob(json.dumps(manifest).encode(), "manifest.v1+json")
         platform = {"architecture": architecture, "os": "linux"}

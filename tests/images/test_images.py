@@ -11,17 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.images.layouts import Layout, busybox_layers, entry, layer
+from tests.images.layouts import busybox_layers, entry, layer
 from vc_core.images import ImageConfig, ImageError, programs
+from vc_core.images.archives import ArchiveFormat
 from vc_core.images.sources import Copied, Made, OciLayout, of_path, of_reference
 from vc_core.spec.errors import InvalidRequest, NotFound
 
 FILES = [layer(entry("file", data=b"one"))]
-
-
-@pytest.fixture
-def layout(tmp_path) -> Layout:
-    return Layout(tmp_path / "layout")
 
 
 def left(images_folder: Path) -> list[str]:
@@ -107,6 +103,7 @@ async def test_what_a_killed_one_left_is_taken_away(images, tmp_path):
 import asyncio, os, sys
 from pathlib import Path
 from vc_core.images import ImageConfig, Images
+from vc_core.images.archives import ArchiveFormat
 from vc_core.images.sources import Made
 
 async def fill(tree, progress):
@@ -139,7 +136,7 @@ async def test_an_image_of_several_architectures(images, layout):
 async def test_one_of_another_architecture_is_refused(images, layout):
     layout.image("theirs", FILES, {}, architecture="s390x")
     layout.join("both")
-    with pytest.raises(ImageError, match=r"has no image for linux/\w+; it has: linux/s390x"):
+    with pytest.raises(ImageError, match=r"has no image for linux/\w+; it has: linux/s390x; '--platform'"):
         await images.take(OciLayout(layout.folder), "app")
 
 
@@ -156,19 +153,20 @@ async def test_archives_folders_and_tarballs_are_told_apart(images, layout, tmp_
     from_docker = await images.take(of_path(docker), "c")
     assert from_docker.config.cmd == ("x",)
     config = ImageConfig(cmd=("cat", "/file"), env=("A=b",))
-    from_tarball = await images.take(of_path(tarball, config=config), "d")
+    config = ImageConfig(cmd=("cat", "/file"), env=("A=b",))
+    from_tarball = await images.take(of_path(tarball, config=config, format=ArchiveFormat.ROOTFS), "d")
     from_tree = await images.take(of_path(tree, config=config), "e")
     assert (from_tarball.config, from_tree.config) == (config, config)
     assert (await images.take(of_path(tree, config=config), "f")).id == from_tree.id
     with pytest.raises(InvalidRequest, match="is an image with a configuration of its own"):
-        of_path(oci, config=config)
+        await images.take(of_path(oci, config=config), "g")
     with pytest.raises(InvalidRequest, match="which has no tag 'v1'"):
         of_path(tree, "v1")
     with pytest.raises(InvalidRequest, match=r"there is no .*/none; 'vc image pull' fetches from a registry"):
         of_path(tmp_path / "none")
     (tmp_path / "text").write_text("no archive at all")
-    with pytest.raises(InvalidRequest, match=r"is no folder and no tar archive, .*: file could not be opened[^\n]*$"):
-        of_path(tmp_path / "text")
+    with pytest.raises(InvalidRequest, match=r"is no folder and no tar archive, plain or compressed by [^\n]*$"):
+        await images.take(of_path(tmp_path / "text"), "g")
 
 
 async def test_names_are_taken_away_one_by_one_and_used_images_stay(images, layout):

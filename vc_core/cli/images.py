@@ -26,6 +26,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _image = click.argument("image", metavar="IMAGE", shell_complete=completion.images)
 _name_option = click.option("--name", default="", metavar="NAME[:TAG]", help="What it is called here.")
+_platform_option = click.option(
+    "--platform",
+    default="",
+    metavar="OS/ARCHITECTURE",
+    help="Take an image for another kind of machine, as in linux/arm64. Its programs do not run here.",
+)
 
 _CONFIG = (
     click.option("--entrypoint", metavar="WORDS", help="Words before every command."),
@@ -54,9 +60,10 @@ def image() -> None:
 @click.argument("reference", metavar="REFERENCE")
 @_name_option
 @click.option("--insecure", is_flag=True, help="The registry has no certificate, or one that nobody knows.")
+@_platform_option
 @json_option
 @click.pass_obj
-def pull(settings: Settings, reference: str, name: str, insecure: bool, as_json: bool) -> None:
+def pull(settings: Settings, reference: str, name: str, insecure: bool, platform: str, as_json: bool) -> None:
     """Fetch an image from a registry, by skopeo, with the credentials that 'skopeo login' has stored.
 
     \b
@@ -65,27 +72,56 @@ def pull(settings: Settings, reference: str, name: str, insecure: bool, as_json:
     vc image pull containers-storage://localhost/app
                                 whatever else skopeo can read
     """
+    from vc_core.images.platforms import Platform
     from vc_core.images.sources import of_reference
 
     called = name or reference.rpartition("//")[2].partition("@")[0]
-    _take(settings, of_reference(reference, insecure), called, as_json)
+    _take(settings, of_reference(reference, insecure, Platform.parse(platform)), called, as_json)
 
 
 @image.command("import")
-@click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
+@click.argument("path", metavar="PATH|-", type=click.Path(path_type=Path))
 @click.argument("name", metavar="NAME[:TAG]")
-@click.option("--tag", default="", help="Which image of an OCI layout or archive that has several.")
+@click.option("--tag", default="", help="Which image of a layout or archive that has several.")
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(["rootfs", "docker-archive", "oci-archive"]),
+    help="What an archive holds, where that cannot be found out from its content.",
+)
+@_platform_option
 @_config_options
 @json_option
 @click.pass_obj
-def import_(settings: Settings, /, path: Path, name: str, tag: str, as_json: bool, **options: Any) -> None:
-    """Take an image from a file or folder: an OCI layout or archive, what 'docker save' wrote, a tarball, a tree.
+def import_(
+    settings: Settings,
+    /,
+    path: Path,
+    name: str,
+    tag: str,
+    format_name: str | None,
+    platform: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Take an image from a file or folder.
 
-    A tarball or tree of files has no configuration: the options give it one.
+    PATH is an OCI layout or archive, a docker archive as 'docker save', kaniko, ko, crane and jib write it, or a root
+    file system: a tar archive or a folder. Archives may be compressed by gzip, bzip2, xz or zstd. '-' is an archive on
+    standard input.
+
+    \b
+    docker save app | vc image import - app
+    vc image import rootfs.tar.zst debian --cmd bash
+
+    A root file system has no configuration: the options give it one.
     """
+    from vc_core.images.archives import ArchiveFormat
+    from vc_core.images.platforms import Platform
     from vc_core.images.sources import of_path
 
-    _take(settings, of_path(path, tag, _config(options)), name, as_json)
+    kind = ArchiveFormat(format_name) if format_name else None
+    _take(settings, of_path(path, tag, _config(options), kind, Platform.parse(platform)), name, as_json)
 
 
 @image.group()

@@ -5,15 +5,18 @@ image-layout.md, image-index.md, manifest.md and descriptor.md of the OCI image-
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-import platform
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vc_core.images import archives
 from vc_core.images.image import ImageError, Progress
+from vc_core.images.platforms import Platform, of_machine
 
 REF_NAME = "org.opencontainers.image.ref.name"
 _INDEXES = (
@@ -21,7 +24,14 @@ _INDEXES = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 _CHUNK = 1 << 20
-_GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
+# The media types of layers, as the image-spec and docker name them, and what is done to one before it is unpacked.
+_LAYER = re.compile(
+    r"application/vnd\.(oci\.image\.layer\.(nondistributable\.)?v1\.tar(\+gzip|\+zstd)?"
+    r"|docker\.image\.rootfs\.(foreign\.)?diff\.tar(\.gzip|\.zstd)?)"
+)
+_LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+_CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
 
 @dataclass(frozen=True)
@@ -48,22 +58,27 @@ def is_layout(folder: Path) -> bool:
     return (folder / "oci-layout").is_file()
 
 
-def find(layout: Path, tag: str = "") -> Found:
-    """The image of this machine's architecture under a tag.
+def find(layout: Path, tag: str = "", platform: Platform | None = None, name: str = "") -> Found:
+    """The image for one kind of machine under a tag.
 
     Args:
         layout: the folder.
         tag: may be empty when there is only one.
+        platform: this machine's when None.
+        name: what messages call the layout; its path by default.
 
     Raises:
         ImageError: there is none, or several; or a blob that is missing or corrupt, which is named.
     """
     index = _json((layout / "index.json"), "index.json")
     entries = [one for one in index.get("manifests", ()) if not tag or _tag(one) == tag]
+    wanted = platform or of_machine()
+    if len({_tag(one) for one in entries}) == 1 and len(entries) > 1:  # an index that was not made into one of its own
+        entries = [one for one in entries if wanted.fits(one.get("platform") or {})]
     if len(entries) != 1:
         tags = ", ".join(sorted(filter(None, map(_tag, index.get("manifests", ()))))) or "none"
-        raise ImageError(f"{layout} has {len(entries)} images {tag or 'to choose from'}; its tags are: {tags}")
-    descriptor = _of_this_machine(layout, entries[0])
+        raise ImageError(f"{name or layout} has {len(entries)} images {tag or 'to choose from'}; its tags are: {tags}")
+    descriptor = _for_platform(layout, entries[0], wanted, name or str(layout))
     manifest = _document(layout, descriptor)
     config = _document(layout, manifest["config"])
     return Found(layout, descriptor, manifest, config, str(manifest["config"]["digest"]).partition(":")[2])
@@ -83,34 +98,76 @@ def check(found: Found, progress: Progress) -> None:
             progress("verifying", done, total)
 
 
-def stage(found: Found, into: Path) -> None:
-    """A layout with this one image in it, under the tag `image`, which shares the blobs."""
-    into.mkdir()
-    descriptor = {**found.descriptor, "annotations": {REF_NAME: "image"}}
+async def stage(found: Found, into: Path, progress: Progress) -> None:
+    """A layout with this one image in it, under the tag `image`, as every version of umoci reads it.
+
+    Layers by zstd are decompressed, and docker's media types become the image-spec's. All other blobs are shared.
+
+    Args:
+        found: the image, whose blobs were checked.
+        into: the folder to make.
+        progress: is told.
+
+    Raises:
+        ImageError: it is no image of files, or a layer cannot be decompressed.
+    """
+    blobs = into / "blobs/sha256"
+    blobs.mkdir(parents=True)
+    layers = [await _staged(found.layout, layer, blobs, progress) for layer in found.manifest["layers"]]
+    config = {**_linked(found.layout, found.manifest["config"], blobs), "mediaType": _CONFIG_TYPE}
+    text = json.dumps({"schemaVersion": 2, "mediaType": _MANIFEST_TYPE, "config": config, "layers": layers}).encode()
+    digest = hashlib.sha256(text).hexdigest()
+    (blobs / digest).write_bytes(text)
+    described = {"mediaType": _MANIFEST_TYPE, "digest": f"sha256:{digest}", "size": len(text)}
+    descriptor = {**described, "annotations": {REF_NAME: "image"}}
     (into / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     (into / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [descriptor]}))
-    (into / "blobs").symlink_to((found.layout / "blobs").absolute())
 
 
-def architecture() -> str:
-    """This machine's, as Go and so all image-specs name it."""
-    return _GO_NAMES.get(platform.machine(), platform.machine())
+async def _staged(layout: Path, layer: Mapping[str, Any], blobs: Path, progress: Progress) -> dict[str, Any]:
+    """A layer's new descriptor; what it says of compression is believed as little as elsewhere."""
+    kind, file = str(layer.get("mediaType", "")), _blob(layout, layer)
+    if not _LAYER.fullmatch(kind):
+        raise ImageError(f"{layout} is no image of files: the blob {layer['digest']} is of the type {kind!r}")
+    program = await asyncio.to_thread(archives.compression, file)
+    if program in ("", "gzip"):
+        return {**_linked(layout, layer, blobs), "mediaType": _LAYER_TYPE + ("+gzip" if program else "")}
+    progress("decompressing")
+    plain = await archives.decompress(file, blobs / f"{file.name}.tar")
+    digest, size = await asyncio.to_thread(_measured, plain)
+    plain.replace(blobs / digest)
+    return {"mediaType": _LAYER_TYPE, "digest": f"sha256:{digest}", "size": size}
 
 
-def _of_this_machine(layout: Path, descriptor: Mapping[str, Any]) -> Mapping[str, Any]:
+def _linked(layout: Path, descriptor: Mapping[str, Any], blobs: Path) -> dict[str, Any]:
+    file = _blob(layout, descriptor)
+    folder = blobs.parent / file.parent.name
+    folder.mkdir(exist_ok=True)
+    if not (folder / file.name).is_symlink():
+        (folder / file.name).symlink_to(file.absolute())
+    return {key: descriptor[key] for key in ("digest", "size")}
+
+
+def _measured(file: Path) -> tuple[str, int]:
+    """The digest and the size of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest(), file.stat().st_size
+
+
+def _for_platform(layout: Path, descriptor: Mapping[str, Any], wanted: Platform, name: str) -> Mapping[str, Any]:
     while descriptor.get("mediaType") in _INDEXES:
         entries = _document(layout, descriptor).get("manifests", ())
-        fitting = [one for one in entries if _platform(one) == ("linux", architecture())]
+        fitting = [one for one in entries if wanted.fits(one.get("platform") or {})]
         if not fitting:
-            there = ", ".join(sorted({"/".join(_platform(one)) for one in entries})) or "none"
-            raise ImageError(f"{layout} has no image for linux/{architecture()}; it has: {there}")
+            there = ", ".join(sorted({_platform(one) for one in entries} - {"unknown/unknown"})) or "none"
+            raise ImageError(f"{name} has no image for {wanted}; it has: {there}; '--platform' chooses one")
         descriptor = fitting[0]
     return descriptor
 
 
-def _platform(descriptor: Mapping[str, Any]) -> tuple[str, str]:
+def _platform(descriptor: Mapping[str, Any]) -> str:
     found = descriptor.get("platform") or {}
-    return str(found.get("os", "")), str(found.get("architecture", ""))
+    return "/".join(str(found[key]) for key in ("os", "architecture", "variant") if found.get(key))
 
 
 def _tag(descriptor: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from vc_core.images.image import ImageError
@@ -20,37 +21,52 @@ _KNOWN = {
     "mkfs.erofs": ("erofs-utils", "every image"),
     "debootstrap": ("debootstrap", "vc image build debian"),
     "tar": ("tar", "tarballs and folders"),
+    "zstd": ("zstd", "layers and archives that zstd has compressed"),
+    "xz": ("xz-utils", "archives that xz has compressed"),
+    "bzip2": ("bzip2", "archives that bzip2 has compressed"),
 }
+# What every system has: nobody needs to read that it is there.
+_ESSENTIAL = {"cat": ("coreutils", "an archive from standard input"), "gzip": ("gzip", "compressed archives")}
 _TOLD_LINES = 3
 _LOGRUS_MESSAGE = re.compile(r'time="[^"]*" level=\w+ msg=("(?:[^"\\]|\\["\\nt])*")')
 
 
-async def run(program: str, *words: str | Path, told: Callable[[str], None] | None = None) -> bytes:
+async def run(
+    program: str,
+    *words: str | Path,
+    told: Callable[[str], None] | None = None,
+    output: Path | None = None,
+    stdin: int = asyncio.subprocess.DEVNULL,
+) -> bytes:
     """Runs one of them to its end; killed with its caller.
 
     Args:
         program: its name.
         words: its arguments.
         told: is given each line of its output as it comes.
+        output: a new file that its output goes to instead.
+        stdin: a descriptor that it reads; nothing by default.
 
     Returns:
-        Its output, empty when `told` got that.
+        Its output, empty when `told` or `output` got that.
 
     Raises:
         ImageError: it is missing, or has failed; with its last words.
     """
     found = path_of(program)
-    process = await asyncio.create_subprocess_exec(
-        found,
-        *words,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "LC_ALL": "C"},
-        start_new_session=True,  # Ctrl-C is for us: we end it, and take away what it has left
-    )
+    with ExitStack() as files:
+        target = asyncio.subprocess.PIPE if output is None else files.enter_context(output.open("xb"))
+        process = await asyncio.create_subprocess_exec(
+            found,
+            *words,
+            stdin=stdin,
+            stdout=target,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "LC_ALL": "C"},
+            start_new_session=True,  # Ctrl-C is for us: we end it, and take away what it has left
+        )
     try:
-        output, errors = await asyncio.gather(_read(process.stdout, told), _read(process.stderr, None))
+        text, errors = await asyncio.gather(_read(process.stdout, told), _read(process.stderr, None))
         code = await process.wait()
     except BaseException:
         if process.returncode is None:
@@ -60,7 +76,7 @@ async def run(program: str, *words: str | Path, told: Callable[[str], None] | No
     if code != 0:
         lines = [line for line in errors.decode(errors="replace").splitlines() if line.strip()]
         raise ImageError(f"{program} failed: {'; '.join(map(_message, lines[-_TOLD_LINES:])) or f'exit code {code}'}")
-    return output
+    return text
 
 
 def _message(line: str) -> str:
@@ -85,7 +101,7 @@ def path_of(program: str) -> str:
     Raises:
         ImageError: nowhere; names its package.
     """
-    package, purpose = _KNOWN[program]
+    package, purpose = (_KNOWN | _ESSENTIAL)[program]
     found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if found is None:
         raise ImageError(f"{program} is not installed, which is needed for {purpose}; 'apt-get install {package}'")

@@ -6,23 +6,25 @@ import asyncio
 import hashlib
 import json
 import os
-import re
-import tarfile
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vc_core.images import layout, programs
+from vc_core.images import archives, layout, programs
+from vc_core.images.archives import ArchiveFormat
 from vc_core.images.image import ImageConfig, ImageError, Progress
+from vc_core.images.platforms import Platform, of_machine, require
 from vc_core.spec.errors import InvalidRequest
 
 _POLICY = Path("/etc/containers/policy.json")
 _XATTRS = ("--xattrs", "--xattrs-include=*", "--numeric-owner", "--sparse")
 _SAME = ("--sort=name", "--pax-option=exthdr.name=%d/%f,delete=atime,delete=ctime")
-_OF_ARCHIVES = re.compile(r"index\.json|repositories|blobs|[0-9a-f]{64}(\.json|\.tar)?")
+_OF_IMAGES = ("oci-layout", "index.json", "manifest.json")
 _TREE = "tree"
+_STDIN = 0
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,11 @@ class Source(ABC):
 
     Attributes:
         key: of the place: two that are alike bring the same.
+        platform: the kind of machine that the image must be for; None for this machine's.
     """
 
     key: str
+    platform: Platform | None = None
 
     async def config_digest(self) -> str:
         """The image's id, where that is to be had without fetching it; else empty."""
@@ -64,20 +68,29 @@ class Source(ABC):
 class OciLayout(Source):
     """A folder as image-layout.md of the image-spec has it."""
 
-    def __init__(self, folder: Path, tag: str = "") -> None:
-        self.key = f"oci:{folder}:{tag}"
+    def __init__(self, folder: Path, tag: str = "", platform: Platform | None = None, name: str = "") -> None:
+        """Args:
+        folder: the layout.
+        tag: which image of it; may be empty when there is only one.
+        platform: the kind of machine it must be for; None for this machine's.
+        name: what messages call it; its path by default.
+        """
+        self.key = _key(f"oci:{folder}:{tag}", platform)
+        self._name = name or str(folder)
+        self.platform = platform
         self._folder = folder
         self._tag = tag
 
     async def config_digest(self) -> str:
-        return (await asyncio.to_thread(layout.find, self._folder, self._tag)).config_digest
+        return (await asyncio.to_thread(layout.find, self._folder, self._tag, self.platform, self._name)).config_digest
 
     async def fetch(self, into: Path, progress: Progress) -> Material:
-        found = await asyncio.to_thread(layout.find, self._folder, self._tag)
+        found = await asyncio.to_thread(layout.find, self._folder, self._tag, self.platform, self._name)
+        require(found.config, self.platform, self._name)
         await asyncio.to_thread(layout.check, found, progress)
-        progress("unpacking")
         staged, tree = into / "staged", into / _TREE
-        layout.stage(found, staged)
+        await layout.stage(found, staged, progress)
+        progress("unpacking")
         rootless = () if os.geteuid() == 0 else ("--rootless",)
         await programs.run("umoci", "raw", "unpack", *rootless, "--image", f"{staged}:image", tree)
         config = self._folder / "blobs/sha256" / found.config_digest
@@ -90,6 +103,7 @@ _REMEDIES = {
     "x509:": "'--insecure' believes it",
     "unauthorized": "'skopeo login' stores credentials",
     "authentication required": "'skopeo login' stores credentials",
+    "no image found in": "'--platform' chooses one that it has",
 }
 
 
@@ -104,48 +118,130 @@ async def _skopeo(*words: str, told: Callable[[str], None] | None = None) -> byt
 
 
 class Copied(Source):
-    """Whatever skopeo can copy: images of registries, docker archives, OCI archives."""
+    """Whatever skopeo can copy: images of registries, docker archives that are not compressed."""
 
-    def __init__(self, reference: str, insecure: bool = False) -> None:
-        self.key = reference
+    def __init__(
+        self, reference: str, insecure: bool = False, platform: Platform | None = None, name: str = ""
+    ) -> None:
+        self._name = name or reference.removeprefix("docker://")
+        self.key = _key(reference, platform)
+        self.platform = platform
+        self._reference = reference
+        wanted = platform or of_machine()
+        self._overrides: tuple[str, ...] = ("--override-os=linux", f"--override-arch={wanted.architecture}")
+        if wanted.variant:
+            self._overrides += (f"--override-variant={wanted.variant}",)
         self._tls = ("--src-tls-verify=false",) if insecure else ()
         self._inspect_tls = ("--tls-verify=false",) if insecure else ()
 
     async def config_digest(self) -> str:
-        words = ("inspect", "--config", "--raw", *self._inspect_tls, self.key)
+        words = (*self._overrides, "inspect", "--config", "--raw", *self._inspect_tls, self._reference)
         return hashlib.sha256(await _skopeo(*words)).hexdigest()
 
     async def fetch(self, into: Path, progress: Progress) -> Material:
         progress("fetching")
         copied = into / "copied"
-        words = ("copy", *self._tls, self.key, f"oci:{copied}:image")
+        words = (*self._overrides, "copy", *self._tls, self._reference, f"oci:{copied}:image")
         await _skopeo(*words, told=lambda line: progress(_shortened(line)))
-        return await OciLayout(copied, "image").fetch(into, progress)
+        return await OciLayout(copied, "image", self.platform, self._name).fetch(into, progress)
 
 
-class Tarball(Source):
-    """The files of a root file system in a tar archive, compressed or not."""
+class Archive(Source):
+    """A tar archive, compressed or not: of images, or of the files of a root file system.
 
-    def __init__(self, file: Path, config: ImageConfig) -> None:
-        self.key = f"tarball:{file}"
+    Args:
+        file: the archive; None for standard input.
+        tag: which image of an archive that has several.
+        config: for a root file system, which has none of its own.
+        format: what it holds; None to find out.
+        platform: for which machine; None for this one.
+    """
+
+    def __init__(
+        self,
+        file: Path | None,
+        tag: str = "",
+        config: ImageConfig | None = None,
+        format: ArchiveFormat | None = None,  # noqa: A002 (the option's name)
+        platform: Platform | None = None,
+    ) -> None:
+        name = f"stdin:{secrets.token_hex(8)}" if file is None else f"archive:{file}"
+        self.key = _key(f"{name}:{tag}" if tag else name, platform)
+        self.platform = platform
         self._file = file
+        self._name = "standard input" if file is None else str(file)
+        self._tag = tag
         self._config = config
+        self._format = format
 
     async def fetch(self, into: Path, progress: Progress) -> Material:
         progress("reading")
-        digest = await asyncio.to_thread(_digest_of, self._file)
+        file = await self._plain(into, progress)
+        contents = await asyncio.to_thread(archives.examine, file, self._name)
+        kind = self._format or contents.format
+        if kind is None:
+            raise InvalidRequest(
+                f"{self._name} is no archive of an image, and no root file system with a folder bin or usr; it has: "
+                f"{', '.join(contents.names) or 'nothing'}; if it is one, '--format rootfs' says so"
+            )
+        if kind is ArchiveFormat.ROOTFS:
+            return await self._root(file, into, progress)
+        if self._config is not None and self._config != ImageConfig():
+            raise InvalidRequest(
+                f"{self._name} is an image with a configuration of its own; leave --cmd and the like away"
+            )
+        if kind is ArchiveFormat.OCI:
+            folder = into / "layout"
+            await _unpack_layout(file, folder, self._name)
+            return await OciLayout(folder, self._tag, self.platform, self._name).fetch(into, progress)
+        link = into / "archive"  # whose name has no colon, which ends a path for skopeo
+        link.symlink_to(file)
+        number = archives.chosen(contents, self._tag, self._name)
+        reference = f"docker-archive:{link}:@{number}"
+        return await Copied(reference, platform=self.platform, name=self._name).fetch(into, progress)
+
+    async def _plain(self, into: Path, progress: Progress) -> Path:
+        """The archive as a file that is not compressed."""
+        file = self._file
+        if file is None:
+            file = into / "stdin"
+            await programs.run("cat", output=file, stdin=_STDIN)
+        try:
+            if await asyncio.to_thread(archives.compression, file):
+                progress("decompressing")
+            return await archives.decompress(file, into / "plain.tar")
+        except OSError as error:
+            raise ImageError(f"{self._name} cannot be read: {error.strerror}") from error
+
+    async def _root(self, file: Path, into: Path, progress: Progress) -> Material:
+        if self._tag:
+            raise InvalidRequest(f"{self._name} is a root file system, which has no tag {self._tag!r}")
+        digest = await asyncio.to_thread(_digest_of, file)
         progress("unpacking")
         tree = into / _TREE
         tree.mkdir()
-        await programs.run("tar", "-x", "-p", *_XATTRS, "-f", self._file, "-C", tree)
-        return Material(_configured(self._config, digest), tree)
+        await programs.run("tar", "-x", "-p", *_XATTRS, "-f", file, "-C", tree)
+        return Material(_configured(self._config or ImageConfig(), digest, self.platform), tree)
+
+
+async def _unpack_layout(archive: Path, folder: Path, name: str) -> None:
+    """An OCI archive into a new folder. It holds files and folders only: a link could lead out of it."""
+    folder.mkdir()
+    words = ("--no-same-owner", "--no-same-permissions", "--delay-directory-restore")
+    await programs.run("tar", "-x", *words, "-f", archive, "-C", folder)
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise ImageError(f"{name} is no OCI archive: {path.relative_to(folder)} in it is no file and no folder")
+    if not layout.is_layout(folder):
+        raise ImageError(f"{name} is no OCI archive: it has no oci-layout")
 
 
 class Folder(Source):
     """The files of a root file system as they lie there."""
 
-    def __init__(self, folder: Path, config: ImageConfig) -> None:
-        self.key = f"folder:{folder}"
+    def __init__(self, folder: Path, config: ImageConfig, platform: Platform | None = None) -> None:
+        self.key = _key(f"folder:{folder}", platform)
+        self.platform = platform
         self._folder = folder
         self._config = config
 
@@ -156,7 +252,7 @@ class Folder(Source):
         digest = await _archive(self._folder, archive, "--one-file-system")
         await programs.run("tar", "-x", "-p", *_XATTRS, "-f", archive, "-C", tree)
         archive.unlink()
-        return Material(_configured(self._config, digest), tree)
+        return Material(_configured(self._config, digest, self.platform), tree)
 
 
 class Made(Source):
@@ -177,31 +273,52 @@ class Made(Source):
         return Material(_configured(self._config, digest), tree)
 
 
-def of_path(path: Path, tag: str = "", config: ImageConfig | None = None) -> Source:
-    """What lies at a path: an OCI layout, an OCI or docker archive, a tarball or a folder.
+def of_path(
+    path: Path,
+    tag: str = "",
+    config: ImageConfig | None = None,
+    format: ArchiveFormat | None = None,  # noqa: A002 (the option's name)
+    platform: Platform | None = None,
+) -> Source:
+    """What lies at a path: an OCI layout, an archive of images, a tarball of files or a folder of files.
 
     Args:
-        path: of the host.
+        path: of the host; "-" for an archive on standard input.
         tag: which image of a layout or archive.
         config: for a tarball or folder, which have none of their own.
+        format: what an archive holds, where that is not to be found out.
+        platform: the kind of machine it must be for; None for this machine's.
 
     Raises:
-        InvalidRequest: it is none of these; or a configuration was given for what has one.
+        InvalidRequest: there is nothing, or nothing of this kind; or a configuration was given for what has one. What
+            an archive holds is found when it is fetched.
     """
+    if str(path) == "-":
+        if os.isatty(_STDIN):
+            raise InvalidRequest("'-' reads an archive from standard input, which is a terminal; pipe one into it")
+        return Archive(None, tag, config, format, platform)
     path = path.absolute()
-    kind = _kind(path)
-    if kind in ("tarball", "folder"):
-        if tag:
-            raise InvalidRequest(f"{path} is a {kind} of files, which has no tag {tag!r}")
-        return (Tarball if kind == "tarball" else Folder)(path, config or ImageConfig())
-    if config is not None and config != ImageConfig():
-        raise InvalidRequest(f"{path} is an image with a configuration of its own; leave --cmd and the like away")
-    if kind == "layout":
-        return OciLayout(path, tag)
-    return Copied(f"{kind}:{path}" + (f":{tag}" if tag else ""))
+    if not path.exists():
+        raise InvalidRequest(f"there is no {path}; 'vc image pull' fetches from a registry")
+    if not path.is_dir():
+        return Archive(path, tag, config, format, platform)
+    if format is not None and format is not ArchiveFormat.ROOTFS:
+        raise InvalidRequest(f"{path} is a folder, and {format} is a format of files; leave --format away")
+    if layout.is_layout(path) and format is None:
+        if config is not None and config != ImageConfig():
+            raise InvalidRequest(f"{path} is an image with a configuration of its own; leave --cmd and the like away")
+        return OciLayout(path, tag, platform)
+    if format is None and (found := next((one for one in _OF_IMAGES if (path / one).is_file()), "")):
+        raise InvalidRequest(
+            f"{path} has a file {found}, as unpacked archives of images have; import the archive, "
+            "or '--format rootfs' if these are the files of a root file system"
+        )
+    if tag:
+        raise InvalidRequest(f"{path} is a folder of files, which has no tag {tag!r}")
+    return Folder(path, config or ImageConfig(), platform)
 
 
-def of_reference(reference: str, insecure: bool = False) -> Source:
+def of_reference(reference: str, insecure: bool = False, platform: Platform | None = None) -> Source:
     """An image of a registry, or what another word before the first colon says as skopeo has it.
 
     Raises:
@@ -209,28 +326,11 @@ def of_reference(reference: str, insecure: bool = False) -> Source:
     """
     if not reference or reference != reference.strip() or reference.startswith("-"):
         raise InvalidRequest(f"{reference!r} is no image; write it as in debian:12 or registry.example/team/app:1.0")
-    return Copied(reference if "://" in reference else f"docker://{reference}", insecure)
+    return Copied(reference if "://" in reference else f"docker://{reference}", insecure, platform)
 
 
-def _kind(path: Path) -> str:
-    if path.is_dir():
-        return "layout" if layout.is_layout(path) else "folder"
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                name = member.name.removeprefix("./")
-                if name in ("oci-layout", "manifest.json"):
-                    return "oci-archive" if name == "oci-layout" else "docker-archive"
-                if name not in ("", ".") and not _OF_ARCHIVES.fullmatch(name.partition("/")[0]):
-                    break  # what no image archive has at its top
-    except FileNotFoundError as error:
-        raise InvalidRequest(f"there is no {path}; 'vc image pull' fetches from a registry") from error
-    except (OSError, tarfile.TarError, EOFError) as error:
-        reason = str(error).partition(":\n")[0]  # behind it, a line for each way in which it was tried
-        raise InvalidRequest(
-            f"{path} is no folder and no tar archive, plain or by gzip, bzip2, xz: {reason}"
-        ) from error
-    return "tarball"
+def _key(place: str, platform: Platform | None) -> str:
+    return place if platform is None else f"{place} for {platform}"
 
 
 def _policy() -> tuple[str, ...]:
@@ -238,10 +338,12 @@ def _policy() -> tuple[str, ...]:
     return () if _POLICY.exists() else ("--insecure-policy",)
 
 
-def _configured(config: ImageConfig, digest: str) -> bytes:
+def _configured(config: ImageConfig, digest: str, platform: Platform | None = None) -> bytes:
     """An image configuration as config.md of the image-spec has it, for files that came without one."""
+    wanted = platform or of_machine()
     document = {
-        "architecture": layout.architecture(),
+        "architecture": wanted.architecture,
+        **({"variant": wanted.variant} if wanted.variant else {}),
         "os": "linux",
         "config": config.document(),
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},

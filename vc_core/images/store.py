@@ -22,6 +22,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vc_core.images import platforms
 from vc_core.images.image import Image, ImageConfig, ImageError, Progress
 from vc_core.spec.errors import Busy, InvalidRequest, NotFound
 from vc_core.spec.locks import FileLock, LockTimeout, lock_file
@@ -98,6 +99,8 @@ class Images:
                     return found  # by whoever was before us
             known = await source.config_digest()
             found_id = self._from(known) or await self._make(source, known, half, progress)
+            document = json.loads((self._folder / found_id / _CONFIG).read_bytes())
+            platforms.require(document, source.platform, source.key)
             await self.tag(found_id, name)
         return await self.get(found_id)
 
