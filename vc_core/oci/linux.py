@@ -33,7 +33,7 @@ def confinement(linux: Reader) -> Confinement:
         masked_paths=() if masked is None else linux.texts("maskedPaths"),
         readonly_paths=() if read_only is None else linux.texts("readonlyPaths"),
         sysctl=linux.pairs("sysctl"),
-        seccomp=json.dumps(seccomp) if seccomp else "",
+        seccomp=json.dumps(seccomp) if seccomp else "",  # a bundle says all of it: none is no filter
         propagation=linux.text("rootfsPropagation"),
     )
 

@@ -138,7 +138,7 @@ class Confinement:
         masked_paths: not to be seen.
         readonly_paths: not to be written.
         sysctl: names and values, of its own namespaces.
-        seccomp: JSON text of the runtime-spec's linux.seccomp; empty for none.
+        seccomp: JSON text of the runtime-spec's linux.seccomp; empty for no filter.
         propagation: of the root's mounts: "private", "slave", "shared"; empty leaves it alone.
     """
 
@@ -146,7 +146,7 @@ class Confinement:
     masked_paths: tuple[str, ...] | None = None
     readonly_paths: tuple[str, ...] | None = None
     sysctl: tuple[tuple[str, str], ...] = ()
-    seccomp: str = ""
+    seccomp: str | None = None
     propagation: str = ""
 
 

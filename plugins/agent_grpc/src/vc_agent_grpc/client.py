@@ -150,9 +150,9 @@ class Client:
                 raise
 
     @translated
-    async def create_container(self, container: GuestContainer) -> None:
-        """Makes a container."""
-        await self._agent.CreateContainer(convert.create_request(container))
+    async def create_container(self, container: GuestContainer, compiled_filter: bytes) -> None:
+        """Makes a container; the filter is as `oci_spec.spec_of` has it."""
+        await self._agent.CreateContainer(convert.create_request(container, compiled_filter))
 
     @translated
     async def start_container(self, container_id: str) -> None:

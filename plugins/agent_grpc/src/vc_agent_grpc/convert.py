@@ -52,8 +52,8 @@ HEALTH = {
 }
 
 
-def create_request(container: GuestContainer) -> pb.CreateContainerRequest:
-    """All that the agent needs to make a container."""
+def create_request(container: GuestContainer, compiled_filter: bytes = b"") -> pb.CreateContainerRequest:
+    """All that the agent needs to make a container; the filter is as `oci_spec.spec_of` has it."""
     spec, rootfs = container.spec, container.rootfs
     folder = f"{CONTAINERS}/{spec.id}"
     is_overlay = spec.rootfs.mode is RootfsMode.OVERLAY
@@ -68,7 +68,7 @@ def create_request(container: GuestContainer) -> pb.CreateContainerRequest:
     return pb.CreateContainerRequest(
         container_id=spec.id,
         token=container.token,
-        oci_spec=json.dumps(spec_of(container)).encode(),
+        oci_spec=json.dumps(spec_of(container, compiled_filter)).encode(),
         rootfs=f"{folder}/rootfs" if is_overlay else root,
         storages=storages,
         stdio=STDIO[spec.stdio],

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vc_agent_grpc import image
+from vc_agent_grpc import image, seccomp
 from vc_agent_grpc.options import SYSTEM_CACHE, GrpcAgentOptions
 from vc_core.spec import (
+    DEFAULT_CAPABILITIES,
     AgentError,
     AgentInfo,
     AgentSpec,
@@ -108,7 +110,7 @@ class GrpcAgent(AgentSpec):
 
     @hookimpl
     async def agent_create_container(self, pod: PodRef, container: GuestContainer) -> None:
-        await self._client.create_container(container)
+        await self._client.create_container(container, self._compiled_filter)
 
     @hookimpl
     async def agent_start_container(self, pod: PodRef, container_id: str) -> None:
@@ -217,6 +219,13 @@ class GrpcAgent(AgentSpec):
                 ),
             )
         return (*tools, Finding("guest image", Verdict.GOOD, f"{guests[0].id}: {guests[0].description}"))
+
+    @functools.cached_property
+    def _compiled_filter(self) -> bytes:
+        """Of the current guest image, if that was built with the list of this version; else empty."""
+        wanted = seccomp.digest(seccomp.default_filter(DEFAULT_CAPABILITIES))
+        built = (found for cache in self._caches() for found in image.images(cache) if found.is_current)
+        return next((found.filter for found in built if found.inputs.get("seccomp") == wanted), b"")
 
     def _caches(self) -> list[Path]:
         """The user's own images come before those that root has built for all."""

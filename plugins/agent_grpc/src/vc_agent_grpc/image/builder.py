@@ -14,15 +14,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vc_agent_grpc.image import agent_program, kernel, modules, programs
+from vc_agent_grpc import seccomp
+from vc_agent_grpc.image import agent_program, kernel, modules, programs, seccomp_program
 from vc_agent_grpc.image.cpio import Archive
 from vc_agent_grpc.image.errors import ImageError
 from vc_agent_grpc.image.vmlinux import extract_vmlinux
+from vc_core.spec import DEFAULT_CAPABILITIES
 
 SCHEMA = 2
 _MANIFEST = "manifest.json"
 _CURRENT = "current"
 _PROGRAM = "vc-agent"
+_FILTER = "seccomp.bpf"
 
 Report = Callable[[str], None]
 
@@ -40,6 +43,8 @@ class Guest:
         inputs: what it was made of, name to version or digest.
         size_bytes: all files.
         is_current: whether new pods get it.
+        filter: the default seccomp filter of containers, compiled; empty in images that were built without it or with
+            another list.
     """
 
     id: str
@@ -50,6 +55,7 @@ class Guest:
     inputs: dict[str, str]
     size_bytes: int
     is_current: bool
+    filter: bytes = b""
 
 
 def build(
@@ -73,12 +79,14 @@ def build(
     """
     crun = programs.find("crun", "crun")
     program = agent or agent_program.built(cache, report)
+    container_filter = seccomp.default_filter(DEFAULT_CAPABILITIES)
     inputs = {
         "schema": str(SCHEMA),
         "kernel": kernel.fingerprint(kernel_image, kernel_modules),
         "agent": _digest(program.read_bytes()),
         "crun": _digest(crun.read_bytes()),
         "modules": _digest(json.dumps(modules.PURPOSES).encode()),
+        "seccomp": seccomp.digest(container_filter),
     }
     with _locked(cache):
         for image in images(cache):
@@ -91,8 +99,13 @@ def build(
                 source = kernel.from_paths(kernel_image, kernel_modules)
             report(f"packing the guest image for Linux {source.release}")
             vmlinux = extract_vmlinux(source.image.read_bytes())
-            initrd = _initrd(source, program, crun)
-            return _make_current(cache, _store(cache, vmlinux, initrd, program, source.release, inputs))
+            files = {
+                "vmlinux": vmlinux,
+                "initrd": _initrd(source, program, crun),
+                _PROGRAM: program.read_bytes(),
+                _FILTER: seccomp_program.compiled(container_filter),
+            }
+            return _make_current(cache, _store(cache, files, source.release, inputs))
 
 
 def current(cache: Path) -> Guest:
@@ -173,24 +186,24 @@ def _initrd(source: kernel.Kernel, agent: Path, crun: Path) -> bytes:
     return archive.to_bytes()
 
 
-def _store(cache: Path, vmlinux: bytes, initrd: bytes, program: Path, release: str, inputs: dict[str, str]) -> str:
-    digest = hashlib.sha256(vmlinux)
-    digest.update(initrd)
+def _store(cache: Path, files: dict[str, bytes], release: str, inputs: dict[str, str]) -> str:
+    digest = hashlib.sha256(files["vmlinux"])
+    digest.update(files["initrd"])
     identity = digest.hexdigest()[:16]
     manifest = {"schema": SCHEMA, "id": identity, "release": release, "inputs": inputs}
     folder = cache / "guest"
     half = Path(tempfile.mkdtemp(prefix=".half-", dir=folder))
     try:
-        (half / "vmlinux").write_bytes(vmlinux)
-        (half / "initrd").write_bytes(initrd)
-        shutil.copy(program, half / _PROGRAM)
+        for name, content in files.items():
+            (half / name).write_bytes(content)
+        (half / _PROGRAM).chmod(0o755)
         (half / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         half.chmod(0o755)
         with contextlib.suppress(FileExistsError):
             target = folder / identity
             if target.exists():  # the same content from other inputs: the manifest learns the newer ones
-                (half / _PROGRAM).replace(target / _PROGRAM)
-                (half / _MANIFEST).replace(target / _MANIFEST)
+                for name in (_PROGRAM, _FILTER, _MANIFEST):
+                    (half / name).replace(target / name)
             else:
                 half.rename(target)
     finally:
@@ -209,10 +222,12 @@ def _make_current(cache: Path, identity: str) -> Guest:
 def _read(manifest: Path, chosen: str) -> Guest:
     folder = manifest.parent
     told = json.loads(manifest.read_text())
-    kernel_file, initrd, program = (folder / name for name in ("vmlinux", "initrd", _PROGRAM))
-    size = sum(file.stat().st_size for file in (kernel_file, initrd, program) if file.exists())
+    kernel_file, initrd, program, filter_file = (folder / name for name in ("vmlinux", "initrd", _PROGRAM, _FILTER))
+    size = sum(file.stat().st_size for file in (kernel_file, initrd, program, filter_file) if file.exists())
     found = program if program.exists() else None
-    return Guest(told["id"], kernel_file, initrd, found, told["release"], told["inputs"], size, told["id"] == chosen)
+    is_current = told["id"] == chosen
+    known = filter_file.read_bytes() if is_current and filter_file.exists() else b""
+    return Guest(told["id"], kernel_file, initrd, found, told["release"], told["inputs"], size, is_current, known)
 
 
 @contextlib.contextmanager
