@@ -20,7 +20,7 @@ WORK = "while :; do n=$((n+1)); echo job $n is done; sleep 1; done"
 
 def vc(*words: str) -> None:
     """Types it."""
-    subprocess.run([sys.executable, "-m", "vc_core", *words], check=True)
+    subprocess.run([sys.executable, "-P", "-m", "vc_core", *words], check=True)
 
 
 async def draw() -> None:

@@ -7,6 +7,9 @@ import sys
 
 from vc_core import __version__
 
+if __name__ == "__main__" and not sys.flags.safe_path:
+    del sys.path[0]  # the current folder, which `python -m` puts there: nothing else is imported from it
+
 _FEW_COLLECTIONS = 50_000
 
 

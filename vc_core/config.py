@@ -214,6 +214,8 @@ def nearest(word: str, known: typing.Iterable[str]) -> str:
 
 def _decode(kind: type, value: object) -> object:
     if kind is Path and isinstance(value, str):
+        if not value.startswith("/"):
+            raise ValueError("must be an absolute path: commands are typed in any folder")
         return Path(value)
     raise ValueError(f"expected `{kind.__name__}`, got `{type(value).__name__}`")
 

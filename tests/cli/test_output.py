@@ -37,7 +37,7 @@ def vc(*words: str, config: str = "", tmp_path=None) -> subprocess.CompletedProc
         (tmp_path / "vc.toml").write_text(text)
         environ["VC_CONFIG"] = str(tmp_path / "vc.toml")
     return subprocess.run(
-        [sys.executable, "-m", "vc_core", *words], capture_output=True, text=True, check=False, env=environ
+        [sys.executable, "-P", "-m", "vc_core", *words], capture_output=True, text=True, check=False, env=environ
     )
 
 

@@ -64,7 +64,11 @@ def test_without_keys_nothing_detaches():
 )
 def test_what_is_no_terminal_is_told_before_anything_is_made(words, told):
     done = subprocess.run(
-        [sys.executable, "-m", "vc_core", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-m", "vc_core", *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 125
     assert told in done.stderr

@@ -22,7 +22,7 @@ from vc_core.engine.catalog import Catalog
 from vc_core.engine.runtime import Runtime
 from vc_core.spec import Capability, PodRef
 
-VC = [sys.executable, "-m", "vc_core"]
+VC = [sys.executable, "-P", "-m", "vc_core"]
 GUESTS = Path("/var/cache/virtcontainers/guest/current")
 HYPERVISORS = ("qemu", "libvirt")
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.only("qemu")
 def test_a_running_pod_its_log_and_its_end_are_on_the_screen(host, busybox):
     script = "echo on the screen; sleep 1000"
     host.vc("run", "-d", "--name", "shown", "--rootfs", str(busybox), "sh", "-c", script)
-    words = ["-m", "vc_core", "top"]
+    words = ["-P", "-m", "vc_core", "top"]
     screen = pexpect.spawn(
         sys.executable, words, env=host.environ(), dimensions=(40, 140), timeout=60, encoding="utf-8"
     )
@@ -34,7 +34,7 @@ def test_a_running_pod_its_log_and_its_end_are_on_the_screen(host, busybox):
 def test_without_textual_the_remedy_is_named(host, tmp_path):
     (tmp_path / "textual.py").write_text("raise ImportError('no textual here')")
     environ = {**host.environ(), "PYTHONPATH": str(tmp_path)}
-    screen = pexpect.spawn(sys.executable, ["-m", "vc_core", "top"], env=environ, timeout=60, encoding="utf-8")
+    screen = pexpect.spawn(sys.executable, ["-P", "-m", "vc_core", "top"], env=environ, timeout=60, encoding="utf-8")
     screen.expect(r"vc top needs textual \(no textual here\); pip install 'virtcontainers\[top\]'")
     screen.expect(pexpect.EOF)
     screen.wait()

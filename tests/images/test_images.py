@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -211,7 +210,7 @@ async def test_links_that_lead_out_of_an_image_are_not_followed(images, layout, 
 
 
 def test_a_program_that_is_missing_is_named_with_its_package(monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(programs, "find_program", lambda _: None)
     with pytest.raises(ImageError, match=r"skopeo is not installed, which .*; 'apt-get install skopeo'"):
         programs.path_of("skopeo")
     assert {one.remedy for one in programs.diagnose()} >= {"apt-get install erofs-utils", "apt-get install umoci"}

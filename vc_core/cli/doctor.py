@@ -7,12 +7,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import click
 
 from vc_core.cli.exits import Exit
 from vc_core.cli.render import echo_json, json_option
 from vc_core.cli.settings import Settings, run_async
+from vc_core.spec.programs import find_program, own_command, program_environment, python_environment
 from vc_core.spec.values import Finding, Verdict
 
 _SIGNS = {Verdict.GOOD: ("ok", "green"), Verdict.WARNING: ("warn", "yellow"), Verdict.BAD: ("bad", "red")}
@@ -55,9 +57,15 @@ def _mend(settings: Settings, found: Iterable[Finding]) -> bool:
             click.echo(f"vc: only root can do that: {command}", err=True)
             continue
         click.echo(f"== {command}", err=True)
+        environment = program_environment()
         if words[0] == "vc":
-            own = ["--config", settings.config_file] if settings.config_file else []
-            words = [sys.executable, "-m", "vc_core", *own, *words[1:]]
-        if code := subprocess.run(words, stdout=sys.stderr, check=False).returncode:
+            own = ["--config", str(Path(settings.config_file).absolute())] if settings.config_file else []
+            words, environment = [*own_command(), *own, *words[1:]], python_environment()
+        elif (program := find_program(words[0])) is None:
+            click.echo(f"vc: {words[0]} is not installed: {command}", err=True)
+            continue
+        else:
+            words[0] = program
+        if code := subprocess.run(words, stdout=sys.stderr, check=False, cwd="/", env=environment).returncode:
             click.echo(f"vc: it ended with {code}: {command}", err=True)
     return bool(commands)

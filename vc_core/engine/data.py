@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vc_core.defaults import DataDefaults
 from vc_core.spec.errors import InvalidRequest
+from vc_core.spec.programs import find_program, program_environment
 
 _MIB = 1 << 20
 
@@ -54,7 +55,7 @@ class Data:
         self._make_folder(path.parent)
         if path.exists():
             return path
-        program = shutil.which("mkfs.ext4", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+        program = find_program("mkfs.ext4")
         if program is None:
             raise InvalidRequest("mkfs.ext4 is not installed, which a disk needs; 'apt-get install e2fsprogs'")
         half = path.with_suffix(".half")
@@ -63,7 +64,9 @@ class Data:
             stream.truncate(size)
         words = ("-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,root_owner=0:0", half)
         pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(program, *words, stdin=asyncio.subprocess.DEVNULL, stderr=pipe)
+        process = await asyncio.create_subprocess_exec(
+            program, *words, stdin=asyncio.subprocess.DEVNULL, stderr=pipe, env=program_environment()
+        )
         _, told = await process.communicate()
         if process.returncode != 0:
             half.unlink()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vc_core.config import Config
 from vc_core.engine.templates import private
+from vc_core.spec.programs import own_command, python_environment
 
 if TYPE_CHECKING:
     from vc_core.engine.runtime import Runtime
@@ -65,7 +65,7 @@ async def fill(runtime: Runtime, size: int) -> None:
 
 
 def spawn(config: Config, size: int, output: int = subprocess.DEVNULL) -> subprocess.Popen[bytes] | None:
-    """Starts a keeper that outlives this process; None for a configuration that no other process could read.
+    """Starts a keeper that outlives this process; None when no other process could read the configuration or run us.
 
     Args:
         config: from a file, or the defaults.
@@ -75,12 +75,20 @@ def spawn(config: Config, size: int, output: int = subprocess.DEVNULL) -> subpro
     if config.source is None and config != Config():
         log.info("nobody keeps the pool: its configuration is not in a file")
         return None
-    named = ["--config", str(config.source)] if config.source else []
+    try:
+        words = own_command()
+    except FileNotFoundError as error:
+        log.warning("nobody keeps the pool: %s", error)
+        return None
+    named = ["--config", str(config.source.absolute())] if config.source else []
     folder = private(private(config.template.dir) / "pool")
     handle = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "vc_core", *named, "pool", "keep", "--size", str(size)],
+            [*words, *named, "pool", "keep", "--size", str(size)],
+            cwd="/",
+            env=python_environment(),
+            umask=0o077,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=handle,

@@ -50,6 +50,8 @@ async def tell(hooks: Iterable[LifeHook], spec: ContainerSpec, status: str, pid:
 
 
 async def _run(hook: LifeHook, state: bytes, limit_s: float) -> None:
+    if not hook.path.is_absolute():
+        raise HookError(f"the hook {hook.path} cannot be run: its path must be absolute")
     words = hook.args or (str(hook.path),)
     env = dict(word.split("=", 1) for word in hook.env)
     try:
@@ -57,6 +59,7 @@ async def _run(hook: LifeHook, state: bytes, limit_s: float) -> None:
             *words,
             executable=str(hook.path),
             env=env,
+            cwd="/",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

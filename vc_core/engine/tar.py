@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 from vc_core.spec.errors import InvalidRequest, StorageError
+from vc_core.spec.programs import find_program, program_environment
 
 _CHUNK = 256 << 10
 _CHANGED = 1  # tar(1): a file has changed while it was read
@@ -30,7 +31,12 @@ async def packed(source: Path, is_content: bool, keep_owner: bool) -> AsyncItera
     owner = () if keep_owner else ("--owner=0", "--group=0")
     words = ("-c", "--format=gnu", "--sparse", "--numeric-owner", *owner, "-C", folder, "--", name)
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec("tar", *words, stdout=pipe, stderr=pipe, start_new_session=True)
+    program = find_program("tar")
+    if program is None:
+        raise StorageError("tar is not installed, which is needed to copy; 'apt-get install tar'")
+    process = await asyncio.create_subprocess_exec(
+        program, *words, stdout=pipe, stderr=pipe, start_new_session=True, env=program_environment()
+    )
     output, errors = cast(asyncio.StreamReader, process.stdout), cast(asyncio.StreamReader, process.stderr)
 
     async def chunks() -> AsyncGenerator[bytes, None]:

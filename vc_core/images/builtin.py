@@ -9,6 +9,7 @@ from pathlib import Path
 from vc_core.images import programs
 from vc_core.images.image import ImageConfig, ImageError, Progress
 from vc_core.images.sources import Made, Source
+from vc_core.spec.programs import find_program, program_environment
 
 _PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"  # noqa: S105 (no password is in it)
 _GROUP = "root:x:0:\nnogroup:x:65534:\n"
@@ -21,7 +22,7 @@ def busybox() -> Source:
     Raises:
         ImageError: the host has no busybox, or one that needs libraries.
     """
-    found = shutil.which("busybox")
+    found = find_program("busybox")
     # The interpreter's path stands right behind the program headers: elf(5), PT_INTERP.
     if found is None or b"/ld-" in Path(found).read_bytes()[:_HEAD]:
         raise ImageError("there is no static busybox on this host; 'apt-get install busybox-static'")
@@ -34,7 +35,9 @@ def busybox() -> Source:
         for name in ("sbin", "usr/bin", "usr/sbin"):
             (tree / name).symlink_to("/bin")
         shutil.copy2(program, tree / "bin/busybox")
-        listed = await asyncio.create_subprocess_exec(program, "--list", stdout=asyncio.subprocess.PIPE)
+        listed = await asyncio.create_subprocess_exec(
+            program, "--list", stdout=asyncio.subprocess.PIPE, env=program_environment()
+        )
         output, _ = await listed.communicate()
         for applet in output.decode().split():
             if applet != "busybox":
@@ -79,8 +82,15 @@ def debian(suite: str = "", mirror: str = "", include: tuple[str, ...] = ()) -> 
 async def _mirror() -> tuple[str, str]:
     """Where apt gets this host's packages, and of which suite: apt-get(8), indextargets."""
     words = ("indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages")
+    apt = find_program("apt-get")
+    if apt is None:
+        raise ImageError("apt-get is not installed here, which knows a mirror; give --mirror and --suite")
     asked = await asyncio.create_subprocess_exec(
-        "apt-get", *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        apt,
+        *words,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=program_environment(),
     )
     output, _ = await asked.communicate()
     lines = output.decode().splitlines()

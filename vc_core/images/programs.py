@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from vc_core.images.image import ImageError
+from vc_core.spec.programs import find_program, program_environment
 from vc_core.spec.values import Finding, Verdict
 
 # The program, Debian's package that has it, and what for.
@@ -62,7 +61,7 @@ async def run(
             stdin=stdin,
             stdout=target,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "LC_ALL": "C"},
+            env={**program_environment(), "LC_ALL": "C"},
             start_new_session=True,  # Ctrl-C is for us: we end it, and take away what it has left
         )
     try:
@@ -102,7 +101,7 @@ def path_of(program: str) -> str:
         ImageError: nowhere; names its package.
     """
     package, purpose = (_KNOWN | _ESSENTIAL)[program]
-    found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    found = find_program(program)
     if found is None:
         raise ImageError(f"{program} is not installed, which is needed for {purpose}; 'apt-get install {package}'")
     return found

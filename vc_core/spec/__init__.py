@@ -40,7 +40,9 @@ from vc_core.spec.hypervisor import HypervisorSpec
 from vc_core.spec.kvm import Accelerator, KvmProof, known_kvm_proof, proof_dir, prove_kvm
 from vc_core.spec.locks import FileLock, LockTimeout, lock_file
 from vc_core.spec.markers import hookimpl
+from vc_core.spec.ownership import opened_private_folder, private_folder, write_private_file
 from vc_core.spec.processes import HostProcess
+from vc_core.spec.programs import find_program, program_environment
 from vc_core.spec.storage import StorageSpec
 from vc_core.spec.values import (
     DEFAULT_CAPABILITIES,
@@ -214,9 +216,14 @@ __all__ = [
     "VmStatus",
     "around",
     "around_all",
+    "find_program",
     "hookimpl",
     "known_kvm_proof",
     "lock_file",
+    "opened_private_folder",
+    "private_folder",
+    "program_environment",
     "proof_dir",
     "prove_kvm",
+    "write_private_file",
 ]

@@ -110,7 +110,7 @@ def test_a_kernel_that_is_not_there_says_so(tmp_path):
 
 
 def test_no_cargo_names_the_packages(monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(agent_program, "find_program", lambda _: None)
     with pytest.raises(
         image.ImageError, match=r"cargo 1\.85 or newer is missing; install the packages cargo-web and rustc-web"
     ):
@@ -127,6 +127,23 @@ def test_a_cargo_that_is_too_old_is_passed_over(tmp_path, monkeypatch):
         assert agent_program.find_cargo() != old
     except image.ImageError as error:
         assert "cargo is cargo 1.63.0" in str(error)  # noqa: PT017
+
+
+def test_the_agents_build_obeys_no_file_of_the_current_folder(tmp_path, monkeypatch):
+    """cargo and rustup read .cargo/config.toml and rust-toolchain.toml there, which can name any program."""
+    cargo = tmp_path / "bin/cargo"
+    cargo.parent.mkdir()
+    cargo.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo cargo 1.99.0 && exit\npwd >{tmp_path}/where; exit 1\n')
+    cargo.chmod(0o755)
+    monkeypatch.setenv("CARGO", "cargo")
+    monkeypatch.setenv("PATH", f":.:{tmp_path}/bin:/usr/bin:/bin")
+    trap = tmp_path / "trap"
+    trap.mkdir()
+    shutil.copy("/bin/false", trap / "cargo")
+    monkeypatch.chdir(trap)
+    with pytest.raises(image.ImageError, match="the guest agent cannot be built"):
+        agent_program.built(tmp_path / "cache", lambda _: None)
+    assert (tmp_path / "where").read_text() == "/\n"
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import resource
+
 import pytest
 from vc_qemu import ending, process
 from vc_qemu.errors import QemuError
@@ -72,5 +75,26 @@ def test_places_are_reused_and_run_out_with_a_remedy_14():
 
 
 def test_a_missing_program_says_so(tmp_path):
-    with pytest.raises(QemuError, match="/no/qemu cannot be run: No such file"):
+    with pytest.raises(QemuError, match="/no/qemu cannot be run: it is missing or not executable"):
         process.spawn(["/no/qemu"], tmp_path / "log", {})
+
+
+async def test_the_process_keeps_no_folder_and_makes_no_file_that_others_can_open(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f":.:{tmp_path}:/usr/bin")
+    before = os.umask(0)
+    try:
+        words = ["/bin/sh", "-c", f'pwd; echo "$PATH"; touch {tmp_path}/console']
+        await process.spawn(words, tmp_path / "log", {}).ended()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "log").read_text().splitlines()[0] == "/"
+    assert all(entry.startswith("/") for entry in (tmp_path / "log").read_text().splitlines()[1].split(":"))
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("log", "console")] == [0o600, 0o600]
+
+
+def test_a_limit_of_files_that_is_too_low_is_told_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
+    with pytest.raises(QemuError, match=r"only 64 files may be open at once here.*ulimit -n 256"):
+        process.spawn(["/bin/true"], tmp_path / "log", {})
+    assert not (tmp_path / "log").exists()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from dataclasses import replace
 
 from acme_hypervisor import cgroup, sandbox
@@ -28,6 +27,7 @@ from vc_core.spec import (
     VmSpec,
     VmStats,
     VmStatus,
+    find_program,
     hookimpl,
 )
 
@@ -56,7 +56,7 @@ class AcmeHypervisor(HypervisorSpec):
         if spec.guest.program is None or not os.access(spec.guest.program, os.X_OK):
             raise HypervisorError(f"the guest's agent {spec.guest.program} is missing; run 'vc guest build'")
         for program in (self._options.unshare, "crun"):
-            if shutil.which(program) is None:
+            if find_program(program) is None:
                 raise HypervisorError(f"{program} is not there; install the package {_PACKAGES.get(program, program)}")
         group = cgroup.hierarchy() / f"vc-{pod.id}-{os.urandom(4).hex()}"
         tags = tuple(share.tag for share in spec.shares)

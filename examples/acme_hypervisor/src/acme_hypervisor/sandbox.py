@@ -12,7 +12,7 @@ from pathlib import Path
 
 from acme_hypervisor.cgroup import Cgroup
 from acme_hypervisor.options import AcmeOptions
-from vc_core.spec import HostProcess, HypervisorError, PodRef, VmSpec
+from vc_core.spec import HostProcess, HypervisorError, PodRef, VmSpec, find_program, program_environment
 
 _SCHEMA = 1
 _NAMESPACES = ("--mount", "--propagation=unchanged", "--uts", "--ipc", "--pid", "--fork")
@@ -92,14 +92,14 @@ def start(sandbox: Sandbox, pod: PodRef, spec: VmSpec, options: AcmeOptions) -> 
         given = {1: log.fileno(), 2: log.fileno(), _LISTENER: listener.fileno()}
         actions: list[tuple[object, ...]] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
         actions += [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in given.items()]
-        pid = os.posix_spawn(words[0], words, dict(os.environ), file_actions=actions, setsid=True)
+        pid = os.posix_spawn(words[0], words, program_environment(), file_actions=actions, setsid=True)
     sandbox.control.settle(pid)
     return HostProcess.of(pid)
 
 
 def _joined(group: Path, words: list[str]) -> list[str]:
     """A command that joins a control group before it becomes another one, to which more words can be appended."""
-    return ["/bin/sh", "-ec", f'echo 0 > {shlex.quote(str(group))}/cgroup.procs; exec "$@"', "join", *words]
+    return ["/bin/sh", "-ec", f'cd /; echo 0 > {shlex.quote(str(group))}/cgroup.procs; exec "$@"', "join", *words]
 
 
 def share_below(folder: Path) -> None:
@@ -122,6 +122,7 @@ def _is_mounted(folder: Path) -> bool:
 
 
 def _run(*words: str) -> None:
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    program = find_program(words[0]) or words[0]
+    done = subprocess.run([program, *words[1:]], capture_output=True, text=True, check=False, env=program_environment())
     if done.returncode:
         raise HypervisorError(f"{shlex.join(words)}: {done.stderr.strip()}")

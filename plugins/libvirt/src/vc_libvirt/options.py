@@ -21,7 +21,7 @@ class LibvirtOptions:
 
     Attributes:
         uri: which libvirtd, on this host: the machines' files are shared with it.
-        emulator: the program that runs machines; empty for libvirt's own choice.
+        emulator: the absolute path of the program that runs machines; empty for libvirt's own choice.
         accelerator: auto proves KVM by booting a guest, once per boot and emulator.
         machine: the machine type; must have PCIe.
         cpu: a CPU model of libvirt's; empty for the best that the accelerator has.
@@ -55,6 +55,8 @@ class LibvirtOptions:
         """Values that cannot be."""
         if "://" not in self.uri and ":///" not in self.uri:
             yield "uri: is none; qemu:///system and qemu:///session are"
+        if self.emulator and not self.emulator.startswith("/"):
+            yield "emulator: must be an absolute path"
         for name in ("max_vcpus", "max_memory_mib", "memory_slots"):
             if getattr(self, name) < 1:
                 yield f"{name}: must be at least 1"

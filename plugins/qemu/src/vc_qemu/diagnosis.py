@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 import subprocess
 
-from vc_core.spec import Accelerator, Finding, Guest, KvmProof, Verdict, prove_kvm
+from vc_core.spec import (
+    Accelerator,
+    Finding,
+    Guest,
+    KvmProof,
+    Verdict,
+    find_program,
+    program_environment,
+    prove_kvm,
+)
 from vc_qemu import proof
 from vc_qemu.command_line import proof_words
 from vc_qemu.errors import QemuError
@@ -46,10 +54,12 @@ async def _prove(options: QemuOptions, binary: str, guest: Guest) -> KvmProof:
 
 async def diagnose(options: QemuOptions, guests: tuple[Guest, ...]) -> tuple[Finding, ...]:
     """Findings on the binary and on the acceleration, which is proven when there is a guest to prove it with."""
-    binary = shutil.which(options.binary)
+    binary = find_program(options.binary)
     if binary is None:
         return (Finding("QEMU", Verdict.BAD, f"{options.binary} is missing", _PACKAGE, _INSTALL),)
-    text = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout
+    text = subprocess.run(
+        [binary, "--version"], capture_output=True, text=True, check=False, cwd="/", env=program_environment()
+    ).stdout
     match = _VERSION.search(text)
     line = text.partition("\n")[0]
     if match is None or (int(match[1]), int(match[2])) < OLDEST:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
-from vc_core.spec import FIRST_CHANNEL, PodRef, VmSpec
+from vc_core.spec import FIRST_CHANNEL, PodRef, VmSpec, find_program
 from vc_qemu.command_line import FolderShare, Machine, shape
 from vc_qemu.errors import QemuError
 from vc_qemu.freezing import program_of
@@ -23,7 +22,7 @@ def binary_of(options: QemuOptions, spec: VmSpec) -> str:
         if not os.access(file, os.R_OK):
             raise QemuError(f"the guest's {file} is missing or unreadable; run 'vc guest build'")
     wanted = str(spec.binary or options.binary)
-    binary = shutil.which(wanted)
+    binary = find_program(wanted)
     if binary is None:
         raise QemuError(f"{wanted} is missing; install the package qemu-system-x86")
     return binary

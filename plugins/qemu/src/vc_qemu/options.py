@@ -14,7 +14,7 @@ class QemuOptions:
     """How QEMU is run.
 
     Attributes:
-        binary: a name on the path, or a path.
+        binary: a name on the path, or an absolute path.
         accelerator: auto proves KVM by booting a guest, once per boot and QEMU.
         machine: QEMU's machine type; must have PCIe.
         cpu: QEMU's CPU model; empty for the best that the accelerator has.
@@ -29,7 +29,7 @@ class QemuOptions:
         console_max_bytes: what is kept of the guest's console.
         proof_timeout_s: for the guest that proves KVM.
         proof_dir: where the proof is remembered.
-        extra_arguments: appended to QEMU's command line as they are.
+        extra_arguments: appended to QEMU's command line as they are; paths in them must be absolute.
     """
 
     binary: str = "qemu-system-x86_64"
@@ -51,6 +51,8 @@ class QemuOptions:
 
     def problems(self) -> Iterator[str]:
         """Values that cannot be."""
+        if not self.binary or ("/" in self.binary and not self.binary.startswith("/")):
+            yield "binary: must be a name on the path, or an absolute path"
         for name in ("max_vcpus", "max_memory_mib", "memory_slots", "console_max_bytes"):
             if getattr(self, name) < 1:
                 yield f"{name}: must be at least 1"

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vc_core.spec import HostProcess
+from vc_core.spec import HostProcess, program_environment
 from vc_qemu.errors import QemuError
 
 _ABOVE = 64
+_FEWEST_FILES = 256  # descriptors that QEMU and those who talk to it need
+# The shell becomes the program. QEMU outlives us: it keeps no folder of ours busy, reads nothing from there (it looks
+# for firmware in the current folder first: qemu.git, softmmu/datadir.c), and what it makes is closed to others.
+_DETACHED = ("/bin/sh", "-c", 'umask 077; cd / && exec "$@"', "sh")
 
 
 def spawn(command: Sequence[str], log: Path, descriptors: Mapping[int, int]) -> HostProcess:
-    """Starts a program in a session of its own, its words going to a log.
+    """Starts a program in a session of its own and in the folder "/", its words going to a log.
 
     Args:
         command: argv with the program's path first.
@@ -23,8 +28,16 @@ def spawn(command: Sequence[str], log: Path, descriptors: Mapping[int, int]) -> 
         descriptors: number in the child to number here.
 
     Raises:
-        QemuError: the program cannot be executed.
+        QemuError: the program cannot be executed, or too few files may be open at once.
     """
+    if not os.access(command[0], os.X_OK):
+        raise QemuError(f"{command[0]} cannot be run: it is missing or not executable")
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit != resource.RLIM_INFINITY and limit < _FEWEST_FILES:
+        raise QemuError(
+            f"only {limit} files may be open at once here, and a machine needs {_FEWEST_FILES}; "
+            f"raise the limit: 'ulimit -n {_FEWEST_FILES}'"
+        )
     actions: list[tuple[object, ...]] = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
@@ -36,9 +49,9 @@ def spawn(command: Sequence[str], log: Path, descriptors: Mapping[int, int]) -> 
     defaults = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     try:
         pid = os.posix_spawn(
-            command[0],
-            list(command),
-            dict(os.environ),
+            _DETACHED[0],
+            [*_DETACHED, *command],
+            program_environment(),
             file_actions=actions,
             setsid=True,
             setsigdef=defaults,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from vc_core.spec import KvmProof
+from vc_core.spec import KvmProof, program_environment
 
 
 async def boot(command: tuple[str, ...], timeout_s: float) -> KvmProof:
@@ -15,7 +15,12 @@ async def boot(command: tuple[str, ...], timeout_s: float) -> KvmProof:
         timeout_s: for it to end.
     """
     guest = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        cwd="/",  # QEMU looks for its firmware in the current folder first: qemu.git, softmmu/datadir.c
+        env=program_environment(),
     )
     try:
         async with asyncio.timeout(timeout_s):

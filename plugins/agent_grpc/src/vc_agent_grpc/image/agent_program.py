@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vc_agent_grpc.image.errors import ImageError
+from vc_core.spec import find_program, program_environment
 
 OLDEST_RUST = (1, 85)
 TARGET = "x86_64-unknown-linux-gnu"
@@ -64,13 +65,19 @@ def built(cache: Path, report: Callable[[str], None]) -> Path:
         str(project / "Cargo.toml"),
     ]
     environment = {
-        **os.environ,
+        **program_environment(),
         "CARGO_TARGET_DIR": str(target),
         "VC_AGENT_PROTO": str(proto),
         "RUSTFLAGS": "-C target-feature=+crt-static",
     }
     done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        command,
+        env=environment,
+        cwd="/",  # cargo and rustup obey files of the current folder
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         raise ImageError(f"the guest agent cannot be built:\n{done.stderr.strip()}")
@@ -89,10 +96,12 @@ def find_cargo() -> Path:
     """
     too_old = []
     for name in (os.environ.get("CARGO", ""), "cargo", "/usr/bin/cargo"):
-        found = shutil.which(name) if name else None
+        found = find_program(name)
         if found is None:
             continue
-        version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+        version = subprocess.run(
+            [found, "--version"], capture_output=True, text=True, check=False, cwd="/", env=program_environment()
+        ).stdout
         match = _VERSION.match(version)
         if match and (int(match[1]), int(match[2])) >= OLDEST_RUST:
             return Path(found)

@@ -78,11 +78,12 @@ def build(
         ImageError: something is missing; the message names the package that has it.
     """
     crun = programs.find("crun", "crun")
+    chosen_kernel = kernel.fingerprint(kernel_image, kernel_modules)  # before the agent is built, which takes minutes
     program = agent or agent_program.built(cache, report)
     container_filter = seccomp.default_filter(DEFAULT_CAPABILITIES)
     inputs = {
         "schema": str(SCHEMA),
-        "kernel": kernel.fingerprint(kernel_image, kernel_modules),
+        "kernel": chosen_kernel,
         "agent": _digest(program.read_bytes()),
         "crun": _digest(crun.read_bytes()),
         "modules": _digest(json.dumps(modules.PURPOSES).encode()),

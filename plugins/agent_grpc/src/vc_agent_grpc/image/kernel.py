@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vc_agent_grpc.image.errors import ImageError
+from vc_core.spec import find_program, program_environment
 
 PACKAGE = "linux-image-amd64"
 Report = Callable[[str], None]
@@ -86,20 +86,20 @@ def fetched(report: Report) -> Iterator[Kernel]:
 
 def _package_version() -> str:
     """The real package behind PACKAGE, as `name=version`."""
-    depends = _run([_tool("apt-cache", "apt"), "depends", "--important", PACKAGE], ".")
+    depends = _run([_tool("apt-cache", "apt"), "depends", "--important", PACKAGE], "/")
     names = [line.partition("Depends:")[2].strip() for line in depends.splitlines() if "Depends:" in line]
     real = next((name for name in names if name.startswith("linux-image-")), None)
     if real is None:
         raise ImageError(
             f"no package list knows {PACKAGE}; run 'apt-get update', or name a kernel with --kernel, --modules"
         )
-    policy = _run([_tool("apt-cache", "apt"), "policy", real], ".")
+    policy = _run([_tool("apt-cache", "apt"), "policy", real], "/")
     version = next((line.split()[1] for line in policy.splitlines() if "Candidate:" in line), "(none)")
     return f"{real}={version}"
 
 
 def _tool(name: str, package: str) -> str:
-    found = shutil.which(name)
+    found = find_program(name)
     if found is None:
         raise ImageError(
             f"{name} is missing; install the package {package}, or name a kernel with --kernel and --modules"
@@ -108,7 +108,7 @@ def _tool(name: str, package: str) -> str:
 
 
 def _run(command: list[str], folder: str) -> str:
-    environment = {**os.environ, "LC_ALL": "C"}
+    environment = {**program_environment(), "LC_ALL": "C"}
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:]
