@@ -1,124 +1,226 @@
-"""Files and folders of the host bound into a folder of the pod, under names that nobody can guess. Root only."""
+"""Files and folders of the host bound into a folder of the pod, under names that nobody can guess. Root only.
+
+The folder is a file system of its own in memory, and its mount is read-only: that is what a guest sees of it, and it
+can neither make nor replace anything in there. What is bound in it is writable or not for itself. To add a mount point,
+a second mount of the same file system is made that may be written to; it is never attached to any path, and is gone
+when its descriptor is closed. Source and target are opened once, without following links, and are named to the kernel
+by descriptor only (see docs/decisions/0020).
+"""
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import secrets
+import stat
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from vc_core.engine import mountinfo
-from vc_core.spec.errors import StorageError
+from vc_core.engine import mount_calls, removal, views
+from vc_core.engine.mount_calls import NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, SHARED, UNBINDABLE, opened
+from vc_core.spec.errors import InvalidRequest, StorageError
 
-# Numbers of mount(2), umount2(2) and mount_setattr(2).
-_MS_BIND = 1 << 12
-_MS_REC = 1 << 14
-_MS_UNBINDABLE = 1 << 17
-_MNT_DETACH = 2
-_UMOUNT_NOFOLLOW = 8
-_SYS_MOUNT_SETATTR = 442
-_AT_FDCWD = -100
-_AT_RECURSIVE = 0x8000
-_MOUNT_ATTR_RDONLY = 1
-_CGROUPS = ("cgroup", "cgroup2")
-_libc = ctypes.CDLL(None, use_errno=True)
+_PLACE = os.O_RDONLY | os.O_DIRECTORY
 
 
-class _MountAttr(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
+def prepare(folder: Path) -> None:
+    """Makes a folder a place for binds; one that is one already stays as it is.
+
+    Raises:
+        StorageError: the kernel refused.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        with opened(mount_calls.open_plain(folder.resolve(), _PLACE)) as below:
+            if _is_place(below):
+                return
+            attributes = RDONLY | NOSUID | NODEV | NOEXEC
+            with opened(mount_calls.new_file_system("tmpfs", attributes, mode="0700", size="64k")) as place:
+                mount_calls.attach(place, below)
+                # Hypervisors may run in namespaces of their own, and see there what is mounted in here later.
+                mount_calls.change(place, propagation=SHARED)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be made a place for mounts: {error.strerror}") from error
 
 
-def add(source: Path, folder: Path, read_only: bool, recursive: bool, name: str = "") -> str:
+def add(
+    source: Path,
+    folder: Path,
+    read_only: bool,
+    recursive: bool,
+    name: str = "",
+    covered: Collection[Path] = (),
+) -> str:
     """Binds a file or folder into the folder; gives the name it has there.
 
+    What is bound brings no file systems of the kernel's along (proc, control groups); set-uid programs and device nodes
+    do not work through it.
+
     Args:
-        source: on this host.
-        folder: of the pod.
+        source: on this host, absolute; nothing in it may be a link.
+        folder: of the pod; made a place for binds.
         read_only: enforced here, for all that comes along.
         recursive: whether mounts below the source come along.
         name: that nobody else has; made up when empty.
+        covered: folders in the source of which nothing may be seen.
 
     Raises:
+        InvalidRequest: the source is gone, or is another thing than it was.
         StorageError: the kernel refused; nothing is left of it.
     """
-    name = name or secrets.token_hex(8)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    target = folder / name
-    if source.is_dir():
-        target.mkdir(mode=0o700)
-    else:
-        target.touch(mode=0o600)
+    with opened(_open_source(source)) as origin:
+        is_folder = stat.S_ISDIR(os.fstat(origin).st_mode)
+
+        def make() -> int:
+            tree = views.tree(origin, source, recursive, covered)
+            return _guarded(tree, NOSUID | NODEV | (RDONLY if read_only else 0))
+
+        return _put(make, source, folder, name, is_folder)
+
+
+def add_host_root(folder: Path, name: str, hidden: Collection[Path]) -> None:
+    """Shows the host's root in the folder, read-only and without what is hidden and what the kernel makes. As `add`."""
+    _put(lambda: _guarded(views.host_root(hidden), NOSUID | NODEV | RDONLY), Path("/"), folder, name, True)
+
+
+def is_bound(folder: Path, name: str) -> bool:
+    """Whether something is bound under a name."""
     try:
-        _bind(source.resolve(), target, read_only, recursive)
+        with (
+            opened(mount_calls.open_plain(folder.resolve())) as place,
+            opened(mount_calls.open_plain(name, at=place)) as target,
+        ):
+            return mount_calls.mount_id(target) != mount_calls.mount_id(place)
+    except FileNotFoundError:
+        return False
+
+
+def _put(make: Callable[[], int], source: Path, folder: Path, name: str, is_folder: bool) -> str:
+    name = name or secrets.token_hex(8)
+    prepare(folder)
+    try:
+        with opened(make()) as tree:
+            _attach(tree, folder, name, is_folder)
+    except OSError as error:
+        remove(folder, name)
+        raise StorageError(f"{source} cannot be bound into the pod: {error.strerror}") from error
     except BaseException:
         remove(folder, name)
         raise
     return name
 
 
+def _guarded(tree: int, attributes: int) -> int:
+    try:
+        mount_calls.change(tree, attributes, propagation=PRIVATE)
+    except BaseException:
+        os.close(tree)
+        raise
+    return tree
+
+
 def remove(folder: Path, name: str) -> None:
-    """Unbinds what `add` gave; what is gone is no error."""
+    """Unbinds what `add` gave; what is gone is no error.
+
+    Raises:
+        StorageError: the kernel refused.
+    """
+    if not name:
+        return
     target = folder / name
-    if name and os.path.lexists(target):
-        _drop(target)
+    try:
+        while mount_calls.unmount(target):
+            pass  # one may lie over another
+        with opened(mount_calls.open_plain(folder.resolve(), _PLACE)) as place:
+            if not _is_place(place):
+                return  # of a machine that an older version has started: its folder is emptied with the pod
+            with opened(_writable(place)) as room:
+                _remove_point(room, name)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"{target} cannot be unmounted: {error.strerror}") from error
 
 
 def remove_all(folder: Path) -> None:
-    """Unbinds whatever is bound in the folder, and removes what it was bound on."""
-    if folder.is_dir():
-        for target in folder.iterdir():
-            _drop(target)
+    """Unbinds whatever is bound in the folder and removes what was in it, whoever has put it there. The folder stays.
 
-
-def _bind(source: Path, target: Path, read_only: bool, recursive: bool) -> None:
-    _attach(source, target, recursive)
-    if read_only:
-        attributes = _MountAttr(attr_set=_MOUNT_ATTR_RDONLY)
-        size = ctypes.sizeof(attributes)
-        where = os.fsencode(target)
-        if _libc.syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, where, _AT_RECURSIVE, ctypes.byref(attributes), size) != 0:
-            raise StorageError(f"{source} cannot be bound read-only: {os.strerror(ctypes.get_errno())}")
-
-
-def _attach(source: Path, target: Path, recursive: bool) -> None:
-    """With all that is mounted below but control groups: daemons look for those in the table of mounts, and would take
-    ours, which go with the pod, for the host's own.
+    Raises:
+        StorageError: the kernel refused; names what is left.
     """
-    below = mountinfo.below(source) if recursive else []
-    has_groups = any(one.fstype in _CGROUPS for one in below)
-    _mount(os.fsencode(source), target, _MS_BIND | (_MS_REC if recursive and not has_groups else 0))
-    # Private, or to unmount what came along would unmount it at its source, too. And not to be bound again: another
-    # pod's bind of the host's root would bring it along, and keep its place busy.
-    _mount(None, target, _MS_UNBINDABLE | _MS_REC)
-    points = {one.point for one in below}
-    for one in below if has_groups else ():
-        inner = target / one.point.relative_to(source)
-        is_outermost = not points & set(one.point.parents)
-        if is_outermost and one.fstype not in _CGROUPS and inner.exists() and not _is_unbindable(one):
-            _attach(one.point, inner, True)
+    if not folder.is_dir():
+        return
+    try:
+        if os.geteuid() == 0:  # nobody else can have mounted anything
+            while mount_calls.unmount(folder):
+                pass
+            for entry in folder.iterdir():  # of a machine that an older version has started
+                while mount_calls.unmount(entry):
+                    pass
+    except OSError as error:
+        raise StorageError(f"{error.filename or folder} cannot be unmounted: {error.strerror}") from error
+    removal.empty(folder)
 
 
-def _is_unbindable(mount: mountinfo.MountPoint) -> bool:
-    return "unbindable" in mount.tags
+def _open_source(source: Path) -> int:
+    try:
+        return mount_calls.open_plain(source)
+    except OSError as error:
+        raise InvalidRequest(changed(source, error)) from error
 
 
-def _mount(source: bytes | None, target: Path, flags: int) -> None:
-    if _libc.mount(source, os.fsencode(target), None, flags, None) != 0:
-        what = os.fsdecode(source or b"it")
-        raise StorageError(f"{what} cannot be bound into the pod: {os.strerror(ctypes.get_errno())}")
+def changed(source: Path, error: OSError) -> str:
+    """What to say of a path that cannot be opened any more as it was when its container was created."""
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        return (
+            f"{source} is not what it was when the container was created: something in the path is a link or no folder "
+            "now; put back what was there, or delete the container and create it again"
+        )
+    return f"{source} cannot be opened: {error.strerror}; put it back, or delete the container and create it again"
 
 
-def _drop(target: Path) -> None:
-    """Unbinds what is bound there, with all that came along, and removes an empty mount point, nothing else: rmdir(2)
-    refuses a folder that still shows something. Whether anything is bound is for the kernel to say: what the table of
-    mounts says may have changed since it was read.
-    """
-    while _libc.umount2(os.fsencode(target), _MNT_DETACH | _UMOUNT_NOFOLLOW) == 0:
-        pass  # one may lie over another
-    if (code := ctypes.get_errno()) != errno.EINVAL:  # which says: not a mount point
-        raise StorageError(f"{target} cannot be unmounted: {os.strerror(code)}")
-    if target.is_dir():
-        target.rmdir()
-    else:
-        target.unlink()
+def _attach(tree: int, folder: Path, name: str, is_folder: bool) -> None:
+    with opened(mount_calls.open_plain(folder.resolve(), _PLACE)) as place:
+        with opened(_writable(place)) as room:
+            if is_folder:
+                os.mkdir(name, 0o700, dir_fd=room)
+            else:
+                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=room))
+        with opened(mount_calls.open_plain(name, at=place)) as point:
+            mount_calls.attach(tree, point)
+    # Not to be bound again: another pod's bind of the host's root would bring it along, and keep its place busy. Only
+    # now: the kernel attaches no such mount where mounts are passed on.
+    mount_calls.change(tree, propagation=UNBINDABLE)
+
+
+def _writable(place: int) -> int:
+    """The same file system once more, seen by nobody else, where mount points can be made and removed."""
+    room = mount_calls.clone(place)
+    try:
+        mount_calls.change(room, clear=RDONLY, propagation=PRIVATE)
+    except BaseException:
+        os.close(room)
+        raise
+    return room
+
+
+def _remove_point(room: int, name: str) -> None:
+    try:
+        is_folder = stat.S_ISDIR(os.stat(name, dir_fd=room, follow_symlinks=False).st_mode)
+        if is_folder:
+            os.rmdir(name, dir_fd=room)
+        else:
+            os.unlink(name, dir_fd=room)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno != errno.EBUSY:  # somebody has bound the whole folder elsewhere; it goes with the pod
+            raise
+
+
+def _is_place(folder: int) -> bool:
+    """Whether a folder is the root of a file system of ours: a read-only mount in memory."""
+    found = os.fstatvfs(folder)
+    with opened(os.open("..", os.O_PATH | os.O_CLOEXEC, dir_fd=folder)) as parent:
+        is_mounted = mount_calls.mount_id(parent) != mount_calls.mount_id(folder)
+    return is_mounted and bool(found.f_flag & os.ST_RDONLY)

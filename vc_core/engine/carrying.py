@@ -180,7 +180,9 @@ def _moved(session: Session, saved: Snapshot, held: PluggedShare) -> PluggedShar
     """A share as the new pod has it: what is the pod's own lies in another folder."""
     own = {saved.files: session.files_folder, saved.nothing: session.nothing_folder}
     path = own.get(held.share.path, held.share.path)
-    if path is not held.share.path:
+    if path == session.files_folder:
+        binds.prepare(path)
+    elif path is not held.share.path:
         path.mkdir(mode=0o700, exist_ok=True)
     return dataclasses.replace(held, share=dataclasses.replace(held.share, path=path))
 

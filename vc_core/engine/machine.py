@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from vc_core.defaults import Start
-from vc_core.engine import assets, guest_containers, resources, rootfs, shares, templates
+from vc_core.engine import assets, binds, guest_containers, resources, rootfs, shares, templates
 from vc_core.engine.identity import fresh
 from vc_core.engine.records import PluggedShare, PodConfig, PodState
 from vc_core.engine.session import Session, end_machine
@@ -119,7 +119,7 @@ async def _take(session: Session, wish: templates.Wish) -> bool:
 
 async def _start_machine(session: Session, spec: VmSpec, held: list[PluggedShare]) -> None:
     if any(one.share.path == session.files_folder for one in held):
-        session.files_folder.mkdir(mode=0o700, exist_ok=True)
+        binds.prepare(session.files_folder)
     spec = dataclasses.replace(spec, shares=tuple(one.share for one in held))
     await session.hooks.vm_create(pod=session.pod, spec=spec)
     await session.save_machine()  # before the start: a crash in between must leave something that can be found

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_TABLE = Path("/proc/self/mountinfo")
+_TABLE = Path("/proc/thread-self/mountinfo")  # a thread may have a table of its own (views.py)
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -15,6 +15,7 @@ class MountPoint:
     """One line of the table.
 
     Attributes:
+        id: of the mount.
         device: "major:minor".
         root: what of the file system is mounted here: "/" for all of it.
         point: where.
@@ -25,6 +26,7 @@ class MountPoint:
         tags: how it is shared with others: "shared:1", "unbindable".
     """
 
+    id: int
     device: str
     root: str
     point: Path
@@ -62,6 +64,7 @@ def _point(line: str) -> MountPoint:
     left, _, right = line.partition(" - ")
     fields, rest = left.split(" "), right.split(" ")
     return MountPoint(
+        id=int(fields[0]),
         device=fields[2],
         root=_decoded(fields[3]),
         point=Path(_decoded(fields[4])),

@@ -127,8 +127,10 @@ class Pool:
         folder = self._folder() / name
         async with Undo() as undo:
             undo.push(self._end, folder)
-            for path in (folder, folder / NOTHING, folder / FILES):
+            for path in (folder, folder / NOTHING):
                 path.mkdir(mode=0o700)
+            if os.geteuid() == 0:
+                binds.prepare(folder / FILES)
             machine = Unowned(self._catalog, self._deadlines, wish.plugins, _pod_of(folder))
             empty, files = Share("", folder / NOTHING, True), Share("", folder / FILES, False)
             wanted = (empty, files if os.geteuid() == 0 else empty)

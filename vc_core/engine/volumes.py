@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core.engine.identity import checked
+from vc_core.engine.removal import remove_tree
 from vc_core.spec.errors import AlreadyExists, InvalidRequest, NotFound
 
 
@@ -86,10 +86,9 @@ class Volumes:
         if any(source == path or path in source.parents for source in used):
             raise InvalidRequest(f"containers have the volume {name}; 'vc ps' shows them, delete those pods first")
         gone = path.with_name(f".{name}")  # in one step: half of a volume is none
-        if gone.exists():
-            shutil.rmtree(gone)
+        remove_tree(gone)
         path.rename(gone)
-        shutil.rmtree(gone)
+        remove_tree(gone)
 
     @staticmethod
     def _volume(path: Path) -> Volume:
