@@ -134,6 +134,57 @@ def test_both_forms_of_capabilities_mean_the_same(host, bundle, tmp_path):
     assert (tmp_path / "out/list").read_text().count("0000000000000001") == 5
 
 
+def test_bundles_that_engines_write_run(host, bundle, tmp_path):
+    """As podman, docker, containerd and the kubelet write them, all in one pod."""
+    (tmp_path / "out").mkdir()
+    out = {"destination": "out", "type": "bind", "source": str(tmp_path / "out"), "options": ["rbind", "rprivate"]}
+    cgroup = {**MOUNTS[-1], "options": ["rprivate", *PLAIN, "relatime", "ro"]}
+    megabytes = 128 << 20
+    member = [{"type": "mount"}, {"type": "cgroup"}, {"type": "pid"}]
+    member += [{"type": kind, "path": f"/proc/1/ns/{name}"} for kind, name in (("ipc", "ipc"), ("uts", "uts"))]
+    resources = {
+        "podman": {"memory": {"limit": megabytes, "swap": 2 * megabytes}, "pids": {"limit": 2048}},
+        "docker": {
+            "memory": {"limit": megabytes, "swap": -1, "kernel": -1, "kernelTCP": -1, "swappiness": 60},
+            "cpu": {"shares": 0},
+            "blockIO": {"weight": 0},
+            "devices": [{"allow": False, "access": "rwm"}, {"allow": True, "type": "c", "major": 1, "minor": 5}],
+        },
+        "kubelet": {
+            "memory": {"limit": megabytes, "reservation": megabytes // 2},
+            "hugepageLimits": [{"pageSize": "2MB", "limit": 0}],
+            "unified": {"memory.oom.group": "1"},
+        },
+    }
+    process = {
+        "apparmorProfile": "containers-default-0.50.1",
+        "user": {"uid": 0, "gid": 0, "umask": 18},
+        "oomScoreAdj": 998,
+        "rlimits": [{"type": "RLIMIT_CORE", "soft": (1 << 64) - 1, "hard": (1 << 64) - 1}],
+    }
+    files = "max swap.max low oom.group"
+    host.vc("pod", "create", "p")
+    host.vc("pod", "start", "p")
+    for name, limits in resources.items():
+        script = f"for f in {files}; do cat /sys/fs/cgroup/memory.$f; done > /out/{name}; umask >> /out/{name}"
+        script += f"; cat /proc/self/oom_score_adj >> /out/{name}; hostname >> /out/{name}"
+        linux: dict[str, Any] = {"resources": limits, "cgroupsPath": f"system.slice:{name}:c"}
+        if name == "kubelet":
+            linux["namespaces"] = member
+        folder = bundle(
+            name, "sh", "-c", script, ociVersion="1.3.0", process=process, mounts=[cgroup, out], linux=linux
+        )
+        told = host.vc("container", "create", "--bundle", str(folder), "--name", name, "p").stderr.decode()
+        assert "process.apparmorProfile: the guest has no AppArmor" in told
+        host.vc("container", "start", "p", name)
+        host.vc("container", "wait", "p", name)
+    host.vc("pod", "delete", "p")
+    told = {name: (tmp_path / "out" / name).read_text().split() for name in resources}
+    assert told["podman"] == [str(megabytes), "0", "0", "0", "0022", "998", "bundled"]
+    assert told["docker"] == [str(megabytes), "0", "0", "0", "0022", "998", "bundled"]
+    assert told["kubelet"] == [str(megabytes), "0", str(megabytes // 2), "1", "0022", "998", "p"]
+
+
 def _hook(tmp_path: Path, name: str, script: str) -> dict[str, Any]:
     path = tmp_path / f"{name}.sh"
     path.write_text(f"#!/bin/sh\n{script}\n")

@@ -67,6 +67,8 @@ def test_a_quota_is_a_share_of_processors():
         (Resources(memory_bytes=20), "4 MiB is the least"),
         (Resources(memory_bytes=-1), "4 MiB is the least"),
         (Resources(pids=-1), "limit of -1 processes"),
+        (Resources(unified=(("../x", "1"),)), "'../x' is no limit of a cgroup"),
+        (Resources(unified=(("cgroup.procs", "1"),)), "'cgroup.procs' is no limit of a cgroup"),
         (Resources(cpuset="0-"), "'0-' is no list of processors"),
         (Resources(cpuset="a"), "'a' is no list of processors"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -86,18 +87,24 @@ def test_devices_are_found_by_their_numbers(tmp_path):
     [
         ({"ociVersion": "2.0"}, "ociVersion: '2.0' is not known"),
         ({"process": {"args": []}}, "process.args: there is no command"),
-        ({"process": {"args": ["x"], "apparmorProfile": "p"}}, "process.apparmorProfile: cannot be honoured"),
-        ({"process": {"args": ["x"], "selinuxLabel": "l"}}, "process.selinuxLabel: cannot be honoured"),
+        ({"process": {"args": ["x"], "ioPriority": {"class": "IOPRIO_CLASS_RT"}}}, "process.ioPriority: cannot"),
         ({"process": {"args": "x"}}, "process.args: must be a list"),
         ({"process": {"args": ["x"], "cwd": "here"}}, "process.cwd: must be absolute"),
         ({"linux": {"intelRdt": {"closID": "x"}}}, "linux.intelRdt: cannot be honoured"),
-        ({"linux": {"uidMappings": [{}]}}, "linux.uidMappings: cannot be honoured"),
+        ({"linux": {"uidMappings": [{"size": 1}]}}, "linux.uidMappings: cannot be honoured"),
+        ({"linux": {"personality": {"domain": "LINUX32"}}}, "linux.personality.domain: programs of the guest's own"),
         ({"linux": {"namespaces": [{"type": "user"}]}}, "linux.namespaces[0].type: the namespace 'user'"),
         ({"linux": {"namespaces": [{"type": "time"}]}}, "linux.namespaces[0].type: the namespace 'time'"),
         ({"linux": {"resources": {"blockIO": {"weight": 9}}}}, "linux.resources.blockIO: cannot be honoured"),
-        ({"linux": {"resources": {"hugepageLimits": [{}]}}}, "linux.resources.hugepageLimits: cannot be honoured"),
-        ({"linux": {"resources": {"memory": {"swappiness": 9}}}}, "linux.resources.memory.swappiness: cannot"),
-        ({"linux": {"resources": {"memory": {"limit": 8, "swap": 9}}}}, "linux.resources.memory.swap: guests have no"),
+        ({"linux": {"resources": {"rdma": {"mlx5": {"hcaHandles": 3}}}}}, "linux.resources.rdma: cannot be honoured"),
+        ({"linux": {"resources": {"memory": {"swappiness": 101}}}}, "linux.resources.memory.swappiness: must be from"),
+        (
+            {"linux": {"resources": {"memory": {"limit": 9, "swap": 8}}}},
+            "resources.memory.swap: it limits memory",
+        ),
+        ({"linux": {"resources": {"memory": {"swap": 8}}}}, "linux.resources.memory.swap: memory and swap together"),
+        ({"linux": {"resources": {"memory": {"disableOOMKiller": True}}}}, "memory.disableOOMKiller: cannot"),
+        ({"linux": {"resources": {"unified": {"memory.oom.group": 1}}}}, "unified: must be an object of texts"),
         ({"linux": {"resources": {"cpu": {"mems": "1"}}}}, "linux.resources.cpu.mems: a guest has one node"),
         ({"linux": {"resources": {"cpu": {"realtimePeriod": 9}}}}, "linux.resources.cpu.realtimePeriod: cannot"),
         (
@@ -111,7 +118,7 @@ def test_devices_are_found_by_their_numbers(tmp_path):
             "mounts[0].type: a guest cannot mount 'nfs'",
         ),
         (
-            {"mounts": [{"destination": "/x", "type": "bind", "source": "/", "uidMappings": [{}]}]},
+            {"mounts": [{"destination": "/x", "type": "bind", "source": "/", "uidMappings": [{"size": 1}]}]},
             "mounts[0].uidMappings",
         ),
         (
@@ -120,6 +127,7 @@ def test_devices_are_found_by_their_numbers(tmp_path):
         ),
         ({"hooks": {"prestart": [{"path": "x"}]}}, "hooks.prestart[0].path: must be absolute"),
         ({"domainname": "d"}, "domainname: cannot be honoured"),
+        ({"annotations": {"org.opencontainers.image.stopSignal": "SIGX"}}, "stopSignal: there is no signal SIGX"),
         ({"windows": {"x": 1}}, "windows: cannot be honoured"),
         ({"annotations": {"io.kubernetes.cri.container-type": "odd"}}, "'odd' is no type of container"),
         ({"annotations": {"io.katacontainers.config.hypervisor.firmware": "/f"}}, "firmware: cannot be honoured"),
@@ -138,9 +146,65 @@ def test_what_cannot_be_honoured_is_refused_by_name(tmp_path, changes, told):
 
 def test_all_problems_are_told_at_once_and_empty_values_are_none(tmp_path):
     with pytest.raises(ConfigError) as caught:
-        load(tmp_path, process={"args": ["x"], "apparmorProfile": "p"}, domainname="d", hostname=7)
+        load(tmp_path, process={"args": ["x"], "commandLine": "p"}, domainname="d", hostname=7)
     assert len(caught.value.problems) == 3
     load(tmp_path, linux={"resources": {"blockIO": {}, "memory": {"disableOOMKiller": False}}, "intelRdt": None})
+
+
+def test_versions_of_the_specification(tmp_path):
+    for version in ("1.0.0", "1.0.2-dev", "1.1.0", "1.2.1", "1.3.0"):
+        load(tmp_path, ociVersion=version)
+
+
+def test_limits_that_engines_write_and_a_guest_keeps(tmp_path, caplog):
+    memory = {"limit": 128 << 20, "swap": 256 << 20, "reservation": 64 << 20, "swappiness": 60, "kernel": -1}
+    limits = {
+        "memory": {**memory, "kernelTCP": -1, "disableOOMKiller": False, "useHierarchy": True},
+        "cpu": {"shares": 0, "realtimeRuntime": 0, "mems": ""},
+        "pids": {"limit": 0},
+        "blockIO": {"weight": 0, "weightDevice": [], "throttleReadBpsDevice": None},
+        "hugepageLimits": [{"pageSize": "2MB", "limit": 0}],
+        "unified": {"memory.oom.group": "1"},
+        "network": {"classID": 0, "priorities": []},
+        "devices": [
+            {"allow": False, "access": "rwm", "major": -1, "minor": -1},
+            {"allow": True, "type": "c", "major": -1, "minor": -1, "access": "m"},
+            {"allow": True, "type": "c", "major": 1, "minor": 5, "access": "rwm"},
+        ],
+    }
+    found = load(tmp_path, linux={"resources": limits, "personality": {"domain": "LINUX"}}).container.resources
+    assert (found.memory_bytes, found.pids, found.cpu_shares) == (128 << 20, 0, 0)
+    assert dict(found.unified) == {"memory.oom.group": "1", "memory.low": str(64 << 20)}
+    assert caplog.text == ""
+    more = {"memory": {"kernel": 8}, "hugepageLimits": [{"pageSize": "2MB", "limit": 8}]}
+    load(tmp_path, linux={"resources": more})
+    assert "memory.kernel: memory of the kernel counts against memory.limit" in caplog.text
+    assert "hugepageLimits[0]: the guest has no huge pages" in caplog.text
+
+
+def test_security_modules_of_the_host_are_warned_about(tmp_path, caplog):
+    process = {"args": ["x"], "apparmorProfile": "docker-default", "selinuxLabel": "system_u:system_r:container_t:s0"}
+    load(tmp_path, process=process, linux={"mountLabel": "system_u:object_r:container_file_t:s0"})
+    for place in ("process.apparmorProfile: the guest has no App", "process.selinuxLabel:", "linux.mountLabel:"):
+        assert place in caplog.text
+    caplog.clear()
+    load(tmp_path, process={"args": ["x"], "apparmorProfile": "unconfined"})
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"), [("data", "/data"), ("./a//b/", "/a/b"), ("../../x", "/x"), ("/a/../b", "/b"), ("/t", "/t")]
+)
+def test_relative_destinations_are_below_the_root(tmp_path, text, meant):
+    mounts = [{"destination": text, "type": "tmpfs", "source": "t"}]
+    assert load(tmp_path, mounts=mounts).container.mounts[0].destination == meant
+
+
+def test_the_images_stop_signal_comes_as_an_annotation(tmp_path):
+    key = "org.opencontainers.image.stopSignal"
+    assert load(tmp_path, annotations={key: "10"}).container.stop_signal == signal.SIGUSR1
+    assert load(tmp_path, annotations={key: "SIGQUIT"}).container.stop_signal == signal.SIGQUIT
+    assert load(tmp_path).container.stop_signal == signal.SIGTERM
 
 
 def test_paths_of_namespaces_are_not_joined_and_said_so(tmp_path, caplog):

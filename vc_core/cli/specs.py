@@ -224,7 +224,8 @@ def container_spec(
 def limits(options: Mapping[str, Any], before: Resources) -> Resources:
     """Limits with those changed that were given; 0 takes one away."""
     cpus, memory, pids = options["cpus"], options["memory"], options["pids"]
-    return Resources(
+    return dataclasses.replace(
+        before,
         cpu_quota_us=before.cpu_quota_us if cpus is None else round(cpus * _PERIOD_US),
         cpu_period_us=before.cpu_period_us if cpus is None else _PERIOD_US,
         cpu_shares=before.cpu_shares if options["cpu_shares"] is None else options["cpu_shares"],

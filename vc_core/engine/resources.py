@@ -18,6 +18,7 @@ _SMALLEST_MEMORY = 4 * _MIB  # with less, crun itself does not get a process sta
 _PERIODS_US = range(1_000, 1_000_001)  # what the kernel takes: Documentation/scheduler/sched-bwc.rst
 _SMALLEST_QUOTA_US = 1_000
 _SHARES = range(2, 262_145)
+_CGROUP_FILE = re.compile(r"[a-z]+(\.[a-z0-9_]+)+")
 _CPUSET = re.compile(r"(\d+(-\d+)?(,\d+(-\d+)?)*)?")
 
 
@@ -39,6 +40,9 @@ def check(resources: Resources) -> None:
         raise InvalidRequest(f"{resources.cpuset!r} is no list of processors; 0-2,4 is one")
     if resources.pids < 0:
         raise InvalidRequest(f"a limit of {resources.pids} processes cannot be; 0 is none")
+    for name, value in resources.unified:
+        if not _CGROUP_FILE.fullmatch(name) or name.startswith("cgroup.") or "\0" in value:
+            raise InvalidRequest(f"{name!r} is no limit of a cgroup; memory.low and io.weight are such")
 
 
 def demand(config: PodConfig, limits: Iterable[Resources]) -> VmSize:

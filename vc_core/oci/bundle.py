@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core.engine.assets import Assets
+from vc_core.images.image import stop_signal
 from vc_core.oci import linux, mounts, process
 from vc_core.oci.annotations import ContainerType, container_type, own_assets, sandbox_id
 from vc_core.oci.reading import Reader
@@ -15,6 +16,7 @@ from vc_core.spec.errors import ConfigError, InvalidRequest
 from vc_core.spec.values import ContainerSpec, LifeHook, LifeHooks, Rootfs, RootfsMode, Stdio
 
 _KNOWN = ("ociVersion", "process", "root", "hostname", "mounts", "hooks", "annotations", "linux")
+_STOP_SIGNAL = "org.opencontainers.image.stopSignal"
 _IN_CONTAINER = ("createContainer", "startContainer")
 _ON_HOST = ("prestart", "createRuntime", "poststart", "poststop")
 
@@ -86,9 +88,19 @@ def _bundle(config: Reader, folder: Path, container_id: str, stdio: Stdio, asset
         confinement=linux.confinement(found),
         hooks=_hooks(config.object("hooks")),
         bundle=str(folder),
+        stop_signal=_stop_signal(dict(notes), config),
     )
     kind = container_type(dict(notes), config.problems)
     return Bundle(spec, kind, sandbox_id(dict(notes)), own_assets(dict(notes), asset_paths, config.problems))
+
+
+def _stop_signal(notes: Mapping[str, str], config: Reader) -> int:
+    """What the image's configuration says, which engines pass on as an annotation."""
+    try:
+        return stop_signal(notes.get(_STOP_SIGNAL, ""))
+    except InvalidRequest as error:
+        config.problems.append(f"annotations.{_STOP_SIGNAL}: {error}")
+        return stop_signal("")
 
 
 def _hooks(hooks: Reader) -> LifeHooks:

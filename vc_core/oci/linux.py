@@ -6,6 +6,7 @@ import json
 import logging
 from pathlib import Path
 
+from vc_core.oci import limits
 from vc_core.oci.reading import Reader
 from vc_core.spec.values import Confinement, HostDevice, Resources
 
@@ -13,19 +14,21 @@ log = logging.getLogger(__name__)
 
 _KNOWN = (
     *("namespaces", "devices", "cgroupsPath", "resources", "sysctl", "seccomp", "rootfsPropagation", "maskedPaths"),
-    "readonlyPaths",
+    *("readonlyPaths", "personality", "mountLabel"),
 )
 _NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup", "network")
-_RESOURCES = ("cpu", "memory", "pids", "devices")
-_CPU = ("quota", "period", "shares", "cpus", "mems")
-_MEMORY = ("limit", "swap", "disableOOMKiller")
-_PERIOD_US = 100_000
 _KINDS = {"c": "char", "u": "char", "b": "block"}
 
 
 def confinement(linux: Reader) -> Confinement:
     """What keeps the container in."""
     linux.refuse_others(_KNOWN)
+    personality = linux.object("personality")
+    personality.refuse_others(("domain",))
+    if personality.text("domain") not in ("", "LINUX"):
+        personality.refuse("domain", "programs of the guest's own architecture run there; LINUX says so")
+    if linux.text("mountLabel"):
+        log.warning("linux.mountLabel: the guest has no SELinux; the machine keeps the container from this host")
     seccomp = linux.raw("seccomp")
     masked, read_only = linux.raw("maskedPaths"), linux.raw("readonlyPaths")
     return Confinement(
@@ -40,28 +43,7 @@ def confinement(linux: Reader) -> Confinement:
 
 def resources(linux: Reader) -> Resources:
     """Limits; negative ones are none."""
-    found = linux.object("resources")
-    found.refuse_others(_RESOURCES)
-    cpu, memory, pids = (found.object(name) for name in ("cpu", "memory", "pids"))
-    cpu.refuse_others(_CPU)
-    memory.refuse_others(_MEMORY)
-    memory.refuse("disableOOMKiller")
-    pids.refuse_others(("limit",))
-    if cpu.text("mems") not in ("", "0"):
-        cpu.refuse("mems", "a guest has one node of memory, 0")
-    limit = max(0, memory.number("limit"))
-    if memory.number("swap") not in (0, -1, limit):
-        memory.refuse("swap", "guests have no swap; it can be as much as the limit, or left away")
-    for rule in found.objects("devices"):
-        _check_rule(rule)
-    return Resources(
-        cpu_quota_us=max(0, cpu.number("quota")),
-        cpu_period_us=cpu.number("period") or _PERIOD_US,
-        cpu_shares=cpu.number("shares"),
-        cpuset=cpu.text("cpus"),
-        memory_bytes=limit,
-        pids=max(0, pids.number("limit")),
-    )
+    return limits.read(linux.object("resources"))
 
 
 def device(found: Reader) -> HostDevice | None:
@@ -107,11 +89,3 @@ def _namespace(found: Reader) -> str | None:
         log.warning("%s: %s is not joined: whether pids are shared is an option of the pod", found.path, path)
         return kind
     return None  # of the sandbox on the host: here the guest's own is the pod's
-
-
-def _check_rule(rule: Reader) -> None:
-    """Containers get the usual devices and those that are listed; a rule for more than single devices is refused."""
-    access = set(rule.text("access") or "rwm")
-    is_single = rule.raw("major") is not None
-    if rule.flag("allow") and not is_single and access != {"m"}:
-        rule.problems.append(f"{rule.path}: devices are passed one by one, not whole kinds of them")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from pathlib import Path
 
 from vc_core.oci.reading import Reader
@@ -24,7 +25,7 @@ def read(mount: Reader, bundle: Path) -> Mount | None:
     """A mount; None for one that cannot be, which the problems say."""
     mount.refuse_others(_KNOWN)
     kind, options = mount.text("type"), mount.texts("options")
-    destination = mount.text("destination")
+    destination = _absolute(mount.text("destination"))
     is_read_only = "ro" in options
     others = tuple(option for option in options if option not in (*_BINDS, "ro", "rw"))
     if kind in _BINDS or any(option in _BINDS for option in options):
@@ -35,3 +36,8 @@ def read(mount: Reader, bundle: Path) -> Mount | None:
         mount.problems.append(f"{mount.at('type')}: a guest cannot mount {kind or 'nothing'!r} on {destination}")
         return None
     return Mount(Path(kind), destination, is_read_only, _KINDS[kind], others)
+
+
+def _absolute(destination: str) -> str:
+    """Versions of the specification before 1.1 allow a destination that is relative to the root."""
+    return posixpath.normpath(f"/{destination}").replace("//", "/") if destination else ""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 from vc_core.oci.reading import Reader
 from vc_core.spec.values import Capabilities, ProcessSpec, Rlimit
 
+log = logging.getLogger(__name__)
+
 _KNOWN = (
     *("args", "env", "cwd", "user", "terminal", "consoleSize", "capabilities", "noNewPrivileges", "rlimits"),
-    "oomScoreAdj",
+    *("oomScoreAdj", "apparmorProfile", "selinuxLabel"),
 )
 _USER = ("uid", "gid", "umask", "additionalGids")
 _SETS = tuple(field.name for field in dataclasses.fields(Capabilities))
@@ -18,6 +21,10 @@ _SETS = tuple(field.name for field in dataclasses.fields(Capabilities))
 def read(process: Reader) -> ProcessSpec:
     """A process; the environment is kept word for word."""
     process.refuse_others(_KNOWN)
+    for name, module in (("apparmorProfile", "AppArmor"), ("selinuxLabel", "SELinux")):
+        if process.text(name) not in ("", "unconfined"):
+            where = process.at(name)
+            log.warning("%s: the guest has no %s; the machine keeps the container from this host", where, module)
     args = process.texts("args")
     if not args:
         process.problems.append(f"{process.at('args')}: there is no command")

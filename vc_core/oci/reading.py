@@ -72,8 +72,8 @@ class Reader:
         return self._value.get(key)
 
     def refuse(self, key: str, why: str = "cannot be honoured") -> None:
-        """Notes a member that is there and says something."""
-        if self._value.get(key):
+        """Notes a member that is there and says something: not 0, empty, or an object or list of such."""
+        if _says_something(self._value.get(key)):
             self.problems.append(f"{self.at(key)}: {why}")
 
     def refuse_others(self, known: Collection[str]) -> None:
@@ -95,6 +95,14 @@ class Reader:
             self.problems.append(f"{self.at(key)}: must be {_NAMES[kind]}")
             return default
         return value
+
+
+def _says_something(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_says_something(one) for one in value.values())
+    if isinstance(value, list):
+        return any(_says_something(one) for one in value)
+    return bool(value)
 
 
 _NAMES: Mapping[type, str] = {

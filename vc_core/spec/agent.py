@@ -104,6 +104,7 @@ class AgentSpec:
         Restart and HealthCheck are asked only of those that declare Capability.CARE.
 
         Raises AlreadyExists when the guest has a container of this id, CannotExecute when its program is not there.
+        Raises AgentError when a file of Resources.unified is not there.
         """
         raise NotImplementedError
 

@@ -114,6 +114,8 @@ class Resources:
         cpuset: which of the guest's processors, as in "0-2,4".
         memory_bytes: of memory.
         pids: processes.
+        unified: files of the container's cgroup (version 2) and what is written to them, as in
+            ("memory.oom.group", "1"). It comes after all other limits.
     """
 
     cpu_quota_us: int = 0
@@ -122,6 +124,7 @@ class Resources:
     cpuset: str = ""
     memory_bytes: int = 0
     pids: int = 0
+    unified: tuple[tuple[str, str], ...] = ()
 
     @property
     def cpus(self) -> Fraction:

@@ -126,6 +126,13 @@ class AgentContract:
             await guest.run("c", _ENDS)
             assert await guest.ends("c") == 3, "the same id cannot be used"
 
+    @rule("agent_create_container", "Raises AgentError when a file of Resources.unified is not there.")
+    async def test_files_of_the_cgroup_are_written(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.run("c", _LIVES, resources=Resources(unified=(("memory.oom.group", "1"),)))
+            unknown = Resources(unified=(("memory.no-such-file", "1"),))
+            await fails_with(AgentError, guest.create("d", _LIVES, resources=unknown))
+
     @rule("agent_remove_container", "An unknown one is no error: may be called twice.")
     async def test_removing_twice_is_no_error(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:

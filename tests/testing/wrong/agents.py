@@ -14,6 +14,7 @@ from vc_core.spec import (
     Guest,
     Health,
     NotFound,
+    Resources,
     StateError,
     hookimpl,
 )
@@ -120,6 +121,14 @@ class Untidy(MockAgent):
         except CannotExecute:
             (await self._machine(pod)).containers[container.spec.id] = MockContainer(container, processes)
             raise
+
+
+@breaks("test_files_of_the_cgroup_are_written")
+class WritesNoFiles(MockAgent):
+    @hookimpl
+    async def agent_create_container(self, pod, container):
+        spec = dataclasses.replace(container.spec, resources=Resources())
+        await super().agent_create_container(pod, dataclasses.replace(container, spec=spec))
 
 
 @breaks("test_removing_twice_is_no_error")

@@ -39,6 +39,7 @@ from vc_core.spec import (
 )
 from vc_core.testing.mocks.world import MockContainer, MockMachine, MockProcess, World
 
+_CGROUP_FILES = ("memory.low", "memory.oom.group")
 GUEST = Guest("mock", Path("/mock/kernel"), Path("/mock/initrd"), (), ())
 
 
@@ -139,6 +140,8 @@ class MockAgent(AgentSpec):
         for plugged in (container.rootfs.plugged, *(one for device in container.devices for one in device.plugged)):
             if plugged.id not in {*machine.shares, *machine.devices} and plugged.driver != "node":
                 raise AgentError(f"{plugged.id} is not plugged")
+        if unknown := [name for name, _ in container.spec.resources.unified if name not in _CGROUP_FILES]:
+            raise AgentError(f"the cgroup has no file {unknown[0]}")
         self._look_for(container.spec.process)
         process = MockProcess(container.spec.process.args)
         machine.containers[container.spec.id] = MockContainer(container, {container.token: process})

@@ -78,6 +78,8 @@ def spec_of(container: GuestContainer, compiled_filter: bytes = b"") -> Json:
             },
         },
     }
+    if not any(one["type"] == "uts" for one in document["linux"]["namespaces"]):
+        document["hostname"] = ""  # the guest's own, which is the pod's
     if confinement.seccomp is None:
         _confine_calls(document, spec.process.capabilities, compiled_filter)
     elif confinement.seccomp:
@@ -142,6 +144,8 @@ def resources_of(resources: Resources) -> Json:
         found["memory"] = {"limit": resources.memory_bytes, "swap": resources.memory_bytes}
     if resources.pids:
         found["pids"] = {"limit": resources.pids}
+    if resources.unified:
+        found["unified"] = dict(resources.unified)
     return found
 
 
