@@ -29,6 +29,7 @@ from vc_core.defaults import (
 )
 from vc_core.spec.errors import ConfigError
 from vc_core.spec.hooks import FAMILIES
+from vc_core.spec.ownership import host_owners, trusted_owners, untrusted
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -92,10 +93,15 @@ def find(explicit: Path | None = None) -> tuple[str, Path] | None:
     """The file that wins, and why; None for the defaults.
 
     Raises:
-        ConfigError: a file that was named by the user does not exist.
+        ConfigError: a file that was named by the user does not exist; or somebody else could have written the file,
+            which is not asked of one that --config names.
     """
     for why, path in candidates(explicit):
-        if path.is_file():
+        if _is_file(path):
+            owners = host_owners() if why == "system file" else trusted_owners()
+            if why != "--config" and (reason := untrusted(path.absolute(), owners)):
+                remedy = "correct its owner and mode, or name it with --config, which is not checked"
+                raise ConfigError([f"{path} ({why}) is not used: {reason}; {remedy}"])
             return why, path
         if why in ("--config", "$VC_CONFIG"):
             raise ConfigError([f"{why} names {path}, which is not a file; 'vc config init {path}' writes one"])
@@ -109,7 +115,30 @@ def load(explicit: Path | None = None) -> Config:
         ConfigError: with every problem of the file at once.
     """
     found = find(explicit)
-    return parse(found[1].read_text(), found[1]) if found else Config()
+    return parse(read(found[1]), found[1]) if found else Config()
+
+
+def read(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        ConfigError: it cannot be read, or is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([f"{path} cannot be read: {error.strerror}; name another file with --config"]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path} is not a configuration: it is not UTF-8 text"]) from error
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError as error:
+        raise ConfigError(
+            [f"{path} cannot be read: {error.strerror}; set HOME, or name another file with --config"]
+        ) from error
 
 
 def parse(text: str, source: Path | None = None) -> Config:

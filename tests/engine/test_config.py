@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,3 +120,52 @@ def test_show_says_where_values_come_from(home, monkeypatch):
     assert told.startswith(f"# {file} (--config)")
     assert "root_ports = 3" in told
     assert 'run_root = "/' in told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of others")
+@pytest.mark.parametrize("subject", ["file", "folder", "open file", "open folder", "link"])
+def test_a_configuration_that_others_could_have_written_is_not_obeyed(home, monkeypatch, subject):
+    """As root with the HOME of an ordinary user; --config names what is used as it is."""
+    user = write(home / "home/virtcontainers/config.toml", "[pod]\nvcpus = 2\n")
+    assert load().pod.vcpus == 2
+    changed = user.parent if "folder" in subject else user
+    if "open" in subject:
+        changed.chmod(0o777)
+    elif subject == "link":
+        theirs = write(home / "theirs/config.toml", "[pod]\nvcpus = 3\n")
+        os.chown(theirs, 65534, 65534)
+        user.unlink()
+        user.symlink_to(theirs)
+    else:
+        os.chown(changed, 65534, 65534)
+    with pytest.raises(ConfigError, match=r"config\.toml \(user file\) is not used: .*; correct its owner"):
+        load()
+    monkeypatch.setenv("VC_CONFIG", str(user))
+    with pytest.raises(ConfigError, match=r"config\.toml \(\$VC_CONFIG\) is not used: "):
+        load()
+    assert load(user).pod.vcpus in {2, 3}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_home_that_cannot_be_entered_is_told_in_one_line(tmp_path):
+    tmp_path.chmod(0o700)
+    words = ["setpriv", "--reuid", "65534", "--clear-groups", sys.executable, "-P", "-m", "vc_core", "config", "show"]
+    environ = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "home")}
+    environ.pop("VC_CONFIG", None)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd="/", env=environ)
+    assert done.returncode == 125
+    assert re.fullmatch(r"vc: error: .*config\.toml cannot be read: Permission denied; set HOME, or .*\n", done.stderr)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[pod"])
+def test_what_is_no_text_is_told_in_one_line(home, content):
+    file = home / "x.toml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"x\.toml"):
+        load(file)
+
+
+def test_a_relative_path_is_refused_for_it_means_another_folder_each_time():
+    assert problems("[image]\ndir = 'images'\n") == [
+        "vc.toml:2: image.dir: must be an absolute path: commands are typed in any folder"
+    ]

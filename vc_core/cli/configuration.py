@@ -51,7 +51,7 @@ def check(settings: Settings, file: Path | None, as_json: bool) -> int:
             click.echo("no configuration file: the defaults are used")
         return Exit.GOOD
     try:
-        text = found[1].read_text()
+        text = configs.read(found[1])
         loaded, problems = configs.examine(text, found[1])
         told = configs.located(text, found[1], [*problems, *options.check(loaded, Catalog())])
     except ConfigError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vc_core.defaults import DataDefaults
 from vc_core.spec.errors import InvalidRequest
+from vc_core.spec.ownership import private_folder
 from vc_core.spec.programs import find_program, program_environment
 
 _MIB = 1 << 20
@@ -97,10 +98,8 @@ class Data:
             shutil.rmtree(self._folder / pod_id)
 
     def _make_folder(self, folder: Path) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.stat().st_uid != os.geteuid():
-            raise InvalidRequest(f"{folder} does not belong to this user; set data.dir to a folder of yours")
+        private_folder(self._folder, "data.dir")
+        private_folder(folder, "data.dir")
 
 
 def copy_sparse(source: Path, target: Path) -> None:

@@ -18,6 +18,7 @@ import msgspec
 
 from vc_core.spec.locks import is_named
 from vc_core.spec.markers import hookimpl
+from vc_core.spec.ownership import private_folder
 from vc_core.spec.values import ExitStatus, PodRef
 
 _LIMIT_BYTES = 1 << 20
@@ -100,7 +101,7 @@ class Journal:
         self, name: str, pod: PodRef, container: str = "", reason: str = "", exit_code: int | None = None
     ) -> None:
         line = msgspec.json.encode(Event(time.time_ns(), name, pod.id, container, reason, exit_code)) + b"\n"
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(self._folder, "data.dir")
         while True:
             handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -116,7 +117,7 @@ class Journal:
 
     async def events(self, follow: bool = False) -> AsyncGenerator[Event, None]:
         """All that is still written down, oldest first, and with `follow` what comes."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(self._folder, "data.dir")
         self._file.touch(mode=0o600)
         with ExitStack() as stack:
             if follow:

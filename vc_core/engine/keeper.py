@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vc_core.config import Config
-from vc_core.engine.templates import private
+from vc_core.spec.ownership import private_folder
 from vc_core.spec.programs import own_command, python_environment
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 READY = "ready"
 LOG = "keeper.log"
+_SETTING = "template.dir"
 
 
 async def keep(runtime: Runtime, size: int, tell: Callable[[], None]) -> None:
@@ -81,8 +82,8 @@ def spawn(config: Config, size: int, output: int = subprocess.DEVNULL) -> subpro
         log.warning("nobody keeps the pool: %s", error)
         return None
     named = ["--config", str(config.source.absolute())] if config.source else []
-    folder = private(private(config.template.dir) / "pool")
-    handle = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    folder = private_folder(private_folder(config.template.dir, _SETTING) / "pool", _SETTING)
+    handle = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         return subprocess.Popen(
             [*words, *named, "pool", "keep", "--size", str(size)],

@@ -23,12 +23,13 @@ from vc_core.engine import binds, unowned
 from vc_core.engine.catalog import Catalog
 from vc_core.engine.identity import fresh
 from vc_core.engine.records import PluggedShare, Store, decode, encode
-from vc_core.engine.templates import FILES, NOTHING, TAGS, Templates, Wish, private
+from vc_core.engine.templates import FILES, NOTHING, TAGS, Templates, Wish
 from vc_core.engine.undo import Undo
 from vc_core.engine.unowned import Unowned
 from vc_core.spec.errors import Busy, NotFound
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.locks import LockTimeout, lock_file
+from vc_core.spec.ownership import private_folder, write_private_file
 from vc_core.spec.values import DriverState, PodRef, Share, VmSize
 
 log = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ class Pool:
             base = VmSize(wish.spec.vcpus, wish.spec.memory_mib)
             ready = Ready(key, await machine.remember(), base, plugged)
             half = folder / "half"
-            half.write_text(encode(ready))
+            write_private_file(half, encode(ready))
             half.rename(folder / f"{_READY}{key}{_SUFFIX}")
         return Waiting(name, key, folder.stat().st_mtime_ns)
 
@@ -245,7 +246,7 @@ class Pool:
 
     def _folder(self) -> Path:
         self._templates.folder()
-        return private(self._path)
+        return private_folder(self._path, "template.dir")
 
 
 async def _poked(handle: int) -> bool:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from vc_core.engine.identity import checked
 from vc_core.engine.records import ContainerState, PodConfig, PodState, decode, encode
-from vc_core.engine.templates import private
 from vc_core.spec.errors import AlreadyExists, Busy, NotFound, StorageError, VcError
 from vc_core.spec.locks import FileLock, LockTimeout, lock_file
+from vc_core.spec.ownership import private_folder, write_private_file
 from vc_core.spec.values import ContainerSpec, Frozen
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Snapshots:
         """Gives what was made its name."""
         half = self._root() / (_HALF + snapshot.name)
         complete = dataclasses.replace(snapshot, sizes=_sizes(half))
-        (half / _MANIFEST).write_text(encode(complete))
+        write_private_file(half / _MANIFEST, encode(complete))
         target = half.rename(self._root() / snapshot.name)
         return dataclasses.replace(complete, bytes=_bytes(target))
 
@@ -163,7 +163,7 @@ class Snapshots:
         return self._root() / f".{name}.lock"
 
     def _root(self) -> Path:
-        return private(self._folder)
+        return private_folder(self._folder, "snapshot.dir")
 
 
 def frozen(folder: Path) -> Frozen:

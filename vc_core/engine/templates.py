@@ -27,6 +27,7 @@ from vc_core.engine.unowned import Unowned
 from vc_core.spec.errors import Busy, InvalidRequest, NotFound, VcError
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.locks import FileLock, LockTimeout, lock_file
+from vc_core.spec.ownership import private_folder, write_private_file
 from vc_core.spec.values import Capability, Frozen, PodRef, Share, VmSize, VmSpec
 
 log = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ class Templates:
         memory_dir = self.defaults.memory_dir
         memory = Path(memory_dir) / f"vc-{key}-{fresh()}" if memory_dir else half / _MEMORY
         half.mkdir(mode=0o700)
-        (half / _LEFT).write_text(str(memory))
+        write_private_file(half / _LEFT, str(memory))
         log.info("making the template %s", key)
         async with Undo() as undo:
             undo.push(self._sweep, key)
@@ -163,7 +164,7 @@ class Templates:
             size = VmSize(wish.spec.vcpus, wish.spec.memory_mib)
             sizes = _sizes(half, memory)
             made = Template(key, hypervisor, wish.spec.guest.id, size, time.time_ns(), final, _host_boot(), sizes)
-            (half / _MANIFEST).write_text(encode(made))
+            write_private_file(half / _MANIFEST, encode(made))
             half.rename(target)
         return dataclasses.replace(made, bytes=_bytes(target, final))
 
@@ -276,7 +277,7 @@ class Templates:
         Raises:
             InvalidRequest: it is somebody else's.
         """
-        return private(self.defaults.dir)
+        return private_folder(self.defaults.dir, "template.dir")
 
     def _check_room(self, memory_mib: int) -> None:
         where = Path(self.defaults.memory_dir) if self.defaults.memory_dir else self.folder()
@@ -314,19 +315,6 @@ def small(spec: VmSpec, defaults: TemplateDefaults, can_grow: bool) -> VmSpec:
 
 def _pod_of(half: Path) -> PodRef:
     return PodRef(f"template-{half.name.removeprefix(_HALF)}", half)
-
-
-def private(folder: Path) -> Path:
-    """A folder that nobody else may have written to, made when it is not there: what a guest's memory holds is trusted.
-
-    Raises:
-        InvalidRequest: it is somebody else's, or open to others.
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    about = folder.lstat()
-    if about.st_uid != os.geteuid() or about.st_mode & 0o077 or not folder.is_dir() or folder.is_symlink():
-        raise InvalidRequest(f"{folder} must be a folder of this user's and closed to others; set template.dir")
-    return folder
 
 
 def empty_shares(run_dir: Path) -> tuple[Share, ...]:

@@ -17,6 +17,7 @@ from vc_core.engine.records import PluginChoice, decode, encode
 from vc_core.engine.undo import Undo
 from vc_core.spec.errors import OperationTimeout
 from vc_core.spec.hooks import Hooks
+from vc_core.spec.ownership import write_private_file
 from vc_core.spec.values import DriverState, PodRef, VmPhase, VmSpec
 
 _RECORD = "machine-record.json"
@@ -41,7 +42,7 @@ class Unowned:
     async def remember(self) -> DriverState:
         """Writes down what is needed to find it again."""
         state = await self.hooks.vm_save(pod=self.pod)
-        (self.pod.run_dir / _RECORD).write_text(encode((state, self._plugins)))
+        write_private_file(self.pod.run_dir / _RECORD, encode((state, self._plugins)))
         return state
 
     def forget(self) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from vc_core.engine.identity import checked
 from vc_core.engine.removal import remove_tree
 from vc_core.spec.errors import AlreadyExists, InvalidRequest, NotFound
+from vc_core.spec.ownership import private_folder
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,7 @@ class Volumes:
             InvalidRequest: it is no name, or the folder is not ours.
         """
         path = self._folder / checked("volume", name)
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._folder.stat().st_uid != os.geteuid():
-            raise InvalidRequest(f"{self._folder} does not belong to this user; set volume.dir to a folder of yours")
+        private_folder(self._folder, "volume.dir")
         try:
             path.mkdir(mode=0o755)
         except FileExistsError as error:

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
 import time
@@ -26,6 +25,7 @@ from vc_core.images import platforms
 from vc_core.images.image import Image, ImageConfig, ImageError, Progress
 from vc_core.spec.errors import Busy, InvalidRequest, NotFound
 from vc_core.spec.locks import FileLock, LockTimeout, lock_file
+from vc_core.spec.ownership import private_folder, write_private_file
 
 if TYPE_CHECKING:
     from vc_core.images.sources import Source
@@ -123,7 +123,8 @@ class Images:
         document = json.loads(material.config)
         config = ImageConfig.read(document.get("config") or {})
         await erofs.make(material.tree, made / _ROOTFS, config, image_id, progress)
-        (made / _CONFIG).write_bytes(material.config)
+        (made / _ROOTFS).chmod(0o600)
+        write_private_file(made / _CONFIG, material.config)
         manifest = {
             "architecture": document.get("architecture", ""),
             "made_ns": time.time_ns(),
@@ -131,7 +132,7 @@ class Images:
             "origin": origin,
             "bytes": (made / _ROOTFS).stat().st_size,
         }
-        (made / _MANIFEST).write_text(json.dumps(manifest))
+        write_private_file(made / _MANIFEST, json.dumps(manifest))
         try:
             made.rename(self._folder / image_id)
         except OSError:
@@ -219,7 +220,7 @@ class Images:
             names = self._names()
             yield names
             half = self._folder / f".{_NAMES}"
-            half.write_text(json.dumps(names, indent=1, sort_keys=True))
+            write_private_file(half, json.dumps(names, indent=1, sort_keys=True))
             half.replace(self._folder / _NAMES)
 
     async def _sweep(self) -> None:
@@ -262,10 +263,7 @@ class Images:
         shutil.rmtree(folder)
 
     def _root(self) -> Path:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self._folder.stat().st_uid != os.geteuid():
-            raise InvalidRequest(f"{self._folder} does not belong to this user; set image.dir to a folder of yours")
-        return self._folder
+        return private_folder(self._folder, "image.dir")
 
     @staticmethod
     def _lock_of(half: Path) -> Path:

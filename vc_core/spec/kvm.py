@@ -8,11 +8,16 @@ import enum
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vc_core.spec.ownership import opened_private_folder
+
 NODE = Path("/dev/kvm")
+_SETTING = "proof_dir of the hypervisor"
+_LARGEST = 64 << 10
 
 
 class Accelerator(enum.StrEnum):
@@ -53,35 +58,56 @@ async def prove_kvm(program: str, folder: Path, boot: Callable[[], Awaitable[Kvm
         program: the path of what runs machines.
         folder: where answers are remembered.
         boot: tries with a guest that powers off by itself (Guest.proof_parameters), under a deadline of its own.
+
+    Raises:
+        InvalidRequest: the folder is not this user's alone.
     """
     known = known_kvm_proof(program, folder)
     if known is not None:
         return known
     found = await boot()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = _file(folder, program)
-    half = file.with_suffix(f".{os.getpid()}")
     proof = {"works": found.works, "detail": found.detail}
-    half.write_text(json.dumps({"key": _key(program), "proof": proof}, indent=2) + "\n")
-    half.replace(file)
+    text = json.dumps({"key": _key(program), "proof": proof}, indent=2) + "\n"
+    name = _name(program)
+    half = f".{name}.{secrets.token_hex(4)}"
+    with opened_private_folder(folder, _SETTING) as place:
+        handle = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=place)
+        with os.fdopen(handle, "w") as stream:
+            stream.write(text)
+        os.rename(half, name, src_dir_fd=place, dst_dir_fd=place)
     return replace(found, is_new=True)
 
 
 def known_kvm_proof(program: str, folder: Path) -> KvmProof | None:
-    """What is known without booting anything; None when nothing is."""
+    """What is known without booting anything; None when nothing is.
+
+    Raises:
+        InvalidRequest: the folder is not this user's alone.
+    """
     if not NODE.exists():
         return KvmProof(False, "there is no /dev/kvm")
     if not os.access(NODE, os.R_OK | os.W_OK):
         return KvmProof(False, "/dev/kvm is not open to this user (add yourself to the group kvm)")
     try:
-        found = json.loads(_file(folder, program).read_text())
-    except (FileNotFoundError, PermissionError, json.JSONDecodeError):
-        return None
-    return KvmProof(**found["proof"]) if found.get("key") == _key(program) else None
+        found = json.loads(_read(folder, _name(program)))
+        proof = found["proof"]
+        if found["key"] == _key(program):
+            return KvmProof(bool(proof["works"]), str(proof["detail"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # none, or a damaged one, which the next proof replaces
+    return None
 
 
-def _file(folder: Path, program: str) -> Path:
-    return folder / f"kvm-proof-{hashlib.sha256(program.encode()).hexdigest()[:8]}.json"
+def _read(folder: Path, name: str) -> bytes:
+    """A file of the folder's own, no link."""
+    with opened_private_folder(folder, _SETTING) as place:
+        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
+    with os.fdopen(handle, "rb") as stream:
+        return stream.read(_LARGEST)
+
+
+def _name(program: str) -> str:
+    return f"kvm-proof-{hashlib.sha256(program.encode()).hexdigest()[:8]}.json"
 
 
 def _key(program: str) -> list[str]:

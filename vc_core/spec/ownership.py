@@ -25,12 +25,15 @@ def is_host_root() -> bool:
 
 def trusted_owners() -> frozenset[int]:
     """Root and the effective user; for root under sudo also the user who typed it, as git has it."""
-    owners = {0, os.geteuid()}
-    if not _maps_all_users():
-        owners.add(_OVERFLOW_UID)  # which the host's root is there
+    owners = {*host_owners(), os.geteuid()}
     if os.geteuid() == 0 and (typed_by := os.environ.get("SUDO_UID", "")).isdecimal():
         owners.add(int(typed_by))
     return frozenset(owners)
+
+
+def host_owners() -> frozenset[int]:
+    """Root, also as a user namespace without it shows it."""
+    return frozenset({0} if _maps_all_users() else {0, _OVERFLOW_UID})
 
 
 def untrusted(path: Path, owners: frozenset[int]) -> str:

@@ -13,7 +13,7 @@ from vc_storage_fs import FsOptions, FsStorage
 from vc_storage_fs.files import write_atomically
 from vc_storage_fs.options import default_config_root, default_run_root
 
-from vc_core.spec import AlreadyExists, Busy, HostProcess, NotFound, Record, StorageError, Verdict
+from vc_core.spec import AlreadyExists, Busy, HostProcess, InvalidRequest, NotFound, Record, StorageError, Verdict
 
 
 @pytest.fixture
@@ -153,15 +153,14 @@ def test_json_is_whole_or_old_however_the_writer_dies_20(tmp_path):
         assert text == text[: len(text) // 5000] * 5000
 
 
-def test_a_root_of_somebody_else_is_refused(tmp_path):
+async def test_a_root_of_somebody_else_is_refused(tmp_path):
     if os.geteuid() != 0:
         pytest.skip("only root can make folders of others")
-    from vc_storage_fs.files import private_folder
-
     (tmp_path / "theirs").mkdir()
     os.chown(tmp_path / "theirs", 12345, 12345)
-    with pytest.raises(PermissionError, match="does not belong to this user"):
-        private_folder(tmp_path / "theirs")
+    store = FsStorage(FsOptions(tmp_path / "theirs", tmp_path / "config"))
+    with pytest.raises(InvalidRequest, match=r"theirs does not belong to this user .*; set storage\.fs\.run_root"):
+        await store.storage_create("p", "{}")
 
 
 def test_roots_by_user(monkeypatch):

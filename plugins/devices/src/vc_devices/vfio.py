@@ -9,7 +9,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vc_core.spec import DeviceError, DeviceSpec, GuestNode, HostDevice, HostPci, Pluggable, PodRef, hookimpl
+from vc_core.spec import (
+    DeviceError,
+    DeviceSpec,
+    GuestNode,
+    HostDevice,
+    HostPci,
+    Pluggable,
+    PodRef,
+    hookimpl,
+    write_private_file,
+)
 from vc_devices.options import VfioOptions
 
 _ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -79,7 +89,7 @@ class VfioDevices(DeviceSpec):
             return  # it was there already: by the administrator, or by a call of ours before
         note = self._note(pod, address)
         note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        note.write_text(driver)
+        write_private_file(note, driver)
         try:
             (self._device(address) / "driver_override").write_text(_DRIVER)
         except OSError:

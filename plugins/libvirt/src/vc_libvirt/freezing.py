@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from vc_core.spec import Drive, Frozen, Share
+from vc_core.spec import Drive, Frozen, Share, write_private_file
 from vc_libvirt import device_xml
 from vc_libvirt.connection import Connection
 from vc_libvirt.devices import Machine
@@ -91,7 +91,7 @@ async def save(machine: Machine, into: Frozen, origin: Origin) -> None:
     flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
     await machine.ask(lambda domain: domain.snapshotCreateXML(text(wanted), flags) and None)
     told = {"schema": _SCHEMA, **asdict(origin), "image_bytes": path.stat().st_size}
-    (into.folder / _RECORD).write_text(json.dumps(told))
+    write_private_file(into.folder / _RECORD, json.dumps(told))
 
 
 async def restore(connection: Connection, image: SaveImage, xml: ET.Element, folder: Path) -> None:

@@ -10,6 +10,7 @@ from vc_core.spec import (
     Accelerator,
     Finding,
     Guest,
+    InvalidRequest,
     KvmProof,
     Verdict,
     find_program,
@@ -73,7 +74,11 @@ async def _acceleration(options: QemuOptions, binary: str, guests: tuple[Guest, 
         return Finding("acceleration", Verdict.WARNING, "TCG, as configured", "set hypervisor.qemu.accelerator to auto")
     if not guests:
         return Finding("acceleration", Verdict.WARNING, "KVM is not proven: there is no guest", "run 'vc guest build'")
-    found = await _prove(options, binary, guests[0])
+    try:
+        found = await _prove(options, binary, guests[0])
+    except InvalidRequest as error:
+        detail, _, remedy = str(error).partition("; ")
+        return Finding("acceleration", Verdict.BAD, detail, remedy)
     if found.works:
         return Finding("acceleration", Verdict.GOOD, f"KVM: {found.detail}")
     verdict = Verdict.BAD if options.accelerator is Accelerator.KVM else Verdict.WARNING

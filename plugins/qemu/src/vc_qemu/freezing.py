@@ -17,9 +17,9 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, BinaryIO
 
-from vc_core.spec import Drive, Frozen, Share
+from vc_core.spec import Drive, Frozen, Share, write_private_file
 from vc_qemu import stream
 from vc_qemu.cargo import Cargo
 from vc_qemu.command_line import FIRST, RAM, STATE_FD
@@ -146,7 +146,7 @@ async def freeze(monitor: Monitor, into: Frozen, origin: Origin) -> None:
 
 
 def _write(into: Frozen, origin: Origin) -> None:
-    _record(into).write_text(json.dumps({"schema": _SCHEMA, **asdict(origin)}))
+    write_private_file(_record(into), json.dumps({"schema": _SCHEMA, **asdict(origin)}))
 
 
 async def save(monitor: Monitor, into: Frozen, origin: Origin) -> None:
@@ -195,10 +195,14 @@ def _take_apart(raw: IO[bytes], into: Frozen, cargo: Cargo) -> int:
     with (
         mmap.mmap(raw.fileno(), 0, prot=mmap.PROT_READ) as mapped,
         memoryview(mapped) as data,
-        state_path(into).open("xb") as rest,
+        _new_private_file(state_path(into)) as rest,
     ):
         stream.split(data, rest, files)
         return rest.tell()
+
+
+def _new_private_file(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
 async def _migrate(monitor: Monitor, handle: int) -> None:

@@ -1,33 +1,16 @@
-"""Files that are there whole or not at all, folders that nobody else may read."""
+"""Files that are there whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
-import stat
 import tempfile
 from pathlib import Path
 
 from vc_core.spec import HostProcess, StorageError
 
 _OWNED = re.compile(r"\.(?:half|dead)-(\d+)-(\d+)-.+")
-
-
-def private_folder(path: Path) -> None:
-    """Makes a folder of mode 0700; parents that are missing get the same.
-
-    Raises:
-        PermissionError: it exists and belongs to somebody else.
-    """
-    for folder in reversed([path, *path.parents]):
-        if not folder.exists():
-            folder.mkdir(mode=0o700, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise PermissionError(f"{path} does not belong to this user; remove it or choose another root")
-    if stat.S_IMODE(found.st_mode) != 0o700:
-        path.chmod(0o700)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -48,7 +31,6 @@ def write_atomically(path: Path, text: str) -> None:
 
 def create_folder_with(folder: Path, name: str, text: str) -> bool:
     """Makes a folder that has one file from its first moment on. False when the folder is there already."""
-    private_folder(folder.parent)
     half = _own_folder("half", folder.parent)
     try:
         write_atomically(half / name, text)

@@ -28,11 +28,14 @@ from vc_core.spec import (
     Verdict,
     hookimpl,
     lock_file,
+    private_folder,
 )
 from vc_storage_fs import files
 from vc_storage_fs.options import FsOptions
 
 _CONFIG = "config.json"
+_RUN = "storage.fs.run_root"
+_CONFIG_ROOT = "storage.fs.config_root"
 _DURABLE = (Record.POD_CONFIG, Record.CONTAINER_CONFIG)
 _NAMES = {
     Record.POD_CONFIG: _CONFIG,
@@ -73,8 +76,8 @@ class FsStorage(StorageSpec):
     async def storage_lock(self, pod_id: str, exclusive: bool, timeout_s: float) -> StoreLock:
         self._require(pod_id)
         folder = self._run / "locks"
-        files.private_folder(self._run)
-        files.private_folder(folder)
+        private_folder(self._run, _RUN)
+        private_folder(folder, _RUN)
         try:
             lock = await lock_file(folder / pod_id, exclusive, timeout_s)
         except LockTimeout as error:
@@ -113,12 +116,12 @@ class FsStorage(StorageSpec):
     # --- on threads --------------------------------------------------------------------------------------------------
 
     def _create(self, pod_id: str, config: str) -> None:
-        for root in (self._config, self._run):
-            files.private_folder(root)
-            files.private_folder(root / "pods")
+        for root, setting in ((self._config, _CONFIG_ROOT), (self._run, _RUN)):
+            private_folder(root, setting)
+            private_folder(root / "pods", setting)
         if not files.create_folder_with(self._pod_config(pod_id), _CONFIG, config):
             raise AlreadyExists(f"pod {pod_id} exists already; choose another name, or 'vc pod delete {pod_id}'")
-        files.private_folder(self._pod_run(pod_id))
+        private_folder(self._pod_run(pod_id), _RUN)
 
     def _list(self) -> StoreListing:
         pods: list[str] = []
@@ -147,7 +150,7 @@ class FsStorage(StorageSpec):
         return sorted(folder.iterdir()) if folder.is_dir() else []
 
     def _put(self, path: Path, data: str) -> None:
-        files.private_folder(path.parent)
+        private_folder(path.parent, f"{_RUN} or {_CONFIG_ROOT}")
         files.write_atomically(path, data)
 
     def _delete(self, pod_id: str, container_id: str) -> None:

@@ -53,7 +53,7 @@ def built(cache: Path, report: Callable[[str], None]) -> Path:
     cargo = find_cargo()
     report(f"building the guest agent with {cargo} (minutes, the first time)")
     project, proto = source()
-    target = cache / "agent" / "target"
+    target = readable_folder(cache / "agent") / "target"
     command = [
         str(cargo),
         "build",
@@ -81,11 +81,21 @@ def built(cache: Path, report: Callable[[str], None]) -> Path:
     )
     if done.returncode != 0:
         raise ImageError(f"the guest agent cannot be built:\n{done.stderr.strip()}")
-    program.parent.mkdir(parents=True, exist_ok=True)
+    readable_folder(program.parent)
     half = program.with_suffix(f".{os.getpid()}")
     shutil.copy2(target / TARGET / "release/vc-agent", half)
+    half.chmod(0o755)
     half.replace(program)
     return program
+
+
+def readable_folder(path: Path) -> Path:
+    """Makes a folder that other users can read and not write, whatever the umask; parents that are missing, too."""
+    for folder in reversed((path, *path.parents)):
+        if not folder.exists():
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o755)
+    return path
 
 
 def find_cargo() -> Path:

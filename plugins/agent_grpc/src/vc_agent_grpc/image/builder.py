@@ -199,7 +199,9 @@ def _store(cache: Path, files: dict[str, bytes], release: str, inputs: dict[str,
             (half / name).write_bytes(content)
         (half / _PROGRAM).chmod(0o755)
         (half / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-        half.chmod(0o755)
+        half.chmod(0o755)  # other users start what root has built, whatever the umask was
+        for name, mode in (("vmlinux", 0o644), ("initrd", 0o644), (_MANIFEST, 0o644), (_PROGRAM, 0o755)):
+            (half / name).chmod(mode)
         with contextlib.suppress(FileExistsError):
             target = folder / identity
             if target.exists():  # the same content from other inputs: the manifest learns the newer ones
@@ -216,6 +218,7 @@ def _make_current(cache: Path, identity: str) -> Guest:
     pointer = cache / "guest" / _CURRENT
     half = pointer.with_name(f".{_CURRENT}.{os.getpid()}")
     half.write_text(identity + "\n")
+    half.chmod(0o644)
     half.replace(pointer)
     return current(cache)
 
@@ -233,8 +236,7 @@ def _read(manifest: Path, chosen: str) -> Guest:
 
 @contextlib.contextmanager
 def _locked(cache: Path) -> Iterator[None]:
-    folder = cache / "guest"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = agent_program.readable_folder(cache / "guest")
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

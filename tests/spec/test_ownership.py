@@ -1,0 +1,145 @@
+"""Folders and files that decide what we run are ours alone, or they are refused: one check, one message."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from vc_core.defaults import DataDefaults
+from vc_core.engine.data import Data
+from vc_core.engine.journal import Journal
+from vc_core.engine.volumes import Volumes
+from vc_core.images.store import Images
+from vc_core.spec import InvalidRequest, opened_private_folder, private_folder, write_private_file
+from vc_core.spec.ownership import trusted_owners, untrusted
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to others")
+
+
+@pytest.fixture(params=[0, 0o022, 0o777], ids=oct)
+def umask(request):
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_folder_and_a_file_are_closed_to_others_whatever_the_umask(tmp_path, umask):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there").chmod(0o755)
+    made = private_folder(tmp_path / "a", "x.dir")
+    write_private_file(made / "file", "text")
+    write_private_file(made / "file", b"again")
+    assert [mode(made), mode(made / "file"), mode(private_folder(tmp_path / "there", "x.dir"))] == [0o700, 0o600, 0o700]
+    assert (made / "file").read_text() == "again"
+
+
+def test_parents_that_are_missing_are_closed_to_others_too(tmp_path):
+    private_folder(tmp_path / "a/b/c", "x.dir")
+    assert {mode(tmp_path / "a"), mode(tmp_path / "a/b"), mode(tmp_path / "a/b/c")} == {0o700}
+
+
+def make_stranger(path: Path, kind: str) -> None:
+    """What somebody else may have put where we want a folder."""
+    if kind == "link":
+        (path.parent / "target").mkdir()
+        path.symlink_to(path.parent / "target")
+    elif kind == "file":
+        path.touch()
+    else:
+        path.mkdir()
+        path.chmod({"open": 0o777, "group": 0o770}.get(kind, 0o700))
+        if kind == "theirs":
+            os.chown(path, 65534, 65534)
+
+
+STRANGERS = ["link", "file", "open", "group", pytest.param("theirs", marks=needs_root)]
+
+
+@pytest.mark.parametrize("kind", STRANGERS)
+def test_what_others_could_have_put_there_is_refused_with_the_setting(tmp_path, kind):
+    place = tmp_path / "place"
+    make_stranger(place, kind)
+    before = place.lstat()
+    with pytest.raises(InvalidRequest, match=r"place.*; .*set x\.dir to a folder of yours"):
+        private_folder(place, "x.dir")
+    with pytest.raises(InvalidRequest), opened_private_folder(place, "x.dir"):
+        pass
+    assert (place.lstat().st_mode, place.lstat().st_uid) == (before.st_mode, before.st_uid), "nothing is changed"
+
+
+@pytest.mark.parametrize("kind", STRANGERS)
+@pytest.mark.parametrize("store", ["image.dir", "volume.dir", "data.dir"])
+def test_every_store_asks_the_same(tmp_path, store, kind):
+    """The folders of templates, pools, snapshots and pods: see their own tests, too."""
+    place = tmp_path / "place"
+    make_stranger(place, kind)
+    calls = {
+        "image.dir": lambda: Images(place, 1)._root(),
+        "volume.dir": lambda: Volumes(place).create("v"),
+        "data.dir": lambda: Data(DataDefaults(place)).make_log("p", "c"),
+    }
+    with pytest.raises(InvalidRequest, match=f"set {store} to a folder of yours"):
+        calls[store]()
+
+
+async def test_events_are_not_written_into_a_folder_of_others(tmp_path):
+    make_stranger(tmp_path / "place", "open")
+    journal = Journal(tmp_path / "place")
+    with pytest.raises(InvalidRequest, match=r"set data\.dir"):
+        [event async for event in journal.events()]
+    assert list((tmp_path / "place").iterdir()) == []
+
+
+def test_a_file_is_not_written_through_a_link(tmp_path):
+    (tmp_path / "target").write_text("theirs")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    with pytest.raises(OSError, match="symbolic link"):
+        write_private_file(tmp_path / "link", "ours")
+    assert (tmp_path / "target").read_text() == "theirs"
+
+
+def test_a_file_of_this_user_in_a_folder_of_this_user_is_trusted(tmp_path):
+    (tmp_path / "file").touch()
+    assert untrusted(tmp_path / "file", trusted_owners()) == ""
+    (tmp_path / "file").chmod(0o664)
+    if os.getegid() in {0, os.geteuid()}:
+        assert untrusted(tmp_path / "file", trusted_owners()) == "", "a group that is the user's own"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda path: path.chmod(0o646), "file can be written by other users"),
+        (lambda path: path.parent.chmod(0o777), "home can be written by other users"),
+        pytest.param(lambda path: os.chown(path, 65534, -1), r"file belongs to .*\(uid 65534\)", marks=needs_root),
+        pytest.param(lambda path: os.chown(path.parent, 65534, -1), "home belongs to", marks=needs_root),
+        pytest.param(lambda path: os.chown(path, -1, 65534) or path.chmod(0o660), "can be written", marks=needs_root),
+    ],
+)
+def test_what_others_could_have_written_is_not_trusted_nor_is_a_link_to_it(tmp_path, change, reason):
+    file = tmp_path / "home/file"
+    file.parent.mkdir()
+    file.touch()
+    (tmp_path / "link").symlink_to(file)
+    assert untrusted(tmp_path / "link", trusted_owners()) == ""
+    change(file)
+    for path in (file, tmp_path / "link"):
+        assert re.search(reason, untrusted(path, trusted_owners()))
+
+
+@needs_root
+def test_under_sudo_the_user_who_typed_it_is_trusted(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    os.chown(tmp_path / "file", 12345, 12345)
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    assert untrusted(tmp_path / "file", trusted_owners())
+    monkeypatch.setenv("SUDO_UID", "12345")
+    assert not untrusted(tmp_path / "file", trusted_owners())
