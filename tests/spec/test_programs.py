@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,14 @@ def test_root_runs_no_program_that_others_can_change(folder, monkeypatch, change
     assert find_program("thing") is None
     monkeypatch.setattr(programs, "is_host_root", lambda: False)
     assert find_program("thing") == str(folder / "thing"), "an ordinary user's PATH is the user's own"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_folder_that_may_not_be_entered_is_left_out(folder):
+    """As another user with root's PATH, which su and setpriv leave."""
+    folder.parent.chmod(0o700)
+    code = "from vc_core.spec import find_program, program_environment as e; print(find_program('sh'), e()['PATH'])"
+    words = ["setpriv", "--reuid", "65534", "--clear-groups", sys.executable, "-P", "-c", code]
+    environ = {**os.environ, "PATH": f"{folder}/deep:{folder}:/usr/bin"}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd="/", env=environ)
+    assert done.stdout.startswith("/usr/bin/sh /usr/bin:"), done.stderr

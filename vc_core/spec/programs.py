@@ -77,8 +77,8 @@ def python_environment() -> dict[str, str]:
 def _folders() -> list[str]:
     """Of PATH, in its order, without those that depend on the current folder; those that exist."""
     named = [folder for folder in os.environ.get("PATH", os.defpath).split(":") if folder.startswith("/")]
-    return [folder for folder in dict.fromkeys((*named, *_ALWAYS)) if Path(folder).is_dir()]
+    return [folder for folder in dict.fromkeys((*named, *_ALWAYS)) if os.path.isdir(folder)]  # noqa: PTH112 (Path.is_dir raises for what may not be entered)
 
 
 def _is_program(path: str) -> bool:
-    return Path(path).is_file() and os.access(path, os.X_OK)
+    return os.path.isfile(path) and os.access(path, os.X_OK)  # noqa: PTH113 (likewise)
