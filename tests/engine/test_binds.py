@@ -61,6 +61,13 @@ def test_what_is_bound_has_no_power_through_the_bind(place, data):
     assert "unbindable" in found.tags
 
 
+def test_what_became_a_pipe_or_a_device_is_refused(place, data):
+    os.mkfifo(data / "pipe")
+    with pytest.raises(InvalidRequest, match="neither a folder nor a plain file any more"):
+        binds.add(data / "pipe", place, False, True)
+    assert list(place.iterdir()) == []
+
+
 @pytest.mark.parametrize("planted", ["link", "link above", "file above"])
 def test_a_source_that_was_replaced_is_not_followed(place, data, planted):
     (data / "logs/deep").mkdir()

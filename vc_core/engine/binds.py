@@ -16,7 +16,7 @@ import stat
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from vc_core.engine import mount_calls, removal, views
+from vc_core.engine import mount_calls, origins, removal, views
 from vc_core.engine.mount_calls import NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, SHARED, UNBINDABLE, opened
 from vc_core.spec.errors import InvalidRequest, StorageError
 
@@ -68,8 +68,11 @@ def add(
         InvalidRequest: the source is gone, or is another thing than it was.
         StorageError: the kernel refused; nothing is left of it.
     """
-    with opened(_open_source(source)) as origin:
-        is_folder = stat.S_ISDIR(os.fstat(origin).st_mode)
+    with opened(origins.opened_plainly(source)) as origin:
+        mode = os.fstat(origin).st_mode
+        is_folder = stat.S_ISDIR(mode)
+        if not is_folder and not stat.S_ISREG(mode):
+            raise InvalidRequest(f"{source} is neither a folder nor a plain file any more; put back what was there")
 
         def make() -> int:
             tree = views.tree(origin, source, recursive, covered)
@@ -160,23 +163,6 @@ def remove_all(folder: Path) -> None:
     except OSError as error:
         raise StorageError(f"{error.filename or folder} cannot be unmounted: {error.strerror}") from error
     removal.empty(folder)
-
-
-def _open_source(source: Path) -> int:
-    try:
-        return mount_calls.open_plain(source)
-    except OSError as error:
-        raise InvalidRequest(changed(source, error)) from error
-
-
-def changed(source: Path, error: OSError) -> str:
-    """What to say of a path that cannot be opened any more as it was when its container was created."""
-    if error.errno in (errno.ELOOP, errno.ENOTDIR):
-        return (
-            f"{source} is not what it was when the container was created: something in the path is a link or no folder "
-            "now; put back what was there, or delete the container and create it again"
-        )
-    return f"{source} cannot be opened: {error.strerror}; put it back, or delete the container and create it again"
 
 
 def _attach(tree: int, folder: Path, name: str, is_folder: bool) -> None:

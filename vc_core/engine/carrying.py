@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from vc_core.engine import assets, binds, devices, guest_containers, machine
+from vc_core.engine import assets, binds, devices, guest_containers, machine, origins
 from vc_core.engine.data import Data, copy_sparse
 from vc_core.engine.identity import fresh
 from vc_core.engine.records import HeldDevice, PluggedShare
@@ -69,6 +69,7 @@ async def go_on(session: Session, saved: Snapshot, origin: Frozen) -> None:
     """
     for spec, state in saved.containers:
         if state.is_in_guest:
+            origins.check(spec)
             _check_sources(saved.config.id, spec.id, [spec.rootfs.path, *_sources(state.mounts)])
     async with Undo() as undo:
         undo.push(machine.undo_boot, session, session.state)

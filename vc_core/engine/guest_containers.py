@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import signal
 
-from vc_core.engine import care, devices, life_hooks, logs, mounts, resources, rootfs, shares
+from vc_core.engine import care, devices, life_hooks, logs, mounts, origins, resources, rootfs, shares
 from vc_core.engine.identity import checked, fresh
 from vc_core.engine.records import ContainerState
 from vc_core.engine.session import Session, true_state
@@ -32,7 +32,12 @@ def check(spec: ContainerSpec) -> ContainerSpec:
     care.check(spec)
     for device in spec.devices:
         devices.check(device)
-    return dataclasses.replace(spec, mounts=tuple(mounts.checked(mount) for mount in spec.mounts))
+    return dataclasses.replace(
+        spec,
+        rootfs=dataclasses.replace(spec.rootfs, path=origins.settled(spec.rootfs.path)),
+        mounts=tuple(mounts.checked(mount) for mount in spec.mounts),
+        devices=tuple(dataclasses.replace(device, path=origins.settled(device.path)) for device in spec.devices),
+    )
 
 
 async def make(session: Session, spec: ContainerSpec, starts: bool = False, is_fresh: bool = False) -> ContainerState:
@@ -45,6 +50,7 @@ async def make(session: Session, spec: ContainerSpec, starts: bool = False, is_f
         is_fresh: whether the machine has just begun, so that nobody can have left anything in it.
     """
     care.require(session.capabilities, spec)
+    origins.check(spec)
     former = await session.store.container_state(spec.id)
     async with Undo() as undo:
         if not is_fresh:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from vc_core.defaults import Start
-from vc_core.engine import assets, binds, guest_containers, resources, rootfs, shares, templates
+from vc_core.engine import assets, binds, guest_containers, origins, resources, rootfs, shares, templates
 from vc_core.engine.identity import fresh
 from vc_core.engine.records import PluggedShare, PodConfig, PodState
 from vc_core.engine.session import Session, end_machine
@@ -36,6 +36,7 @@ async def boot(session: Session) -> None:
     former = session.state
     specs = [await session.store.container_spec(name) for name in await session.store.containers()]
     for spec in specs:
+        origins.check(spec)
         guest_containers.check(spec)
     assets.check(session.config.assets)
     if former.home is not None:  # of the boot before

@@ -7,7 +7,7 @@ import logging
 import os
 from pathlib import Path
 
-from vc_core.engine import mountinfo
+from vc_core.engine import mountinfo, origins
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Mount, MountKind
 
@@ -18,7 +18,7 @@ _KERNELS = (Path("/proc"), Path("/sys"))
 
 
 def checked(mount: Mount) -> Mount:
-    """The mount as it will be made.
+    """The mount as it will be made: its source is what the path leads to now.
 
     Raises:
         InvalidRequest: naming the path and what is wrong with it.
@@ -31,7 +31,7 @@ def checked(mount: Mount) -> Mount:
         return mount
     if not mount.source.is_absolute() or not mount.source.exists():
         raise InvalidRequest(f"the mount source {mount.source} does not exist on this host; give an absolute path")
-    return _of_host(mount, mount.source.resolve())
+    return _of_host(mount, origins.settled(mount.source))
 
 
 def _of_host(mount: Mount, real: Path) -> Mount:
@@ -62,4 +62,4 @@ def _of_host(mount: Mount, real: Path) -> Mount:
             f"only root can leave out what is mounted below {mount.source} ({inner[0].point}); "
             "mount it recursively (rbind)"
         )
-    return mount
+    return dataclasses.replace(mount, source=real)

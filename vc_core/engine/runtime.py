@@ -333,7 +333,8 @@ class Runtime:
         pods = (await self.list()).pods
         wanted = {pod.config.image for pod in pods}
         roots = {one.spec.rootfs.path for pod in pods for one in pod.containers}
-        return roots | {image.rootfs for image in await self.images.list() if image.id in wanted}
+        images = await self.images.list()
+        return roots | {one.rootfs for one in images if one.id in wanted or one.rootfs.resolve() in roots}
 
     async def wish(self) -> Wish:
         """The template for pods of this configuration, as it is now: another guest image wants another one.

@@ -36,7 +36,7 @@ def check_rootfs(spec: ContainerSpec) -> None:
 
 def of_rootfs(spec: ContainerSpec) -> Share:
     """The share of a root file system that is a folder."""
-    return Share("", spec.rootfs.path.resolve(), spec.rootfs.mode is not RootfsMode.READ_WRITE)
+    return Share("", spec.rootfs.path, spec.rootfs.mode is not RootfsMode.READ_WRITE)
 
 
 def of_mounts(session: Session, spec: ContainerSpec) -> list[Share]:
@@ -48,7 +48,7 @@ def of_mount(session: Session, mount: Mount) -> Share:
     """The share through which a mount goes: one of the pod for all that root can bind, else the folder's own."""
     if os.geteuid() == 0:
         return Share("", session.files_folder, False)
-    return Share("", mount.source.resolve(), mount.read_only)
+    return Share("", mount.source, mount.read_only)
 
 
 def assign(wanted: Mapping[str, list[Share]]) -> list[PluggedShare]:

@@ -81,7 +81,8 @@ class Volumes:
             InvalidRequest: a container has it.
         """
         path = self.get(name).path
-        if any(source == path or path in source.parents for source in used):
+        real = path.resolve()
+        if any(real in (source, *source.parents) for source in map(Path.resolve, used)):
             raise InvalidRequest(f"containers have the volume {name}; 'vc ps' shows them, delete those pods first")
         gone = path.with_name(f".{name}")  # in one step: half of a volume is none
         remove_tree(gone)
