@@ -156,3 +156,17 @@ def test_an_ordinary_user_is_told_what_needs_root():
     done = subprocess.run([sys.executable, "-c", code, "/etc/passwd"], capture_output=True, text=True, check=False)
     assert "only root can mount the single file /etc/passwd; mount its folder /etc instead" in done.stderr
     assert subprocess.run([sys.executable, "-c", code, "/etc"], check=False).returncode == 0
+
+
+def test_targets_that_a_read_only_root_lacks_are_made_and_inner_mounts_are_seen(host, busybox, tmp_path):
+    """Docker makes both so: whatever the order on the command line, and whatever the root has."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/it").write_text("inner\n")
+    before = sorted(path.name for path in busybox.iterdir())
+    words = ["--read-only", "-v", f"{tmp_path}/d:/outer/deep", "--tmpfs", "/outer", "--tmpfs", "/scratch"]
+    words += ["-v", f"{tmp_path}/d/it:/etc/new/file:ro"]
+    script = "cat /outer/deep/it /etc/new/file; touch /scratch/x; touch /x; touch /etc/new/y; echo done"
+    done = host.vc("run", "--rootfs", str(busybox), *words, "--", "sh", "-c", script)
+    assert done.stdout == b"inner\ninner\ndone\n"
+    assert done.stderr.count(b"Read-only file system") == 2
+    assert sorted(path.name for path in busybox.iterdir()) == before, "nothing is made on the host"

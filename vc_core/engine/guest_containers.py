@@ -35,7 +35,7 @@ def check(spec: ContainerSpec) -> ContainerSpec:
     return dataclasses.replace(
         spec,
         rootfs=dataclasses.replace(spec.rootfs, path=origins.settled(spec.rootfs.path)),
-        mounts=tuple(mounts.checked(mount) for mount in spec.mounts),
+        mounts=mounts.in_order(spec.has_default_mounts, tuple(mounts.checked(mount) for mount in spec.mounts)),
         devices=tuple(dataclasses.replace(device, path=origins.settled(device.path)) for device in spec.devices),
     )
 

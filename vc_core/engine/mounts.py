@@ -34,6 +34,18 @@ def checked(mount: Mount) -> Mount:
     return _of_host(mount, origins.settled(mount.source))
 
 
+def in_order(is_ours: bool, wanted: tuple[Mount, ...]) -> tuple[Mount, ...]:
+    """The order in which mounts are made: outer ones first, as other engines have it, or inner ones would be hidden.
+
+    A bundle's keep their order (runtime-spec, config.md: "in the listed order").
+
+    Args:
+        is_ours: whether the order is for us to choose.
+        wanted: as they were given.
+    """
+    return tuple(sorted(wanted, key=lambda one: len(Path(one.destination).parts))) if is_ours else wanted
+
+
 def _of_host(mount: Mount, real: Path) -> Mount:
     if real == _DEV:
         if Path(mount.destination) != _DEV:

@@ -56,7 +56,8 @@ def create_request(container: GuestContainer, compiled_filter: bytes = b"") -> p
     """All that the agent needs to make a container; the filter is as `oci_spec.spec_of` has it."""
     spec, rootfs = container.spec, container.rootfs
     folder = f"{CONTAINERS}/{spec.id}"
-    is_overlay = spec.rootfs.mode is RootfsMode.OVERLAY
+    # Also of a root that is not written: targets of mounts that it lacks are made first, and then it becomes read-only.
+    is_overlay = spec.rootfs.mode is not RootfsMode.READ_WRITE
     base = _base(rootfs.plugged)
     root = f"{base}/{rootfs.subpath}" if rootfs.subpath else base
     kind = _LET_GO if container.pod.can_freeze else _KEPT
