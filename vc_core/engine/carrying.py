@@ -69,8 +69,8 @@ async def go_on(session: Session, saved: Snapshot, origin: Frozen) -> None:
     """
     for spec, state in saved.containers:
         if state.is_in_guest:
-            origins.check(spec)
             _check_sources(saved.config.id, spec.id, [spec.rootfs.path, *_sources(state.mounts)])
+            origins.check(spec)
     async with Undo() as undo:
         undo.push(machine.undo_boot, session, session.state)
         shares = tuple(_moved(session, saved, held) for held in saved.state.shares)
