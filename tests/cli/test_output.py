@@ -18,6 +18,7 @@ from vc_core.cli.exits import Exit, OutputClosed, told
 from vc_core.cli.render import ago, plain, size
 from vc_core.cli.specs import command_argument, container_options, container_spec, passing
 from vc_core.engine.volumes import Volumes
+from vc_core.signals import signal_name, signal_number
 from vc_core.spec import (
     CannotExecute,
     ConfigError,
@@ -68,7 +69,7 @@ def test_ps_takes_all_for_an_answer(tmp_path):
     [
         (["pod", "start", "nobody"], "vc: error: no pod nobody; 'vc pod ls' shows those that exist"),
         (["pod", "status", "../x"], "vc: error: '../x' is no pod id"),
-        (["container", "kill", "nobody", "--signal", "BANG"], "vc: error: no signal 'BANG'"),
+        (["container", "kill", "nobody", "--signal", "BANG"], "vc: error: there is no signal 'BANG'"),
         (["--config", "/no/such.toml", "pod", "ls"], "vc: error: --config names /no/such.toml, which is not a file"),
     ],
 )
@@ -160,7 +161,8 @@ def test_options_make_a_specification(monkeypatch):
     process = spec_of("-e", "A=b=c", "-e", "PASSED", "-e", "ABSENT", "-w", "/w", "-u", "nina", "--group", "7").process
     assert process.args == ("sh",)
     assert process.env[1:] == ("A=b=c", "PASSED=on")
-    assert (process.cwd, process.user, process.groups, process.no_new_privileges) == ("/w", "nina", ("7",), True)
+    assert (process.cwd, process.user, process.groups, process.no_new_privileges) == ("/w", "nina", ("7",), None)
+    assert spec_of("--new-privileges").process.no_new_privileges is False
     spec = spec_of("--rootfs", "/x:ro", "-v", "/a:/b:ro", "-v", "/c:/d", "--tmpfs", "/t:2m", "--shm-size", "1g")
     assert spec.rootfs == Rootfs(Path("/x"), RootfsMode.READ_ONLY)
     assert [(str(one.source), one.destination, one.read_only) for one in spec.mounts] == [
@@ -218,3 +220,20 @@ def test_a_size_needs_a_unit_and_a_command_is_needed():
         spec_of("--memory", "512")
     with pytest.raises(InvalidRequest, match="no command was given"):
         made.main(["--"], standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *(("TERM", 15), ("sigkill", 9), ("9", 9), ("RTMIN", 34), ("SIGRTMIN+3", 37), ("rtmax-2", 62), ("64", 64)),
+        *(("SIGRTMIN+30", 64), ("SIGRTMAX-30", 34)),
+        *((text, None) for text in ("0", "65", "-9", "", "SIG", "RTMIN+31", "RTMAX-31", "RTMIN+", "RTMIN-1", "1e1")),
+    ],
+)
+def test_signals_have_one_meaning(text, number):
+    if number is None:
+        with pytest.raises(InvalidRequest, match="there is no signal"):
+            signal_number(text)
+    else:
+        assert signal_number(text) == number
+        assert signal_number(signal_name(number)) == number

@@ -160,6 +160,24 @@ def test_ctrl_c_reaches_the_command(host, busybox):
     assert (out, running.returncode) == (b"caught\n", 3)
 
 
+def test_every_signal_that_can_be_forwarded_is(host, busybox):
+    catches = 'for one in QUIT USR1 USR2 ALRM 35 37 64; do trap "echo $one" $one; done'
+    words = ("run", "--name", "p", "--rootfs", str(busybox), "--", "sh", "-c")
+    running = host.start(*words, f"{catches}; echo ready; while true; do sleep 1; done", stdout=subprocess.PIPE)
+    assert running.stdout.readline() == b"ready\n"
+    running.send_signal(signal.SIGPIPE)  # which says something of our own output
+    for name in ("USR1", "USR1", "USR2", "ALRM", "35", "37", "64", "QUIT"):
+        running.send_signal(int(name) if name.isdigit() else signal.Signals[f"SIG{name}"])
+        assert running.stdout.readline() == f"{name}\n".encode()
+    host.vc("container", "kill", "p", "--signal", "sigrtmin+3")
+    assert running.stdout.readline() == b"37\n"
+    assert b"there is no signal 'RTMIN+31'" in host.vc("container", "kill", "p", "-s", "RTMIN+31", check=125).stderr
+    running.send_signal(signal.SIGTERM)  # the second one that asks for an end
+    running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert host.machines() == []
+
+
 def test_a_plain_command_ends_with_ctrl_c(host, busybox):
     """Also as the first process of its namespace, for which the kernel drops signals that nobody catches."""
     running = host.start("run", "--name", "p", "--rootfs", str(busybox), "--", "sleep", "300")

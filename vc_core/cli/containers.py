@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from vc_core.cli.specs import (
 )
 from vc_core.engine.identity import fresh
 from vc_core.images.image import NAME_NOTE
+from vc_core.signals import signal_number
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Stdio
 
@@ -154,7 +154,7 @@ def delete(settings: Settings, pod_id: str, container_id: str, force: bool) -> N
 @click.pass_obj
 def kill(settings: Settings, pod_id: str, container_id: str, name: str, everything: bool) -> None:
     """Send a signal to a container."""
-    number = _signal(name)
+    number = signal_number(name)
     _call(settings, pod_id, container_id, lambda found: found.kill(number, everything))
 
 
@@ -310,13 +310,3 @@ def _call(settings: Settings, pod_id: str, container_id: str, call: Callable[[Co
             return await call(await chosen(await runtime.get(pod_id), container_id))
 
     return run_async(work())
-
-
-def _signal(name: str) -> int:
-    """By name, with or without SIG, or by number."""
-    if name.isdigit() and 0 < int(name) < signal.NSIG:
-        return int(name)
-    wanted = f"SIG{name.upper().removeprefix('SIG')}"
-    if wanted not in signal.Signals.__members__:
-        raise InvalidRequest(f"no signal {name!r}; 'kill -l' lists them")
-    return signal.Signals[wanted].value

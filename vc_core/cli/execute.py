@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,13 +12,14 @@ from vc_core.cli.console import Console
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.specs import (
     command_argument,
+    command_words,
     detach_keys_option,
     passing,
     process_options,
     process_spec,
     timeout_option,
 )
-from vc_core.spec.values import ProcessSpec, Stdio
+from vc_core.spec.values import Stdio
 
 if TYPE_CHECKING:
     from vc_core.engine.container import Container
@@ -44,20 +46,31 @@ def execute(
     command: tuple[str, ...],
     **options: Any,
 ) -> int:
-    """Run COMMAND in a running container of POD. Exits as 'vc run' does."""
-    process = process_spec(command, options)
+    """Run COMMAND in a running container of POD. Exits as 'vc run' does.
+
+    What no option says is as the container's first process has it: user, groups, variables, folder and capabilities.
+    """
+    words = command_words(command)
     console = Console(detach_keys, options["tty"], detach, timeout_s)
     console.check()
-    return run_async(_execute(settings, pod_id, container_id, process, console))
+    return run_async(_execute(settings, pod_id, container_id, words, options, console))
 
 
-async def _execute(settings: Settings, pod_id: str, container_id: str, process: ProcessSpec, console: Console) -> int:
+async def _execute(
+    settings: Settings,
+    pod_id: str,
+    container_id: str,
+    command: tuple[str, ...],
+    options: Mapping[str, Any],
+    console: Console,
+) -> int:
     from vc_core.cli.stdio import Interrupts
 
     interrupts = Interrupts()
     async with settings.runtime() as runtime:
         with interrupts.caught():
             container = await chosen(await runtime.get(pod_id), container_id)
+            process = process_spec(command, options, (await container.spec()).process)
             started = await container.exec(process, Stdio.NULL if console.is_detached else Stdio.PIPES)
             if console.is_detached:
                 return 0

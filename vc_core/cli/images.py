@@ -15,6 +15,7 @@ from vc_core.cli import completion
 from vc_core.cli.render import ago, echo_json, echo_table, json_option, size
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.specs import pairs
+from vc_core.signals import signal_number
 from vc_core.spec.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -240,11 +241,12 @@ def prune(settings: Settings, everything: bool, as_json: bool) -> None:
 
 
 def _config(options: dict[str, Any]) -> ImageConfig:
-    from vc_core.images.image import ImageConfig, stop_signal
+    from vc_core.images.image import ImageConfig
 
     if wrong := [word for word in options["env"] if not word.partition("=")[1]]:
         raise InvalidRequest(f"--env {wrong[0]!r} is not NAME=VALUE")
-    stop_signal(options["stop_signal"])
+    if options["stop_signal"]:
+        signal_number(options["stop_signal"])
     return ImageConfig(
         tuple(shlex.split(options["entrypoint"] or "")),
         tuple(shlex.split(options["cmd"] or "")),

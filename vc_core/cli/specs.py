@@ -138,12 +138,9 @@ def process_spec(command: Sequence[str], options: Mapping[str, Any], default: Pr
     Raises:
         InvalidRequest: no command, a variable without a name, or a folder that is not absolute.
     """
-    if command and command[0] == "--":  # behind a pod's name click leaves it standing
-        command = command[1:]
-    if not command:
-        raise InvalidRequest("no command was given; it stands behind -- or behind the name of an image")
+    command = command_words(command)
     workdir = options["workdir"] or default.cwd
-    if not workdir.startswith("/"):
+    if workdir and not workdir.startswith("/"):
         raise InvalidRequest(f"--workdir {workdir!r} must be an absolute path in the container")
     env = options["env"]
     names = {word.partition("=")[0] for word in env}
@@ -163,9 +160,21 @@ def process_spec(command: Sequence[str], options: Mapping[str, Any], default: Pr
         cwd=workdir,
         user=options["user"] or default.user,
         groups=tuple(options["groups"]),
-        no_new_privileges=not options["new_privileges"],
-        capabilities=_capabilities(options["cap_add"], options["cap_drop"]),
+        no_new_privileges=False if options["new_privileges"] else default.no_new_privileges,
+        capabilities=_capabilities(options["cap_add"], options["cap_drop"], default.capabilities),
     )
+
+
+def command_words(command: Sequence[str]) -> tuple[str, ...]:
+    """A command as it was given, without the "--" before it, which click leaves standing behind a pod's name.
+
+    Raises:
+        InvalidRequest: there is none.
+    """
+    words = tuple(command[1:] if command and command[0] == "--" else command)
+    if not words:
+        raise InvalidRequest("no command was given; it stands behind -- or behind the name of an image")
+    return words
 
 
 def _terminal() -> ProcessSpec:
@@ -267,15 +276,25 @@ def _all(options: Sequence[Callable[[Any], Any]], function: F) -> F:
     return function
 
 
-def _capabilities(added: Sequence[str], dropped: Sequence[str]) -> Capabilities | None:
+def _capabilities(added: Sequence[str], dropped: Sequence[str], default: Capabilities | None) -> Capabilities | None:
     if not added and not dropped:
-        return None
+        return default
     drop, add = ({f"CAP_{name.upper().removeprefix('CAP_')}" for name in names} for names in (dropped, added))
-    base = () if "CAP_ALL" in drop else _EVERY if "CAP_ALL" in add else DEFAULT_CAPABILITIES
     if unknown := sorted((add | drop) - {*_EVERY, "CAP_ALL"}):
         raise InvalidRequest(f"there is no capability {unknown[0]}; capabilities(7) lists them")
-    kept = tuple(name for name in dict.fromkeys((*base, *sorted(add - {"CAP_ALL"}))) if name not in drop)
-    return Capabilities(bounding=kept, effective=kept, permitted=kept)
+    usual = default or Capabilities(*[DEFAULT_CAPABILITIES] * 3)
+
+    def changed(names: Sequence[str], more: set[str]) -> tuple[str, ...]:
+        base = () if "CAP_ALL" in drop else _EVERY if "CAP_ALL" in more else names
+        return tuple(name for name in dict.fromkeys((*base, *sorted(more - {"CAP_ALL"}))) if name not in drop)
+
+    return Capabilities(
+        bounding=changed(usual.bounding, add),
+        effective=changed(usual.effective, add),
+        permitted=changed(usual.permitted, add),
+        inheritable=changed(usual.inheritable, set()),
+        ambient=changed(usual.ambient, set()),
+    )
 
 
 def _rootfs(text: str, read_only: bool) -> Rootfs:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from vc_core.cli.exits import OutputClosed
 from vc_core.engine.process import Process
+from vc_core.signals import signal_name
 from vc_core.spec.errors import StateError, VcError
 from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName
 
@@ -47,23 +48,38 @@ async def proxy(process: Process, interrupts: Interrupts) -> ExitStatus:
         await process.close()
 
 
+# What asks us to end: the first one is for the command, the second one for us.
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+# Those that are not for the command: of our own children, terminal and output, and of faults in our own program.
+_OURS = frozenset(
+    {
+        *(signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGWINCH),
+        *(signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT),
+        *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS),
+    }
+)
+
+
 class Interrupts:
-    """Signals that came to us, for the command. The second of a kind is for us."""
+    """Signals that came to us, for the command. The second one that asks for an end is for us."""
 
     def __init__(self) -> None:
-        self._came: asyncio.Queue[signal.Signals] = asyncio.Queue()
+        self._came: asyncio.Queue[int] = asyncio.Queue()
         self._count = 0
         self._main: asyncio.Task[object] | None = None
         self.is_forwarding = False
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Catches them for the length of a block. While nothing is forwarded yet, the first one cancels the block."""
+        """Catches them for the length of a block.
+
+        Until the command runs, one that asks for an end cancels the block; others wait for the command.
+        """
         loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # not under nohup
-            numbers.append(signal.SIGHUP)
+        numbers = [int(number) for number in signal.valid_signals() - _OURS]
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup
+            numbers.remove(signal.SIGHUP)
         for number in numbers:
             loop.add_signal_handler(number, self._on, number)
         try:
@@ -76,13 +92,13 @@ class Interrupts:
             for number in numbers:
                 loop.remove_signal_handler(number)
 
-    async def next(self) -> signal.Signals:
+    async def next(self) -> int:
         """The next one to forward."""
         return await self._came.get()
 
-    def _on(self, number: signal.Signals) -> None:
-        self._count += 1
-        if self._main is not None and (not self.is_forwarding or self._count > 1):
+    def _on(self, number: int) -> None:
+        self._count += number in _ENDING
+        if self._main is not None and number in _ENDING and (not self.is_forwarding or self._count > 1):
             self._main.cancel()
         else:
             self._came.put_nowait(number)
@@ -99,7 +115,7 @@ async def forward(interrupts: Interrupts, process: Process) -> None:
             except StateError:
                 return  # it has ended: nobody is left to be told
             except VcError as error:
-                log.warning("the command could not be told of %s: %s", number.name, error)
+                log.warning("the command could not be told of %s: %s", signal_name(number), error)
     finally:
         interrupts.is_forwarding = False
 

@@ -12,6 +12,7 @@ from vc_core.engine.files import Files
 from vc_core.engine.identity import annotated, fresh
 from vc_core.engine.logs import LogLine
 from vc_core.engine.process import Process
+from vc_core.engine.process_specs import added_process
 from vc_core.engine.records import BlockRootfs, ContainerState, PodState
 from vc_core.engine.session import Session, Sessions, display
 from vc_core.engine.states import State, require
@@ -118,6 +119,11 @@ class Container:
     async def exec(self, process: ProcessSpec, stdio: Stdio = Stdio.PIPES) -> Process:
         """Starts one more process in it.
 
+        Args:
+            process: what it leaves open is as the first process has it: user, groups, folder, privileges, capabilities
+                and limits. Its variables come to those of the first process, or replace them.
+            stdio: what its streams are connected to.
+
         Raises:
             StateError: it does not run.
             AgentError: the program cannot be executed.
@@ -125,8 +131,10 @@ class Container:
         token = fresh()
         async with self._sessions.open(exclusive=False) as session:
             await self._require_running(session, "execute in it")
+            spec = await session.store.container_spec(self.id)
+            complete = added_process(spec, session.config.hostname, process)
             await session.hooks.agent_exec(
-                pod=session.pod, container_id=self.id, token=token, process=process, stdio=stdio
+                pod=session.pod, container_id=self.id, token=token, process=complete, stdio=stdio
             )
         return Process(self._sessions, self.pod_id, self.id, token)
 
@@ -182,7 +190,8 @@ class Container:
             CannotExecute: it has no `ps`; `processes` needs none.
             AgentError: `ps` failed, with its own words.
         """
-        process = await self.exec(ProcessSpec(("ps", *(args or ("-ef",))), (DEFAULT_PATH,)))
+        says_where = any(word.startswith("PATH=") for word in (await self.spec()).process.env)
+        process = await self.exec(ProcessSpec(("ps", *(args or ("-ef",))), () if says_where else (DEFAULT_PATH,)))
         result = await process.communicate()
         if result.exit_code != 0:
             told = result.stderr.decode(errors="replace").strip().partition("\n")[0]

@@ -9,6 +9,7 @@ import signal
 
 from vc_core.engine import care, devices, life_hooks, logs, mounts, origins, resources, rootfs, shares
 from vc_core.engine.identity import checked, fresh
+from vc_core.engine.process_specs import first_process
 from vc_core.engine.records import ContainerState
 from vc_core.engine.session import Session, true_state
 from vc_core.engine.states import State
@@ -67,7 +68,9 @@ async def make(session: Session, spec: ContainerSpec, starts: bool = False, is_f
             made.append(await shares.mount(session, spec, one))
             undo.push(shares.unbind, session, (made[-1],))
         stdio = Stdio.NULL if spec.stdio is Stdio.LOG and log is None else spec.stdio
-        named = dataclasses.replace(spec, hostname=spec.hostname or session.config.hostname, stdio=stdio)
+        hostname = session.config.hostname
+        process = first_process(spec, hostname)
+        named = dataclasses.replace(spec, process=process, hostname=spec.hostname or hostname, stdio=stdio)
         container = GuestContainer(
             named, fresh(), root.guest, tuple(made), tuple(passed), session.config.options, starts, log
         )

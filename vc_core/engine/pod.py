@@ -210,10 +210,7 @@ class Pod:
             NotFound: no container was named and there is not exactly one.
         """
         found = self.container(container or await self.only_container())
-        first = (await found.spec()).process
-        return await found.exec(
-            ProcessSpec(args, (*first.env, *env), cwd or first.cwd, user or first.user, first.groups)
-        )
+        return await found.exec(ProcessSpec(args, tuple(env), cwd, user))
 
     async def only_container(self) -> str:
         """The id of the one container that it has. Raises NotFound when it has none, or more."""

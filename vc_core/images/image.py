@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from vc_core.signals import signal_number
 from vc_core.spec.errors import InvalidRequest, VcError
 from vc_core.spec.values import DEFAULT_PATH, ContainerSpec, Mount, ProcessSpec, Rootfs, RootfsMode
 
@@ -130,7 +130,7 @@ class Image:
         env = self.config.env
         if not any(word.startswith("PATH=") for word in env):
             env = (DEFAULT_PATH, *env)
-        return ProcessSpec(words, env, self.config.workdir or "/", self.config.user or "0:0")
+        return ProcessSpec(words, env, self.config.workdir, self.config.user)
 
     def container(self, spec: ContainerSpec) -> ContainerSpec:
         """The same container with this image's root file system, and all that the image asks for besides its process.
@@ -147,25 +147,9 @@ class Image:
             rootfs=dataclasses.replace(spec.rootfs, path=self.rootfs),
             mounts=tuple(mounts),
             annotations=tuple(notes.items()),
-            stop_signal=stop_signal(self.config.stop_signal),
+            stop_signal=signal_number(self.config.stop_signal or "TERM"),
         )
 
     def root(self, mode: RootfsMode = RootfsMode.OVERLAY) -> Rootfs:
         """Its root file system; it cannot be written, but an overlay can."""
         return Rootfs(self.rootfs, mode)
-
-
-def stop_signal(text: str) -> int:
-    """The number of a signal by number or name, with or without SIG; SIGTERM when empty.
-
-    Raises:
-        InvalidRequest: there is no such signal.
-    """
-    if not text:
-        return signal.SIGTERM
-    try:
-        if text.isdecimal():
-            return signal.Signals(int(text))
-        return signal.Signals[f"SIG{text.upper().removeprefix('SIG')}"]
-    except (KeyError, ValueError) as error:
-        raise InvalidRequest(f"there is no signal {text}; signal(7) lists them") from error

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core.engine.assets import Assets
-from vc_core.images.image import stop_signal
 from vc_core.oci import linux, mounts, process
 from vc_core.oci.annotations import ContainerType, container_type, own_assets, sandbox_id
 from vc_core.oci.reading import Reader
+from vc_core.signals import signal_number
 from vc_core.spec.errors import ConfigError, InvalidRequest
 from vc_core.spec.values import ContainerSpec, LifeHook, LifeHooks, Rootfs, RootfsMode, Stdio
 
@@ -97,10 +97,10 @@ def _bundle(config: Reader, folder: Path, container_id: str, stdio: Stdio, asset
 def _stop_signal(notes: Mapping[str, str], config: Reader) -> int:
     """What the image's configuration says, which engines pass on as an annotation."""
     try:
-        return stop_signal(notes.get(_STOP_SIGNAL, ""))
+        return signal_number(notes.get(_STOP_SIGNAL) or "TERM")
     except InvalidRequest as error:
         config.problems.append(f"annotations.{_STOP_SIGNAL}: {error}")
-        return stop_signal("")
+        return signal_number("TERM")
 
 
 def _hooks(hooks: Reader) -> LifeHooks:

@@ -51,14 +51,17 @@ class Rlimit:
 class ProcessSpec:
     """A process to start in a container.
 
+    What is empty or None of one that `Container.exec` starts is as the container's first process has it. Agents get
+    `cwd`, `user` and `no_new_privileges` filled in.
+
     Attributes:
         args: the whole argv.
         env: "NAME=value" words; the value may hold "=".
-        cwd: absolute, in the container.
-        user: "uid", "uid:gid", or names known inside the container's /etc/passwd and /etc/group.
+        cwd: absolute, in the container; empty for "/".
+        user: "uid", "uid:gid", or names known inside the container's /etc/passwd and /etc/group; empty for root.
         groups: more groups, by number or name.
         terminal: whether it gets one.
-        no_new_privileges: whether set-uid programs lose their power.
+        no_new_privileges: whether set-uid programs lose their power; None for yes.
         capabilities: None for DEFAULT_CAPABILITIES.
         rlimits: limits of resources.
         umask: None for that of the guest.
@@ -69,11 +72,11 @@ class ProcessSpec:
 
     args: tuple[str, ...]
     env: tuple[str, ...] = ()
-    cwd: str = "/"
-    user: str = "0:0"
+    cwd: str = ""
+    user: str = ""
     groups: tuple[str, ...] = ()
     terminal: bool = False
-    no_new_privileges: bool = True
+    no_new_privileges: bool | None = None
     capabilities: Capabilities | None = None
     rlimits: tuple[Rlimit, ...] = ()
     umask: int | None = None

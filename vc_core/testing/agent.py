@@ -20,7 +20,6 @@ from vc_core.spec import (
     Health,
     HealthCheck,
     NotFound,
-    ProcessSpec,
     Resources,
     Restart,
     RestartPolicy,
@@ -206,10 +205,10 @@ class AgentContract:
     async def test_a_second_program_that_is_not_there_is_told(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.run("c", _LIVES)
-            process = ProcessSpec(_MISSING, ("PATH=/bin",))
+            program = process(_MISSING)
             await fails_with(
                 CannotExecute,
-                guest.agent.agent_exec(pod=guest.pod, container_id="c", token="t", process=process, stdio=Stdio.NULL),
+                guest.agent.agent_exec(pod=guest.pod, container_id="c", token="t", process=program, stdio=Stdio.NULL),
             )
 
     @rule("agent_attach", "The streams of a process that was made with Stdio.PIPES.")

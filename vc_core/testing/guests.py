@@ -44,7 +44,7 @@ SETUP = PodSetup("contract", 1_800_000_000_000_000_000, bytes(range(32)), "01234
 
 def process(args: tuple[str, ...]) -> ProcessSpec:
     """One that finds the programs of AgentSubject.rootfs."""
-    return ProcessSpec(args, ("PATH=/bin",))
+    return ProcessSpec(args, ("PATH=/bin",), "/", "0:0", no_new_privileges=True)
 
 
 @dataclass

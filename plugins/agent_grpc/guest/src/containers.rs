@@ -8,20 +8,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tonic::Status;
+use tonic::metadata::MetadataValue;
 
 use self::again::Again;
 use crate::Failure;
-use crate::crun::{Crun, Handles};
+use crate::crun::{Crun, Handles, Refusal, Refused};
 use crate::boot;
 use crate::devices;
 use crate::identity;
+use crate::inside::{self, Root, Turn};
 use crate::log::{Kind, Log};
+use crate::procfs;
 use crate::process::{ConsoleSocket, Process, Streams, output_pipes, pipes, terminal_streams};
-use crate::proto::{self, ContainerInfo, CreateContainerRequest, ExecRequest, SignalRequest, Stdio};
+use crate::proto::{self, ContainerInfo, CreateContainerRequest, ExecRequest, ProcessInfo, SignalRequest, Stdio};
 use crate::reaper::Reaper;
 use crate::sandbox;
 use crate::spare::{self, Spare};
@@ -30,6 +32,9 @@ use crate::uevents::Uevents;
 use crate::users;
 
 const ROOT: &str = "/run/vc/containers";
+/// The name of the metadata that says what is wrong with a program: "missing" or "not-executable".
+const REFUSAL: &str = "vc-refusal";
+const LAST_SIGNAL: i32 = 64;
 
 struct Container {
     /// By which crun knows it.
@@ -39,6 +44,8 @@ struct Container {
     /// The token of its first process.
     first: String,
     mounted: Mounted,
+    /// Of who reads its files.
+    turn: Turn,
     processes: HashMap<String, Arc<Process>>,
     again: Again,
 }
@@ -63,22 +70,24 @@ impl Containers {
         }
         let folder = Path::new(ROOT).join(&id);
         let mut mounted = Mounted::default();
-        match self.make(&request, &folder, &mut mounted).await {
+        let turn = Turn::default();
+        match self.make(&request, &folder, &mut mounted, turn.clone()).await {
             Ok((name, process, again)) => {
                 let pid = process.pid;
                 let kept = again.clone();
                 let processes = HashMap::from([(request.token.clone(), Arc::new(process))]);
                 let rootfs = request.rootfs.into();
                 let first = request.token;
-                self.table().insert(id.clone(), Container { name, folder, rootfs, first, mounted, processes, again });
+                let made = Container { name, folder, rootfs, first, mounted, turn, processes, again };
+                self.table().insert(id.clone(), made);
                 self.look_after(id, kept);
                 Ok(pid)
             }
             Err(error) => {
                 // Undo in full before the client hears of it; what fails here too is told with it.
-                let undo = mounted.remove().and(remove_folder(&folder));
+                let undo = procfs::kill_all(&id).and(mounted.remove()).and(remove_folder(&folder));
                 let more = undo.err().map_or_else(String::new, |second| format!("; and: {second}"));
-                Err(refusal(format!("{error}{more}")))
+                Err(refusal(&error, &more))
             }
         }
     }
@@ -89,6 +98,7 @@ impl Containers {
         request: &CreateContainerRequest,
         folder: &Path,
         mounted: &mut Mounted,
+        turn: Turn,
     ) -> Result<(String, Process, Again), Failure> {
         fs::create_dir_all(folder)?;
         for storage in &request.storages {
@@ -97,8 +107,13 @@ impl Containers {
         let mut spec: Value = serde_json::from_slice(&request.oci_spec)?;
         spec["root"]["path"] = json!(request.rootfs);
         spec["linux"]["cgroupsPath"] = json!(format!("/vc/{}", request.container_id));
-        users::complete(&mut spec["process"], Path::new(&request.rootfs))?;
-        identity::drop_absent_mounts(&mut spec, &request.rootfs);
+        let root = Root::Folder(request.rootfs.clone().into());
+        let mut spec = inside::ask(root, turn, move |root| {
+            users::complete(&mut spec["process"], root)?;
+            identity::drop_absent_mounts(&mut spec, root);
+            Ok(spec)
+        })
+        .await?;
         for device in &request.devices {
             mounted.hold(&device.driver, &device.address);
         }
@@ -195,17 +210,16 @@ impl Containers {
 
     pub async fn start(&self, id: &str) -> Result<(), Status> {
         let (name, folder) = self.known(id)?;
-        self.crun.start(&name, &folder).await.map_err(internal)
+        self.crun.start(&name, &folder).await.map_err(|error| refusal(&error, ""))
     }
 
     pub async fn exec(&self, request: ExecRequest) -> Result<i32, Status> {
         let id = &request.container_id;
         let (name, folder) = self.known(id)?;
         let folder = folder.join("exec").join(&request.token);
-        let rootfs = self.table().get(id).map(|container| container.rootfs.clone()).ok_or_else(|| unknown(id))?;
-        let outcome = self.exec_in(&name, &folder, &rootfs, &request).await;
+        let outcome = self.exec_in(&name, &folder, &request).await;
         remove_folder(&folder).map_err(internal)?;
-        let process = outcome.map_err(|error| refusal(error.to_string()))?;
+        let process = outcome.map_err(|error| refusal(&error, ""))?;
         let pid = process.pid;
         match self.table().get_mut(id) {
             Some(container) => drop(container.processes.insert(request.token, Arc::new(process))),
@@ -214,19 +228,41 @@ impl Containers {
         Ok(pid)
     }
 
-    async fn exec_in(&self, name: &str, folder: &Path, rootfs: &Path, request: &ExecRequest) -> Result<Process, Failure> {
+    /// The root of a container as its first process sees it, while that lives, and the turn of who reads there.
+    fn root(&self, id: &str) -> Result<(Root, Turn), Failure> {
+        let table = self.table();
+        let container = table.get(id).ok_or_else(|| format!("no container {id} in this guest"))?;
+        let first = container.processes.get(&container.first).filter(|process| process.is_alive());
+        let root = match first {
+            Some(process) => Root::of_process(process.pid)?,
+            None => Root::Folder(container.rootfs.clone()),
+        };
+        Ok((root, container.turn.clone()))
+    }
+
+    async fn exec_in(&self, name: &str, folder: &Path, request: &ExecRequest) -> Result<Process, Failure> {
         fs::create_dir_all(folder)?;
         let mut spec: Value = serde_json::from_slice(&request.oci_process)?;
-        users::complete(&mut spec, rootfs)?;
+        let (root, turn) = self.root(&request.container_id)?;
+        let mut spec = inside::ask(root, turn, move |root| {
+            users::complete(&mut spec, root)?;
+            Ok(spec)
+        })
+        .await?;
         sandbox::adapt_process(&mut spec);
         fs::write(folder.join("process.json"), serde_json::to_vec(&spec)?)?;
         let is_terminal = spec["terminal"] == json!(true);
         let once = Again { is_terminal, stdio: request.stdio(), ..Again::default() };
-        self.launch(folder, &once, |console, handles| async {
-            let console = console;
-            self.crun.exec(name, folder, console.as_deref(), handles).await
-        })
-        .await
+        let process = self
+            .launch(folder, &once, |console, handles| async {
+                let console = console;
+                self.crun.exec(name, folder, console.as_deref(), handles).await
+            })
+            .await?;
+        if let Some(adjustment) = spec["oomScoreAdj"].as_i64() {
+            procfs::adjust_oom_score(process.pid, adjustment)?; // crun does that for first processes only
+        }
+        Ok(process)
     }
 
     /// Runs crun by `call` with the streams that are asked for, and takes charge of the process it leaves behind.
@@ -265,7 +301,9 @@ impl Containers {
 
     pub async fn signal(&self, request: &SignalRequest) -> Result<(), Status> {
         let number = i32::try_from(request.signal).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let signal = Signal::try_from(number).map_err(|_| Status::invalid_argument(format!("no signal {number}")))?;
+        if !(1..=LAST_SIGNAL).contains(&number) {
+            return Err(Status::invalid_argument(format!("there is no signal {number}")));
+        }
         let id = &request.container_id;
         self.note_end(id, &request.token, number);
         if request.token.is_empty() {
@@ -276,7 +314,7 @@ impl Containers {
         if !process.is_alive() {
             return Err(Status::failed_precondition(format!("process {} has ended", request.token)));
         }
-        kill(Pid::from_raw(process.pid), process.deliverable(signal)).map_err(|error| internal(error.into()))
+        process.signal(number).map_err(|error| internal(error.into()))
     }
 
     /// Kills what is left of the container and forgets it. Of an unknown container nothing is left: no error.
@@ -305,6 +343,13 @@ impl Containers {
         self.known(id).map(drop)
     }
 
+    /// What runs in it. The words of a process's command lie in its memory, which may be a file that never answers.
+    pub async fn list_processes(&self, id: &str) -> Result<Vec<ProcessInfo>, Status> {
+        let turn = self.table().get(id).map(|container| container.turn.clone()).ok_or_else(|| unknown(id))?;
+        let id = id.to_owned();
+        inside::beside(turn, move || procfs::processes(&id)).await.map_err(internal)
+    }
+
     /// Its name for crun, and its folder.
     fn known(&self, id: &str) -> Result<(String, PathBuf), Status> {
         let table = self.table();
@@ -323,17 +368,17 @@ fn remove_folder(folder: &Path) -> Result<(), Failure> {
     }
 }
 
-/// What crun said, sorted by what a shell would say: 127 for a program that is not there, 126 for one that is none.
-fn refusal(told: String) -> Status {
-    let words = told.to_lowercase();
-    let is_about_program = words.contains("executable") || words.contains("exec ") || words.contains("execv");
-    if is_about_program && (words.contains("not found") || words.contains("no such file")) {
-        return Status::invalid_argument(told);
-    }
-    if is_about_program && (words.contains("permission denied") || words.contains("exec format error")) {
-        return Status::permission_denied(told);
-    }
-    Status::internal(told)
+/// Why there is no process. Where that is its program, the metadata says so: the text is for people.
+fn refusal(error: &Failure, more: &str) -> Status {
+    let told = format!("{error}{more}");
+    let word = match error.downcast_ref::<Refused>().map(|refused| refused.why) {
+        None => return Status::internal(told),
+        Some(Refusal::Missing) => "missing",
+        Some(Refusal::NotExecutable) => "not-executable",
+    };
+    let mut status = Status::failed_precondition(told);
+    status.metadata_mut().insert(REFUSAL, MetadataValue::from_static(word));
+    status
 }
 
 fn unknown(id: &str) -> Status {

@@ -1,5 +1,6 @@
 //! crun's command line, and nothing else that knows it.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -7,17 +8,22 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::Failure;
 use crate::reaper::{Ended, Reaper};
 
 const STATE: &str = "/run/vc/crun";
 const PID: &str = "pid";
+/// It works in files of the container, which may never answer. The host waits for a minute.
+const LIMIT: Duration = Duration::from_secs(45);
 
 pub struct Crun {
     reaper: Reaper,
@@ -103,7 +109,11 @@ impl Crun {
     }
 
     async fn run(&self, folder: &Path, args: Vec<String>, handles: Handles) -> Result<(), Failure> {
-        self.begin(folder, args, handles)?.end().await
+        let mut running = self.begin(folder, args, handles)?;
+        match timeout(LIMIT, running.end()).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(format!("crun {} did not end within {} s and was killed", running.verb, LIMIT.as_secs()).into()),
+        }
     }
 
     /// Starts one that makes the container of `bundle` and lets it run.
@@ -123,7 +133,8 @@ impl Crun {
             .stderr(handles.stderr)
             .spawn()
             .map_err(|error| format!("crun cannot be run: {error}"))?;
-        Ok(Running { verb, log, ended: self.reaper.claim(child.id().try_into()?) })
+        let pid = child.id().try_into()?;
+        Ok(Running { verb, log, pid, ended: self.reaper.claim(pid) })
     }
 }
 
@@ -131,7 +142,17 @@ impl Crun {
 pub struct Running {
     verb: String,
     log: PathBuf,
+    pid: i32,
     ended: oneshot::Receiver<Ended>,
+}
+
+impl Drop for Running {
+    /// Whoever no longer waits leaves nothing behind: it may wait for a file system that never answers.
+    fn drop(&mut self) {
+        if matches!(self.ended.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
+            let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL); // not reaped yet: its number is nobody else's
+        }
+    }
 }
 
 impl Running {
@@ -143,10 +164,45 @@ impl Running {
         drop(fs::remove_file(log)); // absent when crun had nothing to say
         match (ended.code, told) {
             (0, _) => Ok(()),
-            (_, Some(message)) => Err(message.into()),
+            (_, Some(message)) => Err(sorted(message)),
             (code, None) => Err(format!("crun {verb} ended with {code} and said nothing").into()),
         }
     }
+}
+
+/// What is wrong with the program of a process.
+#[derive(Clone, Copy, Debug)]
+pub enum Refusal {
+    Missing,
+    NotExecutable,
+}
+
+/// There is no process, because of its program.
+#[derive(Debug)]
+pub struct Refused {
+    pub why: Refusal,
+    message: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// crun tells of all failures in words alone.
+fn sorted(message: String) -> Failure {
+    let words = message.to_lowercase();
+    let says = |known: &[&str]| known.iter().any(|word| words.contains(word));
+    let is_about_program = says(&["executable", "exec ", "execv"]);
+    let why = match () {
+        () if is_about_program && says(&["not found", "no such file"]) => Refusal::Missing,
+        () if is_about_program && says(&["permission denied", "exec format error"]) => Refusal::NotExecutable,
+        () => return message.into(),
+    };
+    Refused { why, message }.into()
 }
 
 fn make_words(verb: &str, id: &str, bundle: &Path, console: Option<&Path>) -> Vec<String> {

@@ -9,6 +9,7 @@ use nix::unistd::{gethostname, sethostname};
 use serde_json::{Value, json};
 
 use crate::Failure;
+use crate::inside::Opened;
 use crate::machine;
 use crate::proto::SetUpPodRequest;
 use crate::sandbox;
@@ -60,7 +61,7 @@ fn rename(pid: i32, former: &OsStr, name: &str) -> Result<(), Failure> {
 }
 
 /// Takes mounts out of a container's spec that are wanted only where its root file system has the file.
-pub fn drop_absent_mounts(spec: &mut Value, rootfs: &str) {
+pub fn drop_absent_mounts(spec: &mut Value, root: &Opened) {
     let Some(mounts) = spec["mounts"].as_array_mut() else { return };
     mounts.retain_mut(|mount| {
         let Some(options) = mount["options"].as_array_mut() else { return true };
@@ -68,6 +69,6 @@ pub fn drop_absent_mounts(spec: &mut Value, rootfs: &str) {
         options.retain(|option| option != &json!(OPTIONAL));
         let is_optional = options.len() < before;
         let target = mount["destination"].as_str().unwrap_or_default();
-        !is_optional || fs::symlink_metadata(format!("{rootfs}{target}")).is_ok_and(|meta| meta.is_file())
+        !is_optional || root.has_file(target)
     });
 }

@@ -11,6 +11,7 @@ mod devices;
 mod fd_stream;
 mod files;
 mod identity;
+mod inside;
 mod log;
 mod logged;
 mod machine;

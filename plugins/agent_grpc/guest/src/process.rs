@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::Pid;
@@ -49,7 +50,7 @@ pub struct Process {
     ended: watch::Receiver<Option<WaitReply>>,
     /// Whether another process follows it, once it has ended.
     is_followed: Arc<AtomicBool>,
-    /// The signal that a kill stands for, 0 for none: see `deliverable`.
+    /// The signal that a kill stands for, 0 for none: see `signal`.
     stands_for: Arc<AtomicI32>,
 }
 
@@ -86,16 +87,19 @@ impl Process {
         Self { pid, streams, terminal, logged, ended, is_followed, stands_for }
     }
 
+    /// Sends a signal.
+    ///
     /// The kernel drops what the first process of a pid namespace neither catches nor ignores, so a `sleep` could be
     /// interrupted by nobody. Such a signal, where it would end any other process, ends this one by a kill in its name.
-    pub fn deliverable(&self, signal: Signal) -> Signal {
-        use Signal::{SIGALRM, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
-        let ends = [SIGALRM, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2].contains(&signal);
-        if !ends || !procfs::is_namespace_init(self.pid) || procfs::minds(self.pid, signal as i32) {
-            return signal;
-        }
-        self.stands_for.store(signal as i32, Ordering::Relaxed);
-        Signal::SIGKILL
+    pub fn signal(&self, number: i32) -> Result<(), Errno> {
+        let sent = if ends(number) && procfs::is_namespace_init(self.pid) && !procfs::minds(self.pid, number) {
+            self.stands_for.store(number, Ordering::Relaxed);
+            libc::SIGKILL
+        } else {
+            number
+        };
+        // SAFETY: takes numbers. nix's own knows no realtime signals.
+        Errno::result(unsafe { libc::kill(self.pid, sent) }).map(drop)
     }
 
     pub fn is_followed(&self) -> bool {
@@ -226,4 +230,11 @@ impl ConsoleSocket {
         }
         Err("crun sent no terminal".into())
     }
+}
+
+/// Whether a signal ends a process that does not mind it: signal(7).
+fn ends(number: i32) -> bool {
+    let others = [libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH];
+    let stops = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+    !others.contains(&number) && !stops.contains(&number)
 }

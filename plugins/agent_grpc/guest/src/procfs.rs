@@ -1,10 +1,15 @@
 //! Processes and use of one container, as /proc and its cgroup tell them.
 
 use std::fs;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use crate::Failure;
 use crate::proto::{ContainerStatsReply, ProcessInfo};
+
+/// Bytes of one process's command that are told, and of all that fit into an answer.
+const MOST_WORDS: u64 = 64 << 10;
+const MOST_OF_ALL: usize = 4 << 20;
 
 pub fn cgroup(container: &str) -> PathBuf {
     Path::new("/sys/fs/cgroup/vc").join(container)
@@ -14,7 +19,16 @@ pub fn processes(container: &str) -> Result<Vec<ProcessInfo>, Failure> {
     let mut pids = Vec::new();
     collect_pids(&cgroup(container), &mut pids)?;
     // A process may end between being listed and being read.
-    Ok(pids.into_iter().filter_map(|pid| describe(pid).ok()).collect())
+    let mut found: Vec<ProcessInfo> = pids.into_iter().filter_map(|pid| describe(pid).ok()).collect();
+    let mut room = MOST_OF_ALL;
+    for process in &mut found {
+        let bytes: usize = process.command.iter().map(String::len).sum();
+        match room.checked_sub(bytes) {
+            Some(left) => room = left,
+            None => process.command = vec!["[...]".to_owned()],
+        }
+    }
+    Ok(found)
 }
 
 pub fn stats(container: &str) -> Result<ContainerStatsReply, Failure> {
@@ -32,6 +46,21 @@ pub fn stats(container: &str) -> Result<ContainerStatsReply, Failure> {
         processes: number(&folder.join("pids.current"))?,
         oom_kills: oom_kills(&folder)?,
     })
+}
+
+pub fn adjust_oom_score(pid: i32, adjustment: i64) -> Result<(), Failure> {
+    match fs::write(format!("/proc/{pid}/oom_score_adj"), adjustment.to_string()) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()), // not found: it has ended already
+    }
+}
+
+/// Kills whatever is in the container's cgroup, if there is one.
+pub fn kill_all(container: &str) -> Result<(), Failure> {
+    match fs::write(cgroup(container).join("cgroup.kill"), "1") {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// A sandbox has the controllers that its host has to spare. Where they are missing, processes are added up.
@@ -74,7 +103,8 @@ fn describe(pid: i32) -> Result<ProcessInfo, Failure> {
     let fields: Vec<&str> = stat.rsplit_once(')').ok_or("no command in stat")?.1.split_whitespace().collect();
     let field = |number: usize| fields.get(number - 3).copied().unwrap_or("0");
     let ticks = field(14).parse::<u64>()? + field(15).parse::<u64>()?;
-    let line = fs::read(format!("/proc/{pid}/cmdline"))?;
+    let mut line = Vec::new();
+    fs::File::open(format!("/proc/{pid}/cmdline"))?.take(MOST_WORDS).read_to_end(&mut line)?;
     let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
     let mut command: Vec<String> = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
     if command.is_empty() {

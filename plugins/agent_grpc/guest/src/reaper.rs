@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -65,15 +64,21 @@ impl Reaper {
 
     fn reap(&self) {
         loop {
-            let ended = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, Ended { code, signal: 0 }),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    (pid, Ended { code: 128 + signal as i32, signal: signal as i32 })
-                }
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
-                _ => continue,
-            };
-            self.settle(ended.0, ended.1);
+            let mut status = 0;
+            // SAFETY: writes one number. nix's own fails for a process that a realtime signal has ended.
+            let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+            if pid == 0 || (pid < 0 && Errno::last() == Errno::ECHILD) {
+                return;
+            }
+            if pid < 0 {
+                continue;
+            }
+            if libc::WIFEXITED(status) {
+                self.settle(Pid::from_raw(pid), Ended { code: libc::WEXITSTATUS(status), signal: 0 });
+            } else if libc::WIFSIGNALED(status) {
+                let signal = libc::WTERMSIG(status);
+                self.settle(Pid::from_raw(pid), Ended { code: 128 + signal, signal });
+            }
         }
     }
 

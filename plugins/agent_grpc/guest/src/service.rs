@@ -35,6 +35,11 @@ fn done() -> Reply<Empty> {
     Ok(Response::new(Empty {}))
 }
 
+/// For what must not end half done, because the client has given up or is gone.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T, Status>> + Send + 'static) -> Result<T, Status> {
+    tokio::spawn(work).await.map_err(|error| Status::internal(error.to_string()))?
+}
+
 #[tonic::async_trait]
 impl Agent for Service {
     async fn negotiate(&self, request: Request<NegotiateRequest>) -> Reply<NegotiateReply> {
@@ -112,7 +117,8 @@ impl Agent for Service {
     }
 
     async fn create_container(&self, request: Request<CreateContainerRequest>) -> Reply<ProcessReply> {
-        let pid = self.0.create(request.into_inner()).await?;
+        let (containers, request) = (self.0.clone(), request.into_inner());
+        let pid = to_the_end(async move { containers.create(request).await }).await?;
         Ok(Response::new(ProcessReply { pid }))
     }
 
@@ -122,7 +128,8 @@ impl Agent for Service {
     }
 
     async fn remove_container(&self, request: Request<ContainerRequest>) -> Reply<Empty> {
-        self.0.remove(&request.into_inner().container_id).await?;
+        let (containers, id) = (self.0.clone(), request.into_inner().container_id);
+        to_the_end(async move { containers.remove(&id).await }).await?;
         done()
     }
 
@@ -144,13 +151,13 @@ impl Agent for Service {
 
     async fn list_processes(&self, request: Request<ContainerRequest>) -> Reply<ListProcessesReply> {
         let id = request.into_inner().container_id;
-        self.0.check(&id)?;
-        let processes = procfs::processes(&id).map_err(internal)?;
+        let processes = self.0.list_processes(&id).await?;
         Ok(Response::new(ListProcessesReply { processes }))
     }
 
     async fn exec(&self, request: Request<ExecRequest>) -> Reply<ProcessReply> {
-        let pid = self.0.exec(request.into_inner()).await?;
+        let (containers, request) = (self.0.clone(), request.into_inner());
+        let pid = to_the_end(async move { containers.exec(request).await }).await?;
         Ok(Response::new(ProcessReply { pid }))
     }
 

@@ -1,35 +1,36 @@
 //! Names of users and groups, looked up in the container's own passwd(5) and group(5).
 
 use std::cell::OnceCell;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::sys::stat::Mode;
 use serde_json::{Value, json};
 
 use crate::Failure;
+use crate::inside::Opened;
+
+/// The largest id that container engines accept.
+const LARGEST_ID: u32 = i32::MAX as u32;
 
 /// Turns an OCI process's `user.username` ("name", "uid", "name:group", ...) and `user.groups` (names or numbers of
 /// more groups) into uid, gid and additional groups, and gives the process a HOME when it has none.
-pub fn complete(process: &mut Value, rootfs: &Path) -> Result<(), Failure> {
+///
+/// A number is an id, whoever bears it as a name. The first line with it says what else is true of that user.
+pub fn complete(process: &mut Value, root: &Opened) -> Result<(), Failure> {
     let Some(named) = process["user"]["username"].as_str().map(str::to_owned) else { return Ok(()) };
-    let passwd = read_inside(rootfs, "etc/passwd")?;
-    let groups = Groups { rootfs, text: OnceCell::new() };
+    let passwd = root.read("etc/passwd")?;
+    let groups = Groups { root, text: OnceCell::new() };
     let (user, wanted_group) = named.split_once(':').map_or((named.as_str(), None), |(user, group)| (user, Some(group)));
-    let entry = lines(&passwd).find(|fields| fields[0] == user || (fields.len() > 2 && fields[2] == user));
-    let uid = match (user.parse::<u32>(), &entry) {
-        (_, Some(fields)) if fields.len() > 3 => fields[2].parse()?,
-        (Ok(number), _) => number,
-        _ => return Err(format!("the container has no user {user:?}").into()),
+    let number = id(if user.is_empty() { "0" } else { user })?;
+    let mut users = lines(&passwd).filter_map(|fields| User::read(&fields));
+    let found = match number {
+        Some(uid) => users.find(|one| one.uid == uid),
+        None => Some(users.find(|one| one.name == user).ok_or_else(|| format!("the container has no user {user:?}"))?),
     };
-    let own_group = entry.as_ref().and_then(|fields| fields.get(3)?.parse::<u32>().ok()).unwrap_or(0);
-    let gid = wanted_group.map_or(Ok(own_group), |name| groups.id(name))?;
-    let name = entry.as_ref().map_or(user, |fields| fields[0]);
-    let mut also: Vec<u32> = match wanted_group {
-        Some(_) => Vec::new(),
-        None => memberships(groups.text()?, name).filter(|other| *other != gid).collect(),
+    let uid = number.or(found.as_ref().map(|one| one.uid)).unwrap_or_default();
+    let own_group = found.as_ref().map_or(0, |one| one.gid);
+    let gid = wanted_group.filter(|name| !name.is_empty()).map_or(Ok(own_group), |name| groups.id(name))?;
+    let mut also: Vec<u32> = match (wanted_group, &found) {
+        (None, Some(one)) => memberships(groups.text()?, one.name).filter(|other| *other != gid).collect(),
+        _ => Vec::new(),
     };
     for more in process["user"]["groups"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         also.push(groups.id(more)?);
@@ -39,7 +40,7 @@ pub fn complete(process: &mut Value, rootfs: &Path) -> Result<(), Failure> {
     if !umask.is_null() {
         process["user"]["umask"] = umask;
     }
-    let home = entry.as_ref().and_then(|fields| fields.get(5).copied()).unwrap_or("/");
+    let home = found.as_ref().map_or("/", |one| one.home);
     if let Some(env) = process["env"].as_array_mut()
         && !env.iter().any(|word| word.as_str().is_some_and(|word| word.starts_with("HOME=")))
     {
@@ -48,26 +49,52 @@ pub fn complete(process: &mut Value, rootfs: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The id that a number stands for; none for a name.
+fn id(text: &str) -> Result<Option<u32>, Failure> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(None);
+    }
+    let number = text.parse().ok().filter(|number| *number <= LARGEST_ID);
+    number.map(Some).ok_or_else(|| format!("{text} is no id of a user or group: they are from 0 to {LARGEST_ID}").into())
+}
+
+/// A line of passwd(5).
+struct User<'a> {
+    name: &'a str,
+    uid: u32,
+    gid: u32,
+    home: &'a str,
+}
+
+impl<'a> User<'a> {
+    /// None for a line that is none.
+    fn read(fields: &[&'a str]) -> Option<Self> {
+        let home = fields.get(5).copied().filter(|home| !home.is_empty()).unwrap_or("/");
+        let number = |place: usize| id(fields.get(place)?).ok().flatten();
+        Some(Self { name: fields.first().copied()?, uid: number(2)?, gid: number(3)?, home })
+    }
+}
+
 /// group(5), read only when a name asks for it: over a share, each file takes its time.
 struct Groups<'a> {
-    rootfs: &'a Path,
+    root: &'a Opened,
     text: OnceCell<String>,
 }
 
 impl Groups<'_> {
     fn text(&self) -> Result<&str, Failure> {
         if self.text.get().is_none() {
-            drop(self.text.set(read_inside(self.rootfs, "etc/group")?));
+            drop(self.text.set(self.root.read("etc/group")?));
         }
         Ok(self.text.get().map_or("", String::as_str))
     }
 
     fn id(&self, name: &str) -> Result<u32, Failure> {
-        if let Ok(number) = name.parse() {
+        if let Some(number) = id(name)? {
             return Ok(number);
         }
-        let named = lines(self.text()?).find(|fields| fields[0] == name);
-        let number = named.and_then(|fields| fields.get(2)?.parse().ok());
+        let mut named = lines(self.text()?).filter(|fields| fields[0] == name);
+        let number = named.find_map(|fields| id(fields.get(2)?).ok().flatten());
         number.ok_or_else(|| format!("the container has no group {name:?}").into())
     }
 }
@@ -75,19 +102,9 @@ impl Groups<'_> {
 fn memberships<'a>(groups: &'a str, name: &'a str) -> impl Iterator<Item = u32> + 'a {
     lines(groups)
         .filter(move |fields| fields.get(3).is_some_and(|members| members.split(',').any(|member| member == name)))
-        .filter_map(|fields| fields.get(2)?.parse().ok())
+        .filter_map(|fields| id(fields.get(2)?).ok().flatten())
 }
 
 fn lines(text: &str) -> impl Iterator<Item = Vec<&str>> {
     text.lines().map(|line| line.split(':').collect())
-}
-
-/// A file of the container, links followed as the container would: never out of its root. Absent reads as empty.
-fn read_inside(rootfs: &Path, path: &str) -> Result<String, Failure> {
-    let root = open(rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let how = OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT);
-    let Ok(fd) = openat2(&root, path, how) else { return Ok(String::new()) };
-    let mut text = String::new();
-    File::from(fd).take(1 << 20).read_to_string(&mut text)?;
-    Ok(text)
 }

@@ -23,6 +23,7 @@ from vc_core.spec import (
     ExitStatus,
     FilesRequest,
     GuestContainer,
+    InvalidRequest,
     NotFound,
     PodSetup,
     ProcessInfo,
@@ -35,6 +36,10 @@ from vc_core.spec import (
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+# What the agent says of a program that it cannot execute, beside the text (guest/src/containers.rs).
+_REFUSAL = "vc-refusal"
+_IS_MISSING = {"missing": True, "not-executable": False}
 
 OLDEST_PROTOCOL = 5
 NEWEST_PROTOCOL = 5
@@ -63,13 +68,17 @@ def translated(call: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, An
 def _error(error: grpc.aio.AioRpcError) -> Exception:
     code = error.code()
     told = error.details() or code.name
+    metadata = error.trailing_metadata()
+    refusal = metadata.get(_REFUSAL) if metadata is not None else None
+    if refusal in _IS_MISSING:
+        return CannotExecute(told, is_missing=_IS_MISSING[refusal])
     match code:
         case grpc.StatusCode.NOT_FOUND:
             return NotFound(told)
         case grpc.StatusCode.ALREADY_EXISTS:
             return AlreadyExists(told)
-        case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.PERMISSION_DENIED:
-            return CannotExecute(told, is_missing=code is grpc.StatusCode.INVALID_ARGUMENT)
+        case grpc.StatusCode.INVALID_ARGUMENT:
+            return InvalidRequest(told)
         case grpc.StatusCode.UNAVAILABLE:
             return AgentError(f"the guest's agent does not answer: {told}")
         case _:

@@ -1,0 +1,121 @@
+//! Files of a container, as the agent reads them: what lies there is the container's own doing.
+//!
+//! Only regular files are read, to a limit, and no link leads out of the root. All of it happens in a thread beside the
+//! agent, with a deadline: the file system may be one that never answers. A container has one such thread at a time.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::{Mode, makedev};
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::Failure;
+
+const LIMIT: Duration = Duration::from_secs(10);
+const MOST_BYTES: u64 = 4 << 20;
+
+/// Held by the thread that works before the files of one container.
+pub type Turn = Arc<Mutex<()>>;
+
+/// The root of a container.
+pub enum Root {
+    Folder(PathBuf),
+    Opened(OwnedFd),
+}
+
+impl Root {
+    /// As a process sees it, with all that is mounted there.
+    pub fn of_process(pid: i32) -> Result<Self, Failure> {
+        Ok(Self::Opened(open(format!("/proc/{pid}/root").as_str(), folder(), Mode::empty())?))
+    }
+
+    fn open(self) -> Result<Opened, Failure> {
+        Ok(Opened(match self {
+            Self::Folder(path) => open(&path, folder(), Mode::empty())?,
+            Self::Opened(found) => found,
+        }))
+    }
+}
+
+/// A root that is open.
+pub struct Opened(OwnedFd);
+
+/// Calls `work` in a thread and gives what it gives, if that comes in time.
+pub async fn ask<T: Send + 'static>(
+    root: Root,
+    turn: Turn,
+    work: impl FnOnce(&Opened) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    beside(turn, move || work(&root.open()?)).await
+}
+
+/// As `ask`, for work that needs no root.
+pub async fn beside<T: Send + 'static>(
+    turn: Turn,
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let asking = async {
+        let held = turn.lock_owned().await;
+        let done = spawn_blocking(move || {
+            let _held = held; // until the work is done, whoever waits for it
+            work()
+        });
+        done.await?
+    };
+    let limit = LIMIT.as_secs();
+    let answer = timeout(LIMIT, asking).await;
+    answer.map_err(|_| format!("the container's file system did not answer within {limit} s"))?
+}
+
+impl Opened {
+    /// The text of a file, links followed as the container would. Absent reads as empty.
+    pub fn read(&self, path: &str) -> Result<String, Failure> {
+        let told = |error: Errno| format!("the container's /{path} cannot be opened: {}", error.desc());
+        // First without opening it: a device does things when it is opened.
+        let found = match self.find(path, OFlag::empty()) {
+            Ok(found) => File::from(found),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(String::new()),
+            Err(error) => return Err(told(error).into()),
+        };
+        let meta = found.metadata()?;
+        if meta.file_type().is_char_device() && meta.rdev() == makedev(1, 3) {
+            return Ok(String::new()); // /dev/null hides a file
+        }
+        if !meta.is_file() {
+            return Err(format!("the container's /{path} is no regular file").into());
+        }
+        let again = format!("/proc/self/fd/{}", found.as_raw_fd());
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let file = File::from(open(again.as_str(), flags, Mode::empty()).map_err(told)?);
+        let mut bytes = Vec::new();
+        file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MOST_BYTES {
+            return Err(format!("the container's /{path} is larger than {} MiB", MOST_BYTES >> 20).into());
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Whether a regular file lies there itself, not a link to one.
+    pub fn has_file(&self, path: &str) -> bool {
+        let path = path.trim_start_matches('/');
+        self.find(path, OFlag::O_NOFOLLOW).is_ok_and(|found| File::from(found).metadata().is_ok_and(|meta| meta.is_file()))
+    }
+
+    fn find(&self, path: &str, more: OFlag) -> nix::Result<OwnedFd> {
+        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC | more).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        openat2(&self.0, Path::new(path), how)
+    }
+}
+
+fn folder() -> OFlag {
+    OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC
+}

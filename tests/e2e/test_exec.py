@@ -1,0 +1,144 @@
+"""One more process in a container: it is in the container, whatever the container has made of its files."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.conftest import Host
+from vc_core.spec import (
+    AgentError,
+    Capabilities,
+    Confinement,
+    ContainerSpec,
+    ExitStatus,
+    InvalidRequest,
+    ProcessSpec,
+    Rlimit,
+    Rootfs,
+    Stdio,
+)
+
+pytestmark = pytest.mark.only("qemu")
+
+SHOWS = "id; pwd; echo $FOO-$MORE; grep -E 'CapBnd|NoNewPrivs|Seccomp:' /proc/self/status; ulimit -n; umask"
+
+
+async def said(container, *args: str, **options: object) -> list[str]:
+    """What a process in it prints, line by line."""
+    process = await container.exec(ProcessSpec(args, **options))
+    result = await process.communicate()
+    assert result.exit_code == 0, result.stderr
+    return result.stdout.decode().splitlines()
+
+
+def test_exec_is_in_the_container(host: Host, busybox):
+    with (busybox / "etc/passwd").open("a") as passwd:
+        passwd.write("1000:x:0:0:a name that is a number:/root:/bin/sh\nlate:x:1000:1001::/home/late:/bin/sh\n")
+    options = ("-u", "1000", "-e", "FOO=bar", "-w", "/tmp", "--group", "4321", "--cap-drop", "ALL")
+    host.vc("run", "-d", "--name", "c", "--rootfs", str(busybox), *options, "--", "sleep", "999")
+
+    def lines(*words: str) -> list[str]:
+        return host.vc("exec", *words, "sh", "-c", SHOWS).stdout.decode().splitlines()
+
+    told = lines("c", "--")
+    assert told[0] == "uid=1000(late) gid=1001 groups=4321(extra)"
+    assert told[1:3] == ["/tmp", "bar-"]
+    assert set(told[3:6]) == {"NoNewPrivs:\t1", "CapBnd:\t0000000000000000", "Seccomp:\t2"}
+    changed = lines("-u", "nina", "-w", "/etc", "-e", "MORE=x", "-e", "FOO=", "--cap-add", "chown", "c", "--")
+    assert changed[0].startswith("uid=1234(nina) gid=5678(staff)")
+    assert changed[1:3] == ["/etc", "-x"]
+    assert "CapBnd:\t0000000000000001" in changed
+    assert host.vc("exec", "-u", "0", "c", "--", "sh", "-c", "echo $HOME").stdout == b"/root\n"
+    for user in ("2147483648", "4294967296", "99999999999999999999"):
+        done = host.vc("exec", "-u", user, "c", "--", "id", check=125)
+        assert b"is no id of a user or group" in done.stderr
+    assert b"no user '+1'" in host.vc("exec", "-u", "+1", "c", "--", "id", check=125).stderr.replace(b'"', b"'")
+    host.vc("pod", "delete", "--force", "c")
+
+
+async def test_all_that_a_bundle_can_say_of_a_process_holds_for_one_more(host: Host, busybox):
+    seccomp = '{"defaultAction": "SCMP_ACT_ALLOW"}'
+    process = ProcessSpec(
+        ("sleep", "999"),
+        ("PATH=/bin", "FOO=bar"),
+        "/etc",
+        "12:34",
+        ("56",),
+        no_new_privileges=False,
+        capabilities=Capabilities(("CAP_CHOWN",), (), ()),
+        rlimits=(Rlimit("RLIMIT_NOFILE", 77, 99),),
+        umask=0o27,
+        oom_score_adj=321,
+    )
+    spec = ContainerSpec("a", Rootfs(busybox), process, confinement=Confinement(seccomp=seccomp))
+    async with host.runtime() as runtime:
+        pod = await runtime.create("p")
+        try:
+            container = await pod.create_container(spec)
+            await pod.start()
+            script = f"{SHOWS}; cat /proc/self/oom_score_adj /proc/self/cgroup"
+            told = await said(container, "sh", "-c", script)
+            assert told[:3] == ["uid=12 gid=34 groups=56", "/etc", "bar-"]
+            assert set(told[3:6]) == {"CapBnd:\t0000000000000001", "NoNewPrivs:\t0", "Seccomp:\t2"}
+            assert told[6:9] == ["77", "0027", "321"]
+            first = await (await pod.exec("cat", "/proc/1/cgroup")).communicate()
+            assert told[9:] == first.stdout.decode().splitlines()
+            with pytest.raises(InvalidRequest, match="there is no signal 99"):
+                await container.kill(99)
+            assert (await pod.status()).containers[0].exit is None
+        finally:
+            await pod.delete(force=True)
+
+
+async def test_files_that_a_container_has_planted_stop_nobody_else(host: Host, busybox):
+    def spec(name: str) -> ContainerSpec:
+        process = ProcessSpec(("sleep", "999"), ("PATH=/bin",))
+        return ContainerSpec(name, Rootfs(busybox), process, stdio=Stdio.NULL)
+
+    async with host.runtime() as runtime:
+        pod = await runtime.create("p")
+        try:
+            bad, good = [await pod.create_container(spec(name)) for name in "ab"]
+            await pod.start()
+
+            async def planted(script: str, told: str, user: str = "0:nosuch") -> None:
+                await said(bad, "sh", "-c", f"cd /etc; {script}", user="0:0")
+                with pytest.raises(AgentError, match=told):
+                    await bad.exec(ProcessSpec(("id",), user=user))
+                assert (await said(good, "id"))[0].startswith("uid=0(root)")
+
+            await planted("busybox rm group; busybox mkfifo group", "/etc/group is no regular file")
+            await planted("busybox rm group; busybox mkdir group", "/etc/group is no regular file")
+            await planted("busybox rmdir group; busybox mknod group c 5 0", "/etc/group is no regular file")
+            await planted("busybox rm group; busybox ln -s group group", "/etc/group cannot be opened")
+            await planted("busybox rm group; busybox truncate -s 1G group", "/etc/group is larger than")
+            await planted("busybox rm group; busybox ln -s ../../../../init group", "no group")
+            # From here on nothing more can be planted by a process that is started.
+            await planted("busybox rm passwd; busybox mkfifo passwd", "/etc/passwd is no regular file", user="root")
+            await bad.stop(0)
+            await bad.start()
+            assert (await said(bad, "id"))[0].startswith("uid=0(root)")
+        finally:
+            await pod.delete(force=True)
+
+
+async def test_realtime_signals_arrive_and_end(host: Host, busybox):
+    script = "trap 'echo 37' 37; echo ready; while :; do sleep 1 & wait $!; done"
+    async with host.runtime() as runtime:
+        pod = await runtime.create("p")
+        try:
+            process = ProcessSpec(("sh", "-c", script), ("PATH=/bin",))
+            await pod.create_container(ContainerSpec("a", Rootfs(busybox), process, stdio=Stdio.PIPES))
+            await pod.start()
+            container = pod.container("a")
+            first = await container.process()
+            output = first.stdout
+            assert await anext(output) == b"ready\n"
+            await container.kill(37)
+            assert await anext(output) == b"37\n"
+            killed = await container.exec(ProcessSpec(("sh", "-c", "kill -35 $$")))
+            assert await killed.wait() == ExitStatus(163, 35)
+            await container.kill(40)  # which a first process does not mind: it ends in its name
+            assert await first.wait() == ExitStatus(168, 40)
+        finally:
+            await pod.delete(force=True)

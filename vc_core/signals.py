@@ -1,0 +1,43 @@
+"""Signals by name and by number, as they are in a guest: Linux on x86-64, whatever Python knows of this host's."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+from vc_core.spec.errors import InvalidRequest
+
+LAST_SIGNAL = 64
+_FIRST_REALTIME = 34  # of those that the C library leaves to programs
+_REALTIME = re.compile(r"RTMIN(?:\+([0-9]{1,2}))?|RTMAX(?:-([0-9]{1,2}))?")
+
+
+def signal_number(text: str) -> int:
+    """The number of a signal by number ("9") or name ("KILL", "SIGKILL", "RTMIN+3", "SIGRTMAX-1"), in any case.
+
+    Raises:
+        InvalidRequest: there is no such signal.
+    """
+    name = text.strip().upper().removeprefix("SIG")
+    number = 0
+    if name.isascii() and name.isdecimal():
+        number = int(name) if len(name) <= 3 else 0
+    elif match := _REALTIME.fullmatch(name):
+        after, before = (int(group or 0) for group in match.groups())
+        number = _FIRST_REALTIME + after if name.startswith("RTMIN") else LAST_SIGNAL - before
+        number = number if _FIRST_REALTIME <= number <= LAST_SIGNAL else 0
+    elif f"SIG{name}" in signal.Signals.__members__:
+        number = signal.Signals[f"SIG{name}"].value
+    if not 1 <= number <= LAST_SIGNAL:
+        raise InvalidRequest(f"there is no signal {text!r}; signal(7) lists them")
+    return number
+
+
+def signal_name(number: int) -> str:
+    """What people call it: "SIGKILL", "SIGRTMIN+3"."""
+    if _FIRST_REALTIME < number < LAST_SIGNAL:
+        return f"SIGRTMIN+{number - _FIRST_REALTIME}"
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
