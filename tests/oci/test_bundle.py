@@ -127,7 +127,7 @@ def test_devices_are_found_by_their_numbers(tmp_path):
         ),
         ({"hooks": {"prestart": [{"path": "x"}]}}, "hooks.prestart[0].path: must be absolute"),
         ({"domainname": "d"}, "domainname: cannot be honoured"),
-        ({"annotations": {"org.opencontainers.image.stopSignal": "SIGX"}}, "stopSignal: there is no signal SIGX"),
+        ({"annotations": {"org.opencontainers.image.stopSignal": "SIGX"}}, "stopSignal: there is no signal 'SIGX'"),
         ({"windows": {"x": 1}}, "windows: cannot be honoured"),
         ({"annotations": {"io.kubernetes.cri.container-type": "odd"}}, "'odd' is no type of container"),
         ({"annotations": {"io.katacontainers.config.hypervisor.firmware": "/f"}}, "firmware: cannot be honoured"),
