@@ -12,7 +12,7 @@ from vc_core.spec import ContainerSpec, ProcessSpec, Rootfs
 
 def cells(screen: Screen, name: str) -> list[list[str]]:
     table = screen.query_one(f"#{name}", DataTable)
-    return [table.get_row(key) for key in table.rows]
+    return [[str(cell) for cell in table.get_row(key)] for key in table.rows]
 
 
 async def until(pilot, condition) -> None:

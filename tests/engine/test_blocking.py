@@ -32,7 +32,7 @@ PAIRS = [
     (Files, blocking.Files),
 ]
 # What only the engine's own parts use, and what a program without asyncio has no use for.
-INTERNAL = {Runtime: {"hooks", "wish"}, Process: {"streams"}}
+INTERNAL = {Runtime: {"hooks", "wish"}, Process: {"streams", "end_limit_s", "does_not_end"}}
 
 
 def public(kind: type) -> dict[str, object]:

@@ -8,6 +8,7 @@ import sys
 import click
 
 from vc_core import __version__
+from vc_core.cli.escapes import shown
 from vc_core.cli.exits import Exit, told
 from vc_core.cli.settings import Settings
 
@@ -104,7 +105,7 @@ def main() -> None:
     try:
         code = vc.main(standalone_mode=False, prog_name="vc")
     except click.UsageError as error:
-        error.show()
+        click.UsageError(shown(error.message, keep="\n"), error.ctx).show()
         code = Exit.FAILURE
     except (KeyboardInterrupt, click.Abort):
         code = Exit.INTERRUPTED

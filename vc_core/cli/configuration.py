@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from vc_core import config as configs
+from vc_core.cli.escapes import shown
 from vc_core.cli.exits import Exit
 from vc_core.cli.render import echo_json, json_option, plain
 from vc_core.cli.settings import Settings
@@ -60,7 +61,7 @@ def check(settings: Settings, file: Path | None, as_json: bool) -> int:
         echo_json({"file": found[1], "problems": told})
     else:
         for problem in told:
-            click.echo(problem, err=True)
+            click.echo(shown(problem), err=True)
         if not told:
             click.echo(f"{found[1]}: good")
     return Exit.FAILURE if told else Exit.GOOD
@@ -90,7 +91,7 @@ def _echo_toml(values: dict[str, object]) -> None:
         if section != table:
             click.echo(f"\n[{section}]")
             table = section
-        click.echo(f"{name} = {plain(value)}")
+        click.echo(f"{name} = {shown(plain(value))}")
 
 
 def _commented() -> Iterator[str]:
@@ -104,7 +105,7 @@ def _commented() -> Iterator[str]:
         yield f"# [{path}]"
         texts = attribute_texts(kind)
         for name, value in vars(kind()).items():
-            yield f"# {name} = {plain(value)}    # {texts.get(name, '')}".rstrip(" #")
+            yield f"# {name} = {shown(plain(value))}    # {texts.get(name, '')}".rstrip(" #")
 
 
 def _tables(loaded: configs.Config, catalog: Catalog) -> Iterator[tuple[str, type]]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vc_core.cli.exits import Exit
-from vc_core.spec.errors import InvalidRequest, StateError
+from vc_core.spec.errors import InvalidRequest, StateError, VcError
 from vc_core.spec.values import ExitStatus
 
 if TYPE_CHECKING:
@@ -52,7 +51,12 @@ class Console:
             return await self._connect(process, interrupts)
         ending = asyncio.create_task(_end(process, self.timeout_s))
         try:
-            status = await self._connect(process, interrupts)
+            async with asyncio.timeout(self.timeout_s + process.end_limit_s) as limit:
+                status = await self._connect(process, interrupts)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise process.does_not_end(self.timeout_s) from error
         finally:
             ending.cancel()
         if not ending.done() or ending.cancelled() or status is None:
@@ -72,5 +76,9 @@ class Console:
 
 async def _end(process: Process, limit_s: float) -> None:
     await asyncio.sleep(limit_s)
-    with contextlib.suppress(StateError):  # it has ended at the same moment
+    try:
         await process.kill(signal.SIGKILL)
+    except StateError:
+        pass  # it has ended at the same moment
+    except VcError as error:
+        log.warning("the command could not be killed when its time was over: %s", error)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vc_core.cli.completion import pod_id_argument
+from vc_core.cli.escapes import shown
 from vc_core.cli.execute import chosen
 from vc_core.cli.execute import execute as exec_command
 from vc_core.cli.render import echo_json, echo_pairs, echo_table, json_option, size
@@ -182,7 +183,8 @@ def processes(settings: Settings, pod_id: str, container_id: str, words: str | N
     """List the processes of a container."""
     if words is not None:
         arguments = shlex.split(words)
-        click.echo(_call(settings, pod_id, container_id, lambda found: found.ps(*arguments)), nl=False)
+        told = _call(settings, pod_id, container_id, lambda found: found.ps(*arguments))
+        click.echo(shown(told, keep="\n\t"), nl=False)
         return
     found = _call(settings, pod_id, container_id, lambda found: found.processes())
     if as_json:
@@ -245,11 +247,13 @@ def status(settings: Settings, pod_id: str, container_id: str, as_json: bool) ->
         echo_json(found)
         return
     code = "" if found.exit is None else f", exit code {found.exit.code}"
-    click.echo(f"container {found.id}: {found.state.value}{code}: {' '.join(found.spec.process.args)}")
+    click.echo(f"container {found.id}: {found.state.value}{code}: {shown(' '.join(found.spec.process.args))}")
     if found.block is not None:
-        click.echo(f"  rootfs: {found.block.device}, {found.block.fstype}, in the guest at {found.block.address}")
+        click.echo(
+            f"  rootfs: {shown(found.block.device)}, {found.block.fstype}, in the guest at {found.block.address}"
+        )
     for key, value in found.spec.annotations:
-        click.echo(f"  {key} = {value}")
+        click.echo(f"  {shown(key)} = {shown(value)}")
 
 
 @container.command("ls")
@@ -279,7 +283,7 @@ def ps(settings: Settings, as_json: bool) -> None:
             listing = await runtime.list(ask_guests=True)
         _show(as_json, [(found.id, one) for found in listing.pods for one in found.containers])
         for problem in listing.problems:
-            click.echo(f"{click.style('vc: warning:', fg='yellow')} {problem}", err=True)
+            click.echo(f"{click.style('vc: warning:', fg='yellow')} {shown(problem)}", err=True)
 
     run_async(work())
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from vc_core.cli.escapes import shown
 from vc_core.cli.exits import Exit
 from vc_core.cli.render import echo_json, json_option
 from vc_core.cli.settings import Settings, run_async
@@ -36,7 +37,7 @@ def doctor(settings: Settings, fix: bool, as_json: bool) -> int:
         for one in found:
             sign, colour = _SIGNS[one.verdict]
             remedy = f"; {one.remedy}" if one.remedy else ""
-            click.echo(f"{click.style(f'{sign:4}', fg=colour)} {one.subject}: {one.detail}{remedy}")
+            click.echo(f"{click.style(f'{sign:4}', fg=colour)} {one.subject}: {shown(one.detail)}{shown(remedy)}")
     return Exit.FAILURE if any(one.verdict is Verdict.BAD for one in found) else Exit.GOOD
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vc_core.cli.completion import pod_ids_argument
+from vc_core.cli.escapes import shown
 from vc_core.cli.exits import writing
 from vc_core.cli.moments import Since, moment
 from vc_core.cli.render import echo_json, echo_json_line, json_option
@@ -50,7 +51,7 @@ def _show(event: Event, as_json: bool) -> None:
         when = moment(event.time_ns)
         name = f"{event.pod}/{event.container}" if event.container else event.pod
         more = f"exit {event.exit_code}" if event.exit_code is not None else event.reason
-        click.echo(f"{when}  {event.event:18}  {name}{f'  ({more})' if more else ''}")
+        click.echo(f"{when}  {event.event:18}  {shown(name)}{f'  ({shown(more)})' if more else ''}")
     sys.stdout.flush()
 
 

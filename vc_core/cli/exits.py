@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import click
 
+from vc_core.cli.escapes import shown
+
 
 class Exit(enum.IntEnum):
     """What `vc` itself exits with; `run` and `exec` give the command's own code otherwise."""
@@ -46,15 +48,15 @@ def told(error: Exception, is_debugging: bool) -> Exit:
     if isinstance(error, OutputClosed):
         return Exit.BROKEN_PIPE
     if is_debugging:
-        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        click.echo(shown("".join(traceback.format_exception(error)), keep="\n\t"), err=True, nl=False)
     head = click.style("vc: error:", fg="red", bold=True)
     if isinstance(error, ConfigError | PluginContractError):
         for problem in error.problems:
-            click.echo(f"{head} {problem}", err=True)
+            click.echo(f"{head} {shown(problem)}", err=True)
     elif isinstance(error, VcError):
-        click.echo(f"{head} {error}", err=True)
+        click.echo(f"{head} {shown(error)}", err=True)
     else:
-        click.echo(f"{head} {type(error).__name__}: {error} (a defect of ours; --debug shows where)", err=True)
+        click.echo(f"{head} {type(error).__name__}: {shown(error)} (a defect of ours; --debug shows where)", err=True)
     if isinstance(error, CannotExecute):
         return Exit.NOT_FOUND if error.is_missing else Exit.CANNOT_EXECUTE
     return Exit.FAILURE

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from vc_core.cli.escapes import shown
 from vc_core.cli.render import echo_json, echo_table, json_option, size
 from vc_core.cli.settings import Settings, run_async
 from vc_core.spec.errors import NotFound
@@ -90,19 +91,20 @@ def _show(found: Guest, as_json: bool) -> None:
     if as_json:
         echo_json(found)
         return
-    click.echo(f"guest image {found.id}: {found.description}, {size(found.size_bytes)}")
-    click.echo(f"  kernel: {found.kernel}")
-    click.echo(f"  initrd: {found.initrd}")
-    click.echo(f"  parameters: {' '.join(found.parameters)}")
+    click.echo(f"guest image {found.id}: {shown(found.description)}, {size(found.size_bytes)}")
+    click.echo(f"  kernel: {shown(found.kernel)}")
+    click.echo(f"  initrd: {shown(found.initrd)}")
+    click.echo(f"  parameters: {shown(' '.join(found.parameters))}")
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
     """A line that moves on a terminal, plain lines elsewhere."""
     if not sys.stderr.isatty():
-        yield lambda line: click.echo(line, err=True)
+        yield lambda line: click.echo(shown(line), err=True)
         return
     from rich.console import Console
+    from rich.text import Text
 
     with Console(stderr=True).status("looking for what is there") as status:
-        yield status.update
+        yield lambda line: status.update(Text(shown(line)))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vc_core.cli import completion
+from vc_core.cli.escapes import shown
 from vc_core.cli.render import ago, echo_json, echo_table, json_option, size
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.specs import pairs
@@ -235,7 +236,7 @@ def prune(settings: Settings, everything: bool, as_json: bool) -> None:
         echo_json(gone)
         return
     for one in gone:
-        click.echo(one.name)
+        click.echo(shown(one.name))
     if sys.stderr.isatty():
         click.echo(f"{size(sum(one.bytes for one in gone))} are free again", err=True)
 
@@ -281,7 +282,7 @@ def _progress() -> Iterator[Progress]:
         def line(step: str, *_: int, **__: int) -> None:
             if step not in told:
                 told.add(step)
-                click.echo(step, err=True)
+                click.echo(shown(step), err=True)
 
         yield line
         return
@@ -289,11 +290,11 @@ def _progress() -> Iterator[Progress]:
     from rich.progress import BarColumn, DownloadColumn, SpinnerColumn, TextColumn
     from rich.progress import Progress as Bars
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task("looking", total=None)
 
         def move(step: str, done: int = 0, total: int = 0) -> None:
-            bars.update(task, description=step, completed=done, total=total or None)
+            bars.update(task, description=shown(step), completed=done, total=total or None)
 
         yield move

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vc_core.cli.completion import pod_id_argument, pod_ids_argument
+from vc_core.cli.escapes import shown
 from vc_core.cli.render import ago, coloured, doing, echo_json, echo_pairs, echo_table, json_option, size
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.specs import annotation_changes, mib, pairs, start_option
@@ -222,7 +223,7 @@ def ls(settings: Settings, as_json: bool) -> None:
             rows = [_row(found) for found in listing.pods]
             echo_table(("POD", "STATE", "CONTAINERS", "VCPUS", "MEMORY", "CREATED", "REASON"), rows)
         for problem in listing.problems:
-            click.echo(f"{click.style('vc: warning:', fg='yellow')} {problem}", err=True)
+            click.echo(f"{click.style('vc: warning:', fg='yellow')} {shown(problem)}", err=True)
 
     run_async(work())
 
@@ -241,12 +242,12 @@ def status(settings: Settings, pod_id: str, as_json: bool) -> None:
             echo_json(found)
             return
         drivers = ", ".join(f"{choice.family} {choice.name}" for choice in found.config.plugins)
-        reason = f" ({found.reason})" if found.reason else ""
+        reason = f" ({shown(found.reason)})" if found.reason else ""
         click.echo(f"pod {found.id}: {coloured(found.state.value)}{reason}")
         click.echo(f"  machine: {found.size.vcpus} vCPU, {found.size.memory_mib} MiB, process {found.pid or 'none'}")
         click.echo(f"  made: {ago(found.config.created_ns)}, with {drivers}")
         for key, value in found.config.annotations.items():
-            click.echo(f"  {key} = {value}")
+            click.echo(f"  {shown(key)} = {shown(value)}")
         for container in found.containers:
             code = "" if container.exit is None else f", exit code {container.exit.code}"
             click.echo(f"  container {container.id}: {coloured(container.state.value)}{code}")

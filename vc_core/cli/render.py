@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from vc_core.cli.escapes import shown, shown_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,7 +28,7 @@ def doing(text: str) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    click.echo(click.style(f"{text} …", dim=True), nl=False, err=True)
+    click.echo(click.style(f"{shown(text)} …", dim=True), nl=False, err=True)
     try:
         yield
     finally:
@@ -36,23 +39,27 @@ def echo_json(value: object) -> None:
     """Prints any of our values."""
     import msgspec
 
-    click.echo(msgspec.json.format(_encoded(value), indent=2).decode())
+    click.echo(shown_json(msgspec.json.format(_encoded(value), indent=2)))
 
 
 def echo_json_line(value: object) -> None:
     """The same in one line, for a stream of them."""
-    click.echo(_encoded(value).decode())
+    click.echo(shown_json(_encoded(value)))
 
 
-def _encoded(value: object) -> bytes:
+def _encoded(value: object) -> str:
     import msgspec
 
-    return msgspec.json.encode(msgspec.to_builtins(value, enc_hook=str))
+    plain_value = msgspec.to_builtins(value, enc_hook=str)
+    try:
+        return msgspec.json.encode(plain_value).decode()
+    except UnicodeEncodeError:  # bytes that are no text, in a name of a file; JSON has a word for them
+        return json.dumps(plain_value)
 
 
 def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Prints rows under a head; aligned text without colours when nobody looks."""
-    texts = [[str(cell) for cell in row] for row in rows]
+    texts = [[shown(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console
 
@@ -69,7 +76,7 @@ def echo_pairs(found: Mapping[str, str], as_json: bool) -> None:
         echo_json(dict(found))
     else:
         for key, value in found.items():
-            click.echo(f"{key}={value}")
+            click.echo(f"{shown(key)}={shown(value)}")
 
 
 def ago(since_ns: int) -> str:
@@ -117,5 +124,5 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 
     made = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
     for row in rows:
-        made.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+        made.add_row(*(Text(shown(cell), style=_COLOURS.get(cell, "")) for cell in row))
     return made

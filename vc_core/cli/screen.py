@@ -13,6 +13,7 @@ from textual.app import App, ComposeResult
 from textual.containers import Horizontal
 from textual.widgets import DataTable, Footer, RichLog
 
+from vc_core.cli.escapes import shown, shown_colours
 from vc_core.cli.render import size
 from vc_core.cli.stats import Use, row, samples_of
 from vc_core.engine.states import State
@@ -29,7 +30,7 @@ _CONTAINERS = ("CONTAINER", "STATE", "EXIT", "RESTARTS", "HEALTH")
 _PROCESSES = ("PID", "UID", "STATE", "MEMORY", "CPU", "COMMAND")
 _LOG_LINES = 200
 
-Table = DataTable[str]
+Table = DataTable[Text]
 
 
 class Screen(App[None]):
@@ -78,7 +79,7 @@ class Screen(App[None]):
         async with aclosing(self._runtime.events(follow=True)) as events:
             async for event in events:
                 name = f"{event.pod}/{event.container}" if event.container else event.pod
-                pane.write(f"{event.event}  {name}  {event.reason}".rstrip())
+                pane.write(Text(shown(f"{event.event}  {name}  {event.reason}".rstrip())))
 
     @work(exclusive=True, group="log")
     async def _read(self, pod_id: str, container_id: str) -> None:
@@ -88,9 +89,9 @@ class Screen(App[None]):
             pod = await self._runtime.get(pod_id)
             async with aclosing(pod.container(container_id).logs(follow=True, tail=_LOG_LINES)) as lines:
                 async for line in lines:
-                    pane.write(Text.from_ansi(line.data.decode(errors="replace").rstrip("\n")))
+                    pane.write(Text.from_ansi(shown_colours(line.data.decode(errors="replace").rstrip("\r\n"))))
         except VcError as error:  # without a log, or gone; a log is a file, for which no channel was opened
-            pane.write(Text(str(error), style="dim"))
+            pane.write(Text(shown(error), style="dim"))
 
     @on(DataTable.RowHighlighted, "#pods")
     async def _choose_pod(self, event: DataTable.RowHighlighted) -> None:
@@ -164,7 +165,7 @@ def _fill(table: Table, rows: Mapping[str, Sequence[object]]) -> None:
     for key in [key.value for key in table.rows if key.value not in rows]:
         table.remove_row(str(key))
     for key, cells in rows.items():
-        texts = [str(cell) for cell in cells]
+        texts = [Text(shown(cell)) for cell in cells]  # a string would be markup: [/x] in it is an error
         if key not in table.rows:
             table.add_row(*texts, key=key)
             continue

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from vc_core.cli.escapes import shown
 from vc_core.first_party import PACKAGES
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class _Lines(logging.Formatter):
         head = f"vc: {record.levelname.lower()}:"
         if sys.stderr.isatty():
             head = click.style(head, fg="red" if record.levelno >= logging.ERROR else "yellow")
-        return f"{head} {record.getMessage()}"
+        return f"{head} {shown(record.getMessage())}"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from vc_core.engine import guest_containers, logs, resources
 from vc_core.engine.files import Files
 from vc_core.engine.identity import annotated, fresh
 from vc_core.engine.logs import LogLine
-from vc_core.engine.process import Process
+from vc_core.engine.process import End, Process
 from vc_core.engine.process_specs import added_process
 from vc_core.engine.records import BlockRootfs, ContainerState, PodState
 from vc_core.engine.session import Session, Sessions, display
@@ -29,6 +29,9 @@ from vc_core.spec.values import (
     Resources,
     Stdio,
 )
+
+_PS_BYTES = 4 << 20
+_ERROR_CHARACTERS = 500
 
 
 @dataclass(frozen=True)
@@ -188,13 +191,15 @@ class Container:
         Raises:
             StateError: it does not run.
             CannotExecute: it has no `ps`; `processes` needs none.
-            AgentError: `ps` failed, with its own words.
+            AgentError: `ps` failed or wrote more than 4 MiB, with its own words.
         """
         says_where = any(word.startswith("PATH=") for word in (await self.spec()).process.env)
         process = await self.exec(ProcessSpec(("ps", *(args or ("-ef",))), () if says_where else (DEFAULT_PATH,)))
-        result = await process.communicate()
+        result = await process.communicate(max_output_bytes=_PS_BYTES)
+        if result.end is End.TOO_MUCH_OUTPUT:
+            raise AgentError(f"ps wrote more than {_PS_BYTES >> 20} MiB in container {self.id} and was killed")
         if result.exit_code != 0:
-            told = result.stderr.decode(errors="replace").strip().partition("\n")[0]
+            told = result.stderr.decode(errors="replace").strip().partition("\n")[0][:_ERROR_CHARACTERS]
             raise AgentError(f"ps {' '.join(args)} ended with {result.exit_code} in container {self.id}: {told}")
         return result.stdout.decode(errors="replace")
 

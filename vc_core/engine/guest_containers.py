@@ -14,7 +14,7 @@ from vc_core.engine.records import ContainerState
 from vc_core.engine.session import Session, true_state
 from vc_core.engine.states import State
 from vc_core.engine.undo import Undo
-from vc_core.spec.errors import InvalidRequest, OperationError, StateError
+from vc_core.spec.errors import InvalidRequest, OperationError, OperationTimeout, StateError
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import ContainerSpec, ExitStatus, GuestContainer, LifeHooks, Resources, Stdio
 
@@ -171,8 +171,12 @@ async def _end(session: Session, spec: ContainerSpec, token: str, grace_s: float
             pass  # it had its time
     with contextlib.suppress(StateError):  # as above
         await session.hooks.agent_signal(pod=session.pod, container_id=container_id, token=token, signal=signal.SIGKILL)
-    async with asyncio.timeout(session.deadlines.of("agent_wait")):
-        return await session.hooks.agent_wait(pod=session.pod, container_id=container_id, token=token)
+    limit_s = session.deadlines.of("agent_wait")
+    try:
+        async with asyncio.timeout(limit_s):
+            return await session.hooks.agent_wait(pod=session.pod, container_id=container_id, token=token)
+    except TimeoutError as error:
+        raise OperationTimeout(limit_s, "agent_wait", "", session.pod.id) from error
 
 
 async def remove(session: Session, spec: ContainerSpec, state: ContainerState, with_pod: bool = False) -> None:

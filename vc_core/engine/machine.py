@@ -19,7 +19,7 @@ from vc_core.engine.records import PluggedShare, PodConfig, PodState
 from vc_core.engine.session import Session, end_machine
 from vc_core.engine.states import State
 from vc_core.engine.undo import Undo
-from vc_core.spec.errors import Busy, InvalidRequest, OperationError, UnsupportedOperation
+from vc_core.spec.errors import Busy, InvalidRequest, OperationError, UnsupportedOperation, VcError
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import FIRST_CHANNEL, ContainerSpec, PodSetup, VmSize, VmSpec
 
@@ -181,7 +181,7 @@ async def _stop_in_order(session: Session, grace_s: float) -> str:
                 await guest_containers.stop(session, spec, state, grace_s, with_pod=True)
         await session.connect()
         await session.hooks.agent_tear_down_pod(pod=session.pod)
-    except (OperationError, TimeoutError) as error:
+    except (VcError, TimeoutError) as error:  # a guest that was taken over gives any
         log.warning("pod %s could not be stopped in order and is killed: %s", session.pod.id, error)
         return f"killed: {error}"
     return _ORDERLY

@@ -14,7 +14,7 @@ from vc_core.engine.container import Container, ContainerStatus
 from vc_core.engine.files import Files
 from vc_core.engine.forks import Forks
 from vc_core.engine.identity import annotated, fresh
-from vc_core.engine.process import End, Process, Result
+from vc_core.engine.process import MAX_OUTPUT_BYTES, End, Process, Result
 from vc_core.engine.records import ContainerState, PodConfig
 from vc_core.engine.session import Session, Sessions
 from vc_core.engine.snapshots import Snapshot
@@ -288,11 +288,12 @@ class Pod:
         devices: Sequence[HostDevice] = (),
         resources: Resources = _UNLIMITED,
         timeout_s: float | None = None,
+        max_output_bytes: int = MAX_OUTPUT_BYTES,
     ) -> Result:
         """Runs a command in a container of its own, which is gone afterwards; starts the pod when it does not run.
 
-        `stdin` is its input; text goes as UTF-8. After `timeout_s` seconds it is killed; what it has written until then
-        is in the result. All else is as `launch` has it.
+        `stdin` is its input; text goes as UTF-8. After `timeout_s` seconds it is killed, as when it writes more than
+        `max_output_bytes`; what it has written until then is in the result. All else is as `launch` has it.
 
         Raises:
             NotFound: there is no such image.
@@ -302,7 +303,7 @@ class Pod:
         given = Given(env=env, cwd=cwd, user=user, mounts=mounts, devices=devices, resources=resources)
         container = await self.launch(*args, image=image, rootfs=rootfs, stdio=Stdio.PIPES, **given)
         try:
-            result = await (await container.process()).communicate(stdin, timeout_s)
+            result = await (await container.process()).communicate(stdin, timeout_s, max_output_bytes)
             if resources.memory_bytes and result.signal == SIGKILL and (await container.stats()).oom_kills:
                 return dataclasses.replace(result, end=End.OUT_OF_MEMORY)
             return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import io
 import signal as signals
 import time
 from collections import deque
@@ -12,11 +13,16 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vc_core.spec.errors import NotFound, OperationError, StateError
+from vc_core.spec.errors import AgentError, NotFound, OperationError, StateError
 from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName
 
 if TYPE_CHECKING:
     from vc_core.engine.session import Sessions
+
+
+MAX_OUTPUT_BYTES = 64 << 20
+"""What is collected of a process's output, unless the caller says otherwise: it is in memory."""
+_CHUNK_COST = 64  # bytes of memory that a chunk takes besides its own
 
 
 class End(enum.StrEnum):
@@ -25,6 +31,7 @@ class End(enum.StrEnum):
     EXITED = "exited"
     SIGNALLED = "signalled"
     TIMED_OUT = "timed out"  # it was killed when its time was over
+    TOO_MUCH_OUTPUT = "too much output"  # it was killed when it had written more than is collected
     OUT_OF_MEMORY = "out of memory"  # the kernel killed it: it needed more than its limit
 
 
@@ -35,8 +42,8 @@ class Result:
     Attributes:
         exit_code: 128 + signal when a signal ended it.
         signal: the signal's number, 0 when it exited by itself.
-        stdout: all of it.
-        stderr: all of it.
+        stdout: all of it, or as much as was to be collected.
+        stderr: the same.
         duration_s: from the start to the end.
         end: why it ended.
     """
@@ -49,6 +56,31 @@ class Result:
     end: End = End.EXITED
 
 
+async def _feed(streams: ProcessStreams, data: bytes) -> None:
+    if data:
+        await streams.write(data)
+    await streams.close_stdin()
+
+
+class _Collected:
+    """Output, up to a size."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._streams = {name: io.BytesIO() for name in StreamName}
+
+    def add(self, name: StreamName, data: bytes) -> bool:
+        """Keeps what there is room for; whether that was all."""
+        self._streams[name].write(data[: self._room])
+        is_all = len(data) <= self._room
+        self._room -= min(len(data), self._room)
+        return is_all
+
+    def of(self, name: StreamName) -> bytes:
+        """What came on a stream."""
+        return self._streams[name].getvalue()
+
+
 class Process:
     """One process, known by its token. Holds no lock: it may live for days."""
 
@@ -57,6 +89,7 @@ class Process:
         self._streams: ProcessStreams | None = None
         self._began = time.monotonic()
         self._kept: dict[StreamName, deque[bytes]] = {name: deque() for name in StreamName}
+        self._kept_bytes = 0
         self._reading = asyncio.Lock()
         self._chunks: AsyncIterator[tuple[StreamName, bytes]] | None = None
         self.pod_id = pod_id
@@ -90,7 +123,11 @@ class Process:
 
     @property
     def stdout(self) -> AsyncIterator[bytes]:
-        """What it writes there, as it comes. What comes on the other stream is kept until somebody reads that."""
+        """What it writes there, as it comes. What comes on the other stream is kept until somebody reads that.
+
+        Raises:
+            AgentError: more than MAX_OUTPUT_BYTES came on the other one, and nobody reads it.
+        """
         return self._one(StreamName.STDOUT)
 
     @property
@@ -109,9 +146,18 @@ class Process:
                         name, data = await anext(self._chunks)
                     except StopAsyncIteration:
                         return
-                    self._kept[name].append(data)
+                    self._keep(name, data)
             while kept:
-                yield kept.popleft()
+                data = kept.popleft()
+                self._kept_bytes -= len(data) + _CHUNK_COST
+                yield data
+
+    def _keep(self, name: StreamName, data: bytes) -> None:
+        self._kept[name].append(data)
+        self._kept_bytes += len(data) + _CHUNK_COST
+        if self._kept_bytes > MAX_OUTPUT_BYTES:
+            size = f"{MAX_OUTPUT_BYTES >> 20} MiB"
+            raise AgentError(f"more than {size} came on {name}, which nobody reads; read both streams by output()")
 
     async def write(self, data: bytes) -> None:
         """Sends input."""
@@ -147,48 +193,79 @@ class Process:
                     error.pod = self.pod_id
             raise
 
-    async def communicate(self, stdin: bytes | str = b"", timeout_s: float | None = None) -> Result:
+    async def communicate(
+        self, stdin: bytes | str = b"", timeout_s: float | None = None, max_output_bytes: int = MAX_OUTPUT_BYTES
+    ) -> Result:
         """Sends all input, collects all output, waits.
 
         Args:
             stdin: its input; text goes as UTF-8.
             timeout_s: after which it is killed; what it has written until then is in the result.
+            max_output_bytes: of both streams together. A process that writes more is killed; `Result.end` tells.
 
         Raises:
-            AgentError: the machine ended before.
+            AgentError: the machine ended before, or the guest does not tell of the end of a process that was killed.
         """
-        collected: dict[StreamName, bytearray] = {StreamName.STDOUT: bytearray(), StreamName.STDERR: bytearray()}
+        collected = _Collected(max_output_bytes)
         streams = await self.streams()
-        is_over = False
+        cause = End.SIGNALLED
 
-        async def feed() -> None:
-            if stdin:
-                await streams.write(stdin.encode() if isinstance(stdin, str) else stdin)
-            await streams.close_stdin()
+        async def end(why: End) -> None:
+            nonlocal cause
+            cause = why
+            with contextlib.suppress(StateError):  # it has ended at the same moment
+                await self.kill(signals.SIGKILL)
 
         async def end_in_time() -> None:
-            nonlocal is_over
             if timeout_s is not None:
                 await asyncio.sleep(timeout_s)
-                is_over = True
-                with contextlib.suppress(StateError):  # it has ended at the same moment
-                    await self.kill(signals.SIGKILL)
+                await end(End.TIMED_OUT)
 
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(feed())
+            async with (
+                asyncio.timeout(None if timeout_s is None else timeout_s + self.end_limit_s) as limit,
+                asyncio.TaskGroup() as group,
+            ):
+                feeding = group.create_task(_feed(streams, stdin.encode() if isinstance(stdin, str) else stdin))
                 ending = group.create_task(end_in_time())
-                async for name, data in self.output():
-                    collected[name] += data
+                async with contextlib.aclosing(self.output()) as output:
+                    async for name, data in output:
+                        if not collected.add(name, data):
+                            limit.reschedule(asyncio.get_running_loop().time() + self.end_limit_s)
+                            feeding.cancel()
+                            await self.close()
+                            await end(End.TOO_MUCH_OUTPUT)
+                            break
                 status = await self.wait()
                 ending.cancel()
         except ExceptionGroup as failed:  # the first one has ended the others
             raise failed.exceptions[0] from None
-        await self.close()
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise self.does_not_end(time.monotonic() - self._began) from error
+        finally:
+            await self.close()
         duration = time.monotonic() - self._began
-        stdout, stderr = (bytes(collected[name]) for name in (StreamName.STDOUT, StreamName.STDERR))
-        end = End.TIMED_OUT if is_over and status.signal else End.SIGNALLED if status.signal else End.EXITED
-        return Result(status.code, status.signal, stdout, stderr, duration, end)
+        stdout, stderr = collected.of(StreamName.STDOUT), collected.of(StreamName.STDERR)
+        return Result(status.code, status.signal, stdout, stderr, duration, cause if status.signal else End.EXITED)
+
+    @property
+    def end_limit_s(self) -> float:
+        """How many seconds the guest has to tell of its end when it was killed."""
+        return self._sessions.deadlines.of("agent_wait")
+
+    def does_not_end(self, after_s: float) -> AgentError:
+        """The error for a guest that does not tell of its end.
+
+        Args:
+            after_s: the seconds after which it was killed.
+        """
+        return AgentError(
+            f"the process was killed after {after_s:g} s, and the guest has not told of its end for "
+            f"{self.end_limit_s:g} s; 'vc pod delete --force {self.pod_id}' ends the machine",
+            pod=self.pod_id,
+        )
 
     async def kill(self, signal: int) -> None:
         """Sends it a signal.

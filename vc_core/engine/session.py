@@ -191,6 +191,11 @@ class Sessions:
         self._pod: PodRef | None = None
         self._guard = asyncio.Lock()
 
+    @property
+    def deadlines(self) -> Deadlines:
+        """Limits of operations."""
+        return self._shared.deadlines
+
     @asynccontextmanager
     async def open(self, exclusive: bool) -> AsyncIterator[Session]:
         """Locks the pod, reads it and brings it in line with the truth.

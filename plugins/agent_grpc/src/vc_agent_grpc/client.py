@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
 import grpc
 import grpc.aio
 
-from vc_agent_grpc import convert
+from vc_agent_grpc import answers, convert
 from vc_agent_grpc._generated import agent_pb2 as pb
 from vc_agent_grpc._generated.agent_pb2_grpc import AgentStub
 from vc_agent_grpc.streams import GrpcStreams
@@ -46,10 +47,14 @@ NEWEST_PROTOCOL = 5
 _OPTIONS = (
     # The agent's HTTP/2 refuses the name that grpc makes of a socket's path.
     ("grpc.default_authority", "localhost"),
-    ("grpc.max_receive_message_length", 16 << 20),
+    ("grpc.max_receive_message_length", answers.MAX_MESSAGE_BYTES),
     # A channel serves one connection: what a second one would find is an unplugged port.
     ("grpc.enable_retries", 0),
 )
+
+_MAX_DETAILS = 1000
+# What grpc logs of a message that it cannot read is an error that it raises, too.
+logging.getLogger("grpc").setLevel(logging.CRITICAL)
 
 
 def translated(call: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -67,7 +72,7 @@ def translated(call: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, An
 
 def _error(error: grpc.aio.AioRpcError) -> Exception:
     code = error.code()
-    told = error.details() or code.name
+    told = _details(error)
     metadata = error.trailing_metadata()
     refusal = metadata.get(_REFUSAL) if metadata is not None else None
     if refusal in _IS_MISSING:
@@ -85,6 +90,12 @@ def _error(error: grpc.aio.AioRpcError) -> Exception:
             return AgentError(told)
 
 
+def _details(error: grpc.aio.AioRpcError) -> str:
+    """What the guest, or grpc, says of it: at most so much that it is still read."""
+    told = error.details() or error.code().name
+    return told if len(told) <= _MAX_DETAILS else f"{told[:_MAX_DETAILS]} […]"
+
+
 async def connect(address: str) -> Client:
     """Connects and agrees on a protocol.
 
@@ -98,25 +109,26 @@ async def connect(address: str) -> Client:
     request = pb.NegotiateRequest(oldest=OLDEST_PROTOCOL, newest=NEWEST_PROTOCOL)
     try:
         reply = await AgentStub(channel).Negotiate(request, wait_for_ready=True)
+        info = answers.agreed(reply, OLDEST_PROTOCOL, NEWEST_PROTOCOL)
     except grpc.aio.AioRpcError as error:
         await channel.close()
         if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
-            raise AgentError(f"{error.details()}; run 'vc guest build' and start the pod anew") from error
+            raise AgentError(f"{_details(error)}; run 'vc guest build' and start the pod anew") from error
         raise _error(error) from error
     except BaseException:
         await channel.close()
         raise
-    return Client(channel, reply)
+    return Client(channel, info)
 
 
 class Client:
     """An agreed connection."""
 
-    def __init__(self, channel: grpc.aio.Channel, reply: pb.NegotiateReply) -> None:
+    def __init__(self, channel: grpc.aio.Channel, info: AgentInfo) -> None:
         self._channel = channel
         self._agent = AgentStub(channel)
         self._freezing: grpc.aio.UnaryStreamCall[pb.Empty, pb.Empty] | None = None
-        self.info = AgentInfo(reply.agent_version, reply.protocol, tuple(reply.features), reply.kernel)
+        self.info = info
 
     async def close(self) -> None:
         """Ends it; calls that are under way are cancelled."""
@@ -131,7 +143,8 @@ class Client:
     async def freeze(self) -> None:
         """Readies the guest for being saved, until `thaw`. The call stays open meanwhile: its end thaws as well."""
         freezing = self._agent.Freeze(pb.Empty())
-        await freezing.read()
+        if not isinstance(await freezing.read(), pb.Empty):
+            raise answers.wrong("it is to ready itself for being saved, and says nothing")
         self._freezing = freezing
 
     @translated
@@ -177,15 +190,7 @@ class Client:
     async def list_containers(self) -> tuple[ContainerTruth, ...]:
         """All containers, and how their first processes ended."""
         reply = await self._agent.ListContainers(pb.Empty())
-        return tuple(
-            ContainerTruth(
-                row.container_id,
-                convert.exit_status(row.ended) if row.HasField("ended") else None,
-                row.restarts,
-                convert.HEALTH[row.health],
-            )
-            for row in reply.containers
-        )
+        return answers.containers(reply)
 
     @translated
     async def update_container(self, container_id: str, resources: Resources) -> None:
@@ -196,16 +201,13 @@ class Client:
     @translated
     async def container_stats(self, container_id: str) -> ContainerStats:
         """What it uses."""
-        reply = await self._agent.ContainerStats(pb.ContainerRequest(container_id=container_id))
-        return ContainerStats(
-            reply.cpu_ns, reply.memory_bytes, reply.memory_limit_bytes, reply.processes, reply.oom_kills
-        )
+        return answers.stats(await self._agent.ContainerStats(pb.ContainerRequest(container_id=container_id)))
 
     @translated
     async def list_processes(self, container_id: str) -> tuple[ProcessInfo, ...]:
         """What runs in it."""
         reply = await self._agent.ListProcesses(pb.ContainerRequest(container_id=container_id))
-        return tuple(convert.process_info(row) for row in reply.processes)
+        return answers.processes(reply)
 
     @translated
     async def execute(self, container_id: str, token: str, process: ProcessSpec, stdio: Stdio) -> None:
@@ -233,7 +235,7 @@ class Client:
     @translated
     async def wait(self, container_id: str, token: str) -> ExitStatus:
         """How a process ended, when it has."""
-        return convert.exit_status(await self._agent.Wait(pb.ProcessRequest(container_id=container_id, token=token)))
+        return answers.exit_status(await self._agent.Wait(pb.ProcessRequest(container_id=container_id, token=token)))
 
     @translated
     async def signal(self, container_id: str, token: str, number: int) -> None:

@@ -10,14 +10,11 @@ from vc_agent_grpc.oci_spec import CONTAINERS, DRIVES, process_of, shared_at, sp
 from vc_core.spec import (
     ContainerSpec,
     Dns,
-    ExitStatus,
     GuestContainer,
     GuestDevice,
     GuestRootfs,
-    Health,
     Plugged,
     PodSetup,
-    ProcessInfo,
     ProcessSpec,
     Resources,
     RestartPolicy,
@@ -43,12 +40,6 @@ _POLICIES = {
     RestartPolicy.NO: pb.RESTART_POLICY_NO,
     RestartPolicy.ON_FAILURE: pb.RESTART_POLICY_ON_FAILURE,
     RestartPolicy.ALWAYS: pb.RESTART_POLICY_ALWAYS,
-}
-HEALTH = {
-    pb.HEALTH_NONE: Health.NONE,
-    pb.HEALTH_STARTING: Health.STARTING,
-    pb.HEALTH_HEALTHY: Health.HEALTHY,
-    pb.HEALTH_UNHEALTHY: Health.UNHEALTHY,
 }
 
 
@@ -129,16 +120,6 @@ def resources_json(resources: Resources) -> bytes:
 def process_json(process: ProcessSpec) -> bytes:
     """The runtime-spec's `process`."""
     return json.dumps(process_of(process)).encode()
-
-
-def exit_status(reply: pb.WaitReply) -> ExitStatus:
-    """How a process ended."""
-    return ExitStatus(reply.exit_code, reply.signal)
-
-
-def process_info(row: pb.ProcessInfo) -> ProcessInfo:
-    """One row of a process list."""
-    return ProcessInfo(row.pid, row.parent_pid, row.uid, row.state, row.resident_bytes, row.cpu_ns, tuple(row.command))
 
 
 def _base(plugged: Plugged) -> str:

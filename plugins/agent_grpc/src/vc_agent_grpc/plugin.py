@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from vc_agent_grpc import image, seccomp
@@ -49,6 +51,14 @@ _PARAMETERS = (
 _PROOF = ("panic=-1", "quiet", "rdinit=/init", "--", "--prove")
 
 
+def _client_module() -> ModuleType:
+    """It speaks gRPC, which comes with it and takes time. grpc would print what a guest sends to it."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from vc_agent_grpc import client
+
+    return client
+
+
 class GrpcAgent(AgentSpec):
     """The plugin `grpc`."""
 
@@ -68,12 +78,11 @@ class GrpcAgent(AgentSpec):
 
     @hookimpl
     async def agent_prepare(self, pod: PodRef) -> None:
-        from vc_agent_grpc import client  # noqa: F401 (grpc comes with it)
+        _client_module()
 
     @hookimpl
     async def agent_connect(self, pod: PodRef, channel: Channel) -> AgentInfo:
-        from vc_agent_grpc import client
-
+        client = _client_module()
         scheme = "vsock" if channel.kind is ChannelKind.VSOCK else "unix"
         self._connection = await client.connect(f"{scheme}:{channel.address}")
         return self._connection.info

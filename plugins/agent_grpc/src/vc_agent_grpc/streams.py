@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 
 from vc_agent_grpc._generated import agent_pb2 as pb
+from vc_agent_grpc.answers import wrong
 from vc_core.spec import AgentError, StreamName
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ class GrpcStreams:
 
     async def begin(self) -> None:
         """Returns when the agent has accepted; raises its AioRpcError when not."""
-        await self._output.read()  # the empty chunk that says so
+        first = await self._output.read()
+        if not isinstance(first, pb.OutputChunk) or first.WhichOneof("stream") is not None:
+            raise wrong("a process is attached to without the empty chunk that says so")
 
     async def write(self, data: bytes) -> None:
         """Sends input in pieces; each waits until the way is free."""
@@ -48,9 +51,9 @@ class GrpcStreams:
         """Output as it comes."""
         try:
             while isinstance(output := await self._output.read(), pb.OutputChunk):
-                if output.HasField("stdout"):
+                if output.stdout:
                     yield StreamName.STDOUT, output.stdout
-                elif output.HasField("stderr"):
+                elif output.stderr:
                     yield StreamName.STDERR, output.stderr
         except grpc.aio.AioRpcError as error:
             raise AgentError(f"the process's output broke off: {error.details()}") from error

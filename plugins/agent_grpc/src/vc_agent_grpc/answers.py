@@ -1,0 +1,109 @@
+"""What a guest answers, checked: a guest that was taken over answers what it likes.
+
+Whatever is no possible answer is an AgentError that says so; nothing of it is used.
+"""
+
+from __future__ import annotations
+
+from vc_agent_grpc._generated import agent_pb2 as pb
+from vc_core.spec import AgentError, AgentInfo, ContainerStats, ContainerTruth, ExitStatus, Health, ProcessInfo
+
+MAX_MESSAGE_BYTES = 1 << 20
+"""Of one answer: the largest is a list of processes. In memory it takes up to a hundred times as much."""
+
+_MAX_ROWS = 1 << 15
+_MAX_WORDS = 1 << 16  # of all command lines of a list
+_MAX_NAME = 256
+_MAX_NUMBER = 1 << 63  # of bytes and nanoseconds: what JSON's readers and TOML take
+_MAX_CODE = 255
+_MAX_SIGNAL = 64
+_BY_SIGNAL = 128
+
+_HEALTH = {
+    pb.HEALTH_NONE: Health.NONE,
+    pb.HEALTH_STARTING: Health.STARTING,
+    pb.HEALTH_HEALTHY: Health.HEALTHY,
+    pb.HEALTH_UNHEALTHY: Health.UNHEALTHY,
+}
+
+
+def wrong(what: str) -> AgentError:
+    """The error for an answer that cannot be."""
+    return AgentError(f"the guest's agent answers what cannot be: {what}; 'vc pod delete --force' ends the machine")
+
+
+def agreed(reply: pb.NegotiateReply, oldest: int, newest: int) -> AgentInfo:
+    """Who answers."""
+    if not oldest <= reply.protocol <= newest:
+        raise wrong(f"protocol {reply.protocol}, where {oldest} to {newest} were offered")
+    if len(reply.features) > _MAX_NAME:
+        raise wrong(f"{len(reply.features)} features")
+    names = (reply.agent_version, reply.kernel, *reply.features)
+    for name in names:
+        _name(name)
+    return AgentInfo(reply.agent_version, reply.protocol, tuple(reply.features), reply.kernel)
+
+
+def exit_status(reply: pb.WaitReply) -> ExitStatus:
+    """How a process ended."""
+    code, signal = reply.exit_code, reply.signal
+    if not 0 <= code <= _MAX_CODE or signal > _MAX_SIGNAL or (signal and code != _BY_SIGNAL + signal):
+        raise wrong(f"a process that ended with exit code {code} and signal {signal}")
+    return ExitStatus(code, signal)
+
+
+def containers(reply: pb.ListContainersReply) -> tuple[ContainerTruth, ...]:
+    """All containers."""
+    _count(len(reply.containers), "containers")
+    return tuple(_container(row) for row in reply.containers)
+
+
+def _container(row: pb.ContainerInfo) -> ContainerTruth:
+    if row.health not in _HEALTH:
+        raise wrong(f"a container whose health is number {row.health}")
+    ended = exit_status(row.ended) if row.HasField("ended") else None
+    return ContainerTruth(_name(row.container_id), ended, row.restarts, _HEALTH[row.health])
+
+
+def stats(reply: pb.ContainerStatsReply) -> ContainerStats:
+    """What a container uses."""
+    return ContainerStats(
+        _number(reply.cpu_ns),
+        _number(reply.memory_bytes),
+        _number(reply.memory_limit_bytes),
+        _number(reply.processes),
+        _number(reply.oom_kills),
+    )
+
+
+def processes(reply: pb.ListProcessesReply) -> tuple[ProcessInfo, ...]:
+    """What runs in a container."""
+    _count(len(reply.processes), "processes")
+    words = 0
+    for row in reply.processes:
+        words += len(row.command)
+        if words > _MAX_WORDS:
+            raise wrong(f"more than {_MAX_WORDS} words of command lines")
+    return tuple(_process(row) for row in reply.processes)
+
+
+def _process(row: pb.ProcessInfo) -> ProcessInfo:
+    resident, cpu_ns = _number(row.resident_bytes), _number(row.cpu_ns)
+    return ProcessInfo(row.pid, row.parent_pid, row.uid, _name(row.state), resident, cpu_ns, tuple(row.command))
+
+
+def _count(count: int, what: str) -> None:
+    if count > _MAX_ROWS:
+        raise wrong(f"{count} {what}")
+
+
+def _name(text: str) -> str:
+    if len(text) > _MAX_NAME:
+        raise wrong(f"a name of {len(text)} characters")
+    return text
+
+
+def _number(number: int) -> int:
+    if number >= _MAX_NUMBER:
+        raise wrong(f"the number {number}")
+    return number

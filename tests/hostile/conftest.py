@@ -1,0 +1,151 @@
+"""A host whose pods have a guest that is played by the test: `vc` as a user types it, and what it needed of memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.agent import Agent
+
+SITE = Path(__file__).parent / "site"
+DEADLINE_S = 1
+MAX_MIB = 200
+# A call that does not end is a failure; how long it may take is for the deadlines of the configuration.
+_ENDS_S = 60
+_EXITS = {0, 124, 125, 126, 127}
+_ALLOWED_LINES = re.compile(r"vc: (error|warning): ")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command did.
+
+    Attributes:
+        words: that were typed.
+        code: its exit code.
+        stdout: what it wrote.
+        stderr: as lines.
+        peak_mib: the most memory that it had.
+    """
+
+    words: tuple[str, ...]
+    code: int
+    stdout: bytes
+    stderr: list[str]
+    peak_mib: float
+
+    def problems(self) -> list[str]:
+        """What no guest may bring a command to, whatever it answers."""
+        found = []
+        text = "\n".join(self.stderr)
+        if self.code not in _EXITS:
+            found.append(f"it exits with {self.code}")
+        if self.peak_mib > MAX_MIB:
+            found.append(f"it needed {self.peak_mib:.0f} MiB")
+        found += [f"stderr has {word!r}" for word in ("Traceback", "a defect of ours") if word in text]
+        errors = [line for line in self.stderr if line.startswith("vc: error:")]
+        if self.code == 125 and len(errors) != 1:
+            found.append(f"it tells {len(errors)} errors")
+        found += [f"a line that is none of ours: {line!r}" for line in self.stderr if not _ALLOWED_LINES.match(line)]
+        found += [f"a line of {len(line)} characters" for line in self.stderr if len(line) > 2000]
+        found += [f"a control character in {line!r}" for line in self.stderr if not line.isprintable()]
+        return found
+
+
+@dataclass
+class HostileHost:
+    """The user's side of a test, and the guest's."""
+
+    folder: Path
+    agent: Agent
+
+    def configure(self, deadline_s: float) -> None:
+        """Writes the configuration."""
+        settings: dict[str, dict[str, object]] = {
+            "use": {"hypervisor": "hostile"},
+            "hypervisor.hostile": {"socket": str(self.agent.path), "console": str(self.folder / "console")},
+            "agent.grpc": {"cache": str(self.folder / "cache")},
+            "deadlines": {"default": deadline_s, "boot": deadline_s, "lock": deadline_s, "stop": 1},
+            "storage.fs": {"run_root": str(self.folder / "run"), "config_root": str(self.folder / "config")},
+            "data": {"dir": str(self.folder / "lasting")},
+            **{table: {"dir": str(self.folder / table)} for table in ("template", "snapshot", "image", "volume")},
+        }
+        lines = []
+        for table, values in settings.items():
+            lines += [f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+        (self.folder / "vc.toml").write_text("\n".join(lines) + "\n")
+
+    def vc(self, *words: str, stdin: bytes = b"") -> Done:
+        """Types a command."""
+        peak = self.folder / "peak"
+        peak.unlink(missing_ok=True)
+        environ = {**os.environ, "PYTHONPATH": str(SITE), "VC_CONFIG": str(self.folder / "vc.toml")}
+        command = [sys.executable, str(SITE / "limited_vc.py"), str(peak), *words]
+        output = self.folder / "stdout"
+        with (
+            output.open("wb") as stdout,
+            subprocess.Popen(
+                command, env=environ, stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.PIPE
+            ) as process,
+        ):
+            try:
+                _, stderr = process.communicate(stdin, timeout=_ENDS_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                pytest.fail(f"vc {' '.join(words)} does not end")
+        with output.open("rb") as written:
+            head = written.read(1 << 20)  # a hostile guest writes without an end
+        lines = stderr.decode(errors="replace").splitlines()
+        return Done(words, process.returncode, head, lines, int(peak.read_text()) / 1024)
+
+    def run(self, name: str = "box") -> None:
+        """A pod with a container that goes on, by an agent that answers well."""
+        self.configure(_ENDS_S)  # a slow host is no hostile guest
+        done = self.vc("run", "-d", "--name", name, "--rootfs", str(self.folder / "root"), "--", "sleep")
+        self.configure(DEADLINE_S)
+        assert done.code == 0, done
+
+    def log(self, name: str = "box") -> Path:
+        """The disk with what the pod's container has written."""
+        (found,) = (self.folder / "lasting" / name).glob("*.log")
+        return found
+
+    def outside(self) -> dict[str, tuple[int, int]]:
+        """The files that no command may change: those beside what is the store's."""
+        kept = self.folder / "kept"
+        return {
+            str(path): (path.lstat().st_mtime_ns, path.lstat().st_mode) for path in (kept, *sorted(kept.rglob("*")))
+        }
+
+
+@pytest.fixture
+def hostile() -> Iterator[HostileHost]:
+    """A host of its own; its paths are short, for they are those of sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="vc-hostile-", dir="/tmp"))
+    image = folder / "cache/guest/0123456789abcdef"
+    image.mkdir(parents=True)
+    (image / "manifest.json").write_text(json.dumps({"id": image.name, "release": "6.1", "inputs": {}}))
+    (image / "vmlinux").touch()
+    (image / "initrd").touch()
+    (image.parent / "current").write_text(image.name)
+    (folder / "root/etc").mkdir(parents=True)
+    (folder / "kept/into").mkdir(parents=True)
+    (folder / "kept/.bashrc").write_text("mine")
+    agent = Agent(folder / "agent.sock")
+    host = HostileHost(folder, agent)
+    (folder / "console").write_bytes(b"[    0.0] Linux\n")
+    host.configure(DEADLINE_S)
+    agent.begin()
+    yield host
+    agent.end()
+    shutil.rmtree(folder)

@@ -1,0 +1,181 @@
+"""A guest that answers wrong in every way gets nothing: each command ends, in one line, with little memory."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+
+import grpc
+import pytest
+
+from tests.hostile.agent import Agent, Answer, RawPeer, until_given_up
+from tests.hostile.conftest import Done, HostileHost
+
+_MIB = 1 << 20
+_ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b2J\r\x08\u202e[/x]"
+_SETTINGS = b"\0\0\0\4\0\0\0\0\0"  # an empty frame of HTTP/2, RFC 9113
+_PING = b"\0\0\x08\6\0\0\0\0\0" + bytes(8)
+
+
+# Those that become errors of different kinds.
+_REFUSALS = (
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+)
+
+
+def commands(host: HostileHost) -> list[list[str]]:
+    """What a user types about a pod, in an order in which nothing hinders what follows. The pod is called box."""
+    root, kept = str(host.folder / "root"), host.folder / "kept"
+    return [
+        ["exec", "box", "ls"],
+        ["exec", "-d", "box", "ls"],
+        ["exec", "--timeout", "0.2", "box", "ls"],
+        ["logs", "box"],
+        ["ps"],
+        ["inspect", "box"],
+        ["pod", "status", "box"],
+        ["container", "status", "box"],
+        ["container", "ps", "box"],
+        ["container", "ps", "--args", "-ef", "box"],
+        ["stats", "--no-stream", "--interval", "0.1", "box"],
+        ["cp", "box:/etc/hosts", str(kept / "into/hosts")],
+        ["cp", "box:/etc", "-"],
+        ["cp", str(kept / ".bashrc"), "box:/tmp/"],
+        ["pod", "snapshot", "box", "saved"],
+        ["container", "update", "--memory", "64M", "box"],
+        ["container", "kill", "box"],
+        ["container", "create", "--name", "second", "--rootfs", root, "box", "--", "true"],
+        ["container", "stop", "--grace", "0.2", "box", "box"],
+        ["container", "delete", "-f", "box", "box"],
+        ["run", "--timeout", "0.2", "--rootfs", root, "--", "true"],
+        ["pod", "delete", "box"],
+        ["pod", "ls"],
+        ["events"],
+    ]
+
+
+def few_commands(host: HostileHost) -> list[list[str]]:
+    """Some of them, for a guest that is waited for at each one."""
+    kept = str(host.folder / "kept/into/hosts")
+    return [
+        ["exec", "box", "ls"],
+        ["ps"],
+        ["stats", "--no-stream", "--interval", "0.1", "box"],
+        ["cp", "box:/etc/hosts", kept],
+        ["logs", "box"],
+        ["container", "delete", "-f", "box", "box"],
+        ["pod", "delete", "box"],
+        ["pod", "ls"],
+    ]
+
+
+def is_kept(host: HostileHost) -> bool:
+    """Whether what lies beside the target of a copy is as it was."""
+    kept = host.folder / "kept"
+    return (kept / ".bashrc").read_text() == "mine" and {one.name for one in kept.iterdir()} == {".bashrc", "into"}
+
+
+def check(host: HostileHost, done: list[Done]) -> None:
+    """Fails with all that went wrong."""
+    wrong = {one.words: problems for one in done if (problems := one.problems())}
+    assert not wrong
+    assert is_kept(host)
+    (gone,) = [one for one in done if one.words == ("pod", "delete", "box")]
+    assert gone.code == 0, gone
+    (left,) = [one for one in done if one.words == ("pod", "ls")]
+    assert len(left.stdout.splitlines()) == 1, "something of a pod is left"
+
+
+# --- everything is wrong --------------------------------------------------------------------------------------------
+
+
+def refuses(code: grpc.StatusCode, text: str = _ESCAPES) -> Answer:
+    def answer(_request: bytes, context: grpc.ServicerContext) -> bytes:
+        context.abort(code, text)
+        raise AssertionError
+
+    return answer
+
+
+def says(*messages: bytes) -> Answer:
+    return lambda *_: iter(messages)
+
+
+def drops(agent: Agent) -> Answer:
+    def answer(_request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        agent.drop()
+        yield from until_given_up(context)
+
+    return answer
+
+
+def silent(_request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+    return until_given_up(context)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(pytest.param(refuses(code), id=code.name.lower()) for code in _REFUSALS),
+        pytest.param(refuses(grpc.StatusCode.INTERNAL, "long " * 4000), id="long-text"),
+        pytest.param(says(b"\xff" * 100), id="no-message"),
+        pytest.param(says(bytes(64 * _MIB)), id="large-message"),
+        pytest.param(says(b"\x0a\x02" * 500_000), id="many-rows"),
+    ],
+)
+def test_an_agent_that_answers_everything_wrong(hostile, answer):
+    hostile.run()
+    hostile.agent.all_wrong = answer
+    check(hostile, [hostile.vc(*words) for words in commands(hostile)])
+
+
+def test_an_agent_that_is_silent(hostile):
+    hostile.run()
+    hostile.agent.all_wrong = silent
+    check(hostile, [hostile.vc(*words) for words in few_commands(hostile)])
+
+
+def test_an_agent_whose_connection_breaks_at_every_call(hostile):
+    hostile.run()
+    hostile.agent.all_wrong = drops(hostile.agent)
+    check(hostile, [hostile.vc(*words) for words in commands(hostile)])
+
+
+def floods(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(_PING * 1000)
+
+
+def headers_without_end(connection: socket.socket) -> None:
+    connection.sendall(_SETTINGS + b"\0\0\0\1\0\0\0\0\1")
+    while True:
+        connection.sendall(b"\0\x40\0\x09\0\0\0\0\1" + b"\x40\x7f\x80\x7f".ljust(1 << 14, b"a"))
+
+
+@pytest.mark.parametrize(
+    "play",
+    [
+        pytest.param(lambda _: None, id="says-nothing"),
+        pytest.param(lambda connection: connection.close(), id="hangs-up"),
+        pytest.param(
+            lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(_MIB)), id="other-protocol"
+        ),
+        pytest.param(lambda connection: connection.sendall(_SETTINGS), id="stops-after-a-greeting"),
+        pytest.param(floods, id="floods"),
+        pytest.param(headers_without_end, id="headers-without-end"),
+    ],
+)
+def test_a_guest_that_does_not_speak_the_protocol(hostile, play: Callable[[socket.socket], None]):
+    hostile.run()
+    hostile.agent.end()
+    peer = RawPeer(hostile.agent.path, play)
+    peer.begin()
+    try:
+        check(hostile, [hostile.vc(*words) for words in few_commands(hostile)])
+    finally:
+        peer.end()
