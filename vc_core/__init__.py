@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from vc_core.engine.container import Container, ContainerStatus
     from vc_core.engine.files import Change, FileChange, FileInfo, FileKind, Files
     from vc_core.engine.logs import LogLine
-    from vc_core.engine.pod import Pod, PodStatus
+    from vc_core.engine.pod import Pod
+    from vc_core.engine.pod_views import PodStatus
     from vc_core.engine.process import End, Process, Result
     from vc_core.engine.runtime import Listing, Runtime
     from vc_core.engine.states import State
@@ -87,7 +88,7 @@ _HOMES = {
     "MountKind": "vc_core.spec.values",
     "Pod": "vc_core.engine.pod",
     "PodOptions": "vc_core.spec.values",
-    "PodStatus": "vc_core.engine.pod",
+    "PodStatus": "vc_core.engine.pod_views",
     "Process": "vc_core.engine.process",
     "ProcessSpec": "vc_core.spec.values",
     "Resources": "vc_core.spec.values",

@@ -306,6 +306,7 @@ class Runtime(_Blocking[runtime.Runtime]):
     pod = _block(runtime.Runtime.pod, Pod)
     get = _make(runtime.Runtime.get, Pod)
     restore = _make(runtime.Runtime.restore, Pod)
+    delete = _call(runtime.Runtime.delete)
     list = _call(runtime.Runtime.list)
     events = _iterate(runtime.Runtime.events)
     make_template = _call(runtime.Runtime.make_template)

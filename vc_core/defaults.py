@@ -162,6 +162,7 @@ class Deadlines:
         boot: from the start of a machine to its agent's answer.
         lock: to wait for another process to leave a pod.
         stop: for a guest to end by itself when asked to.
+        view: for a pod to answer to whoever only looks (ps, pod ls, stats, inspect); it is then shown as last known.
         operations: by the hook's name.
     """
 
@@ -169,6 +170,7 @@ class Deadlines:
     boot: float = 120
     lock: float = 60
     stop: float = 10
+    view: float = 2
     operations: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, operation: str) -> float:

@@ -146,10 +146,10 @@ async def test_a_failing_read_harms_nothing_01(runtime, world):
         key = ("", "pod-state")
         good = world.records["p"][key]
         world.records["p"][key] = "{ half"
-        with pytest.raises(Exception, match="pod-state of pod p is damaged"):
+        with pytest.raises(Exception, match="mock:p//pod-state is damaged"):
             await pod.status()
         listing = await runtime.list()
-        assert "damaged" in listing.problems[0]
+        assert "damaged" in listing.damaged[0].reason
         world.records["p"][key] = good
         assert (await pod.status()).state is State.RUNNING
 
@@ -201,7 +201,7 @@ async def test_a_hung_guest_holds_nobody_past_the_deadline(open_runtime, world, 
         await pod.start()
         world.machines["p"].is_hung = True
         with pytest.raises(OperationTimeout, match=r"raise deadlines\.operations\.agent_"):
-            await pod.status()
+            await pod.exec("true")
         await pod.stop()
         assert "killed" in (await pod.status()).reason
     assert world.residue() == []
@@ -213,7 +213,7 @@ async def test_a_lock_that_is_held_has_a_deadline(open_runtime, config):
         await runtime.create("p")
         held = await runtime.hooks.storage_lock(pod_id="p", exclusive=True, timeout_s=1)
         with pytest.raises(Busy):
-            await (await runtime.get("p")).status()
+            await (await runtime.get("p")).start()
         await held.release()
         assert (await (await runtime.get("p")).status()).state is State.READY
 

@@ -13,7 +13,7 @@ from vc_core.cli.completion import pod_id_argument
 from vc_core.cli.escapes import shown
 from vc_core.cli.execute import chosen
 from vc_core.cli.execute import execute as exec_command
-from vc_core.cli.render import echo_json, echo_pairs, echo_table, json_option, size
+from vc_core.cli.render import echo_json, echo_pairs, echo_table, echo_warnings, json_option, size
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.specs import (
     annotation_changes,
@@ -282,8 +282,10 @@ def ps(settings: Settings, as_json: bool) -> None:
         async with settings.runtime() as runtime:
             listing = await runtime.list(ask_guests=True)
         _show(as_json, [(found.id, one) for found in listing.pods for one in found.containers])
-        for problem in listing.problems:
-            click.echo(f"{click.style('vc: warning:', fg='yellow')} {shown(problem)}", err=True)
+        echo_warnings(f"pod {found.id} is damaged: {found.reason}" for found in listing.damaged)
+        silent = [found for found in listing.pods if found.unanswered]
+        echo_warnings(f"pod {found.id}: {found.unanswered}; shown as last known" for found in silent)
+        echo_warnings(listing.problems)
 
     run_async(work())
 
@@ -297,7 +299,7 @@ def _show(as_json: bool, found: list[tuple[str, Any]]) -> None:
             pod_id,
             one.id,
             dict(one.spec.annotations).get(NAME_NOTE, ""),
-            one.state.value,
+            f"{one.state.value} (no answer)" if one.unanswered else one.state.value,
             "" if one.exit is None else one.exit.code,
             one.restarts or "",
             one.health.value,

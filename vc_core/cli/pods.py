@@ -9,7 +9,7 @@ import click
 
 from vc_core.cli.completion import pod_id_argument, pod_ids_argument
 from vc_core.cli.escapes import shown
-from vc_core.cli.render import ago, coloured, doing, echo_json, echo_pairs, echo_table, json_option, size
+from vc_core.cli.render import ago, coloured, doing, echo_json, echo_pairs, echo_table, echo_warnings, json_option, size
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.specs import annotation_changes, mib, pairs, start_option
 from vc_core.cli.units import SIZE
@@ -18,7 +18,7 @@ from vc_core.engine.assets import Asset, Assets
 from vc_core.spec.values import Dns, PodOptions
 
 if TYPE_CHECKING:
-    from vc_core.engine.pod import PodStatus
+    from vc_core.engine.pod_views import PodStatus
 
 
 @click.group()
@@ -151,7 +151,14 @@ def resume(settings: Settings, pod_ids: tuple[str, ...]) -> None:
 @click.pass_obj
 def delete(settings: Settings, pod_ids: tuple[str, ...], force: bool) -> None:
     """Stop pods if they run, and remove them."""
-    _each(settings, pod_ids, "delete", force=force)
+
+    async def work() -> None:
+        async with settings.runtime() as runtime:
+            for pod_id in pod_ids:
+                with doing(f"delete {pod_id}"):
+                    await runtime.delete(pod_id, force)
+
+    run_async(work())
 
 
 @pod.command()
@@ -218,12 +225,12 @@ def ls(settings: Settings, as_json: bool) -> None:
         async with settings.runtime() as runtime:
             listing = await runtime.list()
         if as_json:
-            echo_json(listing.pods)
+            echo_json((*listing.pods, *listing.damaged))
         else:
             rows = [_row(found) for found in listing.pods]
-            echo_table(("POD", "STATE", "CONTAINERS", "VCPUS", "MEMORY", "CREATED", "REASON"), rows)
-        for problem in listing.problems:
-            click.echo(f"{click.style('vc: warning:', fg='yellow')} {shown(problem)}", err=True)
+            rows += [(found.id, found.state, "", "", "", "", found.reason) for found in listing.damaged]
+            echo_table(("POD", "STATE", "CONTAINERS", "VCPUS", "MEMORY", "CREATED", "REASON"), sorted(rows, key=str))
+        echo_warnings(listing.problems)
 
     run_async(work())
 
@@ -243,6 +250,7 @@ def status(settings: Settings, pod_id: str, as_json: bool) -> None:
             return
         drivers = ", ".join(f"{choice.family} {choice.name}" for choice in found.config.plugins)
         reason = f" ({shown(found.reason)})" if found.reason else ""
+        echo_warnings([f"pod {found.id}: {found.unanswered}; shown as last known"] if found.unanswered else [])
         click.echo(f"pod {found.id}: {coloured(found.state.value)}{reason}")
         click.echo(f"  machine: {found.size.vcpus} vCPU, {found.size.memory_mib} MiB, process {found.pid or 'none'}")
         click.echo(f"  made: {ago(found.config.created_ns)}, with {drivers}")
@@ -290,7 +298,8 @@ def _row(found: PodStatus) -> tuple[object, ...]:
     config = found.config
     memory = f"{found.size.memory_mib} MiB"
     made = ago(config.created_ns)
-    return (found.id, found.state.value, len(found.containers), found.size.vcpus, memory, made, found.reason)
+    reason = found.unanswered or found.reason
+    return (found.id, found.state.value, len(found.containers), found.size.vcpus, memory, made, reason)
 
 
 def _each(settings: Settings, pod_ids: tuple[str, ...], verb: str, **arguments: object) -> None:

@@ -70,6 +70,12 @@ def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def echo_warnings(lines: Iterable[str]) -> None:
+    """Prints what a command could not show, beside what it shows."""
+    for line in lines:
+        click.echo(f"{click.style('vc: warning:', fg='yellow')} {shown(line)}", err=True)
+
+
 def echo_pairs(found: Mapping[str, str], as_json: bool) -> None:
     """Prints annotations, one a line."""
     if as_json:

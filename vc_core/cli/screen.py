@@ -16,13 +16,15 @@ from textual.widgets import DataTable, Footer, RichLog
 from vc_core.cli.escapes import shown, shown_colours
 from vc_core.cli.render import size
 from vc_core.cli.stats import Use, row, samples_of
+from vc_core.engine.pod_views import Unanswered, within
 from vc_core.engine.states import State
 from vc_core.spec.errors import NotFound, VcError
 
 if TYPE_CHECKING:
     from textual.binding import BindingType
 
-    from vc_core.engine.pod import Pod, PodStatus
+    from vc_core.engine.pod import Pod
+    from vc_core.engine.pod_views import PodStatus
     from vc_core.engine.runtime import Runtime
 
 _PODS = ("POD", "STATE", "CPU", "HOST MEMORY", "GUEST MEMORY", "LIMIT", "READ", "WRITE", "PIDS")
@@ -112,21 +114,22 @@ class Screen(App[None]):
     async def _show(self, uses: Sequence[Use]) -> None:
         used = {use.pod: row(use)[2:] for use in uses}
         nothing = ("",) * (len(_PODS) - 2)
-        rows = {
-            pod.id: (pod.id, pod.state.value, *used.get(pod.id, nothing)) for pod in (await self._runtime.list()).pods
-        }
+        listing = await self._runtime.list()
+        rows = {pod.id: (pod.id, pod.state.value, *used.get(pod.id, nothing)) for pod in listing.pods}
+        rows |= {pod.id: (pod.id, pod.state, *nothing) for pod in listing.damaged}
         _fill(self.query_one("#pods", DataTable), rows)
         await self._show_pod()
 
     async def _show_pod(self) -> None:
         containers: dict[str, Sequence[object]] = {}
         processes: dict[str, Sequence[object]] = {}
-        with contextlib.suppress(VcError):  # it ends while we look: the next look tells
+        with contextlib.suppress(VcError, Unanswered):  # it ends while we look, or hangs: the next look tells
             if (pod := self._pod) is not None:
                 status = await pod.status()
                 containers = _containers(status)
                 if self._container in {one.id for one in status.containers if one.state is State.RUNNING}:
-                    for one in await pod.container(self._container).processes():
+                    limit_s = self._runtime.config.deadlines.view
+                    for one in await within(limit_s, pod.container(self._container).processes()):
                         used = (size(one.resident_bytes), f"{one.cpu_ns / 1e9:.1f} s", " ".join(one.command))
                         processes[str(one.pid)] = (one.pid, one.uid, one.state, *used)
         _fill(self.query_one("#containers", DataTable), containers)
@@ -137,7 +140,7 @@ def _containers(pod: PodStatus) -> dict[str, Sequence[object]]:
     return {
         f"{pod.id}/{one.id}": (
             one.id,
-            one.state.value,
+            f"{one.state.value} (no answer)" if one.unanswered else one.state.value,
             "" if one.exit is None else one.exit.code,
             one.restarts or "",
             one.health.value,

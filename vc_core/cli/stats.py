@@ -18,7 +18,9 @@ from vc_core.cli.settings import Settings, run_async
 
 if TYPE_CHECKING:
     from vc_core.engine.pod import Pod
+    from vc_core.engine.pod_views import PodStatus
     from vc_core.engine.runtime import Runtime
+    from vc_core.spec.values import ContainerStats
 
 COLUMNS = ("POD", "CTRS", "CPU", "HOST MEMORY", "GUEST MEMORY", "LIMIT", "READ", "WRITE", "PIDS")
 
@@ -34,11 +36,12 @@ class Use:
         cpu_percent: of one processor, since the sample before; None in the first.
         host_bytes: memory of the host that its machine has.
         containers: how many run.
-        guest_bytes: memory that they use inside.
+        guest_bytes: memory that they use inside; None when the guest does not answer.
         limit_bytes: that they may use; 0 when one has no limit.
         read_bytes: from the host's disks by its machine, since that began.
         written_bytes: to them.
-        processes: that they have.
+        processes: that they have; None when the guest does not answer.
+        unanswered: why the guest did not tell, for people.
     """
 
     pod: str
@@ -47,11 +50,12 @@ class Use:
     cpu_percent: float | None
     host_bytes: int
     containers: int
-    guest_bytes: int
+    guest_bytes: int | None
     limit_bytes: int
     read_bytes: int
     written_bytes: int
-    processes: int
+    processes: int | None
+    unanswered: str = ""
 
 
 @click.command("stats")
@@ -96,39 +100,62 @@ async def samples_of(runtime: Runtime, names: tuple[str, ...], interval: float) 
 
 async def _sample(runtime: Runtime, names: tuple[str, ...], before: dict[str, Use]) -> list[Use]:
     listing = await runtime.list()
-    running = [found.id for found in listing.pods if found.state.value == "running"]
-    pods = [await runtime.get(name) for name in running if not names or name in names]
-    uses = await asyncio.gather(*(_use(pod, before.get(pod.id)) for pod in pods))
+    running = [found for found in listing.pods if found.state.value == "running" and (not names or found.id in names)]
+    uses = await asyncio.gather(*(_use(runtime, found, before.get(found.id)) for found in running))
     return [use for use in uses if use is not None]
 
 
-async def _use(pod: Pod, before: Use | None) -> Use | None:
-    from vc_core.spec.errors import VcError
+async def _use(runtime: Runtime, found: PodStatus, before: Use | None) -> Use | None:
+    from vc_core.engine.pod_views import Unanswered, within
+    from vc_core.spec.errors import NotFound, StateError, VcError
+    from vc_core.spec.values import VmStats
 
+    limit_s, unanswered = runtime.config.deadlines.view, found.unanswered
+    names = [one.id for one in found.containers if one.state.value == "running"]
+    inside: list[ContainerStats] = []
+    machine, at_s = VmStats(0, 0), time.monotonic()
     try:
-        machine, at_s = await pod.stats(), time.monotonic()
-        names = [one.id for one in (await pod.status()).containers if one.state.value == "running"]
-        inside = [await pod.container(name).stats() for name in names]
-    except VcError:  # it ends while we look
+        pod = await runtime.get(found.id)
+        try:
+            machine, at_s = await within(limit_s, pod.stats()), time.monotonic()
+            names, inside = await within(limit_s, _inside(pod))
+        except (NotFound, StateError):  # it ends while we look
+            return None
+        except (Unanswered, VcError) as error:
+            unanswered = str(error)
+        finally:
+            with contextlib.suppress(Unanswered, VcError):
+                await within(limit_s, pod.close())
+    except VcError:  # it is gone, or cannot be read any more
         return None
-    finally:
-        with contextlib.suppress(VcError):
-            await pod.close()
-    percent = (machine.cpu_ns - before.cpu_ns) / 1e7 / (at_s - before.at_s) if before else None
+    passed_s = at_s - before.at_s if before else 0
+    percent = (machine.cpu_ns - before.cpu_ns) / 1e7 / passed_s if before and machine.cpu_ns else None
     limits = [one.memory_limit_bytes for one in inside]
     return Use(
-        pod=pod.id,
+        pod=found.id,
         at_s=at_s,
         cpu_ns=machine.cpu_ns,
         cpu_percent=None if percent is None else round(percent, 1),
         host_bytes=machine.resident_bytes,
         containers=len(names),
-        guest_bytes=sum(one.memory_bytes for one in inside),
+        guest_bytes=None if unanswered else sum(one.memory_bytes for one in inside),
         limit_bytes=sum(limits) if all(limits) else 0,
         read_bytes=machine.read_bytes,
         written_bytes=machine.written_bytes,
-        processes=sum(one.processes for one in inside),
+        processes=None if unanswered else sum(one.processes for one in inside),
+        unanswered=unanswered,
     )
+
+
+async def _inside(pod: Pod) -> tuple[list[str], list[ContainerStats]]:
+    """The containers that run in it, and what each uses of the guest."""
+    from vc_core.spec.errors import OperationError
+
+    status = await pod.status()
+    if status.unanswered:
+        raise OperationError(status.unanswered)
+    names = [one.id for one in status.containers if one.state.value == "running"]
+    return names, [await pod.container(name).stats() for name in names]
 
 
 def row(use: Use) -> tuple[object, ...]:
@@ -138,11 +165,11 @@ def row(use: Use) -> tuple[object, ...]:
         use.containers,
         "" if use.cpu_percent is None else f"{use.cpu_percent:.1f} %",
         size(use.host_bytes),
-        size(use.guest_bytes),
+        "no answer" if use.guest_bytes is None else size(use.guest_bytes),
         size(use.limit_bytes) if use.limit_bytes else "",
         size(use.read_bytes),
         size(use.written_bytes),
-        use.processes,
+        "" if use.processes is None else use.processes,
     )
 
 

@@ -106,7 +106,8 @@ async def go_on(session: Session, saved: Snapshot, origin: Frozen) -> None:
             await session.hooks.agent_thaw(pod=session.pod)
         for spec, found in saved.containers:
             await session.store.put_container_state(spec.id, dataclasses.replace(found, owes_poststop=False))
-        await session.put_state(dataclasses.replace(session.state, state=State.RUNNING))
+        running = dataclasses.replace(session.state, state=State.RUNNING, process=await session.process())
+        await session.put_state(running)
     await session.board.wiring.notify(EventSpec.pod_started, pod=session.pod)
 
 

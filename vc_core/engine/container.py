@@ -46,6 +46,7 @@ class ContainerStatus:
         block: its root file system, while that is a drive in the guest.
         restarts: how often the guest has started it again.
         health: what its checks have found.
+        unanswered: who has not answered in time, for people; all else is then as it was last known.
     """
 
     id: str
@@ -55,6 +56,7 @@ class ContainerStatus:
     block: BlockRootfs | None = None
     restarts: int = 0
     health: Health = Health.NONE
+    unanswered: str = ""
 
     @classmethod
     def of(cls, pod: PodState, spec: ContainerSpec, state: ContainerState) -> Self:

@@ -19,7 +19,7 @@ from vc_core.engine.records import PluggedShare, PodConfig, PodState
 from vc_core.engine.session import Session, end_machine
 from vc_core.engine.states import State
 from vc_core.engine.undo import Undo
-from vc_core.spec.errors import Busy, InvalidRequest, OperationError, UnsupportedOperation, VcError
+from vc_core.spec.errors import Busy, InvalidRequest, OperationError, PodDamaged, UnsupportedOperation, VcError
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import FIRST_CHANNEL, ContainerSpec, PodSetup, VmSize, VmSpec
 
@@ -51,7 +51,8 @@ async def boot(session: Session) -> None:
         await session.hooks.agent_set_up_pod(pod=session.pod, setup=identity(session.config))
         for spec in specs:
             await guest_containers.start(session, spec, is_fresh=True)
-        await session.put_state(dataclasses.replace(session.state, state=State.RUNNING, reason=""))
+        running = dataclasses.replace(session.state, state=State.RUNNING, reason="")
+        await session.put_state(dataclasses.replace(running, process=await session.process()))
     for spec in specs:
         await session.board.wiring.notify(EventSpec.container_started, pod=session.pod, container_id=spec.id)
 
@@ -98,7 +99,7 @@ async def _clone(session: Session, spec: VmSpec, wanted: list[PluggedShare]) -> 
 
 async def _take(session: Session, wish: templates.Wish) -> bool:
     """Makes a machine of the pool this pod's; False when none waits."""
-    taken = await session.shared.pool.take(session.hooks, wish, session.pod.id)
+    taken = await session.shared.pool.take(session.hooks, wish, session.pod)
     if taken is None:
         log.info("no machine waits in the pool for pod %s: one is cloned", session.pod.id)
         return False
@@ -181,6 +182,8 @@ async def _stop_in_order(session: Session, grace_s: float) -> str:
                 await guest_containers.stop(session, spec, state, grace_s, with_pod=True)
         await session.connect()
         await session.hooks.agent_tear_down_pod(pod=session.pod)
+    except PodDamaged:
+        raise  # that a record cannot be read is no reason to kill what runs
     except (VcError, TimeoutError) as error:  # a guest that was taken over gives any
         log.warning("pod %s could not be stopped in order and is killed: %s", session.pod.id, error)
         return f"killed: {error}"

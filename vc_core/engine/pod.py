@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGKILL
 
-from vc_core.engine import binds, guest_containers, machine, rootfs
+from vc_core.engine import binds, guest_containers, machine, pod_views, rootfs, salvage
 from vc_core.engine.commands import Given, command_spec
-from vc_core.engine.container import Container, ContainerStatus
+from vc_core.engine.container import Container
 from vc_core.engine.files import Files
 from vc_core.engine.forks import Forks
 from vc_core.engine.identity import annotated, fresh
+from vc_core.engine.pod_views import PodStatus, Unanswered
 from vc_core.engine.process import MAX_OUTPUT_BYTES, End, Process, Result
-from vc_core.engine.records import ContainerState, PodConfig
+from vc_core.engine.records import ContainerState
 from vc_core.engine.session import Session, Sessions
 from vc_core.engine.snapshots import Snapshot
 from vc_core.engine.states import State, require, require_transition
 from vc_core.images import Image
-from vc_core.spec.errors import AlreadyExists, InvalidRequest, UnsupportedOperation
+from vc_core.spec.errors import (
+    AlreadyExists,
+    Busy,
+    InvalidRequest,
+    NotFound,
+    OperationError,
+    PodDamaged,
+    UnsupportedOperation,
+    VcError,
+)
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import (
     Capability,
@@ -30,35 +40,11 @@ from vc_core.spec.values import (
     ProcessSpec,
     Resources,
     Stdio,
-    VmSize,
     VmStats,
 )
 
-
-@dataclass(frozen=True)
-class PodStatus:
-    """What is true of a pod now.
-
-    Attributes:
-        id: unique on this host.
-        state: where it is in its life.
-        reason: why it is stopped, for people.
-        pid: of the machine's process, 0 when there is none.
-        config: what it was made from.
-        containers: those it has.
-        size: of the machine now; as configured when there is none.
-    """
-
-    id: str
-    state: State
-    reason: str
-    pid: int
-    config: PodConfig
-    containers: tuple[ContainerStatus, ...]
-    size: VmSize
-
-
 _UNLIMITED = Resources()
+log = logging.getLogger(__name__)
 
 
 class Pod:
@@ -117,7 +103,27 @@ class Pod:
             await session.board.wiring.notify(EventSpec.pod_resumed, pod=session.pod)
 
     async def delete(self, force: bool = False) -> None:
-        """Stops it when it runs, and removes all that is known of it. By force nobody in the guest is asked."""
+        """Stops it when it runs, and removes all that is known of it.
+
+        By force nobody in the guest is asked, and what cannot be read or used of it is no obstacle: its machine is
+        looked for and ended, and what was damaged is told as warnings.
+
+        Raises:
+            PodDamaged: it cannot be read; only by force it can be removed.
+        """
+        try:
+            await self._delete(force)
+        except (NotFound, Busy):
+            raise
+        except VcError as error:
+            if not force:
+                raise
+            log.warning("removed as it is: %s", salvage.without_remedy(error))
+            for problem in await self._sessions.salvage():
+                if problem != salvage.without_remedy(error):
+                    log.warning("%s", problem)
+
+    async def _delete(self, force: bool) -> None:
         async with self._sessions.open(exclusive=True) as session:
             await self._stop(session, 0, force)
             binds.remove_all(session.files_folder)  # of a start that was interrupted before there was a machine
@@ -316,28 +322,23 @@ class Pod:
         """What is true of it now.
 
         Args:
-            ask_guest: whether the guest is asked which processes live; without, containers are told as last seen.
+            ask_guest: whether the guest is asked which processes live; without, containers are told as last seen. One
+                that does not answer within `deadlines.view` is told as `unanswered`.
 
         Raises:
             NotFound: it does not exist.
+            PodDamaged: it cannot be read.
         """
+        try:
+            return await pod_views.within(self._sessions.deadlines.view, self._status(ask_guest))
+        except PodDamaged:
+            raise
+        except (Unanswered, Busy, OperationError) as error:
+            return await pod_views.known(self._sessions.store, pod_views.reason_of(error))
+
+    async def _status(self, ask_guest: bool) -> PodStatus:
         async with self._sessions.open(exclusive=False) as session:
-            names = await session.store.containers()
-            if ask_guest or not session.is_alive:
-                states = await guest_containers.seen(session)
-            else:
-                states = {name: await session.store.container_state(name) for name in names}
-            pid = 0
-            if session.is_alive:
-                pid = (await session.hooks.vm_status(pod=session.pod)).pid
-            containers = [
-                ContainerStatus.of(session.state, await session.store.container_spec(name), states[name])
-                for name in names
-            ]
-            size = session.state.size or VmSize(session.config.vcpus, session.config.memory_mib)
-            return PodStatus(
-                self.id, session.state.state, session.state.reason, pid, session.config, tuple(containers), size
-            )
+            return await pod_views.asked(session, ask_guest)
 
     async def stats(self) -> VmStats:
         """What its machine uses of the host.

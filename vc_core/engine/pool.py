@@ -26,7 +26,7 @@ from vc_core.engine.records import PluggedShare, Store, decode, encode
 from vc_core.engine.templates import FILES, NOTHING, TAGS, Templates, Wish
 from vc_core.engine.undo import Undo
 from vc_core.engine.unowned import Unowned
-from vc_core.spec.errors import Busy, NotFound
+from vc_core.spec.errors import Busy, NotFound, PodDamaged, StorageError
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.locks import LockTimeout, lock_file
 from vc_core.spec.ownership import private_folder, write_private_file
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _READY = "ready-"
 _TAKEN = "taken-"
+_TAKER = "taker"  # the run folder of the pod: another store may have a pod of the same name
 _SUFFIX = ".json"
 _POKE = "poke"
 _LOCK = "keeper.lock"
@@ -103,13 +104,18 @@ class Pool:
             found.append(Waiting(path.parent.name, _label(path, _READY), made_ns))
         return tuple(sorted(found, key=lambda one: one.made_ns))
 
-    async def take(self, hooks: Hooks, wish: Wish, pod_id: str) -> tuple[Path, Ready] | None:
+    def homes(self, pod: PodRef) -> tuple[Path, ...]:
+        """Folders of machines that a pod has taken: for who cannot read any more which one it was."""
+        found = (path.parent for path in self._path.glob(f"*/{_TAKEN}{pod.id}{_SUFFIX}"))
+        return tuple(folder for folder in found if _taker(folder) == str(pod.run_dir))
+
+    async def take(self, hooks: Hooks, wish: Wish, pod: PodRef) -> tuple[Path, Ready] | None:
         """A machine for a pod, and its folder; None when none of this kind waits. Nobody else gets it."""
         key = await self._templates.key(hooks, wish)
         taken = None
         for waiting in self.list():
             folder = self._folder() / waiting.id
-            if waiting.key == key and (found := _claim(folder, key, pod_id)) is not None:
+            if waiting.key == key and (found := _claim(folder, key, pod)) is not None:
                 taken = folder, found
                 break
         if not self.poke():
@@ -157,8 +163,12 @@ class Pool:
     async def drop(self, waiting: Waiting) -> None:
         """Ends one that nobody has taken; one that somebody has taken meanwhile stays theirs."""
         folder = self._folder() / waiting.id
-        if _claim(folder, waiting.key, "") is not None:
-            await self._end(folder)
+        taken = folder / f"{_TAKEN}{_SUFFIX}"
+        try:
+            (folder / f"{_READY}{waiting.key}{_SUFFIX}").rename(taken)
+        except FileNotFoundError:
+            return
+        await self._end(folder)
 
     async def sweep(self, hooks: Hooks) -> None:
         """Ends what makers and takers left that were killed. Only for who holds the keeper's right: no other makes any.
@@ -236,6 +246,8 @@ class Pool:
             return False
         try:
             return (await Store(hooks, pod_id).pod_state()).home == folder
+        except PodDamaged:
+            return True  # it may be: who deletes that pod ends it
         finally:
             await lock.release()
 
@@ -260,14 +272,27 @@ async def _poked(handle: int) -> bool:
     return _QUIT not in os.read(handle, 4096)
 
 
-def _claim(folder: Path, key: str, pod_id: str) -> Ready | None:
-    """Makes a waiting machine ours, unless somebody else was faster."""
-    taken = folder / f"{_TAKEN}{pod_id}{_SUFFIX}"
+def _claim(folder: Path, key: str, pod: PodRef) -> Ready | None:
+    """Makes a waiting machine a pod's, unless somebody else was faster. One whose record is damaged is left to `sweep`,
+    which ends what nobody has.
+    """
+    taken = folder / f"{_TAKEN}{pod.id}{_SUFFIX}"
     try:
         (folder / f"{_READY}{key}{_SUFFIX}").rename(taken)
+        (folder / _TAKER).write_text(str(pod.run_dir))
         return decode(taken.read_text(), Ready, str(taken))
     except FileNotFoundError:
         return None
+    except (StorageError, UnicodeDecodeError) as error:
+        log.warning("a machine of the pool is not used: %s", error)
+        return None
+
+
+def _taker(folder: Path) -> str:
+    try:
+        return (folder / _TAKER).read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _label(path: Path, prefix: str) -> str:

@@ -11,8 +11,9 @@ import msgspec
 from vc_core.defaults import Start
 from vc_core.engine.assets import Assets
 from vc_core.engine.states import State
-from vc_core.spec.errors import NotFound, StorageError
+from vc_core.spec.errors import NotFound, PodDamaged, StorageError, UnsupportedOperation
 from vc_core.spec.hooks import Hooks
+from vc_core.spec.processes import HostProcess
 from vc_core.spec.values import (
     ContainerSpec,
     DriverState,
@@ -100,6 +101,8 @@ class PodState:
         base: what the machine was started with, before anything was plugged; None for what was configured.
         is_saving: whether somebody saves it, or was killed meanwhile.
         home: the folder of a machine that was made for a pool, before there was this pod; None for the run folder.
+        process: that of the machine, with which it can be ended when its plugin is gone; None for none, or another
+            user's.
     """
 
     state: State
@@ -111,6 +114,7 @@ class PodState:
     base: VmSize | None = None
     home: Path | None = None
     is_saving: bool = False
+    process: HostProcess | None = None
 
 
 @dataclass(frozen=True)
@@ -168,10 +172,12 @@ class Store:
         self._pod = pod_id
 
     async def pod_config(self) -> PodConfig:
-        """Raises NotFound when there is no such pod."""
+        """Raises NotFound when there is no such pod, PodDamaged when it cannot be read."""
         config = await self._get("", Record.POD_CONFIG, PodConfig)
-        if config is None:
-            raise NotFound(f"no pod {self._pod}; 'vc pod ls' shows those that exist")
+        if config is None:  # a store that knows no such pod says so itself
+            raise self._damaged(await self._place("", Record.POD_CONFIG), "it is missing")
+        if config.id != self._pod:
+            raise self._damaged(await self._place("", Record.POD_CONFIG), f"it is that of the pod {config.id}")
         return config
 
     async def put_pod_config(self, config: PodConfig) -> None:
@@ -229,10 +235,36 @@ class Store:
         await self._hooks.storage_put(pod_id=self._pod, container_id=container_id, record=record, data=encode(value))
 
     async def _get(self, container_id: str, record: Record, kind: type[T]) -> T | None:
-        text = await self._hooks.storage_get(pod_id=self._pod, container_id=container_id, record=record)
+        try:
+            text = await self._hooks.storage_get(pod_id=self._pod, container_id=container_id, record=record)
+        except StorageError as error:
+            raise self._damaged(await self._place(container_id, record), error.message) from error
         if text is None:
             return None
-        return decode(text, kind, f"{record} of pod {self._pod} {container_id}".strip())
+        try:
+            return decode(text, kind, "it")
+        except StorageError as error:
+            place = await self._place(container_id, record)
+            raise damaged(self._pod, error.message.replace("it", place, 1)) from error
+
+    async def _place(self, container_id: str, record: Record) -> str:
+        try:
+            return await self._hooks.storage_place(pod_id=self._pod, container_id=container_id, record=record)
+        except UnsupportedOperation:
+            return f"the {record} of container {container_id}" if container_id else f"the {record}"
+
+    def _damaged(self, place: str, reason: str) -> PodDamaged:
+        """Each of both may name the place."""
+        return damaged(self._pod, reason if place in reason else f"{place}: {reason}")
+
+    async def driver_damaged(self, reason: str) -> PodDamaged:
+        """When the hypervisor's driver cannot read what it saved."""
+        return self._damaged(await self._place("", Record.HYPERVISOR), reason)
+
+
+def damaged(pod_id: str, reason: str) -> PodDamaged:
+    """With the remedy."""
+    return PodDamaged(f"{reason}; 'vc pod delete --force {pod_id}' ends its machine and removes it", pod=pod_id)
 
 
 def encode(value: object) -> str:
@@ -248,11 +280,11 @@ def decode(text: str, kind: type[T], what: str) -> T:
         schema = envelope["schema"]
         if schema != SCHEMA:
             raise StorageError(
-                f"the {what} has schema {schema}, this version reads {SCHEMA}; use the version that wrote it"
+                f"{what} has schema {schema}, this version reads {SCHEMA}; use the version that wrote it"
             )
         return msgspec.convert(envelope["data"], kind, dec_hook=_decode_path)
     except (msgspec.MsgspecError, KeyError, TypeError) as error:
-        raise StorageError(f"the {what} is damaged: {error}") from error
+        raise StorageError(f"{what} is damaged: {error}") from error
 
 
 def _decode_path(kind: type, value: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import Self
 
 from vc_core.config import Config, load
 from vc_core.defaults import Start
-from vc_core.engine import board, keeper, resources, templates, watching
+from vc_core.engine import board, keeper, pod_views, resources, templates, watching
 from vc_core.engine.assets import Assets
 from vc_core.engine.assets import check as check_assets
 from vc_core.engine.catalog import Catalog, Factory
@@ -24,7 +24,8 @@ from vc_core.engine.data import Data
 from vc_core.engine.forks import Forks, House
 from vc_core.engine.identity import annotated, checked, fresh
 from vc_core.engine.journal import Event, Journal
-from vc_core.engine.pod import Pod, PodStatus
+from vc_core.engine.pod import Pod
+from vc_core.engine.pod_views import DamagedPod, PodStatus
 from vc_core.engine.pool import Pool
 from vc_core.engine.records import PodConfig, PodState, Store, encode
 from vc_core.engine.session import Sessions, Shared
@@ -34,10 +35,10 @@ from vc_core.engine.templates import Template, Templates, Wish
 from vc_core.engine.volumes import Volumes
 from vc_core.engine.wiring import Wiring
 from vc_core.images import Image, Images
-from vc_core.spec.errors import InvalidRequest, NotFound, VcError
+from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
-from vc_core.spec.values import Finding, PodOptions, PodRef, VmSpec
+from vc_core.spec.values import Finding, PodOptions, PodRef, Verdict, VmSpec
 
 _APART = PodOptions()
 _OURS = Assets()
@@ -50,11 +51,13 @@ class Listing:
 
     Attributes:
         pods: sorted by id.
-        problems: one line each.
+        damaged: pods that cannot be read.
+        problems: what else is wrong, one line each.
     """
 
     pods: tuple[PodStatus, ...]
-    problems: tuple[str, ...]
+    damaged: tuple[DamagedPod, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 class Runtime:
@@ -73,12 +76,13 @@ class Runtime:
         limit = config.deadlines.lock
         passing = config.template.dir / "forks"
         self.forks = Forks(
-            House(self.hooks, self._sessions, self._register, self._delete),
+            House(self.hooks, self._sessions, self._register, functools.partial(self.delete, force=True)),
             Snapshots(config.snapshot.dir, limit),
             Snapshots(passing, limit),
         )
         self._shared = Shared(
             catalog,
+            self._chosen,
             self.templates,
             self.pool,
             Images(config.image.dir, limit),
@@ -198,10 +202,17 @@ class Runtime:
             raise
         await self._wiring.notify(EventSpec.pod_created, pod=pod)
 
-    async def _delete(self, pod_id: str) -> None:
-        pod = Pod(self._sessions(pod_id), pod_id, self.forks)
-        await pod.delete(force=True)
-        await pod.close()
+    async def delete(self, pod_id: str, force: bool = False) -> None:
+        """Removes a pod, as `Pod.delete`; by force also one that is damaged, which `get` cannot give.
+
+        Raises:
+            NotFound: there is none of this id.
+        """
+        pod = Pod(self._sessions(checked("pod", pod_id)), pod_id, self.forks)
+        try:
+            await pod.delete(force)
+        finally:
+            await pod.close()
 
     @asynccontextmanager
     async def pod(
@@ -251,21 +262,15 @@ class Runtime:
         return self._hold(await self.forks.restore(name, checked("pod", pod_id) if pod_id else fresh()))
 
     async def list(self, ask_guests: bool = False) -> Listing:
-        """All pods. One that cannot be read is a problem of the listing, not of the call."""
+        """All pods, asked side by side: one that cannot be read or does not answer keeps none of the others."""
         listing = await self.hooks.storage_list()
-        problems = list(listing.problems)
-        found = []
-        for name in listing.pods:
-            pod = Pod(self._sessions(name), name, self.forks)
-            try:
-                found.append(await pod.status(ask_guests))
-            except NotFound:
-                continue  # deleted meanwhile
-            except VcError as error:
-                problems.append(f"pod {name}: {error}")
-            finally:
-                await pod.close()
-        return Listing(tuple(found), tuple(problems))
+        pods = [Pod(self._sessions(name), name, self.forks) for name in listing.pods]
+        found = await pod_views.look(pods, ask_guests)
+        return Listing(
+            tuple(one for one in found if isinstance(one, PodStatus)),
+            tuple(one for one in found if isinstance(one, DamagedPod)),
+            listing.problems,
+        )
 
     async def events(self, follow: bool = False, since_ns: int = 0) -> AsyncGenerator[Event, None]:
         """What has happened to pods, as far as it is still written down, oldest first.
@@ -358,6 +363,7 @@ class Runtime:
             *await hooks.vm_diagnose(guests=await hooks.agent_list_guests()),
             *await hooks.agent_diagnose(),
             *await hooks.storage_diagnose(),
+            *(Finding(f"pod {one.id}", Verdict.BAD, one.reason) for one in (await self.list()).damaged),
             *programs.diagnose(),
         )
 

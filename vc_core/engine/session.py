@@ -16,15 +16,24 @@ from vc_core.engine.data import Data
 from vc_core.engine.identity import fresh
 from vc_core.engine.journal import Journal
 from vc_core.engine.pool import Pool
-from vc_core.engine.records import ContainerState, PodConfig, PodState, Store
+from vc_core.engine.records import ContainerState, PluginChoice, PodConfig, PodState, Store, damaged
+from vc_core.engine.salvage import Salvage
 from vc_core.engine.states import State
 from vc_core.engine.templates import FILES, NOTHING, Templates
 from vc_core.engine.wiring import Wiring
 from vc_core.images import Images
 from vc_core.spec.device import DeviceSpec
-from vc_core.spec.errors import NotFound, OperationTimeout
+from vc_core.spec.errors import (
+    ConfigError,
+    HypervisorError,
+    NotFound,
+    OperationTimeout,
+    PluginContractError,
+    PluginError,
+)
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
+from vc_core.spec.processes import HostProcess
 from vc_core.spec.values import Capability, Channel, ContainerSpec, DriverState, PodRef, VmPhase, VmStatus
 
 _ALIVE = (VmPhase.RUNNING, VmPhase.PAUSED)
@@ -46,6 +55,7 @@ class Shared:
     """What all pods of a runtime have in common."""
 
     catalog: Catalog
+    chosen: tuple[PluginChoice, ...]
     templates: Templates
     pool: Pool
     images: Images
@@ -114,6 +124,14 @@ class Session:
         """Remembers what another process needs to take the machine over."""
         self.board.machine = await self.hooks.vm_save(pod=self.pod)
         await self.store.put_driver_state(self.board.machine)
+
+    async def process(self) -> HostProcess | None:
+        """That of the machine, if it is one of this host and can be looked at."""
+        pid = (await self.hooks.vm_status(pod=self.pod)).pid
+        try:
+            return HostProcess.of(pid) if pid else None
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return None
 
     async def connect(self, limit_s: float | None = None, name: str = "") -> None:
         """Connects to the agent, unless that is done. The whole way, a booting guest included, has one deadline.
@@ -196,6 +214,11 @@ class Sessions:
         """Limits of operations."""
         return self._shared.deadlines
 
+    @property
+    def store(self) -> Store:
+        """The pod's records, for who looks without its lock."""
+        return Store(self._storage, self._pod_id)
+
     @asynccontextmanager
     async def open(self, exclusive: bool) -> AsyncIterator[Session]:
         """Locks the pod, reads it and brings it in line with the truth.
@@ -224,6 +247,23 @@ class Sessions:
         finally:
             await lock.release()
 
+    async def salvage(self) -> tuple[str, ...]:
+        """Ends and removes the pod, whatever of it cannot be read or used; tells what that was.
+
+        Raises:
+            NotFound, Busy: as storage_lock.
+            StorageError: something is mounted there still, or the medium fails.
+        """
+        limit_s = self._shared.deadlines.lock
+        lock = await self._storage.storage_lock(pod_id=self._pod_id, exclusive=True, timeout_s=limit_s)
+        try:
+            pod = PodRef(self._pod_id, await self._storage.storage_run_dir(pod_id=self._pod_id))
+            problems = await Salvage(self._storage, self._shared, pod).remove()
+        finally:
+            await lock.release()
+        self._board = None  # a connection that it has is one to a machine that is gone
+        return problems
+
     async def close(self) -> None:
         """Ends the connection to the agent, if there is one; the pod goes on."""
         if self._board is not None and self._pod is not None:
@@ -239,13 +279,15 @@ class Sessions:
         state = await store.pod_state()
         async with self._guard:  # tasks of this process that share the lock share the board, too
             if self._board is None:
-                wired = board.wire(self._shared.catalog, config.plugins, self._shared.deadlines, self._shared.journal)
-                self._board = Board(wired, None, state.boot)
+                self._board = Board(self._wire(config), None, state.boot)
             if self._board.boot != state.boot:
                 await disconnect(self._board, self._pod)
                 self._board.boot = state.boot
             if machine is not None and self._board.machine != machine:
-                await self._board.wiring.hooks.vm_restore(pod=self._pod, state=machine)
+                try:
+                    await self._board.wiring.hooks.vm_restore(pod=self._pod, state=machine)
+                except HypervisorError as error:
+                    raise await store.driver_damaged(error.message) from error
             self._board.machine = machine
         capabilities = await board.check_combination(self._board.wiring, self._pod)
         return Session(
@@ -257,6 +299,13 @@ class Sessions:
             capabilities,
             self._shared,
         )
+
+    def _wire(self, config: PodConfig) -> Wiring:
+        """The board that the pod's config asks for: it remembers its plugins and their options."""
+        try:
+            return board.wire(self._shared.catalog, config.plugins, self._shared.deadlines, self._shared.journal)
+        except (ConfigError, PluginError, PluginContractError) as error:
+            raise damaged(self._pod_id, f"the plugins that it was made with cannot be used: {error}") from error
 
 
 async def true_state(session: Session) -> PodState:

@@ -6,6 +6,7 @@ removes it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import shutil
@@ -98,11 +99,7 @@ class Snapshots:
             NotFound: there is none of this name.
             StorageError: it is damaged.
         """
-        checked("snapshot", name)
-        folder = self._root() / name
-        if not folder.exists():
-            known = ", ".join(sorted(path.parent.name for path in self._root().glob(f"[!.]*/{_MANIFEST}"))) or "none"
-            raise NotFound(f"no snapshot {name}; there are: {known}")
+        folder = self._existing(name)
         async with await self._lock(name, exclusive=False):
             yield self._read(folder), frozen(folder)
 
@@ -119,18 +116,24 @@ class Snapshots:
         return tuple(found)
 
     async def remove(self, name: str) -> None:
-        """Removes one; pods that were started from it go on.
+        """Removes one, damaged or not; pods that were started from it go on.
 
         Raises:
             NotFound: there is none of this name.
         """
-        async with self.using(name):
-            pass
-        folder = self._root() / name
+        folder = self._existing(name)
         async with await self._lock(name, exclusive=True):
-            (folder / _MANIFEST).unlink(missing_ok=True)  # first: without it there is no snapshot
+            with contextlib.suppress(OSError):  # damaged: it is no file
+                (folder / _MANIFEST).unlink(missing_ok=True)  # first: without it there is no snapshot
             _discard(folder)
             self._lock_path(name).unlink(missing_ok=True)
+
+    def _existing(self, name: str) -> Path:
+        folder = self._root() / checked("snapshot", name)
+        if not folder.exists():
+            known = ", ".join(sorted(path.parent.name for path in self._root().glob(f"[!.]*/{_MANIFEST}"))) or "none"
+            raise NotFound(f"no snapshot {name}; there are: {known}")
+        return folder
 
     async def _sweep(self, half: Path) -> None:
         name = half.name.removeprefix(_HALF)
@@ -144,12 +147,16 @@ class Snapshots:
 
     @staticmethod
     def _read(folder: Path) -> Snapshot:
+        remedy = f"'vc snapshot rm {folder.name}' removes it"
         try:
-            found = decode((folder / _MANIFEST).read_text(), Snapshot, f"snapshot {folder.name}")
-        except OSError as error:
-            raise StorageError(f"the snapshot {folder.name} cannot be read: {error}") from error
+            found = decode((folder / _MANIFEST).read_text(), Snapshot, f"the snapshot {folder.name}")
+        except (OSError, UnicodeDecodeError) as error:
+            raise StorageError(f"the snapshot {folder.name} cannot be read: {error}; {remedy}") from error
+        except StorageError as error:
+            raise StorageError(f"{error}; {remedy}") from error
         if found.sizes != _sizes(folder):
-            raise StorageError(f"the snapshot {folder.name} is damaged: its files have other sizes than at first")
+            reason = "its files have other sizes than at first"
+            raise StorageError(f"the snapshot {folder.name} is damaged: {reason}; {remedy}")
         return dataclasses.replace(found, bytes=_bytes(folder))
 
     async def _lock(self, name: str, exclusive: bool, limit_s: float | None = None) -> FileLock:

@@ -6,6 +6,7 @@ gets its name when it is complete. Its lock is held by all who clone from it, al
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -204,8 +205,7 @@ class Templates:
         half = folder / (_HALF + key)
         if half.exists():
             await unowned.end_left(self._catalog, self._deadlines, _pod_of(half))
-            left = half / _LEFT
-            await _discard(half, Path(left.read_text()) if left.exists() else half / _MEMORY)
+            await _discard(half, _memory_of_half(half))
         if (folder / key).exists() and self._read(folder / key) is None:
             self._drop(folder / key, self._memory_of(folder / key))
 
@@ -220,7 +220,8 @@ class Templates:
 
     @staticmethod
     def _drop(folder: Path, memory: Path) -> None:
-        (folder / _MANIFEST).unlink(missing_ok=True)  # first: without it there is no template
+        with contextlib.suppress(OSError):  # damaged: it is no file
+            (folder / _MANIFEST).unlink(missing_ok=True)  # first: without it there is no template
         memory.unlink(missing_ok=True)
         shutil.rmtree(folder)
 
@@ -233,7 +234,7 @@ class Templates:
             return None
         try:
             found = decode(manifest.read_text(), Template, str(manifest))
-        except VcError as error:
+        except (VcError, OSError, UnicodeDecodeError) as error:
             log.warning("a template cannot be used: %s", error)
             return None
         if found.boot != _host_boot():
@@ -246,7 +247,7 @@ class Templates:
     def _memory_of(self, folder: Path) -> Path:
         try:
             return decode((folder / _MANIFEST).read_text(), Template, str(folder)).memory
-        except VcError:
+        except (VcError, OSError, UnicodeDecodeError):
             return folder / _MEMORY
 
     async def key(self, hooks: Hooks, wish: Wish) -> str:
@@ -321,6 +322,13 @@ def empty_shares(run_dir: Path) -> tuple[Share, ...]:
     """What stands in for folders that a machine has no use for yet."""
     nothing = run_dir / NOTHING
     return tuple(Share(tag, nothing, True) for tag in TAGS)
+
+
+def _memory_of_half(half: Path) -> Path:
+    try:
+        return Path((half / _LEFT).read_text() or half / _MEMORY)
+    except (OSError, UnicodeDecodeError):
+        return half / _MEMORY
 
 
 async def _discard(half: Path, memory: Path) -> None:

@@ -6,19 +6,22 @@ A record beside each lets anybody end it whose maker was killed.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from vc_core.defaults import Deadlines
-from vc_core.engine import board
+from vc_core.engine import board, lost
 from vc_core.engine.catalog import Catalog
 from vc_core.engine.identity import fresh
 from vc_core.engine.records import PluginChoice, decode, encode
 from vc_core.engine.undo import Undo
-from vc_core.spec.errors import OperationTimeout
+from vc_core.spec.errors import ConfigError, OperationTimeout, PluginContractError, PluginError, StorageError
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.ownership import write_private_file
 from vc_core.spec.values import DriverState, PodRef, VmPhase, VmSpec
+
+log = logging.getLogger(__name__)
 
 _RECORD = "machine-record.json"
 
@@ -72,8 +75,17 @@ class Unowned:
 
 
 async def end_left(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> None:
-    """Ends the machine that somebody has left in a folder, if there is one."""
-    left = await _left(catalog, deadlines, pod)
+    """Ends the machine that somebody has left in a folder, if there is one.
+
+    When its record cannot be read, or its plugin is gone, every hypervisor that is here looks for it.
+    """
+    try:
+        left = await _left(catalog, deadlines, pod)
+    except (StorageError, ConfigError, PluginError, PluginContractError) as error:
+        log.warning("%s", error)
+        for problem in await lost.end(catalog, pod):
+            log.warning("%s", problem)
+        return
     if left is not None:
         await left.end()
 
@@ -88,7 +100,11 @@ async def _left(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> Unowned 
     record = pod.run_dir / _RECORD
     if not record.exists():
         return None
-    state, plugins = decode(record.read_text(), tuple[DriverState, tuple[PluginChoice, ...]], str(record))
+    try:
+        text = record.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"{record} cannot be read: {error}") from error
+    state, plugins = decode(text, tuple[DriverState, tuple[PluginChoice, ...]], str(record))
     left = Unowned(catalog, deadlines, plugins, pod)
     await left.hooks.vm_restore(pod=pod, state=state)
     return left

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import logging
 import re
 import shutil
 import time
@@ -36,6 +37,7 @@ _HALF = ".half-"
 _ID = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9]([A-Za-z0-9._:/@-]*[A-Za-z0-9])?")
 _MIN_PREFIX = 4
+log = logging.getLogger(__name__)
 
 
 def _nobody(step: str, done: int = 0, total: int = 0) -> None:
@@ -59,7 +61,12 @@ class Images:
         """All of them, the newest first."""
         await self._sweep()
         names = self._names()
-        found = [self._read(path.parent, names) for path in self._folder.glob(f"[!.]*/{_MANIFEST}")]
+        found = []
+        for image_id in self._ids():
+            try:
+                found.append(self._read(self._folder / image_id, names))
+            except ImageError as error:
+                log.warning("%s", error)
         return tuple(sorted(found, key=lambda image: -image.made_ns))
 
     async def get(self, text: str) -> Image:
@@ -67,15 +74,22 @@ class Images:
 
         Raises:
             NotFound: there is none; or several ids begin so.
+            ImageError: it is damaged.
         """
         names = self._names()
+        return self._read(self._folder / self._find(text, names), names)
+
+    def _ids(self) -> tuple[str, ...]:
+        return tuple(path.parent.name for path in self._folder.glob(f"[!.]*/{_MANIFEST}"))
+
+    def _find(self, text: str, names: dict[str, str]) -> str:
+        """The id of the image that is meant; nothing of it is read."""
         text = text.removeprefix("sha256:")
         if not _ID.fullmatch(text) and (found := names.get(tagged(text))):
-            return self._read(self._folder / found, names)
-        ids = [path.parent.name for path in self._folder.glob(f"[!.]*/{_MANIFEST}")]
-        fitting = [one for one in ids if len(text) >= _MIN_PREFIX and one.startswith(text)]
+            return found
+        fitting = [one for one in self._ids() if len(text) >= _MIN_PREFIX and one.startswith(text)]
         if len(fitting) == 1:
-            return self._read(self._folder / fitting[0], names)
+            return fitting[0]
         if fitting:
             raise NotFound(f"{len(fitting)} images have ids that begin with {text}; give more of it")
         known = ", ".join(sorted(names)) or "none"
@@ -165,30 +179,43 @@ class Images:
             NotFound: there is no such image.
             InvalidRequest: a container has it.
         """
-        found = await self.get(text)
+        names = self._names(is_lenient=True)
+        found = self._find(text, names)
+        mine = sorted(name for name, image_id in names.items() if image_id == found)
         given = text if _ID.fullmatch(text) else tagged(text)
-        if len(found.names) > 1 and given in found.names:
+        if len(mine) > 1 and given in mine:
             async with self._naming() as names:
                 names.pop(given, None)
             return given
-        if found.rootfs in set(used):
-            raise InvalidRequest(f"containers have the image {found.name}; 'vc ps' shows them, delete those pods first")
+        shown = mine[0] if mine else found
+        if self._folder / found / _ROOTFS in set(used):
+            raise InvalidRequest(f"containers have the image {shown}; 'vc ps' shows them, delete those pods first")
         async with self._naming() as names:
-            for name in found.names:
+            for name in mine:
                 names.pop(name, None)
         self._discard(found)
-        return found.name
+        return shown
 
     async def prune(self, used: Iterable[Path] = (), also_named: bool = False) -> tuple[Image, ...]:
-        """Removes images without a name, or all that no container has; tells which."""
-        kept = set(used)
-        gone = tuple(one for one in await self.list() if one.rootfs not in kept and (also_named or not one.names))
-        async with self._naming() as names:
-            for name in [name for name, found in names.items() if found in {one.id for one in gone}]:
-                del names[name]
-        for one in gone:
-            self._discard(one)
-        return gone
+        """Removes images without a name, or all that no container has; tells which.
+
+        A damaged one is told as a warning.
+        """
+        kept, gone = set(used), []
+        await self._sweep()
+        names = self._names(is_lenient=True)
+        for image_id in self._ids():
+            if self._folder / image_id / _ROOTFS in kept or (image_id in names.values() and not also_named):
+                continue
+            try:
+                gone.append(self._read(self._folder / image_id, names))
+            except ImageError as error:
+                log.warning("removed: %s", error)
+            async with self._naming() as known:
+                for name in [name for name, found in known.items() if found == image_id]:
+                    del known[name]
+            self._discard(image_id)
+        return tuple(gone)
 
     # --- on disk -----------------------------------------------------------------------------------------------------
 
@@ -217,7 +244,7 @@ class Images:
         except LockTimeout as error:
             raise Busy(f"the names of images are being written by another command: {error}") from error
         async with lock:
-            names = self._names()
+            names = self._names(is_lenient=True)
             yield names
             half = self._folder / f".{_NAMES}"
             write_private_file(half, json.dumps(names, indent=1, sort_keys=True))
@@ -231,14 +258,18 @@ class Images:
                         await _clear(half)
                         self._lock_of(half).unlink(missing_ok=True)
 
-    def _names(self) -> dict[str, str]:
+    def _names(self, is_lenient: bool = False) -> dict[str, str]:
         file = self._folder / _NAMES
         try:
             found: dict[str, str] = json.loads(file.read_text())
         except FileNotFoundError:
             return {}
-        except ValueError as error:
-            raise ImageError(f"{file} is damaged: {error}; remove it, and tag images anew by their ids") from error
+        except (OSError, ValueError) as error:
+            damage = f"{file} is damaged: {error}; remove it, and tag images anew by their ids"
+            if not is_lenient:
+                raise ImageError(damage) from error
+            log.warning("%s", damage)
+            return {}
         return {name: one for name, one in found.items() if (self._folder / one / _MANIFEST).exists()}
 
     def _read(self, folder: Path, names: dict[str, str]) -> Image:
@@ -247,20 +278,19 @@ class Images:
             manifest = json.loads((folder / _MANIFEST).read_text())
             document = json.loads((folder / _CONFIG).read_text())
             size = rootfs.stat().st_size
-        except (OSError, ValueError) as error:
-            raise ImageError(f"the image in {folder} is damaged: {error}; remove it and bring it again") from error
-        if size != manifest["bytes"]:
-            raise ImageError(f"the image in {folder} is damaged: {_ROOTFS} has another size than at first")
+            if size != manifest["bytes"]:
+                raise ValueError(f"{_ROOTFS} has another size than at first")
+            config = ImageConfig.read(document.get("config") or {})
+            architecture, made_ns, source = manifest["architecture"], manifest["made_ns"], manifest["source"]
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            remedy = f"'vc image rm {folder.name[:12]}' removes it"
+            raise ImageError(f"the image in {folder} is damaged: {error}; {remedy}") from error
         mine = tuple(sorted(name for name, found in names.items() if found == folder.name))
-        config = ImageConfig.read(document.get("config") or {})
-        architecture, made_ns, source = manifest["architecture"], manifest["made_ns"], manifest["source"]
         return Image(folder.name, config, architecture, made_ns, source, rootfs, size, mine)
 
-    @staticmethod
-    def _discard(image: Image) -> None:
-        folder = image.rootfs.parent
-        (folder / _MANIFEST).unlink(missing_ok=True)  # first: without it there is no image
-        shutil.rmtree(folder)
+    def _discard(self, image_id: str) -> None:
+        (self._folder / image_id / _MANIFEST).unlink(missing_ok=True)  # first: without it there is no image
+        shutil.rmtree(self._folder / image_id)
 
     def _root(self) -> Path:
         return private_folder(self._folder, "image.dir")

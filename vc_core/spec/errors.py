@@ -14,6 +14,7 @@ VcError
 ├── HookError                      a program that the container's config names
 └── OperationError                 operation, plugin, pod
     ├── HypervisorError · AgentError · StorageError · DeviceError
+    │                   │            └── PodDamaged
     │                   └── CannotExecute   is_missing
     └── OperationTimeout           limit_s
 
@@ -157,6 +158,10 @@ class CannotExecute(AgentError):
 
 class StorageError(OperationError):
     """The store cannot be read or written."""
+
+
+class PodDamaged(StorageError):
+    """What is known of the pod cannot be read; deleting it by force ends its machine and removes it."""
 
 
 class DeviceError(OperationError):

@@ -82,6 +82,10 @@ class HypervisorSpec:
     async def vm_destroy(self, pod: PodRef) -> None:
         """Removes all that vm_create and vm_start left behind; kills the machine if it still runs. May be called twice.
 
+        An object that has neither made nor taken over a machine finds the pod's by itself, by what is on the host: it
+        is called when what vm_save gave is lost. No pod but this one may lose its machine by that: ids are unique in a
+        store, run folders on the host.
+
         What its console said may stay in the pod's run folder, for vm_console; that goes with the pod.
         """
         raise NotImplementedError

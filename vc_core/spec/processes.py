@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal as signals
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -41,7 +42,19 @@ class HostProcess:
     @classmethod
     def find(cls, *words: str) -> Self | None:
         """The live one whose command line has all these words: for whoever was killed before a number was noted."""
-        wanted = {word.encode() for word in words}
+        return next(cls._all({word.encode() for word in words}), None)
+
+    @classmethod
+    def find_in(cls, folder: Path, *words: str) -> tuple[Self, ...]:
+        """All live ones whose command line has all these words and to which `folder` is the folder that it is here.
+
+        For a driver whose record is lost: the words name a file of the machine, and a path means another file to a
+        process of another mount namespace.
+        """
+        return tuple(found for found in cls._all({word.encode() for word in words}) if found.sees(folder))
+
+    @classmethod
+    def _all(cls, wanted: set[bytes]) -> Iterator[Self]:
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
@@ -49,10 +62,19 @@ class HostProcess:
                 if wanted <= set((entry / "cmdline").read_bytes().split(b"\0")):
                     found = cls.of(int(entry.name))
                     if found.is_alive():
-                        return found
+                        yield found
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue  # it ended, or is somebody else's
-        return None
+
+    def sees(self, folder: Path) -> bool:
+        """Whether a folder's path means the same to it as to us."""
+        own = Path(f"/proc/{self.pid}")
+        try:
+            if (own / "ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink():
+                return True
+            return (own / "root" / folder.relative_to("/")).samefile(folder)
+        except OSError:
+            return False  # it ended, is somebody else's, or has no such folder
 
     @property
     def program(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vc_core.spec.markers import operation, unbounded_operation
+from vc_core.spec.markers import operation, optional_operation, unbounded_operation
 from vc_core.spec.values import Finding, Record, StoreListing, StoreLock
 
 
@@ -63,11 +63,20 @@ class StorageSpec:
         """Reads one record; None when there is none, say after a reboot. Raises NotFound for an unknown pod."""
         raise NotImplementedError
 
+    @optional_operation
+    async def storage_place(self, pod_id: str, container_id: str, record: Record) -> str:
+        """Where a record lies, as people would look for it: a path, a URL. Named when the record is damaged.
+
+        Each record has another place. The pod and the record need not exist. Raises nothing.
+        """
+        raise NotImplementedError
+
     @operation
     async def storage_delete(self, pod_id: str, container_id: str) -> None:
         """Removes a container, or the whole pod when `container_id` is empty. What is not there is no error.
 
-        A crash in the middle leaves something that can be listed and deleted again.
+        Needs no free space, and no record that can be read: what is damaged is removed, too. A crash in the middle
+        leaves something that can be listed and deleted again.
         """
         raise NotImplementedError
 

@@ -13,6 +13,7 @@ from vc_core.spec import (
     Finding,
     HostProcess,
     HypervisorError,
+    PodRef,
     VmPhase,
     VmSize,
     VmSpec,
@@ -125,6 +126,16 @@ class HypervisorContract:
             for _ in range(2):
                 await driver.vm_destroy(pod=subject.pod)
         await subject.driver().vm_destroy(pod=subject.pod)
+
+    @rule("vm_destroy", "An object that has neither made nor taken over a machine finds the pod's by itself")
+    async def test_a_machine_whose_record_is_lost_is_ended(self, subject: HypervisorSubject) -> None:
+        async with subject.machine() as driver:
+            await subject.driver().vm_destroy(pod=PodRef(subject.pod.id, subject.folder / "another"))
+            phase = await subject.phase(driver)
+            assert phase is VmPhase.RUNNING, f"that of another pod with the same id is {phase}"
+            await subject.driver().vm_destroy(pod=subject.pod)
+            phase = await subject.phase(driver)
+            assert phase in GONE, f"it is {phase}"
 
     @rule("vm_pause", "The phase is running before and paused after.")
     async def test_a_machine_pauses(self, subject: HypervisorSubject) -> None:

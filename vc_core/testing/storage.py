@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.spec import AlreadyExists, Busy, Finding, NotFound, Record, StorageSpec, StoreListing
+from vc_core.spec import AlreadyExists, Busy, Finding, NotFound, Record, StorageSpec, StoreListing, UnsupportedOperation
 from vc_core.testing.mocks import World
 from vc_core.testing.rules import fails_with, rule, wired
 
@@ -182,6 +182,17 @@ class StorageContract:
         await fails_with(
             NotFound, subject.store().storage_get(pod_id="none", container_id="", record=Record.POD_CONFIG)
         )
+
+    @rule("storage_place", "Each record has another place.")
+    async def test_each_record_has_a_place(self, subject: StorageSubject) -> None:
+        store = subject.store()
+        records = [("", Record.POD_CONFIG), ("", Record.POD_STATE), ("a", Record.CONTAINER_STATE)]
+        records.append(("b", Record.CONTAINER_STATE))
+        try:
+            found = {await store.storage_place(pod_id="p", container_id=name, record=one) for name, one in records}
+        except UnsupportedOperation:
+            pytest.skip("it does not tell where its records lie")
+        assert len(found) == len(records), f"two of {len(records)} records lie in one of {found}"
 
     @rule("storage_delete", "Removes a container, or the whole pod when `container_id` is empty.")
     async def test_a_container_goes_alone(self, subject: StorageSubject) -> None:

@@ -7,13 +7,25 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from vc_storage_fs import FsOptions, FsStorage
 from vc_storage_fs.files import write_atomically
 from vc_storage_fs.options import default_config_root, default_run_root
 
-from vc_core.spec import AlreadyExists, Busy, HostProcess, InvalidRequest, NotFound, Record, StorageError, Verdict
+from vc_core.spec import (
+    AlreadyExists,
+    Busy,
+    HostProcess,
+    InvalidRequest,
+    NotFound,
+    Record,
+    StorageError,
+    StoreListing,
+    Verdict,
+)
 
 
 @pytest.fixture
@@ -84,6 +96,83 @@ async def test_listing_survives_and_reports_what_is_foreign(store, roots):
     assert (pods / "half").is_dir(), "reading never harms"
 
 
+UNREADABLE = """
+import asyncio, sys
+from pathlib import Path
+from vc_core.spec import Record, StorageError
+from vc_storage_fs import FsOptions, FsStorage
+
+async def work(root):
+    roots = FsOptions(root / "run", root / "config")
+    store = FsStorage(roots)
+    for name in ("a", "b", "c"):
+        await store.storage_create(name, "{}")
+        await store.storage_put(name, "", Record.POD_STATE, "{}")
+        await store.storage_put(name, "inner", Record.CONTAINER_STATE, "{}")
+    (roots.config_root / "pods/a").chmod(0)
+    (roots.run_root / "pods/b/containers").chmod(0)
+    (roots.run_root / "pods/b").chmod(0)
+    (roots.run_root / "pods/c/state.json").chmod(0)
+    print((await store.storage_list()).pods)
+    for name, record in (("a", Record.POD_CONFIG), ("b", Record.POD_STATE), ("c", Record.POD_STATE)):
+        try:
+            await store.storage_get(name, "", record)
+        except StorageError as error:
+            print(error)
+    for name in ("a", "b", "c"):
+        await (await store.storage_lock(name, True, 1)).release()
+        await store.storage_delete(name, "")
+    print((await store.storage_list()).pods, [path.name for path in root.glob("*/pods/*")])
+
+asyncio.run(work(Path(sys.argv[1])))
+"""
+
+
+@pytest.fixture
+def folder_of_others():
+    """pytest's own are closed to them."""
+    with tempfile.TemporaryDirectory(prefix="vc-store-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def test_an_unreadable_folder_hides_no_other_and_is_removed(folder_of_others):
+    roots = folder_of_others
+    words = [sys.executable, "-c", UNREADABLE]
+    if os.geteuid() == 0:  # who may read everything
+        os.chown(roots, 65534, 65534)
+        words = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *words]
+    words.append(str(roots))
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "('a', 'b', 'c')",
+        f"{roots}/config/pods/a/config.json cannot be read: Permission denied",
+        f"{roots}/run/pods/b/state.json cannot be read: Permission denied",
+        f"{roots}/run/pods/c/state.json cannot be read: Permission denied",
+        "() []",
+    ]
+
+
+async def test_what_has_lost_its_config_can_still_be_removed(store, roots):
+    for name in ("empty", "odd", "orphan"):
+        await store.storage_create(name, "{}")
+    (roots.config_root / "pods/empty/config.json").unlink()
+    (roots.config_root / "pods/odd/config.json").unlink()
+    (roots.config_root / "pods/odd/config.json").mkdir()
+    (roots.config_root / "pods/orphan/config.json").unlink()
+    (roots.config_root / "pods/orphan").rmdir()
+    listing = await store.storage_list()
+    assert listing.pods == ("odd",)
+    assert all("'vc pod delete --force" in problem for problem in listing.problems)
+    assert len(listing.problems) == 2
+    assert await store.storage_get("empty", "", Record.POD_CONFIG) is None
+    with pytest.raises(StorageError, match=r"config\.json cannot be read: Is a directory"):
+        await store.storage_get("odd", "", Record.POD_CONFIG)
+    for name in ("empty", "odd", "orphan"):
+        await (await store.storage_lock(name, exclusive=True, timeout_s=1)).release()
+        await store.storage_delete(name, "")
+    assert await store.storage_list() == StoreListing(())
+
+
 async def test_a_reboot_takes_the_run_root_only(store, roots):
     await store.storage_create("p", "{}")
     await store.storage_put("p", "c", Record.CONTAINER_CONFIG, "{}")
@@ -132,6 +221,7 @@ async def test_a_held_lock_has_a_deadline(store):
 
 WRITER = """
 import sys
+import tempfile
 from pathlib import Path
 from vc_storage_fs.files import write_atomically
 for number in range(10**9):

@@ -134,6 +134,13 @@ class NoneForAll(MockStorage):
         return "{}" if record is Record.PROCESS else ""
 
 
+@breaks("test_each_record_has_a_place")
+class OnePlace(MockStorage):
+    @hookimpl
+    async def storage_place(self, pod_id, container_id, record):
+        return f"pod {pod_id}"
+
+
 @breaks("test_a_container_goes_alone")
 class TakesSiblings(MockStorage):
     @hookimpl

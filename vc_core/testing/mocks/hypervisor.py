@@ -82,6 +82,7 @@ class MockHypervisor(HypervisorSpec):
             machine.size = VmSize(self._spec.vcpus, self._spec.memory_mib)
         machine.shares |= {share.tag: share for share in self._spec.shares}
         machine.fixed = tuple(share.tag for share in self._spec.shares)
+        machine.run_dir = pod.run_dir
         self.world.machines[pod.id] = machine
 
     @hookimpl
@@ -105,8 +106,8 @@ class MockHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_destroy(self, pod: PodRef) -> None:
-        if self._launched and pod.id in self.world.machines:
-            found = self.world.machines[pod.id]
+        found = self.world.machines.get(pod.id)
+        if found is not None and (self._launched or found.run_dir == pod.run_dir):
             found.end("destroyed")
             self.world.machines = {name: one for name, one in self.world.machines.items() if one is not found}
         self._launched = False

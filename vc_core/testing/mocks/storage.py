@@ -80,6 +80,10 @@ class MockStorage(StorageSpec):
         return self._of(pod_id).get((container_id, record))
 
     @hookimpl
+    async def storage_place(self, pod_id: str, container_id: str, record: Record) -> str:
+        return f"mock:{pod_id}/{container_id}/{record}"
+
+    @hookimpl
     async def storage_delete(self, pod_id: str, container_id: str) -> None:
         if not container_id:
             self.world.records.pop(pod_id, None)

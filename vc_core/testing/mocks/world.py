@@ -68,6 +68,7 @@ class MockMachine:
     is_ready_template: bool = False
     is_let_go: bool = False  # whether its guest uses no folder of the host
     is_hung: bool = False  # whether its guest answers nobody
+    run_dir: Path | None = None  # where a machine would have its files
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def copy(self) -> MockMachine:

@@ -27,6 +27,20 @@ def hierarchy() -> Path:
     raise HypervisorError("no cgroup v2 is mounted: mount -t cgroup2 none /sys/fs/cgroup")
 
 
+def group_of(pid: int, prefix: str) -> Path:
+    """The control group of a process, or the one above it, whose name begins so.
+
+    Raises:
+        HypervisorError: it is in none.
+    """
+    inside = Path(f"/proc/{pid}/cgroup").read_text().rpartition("0::/")[2].strip()
+    whole = hierarchy() / inside
+    for path in (whole, *whole.parents):
+        if path.name.startswith(prefix):
+            return path
+    raise HypervisorError(f"process {pid} is in no control group {prefix}*")
+
+
 class Cgroup:
     """That of one sandbox."""
 

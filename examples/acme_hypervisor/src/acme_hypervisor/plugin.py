@@ -101,6 +101,8 @@ class AcmeHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_destroy(self, pod: PodRef) -> None:
+        if not self._sandbox.folder:  # nothing was taken over: the sandbox's record may be lost
+            self._sandbox = sandbox.lost(pod)
         await self._end()
         if self._sandbox.folder:
             self._sandbox.socket.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from acme_hypervisor.cgroup import Cgroup
+from acme_hypervisor.cgroup import Cgroup, group_of
 from acme_hypervisor.options import AcmeOptions
 from vc_core.spec import HostProcess, HypervisorError, PodRef, VmSpec, find_program, program_environment
 
@@ -71,6 +71,14 @@ class Sandbox:
     def find(self) -> HostProcess | None:
         """Its process, when whoever started it had no time to write that down."""
         return HostProcess.find(_OF_PARENT, self.folder)
+
+
+def lost(pod: PodRef) -> Sandbox:
+    """The pod's sandbox when nobody knows any more what `to_json` gave; an empty one when there is none."""
+    process = next(iter(HostProcess.find_in(pod.run_dir, _OF_PARENT, str(pod.run_dir))), None)
+    if process is None:
+        return Sandbox()
+    return Sandbox(str(pod.run_dir), str(group_of(process.pid, f"vc-{pod.id}-")), (), process)
 
 
 def start(sandbox: Sandbox, pod: PodRef, spec: VmSpec, options: AcmeOptions) -> HostProcess:

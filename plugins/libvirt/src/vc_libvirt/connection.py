@@ -1,4 +1,4 @@
-"""Connections to libvirtd: one for each URI in a process, with a thread of its own for its blocking calls.
+"""Connections to libvirtd: one for each URI in a process, with a thread for each of its blocking calls.
 
 A lost one is made anew by the next call: the machines are not in libvirtd, they go on without it. So is one whose call
 was given up (a machine that hangs makes libvirtd hang with it): its thread ends when that call does.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ class Connection:
         self._guard = threading.Lock()
 
     async def call(self, work: Callable[[Handle], T]) -> T:
-        """Runs blocking work with the connection, one at a time.
+        """Runs blocking work with the connection.
 
         Raises:
             ConnectionLost: libvirtd does not answer.
@@ -73,7 +72,9 @@ class Connection:
 
 
 class _Link:
-    """A thread with a libvirt connection. A daemon: nobody waits for a call that hangs."""
+    """A libvirt connection. Each call has a thread of its own: one that hangs, because its machine does, holds up no
+    other. Daemons: nobody waits for a call that hangs.
+    """
 
     def __init__(self, uri: str, board: events.Board, lost: Callable[[_Link], None]) -> None:
         self._uri = uri
@@ -81,8 +82,9 @@ class _Link:
         self._lost = lost
         self._handle: Handle | None = None
         self._close: Callable[[], None] | None = None
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._work, name="libvirt", daemon=True).start()
+        self._guard = threading.Lock()
+        self._calls = 0
+        self._has_ended = False
 
     async def call(self, work: Callable[[Handle], T]) -> T:
         loop = asyncio.get_running_loop()
@@ -102,32 +104,38 @@ class _Link:
                 outcome = self._run(work)
             except Exception as failure:
                 error = failure
-            if not loop.is_closed():
+            self._count(-1)
+            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile: nobody waits any more
                 loop.call_soon_threadsafe(give, outcome, error)
 
-        self._jobs.put(job)
+        self._count(1)
+        threading.Thread(target=job, name="libvirt", daemon=True).start()
         return await answer
 
     def end(self) -> None:
-        """After what it still has to do."""
-        self._jobs.put(None)
+        """After the calls that still run."""
+        self._has_ended = True
+        self._count(0)
 
-    def _work(self) -> None:
+    def _count(self, change: int) -> None:
         import libvirt
 
-        while (job := self._jobs.get()) is not None:
-            job()
-        if self._close is not None:
-            with contextlib.suppress(libvirt.libvirtError):  # of a lost one nothing is left to close
-                self._close()
+        with self._guard:
+            self._calls += change
+            if self._calls or not self._has_ended or self._close is None:
+                return
+            close, self._close = self._close, None
+        with contextlib.suppress(libvirt.libvirtError):  # of a lost one nothing is left to close
+            close()
 
     def _run(self, work: Callable[[Handle], T]) -> T:
         import libvirt
 
         try:
-            if self._handle is None:
-                self._handle = self._open()
-            handle = self._handle
+            with self._guard:
+                if self._handle is None:
+                    self._handle = self._open()
+                handle = self._handle
         except libvirt.libvirtError as error:
             raise ConnectionLost(f"libvirtd does not answer at {self._uri}: {_said(error)}", _code(error)) from error
         try:

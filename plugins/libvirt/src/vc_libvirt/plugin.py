@@ -36,7 +36,7 @@ from vc_core.spec import (
     VmStatus,
     hookimpl,
 )
-from vc_libvirt import device_xml, devices, ending, freezing, proof, sizing
+from vc_libvirt import device_xml, devices, ending, freezing, lost, proof, sizing
 from vc_libvirt.connection import Connection, connection
 from vc_libvirt.devices import Machine
 from vc_libvirt.diagnosis import diagnose
@@ -53,6 +53,7 @@ _CONSOLE = "console"
 _NOTICE_S = 1.0
 _SHORT = 8  # of a uuid: pods of two stores may have the same name
 _KILL_S = 1.5  # QEMU ends within milliseconds when it can
+_LOST_S = 10.0
 
 
 def translated(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -76,6 +77,7 @@ class LibvirtHypervisor(HypervisorSpec):
     def __init__(self, options: LibvirtOptions) -> None:
         self._options = options
         self._saved = Saved()
+        self._is_fresh = True  # has neither made nor taken over a machine
         self._domain: Domain | None = None
         self._origin: Frozen | None = None
         self._carried: dict[str, Share | Drive] = {}
@@ -93,6 +95,7 @@ class LibvirtHypervisor(HypervisorSpec):
     @hookimpl
     @translated
     async def vm_create(self, pod: PodRef, spec: VmSpec) -> None:
+        self._is_fresh = False
         for file in (spec.guest.kernel, spec.guest.initrd):
             if not os.access(file, os.R_OK):
                 raise LibvirtFailure(f"the guest's {file} is missing or unreadable; run 'vc guest build'")
@@ -164,6 +167,8 @@ class LibvirtHypervisor(HypervisorSpec):
     @translated
     async def vm_destroy(self, pod: PodRef) -> None:
         await self._end()
+        if self._is_fresh:  # the machine's record may be lost
+            await lost.end(self._connection, pod.id, pod.run_dir / _CONSOLE, _LOST_S)
         self._forget_files(pod)
         self._saved = Saved()
         self._domain = None
@@ -245,6 +250,7 @@ class LibvirtHypervisor(HypervisorSpec):
     @hookimpl
     @translated
     async def vm_restore(self, pod: PodRef, state: DriverState) -> None:
+        self._is_fresh = False
         self._saved = Saved.from_json(state.json)
 
     @hookimpl

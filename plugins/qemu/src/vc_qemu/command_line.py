@@ -178,10 +178,15 @@ def _boot(machine: Machine) -> Iterator[str]:
         yield from ("-incoming", "defer")
 
 
+def console_word(run_dir: Path) -> str:
+    """What the command line of the machine whose files lie in a folder says of its console, and no other's does."""
+    return option("file", id=CONSOLE, path=str(run_dir / CONSOLE), append=True)
+
+
 def _channels(machine: Machine) -> Iterator[str]:
     yield from ("-chardev", option("socket", id="monitor", fd=MONITOR_FD, server=True, wait=False))
     yield from ("-mon", option("monitor", mode="control"))
-    yield from ("-chardev", option("file", id=CONSOLE, path=str(machine.run_dir / CONSOLE), append=True))
+    yield from ("-chardev", console_word(machine.run_dir))
     yield from ("-serial", f"chardev:{CONSOLE}")
     yield from ("-device", option("virtio-serial-pci", id=SERIAL_BUS, max_ports=MAX_PORTS))
     if machine.first_channel:

@@ -42,7 +42,7 @@ from vc_core.spec import (
 )
 from vc_qemu import balloon, channels, ending, freezing, making, plugging, process, sizing
 from vc_qemu.cargo import Cargo
-from vc_qemu.command_line import CONSOLE, FIRST, FIRST_FD, MONITOR_FD, STATE_FD, Machine, words
+from vc_qemu.command_line import CONSOLE, FIRST, FIRST_FD, MONITOR_FD, STATE_FD, Machine, console_word, words
 from vc_qemu.diagnosis import accelerator, diagnose
 from vc_qemu.errors import QemuError
 from vc_qemu.freezing import Origin
@@ -84,6 +84,7 @@ class QemuHypervisor(HypervisorSpec):
     def __init__(self, options: QemuOptions) -> None:
         self._options = options
         self._saved = Saved()
+        self._is_fresh = True  # has neither made nor taken over a machine
         self._machine: Machine | None = None
         self._origin: Frozen | None = None
         self._cargo: Cargo | None = None
@@ -102,6 +103,7 @@ class QemuHypervisor(HypervisorSpec):
     @hookimpl
     @translated
     async def vm_create(self, pod: PodRef, spec: VmSpec) -> None:
+        self._is_fresh = False
         binary = making.binary_of(self._options, spec)
         if spec.origin is not None:
             self._cargo = freezing.read(spec.origin, binary).cargo
@@ -180,6 +182,9 @@ class QemuHypervisor(HypervisorSpec):
         found = self._process()
         if found is not None:
             await found.kill(_TERM_S)
+        if self._is_fresh:  # the machine's record may be lost
+            for lost in HostProcess.find_in(pod.run_dir, console_word(pod.run_dir)):
+                await lost.kill(_TERM_S)
         self._forget_files(pod)
         self._saved = Saved(folder=self._saved.folder)  # its console is still asked for
         self._machine = None
@@ -300,6 +305,7 @@ class QemuHypervisor(HypervisorSpec):
     @hookimpl
     @translated
     async def vm_restore(self, pod: PodRef, state: DriverState) -> None:
+        self._is_fresh = False
         self._saved = Saved.from_json(state.json)
 
     @hookimpl

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import secrets
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
 from vc_core.spec import HostProcess, StorageError
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _OWNED = re.compile(r"\.(?:half|dead)-(\d+)-(\d+)-.+")
 
 
@@ -55,16 +59,31 @@ def remove_folder(folder: Path) -> None:
     points = (line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
     if held := next((point for point in points if point.startswith(inside)), ""):
         raise StorageError(f"{held} is a mount point and must not be removed; unmount it first")
-    dead = _own_folder("dead", folder.parent) if folder.parent.is_dir() else None
-    if dead is None:
+    if is_missing(folder):
         return
+    dead = folder.parent / _own_name("dead")
     try:
-        folder.rename(dead / folder.name)
+        _open_for_owner(folder)  # what cannot be entered cannot be moved either
+        folder.rename(dead)
     except FileNotFoundError:
-        pass
-    finally:
-        shutil.rmtree(dead)
+        return
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        dead = folder  # there is no room for another name: a killed call leaves a part of it, which is removed again
+    _remove_tree(dead)
     sync_folder(folder.parent)
+
+
+def is_missing(path: Path) -> bool:
+    """Whether nothing has this name. What may not be looked at is there."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def sweep(folder: Path) -> None:
@@ -72,7 +91,7 @@ def sweep(folder: Path) -> None:
     for path in folder.iterdir() if folder.is_dir() else ():
         owner = _owner(path)
         if owner and not owner.is_alive():
-            shutil.rmtree(path)
+            _remove_tree(path)
 
 
 def is_at_work(path: Path) -> bool:
@@ -88,8 +107,35 @@ def _owner(path: Path) -> HostProcess | None:
 
 def _own_folder(kind: str, parent: Path) -> Path:
     """A new folder whose name tells whose it is."""
+    made = parent / _own_name(kind)
+    made.mkdir(mode=0o700)
+    return made
+
+
+def _own_name(kind: str) -> str:
     me = HostProcess.this()
-    return Path(tempfile.mkdtemp(prefix=f".{kind}-{me.pid}-{me.start_ticks}-", dir=parent))
+    return f".{kind}-{me.pid}-{me.start_ticks}-{secrets.token_hex(8)}"
+
+
+def _open_for_owner(path: Path) -> None:
+    about = path.lstat()
+    if stat.S_ISDIR(about.st_mode) and about.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        path.chmod(0o700)
+
+
+def _remove_tree(path: Path) -> None:
+    """Removes a file or a folder with all that is in it, also what its owner may not enter."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+        return
+    try:
+        shutil.rmtree(path)
+    except PermissionError:
+        _open_for_owner(path)
+        for root, folders, _ in os.walk(path):
+            for name in folders:
+                _open_for_owner(Path(root, name))
+        shutil.rmtree(path)
 
 
 def sync_folder(folder: Path) -> None:

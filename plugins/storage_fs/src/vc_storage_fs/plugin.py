@@ -98,10 +98,19 @@ class FsStorage(StorageSpec):
     @hookimpl
     async def storage_get(self, pod_id: str, container_id: str, record: Record) -> str | None:
         self._require(pod_id)
+        path = self._path(pod_id, container_id, record)
         try:
-            return self._path(pod_id, container_id, record).read_text()
+            return path.read_text()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise StorageError(f"{path} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise StorageError(f"{path} is damaged: it is no text") from error
+
+    @hookimpl
+    async def storage_place(self, pod_id: str, container_id: str, record: Record) -> str:
+        return str(self._path(pod_id, container_id, record))
 
     @hookimpl
     async def storage_delete(self, pod_id: str, container_id: str) -> None:
@@ -133,16 +142,16 @@ class FsStorage(StorageSpec):
                 continue
             if not path.is_dir():
                 problems.append(f"{path}: not a pod's folder; remove it")
-            elif not (path / _CONFIG).is_file():
-                problems.append(f"{path}: has no {_CONFIG}; remove it")
+            elif files.is_missing(path / _CONFIG):
+                problems.append(f"{path}: has no {_CONFIG}; 'vc pod delete --force {path.name}' removes it")
             else:
                 pods.append(path.name)
         return StoreListing(tuple(sorted(pods)), tuple(problems))
 
     def _foreign_runs(self) -> Iterator[str]:
         for path in self._entries(self._run):
-            if not files.is_at_work(path) and not (self._pod_config(path.name) / _CONFIG).is_file():
-                yield f"{path}: belongs to no pod; remove it when no vc command runs"
+            if not files.is_at_work(path) and files.is_missing(self._pod_config(path.name)):
+                yield f"{path}: belongs to no pod; 'vc pod delete --force {path.name}' removes it"
 
     @staticmethod
     def _entries(root: Path) -> list[Path]:
@@ -178,11 +187,8 @@ class FsStorage(StorageSpec):
         return folder / _NAMES.get(record, f"{record.value}.json")
 
     def _require(self, pod_id: str) -> None:
-        try:
-            found = (self._pod_config(pod_id) / _CONFIG).is_file()
-        except PermissionError as error:
-            raise StorageError(f"{self._config} cannot be read: {error.strerror}") from error
-        if not found:
+        """Also a damaged pod is one: whatever has its name is found, and can be removed."""
+        if files.is_missing(self._pod_config(pod_id)) and files.is_missing(self._pod_run(pod_id)):
             raise NotFound(f"no pod {pod_id}; 'vc pod ls' shows those that exist")
 
 
