@@ -15,8 +15,9 @@ from click.testing import CliRunner
 from vc_core.cli import _ELSEWHERE
 from vc_core.cli import vc as main
 from vc_core.cli.exits import Exit, OutputClosed, told
+from vc_core.cli.mounts import bind
 from vc_core.cli.render import ago, plain, size
-from vc_core.cli.specs import command_argument, container_options, container_spec, passing
+from vc_core.cli.specs import command_argument, container_options, container_spec, hostname_is_h, passing
 from vc_core.engine.volumes import Volumes
 from vc_core.signals import signal_name, signal_number
 from vc_core.spec import (
@@ -144,7 +145,7 @@ def test_numbers_for_people():
     assert [plain(value) for value in (True, 'a"b', ("x", 1), {"k": 2})] == ["true", '"a\\"b"', '["x", 1]', "{k = 2}"]
 
 
-@click.command(context_settings=passing)
+@click.command(context_settings={**passing, **hostname_is_h})
 @container_options
 @command_argument
 def made(command, **options):
@@ -189,6 +190,75 @@ def test_options_make_limits_and_devices():
     ]
 
 
+def test_mounts_are_written_as_in_docker():
+    def of(*words):
+        (mount,) = spec_of(*words).mounts
+        return mount
+
+    options = of("-v", "/a:/b:ro,z,noexec,rslave")
+    assert (options.read_only, options.options, options.recursive) == (True, ("noexec", "rslave"), True)
+    assert of("-v", "/a:/b:Z").copy_up is False
+    keys = of("--mount", "type=bind,source=/a,target=/b,readonly,bind-propagation=rslave")
+    assert (keys.source, keys.destination, keys.read_only, keys.options) == (Path("/a"), "/b", True, ("rslave",))
+    for words in (
+        ("--tmpfs", "/x:ro,size=64m,mode=1711,exec,suid,uid=7"),
+        ("--tmpfs", "/x:64m,ro,uid=7,mode=1711,suid,exec"),
+    ):
+        mount = of(*words)
+        assert (mount.destination, mount.read_only) == ("/x", True)
+        assert set(mount.options) == {"nodev", "exec", "suid", "size=67108864", "mode=1711", "uid=7"}
+    assert of("--tmpfs", "/x").options == ("nosuid", "nodev", "mode=1777")
+    assert "size=67108864" in of("--mount", "type=tmpfs,target=/x,tmpfs-size=64m").options
+
+
+def test_a_named_volume_gets_what_the_image_has_unless_it_must_not(tmp_path):
+    def copies(text):
+        return bind(text, Volumes(tmp_path / "volumes")).copy_up
+
+    assert copies("new:/data")
+    assert copies("type=volume,source=new,target=/data")
+    assert not copies("new:/data:nocopy")
+    assert not copies("new:/data:ro")
+    assert not copies("type=volume,source=new,target=/data,volume-nocopy")
+    assert not copies(f"{tmp_path}:/data")
+
+
+def test_variables_come_from_files_before_options(tmp_path, monkeypatch):
+    monkeypatch.setenv("PASSED", "on")
+    (tmp_path / "env").write_text("# a comment\nA=1\n\nB=two words # no comment\nPASSED\n  C=3\n")
+    env = spec_of("--env-file", str(tmp_path / "env"), "-e", "A=2").process.env
+    assert env[1:] == ("A=2", "B=two words # no comment", "PASSED=on", "C=3")
+    (tmp_path / "env").write_bytes(b"\xff=1")
+    with pytest.raises(InvalidRequest, match="env cannot be read"):
+        spec_of("--env-file", str(tmp_path / "env"))
+
+
+def test_security_options_that_are_true_here_are_taken():
+    assert spec_of("--security-opt", "no-new-privileges").process.no_new_privileges is True
+    assert spec_of("--security-opt", "no-new-privileges:false").process.no_new_privileges is False
+    assert spec_of("--security-opt", "seccomp=unconfined").confinement.seccomp == ""
+    assert spec_of("--security-opt", "systempaths=unconfined").confinement.masked_paths == ()
+    plain = spec_of("--security-opt", "apparmor=unconfined", "--security-opt", "label=disable")
+    assert plain.confinement == spec_of().confinement
+
+
+def test_names_and_signals_of_a_container():
+    spec = spec_of("-h", "web", "--stop-signal", "QUIT", "-m", "64m", "--group-add", "7")
+    assert (spec.hostname, spec.stop_signal, spec.resources.memory_bytes) == ("web", 3, 64 << 20)
+    assert spec.process.groups == ("7",)
+
+
+@pytest.mark.parametrize("words", [("run",), ("container", "create")])
+def test_long_help_is_in_groups(words):
+    told_help = vc(*words, "--help").stdout
+    places = [told_help.index(f"\n{group}:\n") for group in ("Container", "Storage", "Limits", "Security", "Process")]
+    assert places == sorted(places)
+    rest = told_help.partition("\nOther options:\n")[2].split()
+    assert [word for word in rest if word.startswith("--")] == (
+        ["--json", "--help"] if "create" in words else ["--help"]
+    )
+
+
 def test_options_make_capabilities():
     assert spec_of().process.capabilities is None
     assert "CAP_CHOWN" not in spec_of("--cap-drop", "chown").process.capabilities.effective
@@ -202,9 +272,20 @@ def test_options_make_capabilities():
     ("words", "told"),
     [
         (["-e", "=x"], "has no name"),
+        (["-e", "a b=x"], "has no name of a variable"),
         (["-w", "here"], "must be an absolute path"),
         (["-v", "/a"], "is not SRC:DST"),
-        (["--tmpfs", "/t:many"], "is not DST or DST:SIZE"),
+        (["-v", "/a:/b:ro:rw"], "is not SRC:DST"),
+        (["-v", "/a:/b:ro,rw"], "contradict each other"),
+        (["-v", "/a:/b:U"], "the option 'U' is not known"),
+        (["--mount", "type=bind,source=here,target=/b"], "is not type=bind,source=/PATH"),
+        (["--mount", "type=bind,source=/a,target=/b,colour=red"], "the key 'colour' is not known"),
+        (["--tmpfs", "/t:many"], "the option 'many' is not known"),
+        (["--tmpfs", "/t:mode=999"], "the option 'mode=999' is not known"),
+        (["--security-opt", "seccomp=profile.json"], "seccomp=unconfined can"),
+        (["--security-opt", "apparmor=mine"], "the guest has no AppArmor"),
+        (["--security-opt", "no-new-privileges:maybe"], "cannot be honoured"),
+        (["--stop-signal", "NONE"], "there is no signal"),
         (["--device", "/dev/a:/dev/b:/dev/c"], "is not DEVICE"),
         (["--cap-add", "fly"], "no capability CAP_FLY"),
         (["--read-only", "--rootfs", "/x:rw"], "contradict each other"),

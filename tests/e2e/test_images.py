@@ -192,8 +192,8 @@ def test_the_first_word_is_an_image_unless_dashes_or_a_rootfs_come_before_it(hos
     assert host.vc("run", "--rootfs", str(busybox), "--", "echo", "x").stdout == b"x\n"
     done = host.vc("run", "true", check=125)
     assert (
-        done.stderr.decode()
-        == "vc: error: no image true is here; there are: busybox:latest; 'vc image' pulls, imports and builds more\n"
+        done.stderr.decode() == "vc: error: no image true is here; 'vc image ls' lists those that are; "
+        "'vc image' pulls, imports and builds more\n"
     )
     done = host.vc("run", check=125)
     assert b"no command was given; it stands behind -- or behind the name of an image" in done.stderr

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
+
+from tests.images.layouts import Layout, busybox_layers, entry, layer
 
 pytestmark = pytest.mark.only("qemu")
 
@@ -24,6 +28,47 @@ def test_a_volume_outlives_pods_and_is_shared(host, busybox):
     host.vc("pod", "delete", "--force", "p")
     assert host.vc("volume", "rm", "kept").stdout == b"kept\n"
     assert b"no volume kept; there are: none" in host.vc("volume", "rm", "kept", check=125).stderr
+
+
+def test_a_new_volume_gets_what_the_image_has_there(host, tmp_path):
+    made = Layout(tmp_path / "layout")
+    data = [
+        entry("data", "d", uid=1234, gid=5678, mode=0o750),
+        entry("data/kept", data=b"kept", uid=70_000, gid=80_000, mode=0o2640),
+        entry("data/link", "l", link="/etc/passwd", uid=1234),
+        entry("data/deep", "d", mode=0o711),
+        entry("data/deep/null", "c", devmajor=1, devminor=3, mode=0o666),
+        entry("data/deep/file", data=b"deep", mode=0o4755),
+        entry("other", "d", uid=1234, mode=0o700),
+        entry("far", "d", uid=1234),
+        entry("ends", "l", link="/far"),
+    ]
+    first, _ = busybox_layers(Path(shutil.which("busybox") or "").read_bytes())
+    made.image("v1", [first, layer(*data)], {"User": "1234:5678", "Env": ["PATH=/bin"]})
+    host.vc("image", "import", str(made.folder), "app")
+    look = "cd /data; stat -c '%n %u:%g %a %F' . kept link deep deep/file; touch mine && echo written; rm -r kept"
+    run = ["run", "--name", "p", "--keep", "-v", "new:/data", "-v", "second:/other", "-v", "linked:/ends"]
+    told = host.vc(*run, "-v", "empty:/data/deep/none", "app", "sh", "-c", f"{look}; touch /other/x /ends/y")
+    assert told.stdout.decode().splitlines() == [
+        ". 1234:5678 750 directory",
+        "kept 70000:80000 2640 regular file",
+        "link 1234:0 777 symbolic link",
+        "deep 0:0 711 directory",
+        "deep/file 0:0 4755 regular file",
+        "written",
+    ]
+    volumes = {one["name"]: Path(one["path"]) for one in json.loads(host.vc("volume", "ls", "--json").stdout)}
+    assert (volumes["linked"] / "y").exists()
+    assert list(volumes["empty"].iterdir()) == []
+    for path in volumes["new"].iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    host.vc("pod", "start", "p")  # makes the container again
+    host.vc("wait", "p")
+    host.vc("pod", "delete", "p")
+    assert {path.name for path in volumes["new"].iterdir()} <= {"mine", "deep"}, "what was removed came back"
+    root = ["run", "--user", "0", "app", "ls"]
+    assert host.vc(*root[:3], "-v", "bare:/data:nocopy", *root[3:], "/data").stdout == b""
+    assert host.vc(*root[:3], "-v", "read:/data:ro", *root[3:], "/data").stdout == b""
 
 
 def test_names_of_volumes_are_checked(host, busybox):

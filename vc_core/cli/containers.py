@@ -13,6 +13,8 @@ from vc_core.cli.completion import pod_id_argument
 from vc_core.cli.escapes import shown
 from vc_core.cli.execute import chosen
 from vc_core.cli.execute import execute as exec_command
+from vc_core.cli.groups import GroupedCommand
+from vc_core.cli.pulling import image_of
 from vc_core.cli.render import echo_json, echo_pairs, echo_table, echo_warnings, json_option, size
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.specs import (
@@ -20,6 +22,7 @@ from vc_core.cli.specs import (
     command_argument,
     container_options,
     container_spec,
+    hostname_is_h,
     limit_options,
     limits,
     passing,
@@ -44,7 +47,7 @@ def container() -> None:
 container.add_command(exec_command, "exec")
 
 
-@container.command(context_settings=passing)
+@container.command(cls=GroupedCommand, context_settings={**passing, **hostname_is_h})
 @click.option("--name", default="", metavar="ID", help="Made up by default.")
 @click.option(
     "--bundle", type=click.Path(path_type=Path), metavar="DIR", help="An OCI bundle, instead of all the rest."
@@ -91,7 +94,9 @@ def create(
             else:
                 pod = await runtime.get(pod_id)
                 wanted = image or ("" if options["rootfs"] else (await pod.status(ask_guest=False)).config.image)
-                found = await runtime.images.get(wanted) if wanted else None
+                found = await image_of(runtime, wanted, options["pull"]) if wanted else None
+                if options["init"] and not (await pod.status(ask_guest=False)).config.options.is_pid_shared:
+                    raise InvalidRequest("--init needs a pod that was made with it: 'vc pod create --init'")
                 spec = container_spec(name or fresh(), command, options, Stdio.NULL, runtime.volumes, found)
                 made = await pod.create_container(spec)
             if as_json:

@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 import click
 
 from vc_core.cli.completion import images
+from vc_core.cli.groups import GroupedCommand
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class ImageCommand(click.Command):
+class ImageCommand(GroupedCommand):
     """A command whose first word is an image, unless `--` stands before it or --rootfs says where the root is."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

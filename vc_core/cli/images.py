@@ -263,7 +263,7 @@ def _config(options: dict[str, Any]) -> ImageConfig:
 def _take(settings: Settings, source: Source, name: str, as_json: bool) -> None:
     async def work() -> Image:
         async with settings.runtime() as runtime:
-            with _progress() as progress:
+            with progress_shown() as progress:
                 return await runtime.images.take(source, name, progress)
 
     found = run_async(work())
@@ -274,7 +274,7 @@ def _take(settings: Settings, source: Source, name: str, as_json: bool) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
+def progress_shown() -> Iterator[Progress]:
     """Bars on a terminal; a line for each step elsewhere."""
     if not sys.stderr.isatty():
         told: set[str] = set()

@@ -11,7 +11,7 @@ from vc_core.cli.completion import pod_id_argument, pod_ids_argument
 from vc_core.cli.escapes import shown
 from vc_core.cli.render import ago, coloured, doing, echo_json, echo_pairs, echo_table, echo_warnings, json_option, size
 from vc_core.cli.settings import Settings, run_async
-from vc_core.cli.specs import annotation_changes, mib, pairs, start_option
+from vc_core.cli.specs import annotation_changes, hostname_is_h, mib, pairs, start_option
 from vc_core.cli.units import SIZE
 from vc_core.defaults import Start
 from vc_core.engine.assets import Asset, Assets
@@ -26,16 +26,17 @@ def pod() -> None:
     """Make, start, stop and delete pods: virtual machines with containers in them."""
 
 
-@pod.command()
+@pod.command(context_settings=hostname_is_h)
 @click.argument("pod_id", metavar="[POD]", default="")
 @click.option("--vcpus", type=click.IntRange(1), help="Processors of the machine.")
-@click.option("--memory", type=SIZE, metavar="SIZE", help="Memory of the machine, before limits of containers.")
-@click.option("--hostname", default="", help="The pod's name by default.")
+@click.option("--memory", "-m", type=SIZE, metavar="SIZE", help="Memory of the machine, before limits of containers.")
+@click.option("--hostname", "-h", default="", metavar="NAME", help="The pod's name by default.")
 @click.option("--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Kept and given back.")
 @click.option("--dns", multiple=True, metavar="ADDRESS", help="A name server for /etc/resolv.conf of its containers.")
 @click.option("--dns-search", multiple=True, metavar="DOMAIN", help="A domain in which names are looked up.")
 @click.option("--dns-option", multiple=True, metavar="OPTION", help="As resolv.conf(5) has them.")
 @click.option("--share-pid", is_flag=True, help="Its containers see each other's processes.")
+@click.option("--init", is_flag=True, help="As --share-pid: process 1 removes orphans that have ended.")
 @click.option("--share-shm", type=SIZE, default=0, metavar="SIZE", help="Its containers have one /dev/shm, this large.")
 @click.option("--kernel", metavar="FILE[=SHA512]", help="Boot this kernel, checked before each boot.")
 @click.option("--image", metavar="FILE[=SHA512]", help="Boot this initrd, which must hold the agent.")
@@ -55,6 +56,7 @@ def create(
     dns_search: tuple[str, ...],
     dns_option: tuple[str, ...],
     share_pid: bool,
+    init: bool,
     share_shm: int,
     kernel: str | None,
     image: str | None,
@@ -64,7 +66,7 @@ def create(
     as_json: bool,
 ) -> None:
     """Make a pod and print its name. Its machine boots when it is started."""
-    options = PodOptions(Dns(dns, dns_search, dns_option), share_pid, share_shm)
+    options = PodOptions(Dns(dns, dns_search, dns_option), share_pid or init, share_shm)
     assets = Assets(*(_asset(text) for text in (kernel, image, hypervisor)))
 
     async def work() -> None:

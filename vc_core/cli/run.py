@@ -14,12 +14,14 @@ import click
 
 from vc_core.cli.console import Console
 from vc_core.cli.image_argument import ImageCommand, image_argument
+from vc_core.cli.pulling import image_of
 from vc_core.cli.render import doing, size
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.specs import (
     container_options,
     container_spec,
     detach_keys_option,
+    hostname_is_h,
     mib,
     mib_option,
     passing,
@@ -28,7 +30,7 @@ from vc_core.cli.specs import (
 )
 from vc_core.defaults import Start
 from vc_core.engine.identity import fresh
-from vc_core.spec.values import ContainerSpec, ExitStatus, RootfsMode, Stdio
+from vc_core.spec.values import ContainerSpec, ExitStatus, PodOptions, RootfsMode, Stdio
 
 if TYPE_CHECKING:
     from vc_core.engine.container import Container
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@click.command("run", cls=ImageCommand, context_settings=passing)
+@click.command("run", cls=ImageCommand, context_settings={**passing, **hostname_is_h})
 @click.option("--name", default="", metavar="POD", help="The pod's name; made up by default.")
 @click.option("--vcpus", type=click.IntRange(1), help="Processors of the machine.")
 @mib_option
@@ -106,7 +108,7 @@ async def _run(settings: Settings, plan: Plan, console: Console) -> int:
     interrupts = Interrupts()
     async with settings.runtime() as runtime:
         with interrupts.caught():
-            image = await runtime.images.get(plan.image) if plan.image else None
+            image = await image_of(runtime, plan.image, plan.options["pull"]) if plan.image else None
             spec = container_spec(plan.pod_id, plan.command, plan.options, plan.stdio, runtime.volumes, image)
             freezes = None if console.is_detached else False  # nobody forks what lasts as long as one command
             pod = await runtime.create(
@@ -116,6 +118,7 @@ async def _run(settings: Settings, plan: Plan, console: Console) -> int:
                 start=plan.start,
                 can_freeze=freezes,
                 image=plan.image,
+                options=PodOptions(is_pid_shared=plan.options["init"]),
             )
             async with AsyncExitStack() as undo:
                 undo.push_async_callback(pod.delete, force=True)

@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from vc_core.cli import care
-from vc_core.cli.units import SIZE, UNITS, Duration, bytes_of
+from vc_core.cli import care, mounts, security
+from vc_core.cli.units import SIZE, UNITS, Duration
 from vc_core.defaults import Start
+from vc_core.signals import signal_number
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import (
-    DEFAULT_CAPABILITIES,
     DEFAULT_PATH,
-    Capabilities,
     ContainerSpec,
     HostDevice,
-    Mount,
     ProcessSpec,
     Resources,
     Rootfs,
@@ -41,10 +39,10 @@ detach_keys_option = click.option(
 )
 command_argument = click.argument("command", nargs=-1, type=click.UNPROCESSED)
 passing = {"allow_interspersed_args": False}  # what follows the first word is the command's
+hostname_is_h = {"help_option_names": ["--help"]}  # -h is --hostname, as docker has it
 
 _NOTHING = ProcessSpec((), (DEFAULT_PATH,))
 _PERIOD_US = 100_000
-_VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # anything else is a path
 _PCI = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _ACCESS = {"ro": True, "r": True, "rm": True, "rw": False, "rwm": False}
 
@@ -66,9 +64,17 @@ _PROCESS = (
     click.option(
         "--env", "-e", multiple=True, metavar="NAME[=VALUE]", help="Set a variable; without a value, pass ours."
     ),
+    click.option(
+        "--env-file",
+        "env_files",
+        multiple=True,
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Set the variables of a file, one NAME=VALUE a line; -e comes after it.",
+    ),
     click.option("--workdir", "-w", default="", metavar="DIR", help="Where the command starts; / by default."),
     click.option("--user", "-u", default="", metavar="USER[:GROUP]", help="Numbers, or names the container knows."),
-    click.option("--group", "groups", multiple=True, metavar="GROUP", help="One more group."),
+    click.option("--group-add", "--group", "groups", multiple=True, metavar="GROUP", help="One more group."),
     click.option("--cap-add", multiple=True, metavar="CAP", help="One more capability; ALL for every one."),
     click.option("--cap-drop", multiple=True, metavar="CAP", help="One capability less; ALL for none."),
     click.option("--tty", "-t", is_flag=True, help="Give it a terminal, ours where we have one."),
@@ -80,7 +86,7 @@ _LIMITS = (
     click.option("--cpu-shares", type=int, metavar="N", help="Its weight among siblings; 1024 is usual."),
     click.option("--cpuset", metavar="LIST", help="Which of the guest's processors, as in 0-2,4."),
     click.option(
-        "--memory", type=SIZE, metavar="SIZE", help="The most memory it may use; the machine grows by as much."
+        "--memory", "-m", type=SIZE, metavar="SIZE", help="The most memory it may use; the machine grows by as much."
     ),
     click.option("--pids", type=click.IntRange(0), metavar="N", help="The most processes it may have."),
 )
@@ -92,15 +98,45 @@ _CONTAINER = (
         help="The container's root, where there is no IMAGE: a folder (/ is the host's own and the default), a file "
         "with a file system, or a block device. Changes vanish, unless :rw is said.",
     ),
+    click.option("--hostname", "-h", default="", metavar="NAME", help="What the container calls itself."),
+    click.option(
+        "--init", is_flag=True, help="Process 1 is not the command but one that removes orphans that have ended."
+    ),
+    click.option("--stop-signal", default="", metavar="SIGNAL", help="What asks the command to end; SIGTERM."),
+    click.option(
+        "--security-opt",
+        "security_opts",
+        multiple=True,
+        metavar="OPTION",
+        help="no-new-privileges, seccomp=unconfined or systempaths=unconfined.",
+    ),
+    click.option(
+        "--pull",
+        type=click.Choice(["always", "missing", "never"]),
+        default="never",
+        show_default=True,
+        help="When to fetch IMAGE from its registry first.",
+    ),
     click.option("--entrypoint", metavar="WORDS", help="Words before the command, in place of the image's."),
     click.option(
         "--disk", type=SIZE, default=0, metavar="SIZE", help="Changes go to a disk, not to the guest's memory."
     ),
     click.option("--read-only", is_flag=True, help="The container's root cannot be written."),
     click.option(
-        "--mount", "-v", "mounts", multiple=True, metavar="SRC:DST[:ro]", help="A path of the host, or a volume's name."
+        "--volume",
+        "-v",
+        "--mount",
+        "mounts",
+        multiple=True,
+        metavar="SRC:DST[:OPTIONS]",
+        help="A path of the host, or a volume's name: ./data:/data:ro. A new volume gets what the image has there.",
     ),
-    click.option("--tmpfs", multiple=True, metavar="DST[:SIZE]", help="An empty folder in memory."),
+    click.option(
+        "--tmpfs",
+        multiple=True,
+        metavar="DST[:OPTIONS]",
+        help="An empty folder in memory, as in /x:size=64m,mode=1777.",
+    ),
     click.option("--shm-size", type=SIZE, default="64m", show_default=True, metavar="SIZE", help="Of its /dev/shm."),
     click.option(
         "--device",
@@ -142,13 +178,13 @@ def process_spec(command: Sequence[str], options: Mapping[str, Any], default: Pr
     workdir = options["workdir"] or default.cwd
     if workdir and not workdir.startswith("/"):
         raise InvalidRequest(f"--workdir {workdir!r} must be an absolute path in the container")
-    env = options["env"]
+    env = (*_of_files(options.get("env_files", ())), *options["env"])
     names = {word.partition("=")[0] for word in env}
     words = [word for word in default.env if word.partition("=")[0] not in names]
     for word in env:
         name, equals, value = word.partition("=")
-        if not name:
-            raise InvalidRequest(f"--env {word!r} has no name")
+        if not name or any(map(str.isspace, name)):
+            raise InvalidRequest(f"--env {word!r} has no name of a variable; write it as NAME=VALUE")
         if equals or name in os.environ:
             words.append(f"{name}={value if equals else os.environ[name]}")
     if options["tty"] and "TERM" in os.environ and not any(word.startswith("TERM=") for word in words):
@@ -156,12 +192,12 @@ def process_spec(command: Sequence[str], options: Mapping[str, Any], default: Pr
     return dataclasses.replace(
         _terminal() if options["tty"] else ProcessSpec(()),
         args=tuple(command),
-        env=tuple(words),
+        env=tuple({word.partition("=")[0]: word for word in words}.values()),  # the last of a name holds
         cwd=workdir,
         user=options["user"] or default.user,
         groups=tuple(options["groups"]),
         no_new_privileges=False if options["new_privileges"] else default.no_new_privileges,
-        capabilities=_capabilities(options["cap_add"], options["cap_drop"], default.capabilities),
+        capabilities=security.capabilities(options["cap_add"], options["cap_drop"], default.capabilities),
     )
 
 
@@ -174,6 +210,18 @@ def command_words(command: Sequence[str]) -> tuple[str, ...]:
     words = tuple(command[1:] if command and command[0] == "--" else command)
     if not words:
         raise InvalidRequest("no command was given; it stands behind -- or behind the name of an image")
+    return words
+
+
+def _of_files(files: Sequence[Path]) -> list[str]:
+    """The words of environment files: lines, of which empty ones and those that begin with # are left out."""
+    words = []
+    for file in files:
+        try:
+            lines = file.read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidRequest(f"--env-file {file} cannot be read: {error}") from error
+        words += [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     return words
 
 
@@ -206,7 +254,7 @@ def container_spec(
     Raises:
         InvalidRequest: an option whose value cannot be read.
     """
-    mounts = [_mount(text, volumes) for text in options["mounts"]] + [_tmpfs(text) for text in options["tmpfs"]]
+    mounted = [mounts.bind(text, volumes) for text in options["mounts"]]
     default = _NOTHING
     words = options["entrypoint"]
     entrypoint = None if words is None else shlex.split(words)
@@ -219,15 +267,21 @@ def container_spec(
         container_id,
         dataclasses.replace(_rootfs(options["rootfs"] or "/", options["read_only"]), disk_bytes=options["disk"]),
         process_spec(command, options, default),
-        tuple(mounts),
+        (*mounted, *(mounts.tmpfs(text) for text in options["tmpfs"])),
         stdio,
+        options["hostname"],
         devices=tuple(_device(text) for text in options["devices"]),
         resources=limits(options, Resources()),
         shm_bytes=options["shm_size"],
         restart=care.restart(options),
         health=care.health(options),
     )
-    return spec if image is None else image.container(spec)
+    spec = security.confined(spec, options["security_opts"])
+    if image is not None:
+        spec = image.container(spec)
+    if not options["stop_signal"]:
+        return spec
+    return dataclasses.replace(spec, stop_signal=signal_number(options["stop_signal"]))
 
 
 def limits(options: Mapping[str, Any], before: Resources) -> Resources:
@@ -276,27 +330,6 @@ def _all(options: Sequence[Callable[[Any], Any]], function: F) -> F:
     return function
 
 
-def _capabilities(added: Sequence[str], dropped: Sequence[str], default: Capabilities | None) -> Capabilities | None:
-    if not added and not dropped:
-        return default
-    drop, add = ({f"CAP_{name.upper().removeprefix('CAP_')}" for name in names} for names in (dropped, added))
-    if unknown := sorted((add | drop) - {*_EVERY, "CAP_ALL"}):
-        raise InvalidRequest(f"there is no capability {unknown[0]}; capabilities(7) lists them")
-    usual = default or Capabilities(*[DEFAULT_CAPABILITIES] * 3)
-
-    def changed(names: Sequence[str], more: set[str]) -> tuple[str, ...]:
-        base = () if "CAP_ALL" in drop else _EVERY if "CAP_ALL" in more else names
-        return tuple(name for name in dict.fromkeys((*base, *sorted(more - {"CAP_ALL"}))) if name not in drop)
-
-    return Capabilities(
-        bounding=changed(usual.bounding, add),
-        effective=changed(usual.effective, add),
-        permitted=changed(usual.permitted, add),
-        inheritable=changed(usual.inheritable, set()),
-        ambient=changed(usual.ambient, set()),
-    )
-
-
 def _rootfs(text: str, read_only: bool) -> Rootfs:
     for suffix, mode in ((":rw", RootfsMode.READ_WRITE), (":ro", RootfsMode.READ_ONLY)):
         if text.endswith(suffix):
@@ -304,25 +337,6 @@ def _rootfs(text: str, read_only: bool) -> Rootfs:
                 raise InvalidRequest("--read-only and a rootfs with :rw contradict each other")
             return Rootfs(Path(text.removesuffix(suffix)).absolute(), mode)
     return Rootfs(Path(text).absolute(), RootfsMode.READ_ONLY if read_only else RootfsMode.OVERLAY)
-
-
-def _mount(text: str, volumes: Volumes) -> Mount:
-    parts = text.split(":")
-    if len(parts) == 2:
-        parts.append("rw")
-    if len(parts) != 3 or parts[2] not in ("ro", "rw"):
-        raise InvalidRequest(f"--mount {text!r} is not SRC:DST or SRC:DST:ro")
-    if _VOLUME.fullmatch(parts[0]):
-        return Mount(volumes.create(parts[0], may_exist=True).path, parts[1], parts[2] == "ro")
-    return Mount(Path(parts[0]).absolute(), parts[1], parts[2] == "ro")
-
-
-def _tmpfs(text: str) -> Mount:
-    destination, colon, size = text.partition(":")
-    found = bytes_of(size.removeprefix("size="))
-    if colon and found is None:
-        raise InvalidRequest(f"--tmpfs {text!r} is not DST or DST:SIZE, as in /scratch:64m")
-    return Mount.tmpfs(destination, found or 0)
 
 
 def _device(text: str) -> HostDevice:
@@ -339,17 +353,3 @@ def _device(text: str) -> HostDevice:
     if len(parts) > 2 or not parts[-1].startswith("/"):
         raise InvalidRequest(f"--device {text!r} is not DEVICE, DEVICE:DST or DEVICE:DST:ro")
     return HostDevice(Path(parts[0]).absolute(), parts[-1], bool(is_read_only))
-
-
-# capabilities(7), in the kernel's order.
-_EVERY = tuple(
-    f"CAP_{name}"
-    for name in (
-        *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP"),
-        *("LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER"),
-        *("SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE"),
-        *("SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP"),
-        *("MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF"),
-        "CHECKPOINT_RESTORE",
-    )
-)

@@ -65,7 +65,8 @@ async def make(session: Session, spec: ContainerSpec, starts: bool = False, is_f
         passed = [await devices.acquire(session, device, spec.id) for device in spec.devices]
         made = []
         for one in spec.mounts:
-            made.append(await shares.mount(session, spec, one))
+            is_first = former.state is State.READY  # what was taken out of a volume since must not come back
+            made.append(await shares.mount(session, spec, dataclasses.replace(one, copy_up=one.copy_up and is_first)))
             undo.push(shares.unbind, session, (made[-1],))
         stdio = Stdio.NULL if spec.stdio is Stdio.LOG and log is None else spec.stdio
         hostname = session.config.hostname

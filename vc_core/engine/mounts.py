@@ -27,6 +27,8 @@ def checked(mount: Mount) -> Mount:
         raise InvalidRequest(f"the mount destination {mount.destination!r} must be an absolute path in the container")
     if mount.destination.rstrip("/") == "":
         raise InvalidRequest("a mount on / would hide the root file system; give another rootfs instead")
+    if mount.copy_up and (mount.kind is not MountKind.BIND or mount.read_only):
+        raise InvalidRequest(f"copy_up of {mount.destination} needs a folder of the host that can be written")
     if mount.kind is not MountKind.BIND:
         return mount
     if not mount.source.is_absolute() or not mount.source.exists():

@@ -14,6 +14,7 @@ from vc_core.spec.programs import find_program, program_environment
 _PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"  # noqa: S105 (no password is in it)
 _GROUP = "root:x:0:\nnogroup:x:65534:\n"
 _HEAD = 4096
+_OF_THIS_HOST = ("etc/hostname", "etc/resolv.conf")  # which debootstrap copies
 
 
 def busybox() -> Source:
@@ -71,6 +72,8 @@ def debian(suite: str = "", mirror: str = "", include: tuple[str, ...] = ()) -> 
             address,
             told=lambda line: progress(line.removeprefix("I: ")),
         )
+        for name in _OF_THIS_HOST:
+            (tree / name).unlink(missing_ok=True)
         for folder in ("var/cache/apt/archives", "var/lib/apt/lists"):
             for file in (tree / folder).glob("*"):
                 if file.is_file():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import difflib
 import hashlib
 import json
 import logging
@@ -37,6 +38,7 @@ _HALF = ".half-"
 _ID = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9]([A-Za-z0-9._:/@-]*[A-Za-z0-9])?")
 _MIN_PREFIX = 4
+_NEAR_NAMES = 3
 log = logging.getLogger(__name__)
 
 
@@ -92,8 +94,9 @@ class Images:
             return fitting[0]
         if fitting:
             raise NotFound(f"{len(fitting)} images have ids that begin with {text}; give more of it")
-        known = ", ".join(sorted(names)) or "none"
-        raise NotFound(f"no image {text} is here; there are: {known}; 'vc image' pulls, imports and builds more")
+        near = _near(text, names)
+        known = f"near names are: {', '.join(near)}" if near else "'vc image ls' lists those that are"
+        raise NotFound(f"no image {text} is here; {known}; 'vc image' pulls, imports and builds more")
 
     # --- making ------------------------------------------------------------------------------------------------------
 
@@ -309,6 +312,15 @@ def tagged(name: str) -> str:
     if not _NAME.fullmatch(name) or _ID.fullmatch(name):
         raise InvalidRequest(f"{name!r} is no name of an image; write it as in debian:12 or team/app")
     return name if ":" in name.rpartition("/")[2] or "@" in name else f"{name}:latest"
+
+
+def _near(text: str, names: Iterable[str]) -> list[str]:
+    """A few names that somebody may have meant."""
+    short = {name.removesuffix(":latest"): name for name in sorted(names)}
+    parts = {part: name for name in short.values() for part in (name.rpartition(":")[0], name.rpartition("/")[2])}
+    found = difflib.get_close_matches(text, [*short, *parts], n=_NEAR_NAMES)
+    inside = [name for name in short.values() if text in name][:_NEAR_NAMES]
+    return list(dict.fromkeys([*((short | parts)[one] for one in found), *inside]))[:_NEAR_NAMES]
 
 
 async def _clear(folder: Path) -> None:

@@ -102,6 +102,7 @@ class AgentSpec:
         On failure nothing of it is left in the guest. `container.log` is there only for agents that declare
         Capability.LOG. What a process with Stdio.LOG has written is on that disk before its end is told.
         Restart and HealthCheck are asked only of those that declare Capability.CARE.
+        What Mount.copy_up asks for is in the folder before the first process exists.
 
         Raises AlreadyExists when the guest has a container of this id, CannotExecute when its program is not there.
         Raises AgentError when a file of Resources.unified is not there.

@@ -61,6 +61,8 @@ class Mount:
         kind: what it shows.
         options: more words of mount(8), given to the guest: "noexec", "size=64m".
         recursive: whether mounts below the source come along.
+        copy_up: whether an empty folder of the host gets what the root file system has at the destination, with owners
+            and permissions, when the container is first made. It must be writable.
     """
 
     source: Path
@@ -69,6 +71,7 @@ class Mount:
     kind: MountKind = MountKind.BIND
     options: tuple[str, ...] = ()
     recursive: bool = True
+    copy_up: bool = False
 
     @classmethod
     def tmpfs(cls, destination: str, size_bytes: int = 0, mode: int = 0o1777) -> Mount:

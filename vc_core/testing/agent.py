@@ -17,8 +17,10 @@ from vc_core.spec import (
     FilesVerb,
     Finding,
     Guest,
+    GuestMount,
     Health,
     HealthCheck,
+    Mount,
     NotFound,
     Resources,
     Restart,
@@ -131,6 +133,14 @@ class AgentContract:
             await guest.run("c", _LIVES, resources=Resources(unified=(("memory.oom.group", "1"),)))
             unknown = Resources(unified=(("memory.no-such-file", "1"),))
             await fails_with(AgentError, guest.create("d", _LIVES, resources=unknown))
+
+    @rule("agent_create_container", "What Mount.copy_up asks for is in the folder before the first process exists.")
+    async def test_an_empty_volume_gets_what_lies_at_its_place(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            mount = Mount(guest.volume_folder, "/bin", copy_up=True)
+            await guest.create("c", _LIVES, mounts=(GuestMount(mount, guest.volume),))
+            names = {path.name for path in guest.volume_folder.iterdir()}
+        assert {"sh", "sleep", "cat"} <= names, f"it has {sorted(names)[:5]}"
 
     @rule("agent_remove_container", "An unknown one is no error: may be called twice.")
     async def test_removing_twice_is_no_error(self, subject: AgentSubject) -> None:

@@ -23,6 +23,7 @@ from vc_core.spec import (
     Drive,
     FilesRequest,
     GuestContainer,
+    GuestMount,
     GuestRootfs,
     Hooks,
     Plugged,
@@ -77,14 +78,17 @@ class AgentSubject:
         """One that has booted and is set up, for the length of a block."""
         hooks = self._hooks()
         booted = await hooks.agent_guest(pod=self.pod)
-        await hooks.vm_create(pod=self.pod, spec=VmSpec(booted, 1, 256, (Share("root", self.rootfs),)))
+        folder = self.folder / "volume"
+        folder.mkdir(exist_ok=True)
+        shares = (Share("root", self.rootfs), Share("volume", folder, False))
+        await hooks.vm_create(pod=self.pod, spec=VmSpec(booted, 1, 256, shares))
         try:
             await hooks.vm_start(pod=self.pod)
             channel = await hooks.vm_open_channel(pod=self.pod, name="vc.agent.1")
             await hooks.agent_connect(pod=self.pod, channel=channel)
             await hooks.agent_set_up_pod(pod=self.pod, setup=SETUP)
-            (root,) = await hooks.vm_shares(pod=self.pod)
-            yield InGuest(self, hooks, channel, root)
+            root, volume = await hooks.vm_shares(pod=self.pod)
+            yield InGuest(self, hooks, channel, root, volume)
         finally:
             await hooks.agent_disconnect(pod=self.pod)
             await hooks.vm_destroy(pod=self.pod)
@@ -101,6 +105,12 @@ class InGuest:
     agent: Hooks
     channel: Channel
     root: Plugged
+    volume: Plugged
+
+    @property
+    def volume_folder(self) -> Path:
+        """What the share `volume` shows."""
+        return self.subject.folder / "volume"
 
     @property
     def pod(self) -> PodRef:
@@ -113,19 +123,27 @@ class InGuest:
         if missing := set(wanted) - able:
             pytest.skip(f"{' and '.join(sorted(missing))} is not declared")
 
-    async def create(self, name: str, args: tuple[str, ...], stdio: Stdio = Stdio.NULL, **asked: Any) -> None:
+    async def create(
+        self,
+        name: str,
+        args: tuple[str, ...],
+        stdio: Stdio = Stdio.NULL,
+        mounts: tuple[GuestMount, ...] = (),
+        **asked: Any,
+    ) -> None:
         """Makes a container that waits for its start; its first process's token is its name.
 
         Args:
             name: its id.
             args: of its first process.
             stdio: of that.
+            mounts: all of them.
             asked: more of its ContainerSpec.
         """
         spec = ContainerSpec(name, Rootfs(self.subject.rootfs), process(args), stdio=stdio, **asked)
         log = await self._plug_log(name) if stdio is Stdio.LOG else None
         await self.agent.agent_create_container(
-            pod=self.pod, container=GuestContainer(spec, name, GuestRootfs(self.root), log=log)
+            pod=self.pod, container=GuestContainer(spec, name, GuestRootfs(self.root), mounts, log=log)
         )
 
     async def run(self, name: str, args: tuple[str, ...], stdio: Stdio = Stdio.NULL, **asked: Any) -> None:

@@ -131,6 +131,13 @@ class WritesNoFiles(MockAgent):
         await super().agent_create_container(pod, dataclasses.replace(container, spec=spec))
 
 
+@breaks("test_an_empty_volume_gets_what_lies_at_its_place")
+class FillsNoVolume(MockAgent):
+    @hookimpl
+    async def agent_create_container(self, pod, container):
+        await super().agent_create_container(pod, dataclasses.replace(container, mounts=()))
+
+
 @breaks("test_removing_twice_is_no_error")
 class RemovesOnce(MockAgent):
     @hookimpl

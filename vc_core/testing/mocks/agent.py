@@ -15,6 +15,7 @@ from vc_core.spec import (
     CannotExecute,
     Capability,
     Channel,
+    ContainerSpec,
     ContainerStats,
     ContainerTruth,
     ExitStatus,
@@ -23,6 +24,7 @@ from vc_core.spec import (
     Guest,
     GuestContainer,
     KernelSource,
+    Mount,
     NotFound,
     PodRef,
     PodSetup,
@@ -143,10 +145,19 @@ class MockAgent(AgentSpec):
         if unknown := [name for name, _ in container.spec.resources.unified if name not in _CGROUP_FILES]:
             raise AgentError(f"the cgroup has no file {unknown[0]}")
         self._look_for(container.spec.process)
+        for one in container.mounts:
+            self._copy_up(container.spec, one.mount)
         process = MockProcess(container.spec.process.args)
         machine.containers[container.spec.id] = MockContainer(container, {container.token: process})
         if container.starts:
             self._start(machine.containers[container.spec.id])
+
+    @staticmethod
+    def _copy_up(spec: ContainerSpec, mount: Mount) -> None:
+        """The names, not the files."""
+        if mount.copy_up and not any(mount.source.iterdir()):
+            for path in (spec.rootfs.path / mount.destination.lstrip("/")).iterdir():
+                (mount.source / path.name).touch()
 
     @hookimpl
     async def agent_start_container(self, pod: PodRef, container_id: str) -> None:

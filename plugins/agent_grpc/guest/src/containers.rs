@@ -30,6 +30,7 @@ use crate::spare::{self, Spare};
 use crate::storage::Mounted;
 use crate::uevents::Uevents;
 use crate::users;
+use crate::volumes;
 
 const ROOT: &str = "/run/vc/containers";
 /// The name of the metadata that says what is wrong with a program: "missing" or "not-executable".
@@ -114,6 +115,7 @@ impl Containers {
             Ok(spec)
         })
         .await?;
+        volumes::fill(&mut spec, &request.rootfs, folder, &self.reaper).await?;
         for device in &request.devices {
             mounted.hold(&device.driver, &device.address);
         }

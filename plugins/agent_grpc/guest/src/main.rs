@@ -28,6 +28,7 @@ mod spare;
 mod storage;
 mod uevents;
 mod users;
+mod volumes;
 
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -51,6 +52,7 @@ fn main() -> Result<(), Failure> {
         }
         ["--prove"] if std::process::id() == 1 => match machine::power_off()? {}, // userspace was reached: that is all
         [files::WORD, verb, root, path, name] => return files::serve(verb, root, path, name),
+        [volumes::WORD, rootfs, path, volume] => return volumes::serve(rootfs, path, volume),
         [pod::PAUSE] => return pod::hold_namespace(),
         ["--socket", path] => return run(Some(UnixListener::bind(path)?)),
         ["--sandbox", socket, folder, shares @ ..] => return run(Some(sandbox::enter(socket, folder, shares)?)),

@@ -42,6 +42,7 @@ _IDENTITY = {  # of the pod, not of whoever has built the rootfs or of the machi
     "/proc/sys/kernel/random/boot_id": "/run/vc/identity/boot-id",
 }
 _COMPILED_FILTER = "run.oci.seccomp_bpf_data"  # crun(1)
+_COPY_UP = "x-vc-copy-up"  # for the agent (guest/src/volumes.rs)
 _NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup")
 
 _MASKED = [
@@ -177,7 +178,7 @@ def _mount(one: GuestMount) -> Json:
         if one.plugged is not None:
             source = "/".join(filter(None, (shared_at(one.plugged), one.subpath)))
         how = "rbind" if mount.recursive else "bind"
-        options = [how, *(access or ["rw"]), *mount.options]
+        options = [how, *(access or ["rw"]), *mount.options, *([_COPY_UP] if mount.copy_up else [])]
         return {"destination": mount.destination, "type": "bind", "source": source, "options": options}
     kind = mount.kind.value
     return {"destination": mount.destination, "type": kind, "source": kind, "options": [*mount.options, *access]}

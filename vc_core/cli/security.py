@@ -1,0 +1,84 @@
+"""Capabilities, and --security-opt: what of docker's and podman's security options is true here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from vc_core.spec.errors import InvalidRequest
+from vc_core.spec.values import DEFAULT_CAPABILITIES, Capabilities, ContainerSpec
+
+_YES = {"", "true", "1"}
+_NO = {"false", "0"}
+_WITHOUT_EFFECT = ("apparmor", "label")  # the guest has neither AppArmor nor SELinux
+_OFF = {"unconfined", "disable"}
+
+
+def capabilities(added: Sequence[str], dropped: Sequence[str], default: Capabilities | None) -> Capabilities | None:
+    """What --cap-add and --cap-drop leave of the default, which holds when neither was given.
+
+    Raises:
+        InvalidRequest: there is no such capability.
+    """
+    if not added and not dropped:
+        return default
+    drop, add = ({f"CAP_{name.upper().removeprefix('CAP_')}" for name in names} for names in (dropped, added))
+    if unknown := sorted((add | drop) - {*_EVERY, "CAP_ALL"}):
+        raise InvalidRequest(f"there is no capability {unknown[0]}; capabilities(7) lists them")
+    usual = default or Capabilities(*[DEFAULT_CAPABILITIES] * 3)
+
+    def changed(names: Sequence[str], more: set[str]) -> tuple[str, ...]:
+        base = () if "CAP_ALL" in drop else _EVERY if "CAP_ALL" in more else names
+        return tuple(name for name in dict.fromkeys((*base, *sorted(more - {"CAP_ALL"}))) if name not in drop)
+
+    return Capabilities(
+        bounding=changed(usual.bounding, add),
+        effective=changed(usual.effective, add),
+        permitted=changed(usual.permitted, add),
+        inheritable=changed(usual.inheritable, set()),
+        ambient=changed(usual.ambient, set()),
+    )
+
+
+def confined(spec: ContainerSpec, words: Sequence[str]) -> ContainerSpec:
+    """A container with its security options.
+
+    Raises:
+        InvalidRequest: naming one that cannot be honoured.
+    """
+    for word in words:
+        separator = "=" if "=" in word else ":"  # docker reads both
+        name, _, value = word.partition(separator)
+        if name == "no-new-privileges" and value in _YES | _NO:
+            process = dataclasses.replace(spec.process, no_new_privileges=value in _YES)
+            spec = dataclasses.replace(spec, process=process)
+        elif (name, value) == ("seccomp", "unconfined"):
+            spec = dataclasses.replace(spec, confinement=dataclasses.replace(spec.confinement, seccomp=""))
+        elif (name, value) == ("systempaths", "unconfined") or (name, value.upper()) == ("unmask", "ALL"):
+            shown = dataclasses.replace(spec.confinement, masked_paths=(), readonly_paths=())
+            spec = dataclasses.replace(spec, confinement=shown)
+        elif not (name in _WITHOUT_EFFECT and value in _OFF):
+            raise InvalidRequest(f"--security-opt {word!r} cannot be honoured; {_remedy(name)}")
+    return spec
+
+
+def _remedy(name: str) -> str:
+    if name == "seccomp":
+        return "seccomp=unconfined can, and a profile of your own in the config.json of --bundle"
+    if name in _WITHOUT_EFFECT:
+        return f"the guest has no {'AppArmor' if name == 'apparmor' else 'SELinux'}; leave it away"
+    return "no-new-privileges, seccomp=unconfined and systempaths=unconfined can"
+
+
+# capabilities(7), in the kernel's order.
+_EVERY = tuple(
+    f"CAP_{name}"
+    for name in (
+        *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP"),
+        *("LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER"),
+        *("SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE"),
+        *("SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP"),
+        *("MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF"),
+        "CHECKPOINT_RESTORE",
+    )
+)
