@@ -39,7 +39,11 @@ def vc(*words: str, config: str = "", tmp_path=None) -> subprocess.CompletedProc
         (tmp_path / "vc.toml").write_text(text)
         environ["VC_CONFIG"] = str(tmp_path / "vc.toml")
     return subprocess.run(
-        [sys.executable, "-P", "-m", "vc_core", *words], capture_output=True, text=True, check=False, env=environ
+        [sys.executable, "-P", "-W", "error", "-m", "vc_core", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environ,
     )
 
 

@@ -22,7 +22,8 @@ from vc_core.engine.catalog import Catalog
 from vc_core.engine.runtime import Runtime
 from vc_core.spec import Capability, PodRef
 
-VC = [sys.executable, "-P", "-m", "vc_core"]
+# What Python warns of (a coroutine that nobody awaited, a file that nobody closed) is an error that is printed.
+VC = [sys.executable, "-P", "-W", "error", "-m", "vc_core"]
 GUESTS = Path("/var/cache/virtcontainers/guest/current")
 HYPERVISORS = ("qemu", "libvirt")
 
@@ -134,6 +135,8 @@ class Host:
         done = subprocess.run(
             [*VC, *args], input=stdin, capture_output=True, timeout=240, env=self.environ(), check=False
         )
+        assert b"Warning" not in done.stderr, (args, done.stderr.decode())
+        assert b"Exception ignored" not in done.stderr, (args, done.stderr.decode())
         if check is not None:
             assert done.returncode == check, (args, done.returncode, done.stdout, done.stderr.decode())
         return done

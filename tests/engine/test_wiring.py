@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import sys
 from contextlib import asynccontextmanager
 
 import pytest
@@ -209,3 +211,20 @@ def test_a_board_tells_all_missing_plugins(world):
         "no hypervisor plugin 'no'",
         "no agent plugin 'such'",
     ]
+
+
+async def test_a_call_that_is_cancelled_before_it_has_begun_leaves_nothing_to_be_warned_of(seats, pod):
+    """Warnings are errors here; a coroutine that nobody awaits is reported where it is collected."""
+    reported = []
+    before, sys.unraisablehook = sys.unraisablehook, reported.append
+    try:
+        task = asyncio.ensure_future(Wiring(seats, DEADLINES).hooks.vm_wait(pod=pod))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        Wiring(seats, DEADLINES).hooks.vm_wait(pod=pod).close()
+        del task
+        gc.collect()
+    finally:
+        sys.unraisablehook = before
+    assert reported == []

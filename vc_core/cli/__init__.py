@@ -7,9 +7,9 @@ import sys
 
 import click
 
-from vc_core import __version__
+from vc_core import __version__, standard_streams
 from vc_core.cli.escapes import shown
-from vc_core.cli.exits import Exit, told
+from vc_core.cli.exits import Exit, output_failed, told
 from vc_core.cli.settings import Settings
 
 # Name: (module below vc_core.cli, attribute, help). The help stands here so that `vc --help` imports none of them.
@@ -111,4 +111,7 @@ def main() -> None:
         code = Exit.INTERRUPTED
     except Exception as error:
         code = told(error, is_debugging="--debug" in sys.argv)
+    if reason := standard_streams.finish():
+        code = output_failed(reason, code)
+        standard_streams.finish()  # of that
     sys.exit(code if isinstance(code, int) else Exit.GOOD)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import errno
+import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
 
+from vc_core import standard_streams
 from vc_core.cli.escapes import shown
 
 
@@ -41,6 +45,14 @@ def writing() -> Iterator[None]:
         raise OutputClosed from error
 
 
+def output_failed(reason: str, code: object) -> int:
+    """Tells that what was printed could not be written; gives the exit code, which was to be `code`."""
+    if reason == os.strerror(errno.EPIPE):
+        return Exit.BROKEN_PIPE
+    _tell(f"{_head()} stdout cannot be written: {reason}")
+    return code if isinstance(code, int) and code != Exit.GOOD else Exit.FAILURE
+
+
 def told(error: Exception, is_debugging: bool) -> Exit:
     """Prints an error for people; gives its exit code."""
     from vc_core.spec.errors import CannotExecute, ConfigError, PluginContractError, VcError  # 50 ms, for errors only
@@ -48,15 +60,23 @@ def told(error: Exception, is_debugging: bool) -> Exit:
     if isinstance(error, OutputClosed):
         return Exit.BROKEN_PIPE
     if is_debugging:
-        click.echo(shown("".join(traceback.format_exception(error)), keep="\n\t"), err=True, nl=False)
-    head = click.style("vc: error:", fg="red", bold=True)
+        _tell(shown("".join(traceback.format_exception(error)).rstrip(), keep="\n\t"))
     if isinstance(error, ConfigError | PluginContractError):
         for problem in error.problems:
-            click.echo(f"{head} {shown(problem)}", err=True)
+            _tell(f"{_head()} {shown(problem)}")
     elif isinstance(error, VcError):
-        click.echo(f"{head} {shown(error)}", err=True)
-    else:
-        click.echo(f"{head} {type(error).__name__}: {shown(error)} (a defect of ours; --debug shows where)", err=True)
+        _tell(f"{_head()} {shown(error)}")
+    elif not (isinstance(error, OSError) and standard_streams.unwritable()):  # which is told at the end
+        _tell(f"{_head()} {type(error).__name__}: {shown(error)} (a defect of ours; --debug shows where)")
     if isinstance(error, CannotExecute):
         return Exit.NOT_FOUND if error.is_missing else Exit.CANNOT_EXECUTE
     return Exit.FAILURE
+
+
+def _head() -> str:
+    return click.style("vc: error:", fg="red", bold=True)
+
+
+def _tell(line: str) -> None:
+    with contextlib.suppress(OSError):  # stderr cannot be written either: the exit code is all that is left
+        click.echo(line, err=True)

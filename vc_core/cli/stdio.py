@@ -9,14 +9,16 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from vc_core.cli.exits import OutputClosed
 from vc_core.engine.process import Process
 from vc_core.signals import signal_name
 from vc_core.spec.errors import StateError, VcError
 from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName
+from vc_core.standard_streams import read_some, write_all
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +39,12 @@ async def proxy(process: Process, interrupts: Interrupts) -> ExitStatus:
     waiting = asyncio.create_task(process.wait())  # from now on: its answer comes with the end of the output
     try:
         async for name, data in process.output():
-            await asyncio.to_thread(_write_all, _OUTPUTS[name], data)
+            await asyncio.to_thread(write_all, _OUTPUTS[name], data)
         return await waiting
     except BrokenPipeError as error:
         raise OutputClosed from error
+    except OSError as error:
+        raise VcError(f"{error.filename} cannot be written: {error.strerror}") from error
     finally:
         forwarding.cancel()
         waiting.cancel()
@@ -126,13 +130,23 @@ def _feed_in_background(streams: ProcessStreams) -> None:
     if not _may_read():
         return
 
+    def call(work: Coroutine[Any, Any, None]) -> bool:
+        """Whether it was done: the loop may have ended before our input did."""
+        try:
+            asyncio.run_coroutine_threadsafe(work, loop).result()
+        except (RuntimeError, concurrent.futures.CancelledError):
+            work.close()
+            return False
+        return True
+
     def feed() -> None:
         try:
-            while data := os.read(0, _CHUNK_BYTES):
-                asyncio.run_coroutine_threadsafe(streams.write(data), loop).result()
-            asyncio.run_coroutine_threadsafe(streams.close_stdin(), loop).result()
-        except (RuntimeError, concurrent.futures.CancelledError):
-            return  # the loop has ended before our input did
+            while data := read_some(_CHUNK_BYTES):
+                if not call(streams.write(data)):
+                    return
+        except OSError as error:
+            log.warning("stdin cannot be read: %s; the command gets no input", error.strerror)
+        call(streams.close_stdin())
 
     threading.Thread(target=feed, name="vc-stdin", daemon=True).start()
 
@@ -142,9 +156,3 @@ def _may_read() -> bool:
     if sys.stdin is None or sys.stdin.closed:
         return False
     return not os.isatty(0) or os.tcgetpgrp(0) == os.getpgrp()
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

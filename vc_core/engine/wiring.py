@@ -6,7 +6,7 @@ import asyncio
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -162,7 +162,34 @@ class Wiring:
         if inner is None:
             raise PluginContractError([f"nobody implements {name}"])
         limit_s = None if _is_unbounded(name) else self._deadlines.of(name)
-        outcome.force_result(_bordered(inner, Operation(name, owner.partition(":")[2], pod_id), limit_s))
+        outer = _bordered(inner, Operation(name, owner.partition(":")[2], pod_id), limit_s)
+        outcome.force_result(_Call(outer, inner))
+
+
+class _Call(Coroutine[Any, Any, Any]):
+    """A hook's call. One that is cancelled before it has begun closes what is inside, which nobody will await."""
+
+    def __init__(self, outer: Coroutine[Any, Any, Any], inner: Coroutine[Any, Any, Any]) -> None:
+        self._outer = outer
+        self._inner = inner
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._outer.__await__()
+
+    def send(self, value: Any) -> Any:
+        return self._outer.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        self._close_unless_begun()
+        return self._outer.throw(*error)
+
+    def close(self) -> None:
+        self._close_unless_begun()
+        self._outer.close()
+
+    def _close_unless_begun(self) -> None:
+        if inspect.getcoroutinestate(self._outer) == inspect.CORO_CREATED:
+            self._inner.close()
 
 
 async def _bordered(inner: Coroutine[Any, Any, Any], operation: Operation, limit_s: float | None) -> Any:
