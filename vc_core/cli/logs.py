@@ -45,20 +45,29 @@ def logs(
     async def work() -> None:
         async with settings.runtime() as runtime:
             container = await chosen(await runtime.get(pod_id), container_id)
+            shown = None
             async for line in container.logs(follow, tail, since or 0):
+                if shown is not None and shown.stream is not line.stream:
+                    _flush()  # so that a terminal has them in order
                 _show(line, timestamps, as_json)
+                if follow:
+                    _flush()
+                shown = line
+            _flush()
 
     with writing():
         run_async(work())
 
 
 def _show(line: LogLine, timestamps: bool, as_json: bool) -> None:
-    when = moment(line.time_ns)
     if as_json:
         text = line.data.decode(errors="replace")
-        echo_json_line({"time": when, "stream": line.stream, "line": text.rstrip("\n")})
-        sys.stdout.flush()
+        echo_json_line({"time": moment(line.time_ns), "stream": line.stream, "line": text.rstrip("\n")})
         return
     stream = (sys.stdout if line.stream is StreamName.STDOUT else sys.stderr).buffer
-    stream.write((f"{when} ".encode() if timestamps else b"") + line.data)
-    stream.flush()
+    stream.write((f"{moment(line.time_ns)} ".encode() if timestamps else b"") + line.data)
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()

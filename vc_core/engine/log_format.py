@@ -20,9 +20,8 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 _BLOCK = 4096
 _MAGIC = b"VCL1"
@@ -41,8 +40,10 @@ class Kind(enum.IntEnum):
     BEGUN = 5
 
 
-@dataclass(frozen=True)
-class Record:
+_KINDS = {kind.value: kind for kind in Kind}
+
+
+class Record(NamedTuple):  # cheap to make: there can be a million in a log
     """One piece of a log.
 
     Attributes:
@@ -57,7 +58,16 @@ class Record:
 
 
 class Reader:
-    """Reads a log, and on from there whenever it is asked again."""
+    """Reads a log, and on from there whenever it is asked again.
+
+    The guest has the disk and writes on it what it likes: what is no block is passed over, and what is no record ends
+    its block.
+
+    Attributes:
+        has_lost: whether blocks were overwritten before they were read.
+        has_more: whether there was more than one call gives.
+        is_damaged: whether there was something that is no record.
+    """
 
     def __init__(self, path: Path) -> None:
         """Raises FileNotFoundError when there is no log."""
@@ -66,6 +76,8 @@ class Reader:
         self._sequence = 0  # of the block that was read last
         self._used = 0  # bytes of its records that were read
         self.has_lost = False
+        self.has_more = False
+        self.is_damaged = False
 
     def __enter__(self) -> Self:
         return self
@@ -74,13 +86,14 @@ class Reader:
         os.close(self._handle)
 
     def read(self) -> Iterator[Record]:
-        """All records since the last time. `has_lost` tells that some were overwritten before they were read."""
+        """All records since the last time, but no more than a whole log of them: a guest can write without an end."""
+        self.has_more = False
         if self._sequence == 0:
             found = self._oldest()
             if found is None:
                 return
             self._sequence, self._used = found, 0
-        while True:
+        for _ in range(self._places + 1):
             block = self._block(self._sequence)
             if block is None:
                 newest = self._oldest()
@@ -92,30 +105,34 @@ class Reader:
             if self._block(self._sequence + 1) is None:
                 return
             self._sequence, self._used = self._sequence + 1, 0
+        self.has_more = True
 
     def _records(self, block: bytes) -> Iterator[Record]:
         while self._used < len(block):
-            kind, length, time_ns = _RECORD.unpack_from(block, self._used)
             begin = self._used + _RECORD.size
+            kind, length, time_ns = _RECORD.unpack_from(block, self._used) if begin <= len(block) else (0, 0, 0)
+            if kind not in _KINDS or begin + length > len(block):
+                self.is_damaged, self._used = True, len(block)
+                return
             self._used = begin + length
-            yield Record(Kind(kind), time_ns, block[begin : self._used])
+            yield Record(_KINDS[kind], time_ns, block[begin : self._used])
 
     def _oldest(self) -> int | None:
         """The number of the first block that is still there, when all later ones are, too."""
-        numbers = [number for place in range(self._places) if (number := self._number(place))]
-        if not numbers:
+        there = {number for place in range(self._places) if (number := self._number(place))}
+        if not there:
             return None
-        newest = max(numbers)
-        there = set(numbers)
-        oldest = newest
+        oldest = max(there)
         while oldest - 1 in there:
             oldest -= 1
         return oldest
 
     def _number(self, place: int) -> int:
+        """That of the block in a place; 0 when there is none that belongs there."""
         block = os.pread(self._handle, _BLOCK, place * _BLOCK)
         magic, checksum, number, _ = _HEAD.unpack_from(block)
-        return number if magic == _MAGIC and checksum == zlib.crc32(block[_SUMMED:]) else 0
+        is_block = magic == _MAGIC and checksum == zlib.crc32(block[_SUMMED:])
+        return number if is_block and number and (number - 1) % self._places == place else 0
 
     def _block(self, number: int) -> bytes | None:
         """Its records; None when it is not there, no longer or not yet."""
