@@ -5,8 +5,12 @@ Whatever is no possible answer is an AgentError that says so; nothing of it is u
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from vc_agent_grpc._generated import agent_pb2 as pb
 from vc_core.spec import AgentError, AgentInfo, ContainerStats, ContainerTruth, ExitStatus, Health, ProcessInfo
+
+T = TypeVar("T")
 
 MAX_MESSAGE_BYTES = 1 << 20
 """Of one answer: the largest is a list of processes. In memory it takes up to a hundred times as much."""
@@ -25,6 +29,13 @@ _HEALTH = {
     pb.HEALTH_HEALTHY: Health.HEALTHY,
     pb.HEALTH_UNHEALTHY: Health.UNHEALTHY,
 }
+
+
+def message(reply: T | None) -> T:
+    """An answer, which is None where grpc could not read it: it says so in its log only."""
+    if reply is None:
+        raise wrong("bytes that are no message of the protocol")
+    return reply
 
 
 def wrong(what: str) -> AgentError:

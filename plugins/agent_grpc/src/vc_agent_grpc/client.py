@@ -109,7 +109,7 @@ async def connect(address: str) -> Client:
     request = pb.NegotiateRequest(oldest=OLDEST_PROTOCOL, newest=NEWEST_PROTOCOL)
     try:
         reply = await AgentStub(channel).Negotiate(request, wait_for_ready=True)
-        info = answers.agreed(reply, OLDEST_PROTOCOL, NEWEST_PROTOCOL)
+        info = answers.agreed(answers.message(reply), OLDEST_PROTOCOL, NEWEST_PROTOCOL)
     except grpc.aio.AioRpcError as error:
         await channel.close()
         if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
@@ -190,7 +190,7 @@ class Client:
     async def list_containers(self) -> tuple[ContainerTruth, ...]:
         """All containers, and how their first processes ended."""
         reply = await self._agent.ListContainers(pb.Empty())
-        return answers.containers(reply)
+        return answers.containers(answers.message(reply))
 
     @translated
     async def update_container(self, container_id: str, resources: Resources) -> None:
@@ -201,13 +201,14 @@ class Client:
     @translated
     async def container_stats(self, container_id: str) -> ContainerStats:
         """What it uses."""
-        return answers.stats(await self._agent.ContainerStats(pb.ContainerRequest(container_id=container_id)))
+        reply = await self._agent.ContainerStats(pb.ContainerRequest(container_id=container_id))
+        return answers.stats(answers.message(reply))
 
     @translated
     async def list_processes(self, container_id: str) -> tuple[ProcessInfo, ...]:
         """What runs in it."""
         reply = await self._agent.ListProcesses(pb.ContainerRequest(container_id=container_id))
-        return answers.processes(reply)
+        return answers.processes(answers.message(reply))
 
     @translated
     async def execute(self, container_id: str, token: str, process: ProcessSpec, stdio: Stdio) -> None:
@@ -235,7 +236,8 @@ class Client:
     @translated
     async def wait(self, container_id: str, token: str) -> ExitStatus:
         """How a process ended, when it has."""
-        return answers.exit_status(await self._agent.Wait(pb.ProcessRequest(container_id=container_id, token=token)))
+        reply = await self._agent.Wait(pb.ProcessRequest(container_id=container_id, token=token))
+        return answers.exit_status(answers.message(reply))
 
     @translated
     async def signal(self, container_id: str, token: str, number: int) -> None:

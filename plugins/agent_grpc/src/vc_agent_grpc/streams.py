@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 
+from vc_agent_grpc import answers
 from vc_agent_grpc._generated import agent_pb2 as pb
-from vc_agent_grpc.answers import wrong
 from vc_core.spec import AgentError, StreamName
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class GrpcStreams:
         """Returns when the agent has accepted; raises its AioRpcError when not."""
         first = await self._output.read()
         if not isinstance(first, pb.OutputChunk) or first.WhichOneof("stream") is not None:
-            raise wrong("a process is attached to without the empty chunk that says so")
+            raise answers.wrong("a process is attached to without the empty chunk that says so")
 
     async def write(self, data: bytes) -> None:
         """Sends input in pieces; each waits until the way is free."""
@@ -50,7 +50,7 @@ class GrpcStreams:
     async def chunks(self) -> AsyncIterator[tuple[StreamName, bytes]]:
         """Output as it comes."""
         try:
-            while isinstance(output := await self._output.read(), pb.OutputChunk):
+            while isinstance(output := answers.message(await self._output.read()), pb.OutputChunk):
                 if output.stdout:
                     yield StreamName.STDOUT, output.stdout
                 elif output.stderr:
