@@ -53,3 +53,16 @@ def test_without_a_terminal_it_says_so():
 
     done = CliRunner().invoke(vc, ["top"])
     assert "needs a terminal; 'vc stats --json'" in str(done.exception)
+
+
+async def test_a_process_named_like_markup_is_a_cell(open_runtime):
+    async with open_runtime() as runtime:
+        pod = await runtime.create("one")
+        words = ("endless", "[/x]", "\x1b[2J")
+        await pod.create_container(ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(words)))
+        await pod.start()
+        screen = Screen(runtime, 0.1)
+        async with screen.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: [row[-1] for row in cells(screen, "processes")] == [r"endless [/x] \x1b[2J"])
+            await pilot.press("q")
+        await pod.delete(force=True)

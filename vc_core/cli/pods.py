@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -287,11 +288,19 @@ def stats(settings: Settings, pod_id: str, as_json: bool) -> None:
 @pod_id_argument()
 @click.pass_obj
 def console(settings: Settings, pod_id: str) -> None:
-    """Print the last of what the guest's kernel wrote."""
+    """Print the last of what the guest's kernel wrote.
+
+    On a terminal, control characters are escaped, as dmesg does it; a pipe or file gets what was written.
+    """
 
     async def work() -> None:
         async with settings.runtime() as runtime:
-            click.echo(await (await runtime.get(pod_id)).console(), nl=False)
+            written = await (await runtime.get(pod_id)).console()
+        if sys.stdout.isatty():
+            text = written.decode(errors="replace").replace("\r\n", "\n")
+            click.echo(shown(text, keep="\n\t"), nl=False)
+        else:
+            click.echo(written, nl=False)
 
     run_async(work())
 

@@ -37,24 +37,23 @@ def doing(text: str) -> Iterator[None]:
 
 def echo_json(value: object) -> None:
     """Prints any of our values."""
-    import msgspec
-
-    click.echo(shown_json(msgspec.json.format(_encoded(value), indent=2)))
+    click.echo(shown_json(_encoded(value, indent=2)))
 
 
 def echo_json_line(value: object) -> None:
     """The same in one line, for a stream of them."""
-    click.echo(shown_json(_encoded(value)))
+    click.echo(shown_json(_encoded(value, indent=None)))
 
 
-def _encoded(value: object) -> str:
+def _encoded(value: object, indent: int | None) -> str:
     import msgspec
 
-    plain_value = msgspec.to_builtins(value, enc_hook=str)
+    builtins = msgspec.to_builtins(value, enc_hook=str)
     try:
-        return msgspec.json.encode(plain_value).decode()
-    except UnicodeEncodeError:  # bytes that are no text, in a name of a file; JSON has a word for them
-        return json.dumps(plain_value)
+        encoded = msgspec.json.encode(builtins)
+    except UnicodeEncodeError:  # bytes that are no text, in the name of a file: JSON has an escape for them
+        return json.dumps(builtins, indent=indent)
+    return (encoded if indent is None else msgspec.json.format(encoded, indent=indent)).decode()
 
 
 def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
