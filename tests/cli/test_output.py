@@ -26,6 +26,7 @@ from vc_core.spec import (
     HypervisorError,
     InvalidRequest,
     Resources,
+    Rlimit,
     Rootfs,
     RootfsMode,
     Stdio,
@@ -305,6 +306,18 @@ def test_a_size_needs_a_unit_and_a_command_is_needed():
         spec_of("--memory", "512")
     with pytest.raises(InvalidRequest, match="no command was given"):
         made.main(["--"], standalone_mode=False)
+
+
+def test_options_make_limits_of_a_process():
+    limits = spec_of("--ulimit", "nofile=1024:65536", "--ulimit", "core=0", "--ulimit", "memlock=-1").process.rlimits
+    assert limits == (
+        Rlimit("RLIMIT_NOFILE", 1024, 65536),
+        Rlimit("RLIMIT_CORE", 0, 0),
+        Rlimit("RLIMIT_MEMLOCK", 2**64 - 1, 2**64 - 1),
+    )
+    for text in ("files=1", "nofile", "nofile=", "nofile=2:1", "nofile=1:", "nofile=-2", "core=0x1", "nofile=-1:5"):
+        with pytest.raises(InvalidRequest, match="--ulimit"):
+            spec_of("--ulimit", text)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from pathlib import Path
+
 import pytest
 
 from tests.e2e.conftest import Host
@@ -12,9 +16,12 @@ from vc_core.spec import (
     ContainerSpec,
     ExitStatus,
     InvalidRequest,
+    Mount,
+    MountKind,
     ProcessSpec,
     Rlimit,
     Rootfs,
+    RootfsMode,
     Stdio,
 )
 
@@ -41,6 +48,11 @@ def test_exec_is_in_the_container(host: Host, busybox):
         return host.vc("exec", *words, "sh", "-c", SHOWS).stdout.decode().splitlines()
 
     told = lines("c", "--")
+    assert told[6] == "1024"
+    names = host.vc(
+        "exec", "c", "--", "sh", "-c", "ulimit -Hn; cat /etc/hostname; env | grep HOSTNAME; tail -n 1 /etc/hosts"
+    )
+    assert names.stdout.decode().splitlines() == ["1048576", "c", "HOSTNAME=c", "127.0.0.1\tc"]
     assert told[0] == "uid=1000(late) gid=1001 groups=4321(extra)"
     assert told[1:3] == ["/tmp", "bar-"]
     assert set(told[3:6]) == {"NoNewPrivs:\t1", "CapBnd:\t0000000000000000", "Seccomp:\t2"}
@@ -140,5 +152,50 @@ async def test_realtime_signals_arrive_and_end(host: Host, busybox):
             assert await killed.wait() == ExitStatus(163, 35)
             await container.kill(40)  # which a first process does not mind: it ends in its name
             assert await first.wait() == ExitStatus(168, 40)
+        finally:
+            await pod.delete(force=True)
+
+
+async def test_the_clock_is_the_hosts_after_a_pause(host: Host, busybox):
+    process = ProcessSpec(("sleep", "999"), ("PATH=/bin",))
+    async with host.runtime() as runtime:
+        pod = await runtime.create("p")
+        try:
+            await pod.create_container(ContainerSpec("a", Rootfs(busybox), process))
+            await pod.start()
+            await pod.pause()
+            await asyncio.sleep(3)  # the gap itself
+            await pod.resume()
+            before = int(time.time())
+            (told,) = await said(pod.container("a"), "busybox", "date", "+%s")
+            assert int(told) >= before - 1
+        finally:
+            await pod.delete(force=True)
+
+
+async def test_containers_know_themselves_by_name(host: Host, busybox, tmp_path):
+    """Without a word of it in their root; and what a user mounts there is what is there."""
+    own = tmp_path / "hosts"
+    own.write_text("192.0.2.1\tmine\n")
+    process = ProcessSpec(("sleep", "999"), ("PATH=/bin",), rlimits=(Rlimit("RLIMIT_NOFILE", 5000, (1 << 64) - 1),))
+    kept = Rootfs(busybox, RootfsMode.READ_WRITE)
+    proc = Mount(Path("proc"), "/proc", kind=MountKind.PROC)
+    mine = (Mount(own, "/etc/hosts", read_only=True),)
+    (busybox / "etc/hostname").symlink_to("/run/vc/shown")
+    async with host.runtime() as runtime:
+        pod = await runtime.create("p")
+        try:
+            a = await pod.create_container(ContainerSpec("a", Rootfs(busybox), process, mine))
+            b = await pod.create_container(ContainerSpec("b", kept, process, hostname="named"))
+            bundle = await pod.create_container(
+                ContainerSpec("c", Rootfs(busybox, RootfsMode.READ_ONLY), process, (proc,), has_default_mounts=False)
+            )
+            await pod.start()
+            assert await said(a, "cat", "/etc/hosts", "/etc/hostname") == ["192.0.2.1\tmine", "p"]
+            told = await said(b, "sh", "-c", "hostname; env | grep HOSTNAME; ls /etc")
+            assert told == ["named", "HOSTNAME=named", "group", "hostname", "passwd"]
+            shown = await said(bundle, "sh", "-c", "env | grep -c HOSTNAME; ulimit -n; ulimit -Hn; ls /etc")
+            assert shown == ["0", "5000", "1073741816", "group", "hostname", "passwd"]
+            assert sorted(path.name for path in (busybox / "etc").iterdir()) == ["group", "hostname", "passwd"]
         finally:
             await pod.delete(force=True)

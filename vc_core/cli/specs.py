@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vc_core.cli import care, mounts, security
+from vc_core.cli.ulimits import ulimit
 from vc_core.cli.units import SIZE, UNITS, Duration
 from vc_core.defaults import Start
 from vc_core.signals import signal_number
@@ -138,6 +139,7 @@ _CONTAINER = (
         help="An empty folder in memory, as in /x:size=64m,mode=1777.",
     ),
     click.option("--shm-size", type=SIZE, default="64m", show_default=True, metavar="SIZE", help="Of its /dev/shm."),
+    click.option("--ulimit", "ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="As in nofile=1024:65536."),
     click.option(
         "--device",
         "devices",
@@ -266,7 +268,9 @@ def container_spec(
     spec = ContainerSpec(
         container_id,
         dataclasses.replace(_rootfs(options["rootfs"] or "/", options["read_only"]), disk_bytes=options["disk"]),
-        process_spec(command, options, default),
+        dataclasses.replace(
+            process_spec(command, options, default), rlimits=tuple(ulimit(text) for text in options["ulimits"])
+        ),
         (*mounted, *(mounts.tmpfs(text) for text in options["tmpfs"])),
         stdio,
         options["hostname"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import signal
 
 from vc_core.engine import care, devices, life_hooks, logs, mounts, origins, resources, rootfs, shares
@@ -17,6 +18,8 @@ from vc_core.engine.undo import Undo
 from vc_core.spec.errors import InvalidRequest, OperationError, OperationTimeout, StateError
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import ContainerSpec, ExitStatus, GuestContainer, LifeHooks, Resources, Stdio
+
+log = logging.getLogger(__name__)
 
 
 def check(spec: ContainerSpec) -> ContainerSpec:
@@ -187,6 +190,15 @@ async def remove(session: Session, spec: ContainerSpec, state: ContainerState, w
         await rootfs.release(session, spec.id)
         await resources.fit(session, spec.id)
     await shares.unbind(session, state.mounts)
+
+
+async def wake(session: Session) -> None:
+    """Lets the guest know that it runs again, by which its clock is set. The machine runs, whatever the guest says."""
+    try:
+        await session.connect()
+        await session.hooks.agent_list_containers(pod=session.pod)
+    except OperationError as error:
+        log.warning("the clock of pod %s may be behind: %s", session.pod.id, error)
 
 
 async def update(session: Session, spec: ContainerSpec, limits: Resources) -> None:

@@ -100,6 +100,7 @@ class Pod:
             require(self._name, "resume it", session.state.state, [State.PAUSED])
             await session.hooks.vm_resume(pod=session.pod)
             await self._put(session, State.RUNNING)
+            await guest_containers.wake(session)
             await session.board.wiring.notify(EventSpec.pod_resumed, pod=session.pod)
 
     async def delete(self, force: bool = False) -> None:

@@ -12,7 +12,7 @@ from vc_agent_grpc import client, convert, oci_spec
 from vc_agent_grpc.image import agent_program
 from vc_agent_grpc.options import SYSTEM_CACHE
 
-from vc_core.spec import AgentError, CannotExecute, ExitStatus, NotFound, ProcessSpec, Stdio
+from vc_core.spec import AgentError, CannotExecute, ExitStatus, InvalidRequest, NotFound, ProcessSpec, Stdio
 
 pytestmark = pytest.mark.vm
 
@@ -91,11 +91,22 @@ class Refusal(grpc.aio.AioRpcError):
         super().__init__(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details)
 
 
+@pytest.mark.parametrize(("word", "is_missing"), [("missing", True), ("not-executable", False)])
+async def test_what_is_wrong_with_a_program_is_said_beside_the_text(word, is_missing):
+    @client.translated
+    async def call():
+        refusal = grpc.aio.Metadata(("vc-refusal", word))
+        raise grpc.aio.AioRpcError(grpc.StatusCode.FAILED_PRECONDITION, grpc.aio.Metadata(), refusal, "words")
+
+    with pytest.raises(CannotExecute, match="words") as caught:
+        await call()
+    assert caught.value.is_missing is is_missing
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        (grpc.StatusCode.INVALID_ARGUMENT, CannotExecute),
-        (grpc.StatusCode.PERMISSION_DENIED, CannotExecute),
+        (grpc.StatusCode.INVALID_ARGUMENT, InvalidRequest),
         (grpc.StatusCode.NOT_FOUND, NotFound),
         (grpc.StatusCode.INTERNAL, AgentError),
         (grpc.StatusCode.UNAVAILABLE, AgentError),

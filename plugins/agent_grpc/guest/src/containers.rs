@@ -20,6 +20,7 @@ use crate::boot;
 use crate::devices;
 use crate::identity;
 use crate::inside::{self, Root, Turn};
+use crate::limits;
 use crate::log::{Kind, Log};
 use crate::procfs;
 use crate::process::{ConsoleSocket, Process, Streams, output_pipes, pipes, terminal_streams};
@@ -108,6 +109,8 @@ impl Containers {
         let mut spec: Value = serde_json::from_slice(&request.oci_spec)?;
         spec["root"]["path"] = json!(request.rootfs);
         spec["linux"]["cgroupsPath"] = json!(format!("/vc/{}", request.container_id));
+        identity::write_names(folder, spec["hostname"].as_str().unwrap_or_default())?;
+        limits::fit(&mut spec["process"]);
         let root = Root::Folder(request.rootfs.clone().into());
         let mut spec = inside::ask(root, turn, move |root| {
             users::complete(&mut spec["process"], root)?;
@@ -210,6 +213,10 @@ impl Containers {
         firsts.filter(|process| process.is_alive()).map(|process| process.pid).collect()
     }
 
+    pub fn folders(&self) -> Vec<PathBuf> {
+        self.table().values().map(|container| container.folder.clone()).collect()
+    }
+
     pub async fn start(&self, id: &str) -> Result<(), Status> {
         let (name, folder) = self.known(id)?;
         self.crun.start(&name, &folder).await.map_err(|error| refusal(&error, ""))
@@ -245,6 +252,7 @@ impl Containers {
     async fn exec_in(&self, name: &str, folder: &Path, request: &ExecRequest) -> Result<Process, Failure> {
         fs::create_dir_all(folder)?;
         let mut spec: Value = serde_json::from_slice(&request.oci_process)?;
+        limits::fit(&mut spec);
         let (root, turn) = self.root(&request.container_id)?;
         let mut spec = inside::ask(root, turn, move |root| {
             users::complete(&mut spec, root)?;

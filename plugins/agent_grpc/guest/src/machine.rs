@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::time::TimeSpec;
@@ -26,6 +26,21 @@ pub fn set_hostname(name: &str) -> Result<(), Failure> {
 pub fn set_time(since_epoch_ns: i64) -> Result<(), Failure> {
     const SECOND: i64 = 1_000_000_000;
     Ok(clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::new(since_epoch_ns / SECOND, since_epoch_ns % SECOND))?)
+}
+
+/// How far behind the clock may be: less is what a call takes on its way.
+const BEHIND_NS: i64 = 500_000_000;
+
+/// Sets the clock if it is behind. Never back: a call may have waited on its way, for a machine that was frozen.
+pub fn catch_up(since_epoch_ns: i64) -> Result<(), Failure> {
+    if sandbox::is_one() || std::process::id() != 1 {
+        return Ok(()); // the clock is the host's
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    if since_epoch_ns.saturating_sub(i64::try_from(now.as_nanos())?) > BEHIND_NS {
+        set_time(since_epoch_ns)?;
+    }
+    Ok(())
 }
 
 /// random(4): struct rand_pool_info is a count of bits, a size in bytes, and the bytes.

@@ -12,6 +12,7 @@ mod fd_stream;
 mod files;
 mod identity;
 mod inside;
+mod limits;
 mod log;
 mod logged;
 mod machine;
@@ -67,6 +68,7 @@ fn main() -> Result<(), Failure> {
 
 fn run(socket: Option<UnixListener>) -> Result<(), Failure> {
     nix::sys::prctl::set_child_subreaper(true)?;
+    limits::raise()?;
     // One thread: every pod pays for the agent's memory, and the order of spawn and reap is certain.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(socket))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::containers::{Containers, internal};
@@ -21,14 +22,29 @@ use crate::shares;
 /// Raised when an older client could not live with what this agent says.
 const PROTOCOL: u32 = 5;
 const FEATURES: [&str; 3] = ["terminal", "overlay", "scsi"];
+/// The name of the metadata with the host's time, in nanoseconds since the epoch.
+const TIME: &str = "vc-time-ns";
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
 type Reply<T> = Result<Response<T>, Status>;
 
 pub struct Service(Arc<Containers>);
 
-pub fn server(containers: Arc<Containers>) -> AgentServer<Service> {
-    AgentServer::new(Service(containers)).max_decoding_message_size(MAX_MESSAGE_BYTES)
+/// What the server serves.
+pub type Served = InterceptedService<AgentServer<Service>, fn(Request<()>) -> Result<Request<()>, Status>>;
+
+pub fn server(containers: Arc<Containers>) -> Served {
+    let agent = AgentServer::new(Service(containers)).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    InterceptedService::new(agent, keep_time)
+}
+
+/// Calls say what time it is on the host: a machine that was frozen, or whose host was suspended, is behind.
+fn keep_time(request: Request<()>) -> Result<Request<()>, Status> {
+    let said = request.metadata().get(TIME).and_then(|value| value.to_str().ok()?.parse().ok());
+    if let Some(time_ns) = said {
+        machine::catch_up(time_ns).map_err(internal)?;
+    }
+    Ok(request)
 }
 
 fn done() -> Reply<Empty> {
@@ -60,7 +76,7 @@ impl Agent for Service {
 
     async fn set_up_pod(&self, request: Request<SetUpPodRequest>) -> Reply<Empty> {
         let request = request.into_inner();
-        identity::take(&request, &self.0.first_processes()).map_err(internal)?;
+        identity::take(&request, &self.0.first_processes(), &self.0.folders()).map_err(internal)?;
         if !request.resolv_conf.is_empty() {
             pod::set_resolv_conf(&request.resolv_conf).map_err(internal)?;
         }

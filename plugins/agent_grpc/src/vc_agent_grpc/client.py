@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
@@ -39,6 +40,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 # What the agent says of a program that it cannot execute, beside the text (guest/src/containers.rs).
+_TIME = "vc-time-ns"
 _REFUSAL = "vc-refusal"
 _IS_MISSING = {"missing": True, "not-executable": False}
 
@@ -96,6 +98,14 @@ def _details(error: grpc.aio.AioRpcError) -> str:
     return told if len(told) <= _MAX_DETAILS else f"{told[:_MAX_DETAILS]} […]"
 
 
+class _Time(grpc.aio.UnaryUnaryClientInterceptor):
+    """Tells the guest with each call what time it is: while it was frozen, its clock was, too."""
+
+    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()), (_TIME, str(time.time_ns())))
+        return await continuation(client_call_details._replace(metadata=metadata), request)
+
+
 async def connect(address: str) -> Client:
     """Connects and agrees on a protocol.
 
@@ -105,7 +115,7 @@ async def connect(address: str) -> Client:
     Raises:
         AgentError: nobody answers, or the versions do not meet.
     """
-    channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+    channel = grpc.aio.insecure_channel(address, options=_OPTIONS, interceptors=[_Time()])
     request = pb.NegotiateRequest(oldest=OLDEST_PROTOCOL, newest=NEWEST_PROTOCOL)
     try:
         reply = await AgentStub(channel).Negotiate(request, wait_for_ready=True)

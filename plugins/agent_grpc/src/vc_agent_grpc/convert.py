@@ -55,6 +55,8 @@ def create_request(container: GuestContainer, compiled_filter: bytes = b"") -> p
     storages = [_rootfs_storage(rootfs, spec.rootfs.mode, kind)]
     if is_overlay:
         storages += _overlay(root, folder, rootfs.upper)
+    if spec.has_default_mounts:
+        storages.append(_names(folder))
     shares = dict.fromkeys(mount.plugged for mount in container.mounts if mount.plugged is not None)
     storages += (_share(plugged, kind, _SHARED, False) for plugged in shares if plugged != rootfs.plugged)
     return pb.CreateContainerRequest(
@@ -172,6 +174,11 @@ def _devices(wanted: GuestDevice) -> list[pb.Device]:
         )
         for plugged in wanted.plugged
     ]
+
+
+def _names(folder: str) -> pb.Storage:
+    """For /etc/hosts and /etc/hostname, which the container may write to: no more than this much of the memory."""
+    return pb.Storage(driver="tmpfs", fstype="tmpfs", options=["size=64k", "mode=755"], mount_point=f"{folder}/names")
 
 
 def _overlay(lower: str, folder: str, disk: Plugged | None) -> list[pb.Storage]:

@@ -188,7 +188,11 @@ def _mounts(container: GuestContainer) -> list[Json]:
     """What every container has, but for what its own mounts put there; then those, in their order."""
     spec, pod = container.spec, container.pod
     own = [_mount(one) for one in container.mounts]
-    default = [*_system_mounts(spec), *_host_root_mounts(spec), *_identity()] if spec.has_default_mounts else []
+    default = (
+        [*_system_mounts(spec), *_host_root_mounts(spec), *_identity(), *_names(spec)]
+        if spec.has_default_mounts
+        else []
+    )
     if pod.dns.servers:
         options = ["bind", "ro", "nosuid", "nodev", "noexec"]
         default.append({"destination": "/etc/resolv.conf", "type": "bind", "source": RESOLV_CONF, "options": options})
@@ -232,6 +236,22 @@ def _identity() -> list[Json]:
             "options": [*options, *(["x-vc-optional"] if target.startswith("/etc") else [])],
         }
         for target, source in _IDENTITY.items()
+    ]
+
+
+def _names(spec: ContainerSpec) -> list[Json]:
+    """Files that the agent makes, so that the container knows itself by name. A folder of the host that it may write to
+    gets no new files by that: there they are only in place of others.
+    """
+    optional = ["x-vc-optional"] if spec.rootfs.mode is RootfsMode.READ_WRITE else []
+    return [
+        {
+            "destination": f"/etc/{name}",
+            "type": "bind",
+            "source": f"{CONTAINERS}/{spec.id}/names/{name}",
+            "options": ["bind", "rw", "nosuid", "nodev", "noexec", *optional],
+        }
+        for name in ("hosts", "hostname")
     ]
 
 
