@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -14,15 +15,19 @@ from click.testing import CliRunner
 
 from vc_core.cli import _ELSEWHERE
 from vc_core.cli import vc as main
+from vc_core.cli.containers import state_text
 from vc_core.cli.exits import Exit, OutputClosed, told
 from vc_core.cli.mounts import bind
 from vc_core.cli.render import ago, plain, size
 from vc_core.cli.specs import command_argument, container_options, container_spec, hostname_is_h, passing
+from vc_core.engine.container import ContainerStatus
+from vc_core.engine.states import State
 from vc_core.engine.volumes import Volumes
 from vc_core.signals import signal_name, signal_number
 from vc_core.spec import (
     CannotExecute,
     ConfigError,
+    ExitStatus,
     HypervisorError,
     InvalidRequest,
     Resources,
@@ -148,6 +153,21 @@ def test_numbers_for_people():
     assert [size(count) for count in (5, 2048, 5 << 20, 3 << 30)] == ["5 B", "2 KiB", "5 MiB", "3.0 GiB"]
     assert ago(0).endswith("d ago")
     assert [plain(value) for value in (True, 'a"b', ("x", 1), {"k": 2})] == ["true", '"a\\"b"', '["x", 1]', "{k = 2}"]
+
+
+def test_the_state_of_a_container_tells_its_end_and_since_when():
+    now = time.time_ns()
+
+    def shown(state, status=None, started_ns=now - 120_000_000_000):
+        return state_text(ContainerStatus("c", state, status, spec_of(), started_ns=started_ns))
+
+    assert shown(State.RUNNING) == "running for 2 min"
+    assert shown(State.READY, started_ns=0) == "ready"
+    assert shown(State.STOPPED) == "stopped"
+    assert shown(State.STOPPED, ExitStatus(3)) == "exited (3)"
+    assert shown(State.STOPPED, ExitStatus(3, 0, now - 60_000_000_000)) == "exited (3) 1 min ago"
+    assert shown(State.STOPPED, ExitStatus(3, 0, 1)) == "exited (3) 2 min ago", "not before its start"
+    assert shown(State.STOPPED, ExitStatus(3, 0, now * 2)) == "exited (3) 0 s ago", "not in the future"
 
 
 @click.command(context_settings={**passing, **hostname_is_h})

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -134,12 +135,15 @@ def test_what_cannot_be_is_one_line_and_125(host, words, told):
 
 
 def test_keep_leaves_a_stopped_pod_that_runs_again(host, busybox):
-    host.vc("run", "--keep", "--name", "kept", "--rootfs", str(busybox), "--", "true")
+    host.vc("run", "--keep", "--name", "kept", "--rootfs", str(busybox), "--", "sh", "-c", "exit 3", check=3)
     (found,) = json.loads(host.vc("pod", "ls", "--json").stdout)
     assert (found["id"], found["state"]) == ("kept", "stopped")
     assert host.machines() == []
+    assert re.search(rb"exited \(3\) \d+ s ago", host.vc("ps").stdout)
+    assert b"exit code 3" in host.vc("pod", "status", "kept").stdout
     host.vc("pod", "start", "kept")
-    assert host.vc("container", "wait", "kept").stdout == b"0\n"
+    assert host.vc("container", "wait", "kept").stdout == b"3\n"
+    assert re.search(rb"exited \(3\) \d+ s ago", host.vc("ps").stdout), "while its machine runs, too"
     host.vc("pod", "delete", "kept")
 
 

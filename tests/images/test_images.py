@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.images.layouts import busybox_layers, entry, layer
-from vc_core.images import ImageConfig, ImageError, programs
+from vc_core.images import ImageConfig, ImageError, builtin, programs
 from vc_core.images.archives import ArchiveFormat
 from vc_core.images.sources import Copied, Made, OciLayout, of_path, of_reference
 from vc_core.spec.errors import InvalidRequest, NotFound
@@ -229,3 +229,24 @@ def test_a_reference_is_one_of_a_registry_unless_it_says_otherwise():
 async def test_what_is_no_name_is_refused(images, name):
     with pytest.raises(InvalidRequest, match="is no name of an image"):
         await images.take(Copied("docker://x"), name)
+
+
+async def test_a_debian_has_nothing_of_the_host_that_built_it(images, tmp_path, monkeypatch):
+    real = programs.run
+
+    async def run(program, *words, **options):
+        if program != "debootstrap":
+            return await real(program, *words, **options)
+        etc = words[-2] / "etc"  # what debootstrap does besides its work
+        etc.mkdir()
+        for name in ("hostname", "resolv.conf"):
+            (etc / name).write_text("of the host\n")
+        (etc / "debian_version").write_text("12\n")
+        return b""
+
+    monkeypatch.setattr(programs, "run", run)
+    made = await images.take(builtin.debian("bookworm", "http://mirror"), "debian")
+    listed = subprocess.run(["dump.erofs", "--ls", "--path=/etc", made.rootfs], check=True, capture_output=True)
+    assert b"debian_version" in listed.stdout
+    assert b"hostname" not in listed.stdout
+    assert b"resolv.conf" not in listed.stdout

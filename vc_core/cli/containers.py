@@ -15,7 +15,7 @@ from vc_core.cli.execute import chosen
 from vc_core.cli.execute import execute as exec_command
 from vc_core.cli.groups import GroupedCommand
 from vc_core.cli.pulling import image_of
-from vc_core.cli.render import echo_json, echo_pairs, echo_table, echo_warnings, json_option, size
+from vc_core.cli.render import ago, echo_json, echo_pairs, echo_table, echo_warnings, json_option, size
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.specs import (
     annotation_changes,
@@ -28,13 +28,14 @@ from vc_core.cli.specs import (
     passing,
 )
 from vc_core.engine.identity import fresh
+from vc_core.engine.states import State
 from vc_core.images.image import NAME_NOTE
 from vc_core.signals import signal_number
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Stdio
 
 if TYPE_CHECKING:
-    from vc_core.engine.container import Container
+    from vc_core.engine.container import Container, ContainerStatus
 
 _container = click.argument("container_id", metavar="[CONTAINER]", default="")
 
@@ -304,15 +305,26 @@ def _show(as_json: bool, found: list[tuple[str, Any]]) -> None:
             pod_id,
             one.id,
             dict(one.spec.annotations).get(NAME_NOTE, ""),
-            f"{one.state.value} (no answer)" if one.unanswered else one.state.value,
-            "" if one.exit is None else one.exit.code,
+            state_text(one),
             one.restarts or "",
             one.health.value,
             " ".join(one.spec.process.args),
         )
         for pod_id, one in found
     )
-    echo_table(("POD", "CONTAINER", "IMAGE", "STATE", "EXIT", "RESTARTS", "HEALTH", "COMMAND"), rows)
+    echo_table(("POD", "CONTAINER", "IMAGE", "STATE", "RESTARTS", "HEALTH", "COMMAND"), rows)
+
+
+def state_text(found: ContainerStatus) -> str:
+    """The state for people: `running for 5 min`, `exited (3) 2 min ago`."""
+    if found.unanswered:
+        return f"{found.state.value} (no answer)"
+    if found.exit is not None:
+        when = found.exit.ended_ns  # which the guest says: not before its start, and not in the future
+        return f"exited ({found.exit.code})" + (f" {ago(max(when, found.started_ns))}" if when else "")
+    if found.state is State.RUNNING and found.started_ns:
+        return f"running for {ago(found.started_ns).removesuffix(' ago')}"
+    return found.state.value
 
 
 def _call(settings: Settings, pod_id: str, container_id: str, call: Callable[[Container], Awaitable[Any]]) -> Any:

@@ -47,6 +47,7 @@ class ContainerStatus:
         restarts: how often the guest has started it again.
         health: what its checks have found.
         unanswered: who has not answered in time, for people; all else is then as it was last known.
+        started_ns: when it was last started, since the epoch; 0 when it never was.
     """
 
     id: str
@@ -57,12 +58,14 @@ class ContainerStatus:
     restarts: int = 0
     health: Health = Health.NONE
     unanswered: str = ""
+    started_ns: int = 0
 
     @classmethod
     def of(cls, pod: PodState, spec: ContainerSpec, state: ContainerState) -> Self:
         """As its records tell it."""
         shown = display(pod, state)
-        return cls(spec.id, shown, state.exit, spec, state.block, state.restarts, state.health)
+        known = (state.block, state.restarts, state.health)
+        return cls(spec.id, shown, state.exit, spec, *known, started_ns=state.started_ns)
 
 
 class Container:

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import logging
 import signal
+import time
 
 from vc_core.engine import care, devices, life_hooks, logs, mounts, origins, resources, rootfs, shares
 from vc_core.engine.identity import checked, fresh
@@ -110,7 +111,7 @@ async def start(session: Session, spec: ContainerSpec, is_fresh: bool = False) -
         state = await _prestart(session, spec, state, pid)
         if not runs_at_once:
             await session.hooks.agent_start_container(pod=session.pod, container_id=spec.id)
-        state = dataclasses.replace(state, state=State.RUNNING, exit=None)
+        state = dataclasses.replace(state, state=State.RUNNING, exit=None, started_ns=time.time_ns())
         await session.store.put_container_state(spec.id, state)
     await life_hooks.tell(spec.hooks.poststart, spec, "running", pid, session.deadlines.default)
     return state

@@ -176,7 +176,7 @@ async def _stop_in_order(session: Session, grace_s: float) -> str:
         if session.state.state is State.PAUSED:
             await session.hooks.vm_resume(pod=session.pod)
             await session.put_state(dataclasses.replace(session.state, state=State.RUNNING))
-        for name, state in (await guest_containers.truth(session)).items():
+        for name, state in (await guest_containers.settle(session)).items():
             if state.state is State.RUNNING:
                 spec = await session.store.container_spec(name)
                 await guest_containers.stop(session, spec, state, grace_s, with_pod=True)

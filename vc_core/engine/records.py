@@ -146,6 +146,7 @@ class ContainerState:
         owes_poststop: whether its hooks were told that it starts, and not yet that it is gone.
         restarts: how often the guest has started it again, as far as somebody saw.
         health: what its checks have found, likewise.
+        started_ns: when it was last started, since the epoch; 0 when it never was.
     """
 
     state: State
@@ -157,6 +158,7 @@ class ContainerState:
     owes_poststop: bool = False
     restarts: int = 0
     health: Health = Health.NONE
+    started_ns: int = 0
 
     def gone(self, state: State, status: ExitStatus | None = None) -> ContainerState:
         """The same container, no longer in a guest."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 # What container engines agree on: bounding, effective and permitted.
@@ -132,10 +132,13 @@ class ExitStatus:
     Attributes:
         code: its exit code; 128 + signal when a signal ended it.
         signal: the signal's number, 0 when it exited by itself.
+        ended_ns: when, since the epoch and by the guest's clock; 0 when nobody knows. Two that differ in this only are
+            equal.
     """
 
     code: int
     signal: int = 0
+    ended_ns: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
