@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import resource
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from vc_core.spec import (
     HealthCheck,
     HookError,
     HostDevice,
+    HypervisorError,
     InvalidRequest,
     LifeHook,
     LifeHooks,
@@ -232,3 +235,30 @@ async def test_annotations_are_changed_and_kept(open_runtime):
         assert await pod.container("c").annotations() == {"x": "y"}
         with pytest.raises(InvalidRequest, match="needs a name"):
             await pod.annotate({"": "x"})
+
+
+@pytest.mark.parametrize("name", ["a b", "x" * 65, "x" * 200, "-x", "a/b", "ä", "a\nb"])
+async def test_a_host_name_that_cannot_be_is_refused_before_anything_is_made(runtime, name):
+    with pytest.raises(InvalidRequest, match="is no host name; use 1 to 64 letters"):
+        await runtime.create("p", hostname=name)
+    pod = await runtime.create("p", hostname="good-name.example_1")
+    with pytest.raises(InvalidRequest, match="is no host name"):
+        await pod.create_container(dataclasses.replace(container("c"), hostname=name))
+    assert (await pod.status()).containers == ()
+
+
+async def test_too_low_a_limit_of_open_files_is_told_before_anything_starts(runtime, world, monkeypatch, caplog):
+    pod = await runtime.create("p")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
+    with pytest.raises(InvalidRequest, match=r"only 64 files may be open at once here.*'ulimit -n 256'"):
+        await pod.start()
+    assert (world.machines, caplog.text) == ({}, "")
+
+
+async def test_a_machine_that_could_not_grow_as_wanted_is_refused_before_one_starts(runtime, world, caplog):
+    """The hypervisor is asked for the size that the limits of all containers add up to."""
+    pod = await runtime.create("p")
+    await pod.create_container(container("c", resources=Resources(cpu_quota_us=9_900_000)))
+    with pytest.raises(HypervisorError, match="99 vCPUs are too many"):
+        await pod.start()
+    assert (world.machines, caplog.text) == ({}, "")

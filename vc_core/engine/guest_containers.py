@@ -10,7 +10,7 @@ import signal
 import time
 
 from vc_core.engine import care, devices, life_hooks, logs, mounts, origins, resources, rootfs, shares
-from vc_core.engine.identity import checked, fresh
+from vc_core.engine.identity import checked, checked_hostname, fresh
 from vc_core.engine.process_specs import first_process
 from vc_core.engine.records import ContainerState
 from vc_core.engine.session import Session, true_state
@@ -30,6 +30,7 @@ def check(spec: ContainerSpec) -> ContainerSpec:
         InvalidRequest: naming what is wrong.
     """
     checked("container", spec.id)
+    checked_hostname(spec.hostname)
     if not spec.process.args:
         raise InvalidRequest(f"container {spec.id} has no command")
     rootfs.check(spec)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from vc_core.spec.errors import InvalidRequest
 
+_HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _ALLOWED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -20,6 +21,19 @@ def checked(kind: str, name: str) -> str:
     if not _ALLOWED.fullmatch(name):
         raise InvalidRequest(
             f"{name!r} is no {kind} id; use 1 to 64 letters, digits, '_', '.', '-', the first a letter or digit"
+        )
+    return name
+
+
+def checked_hostname(name: str) -> str:
+    """Gives a host name back; empty is none.
+
+    Raises:
+        InvalidRequest: it cannot be one.
+    """
+    if name and not _HOSTNAME.fullmatch(name):
+        raise InvalidRequest(
+            f"{name[:80]!r} is no host name; use 1 to 64 letters, digits, '-', '.', '_', the first a letter or digit"
         )
     return name
 

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import logging
 import os
+import resource
 import time
 from collections.abc import Awaitable, Callable
 
@@ -29,6 +30,7 @@ _ORDERLY = "stopped"
 _SEED_BYTES = 64
 _HOSTNAME_BYTES = 64
 _CONSOLE_BYTES = 400
+_FEWEST_FILES = 256
 
 
 async def boot(session: Session) -> None:
@@ -73,6 +75,8 @@ async def _bring_up(session: Session, specs: list[ContainerSpec], undone: Callab
     guest = assets.apply(config.assets, await session.hooks.agent_guest(pod=session.pod))
     binary = config.assets.hypervisor.path if config.assets.hypervisor.is_given else None
     spec = VmSpec(guest, config.vcpus, config.memory_mib, (), binary)
+    _check_files()
+    await _check_size(session, spec, specs)
     if config.start is not Start.COLD and session.capabilities >= templates.CLONING:
         try:
             await _clone(session, spec, wanted)
@@ -83,6 +87,29 @@ async def _bring_up(session: Session, specs: list[ContainerSpec], undone: Callab
             return
     await _start_machine(session, spec, shares.of_boot(session, wanted))
     await connect(session)
+
+
+def _check_files() -> None:
+    """Raises InvalidRequest when too few files may be open for a machine and those who talk to it."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit != resource.RLIM_INFINITY and limit < _FEWEST_FILES:
+        raise InvalidRequest(
+            f"only {limit} files may be open at once here, and a machine needs {_FEWEST_FILES}; "
+            f"raise the limit: 'ulimit -n {_FEWEST_FILES}'"
+        )
+
+
+async def _check_size(session: Session, spec: VmSpec, specs: list[ContainerSpec]) -> None:
+    """Asks for the machine as large as it is going to be, where it grows after it has begun.
+
+    Raises:
+        HypervisorError: it cannot become so large.
+    """
+    if session.capabilities >= templates.CLONING and resources.can_grow(session.capabilities):
+        size = resources.demand(session.config, (one.resources for one in specs))
+        full = dataclasses.replace(spec, vcpus=size.vcpus, memory_mib=size.memory_mib)
+        if full != templates.small(spec, session.shared.templates.defaults, True):
+            await session.hooks.vm_fingerprint(pod=session.pod, spec=full)
 
 
 async def _clone(session: Session, spec: VmSpec, wanted: list[PluggedShare]) -> None:

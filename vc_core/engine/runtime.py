@@ -22,7 +22,7 @@ from vc_core.engine.assets import check as check_assets
 from vc_core.engine.catalog import Catalog, Factory
 from vc_core.engine.data import Data
 from vc_core.engine.forks import Forks, House
-from vc_core.engine.identity import annotated, checked, fresh
+from vc_core.engine.identity import annotated, checked, checked_hostname, fresh
 from vc_core.engine.journal import Event, Journal
 from vc_core.engine.pod import Pod
 from vc_core.engine.pod_views import DamagedPod, PodStatus
@@ -179,7 +179,7 @@ class Runtime:
             self._chosen,
             size.vcpus,
             size.memory_mib,
-            hostname or name,
+            checked_hostname(hostname) or name,
             time.time_ns(),
             annotated({}, annotations or {}),
             dataclasses.replace(options, can_freeze=freezes),

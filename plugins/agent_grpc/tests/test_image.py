@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
 import shutil
 import struct
 import subprocess
@@ -13,10 +14,12 @@ from pathlib import Path
 import lz4.block
 import pytest
 import zstandard
-from vc_agent_grpc import image
+from vc_agent_grpc import GrpcAgent, GrpcAgentOptions, image, plugin
 from vc_agent_grpc.image import agent_program, builder, kernel, programs
 from vc_agent_grpc.image.cpio import Archive
 from vc_agent_grpc.image.vmlinux import extract_vmlinux
+
+from vc_core.spec import Verdict
 
 KERNEL = b"\x7fELF" + b"Xen\0" + bytes(range(256)) * 40
 
@@ -178,6 +181,40 @@ def test_images_are_made_once_per_content_and_never_overwritten(tmp_path, inputs
     image.remove(cache, first.id)
     with pytest.raises(image.ImageError, match="run 'vc guest build'"):
         image.current(cache)
+
+
+@pytest.mark.parametrize("name", ["vmlinux", "initrd"])
+@pytest.mark.parametrize("damage", [lambda data: data[:100], lambda data: b"x" + data[1:], lambda data: b""])
+async def test_a_damaged_image_is_told_and_built_again(tmp_path, inputs, monkeypatch, name, damage):
+    cache = tmp_path / "cache"
+    built = image.build(cache, lambda _: None, *inputs)
+    agent = GrpcAgent(GrpcAgentOptions(cache))
+    monkeypatch.setattr(plugin, "SYSTEM_CACHE", cache)
+    file = built.kernel.with_name(name)
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    (found,) = [one for one in await agent.agent_diagnose() if one.subject == "guest image"]
+    assert (found.verdict, found.fix) == (Verdict.BAD, "vc guest build")
+    assert "is damaged" in found.detail
+    again = image.build(cache, lambda _: None, *inputs)
+    assert (again.id, file.read_bytes()) == (built.id, whole)
+    (found,) = [one for one in await agent.agent_diagnose() if one.subject == "guest image"]
+    assert found.verdict is Verdict.GOOD
+
+
+def test_an_image_is_readable_for_others_whatever_the_umask(tmp_path, inputs):
+    before = os.umask(0o077)
+    try:
+        built = image.build(tmp_path / "cache", lambda _: None, *inputs)
+        os.umask(0)
+        image.remove(tmp_path / "cache", built.id)
+        open_built = image.build(tmp_path / "cache", lambda _: None, *inputs)
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "cache/guest", *open_built.kernel.parent.iterdir(), open_built.kernel.parent):
+        mode = path.stat().st_mode
+        assert mode & 0o044 == 0o044, path
+        assert not mode & 0o022, path
 
 
 def test_a_module_that_the_kernel_lacks_is_named(tmp_path, inputs):

@@ -8,7 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from vc_qemu import QemuOptions, making
 from vc_qemu.command_line import FolderShare, Machine, option, words
+from vc_qemu.errors import QemuError
+
+from vc_core.spec import Guest, PodRef, VmSpec
 
 MACHINE = Machine(
     binary="/usr/bin/qemu-system-x86_64",
@@ -110,3 +114,10 @@ def test_root_ports_stand_where_the_guest_is_told_they_are():
 def test_what_gives_memory_back_takes_a_place():
     found = [value for name, value in pairs(dataclasses.replace(MACHINE, balloon_port=0)) if "balloon" in value]
     assert found == ["virtio-balloon-pci,id=balloon,bus=rp0,free-page-reporting=on"]
+
+
+@pytest.mark.parametrize(("vcpus", "memory_mib", "setting"), [(99, 256, "max_vcpus"), (1, 5120, "max_memory_mib")])
+def test_a_machine_above_its_ceilings_is_refused_with_the_setting(tmp_path, vcpus, memory_mib, setting):
+    spec = VmSpec(Guest("g", Path("/k"), Path("/i"), (), ()), vcpus, memory_mib)
+    with pytest.raises(QemuError, match=rf"is the most; raise hypervisor\.qemu\.{setting}"):
+        making.machine_of(QemuOptions(), PodRef("p", tmp_path), spec, "/usr/bin/qemu", "tcg", "")

@@ -295,3 +295,10 @@ async def test_what_killed_calls_have_left_is_taken_away_and_what_lives_is_not(s
         folder.mkdir()
     assert (await store.storage_list()).problems == ()
     assert (dead.exists(), alive.exists()) == (False, True)
+
+
+@pytest.mark.parametrize(("length", "is_good"), [(60, True), (67, True), (68, False), (118, False)])
+def test_a_run_root_that_is_too_long_for_sockets_is_told_by_its_options(length, is_good):
+    told = list(FsOptions(Path("/".ljust(length, "x"))).problems())
+    assert bool(told) is not is_good
+    assert all("run_root: is" in one and "use one of at most 67" in one for one in told)

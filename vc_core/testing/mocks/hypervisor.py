@@ -144,6 +144,8 @@ class MockHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_fingerprint(self, pod: PodRef, spec: VmSpec) -> str:
+        if spec.vcpus > self.world.max_vcpus:
+            raise HypervisorError(f"{spec.vcpus} vCPUs are too many")
         return f"{spec.guest.id} {spec.vcpus} {spec.memory_mib} {len(spec.shares)}"
 
     @hookimpl

@@ -227,6 +227,18 @@ class GrpcAgent(AgentSpec):
                     "vc guest build",
                 ),
             )
+        damaged = [one for cache in self._caches() for one in image.images(cache) if not image.is_whole(one)]
+        tools += [
+            Finding(
+                "guest image",
+                Verdict.BAD if one.id == guests[0].id else Verdict.WARNING,
+                f"{one.id} is damaged: its kernel or initrd is not what was built",
+                *(("run 'vc guest build'", "vc guest build") if one.is_current else (f"'vc guest rm {one.id}'",)),
+            )
+            for one in damaged
+        ]
+        if guests[0].id in {one.id for one in damaged}:
+            return tuple(tools)
         return (*tools, Finding("guest image", Verdict.GOOD, f"{guests[0].id}: {guests[0].description}"))
 
     @functools.cached_property

@@ -278,6 +278,13 @@ class LibvirtHypervisor(HypervisorSpec):
 
     def _domain_of(self, pod: PodRef, spec: VmSpec, program: str) -> Domain:
         options, name = self._options, str(uuid.uuid4())
+        for count, most, unit, key in (
+            (spec.vcpus, options.max_vcpus, "vCPUs", "max_vcpus"),
+            (spec.memory_mib, options.max_memory_mib, "MiB of memory", "max_memory_mib"),
+        ):
+            if count > most:
+                told = f"{count} {unit} were asked for and {most} is the most; raise hypervisor.libvirt.{key}"
+                raise LibvirtFailure(told)
         return Domain(
             name=f"vc-{pod.id}-{name[:_SHORT]}",
             uuid=name,

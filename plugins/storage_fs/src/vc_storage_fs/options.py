@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+_SOCKET_PATH = 107  # unix(7), sun_path
+_LONGEST_RUN_ROOT = _SOCKET_PATH - len("/pods/0123456789ab/") - len("0123456789abcdef.sock")
 
 
 def default_run_root() -> Path:
@@ -35,3 +39,12 @@ class FsOptions:
 
     run_root: Path = field(default_factory=default_run_root)
     config_root: Path = field(default_factory=default_config_root)
+
+    def problems(self) -> Iterator[str]:
+        """Values that cannot be."""
+        length = len(os.fsencode(self.run_root))
+        if length > _LONGEST_RUN_ROOT:
+            yield (
+                f"run_root: is {length} bytes long, and the paths of sockets below it may have {_SOCKET_PATH}; "
+                f"use one of at most {_LONGEST_RUN_ROOT}"
+            )

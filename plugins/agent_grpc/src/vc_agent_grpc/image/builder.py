@@ -91,7 +91,7 @@ def build(
     }
     with _locked(cache):
         for image in images(cache):
-            if image.inputs == inputs:
+            if image.inputs == inputs and is_whole(image):
                 return _make_current(cache, image.id)
         with contextlib.ExitStack() as stack:
             if kernel_image is None:
@@ -119,6 +119,17 @@ def current(cache: Path) -> Guest:
         if image.is_current:
             return image
     raise ImageError("no guest image has been built; run 'vc guest build'")
+
+
+def is_whole(image: Guest) -> bool:
+    """Whether kernel and initrd are what was built: their digest is the image's id."""
+    digest = hashlib.sha256()
+    try:
+        for file in (image.kernel, image.initrd):
+            digest.update(file.read_bytes())
+    except OSError:
+        return False
+    return digest.hexdigest()[:16] == image.id
 
 
 def find(cache: Path, prefix: str) -> Guest:
@@ -197,15 +208,20 @@ def _store(cache: Path, files: dict[str, bytes], release: str, inputs: dict[str,
     try:
         for name, content in files.items():
             (half / name).write_bytes(content)
-        (half / _PROGRAM).chmod(0o755)
         (half / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         half.chmod(0o755)  # other users start what root has built, whatever the umask was
-        for name, mode in (("vmlinux", 0o644), ("initrd", 0o644), (_MANIFEST, 0o644), (_PROGRAM, 0o755)):
+        for name, mode in (
+            ("vmlinux", 0o644),
+            ("initrd", 0o644),
+            (_FILTER, 0o644),
+            (_MANIFEST, 0o644),
+            (_PROGRAM, 0o755),
+        ):
             (half / name).chmod(mode)
         with contextlib.suppress(FileExistsError):
             target = folder / identity
-            if target.exists():  # the same content from other inputs: the manifest learns the newer ones
-                for name in (_PROGRAM, _FILTER, _MANIFEST):
+            if target.exists():  # the same content from other inputs; or it was damaged
+                for name in ("vmlinux", "initrd", _PROGRAM, _FILTER, _MANIFEST):
                     (half / name).replace(target / name)
             else:
                 half.rename(target)
