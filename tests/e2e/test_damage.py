@@ -6,6 +6,10 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+from pathlib import Path
+
+import pytest
 
 
 def test_one_that_hangs_hides_nobody_and_what_is_damaged_is_removed_with_its_machine(host, busybox):
@@ -56,3 +60,40 @@ def test_a_machine_ends_with_its_pod_when_nobody_has_its_plugin_any_more(host, b
     assert b"no hypervisor plugin 'uninstalled'" in host.vc("pod", "stop", "p", check=125).stderr
     assert b"no hypervisor plugin 'uninstalled'" in host.vc("pod", "delete", "--force", "p").stderr
     assert pid not in host.machines()
+
+
+@pytest.fixture
+def full(host):
+    """Fills the folder in which pods have what a reboot may take."""
+    run = host.folder / "run"
+    run.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=0700", "vc-test", run], check=True)
+    filler = run / "filler"
+
+    def fill() -> Path:
+        done = subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], capture_output=True, check=False)
+        assert b"No space left" in done.stderr
+        return filler
+
+    yield fill
+    filler.unlink(missing_ok=True)
+    subprocess.run(["umount", "--lazy", run], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_full_run_folder_keeps_nothing_from_ending(host, busybox, full):
+    for name in ("paused", "stopped", "deleted"):
+        host.vc("run", "-d", "--name", name, "--rootfs", str(busybox), "sleep", "1000")
+    host.vc("pod", "create", "never-started")
+    state = host.folder / "run/pods/paused/state.json"
+    filler = full()
+    refused = host.vc("pod", "pause", "paused", check=125).stderr.decode()
+    assert f"{state} cannot be written: No space left on device" in refused
+    assert host.vc("exec", "paused", "--", "echo", "it goes on").stdout == b"it goes on\n"
+    host.vc("pod", "stop", "--grace", "0", "stopped")
+    assert json.loads(host.vc("pod", "status", "--json", "stopped").stdout)["state"] == "stopped"
+    host.vc("pod", "delete", "deleted", "stopped", "never-started")
+    filler = full()  # with what they have left
+    host.vc("pod", "delete", "--force", "paused")
+    assert host.machines() == []
+    filler.unlink()

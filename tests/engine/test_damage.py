@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
 
 import pytest
 
 from tests.engine.specs import container
 from vc_core.engine.states import State
-from vc_core.spec import NotFound, PodDamaged, PodRef, Record, VmPhase
+from vc_core.spec import NotFound, PodDamaged, PodRef, Record, StorageError, VmPhase, hookimpl
+from vc_core.testing.mocks import mock_storage
 
 DAMAGES = ("", "garbage", "{}", "[]", '{"schema": 99, "data": {}}', '{"schema": 2, "data": {"state": "dancing"}}')
 RECORDS = [("", Record.POD_CONFIG), ("", Record.POD_STATE), ("", Record.HYPERVISOR)]
@@ -103,3 +105,47 @@ async def test_who_does_not_answer_hides_nobody(open_runtime, config, world, is_
         told = [(one.containers[0].state, one.containers[0].unanswered) for one in listing.pods]
         assert told == [(State.RUNNING, "no answer within 0.2 s"), (State.RUNNING, "")]
         assert (await (await runtime.get("a")).status()).unanswered == "no answer within 0.2 s"
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+async def test_what_cannot_be_written_down_is_undone(runtime, world, verb):
+    pod = await runtime.create("p")
+    await pod.start()
+    if verb == "resume":
+        await pod.pause()
+    before = world.machines["p"].phase
+    world.faults.operation = "storage_put"
+    with pytest.raises(StorageError):
+        await getattr(pod, verb)()
+    world.faults.operation = ""
+    assert world.machines["p"].phase is before
+    await pod.delete(force=True)
+
+
+async def test_ending_needs_no_space(open_runtime, world):
+    """Nothing that is written fits any more; what is true is found out again."""
+
+    class Full(mock_storage(world)):
+        is_full = False
+
+        @hookimpl
+        async def storage_put(self, pod_id, container_id, record, data):
+            if Full.is_full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            await super().storage_put(pod_id, container_id, record, data)
+
+    async with open_runtime(extra={("storage", "mock"): Full}) as runtime:
+        pod = await runtime.create("p")
+        for name in ("a", "b", "c"):
+            await pod.create_container(container(name))
+        await pod.start()
+        Full.is_full = True
+        with pytest.raises(StorageError, match="No space left"):
+            await pod.annotate({"a": "b"})
+        await pod.container("a").stop(grace_s=0)
+        await pod.container("b").delete(force=True)
+        assert [one.state for one in (await pod.status()).containers] == [State.STOPPED, State.RUNNING]
+        await pod.stop(grace_s=0)
+        assert (await pod.status()).state is State.STOPPED
+        await pod.delete()
+    assert (world.machines, world.records) == ({}, {})

@@ -97,7 +97,7 @@ class Container:
 
     async def stop(self, grace_s: float = 10) -> None:
         """Asks its first process to end, kills all of it after `grace_s` seconds. Of a stopped one: nothing."""
-        async with self._sessions.open(exclusive=True) as session:
+        async with self._sessions.open(exclusive=True, is_ending=True) as session:
             spec, state = await self._of(session)
             if state.state is State.STOPPED and not state.is_in_guest:
                 return
@@ -111,7 +111,7 @@ class Container:
         Raises:
             StateError: it runs, or its pod is frozen.
         """
-        async with self._sessions.open(exclusive=True) as session:
+        async with self._sessions.open(exclusive=True, is_ending=True) as session:
             spec, state = await self._of(session)
             if not force:
                 require(self._name, "delete it", display(session.state, state), [State.READY, State.STOPPED])

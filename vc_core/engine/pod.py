@@ -20,6 +20,7 @@ from vc_core.engine.records import ContainerState
 from vc_core.engine.session import Session, Sessions
 from vc_core.engine.snapshots import Snapshot
 from vc_core.engine.states import State, require, require_transition
+from vc_core.engine.undo import Undo
 from vc_core.images import Image
 from vc_core.spec.errors import (
     AlreadyExists,
@@ -73,7 +74,7 @@ class Pod:
 
         Works from every state; of a stopped pod: nothing. By force nobody is asked.
         """
-        async with self._sessions.open(exclusive=True) as session:
+        async with self._sessions.open(exclusive=True, is_ending=True) as session:
             await self._stop(session, grace_s, force)
 
     async def pause(self) -> None:
@@ -86,8 +87,10 @@ class Pod:
             require_transition(self._name, "pause it", session.state.state, State.PAUSED)
             if Capability.PAUSE not in session.capabilities:
                 raise UnsupportedOperation("vm_pause")
-            await session.hooks.vm_pause(pod=session.pod)
-            await self._put(session, State.PAUSED)
+            async with Undo() as undo:
+                undo.push(session.hooks.vm_resume, pod=session.pod)
+                await session.hooks.vm_pause(pod=session.pod)
+                await self._put(session, State.PAUSED)
             await session.board.wiring.notify(EventSpec.pod_paused, pod=session.pod)
 
     async def resume(self) -> None:
@@ -98,8 +101,10 @@ class Pod:
         """
         async with self._sessions.open(exclusive=True) as session:
             require(self._name, "resume it", session.state.state, [State.PAUSED])
-            await session.hooks.vm_resume(pod=session.pod)
-            await self._put(session, State.RUNNING)
+            async with Undo() as undo:
+                await session.hooks.vm_resume(pod=session.pod)
+                undo.push(session.hooks.vm_pause, pod=session.pod)
+                await self._put(session, State.RUNNING)
             await guest_containers.wake(session)
             await session.board.wiring.notify(EventSpec.pod_resumed, pod=session.pod)
 
@@ -125,7 +130,7 @@ class Pod:
                     log.warning("%s", problem)
 
     async def _delete(self, force: bool) -> None:
-        async with self._sessions.open(exclusive=True) as session:
+        async with self._sessions.open(exclusive=True, is_ending=True) as session:
             await self._stop(session, 0, force)
             binds.remove_all(session.files_folder)  # of a start that was interrupted before there was a machine
             await session.shared.pool.give_up(session.state.home)

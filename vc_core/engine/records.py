@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +32,7 @@ from vc_core.spec.values import (
 
 SCHEMA = 2
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -169,9 +172,16 @@ class ContainerState:
 class Store:
     """Typed records of one pod on top of the storage operations."""
 
-    def __init__(self, hooks: Hooks, pod_id: str) -> None:
+    def __init__(self, hooks: Hooks, pod_id: str, is_ending: bool = False) -> None:
+        """Args:
+        hooks: of the store.
+        pod_id: whose records.
+        is_ending: whether the pod or a container is being ended: that must not fail for want of space. What is not
+            written then is found out again by whoever looks at the machine.
+        """
         self._hooks = hooks
         self._pod = pod_id
+        self._is_ending = is_ending
 
     async def pod_config(self) -> PodConfig:
         """Raises NotFound when there is no such pod, PodDamaged when it cannot be read."""
@@ -234,7 +244,13 @@ class Store:
         await self._hooks.storage_delete(pod_id=self._pod, container_id=container_id)
 
     async def _put(self, container_id: str, record: Record, value: object) -> None:
-        await self._hooks.storage_put(pod_id=self._pod, container_id=container_id, record=record, data=encode(value))
+        data = encode(value)
+        try:
+            await self._hooks.storage_put(pod_id=self._pod, container_id=container_id, record=record, data=data)
+        except StorageError as error:
+            if not self._is_ending or not _lacks_space(error):
+                raise
+            log.warning("%s", error)
 
     async def _get(self, container_id: str, record: Record, kind: type[T]) -> T | None:
         try:
@@ -267,6 +283,10 @@ class Store:
 def damaged(pod_id: str, reason: str) -> PodDamaged:
     """With the remedy."""
     return PodDamaged(f"{reason}; 'vc pod delete --force {pod_id}' ends its machine and removes it", pod=pod_id)
+
+
+def _lacks_space(error: StorageError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def encode(value: object) -> str:

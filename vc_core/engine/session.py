@@ -220,8 +220,12 @@ class Sessions:
         return Store(self._storage, self._pod_id)
 
     @asynccontextmanager
-    async def open(self, exclusive: bool) -> AsyncIterator[Session]:
+    async def open(self, exclusive: bool, is_ending: bool = False) -> AsyncIterator[Session]:
         """Locks the pod, reads it and brings it in line with the truth.
+
+        Args:
+            exclusive: whether anything is changed.
+            is_ending: whether that is to end it or a container, which needs no space.
 
         Raises:
             NotFound, Busy: as storage_lock.
@@ -230,7 +234,7 @@ class Sessions:
             pod_id=self._pod_id, exclusive=exclusive, timeout_s=self._shared.deadlines.lock
         )
         try:
-            session = await self._read()
+            session = await self._read(is_ending)
             if session.state.is_saving and not exclusive:  # who saved it was killed: it may stand still since
                 await lock.release()
                 async with self.open(exclusive=True):
@@ -238,7 +242,7 @@ class Sessions:
                 lock = await self._storage.storage_lock(
                     pod_id=self._pod_id, exclusive=False, timeout_s=self._shared.deadlines.lock
                 )
-                session = await self._read()
+                session = await self._read(is_ending)
             if exclusive:
                 await settle(session)
             else:
@@ -270,8 +274,8 @@ class Sessions:
             await disconnect(self._board, self._pod)
             self._board = None
 
-    async def _read(self) -> Session:
-        store = Store(self._storage, self._pod_id)
+    async def _read(self, is_ending: bool) -> Session:
+        store = Store(self._storage, self._pod_id, is_ending)
         config = await store.pod_config()
         run_dir = await self._storage.storage_run_dir(pod_id=self._pod_id)
         self._pod = PodRef(self._pod_id, run_dir)

@@ -160,7 +160,10 @@ class FsStorage(StorageSpec):
 
     def _put(self, path: Path, data: str) -> None:
         private_folder(path.parent, f"{_RUN} or {_CONFIG_ROOT}")
-        files.write_atomically(path, data)
+        try:
+            files.write_atomically(path, data)
+        except OSError as error:
+            raise StorageError(f"{path} cannot be written: {error.strerror}") from error
 
     def _delete(self, pod_id: str, container_id: str) -> None:
         if container_id:
