@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from vc_core.engine import guest_containers, logs, resources
+from vc_core.engine.arguments import checked_arguments
 from vc_core.engine.files import Files
 from vc_core.engine.identity import annotated, fresh
 from vc_core.engine.logs import LogLine
@@ -95,6 +96,7 @@ class Container:
             await session.board.wiring.notify(EventSpec.container_started, pod=session.pod, container_id=self.id)
         return Process(self._sessions, self.pod_id, self.id, state.token)
 
+    @checked_arguments
     async def stop(self, grace_s: float = 10) -> None:
         """Asks its first process to end, kills all of it after `grace_s` seconds. Of a stopped one: nothing."""
         async with self._sessions.open(exclusive=True, is_ending=True) as session:
@@ -105,6 +107,7 @@ class Container:
                 require(f"pod {session.pod.id}", f"stop container {self.id}", session.state.state, [State.RUNNING])
             await guest_containers.stop(session, spec, state, grace_s)
 
+    @checked_arguments
     async def delete(self, force: bool = False) -> None:
         """Removes it. A running one is refused unless forced, which stops it without grace.
 
@@ -124,6 +127,7 @@ class Container:
             await session.store.delete(self.id)
             await session.board.wiring.notify(EventSpec.container_deleted, pod=session.pod, container_id=self.id)
 
+    @checked_arguments
     async def exec(self, process: ProcessSpec, stdio: Stdio = Stdio.PIPES) -> Process:
         """Starts one more process in it.
 
@@ -146,6 +150,7 @@ class Container:
             )
         return Process(self._sessions, self.pod_id, self.id, token)
 
+    @checked_arguments
     async def kill(self, signal: int, everything: bool = False) -> None:
         """Sends a signal to its first process, or to all of it.
 
@@ -158,6 +163,7 @@ class Container:
                 pod=session.pod, container_id=self.id, token="" if everything else token, signal=signal
             )
 
+    @checked_arguments
     async def update(self, limits: Resources) -> None:
         """Changes its limits, at once when it runs; the machine grows or shrinks with them.
 
@@ -182,6 +188,7 @@ class Container:
         async with self._sessions.open(exclusive=False) as session:
             return dict((await session.store.container_spec(self.id)).annotations)
 
+    @checked_arguments
     async def annotate(self, annotations: Mapping[str, str | None]) -> dict[str, str]:
         """Sets annotations, and removes those that are None; gives all of them."""
         async with self._sessions.open(exclusive=True) as session:
@@ -190,6 +197,7 @@ class Container:
             await session.store.put_container_spec(dataclasses.replace(spec, annotations=tuple(found.items())))
             return found
 
+    @checked_arguments
     async def ps(self, *args: str) -> str:
         """What the container's own `ps` prints with these arguments, "-ef" without any.
 

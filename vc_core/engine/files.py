@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from vc_core.engine import tar
+from vc_core.engine.arguments import checked_arguments
 from vc_core.engine.identity import fresh
 from vc_core.engine.process import Process
 from vc_core.engine.session import Sessions
@@ -89,6 +90,7 @@ class Files:
         self._pod_id = pod_id
         self._container_id = container_id
 
+    @checked_arguments
     async def read(self, path: str) -> bytes:
         """The content of a file.
 
@@ -104,6 +106,7 @@ class Files:
                 raise InvalidRequest(f"{path} is no file in the container; copy_out takes folders, too")
             return content.read()
 
+    @checked_arguments
     async def write(self, path: str, data: bytes | str, mode: int = 0o644) -> None:
         """Writes a file, which belongs to root there; folders that are missing on the way to it are made.
 
@@ -129,6 +132,7 @@ class Files:
 
         await self.unarchive(path.rpartition("/")[0] or "/", chunks())
 
+    @checked_arguments
     async def list(self, path: str = "/") -> tuple[FileInfo, ...]:
         """What is in a folder, by name; or the one file.
 

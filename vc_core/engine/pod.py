@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL
 
-from vc_core.engine import binds, guest_containers, machine, pod_views, rootfs, salvage
+from vc_core.engine import binds, guest_containers, machine, pod_views, rootfs
+from vc_core.engine.arguments import checked_arguments
 from vc_core.engine.commands import Given, command_spec
 from vc_core.engine.container import Container
 from vc_core.engine.files import Files
@@ -45,7 +45,6 @@ from vc_core.spec.values import (
 )
 
 _UNLIMITED = Resources()
-log = logging.getLogger(__name__)
 
 
 class Pod:
@@ -69,6 +68,7 @@ class Pod:
             await machine.boot(session)
             await session.board.wiring.notify(EventSpec.pod_started, pod=session.pod)
 
+    @checked_arguments
     async def stop(self, grace_s: float = 10, force: bool = False) -> None:
         """Stops its containers, each with `grace_s` seconds to end by itself, and ends its machine.
 
@@ -108,6 +108,7 @@ class Pod:
             await guest_containers.wake(session)
             await session.board.wiring.notify(EventSpec.pod_resumed, pod=session.pod)
 
+    @checked_arguments
     async def delete(self, force: bool = False) -> None:
         """Stops it when it runs, and removes all that is known of it.
 
@@ -124,10 +125,7 @@ class Pod:
         except VcError as error:
             if not force:
                 raise
-            log.warning("removed as it is: %s", salvage.without_remedy(error))
-            for problem in await self._sessions.salvage():
-                if problem != salvage.without_remedy(error):
-                    log.warning("%s", problem)
+            await self._sessions.salvage(error)
 
     async def _delete(self, force: bool) -> None:
         async with self._sessions.open(exclusive=True, is_ending=True) as session:
@@ -140,6 +138,7 @@ class Pod:
 
     # --- pods out of it ----------------------------------------------------------------------------------------------
 
+    @checked_arguments
     async def snapshot(self, name: str) -> Snapshot:
         """Saves it, running as it is with its memory, under a name; it goes on. `Runtime.restore` starts it again.
 
@@ -150,6 +149,7 @@ class Pod:
         """
         return await self._forks.save(self._sessions, name)
 
+    @checked_arguments
     async def fork(self, count: int = 1) -> tuple[Pod, ...]:
         """New pods that go on from where it is now, each with an identity of its own; it goes on, too.
 
@@ -165,6 +165,7 @@ class Pod:
 
     # --- what is in it -----------------------------------------------------------------------------------------------
 
+    @checked_arguments
     async def create_container(self, spec: ContainerSpec) -> Container:
         """Makes a container. In a running pod it exists in the guest and waits; otherwise it starts with the pod.
 
@@ -199,6 +200,7 @@ class Pod:
         async with self._sessions.open(exclusive=False) as session:
             return dict(session.config.annotations)
 
+    @checked_arguments
     async def annotate(self, annotations: Mapping[str, str | None]) -> dict[str, str]:
         """Sets annotations, and removes those that are None; gives all of them."""
         async with self._sessions.open(exclusive=True) as session:
@@ -206,6 +208,7 @@ class Pod:
             await session.store.put_pod_config(dataclasses.replace(session.config, annotations=found))
             return found
 
+    @checked_arguments
     async def exec(
         self, *args: str, container: str = "", env: Sequence[str] = (), cwd: str = "", user: str = ""
     ) -> Process:
@@ -238,6 +241,7 @@ class Pod:
         """A container of this pod; its existence is checked at the first call on it."""
         return Container(self._sessions, self.id, container_id)
 
+    @checked_arguments
     async def launch(
         self,
         *args: str,
@@ -287,6 +291,7 @@ class Pod:
             raise
         return container
 
+    @checked_arguments
     async def run(
         self,
         *args: str,

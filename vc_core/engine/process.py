@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vc_core.engine.arguments import checked_arguments
 from vc_core.spec.errors import AgentError, NotFound, OperationError, StateError
 from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName
 
@@ -159,6 +160,7 @@ class Process:
             size = f"{MAX_OUTPUT_BYTES >> 20} MiB"
             raise AgentError(f"more than {size} came on {name}, which nobody reads; read both streams by output()")
 
+    @checked_arguments
     async def write(self, data: bytes) -> None:
         """Sends input."""
         await (await self.streams()).write(data)
@@ -267,6 +269,7 @@ class Process:
             pod=self.pod_id,
         )
 
+    @checked_arguments
     async def kill(self, signal: int) -> None:
         """Sends it a signal.
 
@@ -279,6 +282,7 @@ class Process:
                 pod=session.pod, container_id=self.container_id, token=self.token, signal=signal
             )
 
+    @checked_arguments
     async def resize(self, rows: int, columns: int) -> None:
         """Sets the size of its terminal."""
         async with self._sessions.open(exclusive=False) as session:

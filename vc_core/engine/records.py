@@ -13,7 +13,7 @@ import msgspec
 from vc_core.defaults import Start
 from vc_core.engine.assets import Assets
 from vc_core.engine.states import State
-from vc_core.spec.errors import NotFound, PodDamaged, StorageError, UnsupportedOperation
+from vc_core.spec.errors import InvalidRequest, NotFound, PodDamaged, StorageError, UnsupportedOperation
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.processes import HostProcess
 from vc_core.spec.values import (
@@ -245,6 +245,10 @@ class Store:
 
     async def _put(self, container_id: str, record: Record, value: object) -> None:
         data = encode(value)
+        try:
+            decode(data, type(value), f"the {record}")
+        except StorageError as error:  # nothing may be written that cannot be read
+            raise InvalidRequest(f"pod {self._pod}: {error.message}; nothing was written") from error
         try:
             await self._hooks.storage_put(pod_id=self._pod, container_id=container_id, record=record, data=data)
         except StorageError as error:

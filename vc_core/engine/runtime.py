@@ -17,6 +17,7 @@ from typing import Self
 from vc_core.config import Config, load
 from vc_core.defaults import Start
 from vc_core.engine import board, keeper, pod_views, resources, templates, watching
+from vc_core.engine.arguments import checked_arguments
 from vc_core.engine.assets import Assets
 from vc_core.engine.assets import check as check_assets
 from vc_core.engine.catalog import Catalog, Factory
@@ -128,6 +129,7 @@ class Runtime:
         """What containers are made from."""
         return self._shared.images
 
+    @checked_arguments
     async def create(
         self,
         pod_id: str = "",
@@ -202,6 +204,7 @@ class Runtime:
             raise
         await self._wiring.notify(EventSpec.pod_created, pod=pod)
 
+    @checked_arguments
     async def delete(self, pod_id: str, force: bool = False) -> None:
         """Removes a pod, as `Pod.delete`; by force also one that is damaged, which `get` cannot give.
 
@@ -237,6 +240,7 @@ class Runtime:
             await pod.delete(force=True)
             await pod.close()
 
+    @checked_arguments
     async def get(self, pod_id: str) -> Pod:
         """An existing pod.
 
@@ -247,6 +251,7 @@ class Runtime:
         await Store(self.hooks, pod_id).pod_config()
         return self._hold(pod_id)
 
+    @checked_arguments
     async def restore(self, name: str, pod_id: str = "") -> Pod:
         """A new pod that goes on where a snapshot was taken.
 
@@ -261,6 +266,7 @@ class Runtime:
         """
         return self._hold(await self.forks.restore(name, checked("pod", pod_id) if pod_id else fresh()))
 
+    @checked_arguments
     async def list(self, ask_guests: bool = False) -> Listing:
         """All pods, asked side by side: one that cannot be read or does not answer keeps none of the others."""
         listing = await self.hooks.storage_list()
@@ -292,6 +298,7 @@ class Runtime:
         """
         return await self.templates.make(self.hooks, await self.wish())
 
+    @checked_arguments
     async def remove_template(self, prefix: str) -> Template:
         """Drops a template, and the machines of the pool that are clones of it; pods go on.
 
@@ -304,6 +311,7 @@ class Runtime:
                 await self.pool.drop(waiting)
         return removed
 
+    @checked_arguments
     async def remove_image(self, text: str) -> str:
         """Takes a name away from an image, and the image with its last one; tells what went.
 
@@ -318,6 +326,7 @@ class Runtime:
         """Folders that outlive pods."""
         return Volumes(self.config.volume.dir)
 
+    @checked_arguments
     async def remove_volume(self, name: str) -> None:
         """Removes a volume with all that is in it.
 

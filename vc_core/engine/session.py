@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from vc_core.engine.identity import fresh
 from vc_core.engine.journal import Journal
 from vc_core.engine.pool import Pool
 from vc_core.engine.records import ContainerState, PluginChoice, PodConfig, PodState, Store, damaged
-from vc_core.engine.salvage import Salvage
+from vc_core.engine.salvage import Salvage, without_remedy
 from vc_core.engine.states import State
 from vc_core.engine.templates import FILES, NOTHING, Templates
 from vc_core.engine.wiring import Wiring
@@ -35,6 +36,8 @@ from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.processes import HostProcess
 from vc_core.spec.values import Capability, Channel, ContainerSpec, DriverState, PodRef, VmPhase, VmStatus
+
+log = logging.getLogger(__name__)
 
 _ALIVE = (VmPhase.RUNNING, VmPhase.PAUSED)
 
@@ -251,13 +254,15 @@ class Sessions:
         finally:
             await lock.release()
 
-    async def salvage(self) -> tuple[str, ...]:
-        """Ends and removes the pod, whatever of it cannot be read or used; tells what that was.
+    async def salvage(self, error: Exception) -> None:
+        """Ends and removes the pod, which could not be deleted for this error; tells what cannot be read or used of it.
 
         Raises:
             NotFound, Busy: as storage_lock.
             StorageError: something is mounted there still, or the medium fails.
         """
+        reason = without_remedy(error)
+        log.warning("removed as it is: %s", reason)
         limit_s = self._shared.deadlines.lock
         lock = await self._storage.storage_lock(pod_id=self._pod_id, exclusive=True, timeout_s=limit_s)
         try:
@@ -266,7 +271,9 @@ class Sessions:
         finally:
             await lock.release()
         self._board = None  # a connection that it has is one to a machine that is gone
-        return problems
+        for problem in problems:
+            if problem != reason:
+                log.warning("%s", problem)
 
     async def close(self) -> None:
         """Ends the connection to the agent, if there is one; the pod goes on."""
