@@ -102,8 +102,8 @@ class Pod:
         async with self._sessions.open(exclusive=True) as session:
             require(self._name, "resume it", session.state.state, [State.PAUSED])
             async with Undo() as undo:
-                await session.hooks.vm_resume(pod=session.pod)
                 undo.push(session.hooks.vm_pause, pod=session.pod)
+                await session.hooks.vm_resume(pod=session.pod)
                 await self._put(session, State.RUNNING)
             await guest_containers.wake(session)
             await session.board.wiring.notify(EventSpec.pod_resumed, pod=session.pod)
@@ -120,10 +120,8 @@ class Pod:
         """
         try:
             await self._delete(force)
-        except (NotFound, Busy):
-            raise
         except VcError as error:
-            if not force:
+            if not force or isinstance(error, NotFound | Busy):
                 raise
             await self._sessions.salvage(error)
 
@@ -342,9 +340,9 @@ class Pod:
         """
         try:
             return await pod_views.within(self._sessions.deadlines.view, self._status(ask_guest))
-        except PodDamaged:
-            raise
         except (Unanswered, Busy, OperationError) as error:
+            if isinstance(error, PodDamaged):
+                raise
             return await pod_views.known(self._sessions.store, pod_views.reason_of(error))
 
     async def _status(self, ask_guest: bool) -> PodStatus:
