@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from vc_core import ContainerSpec, Mount, Pod, ProcessSpec, Resources, Rootfs, Start
+from vc_core import ContainerSpec, ExitStatus, Mount, Pod, ProcessSpec, Resources, Rootfs, Start
 
 PATH = ("PATH=/bin",)
 MIB = 1 << 20
@@ -77,7 +77,17 @@ async def test_a_memory_hog_dies_of_its_own_limit_and_its_sibling_lives(host, bu
             _spec("hog", busybox, "sh", "-c", script, "hog", str(100 * MIB), memory_bytes=32 * MIB)
         )
         await hog.start()
-        assert (await hog.wait()).code == 137
+        assert await hog.wait() == ExitStatus(137, out_of_memory=True)
+        for words in (("ps",), ("container", "status", "p", "hog"), ("pod", "status", "p")):
+            assert b"137, out of memory" in host.vc(*words).stdout, words
+        (found,) = json.loads(host.vc("inspect", "p").stdout)
+        (ended,) = [one["exit"] for one in found["containers"] if one["id"] == "hog"]
+        assert (ended["code"], ended["out_of_memory"]) == (137, True)
+        await hog.stop(0)
+        assert b"p/hog  (exit 137, out of memory)" in host.vc("events", "p").stdout
+        assert b"137, out of memory" in host.vc("ps").stdout, "it is written down"
+        within = await sibling.exec(ProcessSpec(("sh", "-c", "kill -9 $$"), PATH))
+        assert await within.wait() == ExitStatus(137, 9)
         stats = await sibling.stats()
         assert stats.memory_limit_bytes == 32 * MIB
         assert stats.oom_kills == 0

@@ -15,7 +15,7 @@ from vc_core.cli.execute import chosen
 from vc_core.cli.execute import execute as exec_command
 from vc_core.cli.groups import GroupedCommand
 from vc_core.cli.pulling import image_of
-from vc_core.cli.render import ago, echo_json, echo_pairs, echo_table, echo_warnings, json_option, size
+from vc_core.cli.render import ago, echo_json, echo_pairs, echo_table, echo_warnings, exit_text, json_option, size
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.specs import (
     annotation_changes,
@@ -252,7 +252,7 @@ def status(settings: Settings, pod_id: str, container_id: str, as_json: bool) ->
     if as_json:
         echo_json(found)
         return
-    code = "" if found.exit is None else f", exit code {found.exit.code}"
+    code = "" if found.exit is None else f", exit code {exit_text(found.exit)}"
     click.echo(f"container {found.id}: {found.state.value}{code}: {shown(' '.join(found.spec.process.args))}")
     if found.block is not None:
         click.echo(
@@ -321,7 +321,7 @@ def state_text(found: ContainerStatus) -> str:
         return f"{found.state.value} (no answer)"
     if found.exit is not None:
         when = found.exit.ended_ns  # which the guest says: not before its start, and not in the future
-        return f"exited ({found.exit.code})" + (f" {ago(max(when, found.started_ns))}" if when else "")
+        return f"exited ({exit_text(found.exit)})" + (f" {ago(max(when, found.started_ns))}" if when else "")
     if found.state is State.RUNNING and found.started_ns:
         return f"running for {ago(found.started_ns).removesuffix(' ago')}"
     return found.state.value

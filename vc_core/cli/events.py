@@ -50,7 +50,8 @@ def _show(event: Event, as_json: bool) -> None:
     else:
         when = moment(event.time_ns)
         name = f"{event.pod}/{event.container}" if event.container else event.pod
-        more = f"exit {event.exit_code}" if event.exit_code is not None else event.reason
+        code = "" if event.exit_code is None else f"exit {event.exit_code}"
+        more = ", ".join(filter(None, (code, event.reason)))
         click.echo(f"{when}  {event.event:18}  {shown(name)}{f'  ({shown(more)})' if more else ''}")
     sys.stdout.flush()
 

@@ -10,7 +10,18 @@ import click
 
 from vc_core.cli.completion import pod_id_argument, pod_ids_argument
 from vc_core.cli.escapes import shown
-from vc_core.cli.render import ago, coloured, doing, echo_json, echo_pairs, echo_table, echo_warnings, json_option, size
+from vc_core.cli.render import (
+    ago,
+    coloured,
+    doing,
+    echo_json,
+    echo_pairs,
+    echo_table,
+    echo_warnings,
+    exit_text,
+    json_option,
+    size,
+)
 from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.specs import annotation_changes, hostname_is_h, mib, pairs, start_option
 from vc_core.cli.units import SIZE
@@ -260,7 +271,7 @@ def status(settings: Settings, pod_id: str, as_json: bool) -> None:
         for key, value in found.config.annotations.items():
             click.echo(f"  {shown(key)} = {shown(value)}")
         for container in found.containers:
-            code = "" if container.exit is None else f", exit code {container.exit.code}"
+            code = "" if container.exit is None else f", exit code {exit_text(container.exit)}"
             click.echo(f"  container {container.id}: {coloured(container.state.value)}{code}")
 
     run_async(work())

@@ -17,6 +17,8 @@ from vc_core.cli.escapes import shown, shown_json
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from vc_core.spec.values import ExitStatus
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 _COLOURS = {"running": "green", "ready": "cyan", "paused": "yellow", "stopped": "red", "good": "green", "bad": "red"}
@@ -131,3 +133,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     for row in rows:
         made.add_row(*(Text(shown(cell), style=_COLOURS.get(cell, "")) for cell in row))
     return made
+
+
+def exit_text(status: ExitStatus) -> str:
+    """An exit code, with why where that needs a word."""
+    return f"{status.code}, out of memory" if status.out_of_memory else str(status.code)

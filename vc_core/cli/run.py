@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -33,7 +32,6 @@ from vc_core.engine.identity import fresh
 from vc_core.spec.values import ContainerSpec, ExitStatus, PodOptions, RootfsMode, Stdio
 
 if TYPE_CHECKING:
-    from vc_core.engine.container import Container
     from vc_core.engine.pod import Pod
 
 log = logging.getLogger(__name__)
@@ -134,7 +132,7 @@ async def _run(settings: Settings, plan: Plan, console: Console) -> int:
                     undo.pop_all()
                     click.echo(f"pod {pod.id} goes on; 'vc attach {pod.id}' comes back to it", err=True)
                     return 0
-                await _tell_of_memory(container, spec, status)
+                _tell_of_memory(spec, status)
                 if _writes_to_host(spec):
                     await container.stop(0)  # unmounted in order, so that what was written by mmap is on the host
                 if not plan.remove:
@@ -143,10 +141,10 @@ async def _run(settings: Settings, plan: Plan, console: Console) -> int:
                 return status.code
 
 
-async def _tell_of_memory(container: Container, spec: ContainerSpec, status: ExitStatus) -> None:
+def _tell_of_memory(spec: ContainerSpec, status: ExitStatus) -> None:
     """A kill that nobody has asked for needs a word."""
     limit = spec.resources.memory_bytes
-    if limit and status.signal == signal.SIGKILL and (await container.stats()).oom_kills:
+    if limit and status.out_of_memory:
         log.warning("the command was killed: it needed more than its limit of %s (--memory)", size(limit))
 
 

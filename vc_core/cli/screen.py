@@ -14,7 +14,7 @@ from textual.containers import Horizontal
 from textual.widgets import DataTable, Footer, RichLog
 
 from vc_core.cli.escapes import shown, shown_colours
-from vc_core.cli.render import size
+from vc_core.cli.render import exit_text, size
 from vc_core.cli.stats import Use, row, samples_of
 from vc_core.engine.pod_views import Unanswered, within
 from vc_core.engine.states import State
@@ -141,7 +141,7 @@ def _containers(pod: PodStatus) -> dict[str, Sequence[object]]:
         f"{pod.id}/{one.id}": (
             one.id,
             f"{one.state.value} (no answer)" if one.unanswered else one.state.value,
-            "" if one.exit is None else one.exit.code,
+            "" if one.exit is None else exit_text(one.exit),
             one.restarts or "",
             one.health.value,
         )

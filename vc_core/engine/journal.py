@@ -33,7 +33,7 @@ class Event:
         event: its name in the contract (vc_core.spec.events).
         pod: whose.
         container: of the pod; empty when it is about the pod.
-        reason: why a pod stopped.
+        reason: why a pod stopped; "out of memory" of a container whose limit has ended it.
         exit_code: of a container that ended.
     """
 
@@ -89,7 +89,8 @@ class Journal:
 
     @hookimpl
     async def container_stopped(self, pod: PodRef, container_id: str, status: ExitStatus) -> None:
-        self._write("container_stopped", pod, container_id, exit_code=status.code)
+        reason = "out of memory" if status.out_of_memory else ""
+        self._write("container_stopped", pod, container_id, reason, status.code)
 
     @hookimpl
     async def container_deleted(self, pod: PodRef, container_id: str) -> None:

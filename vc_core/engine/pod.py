@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from signal import SIGKILL
 
 from vc_core.engine import binds, guest_containers, machine, pod_views, rootfs
 from vc_core.engine.arguments import checked_arguments
@@ -15,7 +14,7 @@ from vc_core.engine.files import Files
 from vc_core.engine.forks import Forks
 from vc_core.engine.identity import annotated, fresh
 from vc_core.engine.pod_views import PodStatus, Unanswered
-from vc_core.engine.process import MAX_OUTPUT_BYTES, End, Process, Result
+from vc_core.engine.process import MAX_OUTPUT_BYTES, Process, Result
 from vc_core.engine.records import ContainerState
 from vc_core.engine.session import Session, Sessions
 from vc_core.engine.snapshots import Snapshot
@@ -318,10 +317,7 @@ class Pod:
         given = Given(env=env, cwd=cwd, user=user, mounts=mounts, devices=devices, resources=resources)
         container = await self.launch(*args, image=image, rootfs=rootfs, stdio=Stdio.PIPES, **given)
         try:
-            result = await (await container.process()).communicate(stdin, timeout_s, max_output_bytes)
-            if resources.memory_bytes and result.signal == SIGKILL and (await container.stats()).oom_kills:
-                return dataclasses.replace(result, end=End.OUT_OF_MEMORY)
-            return result
+            return await (await container.process()).communicate(stdin, timeout_s, max_output_bytes)
         finally:
             await container.delete(force=True)
 

@@ -250,7 +250,9 @@ class Process:
             await self.close()
         duration = time.monotonic() - self._began
         stdout, stderr = collected.of(StreamName.STDOUT), collected.of(StreamName.STDERR)
-        return Result(status.code, status.signal, stdout, stderr, duration, cause if status.signal else End.EXITED)
+        if not status.signal or cause is End.SIGNALLED:
+            cause = End.OUT_OF_MEMORY if status.out_of_memory else End.SIGNALLED if status.signal else End.EXITED
+        return Result(status.code, status.signal, stdout, stderr, duration, cause)
 
     @property
     def end_limit_s(self) -> float:

@@ -134,11 +134,13 @@ class ExitStatus:
         signal: the signal's number, 0 when it exited by itself.
         ended_ns: when, since the epoch and by the guest's clock; 0 when nobody knows. Two that differ in this only are
             equal.
+        out_of_memory: whether its container's limit of memory has cost it, or the process that it ended by, its life.
     """
 
     code: int
     signal: int = 0
     ended_ns: int = field(default=0, compare=False)
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 //! The containers of this guest and their processes.
 
 mod again;
+mod exec;
 mod files;
 
 use std::collections::HashMap;
@@ -22,9 +23,9 @@ use crate::identity;
 use crate::inside::{self, Root, Turn};
 use crate::limits;
 use crate::log::{Kind, Log};
-use crate::procfs;
+use crate::procfs::{self, OomKills};
 use crate::process::{ConsoleSocket, Process, Streams, output_pipes, pipes, terminal_streams};
-use crate::proto::{self, ContainerInfo, CreateContainerRequest, ExecRequest, ProcessInfo, SignalRequest, Stdio};
+use crate::proto::{self, ContainerInfo, CreateContainerRequest, ProcessInfo, SignalRequest, Stdio};
 use crate::reaper::Reaper;
 use crate::sandbox;
 use crate::spare::{self, Spare};
@@ -128,7 +129,7 @@ impl Containers {
         let config = serde_json::to_vec(&spec)?;
         let again = Again { is_terminal: spec["process"]["terminal"] == json!(true), ..again };
         let is_plain = request.starts && !again.is_terminal && again.restart.is_none();
-        if is_plain && request.stdio() == Stdio::Pipes && let Some(process) = self.run_spare(&config).await? {
+        if is_plain && request.stdio() == Stdio::Pipes && let Some(process) = self.run_spare(&config, &request.container_id).await? {
             return Ok((spare::ID.to_owned(), process, again));
         }
         fs::write(folder.join("config.json"), config)?;
@@ -154,12 +155,13 @@ impl Containers {
         Ok(Some(log))
     }
 
-    async fn run_spare(&self, config: &[u8]) -> Result<Option<Process>, Failure> {
+    async fn run_spare(&self, config: &[u8], id: &str) -> Result<Option<Process>, Failure> {
         let found = self.spare.lock().expect("no holder of this lock panics").take();
         let Some(spare) = found else { return Ok(None) };
         let _expecting = self.reaper.expect();
+        let killed = OomKills::begin(id);
         let begun = spare.run(config).await?;
-        Ok(begun.map(|(pid, streams)| Process::new(pid, streams, None, self.reaper.claim(pid), None, None)))
+        Ok(begun.map(|(pid, streams)| Process::new(pid, streams, None, self.reaper.claim(pid), None, None, killed)))
     }
 
     pub async fn update(&self, id: &str, resources: &[u8]) -> Result<(), Status> {
@@ -222,59 +224,6 @@ impl Containers {
         self.crun.start(&name, &folder).await.map_err(|error| refusal(&error, ""))
     }
 
-    pub async fn exec(&self, request: ExecRequest) -> Result<i32, Status> {
-        let id = &request.container_id;
-        let (name, folder) = self.known(id)?;
-        let folder = folder.join("exec").join(&request.token);
-        let outcome = self.exec_in(&name, &folder, &request).await;
-        remove_folder(&folder).map_err(internal)?;
-        let process = outcome.map_err(|error| refusal(&error, ""))?;
-        let pid = process.pid;
-        match self.table().get_mut(id) {
-            Some(container) => drop(container.processes.insert(request.token, Arc::new(process))),
-            None => return Err(unknown(id)), // removed meanwhile, and the process with it
-        }
-        Ok(pid)
-    }
-
-    /// The root of a container as its first process sees it, while that lives, and the turn of who reads there.
-    fn root(&self, id: &str) -> Result<(Root, Turn), Failure> {
-        let table = self.table();
-        let container = table.get(id).ok_or_else(|| format!("no container {id} in this guest"))?;
-        let first = container.processes.get(&container.first).filter(|process| process.is_alive());
-        let root = match first {
-            Some(process) => Root::of_process(process.pid)?,
-            None => Root::Folder(container.rootfs.clone()),
-        };
-        Ok((root, container.turn.clone()))
-    }
-
-    async fn exec_in(&self, name: &str, folder: &Path, request: &ExecRequest) -> Result<Process, Failure> {
-        fs::create_dir_all(folder)?;
-        let mut spec: Value = serde_json::from_slice(&request.oci_process)?;
-        limits::fit(&mut spec);
-        let (root, turn) = self.root(&request.container_id)?;
-        let mut spec = inside::ask(root, turn, move |root| {
-            users::complete(&mut spec, root)?;
-            Ok(spec)
-        })
-        .await?;
-        sandbox::adapt_process(&mut spec);
-        fs::write(folder.join("process.json"), serde_json::to_vec(&spec)?)?;
-        let is_terminal = spec["terminal"] == json!(true);
-        let once = Again { is_terminal, stdio: request.stdio(), ..Again::default() };
-        let process = self
-            .launch(folder, &once, |console, handles| async {
-                let console = console;
-                self.crun.exec(name, folder, console.as_deref(), handles).await
-            })
-            .await?;
-        if let Some(adjustment) = spec["oomScoreAdj"].as_i64() {
-            procfs::adjust_oom_score(process.pid, adjustment)?; // crun does that for first processes only
-        }
-        Ok(process)
-    }
-
     /// Runs crun by `call` with the streams that are asked for, and takes charge of the process it leaves behind.
     async fn launch<F>(
         &self,
@@ -287,11 +236,12 @@ impl Containers {
     {
         let _expecting = self.reaper.expect();
         let (log, restart) = (again.log.clone(), again.restart.clone());
+        let killed = OomKills::begin(&again.id);
         if again.is_terminal {
             let console = ConsoleSocket::bind(folder)?;
             let pid = call(Some(console.path.clone()), Handles::null()).await?;
             let (streams, master) = terminal_streams(console.receive()?)?;
-            return Ok(Process::new(pid, streams, Some(master), self.reaper.claim(pid), log, restart));
+            return Ok(Process::new(pid, streams, Some(master), self.reaper.claim(pid), log, restart, killed));
         }
         let (handles, streams) = match again.stdio {
             Stdio::Null => (Handles::null(), Streams::default()),
@@ -299,7 +249,7 @@ impl Containers {
             Stdio::Log => output_pipes()?,
         };
         let pid = call(None, handles).await?;
-        Ok(Process::new(pid, streams, None, self.reaper.claim(pid), log, restart))
+        Ok(Process::new(pid, streams, None, self.reaper.claim(pid), log, restart, killed))
     }
 
     pub fn process(&self, id: &str, token: &str) -> Result<Arc<Process>, Status> {

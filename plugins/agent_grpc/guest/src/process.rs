@@ -23,7 +23,7 @@ use crate::crun::Handles;
 use crate::fd_stream::FdStream;
 use crate::log::Log;
 use crate::logged::Logged;
-use crate::procfs;
+use crate::procfs::{self, OomKills};
 use crate::proto::output_chunk::Stream;
 use crate::proto::{OutputChunk, WaitReply};
 use crate::reaper::Ended;
@@ -62,6 +62,7 @@ impl Process {
         claim: oneshot::Receiver<Ended>,
         log: Option<Log>,
         restart: Option<Arc<Restart>>,
+        killed: OomKills,
     ) -> Self {
         let (sender, ended) = watch::channel(None);
         let stands_for = Arc::new(AtomicI32::new(0));
@@ -75,9 +76,11 @@ impl Process {
                 (code, signal) = (128 + wanted, wanted);
             }
             decided.store(restart.is_some_and(|restart| restart.follows(code)), Ordering::Relaxed);
+            let out_of_memory = code == 128 + Signal::SIGKILL as i32 && killed.has_more();
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let ended_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
-            sender.send_replace(Some(WaitReply { exit_code: code, signal: signal.unsigned_abs(), ended_ns }));
+            let signal = signal.unsigned_abs();
+            sender.send_replace(Some(WaitReply { exit_code: code, signal, ended_ns, out_of_memory }));
         });
         let logged = log.map(|log| {
             let taken = [&streams.stdout, &streams.stderr].map(|held| held.try_lock().ok().and_then(|mut one| one.take()));

@@ -8,8 +8,10 @@ use crate::Failure;
 use crate::proto::{ContainerStatsReply, ProcessInfo};
 
 /// Bytes of one process's command that are told, and of all that fit into an answer.
-const MOST_WORDS: u64 = 64 << 10;
-const MOST_OF_ALL: usize = 4 << 20;
+const MOST_WORDS: u64 = 16 << 10;
+const MOST_OF_ALL: usize = 256 << 10;
+/// What a word takes beside its letters: the host takes no more than so many words (vc_agent_grpc/answers.py).
+const WORD: usize = 4;
 
 pub fn cgroup(container: &str) -> PathBuf {
     Path::new("/sys/fs/cgroup/vc").join(container)
@@ -22,7 +24,7 @@ pub fn processes(container: &str) -> Result<Vec<ProcessInfo>, Failure> {
     let mut found: Vec<ProcessInfo> = pids.into_iter().filter_map(|pid| describe(pid).ok()).collect();
     let mut room = MOST_OF_ALL;
     for process in &mut found {
-        let bytes: usize = process.command.iter().map(String::len).sum();
+        let bytes: usize = process.command.iter().map(|word| word.len() + WORD).sum();
         match room.checked_sub(bytes) {
             Some(left) => room = left,
             None => process.command = vec!["[...]".to_owned()],
@@ -68,6 +70,26 @@ fn added_up(container: &str, cpu_ns: u64) -> Result<ContainerStatsReply, Failure
     let found = processes(container)?;
     let memory_bytes = found.iter().map(|process| process.resident_bytes).sum();
     Ok(ContainerStatsReply { cpu_ns, memory_bytes, processes: found.len() as u64, ..Default::default() })
+}
+
+/// How many processes of a container its limit of memory had cost when a process began.
+pub struct OomKills(Option<(PathBuf, u64)>);
+
+impl OomKills {
+    pub fn begin(container: &str) -> Self {
+        let folder = cgroup(container);
+        let count = oom_kills(&folder).unwrap_or_default(); // its cgroup is still to be made
+        Self(Some((folder, count)))
+    }
+
+    /// For a process that is in no container.
+    pub fn nowhere() -> Self {
+        Self(None)
+    }
+
+    pub fn has_more(&self) -> bool {
+        self.0.as_ref().is_some_and(|(folder, count)| oom_kills(folder).is_ok_and(|now| now > *count))
+    }
 }
 
 fn oom_kills(folder: &Path) -> Result<u64, Failure> {

@@ -60,7 +60,7 @@ def exit_status(reply: pb.WaitReply) -> ExitStatus:
     code, signal = reply.exit_code, reply.signal
     if not 0 <= code <= _MAX_CODE or signal > _MAX_SIGNAL or (signal and code != _BY_SIGNAL + signal):
         raise wrong(f"a process that ended with exit code {code} and signal {signal}")
-    return ExitStatus(code, signal, max(0, reply.ended_ns))
+    return ExitStatus(code, signal, max(0, reply.ended_ns), reply.out_of_memory)
 
 
 def containers(reply: pb.ListContainersReply) -> tuple[ContainerTruth, ...]:

@@ -17,6 +17,8 @@ use crate::restarts::{self, Health, Restart};
 /// What it takes to start it again, and to look after it.
 #[derive(Clone, Default)]
 pub struct Again {
+    /// Of the container.
+    pub id: String,
     pub restart: Option<Arc<Restart>>,
     pub stop_signal: i32,
     pub health: Option<Arc<Health>>,
@@ -32,6 +34,7 @@ impl Again {
         let wanted = request.restart.unwrap_or_default();
         let restart = (wanted.policy() != RestartPolicy::No).then(|| Restart::new(wanted.policy(), wanted.max_retries));
         Self {
+            id: request.container_id.clone(),
             restart: restart.map(Arc::new),
             stop_signal: i32::try_from(wanted.stop_signal).unwrap_or_default(),
             health: request.health.clone().map(|check| Arc::new(Health::new(check))),

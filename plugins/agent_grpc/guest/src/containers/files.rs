@@ -9,6 +9,7 @@ use super::{Containers, unknown};
 use crate::Failure;
 use crate::containers::internal;
 use crate::files;
+use crate::procfs::OomKills;
 use crate::process::{Process, pipes};
 use crate::proto::FilesRequest;
 
@@ -39,6 +40,6 @@ impl Containers {
         command.args([files::WORD, &request.verb, root, &request.path, &request.name]);
         let child = command.stdin(handles.stdin).stdout(handles.stdout).stderr(handles.stderr).spawn()?;
         let pid = i32::try_from(child.id())?;
-        Ok(Process::new(pid, streams, None, self.reaper.claim(pid), None, None))
+        Ok(Process::new(pid, streams, None, self.reaper.claim(pid), None, None, OomKills::nowhere()))
     }
 }

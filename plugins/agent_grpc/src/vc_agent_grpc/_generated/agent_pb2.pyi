@@ -665,22 +665,26 @@ class WaitReply(_message.Message):
     EXIT_CODE_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
     ENDED_NS_FIELD_NUMBER: _builtins.int
+    OUT_OF_MEMORY_FIELD_NUMBER: _builtins.int
     exit_code: _builtins.int
     """128 + signal when killed by one"""
     signal: _builtins.int
     """0 when it exited by itself"""
     ended_ns: _builtins.int
     """since the epoch, guest clock"""
+    out_of_memory: _builtins.bool
+    """killed, or ended with 137, and the container's limit of memory has cost a process meanwhile"""
     def __init__(
         self,
         *,
         exit_code: _builtins.int = ...,
         signal: _builtins.int = ...,
         ended_ns: _builtins.int = ...,
+        out_of_memory: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_ns", b"ended_ns", "exit_code", b"exit_code", "signal", b"signal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_ns", b"ended_ns", "exit_code", b"exit_code", "out_of_memory", b"out_of_memory", "signal", b"signal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
