@@ -50,6 +50,7 @@ async def acquire(session: Session, spec: ContainerSpec) -> Acquired:
         is_read_only = spec.rootfs.mode is not RootfsMode.READ_WRITE
         bound = (GuestMount(Mount(spec.rootfs.path, "/", is_read_only), plugged, name),) if name else ()
         return Acquired(GuestRootfs(plugged, subpath=name, upper=upper), bound=bound)
+    await session.shared.images.verify(spec.rootfs.path)
     blocks.settle(block)
     plugged = (await devices.acquire(session, _drive(block, spec), spec.id)).plugged[0]
     found = BlockRootfs(block.device, block.fstype, plugged.address)

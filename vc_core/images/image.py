@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from vc_core.signals import signal_number
 from vc_core.spec.errors import InvalidRequest, VcError
 from vc_core.spec.values import DEFAULT_PATH, ContainerSpec, Mount, ProcessSpec, Rootfs, RootfsMode
+
+T = TypeVar("T")
 
 NAME_NOTE = "io.virtcontainers.image"
 """The annotation of a container that names its image."""
@@ -29,6 +31,15 @@ class Progress(Protocol):
         done: bytes.
         total: bytes; 0 when nobody knows.
         """
+
+
+def _of_type(document: Mapping[str, Any], key: str, kind: type[T]) -> T | None:
+    import msgspec
+
+    try:
+        return msgspec.convert(document.get(key), type=kind | None)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{key}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -57,16 +68,20 @@ class ImageConfig:
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> ImageConfig:
-        """Out of the `config` object of an image's configuration, whose keys may be absent or null."""
+        """Out of the `config` object of an image's configuration, whose keys may be absent or null.
+
+        Raises:
+            ValueError: a value is of the wrong type; names its key.
+        """
         return cls(
-            tuple(document.get("Entrypoint") or ()),
-            tuple(document.get("Cmd") or ()),
-            tuple(document.get("Env") or ()),
-            document.get("User") or "",
-            document.get("WorkingDir") or "",
-            tuple(sorted(document.get("Volumes") or ())),
-            document.get("StopSignal") or "",
-            dict(document.get("Labels") or {}),
+            tuple(_of_type(document, "Entrypoint", list[str]) or ()),
+            tuple(_of_type(document, "Cmd", list[str]) or ()),
+            tuple(_of_type(document, "Env", list[str]) or ()),
+            _of_type(document, "User", str) or "",
+            _of_type(document, "WorkingDir", str) or "",
+            tuple(sorted(_of_type(document, "Volumes", dict[str, object]) or ())),
+            _of_type(document, "StopSignal", str) or "",
+            dict(_of_type(document, "Labels", dict[str, str]) or {}),
         )
 
     def document(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ image-layout.md, image-index.md, manifest.md and descriptor.md of the OCI image-
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import re
@@ -24,6 +25,7 @@ _INDEXES = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
 _CHUNK = 1 << 20
+_MAX_DOCUMENT = 4 << 20  # of an index or a manifest, as the distribution-spec has it for registries
 # The media types of layers, as the image-spec and docker name them, and what is done to one before it is unpacked.
 _LAYER = re.compile(
     r"application/vnd\.(oci\.image\.layer\.(nondistributable\.)?v1\.tar(\+gzip|\+zstd)?"
@@ -53,6 +55,16 @@ class Found:
     config_digest: str
 
 
+@contextlib.contextmanager
+def _as_specified(layout: Path) -> Iterator[None]:
+    """What somebody else has written may be of any type: that is an error of the layout, not of ours."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        text = f"{type(error).__name__}: {error}"
+        raise ImageError(f"{layout} is no image layout as the image-spec has it ({text}); fetch it again") from error
+
+
 def is_layout(folder: Path) -> bool:
     """Whether a folder says that it is one."""
     return (folder / "oci-layout").is_file()
@@ -70,9 +82,13 @@ def find(layout: Path, tag: str = "", platform: Platform | None = None, name: st
     Raises:
         ImageError: there is none, or several; or a blob that is missing or corrupt, which is named.
     """
+    with _as_specified(layout):
+        return _find(layout, tag, platform or of_machine(), name)
+
+
+def _find(layout: Path, tag: str, wanted: Platform, name: str) -> Found:
     index = _json((layout / "index.json"), "index.json")
     entries = [one for one in index.get("manifests", ()) if not tag or _tag(one) == tag]
-    wanted = platform or of_machine()
     if len({_tag(one) for one in entries}) == 1 and len(entries) > 1:  # an index that was not made into one of its own
         entries = [one for one in entries if wanted.fits(one.get("platform") or {})]
     if len(entries) != 1:
@@ -90,12 +106,13 @@ def check(found: Found, progress: Progress) -> None:
     Raises:
         ImageError: naming the blob that is missing or corrupt.
     """
-    layers = list(found.manifest["layers"])
-    total, done = sum(int(layer["size"]) for layer in layers), 0
-    for layer in layers:
-        for count in _checked(found.layout, layer):
-            done += count
-            progress("verifying", done, total)
+    with _as_specified(found.layout):
+        layers = list(found.manifest["layers"])
+        total, done = sum(int(layer["size"]) for layer in layers), 0
+        for layer in layers:
+            for count in _checked(found.layout, layer):
+                done += count
+                progress("verifying", done, total)
 
 
 async def stage(found: Found, into: Path, progress: Progress) -> None:
@@ -113,8 +130,9 @@ async def stage(found: Found, into: Path, progress: Progress) -> None:
     """
     blobs = into / "blobs/sha256"
     blobs.mkdir(parents=True)
-    layers = [await _staged(found.layout, layer, blobs, progress) for layer in found.manifest["layers"]]
-    config = {**_linked(found.layout, found.manifest["config"], blobs), "mediaType": _CONFIG_TYPE}
+    with _as_specified(found.layout):
+        layers = [await _staged(found.layout, layer, blobs, progress) for layer in found.manifest["layers"]]
+        config = {**_linked(found.layout, found.manifest["config"], blobs), "mediaType": _CONFIG_TYPE}
     text = json.dumps({"schemaVersion": 2, "mediaType": _MANIFEST_TYPE, "config": config, "layers": layers}).encode()
     digest = hashlib.sha256(text).hexdigest()
     (blobs / digest).write_bytes(text)
@@ -182,8 +200,10 @@ def _document(layout: Path, descriptor: Mapping[str, Any]) -> Any:
 
 def _json(file: Path, what: str) -> Any:
     try:
+        if file.stat().st_size > _MAX_DOCUMENT:
+            raise ValueError(f"it has more than {_MAX_DOCUMENT >> 20} MiB")
         return json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ImageError(f"{what} of {file.parent} cannot be read: {error}") from error
 
 

@@ -1,7 +1,7 @@
 """The images of this host: a folder each, named by its id, and one file that says which names they have.
 
 <dir>/names.json                     {"debian:12": "<id>"}
-<dir>/<id>/{rootfs.erofs,config.json,manifest.json}
+<dir>/<id>/{rootfs.erofs,config.json,manifest.json,verified.json}
 <dir>/.half-<source>                 being made; its lock lies beside it
 
 A folder gets its name when it is complete. What somebody left who was killed is taken away by the next who looks.
@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vc_core.images import platforms
+from vc_core.images import platforms, verified
 from vc_core.images.image import Image, ImageConfig, ImageError, Progress
 from vc_core.spec.errors import Busy, InvalidRequest, NotFound
 from vc_core.spec.locks import FileLock, LockTimeout, lock_file
@@ -98,6 +98,18 @@ class Images:
         known = f"near names are: {', '.join(near)}" if near else "'vc image ls' lists those that are"
         raise NotFound(f"no image {text} is here; {known}; 'vc image' pulls, imports and builds more")
 
+    async def verify(self, rootfs: Path) -> None:
+        """Makes sure that the file of an image is what was made. A path that is none of ours is nothing to compare.
+
+        Raises:
+            ImageError: it is not; names the remedy.
+        """
+        if rootfs.name != _ROOTFS or rootfs.parent.parent != self._folder or not _ID.fullmatch(rootfs.parent.name):
+            return
+        self._read(rootfs.parent, {})
+        manifest = json.loads((rootfs.parent / _MANIFEST).read_text())
+        await verified.verify(rootfs, str(manifest.get("sha256", "")))
+
     # --- making ------------------------------------------------------------------------------------------------------
 
     async def take(self, source: Source, name: str, progress: Progress = _nobody) -> Image:
@@ -137,8 +149,11 @@ class Images:
         made.mkdir(mode=0o700)
         material = await source.fetch(work, progress)
         image_id = hashlib.sha256(material.config).hexdigest()
-        document = json.loads(material.config)
-        config = ImageConfig.read(document.get("config") or {})
+        try:
+            document = json.loads(material.config)
+            config = ImageConfig.read(document.get("config") or {})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ImageError(f"the configuration of {source.key} is not as the image-spec has it: {error}") from error
         await erofs.make(material.tree, made / _ROOTFS, config, image_id, progress)
         (made / _ROOTFS).chmod(0o600)
         write_private_file(made / _CONFIG, material.config)
@@ -148,6 +163,7 @@ class Images:
             "source": source.key,
             "origin": origin,
             "bytes": (made / _ROOTFS).stat().st_size,
+            "sha256": await verified.make_record(made / _ROOTFS),
         }
         write_private_file(made / _MANIFEST, json.dumps(manifest))
         try:
