@@ -293,6 +293,7 @@ class Images(_Blocking[images.Images]):
 
     list = _call(images.Images.list)
     get = _call(images.Images.get)
+    verify = _call(images.Images.verify)
     take = _call(images.Images.take)
     tag = _call(images.Images.tag)
     remove = _call(images.Images.remove)
