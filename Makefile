@@ -1,5 +1,5 @@
 # `make demo` for newcomers, `make test` for every check, `make bench` for numbers. All ready the machine themselves.
-.PHONY: demo test bench docs lint generate clean
+.PHONY: demo test bench docs wheels lint generate clean
 
 VC := .venv/bin/vc
 PY := .venv/bin/python
@@ -21,6 +21,14 @@ docs:
 	@tools/prepare test
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 	@echo "== the pages are in .make/site" >&2
+
+# Every distribution as a wheel: what `pip install --find-links` takes, as the README has it.
+WHEELS := .make/wheels
+wheels:
+	@test -x $(PY) || python3 -m venv .venv
+	@rm -rf $(WHEELS)
+	$(PY) -m pip wheel -q --disable-pip-version-check --no-deps $(WHEEL_OPTIONS) -w $(WHEELS) . $(patsubst %/pyproject.toml,./%,$(wildcard plugins/*/pyproject.toml))
+	@echo "== the wheels are in $(WHEELS)" >&2
 
 bench:
 	@tools/prepare bench

@@ -26,4 +26,9 @@ EXTRAS = {
 def install_hint(family: str, name: str) -> str:
     """What to type when a plugin is missing; empty for names that are not ours."""
     extra = EXTRAS.get((family, name))
-    return f"; try: pip install 'virtcontainers[{extra}]'" if extra else ""
+    return f"; try: {pip_install(extra)}" if extra else ""
+
+
+def pip_install(extra: str) -> str:
+    """What to type for an extra: no package index has us, but a clone builds wheels."""
+    return f"pip install --find-links .make/wheels 'virtcontainers[{extra}]', after 'make wheels' in a clone"

@@ -35,7 +35,9 @@ def test_without_textual_the_remedy_is_named(host, tmp_path):
     (tmp_path / "textual.py").write_text("raise ImportError('no textual here')")
     environ = {**host.environ(), "PYTHONPATH": str(tmp_path)}
     screen = pexpect.spawn(sys.executable, ["-P", "-m", "vc_core", "top"], env=environ, timeout=60, encoding="utf-8")
-    screen.expect(r"vc top needs textual \(no textual here\); pip install 'virtcontainers\[top\]'")
+    screen.expect(
+        r"vc top needs textual \(no textual here\); pip install --find-links .make/wheels 'virtcontainers\[top\]'"
+    )
     screen.expect(pexpect.EOF)
     screen.wait()
     assert screen.exitstatus == 125

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -48,20 +50,20 @@ def wheels(place) -> Path:
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, source / name)
-    for member in (*MEMBERS, ACME):
-        run(
-            *(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", place / "wheels"),
-            source / member,
-        )
+    run("make", "wheels", f"PY={sys.executable}", "WHEEL_OPTIONS=--no-build-isolation", cwd=source)
+    shutil.copytree(source / ".make/wheels", place / "wheels")
+    acme = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", place / "wheels", source / ACME)
+    run(*acme)
     return place / "wheels"
 
 
 @pytest.fixture(scope="session")
 def environment(place, wheels) -> Path:
-    """An environment in which nothing of the checkout can be seen, with the extras that the README names."""
+    """An environment in which nothing of the checkout can be seen, made by the line that the README has, as it is."""
     venv = place / "venv"
     run("/usr/bin/python3", "-m", "venv", venv)
-    extras = "virtcontainers[qemu,agent-grpc,storage-fs,devices]"
-    constraints = ROOT / "constraints.txt"
-    run(venv / "bin/pip", "install", "-q", "--find-links", wheels, "-c", constraints, extras, cwd=place)
+    (line,) = re.findall(
+        r"^pip (install --find-links \.make/wheels .*)$", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    run(venv / "bin/pip", *shlex.split(line), cwd=place / "source")
     return venv

@@ -45,7 +45,8 @@ def test_the_core_alone_says_what_to_install(place, wheels):
     )
     done = subprocess.run([venv / "bin/vc", "pod", "ls"], capture_output=True, text=True, check=False, cwd=place)
     assert done.returncode == 125
-    assert "no hypervisor plugin 'qemu'; none is installed; try: pip install 'virtcontainers[qemu]'" in done.stderr
+    assert "no hypervisor plugin 'qemu'; none is installed; try: pip install --find-links .make/wheels " in done.stderr
+    assert "'virtcontainers[qemu]', after 'make wheels' in a clone" in done.stderr
 
 
 def test_plugins_are_found_with_their_distributions(environment, place):

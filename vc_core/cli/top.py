@@ -7,6 +7,7 @@ import sys
 import click
 
 from vc_core.cli.settings import Settings, run_async
+from vc_core.first_party import pip_install
 from vc_core.spec.errors import InvalidRequest
 
 
@@ -23,7 +24,7 @@ def top(settings: Settings, interval: float) -> None:
     try:
         from vc_core.cli.screen import Screen
     except ImportError as error:
-        raise InvalidRequest(f"vc top needs textual ({error}); pip install 'virtcontainers[top]'") from error
+        raise InvalidRequest(f"vc top needs textual ({error}); {pip_install('top')}") from error
 
     async def work() -> None:
         async with settings.runtime() as runtime:

@@ -244,3 +244,13 @@ def test_the_agents_source_is_found():
     assert (project / "Cargo.lock").is_file()
     assert proto.is_file()
     assert len(agent_program.source_digest()) == 16
+
+
+def test_without_package_lists_the_remedy_is_told_before_the_agent_is_built(tmp_path, monkeypatch):
+    apt = tmp_path / "apt-cache"
+    apt.write_text("#!/bin/sh\necho 'E: No packages found' >&2\nexit 100\n")
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(agent_program, "built", lambda *_: pytest.fail("it was built first, which takes minutes"))
+    with pytest.raises(image.ImageError, match="no package list knows linux-image-amd64; run 'apt-get update'"):
+        image.build(tmp_path / "cache", lambda _: None)

@@ -18,6 +18,10 @@ PACKAGE = "linux-image-amd64"
 Report = Callable[[str], None]
 
 
+class _Failed(ImageError):
+    """A program has ended with an error."""
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A kernel image, its modules, and what tells it from another.
@@ -86,13 +90,15 @@ def fetched(report: Report) -> Iterator[Kernel]:
 
 def _package_version() -> str:
     """The real package behind PACKAGE, as `name=version`."""
-    depends = _run([_tool("apt-cache", "apt"), "depends", "--important", PACKAGE], "/")
+    unknown = f"no package list knows {PACKAGE}; run 'apt-get update', or name a kernel with --kernel, --modules"
+    try:
+        depends = _run([_tool("apt-cache", "apt"), "depends", "--important", PACKAGE], "/")
+    except _Failed as error:
+        raise ImageError(unknown) from error
     names = [line.partition("Depends:")[2].strip() for line in depends.splitlines() if "Depends:" in line]
     real = next((name for name in names if name.startswith("linux-image-")), None)
     if real is None:
-        raise ImageError(
-            f"no package list knows {PACKAGE}; run 'apt-get update', or name a kernel with --kernel, --modules"
-        )
+        raise ImageError(unknown)
     policy = _run([_tool("apt-cache", "apt"), "policy", real], "/")
     version = next((line.split()[1] for line in policy.splitlines() if "Candidate:" in line), "(none)")
     return f"{real}={version}"
@@ -112,5 +118,5 @@ def _run(command: list[str], folder: str) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        raise ImageError(f"'{' '.join(command)}' failed: {''.join(last) or f'exit code {done.returncode}'}")
+        raise _Failed(f"'{' '.join(command)}' failed: {''.join(last) or f'exit code {done.returncode}'}")
     return done.stdout
