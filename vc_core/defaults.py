@@ -21,6 +21,33 @@ class Start(enum.StrEnum):
     POOL = "pool"  # it is a clone that was made in advance; where none is ready, one is made
 
 
+SECRET_PATHS = (
+    *("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/security/opasswd"),
+    *("/etc/ssh/ssh_host_*_key", "/etc/ssl/private", "/etc/krb5.keytab"),
+    *("/etc/wireguard", "/etc/NetworkManager/system-connections", "/etc/containers/auth.json"),
+    *("/var/lib/containers", "/var/lib/docker", "/var/lib/kubelet", "/var/lib/rancher", "/etc/kubernetes"),
+    *("~/.ssh", "~/.gnupg", "~/.aws", "~/.azure", "~/.config/gcloud", "~/.kube", "~/.docker", "~/.netrc", "~/.pgpass"),
+    *("~/.git-credentials", "~/.config/git/credentials", "~/.config/containers", "~/.config/gh", "~/.config/hub"),
+    *(
+        "~/.npmrc",
+        "~/.pypirc",
+        "~/.cargo/credentials",
+        "~/.cargo/credentials.toml",
+        "~/.config/rclone",
+        "~/.vault-token",
+    ),
+    *(
+        "~/.my.cnf",
+        "~/.terraform.d/credentials.tfrc.json",
+        "~/.password-store",
+        "~/.local/share/keyrings",
+        "~/.mozilla",
+    ),
+    *("~/.config/google-chrome", "~/.config/chromium", "~/.bash_history", "~/.zsh_history", "~/.python_history"),
+)
+"""What is not seen of the host's own root."""
+
+
 @dataclass(frozen=True)
 class PodDefaults:
     """What a pod gets that does not say otherwise.
@@ -32,6 +59,7 @@ class PodDefaults:
         can_freeze: its folders can be let go of for snapshots and forks, which makes file access slower.
         disable_block_device_use: shares a rootfs as a folder also where the guest could mount its device.
         asset_paths: patterns of files that a bundle's annotations may put in place of kernel, image and hypervisor.
+        secret_paths: what a guest does not see where the host's own root is its rootfs; "~/" is every home.
     """
 
     vcpus: int = 1
@@ -40,9 +68,13 @@ class PodDefaults:
     can_freeze: bool = True
     disable_block_device_use: bool = False
     asset_paths: tuple[str, ...] = ()
+    secret_paths: tuple[str, ...] = SECRET_PATHS
 
     def problems(self) -> Iterator[str]:
         """Values that cannot be."""
+        for pattern in self.secret_paths:
+            if not pattern.startswith(("/", "~/")) or ".." in Path(pattern).parts or not pattern.strip("~/"):
+                yield f"pod.secret_paths: {pattern!r} is no absolute path and none below ~/"
         if self.vcpus < 1:
             yield "pod.vcpus: must be at least 1"
         if self.memory_mib < 64:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -144,3 +146,48 @@ def test_a_folder_in_a_folder_is_what_it_was_when_the_container_was_created(host
     (tmp_path / "data/logs").mkdir()
     host.vc("pod", "start", "p")
     host.vc("pod", "delete", "--force", "p")
+
+
+def test_secrets_of_the_host_reach_no_guest_that_runs_the_hosts_own_programs(host, tmp_path):
+    """Not even root of the guest, who mounts what the hypervisor shares and looks for himself."""
+    home = Path("/root/.ssh")
+    made = not home.exists()
+    home.mkdir(exist_ok=True)
+    key = home / f"vc-test-{os.getpid()}"
+    key.write_text("a key of the host")
+    try:
+        look = f"ls -d /etc/shadow /root/.ssh {key} {host.folder}/run; head -n 1 /etc/passwd"
+        done = host.vc("run", "--", "sh", "-c", look, check=None)
+        assert b"root:x:0:0" in done.stdout
+        assert b"/etc/shadow\n" not in done.stdout
+        assert str(key).encode() not in done.stdout.splitlines()
+        shown = host.vc("run", "--show-secrets", "--", "sh", "-c", f"cat {key}; ls -d /etc/shadow", check=None)
+        assert shown.stdout == b"a key of the host/etc/shadow\n"
+        refused = host.vc("run", "--rootfs", "/:rw", "--", "true", check=125)
+        assert b"--show-secrets" in refused.stderr
+        host.vc("run", "-d", "--name", "p", "--cap-add", "ALL", "--", "sleep", "600")
+        busybox = shutil.which("busybox")
+        host.vc("exec", "p", "--", "cp", busybox, "/busybox-attack")
+        attack = r"""
+for share in /run/vc/shares/* /run/vc/below/*; do
+    echo "$share: $(ls $share | head -n 40)"
+    for path in etc/shadow root/.ssh/vc-test-PID proc/kcore proc/1/environ run/virtcontainers dev/mem; do
+        [ -e $share/$path ] && echo "REACHED $share/$path"
+    done
+    for store in STORES; do [ -e $share$store ] && echo "REACHED $share$store"; done
+    cat $share/etc/passwd | head -n 1
+done
+"""
+        stores = " ".join(str(host.folder / name) for name in ("run", "config", "images", "lasting"))
+        attack = attack.replace("PID", str(os.getpid())).replace("STORES", stores)
+        script = f"{BEGIN}\n{attack}\ntouch $root/done\n".replace("$root/bin/busybox", "$root/busybox-attack")
+        escape = ESCAPE.replace("$root/bin/busybox", "$root/busybox-attack")
+        words = ("exec", "--container", "p", "--cap-add", "ALL", "p", "--", "sh", "-c", escape, "escape", "p")
+        told = host.vc(*words, stdin=script.encode()).stdout.decode()
+        assert "root:x:0:0" in told, told
+        assert "REACHED" not in told, told
+        host.vc("pod", "delete", "--force", "p")
+    finally:
+        key.unlink()
+        if made:
+            home.rmdir()

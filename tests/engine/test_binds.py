@@ -184,3 +184,62 @@ def _die_after(step: int, folder: Path, data: Path) -> None:
         os._exit(0)
     finally:
         os._exit(1)
+
+
+def test_of_the_hosts_root_nothing_is_seen_that_is_hidden(place, tmp_path):
+    """Also what appears there, or is replaced, while it is shown; and the host may rename all of it meanwhile."""
+    folder = Path("/var/tmp") / f"vc-test-{tmp_path.name}-{os.getpid()}"
+    (folder / "home/.ssh").mkdir(parents=True)
+    (folder / "home").chmod(0o750)
+    try:
+        (folder / "shadow").write_text("secret")
+        (folder / "plain").write_text("seen")
+        (folder / "disk").mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder / "disk"], check=True)
+        for name in ("key", "plain"):
+            (folder / "disk" / name).touch()
+        hidden = [
+            folder / "disk/key",
+            folder / "shadow",
+            folder / "home/.ssh",
+            folder / "home/.config/gcloud",
+            folder / "none/deep/key",
+        ]
+        binds.add_host_root(place, "root", hidden)
+        shown = place / "root" / folder.relative_to("/")
+        assert sorted(path.name for path in shown.iterdir()) == ["disk", "home", "plain"]
+        assert [path.name for path in (shown / "disk").iterdir()] == ["plain"], "another file system"
+        assert list((shown / "home").iterdir()) == []
+        assert stat.S_IMODE((shown / "home").stat().st_mode) == 0o750
+        (folder / "new").write_text("another secret")
+        (folder / "new").rename(folder / "shadow")  # as passwd(1) does
+        (folder / "home/.ssh/id").write_text("key")
+        (folder / "home/.config/gcloud").mkdir(parents=True)
+        (folder / "none/deep").mkdir(parents=True)
+        (folder / "none/deep/key").touch()
+        for name in ("shadow", "home/.ssh/id", "home/.config/gcloud", "none/deep/key"):
+            with pytest.raises(FileNotFoundError):
+                (shown / name).stat()
+        assert (shown / "plain").read_text() == "seen"
+        for name in ("proc", "sys", "dev", "run", "tmp"):
+            assert list((place / "root" / name).iterdir()) == []
+        with pytest.raises(OSError, match="Read-only"):
+            (shown / "x").touch()
+    finally:
+        subprocess.run(["umount", folder / "disk"], check=True)
+        removal.remove_tree(folder)
+
+
+def test_folders_of_ours_are_covered_in_whatever_is_bound(place, tmp_path):
+    (tmp_path / "all/store/pods").mkdir(parents=True)
+    (tmp_path / "all/other").mkdir()
+    (tmp_path / "all/file").write_text("of ours")
+    covered = [tmp_path / "all" / name for name in ("store", "file", "none")]
+    name = binds.add(tmp_path / "all", place, False, True, covered=covered)
+    assert sorted(path.name for path in (place / name).iterdir()) == ["file", "other", "store"]
+    assert (place / name / "file").read_bytes() == b""
+    assert list((place / name / "store").iterdir()) == []
+    with pytest.raises(OSError, match="Read-only"):
+        (place / name / "store/x").touch()
+    (place / name / "other/x").touch()
+    assert (tmp_path / "all/other/x").exists()

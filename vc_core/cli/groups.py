@@ -24,7 +24,7 @@ _GROUPS = {
     ),
     "Storage": ("mounts", "tmpfs", "disk", "read_only", "shm_size", "devices"),
     "Limits": ("cpus", "cpu_shares", "cpuset", "memory", "pids", "ulimits"),
-    "Security": ("cap_add", "cap_drop", "new_privileges", "security_opts"),
+    "Security": ("cap_add", "cap_drop", "new_privileges", "security_opts", "show_secrets"),
     "Process": (*("entrypoint", "env", "env_files", "workdir", "user", "groups", "tty", "interactive", "detach_keys"),),
 }
 

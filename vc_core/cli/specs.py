@@ -124,6 +124,9 @@ _CONTAINER = (
     ),
     click.option("--read-only", is_flag=True, help="The container's root cannot be written."),
     click.option(
+        "--show-secrets", is_flag=True, help="Also what pod.secret_paths hides of the host's own root, as /etc/shadow."
+    ),
+    click.option(
         "--volume",
         "-v",
         "--mount",
@@ -267,7 +270,11 @@ def container_spec(
         command = (*entrypoint, *command)
     spec = ContainerSpec(
         container_id,
-        dataclasses.replace(_rootfs(options["rootfs"] or "/", options["read_only"]), disk_bytes=options["disk"]),
+        dataclasses.replace(
+            _rootfs(options["rootfs"] or "/", options["read_only"]),
+            disk_bytes=options["disk"],
+            show_secrets=options["show_secrets"],
+        ),
         dataclasses.replace(
             process_spec(command, options, default), rlimits=tuple(ulimit(text) for text in options["ulimits"])
         ),

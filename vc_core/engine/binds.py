@@ -50,6 +50,7 @@ def add(
     recursive: bool,
     name: str = "",
     covered: Collection[Path] = (),
+    is_share: bool = False,
 ) -> str:
     """Binds a file or folder into the folder; gives the name it has there.
 
@@ -63,6 +64,7 @@ def add(
         recursive: whether mounts below the source come along.
         name: that nobody else has; made up when empty.
         covered: folders in the source of which nothing may be seen.
+        is_share: whether it is shared by itself, not with the folder: hypervisors may have to bind it once more.
 
     Raises:
         InvalidRequest: the source is gone, or is another thing than it was.
@@ -78,12 +80,14 @@ def add(
             tree = views.tree(origin, source, recursive, covered)
             return _guarded(tree, NOSUID | NODEV | (RDONLY if read_only else 0))
 
-        return _put(make, source, folder, name, is_folder)
+        return _put(make, source, folder, name, is_folder, is_share)
 
 
-def add_host_root(folder: Path, name: str, hidden: Collection[Path]) -> None:
+def add_host_root(folder: Path, name: str, hidden: Collection[Path], is_share: bool = False) -> str:
     """Shows the host's root in the folder, read-only and without what is hidden and what the kernel makes. As `add`."""
-    _put(lambda: _guarded(views.host_root(hidden), NOSUID | NODEV | RDONLY), Path("/"), folder, name, True)
+    return _put(
+        lambda: _guarded(views.host_root(hidden), NOSUID | NODEV | RDONLY), Path("/"), folder, name, True, is_share
+    )
 
 
 def is_bound(folder: Path, name: str) -> bool:
@@ -98,12 +102,15 @@ def is_bound(folder: Path, name: str) -> bool:
         return False
 
 
-def _put(make: Callable[[], int], source: Path, folder: Path, name: str, is_folder: bool) -> str:
+def _put(make: Callable[[], int], source: Path, folder: Path, name: str, is_folder: bool, is_share: bool) -> str:
     name = name or secrets.token_hex(8)
     prepare(folder)
     try:
         with opened(make()) as tree:
             _attach(tree, folder, name, is_folder)
+            # Not to be bound again: another pod's bind of the host's root would bring it along, and keep its place
+            # busy. Only now: the kernel attaches no such mount where mounts are passed on.
+            mount_calls.change(tree, propagation=PRIVATE if is_share else UNBINDABLE)
     except OSError as error:
         remove(folder, name)
         raise StorageError(f"{source} cannot be bound into the pod: {error.strerror}") from error
@@ -174,9 +181,6 @@ def _attach(tree: int, folder: Path, name: str, is_folder: bool) -> None:
                 os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=room))
         with opened(mount_calls.open_plain(name, at=place)) as point:
             mount_calls.attach(tree, point)
-    # Not to be bound again: another pod's bind of the host's root would bring it along, and keep its place busy. Only
-    # now: the kernel attaches no such mount where mounts are passed on.
-    mount_calls.change(tree, propagation=UNBINDABLE)
 
 
 def _writable(place: int) -> int:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from vc_core.engine import assets, binds, devices, guest_containers, machine, origins
+from vc_core.engine import assets, binds, devices, guest_containers, machine, origins, roots
 from vc_core.engine.data import Data, copy_sparse
 from vc_core.engine.identity import fresh
 from vc_core.engine.records import HeldDevice, PluggedShare
 from vc_core.engine.session import Session, disconnect
+from vc_core.engine.shares import bind
 from vc_core.engine.snapshots import Snapshot
 from vc_core.engine.states import State, require
+from vc_core.engine.templates import ROOTS
 from vc_core.engine.undo import Undo
 from vc_core.spec.errors import AgentError, InvalidRequest
 from vc_core.spec.events import EventSpec
@@ -42,11 +45,12 @@ async def save(session: Session, into: Frozen, name: str) -> Snapshot:
         if states[spec.id].is_in_guest:
             _check_sources(session.pod.id, spec.id, _sources(states[spec.id].mounts))
     await session.connect()
-    lets_go, running = _lets_go(session, logs), session.state
+    folders = {session.roots_folder / roots.name(spec.rootfs): spec.rootfs.path for spec in specs}
+    lets_go, running = _lets_go(session, logs, folders), session.state
     await session.put_state(dataclasses.replace(running, is_saving=True))
     try:
         if lets_go:
-            await _let_go(session)
+            await _let_go(session, folders)
         await session.hooks.vm_freeze(pod=session.pod, into=into)
         for container_id, held in logs.items():  # while the guest keeps from writing to them
             copy_sparse(held.device.path, into.folder / f"{container_id}.log")
@@ -87,7 +91,7 @@ async def go_on(session: Session, saved: Snapshot, origin: Frozen) -> None:
         for held in saved.state.devices:
             name = Data.whose_log(saved.config.id, held.device.path)
             carried += await _ready(session, logs.get(name, held))
-        _bind(session, saved)
+        _bind(session, saved, shares)
         await _start(
             session,
             VmSpec(
@@ -119,12 +123,13 @@ async def _start(session: Session, spec: VmSpec) -> None:
     await session.save_machine()
 
 
-async def _let_go(session: Session) -> None:
+async def _let_go(session: Session, folders: Mapping[Path, Path]) -> None:
     try:
         await session.hooks.agent_freeze(pod=session.pod)
     except AgentError as error:
-        folders = ", ".join(f"{held.share.tag} is {held.share.path}" for held in session.state.shares if held.users)
-        error.message += f" ({folders})"
+        used = [held.share for held in session.state.shares if held.users]
+        told = ", ".join(f"{share.tag} is {folders.get(share.path, share.path)}" for share in used)
+        error.message += f" ({told})"
         raise
 
 
@@ -142,12 +147,12 @@ def _logs(pod_id: str, devices: tuple[HeldDevice, ...]) -> dict[str, HeldDevice]
     return {name: held for name, held in names.items() if name}
 
 
-def _lets_go(session: Session, logs: Mapping[str, HeldDevice]) -> bool:
+def _lets_go(session: Session, logs: Mapping[str, HeldDevice], folders: Mapping[Path, Path]) -> bool:
     """Whether the guest has to let go of folders and logs; refuses a pod whose folders cannot be."""
-    used = [held for held in session.state.shares if held.users]
+    used = [folders.get(held.share.path, held.share.path) for held in session.state.shares if held.users]
     if used and not (session.config.options.can_freeze and Capability.FREEZE in session.capabilities):
         raise InvalidRequest(
-            f"pod {session.pod.id} was made without can_freeze and uses the folder {used[0].share.path}, "
+            f"pod {session.pod.id} was made without can_freeze and uses the folder {used[0]}, "
             "which cannot be carried; make the pod with can_freeze, or give its containers images"
         )
     if logs and Capability.FREEZE not in session.capabilities:
@@ -182,9 +187,13 @@ def _moved(session: Session, saved: Snapshot, held: PluggedShare) -> PluggedShar
     """A share as the new pod has it: what is the pod's own lies in another folder."""
     own = {saved.files: session.files_folder, saved.nothing: session.nothing_folder}
     path = own.get(held.share.path, held.share.path)
+    if os.geteuid() == 0 and path.parent.name == ROOTS:
+        path = session.roots_folder / path.name
+    elif os.geteuid() == 0 and held.share.path not in own:
+        raise InvalidRequest(f"the snapshot {saved.name} was made by an older version; save the pod again")
     if path == session.files_folder:
         binds.prepare(path)
-    elif path is not held.share.path:
+    elif path == session.nothing_folder:
         path.mkdir(mode=0o700, exist_ok=True)
     return dataclasses.replace(held, share=dataclasses.replace(held.share, path=path))
 
@@ -201,9 +210,13 @@ async def _ready(session: Session, held: HeldDevice) -> list[Carried]:
     ]
 
 
-def _bind(session: Session, saved: Snapshot) -> None:
-    for _, state in saved.containers:
+def _bind(session: Session, saved: Snapshot, shares: tuple[PluggedShare, ...]) -> None:
+    paths = {held.share.path for held in shares}
+    for spec, state in saved.containers:
+        if state.is_in_guest and session.roots_folder / roots.name(spec.rootfs) in paths:
+            roots.show(session, spec.rootfs)
         for one in state.mounts:
-            if one.subpath:
-                mount = one.mount
-                binds.add(mount.source, session.files_folder, mount.read_only, mount.recursive, one.subpath)
+            if one.subpath and one.mount.destination == "/":
+                roots.bind(session, spec.rootfs, session.files_folder, one.subpath)
+            elif one.subpath:
+                bind(session, one.mount, one.subpath)

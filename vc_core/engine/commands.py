@@ -23,7 +23,13 @@ class Given(TypedDict):
 
 
 def command_spec(
-    container_id: str, args: Sequence[str], image: Image | None, rootfs: str | Path, stdio: Stdio, given: Given
+    container_id: str,
+    args: Sequence[str],
+    image: Image | None,
+    rootfs: str | Path,
+    stdio: Stdio,
+    given: Given,
+    show_secrets: bool = False,
 ) -> ContainerSpec:
     """What is empty is as the image says; without one the root is a folder of the host, or the host's own."""
     first = ProcessSpec(tuple(args), (DEFAULT_PATH,)) if image is None else image.process(args)
@@ -32,7 +38,7 @@ def command_spec(
     )
     spec = ContainerSpec(
         container_id,
-        Rootfs(Path(rootfs or "/")),
+        Rootfs(Path(rootfs or "/"), show_secrets=show_secrets),
         process,
         tuple(given["mounts"]),
         stdio,

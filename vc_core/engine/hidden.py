@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from vc_core.config import Config
+from vc_core.engine import options
+from vc_core.engine.catalog import Catalog
+
 _USERS = Path("/etc/passwd")
 _FIRST_USER, _NOBODY = 1000, 65534
 _HOME = "~/"
+
+
+def stores(config: Config, catalog: Catalog) -> tuple[Path, ...]:
+    """The folders of the core, and those that options of the store and the agent name."""
+    found = [config.template.dir, config.snapshot.dir, config.image.dir, config.data.dir, config.volume.dir]
+    found += [Path(config.template.memory_dir)] if config.template.memory_dir else []
+    for family, name in config.plugins():
+        if family in ("storage", "agent"):
+            parsed = options.parse(catalog.find(family, name), config.tables.get((family, name), {}), [])
+            values = [getattr(parsed, item.name) for item in dataclasses.fields(parsed)] if parsed is not None else []
+            found += [value for value in values if isinstance(value, Path) and value.is_absolute()]
+    return without_nested(path.resolve() for path in found)
 
 
 def paths(patterns: Iterable[str]) -> tuple[Path, ...]:

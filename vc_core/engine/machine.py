@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from vc_core.defaults import Start
-from vc_core.engine import assets, binds, guest_containers, origins, resources, rootfs, shares, templates
+from vc_core.engine import assets, binds, guest_containers, origins, resources, rootfs, roots, shares, templates
 from vc_core.engine.identity import fresh
 from vc_core.engine.records import PluggedShare, PodConfig, PodState
 from vc_core.engine.session import Session, end_machine
@@ -79,13 +79,13 @@ async def _bring_up(session: Session, specs: list[ContainerSpec], undone: Callab
     await _check_size(session, spec, specs)
     if config.start is not Start.COLD and session.capabilities >= templates.CLONING:
         try:
-            await _clone(session, spec, wanted)
+            await _clone(session, spec, wanted, specs)
         except (OperationError, InvalidRequest, Busy) as error:
             log.warning("pod %s boots, for it could not be cloned from a template: %s", session.pod.id, error)
             await undone()
         else:
             return
-    await _start_machine(session, spec, shares.of_boot(session, wanted))
+    await _start_machine(session, spec, shares.of_boot(session, wanted), specs)
     await connect(session)
 
 
@@ -112,14 +112,14 @@ async def _check_size(session: Session, spec: VmSpec, specs: list[ContainerSpec]
             await session.hooks.vm_fingerprint(pod=session.pod, spec=full)
 
 
-async def _clone(session: Session, spec: VmSpec, wanted: list[PluggedShare]) -> None:
+async def _clone(session: Session, spec: VmSpec, wanted: list[PluggedShare], specs: list[ContainerSpec]) -> None:
     small = templates.small(spec, session.shared.templates.defaults, resources.can_grow(session.capabilities))
     wish = templates.Wish(session.config.plugins, small)
     if session.config.start is Start.POOL and await _take(session, wish):
         return
     async with session.shared.templates.origin(session.hooks, wish) as origin:
         fixed = shares.of_clone(session, wanted, templates.TAGS)
-        await _start_machine(session, dataclasses.replace(small, origin=origin), fixed)
+        await _start_machine(session, dataclasses.replace(small, origin=origin), fixed, specs)
     await connect(session, FIRST_CHANNEL)
     await resources.fit(session)
 
@@ -146,7 +146,10 @@ async def _take(session: Session, wish: templates.Wish) -> bool:
     return True
 
 
-async def _start_machine(session: Session, spec: VmSpec, held: list[PluggedShare]) -> None:
+async def _start_machine(session: Session, spec: VmSpec, held: list[PluggedShare], specs: list[ContainerSpec]) -> None:
+    for container in specs:
+        if any(one.share.path.parent == session.roots_folder and container.id in one.users for one in held):
+            roots.show(session, container.rootfs)
     if any(one.share.path == session.files_folder for one in held):
         binds.prepare(session.files_folder)
     spec = dataclasses.replace(spec, shares=tuple(one.share for one in held))

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vc_core.engine import binds, guest_containers, machine, pod_views, rootfs
+from vc_core.engine import guest_containers, machine, pod_views, rootfs, roots
 from vc_core.engine.arguments import checked_arguments
 from vc_core.engine.commands import Given, command_spec
 from vc_core.engine.container import Container
@@ -16,7 +16,7 @@ from vc_core.engine.identity import annotated, fresh
 from vc_core.engine.pod_views import PodStatus, Unanswered
 from vc_core.engine.process import MAX_OUTPUT_BYTES, Process, Result
 from vc_core.engine.records import ContainerState
-from vc_core.engine.session import Session, Sessions
+from vc_core.engine.session import Session, Sessions, remove_binds
 from vc_core.engine.snapshots import Snapshot
 from vc_core.engine.states import State, require, require_transition
 from vc_core.engine.undo import Undo
@@ -127,7 +127,7 @@ class Pod:
     async def _delete(self, force: bool) -> None:
         async with self._sessions.open(exclusive=True, is_ending=True) as session:
             await self._stop(session, 0, force)
-            binds.remove_all(session.files_folder)  # of a start that was interrupted before there was a machine
+            remove_binds(session)  # of a start that was interrupted before there was a machine
             await session.shared.pool.give_up(session.state.home)
             session.shared.data.remove(session.pod.id)
             await session.store.delete()
@@ -175,6 +175,7 @@ class Pod:
         async with self._sessions.open(exclusive=True) as session:
             allowed = [State.READY, State.RUNNING, State.STOPPED]
             require(self._name, "create a container", session.state.state, allowed)
+            roots.warn(session.config, spec.rootfs)
             if spec.id in await session.store.containers():
                 raise AlreadyExists(f"{self._name} has a container {spec.id} already")
             try:
@@ -183,9 +184,8 @@ class Pod:
                 if session.state.state is State.RUNNING:
                     await guest_containers.make(session, spec)
                 else:
-                    await rootfs.block_of(
-                        session, spec
-                    )  # refuses a rootfs that these plugins cannot bring into a machine
+                    # Refuses a rootfs that these plugins cannot bring into a machine.
+                    await rootfs.block_of(session, spec)
             except BaseException:
                 await session.store.delete(spec.id)
                 raise
@@ -252,6 +252,7 @@ class Pod:
         devices: Sequence[HostDevice] = (),
         resources: Resources = _UNLIMITED,
         stdio: Stdio = Stdio.LOG,
+        show_secrets: bool = False,
     ) -> Container:
         """Starts a command in a container of its own and lets it run; starts the pod when it does not run.
 
@@ -267,6 +268,7 @@ class Pod:
             devices: of the host.
             resources: limits.
             stdio: where its output goes, `Container.logs` by default.
+            show_secrets: whether it sees all of the host's own root, where that is its rootfs (`pod.secret_paths`).
 
         Raises:
             NotFound: there is no such image.
@@ -276,7 +278,7 @@ class Pod:
             raise InvalidRequest(f"the image {image} and the rootfs {rootfs} contradict each other; give one of them")
         made_from = None if rootfs else await self._image(image)
         given = Given(env=env, cwd=cwd, user=user, mounts=mounts, devices=devices, resources=resources)
-        spec = command_spec(container_id or fresh(), args, made_from, rootfs, stdio, given)
+        spec = command_spec(container_id or fresh(), args, made_from, rootfs, stdio, given, show_secrets)
         container = await self.create_container(spec)
         try:
             if (await self.status()).state is State.RUNNING:
@@ -303,6 +305,7 @@ class Pod:
         resources: Resources = _UNLIMITED,
         timeout_s: float | None = None,
         max_output_bytes: int = MAX_OUTPUT_BYTES,
+        show_secrets: bool = False,
     ) -> Result:
         """Runs a command in a container of its own, which is gone afterwards; starts the pod when it does not run.
 
@@ -315,7 +318,9 @@ class Pod:
             AgentError: the machine ended before the command.
         """
         given = Given(env=env, cwd=cwd, user=user, mounts=mounts, devices=devices, resources=resources)
-        container = await self.launch(*args, image=image, rootfs=rootfs, stdio=Stdio.PIPES, **given)
+        container = await self.launch(
+            *args, image=image, rootfs=rootfs, stdio=Stdio.PIPES, show_secrets=show_secrets, **given
+        )
         try:
             return await (await container.process()).communicate(stdin, timeout_s, max_output_bytes)
         finally:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from vc_core.defaults import Start
+from vc_core.defaults import SECRET_PATHS, Start
 from vc_core.engine.assets import Assets
 from vc_core.engine.states import State
 from vc_core.spec.errors import InvalidRequest, NotFound, PodDamaged, StorageError, UnsupportedOperation
@@ -62,6 +62,7 @@ class PodConfig:
     disable_block_device_use: bool = False
     start: Start = Start.AUTO
     image: str = ""
+    secret_paths: tuple[str, ...] = SECRET_PATHS
 
 
 @dataclass(frozen=True)

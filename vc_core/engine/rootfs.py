@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vc_core.engine import blocks, devices, shares
+from vc_core.engine import blocks, devices, roots, shares
 from vc_core.engine.records import BlockRootfs
 from vc_core.engine.session import Session
 from vc_core.spec.errors import InvalidRequest
@@ -66,7 +66,7 @@ async def _upper(session: Session, spec: ContainerSpec) -> Plugged | None:
 
 async def wanted(session: Session, spec: ContainerSpec) -> list[Share]:
     """The shares that a container needs. Tags are not given yet."""
-    root = [shares.of_rootfs(spec)] if await block_of(session, spec) is None else []
+    root = [shares.of_rootfs(session, spec)] if await block_of(session, spec) is None else []
     return list(dict.fromkeys((*root, *shares.of_mounts(session, spec))))
 
 
@@ -79,6 +79,7 @@ async def release(session: Session, container_id: str) -> None:
 def check(spec: ContainerSpec) -> None:
     """Refuses what cannot be a root file system, before anything is done."""
     shares.check_rootfs(spec)
+    roots.check(spec.rootfs)
     if spec.rootfs.disk_bytes < 0 or (spec.rootfs.disk_bytes and spec.rootfs.mode is not RootfsMode.OVERLAY):
         raise InvalidRequest(
             "a disk is for what is written over a root that does not change; leave it or :rw, :ro away"

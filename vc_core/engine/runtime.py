@@ -16,7 +16,7 @@ from typing import Self
 
 from vc_core.config import Config, load
 from vc_core.defaults import Start
-from vc_core.engine import board, keeper, pod_views, resources, templates, watching
+from vc_core.engine import board, hidden, keeper, pod_views, resources, templates, watching
 from vc_core.engine.arguments import checked_arguments
 from vc_core.engine.assets import Assets
 from vc_core.engine.assets import check as check_assets
@@ -90,6 +90,7 @@ class Runtime:
             Data(config.data),
             self._journal,
             config.deadlines,
+            hidden.stores(config, catalog),
         )
         self._pods: list[Pod] = []
 
@@ -189,6 +190,7 @@ class Runtime:
             defaults.disable_block_device_use,
             start or defaults.start,
             image,
+            defaults.secret_paths,
         )
         await self._register(config)
         return self._hold(name)

@@ -20,7 +20,7 @@ from vc_core.engine.pool import Pool
 from vc_core.engine.records import ContainerState, PluginChoice, PodConfig, PodState, Store, damaged
 from vc_core.engine.salvage import Salvage, without_remedy
 from vc_core.engine.states import State
-from vc_core.engine.templates import FILES, NOTHING, Templates
+from vc_core.engine.templates import FILES, NOTHING, ROOTS, Templates
 from vc_core.engine.wiring import Wiring
 from vc_core.images import Images
 from vc_core.spec.device import DeviceSpec
@@ -65,6 +65,7 @@ class Shared:
     data: Data
     journal: Journal
     deadlines: Deadlines
+    stores: tuple[Path, ...] = ()  # folders of ours, of which no guest sees anything
 
 
 @dataclass
@@ -103,6 +104,11 @@ class Session:
     def files_folder(self) -> Path:
         """Where what root mounts is bound, piece by piece, for the guest."""
         return (self.state.home or self.pod.run_dir) / FILES
+
+    @property
+    def roots_folder(self) -> Path:
+        """Where root binds root file systems that are folders, each a share of its own."""
+        return self.pod.run_dir / ROOTS
 
     @property
     def nothing_folder(self) -> Path:
@@ -364,10 +370,16 @@ async def end_machine(session: Session, grace_s: float) -> VmStatus:
     session.board.channel = None
     status = await session.hooks.vm_stop(pod=session.pod, grace_s=grace_s)
     await session.hooks.vm_destroy(pod=session.pod)
-    binds.remove_all(session.files_folder)
+    remove_binds(session)
     for held in session.state.devices:
         await board.give_back(session.board.wiring, session.pod, held)
     return status
+
+
+def remove_binds(session: Session) -> None:
+    """Takes away all that was bound for the pod, whoever was interrupted."""
+    for folder in (session.files_folder, session.roots_folder):
+        binds.remove_all(folder)
 
 
 def display(pod: PodState, container: ContainerState) -> State:

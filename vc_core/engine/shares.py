@@ -10,7 +10,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 
-from vc_core.engine import binds
+from vc_core.engine import binds, roots
 from vc_core.engine.records import PluggedShare
 from vc_core.engine.session import Session
 from vc_core.spec.errors import InvalidRequest
@@ -34,9 +34,10 @@ def check_rootfs(spec: ContainerSpec) -> None:
         raise InvalidRequest(f"the rootfs {root} cannot be read by this user")
 
 
-def of_rootfs(spec: ContainerSpec) -> Share:
-    """The share of a root file system that is a folder."""
-    return Share("", spec.rootfs.path, spec.rootfs.mode is not RootfsMode.READ_WRITE)
+def of_rootfs(session: Session, spec: ContainerSpec) -> Share:
+    """The share of a root file system that is a folder: for root what is bound of it, else the folder itself."""
+    path = session.roots_folder / roots.name(spec.rootfs) if os.geteuid() == 0 else spec.rootfs.path
+    return Share("", path, spec.rootfs.mode is not RootfsMode.READ_WRITE)
 
 
 def of_mounts(session: Session, spec: ContainerSpec) -> list[Share]:
@@ -103,11 +104,21 @@ async def acquire_root(session: Session, spec: ContainerSpec) -> tuple[Plugged, 
     """As `acquire`, for a root file system; and the name under which root has bound it, where it can get no share of
     its own any more.
     """
-    share = of_rootfs(spec)
-    can_have_own = find(session, share) is not None or Capability.SHARE_PLUG in session.capabilities
-    if can_have_own or os.geteuid() != 0:
+    share = of_rootfs(session, spec)
+    is_there = find(session, share) is not None
+    if os.geteuid() != 0:
         return await acquire(session, share, spec.id), ""
-    return await _reach(session, spec, Mount(share.path, "/", share.read_only))
+    if is_there or Capability.SHARE_PLUG in session.capabilities:
+        roots.show(session, spec.rootfs)
+        try:
+            return await acquire(session, share, spec.id), ""
+        except BaseException:
+            if not is_there:
+                binds.remove(session.roots_folder, share.path.name)
+            raise
+    files = Share("", session.files_folder, False)
+    name = roots.bind(session, spec.rootfs, files.path)
+    return await _acquire_bound(session, files, spec.id, name), name
 
 
 async def acquire(session: Session, share: Share, container_id: str) -> Plugged:
@@ -145,22 +156,29 @@ async def release(session: Session, container_id: str) -> None:
             await session.hooks.vm_unplug(pod=session.pod, plugged=held.plugged)
             await session.save_machine()
             await _put(session, held, None)
+            if held.share.path.parent == session.roots_folder:
+                binds.remove(session.roots_folder, held.share.path.name)
 
 
 async def mount(session: Session, spec: ContainerSpec, mount: Mount) -> GuestMount:
     """Makes one mount's source reachable for the guest."""
     if mount.kind is not MountKind.BIND:
         return GuestMount(mount)
-    plugged, name = await _reach(session, spec, mount)
-    return GuestMount(mount, plugged, name)
-
-
-async def _reach(session: Session, spec: ContainerSpec, mount: Mount) -> tuple[Plugged, str]:
     share = of_mount(session, mount)
     is_bound = share.path == session.files_folder
-    name = binds.add(mount.source, share.path, mount.read_only, mount.recursive) if is_bound else ""
+    name = bind(session, mount) if is_bound else ""
+    return GuestMount(mount, await _acquire_bound(session, share, spec.id, name), name)
+
+
+def bind(session: Session, mount: Mount, name: str = "") -> str:
+    """Binds a mount's source into the pod's folder, under a name of its own or a given one; gives it."""
+    covered = session.shared.stores
+    return binds.add(mount.source, session.files_folder, mount.read_only, mount.recursive, name, covered)
+
+
+async def _acquire_bound(session: Session, share: Share, container_id: str, name: str) -> Plugged:
     try:
-        return await acquire(session, share, spec.id), name
+        return await acquire(session, share, container_id)
     except BaseException:
         binds.remove(share.path, name)
         raise

@@ -39,6 +39,7 @@ _HALF = "half-"
 _LEFT = "left-by"
 NOTHING = "nothing"
 FILES = "files"
+ROOTS = "roots"
 # Shares that every template has: the first root file system, and what root binds for its pods.
 TAGS = ("vc0", "vc1")
 

@@ -86,11 +86,12 @@ def host_root(hidden: Collection[Path]) -> int:
             found = _shown(origin, root, unbindable)
             shown = [one for one in found if not any(path in (one.point, *one.point.parents) for path in _EMPTY)]
             points = [root, *(one.point for one in shown)]
-            owners = {path: _deepest(points, path) for path in (*hidden, *_EMPTY)}
+            names = [path for path in hidden if not any(empty in (path, *path.parents) for empty in _EMPTY)]
+            owners = {path: _deepest(points, path) for path in (*names, *_EMPTY)}
 
             def view(descriptor: int, point: Path = root) -> int:
                 mine = [path for path, owner in owners.items() if owner == point]
-                return _without(descriptor, point, mine, origin) if mine else mount_calls.clone(descriptor)
+                return _without(descriptor, point, mine) if mine else mount_calls.clone(descriptor)
 
             with opened(view(origin)) as top:
                 mount_calls.attach(top, origin)
@@ -156,18 +157,35 @@ def _cover(top: int, source: Path, folders: Iterable[Path]) -> None:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 continue  # not there; or seen at another path, which is its own
             raise
-        with opened(target), opened(_memory("0000", RDONLY)) as cover:
+        with opened(target), opened(_empty_like(target)) as cover:
             mount_calls.attach(cover, target)
 
 
-def _without(origin: int, point: Path, hidden: Iterable[Path], anywhere: int) -> int:
+def _empty_like(target: int) -> int:
+    """A folder or a file with nothing in it, mounted nowhere yet."""
+    if stat.S_ISDIR(os.fstat(target).st_mode):
+        return _memory("0000", RDONLY)
+    with opened(_memory("0700")) as folder:
+        os.close(os.open("empty", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0, dir_fd=folder))
+        _put_aside(folder)
+        with opened(mount_calls.open_plain("empty", at=folder)) as file:
+            return mount_calls.clone(file)
+
+
+def _put_aside(mount: int) -> None:
+    """Only what is mounted somewhere can be a layer of an overlay or be bound: here, where no view shows it."""
+    with opened(mount_calls.open_plain("/dev")) as place:
+        mount_calls.attach(mount, place)
+
+
+def _without(origin: int, point: Path, hidden: Iterable[Path]) -> int:
     """A file system in which some names are not."""
     with opened(_memory("0755")) as layer:
         with opened(_readable(".", origin)) as real, opened(_readable(".", layer)) as copy:
             _resemble(real, copy)
         for path in hidden:
             _hide(origin, layer, path.relative_to(point), is_emptied=path in _EMPTY)
-        mount_calls.attach(layer, anywhere)  # an overlay takes only what is mounted somewhere
+        _put_aside(layer)
         lower = f"/proc/self/fd/{layer}:/proc/self/fd/{origin}"
         try:
             return mount_calls.new_file_system("overlay", RDONLY, lowerdir=lower)

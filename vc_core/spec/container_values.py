@@ -30,11 +30,14 @@ class Rootfs:
         mode: what the container may do to it.
         disk_bytes: what an overlay is written to: a disk of this size, which lasts as long as the container, or the
             guest's memory when 0.
+        show_secrets: whether also those files of the host's own root are seen that the configuration hides; the
+            engine's matter alone.
     """
 
     path: Path
     mode: RootfsMode = RootfsMode.OVERLAY
     disk_bytes: int = 0
+    show_secrets: bool = False
 
 
 class MountKind(enum.StrEnum):

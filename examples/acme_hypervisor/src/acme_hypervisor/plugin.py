@@ -202,4 +202,3 @@ class AcmeHypervisor(HypervisorSpec):
             await found.kill(0)
         if self._sandbox.cgroup:
             await asyncio.to_thread(self._sandbox.control.remove)
-            sandbox.unshare_below(self._sandbox.socket.parent)

@@ -6,13 +6,12 @@ import json
 import os
 import shlex
 import socket
-import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from acme_hypervisor.cgroup import Cgroup, group_of
 from acme_hypervisor.options import AcmeOptions
-from vc_core.spec import HostProcess, HypervisorError, PodRef, VmSpec, find_program, program_environment
+from vc_core.spec import HostProcess, HypervisorError, PodRef, VmSpec, program_environment
 
 _SCHEMA = 1
 _NAMESPACES = ("--mount", "--propagation=unchanged", "--uts", "--ipc", "--pid", "--fork")
@@ -83,7 +82,6 @@ def lost(pod: PodRef) -> Sandbox:
 
 def start(sandbox: Sandbox, pod: PodRef, spec: VmSpec, options: AcmeOptions) -> HostProcess:
     """Starts the agent as the first process of new namespaces; whoever connects waits until it answers."""
-    share_below(pod.run_dir)
     sandbox.socket.unlink(missing_ok=True)
     shares = [f"{share.tag}{':ro' if share.read_only else ''}={share.path}" for share in spec.shares]
     with socket.socket(socket.AF_UNIX) as listener, sandbox.log.open("ab") as log:
@@ -108,29 +106,3 @@ def start(sandbox: Sandbox, pod: PodRef, spec: VmSpec, options: AcmeOptions) -> 
 def _joined(group: Path, words: list[str]) -> list[str]:
     """A command that joins a control group before it becomes another one, to which more words can be appended."""
     return ["/bin/sh", "-ec", f'cd /; echo 0 > {shlex.quote(str(group))}/cgroup.procs; exec "$@"', "join", *words]
-
-
-def share_below(folder: Path) -> None:
-    """Lets the sandbox see what is mounted below a folder later."""
-    if not _is_mounted(folder):
-        for words in (["--bind", folder, folder], ["--make-shared", folder]):
-            _run("mount", *map(str, words))
-
-
-def unshare_below(folder: Path) -> None:
-    """Undoes that. May be called twice."""
-    while _is_mounted(folder):
-        _run("umount", "--lazy", str(folder))
-
-
-def _is_mounted(folder: Path) -> bool:
-    """os.path.ismount sees no folder that is bound to itself. Fields: proc(5), mountinfo."""
-    points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    return str(folder).replace(" ", r"\040") in points
-
-
-def _run(*words: str) -> None:
-    program = find_program(words[0]) or words[0]
-    done = subprocess.run([program, *words[1:]], capture_output=True, text=True, check=False, env=program_environment())
-    if done.returncode:
-        raise HypervisorError(f"{shlex.join(words)}: {done.stderr.strip()}")
