@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -9,7 +10,8 @@ import uuid
 
 import pytest
 
-from vc_core.spec import HostProcess
+from vc_core.spec import HostProcess, processes
+from vc_core.spec.processes import end_child
 
 WAITS = "import signal; print(flush=True); signal.pause()"
 
@@ -61,3 +63,31 @@ async def test_a_lost_one_is_found_by_its_words():
     assert HostProcess.find("-uuid", marker, "-other") is None
     await found.kill(5)
     assert HostProcess.find("-uuid", marker) is None
+
+
+async def _child(script: str) -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(
+        "sh", "-c", script, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True
+    )
+
+
+async def test_a_child_whose_output_nobody_reads_is_ended():
+    for script in ("exec yes", "yes >&2", "yes & wait", "exit 3"):
+        child = await _child(script)
+        async with asyncio.timeout(20):
+            if script != "exit 3":
+                stream = child.stderr if ">&2" in script else child.stdout
+                await stream.read(1)
+            await end_child(child, is_leader=True)
+        assert child.returncode is not None
+
+
+async def test_pipes_that_somebody_else_holds_are_not_waited_for(monkeypatch):
+    monkeypatch.setattr(processes, "_PIPES_S", 0.1)
+    child = await _child("setsid sh -c 'echo $$; exec sleep 1000' & wait")
+    holder = int(await child.stdout.readline())
+    async with asyncio.timeout(20):
+        await end_child(child, is_leader=True)
+    os.kill(holder, signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL

@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import signal
 from collections.abc import Iterable
 
 from vc_core.spec.errors import HookError
+from vc_core.spec.processes import end_child
 from vc_core.spec.values import ContainerSpec, LifeHook
 
 log = logging.getLogger(__name__)
@@ -74,8 +73,7 @@ async def _run(hook: LifeHook, state: bytes, limit_s: float) -> None:
         raise HookError(f"the hook {hook.path} did not end within {limit_s:g} s and was killed") from error
     finally:
         if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)  # and what it has started
-            await process.wait()
+            await end_child(process, is_leader=True)
     if process.returncode != 0:
         words_of_it = told[-_TOLD_BYTES:].decode(errors="replace").strip().replace("\n", "; ")
         raise HookError(f"the hook {hook.path} ended with {process.returncode}: {words_of_it or 'it said nothing'}")

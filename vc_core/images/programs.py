@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from vc_core.images.image import ImageError
+from vc_core.spec.processes import end_child
 from vc_core.spec.programs import find_program, program_environment
 from vc_core.spec.values import Finding, Verdict
 
@@ -68,9 +69,7 @@ async def run(
         text, errors = await asyncio.gather(_read(process.stdout, told), _read(process.stderr, None))
         code = await process.wait()
     except BaseException:
-        if process.returncode is None:
-            process.kill()
-            await asyncio.shield(process.wait())
+        await end_child(process, is_leader=True)
         raise
     if code != 0:
         lines = [line for line in errors.decode(errors="replace").splitlines() if line.strip()]

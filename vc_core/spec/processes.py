@@ -15,6 +15,8 @@ _START_TICKS = 22 - 3  # places in what follows the command's name: proc(5) coun
 _FLAGS = 9 - 3
 _USER_TICKS, _SYSTEM_TICKS, _RESIDENT_PAGES = 14 - 3, 15 - 3, 24 - 3
 _EXITING = 0x4  # linux/sched.h, PF_EXITING
+_PIPES_S = 5.0  # for the pipes of a killed process to end
+_CHUNK_BYTES = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -161,3 +163,31 @@ async def _readable(handle: int) -> None:
         await seen.wait()
     finally:
         loop.remove_reader(handle)
+
+
+async def end_child(child: asyncio.subprocess.Process, is_leader: bool = False) -> None:
+    """Kills a child of ours and returns when it has ended. One that has ended already is no error.
+
+    asyncio tells of a child's end only when its pipes are closed, and a pipe that nobody reads stays open: so what is
+    left in them is read, and thrown away.
+
+    Args:
+        child: whom nobody reads from any more.
+        is_leader: whether it has a session of its own, and what it has started ends with it.
+    """
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            if is_leader:
+                os.killpg(child.pid, signals.SIGKILL)
+            else:
+                child.kill()
+    # What it has started may live on with its pipes, in a session of its own. Nobody waits for that.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_PIPES_S):
+            await asyncio.gather(*(_discard(stream) for stream in (child.stdout, child.stderr) if stream is not None))
+            await child.wait()
+
+
+async def _discard(stream: asyncio.StreamReader) -> None:
+    while await stream.read(_CHUNK_BYTES):
+        pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from vc_core.spec import KvmProof, program_environment
+from vc_core.spec.processes import end_child
 
 
 async def boot(command: tuple[str, ...], timeout_s: float) -> KvmProof:
@@ -28,9 +29,7 @@ async def boot(command: tuple[str, ...], timeout_s: float) -> KvmProof:
     except TimeoutError:
         return KvmProof(False, f"a guest on KVM did not reach userspace within {timeout_s:g} s")
     finally:
-        if guest.returncode is None:
-            guest.kill()
-            await guest.wait()
+        await end_child(guest)
     if guest.returncode == 0:
         return KvmProof(True, "a guest on KVM booted and powered off")
     lines = words.decode(errors="replace").strip().splitlines()
