@@ -158,8 +158,10 @@ class AgentSpec:
         """Starts one more process, known by `token` from then on, in a started container.
 
         A FilesRequest (Capability.FILES) starts one of the agent's own that has the container's files before it; its
-        streams, always Stdio.PIPES, and its end are the answer: it exits with 0, or with 1 and one line on stderr. The
-        container's first process may have ended. No path leads out of what the container sees.
+        streams, always Stdio.PIPES, and its end are the answer. It exits with 0, or says why in one line on stderr and
+        exits with 2 when nothing is at the path, with 3 when the request does not fit what is there (a file where a
+        folder must be, an archive that is none), and with 1 for all else. The container's first process may have
+        ended. No path leads out of what the container sees.
         Raises CannotExecute when its program cannot be executed.
         """
         raise NotImplementedError

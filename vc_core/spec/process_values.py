@@ -101,8 +101,10 @@ class FilesRequest:
     Attributes:
         verb: what.
         path: in the container, absolute.
-        name: what a file or folder is called in an archive. For READ, its own name when empty. For WRITE, it is
-            unpacked into the folder `path`, or as `path` where that is none; "." is all, into the folder `path`.
+        name: what a file or folder is called in an archive. For READ, its own name when empty; "." for what is in a
+            folder. For WRITE, it is unpacked into the folder `path`, or as `path` where that is none; "." is all, into
+            the folder `path`, which is made when it is not there and its path does not end in "/". Nothing but a folder
+            is unpacked as a path that ends in "/". Folders that are there keep owner, mode and time.
     """
 
     verb: FilesVerb

@@ -326,13 +326,21 @@ class AgentContract:
 
     # --- files -------------------------------------------------------------------------------------------------------
 
-    @rule("agent_exec", "it exits with 0, or with 1 and one line on stderr.")
+    @rule("agent_exec", "exits with 2 when nothing is at the path")
     async def test_files_that_are_not_there_are_told_in_a_line(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.needs(Capability.FILES)
             await guest.run("c", _LIVES)
             code, _, told = await guest.files("c", FilesRequest(FilesVerb.LIST, "/no-such-folder"))
-        assert (code, told.count(b"\n")) == (1, 1), f"it exits with {code} and says {told!r}"
+        assert (code, told.count(b"\n")) == (2, 1), f"it exits with {code} and says {told!r}"
+
+    @rule("agent_exec", "with 3 when the request does not fit what is there")
+    async def test_a_file_where_a_folder_must_be_is_told_by_the_exit_code(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.needs(Capability.FILES)
+            await guest.run("c", _LIVES)
+            code, _, told = await guest.files("c", FilesRequest(FilesVerb.READ, "/bin/sh/below"))
+        assert (code, told.count(b"\n")) == (3, 1), f"it exits with {code} and says {told!r}"
 
     @rule("agent_exec", "The container's first process may have ended.")
     async def test_files_outlive_the_first_process(self, subject: AgentSubject) -> None:

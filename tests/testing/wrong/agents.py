@@ -312,11 +312,11 @@ class Filing(Careful):
         name = self.only_file(process.path)
         ran = found.processes[token] = MockProcess(("files",))
         ran.told = [] if name is None else [f'{{"name":"{name}"}}\n'.encode()]
-        ran.end(self.code(name))
+        ran.end(self.code(process.path, name))
 
     @staticmethod
-    def code(name):
-        return 1 if name is None else 0
+    def code(path, name):
+        return 0 if name else 3 if path.startswith("/bin/sh/") else 2
 
     @hookimpl
     async def agent_attach(self, pod, container_id, token):
@@ -327,8 +327,15 @@ class Filing(Careful):
 @breaks("test_files_that_are_not_there_are_told_in_a_line")
 class FindsAnything(Filing):
     @staticmethod
-    def code(name):
+    def code(path, name):
         return 0
+
+
+@breaks("test_a_file_where_a_folder_must_be_is_told_by_the_exit_code")
+class TellsOneErrorOnly(Filing):
+    @staticmethod
+    def code(path, name):
+        return 0 if name else 1
 
 
 @breaks("test_files_outlive_the_first_process")

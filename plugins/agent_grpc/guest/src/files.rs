@@ -3,41 +3,80 @@
 //! A process of its own, for it enters the container's mount namespace: what a path means there, the container says, and
 //! no link leads out of it. Archives are GNU tar: links and holes of files stay what they are.
 
-use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::fs::{self, File, Metadata};
-use std::io::{self, BufWriter, Write};
+mod pack;
+mod unpack;
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::iter;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, chroot};
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, chroot};
+use std::path::Path;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde_json::{Value, json};
-use tar::{Archive, Builder, EntryType, Header};
 
 use crate::Failure;
 
 pub const WORD: &str = "--files";
 
+// How it ends: the contract of agent_exec in vc_core/spec/agent.py.
+const FAILED: i32 = 1;
+const MISSING: i32 = 2;
+const UNFIT: i32 = 3;
+
+/// What was asked for does not fit what is there.
+#[derive(Debug)]
+struct Unfit(String);
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unfit {}
+
+/// Nothing is there.
+fn missing() -> Failure {
+    io::Error::from_raw_os_error(libc::ENOENT).into()
+}
+
 pub fn serve(verb: &str, root: &str, path: &str, name: &str) -> Result<(), Failure> {
     enter(root)?;
-    let path = Path::new(path);
     let outcome = match verb {
-        "read" => read(path, name),
-        "write" => write(path, name),
-        "list" => list(path),
-        "watch" => watch(path),
+        "read" => pack::read(Path::new(path), name),
+        "write" => unpack::write(path, name),
+        "list" => list(Path::new(path)),
+        "watch" => watch(Path::new(path)),
         other => Err(format!("no verb {other}").into()),
     };
     // In one line, for whoever asked: the agent's own way of failing is not theirs.
     if let Err(error) = outcome {
         let causes = iter::successors(error.source(), |cause| cause.source());
-        let told: String = causes.map(|cause| format!(": {cause}")).collect();
-        eprintln!("{}: {error}{told}", path.display());
-        std::process::exit(1);
+        let text: String = causes.map(|cause| format!(": {cause}")).collect();
+        eprintln!("{path}: {error}{text}");
+        std::process::exit(exit_code(error.as_ref()));
     }
     Ok(())
+}
+
+fn exit_code(error: &(dyn std::error::Error + 'static)) -> i32 {
+    for cause in iter::successors(Some(error), |cause| cause.source()) {
+        if cause.is::<Unfit>() {
+            return UNFIT;
+        }
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            match error.kind() {
+                ErrorKind::NotFound => return MISSING,
+                ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::AlreadyExists => return UNFIT,
+                ErrorKind::DirectoryNotEmpty => return UNFIT,
+                _ => (),
+            }
+        }
+    }
+    FAILED
 }
 
 /// `root` is that of a process, whose mount namespace is then ours, or a folder.
@@ -48,118 +87,6 @@ fn enter(root: &str) -> Result<(), Failure> {
     }
     std::env::set_current_dir("/")?;
     Ok(())
-}
-
-/// Packs a file or folder under a name; under its own when that is empty.
-fn read(path: &Path, name: &str) -> Result<(), Failure> {
-    let found = fs::symlink_metadata(path)?;
-    let own = path.file_name().unwrap_or(OsStr::new("."));
-    let name = if name.is_empty() { PathBuf::from(own) } else { PathBuf::from(name) };
-    let mut archive = Builder::new(BufWriter::with_capacity(64 << 10, io::stdout()));
-    archive.follow_symlinks(false);
-    archive.sparse(true);
-    pack(&mut archive, path, &name, &found, &mut HashMap::new())?;
-    archive.into_inner()?.flush()?;
-    Ok(())
-}
-
-type Links = HashMap<(u64, u64), PathBuf>;
-
-fn pack<W: Write>(archive: &mut Builder<W>, path: &Path, name: &Path, meta: &Metadata, links: &mut Links) -> io::Result<()> {
-    let kind = meta.file_type();
-    if kind.is_socket() {
-        return Ok(()); // it means nothing to anybody else
-    }
-    if !kind.is_dir() && meta.nlink() > 1 {
-        let first = links.entry((meta.dev(), meta.ino())).or_insert_with(|| name.to_owned());
-        if first != name {
-            let mut header = Header::new_gnu();
-            header.set_metadata(meta);
-            header.set_entry_type(EntryType::Link);
-            header.set_size(0);
-            return archive.append_link(&mut header, name, first);
-        }
-    }
-    archive.append_path_with_name(path, name)?;
-    if kind.is_dir() {
-        let mut entries = fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            match entry.metadata() {
-                Ok(found) => pack(archive, &entry.path(), &name.join(entry.file_name()), &found, links)?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => (), // removed meanwhile
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Unpacks what comes as `name` or below: into `path` where that is a folder, else as `path`, whose folder must exist. A
-/// `name` of "." is all that comes, into the folder `path`.
-fn write(path: &Path, name: &str) -> Result<(), Failure> {
-    let is_folder = fs::metadata(path).is_ok_and(|found| found.is_dir());
-    let (into, renamed) = if is_folder || name == "." {
-        fs::create_dir_all(path)?;
-        (path, None)
-    } else {
-        let parent = path.parent().ok_or("it is no path of a file")?;
-        (parent, Some(path.file_name().ok_or("it is no path of a file")?))
-    };
-    if !fs::metadata(into)?.is_dir() {
-        return Err(format!("{} is no folder", into.display()).into());
-    }
-    let mut archive = Archive::new(io::stdin());
-    archive.set_preserve_permissions(true);
-    archive.set_preserve_ownerships(true);
-    archive.set_preserve_mtime(true);
-    archive.set_unpack_xattrs(true);
-    let mut folders = Vec::new();
-    for entry in archive.entries()? {
-        let mut entry = entry?;
-        let place = placed(into, &entry.path()?, renamed)?;
-        if let Some(parent) = place.parent() {
-            fs::create_dir_all(parent)?; // an archive of one file below folders need not have those
-        }
-        match entry.header().entry_type() {
-            EntryType::Directory => {
-                fs::create_dir_all(&place)?;
-                folders.push((place, entry)); // its mode and time last: what is unpacked in it changes them
-            }
-            EntryType::Link => {
-                let target = entry.link_name()?.ok_or("a link without a target")?;
-                let target = placed(into, &target, renamed)?;
-                let _ = fs::remove_file(&place); // as tar: what was there is replaced; what cannot be is told below
-                fs::hard_link(target, &place)?;
-            }
-            _ => {
-                entry.unpack(&place)?;
-            }
-        }
-    }
-    for (place, mut entry) in folders.into_iter().rev() {
-        entry.unpack(&place)?;
-    }
-    // What is left behind the last entry, so that whoever writes is not told of a broken pipe.
-    io::copy(&mut archive.into_inner(), &mut io::sink())?;
-    Ok(())
-}
-
-/// Where an entry goes: never above the folder.
-fn placed(into: &Path, entry: &Path, renamed: Option<&OsStr>) -> Result<PathBuf, Failure> {
-    let mut parts = entry.components().filter(|part| *part != Component::CurDir);
-    let mut place = into.to_owned();
-    if let Some(name) = renamed {
-        parts.next();
-        place.push(name);
-    }
-    for part in parts {
-        match part {
-            Component::Normal(word) => place.push(word),
-            _ => return Err(format!("the archive has the path {}, which leads out of it", entry.display()).into()),
-        }
-    }
-    Ok(place)
 }
 
 /// One line of JSON for each entry of a folder, or for a file itself.

@@ -1,0 +1,145 @@
+//! An archive from the host into a container's files. What is there is replaced; folders that are there stay as they are.
+
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::unistd::{Gid, Uid, chown};
+use tar::{Archive, Entry, EntryType};
+
+use super::{Unfit, missing};
+use crate::Failure;
+
+/// Unpacks what comes as `name` or below: into `path` where that is a folder, else as `path`, whose folder must exist. A
+/// `name` of "." is all that comes, into the folder `path`, which is made unless it ends in "/".
+pub fn write(text: &str, name: &str) -> Result<(), Failure> {
+    let path = Path::new(text);
+    let demands_folder = text.ends_with('/') || text.ends_with("/.");
+    let existing_is_folder = match fs::metadata(path) {
+        Ok(existing) => Some(existing.is_dir()),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error.into()),
+    };
+    let (into, renamed) = match existing_is_folder {
+        Some(true) => (path, None),
+        Some(false) if name == "." => return Err(Unfit("it is no folder".into()).into()),
+        None if name == "." && demands_folder => return Err(missing()),
+        None if name == "." => {
+            fs::create_dir(path)?;
+            (path, None)
+        }
+        _ => {
+            let parent = path.parent().ok_or_else(missing)?;
+            fs::metadata(parent)?;
+            (parent, Some(path.file_name().ok_or_else(missing)?))
+        }
+    };
+    let mut archive = Archive::new(io::stdin());
+    archive.set_preserve_permissions(true);
+    archive.set_preserve_ownerships(true);
+    archive.set_preserve_mtime(true);
+    archive.set_unpack_xattrs(true);
+    let mut made = Vec::new();
+    for entry in archive.entries().map_err(unfit)? {
+        let mut entry = entry.map_err(unfit)?;
+        let is_folder = entry.header().entry_type() == EntryType::Directory;
+        let place = placed(into, &entry.path()?, renamed)?;
+        if renamed.is_some() && place == path {
+            match existing_is_folder {
+                Some(false) if is_folder => return Err(Unfit("it is no folder, and a folder would replace it".into()).into()),
+                None if demands_folder && !is_folder => return Err(missing()),
+                _ => (),
+            }
+        }
+        if let Some(parent) = place.parent() {
+            fs::create_dir_all(parent)?; // an archive of one file below folders need not have those
+        }
+        if !is_folder {
+            unpack(&mut entry, &place, into, renamed)?;
+        } else if let Err(error) = fs::create_dir(&place) {
+            if !place.is_dir() {
+                return Err(Unfit(format!("{}: {error}", place.display())).into());
+            }
+        } else {
+            made.push((place, entry)); // its mode and time last: what is unpacked in it changes them
+        }
+    }
+    for (place, mut entry) in made.into_iter().rev() {
+        entry.unpack(&place)?;
+    }
+    // What is left behind the last entry, so that whoever writes is not told of a broken pipe.
+    io::copy(&mut archive.into_inner(), &mut io::sink())?;
+    Ok(())
+}
+
+fn unfit(error: io::Error) -> Failure {
+    Unfit(format!("it is no archive: {error}")).into()
+}
+
+fn unpack(
+    entry: &mut Entry<'_, io::Stdin>,
+    place: &Path,
+    into: &Path,
+    renamed: Option<&OsStr>,
+) -> Result<(), Failure> {
+    if fs::symlink_metadata(place).is_ok_and(|existing| existing.is_dir()) {
+        return Err(Unfit(format!("{} is a folder, and no folder would replace it", place.display())).into());
+    }
+    let kind = match entry.header().entry_type() {
+        EntryType::Link => {
+            let target = entry.link_name()?.ok_or("a link without a target")?;
+            let target = placed(into, &target, renamed)?;
+            remove(place)?;
+            return Ok(fs::hard_link(target, place)?);
+        }
+        EntryType::Fifo => SFlag::S_IFIFO,
+        EntryType::Char => SFlag::S_IFCHR,
+        EntryType::Block => SFlag::S_IFBLK,
+        _ => {
+            entry.unpack(place)?;
+            return Ok(());
+        }
+    };
+    let header = entry.header();
+    let device = match kind {
+        SFlag::S_IFIFO => 0, // its fields may be empty
+        _ => makedev(header.device_major()?.unwrap_or(0).into(), header.device_minor()?.unwrap_or(0).into()),
+    };
+    let owner = (Uid::from_raw(u32::try_from(header.uid()?)?), Gid::from_raw(u32::try_from(header.gid()?)?));
+    remove(place)?;
+    mknod(place, kind, Mode::S_IRUSR | Mode::S_IWUSR, device)
+        .map_err(|error| format!("{} cannot be made: {error}", place.display()))?;
+    chown(place, Some(owner.0), Some(owner.1))?;
+    Ok(fs::set_permissions(place, Permissions::from_mode(header.mode()? & 0o7777))?)
+}
+
+/// As tar: what was there is replaced.
+fn remove(place: &Path) -> io::Result<()> {
+    match fs::remove_file(place) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Where an entry goes: never above the folder.
+fn placed(into: &Path, entry: &Path, renamed: Option<&OsStr>) -> Result<PathBuf, Failure> {
+    let mut parts = entry.components().filter(|part| *part != Component::CurDir);
+    let mut place = into.to_owned();
+    if let Some(name) = renamed {
+        parts.next();
+        place.push(name);
+    }
+    for part in parts {
+        match part {
+            Component::Normal(word) => place.push(word),
+            _ => {
+                let text = format!("the archive has the path {}, which leads out of it", entry.display());
+                return Err(Unfit(text).into());
+            }
+        }
+    }
+    Ok(place)
+}
