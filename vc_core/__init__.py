@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from vc_core.defaults import Start
     from vc_core.engine.assets import Asset, Assets
     from vc_core.engine.container import Container, ContainerStatus
-    from vc_core.engine.files import Change, FileChange, FileInfo, FileKind, Files
+    from vc_core.engine.file_lines import Change, FileChange, FileInfo, FileKind
+    from vc_core.engine.files import Files
     from vc_core.engine.logs import LogLine
     from vc_core.engine.pod import Pod
     from vc_core.engine.pod_views import PodStatus
@@ -60,7 +61,7 @@ _HOMES = {
     "Asset": "vc_core.engine.assets",
     "Assets": "vc_core.engine.assets",
     "Capabilities": "vc_core.spec.values",
-    "Change": "vc_core.engine.files",
+    "Change": "vc_core.engine.file_lines",
     "Config": "vc_core.config",
     "Confinement": "vc_core.spec.values",
     "Container": "vc_core.engine.container",
@@ -69,9 +70,9 @@ _HOMES = {
     "Dns": "vc_core.spec.values",
     "End": "vc_core.engine.process",
     "ExitStatus": "vc_core.spec.values",
-    "FileChange": "vc_core.engine.files",
-    "FileInfo": "vc_core.engine.files",
-    "FileKind": "vc_core.engine.files",
+    "FileChange": "vc_core.engine.file_lines",
+    "FileInfo": "vc_core.engine.file_lines",
+    "FileKind": "vc_core.engine.file_lines",
     "Files": "vc_core.engine.files",
     "Health": "vc_core.spec.values",
     "HealthCheck": "vc_core.spec.values",

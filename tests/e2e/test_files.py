@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import io
 import os
+import signal
+import stat
 import subprocess
 import tarfile
 import time
@@ -88,6 +90,8 @@ def test_where_a_copy_goes_is_as_everybody_has_it(host, pod, tree, tmp_path):
 @pytest.mark.only("qemu")
 def test_streams_are_tar_archives(host, pod, tree):
     packed = subprocess.run(["tar", "-c", "-C", tree, "."], capture_output=True, check=True).stdout
+    assert b"/data/: No such file" in host.vc("cp", "-", f"{pod}:/data", stdin=packed, check=125).stderr
+    host.vc("exec", pod, "--", "busybox", "mkdir", "/data", "/alone")
     host.vc("cp", "-", f"{pod}:/data", stdin=packed)
     told = host.vc("cp", f"{pod}:/data", "-").stdout
     with tarfile.open(fileobj=io.BytesIO(told)) as archive:
@@ -95,6 +99,78 @@ def test_streams_are_tar_archives(host, pod, tree):
     alone = subprocess.run(["tar", "-c", "-C", tree.parent, "tree/run"], capture_output=True, check=True).stdout
     host.vc("cp", "-", f"{pod}:/alone", stdin=alone)
     host.vc("exec", pod, "--", "stat", "/alone/tree/run")
+
+
+@pytest.mark.only("qemu")
+def test_special_files_and_folders_that_are_there_are_as_docker_has_them(host, pod, tree, tmp_path):
+    os.mkfifo(tree / "fifo")
+    os.mknod(tree / "null", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    host.vc("exec", pod, "--", "chmod", "1777", "/tmp")
+    host.vc("cp", f"{tree}/.", f"{pod}:/tmp")
+    found = host.vc("exec", pod, "--", "stat", "-c", "%F %a", "/tmp", "/tmp/fifo", "/tmp/null").stdout.decode()
+    assert found.splitlines() == ["directory 1777", "fifo 644", "character special file 600"]
+    for _ in range(2):  # the second time all of it is there, and the FIFO is not opened
+        host.vc("cp", f"{pod}:/tmp/.", str(tmp_path / "back"))
+    assert (tmp_path / "back/fifo").is_fifo()
+    assert {path.name for path in (tmp_path / "back").iterdir()} == {path.name for path in tree.iterdir()} - {"null"}
+    assert b"null is a device" in host.vc("cp", f"{pod}:/tmp/null", str(tmp_path / "x"), check=125).stderr
+    with tarfile.open(fileobj=io.BytesIO(host.vc("cp", f"{pod}:/tmp/.", "-").stdout)) as archive:
+        assert {member.name for member in archive if member.isdev()} == {"fifo", "null"}
+
+
+@pytest.mark.only("qemu")
+def test_a_file_that_grows_and_shrinks_is_copied(host, pod, tmp_path):
+    script = "while :; do head -c 3000000 /dev/zero >> /tmp/log; : > /tmp/log; done"
+    host.vc(
+        "exec",
+        pod,
+        "--",
+        "sh",
+        "-c",
+        f"(echo > /tmp/log; {script}) > /tmp/out 2>&1 & until [ -e /tmp/log ]; do :; done",
+    )
+    for _ in range(3):
+        host.vc("cp", f"{pod}:/tmp/.", str(tmp_path / "back"))
+    assert (tmp_path / "back/log").is_file()
+
+
+@pytest.mark.only("qemu")
+def test_a_copy_that_is_refused_ends_and_one_that_is_interrupted_too(host, pod, tmp_path):
+    (tmp_path / "large").write_bytes(bytes(8 << 20))
+    for path in ("/nodir/x", "/etc/passwd/x"):
+        done = host.vc("cp", str(tmp_path / "large"), f"{pod}:{path}", check=125)
+        assert done.stderr.startswith(f"vc: error: container p: {path}: No".encode())
+    host.vc("cp", str(tmp_path / "large"), f"{pod}:/tmp/large")
+    pipe = subprocess.PIPE
+
+    def interrupted(process):
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(timeout=60) == 130
+        finally:
+            process.communicate()
+
+    unread = host.start("cp", f"{pod}:/tmp/large", "-", stdout=pipe)
+    unread.stdout.read(1)
+    interrupted(unread)
+    silent = host.start("cp", "-", f"{pod}:/tmp", stdin=pipe)
+    member = tarfile.TarInfo("half")
+    member.size = 64 << 20
+    silent.stdin.write(member.tobuf(tarfile.GNU_FORMAT) + bytes(8 << 20))
+    silent.stdin.flush()
+    interrupted(silent)
+    frozen = host.start("cp", "-", f"{pod}:/tmp", stdin=pipe)
+    frozen.stdin.write(member.tobuf(tarfile.GNU_FORMAT) + bytes(8 << 20))
+    frozen.stdin.flush()
+    host.vc("pod", "pause", pod)
+    interrupted(frozen)
+    host.vc("pod", "resume", pod)
+    dying = host.start("cp", "-", f"{pod}:/tmp", stdin=pipe, stderr=pipe)
+    dying.stdin.write(member.tobuf(tarfile.GNU_FORMAT) + bytes(8 << 20))
+    dying.stdin.flush()
+    host.vc("pod", "stop", "--force", pod)
+    assert dying.wait(timeout=60) == 125
+    assert dying.communicate()[1].startswith(b"vc: error: ")
 
 
 @pytest.mark.only("qemu")
@@ -107,7 +183,7 @@ def test_a_full_file_system_is_named(host, busybox):
         archive.addfile(member, io.BytesIO(bytes(member.size)))
     done = host.vc("cp", "-", "p:/small", stdin=large.getvalue(), check=125)
     host.vc("pod", "delete", "--force", "p")
-    assert done.stderr.decode().startswith("vc: error: container p: /small: failed to unpack `large`")
+    assert done.stderr.decode().startswith("vc: error: container p: /small/: failed to unpack `large`")
     assert done.stderr.decode().endswith(": No space left on device (os error 28)\n")
 
 
@@ -128,8 +204,9 @@ def test_a_large_file_passes_unchanged(host, pod, tmp_path):
         (["/etc/passwd", "p:/no/folder/x"], "container p: /no/folder/x: No such file or directory (os error 2)"),
         (["p:/etc", "/no/folder/x"], "there is no folder /no/folder on this host"),
         (["a", "b"], "one of SOURCE and TARGET must be POD:PATH, the other a path of this host or -"),
-        (["p:a", "b"], "'a' must be an absolute path in the container"),
-        (["-", "p:/tmp"], "container p: /tmp: "),
+        (["p:", "b"], "a path in the container is missing behind the ':'"),
+        (["p:none", "b"], "container p: /none: No such file or directory (os error 2)"),
+        (["-", "p:/tmp"], "container p: /tmp/: it is no archive: "),
     ],
 )
 @pytest.mark.only("qemu")
@@ -178,6 +255,8 @@ async def test_the_api_reads_writes_lists_and_watches(host, pod):
         assert ("last", Change.WRITTEN) in seen
         with pytest.raises(NotFound, match="No such file"):
             await files.read("/none")
+        assert (await files.read("/proc/version")).startswith(b"Linux version")
+        assert b"\0" not in await files.read("/sys/kernel/uevent_seqnum")
         with pytest.raises(InvalidRequest, match="is no file in the container"):
             await files.read("/tmp")
 

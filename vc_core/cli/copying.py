@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
 
 import click
 
@@ -15,10 +13,10 @@ from vc_core.cli.execute import chosen
 from vc_core.cli.exits import writing
 from vc_core.cli.render import size
 from vc_core.cli.settings import Settings, run_async
+from vc_core.cli.stdio import input_chunks, write_out
 from vc_core.spec.errors import InvalidRequest
 
 _IN_POD = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*):(.*)", re.DOTALL)
-_CHUNK = 256 << 10
 _STREAM = "-"
 
 
@@ -37,7 +35,8 @@ def cp(settings: Settings, source: str, target: str, container_id: str, keep_own
     vc cp ./site/. web:/srv       what is in a folder
     tar c . | vc cp - web:/srv    reads a tar archive; '… web:/srv -' writes one
 
-    Links, holes, modes and times stay what they are. Nothing that a guest sends is written outside of TARGET.
+    A TARGET that ends in / must be a folder. Links, holes, modes and times stay what they are. Nothing that a guest
+    sends is written outside of TARGET.
     """
     here, there = _IN_POD.fullmatch(source), _IN_POD.fullmatch(target)
     if there is not None and here is None:
@@ -55,11 +54,10 @@ async def _copy_in(
     async with settings.runtime() as runtime:
         files = (await chosen(await runtime.get(pod_id), container_id)).files
         if source == _STREAM:
-            await files.unarchive(path, _input())
+            await files.unarchive(f"{_rooted(path).rstrip('/')}/", input_chunks())
             return
-        is_content = source.endswith(("/.", "/./")) or source == "."
         with _counting() as progress:
-            await files.copy_in(Path(source), path, is_content, keep_owner, progress)
+            await files.copy_in(source, _rooted(path), keep_owner=keep_owner, progress=progress)
 
 
 async def _copy_out(
@@ -68,17 +66,19 @@ async def _copy_out(
     async with settings.runtime() as runtime:
         files = (await chosen(await runtime.get(pod_id), container_id)).files
         if target == _STREAM:
-            async for chunk in files.archive(path):
-                await asyncio.to_thread(sys.stdout.buffer.write, chunk)
-            sys.stdout.buffer.flush()
+            async with aclosing(files.archive(_rooted(path))) as chunks:
+                async for chunk in chunks:
+                    await write_out(chunk)
             return
         with _counting() as progress:
-            await files.copy_out(path, Path(target), keep_owner, progress)
+            await files.copy_out(_rooted(path), target, keep_owner, progress)
 
 
-async def _input() -> AsyncGenerator[bytes, None]:
-    while chunk := await asyncio.to_thread(sys.stdin.buffer.read, _CHUNK):
-        yield chunk
+def _rooted(path: str) -> str:
+    """As docker: paths in a container start at its root, also without the first "/"."""
+    if not path:
+        raise InvalidRequest("a path in the container is missing behind the ':'")
+    return path if path.startswith("/") else f"/{path}"
 
 
 @contextmanager

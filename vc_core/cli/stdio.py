@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from vc_core.cli.exits import OutputClosed
 from vc_core.engine.process import Process
 from vc_core.signals import signal_name
-from vc_core.spec.errors import StateError, VcError
+from vc_core.spec.errors import InvalidRequest, StateError, VcError
 from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName
 from vc_core.standard_streams import read_some, write_all
 
@@ -149,6 +150,68 @@ def _feed_in_background(streams: ProcessStreams) -> None:
         call(streams.close_stdin())
 
     threading.Thread(target=feed, name="vc-stdin", daemon=True).start()
+
+
+async def input_chunks() -> AsyncGenerator[bytes, None]:
+    """Our input, as it comes. A daemon thread reads it, so that nobody waits for it when we end before it does.
+
+    Raises:
+        InvalidRequest: it cannot be read.
+    """
+    if not _may_read():
+        raise InvalidRequest("standard input is closed, or is the terminal of another job; nothing can be read from it")
+    loop = asyncio.get_running_loop()
+    chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue(maxsize=4)
+
+    def read() -> None:
+        data: bytes | OSError = b"begin"
+        while data and isinstance(data, bytes):
+            try:
+                data = read_some(_CHUNK_BYTES)
+            except OSError as error:
+                data = error
+            putting = chunks.put(data)
+            try:
+                asyncio.run_coroutine_threadsafe(putting, loop).result()
+            except (RuntimeError, concurrent.futures.CancelledError):
+                putting.close()
+                return  # the loop has ended before our input did
+
+    threading.Thread(target=read, name="vc-stdin", daemon=True).start()
+    while data := await chunks.get():
+        if isinstance(data, OSError):
+            raise InvalidRequest(f"standard input cannot be read: {data.strerror}")
+        yield data
+
+
+async def write_out(data: bytes) -> None:
+    """Writes to our output. A daemon thread does, so that nobody waits for a reader who does not read when we end.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: OSError | None) -> None:
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def write() -> None:
+        failure: OSError | None = None
+        try:
+            write_all(1, data)
+        except OSError as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended before
+            loop.call_soon_threadsafe(settle, failure)
+
+    threading.Thread(target=write, name="vc-stdout", daemon=True).start()
+    await done
 
 
 def _may_read() -> bool:
