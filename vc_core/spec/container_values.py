@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from vc_core.spec.care_values import Health, HealthCheck, Restart
+from vc_core.spec.life_values import LifeHooks
 from vc_core.spec.machine_values import Plugged
 from vc_core.spec.process_values import ExitStatus, ProcessSpec, Stdio
 
@@ -160,38 +161,6 @@ class Confinement:
 
 
 @dataclass(frozen=True)
-class LifeHook:
-    """A program of the host that is run when a container's life moves on, with its state on stdin.
-
-    Attributes:
-        path: of the program, absolute.
-        args: the whole argv; empty for the path alone.
-        env: its whole environment.
-        timeout_s: after which it is killed; 0 is the configured deadline.
-    """
-
-    path: Path
-    args: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
-    timeout_s: float = 0
-
-
-@dataclass(frozen=True)
-class LifeHooks:
-    """The runtime-spec's hooks that run on the host.
-
-    Attributes:
-        prestart: the container exists in the guest and its process waits; one that fails stops the start.
-        poststart: its process runs.
-        poststop: it is gone from the guest.
-    """
-
-    prestart: tuple[LifeHook, ...] = ()
-    poststart: tuple[LifeHook, ...] = ()
-    poststop: tuple[LifeHook, ...] = ()
-
-
-@dataclass(frozen=True)
 class ContainerSpec:
     """A container to make.
 
@@ -227,7 +196,7 @@ class ContainerSpec:
     shm_bytes: int = 64 << 20
     has_default_mounts: bool = True
     confinement: Confinement = Confinement()
-    hooks: LifeHooks = LifeHooks()
+    hooks: LifeHooks = field(default_factory=LifeHooks)
     bundle: str = ""
     stop_signal: int = signal.SIGTERM
     restart: Restart = field(default_factory=Restart)

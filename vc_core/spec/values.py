@@ -24,8 +24,6 @@ from vc_core.spec.container_values import (
     GuestMount,
     GuestRootfs,
     HostDevice,
-    LifeHook,
-    LifeHooks,
     Mount,
     MountKind,
     PodOptions,
@@ -34,6 +32,7 @@ from vc_core.spec.container_values import (
     Rootfs,
     RootfsMode,
 )
+from vc_core.spec.life_values import LifeHook, LifeHooks
 from vc_core.spec.machine_values import (
     FIRST_CHANNEL,
     Carried,
