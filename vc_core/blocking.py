@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import concurrent.futures.thread  # noqa: F401 (see _leave_all)
 import contextlib
 import functools
+import inspect
+import logging
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -25,24 +28,30 @@ from vc_core import images
 from vc_core.config import Config
 from vc_core.engine import container, files, pod, process, runtime
 from vc_core.engine.catalog import Factory
+from vc_core.engine.forking import Origin
 from vc_core.engine.volumes import Volumes
 
 Inner = TypeVar("Inner")
 Outer = TypeVar("Outer", bound="_Blocking[Any]")
 P = ParamSpec("P")
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class Loop:
     """A loop in a thread of its own."""
 
     def __init__(self) -> None:
+        self._origin = Origin()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vc-blocking", daemon=True)
         self._thread.start()
 
     def run(self, work: Awaitable[T]) -> T:
         """Runs it to its end; also when we are interrupted."""
+        if not self._origin.is_here() and inspect.iscoroutine(work):
+            work.close()  # or Python warns that nobody awaited it
+        self._origin.require()
 
         async def awaited() -> T:
             return await work
@@ -65,8 +74,8 @@ class Loop:
         asyncio.run_coroutine_threadsafe(settled(), self._loop).result()
 
     def is_open(self) -> bool:
-        """Whether it still runs."""
-        return not self._loop.is_closed()
+        """Whether it still runs, in this process."""
+        return self._origin.is_here() and not self._loop.is_closed()
 
     def close(self) -> None:
         """Ends the thread."""
@@ -136,13 +145,13 @@ class _Block(AbstractContextManager[Outer]):
 
     def __enter__(self) -> Outer:
         found = self._kind(self._loop.run(self._manager.__aenter__()), self._loop)
-        atexit.register(self._leave, None, None, None)
+        _blocks[self] = None
         return found
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        atexit.unregister(self._leave)
+        _blocks.pop(self, None)
         return self._leave(kind, error, trace)
 
     def _leave(
@@ -151,6 +160,24 @@ class _Block(AbstractContextManager[Outer]):
         if self._loop.is_open():  # a runtime that was closed has let its pods be
             return self._loop.run(self._manager.__aexit__(kind, error, trace))
         return None
+
+
+_blocks: dict[_Block[Any], None] = {}
+
+
+def _leave_all() -> None:
+    """Ends the blocks that the program has not left, the last entered first."""
+    while _blocks:
+        block, _ = _blocks.popitem()
+        try:
+            block.__exit__(None, None, None)
+        except Exception:
+            log.exception("a pod could not be deleted at the program's end")
+
+
+# Not by atexit: that comes after the threads that the engine works with are shut down. This comes before; those whose
+# shutdown was registered by the import of concurrent.futures.thread, which comes first, are still there.
+getattr(threading, "_register_atexit", atexit.register)(_leave_all)
 
 
 def _block(

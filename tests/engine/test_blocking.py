@@ -143,3 +143,49 @@ print(pod.run("exit", "3").exit_code, [one.id for one in runtime.list().pods])
 """
     done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("3 ['p']\n[]\n", "")
+
+
+def test_a_child_of_fork_is_told_at_once_and_does_nothing_to_its_parents_pods(tmp_path):
+    program = """
+import os, sys
+from pathlib import Path
+from vc_core import blocking
+from vc_core.spec import InvalidRequest
+from vc_core.testing.mocks import World
+from vc_core.testing.pods import mock_config, mock_runtime
+
+folder = Path(sys.argv[1])
+world = World(folder)
+
+def opened():
+    return blocking.Runtime(mock_runtime(world, mock_config(folder)), blocking.Loop())
+
+left = opened()
+left.pod("left").__enter__()
+with opened() as runtime, runtime.pod("p") as pod:
+    child = os.fork()
+    if child == 0:
+        for call in (pod.status, runtime.list, lambda: pod.run("exit", "0")):
+            try:
+                call()
+            except InvalidRequest as error:
+                print(error)
+        with opened() as own:
+            print("own", [one.id for one in own.list().pods])
+    else:
+        os.waitpid(child, 0)
+if child == 0:
+    print("child", sorted(world.machines), flush=True)
+    sys.exit()
+print("parent", sorted(world.machines), flush=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    told = "this runtime was opened before fork(), in the parent process; open another one in this process"
+    expected = [told] * 3 + ["own ['left', 'p']", "child ['left', 'p']", "parent ['left']"]
+    assert (done.stdout.splitlines(), done.stderr) == (expected, "")

@@ -22,6 +22,7 @@ from vc_core.engine.assets import Assets
 from vc_core.engine.assets import check as check_assets
 from vc_core.engine.catalog import Catalog, Factory
 from vc_core.engine.data import Data
+from vc_core.engine.forking import Origin
 from vc_core.engine.forks import Forks, House
 from vc_core.engine.identity import annotated, checked, checked_hostname, fresh
 from vc_core.engine.journal import Event, Journal
@@ -93,6 +94,7 @@ class Runtime:
             hidden.stores(config, catalog),
         )
         self._pods: list[Pod] = []
+        self._origin = Origin()
 
     @classmethod
     def open(cls, config: Config | None = None, plugins: Mapping[tuple[str, str], Factory] | None = None) -> Runtime:
@@ -117,7 +119,7 @@ class Runtime:
 
     async def close(self) -> None:
         """Ends this process's connections; the pods go on. May be called twice."""
-        while self._pods:
+        while self._pods and self._origin.is_here():
             await self._pods.pop().close()
 
     @property
@@ -239,8 +241,9 @@ class Runtime:
             await pod.start()
             yield pod
         finally:
-            await pod.delete(force=True)
-            await pod.close()
+            if self._origin.is_here():  # else it is the parent's
+                await pod.delete(force=True)
+                await pod.close()
 
     @checked_arguments
     async def get(self, pod_id: str) -> Pod:

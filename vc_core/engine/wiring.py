@@ -14,6 +14,7 @@ import pluggy
 
 from vc_core.config import nearest
 from vc_core.defaults import Deadlines
+from vc_core.engine.forking import Origin
 from vc_core.spec.device import DeviceSpec
 from vc_core.spec.errors import (
     AgentError,
@@ -66,6 +67,7 @@ class Wiring:
 
     def __init__(self, seats: Iterable[Seat], deadlines: Deadlines) -> None:
         self._deadlines = deadlines
+        self._origin = Origin()
         self._manager = _Manager(PROJECT)
         for spec in ALL_SPECS:
             self._manager.add_hookspecs(spec)
@@ -73,7 +75,7 @@ class Wiring:
         problems = [*self._register(), *self._check_names(), *self._check_implementations()]
         if problems:
             raise PluginContractError(problems)
-        self._manager.add_hookcall_monitoring(lambda *_: None, self._guard)
+        self._manager.add_hookcall_monitoring(lambda *_: self._origin.require(), self._guard)
         self.hooks = cast(Hooks, self._manager.hook)
         self._devices = [(seat.name, self._device_hooks(seat)) for seat in self._seats if seat.family == "device"]
 
