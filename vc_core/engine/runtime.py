@@ -303,7 +303,6 @@ class Runtime:
         """
         return await self.templates.make(self.hooks, await self.wish())
 
-    @checked_arguments
     async def remove_template(self, prefix: str) -> Template:
         """Drops a template, and the machines of the pool that are clones of it; pods go on.
 
@@ -316,7 +315,6 @@ class Runtime:
                 await self.pool.drop(waiting)
         return removed
 
-    @checked_arguments
     async def remove_image(self, text: str) -> str:
         """Takes a name away from an image, and the image with its last one; tells what went.
 
@@ -331,7 +329,6 @@ class Runtime:
         """Folders that outlive pods."""
         return Volumes(self.config.volume.dir)
 
-    @checked_arguments
     async def remove_volume(self, name: str) -> None:
         """Removes a volume with all that is in it.
 
