@@ -100,3 +100,14 @@ def test_no_file_is_too_long_and_none_is_called_utils():
             continue
         assert len((ROOT / name).read_text().splitlines()) <= 400, name
         assert Path(name).stem not in {"utils", "helpers", "common", "base", "misc"}, name
+
+
+def test_every_test_that_security_names_exists():
+    """A row of the table "tried and held" without a test would be a claim."""
+    text = (ROOT / "docs/security.md").read_text().partition("## Tried and held")[2].partition("\n## ")[0]
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    named = re.findall(r"`((?:tests|plugins)/[\w/]+\.py)(?:::(test_\w+))?`", text)
+    assert len(rows) > 20
+    assert [row for row in rows if "test_" not in row] == []
+    missing = [f"{file}::{name}" for file, name in named if f"def {name}(" not in (ROOT / file).read_text() and name]
+    assert missing == []
