@@ -13,6 +13,7 @@ import time
 import pytest
 
 from vc_core import ContainerSpec, ProcessSpec, Rootfs, Stdio, StreamName
+from vc_core.engine import mountinfo
 from vc_core.spec import AgentError, Drive
 
 
@@ -141,7 +142,9 @@ def test_a_reboot_leaves_pods_that_start_again(host, busybox):
         os.kill(machine, signal.SIGKILL)
     while host.machines():
         os.sched_yield()
-    subprocess.run(["rm", "-rf", str(host.folder / "run")], check=True)
+    for mount in reversed(mountinfo.below(host.folder / "run")):  # a reboot takes all mounts along
+        subprocess.run(["umount", "--lazy", mount.point], check=True)
+    subprocess.run(["rm", "-rf", "--one-file-system", str(host.folder / "run")], check=True)
     found = _state(host, "p")
     assert (found["state"], found["reason"]) == ("stopped", "the host was rebooted")
     host.vc("pod", "start", "p")
