@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import os
@@ -15,7 +16,7 @@ import grpc.aio
 from vc_agent_grpc import answers, convert
 from vc_agent_grpc._generated import agent_pb2 as pb
 from vc_agent_grpc._generated.agent_pb2_grpc import AgentStub
-from vc_agent_grpc.streams import GrpcStreams
+from vc_agent_grpc.streams import GrpcStreams, is_our_own_end
 from vc_core.spec import (
     AgentError,
     AgentInfo,
@@ -69,6 +70,10 @@ def translated(call: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, An
             return await call(*args, **kwargs)
         except grpc.aio.AioRpcError as error:
             raise _error(error) from error
+        except asyncio.CancelledError as error:
+            if is_our_own_end():
+                raise
+            raise AgentError("the connection to the guest's agent was closed") from error
 
     return translating
 

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 64 << 10
 
 
+def is_our_own_end() -> bool:
+    """Whether it is the task that is cancelled: grpc cancels calls, too, when their connection is closed."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 class GrpcStreams:
     """Attached streams; the contract's ProcessStreams."""
 
@@ -57,6 +63,10 @@ class GrpcStreams:
                     yield StreamName.STDERR, output.stderr
         except grpc.aio.AioRpcError as error:
             raise AgentError(f"the process's output broke off: {error.details()}") from error
+        except asyncio.CancelledError as error:
+            if is_our_own_end():
+                raise
+            raise AgentError("the connection to the guest's agent was closed") from error
 
     async def close(self) -> None:
         """Detaches."""
@@ -78,4 +88,8 @@ class GrpcStreams:
                 await self._input
         except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
             is_last = True
+        except asyncio.CancelledError as error:
+            if is_our_own_end():
+                raise
+            raise AgentError("the connection to the guest's agent was closed") from error
         self._is_input_open = not is_last
