@@ -193,14 +193,14 @@ class Files:
         """
         process, limit_s = await self._start(FilesRequest(FilesVerb.WRITE, _checked(path), name))
         async with _ended_with(process):
-            streams = await process.streams()
+            await process.streams()
 
             async def feed() -> None:
                 async for chunk in chunks:
                     async with self._deadline(limit_s):
-                        await streams.write(chunk)
+                        await process.write(chunk)
                 async with self._deadline(limit_s):
-                    await streams.close_stdin()
+                    await process.close_stdin()
 
             message = bytearray()
 

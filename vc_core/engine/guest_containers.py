@@ -11,9 +11,10 @@ import time
 
 from vc_core.engine import care, devices, life_hooks, logs, mounts, origins, resources, rootfs, shares
 from vc_core.engine.identity import checked, checked_hostname, fresh
+from vc_core.engine.machine_end import true_state
 from vc_core.engine.process_specs import first_process
 from vc_core.engine.records import ContainerState
-from vc_core.engine.session import Session, true_state
+from vc_core.engine.session import Session
 from vc_core.engine.states import State
 from vc_core.engine.undo import Undo
 from vc_core.spec.errors import InvalidRequest, OperationError, OperationTimeout, StateError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator
 from contextlib import AsyncExitStack, aclosing
@@ -12,6 +13,7 @@ from typing import Self
 
 from vc_core.engine import devices
 from vc_core.engine.log_format import Kind, Reader, Record
+from vc_core.engine.machine_end import ENDED
 from vc_core.engine.session import Session, Sessions
 from vc_core.spec.errors import NotFound
 from vc_core.spec.values import Capability, ContainerSpec, HostDevice, Plugged, Stdio, StreamName
@@ -118,7 +120,8 @@ async def read(
     Args:
         sessions: of its pod.
         container_id: its name.
-        follow: whether to wait for more, until its first process or its machine has ended.
+        follow: whether to wait for more, until its first process or its machine has ended. When the machine has ended
+            by itself, a warning says how.
         tail: no more than so many of those that are there.
         since_ns: none that is older.
 
@@ -136,6 +139,11 @@ async def read(
         async for line in lines:
             if line.time_ns >= since_ns:
                 yield line
+    if gone is not None:
+        with contextlib.suppress(NotFound):  # the pod was deleted meanwhile
+            async with sessions.open(exclusive=False) as session:
+                if session.state.reason.startswith(ENDED):
+                    log.warning("pod %s: %s", session.pod.id, session.state.reason)
 
 
 async def _all_of(

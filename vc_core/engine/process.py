@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vc_core.engine.arguments import checked_arguments
-from vc_core.spec.errors import AgentError, NotFound, OperationError, StateError
+from vc_core.spec.errors import AgentError, StateError
 from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName
 
 if TYPE_CHECKING:
@@ -55,12 +55,6 @@ class Result:
     stderr: bytes
     duration_s: float
     end: End = End.EXITED
-
-
-async def _feed(streams: ProcessStreams, data: bytes) -> None:
-    if data:
-        await streams.write(data)
-    await streams.close_stdin()
 
 
 class _Collected:
@@ -118,7 +112,7 @@ class Process:
             AgentError: the machine ended before.
         """
         streams = await self.streams()
-        async with self._telling_why():
+        async with self._sessions.explaining():
             async for chunk in streams.chunks():
                 yield chunk
 
@@ -163,11 +157,15 @@ class Process:
     @checked_arguments
     async def write(self, data: bytes) -> None:
         """Sends input."""
-        await (await self.streams()).write(data)
+        streams = await self.streams()
+        async with self._sessions.explaining():
+            await streams.write(data)
 
     async def close_stdin(self) -> None:
         """Ends the input."""
-        await (await self.streams()).close_stdin()
+        streams = await self.streams()
+        async with self._sessions.explaining():
+            await streams.close_stdin()
 
     async def wait(self) -> ExitStatus:
         """Returns when it has ended.
@@ -178,22 +176,8 @@ class Process:
         async with self._sessions.open(exclusive=False) as session:
             await session.connect()
             hooks, pod = session.hooks, session.pod
-        async with self._telling_why():
+        async with self._sessions.explaining():
             return await hooks.agent_wait(pod=pod, container_id=self.container_id, token=self.token)
-
-    @contextlib.asynccontextmanager
-    async def _telling_why(self) -> AsyncIterator[None]:
-        """What fails in it because the machine has ended tells why that has ended."""
-        try:
-            yield
-        except OperationError as error:
-            with contextlib.suppress(NotFound):  # the pod was deleted meanwhile, and with it the reason
-                async with self._sessions.open(exclusive=False) as session:
-                    status = await session.hooks.vm_status(pod=session.pod)
-                if status.reason:
-                    error.message = f"the machine ended while the process ran: {status.reason}"
-                    error.pod = self.pod_id
-            raise
 
     async def communicate(
         self, stdin: bytes | str = b"", timeout_s: float | None = None, max_output_bytes: int = MAX_OUTPUT_BYTES
@@ -209,7 +193,7 @@ class Process:
             AgentError: the machine ended before, or the guest does not tell of the end of a process that was killed.
         """
         collected = _Collected(max_output_bytes)
-        streams = await self.streams()
+        await self.streams()
         cause = End.SIGNALLED
 
         async def end(why: End) -> None:
@@ -228,7 +212,7 @@ class Process:
                 asyncio.timeout(None if timeout_s is None else timeout_s + self.end_limit_s) as limit,
                 asyncio.TaskGroup() as group,
             ):
-                feeding = group.create_task(_feed(streams, stdin.encode() if isinstance(stdin, str) else stdin))
+                feeding = group.create_task(self._feed(stdin.encode() if isinstance(stdin, str) else stdin))
                 ending = group.create_task(end_in_time())
                 async with contextlib.aclosing(self.output()) as output:
                     async for name, data in output:
@@ -253,6 +237,11 @@ class Process:
         if not status.signal or cause is End.SIGNALLED:
             cause = End.OUT_OF_MEMORY if status.out_of_memory else End.SIGNALLED if status.signal else End.EXITED
         return Result(status.code, status.signal, stdout, stderr, duration, cause)
+
+    async def _feed(self, data: bytes) -> None:
+        if data:
+            await self.write(data)
+        await self.close_stdin()
 
     @property
     def end_limit_s(self) -> float:

@@ -16,6 +16,7 @@ from vc_core.engine.catalog import Catalog
 from vc_core.engine.data import Data
 from vc_core.engine.identity import fresh
 from vc_core.engine.journal import Journal
+from vc_core.engine.machine_end import explained, true_state
 from vc_core.engine.pool import Pool
 from vc_core.engine.records import ContainerState, PluginChoice, PodConfig, PodState, Store, damaged
 from vc_core.engine.salvage import Salvage, without_remedy
@@ -25,12 +26,16 @@ from vc_core.engine.wiring import Wiring
 from vc_core.images import Images
 from vc_core.spec.device import DeviceSpec
 from vc_core.spec.errors import (
+    AgentError,
+    Busy,
     ConfigError,
     HypervisorError,
     NotFound,
+    OperationError,
     OperationTimeout,
     PluginContractError,
     PluginError,
+    VcError,
 )
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
@@ -38,8 +43,6 @@ from vc_core.spec.processes import HostProcess
 from vc_core.spec.values import Capability, Channel, ContainerSpec, DriverState, PodRef, VmPhase, VmStatus
 
 log = logging.getLogger(__name__)
-
-_ALIVE = (VmPhase.RUNNING, VmPhase.PAUSED)
 
 
 @dataclass
@@ -164,7 +167,10 @@ class Session:
         try:
             await board.connect(self.hooks, self.pod, channel)
         except BaseException:
-            await self.hooks.vm_close_channel(pod=self.pod, channel=channel)
+            try:
+                await self.hooks.vm_close_channel(pod=self.pod, channel=channel)
+            except OperationError as error:  # not the reason: the next one to open a channel sweeps this one
+                log.info("a channel of pod %s could not be closed: %s", self.pod.id, error)
             raise
         self.board.channel = channel
 
@@ -238,6 +244,7 @@ class Sessions:
 
         Raises:
             NotFound, Busy: as storage_lock.
+            AgentError: what the block has raised, when that is because the machine has ended; says how.
         """
         lock = await self._storage.storage_lock(
             pod_id=self._pod_id, exclusive=exclusive, timeout_s=self._shared.deadlines.lock
@@ -256,9 +263,29 @@ class Sessions:
                 await settle(session)
             else:
                 session.state = await true_state(session)
-            yield session
+            try:
+                yield session
+            except VcError as error:
+                told = await explained(session, error, exclusive)
+                if told is error:
+                    raise
+                raise told from error
         finally:
             await lock.release()
+
+    @asynccontextmanager
+    async def explaining(self) -> AsyncIterator[None]:
+        """For what goes on without the pod's lock: an error tells how the machine ended, as in `open`."""
+        try:
+            yield
+        except OperationError as error:
+            try:
+                async with self.open(exclusive=False):
+                    raise
+            except NotFound:
+                raise AgentError("the pod was deleted meanwhile", pod=self._pod_id) from error
+            except Busy:  # somebody works on it for long
+                raise error from None
 
     async def salvage(self, error: Exception) -> None:
         """Ends and removes the pod, which could not be deleted for this error; tells what cannot be read or used of it.
@@ -323,24 +350,6 @@ class Sessions:
             return board.wire(self._shared.catalog, config.plugins, self._shared.deadlines, self._shared.journal)
         except (ConfigError, PluginError, PluginContractError) as error:
             raise damaged(self._pod_id, f"the plugins that it was made with cannot be used: {error}") from error
-
-
-async def true_state(session: Session) -> PodState:
-    """The pod's state as it is, whatever the store says; changes nothing."""
-    if session.board.machine is None:
-        return session.state
-    status = await session.hooks.vm_status(pod=session.pod)
-    is_running = status.phase in _ALIVE
-    if session.is_alive and not is_running:
-        reason = f"the machine ended: {status.reason or 'nobody knows why'}"
-        return PodState(State.STOPPED, reason, home=session.state.home)
-    if not session.is_alive and is_running:
-        return PodState(session.state.state, "a start or stop of it was interrupted", home=session.state.home)
-    if session.state.state is State.RUNNING and status.phase is VmPhase.PAUSED:
-        return dataclasses.replace(session.state, state=State.PAUSED)
-    if session.state.state is State.PAUSED and status.phase is VmPhase.RUNNING:
-        return dataclasses.replace(session.state, state=State.RUNNING)
-    return session.state
 
 
 async def settle(session: Session) -> None:

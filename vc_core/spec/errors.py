@@ -82,12 +82,20 @@ class StateError(VcError):
     Attributes:
         actual: the state found.
         required: the states in which it could be done.
+        reason: why it is in that state, for people; empty when that is nothing special.
     """
 
     def __init__(self, subject: str, verb: str, actual: str, required: Iterable[str]) -> None:
         self.actual = actual
         self.required = tuple(required)
+        self.reason = ""
+        self._subject = subject
+        self._verb = verb
         super().__init__(f"{subject} is {actual}; to {verb} it must be {' or '.join(self.required)}")
+
+    def __str__(self) -> str:
+        reason = f": {self.reason}" if self.reason else ""
+        return f"{self._subject} is {self.actual}{reason}; to {self._verb} it must be {' or '.join(self.required)}"
 
 
 class NotFound(VcError):
