@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
@@ -112,11 +111,6 @@ class _Time(grpc.aio.UnaryUnaryClientInterceptor):
         return await continuation(client_call_details._replace(metadata=metadata), request)
 
 
-# grpc's own threads are not in a child of fork(), and it would wait for them for ever.
-_FORKS: list[bool] = []
-os.register_at_fork(after_in_child=lambda: _FORKS.append(True))
-
-
 async def connect(address: str) -> Client:
     """Connects and agrees on a protocol.
 
@@ -126,11 +120,6 @@ async def connect(address: str) -> Client:
     Raises:
         AgentError: nobody answers, or the versions do not meet.
     """
-    if _FORKS:
-        raise AgentError(
-            "grpc cannot be used in a child of fork() whose parent has used it; start the child by multiprocessing's "
-            "'spawn' or 'forkserver', or by subprocess"
-        )
     channel = grpc.aio.insecure_channel(address, options=_OPTIONS, interceptors=[_Time()])
     request = pb.NegotiateRequest(oldest=OLDEST_PROTOCOL, newest=NEWEST_PROTOCOL)
     try:

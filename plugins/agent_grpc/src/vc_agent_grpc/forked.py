@@ -1,0 +1,95 @@
+"""grpc in a child of fork(2): a copy of its own.
+
+grpc's threads are not in the child, and its asyncio API is not covered by its support for fork: a child that makes a
+channel with what it has inherited waits for ever, or is aborted. So the child loads grpc's modules and its library once
+more. The library is loaded from a copy in memory, as the dynamic linker gives the same file only once; its symbols are
+not shared with those of the first one. What was inherited stays untouched for whom else it belongs to.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from importlib.util import spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+_LIBRARY = "grpc._cython.cygrpc"
+# Those that hold objects of grpc. The messages (agent_pb2) are protobuf's, which may be described only once.
+_OURS = ("vc_agent_grpc.client", "vc_agent_grpc.streams", "vc_agent_grpc._generated.agent_pb2_grpc")
+_inherited: list[ModuleType] = []  # kept for ever: what their objects do when they are freed would wait for threads
+_is_inherited = False
+
+
+def _remember() -> None:
+    global _is_inherited  # noqa: PLW0603 (one for each process)
+    _is_inherited = _is_inherited or _LIBRARY in sys.modules
+
+
+os.register_at_fork(after_in_child=_remember)
+
+
+def client_module() -> ModuleType:
+    """The module that speaks gRPC, which works in this process."""
+    global _is_inherited  # noqa: PLW0603 (as above)
+    if _is_inherited:
+        _load_anew()
+        _is_inherited = False
+    return importlib.import_module(_OURS[0])
+
+
+def _load_anew() -> None:
+    theirs = {name: module for name, module in sys.modules.items() if _is_grpc(name)}
+    ours = {name: sys.modules[name] for name in _OURS if name in sys.modules}
+    _inherited.extend((*theirs.values(), *ours.values()))
+    for name in (*theirs, *ours):
+        del sys.modules[name]
+    finder = _Finder(str(theirs[_LIBRARY].__file__))
+    sys.meta_path.insert(0, finder)
+    try:
+        importlib.import_module(_OURS[0])
+    finally:
+        sys.meta_path.remove(finder)
+        for name in [name for name in sys.modules if _is_grpc(name)]:
+            del sys.modules[name]  # those of ours know each other
+        sys.modules.update(theirs)
+
+
+def _is_grpc(name: str) -> bool:
+    return name == "grpc" or name.startswith("grpc.")
+
+
+class _Finder:
+    """Finds grpc's library as a copy in memory, and nothing else."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """As importlib.abc.MetaPathFinder has it."""
+        if name != _LIBRARY:
+            return None
+        copy = os.memfd_create("cygrpc")
+        with Path(self._file).open("rb") as source:
+            size = os.fstat(source.fileno()).st_size
+            while os.lseek(copy, 0, os.SEEK_CUR) < size:
+                if not os.sendfile(copy, source.fileno(), None, size):
+                    break
+        # The number of the process is in the path because the linker knows what it has loaded by path, too.
+        path_of_copy = f"/proc/{os.getpid()}/fd/{copy}"
+        return spec_from_file_location(name, path_of_copy, loader=_Loader(name, path_of_copy, copy))
+
+
+class _Loader(ExtensionFileLoader):
+    def __init__(self, name: str, path: str, copy: int) -> None:
+        super().__init__(name, path)
+        self._copy = copy
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Loads the copy, which needs no descriptor from then on."""
+        try:
+            return super().create_module(spec)
+        finally:
+            os.close(self._copy)
