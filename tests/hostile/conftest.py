@@ -9,13 +9,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.hostile.agent import Agent
+from vc_core.engine import binds
 
 SITE = Path(__file__).parent / "site"
 DEADLINE_S = 1
@@ -59,6 +62,67 @@ class Done:
         found += [f"a line that is none of ours: {line!r}" for line in self.stderr if not _ALLOWED_LINES.match(line)]
         found += [f"a line of {len(line)} characters" for line in self.stderr if len(line) > 2000]
         found += [f"a control character in {line!r}" for line in self.stderr if not line.isprintable()]
+        return found
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of the API.
+
+    Attributes:
+        name: what was called.
+        is_right: whether it gave a right answer, or an error of this project.
+        error: the type of its error, empty for none.
+        text: of the error.
+    """
+
+    name: str
+    is_right: bool
+    error: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that uses the API against the guest; limited_api.py has its protocol."""
+
+    process: subprocess.Popen[str]
+    errors: Path
+    peak: Path
+
+    def round(self, pod_id: str) -> list[Call]:
+        """All calls, on a pod that is there. Fails when one does not end."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{pod_id}\n")
+        self.process.stdin.flush()
+        calls: list[Call] = []
+        begun = "the start"
+        watchdog = threading.Timer(_ENDS_S, self.process.kill)
+        watchdog.start()
+        try:
+            for line in self.process.stdout:
+                match json.loads(line):
+                    case None:
+                        return calls
+                    case ["begins", name]:
+                        begun = name
+                    case values:
+                        calls.append(Call(*values))
+        finally:
+            watchdog.cancel()
+        pytest.fail(f"{begun} does not end, or ends the program: {self.errors.read_text()[-2000:]}")
+
+    def end(self) -> list[str]:
+        """Ends it; tells what no guest may bring a program to."""
+        _, _ = self.process.communicate(timeout=_ENDS_S)
+        lines = self.errors.read_text().rstrip("\n").split("\n")
+        found = [line for line in lines if line and not (line.startswith("WARNING vc_core.") and line.isprintable())]
+        peak_mib = int(self.peak.read_text()) / 1024
+        if peak_mib > MAX_MIB:
+            found.append(f"it needed {peak_mib:.0f} MiB")
+        if self.process.returncode != 0:
+            found.append(f"it exits with {self.process.returncode}")
         return found
 
 
@@ -108,6 +172,25 @@ class HostileHost:
         lines = stderr.decode(errors="replace").splitlines()
         return Done(words, process.returncode, head, lines, int(peak.read_text()) / 1024)
 
+    @contextmanager
+    def program(self, kind: str) -> Iterator[Program]:
+        """One that uses the API: "asyncio" or "blocking"."""
+        peak = self.folder / "peak"
+        environ = {**os.environ, "PYTHONPATH": str(SITE), "VC_CONFIG": str(self.folder / "vc.toml")}
+        command = [sys.executable, "-W", "always", str(SITE / "limited_api.py"), str(peak), kind]
+        errors = self.folder / "stderr"
+        pipe = subprocess.PIPE
+        with (
+            errors.open("wb") as stderr,
+            subprocess.Popen(
+                command, env=environ, cwd=self.folder, stdin=pipe, stdout=pipe, stderr=stderr, text=True
+            ) as process,
+        ):
+            try:
+                yield Program(process, errors, peak)
+            finally:
+                process.kill()
+
     def run(self, name: str = "box") -> None:
         """A pod with a container that goes on, by an agent that answers well."""
         self.configure(_ENDS_S)  # a slow host is no hostile guest
@@ -148,4 +231,7 @@ def hostile() -> Iterator[HostileHost]:
     agent.begin()
     yield host
     agent.end()
+    for mounts in (folder / "run/pods").glob("*/*"):  # of pods that the test has let be
+        if mounts.is_mount():
+            binds.remove_all(mounts)
     shutil.rmtree(folder)

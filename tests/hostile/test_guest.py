@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import grpc
 import pytest
 
-from tests.hostile.agent import Agent, Answer, RawPeer, until_given_up
+from tests.hostile.agent import RawPeer
+from tests.hostile.answers import drops, refuses, says, silent
 from tests.hostile.conftest import Done, HostileHost
 
 _MIB = 1 << 20
-_ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b2J\r\x08\u202e[/x]"
 _SETTINGS = b"\0\0\0\4\0\0\0\0\0"  # an empty frame of HTTP/2, RFC 9113
 _PING = b"\0\0\x08\6\0\0\0\0\0" + bytes(8)
 
@@ -92,30 +92,6 @@ def check(host: HostileHost, done: list[Done]) -> None:
 
 
 # --- everything is wrong --------------------------------------------------------------------------------------------
-
-
-def refuses(code: grpc.StatusCode, text: str = _ESCAPES) -> Answer:
-    def answer(_request: bytes, context: grpc.ServicerContext) -> bytes:
-        context.abort(code, text)
-        raise AssertionError
-
-    return answer
-
-
-def says(*messages: bytes) -> Answer:
-    return lambda *_: iter(messages)
-
-
-def drops(agent: Agent) -> Answer:
-    def answer(_request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        agent.drop()
-        yield from until_given_up(context)
-
-    return answer
-
-
-def silent(_request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-    return until_given_up(context)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import AsyncGenerator, Mapping
+import logging
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from vc_core.engine import guest_containers, logs, resources
+from vc_core.engine import guest_containers, logs, machine, resources
 from vc_core.engine.arguments import checked_arguments
 from vc_core.engine.files import Files
+from vc_core.engine.guest_text import shown
 from vc_core.engine.identity import annotated, fresh
 from vc_core.engine.logs import LogLine
 from vc_core.engine.process import End, Process
@@ -17,7 +20,7 @@ from vc_core.engine.process_specs import added_process
 from vc_core.engine.records import BlockRootfs, ContainerState, PodState
 from vc_core.engine.session import Session, Sessions, display
 from vc_core.engine.states import State, require
-from vc_core.spec.errors import AgentError
+from vc_core.spec.errors import AgentError, OperationError, StorageError, VcError
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import (
     DEFAULT_PATH,
@@ -31,8 +34,9 @@ from vc_core.spec.values import (
     Stdio,
 )
 
+log = logging.getLogger(__name__)
+
 _PS_BYTES = 4 << 20
-_ERROR_CHARACTERS = 500
 
 
 @dataclass(frozen=True)
@@ -100,29 +104,34 @@ class Container:
     async def stop(self, grace_s: float = 10) -> None:
         """Asks its first process to end, kills all of it after `grace_s` seconds. Of a stopped one: nothing."""
         async with self._sessions.open(exclusive=True, is_ending=True) as session:
-            spec, state = await self._of(session)
+            await session.store.container_spec(self.id)
+            with self._asking_guest(session, "stop"):
+                spec, state = await self._of(session)
             if state.state is State.STOPPED and not state.is_in_guest:
                 return
             if session.is_alive:
                 require(f"pod {session.pod.id}", f"stop container {self.id}", session.state.state, [State.RUNNING])
-            await guest_containers.stop(session, spec, state, grace_s)
+            with self._asking_guest(session, "stop"):
+                await guest_containers.stop(session, spec, state, grace_s)
 
     @checked_arguments
     async def delete(self, force: bool = False) -> None:
         """Removes it. A running one is refused unless forced, which stops it without grace.
 
+        By force it goes also when the guest does not remove it: the machine ends with it, unless others run there.
+
         Raises:
             StateError: it runs, or its pod is frozen.
+            OperationError: the guest does not remove it, and this is not forced or others run in the machine.
         """
         async with self._sessions.open(exclusive=True, is_ending=True) as session:
-            spec, state = await self._of(session)
-            if not force:
-                require(self._name, "delete it", display(session.state, state), [State.READY, State.STOPPED])
-            if state.is_in_guest:
-                require(f"pod {session.pod.id}", f"delete container {self.id}", session.state.state, [State.RUNNING])
-                await guest_containers.stop(session, spec, state, 0)
-            elif session.state.state is State.RUNNING:
-                await guest_containers.clear(session, self.id)
+            await session.store.container_spec(self.id)
+            try:
+                await self._take_out(session, force)
+            except OperationError as error:
+                if isinstance(error, StorageError) or not force or await self._has_company(session):
+                    raise
+                await self._end_machine(session, error)
             session.shared.data.remove(session.pod.id, self.id)
             await session.store.delete(self.id)
             await session.board.wiring.notify(EventSpec.container_deleted, pod=session.pod, container_id=self.id)
@@ -212,7 +221,7 @@ class Container:
         if result.end is End.TOO_MUCH_OUTPUT:
             raise AgentError(f"ps wrote more than {_PS_BYTES >> 20} MiB in container {self.id} and was killed")
         if result.exit_code != 0:
-            told = result.stderr.decode(errors="replace").strip().partition("\n")[0][:_ERROR_CHARACTERS]
+            told = shown(result.stderr.decode(errors="replace").strip().partition("\n")[0])
             raise AgentError(f"ps {' '.join(args)} ended with {result.exit_code} in container {self.id}: {told}")
         return result.stdout.decode(errors="replace")
 
@@ -299,6 +308,46 @@ class Container:
             spec = await session.store.container_spec(self.id)
             state = (await guest_containers.seen(session))[self.id]
             return ContainerStatus.of(session.state, spec, state)
+
+    async def _take_out(self, session: Session, force: bool) -> None:
+        """Out of the guest and the machine."""
+        with self._asking_guest(session, "delete"):
+            spec, state = await self._of(session)
+        if not force:
+            require(self._name, "delete it", display(session.state, state), [State.READY, State.STOPPED])
+        if state.is_in_guest:
+            require(f"pod {session.pod.id}", f"delete container {self.id}", session.state.state, [State.RUNNING])
+            with self._asking_guest(session, "delete"):
+                await guest_containers.stop(session, spec, state, 0)
+        elif session.state.state is State.RUNNING:
+            with self._asking_guest(session, "delete"):
+                await guest_containers.clear(session, self.id)
+
+    @contextlib.contextmanager
+    def _asking_guest(self, session: Session, verb: str) -> Iterator[None]:
+        """A guest refuses with any error: it becomes an OperationError that names what ends its machine."""
+        try:
+            yield
+        except StorageError:
+            raise
+        except VcError as error:
+            failed = error if isinstance(error, OperationError) else AgentError(str(error), pod=session.pod.id)
+            if session.is_alive and "ends the machine" not in failed.message:
+                failed.message += f"; 'vc pod {verb} --force {session.pod.id}' ends the machine and all that runs there"
+            if failed is error:
+                raise
+            raise failed from error
+
+    async def _has_company(self, session: Session) -> bool:
+        """Whether other containers run in the machine, or it is not known to run."""
+        others = [name for name in await session.store.containers() if name != self.id]
+        states = [(await session.store.container_state(name)).state for name in others]
+        return session.state.state is not State.RUNNING or State.RUNNING in states
+
+    async def _end_machine(self, session: Session, error: OperationError) -> None:
+        log.warning("the machine of pod %s is ended with its container %s: %s", session.pod.id, self.id, error)
+        reason = await machine.shut_down(session, 0, force=True)
+        await session.board.wiring.notify(EventSpec.pod_stopped, pod=session.pod, reason=reason)
 
     @property
     def _name(self) -> str:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
+from vc_core.engine.guest_text import shown
 from vc_core.spec.errors import AgentError
 
 T = TypeVar("T", "FileInfo", "FileChange")
@@ -136,7 +137,7 @@ def _decoded(line: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(line, type=kind)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise AgentError(f"the guest's agent has sent what describes no file: {error}") from error
+        raise AgentError(f"the guest's agent has sent what describes no file: {shown(str(error))}") from error
 
 
 def _check_name(name: str) -> None:

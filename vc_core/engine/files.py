@@ -132,10 +132,13 @@ class Files:
         text = os.fspath(source)
         folder, name, called = copy_paths.source(f"{text}/." if is_content else text)
         is_content = called == copy_paths.CONTENT
-        async with tar.packed(folder, name, called, keep_owner) as chunks:
-            # A folder whose content is copied need not be there, also when its path ends in "/".
-            into = copy_paths.without_end(path) if is_content else path
-            await self.unarchive(into, _counted(chunks, progress), called)
+        # A folder whose content is copied need not be there, also when its path ends in "/".
+        into = copy_paths.without_end(path) if is_content else path
+        async with (
+            tar.packed(folder, name, called, keep_owner) as chunks,
+            contextlib.aclosing(_counted(chunks, progress)) as counted,
+        ):
+            await self.unarchive(into, counted, called)
 
     async def copy_out(
         self,

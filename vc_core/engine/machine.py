@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 
 from vc_core.defaults import Start
 from vc_core.engine import assets, binds, guest_containers, origins, resources, rootfs, roots, shares, templates
+from vc_core.engine.guest_text import shown
 from vc_core.engine.identity import fresh
 from vc_core.engine.records import PluggedShare, PodConfig, PodState
 from vc_core.engine.session import Session, end_machine
@@ -177,7 +178,7 @@ async def connect(session: Session, channel: str = "") -> None:
         tail = await session.hooks.vm_console(pod=session.pod, tail_bytes=_CONSOLE_BYTES)
         lines = tail.decode(errors="replace").strip().splitlines()
         if lines:
-            error.message += f"; the guest's console ends with: {lines[-1].strip()}"
+            error.message += f"; the guest's console ends with: {shown(lines[-1].strip())}"
         raise
 
 

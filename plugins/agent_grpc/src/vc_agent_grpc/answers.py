@@ -5,10 +5,13 @@ Whatever is no possible answer is an AgentError that says so; nothing of it is u
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from vc_agent_grpc._generated import agent_pb2 as pb
 from vc_core.spec import AgentError, AgentInfo, ContainerStats, ContainerTruth, ExitStatus, Health, ProcessInfo
+
+if TYPE_CHECKING:
+    import grpc.aio
 
 T = TypeVar("T")
 
@@ -18,6 +21,7 @@ MAX_MESSAGE_BYTES = 1 << 20
 _MAX_ROWS = 1 << 15
 _MAX_WORDS = 1 << 16  # of all command lines of a list
 _MAX_NAME = 256
+_MAX_DETAILS = 1000
 _MAX_NUMBER = 1 << 63  # of bytes and nanoseconds: what JSON's readers and TOML take
 _MAX_CODE = 255
 _MAX_SIGNAL = 64
@@ -36,6 +40,13 @@ def message(reply: T | None) -> T:
     if reply is None:
         raise wrong("bytes that are no message of the protocol")
     return reply
+
+
+def details(error: grpc.aio.AioRpcError) -> str:
+    """What the guest, or grpc, says of an error: one line without control characters, short enough to be read."""
+    text = error.details() or error.code().name
+    cut = text if len(text) <= _MAX_DETAILS else f"{text[:_MAX_DETAILS]} […]"
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in cut)
 
 
 def wrong(what: str) -> AgentError:

@@ -55,7 +55,6 @@ _OPTIONS = (
     ("grpc.enable_retries", 0),
 )
 
-_MAX_DETAILS = 1000
 # What grpc logs of a message that it cannot read is an error that it raises, too.
 logging.getLogger("grpc").setLevel(logging.CRITICAL)
 
@@ -79,7 +78,7 @@ def translated(call: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, An
 
 def _error(error: grpc.aio.AioRpcError) -> Exception:
     code = error.code()
-    told = _details(error)
+    told = answers.details(error)
     metadata = error.trailing_metadata()
     refusal = metadata.get(_REFUSAL) if metadata is not None else None
     if refusal in _IS_MISSING:
@@ -95,12 +94,6 @@ def _error(error: grpc.aio.AioRpcError) -> Exception:
             return AgentError(f"the guest's agent does not answer: {told}")
         case _:
             return AgentError(told)
-
-
-def _details(error: grpc.aio.AioRpcError) -> str:
-    """What the guest, or grpc, says of it: at most so much that it is still read."""
-    told = error.details() or error.code().name
-    return told if len(told) <= _MAX_DETAILS else f"{told[:_MAX_DETAILS]} […]"
 
 
 class _Time(grpc.aio.UnaryUnaryClientInterceptor):
@@ -128,7 +121,7 @@ async def connect(address: str) -> Client:
     except grpc.aio.AioRpcError as error:
         await channel.close()
         if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
-            raise AgentError(f"{_details(error)}; run 'vc guest build' and start the pod anew") from error
+            raise AgentError(f"{answers.details(error)}; run 'vc guest build' and start the pod anew") from error
         raise _error(error) from error
     except BaseException:
         await channel.close()

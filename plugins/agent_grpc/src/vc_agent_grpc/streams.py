@@ -62,7 +62,7 @@ class GrpcStreams:
                 elif output.stderr:
                     yield StreamName.STDERR, output.stderr
         except grpc.aio.AioRpcError as error:
-            raise AgentError(f"the process's output broke off: {error.details()}") from error
+            raise AgentError(f"the process's output broke off: {answers.details(error)}") from error
         except asyncio.CancelledError as error:
             if is_our_own_end():
                 raise
