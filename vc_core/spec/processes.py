@@ -180,7 +180,7 @@ async def end_child(child: asyncio.subprocess.Process, is_leader: bool = False) 
             if is_leader:
                 os.killpg(child.pid, signals.SIGKILL)
             else:
-                child.kill()
+                os.kill(child.pid, signals.SIGKILL)  # child.kill() may take the child's end from asyncio: gh-127049
     # What it has started may live on with its pipes, in a session of its own. Nobody waits for that.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_PIPES_S):
