@@ -9,7 +9,7 @@ import pytest
 
 from tests.engine.specs import container
 from tests.spec.contract_0_1 import MACHINES, TOLD, OldHypervisor, OldObserver
-from vc_core.engine import wiring
+from vc_core.engine import plugin_checks
 from vc_core.spec import (
     ALL_SPECS,
     FAMILIES,
@@ -33,7 +33,7 @@ SINCE = {"vm_resize", "vm_fingerprint", "vm_freeze"}
 def old_runtime(tmp_path, vc_world, vc_runtime, monkeypatch):
     """An old hypervisor and an old observer among mocks; the agent's guest lives in the old machines."""
     monkeypatch.setitem(RETIRED, "vm_follow_console", "vm_console gives what there is")
-    monkeypatch.setattr(wiring, "_PROBLEMS", {})
+    monkeypatch.setattr(plugin_checks, "_PROBLEMS", {})
     MACHINES.clear()
     TOLD.clear()
 
@@ -90,7 +90,7 @@ async def test_what_came_later_is_refused_by_name(old_runtime):
 
 def test_without_being_retired_a_strange_operation_is_an_error(old_runtime, monkeypatch):
     monkeypatch.delitem(RETIRED, "vm_follow_console")
-    (problem,) = wiring._problems_of(OldHypervisor)
+    (problem,) = plugin_checks.problems_of(OldHypervisor)
     assert problem.startswith("vm_follow_console is no hook")
 
 

@@ -21,6 +21,7 @@ from vc_core.spec import (
     DeviceError,
     DeviceSpec,
     EventSpec,
+    GuestNode,
     HostDevice,
     HypervisorError,
     HypervisorSpec,
@@ -82,7 +83,7 @@ def test_all_problems_come_at_once(seats, world):
 
 
 def test_a_missing_operation_is_named(seats):
-    assert "agent_wait has no implementation" in problems([seats[0], seats[2]])
+    assert problems([seats[0], seats[2]]).startswith("there is no agent plugin: agent_capabilities, agent_guest")
 
 
 def test_a_parameter_that_no_hook_has_is_refused(seats):
@@ -174,7 +175,7 @@ def device_plugin(suffix: str):
 
         @hookimpl
         async def device_prepare(self, pod, device):
-            return suffix
+            return (GuestNode(suffix),)
 
         @hookimpl
         async def device_release(self, pod, device):
@@ -190,7 +191,7 @@ async def test_devices_go_to_the_one_who_claims_them(seats, pod, tmp_path):
         device = HostDevice(tmp_path / f"x{suffix}", "/dev/x")
         name, owner = await devices.owner(wiring, pod, device)
         assert name == {".a": "one", ".b": "two"}[suffix]
-        assert await owner.device_prepare(pod=pod, device=device) == suffix
+        assert await owner.device_prepare(pod=pod, device=device) == (GuestNode(suffix),)
     with pytest.raises(DeviceError, match=r"no device plugin claims .*x\.c \(asked: one, two\)"):
         await devices.owner(wiring, pod, HostDevice(tmp_path / "x.c", "/dev/x"))
     doubled = Wiring([*seats, *claims, Seat("device", "three", device_plugin(".a"))], DEADLINES)
@@ -228,3 +229,62 @@ async def test_a_call_that_is_cancelled_before_it_has_begun_leaves_nothing_to_be
     finally:
         sys.unraisablehook = before
     assert reported == []
+
+
+def refused(seats, plugin, family="hypervisor"):
+    rest = [seat for seat in seats if seat.family != family]
+    return problems([Seat(family, "acme", plugin), *rest]).splitlines()
+
+
+def test_an_unknown_parameter_is_told_once_and_nothing_else(seats):
+    kind = type(seats[0].plugin)
+
+    class Wrong(kind):
+        @hookimpl
+        async def vm_start(self, pod, colour):
+            """There is no colour."""
+
+    (told,) = refused(seats, Wrong())
+    assert told == "hypervisor:acme.vm_start takes 'colour', which that hook does not give (it gives pod); remove it"
+
+
+@pytest.mark.parametrize("parameters", ["self, pod, grace_s=0", "self, pod, *, grace_s"])
+def test_a_parameter_that_would_never_be_given_is_refused(seats, parameters):
+    scope = {"kind": type(seats[0].plugin), "hookimpl": hookimpl}
+    text = f"class Wrong(kind):\n    @hookimpl\n    async def vm_stop({parameters}):\n        pass\n"
+    exec(text, scope)
+    (told,) = refused(seats, scope["Wrong"]())
+    assert told == ("hypervisor:acme.vm_stop would never get 'grace_s'; make it a plain parameter without a default")
+
+
+def test_a_plugin_of_another_family_is_one_line(seats):
+    (told,) = refused(seats, seats[1].plugin)
+    assert (
+        "acme: MockAgent has no operation of a hypervisor plugin; let the entry point name the plugin's class" in told
+    )
+
+
+def test_what_a_plugin_lacks_is_one_line(seats):
+    class Half(HypervisorSpec):
+        @hookimpl
+        async def vm_capabilities(self, pod):
+            return frozenset()
+
+    (told,) = refused(seats, Half())
+    assert told == (
+        "hypervisor:acme: Half lacks vm_create, vm_start, vm_status, vm_wait, vm_stop and 9 more; "
+        "write them, docs/hooks.md says what each does"
+    )
+
+
+async def test_an_operation_that_ends_the_program_fails_instead(seats, pod):
+    kind = type(seats[0].plugin)
+
+    class Leaves(kind):
+        @hookimpl
+        async def vm_console(self, pod, tail_bytes):
+            sys.exit(3)
+
+    wiring = Wiring([Seat("hypervisor", "leaves", Leaves()), *seats[1:]], DEADLINES)
+    with pytest.raises(HypervisorError, match=r"SystemExit: 3 \(leaves, vm_console\)"):
+        await wiring.hooks.vm_console(pod=pod, tail_bytes=1)

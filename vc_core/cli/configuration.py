@@ -12,8 +12,8 @@ from vc_core import config as configs
 from vc_core.cli.escapes import shown
 from vc_core.cli.exits import Exit
 from vc_core.cli.render import echo_json, json_option, plain
-from vc_core.cli.settings import Settings
-from vc_core.engine import options
+from vc_core.cli.settings import Settings, run_async
+from vc_core.engine import board, options
 from vc_core.engine.catalog import Catalog
 from vc_core.spec.errors import ConfigError, InvalidRequest, PluginError
 
@@ -45,25 +45,24 @@ def show(settings: Settings, as_json: bool) -> None:
 def check(settings: Settings, file: Path | None, as_json: bool) -> int:
     """Report every problem of a configuration at once: FILE, or the one that wins."""
     found = configs.find(file or _explicit(settings))
-    if found is None:
-        if as_json:
-            echo_json({"file": None, "problems": []})
-        else:
-            click.echo("no configuration file: the defaults are used")
-        return Exit.GOOD
     try:
-        text = configs.read(found[1])
-        loaded, problems = configs.examine(text, found[1])
-        told = configs.located(text, found[1], [*problems, *options.check(loaded, Catalog())])
+        if found is None:
+            told = run_async(board.problems(configs.Config(), Catalog()))
+        else:
+            text = configs.read(found[1])
+            loaded, problems = configs.examine(text, found[1])
+            told = configs.located(text, found[1], [*problems, *run_async(board.problems(loaded, Catalog()))])
     except ConfigError as error:
         told = list(error.problems)
     if as_json:
-        echo_json({"file": found[1], "problems": told})
-    else:
-        for problem in told:
-            click.echo(shown(problem), err=True)
-        if not told:
-            click.echo(f"{found[1]}: good")
+        echo_json({"file": found[1] if found else None, "problems": told})
+        return Exit.FAILURE if told else Exit.GOOD
+    for problem in told:
+        click.echo(shown(problem), err=True)
+    if found is None:
+        click.echo("no configuration file: the defaults are used")
+    elif not told:
+        click.echo(f"{found[1]}: good")
     return Exit.FAILURE if told else Exit.GOOD
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from pathlib import Path
 
 from vc_core.config import Config
 from vc_core.defaults import Deadlines
 from vc_core.engine.catalog import Catalog
 from vc_core.engine.journal import Journal
-from vc_core.engine.options import instantiate
+from vc_core.engine.options import check, instantiate
 from vc_core.engine.records import HeldDevice, PluginChoice
 from vc_core.engine.wiring import Seat, Wiring
-from vc_core.spec.errors import ConfigError, DeviceError, HypervisorError, PluginContractError, PluginError
+from vc_core.spec.errors import ConfigError, DeviceError, HypervisorError, PluginContractError, PluginError, VcError
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.values import Capability, Channel, ChannelKind, PodRef
 
@@ -58,6 +59,24 @@ def wire(
     if journal is not None:
         seats.append(Seat("observer", "journal", journal))
     return Wiring(seats, deadlines)
+
+
+async def problems(config: Config, catalog: Catalog) -> list[str]:
+    """Everything for which no pod could be made with a configuration, one line each. Starts nothing.
+
+    The chosen plugins are made and wired, and hypervisor and agent asked for a channel that both know.
+    """
+    found = check(config, catalog)
+    if found:
+        return found
+    try:
+        wiring = wire(catalog, choices(config, catalog), config.deadlines)
+        await check_combination(wiring, PodRef("check", Path("/nonexistent")))
+    except (ConfigError, PluginContractError) as error:
+        return list(error.problems)
+    except VcError as error:
+        return [str(error)]
+    return []
 
 
 async def give_back(wiring: Wiring, pod: PodRef, held: HeldDevice) -> None:

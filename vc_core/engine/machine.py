@@ -15,10 +15,11 @@ from collections.abc import Awaitable, Callable
 
 from vc_core.defaults import Start
 from vc_core.engine import assets, binds, guest_containers, origins, resources, rootfs, roots, shares, templates
+from vc_core.engine.ending import end_machine
 from vc_core.engine.guest_text import shown
 from vc_core.engine.identity import fresh
 from vc_core.engine.records import PluggedShare, PodConfig, PodState
-from vc_core.engine.session import Session, end_machine
+from vc_core.engine.session import Session
 from vc_core.engine.states import State
 from vc_core.engine.undo import Undo
 from vc_core.spec.errors import Busy, InvalidRequest, OperationError, PodDamaged, UnsupportedOperation, VcError

@@ -8,6 +8,7 @@ from typing import Any
 
 from vc_core.config import Config, Table, convert
 from vc_core.engine.catalog import Catalog, Plugin
+from vc_core.engine.plugin_checks import constructor_problem, fulfilment
 from vc_core.spec.errors import ConfigError, PluginError, PluginLoadError
 
 
@@ -18,14 +19,17 @@ def instantiate(plugin: Plugin, table: Table) -> object:
         ConfigError: unknown or wrong keys in its table, all of them.
         PluginLoadError: its constructor failed.
     """
+    if wrong := constructor_problem(plugin.factory):
+        message = f"the {plugin.family} plugin {plugin.name!r} cannot be made: {wrong}"
+        raise PluginLoadError(plugin.family, plugin.name, message)
     problems: list[str] = []
     options = parse(plugin, table, problems)
     if problems:
         raise ConfigError(problems)
     try:
         return plugin.factory() if options is None else plugin.factory(options)
-    except Exception as error:
-        message = f"the {plugin.family} plugin {plugin.name!r} cannot be made: {error}"
+    except (Exception, SystemExit) as error:
+        message = f"the {plugin.family} plugin {plugin.name!r} cannot be made: {type(error).__name__}: {error}"
         raise PluginLoadError(plugin.family, plugin.name, message) from error
 
 
@@ -55,11 +59,16 @@ def effective(config: Config, catalog: Catalog) -> Iterator[tuple[str, Any]]:
 
 
 def check(config: Config, catalog: Catalog) -> list[str]:
-    """Every problem of the chosen plugins and their tables, one line each."""
+    """Every problem of the chosen plugins and their tables that is seen without making them, one line each."""
     problems: list[str] = []
     for family, name in config.plugins():
         try:
-            parse(catalog.find(family, name), config.tables.get((family, name), {}), problems)
+            plugin = catalog.find(family, name)
         except PluginError as error:
             problems.append(f"{family}: {error}")
+            continue
+        wrong = fulfilment(family, plugin.factory)
+        problems += (f"{family}: the plugin {name!r} does not fulfil the contract: {problem}" for problem in wrong)
+        if not constructor_problem(plugin.factory):
+            parse(plugin, config.tables.get((family, name), {}), problems)
     return problems

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vc_core.engine import guest_containers, machine, pod_views, rootfs, roots
+from vc_core.engine import ending, guest_containers, machine, pod_views, rootfs, roots
 from vc_core.engine.arguments import checked_arguments
 from vc_core.engine.commands import Given, command_spec
 from vc_core.engine.container import Container
@@ -16,7 +16,7 @@ from vc_core.engine.identity import annotated, fresh
 from vc_core.engine.pod_views import PodStatus, Unanswered
 from vc_core.engine.process import MAX_OUTPUT_BYTES, Process, Result
 from vc_core.engine.records import ContainerState
-from vc_core.engine.session import Session, Sessions, remove_binds
+from vc_core.engine.session import Session, Sessions
 from vc_core.engine.snapshots import Snapshot
 from vc_core.engine.states import State, require, require_transition
 from vc_core.engine.undo import Undo
@@ -127,7 +127,7 @@ class Pod:
     async def _delete(self, force: bool) -> None:
         async with self._sessions.open(exclusive=True, is_ending=True) as session:
             await self._stop(session, 0, force)
-            remove_binds(session)  # of a start that was interrupted before there was a machine
+            ending.remove_binds(session)  # of a start that was interrupted before there was a machine
             await session.shared.pool.give_up(session.state.home)
             session.shared.data.remove(session.pod.id)
             await session.store.delete()

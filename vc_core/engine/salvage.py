@@ -16,7 +16,7 @@ from vc_core.engine.records import PluginChoice, PodState, Store
 from vc_core.engine.states import State
 from vc_core.engine.templates import FILES
 from vc_core.engine.wiring import Wiring
-from vc_core.spec.errors import VcError
+from vc_core.spec.errors import PluginContractError, VcError
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.values import DriverState, PodRef
@@ -62,7 +62,7 @@ class Salvage:
                 await self._tried(board.give_back(wiring, self.pod, held))
         with self._going_on():
             self.shared.data.remove(self.pod.id)
-        await store.delete()
+        await self._forget(store)
         if wiring is not None:
             await wiring.notify(EventSpec.pod_deleted, pod=self.pod)
         return tuple(self.problems)
@@ -77,12 +77,12 @@ class Salvage:
 
     async def _end_known(self, wiring: Wiring, driver: DriverState) -> None:
         hooks = wiring.hooks
-        try:
-            await hooks.vm_restore(pod=self.pod, state=driver)
-            await hooks.vm_stop(pod=self.pod, grace_s=0)
-            await hooks.vm_destroy(pod=self.pod)
-        except VcError as error:
-            self.problems.append(str(error))
+        for step in (
+            hooks.vm_restore(pod=self.pod, state=driver),
+            hooks.vm_stop(pod=self.pod, grace_s=0),
+            hooks.vm_destroy(pod=self.pod),
+        ):
+            await self._tried(step)
 
     async def _unbind(self, state: PodState) -> None:
         homes = {*self.shared.pool.homes(self.pod), *([state.home] if state.home else [])}
@@ -95,6 +95,15 @@ class Salvage:
             with self._going_on():
                 while mount_calls.unmount(one.point):
                     pass  # one may lie over another
+
+    async def _forget(self, store: Store) -> None:
+        """A store that answers wrongly may have removed the pod all the same."""
+        try:
+            await store.delete()
+        except PluginContractError as error:
+            if self.pod.id in (await self.hooks.storage_list()).pods:
+                raise
+            self._note(error)
 
     async def _tried(self, step: Awaitable[T]) -> T | None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from collections.abc import AsyncIterator
@@ -11,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vc_core.defaults import Deadlines
-from vc_core.engine import binds, board, life_hooks
+from vc_core.engine import board, life_hooks
 from vc_core.engine.catalog import Catalog
 from vc_core.engine.data import Data
+from vc_core.engine.ending import end_machine
 from vc_core.engine.identity import fresh
 from vc_core.engine.journal import Journal
 from vc_core.engine.machine_end import explained, true_state
@@ -40,7 +42,7 @@ from vc_core.spec.errors import (
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.processes import HostProcess
-from vc_core.spec.values import Capability, Channel, ContainerSpec, DriverState, PodRef, VmPhase, VmStatus
+from vc_core.spec.values import Capability, Channel, ContainerSpec, DriverState, PodRef, VmPhase
 
 log = logging.getLogger(__name__)
 
@@ -291,19 +293,28 @@ class Sessions:
         """Ends and removes the pod, which could not be deleted for this error; tells what cannot be read or used of it.
 
         Raises:
-            NotFound, Busy: as storage_lock.
+            Busy: as storage_lock.
             StorageError: something is mounted there still, or the medium fails.
         """
         reason = without_remedy(error)
         log.warning("removed as it is: %s", reason)
         limit_s = self._shared.deadlines.lock
-        lock = await self._storage.storage_lock(pod_id=self._pod_id, exclusive=True, timeout_s=limit_s)
-        try:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                lock = await self._storage.storage_lock(pod_id=self._pod_id, exclusive=True, timeout_s=limit_s)
+                stack.push_async_callback(lock.release)
+            except PluginContractError as wrong:  # a store without locks must not keep the pod
+                log.warning("removed without its lock: %s", wrong)
+            except NotFound:  # it was removed before that error
+                return
             pod = PodRef(self._pod_id, await self._storage.storage_run_dir(pod_id=self._pod_id))
             problems = await Salvage(self._storage, self._shared, pod).remove()
-        finally:
-            await lock.release()
-        self._board = None  # a connection that it has is one to a machine that is gone
+        if self._board is not None:
+            try:
+                await self._board.wiring.hooks.agent_disconnect(pod=pod)
+            except VcError as wrong:  # it is one to a machine that is gone
+                log.warning("%s", wrong)
+            self._board = None
         for problem in problems:
             if problem != reason:
                 log.warning("%s", problem)
@@ -364,6 +375,7 @@ async def settle(session: Session) -> None:
         await session.mark_stopped(state.reason)
         await session.board.wiring.notify(EventSpec.pod_stopped, pod=session.pod, reason=state.reason)
     elif not session.is_alive and session.board.machine is not None:
+        await disconnect(session.board, session.pod)  # a stop that failed may have left it
         status = await session.hooks.vm_status(pod=session.pod)
         if status.phase is not VmPhase.ABSENT:
             await end_machine(session, 0)
@@ -371,24 +383,6 @@ async def settle(session: Session) -> None:
         await session.forget_guest()
     elif state != session.state:
         await session.put_state(state)
-
-
-async def end_machine(session: Session, grace_s: float) -> VmStatus:
-    """Ends the machine and removes what was there for it on the host; its channels go with it."""
-    await session.hooks.agent_disconnect(pod=session.pod)
-    session.board.channel = None
-    status = await session.hooks.vm_stop(pod=session.pod, grace_s=grace_s)
-    await session.hooks.vm_destroy(pod=session.pod)
-    remove_binds(session)
-    for held in session.state.devices:
-        await board.give_back(session.board.wiring, session.pod, held)
-    return status
-
-
-def remove_binds(session: Session) -> None:
-    """Takes away all that was bound for the pod, whoever was interrupted."""
-    for folder in (session.files_folder, session.roots_folder):
-        binds.remove_all(folder)
 
 
 def display(pod: PodState, container: ContainerState) -> State:

@@ -6,15 +6,16 @@ import asyncio
 import functools
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import pluggy
 
-from vc_core.config import nearest
 from vc_core.defaults import Deadlines
 from vc_core.engine.forking import Origin
+from vc_core.engine.plugin_checks import hook_names, is_of_another_family, lacks, listed, problems_of
+from vc_core.engine.results import mismatch
 from vc_core.spec.device import DeviceSpec
 from vc_core.spec.errors import (
     AgentError,
@@ -28,8 +29,8 @@ from vc_core.spec.errors import (
     VcError,
 )
 from vc_core.spec.everywhere import CURRENT, Operation
-from vc_core.spec.hooks import ALL_SPECS, FAMILIES, RETIRED, Hooks
-from vc_core.spec.markers import OPTIONAL, PROJECT, ROUTED, UNBOUNDED, hookimpl
+from vc_core.spec.hooks import ALL_SPECS, FAMILIES, Hooks
+from vc_core.spec.markers import OPTIONAL, PROJECT, UNBOUNDED, hookimpl
 from vc_core.spec.values import PodRef
 
 P = ParamSpec("P")
@@ -37,7 +38,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _BORDER_ERRORS = {"vm": HypervisorError, "agent": AgentError, "storage": StorageError, "device": DeviceError}
-_FAMILY_PREFIXES = {"hypervisor": "vm_", "agent": "agent_", "storage": "storage_", "device": "device_"}
+
+_REMEDY = "tell its author, or choose another plugin"
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class Wiring:
         for spec in ALL_SPECS:
             self._manager.add_hookspecs(spec)
         self._seats = tuple(seats)
-        problems = [*self._register(), *self._check_names(), *self._check_implementations()]
+        self._wrong = {seat.label for seat in self._seats if _is_wrong(seat)}
+        problems = [*self._check_classes(), *self._register(), *self._check_implementations()]
         if problems:
             raise PluginContractError(problems)
         self._manager.add_hookcall_monitoring(lambda *_: self._origin.require(), self._guard)
@@ -100,44 +103,52 @@ class Wiring:
 
     # --- before the first call ---------------------------------------------------------------------------------------
 
+    def _check_classes(self) -> Iterable[str]:
+        """One that has a mistake is told of it and of what it lacks, and is left out of all that follows."""
+        for seat in self._seats:
+            kind = type(seat.plugin)
+            yield from (f"{seat.label}.{problem}" for problem in problems_of(kind))
+            if seat.label in self._wrong and lacks(seat.family, kind):
+                yield f"{seat.label}: {lacks(seat.family, kind)}"
+
     def _register(self) -> Iterable[str]:
         # Later registrations are outer wrappers, so the first observer is registered last.
         drivers = [seat for seat in self._seats if seat.family != "observer"]
         observers = [seat for seat in self._seats if seat.family == "observer"]
         for seat in [*drivers, *reversed(observers)]:
+            if seat.label in self._wrong:
+                continue
             try:
                 self._manager.register(seat.plugin, name=seat.label)
             except (pluggy.PluginValidationError, ValueError) as error:
                 # pluggy leaves the first hooks of a refused plugin behind; nobody uses this manager after a problem.
+                self._wrong.add(seat.label)
                 yield f"{seat.label}: {' '.join(str(error).split())}"
 
-    def _check_names(self) -> Iterable[str]:
-        for seat in self._seats:
-            yield from (f"{seat.label}.{problem}" for problem in _problems_of(type(seat.plugin)))
-
     def _check_implementations(self) -> Iterable[str]:
-        for spec in ALL_SPECS:
-            for name in _hook_names(spec):
-                implementations = [
-                    item for item in getattr(self._manager.hook, name).get_hookimpls() if not item.wrapper
-                ]
-                for item in implementations:
-                    if not inspect.iscoroutinefunction(item.function):
-                        yield f"{item.plugin_name}.{name} must be 'async def'"
-                if spec in FAMILIES.values():
-                    yield from self._check_count(spec, name, [item.plugin_name for item in implementations])
+        for family, spec in FAMILIES.items():
+            owners = {name: self._owners(name) for name in hook_names(spec)}
+            seats = [seat for seat in self._seats if seat.family == family]
+            if family == "device":
+                right = (seat for seat in seats if seat.label not in self._wrong)
+                yield from (
+                    f"{seat.label}: {lacks(family, type(seat.plugin))}" for seat in right if _misses(seat, owners)
+                )
+                continue
+            for name, labels in owners.items():
+                if len(labels) > 1:
+                    both = " and ".join(sorted(labels))
+                    yield f"{name} has {len(labels)} implementations, of {both}; it needs exactly one"
+            missing = [name for name, labels in owners.items() if not labels]
+            for name in missing:
+                if getattr(vars(spec)[name], OPTIONAL, False):
+                    self._manager.register(_unsupported(name), name=f"unsupported:{name}")
+            demanded = [name for name in missing if not getattr(vars(spec)[name], OPTIONAL, False)]
+            if demanded and not any(seat.label in self._wrong for seat in seats):
+                yield _missing(family, seats, demanded)
 
-    def _check_count(self, spec: type, name: str, owners: list[str]) -> Iterable[str]:
-        declared = vars(spec)[name]
-        if getattr(declared, ROUTED, False):
-            missing = {seat.label for seat in self._seats if seat.family == "device"} - set(owners)
-            yield from (f"{label} lacks {name}" for label in sorted(missing))
-        elif len(owners) > 1:
-            yield f"{name} has {len(owners)} implementations, of {' and '.join(sorted(owners))}; it needs exactly one"
-        elif not owners and getattr(declared, OPTIONAL, False):
-            self._manager.register(_unsupported(name), name=f"unsupported:{name}")
-        elif not owners:
-            yield f"{name} has no implementation; it needs exactly one"
+    def _owners(self, name: str) -> list[str]:
+        return [item.plugin_name for item in getattr(self._manager.hook, name).get_hookimpls() if not item.wrapper]
 
     def _device_hooks(self, seat: Seat) -> DeviceSpec:
         others = [other.plugin for other in self._seats if other.family == "device" and other is not seat]
@@ -146,7 +157,7 @@ class Wiring:
             pass
 
         relay = Relay()
-        for name in _hook_names(DeviceSpec):
+        for name in hook_names(DeviceSpec):
             setattr(relay, name, self._manager.subset_hook_caller(name, remove_plugins=others))
         return cast(DeviceSpec, relay)
 
@@ -164,7 +175,7 @@ class Wiring:
         if inner is None:
             raise PluginContractError([f"nobody implements {name}"])
         limit_s = None if _is_unbounded(name) else self._deadlines.of(name)
-        outer = _bordered(inner, Operation(name, owner.partition(":")[2], pod_id), limit_s)
+        outer = _bordered(inner, Operation(name, owner.partition(":")[2], pod_id), owner, limit_s)
         outcome.force_result(_Call(outer, inner))
 
 
@@ -194,11 +205,12 @@ class _Call(Coroutine[Any, Any, Any]):
             self._inner.close()
 
 
-async def _bordered(inner: Coroutine[Any, Any, Any], operation: Operation, limit_s: float | None) -> Any:
+async def _bordered(inner: Coroutine[Any, Any, Any], operation: Operation, owner: str, limit_s: float | None) -> Any:
     current = CURRENT.set(operation)
     try:
         async with asyncio.timeout(limit_s) as deadline:
-            return await inner
+            result = await inner
+        _check_result(result, operation.name, owner)
     except OperationError as error:
         error.operation = error.operation or operation.name
         error.plugin = error.plugin or operation.plugin
@@ -210,11 +222,19 @@ async def _bordered(inner: Coroutine[Any, Any, Any], operation: Operation, limit
         if deadline.expired() and limit_s is not None:
             raise OperationTimeout(limit_s, operation.name, operation.plugin, operation.pod) from error
         raise _foreign(error, operation) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plugin does not end the program
         raise _foreign(error, operation) from error
+    else:
+        return result
     finally:
         inner.close()
         CURRENT.reset(current)
+
+
+def _check_result(result: object, name: str, owner: str) -> None:
+    if wrong := mismatch(name, result):
+        family, _, plugin = owner.partition(":")
+        raise PluginContractError([f"the {family} plugin {plugin} breaks the contract: {wrong}; {_REMEDY}"])
 
 
 class _Manager(pluggy.PluginManager):
@@ -232,47 +252,32 @@ class _Manager(pluggy.PluginManager):
 
 
 _OPTIONS: dict[tuple[type, str], pluggy.HookimplOpts | None] = {}
-_PROBLEMS: dict[type, tuple[str, ...]] = {}
 
 
-def _problems_of(plugin: type) -> tuple[str, ...]:
-    """Names of a class that are not what they look like."""
-    if plugin not in _PROBLEMS:
-        _PROBLEMS[plugin] = tuple(_find_problems(plugin))
-    return _PROBLEMS[plugin]
+def _is_wrong(seat: Seat) -> bool:
+    kind = type(seat.plugin)
+    return bool(problems_of(kind)) or is_of_another_family(seat.family, kind)
 
 
-def _find_problems(plugin: type) -> Iterable[str]:
-    known = {name for spec in ALL_SPECS for name in _hook_names(spec)}
-    for name, member in inspect.getmembers_static(plugin):
-        prefix = next((prefix for prefix in _FAMILY_PREFIXES.values() if name.startswith(prefix)), None)
-        marked = hasattr(member, f"{PROJECT}_impl")
-        if name in RETIRED:
-            log.warning("%s.%s is never called any more: %s", plugin.__name__, name, RETIRED[name])
-        elif marked and name not in known:
-            yield f"{name} is no hook{nearest(name, known)}"
-        elif prefix and not marked and name in known and _is_own(member):
-            yield f"{name} lacks @hookimpl"
-        elif prefix and not marked and name not in known and callable(member):
-            yield f"{name} looks like a hook but is none{nearest(name, known)}"
+def _misses(seat: Seat, owners: Mapping[str, list[str]]) -> bool:
+    return any(seat.label not in labels for labels in owners.values())
 
 
-def _foreign(error: Exception, operation: Operation) -> OperationError:
+def _missing(family: str, seats: Sequence[Seat], names: Sequence[str]) -> str:
+    """One line for all operations that nobody has."""
+    if not seats:
+        return f"there is no {family} plugin: {listed(names)} have no implementation"
+    (seat, *_) = seats
+    return f"{seat.label}: {lacks(family, type(seat.plugin)) or f'{listed(names)} have no implementation'}"
+
+
+def _foreign(error: Exception | SystemExit, operation: Operation) -> OperationError:
     kind = _BORDER_ERRORS[operation.name.partition("_")[0]]
     return kind(f"{type(error).__name__}: {error}", operation.name, operation.plugin, operation.pod)
 
 
-def _hook_names(spec: type) -> list[str]:
-    return [name for name in vars(spec) if not name.startswith("_")]
-
-
 def _is_unbounded(name: str) -> bool:
     return any(getattr(vars(spec).get(name), UNBOUNDED, False) for spec in ALL_SPECS)
-
-
-def _is_own(member: object) -> bool:
-    """Whether a plugin wrote this method itself: inherited from the specification, it is merely absent."""
-    return not any(member is declared for spec in ALL_SPECS for declared in vars(spec).values())
 
 
 @functools.cache

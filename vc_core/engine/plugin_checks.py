@@ -1,0 +1,172 @@
+"""What can be said of a plugin without running it: its class, its constructor, its hooks and their parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.metadata
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from vc_core.config import nearest
+from vc_core.spec.hooks import ALL_SPECS, FAMILIES, RETIRED
+from vc_core.spec.markers import OPTIONAL, PROJECT
+
+log = logging.getLogger(__name__)
+
+CORE = "virtcontainers"
+
+_FAMILY_PREFIXES = {"hypervisor": "vm_", "agent": "agent_", "storage": "storage_", "device": "device_"}
+_MARK = f"{PROJECT}_impl"
+_PROBLEMS: dict[type, tuple[str, ...]] = {}
+_MISSING: dict[tuple[str, type], tuple[str, ...]] = {}
+_SHOWN_NAMES = 5
+
+
+def fulfilment(family: str, factory: Callable[..., object], requirements: Iterable[str] = ()) -> list[str]:
+    """What keeps a plugin from fulfilling the contract, one line each, as far as its class tells.
+
+    Args:
+        family: of the plugin.
+        factory: its class. What makes an object of another class is asked for its parameters only.
+        requirements: of its distribution.
+    """
+    problems = [constructor_problem(factory), *version_problems(requirements)]
+    if isinstance(factory, type):
+        problems += [*problems_of(factory), lacks(family, factory)]
+    return [problem for problem in problems if problem]
+
+
+def problems_of(plugin: type) -> tuple[str, ...]:
+    """What is wrong with the hooks that a class has: their names, marks, parameters, and whether they are async."""
+    if plugin not in _PROBLEMS:
+        _PROBLEMS[plugin] = tuple(_find_problems(plugin))
+    return _PROBLEMS[plugin]
+
+
+def lacks(family: str, plugin: type) -> str:
+    """Which operations of its family a class has not. Empty when it has all that a plugin needs."""
+    missing = _missing(family, plugin)
+    if is_of_another_family(family, plugin):
+        return f"{plugin.__name__} has no operation of a {family} plugin; let the entry point name the plugin's class"
+    return (
+        f"{plugin.__name__} lacks {listed(missing)}; write them, docs/hooks.md says what each does" if missing else ""
+    )
+
+
+def is_of_another_family(family: str, plugin: type) -> bool:
+    """Whether a class has no operation of its family at all."""
+    return family in FAMILIES and _missing(family, plugin) == _needed(family)
+
+
+def _missing(family: str, plugin: type) -> tuple[str, ...]:
+    if (family, plugin) not in _MISSING:
+        _MISSING[family, plugin] = tuple(name for name in _needed(family) if not _is_there(plugin, name))
+    return _MISSING[family, plugin]
+
+
+@functools.cache
+def _needed(family: str) -> tuple[str, ...]:
+    spec = FAMILIES.get(family)
+    return tuple(name for name in hook_names(spec) if not getattr(vars(spec)[name], OPTIONAL, False)) if spec else ()
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = len(names) - _SHOWN_NAMES
+    return ", ".join(names) if more < 2 else f"{', '.join(names[:_SHOWN_NAMES])} and {more} more"
+
+
+@functools.cache
+def constructor_problem(factory: Callable[..., object]) -> str:
+    """Why a plugin cannot be made of its options alone. Empty when it can."""
+    kind = getattr(factory, "options_type", None)
+    if kind is not None and not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        return f"its options_type is {kind!r}, not a dataclass; make it a frozen dataclass"
+    try:
+        signature = inspect.signature(factory)
+    except ValueError:  # of a class that is not written in Python
+        return ""
+    try:
+        signature.bind(*([] if kind is None else [None]))
+    except TypeError:
+        if kind is None:
+            remedy = "without arguments, for it has no options_type; give it one, or write 'def __init__(self)'"
+        else:
+            remedy = "with its options alone; write 'def __init__(self, options)'"
+        return f"its constructor takes {signature}, but is called {remedy}"
+    return ""
+
+
+def version_problems(requirements: Iterable[str]) -> Iterator[str]:
+    """Whether a plugin's distribution asks for another version of the contract than this one."""
+    from packaging.requirements import InvalidRequirement, Requirement  # for `vc plugins` only
+
+    ours = importlib.metadata.version(CORE)
+    for text in requirements:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            continue  # pip tells
+        if requirement.name == CORE and not requirement.specifier.contains(ours, prereleases=True):
+            yield f"it was made for {CORE} {requirement.specifier}, this is {ours}; install a version that fits"
+
+
+def hook_names(spec: type) -> list[str]:
+    """The hooks of a specification, in its order."""
+    return [name for name in vars(spec) if not name.startswith("_")]
+
+
+def _find_problems(plugin: type) -> Iterator[str]:
+    known = {name for spec in ALL_SPECS for name in hook_names(spec)}
+    for name, member in inspect.getmembers_static(plugin):
+        prefix = next((prefix for prefix in _FAMILY_PREFIXES.values() if name.startswith(prefix)), None)
+        marked = hasattr(member, _MARK)
+        if name in RETIRED:
+            log.warning("%s.%s is never called any more: %s", plugin.__name__, name, RETIRED[name])
+        elif marked and name not in known:
+            yield f"{name} is no hook{nearest(name, known)}"
+        elif marked:
+            yield from _signature_problems(name, member)
+        elif prefix and name in known and _is_own(member):
+            yield f"{name} lacks @hookimpl"
+        elif prefix and name not in known and callable(member):
+            yield f"{name} looks like a hook but is none{nearest(name, known)}"
+
+
+def _signature_problems(name: str, member: object) -> Iterator[str]:
+    options = getattr(member, _MARK)
+    is_static = isinstance(member, staticmethod)
+    function = member.__func__ if isinstance(member, staticmethod | classmethod) else member
+    if not callable(function):
+        return
+    if not options.get("wrapper") and not options.get("hookwrapper") and not inspect.iscoroutinefunction(function):
+        yield f"{name} must be 'async def'"
+    given = _parameters(name)
+    for parameter in list(inspect.signature(function).parameters.values())[0 if is_static else 1 :]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        has_default = parameter.default is not parameter.empty
+        if parameter.name not in given and not has_default:
+            offered = ", ".join(given) or "none"
+            yield f"{name} takes '{parameter.name}', which that hook does not give (it gives {offered}); remove it"
+        elif parameter.name in given and (has_default or parameter.kind is parameter.KEYWORD_ONLY):
+            yield f"{name} would never get '{parameter.name}'; make it a plain parameter without a default"
+
+
+@functools.cache
+def _parameters(hook: str) -> tuple[str, ...]:
+    declared = next(vars(spec)[hook] for spec in ALL_SPECS if hook in vars(spec))
+    return tuple(name for name in inspect.signature(declared).parameters if name != "self")
+
+
+def _is_there(plugin: type, name: str) -> bool:
+    """Whether a class has an operation, be it with a mistake that is told anyway."""
+    member = inspect.getattr_static(plugin, name, None)
+    return member is not None and (hasattr(member, _MARK) or _is_own(member))
+
+
+def _is_own(member: object) -> bool:
+    """Whether a plugin wrote this method itself: inherited from the specification, it is merely absent."""
+    return not any(member is declared for spec in ALL_SPECS for declared in vars(spec).values())
