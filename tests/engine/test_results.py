@@ -133,3 +133,14 @@ async def _message_of(work):
     except PluginContractError as error:
         return str(error)
     return ""
+
+
+async def test_a_wrong_number_of_shares_is_the_plugins_mistake(open_runtime, world, config):
+    extra = {("hypervisor", "mock"): lying(mock_hypervisor(world), "vm_shares", (), {"lies": True})}
+    async with open_runtime(config, extra) as runtime:
+        pod = await runtime.create("p")
+        await pod.create_container(container())
+        with pytest.raises(PluginContractError, match=r"vm_shares returned 0 places for [1-9] shares"):
+            await pod.start()
+        await pod.delete()
+    assert (world.residue(), world.records) == ([], {})

@@ -15,7 +15,7 @@ from vc_core.engine.records import HeldDevice, PluginChoice
 from vc_core.engine.wiring import Seat, Wiring
 from vc_core.spec.errors import ConfigError, DeviceError, HypervisorError, PluginContractError, PluginError, VcError
 from vc_core.spec.hooks import Hooks
-from vc_core.spec.values import Capability, Channel, ChannelKind, PodRef
+from vc_core.spec.values import Capability, Channel, ChannelKind, Plugged, PodRef
 
 _CHANNELS = {Capability.UNIX_CHANNEL: ChannelKind.UNIX, Capability.VSOCK_CHANNEL: ChannelKind.VSOCK}
 
@@ -106,6 +106,19 @@ async def check_combination(wiring: Wiring, pod: PodRef) -> frozenset[Capability
             [f"the hypervisor offers {offered}, the agent speaks through {spoken}: choose ones that fit"]
         )
     return machine | agent
+
+
+async def shares_of(hooks: Hooks, pod: PodRef, count: int) -> tuple[Plugged, ...]:
+    """Where the guest finds the shares that its machine was made with.
+
+    Raises:
+        PluginContractError: the hypervisor tells of more or fewer than there are.
+    """
+    places = await hooks.vm_shares(pod=pod)
+    if len(places) != count:
+        wrong = f"the hypervisor plugin breaks the contract: vm_shares returned {len(places)} places for {count} shares"
+        raise PluginContractError([f"{wrong}; one that has no shares refuses them in vm_create"])
+    return places
 
 
 async def connect(hooks: Hooks, pod: PodRef, channel: Channel) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from vc_core.defaults import Start
-from vc_core.engine import assets, binds, guest_containers, origins, resources, rootfs, roots, shares, templates
+from vc_core.engine import assets, binds, board, guest_containers, origins, resources, rootfs, roots, shares, templates
 from vc_core.engine.ending import end_machine
 from vc_core.engine.guest_text import shown
 from vc_core.engine.identity import fresh
@@ -159,7 +159,7 @@ async def _start_machine(session: Session, spec: VmSpec, held: list[PluggedShare
     await session.save_machine()  # before the start: a crash in between must leave something that can be found
     await asyncio.gather(session.hooks.vm_start(pod=session.pod), _prepare(session))
     await session.save_machine()
-    plugged = await session.hooks.vm_shares(pod=session.pod)
+    plugged = await board.shares_of(session.hooks, session.pod, len(held))
     placed = tuple(dataclasses.replace(one, plugged=where) for one, where in zip(held, plugged, strict=True))
     session.board.boot = fresh()
     base = VmSize(spec.vcpus, spec.memory_mib)

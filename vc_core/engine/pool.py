@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core.defaults import Deadlines
-from vc_core.engine import binds, unowned
+from vc_core.engine import binds, board, unowned
 from vc_core.engine.catalog import Catalog
 from vc_core.engine.identity import fresh
 from vc_core.engine.records import PluggedShare, Store, decode, encode
@@ -147,7 +147,7 @@ class Pool:
             async with machine.talk():
                 await machine.hooks.agent_freeze(pod=machine.pod)
             await machine.hooks.vm_pause(pod=machine.pod)
-            places = await machine.hooks.vm_shares(pod=machine.pod)
+            places = await board.shares_of(machine.hooks, machine.pod, len(shares))
             plugged = tuple(PluggedShare(*pair, ()) for pair in zip(shares, places, strict=True))
             base = VmSize(wish.spec.vcpus, wish.spec.memory_mib)
             ready = Ready(key, await machine.remember(), base, plugged)
