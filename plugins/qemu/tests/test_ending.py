@@ -48,14 +48,19 @@ def test_the_log_knows_whether_the_machine_is_frozen(tmp_path):
     assert not ending.is_paused(log)
 
 
-def test_a_console_is_trimmed_while_its_writer_appends(tmp_path):
-    file = tmp_path / "console"
-    with file.open("ab", buffering=0) as writer:
-        writer.write(b"a" * 1000 + b"end")
-        ending.trim(file, 100)
-        writer.write(b" more")
-    assert file.read_bytes() == b"a" * 47 + b"end more"
-    assert ending.tail(file, 8) == b"end more"
+def test_a_log_that_a_guest_has_filled_does_not_tell_what_happened_since(tmp_path):
+    log = tmp_path / "log"
+    ending.make_log(log)
+    complaint = "qemu-system-x86_64: Guest says index 65535 is available\n"
+    with log.open("ab", buffering=0) as writer:
+        writer.write(RUNNING.encode())
+        assert not ending.is_full(log)
+        assert ending.reason(log) == "QEMU was killed or crashed"
+        with pytest.raises(OSError, match=r"too large|Invalid"):
+            writer.writelines([complaint.encode()] * 100_000)
+    assert ending.is_full(log)
+    assert ending.reason(log) == "not known: QEMU's log was full before"
+    assert log.stat().st_blocks * 512 < 2 << 20
 
 
 def test_records_survive():

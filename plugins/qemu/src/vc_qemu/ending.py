@@ -1,10 +1,17 @@
-"""Why a machine ended, from what QEMU left in its log; and a log file that does not grow for ever."""
+"""Why a machine ended, from what QEMU left in its log."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from vc_qemu import bounded
+
+PAUSES = ("paused", "postmigrate")
+"""Run states of QEMU's in which a machine stands still; to have been saved is one, until it is told to go on."""
+
+_ROOM = 1 << 20  # a guest can make QEMU complain for ever
+_LINE = 4096  # longer than any that tells of the machine's state
 # QEMU's ShutdownCause, qapi/run-state.json: the numbers that its trace prints.
 _CAUSES = {
     1: "QEMU met an error",
@@ -20,13 +27,26 @@ _PAUSED = re.compile(r"runstate_set .*new_state \d+ \((\w+)\)")
 _TRACE = re.compile(r"(?:\d+@[\d.]+:)?(?:runstate_set|qemu_system_shutdown_request) ")
 
 
+def make_log(log: Path) -> None:
+    """Makes an empty one, which the kernel bounds; that of the boot before goes."""
+    log.unlink(missing_ok=True)
+    bounded.make(log, _ROOM)
+
+
+def is_full(log: Path) -> bool:
+    """Whether what happened last may be missing in it."""
+    return bounded.length(log, _ROOM) > _ROOM - _LINE
+
+
 def reason(log: Path) -> str:
     """One sentence; what QEMU itself said, when it did not end in order."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    lines = _text(log).splitlines()
     said = own_words(log)
     for line in reversed(lines):
         if match := _REQUEST.search(line):
             return _CAUSES.get(int(match[1]), f"cause {match[1]}") + (f" ({said})" if said else "")
+    if is_full(log):
+        return "not known: QEMU's log was full before"
     if "terminating on signal" in said:
         return f"QEMU was ended by a signal ({said})"
     if any(_SHUTDOWN.search(line) for line in lines):
@@ -37,17 +57,14 @@ def reason(log: Path) -> str:
 
 
 def is_paused(log: Path) -> bool:
-    """Whether the last change of the machine's run state was a pause: its log knows without asking its monitor.
-
-    Having been saved is one, too, until it is told to go on.
-    """
-    changes = _PAUSED.findall(log.read_text(errors="replace")) if log.exists() else []
-    return bool(changes) and changes[-1] in ("paused", "postmigrate")
+    """Whether the last change of the machine's run state was a pause: its log knows without asking its monitor."""
+    changes = _PAUSED.findall(_text(log))
+    return bool(changes) and changes[-1] in PAUSES
 
 
 def own_words(log: Path) -> str:
     """The last line that QEMU wrote for people, without the program's name; empty when it wrote none."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    lines = _text(log).splitlines()
     told = [line for line in lines if line.strip() and not _TRACE.match(line)]
     errors = [line for line in told if line.startswith("qemu")]  # further lines only explain
     if errors:
@@ -55,20 +72,5 @@ def own_words(log: Path) -> str:
     return told[-1].strip() if told else ""
 
 
-def trim(file: Path, max_bytes: int) -> None:
-    """Keeps the end of a file that somebody appends to, when it has grown too large."""
-    if not file.exists() or file.stat().st_size <= max_bytes:
-        return
-    kept = tail(file, max_bytes // 2)
-    with file.open("ab") as stream:  # both sides append: what the writer adds meanwhile is overwritten by nobody
-        stream.truncate(0)
-        stream.write(kept)
-
-
-def tail(file: Path, size: int) -> bytes:
-    """The last bytes of a file; none when it is not there."""
-    if not file.exists():
-        return b""
-    with file.open("rb") as stream:
-        stream.seek(max(0, file.stat().st_size - size))
-        return stream.read()
+def _text(log: Path) -> str:
+    return bounded.tail(log, _ROOM, _ROOM).decode(errors="replace")

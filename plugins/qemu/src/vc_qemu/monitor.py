@@ -53,6 +53,18 @@ class Monitor:
         self._client.send_fd_scm(handle)
         await self.execute("getfd", {"fdname": name})
 
+    async def reopen(self, chardev: str, file: Path) -> None:
+        """Has QEMU open the file that a character device appends to once more.
+
+        Its own offset is at the end of what it wrote, however short the file is by now. On a file system whose files
+        may be as long as an offset can say, the kernel takes no further byte from one that was full.
+
+        Raises:
+            QemuError: refused.
+        """
+        backend = {"type": "file", "data": {"out": str(file), "append": True}}
+        await self.execute("chardev-change", {"id": chardev, "backend": backend})
+
     @asynccontextmanager
     async def events(self, *names: str) -> AsyncIterator[AsyncIterator[tuple[str, Mapping[str, Any]]]]:
         """Name and data of events of these names that come from now on."""

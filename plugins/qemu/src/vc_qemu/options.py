@@ -26,7 +26,7 @@ class QemuOptions:
         root_ports: places for devices that are plugged later.
         share_slots: folders that can be added to a running pod.
         unplug_timeout_s: for the guest to let a device go.
-        console_max_bytes: what is kept of the guest's console.
+        console_max_bytes: what is kept of the guest's console; until somebody looks, at most twice as much.
         proof_timeout_s: for the guest that proves KVM.
         proof_dir: where the proof is remembered.
         extra_arguments: appended to QEMU's command line as they are; paths in them must be absolute.

@@ -40,9 +40,9 @@ from vc_core.spec import (
     hookimpl,
     lock_file,
 )
-from vc_qemu import balloon, channels, ending, freezing, making, plugging, process, sizing
+from vc_qemu import balloon, channels, console, ending, freezing, making, plugging, process, sizing
 from vc_qemu.cargo import Cargo
-from vc_qemu.command_line import CONSOLE, FIRST, FIRST_FD, MONITOR_FD, STATE_FD, Machine, console_word, words
+from vc_qemu.command_line import FIRST, FIRST_FD, MONITOR_FD, STATE_FD, Machine, console_word, words
 from vc_qemu.diagnosis import accelerator, diagnose
 from vc_qemu.errors import QemuError
 from vc_qemu.freezing import Origin
@@ -110,8 +110,8 @@ class QemuHypervisor(HypervisorSpec):
         self._carried = {one.plugged.id: one.device for one in spec.carried}
         self._saved = Saved()
         self._forget_files(pod)
-        for name in (_LOG, CONSOLE):  # of the boot before
-            (pod.run_dir / name).unlink(missing_ok=True)
+        console.make(pod.run_dir, self._options.console_max_bytes)
+        ending.make_log(pod.run_dir / _LOG)
         chosen = await accelerator(self._options, binary, spec.guest)
         self._origin = spec.origin
         name = str(uuid.uuid4())
@@ -157,8 +157,7 @@ class QemuHypervisor(HypervisorSpec):
         if found is None:
             return VmStatus(VmPhase.ABSENT)
         if found.is_alive():
-            phase = VmPhase.PAUSED if ending.is_paused(self._folder(pod) / _LOG) else VmPhase.RUNNING
-            return VmStatus(phase, found.pid)
+            return VmStatus(VmPhase.PAUSED if await self._is_paused(pod) else VmPhase.RUNNING, found.pid)
         return VmStatus(VmPhase.ENDED, 0, ending.reason(self._folder(pod) / _LOG))
 
     @hookimpl
@@ -264,7 +263,6 @@ class QemuHypervisor(HypervisorSpec):
     @hookimpl
     @translated
     async def vm_open_channel(self, pod: PodRef, name: str) -> Channel:
-        ending.trim(self._folder(pod) / CONSOLE, self._options.console_max_bytes)
         found = self._alive(pod)
         if name == FIRST_CHANNEL:
             first = channels.take_first(self._folder(pod))
@@ -272,6 +270,7 @@ class QemuHypervisor(HypervisorSpec):
                 return Channel(FIRST, ChannelKind.UNIX, str(first))
             name = f"{name}.{uuid.uuid4().hex[:12]}"
         async with self._monitor(pod) as monitor:
+            await console.trim(self._folder(pod), self._options.console_max_bytes, monitor)
             identity, path = await self._while_alive(pod, found, channels.add(monitor, self._folder(pod), name))
         return Channel(identity, ChannelKind.UNIX, str(path))
 
@@ -289,8 +288,15 @@ class QemuHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_console(self, pod: PodRef, tail_bytes: int) -> bytes:
-        ending.trim(self._folder(pod) / CONSOLE, self._options.console_max_bytes)
-        return ending.tail(self._folder(pod) / CONSOLE, tail_bytes)
+        folder, most = self._folder(pod), self._options.console_max_bytes
+        written = console.tail(folder, most, tail_bytes)
+        if console.is_over(folder, most) and (found := self._process()) is not None and found.is_alive():
+            try:
+                async with self._monitor_soon(pod) as monitor:
+                    await console.trim(folder, most, monitor)
+            except QemuError as error:
+                log.warning("the console of pod %s is not trimmed now: %s", pod.id, error)
+        return written
 
     @hookimpl
     @translated
@@ -330,6 +336,16 @@ class QemuHypervisor(HypervisorSpec):
             raise QemuError(f"the machine has ended: {ending.reason(self._folder(pod) / _LOG)}")
         return found
 
+    async def _is_paused(self, pod: PodRef) -> bool:
+        if not ending.is_full(self._folder(pod) / _LOG):
+            return ending.is_paused(self._folder(pod) / _LOG)
+        try:  # a guest has filled it: what happened since is not in it
+            async with self._monitor_soon(pod) as monitor:
+                return str((await monitor.execute("query-status"))["status"]) in ending.PAUSES
+        except QemuError as error:
+            log.warning("whether the machine of pod %s is paused is not known: %s", pod.id, error)
+            return False
+
     @asynccontextmanager
     async def _monitor(self, pod: PodRef) -> AsyncIterator[Monitor]:
         from vc_qemu import monitor
@@ -340,6 +356,16 @@ class QemuHypervisor(HypervisorSpec):
             monitor.connected(self._folder(pod) / _SOCKET) as found,
         ):
             yield found
+
+    @asynccontextmanager
+    async def _monitor_soon(self, pod: PodRef) -> AsyncIterator[Monitor]:
+        """Only when it is free now: somebody who only looks does not wait for a boot, or for a QEMU that hangs."""
+        try:
+            async with asyncio.timeout(console.LOOK_S) as limit, self._monitor(pod) as found:
+                limit.reschedule(None)
+                yield found
+        except TimeoutError as error:
+            raise QemuError(f"QEMU's monitor was not free within {console.LOOK_S:g} s") from error
 
     async def _greet(self, pod: PodRef) -> None:
         async with self._monitor(pod) as monitor:

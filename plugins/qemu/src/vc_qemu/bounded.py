@@ -1,0 +1,109 @@
+"""A file that somebody appends to, and that cannot grow beyond a limit: the kernel refuses it.
+
+No file reaches beyond the largest offset of its file system (s_maxbytes: 8 EiB on tmpfs, 16 TiB on ext4). A file of
+ours starts with a hole, which takes no space, and the text behind it has a fixed room. A write that has no room left
+fails, and changes nothing. So nobody has to look after the file, and an ordinary user's is limited, too.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from pathlib import Path
+
+_LARGEST = (1 << 63) - 1  # of loff_t
+
+
+def make(file: Path, room: int) -> None:
+    """Makes a file that takes at most `room` bytes. It must not exist.
+
+    Where the user's own limit of file sizes (RLIMIT_FSIZE) forbids the hole, that limit is the bound.
+    """
+    handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        start = _end(handle) - room
+        if start <= _user_limit():
+            os.ftruncate(handle, start)
+    finally:
+        os.close(handle)
+
+
+def length(file: Path, room: int) -> int:
+    """How many bytes of text a file has; 0 when it is not there."""
+    try:
+        handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        return os.fstat(handle).st_size - _start(handle, room)
+    finally:
+        os.close(handle)
+
+
+def tail(file: Path, size: int, room: int) -> bytes:
+    """The last bytes of a file's text; none when it is not there."""
+    try:
+        handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
+    try:
+        return _read(handle, size, room)
+    finally:
+        os.close(handle)
+
+
+def trim(file: Path, kept_bytes: int, room: int) -> None:
+    """Keeps the end of a file's text. Somebody may append to it meanwhile."""
+    handle = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        start = _start(handle, room)
+        if start > _user_limit():
+            return  # we could not write back what is kept
+        kept = _read(handle, kept_bytes, room)
+        os.ftruncate(handle, start)
+        os.write(handle, kept)  # both sides append: what the writer adds meanwhile is overwritten by nobody
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        # The writer has filled the file again in between: then that is the end of its text.
+    finally:
+        os.close(handle)
+
+
+def _read(handle: int, size: int, room: int) -> bytes:
+    end = os.fstat(handle).st_size
+    first = max(_start(handle, room), end - size)
+    parts = []
+    while first < end and (part := os.pread(handle, end - first, first)):  # exact: no read may reach beyond _LARGEST
+        parts.append(part)
+        first += len(part)
+    return b"".join(parts)
+
+
+def _start(handle: int, room: int) -> int:
+    """Where the text starts: behind the hole, or at 0 in a file that has none."""
+    start = _end(handle) - room
+    return start if os.fstat(handle).st_size >= start else 0
+
+
+def _end(handle: int) -> int:
+    """The largest offset of the file system that an open file lies on."""
+    low, high = 0, _LARGEST
+    while low < high:
+        middle = high - (high - low) // 2
+        try:
+            os.lseek(handle, middle, os.SEEK_SET)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            high = middle - 1
+        else:
+            low = middle
+    os.lseek(handle, 0, os.SEEK_SET)  # the kernel checks it even where a write appends
+    return low
+
+
+def _user_limit() -> int:
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return _LARGEST if limit == resource.RLIM_INFINITY else limit
