@@ -188,7 +188,8 @@ def _without(origin: int, point: Path, hidden: Iterable[Path]) -> int:
         _put_aside(layer)
         lower = f"/proc/self/fd/{layer}:/proc/self/fd/{origin}"
         try:
-            return mount_calls.new_file_system("overlay", RDONLY, lowerdir=lower)
+            # With xino, inode numbers are those of the layers: a fork finds its files by them in a view of its own.
+            return mount_calls.new_file_system("overlay", RDONLY, lowerdir=lower, xino="on")
         except OSError as error:
             raise StorageError(
                 f"secrets on {point} cannot be hidden, for this kernel makes no overlay of it ({error.strerror}); give "
