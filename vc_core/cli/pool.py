@@ -30,7 +30,10 @@ def start(settings: Settings, count: int | None) -> None:
     wanted = count or config.pool.size
     with doing(f"making {wanted} machines"):
         process = keeper.spawn(config, wanted, subprocess.PIPE)
-        told = process.stdout.readline() if process is not None and process.stdout is not None else b""
+        told = b""
+        if process is not None and process.stdout is not None:
+            with process.stdout as output:
+                told = output.readline()
     if told.strip() != keeper.READY.encode():
         said = (config.template.dir / "pool" / keeper.LOG).read_text().strip().splitlines()
         raise VcError((said[-1] if said else "the keeper ended and said nothing").removeprefix("vc: error: "))

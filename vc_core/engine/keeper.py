@@ -85,7 +85,7 @@ def spawn(config: Config, size: int, output: int = subprocess.DEVNULL) -> subpro
     folder = private_folder(private_folder(config.template.dir, _SETTING) / "pool", _SETTING)
     handle = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        return subprocess.Popen(
+        keeper = subprocess.Popen(
             [*words, *named, "pool", "keep", "--size", str(size)],
             cwd="/",
             env=python_environment(),
@@ -95,5 +95,7 @@ def spawn(config: Config, size: int, output: int = subprocess.DEVNULL) -> subpro
             stderr=handle,
             start_new_session=True,
         )
+        keeper.returncode = 0  # it outlives us: subprocess need not warn that nobody has waited for it
+        return keeper
     finally:
         os.close(handle)
