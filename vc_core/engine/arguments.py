@@ -7,7 +7,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -26,7 +26,7 @@ _NO_TEXT = (bytes, bytearray, dt.datetime, dt.date, dt.time, dt.timedelta, UUID,
 _SKIPPED = ("self", "return")
 
 
-def checked_arguments(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+def checked_arguments(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """The same method, whose arguments have the types that it declares.
 
     Lists do where tuples are declared, text where paths and enums are, and paths where text is.
