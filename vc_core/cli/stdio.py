@@ -138,6 +138,9 @@ def _feed_in_background(streams: ProcessStreams) -> None:
         except (RuntimeError, concurrent.futures.CancelledError):
             work.close()
             return False
+        except VcError as error:  # whoever waits for the output is told, too
+            log.info("the command gets no more input: %s", error)
+            return False
         return True
 
     def feed() -> None:
