@@ -74,7 +74,7 @@ class Sandbox:
 
 def lost(pod: PodRef) -> Sandbox:
     """The pod's sandbox when nobody knows any more what `to_json` gave; an empty one when there is none."""
-    process = next(iter(HostProcess.find_in(pod.run_dir, _OF_PARENT, str(pod.run_dir))), None)
+    process = HostProcess.find(_OF_PARENT, str(pod.run_dir))  # by its words alone: its agent mounts over /run and /tmp
     if process is None:
         return Sandbox()
     return Sandbox(str(pod.run_dir), str(group_of(process.pid, f"vc-{pod.id}-")), (), process)
