@@ -347,7 +347,7 @@ class Pod:
             return await pod_views.known(self._sessions.store, pod_views.reason_of(error))
 
     async def _status(self, ask_guest: bool) -> PodStatus:
-        async with self._sessions.open(exclusive=False) as session:
+        async with self._sessions.open(exclusive=False, explains=False) as session:
             return await pod_views.asked(session, ask_guest)
 
     async def stats(self) -> VmStats:

@@ -237,12 +237,13 @@ class Sessions:
         return Store(self._storage, self._pod_id)
 
     @asynccontextmanager
-    async def open(self, exclusive: bool, is_ending: bool = False) -> AsyncIterator[Session]:
+    async def open(self, exclusive: bool, is_ending: bool = False, explains: bool = True) -> AsyncIterator[Session]:
         """Locks the pod, reads it and brings it in line with the truth.
 
         Args:
             exclusive: whether anything is changed.
             is_ending: whether that is to end it or a container, which needs no space.
+            explains: whether an error waits a moment for the machine's end, to tell of it.
 
         Raises:
             NotFound, Busy: as storage_lock.
@@ -268,7 +269,7 @@ class Sessions:
             try:
                 yield session
             except VcError as error:
-                told = await explained(session, error, exclusive)
+                told = await explained(session, error, exclusive) if explains else error
                 if told is error:
                     raise
                 raise told from error
