@@ -9,7 +9,17 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.engine.specs import container
-from vc_core.spec import AgentError, HypervisorError, ProcessSpec, StateError, around
+from vc_core.engine import machine_end
+from vc_core.spec import (
+    AgentError,
+    AgentRefusal,
+    HypervisorError,
+    InvalidRequest,
+    NotFound,
+    ProcessSpec,
+    StateError,
+    around,
+)
 
 _TRUE = ProcessSpec(("true",))
 
@@ -64,6 +74,36 @@ async def test_an_error_of_a_machine_that_lives_stays(open_runtime, config):
         pod, made = await _running(runtime)
         with pytest.raises(AgentError, match=r"^pod p: no"):
             await made.exec(_TRUE)
+        await pod.delete()
+
+
+@pytest.mark.parametrize("answer", [AgentRefusal("no"), NotFound("no"), InvalidRequest("no")])
+async def test_an_agent_that_answers_with_an_error_keeps_no_call_waiting(open_runtime, config, monkeypatch, answer):
+    is_wrong = False
+
+    class Wrong:
+        @around
+        @asynccontextmanager
+        async def agent_exec(self):
+            nonlocal is_wrong
+            is_wrong = True
+            raise AgentError("broken")
+            yield
+
+        @around
+        @asynccontextmanager
+        async def agent_list_containers(self):
+            if is_wrong:
+                raise answer
+            yield
+
+    monkeypatch.setattr(machine_end, "_SOON_S", 3600)
+    async with _watched(open_runtime, config, Wrong) as runtime:
+        pod, made = await _running(runtime)
+        with pytest.raises(AgentError, match=r"^pod p: broken"):
+            async with asyncio.timeout(60):
+                await made.exec(_TRUE)
+        is_wrong = False
         await pod.delete()
 
 

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 from vc_core.engine.records import PodState
 from vc_core.engine.states import State
-from vc_core.spec.errors import AgentError, CannotExecute, HypervisorError, OperationTimeout, StateError, VcError
+from vc_core.spec.errors import (
+    AgentError,
+    AgentRefusal,
+    CannotExecute,
+    HypervisorError,
+    OperationError,
+    OperationTimeout,
+    StateError,
+    VcError,
+)
 from vc_core.spec.values import VmPhase
 
 if TYPE_CHECKING:
@@ -68,7 +77,10 @@ async def _reason(session: Session, error: VcError) -> str:
 
 
 async def _ends_now(session: Session) -> bool:
-    """Whether the machine is ending: connections break a moment before it is gone. An agent that answers says no."""
+    """Whether the machine is ending: connections break a moment before it is gone. An agent that answers says no.
+
+    Whatever it answers: a guest whose every answer is an error must not delay each call.
+    """
     end = asyncio.ensure_future(session.hooks.vm_wait(pod=session.pod))
     tasks: list[asyncio.Future[object]] = [end]  # type: ignore[list-item]
     if session.board.channel is not None:
@@ -76,7 +88,7 @@ async def _ends_now(session: Session) -> bool:
     try:
         async with asyncio.timeout(_SOON_S):
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if not end.done() and not tasks[-1].cancelled() and tasks[-1].exception() is None:
+            if not end.done() and not tasks[-1].cancelled() and _is_answer(tasks[-1].exception()):
                 return False
             await end
     except TimeoutError:
@@ -86,3 +98,10 @@ async def _ends_now(session: Session) -> bool:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     return True
+
+
+def _is_answer(error: BaseException | None) -> bool:
+    """Whether the agent has answered, when a call of it ended with this."""
+    if isinstance(error, OperationError):
+        return isinstance(error, AgentRefusal | CannotExecute)
+    return error is None or isinstance(error, VcError)

@@ -13,6 +13,7 @@ from vc_core.spec.around import around
 from vc_core.spec.device import DeviceSpec
 from vc_core.spec.errors import (
     AgentError,
+    AgentRefusal,
     AlreadyExists,
     Busy,
     CannotExecute,
@@ -123,6 +124,7 @@ __all__ = [
     "Accelerator",
     "AgentError",
     "AgentInfo",
+    "AgentRefusal",
     "AgentSpec",
     "AlreadyExists",
     "Busy",

@@ -2,7 +2,9 @@
 
 A plugin object holds at most one connection. Except for agent_capabilities, agent_guest, agent_disconnect and the
 operations on guest images, all need agent_connect before. Every operation raises AgentError when the guest does not
-answer; NotFound for a container or process that the guest does not know, unless said otherwise.
+answer; NotFound for a container or process that the guest does not know, unless said otherwise. An AgentRefusal, which
+is an AgentError, says that the guest answered: after any other AgentError the machine may be about to end, and a call
+waits a moment for that.
 """
 
 from __future__ import annotations

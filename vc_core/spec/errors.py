@@ -15,6 +15,7 @@ VcError
 └── OperationError                 operation, plugin, pod
     ├── HypervisorError · AgentError · StorageError · DeviceError
     │                   │            └── PodDamaged
+    │                   ├── AgentRefusal
     │                   └── CannotExecute   is_missing
     └── OperationTimeout           limit_s
 
@@ -150,6 +151,10 @@ class HypervisorError(OperationError):
 
 class AgentError(OperationError):
     """The guest's agent, or the way to it, failed."""
+
+
+class AgentRefusal(AgentError):
+    """The guest's agent answered: with an error, or with what makes no sense. The way to it stands."""
 
 
 class CannotExecute(AgentError):

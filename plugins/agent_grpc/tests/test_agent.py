@@ -12,7 +12,16 @@ from vc_agent_grpc import answers, client, oci_spec
 from vc_agent_grpc.image import agent_program
 from vc_agent_grpc.options import SYSTEM_CACHE
 
-from vc_core.spec import AgentError, CannotExecute, ExitStatus, InvalidRequest, NotFound, ProcessSpec, Stdio
+from vc_core.spec import (
+    AgentError,
+    AgentRefusal,
+    CannotExecute,
+    ExitStatus,
+    InvalidRequest,
+    NotFound,
+    ProcessSpec,
+    Stdio,
+)
 
 pytestmark = pytest.mark.vm
 
@@ -108,7 +117,7 @@ async def test_what_is_wrong_with_a_program_is_said_beside_the_text(word, is_mis
     [
         (grpc.StatusCode.INVALID_ARGUMENT, InvalidRequest),
         (grpc.StatusCode.NOT_FOUND, NotFound),
-        (grpc.StatusCode.INTERNAL, AgentError),
+        (grpc.StatusCode.INTERNAL, AgentRefusal),
         (grpc.StatusCode.UNAVAILABLE, AgentError),
     ],
 )

@@ -1,6 +1,6 @@
 """What a guest answers, checked: a guest that was taken over answers what it likes.
 
-Whatever is no possible answer is an AgentError that says so; nothing of it is used.
+Whatever is no possible answer is an AgentRefusal that says so; nothing of it is used.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from vc_agent_grpc._generated import agent_pb2 as pb
-from vc_core.spec import AgentError, AgentInfo, ContainerStats, ContainerTruth, ExitStatus, Health, ProcessInfo
+from vc_core.spec import AgentInfo, AgentRefusal, ContainerStats, ContainerTruth, ExitStatus, Health, ProcessInfo
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -49,9 +49,9 @@ def details(error: grpc.aio.AioRpcError) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in cut)
 
 
-def wrong(what: str) -> AgentError:
+def wrong(what: str) -> AgentRefusal:
     """The error for an answer that cannot be."""
-    return AgentError(f"the guest's agent answers what cannot be: {what}; 'vc pod delete --force' ends the machine")
+    return AgentRefusal(f"the guest's agent answers what cannot be: {what}; 'vc pod delete --force' ends the machine")
 
 
 def agreed(reply: pb.NegotiateReply, oldest: int, newest: int) -> AgentInfo:

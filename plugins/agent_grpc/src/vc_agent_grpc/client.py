@@ -19,6 +19,7 @@ from vc_agent_grpc.streams import GrpcStreams, is_our_own_end
 from vc_core.spec import (
     AgentError,
     AgentInfo,
+    AgentRefusal,
     AlreadyExists,
     CannotExecute,
     ContainerStats,
@@ -92,8 +93,10 @@ def _error(error: grpc.aio.AioRpcError) -> Exception:
             return InvalidRequest(told)
         case grpc.StatusCode.UNAVAILABLE:
             return AgentError(f"the guest's agent does not answer: {told}")
-        case _:
+        case grpc.StatusCode.CANCELLED:  # grpc says so itself of calls whose connection it closes
             return AgentError(told)
+        case _:
+            return AgentRefusal(told)
 
 
 class _Time(grpc.aio.UnaryUnaryClientInterceptor):
