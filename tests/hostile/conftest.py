@@ -93,25 +93,29 @@ class Program:
     def round(self, pod_id: str) -> list[Call]:
         """All calls, on a pod that is there. Fails when one does not end."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.write(f"{pod_id}\n")
         self.process.stdin.flush()
         calls: list[Call] = []
         begun = "the start"
+        while line := self._next_line():
+            match json.loads(line):
+                case None:
+                    return calls
+                case ["begins", name]:
+                    begun = name
+                case values:
+                    calls.append(Call(*values))
+        pytest.fail(f"{begun} does not end, or ends the program: {self.errors.read_text()[-2000:]}")
+
+    def _next_line(self) -> str:
+        """What it writes next; nothing when it does not, and is killed."""
+        assert self.process.stdout is not None
         watchdog = threading.Timer(_ENDS_S, self.process.kill)
         watchdog.start()
         try:
-            for line in self.process.stdout:
-                match json.loads(line):
-                    case None:
-                        return calls
-                    case ["begins", name]:
-                        begun = name
-                    case values:
-                        calls.append(Call(*values))
+            return self.process.stdout.readline()
         finally:
             watchdog.cancel()
-        pytest.fail(f"{begun} does not end, or ends the program: {self.errors.read_text()[-2000:]}")
 
     def end(self) -> list[str]:
         """Ends it; tells what no guest may bring a program to."""

@@ -34,7 +34,7 @@ def copy(host: HostileHost, *words: str) -> int:
 
 
 def test_archives_that_hold_something_else_than_what_was_asked_for(box):
-    """Into a folder, as a file of another name, and over a file that is there."""
+    """Into a folder that has other files."""
     kept = box.folder / "kept"
     codes = {}
     for name, answer in ARCHIVES.items():
