@@ -41,11 +41,13 @@ def talk(host):
 def test_each_command_tells_how_the_machine_ended(host, busybox, tmp_path, talk):
     script = "echo up; while :; do sleep 1; done"
     host.vc("run", "-d", "--name", "b", "--rootfs", str(busybox), "--", "sh", "-c", script)
+    # More than fits between the guest and a reader who does not read: the copy is under way until the machine ends.
+    host.vc("exec", "b", "--", "dd", "if=/dev/zero", "of=/big", "bs=1M", "count=32")
     under_way = {
         "exec": talk("exec", "b", "--", "sh", "-c", "echo up; sleep 1000"),
         "exec -i": talk("exec", "b", "--", "sh", "-c", "echo up; cat"),
         "logs": talk("logs", "-f", "b"),
-        "cp": talk("cp", "b:/dev/zero", "-"),
+        "cp": talk("cp", "b:/big", "-"),
     }
     (machine,) = host.machines()
     os.kill(machine, signal.SIGKILL)

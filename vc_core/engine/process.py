@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vc_core.engine.arguments import checked_arguments
-from vc_core.spec.errors import AgentError, StateError
+from vc_core.spec.errors import AgentError, OperationError, StateError
 from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName
 
 if TYPE_CHECKING:
@@ -112,9 +112,11 @@ class Process:
             AgentError: the machine ended before.
         """
         streams = await self.streams()
-        async with self._sessions.explaining():
+        try:
             async for chunk in streams.chunks():
                 yield chunk
+        except OperationError as error:
+            await self._sessions.explain(error)
 
     @property
     def stdout(self) -> AsyncIterator[bytes]:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from vc_core.defaults import Deadlines
 from vc_core.engine import board, life_hooks
@@ -282,13 +283,17 @@ class Sessions:
         try:
             yield
         except OperationError as error:
-            try:
-                async with self.open(exclusive=False):
-                    raise
-            except NotFound:
-                raise AgentError("the pod was deleted meanwhile", pod=self._pod_id) from error
-            except Busy:  # somebody works on it for long
-                raise error from None
+            await self.explain(error)
+
+    async def explain(self, error: OperationError) -> NoReturn:
+        """Raises the error, or one that tells how the machine ended; for generators, which no manager may suspend."""
+        try:
+            async with self.open(exclusive=False):
+                raise error
+        except NotFound:
+            raise AgentError("the pod was deleted meanwhile", pod=self._pod_id) from error
+        except Busy:  # somebody works on it for long
+            raise error from None
 
     async def salvage(self, error: Exception) -> None:
         """Ends and removes the pod, which could not be deleted for this error; tells what cannot be read or used of it.

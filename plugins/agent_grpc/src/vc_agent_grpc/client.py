@@ -69,6 +69,8 @@ def translated(call: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, An
             return await call(*args, **kwargs)
         except grpc.aio.AioRpcError as error:
             raise _error(error) from error
+        except grpc.aio.UsageError as error:  # grpc's word for a channel that was closed meanwhile
+            raise AgentError("the connection to the guest's agent was closed") from error
         except asyncio.CancelledError as error:
             if is_our_own_end():
                 raise

@@ -80,7 +80,10 @@ class GrpcStreams:
             return
         process = self._process if self._input is None else None
         if self._input is None:
-            self._input = self._agent.WriteInput()
+            try:
+                self._input = self._agent.WriteInput()
+            except grpc.aio.UsageError as error:  # grpc's word for a channel that was closed meanwhile
+                raise AgentError("the connection to the guest's agent was closed") from error
         try:
             await self._input.write(pb.InputChunk(process=process, data=data, is_last=is_last))
             if is_last:
