@@ -13,7 +13,7 @@ from benchmarks.execs import inside
 from benchmarks.host import Bench
 from benchmarks.report import Report
 from vc_core import ContainerSpec, Pod, ProcessSpec, Rootfs, Start, Stdio
-from vc_core.spec import lock_file
+from vc_core.driver_kit import lock_file
 
 _MIB = 64
 _CHUNK = 1 << 20

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.rules import SuiteRules
-from vc_core.engine import mountinfo
-from vc_core.engine.runtime import Runtime
+from vc_core.engine.api.runtime import Runtime
+from vc_core.engine.host import mountinfo
 from vc_core.testing import mock_runtime
 
 

@@ -12,8 +12,8 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from vc_core.engine.runtime import Runtime
-from vc_core.engine.states import TRANSITIONS, State
+from vc_core.engine.api.runtime import Runtime
+from vc_core.engine.state.states import TRANSITIONS, State
 from vc_core.spec import ContainerSpec, Resources, VcError
 
 PICK = st.integers(0, 9)  # most often one that is there: see PodModel.pod and PodModel.key

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from textual.widgets import DataTable, RichLog
 
-from vc_core.cli.screen import Screen
-from vc_core.engine.runtime import Runtime
+from vc_core.cli.top_screen import Screen
+from vc_core.engine.api.runtime import Runtime
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs/howto/top.svg"
 HEALTH = ("--health-cmd", "wget -qO /dev/null 127.0.0.1", "--health-interval", "1s")

@@ -19,16 +19,16 @@ TYPE_CHECKING = False  # as typing has it, which takes longer to import than all
 if TYPE_CHECKING:
     from vc_core.config import Config, load
     from vc_core.defaults import Start
-    from vc_core.engine.assets import Asset, Assets
-    from vc_core.engine.container import Container, ContainerStatus
-    from vc_core.engine.file_lines import Change, FileChange, FileInfo, FileKind
-    from vc_core.engine.files import Files
-    from vc_core.engine.logs import LogLine
-    from vc_core.engine.pod import Pod
-    from vc_core.engine.pod_views import PodStatus
-    from vc_core.engine.process import End, Process, Result
-    from vc_core.engine.runtime import Listing, Runtime
-    from vc_core.engine.states import State
+    from vc_core.engine.api.container import Container, ContainerStatus
+    from vc_core.engine.api.file_entries import Change, FileChange, FileInfo, FileKind
+    from vc_core.engine.api.files import Files
+    from vc_core.engine.api.pod import Pod
+    from vc_core.engine.api.pod_views import PodStatus
+    from vc_core.engine.api.process import End, Process, Result
+    from vc_core.engine.api.runtime import Listing, Runtime
+    from vc_core.engine.resources.container_log import LogLine
+    from vc_core.engine.state.boot_assets import Asset, Assets
+    from vc_core.engine.state.states import State
     from vc_core.images import Image, ImageConfig, ImageError, Images
     from vc_core.spec.errors import VcError
     from vc_core.spec.values import (
@@ -58,22 +58,22 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "Asset": "vc_core.engine.assets",
-    "Assets": "vc_core.engine.assets",
+    "Asset": "vc_core.engine.state.boot_assets",
+    "Assets": "vc_core.engine.state.boot_assets",
     "Capabilities": "vc_core.spec.values",
-    "Change": "vc_core.engine.file_lines",
+    "Change": "vc_core.engine.api.file_entries",
     "Config": "vc_core.config",
     "Confinement": "vc_core.spec.values",
-    "Container": "vc_core.engine.container",
+    "Container": "vc_core.engine.api.container",
     "ContainerSpec": "vc_core.spec.values",
-    "ContainerStatus": "vc_core.engine.container",
+    "ContainerStatus": "vc_core.engine.api.container",
     "Dns": "vc_core.spec.values",
-    "End": "vc_core.engine.process",
+    "End": "vc_core.engine.api.process",
     "ExitStatus": "vc_core.spec.values",
-    "FileChange": "vc_core.engine.file_lines",
-    "FileInfo": "vc_core.engine.file_lines",
-    "FileKind": "vc_core.engine.file_lines",
-    "Files": "vc_core.engine.files",
+    "FileChange": "vc_core.engine.api.file_entries",
+    "FileInfo": "vc_core.engine.api.file_entries",
+    "FileKind": "vc_core.engine.api.file_entries",
+    "Files": "vc_core.engine.api.files",
     "Health": "vc_core.spec.values",
     "HealthCheck": "vc_core.spec.values",
     "HostDevice": "vc_core.spec.values",
@@ -83,25 +83,25 @@ _HOMES = {
     "Images": "vc_core.images",
     "LifeHook": "vc_core.spec.values",
     "LifeHooks": "vc_core.spec.values",
-    "Listing": "vc_core.engine.runtime",
-    "LogLine": "vc_core.engine.logs",
+    "Listing": "vc_core.engine.api.runtime",
+    "LogLine": "vc_core.engine.resources.container_log",
     "Mount": "vc_core.spec.values",
     "MountKind": "vc_core.spec.values",
-    "Pod": "vc_core.engine.pod",
+    "Pod": "vc_core.engine.api.pod",
     "PodOptions": "vc_core.spec.values",
-    "PodStatus": "vc_core.engine.pod_views",
-    "Process": "vc_core.engine.process",
+    "PodStatus": "vc_core.engine.api.pod_views",
+    "Process": "vc_core.engine.api.process",
     "ProcessSpec": "vc_core.spec.values",
     "Resources": "vc_core.spec.values",
     "Restart": "vc_core.spec.values",
     "RestartPolicy": "vc_core.spec.values",
-    "Result": "vc_core.engine.process",
+    "Result": "vc_core.engine.api.process",
     "Rlimit": "vc_core.spec.values",
     "Rootfs": "vc_core.spec.values",
     "RootfsMode": "vc_core.spec.values",
-    "Runtime": "vc_core.engine.runtime",
+    "Runtime": "vc_core.engine.api.runtime",
     "Start": "vc_core.defaults",
-    "State": "vc_core.engine.states",
+    "State": "vc_core.engine.state.states",
     "Stdio": "vc_core.spec.values",
     "StreamName": "vc_core.spec.values",
     "VcError": "vc_core.spec.errors",

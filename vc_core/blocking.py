@@ -26,10 +26,10 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from vc_core import images
 from vc_core.config import Config
-from vc_core.engine import container, files, pod, process, runtime
-from vc_core.engine.catalog import Factory
-from vc_core.engine.forking import Origin
-from vc_core.engine.volumes import Volumes
+from vc_core.engine.api import container, files, pod, process, runtime
+from vc_core.engine.host.volumes import Volumes
+from vc_core.engine.wiring.catalog import Factory
+from vc_core.engine.wiring.fork_guard import Origin
 
 Inner = TypeVar("Inner")
 Outer = TypeVar("Outer", bound="_Blocking[Any]")

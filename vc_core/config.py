@@ -27,9 +27,9 @@ from vc_core.defaults import (
     Use,
     VolumeDefaults,
 )
+from vc_core.driver_kit.ownership import host_owners, trusted_owners, untrusted
 from vc_core.spec.errors import ConfigError
 from vc_core.spec.hooks import FAMILIES
-from vc_core.spec.ownership import host_owners, trusted_owners, untrusted
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -6,7 +6,7 @@ import json
 import unicodedata
 
 from vc_core.cli.escapes import shown, shown_colours, shown_json
-from vc_core.cli.exits import told
+from vc_core.cli.exit_codes import told
 from vc_core.cli.render import echo_json, echo_json_line, echo_table
 from vc_core.spec import AgentError
 

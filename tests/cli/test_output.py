@@ -15,14 +15,14 @@ from click.testing import CliRunner
 
 from vc_core.cli import _ELSEWHERE
 from vc_core.cli import vc as main
+from vc_core.cli.container_options import command_argument, container_options, container_spec, hostname_is_h, passing
 from vc_core.cli.containers import state_text
-from vc_core.cli.exits import Exit, OutputClosed, told
+from vc_core.cli.exit_codes import Exit, OutputClosed, told
 from vc_core.cli.mounts import bind
 from vc_core.cli.render import ago, plain, size
-from vc_core.cli.specs import command_argument, container_options, container_spec, hostname_is_h, passing
-from vc_core.engine.container import ContainerStatus
-from vc_core.engine.states import State
-from vc_core.engine.volumes import Volumes
+from vc_core.engine.api.container import ContainerStatus
+from vc_core.engine.host.volumes import Volumes
+from vc_core.engine.state.states import State
 from vc_core.signals import signal_name, signal_number
 from vc_core.spec import (
     CannotExecute,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from textual.widgets import DataTable, RichLog
 
-from vc_core.cli.screen import Screen
+from vc_core.cli.top_screen import Screen
 from vc_core.spec import ContainerSpec, ProcessSpec, Rootfs
 
 

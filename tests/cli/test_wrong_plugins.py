@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from vc_core.cli.configuration import check
+from vc_core.cli.global_options import Settings
 from vc_core.cli.plugins import plugins
-from vc_core.cli.settings import Settings
 
 HALF = "from vc_core.spec import hookimpl, HypervisorSpec\nclass Plugin(HypervisorSpec):\n    pass\n"
 GOOD = "from vc_core.testing.mocks import World, mock_hypervisor\nPlugin = mock_hypervisor(World(None))\n"

@@ -15,8 +15,8 @@ from vc_core.cli.configuration import _tables, attribute_texts
 from vc_core.cli.render import plain
 from vc_core.config import Config
 from vc_core.defaults import Use
-from vc_core.engine.catalog import Catalog
-from vc_core.engine.states import TRANSITIONS
+from vc_core.engine.state.states import TRANSITIONS
+from vc_core.engine.wiring.catalog import Catalog
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -18,8 +18,8 @@ import pytest
 from tests.e2e.libvirtd import Libvirtd
 from vc_core.cli.render import plain
 from vc_core.config import Config, parse
-from vc_core.engine.catalog import Catalog
-from vc_core.engine.runtime import Runtime
+from vc_core.engine.api.runtime import Runtime
+from vc_core.engine.wiring.catalog import Catalog
 from vc_core.spec import Capability, PodRef
 
 # What Python warns of (a coroutine that nobody awaited, a file that nobody closed) is an error that is printed.

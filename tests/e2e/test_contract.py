@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.e2e.conftest import Settings
-from vc_core.engine.catalog import Catalog
-from vc_core.engine.options import instantiate
+from vc_core.engine.wiring.catalog import Catalog
+from vc_core.engine.wiring.options import instantiate
 from vc_core.testing import AgentContract, AgentSubject, HypervisorContract, HypervisorSubject, installed_guest
 
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import initialize, precondition, rule, run_state_machin
 
 from tests.e2e.conftest import Settings, new_host
 from tests.model import ALIVE, PICK, PodModel
-from vc_core.engine.runtime import Runtime
+from vc_core.engine.api.runtime import Runtime
 from vc_core.spec import ContainerSpec, Mount, ProcessSpec, Resources, Rootfs
 
 LIMITS = (Resources(), Resources(cpu_quota_us=150_000, memory_bytes=32 << 20), Resources(pids=50))

@@ -7,7 +7,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from vc_core.engine import copy_paths, tar
+from vc_core.engine.api import copy_paths
+from vc_core.engine.host import tar_stream
 
 FOLDER, SYMLINK, HARD_LINK, FIFO = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE
 
@@ -34,4 +35,4 @@ async def chunks_of(data: bytes, size: int = 1000):
 async def copy(data: bytes, path: str, target: Path | str, keep_owner: bool = False) -> None:
     """As copy_out, with a guest that answers so."""
     with copy_paths.opened(path, str(target)) as destination:
-        await tar.unpack(chunks_of(data), destination, keep_owner)
+        await tar_stream.unpack(chunks_of(data), destination, keep_owner)

@@ -9,7 +9,7 @@ import pytest
 from tests.engine.specs import container
 from vc_core import blocking
 from vc_core.defaults import Start
-from vc_core.engine.states import State
+from vc_core.engine.state.states import State
 from vc_core.spec import ContainerSpec, InvalidRequest, PodOptions, ProcessSpec, Resources, Rootfs
 
 WRONG_PODS = [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.engine import binds, mountinfo, removal
+from vc_core.engine.host import bind_mounts, mountinfo, tree_removal
 from vc_core.spec import InvalidRequest, StorageError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can bind a folder")
@@ -18,9 +18,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can bind a 
 @pytest.fixture
 def place(tmp_path):
     folder = tmp_path / "files"
-    binds.prepare(folder)
+    bind_mounts.prepare(folder)
     yield folder
-    binds.remove_all(folder)
+    bind_mounts.remove_all(folder)
     assert [one for one in mountinfo.points() if folder in (one.point, *one.point.parents)] == []
 
 
@@ -33,7 +33,7 @@ def data(tmp_path) -> Path:
 
 def test_nothing_can_be_made_moved_or_changed_beside_what_is_bound(place, data):
     """The hypervisor acts for the guest with root's rights in this folder, by these calls."""
-    name = binds.add(data, place, False, True)
+    name = bind_mounts.add(data, place, False, True)
     attempts = [
         (place / "new").mkdir,
         (place / "new").touch,
@@ -55,7 +55,7 @@ def test_nothing_can_be_made_moved_or_changed_beside_what_is_bound(place, data):
 
 
 def test_what_is_bound_has_no_power_through_the_bind(place, data):
-    name = binds.add(data, place, False, True)
+    name = bind_mounts.add(data, place, False, True)
     (found,) = [one for one in mountinfo.points() if one.point == place / name]
     assert {"nosuid", "nodev", "rw"} <= found.options
     assert "unbindable" in found.tags
@@ -64,7 +64,7 @@ def test_what_is_bound_has_no_power_through_the_bind(place, data):
 def test_what_became_a_pipe_or_a_device_is_refused(place, data):
     os.mkfifo(data / "pipe")
     with pytest.raises(InvalidRequest, match="neither a folder nor a plain file any more"):
-        binds.add(data / "pipe", place, False, True)
+        bind_mounts.add(data / "pipe", place, False, True)
     assert list(place.iterdir()) == []
 
 
@@ -84,18 +84,18 @@ def test_a_source_that_was_replaced_is_not_followed(place, data, planted):
         else:
             (data / "logs").touch()
     with pytest.raises(InvalidRequest, match="is not what it was when the container was created"):
-        binds.add(source, place, False, True)
+        bind_mounts.add(source, place, False, True)
     assert list(place.iterdir()) == []
 
 
 def test_a_place_is_made_once_and_found_again(place, data):
-    name = binds.add(data, place, False, True)
-    binds.prepare(place)
+    name = bind_mounts.add(data, place, False, True)
+    bind_mounts.prepare(place)
     assert [path.name for path in place.iterdir()] == [name]
-    assert binds.is_bound(place, name)
-    binds.remove(place, name)
-    assert not binds.is_bound(place, name)
-    binds.remove(place, name)
+    assert bind_mounts.is_bound(place, name)
+    bind_mounts.remove(place, name)
+    assert not bind_mounts.is_bound(place, name)
+    bind_mounts.remove(place, name)
     assert list(place.iterdir()) == []
 
 
@@ -127,7 +127,7 @@ def test_all_is_removed_whatever_a_guest_has_left_in_the_folder_of_an_older_vers
     (folder / "fixed/file").touch()
     if subprocess.run(["chattr", "+i", folder / "fixed/file", folder / "fixed"], check=False).returncode != 0:
         pytest.skip("this file system has no immutable files")
-    binds.remove_all(folder)
+    bind_mounts.remove_all(folder)
     assert list(folder.iterdir()) == []
     assert (kept / "precious").exists()
 
@@ -140,12 +140,12 @@ def test_a_removal_does_not_enter_what_is_mounted(tmp_path):
     subprocess.run(["mount", "--bind", kept, tmp_path / "tree/deep"], check=True)
     try:
         with pytest.raises(StorageError, match=r"mounted|busy"):
-            removal.remove_tree(tmp_path / "tree")
+            tree_removal.remove_tree(tmp_path / "tree")
     finally:
         subprocess.run(["umount", tmp_path / "tree/deep"], check=True)
     assert (kept / "precious").exists()
-    removal.remove_tree(tmp_path / "tree")
-    removal.remove_tree(tmp_path / "tree")
+    tree_removal.remove_tree(tmp_path / "tree")
+    tree_removal.remove_tree(tmp_path / "tree")
     assert not (tmp_path / "tree").exists()
 
 
@@ -157,7 +157,7 @@ def test_killed_at_any_moment_nothing_is_left_but_what_the_pods_end_removes(tmp_
         if child == 0:
             _die_after(step, folder, data)
         _, status = os.waitpid(child, 0)
-        binds.remove_all(folder)
+        bind_mounts.remove_all(folder)
         assert [one for one in mountinfo.points() if folder in (one.point, *one.point.parents)] == []
         assert list(folder.iterdir() if folder.exists() else ()) == []
         assert (data / "logs").is_dir()
@@ -167,7 +167,7 @@ def test_killed_at_any_moment_nothing_is_left_but_what_the_pods_end_removes(tmp_
 
 
 def _die_after(step: int, folder: Path, data: Path) -> None:
-    from vc_core.engine import mount_calls
+    from vc_core.engine.host import mount_calls
 
     left, call = [step], mount_calls._call
 
@@ -179,8 +179,8 @@ def _die_after(step: int, folder: Path, data: Path) -> None:
 
     mount_calls._call = counted
     try:
-        binds.prepare(folder)
-        binds.add(data, folder, True, True, covered=[data / "logs"])
+        bind_mounts.prepare(folder)
+        bind_mounts.add(data, folder, True, True, covered=[data / "logs"])
         os._exit(0)
     finally:
         os._exit(1)
@@ -205,7 +205,7 @@ def test_of_the_hosts_root_nothing_is_seen_that_is_hidden(place, tmp_path):
             folder / "home/.config/gcloud",
             folder / "none/deep/key",
         ]
-        binds.add_host_root(place, "root", hidden)
+        bind_mounts.add_host_root(place, "root", hidden)
         shown = place / "root" / folder.relative_to("/")
         assert sorted(path.name for path in shown.iterdir()) == ["disk", "home", "plain"]
         assert [path.name for path in (shown / "disk").iterdir()] == ["plain"], "another file system"
@@ -227,7 +227,7 @@ def test_of_the_hosts_root_nothing_is_seen_that_is_hidden(place, tmp_path):
             (shown / "x").touch()
     finally:
         subprocess.run(["umount", folder / "disk"], check=True)
-        removal.remove_tree(folder)
+        tree_removal.remove_tree(folder)
 
 
 def test_folders_of_ours_are_covered_in_whatever_is_bound(place, tmp_path):
@@ -235,7 +235,7 @@ def test_folders_of_ours_are_covered_in_whatever_is_bound(place, tmp_path):
     (tmp_path / "all/other").mkdir()
     (tmp_path / "all/file").write_text("of ours")
     covered = [tmp_path / "all" / name for name in ("store", "file", "none")]
-    name = binds.add(tmp_path / "all", place, False, True, covered=covered)
+    name = bind_mounts.add(tmp_path / "all", place, False, True, covered=covered)
     assert sorted(path.name for path in (place / name).iterdir()) == ["file", "other", "store"]
     assert (place / name / "file").read_bytes() == b""
     assert list((place / name / "store").iterdir()) == []

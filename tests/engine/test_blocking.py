@@ -14,11 +14,11 @@ import pytest
 
 import vc_core
 from vc_core import blocking
-from vc_core.engine.container import Container
-from vc_core.engine.files import Files
-from vc_core.engine.pod import Pod
-from vc_core.engine.process import End, Process
-from vc_core.engine.runtime import Runtime
+from vc_core.engine.api.container import Container
+from vc_core.engine.api.files import Files
+from vc_core.engine.api.pod import Pod
+from vc_core.engine.api.process import End, Process
+from vc_core.engine.api.runtime import Runtime
 from vc_core.images import Images
 from vc_core.spec import ContainerSpec, NotFound, ProcessSpec, Rootfs, Stdio
 from vc_core.testing.pods import mock_runtime

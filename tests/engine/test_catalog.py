@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from vc_core import first_party
-from vc_core.engine.catalog import Catalog
+from vc_core.engine.wiring.catalog import Catalog
 from vc_core.spec import PluginLoadError, PluginNotFound
 
 

@@ -11,7 +11,8 @@ import tarfile
 import pytest
 
 from tests.engine.archives import FOLDER, copy, packed
-from vc_core.engine import copy_paths, tar
+from vc_core.engine.api import copy_paths
+from vc_core.engine.host import tar_stream
 from vc_core.spec.errors import InvalidRequest, NotFound, StorageError
 
 ONE, TREE = [{"name": "x", "data": b"x"}], [{"name": "x", "type": FOLDER}, {"name": "x/y", "data": b"y"}]
@@ -79,7 +80,7 @@ async def test_what_a_source_on_this_host_means(tmp_path, monkeypatch, source, n
     (tmp_path / "link").symlink_to("folder")
     (tmp_path / "li,&\\nk").symlink_to("folder")
     monkeypatch.chdir(tmp_path)
-    async with tar.packed(*copy_paths.source(source), keep_owner=False) as chunks:
+    async with tar_stream.packed(*copy_paths.source(source), keep_owner=False) as chunks:
         data = b"".join([chunk async for chunk in chunks])
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         assert [member.name for member in archive] == names
@@ -99,13 +100,13 @@ async def test_sources_that_are_none_are_told(tmp_path):
         with pytest.raises(InvalidRequest, match="no folder"):
             copy_paths.source(path)
     with pytest.raises(StorageError, match="cannot be read"):
-        async with tar.packed(tmp_path, "none", "none", False) as chunks:
+        async with tar_stream.packed(tmp_path, "none", "none", False) as chunks:
             [chunk async for chunk in chunks]
 
 
 async def test_a_source_that_nobody_reads_to_its_end_ends_with_its_block(tmp_path):
     (tmp_path / "large").write_bytes(bytes(5 << 20))
-    async with asyncio.timeout(20), tar.packed(tmp_path, "large", "large", False) as chunks:
+    async with asyncio.timeout(20), tar_stream.packed(tmp_path, "large", "large", False) as chunks:
         await anext(chunks)
 
 
@@ -115,5 +116,5 @@ async def test_what_tar_complains_of_does_not_stop_it(tmp_path):
             os.chdir(tmp_path)
             listener.bind(f"{number:04}{'s' * 60}")
             os.chdir("/")
-    async with asyncio.timeout(60), tar.packed(tmp_path, ".", ".", False) as chunks:
+    async with asyncio.timeout(60), tar_stream.packed(tmp_path, ".", ".", False) as chunks:
         assert [chunk async for chunk in chunks]

@@ -10,7 +10,7 @@ import errno
 import pytest
 
 from tests.engine.specs import container
-from vc_core.engine.states import State
+from vc_core.engine.state.states import State
 from vc_core.spec import NotFound, PodDamaged, PodRef, Record, StorageError, VmPhase, hookimpl
 from vc_core.testing.mocks import mock_storage
 

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 from tests.engine.specs import container
-from vc_core.engine.states import State
+from vc_core.engine.state.states import State
 from vc_core.spec import HostDevice, Mount, OperationError, Resources
 from vc_core.testing.mocks.world import World
 

@@ -13,7 +13,7 @@ from tests.engine.archives import packed
 from tests.engine.specs import container
 from vc_core.config import Config
 from vc_core.defaults import Deadlines
-from vc_core.engine import file_lines
+from vc_core.engine.api import file_entries
 from vc_core.spec import (
     AgentError,
     Capability,
@@ -182,7 +182,7 @@ async def test_lines_that_describe_no_file_are_told(guest, line):
 
 
 async def test_what_is_collected_is_bounded(guest, monkeypatch, tmp_path):
-    monkeypatch.setattr(file_lines, "MOST_ENTRIES", 100)
+    monkeypatch.setattr(file_entries, "MOST_ENTRIES", 100)
     line = json.dumps(GOOD).encode() + b"\n"
     with pytest.raises(AgentError, match="more than 100 files"):
         await (await guest(*[(OUT, line * 10)] * 50)).list("/")

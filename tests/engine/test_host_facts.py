@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.engine import assets, binds, blocks, mountinfo
-from vc_core.engine.assets import Asset, Assets
+from vc_core.engine.host import bind_mounts, block_rootfs, mountinfo
+from vc_core.engine.state import boot_assets
+from vc_core.engine.state.boot_assets import Asset, Assets
 from vc_core.spec import Guest, InvalidRequest, Rootfs, RootfsMode
 
 TABLE = r"""
@@ -43,16 +44,16 @@ def test_the_last_mount_at_a_place_is_the_one_that_shows():
 def test_an_images_file_system_is_known_by_its_superblock(tmp_path, offset, magic, fstype):
     image = tmp_path / "image"
     image.write_bytes(bytes(offset) + magic + bytes(4096))
-    assert blocks.of(Rootfs(image)) == blocks.Block(image, fstype)
+    assert block_rootfs.of(Rootfs(image)) == block_rootfs.Block(image, fstype)
     if fstype == "erofs":
         with pytest.raises(InvalidRequest, match="erofs, which nobody can write"):
-            blocks.of(Rootfs(image, RootfsMode.READ_WRITE))
+            block_rootfs.of(Rootfs(image, RootfsMode.READ_WRITE))
 
 
 @pytest.mark.parametrize("mode", list(RootfsMode))
 def test_the_hosts_own_root_is_always_shared(mode):
-    assert blocks.of(Rootfs(Path("/"), mode)) is None
-    assert blocks.of(Rootfs(Path("/usr"), mode)) is None
+    assert block_rootfs.of(Rootfs(Path("/"), mode)) is None
+    assert block_rootfs.of(Rootfs(Path("/usr"), mode)) is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can bind a folder")
@@ -61,7 +62,7 @@ def test_the_hosts_own_root_is_shared_wherever_it_is_bound(tmp_path):
     bound = tmp_path / "bound"
     bound.mkdir()
     subprocess.run(["mount", "--bind", "/usr", bound], check=True)
-    assert blocks.of(Rootfs(bound)) is None
+    assert block_rootfs.of(Rootfs(bound)) is None
 
 
 def test_the_references_vector_of_a_digest(tmp_path):
@@ -71,9 +72,9 @@ def test_the_references_vector_of_a_digest(tmp_path):
     assert digest.startswith(
         "92549f8d2018a95a294d28a65e795ed7d1a9d150009a28cea108ae10101178676f04ab82a6950d0099e4924f9c5e"
     )
-    assets.check(Assets(kernel=Asset(tmp_path / "asset", digest.upper())))
+    boot_assets.check(Assets(kernel=Asset(tmp_path / "asset", digest.upper())))
     with pytest.raises(InvalidRequest, match=f"the kernel .*asset has the SHA-512 {digest}, and 0 was demanded"):
-        assets.check(Assets(kernel=Asset(tmp_path / "asset", "0")))
+        boot_assets.check(Assets(kernel=Asset(tmp_path / "asset", "0")))
 
 
 @pytest.mark.parametrize("kind", ["kernel", "image", "hypervisor"])
@@ -85,13 +86,13 @@ def test_files_of_a_pods_own_are_checked_each(tmp_path, kind):
         (Path("x"), "absolute"),
     ):
         with pytest.raises(InvalidRequest, match=f"the {kind} .*{told}"):
-            assets.check(Assets(**{kind: Asset(path)}))
+            boot_assets.check(Assets(**{kind: Asset(path)}))
 
 
 def test_files_of_a_pods_own_take_the_guests_place():
     guest = Guest("g", Path("/k"), Path("/i"), (), ())
-    assert assets.apply(Assets(), guest) == guest
-    changed = assets.apply(Assets(kernel=Asset(Path("/mine")), image=Asset(Path("/own"))), guest)
+    assert boot_assets.apply(Assets(), guest) == guest
+    changed = boot_assets.apply(Assets(kernel=Asset(Path("/mine")), image=Asset(Path("/own"))), guest)
     assert (changed.kernel, changed.initrd) == (Path("/mine"), Path("/own"))
 
 
@@ -102,12 +103,12 @@ def test_a_bind_of_the_hosts_root_brings_no_other_pods_binds_and_nothing_of_the_
     And /proc/kcore is the host's memory.
     """
     one, two = tmp_path / "one", tmp_path / "two"
-    first, second = (binds.add(Path("/"), folder, True, True) for folder in (one, two))
+    first, second = (bind_mounts.add(Path("/"), folder, True, True) for folder in (one, two))
     found = mountinfo.below(two / second)
     assert [found_one for found_one in found if first in str(found_one.point)] == []
     assert {found_one.fstype for found_one in found}.isdisjoint({"cgroup", "cgroup2", "proc", "sysfs", "devtmpfs"})
     outer = tmp_path.relative_to("/").parts[0]
     assert (two / second / outer).is_dir()
-    binds.remove(one, first)
-    binds.remove(two, second)
+    bind_mounts.remove(one, first)
+    bind_mounts.remove(two, second)
     assert list(one.iterdir()) == list(two.iterdir()) == []

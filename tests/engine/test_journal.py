@@ -6,8 +6,8 @@ import asyncio
 from contextlib import aclosing
 from pathlib import Path
 
-from vc_core.engine import journal as module
-from vc_core.engine.journal import Journal
+from vc_core.engine.state import event_journal as module
+from vc_core.engine.state.event_journal import Journal
 from vc_core.spec import ExitStatus, PodRef
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.engine.specs import container
-from vc_core.engine import mountinfo, resources
-from vc_core.engine.records import PodConfig
-from vc_core.engine.states import State
+from vc_core.engine.host import mountinfo
+from vc_core.engine.resources import vm_size
+from vc_core.engine.state.records import PodConfig
+from vc_core.engine.state.states import State
 from vc_core.spec import (
     Capability,
     DeviceError,
@@ -53,7 +54,7 @@ CONFIG = PodConfig("p", (), 1, 256, "p", 0)
     ],
 )
 def test_limits_decide_the_size_and_negative_ones_are_none_17_18(limits, size):
-    assert resources.demand(CONFIG, limits) == size
+    assert vm_size.demand(CONFIG, limits) == size
 
 
 def test_a_quota_is_a_share_of_processors():
@@ -86,7 +87,7 @@ def test_an_update_has_room_for_what_was_and_for_what_will_be():
     one = Resources(cpu_quota_us=300_000, cpuset="0", memory_bytes=5 * MIB)
     other = Resources(cpu_quota_us=100_000, cpuset="0-2", memory_bytes=9 * MIB)
     both = Resources(cpu_quota_us=300_000, cpuset="0-2", memory_bytes=9 * MIB)
-    assert resources.larger(one, other) == resources.larger(other, one) == both
+    assert vm_size.larger(one, other) == vm_size.larger(other, one) == both
 
 
 async def test_the_machine_grows_and_shrinks_with_its_containers_11(runtime, world):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from vc_core.defaults import DataDefaults
-from vc_core.engine.data import Data, copy_sparse
-from vc_core.engine.log_format import Kind, Reader, Record
-from vc_core.engine.logs import Lines
+from vc_core.engine.host.container_disks import Data, copy_sparse
+from vc_core.engine.resources.container_log import Lines
+from vc_core.spec.log_format import Kind, Reader, Record
 from vc_core.spec.values import StreamName
 
 BLOCK, HEAD = 4096, 20

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.engine.specs import container
-from vc_core.engine import machine_end
+from vc_core.engine.session import exit_reason
 from vc_core.spec import (
     AgentError,
     AgentRefusal,
@@ -97,7 +97,7 @@ async def test_an_agent_that_answers_with_an_error_keeps_no_call_waiting(open_ru
                 raise answer
             yield
 
-    monkeypatch.setattr(machine_end, "_SOON_S", 3600)
+    monkeypatch.setattr(exit_reason, "_SOON_S", 3600)
     async with _watched(open_runtime, config, Wrong) as runtime:
         pod, made = await _running(runtime)
         with pytest.raises(AgentError, match=r"^pod p: broken"):

@@ -15,8 +15,8 @@ from tests.engine.specs import container
 from tests.model import ALIVE, PICK, READY, STOPPED, PodModel
 from vc_core.config import Config
 from vc_core.defaults import Deadlines, TemplateDefaults, Use
-from vc_core.engine import mountinfo
-from vc_core.engine.runtime import Runtime
+from vc_core.engine.api.runtime import Runtime
+from vc_core.engine.host import mountinfo
 from vc_core.spec import ContainerSpec, HostDevice, Mount, Resources, VmPhase
 from vc_core.testing import mock_runtime
 from vc_core.testing.mocks import World
@@ -145,9 +145,9 @@ class MockPods(PodModel):
 
     @staticmethod
     def _unmount(folder: Path) -> None:
-        from vc_core.engine import binds
+        from vc_core.engine.host import bind_mounts
 
-        binds.remove_all(folder)
+        bind_mounts.remove_all(folder)
 
 
 def test_the_store_tells_the_truth_on_mocks():

@@ -9,7 +9,7 @@ import pytest
 
 from tests.engine.specs import container
 from tests.spec.contract_0_1 import MACHINES, TOLD, OldHypervisor, OldObserver
-from vc_core.engine import plugin_checks
+from vc_core.engine.wiring import plugin_checks
 from vc_core.spec import (
     ALL_SPECS,
     FAMILIES,

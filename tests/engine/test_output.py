@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.engine import process as processes
-from vc_core.engine.process import End
+from vc_core.engine.api import process as processes
+from vc_core.engine.api.process import End
 from vc_core.spec import AgentError, ContainerSpec, ProcessSpec, Rootfs, Stdio
 
 

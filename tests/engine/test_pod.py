@@ -11,7 +11,7 @@ import pytest
 from tests.engine.specs import container
 from vc_core.config import Config
 from vc_core.defaults import Deadlines
-from vc_core.engine.states import State
+from vc_core.engine.state.states import State
 from vc_core.spec import (
     AlreadyExists,
     Busy,

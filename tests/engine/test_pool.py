@@ -10,8 +10,8 @@ import pytest
 
 from tests.engine.specs import container
 from vc_core.defaults import Start
-from vc_core.engine import keeper
-from vc_core.engine.states import State
+from vc_core.engine.api import pool_keeper
+from vc_core.engine.state.states import State
 from vc_core.spec import Busy, OperationError, VmPhase, VmSize
 
 STEPS = 150
@@ -34,7 +34,7 @@ async def _started(runtime, name: str, **more):
 
 
 async def test_a_pod_takes_what_waits_and_its_folder_goes_with_it(runtime, world, config):
-    await keeper.fill(runtime, 2)
+    await pool_keeper.fill(runtime, 2)
     waiting = runtime.pool.list()
     assert [machine.phase for machine in world.machines.values()] == [VmPhase.PAUSED] * 2
     pod = await _started(runtime, "p")
@@ -55,7 +55,7 @@ async def test_where_none_waits_one_is_cloned(runtime, world):
 
 async def test_many_takers_never_share_one(open_runtime, world):
     async with open_runtime() as one, open_runtime() as other:
-        await keeper.fill(one, 3)
+        await pool_keeper.fill(one, 3)
         pods = await asyncio.gather(*(_started((one, other)[number % 2], f"p{number}") for number in range(6)))
         homes = [world.records[pod.id] for pod in pods]
         assert len(homes) == 6
@@ -64,29 +64,29 @@ async def test_many_takers_never_share_one(open_runtime, world):
 
 
 async def test_a_large_pod_takes_a_small_machine_and_grows(runtime, world):
-    await keeper.fill(runtime, 1)
+    await pool_keeper.fill(runtime, 1)
     await _started(runtime, "p", vcpus=2, memory_mib=512)
     assert world.machines["p"].size == VmSize(2, 512)
     assert runtime.pool.list() == ()
 
 
 async def test_what_is_missing_dead_or_too_much_is_made_good(runtime, world):
-    await keeper.fill(runtime, 3)
+    await pool_keeper.fill(runtime, 3)
     names = [one.id for one in runtime.pool.list()]
     world.machines[f"pool-{names[0]}"].end("killed")
-    await keeper.fill(runtime, 3)
+    await pool_keeper.fill(runtime, 3)
     now = [one.id for one in runtime.pool.list()]
     assert names[0] not in now
     assert len(now) == 3
-    await keeper.fill(runtime, 1)
+    await pool_keeper.fill(runtime, 1)
     assert len(runtime.pool.list()) == 1
 
 
 async def test_machines_of_a_stale_template_are_drained(runtime, world, monkeypatch):
-    await keeper.fill(runtime, 2)
+    await pool_keeper.fill(runtime, 2)
     before = {one.key for one in runtime.pool.list()}
     world.guest_id = "rebuilt"
-    await keeper.fill(runtime, 2)
+    await pool_keeper.fill(runtime, 2)
     after = {one.key for one in runtime.pool.list()}
     assert before.isdisjoint(after)
     assert len(runtime.pool.list()) == 2
@@ -94,7 +94,7 @@ async def test_machines_of_a_stale_template_are_drained(runtime, world, monkeypa
 
 
 async def test_machines_go_with_their_template(runtime, world):
-    await keeper.fill(runtime, 2)
+    await pool_keeper.fill(runtime, 2)
     await runtime.remove_template("")
     assert runtime.pool.list() == ()
     assert world.machines == {}
@@ -103,13 +103,13 @@ async def test_machines_go_with_their_template(runtime, world):
 async def test_a_keeper_refills_after_each_taker_and_ends_what_waits(open_runtime, world, config):
     async with open_runtime() as keeping, open_runtime() as runtime:
         full = asyncio.Semaphore(0)
-        task = asyncio.create_task(keeper.keep(keeping, 2, full.release))
+        task = asyncio.create_task(pool_keeper.keep(keeping, 2, full.release))
         await full.acquire()
         await _started(runtime, "p")
         await full.acquire()
         assert len(runtime.pool.list()) == 2
         with pytest.raises(Busy, match="another process keeps the pool"):
-            await keeper.keep(runtime, 1, lambda: None)
+            await pool_keeper.keep(runtime, 1, lambda: None)
         assert await runtime.pool.end_keeper()
         await task
         assert runtime.pool.list() == ()
@@ -121,7 +121,7 @@ async def test_a_keeper_refills_after_each_taker_and_ends_what_waits(open_runtim
 async def test_a_fault_at_any_step_of_taking_gives_a_pod_or_nothing(open_runtime, world, config, is_deadly):
     for step in range(1, STEPS):
         async with open_runtime() as runtime:
-            await keeper.fill(runtime, 1)
+            await pool_keeper.fill(runtime, 1)
             pod = await runtime.create("p")
             await pod.create_container(container("c"))
             world.faults.at, world.faults.is_deadly = len(world.faults.calls) + step, is_deadly
@@ -154,7 +154,7 @@ async def test_a_killed_makers_half_made_machine_is_swept(open_runtime, world, c
         for step in (10, 14, 18, 22):
             world.faults.at, world.faults.is_deadly = len(world.faults.calls) + step, True
             with contextlib.suppress(OperationError):
-                await keeper.fill(dying, 1)
+                await pool_keeper.fill(dying, 1)
             world.faults.at, world.faults.is_deadly, world.connections = -1, False, 0
     assert _folders(config) != []
     async with open_runtime() as runtime:

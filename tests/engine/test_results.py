@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.specs import container
-from vc_core.engine.results import mismatch
+from vc_core.engine.wiring.result_checks import mismatch
 from vc_core.spec import (
     FAMILIES,
     Capability,

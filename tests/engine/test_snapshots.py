@@ -8,7 +8,7 @@ import dataclasses
 import pytest
 
 from tests.engine.specs import container
-from vc_core.engine.states import State
+from vc_core.engine.state.states import State
 from vc_core.spec import (
     AlreadyExists,
     Capability,

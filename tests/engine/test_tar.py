@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from tests.engine.archives import FIFO, FOLDER, HARD_LINK, SYMLINK, copy, packed
-from vc_core.engine import copy_paths, tar, tar_reader
+from vc_core.engine.api import copy_paths
+from vc_core.engine.host import tar_reader, tar_stream
 from vc_core.spec.errors import AgentError, InvalidRequest, StorageError
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make devices and give files away")
@@ -184,7 +185,7 @@ async def test_folders_that_somebody_swaps_for_links_meanwhile_lead_nowhere(home
                 (home / "x").symlink_to(outside)
 
     with copy_paths.opened("/x", str(home)) as destination, pytest.raises((InvalidRequest, StorageError)):
-        await tar.unpack(swapping(), destination, False)
+        await tar_stream.unpack(swapping(), destination, False)
     assert state(outside) == before
 
 
@@ -318,7 +319,7 @@ async def test_a_source_that_fails_is_what_is_told(home):
         raise ZeroDivisionError
 
     with copy_paths.opened("/x", str(home)) as destination, pytest.raises(ZeroDivisionError):
-        await tar.unpack(failing(), destination, False)
+        await tar_stream.unpack(failing(), destination, False)
 
 
 async def test_a_copy_from_a_source_that_says_nothing_can_be_given_up(home):
@@ -330,7 +331,7 @@ async def test_a_copy_from_a_source_that_says_nothing_can_be_given_up(home):
         await asyncio.Event().wait()
 
     with copy_paths.opened("/x", str(home)) as destination:
-        work = asyncio.create_task(tar.unpack(silent(), destination, False))
+        work = asyncio.create_task(tar_stream.unpack(silent(), destination, False))
         await waits.wait()
         work.cancel()
         async with asyncio.timeout(20):

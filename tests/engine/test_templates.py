@@ -12,7 +12,7 @@ import pytest
 
 from tests.engine.specs import container
 from vc_core.defaults import Start
-from vc_core.engine.states import State
+from vc_core.engine.state.states import State
 from vc_core.spec import Capability, InvalidRequest, NotFound, OperationError, VmSize
 from vc_core.testing.mocks.hypervisor import ALL
 

@@ -12,9 +12,10 @@ import pytest
 
 from vc_core.config import Config
 from vc_core.defaults import Deadlines, Use
-from vc_core.engine import board, devices
-from vc_core.engine.catalog import Catalog
-from vc_core.engine.wiring import Seat, Wiring
+from vc_core.engine.resources import devices
+from vc_core.engine.wiring import assemble
+from vc_core.engine.wiring.catalog import Catalog
+from vc_core.engine.wiring.wiring import Seat, Wiring
 from vc_core.spec import (
     AgentError,
     Capability,
@@ -164,7 +165,7 @@ async def test_a_failing_listener_stops_nobody(seats, pod, caplog):
 async def test_a_combination_that_cannot_talk_is_refused(seats, pod, world):
     world.capabilities = frozenset({Capability.VSOCK_CHANNEL})
     with pytest.raises(PluginContractError, match="offers vsock-channel, the agent speaks through unix-channel"):
-        await board.check_combination(Wiring(seats, DEADLINES), pod)
+        await assemble.check_combination(Wiring(seats, DEADLINES), pod)
 
 
 def device_plugin(suffix: str):
@@ -203,11 +204,11 @@ def test_a_board_tells_all_missing_plugins(world):
     config = Config(Use("no", "such", "fs"))
     chosen = []
     for family, name in config.plugins():
-        from vc_core.engine.records import PluginChoice
+        from vc_core.engine.state.records import PluginChoice
 
         chosen.append(PluginChoice(family, name))
     with pytest.raises(PluginContractError) as caught:
-        board.wire(Catalog(), chosen, DEADLINES)
+        assemble.wire(Catalog(), chosen, DEADLINES)
     assert [problem.partition(";")[0] for problem in caught.value.problems] == [
         "no hypervisor plugin 'no'",
         "no agent plugin 'such'",

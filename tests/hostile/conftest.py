@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.agent import Agent
-from vc_core.engine import binds
+from vc_core.engine.host import bind_mounts
 
 SITE = Path(__file__).parent / "site"
 DEADLINE_S = 1
@@ -237,5 +237,5 @@ def hostile() -> Iterator[HostileHost]:
     agent.end()
     for mounts in (folder / "run/pods").glob("*/*"):  # of pods that the test has let be
         if mounts.is_mount():
-            binds.remove_all(mounts)
+            bind_mounts.remove_all(mounts)
     shutil.rmtree(folder)

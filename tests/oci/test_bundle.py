@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from vc_core import oci
-from vc_core.engine.states import State
+from vc_core.engine.state.states import State
 from vc_core.oci.annotations import ContainerType
 from vc_core.spec import ConfigError, InvalidRequest, MountKind, RootfsMode
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.spec import InvalidRequest, KvmProof, known_kvm_proof, kvm, prove_kvm
+from vc_core.driver_kit import KvmProof, known_kvm_proof, kvm_proof, prove_kvm
+from vc_core.spec import InvalidRequest
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def node(tmp_path, monkeypatch) -> Path:
     """A node that opens, whatever this host has."""
     found = tmp_path / "kvm"
     found.touch()
-    monkeypatch.setattr(kvm, "NODE", found)
+    monkeypatch.setattr(kvm_proof, "NODE", found)
     return found
 
 
@@ -55,7 +56,7 @@ async def test_another_boot_or_another_program_proves_anew(node, tmp_path, monke
 
 
 async def test_without_a_node_there_is_nothing_to_prove(tmp_path, monkeypatch):
-    monkeypatch.setattr(kvm, "NODE", tmp_path / "none")
+    monkeypatch.setattr(kvm_proof, "NODE", tmp_path / "none")
     boots = Boots(KvmProof(True, "told"))
     assert await prove_kvm(sys.executable, tmp_path, boots) == KvmProof(False, "there is no /dev/kvm")
     assert boots.count == 0

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from vc_core.spec import LockTimeout, lock_file
+from vc_core.driver_kit import LockTimeout, lock_file
 
 HOLD = """
 import fcntl, sys

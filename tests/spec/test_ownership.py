@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from vc_core.defaults import DataDefaults
-from vc_core.engine.data import Data
-from vc_core.engine.journal import Journal
-from vc_core.engine.volumes import Volumes
+from vc_core.driver_kit import opened_private_folder, private_folder, write_private_file
+from vc_core.driver_kit.ownership import trusted_owners, untrusted
+from vc_core.engine.host.container_disks import Data
+from vc_core.engine.host.volumes import Volumes
+from vc_core.engine.state.event_journal import Journal
 from vc_core.images.store import Images
-from vc_core.spec import InvalidRequest, opened_private_folder, private_folder, write_private_file
-from vc_core.spec.ownership import trusted_owners, untrusted
+from vc_core.spec import InvalidRequest
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to others")
 

@@ -10,8 +10,8 @@ import uuid
 
 import pytest
 
-from vc_core.spec import HostProcess, processes
-from vc_core.spec.processes import end_child
+from vc_core.driver_kit import HostProcess, host_process
+from vc_core.driver_kit.host_process import end_child
 
 WAITS = "import signal; print(flush=True); signal.pause()"
 
@@ -84,7 +84,7 @@ async def test_a_child_whose_output_nobody_reads_is_ended():
 
 
 async def test_pipes_that_somebody_else_holds_are_not_waited_for(monkeypatch):
-    monkeypatch.setattr(processes, "_PIPES_S", 0.1)
+    monkeypatch.setattr(host_process, "_PIPES_S", 0.1)
     child = await _child("setsid sh -c 'echo $$; exec sleep 1000' & wait")
     holder = int(await child.stdout.readline())
     async with asyncio.timeout(20):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.spec import find_program, program_environment, programs
+from vc_core.driver_kit import find_program, program_environment, programs
 
 
 @pytest.fixture
@@ -76,7 +76,9 @@ def test_root_runs_no_program_that_others_can_change(folder, monkeypatch, change
 def test_a_folder_that_may_not_be_entered_is_left_out(folder):
     """As another user with root's PATH, which su and setpriv leave."""
     folder.parent.chmod(0o700)
-    code = "from vc_core.spec import find_program, program_environment as e; print(find_program('sh'), e()['PATH'])"
+    code = (
+        "from vc_core.driver_kit import find_program, program_environment; print(find_program('sh'), program_environment()['PATH'])"
+    )
     words = ["setpriv", "--reuid", "65534", "--clear-groups", sys.executable, "-P", "-c", code]
     environ = {**os.environ, "PATH": f"{folder}/deep:{folder}:/usr/bin"}
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd="/", env=environ)

@@ -9,8 +9,8 @@ import click
 
 from vc_core import __version__, standard_streams
 from vc_core.cli.escapes import shown
-from vc_core.cli.exits import Exit, output_failed, told
-from vc_core.cli.settings import Settings
+from vc_core.cli.exit_codes import Exit, output_failed, told
+from vc_core.cli.global_options import Settings
 
 # Name: (module below vc_core.cli, attribute, help). The help stands here so that `vc --help` imports none of them.
 _COMMANDS = {

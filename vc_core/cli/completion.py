@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from vc_core.engine.runtime import Runtime
+    from vc_core.engine.api.runtime import Runtime
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -71,7 +71,7 @@ def _live(ask: Callable[[Runtime], Awaitable[Iterable[str]]], begun: str) -> lis
     """Names that begin so. Whoever only presses a key is not bothered with what is wrong."""
     import asyncio
 
-    from vc_core.cli.settings import Settings
+    from vc_core.cli.global_options import Settings
     from vc_core.spec.errors import VcError
 
     async def asked() -> Iterable[str]:

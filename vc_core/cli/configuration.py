@@ -10,11 +10,11 @@ import click
 
 from vc_core import config as configs
 from vc_core.cli.escapes import shown
-from vc_core.cli.exits import Exit
+from vc_core.cli.exit_codes import Exit
+from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.render import echo_json, json_option, plain
-from vc_core.cli.settings import Settings, run_async
-from vc_core.engine import board, options
-from vc_core.engine.catalog import Catalog
+from vc_core.engine.wiring import assemble, options
+from vc_core.engine.wiring.catalog import Catalog
 from vc_core.spec.errors import ConfigError, InvalidRequest, PluginError
 
 
@@ -47,11 +47,11 @@ def check(settings: Settings, file: Path | None, as_json: bool) -> int:
     found = configs.find(file or _explicit(settings))
     try:
         if found is None:
-            told = run_async(board.problems(configs.Config(), Catalog()))
+            told = run_async(assemble.problems(configs.Config(), Catalog()))
         else:
             text = configs.read(found[1])
             loaded, problems = configs.examine(text, found[1])
-            told = configs.located(text, found[1], [*problems, *run_async(board.problems(loaded, Catalog()))])
+            told = configs.located(text, found[1], [*problems, *run_async(assemble.problems(loaded, Catalog()))])
     except ConfigError as error:
         told = list(error.problems)
     if as_json:

@@ -8,13 +8,13 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vc_core.cli.exits import Exit
+from vc_core.cli.exit_codes import Exit
 from vc_core.spec.errors import InvalidRequest, StateError, VcError
 from vc_core.spec.values import ExitStatus
 
 if TYPE_CHECKING:
     from vc_core.cli.stdio import Interrupts
-    from vc_core.engine.process import Process
+    from vc_core.engine.api.process import Process
 
 log = logging.getLogger(__name__)
 

@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vc_core.cli.completion import pod_id_argument
-from vc_core.cli.escapes import shown
-from vc_core.cli.execute import chosen
-from vc_core.cli.execute import execute as exec_command
-from vc_core.cli.groups import GroupedCommand
-from vc_core.cli.pulling import image_of
-from vc_core.cli.render import ago, echo_json, echo_pairs, echo_table, echo_warnings, exit_text, json_option, size
-from vc_core.cli.settings import Settings, run_async
-from vc_core.cli.specs import (
+from vc_core.cli.container_options import (
     annotation_changes,
     command_argument,
     container_options,
@@ -27,15 +20,22 @@ from vc_core.cli.specs import (
     limits,
     passing,
 )
-from vc_core.engine.identity import fresh
-from vc_core.engine.states import State
+from vc_core.cli.escapes import shown
+from vc_core.cli.execute import chosen
+from vc_core.cli.execute import execute as exec_command
+from vc_core.cli.global_options import Settings, run_async
+from vc_core.cli.image_pull import image_of
+from vc_core.cli.option_groups import GroupedCommand
+from vc_core.cli.render import ago, echo_json, echo_pairs, echo_table, echo_warnings, exit_text, json_option, size
+from vc_core.engine.state.ids import fresh
+from vc_core.engine.state.states import State
 from vc_core.images.image import NAME_NOTE
 from vc_core.signals import signal_number
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Stdio
 
 if TYPE_CHECKING:
-    from vc_core.engine.container import Container, ContainerStatus
+    from vc_core.engine.api.container import Container, ContainerStatus
 
 _container = click.argument("container_id", metavar="[CONTAINER]", default="")
 

@@ -10,9 +10,9 @@ from contextlib import aclosing, contextmanager
 import click
 
 from vc_core.cli.execute import chosen
-from vc_core.cli.exits import writing
+from vc_core.cli.exit_codes import writing
+from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.render import size
-from vc_core.cli.settings import Settings, run_async
 from vc_core.cli.stdio import input_chunks, write_out
 from vc_core.spec.errors import InvalidRequest
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import click
 
 from vc_core.cli.escapes import shown
-from vc_core.cli.exits import Exit
+from vc_core.cli.exit_codes import Exit
+from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.render import echo_json, json_option
-from vc_core.cli.settings import Settings, run_async
-from vc_core.spec.programs import find_program, own_command, program_environment, python_environment
+from vc_core.driver_kit.programs import find_program, own_command, program_environment, python_environment
 from vc_core.spec.values import Finding, Verdict
 
 _SIGNS = {Verdict.GOOD: ("ok", "green"), Verdict.WARNING: ("warn", "yellow"), Verdict.BAD: ("bad", "red")}

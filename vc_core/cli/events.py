@@ -10,15 +10,15 @@ import click
 
 from vc_core.cli.completion import pod_ids_argument
 from vc_core.cli.escapes import shown
-from vc_core.cli.exits import writing
-from vc_core.cli.moments import Since, moment
+from vc_core.cli.exit_codes import writing
+from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.render import echo_json, echo_json_line, json_option
-from vc_core.cli.settings import Settings, run_async
-from vc_core.engine.journal import Event
+from vc_core.cli.timestamps import Since, moment
+from vc_core.engine.state.event_journal import Event
 from vc_core.spec.errors import NotFound
 
 if TYPE_CHECKING:
-    from vc_core.engine.runtime import Runtime
+    from vc_core.engine.api.runtime import Runtime
 
 
 @click.command("events")

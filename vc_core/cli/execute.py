@@ -9,8 +9,7 @@ import click
 
 from vc_core.cli.completion import pod_id_argument
 from vc_core.cli.console import Console
-from vc_core.cli.settings import Settings, run_async
-from vc_core.cli.specs import (
+from vc_core.cli.container_options import (
     command_argument,
     command_words,
     detach_keys_option,
@@ -19,11 +18,12 @@ from vc_core.cli.specs import (
     process_spec,
     timeout_option,
 )
+from vc_core.cli.global_options import Settings, run_async
 from vc_core.spec.values import Stdio
 
 if TYPE_CHECKING:
-    from vc_core.engine.container import Container
-    from vc_core.engine.pod import Pod
+    from vc_core.engine.api.container import Container
+    from vc_core.engine.api.pod import Pod
 
 
 @click.command("exec", context_settings=passing)

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from vc_core.cli.escapes import shown
+from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.render import echo_json, echo_table, json_option, size
-from vc_core.cli.settings import Settings, run_async
 from vc_core.spec.errors import NotFound
 from vc_core.spec.values import Guest, KernelSource
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from vc_core.cli.completion import images
-from vc_core.cli.groups import GroupedCommand
+from vc_core.cli.option_groups import GroupedCommand
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -8,11 +8,11 @@ import click
 
 from vc_core.cli.completion import pod_id_argument
 from vc_core.cli.execute import chosen
-from vc_core.cli.exits import writing
-from vc_core.cli.moments import Since, moment
+from vc_core.cli.exit_codes import writing
+from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.render import echo_json_line, json_option
-from vc_core.cli.settings import Settings, run_async
-from vc_core.engine.logs import LogLine
+from vc_core.cli.timestamps import Since, moment
+from vc_core.engine.resources.container_log import LogLine
 from vc_core.spec.values import StreamName
 
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from vc_core.cli.units import bytes_of
-from vc_core.engine.volumes import Volumes
+from vc_core.engine.host.volumes import Volumes
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Mount, MountKind
 

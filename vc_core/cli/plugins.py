@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from vc_core.cli.render import echo_json, echo_table, json_option
-from vc_core.engine.catalog import Catalog
+from vc_core.engine.wiring.catalog import Catalog
 
 
 @click.command()

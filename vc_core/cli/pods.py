@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from vc_core.cli.completion import pod_id_argument, pod_ids_argument
+from vc_core.cli.container_options import annotation_changes, hostname_is_h, mib, pairs, start_option
 from vc_core.cli.escapes import shown
+from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.render import (
     ago,
     coloured,
@@ -22,15 +24,13 @@ from vc_core.cli.render import (
     json_option,
     size,
 )
-from vc_core.cli.settings import Settings, run_async
-from vc_core.cli.specs import annotation_changes, hostname_is_h, mib, pairs, start_option
 from vc_core.cli.units import SIZE
 from vc_core.defaults import Start
-from vc_core.engine.assets import Asset, Assets
+from vc_core.engine.state.boot_assets import Asset, Assets
 from vc_core.spec.values import Dns, PodOptions
 
 if TYPE_CHECKING:
-    from vc_core.engine.pod_views import PodStatus
+    from vc_core.engine.api.pod_views import PodStatus
 
 
 @click.group()

@@ -9,8 +9,8 @@ import subprocess
 
 import click
 
+from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.render import ago, doing, echo_json, echo_table, json_option
-from vc_core.cli.settings import Settings, run_async
 from vc_core.spec.errors import VcError
 
 
@@ -24,18 +24,18 @@ def pool() -> None:
 @click.pass_obj
 def start(settings: Settings, count: int | None) -> None:
     """Start a process that keeps machines ready, and return when they are."""
-    from vc_core.engine import keeper
+    from vc_core.engine.api import pool_keeper
 
     config = settings.load_config()
     wanted = count or config.pool.size
     with doing(f"making {wanted} machines"):
-        process = keeper.spawn(config, wanted, subprocess.PIPE)
+        process = pool_keeper.spawn(config, wanted, subprocess.PIPE)
         told = b""
         if process is not None and process.stdout is not None:
             with process.stdout as output:
                 told = output.readline()
-    if told.strip() != keeper.READY.encode():
-        said = (config.template.dir / "pool" / keeper.LOG).read_text().strip().splitlines()
+    if told.strip() != pool_keeper.READY.encode():
+        said = (config.template.dir / "pool" / pool_keeper.LOG).read_text().strip().splitlines()
         raise VcError((said[-1] if said else "the keeper ended and said nothing").removeprefix("vc: error: "))
     click.echo(f"{wanted} machines wait; 'vc pool stop' ends them", err=True)
 
@@ -80,11 +80,11 @@ def ls(settings: Settings, as_json: bool) -> None:
 @click.pass_obj
 def keep(settings: Settings, count: int) -> None:
     """Be the process that keeps machines ready."""
-    from vc_core.engine import keeper
+    from vc_core.engine.api import pool_keeper
 
     def tell() -> None:
         with contextlib.suppress(BrokenPipeError):  # whoever waited for it has gone
-            click.echo(keeper.READY)
+            click.echo(pool_keeper.READY)
 
     async def work() -> None:
         async with settings.runtime() as runtime:
@@ -93,6 +93,6 @@ def keep(settings: Settings, count: int) -> None:
                 for number in (signal.SIGTERM, signal.SIGINT):
                     asyncio.get_running_loop().add_signal_handler(number, me.cancel)
             with contextlib.suppress(asyncio.CancelledError):
-                await keeper.keep(runtime, count, tell)
+                await pool_keeper.keep(runtime, count, tell)
 
     run_async(work())

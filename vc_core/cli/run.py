@@ -12,11 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vc_core.cli.console import Console
-from vc_core.cli.image_argument import ImageCommand, image_argument
-from vc_core.cli.pulling import image_of
-from vc_core.cli.render import doing, size
-from vc_core.cli.settings import Settings, run_async
-from vc_core.cli.specs import (
+from vc_core.cli.container_options import (
     container_options,
     container_spec,
     detach_keys_option,
@@ -27,12 +23,16 @@ from vc_core.cli.specs import (
     start_option,
     timeout_option,
 )
+from vc_core.cli.global_options import Settings, run_async
+from vc_core.cli.image_argument import ImageCommand, image_argument
+from vc_core.cli.image_pull import image_of
+from vc_core.cli.render import doing, size
 from vc_core.defaults import Start
-from vc_core.engine.identity import fresh
+from vc_core.engine.state.ids import fresh
 from vc_core.spec.values import ContainerSpec, ExitStatus, PodOptions, RootfsMode, Stdio
 
 if TYPE_CHECKING:
-    from vc_core.engine.pod import Pod
+    from vc_core.engine.api.pod import Pod
 
 log = logging.getLogger(__name__)
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import click
 
 from vc_core.cli.completion import pod_ids_argument
+from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.render import echo_json_line, echo_table, size, table
-from vc_core.cli.settings import Settings, run_async
 
 if TYPE_CHECKING:
-    from vc_core.engine.pod import Pod
-    from vc_core.engine.pod_views import PodStatus
-    from vc_core.engine.runtime import Runtime
+    from vc_core.engine.api.pod import Pod
+    from vc_core.engine.api.pod_views import PodStatus
+    from vc_core.engine.api.runtime import Runtime
     from vc_core.spec.values import ContainerStats
 
 COLUMNS = ("POD", "CTRS", "CPU", "HOST MEMORY", "GUEST MEMORY", "LIMIT", "READ", "WRITE", "PIDS")
@@ -106,7 +106,7 @@ async def _sample(runtime: Runtime, names: tuple[str, ...], before: dict[str, Us
 
 
 async def _use(runtime: Runtime, found: PodStatus, before: Use | None) -> Use | None:
-    from vc_core.engine.pod_views import Unanswered, within
+    from vc_core.engine.api.pod_views import Unanswered, within
     from vc_core.spec.errors import NotFound, StateError, VcError
     from vc_core.spec.values import VmStats
 

@@ -14,8 +14,8 @@ from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from vc_core.cli.exits import OutputClosed
-from vc_core.engine.process import Process
+from vc_core.cli.exit_codes import OutputClosed
+from vc_core.engine.api.process import Process
 from vc_core.signals import signal_name
 from vc_core.spec.errors import InvalidRequest, StateError, VcError
 from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName

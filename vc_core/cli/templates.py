@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.render import ago, doing, echo_json, echo_table, json_option, size
-from vc_core.cli.settings import Settings, run_async
 
 if TYPE_CHECKING:
-    from vc_core.engine.templates import Template
+    from vc_core.engine.clones.templates import Template
 
 
 @click.group()

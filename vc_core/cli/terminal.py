@@ -12,9 +12,9 @@ import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from vc_core.cli.exits import OutputClosed
+from vc_core.cli.exit_codes import OutputClosed
 from vc_core.cli.stdio import Interrupts, forward
-from vc_core.engine.process import Process
+from vc_core.engine.api.process import Process
 from vc_core.spec.errors import InvalidRequest, StateError
 from vc_core.spec.values import ExitStatus, ProcessStreams
 

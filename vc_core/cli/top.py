@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from vc_core.cli.settings import Settings, run_async
+from vc_core.cli.global_options import Settings, run_async
 from vc_core.first_party import pip_install
 from vc_core.spec.errors import InvalidRequest
 
@@ -22,7 +22,7 @@ def top(settings: Settings, interval: float) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InvalidRequest("vc top needs a terminal; 'vc stats --json' and 'vc events -f --json' are for programs")
     try:
-        from vc_core.cli.screen import Screen
+        from vc_core.cli.top_screen import Screen
     except ImportError as error:
         raise InvalidRequest(f"vc top needs textual ({error}); {pip_install('top')}") from error
 

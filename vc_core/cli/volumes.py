@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
+from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.render import ago, echo_json, echo_table, json_option
-from vc_core.cli.settings import Settings, run_async
-from vc_core.engine.volumes import Volumes
+from vc_core.engine.host.volumes import Volumes
 
 
 @click.group()

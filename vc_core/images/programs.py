@@ -9,9 +9,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from vc_core.driver_kit.host_process import end_child
+from vc_core.driver_kit.programs import find_program, program_environment
 from vc_core.images.image import ImageError
-from vc_core.spec.processes import end_child
-from vc_core.spec.programs import find_program, program_environment
 from vc_core.spec.values import Finding, Verdict
 
 # The program, Debian's package that has it, and what for.

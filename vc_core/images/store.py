@@ -23,11 +23,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vc_core.driver_kit.file_lock import FileLock, LockTimeout, lock_file
+from vc_core.driver_kit.ownership import private_folder, write_private_file
 from vc_core.images import platforms, verified
 from vc_core.images.image import Image, ImageConfig, ImageError, Progress
 from vc_core.spec.errors import Busy, InvalidRequest, NotFound
-from vc_core.spec.locks import FileLock, LockTimeout, lock_file
-from vc_core.spec.ownership import private_folder, write_private_file
 
 if TYPE_CHECKING:
     from vc_core.images.sources import Source

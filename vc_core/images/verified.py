@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
+from vc_core.driver_kit.ownership import write_private_file
 from vc_core.images.image import ImageError
-from vc_core.spec.ownership import write_private_file
 
 _RECORD = "verified.json"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

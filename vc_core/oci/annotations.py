@@ -7,7 +7,7 @@ import fnmatch
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from vc_core.engine.assets import Asset, Assets
+from vc_core.engine.state.boot_assets import Asset, Assets
 
 
 class ContainerType(enum.StrEnum):

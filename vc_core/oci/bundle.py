@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core.engine.assets import Assets
+from vc_core.engine.state.boot_assets import Assets
 from vc_core.oci import linux, mounts, process
 from vc_core.oci.annotations import ContainerType, container_type, own_assets, sandbox_id
 from vc_core.oci.reading import Reader

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vc_core.engine.container import Container, ContainerStatus
-from vc_core.engine.identity import fresh
-from vc_core.engine.runtime import Runtime
-from vc_core.engine.states import State
+from vc_core.engine.api.container import Container, ContainerStatus
+from vc_core.engine.api.runtime import Runtime
+from vc_core.engine.state.ids import fresh
+from vc_core.engine.state.states import State
 from vc_core.oci.annotations import ContainerType
 from vc_core.oci.bundle import load
 from vc_core.spec.errors import InvalidRequest

@@ -10,6 +10,7 @@ whose constructor takes its options, with async methods marked by `hookimpl`, of
 
 from vc_core.spec.agent import AgentSpec
 from vc_core.spec.around import around
+from vc_core.spec.around_all import Operation, around_all
 from vc_core.spec.device import DeviceSpec
 from vc_core.spec.errors import (
     AgentError,
@@ -36,15 +37,9 @@ from vc_core.spec.errors import (
     VcError,
 )
 from vc_core.spec.events import EventSpec
-from vc_core.spec.everywhere import Operation, around_all
 from vc_core.spec.hooks import ALL_SPECS, FAMILIES, Hooks
 from vc_core.spec.hypervisor import HypervisorSpec
-from vc_core.spec.kvm import Accelerator, KvmProof, known_kvm_proof, proof_dir, prove_kvm
-from vc_core.spec.locks import FileLock, LockTimeout, lock_file
 from vc_core.spec.markers import hookimpl
-from vc_core.spec.ownership import opened_private_folder, private_folder, write_private_file
-from vc_core.spec.processes import HostProcess
-from vc_core.spec.programs import find_program, program_environment
 from vc_core.spec.storage import StorageSpec
 from vc_core.spec.values import (
     DEFAULT_CAPABILITIES,
@@ -121,7 +116,6 @@ __all__ = [
     "DEFAULT_PATH",
     "FAMILIES",
     "FIRST_CHANNEL",
-    "Accelerator",
     "AgentError",
     "AgentInfo",
     "AgentRefusal",
@@ -147,7 +141,6 @@ __all__ = [
     "DriverState",
     "EventSpec",
     "ExitStatus",
-    "FileLock",
     "FilesRequest",
     "FilesVerb",
     "Finding",
@@ -164,15 +157,12 @@ __all__ = [
     "Hooks",
     "HostDevice",
     "HostPci",
-    "HostProcess",
     "HypervisorError",
     "HypervisorSpec",
     "InvalidRequest",
     "KernelSource",
-    "KvmProof",
     "LifeHook",
     "LifeHooks",
-    "LockTimeout",
     "Mount",
     "MountKind",
     "NotFound",
@@ -220,14 +210,5 @@ __all__ = [
     "VmStatus",
     "around",
     "around_all",
-    "find_program",
     "hookimpl",
-    "known_kvm_proof",
-    "lock_file",
-    "opened_private_folder",
-    "private_folder",
-    "program_environment",
-    "proof_dir",
-    "prove_kvm",
-    "write_private_file",
 ]

@@ -7,7 +7,6 @@ import signal
 
 import pytest
 
-from vc_core.engine.log_format import Kind
 from vc_core.spec import (
     AgentError,
     AlreadyExists,
@@ -29,6 +28,7 @@ from vc_core.spec import (
     Stdio,
     StreamName,
 )
+from vc_core.spec.log_format import Kind
 from vc_core.testing.guests import SETUP, AgentSubject, process
 from vc_core.testing.rules import LIMIT_S, fails_with, rule
 

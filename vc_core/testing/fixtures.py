@@ -10,8 +10,8 @@ import pytest
 
 if TYPE_CHECKING:
     from vc_core.config import Config
-    from vc_core.engine.catalog import Factory
-    from vc_core.engine.runtime import Runtime
+    from vc_core.engine.api.runtime import Runtime
+    from vc_core.engine.wiring.catalog import Factory
     from vc_core.testing.faults import Faults
     from vc_core.testing.mocks import World
     from vc_core.testing.recording import Recording

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from vc_core.defaults import DataDefaults
-from vc_core.engine.data import Data
-from vc_core.engine.log_format import Reader, Record
+from vc_core.engine.host.container_disks import Data
 from vc_core.spec import (
     AgentSpec,
     Capability,
@@ -37,6 +36,7 @@ from vc_core.spec import (
     StreamName,
     VmSpec,
 )
+from vc_core.spec.log_format import Reader, Record
 from vc_core.testing.mocks import World
 from vc_core.testing.rules import LIMIT_S, wired
 

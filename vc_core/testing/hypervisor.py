@@ -7,17 +7,8 @@ import dataclasses
 
 import pytest
 
-from vc_core.spec import (
-    Capability,
-    DriverState,
-    Finding,
-    HostProcess,
-    HypervisorError,
-    PodRef,
-    VmPhase,
-    VmSize,
-    VmSpec,
-)
+from vc_core.driver_kit import HostProcess
+from vc_core.spec import Capability, DriverState, Finding, HypervisorError, PodRef, VmPhase, VmSize, VmSpec
 from vc_core.testing.machines import GONE, HypervisorSubject
 from vc_core.testing.rules import LIMIT_S, fails_with, rule
 

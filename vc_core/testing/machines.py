@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.engine.catalog import Catalog
-from vc_core.engine.options import instantiate
+from vc_core.engine.wiring.catalog import Catalog
+from vc_core.engine.wiring.options import instantiate
 from vc_core.first_party import DEFAULTS
 from vc_core.spec import (
     Capability,

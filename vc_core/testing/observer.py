@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.engine.runtime import Runtime
+from vc_core.engine.api.runtime import Runtime
 from vc_core.spec import ContainerSpec, HypervisorError, OperationError, ProcessSpec, Rootfs
 from vc_core.testing.mocks import World
 from vc_core.testing.pods import mock_config, mock_runtime

@@ -17,8 +17,8 @@ from vc_core.defaults import (
     Use,
     VolumeDefaults,
 )
-from vc_core.engine.catalog import Factory
-from vc_core.engine.runtime import Runtime
+from vc_core.engine.api.runtime import Runtime
+from vc_core.engine.wiring.catalog import Factory
 from vc_core.testing.faults import fault_plugin
 from vc_core.testing.mocks import World, mock_agent, mock_device, mock_hypervisor, mock_storage
 from vc_core.testing.recording import recording_plugin

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from vc_core.defaults import Deadlines
-from vc_core.engine.wiring import Seat, Wiring
+from vc_core.engine.wiring.wiring import Seat, Wiring
 from vc_core.testing.mocks import World, mock_agent, mock_device, mock_hypervisor, mock_storage
 
 Suite = TypeVar("Suite")

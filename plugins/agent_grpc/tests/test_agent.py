@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
-from vc_agent_grpc import answers, client, oci_spec
+from vc_agent_grpc import checked_answers, client, oci_spec
 from vc_agent_grpc.image import agent_program
 from vc_agent_grpc.options import SYSTEM_CACHE
 
@@ -144,4 +144,4 @@ def test_a_terminal_has_a_kind_and_a_size():
 def test_an_end_by_a_signal():
     from vc_agent_grpc._generated import agent_pb2 as pb
 
-    assert answers.exit_status(pb.WaitReply(exit_code=143, signal=15)) == ExitStatus(143, 15)
+    assert checked_answers.exit_status(pb.WaitReply(exit_code=143, signal=15)) == ExitStatus(143, 15)

@@ -10,13 +10,14 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from vc_libvirt import ending, freezing
+from vc_libvirt import checkpoint, exit_reason
 from vc_libvirt.domain_xml import domain, owner_of, text
+from vc_libvirt.driver_state import Saved
 from vc_libvirt.errors import LibvirtFailure
 from vc_libvirt.save_image import Feed, SaveImage
-from vc_libvirt.saved import Saved
 
-from vc_core.spec import Frozen, HostProcess
+from vc_core.driver_kit import HostProcess
+from vc_core.spec import Frozen
 
 STARTED = "2026-11-25 12:00:00.000+0000: starting up libvirt version: 9.0.0\n"
 ENDED = "2026-11-25 12:00:01.000+0000: shutting down, reason={}\n"
@@ -48,13 +49,13 @@ WARNING = "2026-11-25T12:00:00.4Z qemu-system-x86_64: warning: 9p: odd\n"
 def test_reasons(tmp_path, told, reason):
     log = tmp_path / "log"
     log.write_text(told)
-    assert ending.reason(log) == reason
+    assert exit_reason.reason(log) == reason
 
 
 def test_a_log_that_is_not_there_is_an_empty_one(tmp_path):
-    assert ending.tail(tmp_path / "none", 10) == b""
+    assert exit_reason.tail(tmp_path / "none", 10) == b""
     (tmp_path / "log").write_text("0123456789abcdef")
-    assert ending.tail(tmp_path / "log", 4) == b"cdef"
+    assert exit_reason.tail(tmp_path / "log", 4) == b"cdef"
 
 
 def test_records_survive():
@@ -146,7 +147,7 @@ def test_damage_is_told(tmp_path, saved, record, problem):
     if record is not None:
         (tmp_path / "machine.json").write_text(record)
     with pytest.raises(LibvirtFailure, match=problem):
-        freezing.read(Frozen(tmp_path, tmp_path / "memory"))
+        checkpoint.read(Frozen(tmp_path, tmp_path / "memory"))
 
 
 def test_the_next_machine_has_a_name_of_its_own_and_the_same_devices(saved, wanted):
@@ -155,7 +156,7 @@ def test_the_next_machine_has_a_name_of_its_own_and_the_same_devices(saved, want
     child = dataclasses.replace(
         wanted, name="vc-q-1", uuid="7c0b1d9e-0000-4000-8000-000000000002", pod="q", shares=(folder,)
     )
-    made = freezing.another(image, child, {})
+    made = checkpoint.another(image, child, {})
     assert (made.findtext("name"), made.findtext("uuid")) == (child.name, child.uuid)
     assert owner_of(made.find("metadata")) == "q"
     assert made.find("devices/filesystem/source").get("dir") == "/elsewhere"

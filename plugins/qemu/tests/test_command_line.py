@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from vc_qemu import QemuOptions, making
+from vc_qemu import QemuOptions, machine_config
 from vc_qemu.command_line import FolderShare, Machine, option, words
 from vc_qemu.errors import QemuError
 
@@ -120,4 +120,4 @@ def test_what_gives_memory_back_takes_a_place():
 def test_a_machine_above_its_ceilings_is_refused_with_the_setting(tmp_path, vcpus, memory_mib, setting):
     spec = VmSpec(Guest("g", Path("/k"), Path("/i"), (), ()), vcpus, memory_mib)
     with pytest.raises(QemuError, match=rf"is the most; raise hypervisor\.qemu\.{setting}"):
-        making.machine_of(QemuOptions(), PodRef("p", tmp_path), spec, "/usr/bin/qemu", "tcg", "")
+        machine_config.machine_of(QemuOptions(), PodRef("p", tmp_path), spec, "/usr/bin/qemu", "tcg", "")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 
 import pytest
-from vc_qemu import ending, process
+from vc_qemu import exit_reason, process
+from vc_qemu.driver_state import Saved
 from vc_qemu.errors import QemuError
-from vc_qemu.plugging import Place, free
-from vc_qemu.saved import Saved
+from vc_qemu.hotplug import Place, free
 
-from vc_core.spec import HostProcess
+from vc_core.driver_kit import HostProcess
 
 RUNNING = "runstate_set current_run_state 6 (prelaunch) new_state 9 (running)\n"
 SHUTDOWN = "runstate_set current_run_state 9 (running) new_state 11 (shutdown)\n"
@@ -36,30 +36,30 @@ PAUSED = "runstate_set current_run_state 9 (running) new_state 4 (paused)\n"
 def test_reasons(tmp_path, text, reason):
     log = tmp_path / "log"
     log.write_text(text)
-    assert ending.reason(log) == reason
+    assert exit_reason.reason(log) == reason
 
 
 def test_the_log_knows_whether_the_machine_is_frozen(tmp_path):
     log = tmp_path / "log"
-    assert not ending.is_paused(log)
+    assert not exit_reason.is_paused(log)
     log.write_text(RUNNING + PAUSED)
-    assert ending.is_paused(log)
+    assert exit_reason.is_paused(log)
     log.write_text(RUNNING + PAUSED + RUNNING)
-    assert not ending.is_paused(log)
+    assert not exit_reason.is_paused(log)
 
 
 def test_a_log_that_a_guest_has_filled_does_not_tell_what_happened_since(tmp_path):
     log = tmp_path / "log"
-    ending.make_log(log)
+    exit_reason.make_log(log)
     complaint = "qemu-system-x86_64: Guest says index 65535 is available\n"
     with log.open("ab", buffering=0) as writer:
         writer.write(RUNNING.encode())
-        assert not ending.is_full(log)
-        assert ending.reason(log) == "QEMU was killed or crashed"
+        assert not exit_reason.is_full(log)
+        assert exit_reason.reason(log) == "QEMU was killed or crashed"
         with pytest.raises(OSError, match=r"too large|Invalid"):
             writer.writelines([complaint.encode()] * 100_000)
-    assert ending.is_full(log)
-    assert ending.reason(log) == "not known: QEMU's log was full before"
+    assert exit_reason.is_full(log)
+    assert exit_reason.reason(log) == "not known: QEMU's log was full before"
     assert log.stat().st_blocks * 512 < 2 << 20
 
 

@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from vc_qemu import proof
-from vc_qemu.diagnosis import accelerator
+from vc_qemu import kvm_probe
+from vc_qemu.doctor import accelerator
 from vc_qemu.errors import QemuError
 from vc_qemu.options import QemuOptions
 
-from vc_core.spec import Accelerator, Guest, kvm
+from vc_core.driver_kit import Accelerator, kvm_proof
+from vc_core.spec import Guest
 
 
 @pytest.mark.parametrize(
@@ -23,17 +24,17 @@ from vc_core.spec import Accelerator, Guest, kvm
     ],
 )
 async def test_what_it_does_is_the_proof(script, works, detail):
-    found = await proof.boot((sys.executable, "-c", script), 10)
+    found = await kvm_probe.boot((sys.executable, "-c", script), 10)
     assert (found.works, found.detail) == (works, detail)
 
 
 async def test_one_that_hangs_has_a_deadline():
-    found = await proof.boot((sys.executable, "-c", "__import__('signal').pause()"), 0.3)
+    found = await kvm_probe.boot((sys.executable, "-c", "__import__('signal').pause()"), 0.3)
     assert (found.works, found.detail) == (False, "a guest on KVM did not reach userspace within 0.3 s")
 
 
 async def test_kvm_that_was_demanded_and_does_not_work_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(kvm, "NODE", tmp_path / "none")
+    monkeypatch.setattr(kvm_proof, "NODE", tmp_path / "none")
     guest = Guest("g", Path("/k"), Path("/i"), (), ())
     options = QemuOptions(accelerator=Accelerator.KVM, proof_dir=tmp_path)
     with pytest.raises(QemuError, match="KVM does not work here: there is no /dev/kvm; set hypervisor"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vc_qemu import stream
+from vc_qemu import migration_stream
 from vc_qemu.errors import QemuError
 
 PAGE = 4096
@@ -56,7 +56,7 @@ def section(kind: int, *records: bytes, number: int = 2) -> bytes:
 def split(data: bytes, folder: Path, *blocks: str) -> tuple[bytes, dict[str, bytes]]:
     rest = io.BytesIO()
     files = {name: folder / name for name in blocks}
-    stream.split(memoryview(data), rest, files)
+    migration_stream.split(memoryview(data), rest, files)
     return rest.getvalue(), {name: path.read_bytes() for name, path in files.items()}
 
 

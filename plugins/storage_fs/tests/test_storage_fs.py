@@ -15,17 +15,8 @@ from vc_storage_fs import FsOptions, FsStorage
 from vc_storage_fs.files import write_atomically
 from vc_storage_fs.options import default_config_root, default_run_root
 
-from vc_core.spec import (
-    AlreadyExists,
-    Busy,
-    HostProcess,
-    InvalidRequest,
-    NotFound,
-    Record,
-    StorageError,
-    StoreListing,
-    Verdict,
-)
+from vc_core.driver_kit import HostProcess
+from vc_core.spec import AlreadyExists, Busy, InvalidRequest, NotFound, Record, StorageError, StoreListing, Verdict
 
 
 @pytest.fixture

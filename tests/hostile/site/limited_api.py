@@ -21,7 +21,7 @@ from typing import Any
 from limited import limited
 
 from vc_core import Container, Files, Pod, ProcessSpec, Resources, Runtime, Stdio, VcError, blocking
-from vc_core.engine import machine_end
+from vc_core.engine.session import exit_reason
 
 _OWN_LIMIT_S = 0.2  # for calls that have no deadline of their own: they wait for what a user's process does
 _MOST_ITEMS = 200
@@ -261,7 +261,7 @@ def blocking_round(pod_id: str) -> None:
 
 
 def main() -> None:
-    machine_end._SOON_S = _SOON_S  # type: ignore[attr-defined]
+    exit_reason._SOON_S = _SOON_S  # type: ignore[attr-defined]
     peak, kind = Path(sys.argv[1]), sys.argv[2]
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     with limited(peak), contextlib.suppress(EOFError):

@@ -9,6 +9,7 @@ from dataclasses import replace
 from acme_hypervisor import cgroup, sandbox
 from acme_hypervisor.options import AcmeOptions
 from acme_hypervisor.sandbox import Sandbox
+from vc_core.driver_kit import HostProcess, find_program
 from vc_core.spec import (
     Capability,
     Channel,
@@ -16,7 +17,6 @@ from vc_core.spec import (
     DriverState,
     Finding,
     Guest,
-    HostProcess,
     HypervisorError,
     HypervisorSpec,
     Plugged,
@@ -27,7 +27,6 @@ from vc_core.spec import (
     VmSpec,
     VmStats,
     VmStatus,
-    find_program,
     hookimpl,
 )
 

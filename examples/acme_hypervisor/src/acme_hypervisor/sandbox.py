@@ -11,7 +11,8 @@ from pathlib import Path
 
 from acme_hypervisor.cgroup import Cgroup, group_of
 from acme_hypervisor.options import AcmeOptions
-from vc_core.spec import HostProcess, HypervisorError, PodRef, VmSpec, program_environment
+from vc_core.driver_kit import HostProcess, program_environment
+from vc_core.spec import HypervisorError, PodRef, VmSpec
 
 _SCHEMA = 1
 _NAMESPACES = ("--mount", "--propagation=unchanged", "--uts", "--ipc", "--pid", "--fork")

@@ -1,7 +1,7 @@
 //! A container's log: a disk of its own, written as a ring of blocks, which the host reads as a file.
 //!
 //! The host needs nobody to write it, nothing that the guest does makes it larger, and it is there when machine and
-//! agent are gone. vc_core/engine/log_format.py reads it and has the format's description; both sides must agree.
+//! agent are gone. vc_core/spec/log_format.py reads it and has the format's description; both sides must agree.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};

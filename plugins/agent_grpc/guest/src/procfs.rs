@@ -10,7 +10,7 @@ use crate::proto::{ContainerStatsReply, ProcessInfo};
 /// Bytes of one process's command that are told, and of all that fit into an answer.
 const MOST_WORDS: u64 = 16 << 10;
 const MOST_OF_ALL: usize = 256 << 10;
-/// What a word takes beside its letters: the host takes no more than so many words (vc_agent_grpc/answers.py).
+/// What a word takes beside its letters: the host takes no more than so many words (vc_agent_grpc/checked_answers.py).
 const WORD: usize = 4;
 
 pub fn cgroup(container: &str) -> PathBuf {

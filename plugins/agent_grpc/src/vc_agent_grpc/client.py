@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 import grpc
 import grpc.aio
 
-from vc_agent_grpc import answers, convert
+from vc_agent_grpc import checked_answers, convert
 from vc_agent_grpc._generated import agent_pb2 as pb
 from vc_agent_grpc._generated.agent_pb2_grpc import AgentStub
 from vc_agent_grpc.streams import GrpcStreams, is_our_own_end
@@ -51,7 +51,7 @@ NEWEST_PROTOCOL = 5
 _OPTIONS = (
     # The agent's HTTP/2 refuses the name that grpc makes of a socket's path.
     ("grpc.default_authority", "localhost"),
-    ("grpc.max_receive_message_length", answers.MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", checked_answers.MAX_MESSAGE_BYTES),
     # A channel serves one connection: what a second one would find is an unplugged port.
     ("grpc.enable_retries", 0),
 )
@@ -81,7 +81,7 @@ def translated(call: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, An
 
 def _error(error: grpc.aio.AioRpcError) -> Exception:
     code = error.code()
-    told = answers.details(error)
+    told = checked_answers.details(error)
     metadata = error.trailing_metadata()
     refusal = metadata.get(_REFUSAL) if metadata is not None else None
     if refusal in _IS_MISSING:
@@ -122,11 +122,13 @@ async def connect(address: str) -> Client:
     request = pb.NegotiateRequest(oldest=OLDEST_PROTOCOL, newest=NEWEST_PROTOCOL)
     try:
         reply = await AgentStub(channel).Negotiate(request, wait_for_ready=True)
-        info = answers.agreed(answers.message(reply), OLDEST_PROTOCOL, NEWEST_PROTOCOL)
+        info = checked_answers.agreed(checked_answers.message(reply), OLDEST_PROTOCOL, NEWEST_PROTOCOL)
     except grpc.aio.AioRpcError as error:
         await channel.close()
         if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
-            raise AgentError(f"{answers.details(error)}; run 'vc guest build' and start the pod anew") from error
+            raise AgentError(
+                f"{checked_answers.details(error)}; run 'vc guest build' and start the pod anew"
+            ) from error
         raise _error(error) from error
     except BaseException:
         await channel.close()
@@ -157,7 +159,7 @@ class Client:
         """Readies the guest for being saved, until `thaw`. The call stays open meanwhile: its end thaws as well."""
         freezing = self._agent.Freeze(pb.Empty())
         if not isinstance(await freezing.read(), pb.Empty):
-            raise answers.wrong("it is to ready itself for being saved, and says nothing")
+            raise checked_answers.wrong("it is to ready itself for being saved, and says nothing")
         self._freezing = freezing
 
     @translated
@@ -203,7 +205,7 @@ class Client:
     async def list_containers(self) -> tuple[ContainerTruth, ...]:
         """All containers, and how their first processes ended."""
         reply = await self._agent.ListContainers(pb.Empty())
-        return answers.containers(answers.message(reply))
+        return checked_answers.containers(checked_answers.message(reply))
 
     @translated
     async def update_container(self, container_id: str, resources: Resources) -> None:
@@ -215,13 +217,13 @@ class Client:
     async def container_stats(self, container_id: str) -> ContainerStats:
         """What it uses."""
         reply = await self._agent.ContainerStats(pb.ContainerRequest(container_id=container_id))
-        return answers.stats(answers.message(reply))
+        return checked_answers.stats(checked_answers.message(reply))
 
     @translated
     async def list_processes(self, container_id: str) -> tuple[ProcessInfo, ...]:
         """What runs in it."""
         reply = await self._agent.ListProcesses(pb.ContainerRequest(container_id=container_id))
-        return answers.processes(answers.message(reply))
+        return checked_answers.processes(checked_answers.message(reply))
 
     @translated
     async def execute(self, container_id: str, token: str, process: ProcessSpec, stdio: Stdio) -> None:
@@ -250,7 +252,7 @@ class Client:
     async def wait(self, container_id: str, token: str) -> ExitStatus:
         """How a process ended, when it has."""
         reply = await self._agent.Wait(pb.ProcessRequest(container_id=container_id, token=token))
-        return answers.exit_status(answers.message(reply))
+        return checked_answers.exit_status(checked_answers.message(reply))
 
     @translated
     async def signal(self, container_id: str, token: str, number: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from vc_agent_grpc import forked, image, seccomp
+from vc_agent_grpc import grpc_fork, image, seccomp
 from vc_agent_grpc.options import SYSTEM_CACHE, GrpcAgentOptions
 from vc_core.spec import (
     DEFAULT_CAPABILITIES,
@@ -54,7 +54,7 @@ _PROOF = ("panic=-1", "quiet", "rdinit=/init", "--", "--prove")
 def _client_module() -> ModuleType:
     """It speaks gRPC, which comes with it and takes time. grpc would print what a guest sends to it."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    return forked.client_module()
+    return grpc_fork.client_module()
 
 
 class GrpcAgent(AgentSpec):

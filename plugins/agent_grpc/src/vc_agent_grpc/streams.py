@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import grpc
 import grpc.aio
 
-from vc_agent_grpc import answers
+from vc_agent_grpc import checked_answers
 from vc_agent_grpc._generated import agent_pb2 as pb
 from vc_core.spec import AgentError, StreamName
 
@@ -40,7 +40,7 @@ class GrpcStreams:
         """Returns when the agent has accepted; raises its AioRpcError when not."""
         first = await self._output.read()
         if not isinstance(first, pb.OutputChunk) or first.WhichOneof("stream") is not None:
-            raise answers.wrong("a process is attached to without the empty chunk that says so")
+            raise checked_answers.wrong("a process is attached to without the empty chunk that says so")
 
     async def write(self, data: bytes) -> None:
         """Sends input in pieces; each waits until the way is free."""
@@ -56,13 +56,13 @@ class GrpcStreams:
     async def chunks(self) -> AsyncIterator[tuple[StreamName, bytes]]:
         """Output as it comes."""
         try:
-            while isinstance(output := answers.message(await self._output.read()), pb.OutputChunk):
+            while isinstance(output := checked_answers.message(await self._output.read()), pb.OutputChunk):
                 if output.stdout:
                     yield StreamName.STDOUT, output.stdout
                 elif output.stderr:
                     yield StreamName.STDERR, output.stderr
         except grpc.aio.AioRpcError as error:
-            raise AgentError(f"the process's output broke off: {answers.details(error)}") from error
+            raise AgentError(f"the process's output broke off: {checked_answers.details(error)}") from error
         except asyncio.CancelledError as error:
             if is_our_own_end():
                 raise

@@ -9,17 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vc_core.spec import (
-    DeviceError,
-    DeviceSpec,
-    GuestNode,
-    HostDevice,
-    HostPci,
-    Pluggable,
-    PodRef,
-    hookimpl,
-    write_private_file,
-)
+from vc_core.driver_kit import write_private_file
+from vc_core.spec import DeviceError, DeviceSpec, GuestNode, HostDevice, HostPci, Pluggable, PodRef, hookimpl
 from vc_devices.options import VfioOptions
 
 _ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from vc_core.driver_kit import HostProcess
 from vc_core.spec import (
     Capability,
     Channel,
@@ -22,7 +23,6 @@ from vc_core.spec import (
     Frozen,
     Guest,
     HostPci,
-    HostProcess,
     HypervisorError,
     HypervisorSpec,
     Pluggable,
@@ -36,15 +36,15 @@ from vc_core.spec import (
     VmStatus,
     hookimpl,
 )
-from vc_libvirt import device_xml, devices, ending, freezing, lost, proof, sizing
+from vc_libvirt import accelerator, checkpoint, device_xml, exit_reason, hotplug, lost_domains, sizing
+from vc_libvirt.checkpoint import Origin
 from vc_libvirt.connection import Connection, connection
-from vc_libvirt.devices import Machine
-from vc_libvirt.diagnosis import diagnose
+from vc_libvirt.doctor import diagnose
 from vc_libvirt.domain_xml import Domain, Folder, domain, text
+from vc_libvirt.driver_state import Saved
 from vc_libvirt.errors import ConnectionLost, LibvirtFailure
-from vc_libvirt.freezing import Origin
+from vc_libvirt.hotplug import Machine
 from vc_libvirt.options import LibvirtOptions
-from vc_libvirt.saved import Saved
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -103,9 +103,9 @@ class LibvirtHypervisor(HypervisorSpec):
         (pod.run_dir / _CONSOLE).unlink(missing_ok=True)  # of the boot before
         wanted = await self._wanted(pod, spec)
         if spec.origin is not None:
-            chosen = freezing.read(spec.origin)[0].kind
+            chosen = checkpoint.read(spec.origin)[0].kind
         else:
-            chosen = await proof.kind(self._connection, self._options, wanted, spec.guest)
+            chosen = await accelerator.kind(self._connection, self._options, wanted, spec.guest)
         self._domain, self._origin = replace(wanted, kind=chosen), spec.origin
         known = ((one.plugged.id, one.device) for one in spec.carried)
         self._carried = {
@@ -168,7 +168,7 @@ class LibvirtHypervisor(HypervisorSpec):
     async def vm_destroy(self, pod: PodRef) -> None:
         await self._end()
         if self._is_fresh:  # the machine's record may be lost
-            await lost.end(self._connection, pod.id, pod.run_dir / _CONSOLE, _LOST_S)
+            await lost_domains.end(self._connection, pod.id, pod.run_dir / _CONSOLE, _LOST_S)
         self._forget_files(pod)
         self._saved = Saved()
         self._domain = None
@@ -190,14 +190,14 @@ class LibvirtHypervisor(HypervisorSpec):
     async def vm_plug(self, pod: PodRef, device: Pluggable) -> Plugged:
         if not isinstance(device, Drive | HostPci):
             raise LibvirtFailure("libvirt plugs disks and PCI devices of the host into running machines, nothing else")
-        return await devices.plug(self._machine, device, self._options.root_ports)
+        return await hotplug.plug(self._machine, device, self._options.root_ports)
 
     @hookimpl
     @translated
     async def vm_unplug(self, pod: PodRef, plugged: Plugged) -> None:
         found = self._process()
         if found is not None and found.is_alive():
-            await devices.unplug(self._machine, plugged)
+            await hotplug.unplug(self._machine, plugged)
 
     @hookimpl
     @translated
@@ -209,7 +209,7 @@ class LibvirtHypervisor(HypervisorSpec):
     @translated
     async def vm_freeze(self, pod: PodRef, into: Frozen) -> None:
         saved = self._saved
-        await freezing.save(self._machine, into, Origin(saved.vcpus, saved.memory_mib, saved.kind))
+        await checkpoint.save(self._machine, into, Origin(saved.vcpus, saved.memory_mib, saved.kind))
 
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
@@ -219,7 +219,7 @@ class LibvirtHypervisor(HypervisorSpec):
     @translated
     async def vm_open_channel(self, pod: PodRef, name: str) -> Channel:
         await self._alive()
-        alias, path = await devices.open_channel(self._machine, pod.run_dir, name)
+        alias, path = await hotplug.open_channel(self._machine, pod.run_dir, name)
         return Channel(alias, ChannelKind.UNIX, str(path))
 
     @hookimpl
@@ -229,13 +229,13 @@ class LibvirtHypervisor(HypervisorSpec):
         if found is None or not found.is_alive():
             Path(channel.address).unlink(missing_ok=True)
             return
-        await devices.close_channel(self._machine, channel.id, Path(channel.address))
+        await hotplug.close_channel(self._machine, channel.id, Path(channel.address))
 
     # --- what is known -----------------------------------------------------------------------------------------------
 
     @hookimpl
     async def vm_console(self, pod: PodRef, tail_bytes: int) -> bytes:
-        return ending.tail(pod.run_dir / _CONSOLE, tail_bytes)
+        return exit_reason.tail(pod.run_dir / _CONSOLE, tail_bytes)
 
     @hookimpl
     @translated
@@ -274,7 +274,9 @@ class LibvirtHypervisor(HypervisorSpec):
         return Machine(self._connection, self._saved.uuid, self._options.unplug_timeout_s)
 
     async def _wanted(self, pod: PodRef, spec: VmSpec) -> Domain:
-        return self._domain_of(pod, spec, str(spec.binary or await proof.emulator(self._connection, self._options)))
+        return self._domain_of(
+            pod, spec, str(spec.binary or await accelerator.emulator(self._connection, self._options))
+        )
 
     def _domain_of(self, pod: PodRef, spec: VmSpec, program: str) -> Domain:
         options, name = self._options, str(uuid.uuid4())
@@ -289,7 +291,7 @@ class LibvirtHypervisor(HypervisorSpec):
             name=f"vc-{pod.id}-{name[:_SHORT]}",
             uuid=name,
             pod=pod.id,
-            kind=proof.EMULATED,
+            kind=accelerator.EMULATED,
             emulator=program,
             machine=options.machine,
             cpu=options.cpu,
@@ -310,10 +312,10 @@ class LibvirtHypervisor(HypervisorSpec):
         )
 
     async def _go_on(self, pod: PodRef, origin: Frozen, wanted: Domain) -> None:
-        _, image = freezing.read(origin)
-        xml = freezing.another(image, wanted, self._carried)
-        await freezing.restore(self._connection, image, xml, pod.run_dir)
-        for alias in freezing.left_channels(xml):
+        _, image = checkpoint.read(origin)
+        xml = checkpoint.another(image, wanted, self._carried)
+        await checkpoint.restore(self._connection, image, xml, pod.run_dir)
+        for alias in checkpoint.left_channels(xml):
             await self._machine.detach(alias)
 
     async def _phase(self) -> VmPhase:
@@ -348,7 +350,7 @@ class LibvirtHypervisor(HypervisorSpec):
             async with asyncio.timeout(_NOTICE_S):
                 await self._machine.ask(lambda found: found.name())
                 await listener.stopped()
-        return ending.reason(self._options.logs / f"{self._saved.name}.log")
+        return exit_reason.reason(self._options.logs / f"{self._saved.name}.log")
 
     async def _end(self) -> None:
         """Ends the machine; without libvirtd's help where that is not there, or hangs because the machine does."""

@@ -6,8 +6,8 @@ import logging
 
 from vc_core.spec import VmSize
 from vc_libvirt import device_xml
-from vc_libvirt.devices import Machine
 from vc_libvirt.errors import LibvirtFailure
+from vc_libvirt.hotplug import Machine
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from vc_qemu.command_line import BALLOON, BALLOON_DRIVER, port_address
-from vc_qemu.plugging import Place
+from vc_qemu.hotplug import Place
 
 if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor

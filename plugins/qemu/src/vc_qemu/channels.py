@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vc_core.spec import HostProcess
+from vc_core.driver_kit import HostProcess
 from vc_qemu.command_line import FIRST, SERIAL_BUS
 from vc_qemu.errors import QemuError
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vc_core.spec import Accelerator, proof_dir
+from vc_core.driver_kit import Accelerator, proof_dir
 
 
 @dataclass(frozen=True)

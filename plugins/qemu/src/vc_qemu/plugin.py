@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from vc_core.driver_kit import HostProcess, lock_file
 from vc_core.spec import (
     FIRST_CHANNEL,
     Capability,
@@ -24,7 +25,6 @@ from vc_core.spec import (
     Finding,
     Frozen,
     Guest,
-    HostProcess,
     HypervisorError,
     HypervisorSpec,
     Pluggable,
@@ -38,16 +38,15 @@ from vc_core.spec import (
     VmStats,
     VmStatus,
     hookimpl,
-    lock_file,
 )
-from vc_qemu import balloon, channels, console, ending, freezing, making, plugging, process, sizing
-from vc_qemu.cargo import Cargo
+from vc_qemu import balloon, channels, checkpoint, console, exit_reason, hotplug, machine_config, process, sizing
+from vc_qemu.checkpoint import Origin
 from vc_qemu.command_line import FIRST, FIRST_FD, MONITOR_FD, STATE_FD, Machine, console_word, words
-from vc_qemu.diagnosis import accelerator, diagnose
+from vc_qemu.doctor import accelerator, diagnose
+from vc_qemu.driver_state import Saved
 from vc_qemu.errors import QemuError
-from vc_qemu.freezing import Origin
+from vc_qemu.hotplugged import Cargo
 from vc_qemu.options import QemuOptions
-from vc_qemu.saved import Saved
 from vc_qemu.sockets import listening_socket
 
 if TYPE_CHECKING:
@@ -104,18 +103,18 @@ class QemuHypervisor(HypervisorSpec):
     @translated
     async def vm_create(self, pod: PodRef, spec: VmSpec) -> None:
         self._is_fresh = False
-        binary = making.binary_of(self._options, spec)
+        binary = machine_config.binary_of(self._options, spec)
         if spec.origin is not None:
-            self._cargo = freezing.read(spec.origin, binary).cargo
+            self._cargo = checkpoint.read(spec.origin, binary).cargo
         self._carried = {one.plugged.id: one.device for one in spec.carried}
         self._saved = Saved()
         self._forget_files(pod)
         console.make(pod.run_dir, self._options.console_max_bytes)
-        ending.make_log(pod.run_dir / _LOG)
+        exit_reason.make_log(pod.run_dir / _LOG)
         chosen = await accelerator(self._options, binary, spec.guest)
         self._origin = spec.origin
         name = str(uuid.uuid4())
-        machine = making.machine_of(self._options, pod, spec, binary, chosen, name)
+        machine = machine_config.machine_of(self._options, pod, spec, binary, chosen, name)
         self._saved = Saved(
             name,
             chosen,
@@ -142,7 +141,7 @@ class QemuHypervisor(HypervisorSpec):
                 if self._origin is None:
                     channels.first_path(self._folder(pod)).unlink()  # it is for the clones: here nobody may take it
             if self._origin is not None:
-                given[STATE_FD] = files.enter_context(freezing.state_path(self._origin).open("rb")).fileno()
+                given[STATE_FD] = files.enter_context(checkpoint.state_path(self._origin).open("rb")).fileno()
             found = process.spawn(words(self._machine), self._folder(pod) / _LOG, given)
         self._saved = replace(self._saved, process=found)
         try:
@@ -158,7 +157,7 @@ class QemuHypervisor(HypervisorSpec):
             return VmStatus(VmPhase.ABSENT)
         if found.is_alive():
             return VmStatus(VmPhase.PAUSED if await self._is_paused(pod) else VmPhase.RUNNING, found.pid)
-        return VmStatus(VmPhase.ENDED, 0, ending.reason(self._folder(pod) / _LOG))
+        return VmStatus(VmPhase.ENDED, 0, exit_reason.reason(self._folder(pod) / _LOG))
 
     @hookimpl
     async def vm_wait(self, pod: PodRef) -> VmStatus:
@@ -205,12 +204,12 @@ class QemuHypervisor(HypervisorSpec):
     @hookimpl
     @translated
     async def vm_plug(self, pod: PodRef, device: Pluggable) -> Plugged:
-        room = plugging.Room(self._folder(pod), self._options.root_ports, self._options.share_slots, self._saved.places)
+        room = hotplug.Room(self._folder(pod), self._options.root_ports, self._options.share_slots, self._saved.places)
         if isinstance(device, VhostUser) and not self._options.shared_memory:
             raise QemuError("vhost-user devices map the guest's memory; set hypervisor.qemu.shared_memory for new pods")
         async with self._monitor(pod) as monitor:
-            await plugging.sweep(monitor, device, self._options.unplug_timeout_s)
-            place = await plugging.add(monitor, room, device)
+            await hotplug.sweep(monitor, device, self._options.unplug_timeout_s)
+            place = await hotplug.add(monitor, room, device)
         self._saved = replace(self._saved, places=(*room.taken, place))
         return Plugged(place.id, place.driver, place.address)
 
@@ -223,7 +222,7 @@ class QemuHypervisor(HypervisorSpec):
         found = self._process()
         if found is not None and found.is_alive():
             async with self._monitor(pod) as monitor:
-                await plugging.remove(monitor, self._folder(pod), place, self._options.unplug_timeout_s)
+                await hotplug.remove(monitor, self._folder(pod), place, self._options.unplug_timeout_s)
         self._saved = self._saved.without(place.id)
 
     @hookimpl
@@ -237,24 +236,24 @@ class QemuHypervisor(HypervisorSpec):
     @hookimpl
     @translated
     async def vm_fingerprint(self, pod: PodRef, spec: VmSpec) -> str:
-        binary = making.binary_of(self._options, spec)
+        binary = machine_config.binary_of(self._options, spec)
         chosen = await accelerator(self._options, binary, spec.guest)
-        return making.fingerprint(making.machine_of(self._options, pod, spec, binary, chosen, ""))
+        return machine_config.fingerprint(machine_config.machine_of(self._options, pod, spec, binary, chosen, ""))
 
     @hookimpl
     @translated
     async def vm_freeze(self, pod: PodRef, into: Frozen) -> None:
-        saved, program = self._saved, freezing.program_of(self._alive(pod).program)
+        saved, program = self._saved, checkpoint.program_of(self._alive(pod).program)
         origin = Origin(saved.vcpus, saved.memory_mib, 0, program, Cargo(saved.places))
         lies_there = self._machine is not None and self._machine.memory_file == into.memory
         async with self._monitor(pod) as monitor:
             if lies_there:
-                await freezing.freeze(monitor, into, replace(origin, cargo=None))
+                await checkpoint.freeze(monitor, into, replace(origin, cargo=None))
             elif self._options.shared_memory:
                 raise QemuError("a machine with hypervisor.qemu.shared_memory cannot be saved")
             else:
                 async with balloon.taken_out(monitor, saved.places, self._options.unplug_timeout_s) as places:
-                    await freezing.save(monitor, into, replace(origin, cargo=Cargo(places)))
+                    await checkpoint.save(monitor, into, replace(origin, cargo=Cargo(places)))
 
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
@@ -333,15 +332,15 @@ class QemuHypervisor(HypervisorSpec):
     def _alive(self, pod: PodRef) -> HostProcess:
         found = self._process()
         if found is None or not found.is_alive():
-            raise QemuError(f"the machine has ended: {ending.reason(self._folder(pod) / _LOG)}")
+            raise QemuError(f"the machine has ended: {exit_reason.reason(self._folder(pod) / _LOG)}")
         return found
 
     async def _is_paused(self, pod: PodRef) -> bool:
-        if not ending.is_full(self._folder(pod) / _LOG):
-            return ending.is_paused(self._folder(pod) / _LOG)
+        if not exit_reason.is_full(self._folder(pod) / _LOG):
+            return exit_reason.is_paused(self._folder(pod) / _LOG)
         try:  # a guest has filled it: what happened since is not in it
             async with self._monitor_soon(pod) as monitor:
-                return str((await monitor.execute("query-status"))["status"]) in ending.PAUSES
+                return str((await monitor.execute("query-status"))["status"]) in exit_reason.PAUSES
         except QemuError as error:
             log.warning("whether the machine of pod %s is paused is not known: %s", pod.id, error)
             return False
@@ -371,10 +370,10 @@ class QemuHypervisor(HypervisorSpec):
         async with self._monitor(pod) as monitor:
             if self._origin is not None and self._cargo is not None:
                 devices = {name: found for name, found in self._carried.items() if isinstance(found, Share | Drive)}
-                places = await freezing.go_on(monitor, self._folder(pod), self._origin, self._cargo, devices)
+                places = await checkpoint.go_on(monitor, self._folder(pod), self._origin, self._cargo, devices)
                 self._saved = replace(self._saved, places=places)
             elif self._origin is not None:
-                await freezing.load(monitor)
+                await checkpoint.load(monitor)
 
     async def _while_alive(self, pod: PodRef, found: HostProcess, call: Awaitable[T]) -> T:
         """Runs a call that a dying QEMU would leave hanging or failing without a word; then its own words are told."""
@@ -383,12 +382,12 @@ class QemuHypervisor(HypervisorSpec):
         try:
             await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
             if gone.done() and not found.is_alive():
-                raise QemuError(f"QEMU ended: {ending.reason(self._folder(pod) / _LOG)}")
+                raise QemuError(f"QEMU ended: {exit_reason.reason(self._folder(pod) / _LOG)}")
             return await working
         except QemuError as error:
             if found.is_alive():
                 raise
-            raise QemuError(f"QEMU ended: {ending.reason(self._folder(pod) / _LOG)}") from error
+            raise QemuError(f"QEMU ended: {exit_reason.reason(self._folder(pod) / _LOG)}") from error
         finally:
             for task in (working, gone):
                 task.cancel()

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vc_core.spec import HostProcess, program_environment
+from vc_core.driver_kit import HostProcess, program_environment
 from vc_qemu.errors import QemuError
 
 _ABOVE = 64

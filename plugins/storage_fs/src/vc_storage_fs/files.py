@@ -11,7 +11,8 @@ import stat
 import tempfile
 from pathlib import Path
 
-from vc_core.spec import HostProcess, StorageError
+from vc_core.driver_kit import HostProcess
+from vc_core.spec import StorageError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _OWNED = re.compile(r"\.(?:half|dead)-(\d+)-(\d+)-.+")

@@ -14,11 +14,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from vc_core.driver_kit import LockTimeout, lock_file, private_folder
 from vc_core.spec import (
     AlreadyExists,
     Busy,
     Finding,
-    LockTimeout,
     NotFound,
     Record,
     StorageError,
@@ -27,8 +27,6 @@ from vc_core.spec import (
     StoreLock,
     Verdict,
     hookimpl,
-    lock_file,
-    private_folder,
 )
 from vc_storage_fs import files
 from vc_storage_fs.options import FsOptions

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vc_agent_grpc.image.errors import ImageError
-from vc_core.spec import find_program, program_environment
+from vc_core.driver_kit import find_program, program_environment
 
 OLDEST_RUST = (1, 85)
 TARGET = "x86_64-unknown-linux-gnu"

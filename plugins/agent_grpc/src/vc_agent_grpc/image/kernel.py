@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vc_agent_grpc.image.errors import ImageError
-from vc_core.spec import find_program, program_environment
+from vc_core.driver_kit import find_program, program_environment
 
 PACKAGE = "linux-image-amd64"
 Report = Callable[[str], None]

@@ -1,0 +1,78 @@
+"""From options and what the engine wants to the machine that QEMU is told to make."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vc_core.driver_kit import find_program
+from vc_core.spec import FIRST_CHANNEL, PodRef, VmSpec
+from vc_qemu.checkpoint import program_of
+from vc_qemu.command_line import FolderShare, Machine, shape
+from vc_qemu.errors import QemuError
+from vc_qemu.options import QemuOptions
+
+
+def binary_of(options: QemuOptions, spec: VmSpec) -> str:
+    """QEMU's path, after a look at all that it will read.
+
+    Raises:
+        QemuError: it, or a file of the guest, is not there.
+    """
+    for file in (spec.guest.kernel, spec.guest.initrd):
+        if not os.access(file, os.R_OK):
+            raise QemuError(f"the guest's {file} is missing or unreadable; run 'vc guest build'")
+    wanted = str(spec.binary or options.binary)
+    binary = find_program(wanted)
+    if binary is None:
+        raise QemuError(f"{wanted} is missing; install the package qemu-system-x86")
+    return binary
+
+
+def machine_of(options: QemuOptions, pod: PodRef, spec: VmSpec, binary: str, accelerator: str, uuid: str) -> Machine:
+    """All that shapes the command line.
+
+    Raises:
+        QemuError: the machine would be larger than the options allow.
+    """
+    for count, most, unit, name in (
+        (spec.vcpus, options.max_vcpus, "vCPUs", "max_vcpus"),
+        (spec.memory_mib, options.max_memory_mib, "MiB of memory", "max_memory_mib"),
+    ):
+        if count > most:
+            raise QemuError(f"{count} {unit} were asked for and {most} is the most; raise hypervisor.qemu.{name}")
+    saved = spec.origin or spec.freezes_to
+    reports = options.free_page_reporting and not saved
+    return Machine(
+        binary=binary,
+        name=pod.id,
+        uuid=uuid,
+        accelerator=accelerator,
+        machine=options.machine,
+        cpu=options.cpu or ("host" if accelerator == "kvm" else "max"),
+        vcpus=spec.vcpus,
+        max_vcpus=options.max_vcpus,
+        memory_mib=spec.memory_mib,
+        max_memory_mib=options.max_memory_mib,
+        memory_slots=options.memory_slots,
+        shared_memory=options.shared_memory,
+        kernel=spec.guest.kernel,
+        initrd=spec.guest.initrd,
+        parameters=spec.guest.parameters,
+        run_dir=pod.run_dir,
+        shares=tuple(FolderShare(share.tag, share.path, share.read_only) for share in spec.shares),
+        root_ports=options.root_ports,
+        balloon_port=options.root_ports - 1 if reports else -1,
+        share_slots=options.share_slots,
+        is_root=os.geteuid() == 0,
+        extra=options.extra_arguments,
+        memory_file=saved.memory if saved else None,
+        is_clone=spec.origin is not None,
+        first_channel=FIRST_CHANNEL if saved else "",
+    )
+
+
+def fingerprint(machine: Machine) -> str:
+    """Two machines with the same one can go on from each other's saved state."""
+    files = (Path(machine.binary).resolve(), machine.kernel, machine.initrd)
+    return "\n".join([*shape(machine), *(program_of(str(file)) for file in files)])

@@ -1,0 +1,74 @@
+"""What every command starts from: the global options, and the runtime they lead to."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from vc_core.cli.escapes import shown
+from vc_core.first_party import PACKAGES
+
+if TYPE_CHECKING:
+    from vc_core.config import Config
+    from vc_core.engine.api.runtime import Runtime
+
+T = TypeVar("T")
+
+
+class _Lines(logging.Formatter):
+    """Log records as the lines that people see."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        head = f"vc: {record.levelname.lower()}:"
+        if sys.stderr.isatty():
+            head = click.style(head, fg="red" if record.levelno >= logging.ERROR else "yellow")
+        return f"{head} {shown(record.getMessage())}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The global options.
+
+    Attributes:
+        config_file: of --config.
+        is_debugging: of --debug.
+    """
+
+    config_file: str | None = None
+    is_debugging: bool = False
+
+    def set_up_logging(self) -> None:
+        """Warnings are for people; with --debug, so is all the rest."""
+        handler = logging.StreamHandler()
+        handler.setFormatter(_Lines())
+        for name in ("vc_core", *PACKAGES):
+            logging.getLogger(name).setLevel(logging.DEBUG if self.is_debugging else logging.WARNING)
+        logging.getLogger().addHandler(handler)
+
+    def load_config(self) -> Config:
+        """The configuration that wins."""
+        from vc_core.config import load
+
+        return load(Path(self.config_file) if self.config_file else None)
+
+    @asynccontextmanager
+    async def runtime(self) -> AsyncIterator[Runtime]:
+        """An open runtime for the length of a block."""
+        from vc_core.engine.api.runtime import Runtime
+
+        async with Runtime.open(self.load_config()) as runtime:
+            yield runtime
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """One event loop per command."""
+    import asyncio
+
+    return asyncio.run(work)

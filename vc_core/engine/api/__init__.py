@@ -1,0 +1,1 @@
+"""What programs call: runtime, pods, containers, processes, files and events."""

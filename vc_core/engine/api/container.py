@@ -1,0 +1,365 @@
+"""A container, as the user holds it: an id and calls on it. Nothing of its state is kept here."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from vc_core.engine.api.arguments import checked_arguments
+from vc_core.engine.api.files import Files
+from vc_core.engine.api.process import End, Process
+from vc_core.engine.host.guest_text import shown
+from vc_core.engine.lifecycle import containers, machine
+from vc_core.engine.lifecycle.process_spec import added_process
+from vc_core.engine.resources import container_log, vm_size
+from vc_core.engine.resources.container_log import LogLine
+from vc_core.engine.session.session import Session, Sessions, display
+from vc_core.engine.state.ids import annotated, fresh
+from vc_core.engine.state.records import BlockRootfs, ContainerState, PodState
+from vc_core.engine.state.states import State, require
+from vc_core.spec.errors import AgentError, OperationError, StorageError, VcError
+from vc_core.spec.events import EventSpec
+from vc_core.spec.values import (
+    DEFAULT_PATH,
+    ContainerSpec,
+    ContainerStats,
+    ExitStatus,
+    Health,
+    ProcessInfo,
+    ProcessSpec,
+    Resources,
+    Stdio,
+)
+
+log = logging.getLogger(__name__)
+
+_PS_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class ContainerStatus:
+    """What is true of a container now.
+
+    Attributes:
+        id: unique in the pod.
+        state: "paused" while its pod is frozen and it runs.
+        exit: how its first process ended; None while it has not, or when the machine ended first.
+        spec: what it was made from, with its limits and annotations as they are now.
+        block: its root file system, while that is a drive in the guest.
+        restarts: how often the guest has started it again.
+        health: what its checks have found.
+        unanswered: who has not answered in time, for people; all else is then as it was last known.
+        started_ns: when it was last started, since the epoch; 0 when it never was.
+    """
+
+    id: str
+    state: State
+    exit: ExitStatus | None
+    spec: ContainerSpec
+    block: BlockRootfs | None = None
+    restarts: int = 0
+    health: Health = Health.NONE
+    unanswered: str = ""
+    started_ns: int = 0
+
+    @classmethod
+    def of(cls, pod: PodState, spec: ContainerSpec, state: ContainerState) -> Self:
+        """As its records tell it."""
+        shown = display(pod, state)
+        known = (state.block, state.restarts, state.health)
+        return cls(spec.id, shown, state.exit, spec, *known, started_ns=state.started_ns)
+
+
+class Container:
+    """One container of a pod."""
+
+    def __init__(self, sessions: Sessions, pod_id: str, container_id: str) -> None:
+        self._sessions = sessions
+        self.pod_id = pod_id
+        self.id = container_id
+
+    @property
+    def files(self) -> Files:
+        """What it sees, volumes and all; also when its first process has ended, until it is stopped or deleted."""
+        return Files(self._sessions, self.pod_id, self.id)
+
+    async def start(self) -> Process:
+        """Lets it run; a stopped one is made again. Its first process.
+
+        Raises:
+            StateError: the pod does not run, or the container does already.
+        """
+        async with self._sessions.open(exclusive=True) as session:
+            spec, state = await self._of(session)
+            require(f"pod {session.pod.id}", f"start container {self.id}", session.state.state, [State.RUNNING])
+            require(self._name, "start it", state.state, [State.READY, State.STOPPED])
+            state = await containers.start(session, spec)
+            await session.board.wiring.notify(EventSpec.container_started, pod=session.pod, container_id=self.id)
+        return Process(self._sessions, self.pod_id, self.id, state.token)
+
+    @checked_arguments
+    async def stop(self, grace_s: float = 10) -> None:
+        """Asks its first process to end, kills all of it after `grace_s` seconds. Of a stopped one: nothing."""
+        async with self._sessions.open(exclusive=True, is_ending=True) as session:
+            await session.store.container_spec(self.id)
+            with self._asking_guest(session, "stop"):
+                spec, state = await self._of(session)
+            if state.state is State.STOPPED and not state.is_in_guest:
+                return
+            if session.is_alive:
+                require(f"pod {session.pod.id}", f"stop container {self.id}", session.state.state, [State.RUNNING])
+            with self._asking_guest(session, "stop"):
+                await containers.stop(session, spec, state, grace_s)
+
+    @checked_arguments
+    async def delete(self, force: bool = False) -> None:
+        """Removes it. A running one is refused unless forced, which stops it without grace.
+
+        By force it goes also when the guest does not remove it: the machine ends with it, unless others run there.
+
+        Raises:
+            StateError: it runs, or its pod is frozen.
+            OperationError: the guest does not remove it, and this is not forced or others run in the machine.
+        """
+        async with self._sessions.open(exclusive=True, is_ending=True) as session:
+            await session.store.container_spec(self.id)
+            try:
+                await self._take_out(session, force)
+            except OperationError as error:
+                if isinstance(error, StorageError) or not force or await self._has_company(session):
+                    raise
+                await self._end_machine(session, error)
+            session.shared.data.remove(session.pod.id, self.id)
+            await session.store.delete(self.id)
+            await session.board.wiring.notify(EventSpec.container_deleted, pod=session.pod, container_id=self.id)
+
+    @checked_arguments
+    async def exec(self, process: ProcessSpec, stdio: Stdio = Stdio.PIPES) -> Process:
+        """Starts one more process in it.
+
+        Args:
+            process: what it leaves open is as the first process has it: user, groups, folder, privileges, capabilities
+                and limits. Its variables come to those of the first process, or replace them.
+            stdio: what its streams are connected to.
+
+        Raises:
+            StateError: it does not run.
+            AgentError: the program cannot be executed.
+        """
+        token = fresh()
+        async with self._sessions.open(exclusive=False) as session:
+            await self._require_running(session, "execute in it")
+            spec = await session.store.container_spec(self.id)
+            complete = added_process(spec, session.config.hostname, process)
+            await session.hooks.agent_exec(
+                pod=session.pod, container_id=self.id, token=token, process=complete, stdio=stdio
+            )
+        return Process(self._sessions, self.pod_id, self.id, token)
+
+    @checked_arguments
+    async def kill(self, signal: int, everything: bool = False) -> None:
+        """Sends a signal to its first process, or to all of it.
+
+        Raises:
+            StateError: it does not run.
+        """
+        async with self._sessions.open(exclusive=False) as session:
+            token = await self._require_running(session, "signal it")
+            await session.hooks.agent_signal(
+                pod=session.pod, container_id=self.id, token="" if everything else token, signal=signal
+            )
+
+    @checked_arguments
+    async def update(self, limits: Resources) -> None:
+        """Changes its limits, at once when it runs; the machine grows or shrinks with them.
+
+        Args:
+            limits: all of them: what is 0 or empty has no limit any more.
+
+        Raises:
+            InvalidRequest: a limit that cannot be, or for which the machine cannot grow.
+            StateError: its pod is frozen.
+        """
+        vm_size.check(limits)
+        async with self._sessions.open(exclusive=True) as session:
+            spec, state = await self._of(session)
+            if state.is_in_guest:
+                require(f"pod {session.pod.id}", f"update container {self.id}", session.state.state, [State.RUNNING])
+                await containers.update(session, spec, limits)
+            else:
+                await session.store.put_container_spec(dataclasses.replace(spec, resources=limits))
+
+    async def annotations(self) -> dict[str, str]:
+        """What was annotated, by its maker and since."""
+        async with self._sessions.open(exclusive=False) as session:
+            return dict((await session.store.container_spec(self.id)).annotations)
+
+    @checked_arguments
+    async def annotate(self, annotations: Mapping[str, str | None]) -> dict[str, str]:
+        """Sets annotations, and removes those that are None; gives all of them."""
+        async with self._sessions.open(exclusive=True) as session:
+            spec = await session.store.container_spec(self.id)
+            found = annotated(dict(spec.annotations), annotations)
+            await session.store.put_container_spec(dataclasses.replace(spec, annotations=tuple(found.items())))
+            return found
+
+    @checked_arguments
+    async def ps(self, *args: str) -> str:
+        """What the container's own `ps` prints with these arguments, "-ef" without any.
+
+        Raises:
+            StateError: it does not run.
+            CannotExecute: it has no `ps`; `processes` needs none.
+            AgentError: `ps` failed or wrote more than 4 MiB, with its own words.
+        """
+        says_where = any(word.startswith("PATH=") for word in (await self.spec()).process.env)
+        process = await self.exec(ProcessSpec(("ps", *(args or ("-ef",))), () if says_where else (DEFAULT_PATH,)))
+        result = await process.communicate(max_output_bytes=_PS_BYTES)
+        if result.end is End.TOO_MUCH_OUTPUT:
+            raise AgentError(f"ps wrote more than {_PS_BYTES >> 20} MiB in container {self.id} and was killed")
+        if result.exit_code != 0:
+            told = shown(result.stderr.decode(errors="replace").strip().partition("\n")[0])
+            raise AgentError(f"ps {' '.join(args)} ended with {result.exit_code} in container {self.id}: {told}")
+        return result.stdout.decode(errors="replace")
+
+    async def processes(self) -> tuple[ProcessInfo, ...]:
+        """What runs in it.
+
+        Raises:
+            StateError: it does not run.
+        """
+        async with self._sessions.open(exclusive=False) as session:
+            await self._require_running(session, "list its processes")
+            return await session.hooks.agent_list_processes(pod=session.pod, container_id=self.id)
+
+    async def stats(self) -> ContainerStats:
+        """What it uses of the guest; after its end what it has used, until it is stopped or deleted.
+
+        Raises:
+            StateError: it is not in a guest, or its pod is frozen.
+        """
+        async with self._sessions.open(exclusive=False) as session:
+            await session.store.container_spec(self.id)
+            state = (await containers.seen(session))[self.id]
+            if not state.is_in_guest or session.state.state is not State.RUNNING:
+                require(self._name, "measure it", display(session.state, state), [State.RUNNING])
+            await session.connect()
+            return await session.hooks.agent_container_stats(pod=session.pod, container_id=self.id)
+
+    async def wait(self) -> ExitStatus:
+        """Returns when its first process has ended; at once when it has.
+
+        Raises:
+            StateError: it was never started, or its machine ended first.
+        """
+        async with self._sessions.open(exclusive=False) as session:
+            await session.store.container_spec(self.id)
+            state = (await containers.seen(session))[self.id]
+            if state.exit is not None:
+                return state.exit
+            require(self._name, "wait for it", state.state, [State.RUNNING])
+        return await Process(self._sessions, self.pod_id, self.id, state.token).wait()
+
+    async def process(self) -> Process:
+        """Its first process, to attach to; also one that has ended by itself: its output and its end are still there.
+
+        Raises:
+            StateError: it was not started, or is no longer in a guest.
+        """
+        async with self._sessions.open(exclusive=False) as session:
+            await session.store.container_spec(self.id)
+            state = await session.store.container_state(self.id)  # the guest is not asked: the process may just end
+            was_started = state.is_in_guest and state.state is not State.READY
+            if not was_started or session.state.state is not State.RUNNING:
+                await self._require_running(session, "attach to it")
+            return Process(self._sessions, self.pod_id, self.id, state.token)
+
+    async def logs(
+        self, follow: bool = False, tail: int | None = None, since_ns: int = 0
+    ) -> AsyncGenerator[LogLine, None]:
+        """What it has written, when it was made with Stdio.LOG: also when it or its machine has ended.
+
+        Args:
+            follow: whether to wait for more, until its first process or its machine has ended.
+            tail: no more than so many lines of those that are there.
+            since_ns: none that is older, since the epoch.
+
+        Raises:
+            NotFound: it has no log.
+        """
+        async for line in container_log.read(self._sessions, self.id, follow, tail, since_ns):
+            yield line
+
+    async def spec(self) -> ContainerSpec:
+        """What it was made as, with the limits that it has now."""
+        async with self._sessions.open(exclusive=False) as session:
+            return await session.store.container_spec(self.id)
+
+    async def status(self) -> ContainerStatus:
+        """What is true of it now.
+
+        Raises:
+            NotFound: the pod has no such container.
+        """
+        async with self._sessions.open(exclusive=False) as session:
+            spec = await session.store.container_spec(self.id)
+            state = (await containers.seen(session))[self.id]
+            return ContainerStatus.of(session.state, spec, state)
+
+    async def _take_out(self, session: Session, force: bool) -> None:
+        """Out of the guest and the machine."""
+        with self._asking_guest(session, "delete"):
+            spec, state = await self._of(session)
+        if not force:
+            require(self._name, "delete it", display(session.state, state), [State.READY, State.STOPPED])
+        if state.is_in_guest:
+            require(f"pod {session.pod.id}", f"delete container {self.id}", session.state.state, [State.RUNNING])
+            with self._asking_guest(session, "delete"):
+                await containers.stop(session, spec, state, 0)
+        elif session.state.state is State.RUNNING:
+            with self._asking_guest(session, "delete"):
+                await containers.clear(session, self.id)
+
+    @contextlib.contextmanager
+    def _asking_guest(self, session: Session, verb: str) -> Iterator[None]:
+        """A guest refuses with any error: it becomes an OperationError that names what ends its machine."""
+        try:
+            yield
+        except StorageError:
+            raise
+        except VcError as error:
+            failed = error if isinstance(error, OperationError) else AgentError(str(error), pod=session.pod.id)
+            if session.is_alive and "ends the machine" not in failed.message:
+                failed.message += f"; 'vc pod {verb} --force {session.pod.id}' ends the machine and all that runs there"
+            if failed is error:
+                raise
+            raise failed from error
+
+    async def _has_company(self, session: Session) -> bool:
+        """Whether other containers run in the machine, or it is not known to run."""
+        others = [name for name in await session.store.containers() if name != self.id]
+        states = [(await session.store.container_state(name)).state for name in others]
+        return session.state.state is not State.RUNNING or State.RUNNING in states
+
+    async def _end_machine(self, session: Session, error: OperationError) -> None:
+        log.warning("the machine of pod %s is ended with its container %s: %s", session.pod.id, self.id, error)
+        reason = await machine.shut_down(session, 0, force=True)
+        await session.board.wiring.notify(EventSpec.pod_stopped, pod=session.pod, reason=reason)
+
+    @property
+    def _name(self) -> str:
+        return f"container {self.id} of pod {self.pod_id}"
+
+    async def _of(self, session: Session) -> tuple[ContainerSpec, ContainerState]:
+        return await containers.of(session, self.id)
+
+    async def _require_running(self, session: Session, verb: str) -> str:
+        """The token of its first process."""
+        await session.store.container_spec(self.id)
+        state = (await containers.seen(session))[self.id]
+        require(self._name, verb, display(session.state, state), [State.RUNNING])
+        return state.token

@@ -1,0 +1,106 @@
+"""Events as they happen. There is no daemon to see what ends by itself: whoever follows events looks on meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vc_core.engine.state.event_journal import Event, Journal
+from vc_core.engine.state.states import State
+from vc_core.spec.errors import NotFound, VcError
+
+if TYPE_CHECKING:
+    from vc_core.engine.api.pod import Pod
+    from vc_core.engine.api.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+_PAUSE_S = 1
+_CHANGES = {"pod_started", "pod_resumed", "container_started"}
+
+
+async def events(runtime: Runtime, journal: Journal) -> AsyncGenerator[Event, None]:
+    """Those that are written down, and those that come, for ever."""
+    began_ns = time.time_ns()
+    watchers: dict[str, _Watcher] = {}
+
+    def watch(pod_id: str) -> None:
+        if pod_id in watchers and not watchers[pod_id].task.done():
+            watchers[pod_id].has_changed.set()
+        else:
+            has_changed = asyncio.Event()
+            watchers[pod_id] = _Watcher(asyncio.create_task(_watch(runtime, pod_id, has_changed)), has_changed)
+
+    try:
+        for pod in (await runtime.list()).pods:
+            watch(pod.id)
+        async with aclosing(journal.events(follow=True)) as following:
+            async for event in following:
+                yield event
+                if event.event in _CHANGES and event.time_ns > began_ns:
+                    watch(event.pod)
+    finally:
+        for watcher in watchers.values():
+            watcher.task.cancel()
+        await asyncio.gather(*(watcher.task for watcher in watchers.values()), return_exceptions=True)
+
+
+@dataclass(frozen=True)
+class _Watcher:
+    """Who looks at one pod, and how to tell it to look again."""
+
+    task: asyncio.Task[None]
+    has_changed: asyncio.Event
+
+
+async def _watch(runtime: Runtime, pod_id: str, has_changed: asyncio.Event) -> None:
+    """Has what ends by itself written down, until the pod's machine has ended or it is gone."""
+    try:
+        pod = await runtime.get(pod_id)
+    except NotFound:
+        return
+    try:
+        while True:
+            has_changed.clear()
+            try:
+                if not await _look(pod, has_changed):
+                    return
+            except NotFound:
+                return
+            except VcError as error:  # it is busy, or just ends: looked at again, not given up
+                log.info("pod %s could not be looked at: %s", pod_id, error)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(has_changed.wait(), _PAUSE_S)
+    finally:
+        with contextlib.suppress(VcError):
+            await pod.close()
+
+
+async def _look(pod: Pod, has_changed: asyncio.Event) -> bool:
+    """Tells of what has ended, and waits for something to end; whether it still runs."""
+    await pod.refresh()
+    status = await pod.status()
+    if status.state not in (State.RUNNING, State.PAUSED):
+        return has_changed.is_set()
+    running = [one.id for one in status.containers if one.state is State.RUNNING]
+    await _first(*(pod.container(name).wait() for name in running), pod.ended(), has_changed.wait())
+    return True
+
+
+async def _first(*works: Awaitable[Any]) -> None:
+    """Returns when one of them has; raises what it has raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

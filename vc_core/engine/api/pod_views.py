@@ -1,0 +1,153 @@
+"""What people see of pods: at once, also when a guest or another call keeps them waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from vc_core.engine.api.container import ContainerStatus
+from vc_core.engine.lifecycle import containers
+from vc_core.engine.state.records import PodConfig, PodState, Store
+from vc_core.engine.state.states import State
+from vc_core.spec.errors import NotFound, OperationError, VcError
+from vc_core.spec.values import VmSize
+
+if TYPE_CHECKING:
+    from vc_core.engine.api.pod import Pod
+    from vc_core.engine.session.session import Session
+
+T = TypeVar("T")
+
+_AT_ONCE = 8  # more would only keep each other waiting
+_CLEANING_S = 3.0
+
+
+@dataclass(frozen=True)
+class PodStatus:
+    """What is true of a pod now.
+
+    Attributes:
+        id: unique on this host.
+        state: where it is in its life.
+        reason: why it is stopped, for people.
+        pid: of the machine's process, 0 when there is none.
+        config: what it was made from.
+        containers: those it has.
+        size: of the machine now; as configured when there is none.
+        unanswered: who has not answered in time, for people; all else is then as it was last known.
+    """
+
+    id: str
+    state: State
+    reason: str
+    pid: int
+    config: PodConfig
+    containers: tuple[ContainerStatus, ...]
+    size: VmSize
+    unanswered: str = ""
+
+    @classmethod
+    def of(
+        cls, config: PodConfig, state: PodState, pid: int, containers: Iterable[ContainerStatus], unanswered: str = ""
+    ) -> PodStatus:
+        """As its records tell it."""
+        size = state.size or VmSize(config.vcpus, config.memory_mib)
+        return cls(config.id, state.state, state.reason, pid, config, tuple(containers), size, unanswered)
+
+
+@dataclass(frozen=True)
+class DamagedPod:
+    """A pod that cannot be read; by force it can be deleted.
+
+    Attributes:
+        id: unique on this host.
+        reason: what cannot be read, and the remedy, for people.
+        state: "damaged".
+    """
+
+    id: str
+    reason: str
+    state: str = "damaged"
+
+
+class Unanswered(Exception):
+    """Somebody did not answer in time."""
+
+
+async def within(limit_s: float, work: Awaitable[T]) -> T:
+    """What is known within so many seconds. What was begun is cancelled, and its clean-up not waited for for long.
+
+    Raises:
+        Unanswered: it takes longer.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait([task], timeout=limit_s)
+        if done:
+            return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=_CLEANING_S)
+    raise Unanswered(f"no answer within {limit_s:g} s")
+
+
+def reason_of(error: Exception) -> str:
+    """Why a pod could not be asked, for people who see which one it is."""
+    return error.message if isinstance(error, OperationError) else str(error)
+
+
+async def asked(session: Session, ask_guest: bool) -> PodStatus:
+    """What a pod and its machine tell, and its guest if that is wanted."""
+    names = await session.store.containers()
+    if ask_guest or not session.is_alive:
+        states = await containers.seen(session)
+    else:
+        states = {name: await session.store.container_state(name) for name in names}
+    pid = (await session.hooks.vm_status(pod=session.pod)).pid if session.is_alive else 0
+    rows = [ContainerStatus.of(session.state, await session.store.container_spec(name), states[name]) for name in names]
+    return PodStatus.of(session.config, session.state, pid, rows)
+
+
+async def known(store: Store, unanswered: str) -> PodStatus:
+    """What the store knows of a pod, without its lock and without a word from its machine.
+
+    Raises:
+        NotFound, PodDamaged: as the store.
+    """
+    config, state = await store.pod_config(), await store.pod_state()
+    process = state.process
+    pid = process.pid if process is not None and process.is_alive() else 0
+    if process is not None and not pid and state.state in (State.RUNNING, State.PAUSED):
+        state = PodState(State.STOPPED, "the machine ended")
+    containers = []
+    for name in await store.containers():
+        with contextlib.suppress(NotFound):  # deleted meanwhile
+            spec = await store.container_spec(name)
+            one = ContainerStatus.of(state, spec, await store.container_state(name))
+            containers.append(dataclasses.replace(one, unanswered=unanswered))
+    return PodStatus.of(config, state, pid, containers, unanswered)
+
+
+async def look(pods: Iterable[Pod], ask_guests: bool) -> list[PodStatus | DamagedPod]:
+    """What is true of pods, which are asked side by side; those that are deleted meanwhile are left out."""
+    room = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(pod: Pod) -> PodStatus | DamagedPod | None:
+        async with room:
+            try:
+                return await pod.status(ask_guests)
+            except NotFound:
+                return None
+            except VcError as error:
+                return DamagedPod(pod.id, reason_of(error))
+            finally:
+                with contextlib.suppress(VcError, Unanswered):  # a machine that answers nobody
+                    await within(_CLEANING_S, pod.close())
+
+    found = await asyncio.gather(*(one(pod) for pod in pods))
+    return [status for status in found if status is not None]

@@ -1,0 +1,291 @@
+"""A process in a container, as the user holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import io
+import signal as signals
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vc_core.engine.api.arguments import checked_arguments
+from vc_core.spec.errors import AgentError, OperationError, StateError
+from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName
+
+if TYPE_CHECKING:
+    from vc_core.engine.session.session import Sessions
+
+
+MAX_OUTPUT_BYTES = 64 << 20
+"""What is collected of a process's output, unless the caller says otherwise: it is in memory."""
+_CHUNK_COST = 64  # bytes of memory that a chunk takes besides its own
+
+
+class End(enum.StrEnum):
+    """Why a process ended."""
+
+    EXITED = "exited"
+    SIGNALLED = "signalled"
+    TIMED_OUT = "timed out"  # it was killed when its time was over
+    TOO_MUCH_OUTPUT = "too much output"  # it was killed when it had written more than is collected
+    OUT_OF_MEMORY = "out of memory"  # the kernel killed it: it needed more than its limit
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a process ended and what it wrote.
+
+    Attributes:
+        exit_code: 128 + signal when a signal ended it.
+        signal: the signal's number, 0 when it exited by itself.
+        stdout: all of it, or as much as was to be collected.
+        stderr: the same.
+        duration_s: from the start to the end.
+        end: why it ended.
+    """
+
+    exit_code: int
+    signal: int
+    stdout: bytes
+    stderr: bytes
+    duration_s: float
+    end: End = End.EXITED
+
+
+class _Collected:
+    """Output, up to a size."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._streams = {name: io.BytesIO() for name in StreamName}
+
+    def add(self, name: StreamName, data: bytes) -> bool:
+        """Keeps what there is room for; whether that was all."""
+        self._streams[name].write(data[: self._room])
+        is_all = len(data) <= self._room
+        self._room -= min(len(data), self._room)
+        return is_all
+
+    def of(self, name: StreamName) -> bytes:
+        """What came on a stream."""
+        return self._streams[name].getvalue()
+
+
+class Process:
+    """One process, known by its token. Holds no lock: it may live for days."""
+
+    def __init__(self, sessions: Sessions, pod_id: str, container_id: str, token: str) -> None:
+        self._sessions = sessions
+        self._streams: ProcessStreams | None = None
+        self._began = time.monotonic()
+        self._kept: dict[StreamName, deque[bytes]] = {name: deque() for name in StreamName}
+        self._kept_bytes = 0
+        self._reading = asyncio.Lock()
+        self._chunks: AsyncIterator[tuple[StreamName, bytes]] | None = None
+        self.pod_id = pod_id
+        self.container_id = container_id
+        self.token = token
+
+    async def streams(self) -> ProcessStreams:
+        """Attaches to its standard streams; the same ones each time.
+
+        Raises:
+            AgentError: another client is attached, or the process was started without streams.
+        """
+        if self._streams is None:
+            async with self._sessions.open(exclusive=False) as session:
+                await session.connect()
+                self._streams = await session.hooks.agent_attach(
+                    pod=session.pod, container_id=self.container_id, token=self.token
+                )
+        return self._streams
+
+    async def output(self) -> AsyncGenerator[tuple[StreamName, bytes], None]:
+        """Its output as it comes, until it has ended.
+
+        Raises:
+            AgentError: the machine ended before.
+        """
+        streams = await self.streams()
+        try:
+            async for chunk in streams.chunks():
+                yield chunk
+        except OperationError as error:
+            await self._sessions.explain(error)
+
+    @property
+    def stdout(self) -> AsyncIterator[bytes]:
+        """What it writes there, as it comes. What comes on the other stream is kept until somebody reads that.
+
+        Raises:
+            AgentError: more than MAX_OUTPUT_BYTES came on the other one, and nobody reads it.
+        """
+        return self._one(StreamName.STDOUT)
+
+    @property
+    def stderr(self) -> AsyncIterator[bytes]:
+        """The same for its errors."""
+        return self._one(StreamName.STDERR)
+
+    async def _one(self, wanted: StreamName) -> AsyncIterator[bytes]:
+        kept = self._kept[wanted]
+        while True:
+            async with self._reading:
+                if not kept:
+                    if self._chunks is None:
+                        self._chunks = self.output()
+                    try:
+                        name, data = await anext(self._chunks)
+                    except StopAsyncIteration:
+                        return
+                    self._keep(name, data)
+            while kept:
+                data = kept.popleft()
+                self._kept_bytes -= len(data) + _CHUNK_COST
+                yield data
+
+    def _keep(self, name: StreamName, data: bytes) -> None:
+        self._kept[name].append(data)
+        self._kept_bytes += len(data) + _CHUNK_COST
+        if self._kept_bytes > MAX_OUTPUT_BYTES:
+            size = f"{MAX_OUTPUT_BYTES >> 20} MiB"
+            raise AgentError(f"more than {size} came on {name}, which nobody reads; read both streams by output()")
+
+    @checked_arguments
+    async def write(self, data: bytes) -> None:
+        """Sends input."""
+        streams = await self.streams()
+        async with self._sessions.explaining():
+            await streams.write(data)
+
+    async def close_stdin(self) -> None:
+        """Ends the input."""
+        streams = await self.streams()
+        async with self._sessions.explaining():
+            await streams.close_stdin()
+
+    async def wait(self) -> ExitStatus:
+        """Returns when it has ended.
+
+        Raises:
+            AgentError: the machine ended before.
+        """
+        async with self._sessions.open(exclusive=False) as session:
+            await session.connect()
+            hooks, pod = session.hooks, session.pod
+        async with self._sessions.explaining():
+            return await hooks.agent_wait(pod=pod, container_id=self.container_id, token=self.token)
+
+    async def communicate(
+        self, stdin: bytes | str = b"", timeout_s: float | None = None, max_output_bytes: int = MAX_OUTPUT_BYTES
+    ) -> Result:
+        """Sends all input, collects all output, waits.
+
+        Args:
+            stdin: its input; text goes as UTF-8.
+            timeout_s: after which it is killed; what it has written until then is in the result.
+            max_output_bytes: of both streams together. A process that writes more is killed; `Result.end` tells.
+
+        Raises:
+            AgentError: the machine ended before, or the guest does not tell of the end of a process that was killed.
+        """
+        collected = _Collected(max_output_bytes)
+        await self.streams()
+        cause = End.SIGNALLED
+
+        async def end(why: End) -> None:
+            nonlocal cause
+            cause = why
+            with contextlib.suppress(StateError):  # it has ended at the same moment
+                await self.kill(signals.SIGKILL)
+
+        async def end_in_time() -> None:
+            if timeout_s is not None:
+                await asyncio.sleep(timeout_s)
+                await end(End.TIMED_OUT)
+
+        try:
+            async with (
+                asyncio.timeout(None if timeout_s is None else timeout_s + self.end_limit_s) as limit,
+                asyncio.TaskGroup() as group,
+            ):
+                feeding = group.create_task(self._feed(stdin.encode() if isinstance(stdin, str) else stdin))
+                ending = group.create_task(end_in_time())
+                async with contextlib.aclosing(self.output()) as output:
+                    async for name, data in output:
+                        if not collected.add(name, data):
+                            limit.reschedule(asyncio.get_running_loop().time() + self.end_limit_s)
+                            feeding.cancel()
+                            await self.close()
+                            await end(End.TOO_MUCH_OUTPUT)
+                            break
+                status = await self.wait()
+                ending.cancel()
+        except ExceptionGroup as failed:  # the first one has ended the others
+            raise failed.exceptions[0] from None
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise self.does_not_end(time.monotonic() - self._began) from error
+        finally:
+            await self.close()
+        duration = time.monotonic() - self._began
+        stdout, stderr = collected.of(StreamName.STDOUT), collected.of(StreamName.STDERR)
+        if not status.signal or cause is End.SIGNALLED:
+            cause = End.OUT_OF_MEMORY if status.out_of_memory else End.SIGNALLED if status.signal else End.EXITED
+        return Result(status.code, status.signal, stdout, stderr, duration, cause)
+
+    async def _feed(self, data: bytes) -> None:
+        if data:
+            await self.write(data)
+        await self.close_stdin()
+
+    @property
+    def end_limit_s(self) -> float:
+        """How many seconds the guest has to tell of its end when it was killed."""
+        return self._sessions.deadlines.of("agent_wait")
+
+    def does_not_end(self, after_s: float) -> AgentError:
+        """The error for a guest that does not tell of its end.
+
+        Args:
+            after_s: the seconds after which it was killed.
+        """
+        return AgentError(
+            f"the process was killed after {after_s:g} s, and the guest has not told of its end for "
+            f"{self.end_limit_s:g} s; 'vc pod delete --force {self.pod_id}' ends the machine",
+            pod=self.pod_id,
+        )
+
+    @checked_arguments
+    async def kill(self, signal: int) -> None:
+        """Sends it a signal.
+
+        Raises:
+            StateError: it has ended.
+        """
+        async with self._sessions.open(exclusive=False) as session:
+            await session.connect()
+            await session.hooks.agent_signal(
+                pod=session.pod, container_id=self.container_id, token=self.token, signal=signal
+            )
+
+    @checked_arguments
+    async def resize(self, rows: int, columns: int) -> None:
+        """Sets the size of its terminal."""
+        async with self._sessions.open(exclusive=False) as session:
+            await session.connect()
+            await session.hooks.agent_resize(
+                pod=session.pod, container_id=self.container_id, token=self.token, rows=rows, columns=columns
+            )
+
+    async def close(self) -> None:
+        """Detaches from its streams; it goes on. May be called twice."""
+        if self._streams is not None:
+            await self._streams.close()
+            self._streams = None

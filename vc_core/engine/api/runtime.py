@@ -1,0 +1,404 @@
+"""The door: opens a configuration, makes and finds pods."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import ipaddress
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from vc_core.config import Config, load
+from vc_core.defaults import Start
+from vc_core.engine.api import event_stream, pod_views, pool_keeper
+from vc_core.engine.api.arguments import checked_arguments
+from vc_core.engine.api.pod import Pod
+from vc_core.engine.api.pod_views import DamagedPod, PodStatus
+from vc_core.engine.clones import templates
+from vc_core.engine.clones.pool import Pool
+from vc_core.engine.clones.snapshots import Snapshots
+from vc_core.engine.clones.templates import Template, Templates, Wish
+from vc_core.engine.host import hidden_paths
+from vc_core.engine.host.container_disks import Data
+from vc_core.engine.host.volumes import Volumes
+from vc_core.engine.lifecycle.fork import Forks, House
+from vc_core.engine.resources import vm_size
+from vc_core.engine.session.session import Sessions, Shared
+from vc_core.engine.state.boot_assets import Assets
+from vc_core.engine.state.boot_assets import check as check_assets
+from vc_core.engine.state.event_journal import Event, Journal
+from vc_core.engine.state.ids import annotated, checked, checked_hostname, fresh
+from vc_core.engine.state.records import PodConfig, PodState, Store, encode
+from vc_core.engine.state.states import State
+from vc_core.engine.wiring import assemble
+from vc_core.engine.wiring.catalog import Catalog, Factory
+from vc_core.engine.wiring.fork_guard import Origin
+from vc_core.engine.wiring.wiring import Wiring
+from vc_core.images import Image, Images
+from vc_core.spec.errors import InvalidRequest
+from vc_core.spec.events import EventSpec
+from vc_core.spec.hooks import Hooks
+from vc_core.spec.values import Finding, PodOptions, PodRef, Verdict, VmSpec
+
+_APART = PodOptions()
+_OURS = Assets()
+_RESOLV_WORD = re.compile(r"\S+")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All pods, and what could not be listed.
+
+    Attributes:
+        pods: sorted by id.
+        damaged: pods that cannot be read.
+        problems: what else is wrong, one line each.
+    """
+
+    pods: tuple[PodStatus, ...]
+    damaged: tuple[DamagedPod, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+class Runtime:
+    """Makes, finds and lists pods. Use it as `async with Runtime.open() as runtime:`."""
+
+    def __init__(self, config: Config, catalog: Catalog) -> None:
+        self.config = config
+        self.catalog = catalog
+        self._chosen = assemble.choices(config, catalog)
+        self._journal = Journal(config.data.dir)
+        self._wiring: Wiring = assemble.wire(catalog, self._chosen, config.deadlines, self._journal)
+        self.templates = Templates(config.template, catalog, config.deadlines)
+        self.pool = Pool(
+            self.templates, catalog, config.deadlines, functools.partial(pool_keeper.spawn, config, config.pool.size)
+        )
+        limit = config.deadlines.lock
+        passing = config.template.dir / "forks"
+        self.forks = Forks(
+            House(self.hooks, self._sessions, self._register, functools.partial(self.delete, force=True)),
+            Snapshots(config.snapshot.dir, limit),
+            Snapshots(passing, limit),
+        )
+        self._shared = Shared(
+            catalog,
+            self._chosen,
+            self.templates,
+            self.pool,
+            Images(config.image.dir, limit),
+            Data(config.data),
+            self._journal,
+            config.deadlines,
+            hidden_paths.stores(config, catalog),
+        )
+        self._pods: list[Pod] = []
+        self._origin = Origin()
+
+    @classmethod
+    def open(cls, config: Config | None = None, plugins: Mapping[tuple[str, str], Factory] | None = None) -> Runtime:
+        """Wires the chosen plugins.
+
+        Args:
+            config: the file that wins, or the defaults, when None.
+            plugins: given in code by (family, name), beside the installed ones.
+
+        Raises:
+            ConfigError, PluginError, PluginContractError: with all problems.
+        """
+        return cls(config if config is not None else load(), Catalog(plugins))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends this process's connections; the pods go on. May be called twice."""
+        while self._pods and self._origin.is_here():
+            await self._pods.pop().close()
+
+    @property
+    def hooks(self) -> Hooks:
+        """Operations that belong to no pod."""
+        return self._wiring.hooks
+
+    @property
+    def images(self) -> Images:
+        """What containers are made from."""
+        return self._shared.images
+
+    @checked_arguments
+    async def create(
+        self,
+        pod_id: str = "",
+        *,
+        vcpus: int | None = None,
+        memory_mib: int | None = None,
+        hostname: str = "",
+        annotations: Mapping[str, str] | None = None,
+        options: PodOptions = _APART,
+        assets: Assets = _OURS,
+        start: Start | None = None,
+        can_freeze: bool | None = None,
+        image: str = "",
+    ) -> Pod:
+        """Makes a pod; its machine boots when it is started.
+
+        Args:
+            pod_id: made up when empty.
+            vcpus: the configured default when None.
+            memory_mib: the configured default when None.
+            hostname: the pod's id when empty.
+            annotations: kept and given back.
+            options: what its containers have in common.
+            assets: files of its own in place of the guest's and the hypervisor's.
+            start: how its machine comes to run; the configured way when None.
+            can_freeze: whether its folders can be let go of for snapshots and forks; as configured when None.
+            image: what its containers are made from where they do not say; see `Runtime.images`.
+
+        Raises:
+            InvalidRequest: an id, size, option or file that cannot be.
+            AlreadyExists: the id is taken.
+            NotFound: there is no such image.
+        """
+        if image:
+            image = (await self.images.get(image)).id
+        name = checked("pod", pod_id) if pod_id else fresh()
+        defaults = self.config.pod
+        size = dataclasses.replace(
+            defaults, vcpus=vcpus or defaults.vcpus, memory_mib=memory_mib or defaults.memory_mib
+        )
+        wrong = [] if vcpus is None or vcpus > 0 else ["pod.vcpus: must be at least 1"]
+        if problems := [*size.problems(), *wrong]:
+            raise InvalidRequest("; ".join(problem.removeprefix("pod.") for problem in problems))
+        _check_options(options)
+        check_assets(assets)
+        freezes = defaults.can_freeze if can_freeze is None else can_freeze
+        config = PodConfig(
+            name,
+            self._chosen,
+            size.vcpus,
+            size.memory_mib,
+            checked_hostname(hostname) or name,
+            time.time_ns(),
+            annotated({}, annotations or {}),
+            dataclasses.replace(options, can_freeze=freezes),
+            assets,
+            defaults.disable_block_device_use,
+            start or defaults.start,
+            image,
+            defaults.secret_paths,
+        )
+        await self._register(config)
+        return self._hold(name)
+
+    async def _register(self, config: PodConfig) -> None:
+        pod = PodRef(config.id, await self.hooks.storage_run_dir(pod_id=config.id))
+        templates.check(config.start, await assemble.check_combination(self._wiring, pod))
+        await self.hooks.storage_create(pod_id=config.id, config=encode(config))
+        try:
+            await Store(self.hooks, config.id).put_pod_state(PodState(State.READY))
+        except BaseException:
+            await self.hooks.storage_delete(pod_id=config.id, container_id="")
+            raise
+        await self._wiring.notify(EventSpec.pod_created, pod=pod)
+
+    @checked_arguments
+    async def delete(self, pod_id: str, force: bool = False) -> None:
+        """Removes a pod, as `Pod.delete`; by force also one that is damaged, which `get` cannot give.
+
+        Raises:
+            NotFound: there is none of this id.
+        """
+        pod = Pod(self._sessions(checked("pod", pod_id)), pod_id, self.forks)
+        try:
+            await pod.delete(force)
+        finally:
+            await pod.close()
+
+    @asynccontextmanager
+    async def pod(
+        self,
+        pod_id: str = "",
+        *,
+        vcpus: int | None = None,
+        memory_mib: int | None = None,
+        hostname: str = "",
+        options: PodOptions = _APART,
+        start: Start | None = None,
+        image: str = "",
+    ) -> AsyncIterator[Pod]:
+        """A started pod for the length of a block; deleted at its end, whatever happens."""
+        pod = await self.create(
+            pod_id, vcpus=vcpus, memory_mib=memory_mib, hostname=hostname, options=options, start=start, image=image
+        )
+        try:
+            await pod.start()
+            yield pod
+        finally:
+            if self._origin.is_here():  # else it is the parent's
+                await pod.delete(force=True)
+                await pod.close()
+
+    @checked_arguments
+    async def get(self, pod_id: str) -> Pod:
+        """An existing pod.
+
+        Raises:
+            NotFound: there is none of this id.
+        """
+        checked("pod", pod_id)
+        await Store(self.hooks, pod_id).pod_config()
+        return self._hold(pod_id)
+
+    @checked_arguments
+    async def restore(self, name: str, pod_id: str = "") -> Pod:
+        """A new pod that goes on where a snapshot was taken.
+
+        Args:
+            name: of the snapshot.
+            pod_id: made up when empty.
+
+        Raises:
+            NotFound: there is no snapshot of this name.
+            AlreadyExists: the id is taken.
+            InvalidRequest: something that the saved pod had is gone from this host; names it.
+        """
+        return self._hold(await self.forks.restore(name, checked("pod", pod_id) if pod_id else fresh()))
+
+    @checked_arguments
+    async def list(self, ask_guests: bool = False) -> Listing:
+        """All pods, asked side by side: one that cannot be read or does not answer keeps none of the others."""
+        listing = await self.hooks.storage_list()
+        pods = [Pod(self._sessions(name), name, self.forks) for name in listing.pods]
+        found = await pod_views.look(pods, ask_guests)
+        return Listing(
+            tuple(one for one in found if isinstance(one, PodStatus)),
+            tuple(one for one in found if isinstance(one, DamagedPod)),
+            listing.problems,
+        )
+
+    async def events(self, follow: bool = False, since_ns: int = 0) -> AsyncGenerator[Event, None]:
+        """What has happened to pods, as far as it is still written down, oldest first.
+
+        Args:
+            follow: whether to wait for more, for ever. Meanwhile what ends by itself is seen at once.
+            since_ns: none that is older, since the epoch.
+        """
+        async with aclosing(event_stream.events(self, self._journal) if follow else self._journal.events()) as found:
+            async for event in found:
+                if event.time_ns >= since_ns:
+                    yield event
+
+    async def make_template(self) -> Template:
+        """What pods of this configuration are cloned from, made now when it is not there.
+
+        Raises:
+            InvalidRequest: the chosen plugins cannot clone.
+        """
+        return await self.templates.make(self.hooks, await self.wish())
+
+    async def remove_template(self, prefix: str) -> Template:
+        """Drops a template, and the machines of the pool that are clones of it; pods go on.
+
+        Raises:
+            NotFound: none begins with `prefix`, or several do.
+        """
+        removed = await self.templates.remove(prefix)
+        for waiting in self.pool.list():
+            if waiting.key == removed.key:
+                await self.pool.drop(waiting)
+        return removed
+
+    async def remove_image(self, text: str) -> str:
+        """Takes a name away from an image, and the image with its last one; tells what went.
+
+        Raises:
+            NotFound: there is no such image.
+            InvalidRequest: a container has it.
+        """
+        return await self.images.remove(text, await self._used_roots())
+
+    @property
+    def volumes(self) -> Volumes:
+        """Folders that outlive pods."""
+        return Volumes(self.config.volume.dir)
+
+    async def remove_volume(self, name: str) -> None:
+        """Removes a volume with all that is in it.
+
+        Raises:
+            NotFound: there is none of this name.
+            InvalidRequest: a container has it.
+        """
+        pods = (await self.list()).pods
+        used = {mount.source for pod in pods for one in pod.containers for mount in one.spec.mounts}
+        self.volumes.remove(name, used)
+
+    async def prune_images(self, also_named: bool = False) -> tuple[Image, ...]:
+        """Removes images without a name, or all that no container has; tells which."""
+        return await self.images.prune(await self._used_roots(), also_named)
+
+    async def _used_roots(self) -> set[Path]:
+        """Root file systems of all containers, and images of pods, there may be more of."""
+        pods = (await self.list()).pods
+        wanted = {pod.config.image for pod in pods}
+        roots = {one.spec.rootfs.path for pod in pods for one in pod.containers}
+        images = await self.images.list()
+        return roots | {one.rootfs for one in images if one.id in wanted or one.rootfs.resolve() in roots}
+
+    async def wish(self) -> Wish:
+        """The template for pods of this configuration, as it is now: another guest image wants another one.
+
+        Raises:
+            InvalidRequest: the chosen plugins cannot clone.
+        """
+        hooks, pod = self.hooks, PodRef("template", self.config.template.dir)
+        capabilities = await assemble.check_combination(self._wiring, pod)
+        templates.check(Start.TEMPLATE, capabilities)
+        defaults = self.config.pod
+        spec = VmSpec(await hooks.agent_guest(pod=pod), defaults.vcpus, defaults.memory_mib)
+        return Wish(self._chosen, templates.small(spec, self.config.template, vm_size.can_grow(capabilities)))
+
+    async def diagnose(self) -> tuple[Finding, ...]:
+        """What a user should know about this host."""
+        from vc_core.images import programs
+
+        hooks = self.hooks
+        return (
+            *await hooks.vm_diagnose(guests=await hooks.agent_list_guests()),
+            *await hooks.agent_diagnose(),
+            *await hooks.storage_diagnose(),
+            *(Finding(f"pod {one.id}", Verdict.BAD, one.reason) for one in (await self.list()).damaged),
+            *programs.diagnose(),
+        )
+
+    def _hold(self, pod_id: str) -> Pod:
+        pod = Pod(self._sessions(pod_id), pod_id, self.forks)
+        self._pods.append(pod)
+        return pod
+
+    def _sessions(self, pod_id: str) -> Sessions:
+        return Sessions(self.hooks, self._shared, pod_id)
+
+
+def _check_options(options: PodOptions) -> None:
+    for server in options.dns.servers:
+        try:
+            ipaddress.ip_address(server)
+        except ValueError as error:
+            raise InvalidRequest(f"the name server {server!r} is no address") from error
+    for word in (*options.dns.searches, *options.dns.options):
+        if not _RESOLV_WORD.fullmatch(word):
+            raise InvalidRequest(f"{word!r} is no word of resolv.conf(5)")
+    if options.shared_shm_bytes < 0:
+        raise InvalidRequest(f"a /dev/shm of {options.shared_shm_bytes} bytes cannot be; 0 is none in common")

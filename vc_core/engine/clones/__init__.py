@@ -1,0 +1,1 @@
+"""Machines that pods start from: templates, the pool and snapshots."""

@@ -1,0 +1,305 @@
+"""Clones made in advance. Any process takes one; a keeper, an ordinary process, makes others in their place.
+
+A folder each, below that of the templates. `ready-<key>.json` in it says that the machine stands still and nobody has
+it; whoever renames that file to `taken-<pod>.json` does. Without either it is being made, or its maker was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import errno
+import functools
+import logging
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vc_core.defaults import Deadlines
+from vc_core.driver_kit.file_lock import LockTimeout, lock_file
+from vc_core.driver_kit.ownership import private_folder, write_private_file
+from vc_core.engine.clones import standalone_vm
+from vc_core.engine.clones.standalone_vm import Unowned
+from vc_core.engine.clones.templates import FILES, NOTHING, TAGS, Templates, Wish
+from vc_core.engine.host import bind_mounts
+from vc_core.engine.state.ids import fresh
+from vc_core.engine.state.records import PluggedShare, Store, decode, encode
+from vc_core.engine.state.rollback import Undo
+from vc_core.engine.wiring import assemble
+from vc_core.engine.wiring.catalog import Catalog
+from vc_core.spec.errors import Busy, NotFound, PodDamaged, StorageError
+from vc_core.spec.hooks import Hooks
+from vc_core.spec.values import DriverState, PodRef, Share, VmSize
+
+log = logging.getLogger(__name__)
+
+_READY = "ready-"
+_TAKEN = "taken-"
+_TAKER = "taker"  # the run folder of the pod: another store may have a pod of the same name
+_SUFFIX = ".json"
+_POKE = "poke"
+_LOCK = "keeper.lock"
+_LOOK, _QUIT = b"!", b"q"
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A machine that stands still and waits for a pod.
+
+    Attributes:
+        key: of the template that it is a clone of.
+        driver: what takes it over.
+        base: what it was started with.
+        shares: that are in it, with nothing behind them.
+    """
+
+    key: str
+    driver: DriverState
+    base: VmSize
+    shares: tuple[PluggedShare, ...]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A machine of the pool as people see it.
+
+    Attributes:
+        id: of the machine in the pool.
+        key: of its template.
+        made_ns: since the epoch.
+    """
+
+    id: str
+    key: str
+    made_ns: int
+
+
+class Pool:
+    """The clones that wait, of all templates in one folder.
+
+    Args:
+        templates: that they are clones of.
+        catalog: of plugins.
+        deadlines: of operations.
+        revive: called when something was wanted and nobody keeps the pool.
+    """
+
+    def __init__(
+        self, templates: Templates, catalog: Catalog, deadlines: Deadlines, revive: Callable[[], object]
+    ) -> None:
+        self._templates = templates
+        self._revive = revive
+        self._catalog = catalog
+        self._deadlines = deadlines
+
+    def list(self) -> tuple[Waiting, ...]:
+        """Those that nobody has taken, the oldest first."""
+        found = []
+        for path in self._path.glob(f"*/{_READY}*{_SUFFIX}"):
+            try:
+                made_ns = path.stat().st_mtime_ns
+            except FileNotFoundError:
+                continue  # taken just now
+            found.append(Waiting(path.parent.name, _label(path, _READY), made_ns))
+        return tuple(sorted(found, key=lambda one: one.made_ns))
+
+    def homes(self, pod: PodRef) -> tuple[Path, ...]:
+        """Folders of machines that a pod has taken: for who cannot read any more which one it was."""
+        found = (path.parent for path in self._path.glob(f"*/{_TAKEN}{pod.id}{_SUFFIX}"))
+        return tuple(folder for folder in found if _taker(folder) == str(pod.run_dir))
+
+    async def take(self, hooks: Hooks, wish: Wish, pod: PodRef) -> tuple[Path, Ready] | None:
+        """A machine for a pod, and its folder; None when none of this kind waits. Nobody else gets it."""
+        key = await self._templates.key(hooks, wish)
+        taken = None
+        for waiting in self.list():
+            folder = self._folder() / waiting.id
+            if waiting.key == key and (found := _claim(folder, key, pod)) is not None:
+                taken = folder, found
+                break
+        if not self.poke():
+            self._revive()
+        return taken
+
+    async def give_up(self, folder: Path | None) -> None:
+        """Ends a machine that a pod has taken, as far as it still runs, and removes its folder. None is no error."""
+        if folder is not None:
+            await self._end(folder)
+
+    async def make(self, hooks: Hooks, wish: Wish) -> Waiting:
+        """Adds one: a clone whose agent was spoken to, so that what it needs is in memory, and that stands still."""
+        key = await self._templates.key(hooks, wish)
+        name = fresh()
+        folder = self._folder() / name
+        async with Undo() as undo:
+            undo.push(self._end, folder)
+            for path in (folder, folder / NOTHING):
+                path.mkdir(mode=0o700)
+            if os.geteuid() == 0:
+                bind_mounts.prepare(folder / FILES)
+            machine = Unowned(self._catalog, self._deadlines, wish.plugins, _pod_of(folder))
+            empty, files = Share("", folder / NOTHING, True), Share("", folder / FILES, False)
+            wanted = (empty, files if os.geteuid() == 0 else empty)
+            shares = tuple(dataclasses.replace(one, tag=tag) for one, tag in zip(wanted, TAGS, strict=True))
+            async with self._templates.origin(hooks, wish) as origin:
+                await machine.start(dataclasses.replace(wish.spec, shares=shares, origin=origin))
+            async with machine.talk():
+                await machine.hooks.agent_freeze(pod=machine.pod)
+            await machine.hooks.vm_pause(pod=machine.pod)
+            places = await assemble.shares_of(machine.hooks, machine.pod, len(shares))
+            plugged = tuple(PluggedShare(*pair, ()) for pair in zip(shares, places, strict=True))
+            base = VmSize(wish.spec.vcpus, wish.spec.memory_mib)
+            ready = Ready(key, await machine.remember(), base, plugged)
+            half = folder / "half"
+            write_private_file(half, encode(ready))
+            half.rename(folder / f"{_READY}{key}{_SUFFIX}")
+        return Waiting(name, key, folder.stat().st_mtime_ns)
+
+    async def is_alive(self, waiting: Waiting) -> bool:
+        """Whether its machine still stands there."""
+        return await standalone_vm.is_alive(self._catalog, self._deadlines, _pod_of(self._folder() / waiting.id))
+
+    async def drop(self, waiting: Waiting) -> None:
+        """Ends one that nobody has taken; one that somebody has taken meanwhile stays theirs."""
+        folder = self._folder() / waiting.id
+        taken = folder / f"{_TAKEN}{_SUFFIX}"
+        try:
+            (folder / f"{_READY}{waiting.key}{_SUFFIX}").rename(taken)
+        except FileNotFoundError:
+            return
+        await self._end(folder)
+
+    async def sweep(self, hooks: Hooks) -> None:
+        """Ends what makers and takers left that were killed. Only for who holds the keeper's right: no other makes any.
+
+        Args:
+            hooks: of the store that knows which pods there are.
+        """
+        for folder in [path for path in self._folder().iterdir() if path.is_dir()]:
+            taken = next(folder.glob(f"{_TAKEN}*{_SUFFIX}"), None)
+            is_waiting = any(folder.glob(f"{_READY}*{_SUFFIX}"))
+            if not is_waiting and not (taken and await self._is_home(hooks, _label(taken, _TAKEN), folder)):
+                await self._end(folder)
+
+    # --- the keeper --------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def keeping(self) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
+        """The keeper's right, for the length of a block; gives a wait for the next `poke`: whether to go on.
+
+        Raises:
+            Busy: another process keeps this pool.
+        """
+        try:
+            lock = await lock_file(self._folder() / _LOCK, exclusive=True, timeout_s=0)
+        except LockTimeout as error:
+            raise Busy(f"another process keeps the pool in {self._folder()}; 'vc pool stop' ends it") from error
+        async with lock:
+            path = self._folder() / _POKE
+            path.unlink(missing_ok=True)
+            os.mkfifo(path, 0o600)
+            handle = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                yield functools.partial(_poked, handle)
+            finally:
+                path.unlink(missing_ok=True)
+                os.close(handle)
+
+    def poke(self, word: bytes = _LOOK) -> bool:
+        """Lets the keeper look whether any is missing, or quit. Whether there is one."""
+        try:
+            handle = os.open(self._path / _POKE, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # it was killed
+                return False
+            raise
+        try:
+            os.write(handle, word)
+        finally:
+            os.close(handle)
+        return True
+
+    async def end_keeper(self) -> bool:
+        """Asks the keeper to end what waits, and then itself; returns when it has. Whether there was one."""
+        if not self.poke(_QUIT):
+            return False
+        async with await lock_file(self._folder() / _LOCK, exclusive=True, timeout_s=self._deadlines.lock):
+            return True
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    async def _end(self, folder: Path) -> None:
+        if folder.exists():
+            await standalone_vm.end_left(self._catalog, self._deadlines, _pod_of(folder))
+            bind_mounts.remove_all(folder / FILES)
+            shutil.rmtree(folder)
+
+    async def _is_home(self, hooks: Hooks, pod_id: str, folder: Path) -> bool:
+        """Whether a pod knows that it has this machine; one that is just taking it has its lock."""
+        try:
+            limit = self._deadlines.lock
+            lock = await hooks.storage_lock(pod_id=pod_id, exclusive=False, timeout_s=limit)
+        except NotFound:
+            return False
+        try:
+            return (await Store(hooks, pod_id).pod_state()).home == folder
+        except PodDamaged:
+            return True  # it may be: who deletes that pod ends it
+        finally:
+            await lock.release()
+
+    @property
+    def _path(self) -> Path:
+        """Where they lie, for who only looks."""
+        return self._templates.defaults.dir / "pool"
+
+    def _folder(self) -> Path:
+        self._templates.folder()
+        return private_folder(self._path, "template.dir")
+
+
+async def _poked(handle: int) -> bool:
+    loop = asyncio.get_running_loop()
+    seen = asyncio.Event()
+    loop.add_reader(handle, seen.set)
+    try:
+        await seen.wait()
+    finally:
+        loop.remove_reader(handle)
+    return _QUIT not in os.read(handle, 4096)
+
+
+def _claim(folder: Path, key: str, pod: PodRef) -> Ready | None:
+    """Makes a waiting machine a pod's, unless somebody else was faster. One whose record is damaged is left to `sweep`,
+    which ends what nobody has.
+    """
+    taken = folder / f"{_TAKEN}{pod.id}{_SUFFIX}"
+    try:
+        (folder / f"{_READY}{key}{_SUFFIX}").rename(taken)
+        (folder / _TAKER).write_text(str(pod.run_dir))
+        return decode(taken.read_text(), Ready, str(taken))
+    except FileNotFoundError:
+        return None
+    except (StorageError, UnicodeDecodeError) as error:
+        log.warning("a machine of the pool is not used: %s", error)
+        return None
+
+
+def _taker(folder: Path) -> str:
+    try:
+        return (folder / _TAKER).read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _label(path: Path, prefix: str) -> str:
+    return path.name.removeprefix(prefix).removesuffix(_SUFFIX)
+
+
+def _pod_of(folder: Path) -> PodRef:
+    return PodRef(f"pool-{folder.name}", folder)

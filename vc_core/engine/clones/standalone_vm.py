@@ -1,0 +1,111 @@
+"""Machines that belong to no pod: one that becomes a template, those of a pool that nobody has taken.
+
+A record beside each lets anybody end it whose maker was killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from vc_core.defaults import Deadlines
+from vc_core.driver_kit.ownership import write_private_file
+from vc_core.engine.clones import lost_machines
+from vc_core.engine.state.ids import fresh
+from vc_core.engine.state.records import PluginChoice, decode, encode
+from vc_core.engine.state.rollback import Undo
+from vc_core.engine.wiring import assemble
+from vc_core.engine.wiring.catalog import Catalog
+from vc_core.spec.errors import ConfigError, OperationTimeout, PluginContractError, PluginError, StorageError
+from vc_core.spec.hooks import Hooks
+from vc_core.spec.values import DriverState, PodRef, VmPhase, VmSpec
+
+log = logging.getLogger(__name__)
+
+_RECORD = "machine-record.json"
+
+
+class Unowned:
+    """A machine whose files lie in a folder of its own, with a board of its own."""
+
+    def __init__(self, catalog: Catalog, deadlines: Deadlines, plugins: Sequence[PluginChoice], pod: PodRef) -> None:
+        self.hooks: Hooks = assemble.wire(catalog, plugins, deadlines).hooks
+        self.pod = pod
+        self._plugins = tuple(plugins)
+        self._deadlines = deadlines
+
+    async def start(self, spec: VmSpec) -> None:
+        """Starts it. Whoever is killed meanwhile leaves what `end_left` needs."""
+        await self.hooks.vm_create(pod=self.pod, spec=spec)
+        await self.remember()
+        await self.hooks.vm_start(pod=self.pod)
+        await self.remember()
+
+    async def remember(self) -> DriverState:
+        """Writes down what is needed to find it again."""
+        state = await self.hooks.vm_save(pod=self.pod)
+        write_private_file(self.pod.run_dir / _RECORD, encode((state, self._plugins)))
+        return state
+
+    def forget(self) -> None:
+        """Removes the record: somebody else answers for the machine, or it is no more."""
+        (self.pod.run_dir / _RECORD).unlink()
+
+    @asynccontextmanager
+    async def talk(self) -> AsyncIterator[None]:
+        """A connection to its agent for the length of a block; it may still boot."""
+        limit = self._deadlines.boot
+        try:
+            async with asyncio.timeout(limit):
+                channel = await self.hooks.vm_open_channel(pod=self.pod, name=f"vc.agent.{fresh()}")
+        except TimeoutError as error:
+            raise OperationTimeout(limit, "vm_open_channel", "", self.pod.id, "boot") from error
+        async with Undo() as undo:
+            undo.push(self.hooks.agent_disconnect, pod=self.pod)
+            await assemble.connect(self.hooks, self.pod, channel)
+            yield
+            await self.hooks.agent_disconnect(pod=self.pod)
+        await self.hooks.vm_close_channel(pod=self.pod, channel=channel)
+
+    async def end(self) -> None:
+        """Ends it and removes the driver's files. May be called twice."""
+        await self.hooks.vm_stop(pod=self.pod, grace_s=0)
+        await self.hooks.vm_destroy(pod=self.pod)
+
+
+async def end_left(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> None:
+    """Ends the machine that somebody has left in a folder, if there is one.
+
+    When its record cannot be read, or its plugin is gone, every hypervisor that is here looks for it.
+    """
+    try:
+        left = await _left(catalog, deadlines, pod)
+    except (StorageError, ConfigError, PluginError, PluginContractError) as error:
+        log.warning("%s", error)
+        for problem in await lost_machines.end(catalog, pod):
+            log.warning("%s", problem)
+        return
+    if left is not None:
+        await left.end()
+
+
+async def is_alive(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> bool:
+    """Whether the machine whose record lies in a folder runs or stands still."""
+    left = await _left(catalog, deadlines, pod)
+    return left is not None and (await left.hooks.vm_status(pod=pod)).phase in (VmPhase.RUNNING, VmPhase.PAUSED)
+
+
+async def _left(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> Unowned | None:
+    record = pod.run_dir / _RECORD
+    if not record.exists():
+        return None
+    try:
+        text = record.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"{record} cannot be read: {error}") from error
+    state, plugins = decode(text, tuple[DriverState, tuple[PluginChoice, ...]], str(record))
+    left = Unowned(catalog, deadlines, plugins, pod)
+    await left.hooks.vm_restore(pod=pod, state=state)
+    return left

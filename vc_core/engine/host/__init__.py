@@ -1,0 +1,1 @@
+"""Work on the host: mounts, disks, archives and hooks."""

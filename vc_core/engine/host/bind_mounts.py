@@ -1,0 +1,221 @@
+"""Files and folders of the host bound into a folder of the pod, under names that nobody can guess. Root only.
+
+The folder is a file system of its own in memory, and its mount is read-only: that is what a guest sees of it, and it
+can neither make nor replace anything in there. What is bound in it is writable or not for itself. To add a mount point,
+a second mount of the same file system is made that may be written to; it is never attached to any path, and is gone
+when its descriptor is closed. Source and target are opened once, without following links, and are named to the kernel
+by descriptor only (see docs/decisions/0020).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from vc_core.engine.host import folder_view, mount_calls, source_paths, tree_removal
+from vc_core.engine.host.mount_calls import NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, SHARED, UNBINDABLE, opened
+from vc_core.spec.errors import InvalidRequest, StorageError
+
+_PLACE = os.O_RDONLY | os.O_DIRECTORY
+
+
+def prepare(folder: Path) -> None:
+    """Makes a folder a place for binds; one that is one already stays as it is.
+
+    Raises:
+        StorageError: the kernel refused.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        with opened(mount_calls.open_plain(folder.resolve(), _PLACE)) as below:
+            if _is_place(below):
+                return
+            attributes = RDONLY | NOSUID | NODEV | NOEXEC
+            with opened(mount_calls.new_file_system("tmpfs", attributes, mode="0700", size="64k")) as place:
+                mount_calls.attach(place, below)
+                # Hypervisors may run in namespaces of their own, and see there what is mounted in here later.
+                mount_calls.change(place, propagation=SHARED)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be made a place for mounts: {error.strerror}") from error
+
+
+def add(
+    source: Path,
+    folder: Path,
+    read_only: bool,
+    recursive: bool,
+    name: str = "",
+    covered: Collection[Path] = (),
+    is_share: bool = False,
+) -> str:
+    """Binds a file or folder into the folder; gives the name it has there.
+
+    What is bound brings no file systems of the kernel's along (proc, control groups); set-uid programs and device nodes
+    do not work through it.
+
+    Args:
+        source: on this host, absolute; nothing in it may be a link.
+        folder: of the pod; made a place for binds.
+        read_only: enforced here, for all that comes along.
+        recursive: whether mounts below the source come along.
+        name: that nobody else has; made up when empty.
+        covered: folders in the source of which nothing may be seen.
+        is_share: whether it is shared by itself, not with the folder: hypervisors may have to bind it once more.
+
+    Raises:
+        InvalidRequest: the source is gone, or is another thing than it was.
+        StorageError: the kernel refused; nothing is left of it.
+    """
+    with opened(source_paths.opened_plainly(source)) as origin:
+        mode = os.fstat(origin).st_mode
+        is_folder = stat.S_ISDIR(mode)
+        if not is_folder and not stat.S_ISREG(mode):
+            raise InvalidRequest(f"{source} is neither a folder nor a plain file any more; put back what was there")
+
+        def make() -> int:
+            tree = folder_view.tree(origin, source, recursive, covered)
+            return _guarded(tree, NOSUID | NODEV | (RDONLY if read_only else 0))
+
+        return _put(make, source, folder, name, is_folder, is_share)
+
+
+def add_host_root(folder: Path, name: str, hidden: Collection[Path], is_share: bool = False) -> str:
+    """Shows the host's root in the folder, read-only and without what is hidden and what the kernel makes. As `add`."""
+    return _put(
+        lambda: _guarded(folder_view.host_root(hidden), NOSUID | NODEV | RDONLY),
+        Path("/"),
+        folder,
+        name,
+        True,
+        is_share,
+    )
+
+
+def is_bound(folder: Path, name: str) -> bool:
+    """Whether something is bound under a name."""
+    try:
+        with (
+            opened(mount_calls.open_plain(folder.resolve())) as place,
+            opened(mount_calls.open_plain(name, at=place)) as target,
+        ):
+            return mount_calls.mount_id(target) != mount_calls.mount_id(place)
+    except FileNotFoundError:
+        return False
+
+
+def _put(make: Callable[[], int], source: Path, folder: Path, name: str, is_folder: bool, is_share: bool) -> str:
+    name = name or secrets.token_hex(8)
+    prepare(folder)
+    try:
+        with opened(make()) as tree:
+            _attach(tree, folder, name, is_folder)
+            # Not to be bound again: another pod's bind of the host's root would bring it along, and keep its place
+            # busy. Only now: the kernel attaches no such mount where mounts are passed on.
+            mount_calls.change(tree, propagation=PRIVATE if is_share else UNBINDABLE)
+    except OSError as error:
+        remove(folder, name)
+        raise StorageError(f"{source} cannot be bound into the pod: {error.strerror}") from error
+    except BaseException:
+        remove(folder, name)
+        raise
+    return name
+
+
+def _guarded(tree: int, attributes: int) -> int:
+    try:
+        mount_calls.change(tree, attributes, propagation=PRIVATE)
+    except BaseException:
+        os.close(tree)
+        raise
+    return tree
+
+
+def remove(folder: Path, name: str) -> None:
+    """Unbinds what `add` gave; what is gone is no error.
+
+    Raises:
+        StorageError: the kernel refused.
+    """
+    if not name:
+        return
+    target = folder / name
+    try:
+        while mount_calls.unmount(target):
+            pass  # one may lie over another
+        with opened(mount_calls.open_plain(folder.resolve(), _PLACE)) as place:
+            if not _is_place(place):
+                return  # of a machine that an older version has started: its folder is emptied with the pod
+            with opened(_writable(place)) as room:
+                _remove_point(room, name)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"{target} cannot be unmounted: {error.strerror}") from error
+
+
+def remove_all(folder: Path) -> None:
+    """Unbinds whatever is bound in the folder and removes what was in it, whoever has put it there. The folder stays.
+
+    Raises:
+        StorageError: the kernel refused; names what is left.
+    """
+    if not folder.is_dir():
+        return
+    try:
+        if os.geteuid() == 0:  # nobody else can have mounted anything
+            while mount_calls.unmount(folder):
+                pass
+            for entry in folder.iterdir():  # of a machine that an older version has started
+                while mount_calls.unmount(entry):
+                    pass
+    except OSError as error:
+        raise StorageError(f"{error.filename or folder} cannot be unmounted: {error.strerror}") from error
+    tree_removal.empty(folder)
+
+
+def _attach(tree: int, folder: Path, name: str, is_folder: bool) -> None:
+    with opened(mount_calls.open_plain(folder.resolve(), _PLACE)) as place:
+        with opened(_writable(place)) as room:
+            if is_folder:
+                os.mkdir(name, 0o700, dir_fd=room)
+            else:
+                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=room))
+        with opened(mount_calls.open_plain(name, at=place)) as point:
+            mount_calls.attach(tree, point)
+
+
+def _writable(place: int) -> int:
+    """The same file system once more, seen by nobody else, where mount points can be made and removed."""
+    room = mount_calls.clone(place)
+    try:
+        mount_calls.change(room, clear=RDONLY, propagation=PRIVATE)
+    except BaseException:
+        os.close(room)
+        raise
+    return room
+
+
+def _remove_point(room: int, name: str) -> None:
+    try:
+        is_folder = stat.S_ISDIR(os.stat(name, dir_fd=room, follow_symlinks=False).st_mode)
+        if is_folder:
+            os.rmdir(name, dir_fd=room)
+        else:
+            os.unlink(name, dir_fd=room)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno != errno.EBUSY:  # somebody has bound the whole folder elsewhere; it goes with the pod
+            raise
+
+
+def _is_place(folder: int) -> bool:
+    """Whether a folder is the root of a file system of ours: a read-only mount in memory."""
+    found = os.fstatvfs(folder)
+    with opened(os.open("..", os.O_PATH | os.O_CLOEXEC, dir_fd=folder)) as parent:
+        is_mounted = mount_calls.mount_id(parent) != mount_calls.mount_id(folder)
+    return is_mounted and bool(found.f_flag & os.ST_RDONLY)

@@ -1,0 +1,142 @@
+"""Which block device a root file system lies on, and whether a guest can mount that by itself."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import struct
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+
+from vc_core.engine.host import mountinfo
+from vc_core.spec.errors import InvalidRequest, StorageError
+from vc_core.spec.values import Capability, ContainerSpec, Rootfs, RootfsMode
+
+# What the guest's kernel can mount, by the name that the host's kernel has for it. No xfs: its module alone would make
+# every guest a quarter larger; such a rootfs is shared as a folder.
+_KNOWN = {"ext2": "ext4", "ext3": "ext4", "ext4": "ext4", "erofs": "erofs"}
+# Magic numbers of superblocks: offset and bytes. Documentation/filesystems of Linux: ext4, erofs.
+_MAGIC = {"ext4": (0x438, b"\x53\xef"), "erofs": (1024, b"\xe2\xe1\xf5\xe0")}
+# linux/ext4.h: writes the journal's content to where it belongs.
+_EXT4_IOC_CHECKPOINT = 0x4004662B
+_NEEDED = {Capability.DRIVE_PLUG, Capability.DRIVE}
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A root file system on a block device or in an image file.
+
+    Attributes:
+        device: the device or file.
+        fstype: as the guest's kernel names it.
+        subpath: of the root file system below the device's root; empty for all of it.
+        mounted_at: where the host has it mounted and may write to it; None when it cannot.
+    """
+
+    device: Path
+    fstype: str
+    subpath: str = ""
+    mounted_at: Path | None = None
+
+
+def chosen(spec: ContainerSpec, capabilities: AbstractSet[Capability], is_disabled: bool) -> Block | None:
+    """The device or image that holds the root file system, when the guest is to mount it.
+
+    Args:
+        spec: of the container.
+        capabilities: of hypervisor and agent together.
+        is_disabled: whether folders are always shared.
+
+    Raises:
+        InvalidRequest: it is an image or a device, and that cannot be.
+    """
+    path = spec.rootfs.path
+    is_able = capabilities >= _NEEDED
+    if path.is_dir() and (is_disabled or not is_able):
+        return None
+    if is_disabled:
+        raise InvalidRequest(f"the rootfs {path} is no folder, and pod.disable_block_device_use is set")
+    if not is_able:
+        raise InvalidRequest(f"the rootfs {path} is no folder, and the chosen plugins cannot plug drives")
+    return of(spec.rootfs)
+
+
+def of(rootfs: Rootfs) -> Block | None:
+    """What a guest could mount by itself; None for a folder that can only be shared.
+
+    A folder is shared when the guest would see something else on its device: when more is mounted below it, when the
+    container may write what the host has mounted, when it is the host's own root.
+
+    Raises:
+        InvalidRequest: a device or image without a file system that the guest knows, or one that is in use.
+    """
+    if not rootfs.path.is_dir():
+        return _of_image(rootfs)
+    held = mountinfo.holding(rootfs.path)
+    is_written_here = "ro" not in held.super_options
+    is_hosts_own = held.device == mountinfo.holding(Path("/")).device  # also where a part of it is bound elsewhere
+    if is_hosts_own or held.fstype not in _KNOWN or rootfs.mode is RootfsMode.READ_WRITE:
+        return None
+    if is_written_here and os.geteuid() != 0:
+        return None  # what is in its journal can be brought home by root only
+    device = _device(held.device)
+    if device is None or not os.access(device, os.R_OK) or mountinfo.below(rootfs.path):
+        return None
+    inside = Path(held.root) / rootfs.path.resolve().relative_to(held.point)
+    subpath = str(inside.relative_to("/"))
+    written_at = held.point if is_written_here else None
+    return Block(device, _KNOWN[held.fstype], "" if subpath == "." else subpath, written_at)
+
+
+def settle(block: Block) -> None:
+    """Brings what the host has written to the device, for a guest that mounts it without its journal.
+
+    Raises:
+        StorageError: the kernel refused.
+    """
+    if block.mounted_at is None:
+        return
+    handle = os.open(block.mounted_at, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _libc.syncfs(handle) != 0:
+            raise StorageError(f"{block.mounted_at} cannot be synced: {os.strerror(ctypes.get_errno())}")
+        if block.fstype == "ext4":
+            fcntl.ioctl(handle, _EXT4_IOC_CHECKPOINT, struct.pack("I", 0))
+    except OSError as error:
+        raise StorageError(f"the journal of {block.mounted_at} cannot be emptied: {error.strerror}") from error
+    finally:
+        os.close(handle)
+
+
+def _of_image(rootfs: Rootfs) -> Block:
+    path = rootfs.path
+    if path.is_block_device():
+        number = path.stat().st_rdev
+        name = f"{os.major(number)}:{os.minor(number)}"
+        used = [str(one.point) for one in mountinfo.points() if one.device == name and "rw" in one.super_options]
+        if used:
+            raise InvalidRequest(f"the rootfs {path} is mounted on {used[0]}; unmount it there, or give that folder")
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(4096)
+    except OSError as error:
+        raise InvalidRequest(f"the rootfs {path} cannot be read: {error.strerror}") from error
+    for fstype, (offset, magic) in _MAGIC.items():
+        if head[offset : offset + len(magic)] == magic:
+            if fstype == "erofs" and rootfs.mode is RootfsMode.READ_WRITE:
+                raise InvalidRequest(f"the rootfs {path} is erofs, which nobody can write; leave :rw away")
+            return Block(path, fstype)
+    raise InvalidRequest(f"the rootfs {path} has no file system that a guest can mount ({', '.join(_MAGIC)})")
+
+
+def _device(number: str) -> Path | None:
+    """The node of "major:minor"; None for file systems without a device (sysfs(5): dev/block)."""
+    uevent = Path(f"/sys/dev/block/{number}/uevent")
+    if not uevent.exists():
+        return None
+    fields = dict(line.split("=", 1) for line in uevent.read_text().splitlines())
+    node = Path("/dev") / fields.get("DEVNAME", "")
+    return node if node.is_block_device() else None

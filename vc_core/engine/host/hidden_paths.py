@@ -1,0 +1,80 @@
+"""What of the host's root a guest is not to see: secrets, as the configuration lists them, and our own stores."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from vc_core.config import Config
+from vc_core.engine.wiring import options
+from vc_core.engine.wiring.catalog import Catalog
+
+_USERS = Path("/etc/passwd")
+_FIRST_USER, _NOBODY = 1000, 65534
+_HOME = "~/"
+
+
+def stores(config: Config, catalog: Catalog) -> tuple[Path, ...]:
+    """The folders of the core, and those that options of the store and the agent name."""
+    found = [config.template.dir, config.snapshot.dir, config.image.dir, config.data.dir, config.volume.dir]
+    found += [Path(config.template.memory_dir)] if config.template.memory_dir else []
+    for family, name in config.plugins():
+        if family in ("storage", "agent"):
+            parsed = options.parse(catalog.find(family, name), config.tables.get((family, name), {}), [])
+            values = [getattr(parsed, item.name) for item in dataclasses.fields(parsed)] if parsed is not None else []
+            found += [value for value in values if isinstance(value, Path) and value.is_absolute()]
+    return without_nested(path.resolve() for path in found)
+
+
+def paths(patterns: Iterable[str]) -> tuple[Path, ...]:
+    """What patterns of `pod.secret_paths` name on this host, whether it is there or not.
+
+    Args:
+        patterns: absolute paths, or paths below "~/", which is every home; "*", "?" and "[...]" as a shell has them.
+    """
+    homes = sorted(_homes(), key=str)
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        tops = homes if pattern.startswith(_HOME) else [Path("/")]
+        for top in tops:
+            inner = pattern.removeprefix(_HOME).lstrip("/")
+            for path in _matches(top, inner):
+                found |= dict.fromkeys(_ways(path))
+    found.pop(Path("/"), None)
+    return tuple(found)
+
+
+def without_nested(found: Iterable[Path]) -> tuple[Path, ...]:
+    """Without those that lie in another."""
+    every = dict.fromkeys(found)
+    return tuple(path for path in every if not any(parent in every for parent in path.parents))
+
+
+def _matches(top: Path, inner: str) -> list[Path]:
+    if not glob.has_magic(inner):
+        return [top / inner]
+    return list(top.glob(inner))
+
+
+def _ways(path: Path) -> Iterator[Path]:
+    """The name itself, and what lies behind it where that is a link."""
+    yield path.parent.resolve() / path.name
+    yield path.resolve()
+
+
+def _homes() -> set[Path]:
+    """Of root and of people; services have theirs where their data is."""
+    found = {Path("/root")}
+    with _USERS.open(encoding="utf-8", errors="surrogateescape") as stream:
+        for line in stream:
+            fields = line.rstrip("\n").split(":")
+            if len(fields) > 5 and fields[2].isdigit() and fields[5].startswith("/"):
+                number = int(fields[2])
+                if number == 0 or (number >= _FIRST_USER and number != _NOBODY):
+                    found.add(Path(fields[5]))
+    home = Path("/home")
+    if home.is_dir():
+        found |= set(home.iterdir())
+    return {path for path in found if path != Path("/") and path.is_dir()}

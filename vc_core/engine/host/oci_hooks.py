@@ -1,0 +1,79 @@
+"""Programs of the host that are run when a container's life moves on: the runtime-spec's hooks.
+
+https://github.com/opencontainers/runtime-spec, config.md, "POSIX-platform Hooks", and runtime.md, "State".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterable
+
+from vc_core.driver_kit.host_process import end_child
+from vc_core.spec.errors import HookError
+from vc_core.spec.values import ContainerSpec, LifeHook
+
+log = logging.getLogger(__name__)
+
+_OCI_VERSION = "1.0.2"
+_TOLD_BYTES = 400
+
+
+async def demand(hooks: Iterable[LifeHook], spec: ContainerSpec, status: str, pid: int, limit_s: float) -> None:
+    """Runs hooks in their order.
+
+    Args:
+        hooks: of one kind.
+        spec: of the container.
+        status: "created", "running" or "stopped".
+        pid: of the machine's process, 0 when there is none.
+        limit_s: for hooks without a limit of their own.
+
+    Raises:
+        HookError: one ended with an error or was killed at its limit; those behind it are not run.
+    """
+    state = {"ociVersion": _OCI_VERSION, "id": spec.id, "status": status, "pid": pid, "bundle": spec.bundle}
+    text = json.dumps({**state, "annotations": dict(spec.annotations)}).encode()
+    for hook in hooks:
+        await _run(hook, text, hook.timeout_s or limit_s)
+
+
+async def tell(hooks: Iterable[LifeHook], spec: ContainerSpec, status: str, pid: int, limit_s: float) -> None:
+    """As `demand`, but a failure is a warning, and those behind it are run all the same."""
+    for hook in hooks:
+        try:
+            await demand([hook], spec, status, pid, limit_s)
+        except HookError as error:
+            log.warning("container %s: %s", spec.id, error)
+
+
+async def _run(hook: LifeHook, state: bytes, limit_s: float) -> None:
+    if not hook.path.is_absolute():
+        raise HookError(f"the hook {hook.path} cannot be run: its path must be absolute")
+    words = hook.args or (str(hook.path),)
+    env = dict(word.split("=", 1) for word in hook.env)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            executable=str(hook.path),
+            env=env,
+            cwd="/",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise HookError(f"the hook {hook.path} cannot be run: {error.strerror}") from error
+    try:
+        async with asyncio.timeout(limit_s):
+            told, _ = await process.communicate(state)
+    except TimeoutError as error:
+        raise HookError(f"the hook {hook.path} did not end within {limit_s:g} s and was killed") from error
+    finally:
+        if process.returncode is None:
+            await end_child(process, is_leader=True)
+    if process.returncode != 0:
+        words_of_it = told[-_TOLD_BYTES:].decode(errors="replace").strip().replace("\n", "; ")
+        raise HookError(f"the hook {hook.path} ended with {process.returncode}: {words_of_it or 'it said nothing'}")

@@ -1,0 +1,94 @@
+"""Named volumes: folders of the host that outlive pods, for what containers are to keep or to share.
+
+<volume.dir>/<name>/    what is in it; the folder alone is the volume
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vc_core.driver_kit.ownership import private_folder
+from vc_core.engine.host.tree_removal import remove_tree
+from vc_core.engine.state.ids import checked
+from vc_core.spec.errors import AlreadyExists, InvalidRequest, NotFound
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A named volume.
+
+    Attributes:
+        name: unique on this host.
+        path: the folder, to be mounted into containers.
+        changed_ns: when something was last put into the folder or taken out of it, since the epoch.
+    """
+
+    name: str
+    path: Path
+    changed_ns: int
+
+
+class Volumes:
+    """The volumes below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def list(self) -> tuple[Volume, ...]:
+        """All of them, by name."""
+        found = sorted(self._folder.iterdir()) if self._folder.is_dir() else []
+        return tuple(self._volume(path) for path in found if path.is_dir() and not path.name.startswith("."))
+
+    def get(self, name: str) -> Volume:
+        """One of them.
+
+        Raises:
+            NotFound: there is none of this name.
+        """
+        path = self._folder / checked("volume", name)
+        if not path.is_dir():
+            known = ", ".join(one.name for one in self.list()) or "none"
+            raise NotFound(f"no volume {name}; there are: {known}")
+        return self._volume(path)
+
+    def create(self, name: str, may_exist: bool = False) -> Volume:
+        """Makes one.
+
+        Raises:
+            AlreadyExists: there is one of this name, unless that may be.
+            InvalidRequest: it is no name, or the folder is not ours.
+        """
+        path = self._folder / checked("volume", name)
+        private_folder(self._folder, "volume.dir")
+        try:
+            path.mkdir(mode=0o755)
+        except FileExistsError as error:
+            if not may_exist:
+                raise AlreadyExists(f"there is a volume {name} already; 'vc volume rm {name}' removes it") from error
+        return self._volume(path)
+
+    def remove(self, name: str, used: Iterable[Path] = ()) -> None:
+        """Removes one with all that is in it.
+
+        Args:
+            name: of it.
+            used: sources of containers' mounts.
+
+        Raises:
+            NotFound: there is none of this name.
+            InvalidRequest: a container has it.
+        """
+        path = self.get(name).path
+        real = path.resolve()
+        if any(real in (source, *source.parents) for source in map(Path.resolve, used)):
+            raise InvalidRequest(f"containers have the volume {name}; 'vc ps' shows them, delete those pods first")
+        gone = path.with_name(f".{name}")  # in one step: half of a volume is none
+        remove_tree(gone)
+        path.rename(gone)
+        remove_tree(gone)
+
+    @staticmethod
+    def _volume(path: Path) -> Volume:
+        return Volume(path.name, path, path.stat().st_mtime_ns)

@@ -1,0 +1,1 @@
+"""A pod and its containers from creation to end, as steps that can be rolled back."""

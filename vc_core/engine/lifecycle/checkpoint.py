@@ -1,0 +1,225 @@
+"""A running pod into a snapshot, and a pod that goes on from there. Callers hold the pod's lock."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from vc_core.engine.clones.snapshots import Snapshot
+from vc_core.engine.clones.templates import ROOTS
+from vc_core.engine.host import bind_mounts, source_paths
+from vc_core.engine.host.container_disks import Data, copy_sparse
+from vc_core.engine.lifecycle import containers, machine
+from vc_core.engine.resources import devices, root_folders
+from vc_core.engine.resources.shares import bind
+from vc_core.engine.session.session import Session, disconnect
+from vc_core.engine.state import boot_assets
+from vc_core.engine.state.ids import fresh
+from vc_core.engine.state.records import HeldDevice, PluggedShare
+from vc_core.engine.state.rollback import Undo
+from vc_core.engine.state.states import State, require
+from vc_core.spec.errors import AgentError, InvalidRequest
+from vc_core.spec.events import EventSpec
+from vc_core.spec.values import Capability, Carried, Drive, Frozen, GuestMount, MountKind, VmSize, VmSpec
+
+_DISKS = {"scsi", "blk"}
+
+
+async def save(session: Session, into: Frozen, name: str) -> Snapshot:
+    """Saves a running pod; it goes on, but for the moment in which its memory is written.
+
+    Raises:
+        StateError: it does not run.
+        InvalidRequest: something of it cannot be carried; names it.
+    """
+    require(f"pod {session.pod.id}", "save it", session.state.state, [State.RUNNING])
+    if Capability.SNAPSHOT not in session.capabilities:
+        raise InvalidRequest("the chosen hypervisor, as it is configured, cannot save a machine that is at work")
+    specs = [await session.store.container_spec(one) for one in await session.store.containers()]
+    states = await containers.settle(session)
+    logs = _logs(session.config.id, session.state.devices)
+    for held in session.state.devices:
+        if held not in logs.values():
+            _check_device(held)
+    for spec in specs:
+        if states[spec.id].is_in_guest:
+            _check_sources(session.pod.id, spec.id, _sources(states[spec.id].mounts))
+    await session.connect()
+    folders = {session.roots_folder / root_folders.name(spec.rootfs): spec.rootfs.path for spec in specs}
+    lets_go, running = _lets_go(session, logs, folders), session.state
+    await session.put_state(dataclasses.replace(running, is_saving=True))
+    try:
+        if lets_go:
+            await _let_go(session, folders)
+        await session.hooks.vm_freeze(pod=session.pod, into=into)
+        for container_id, held in logs.items():  # while the guest keeps from writing to them
+            copy_sparse(held.device.path, into.folder / f"{container_id}.log")
+    finally:
+        try:
+            if lets_go:
+                await _take_again(session)
+        finally:
+            await session.put_state(running)
+    saved = tuple((spec, states[spec.id]) for spec in specs)
+    files, nothing = session.files_folder, session.nothing_folder
+    return Snapshot(name, session.config, session.state, saved, files, nothing, time.time_ns())
+
+
+async def go_on(session: Session, saved: Snapshot, origin: Frozen) -> None:
+    """Starts a new pod's machine where a snapshot was taken. Whatever fails, no machine is left.
+
+    Raises:
+        InvalidRequest: something that it had is gone from this host; names it.
+    """
+    for spec, state in saved.containers:
+        if state.is_in_guest:
+            _check_sources(saved.config.id, spec.id, [spec.rootfs.path, *_sources(state.mounts)])
+            source_paths.check(spec)
+    async with Undo() as undo:
+        undo.push(machine.undo_boot, session, session.state)
+        shares = tuple(_moved(session, saved, held) for held in saved.state.shares)
+        base = saved.state.base or VmSize(saved.config.vcpus, saved.config.memory_mib)
+        begun = dataclasses.replace(
+            saved.state, state=State.READY, boot=fresh(), shares=shares, base=base, home=None, devices=()
+        )
+        await session.put_state(begun)
+        carried = [Carried(held.share, held.plugged) for held in shares if not held.plugged.is_fixed]
+        logs = _logs(saved.config.id, saved.state.devices)
+        for name, held in logs.items():
+            path = session.shared.data.copy_log(origin.folder / f"{name}.log", session.pod.id, name)
+            logs[name] = dataclasses.replace(held, device=dataclasses.replace(held.device, path=path))
+        for held in saved.state.devices:
+            name = Data.whose_log(saved.config.id, held.device.path)
+            carried += await _ready(session, logs.get(name, held))
+        _bind(session, saved, shares)
+        await _start(
+            session,
+            VmSpec(
+                boot_assets.apply(session.config.assets, await session.hooks.agent_guest(pod=session.pod)),
+                base.vcpus,
+                base.memory_mib,
+                tuple(held.share for held in shares if held.plugged.is_fixed),
+                session.config.assets.hypervisor.path if session.config.assets.hypervisor.is_given else None,
+                origin,
+                tuple(carried),
+            ),
+        )
+        await machine.connect(session)
+        await session.hooks.agent_set_up_pod(pod=session.pod, setup=machine.identity(session.config))
+        if Capability.FREEZE in session.capabilities:
+            await session.hooks.agent_thaw(pod=session.pod)
+        for spec, found in saved.containers:
+            await session.store.put_container_state(spec.id, dataclasses.replace(found, owes_poststop=False))
+        running = dataclasses.replace(session.state, state=State.RUNNING, process=await session.process())
+        await session.put_state(running)
+    await session.board.wiring.notify(EventSpec.pod_started, pod=session.pod)
+
+
+async def _start(session: Session, spec: VmSpec) -> None:
+    session.board.boot = session.state.boot
+    await session.hooks.vm_create(pod=session.pod, spec=spec)
+    await session.save_machine()
+    await session.hooks.vm_start(pod=session.pod)
+    await session.save_machine()
+
+
+async def _let_go(session: Session, folders: Mapping[Path, Path]) -> None:
+    try:
+        await session.hooks.agent_freeze(pod=session.pod)
+    except AgentError as error:
+        used = [held.share for held in session.state.shares if held.users]
+        told = ", ".join(f"{share.tag} is {folders.get(share.path, share.path)}" for share in used)
+        error.message += f" ({told})"
+        raise
+
+
+async def _take_again(session: Session) -> None:
+    try:
+        await session.hooks.agent_thaw(pod=session.pod)
+    except BaseException:
+        await disconnect(session.board, session.pod)  # whoever waits in the guest waits no longer than that
+        raise
+
+
+def _logs(pod_id: str, devices: tuple[HeldDevice, ...]) -> dict[str, HeldDevice]:
+    """The disks that are logs of a pod's containers, by container: they are copied, where no other disk is."""
+    names = {Data.whose_log(pod_id, held.device.path): held for held in devices}
+    return {name: held for name, held in names.items() if name}
+
+
+def _lets_go(session: Session, logs: Mapping[str, HeldDevice], folders: Mapping[Path, Path]) -> bool:
+    """Whether the guest has to let go of folders and logs; refuses a pod whose folders cannot be."""
+    used = [folders.get(held.share.path, held.share.path) for held in session.state.shares if held.users]
+    if used and not (session.config.options.can_freeze and Capability.FREEZE in session.capabilities):
+        raise InvalidRequest(
+            f"pod {session.pod.id} was made without can_freeze and uses the folder {used[0]}, "
+            "which cannot be carried; make the pod with can_freeze, or give its containers images"
+        )
+    if logs and Capability.FREEZE not in session.capabilities:
+        raise InvalidRequest(f"pod {session.pod.id} has logs, which the guest's agent cannot let go of")
+    return bool(used or logs)
+
+
+def _check_device(held: HeldDevice) -> None:
+    """Refuses a device whose state is outside of the machine, or which two machines must not write to."""
+    device, users = held.device, ", ".join(held.users)
+    drivers = {plugged.driver for plugged in held.plugged}
+    if "pci" in drivers or device.path.is_socket():
+        raise InvalidRequest(f"the device {device.path} of container {users} is one of this host and cannot be carried")
+    if drivers & _DISKS and not device.read_only:
+        raise InvalidRequest(
+            f"the disk {device.path} of container {users} is written to, and two machines must not do that; "
+            "make it read-only, or an overlay"
+        )
+
+
+def _sources(mounts: tuple[GuestMount, ...]) -> list[Path]:
+    return [one.mount.source for one in mounts if one.mount.kind is MountKind.BIND]
+
+
+def _check_sources(pod_id: str, container_id: str, sources: list[Path]) -> None:
+    for source in sources:
+        if not source.exists():
+            raise InvalidRequest(f"{source}, which container {container_id} of pod {pod_id} has mounted, is gone")
+
+
+def _moved(session: Session, saved: Snapshot, held: PluggedShare) -> PluggedShare:
+    """A share as the new pod has it: what is the pod's own lies in another folder."""
+    own = {saved.files: session.files_folder, saved.nothing: session.nothing_folder}
+    path = own.get(held.share.path, held.share.path)
+    if os.geteuid() == 0 and path.parent.name == ROOTS:
+        path = session.roots_folder / path.name
+    elif os.geteuid() == 0 and held.share.path not in own:
+        raise InvalidRequest(f"the snapshot {saved.name} was made by an older version; save the pod again")
+    if path == session.files_folder:
+        bind_mounts.prepare(path)
+    elif path == session.nothing_folder:
+        path.mkdir(mode=0o700, exist_ok=True)
+    return dataclasses.replace(held, share=dataclasses.replace(held.share, path=path))
+
+
+async def _ready(session: Session, held: HeldDevice) -> list[Carried]:
+    """Readies a device on the host for the new pod, under the ids that it has in the guest."""
+    _, hooks = await devices.owner(session.board.wiring, session.pod, held.device)
+    await session.put_state(dataclasses.replace(session.state, devices=(*session.state.devices, held)))
+    parts = await hooks.device_prepare(pod=session.pod, device=held.device)
+    return [
+        Carried(dataclasses.replace(part, id=plugged.id), plugged)
+        for part, plugged in zip(parts, held.plugged, strict=True)
+        if isinstance(part, Drive)
+    ]
+
+
+def _bind(session: Session, saved: Snapshot, shares: tuple[PluggedShare, ...]) -> None:
+    paths = {held.share.path for held in shares}
+    for spec, state in saved.containers:
+        if state.is_in_guest and session.roots_folder / root_folders.name(spec.rootfs) in paths:
+            root_folders.show(session, spec.rootfs)
+        for one in state.mounts:
+            if one.subpath and one.mount.destination == "/":
+                root_folders.bind(session, spec.rootfs, session.files_folder, one.subpath)
+            elif one.subpath:
+                bind(session, one.mount, one.subpath)

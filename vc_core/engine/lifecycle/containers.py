@@ -1,0 +1,282 @@
+"""A container's life inside the guest, as steps with their undo. Callers hold the pod's lock."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import signal
+import time
+
+from vc_core.engine.host import oci_hooks, source_paths
+from vc_core.engine.lifecycle import restart_policy
+from vc_core.engine.lifecycle.process_spec import first_process
+from vc_core.engine.resources import container_log, devices, mount_rules, rootfs, shares, vm_size
+from vc_core.engine.session.exit_reason import true_state
+from vc_core.engine.session.session import Session
+from vc_core.engine.state.ids import checked, checked_hostname, fresh
+from vc_core.engine.state.records import ContainerState
+from vc_core.engine.state.rollback import Undo
+from vc_core.engine.state.states import State
+from vc_core.spec.errors import InvalidRequest, OperationError, OperationTimeout, StateError
+from vc_core.spec.events import EventSpec
+from vc_core.spec.values import ContainerSpec, ExitStatus, GuestContainer, LifeHooks, Resources, Stdio
+
+log = logging.getLogger(__name__)
+
+
+def check(spec: ContainerSpec) -> ContainerSpec:
+    """The container as it will be made; refuses what cannot be, before anything is done.
+
+    Raises:
+        InvalidRequest: naming what is wrong.
+    """
+    checked("container", spec.id)
+    checked_hostname(spec.hostname)
+    if not spec.process.args:
+        raise InvalidRequest(f"container {spec.id} has no command")
+    rootfs.check(spec)
+    vm_size.check(spec.resources)
+    restart_policy.check(spec)
+    for device in spec.devices:
+        devices.check(device)
+    return dataclasses.replace(
+        spec,
+        rootfs=dataclasses.replace(spec.rootfs, path=source_paths.settled(spec.rootfs.path)),
+        mounts=mount_rules.in_order(
+            spec.has_default_mounts, tuple(mount_rules.checked(mount) for mount in spec.mounts)
+        ),
+        devices=tuple(dataclasses.replace(device, path=source_paths.settled(device.path)) for device in spec.devices),
+    )
+
+
+async def make(session: Session, spec: ContainerSpec, starts: bool = False, is_fresh: bool = False) -> ContainerState:
+    """Makes a container in the guest; its first process waits, or runs. Whatever fails, nothing of it is left.
+
+    Args:
+        session: of its pod.
+        spec: of the container.
+        starts: whether its first process runs at once.
+        is_fresh: whether the machine has just begun, so that nobody can have left anything in it.
+    """
+    restart_policy.require(session.capabilities, spec)
+    source_paths.check(spec)
+    former = await session.store.container_state(spec.id)
+    async with Undo() as undo:
+        if not is_fresh:
+            await clear(session, spec.id)
+        undo.push(vm_size.fit, session, spec.id)
+        await vm_size.fit(session, spec.id, spec.resources)
+        undo.push(rootfs.release, session, spec.id)
+        root = await rootfs.acquire(session, spec)
+        undo.push(shares.unbind, session, root.bound)
+        log = await container_log.plug(session, spec)
+        passed = [await devices.acquire(session, device, spec.id) for device in spec.devices]
+        made = []
+        for one in spec.mounts:
+            is_first = former.state is State.READY  # what was taken out of a volume since must not come back
+            made.append(await shares.mount(session, spec, dataclasses.replace(one, copy_up=one.copy_up and is_first)))
+            undo.push(shares.unbind, session, (made[-1],))
+        stdio = Stdio.NULL if spec.stdio is Stdio.LOG and log is None else spec.stdio
+        hostname = session.config.hostname
+        process = first_process(spec, hostname)
+        named = dataclasses.replace(spec, process=process, hostname=spec.hostname or hostname, stdio=stdio)
+        container = GuestContainer(
+            named, fresh(), root.guest, tuple(made), tuple(passed), session.config.options, starts, log
+        )
+        undo.push(session.hooks.agent_remove_container, pod=session.pod, container_id=spec.id)
+        await session.hooks.agent_create_container(pod=session.pod, container=container)
+        reachable = (*root.bound, *made)
+        state = ContainerState(State.READY, container.token, True, None, reachable, root.block, former.owes_poststop)
+        await session.store.put_container_state(spec.id, state)
+    return state
+
+
+async def clear(session: Session, container_id: str) -> None:
+    """Takes away what a call has left that died before it could write down that the guest has the container."""
+    await session.connect()
+    await session.hooks.agent_remove_container(pod=session.pod, container_id=container_id)
+    await rootfs.release(session, container_id)
+
+
+async def start(session: Session, spec: ContainerSpec, is_fresh: bool = False) -> ContainerState:
+    """Lets the container run; makes it in the guest before when it is not there. Undone when it fails. As `make`."""
+    former = await session.store.container_state(spec.id)
+    async with Undo() as undo:
+        undo.push(_forget, session, spec, former.gone(former.state))
+        state = former
+        if former.state is State.STOPPED and former.is_in_guest:
+            await remove(session, spec, former)
+            await session.store.put_container_state(spec.id, former.gone(former.state))
+            state = former.gone(former.state)
+        runs_at_once = not state.is_in_guest and spec.hooks == LifeHooks()
+        if not state.is_in_guest:
+            state = await make(session, spec, runs_at_once, is_fresh)
+        pid = (await session.hooks.vm_status(pod=session.pod)).pid if spec.hooks != LifeHooks() else 0
+        state = await _prestart(session, spec, state, pid)
+        if not runs_at_once:
+            await session.hooks.agent_start_container(pod=session.pod, container_id=spec.id)
+        state = dataclasses.replace(state, state=State.RUNNING, exit=None, started_ns=time.time_ns())
+        await session.store.put_container_state(spec.id, state)
+    await oci_hooks.tell(spec.hooks.poststart, spec, "running", pid, session.deadlines.default)
+    return state
+
+
+async def _prestart(session: Session, spec: ContainerSpec, state: ContainerState, pid: int) -> ContainerState:
+    if spec.hooks == LifeHooks():
+        return state
+    owing = dataclasses.replace(state, owes_poststop=True)
+    await session.store.put_container_state(spec.id, owing)
+    await oci_hooks.demand(spec.hooks.prestart, spec, "created", pid, session.deadlines.default)
+    return owing
+
+
+async def _forget(session: Session, spec: ContainerSpec, former: ContainerState) -> None:
+    current = await session.store.container_state(spec.id)
+    await remove(session, spec, current)
+    await session.store.put_container_state(spec.id, former)
+    await session.poststop(spec, current)
+
+
+async def stop(
+    session: Session, spec: ContainerSpec, state: ContainerState, grace_s: float, with_pod: bool = False
+) -> ContainerState:
+    """Asks the first process to end, kills all of the container after `grace_s` seconds, takes it out of the guest.
+
+    Args:
+        session: of its pod.
+        spec: of the container.
+        state: as it is.
+        grace_s: for its first process to end by itself.
+        with_pod: the machine ends right after, and with it what is plugged for the container.
+    """
+    status = state.exit
+    if state.is_in_guest:
+        await session.connect()
+        if state.state is State.RUNNING and status is None:
+            status = await _end(session, spec, state.token, grace_s)
+        await remove(session, spec, state, with_pod)
+    stopped = dataclasses.replace(state.gone(State.STOPPED, status), owes_poststop=False)
+    await session.store.put_container_state(spec.id, stopped)
+    await session.poststop(spec, state)
+    if status is not None and state.state is State.RUNNING:
+        await session.board.wiring.notify(
+            EventSpec.container_stopped, pod=session.pod, container_id=spec.id, status=status
+        )
+    return stopped
+
+
+async def _end(session: Session, spec: ContainerSpec, token: str, grace_s: float) -> ExitStatus:
+    container_id = spec.id
+    if grace_s > 0:
+        try:
+            await session.hooks.agent_signal(
+                pod=session.pod, container_id=container_id, token=token, signal=spec.stop_signal
+            )
+            async with asyncio.timeout(grace_s):
+                return await session.hooks.agent_wait(pod=session.pod, container_id=container_id, token=token)
+        except StateError:
+            pass  # it has ended by itself just now: the wait below answers at once
+        except TimeoutError:
+            pass  # it had its time
+    with contextlib.suppress(StateError):  # as above
+        await session.hooks.agent_signal(pod=session.pod, container_id=container_id, token=token, signal=signal.SIGKILL)
+    limit_s = session.deadlines.of("agent_wait")
+    try:
+        async with asyncio.timeout(limit_s):
+            return await session.hooks.agent_wait(pod=session.pod, container_id=container_id, token=token)
+    except TimeoutError as error:
+        raise OperationTimeout(limit_s, "agent_wait", "", session.pod.id) from error
+
+
+async def remove(session: Session, spec: ContainerSpec, state: ContainerState, with_pod: bool = False) -> None:
+    """Takes a container out of the guest, and out of the machine what was there for it. May be called twice."""
+    await session.hooks.agent_remove_container(pod=session.pod, container_id=spec.id)
+    if not with_pod:
+        await rootfs.release(session, spec.id)
+        await vm_size.fit(session, spec.id)
+    await shares.unbind(session, state.mounts)
+
+
+async def wake(session: Session) -> None:
+    """Lets the guest know that it runs again, by which its clock is set. The machine runs, whatever the guest says."""
+    try:
+        await session.connect()
+        await session.hooks.agent_list_containers(pod=session.pod)
+    except OperationError as error:
+        log.warning("the clock of pod %s may be behind: %s", session.pod.id, error)
+
+
+async def update(session: Session, spec: ContainerSpec, limits: Resources) -> None:
+    """Changes the limits of a container that the guest has: the machine grows before and shrinks after. Undone."""
+    pod, agent = session.pod, session.hooks
+    async with Undo() as undo:
+        await session.connect()
+        undo.push(vm_size.fit, session, spec.id, spec.resources)
+        await vm_size.fit(session, spec.id, vm_size.larger(spec.resources, limits))
+        undo.push(agent.agent_update_container, pod=pod, container_id=spec.id, resources=spec.resources)
+        await agent.agent_update_container(pod=pod, container_id=spec.id, resources=limits)
+        await vm_size.fit(session, spec.id, limits)
+        undo.push(session.store.put_container_spec, spec)
+        await session.store.put_container_spec(dataclasses.replace(spec, resources=limits))
+
+
+async def truth(session: Session) -> dict[str, ContainerState]:
+    """Every container's state as it is. Asks the guest when that can answer; changes nothing."""
+    states = {name: await session.store.container_state(name) for name in await session.store.containers()}
+    if session.state.state is State.STOPPED:
+        return {name: _after_machine(state) for name, state in states.items()}
+    if session.state.state is not State.RUNNING or not any(state.is_in_guest for state in states.values()):
+        return states
+    await session.connect()
+    found = {one.id: one for one in await session.hooks.agent_list_containers(pod=session.pod)}
+    for name, state in states.items():
+        if state.state is State.RUNNING and (name not in found or found[name].exit is not None):
+            status = found[name].exit if name in found else None
+            states[name] = dataclasses.replace(state, state=State.STOPPED, exit=status)
+        if name in found:
+            one = found[name]
+            states[name] = dataclasses.replace(states[name], restarts=one.restarts, health=one.health)
+    return states
+
+
+async def seen(session: Session) -> dict[str, ContainerState]:
+    """As `truth`, for who only looks: that a machine ends while its guest is asked is an answer, too."""
+    try:
+        return await truth(session)
+    except OperationError:
+        session.state = await true_state(session)
+        if session.is_alive:
+            raise
+        return await truth(session)
+
+
+def _after_machine(state: ContainerState) -> ContainerState:
+    if state.state is State.READY and not state.is_in_guest:
+        return state
+    return state.gone(State.STOPPED)
+
+
+async def settle(session: Session) -> dict[str, ContainerState]:
+    """Writes down what `truth` finds and tells of what has ended."""
+    states = await truth(session)
+    for name, state in states.items():
+        stored = await session.store.container_state(name)
+        if stored != state:
+            await session.store.put_container_state(name, state)
+            if state.exit is not None and stored.state is State.RUNNING:
+                await session.board.wiring.notify(
+                    EventSpec.container_stopped, pod=session.pod, container_id=name, status=state.exit
+                )
+    return states
+
+
+async def of(session: Session, container_id: str) -> tuple[ContainerSpec, ContainerState]:
+    """One container as it is, written down.
+
+    Raises:
+        NotFound: the pod has no such container.
+    """
+    spec = await session.store.container_spec(container_id)
+    return spec, (await settle(session))[container_id]

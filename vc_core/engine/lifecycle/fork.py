@@ -1,0 +1,111 @@
+"""Pods out of pods: saved under a name and started again, or forked at once. See docs/clones.md."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from vc_core.engine.clones.snapshots import Snapshot, Snapshots
+from vc_core.engine.lifecycle import checkpoint
+from vc_core.engine.session.session import Sessions
+from vc_core.engine.state.ids import fresh
+from vc_core.engine.state.records import PodConfig, Store
+from vc_core.spec.hooks import Hooks
+from vc_core.spec.values import Frozen
+
+
+@dataclass(frozen=True)
+class House:
+    """What a runtime can do with pods that are known by id.
+
+    Attributes:
+        hooks: of the store.
+        sessions: opens one.
+        register: makes one from its config; its machine has not begun.
+        delete: ends and removes one.
+    """
+
+    hooks: Hooks
+    sessions: Callable[[str], Sessions]
+    register: Callable[[PodConfig], Awaitable[None]]
+    delete: Callable[[str], Awaitable[None]]
+
+
+class Forks:
+    """Saves pods and starts others from them."""
+
+    def __init__(self, house: House, snapshots: Snapshots, passing: Snapshots) -> None:
+        """What pods are forked from lies in `passing` only meanwhile."""
+        self.snapshots = snapshots
+        self._passing = passing
+        self._house = house
+
+    async def save(self, sessions: Sessions, name: str) -> Snapshot:
+        """Saves a running pod with its memory under a name.
+
+        Raises:
+            AlreadyExists: there is a snapshot of this name.
+            StateError: the pod does not run.
+            InvalidRequest: something of it cannot be carried; names it.
+        """
+        async with self.snapshots.making(name) as into, sessions.open(exclusive=True) as session:
+            return self.snapshots.complete(await checkpoint.save(session, into, name))
+
+    async def restore(self, name: str, pod_id: str) -> str:
+        """Starts a pod where a snapshot was taken; gives its id.
+
+        Raises:
+            NotFound: there is no snapshot of this name.
+            AlreadyExists: there is a pod of this id.
+            InvalidRequest: something that the saved pod had is gone from this host; names it.
+        """
+        async with self.snapshots.using(name) as (saved, origin):
+            return await self._start(saved, origin, pod_id)
+
+    async def fork(self, sessions: Sessions, pod_ids: tuple[str, ...]) -> None:
+        """Starts pods that go on from where a running one is now: all of them or none.
+
+        Raises:
+            StateError: the pod does not run.
+            AlreadyExists: there is a pod of one of these ids.
+            InvalidRequest: something of the pod cannot be carried; names it.
+        """
+        await self._passing.list()  # takes away what killed forks have left
+        name = fresh()
+        async with self._passing.making(name) as into:
+            async with sessions.open(exclusive=True) as session:
+                saved = await checkpoint.save(session, into, name)
+            outcomes = await asyncio.gather(
+                *(self._start(saved, into, pod_id) for pod_id in pod_ids), return_exceptions=True
+            )
+            failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+            if failed:
+                for pod_id, outcome in zip(pod_ids, outcomes, strict=True):
+                    if not isinstance(outcome, BaseException):
+                        await self._house.delete(pod_id)
+                raise failed[0]
+
+    def sessions(self, pod_id: str) -> Sessions:
+        """Opens a pod that was forked."""
+        return self._house.sessions(pod_id)
+
+    async def _start(self, saved: Snapshot, origin: Frozen, pod_id: str) -> str:
+        config = dataclasses.replace(saved.config, id=pod_id, hostname=pod_id, created_ns=time.time_ns())
+        await self._house.register(config)
+        sessions = self._house.sessions(pod_id)
+        try:
+            store = Store(self._house.hooks, pod_id)
+            for spec, state in saved.containers:
+                await store.put_container_spec(spec)
+                await store.put_container_state(spec.id, state.gone(state.state))
+            async with sessions.open(exclusive=True) as session:
+                await checkpoint.go_on(session, saved, origin)
+        except BaseException:
+            await self._house.hooks.storage_delete(pod_id=pod_id, container_id="")
+            raise
+        finally:
+            await sessions.close()
+        return pod_id

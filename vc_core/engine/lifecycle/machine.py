@@ -1,0 +1,227 @@
+"""A pod's machine: from nothing to an agent that answers, and back. Callers hold the pod's lock."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import logging
+import os
+import resource
+import time
+from collections.abc import Awaitable, Callable
+
+from vc_core.defaults import Start
+from vc_core.engine.clones import templates
+from vc_core.engine.host import bind_mounts, source_paths
+from vc_core.engine.host.guest_text import shown
+from vc_core.engine.lifecycle import containers
+from vc_core.engine.resources import root_folders, rootfs, shares, vm_size
+from vc_core.engine.session.session import Session
+from vc_core.engine.session.teardown import end_machine
+from vc_core.engine.state import boot_assets
+from vc_core.engine.state.ids import fresh
+from vc_core.engine.state.records import PluggedShare, PodConfig, PodState
+from vc_core.engine.state.rollback import Undo
+from vc_core.engine.state.states import State
+from vc_core.engine.wiring import assemble
+from vc_core.spec.errors import Busy, InvalidRequest, OperationError, PodDamaged, UnsupportedOperation, VcError
+from vc_core.spec.events import EventSpec
+from vc_core.spec.values import FIRST_CHANNEL, ContainerSpec, PodSetup, VmSize, VmSpec
+
+log = logging.getLogger(__name__)
+
+_ORDERLY = "stopped"
+_SEED_BYTES = 64
+_HOSTNAME_BYTES = 64
+_CONSOLE_BYTES = 400
+_FEWEST_FILES = 256
+
+
+async def boot(session: Session) -> None:
+    """Boots the pod and starts its containers. Whatever fails, the pod is as before and no machine is left."""
+    former = session.state
+    specs = [await session.store.container_spec(name) for name in await session.store.containers()]
+    for spec in specs:
+        source_paths.check(spec)
+        containers.check(spec)
+    boot_assets.check(session.config.assets)
+    if former.home is not None:  # of the boot before
+        await session.shared.pool.give_up(former.home)
+        former = dataclasses.replace(former, home=None)
+        await session.put_state(former)
+    if not session.pod.run_dir.exists():  # gone with a reboot of the host; whoever keeps the state makes it again
+        await session.put_state(former)
+    async with Undo() as undo:
+        undo.push(undo_boot, session, former)
+        await _bring_up(session, specs, undone=functools.partial(undo_boot, session, former))
+        await session.hooks.agent_set_up_pod(pod=session.pod, setup=identity(session.config))
+        for spec in specs:
+            await containers.start(session, spec, is_fresh=True)
+        running = dataclasses.replace(session.state, state=State.RUNNING, reason="")
+        await session.put_state(dataclasses.replace(running, process=await session.process()))
+    for spec in specs:
+        await session.board.wiring.notify(EventSpec.container_started, pod=session.pod, container_id=spec.id)
+
+
+def identity(config: PodConfig) -> PodSetup:
+    """What no other pod has, clone or not. The machine id outlives a reboot of the pod."""
+    about = f"{config.id} {config.created_ns}".encode()
+    machine_id = hashlib.blake2b(about, digest_size=16).hexdigest()
+    return PodSetup(
+        config.hostname[:_HOSTNAME_BYTES], time.time_ns(), os.urandom(_SEED_BYTES), machine_id, config.options
+    )
+
+
+async def _bring_up(session: Session, specs: list[ContainerSpec], undone: Callable[[], Awaitable[None]]) -> None:
+    """To an agent that answers: as a clone where that is wanted and can be, else by booting."""
+    wanted = shares.assign({spec.id: await rootfs.wanted(session, spec) for spec in specs})
+    config = session.config
+    guest = boot_assets.apply(config.assets, await session.hooks.agent_guest(pod=session.pod))
+    binary = config.assets.hypervisor.path if config.assets.hypervisor.is_given else None
+    spec = VmSpec(guest, config.vcpus, config.memory_mib, (), binary)
+    _check_files()
+    await _check_size(session, spec, specs)
+    if config.start is not Start.COLD and session.capabilities >= templates.CLONING:
+        try:
+            await _clone(session, spec, wanted, specs)
+        except (OperationError, InvalidRequest, Busy) as error:
+            log.warning("pod %s boots, for it could not be cloned from a template: %s", session.pod.id, error)
+            await undone()
+        else:
+            return
+    await _start_machine(session, spec, shares.of_boot(session, wanted), specs)
+    await connect(session)
+
+
+def _check_files() -> None:
+    """Raises InvalidRequest when too few files may be open for a machine and those who talk to it."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit != resource.RLIM_INFINITY and limit < _FEWEST_FILES:
+        raise InvalidRequest(
+            f"only {limit} files may be open at once here, and a machine needs {_FEWEST_FILES}; "
+            f"raise the limit: 'ulimit -n {_FEWEST_FILES}'"
+        )
+
+
+async def _check_size(session: Session, spec: VmSpec, specs: list[ContainerSpec]) -> None:
+    """Asks for the machine as large as it is going to be, where it grows after it has begun.
+
+    Raises:
+        HypervisorError: it cannot become so large.
+    """
+    if session.capabilities >= templates.CLONING and vm_size.can_grow(session.capabilities):
+        size = vm_size.demand(session.config, (one.resources for one in specs))
+        full = dataclasses.replace(spec, vcpus=size.vcpus, memory_mib=size.memory_mib)
+        if full != templates.small(spec, session.shared.templates.defaults, True):
+            await session.hooks.vm_fingerprint(pod=session.pod, spec=full)
+
+
+async def _clone(session: Session, spec: VmSpec, wanted: list[PluggedShare], specs: list[ContainerSpec]) -> None:
+    small = templates.small(spec, session.shared.templates.defaults, vm_size.can_grow(session.capabilities))
+    wish = templates.Wish(session.config.plugins, small)
+    if session.config.start is Start.POOL and await _take(session, wish):
+        return
+    async with session.shared.templates.origin(session.hooks, wish) as origin:
+        fixed = shares.of_clone(session, wanted, templates.TAGS)
+        await _start_machine(session, dataclasses.replace(small, origin=origin), fixed, specs)
+    await connect(session, FIRST_CHANNEL)
+    await vm_size.fit(session)
+
+
+async def _take(session: Session, wish: templates.Wish) -> bool:
+    """Makes a machine of the pool this pod's; False when none waits."""
+    taken = await session.shared.pool.take(session.hooks, wish, session.pod)
+    if taken is None:
+        log.info("no machine waits in the pool for pod %s: one is cloned", session.pod.id)
+        return False
+    home, ready = taken
+    session.board.boot = fresh()
+    state = dataclasses.replace(
+        session.state, boot=session.board.boot, home=home, shares=ready.shares, base=ready.base, size=None
+    )
+    async with Undo() as undo:
+        undo.push(session.shared.pool.give_up, home)
+        await session.put_state(state)  # first: from here on the pod answers for the machine
+    await session.hooks.vm_restore(pod=session.pod, state=ready.driver)
+    await session.save_machine()
+    await asyncio.gather(session.hooks.vm_resume(pod=session.pod), _prepare(session))
+    await connect(session, FIRST_CHANNEL)
+    await vm_size.fit(session)
+    return True
+
+
+async def _start_machine(session: Session, spec: VmSpec, held: list[PluggedShare], specs: list[ContainerSpec]) -> None:
+    for container in specs:
+        if any(one.share.path.parent == session.roots_folder and container.id in one.users for one in held):
+            root_folders.show(session, container.rootfs)
+    if any(one.share.path == session.files_folder for one in held):
+        bind_mounts.prepare(session.files_folder)
+    spec = dataclasses.replace(spec, shares=tuple(one.share for one in held))
+    await session.hooks.vm_create(pod=session.pod, spec=spec)
+    await session.save_machine()  # before the start: a crash in between must leave something that can be found
+    await asyncio.gather(session.hooks.vm_start(pod=session.pod), _prepare(session))
+    await session.save_machine()
+    plugged = await assemble.shares_of(session.hooks, session.pod, len(held))
+    placed = tuple(dataclasses.replace(one, plugged=where) for one, where in zip(held, plugged, strict=True))
+    session.board.boot = fresh()
+    base = VmSize(spec.vcpus, spec.memory_mib)
+    await session.put_state(dataclasses.replace(session.state, boot=session.board.boot, shares=placed, base=base))
+
+
+async def _prepare(session: Session) -> None:
+    with contextlib.suppress(UnsupportedOperation):  # then it takes no time
+        await session.hooks.agent_prepare(pod=session.pod)
+
+
+async def connect(session: Session, channel: str = "") -> None:
+    """To the agent of a machine that has just begun; a failure tells what the guest's console said last."""
+    try:
+        await session.connect(session.deadlines.boot, channel)
+    except OperationError as error:
+        tail = await session.hooks.vm_console(pod=session.pod, tail_bytes=_CONSOLE_BYTES)
+        lines = tail.decode(errors="replace").strip().splitlines()
+        if lines:
+            error.message += f"; the guest's console ends with: {shown(lines[-1].strip())}"
+        raise
+
+
+async def undo_boot(session: Session, former: PodState) -> None:
+    """Takes away the machine of a start that has failed: the pod is as it was."""
+    home = session.state.home
+    await end_machine(session, 0)
+    await session.save_machine()
+    await session.put_state(dataclasses.replace(former, shares=(), devices=(), size=None, base=None, home=None))
+    await session.shared.pool.give_up(home)
+    await session.forget_guest()
+
+
+async def shut_down(session: Session, grace_s: float, force: bool) -> str:
+    """Ends containers and machine in order; by force, without asking anybody. Tells how it went, for people."""
+    reason = "killed" if force else await _stop_in_order(session, grace_s)
+    await end_machine(session, session.deadlines.stop if reason == _ORDERLY else 0)
+    await session.save_machine()
+    await session.mark_stopped(reason)
+    return reason
+
+
+async def _stop_in_order(session: Session, grace_s: float) -> str:
+    """A guest that does not answer cannot be asked: its machine ends all the same, and the reason says so."""
+    try:
+        if session.state.state is State.PAUSED:
+            await session.hooks.vm_resume(pod=session.pod)
+            await session.put_state(dataclasses.replace(session.state, state=State.RUNNING))
+        for name, state in (await containers.settle(session)).items():
+            if state.state is State.RUNNING:
+                spec = await session.store.container_spec(name)
+                await containers.stop(session, spec, state, grace_s, with_pod=True)
+        await session.connect()
+        await session.hooks.agent_tear_down_pod(pod=session.pod)
+    except PodDamaged:
+        raise  # that a record cannot be read is no reason to kill what runs
+    except (VcError, TimeoutError) as error:  # a guest that was taken over gives any
+        log.warning("pod %s could not be stopped in order and is killed: %s", session.pod.id, error)
+        return f"killed: {error}"
+    return _ORDERLY

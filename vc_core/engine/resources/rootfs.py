@@ -1,0 +1,93 @@
+"""A container's root file system: a drive that the guest mounts by itself where that can be, else a shared folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vc_core.engine.host import block_rootfs
+from vc_core.engine.resources import devices, root_folders, shares
+from vc_core.engine.session.session import Session
+from vc_core.engine.state.records import BlockRootfs
+from vc_core.spec.errors import InvalidRequest
+from vc_core.spec.values import ContainerSpec, GuestMount, GuestRootfs, HostDevice, Mount, Plugged, RootfsMode, Share
+
+
+async def block_of(session: Session, spec: ContainerSpec) -> block_rootfs.Block | None:
+    """What the guest is to mount by itself; None for a folder that is shared, also where no plugin passes disks.
+
+    Raises:
+        InvalidRequest: it is an image or a device, and that cannot be.
+    """
+    block = block_rootfs.chosen(spec, session.capabilities, session.config.disable_block_device_use)
+    if block is None or not spec.rootfs.path.is_dir():
+        return block
+    claims = [await hooks.device_claims(pod=session.pod, device=_drive(block, spec)) for _, hooks in session.devices]
+    return block if any(claims) else None
+
+
+@dataclass(frozen=True)
+class Acquired:
+    """A root file system that is in the machine.
+
+    Attributes:
+        guest: as the agent has to find it.
+        block: what it is, when it is a drive.
+        bound: what was bound for it, when it is a folder in a share of many.
+    """
+
+    guest: GuestRootfs
+    block: BlockRootfs | None = None
+    bound: tuple[GuestMount, ...] = ()
+
+
+async def acquire(session: Session, spec: ContainerSpec) -> Acquired:
+    """Makes sure that the root file system is in the machine, in use by the container. Undone by `release`, and by
+    `shares.unbind` of what was bound.
+    """
+    upper = await _upper(session, spec)
+    block = await block_of(session, spec)
+    if block is None:
+        plugged, name = await shares.acquire_root(session, spec)
+        is_read_only = spec.rootfs.mode is not RootfsMode.READ_WRITE
+        bound = (GuestMount(Mount(spec.rootfs.path, "/", is_read_only), plugged, name),) if name else ()
+        return Acquired(GuestRootfs(plugged, subpath=name, upper=upper), bound=bound)
+    await session.shared.images.verify(spec.rootfs.path)
+    block_rootfs.settle(block)
+    plugged = (await devices.acquire(session, _drive(block, spec), spec.id)).plugged[0]
+    found = BlockRootfs(block.device, block.fstype, plugged.address)
+    return Acquired(GuestRootfs(plugged, block.fstype, block.subpath, upper), found)
+
+
+async def _upper(session: Session, spec: ContainerSpec) -> Plugged | None:
+    if not spec.rootfs.disk_bytes:
+        return None
+    disk = await session.shared.data.make_disk(session.pod.id, spec.id, spec.rootfs.disk_bytes)
+    return (await devices.acquire(session, HostDevice(disk, ""), spec.id)).plugged[0]
+
+
+async def wanted(session: Session, spec: ContainerSpec) -> list[Share]:
+    """The shares that a container needs. Tags are not given yet."""
+    root = [shares.of_rootfs(session, spec)] if await block_of(session, spec) is None else []
+    return list(dict.fromkeys((*root, *shares.of_mounts(session, spec))))
+
+
+async def release(session: Session, container_id: str) -> None:
+    """Takes the container's folders, drives and other devices out of the machine. May be called twice."""
+    await devices.release(session, container_id)
+    await shares.release(session, container_id)
+
+
+def check(spec: ContainerSpec) -> None:
+    """Refuses what cannot be a root file system, before anything is done."""
+    shares.check_rootfs(spec)
+    root_folders.check(spec.rootfs)
+    if spec.rootfs.disk_bytes < 0 or (spec.rootfs.disk_bytes and spec.rootfs.mode is not RootfsMode.OVERLAY):
+        raise InvalidRequest(
+            "a disk is for what is written over a root that does not change; leave it or :rw, :ro away"
+        )
+    if not spec.rootfs.path.is_dir():
+        block_rootfs.of(spec.rootfs)
+
+
+def _drive(block: block_rootfs.Block, spec: ContainerSpec) -> HostDevice:
+    return HostDevice(block.device, "", spec.rootfs.mode is not RootfsMode.READ_WRITE)

@@ -1,0 +1,200 @@
+"""Folders of the host in the machine: which a container needs, which are there, who uses them.
+
+Containers with the same folder share one device. What root mounts is bound, piece by piece, into a folder of the pod
+that is a share itself; others' folders are each a share of their own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+
+from vc_core.engine.host import bind_mounts
+from vc_core.engine.resources import root_folders
+from vc_core.engine.session.session import Session
+from vc_core.engine.state.records import PluggedShare
+from vc_core.spec.errors import InvalidRequest
+from vc_core.spec.values import Capability, ContainerSpec, GuestMount, Mount, MountKind, Plugged, RootfsMode, Share
+
+
+def check_rootfs(spec: ContainerSpec) -> None:
+    """Refuses a root file system that is not there, before anything is done.
+
+    Raises:
+        InvalidRequest: naming the path and what is wrong with it.
+    """
+    root = spec.rootfs.path
+    is_there = root.is_dir() or root.is_file() or root.is_block_device()
+    if not root.is_absolute() or not is_there:
+        raise InvalidRequest(
+            f"the rootfs {root} is no folder, image or block device on this host; "
+            "give an absolute path, or / for the host's own"
+        )
+    if not os.access(root, os.R_OK | (os.X_OK if root.is_dir() else 0)):
+        raise InvalidRequest(f"the rootfs {root} cannot be read by this user")
+
+
+def of_rootfs(session: Session, spec: ContainerSpec) -> Share:
+    """The share of a root file system that is a folder: for root what is bound of it, else the folder itself."""
+    path = session.roots_folder / root_folders.name(spec.rootfs) if os.geteuid() == 0 else spec.rootfs.path
+    return Share("", path, spec.rootfs.mode is not RootfsMode.READ_WRITE)
+
+
+def of_mounts(session: Session, spec: ContainerSpec) -> list[Share]:
+    """The shares of all mounts of a container that show something of the host."""
+    return [of_mount(session, mount) for mount in spec.mounts if mount.kind is MountKind.BIND]
+
+
+def of_mount(session: Session, mount: Mount) -> Share:
+    """The share through which a mount goes: one of the pod for all that root can bind, else the folder's own."""
+    if os.geteuid() == 0:
+        return Share("", session.files_folder, False)
+    return Share("", mount.source, mount.read_only)
+
+
+def assign(wanted: Mapping[str, list[Share]]) -> list[PluggedShare]:
+    """Tags for the shares of containers that are made with the machine, by container; nothing is plugged yet."""
+    users: dict[Share, list[str]] = {}
+    for container_id, shares in wanted.items():
+        for share in shares:
+            users.setdefault(share, []).append(container_id)
+    nowhere = Plugged("", "", "")
+    return [
+        PluggedShare(dataclasses.replace(share, tag=f"vc{number}"), nowhere, tuple(ids))
+        for number, (share, ids) in enumerate(users.items())
+    ]
+
+
+def of_boot(session: Session, wanted: list[PluggedShare]) -> list[PluggedShare]:
+    """What a machine boots with: what is wanted, and where none can be plugged later, the one for what root binds."""
+    files = Share(f"vc{len(wanted)}", session.files_folder, False)
+    has_it = any(one.share.path == session.files_folder for one in wanted)
+    if has_it or os.geteuid() != 0 or Capability.SHARE_PLUG in session.capabilities:
+        return wanted
+    return [*wanted, PluggedShare(files, Plugged("", "", ""), ())]
+
+
+def of_clone(session: Session, wanted: list[PluggedShare], tags: tuple[str, str]) -> list[PluggedShare]:
+    """What stands behind the shares that a template has: a root file system, and what root binds or one folder more.
+
+    The rest is plugged when its container is made.
+    """
+    nothing = Share("", session.nothing_folder, True)
+    nothing.path.mkdir(mode=0o700, exist_ok=True)
+    free = [one for one in wanted if one.share.path != session.files_folder]
+    files = next((one for one in wanted if one not in free), None)
+    empty = PluggedShare(nothing, Plugged("", "", ""), ())
+    first = free[0] if free else empty
+    second = free[1] if len(free) > 1 else empty
+    if os.geteuid() == 0:
+        second = files or dataclasses.replace(empty, share=Share("", session.files_folder, False))
+    pairs = zip((first, second), tags, strict=True)
+    return [dataclasses.replace(one, share=dataclasses.replace(one.share, tag=tag)) for one, tag in pairs]
+
+
+def find(session: Session, share: Share) -> PluggedShare | None:
+    """The device that has this folder already."""
+    for held in session.state.shares:
+        if dataclasses.replace(held.share, tag="") == share:
+            return held
+    return None
+
+
+async def acquire_root(session: Session, spec: ContainerSpec) -> tuple[Plugged, str]:
+    """As `acquire`, for a root file system; and the name under which root has bound it, where it can get no share of
+    its own any more.
+    """
+    share = of_rootfs(session, spec)
+    is_there = find(session, share) is not None
+    if os.geteuid() != 0:
+        return await acquire(session, share, spec.id), ""
+    if is_there or Capability.SHARE_PLUG in session.capabilities:
+        root_folders.show(session, spec.rootfs)
+        try:
+            return await acquire(session, share, spec.id), ""
+        except BaseException:
+            if not is_there:
+                bind_mounts.remove(session.roots_folder, share.path.name)
+            raise
+    files = Share("", session.files_folder, False)
+    name = root_folders.bind(session, spec.rootfs, files.path)
+    return await _acquire_bound(session, files, spec.id, name), name
+
+
+async def acquire(session: Session, share: Share, container_id: str) -> Plugged:
+    """Makes sure that the folder is in the machine and that the container is among its users."""
+    held = find(session, share)
+    if held is not None:
+        await _put(session, held, dataclasses.replace(held, users=(*{*held.users, container_id},)))
+        return held.plugged
+    if Capability.SHARE_PLUG not in session.capabilities:
+        raise InvalidRequest(
+            f"the hypervisor cannot add {share.path} to a running pod; create the container before the pod starts"
+        )
+    taken = {other.share.tag for other in session.state.shares}
+    tag = next(f"vc{number}" for number in range(len(taken) + 1) if f"vc{number}" not in taken)
+    plugged = await session.hooks.vm_plug(pod=session.pod, device=dataclasses.replace(share, tag=tag))
+    try:
+        await session.save_machine()
+        held = PluggedShare(dataclasses.replace(share, tag=tag), plugged, (container_id,))
+        await _put(session, None, held)
+    except BaseException:
+        await session.hooks.vm_unplug(pod=session.pod, plugged=plugged)
+        raise
+    return plugged
+
+
+async def release(session: Session, container_id: str) -> None:
+    """Takes the container from the users of all shares; one without users leaves the machine, if it can."""
+    for held in session.state.shares:
+        if container_id not in held.users:
+            continue
+        users = tuple(user for user in held.users if user != container_id)
+        if users or held.plugged.is_fixed:
+            await _put(session, held, dataclasses.replace(held, users=users))
+        else:
+            await session.hooks.vm_unplug(pod=session.pod, plugged=held.plugged)
+            await session.save_machine()
+            await _put(session, held, None)
+            if held.share.path.parent == session.roots_folder:
+                bind_mounts.remove(session.roots_folder, held.share.path.name)
+
+
+async def mount(session: Session, spec: ContainerSpec, mount: Mount) -> GuestMount:
+    """Makes one mount's source reachable for the guest."""
+    if mount.kind is not MountKind.BIND:
+        return GuestMount(mount)
+    share = of_mount(session, mount)
+    is_bound = share.path == session.files_folder
+    name = bind(session, mount) if is_bound else ""
+    return GuestMount(mount, await _acquire_bound(session, share, spec.id, name), name)
+
+
+def bind(session: Session, mount: Mount, name: str = "") -> str:
+    """Binds a mount's source into the pod's folder, under a name of its own or a given one; gives it."""
+    covered = session.shared.stores
+    return bind_mounts.add(mount.source, session.files_folder, mount.read_only, mount.recursive, name, covered)
+
+
+async def _acquire_bound(session: Session, share: Share, container_id: str, name: str) -> Plugged:
+    try:
+        return await acquire(session, share, container_id)
+    except BaseException:
+        bind_mounts.remove(share.path, name)
+        raise
+
+
+async def unbind(session: Session, mounts: tuple[GuestMount, ...]) -> None:
+    """Takes away what was bound for a container. May be called twice."""
+    for one in reversed(mounts):
+        if one.subpath:
+            bind_mounts.remove(session.files_folder, one.subpath)
+
+
+async def _put(session: Session, old: PluggedShare | None, new: PluggedShare | None) -> None:
+    """In its place: a machine that starts from this one's saved state finds its shares by their order, too."""
+    shares = [new if held is old else held for held in session.state.shares]
+    if old is None:
+        shares.append(new)
+    await session.put_state(dataclasses.replace(session.state, shares=tuple(filter(None, shares))))

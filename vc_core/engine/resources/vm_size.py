@@ -1,0 +1,115 @@
+"""What the containers of a pod may use decides how large its machine is."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable
+
+from vc_core.engine.session.session import Session
+from vc_core.engine.state.records import PodConfig
+from vc_core.spec.errors import InvalidRequest
+from vc_core.spec.values import Capability, Resources, VmSize
+
+_MIB = 1 << 20
+_NEEDED = {Capability.RESIZE, Capability.ONLINE}
+_SMALLEST_MEMORY = 4 * _MIB  # with less, crun itself does not get a process started
+_PERIODS_US = range(1_000, 1_000_001)  # what the kernel takes: Documentation/scheduler/sched-bwc.rst
+_SMALLEST_QUOTA_US = 1_000
+_SHARES = range(2, 262_145)
+_CGROUP_FILE = re.compile(r"[a-z]+(\.[a-z0-9_]+)+")
+_CPUSET = re.compile(r"(\d+(-\d+)?(,\d+(-\d+)?)*)?")
+
+
+def check(resources: Resources) -> None:
+    """Refuses limits that no kernel takes.
+
+    Raises:
+        InvalidRequest: naming the limit and what it may be.
+    """
+    if resources.cpu_period_us not in _PERIODS_US:
+        raise InvalidRequest(f"a CPU period of {resources.cpu_period_us} µs cannot be; 1000 to 1000000 can")
+    if 0 < resources.cpu_quota_us < _SMALLEST_QUOTA_US:
+        raise InvalidRequest(f"a CPU quota of {resources.cpu_quota_us} µs is too little; 1000 is the least")
+    if resources.cpu_shares and resources.cpu_shares not in _SHARES:
+        raise InvalidRequest(f"{resources.cpu_shares} CPU shares cannot be; 2 to 262144 can")
+    if resources.memory_bytes < 0 or 0 < resources.memory_bytes < _SMALLEST_MEMORY:
+        raise InvalidRequest(f"a memory limit of {resources.memory_bytes} bytes is too little; 4 MiB is the least")
+    if not _CPUSET.fullmatch(resources.cpuset):
+        raise InvalidRequest(f"{resources.cpuset!r} is no list of processors; 0-2,4 is one")
+    if resources.pids < 0:
+        raise InvalidRequest(f"a limit of {resources.pids} processes cannot be; 0 is none")
+    for name, value in resources.unified:
+        if not _CGROUP_FILE.fullmatch(name) or name.startswith("cgroup.") or "\0" in value:
+            raise InvalidRequest(f"{name!r} is no limit of a cgroup; memory.low and io.weight are such")
+
+
+def demand(config: PodConfig, limits: Iterable[Resources]) -> VmSize:
+    """How large the machine has to be.
+
+    Processors: the sum of the containers' shares of a processor, all that their cpusets name, and at least what the pod
+    was made with. Memory: what the pod was made with, for the guest and containers without a limit, and the sum of all
+    limits on top.
+    """
+    found = tuple(limits)
+    vcpus = math.ceil(sum(one.cpus for one in found))
+    named = max((_named(one) for one in found), default=0)
+    memory_bytes = sum(one.memory_bytes for one in found)
+    return VmSize(max(config.vcpus, vcpus, named), config.memory_mib + -(-memory_bytes // _MIB))
+
+
+def larger(one: Resources, other: Resources) -> Resources:
+    """Limits for which a machine has to be as large as for the larger of two."""
+    most_cpus = max(one, other, key=lambda limits: limits.cpus)
+    most_named = max(one, other, key=_named)
+    memory_bytes = max(one.memory_bytes, other.memory_bytes)
+    return dataclasses.replace(most_cpus, cpuset=most_named.cpuset, memory_bytes=memory_bytes)
+
+
+def _named(limits: Resources) -> int:
+    """How many processors there must be for all that a cpuset names; they are numbered from 0."""
+    return max((int(number) + 1 for number in re.findall(r"\d+", limits.cpuset)), default=0)
+
+
+def can_grow(capabilities: frozenset[Capability]) -> bool:
+    """Whether both sides can: the machine, and the guest in it."""
+    return capabilities >= _NEEDED
+
+
+async def fit(session: Session, changed: str = "", limits: Resources | None = None) -> None:
+    """Brings the machine to the size that its containers need, and what was plugged online.
+
+    Args:
+        session: of a running pod.
+        changed: a container whose limits are not what the store says.
+        limits: its limits; None when it is not there (any more).
+
+    Raises:
+        InvalidRequest: the machine would have to grow and cannot.
+    """
+    found = [
+        (await session.store.container_spec(name)).resources
+        for name in await session.store.containers()
+        if name != changed and (await session.store.container_state(name)).is_in_guest
+    ]
+    if limits is not None:
+        found.append(limits)
+    start = VmSize(session.config.vcpus, session.config.memory_mib)
+    base = session.state.base or start
+    wanted = demand(session.config, found)
+    if wanted == (session.state.size or base):
+        return
+    if not can_grow(session.capabilities):
+        if wanted == start:
+            return
+        raise InvalidRequest(
+            f"{wanted.vcpus} vCPUs and {wanted.memory_mib} MiB are needed and the machine cannot grow; "
+            "make the pod with as much"
+        )
+    size = await session.hooks.vm_resize(pod=session.pod, size=wanted)
+    await session.save_machine()
+    plugged = max(0, size.memory_mib - base.memory_mib)
+    await session.hooks.agent_online(pod=session.pod, vcpus=wanted.vcpus, plugged_memory_mib=plugged)
+    in_use = dataclasses.replace(size, vcpus=wanted.vcpus)
+    await session.put_state(dataclasses.replace(session.state, size=in_use))

@@ -1,0 +1,107 @@
+"""Machines that end by themselves: how a pod's state shows it, and calls that fail by it tell how the machine ended."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import TYPE_CHECKING
+
+from vc_core.engine.state.records import PodState
+from vc_core.engine.state.states import State
+from vc_core.spec.errors import (
+    AgentError,
+    AgentRefusal,
+    CannotExecute,
+    HypervisorError,
+    OperationError,
+    OperationTimeout,
+    StateError,
+    VcError,
+)
+from vc_core.spec.values import VmPhase
+
+if TYPE_CHECKING:
+    from vc_core.engine.session.session import Session
+
+ENDED = "the machine ended: "
+"""How the reason of a pod begins whose machine ended by itself."""
+_SOON_S = 2.0
+_ALIVE = (VmPhase.RUNNING, VmPhase.PAUSED)
+
+
+async def true_state(session: Session) -> PodState:
+    """The pod's state as it is, whatever the store says; changes nothing."""
+    if session.board.machine is None:
+        return session.state
+    status = await session.hooks.vm_status(pod=session.pod)
+    is_running = status.phase in _ALIVE
+    if session.is_alive and not is_running:
+        reason = f"{ENDED}{status.reason or 'nobody knows why'}"
+        return PodState(State.STOPPED, reason, home=session.state.home)
+    if not session.is_alive and is_running:
+        return PodState(session.state.state, "a start or stop of it was interrupted", home=session.state.home)
+    if session.state.state is State.RUNNING and status.phase is VmPhase.PAUSED:
+        return dataclasses.replace(session.state, state=State.PAUSED)
+    if session.state.state is State.PAUSED and status.phase is VmPhase.RUNNING:
+        return dataclasses.replace(session.state, state=State.RUNNING)
+    return session.state
+
+
+async def explained(session: Session, error: VcError, exclusive: bool) -> VcError:
+    """The error to raise for one that came up in a session: one that says how the machine ended, if it did.
+
+    Args:
+        session: in which it came up.
+        error: that came up.
+        exclusive: whether the session changes the pod. Of a pod that is stopped it starts the machine, and the end
+            of the machine before is no reason for anything.
+    """
+    if isinstance(error, StateError):
+        if error.actual == State.STOPPED and session.state.state is State.STOPPED:
+            error.reason = session.state.reason if session.state.reason.startswith(ENDED) else ""
+        return error
+    if isinstance(error, CannotExecute) or not isinstance(error, AgentError | HypervisorError | OperationTimeout):
+        return error
+    if session.is_alive:
+        reason = await _reason(session, error)
+    else:
+        reason = "" if exclusive or session.state.state is not State.STOPPED else session.state.reason
+    return AgentError(reason, pod=session.pod.id) if reason else error
+
+
+async def _reason(session: Session, error: VcError) -> str:
+    status = await session.hooks.vm_status(pod=session.pod)
+    if status.phase is not VmPhase.ENDED and not isinstance(error, OperationTimeout) and await _ends_now(session):
+        status = await session.hooks.vm_status(pod=session.pod)
+    return f"{ENDED}{status.reason or 'nobody knows why'}" if status.phase is VmPhase.ENDED else ""
+
+
+async def _ends_now(session: Session) -> bool:
+    """Whether the machine is ending: connections break a moment before it is gone. An agent that answers says no.
+
+    Whatever it answers: a guest whose every answer is an error must not delay each call.
+    """
+    end = asyncio.ensure_future(session.hooks.vm_wait(pod=session.pod))
+    tasks: list[asyncio.Future[object]] = [end]  # type: ignore[list-item]
+    if session.board.channel is not None:
+        tasks.append(asyncio.ensure_future(session.hooks.agent_list_containers(pod=session.pod)))
+    try:
+        async with asyncio.timeout(_SOON_S):
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not end.done() and not tasks[-1].cancelled() and _is_answer(tasks[-1].exception()):
+                return False
+            await end
+    except TimeoutError:
+        return False
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return True
+
+
+def _is_answer(error: BaseException | None) -> bool:
+    """Whether the agent has answered, when a call of it ended with this."""
+    if isinstance(error, OperationError):
+        return isinstance(error, AgentRefusal | CannotExecute)
+    return error is None or isinstance(error, VcError)

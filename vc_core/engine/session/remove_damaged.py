@@ -1,0 +1,130 @@
+"""Removes a pod that cannot be opened: a record is damaged, or a plugin is gone or fails.
+
+Each step is taken whatever became of those before it. What could not be done is told, and stops nothing but the removal
+of what is still mounted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from vc_core.engine.clones import lost_machines
+from vc_core.engine.clones.templates import FILES
+from vc_core.engine.host import bind_mounts, mount_calls, mountinfo
+from vc_core.engine.state.records import PluginChoice, PodState, Store
+from vc_core.engine.state.states import State
+from vc_core.engine.wiring import assemble
+from vc_core.engine.wiring.wiring import Wiring
+from vc_core.spec.errors import PluginContractError, VcError
+from vc_core.spec.events import EventSpec
+from vc_core.spec.hooks import Hooks
+from vc_core.spec.values import DriverState, PodRef
+
+if TYPE_CHECKING:
+    from vc_core.engine.session.session import Shared
+
+T = TypeVar("T")
+_TERM_S = 2.0
+
+
+@dataclass
+class Salvage:
+    """The removal of one pod, whose lock the caller holds."""
+
+    hooks: Hooks
+    shared: Shared
+    pod: PodRef
+    problems: list[str] = field(default_factory=list)
+
+    async def remove(self) -> tuple[str, ...]:
+        """Ends the pod's machine and removes all that is known of it; tells what could not be read or done.
+
+        Raises:
+            StorageError: the store cannot remove it: something is mounted there still, or the medium fails.
+        """
+        store = Store(self.hooks, self.pod.id)
+        config = await self._tried(store.pod_config())
+        state = await self._tried(store.pod_state()) or PodState(State.STOPPED)
+        driver = await self._tried(store.driver_state())
+        chosen = config.plugins if config else self.shared.chosen
+        wiring = self._wired(chosen)
+        if wiring is not None and driver is not None:
+            await self._end_known(wiring, driver)
+        self.problems += await lost_machines.end(self.shared.catalog, self.pod, chosen)
+        if state.process is not None:  # its plugin may be gone
+            await state.process.kill(_TERM_S)
+        await self._unbind(state)
+        for held in state.devices:
+            if wiring is None:
+                self.problems.append(f"the device {held.device.path} was not given back: its plugin cannot be used")
+            else:
+                await self._tried(assemble.give_back(wiring, self.pod, held))
+        with self._going_on():
+            self.shared.data.remove(self.pod.id)
+        await self._forget(store)
+        if wiring is not None:
+            await wiring.notify(EventSpec.pod_deleted, pod=self.pod)
+        return tuple(self.problems)
+
+    def _wired(self, chosen: tuple[PluginChoice, ...]) -> Wiring | None:
+        shared = self.shared
+        try:
+            return assemble.wire(shared.catalog, chosen, shared.deadlines, shared.journal)
+        except VcError as error:
+            self.problems.append(f"the plugins that it was made with cannot be used: {error}")
+            return None
+
+    async def _end_known(self, wiring: Wiring, driver: DriverState) -> None:
+        hooks = wiring.hooks
+        for step in (
+            hooks.vm_restore(pod=self.pod, state=driver),
+            hooks.vm_stop(pod=self.pod, grace_s=0),
+            hooks.vm_destroy(pod=self.pod),
+        ):
+            await self._tried(step)
+
+    async def _unbind(self, state: PodState) -> None:
+        homes = {*self.shared.pool.homes(self.pod), *([state.home] if state.home else [])}
+        for folder in (self.pod.run_dir, *homes):
+            with self._going_on():
+                bind_mounts.remove_all(folder / FILES)
+        for home in homes:
+            await self._tried(self.shared.pool.give_up(home))
+        for one in reversed(mountinfo.below(self.pod.run_dir)):
+            with self._going_on():
+                while mount_calls.unmount(one.point):
+                    pass  # one may lie over another
+
+    async def _forget(self, store: Store) -> None:
+        """A store that answers wrongly may have removed the pod all the same."""
+        try:
+            await store.delete()
+        except PluginContractError as error:
+            if self.pod.id in (await self.hooks.storage_list()).pods:
+                raise
+            self._note(error)
+
+    async def _tried(self, step: Awaitable[T]) -> T | None:
+        try:
+            return await step
+        except (VcError, OSError) as error:
+            self._note(error)
+            return None
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        try:
+            yield
+        except (VcError, OSError) as error:
+            self._note(error)
+
+    def _note(self, error: Exception) -> None:
+        self.problems.append(without_remedy(error))
+
+
+def without_remedy(error: Exception) -> str:
+    """What is wrong with a damaged pod, for whoever is just removing it."""
+    return str(error).partition("; 'vc pod delete")[0]

@@ -1,0 +1,46 @@
+"""The end of a pod's machine on the host."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from vc_core.engine.host import bind_mounts
+from vc_core.engine.wiring import assemble
+from vc_core.spec.errors import VcError
+
+if TYPE_CHECKING:
+    from vc_core.engine.session.session import Session
+
+
+async def end_machine(session: Session, grace_s: float) -> None:
+    """Ends the machine and removes what was there for it on the host; its channels go with it.
+
+    Each step is taken whatever became of those before it; the first error is raised in the end.
+    """
+    hooks, pod, devices = session.hooks, session.pod, session.state.devices
+    errors: list[VcError] = []
+
+    async def tried(step: Awaitable[object]) -> None:
+        try:
+            await step
+        except VcError as error:
+            errors.append(error)
+
+    await tried(hooks.agent_disconnect(pod=pod))
+    if not errors:
+        session.board.channel = None
+    await tried(hooks.vm_stop(pod=pod, grace_s=grace_s))
+    await tried(hooks.vm_destroy(pod=pod))
+    if not errors:  # otherwise it may run still, and use what is bound
+        remove_binds(session)
+    for held in devices:
+        await tried(assemble.give_back(session.board.wiring, pod, held))
+    if errors:
+        raise errors[0]
+
+
+def remove_binds(session: Session) -> None:
+    """Takes away all that was bound for the pod, whoever was interrupted."""
+    for folder in (session.files_folder, session.roots_folder):
+        bind_mounts.remove_all(folder)

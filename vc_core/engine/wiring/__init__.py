@@ -1,0 +1,1 @@
+"""Plugins: found, configured and wired to operations."""

@@ -1,0 +1,169 @@
+"""Which class is a plugin's name? The only module that asks stevedore.
+
+Only the named plugin is imported.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from vc_core.config import PLUGIN_TABLES, nearest
+from vc_core.engine.wiring.plugin_checks import fulfilment
+from vc_core.first_party import install_hint
+from vc_core.spec.errors import PluginError, PluginLoadError, PluginNotFound
+
+Factory = Callable[..., object]
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin that has been found.
+
+    Attributes:
+        family: of the entry-point group `vc_core.<family>`.
+        name: in that group.
+        factory: the class, or what makes an object of it.
+        distribution: who ships it; empty for one that was given in code.
+        version: of the distribution.
+    """
+
+    family: str
+    name: str
+    factory: Factory
+    distribution: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """One line of `vc plugins`: a plugin that an installed distribution offers.
+
+    Attributes:
+        family: of the entry-point group `vc_core.<family>`.
+        name: in that group.
+        distribution: who ships it.
+        version: of the distribution.
+        state: "loads", or why it does not.
+        contract: "fulfilled" as far as can be seen without running it, or what is wrong; empty for one that does not
+            load.
+    """
+
+    family: str
+    name: str
+    distribution: str
+    version: str
+    state: str
+    contract: str
+
+
+class Catalog:
+    """Finds plugins by name.
+
+    Args:
+        extra: plugins given in code, by (family, name); they win over installed ones.
+    """
+
+    def __init__(self, extra: Mapping[tuple[str, str], Factory] | None = None) -> None:
+        self._extra = dict(extra or {})
+        self._found: dict[tuple[str, str], Plugin] = {}
+        self._offered: importlib.metadata.SelectableGroups | importlib.metadata.EntryPoints | None = None
+
+    def find(self, family: str, name: str) -> Plugin:
+        """Imports one plugin.
+
+        Raises:
+            PluginNotFound: nobody offers it, or several do; says what is installed and what to install.
+            PluginLoadError: its module cannot be imported, or its entry point names no class.
+        """
+        key = (family, name)
+        if key in self._extra:
+            if not callable(self._extra[key]):
+                raise PluginLoadError(family, name, _no_class(family, name, "", self._extra[key]))
+            return Plugin(family, name, self._extra[key])
+        if key not in self._found:
+            self._found[key] = self._load(family, name)
+        return self._found[key]
+
+    def names(self, family: str) -> tuple[str, ...]:
+        """What is offered in a family, sorted; imports nothing."""
+        installed = {point.name for point in self._points(family)}
+        return tuple(sorted(installed | {name for kind, name in self._extra if kind == family}))
+
+    def installed(self) -> Iterator[Installed]:
+        """Every plugin of every family, each tried by importing it."""
+        for family in PLUGIN_TABLES:
+            for point in sorted(self._points(family), key=lambda point: point.name):
+                contract = ""
+                try:
+                    plugin = self.find(family, point.name)
+                    state = "loads"
+                    requirements = (point.dist.requires if point.dist else None) or []
+                    contract = "; ".join(fulfilment(family, plugin.factory, requirements)) or "fulfilled"
+                except PluginError as error:
+                    state = str(error)
+                who, version = _distribution(point)
+                yield Installed(family, point.name, who, version, state, contract)
+
+    def _load(self, family: str, name: str) -> Plugin:
+        from stevedore import NamedExtensionManager
+
+        points = [point for point in self._points(family) if point.name == name]
+        if len(points) > 1:
+            owners = " and ".join(sorted(_distribution(point)[0] for point in points))
+            raise PluginNotFound(
+                family, name, f"the {family} plugin {name!r} is offered by {owners}; uninstall one of them"
+            )
+        if not points:
+            known = self.names(family)
+            installed = f"installed: {', '.join(known)}" if known else "none is installed"
+            hint = install_hint(family, name) or nearest(name, known).partition("; known")[0]
+            raise PluginNotFound(family, name, f"no {family} plugin {name!r}; {installed}{hint}")
+        who, version = _distribution(points[0])
+        failures: list[BaseException] = []
+
+        class Named(NamedExtensionManager[type]):
+            def list_entry_points(self) -> list[importlib.metadata.EntryPoint]:
+                return points  # stevedore's own list comes from a cache on disk that may be out of date
+
+        try:
+            found = Named(
+                f"vc_core.{family}",
+                [name],
+                on_load_failure_callback=lambda _manager, _point, error: failures.append(error),
+            ).extensions
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a module may call sys.exit; that is no reason for us to end
+            failures.append(error)
+        if failures:
+            message = f"the {family} plugin {name!r} of {who} cannot be imported: {_reason(failures[0])}"
+            raise PluginLoadError(family, name, message) from failures[0]
+        if not isinstance(found[0].plugin, type):
+            raise PluginLoadError(family, name, _no_class(family, name, f" of {who}", found[0].plugin))
+        return Plugin(family, name, found[0].plugin, who, version)
+
+    def _points(self, family: str) -> list[importlib.metadata.EntryPoint]:
+        """Offered in a family. All distributions are looked through once; nothing is imported."""
+        if self._offered is None:
+            self._offered = importlib.metadata.entry_points()
+        return list(self._offered.select(group=f"vc_core.{family}"))
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, Exception) and str(error):
+        return str(error)
+    return f"it raises {type(error).__name__}({', '.join(map(repr, error.args))})"
+
+
+def _no_class(family: str, name: str, owner: str, what: object) -> str:
+    kind = "a function" if callable(what) and hasattr(what, "__code__") else f"a {type(what).__name__} object"
+    return f"the {family} plugin {name!r}{owner} is {kind}, not a class; name the plugin's class in the entry point"
+
+
+def _distribution(point: importlib.metadata.EntryPoint) -> tuple[str, str]:
+    if point.dist is None:
+        return "", ""
+    about = point.dist.metadata  # read and parsed each time that it is asked for
+    return about["Name"], about["Version"]

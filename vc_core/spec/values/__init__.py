@@ -1,0 +1,245 @@
+"""What crosses the border between engine and plugins: frozen dataclasses and enums, nothing else.
+
+Those about machines and those about containers lie next door; all are imported from here.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from vc_core.spec.values.container import (
+    AgentInfo,
+    Confinement,
+    ContainerSpec,
+    ContainerStats,
+    ContainerTruth,
+    Dns,
+    GuestContainer,
+    GuestDevice,
+    GuestMount,
+    GuestRootfs,
+    HostDevice,
+    Mount,
+    MountKind,
+    PodOptions,
+    PodSetup,
+    Resources,
+    Rootfs,
+    RootfsMode,
+)
+from vc_core.spec.values.oci_hooks import LifeHook, LifeHooks
+from vc_core.spec.values.process import (
+    DEFAULT_CAPABILITIES,
+    DEFAULT_PATH,
+    Capabilities,
+    ExitStatus,
+    FilesRequest,
+    FilesVerb,
+    ProcessInfo,
+    ProcessSpec,
+    ProcessStreams,
+    Rlimit,
+    Stdio,
+    StreamName,
+)
+from vc_core.spec.values.restart import Health, HealthCheck, Restart, RestartPolicy
+from vc_core.spec.values.vm import (
+    FIRST_CHANNEL,
+    Carried,
+    Channel,
+    ChannelKind,
+    Drive,
+    DriveBus,
+    DriverState,
+    Frozen,
+    Guest,
+    GuestNode,
+    HostPci,
+    KernelSource,
+    Pluggable,
+    Plugged,
+    Share,
+    VhostKind,
+    VhostUser,
+    VmPhase,
+    VmSize,
+    VmSpec,
+    VmStats,
+    VmStatus,
+)
+
+Report = Callable[[str], None]
+"""Called with one line before each long step of an operation."""
+
+
+@dataclass(frozen=True)
+class PodRef:
+    """Which pod a hook is about.
+
+    Attributes:
+        id: unique on this host.
+        run_dir: a private folder (0700) for sockets and other runtime files of the drivers; empties with a reboot.
+    """
+
+    id: str
+    run_dir: Path
+
+
+class Capability(enum.StrEnum):
+    """What a hypervisor or an agent can do beyond what all must."""
+
+    UNIX_CHANNEL = "unix-channel"  # channels are unix sockets on the host
+    VSOCK_CHANNEL = "vsock-channel"  # channels are vsock addresses
+    PAUSE = "pause"
+    SHARE = "share"  # folders of the host, given when the machine starts
+    SHARE_PLUG = "share-plug"  # and later
+    DRIVE_PLUG = "drive-plug"  # block devices and image files, later
+    PCI_PLUG = "pci-plug"  # PCI devices of the host, later
+    VHOST_USER_PLUG = "vhost-user-plug"  # devices whose backends are processes of the host, later
+    CLONE = "clone"  # machines are saved with their memory, and others start from that
+    SNAPSHOT = "snapshot"  # machines are saved in the middle of their work, with what was plugged
+    FREEZE = "freeze"  # the guest can be readied for being saved, and takes a new identity afterwards
+    RESIZE = "resize"  # vCPUs and memory come and go
+    ONLINE = "online"  # the guest takes such vCPUs and memory into use
+    DRIVE = "drive"  # the guest mounts drives as root file systems
+    TERMINAL = "terminal"  # processes with a terminal
+    FILES = "files"  # files of containers are reached (FilesRequest)
+    CARE = "care"  # containers are started again, and their health is checked (Restart, HealthCheck)
+    LOG = "log"  # the guest writes output to a disk (Stdio.LOG)
+
+
+class Record(enum.StrEnum):
+    """What the store keeps. The first group survives a reboot of the host, the second does not."""
+
+    POD_CONFIG = "pod-config"
+    CONTAINER_CONFIG = "container-config"
+
+    POD_STATE = "pod-state"
+    HYPERVISOR = "hypervisor"
+    AGENT = "agent"
+    CONTAINER_STATE = "container-state"
+    PROCESS = "process"
+    MOUNTS = "mounts"
+    DEVICES = "devices"
+
+
+@dataclass(frozen=True)
+class StoreListing:
+    """What is in the store.
+
+    Attributes:
+        pods: ids, sorted.
+        problems: one line for each thing that is there and should not be, with its path.
+    """
+
+    pods: tuple[str, ...]
+    problems: tuple[str, ...] = ()
+
+
+class StoreLock(Protocol):
+    """A lock that is held."""
+
+    async def release(self) -> None:
+        """Gives it back. May be called twice."""
+
+
+class Verdict(enum.StrEnum):
+    """How a finding is meant."""
+
+    GOOD = "good"
+    WARNING = "warning"  # works, but not as well as it could
+    BAD = "bad"  # does not work
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of `vc doctor`.
+
+    Attributes:
+        subject: what was looked at.
+        verdict: how it is.
+        detail: what was found.
+        remedy: what to do; empty when it is good.
+        fix: a command that does it and harms nothing, for `vc doctor --fix`: words of a shell without its operators,
+            beginning with "vc" or a program of the host; empty where people must decide.
+    """
+
+    subject: str
+    verdict: Verdict
+    detail: str
+    remedy: str = ""
+    fix: str = ""
+
+
+__all__ = [
+    "DEFAULT_CAPABILITIES",
+    "DEFAULT_PATH",
+    "FIRST_CHANNEL",
+    "AgentInfo",
+    "Capabilities",
+    "Capability",
+    "Carried",
+    "Channel",
+    "ChannelKind",
+    "Confinement",
+    "ContainerSpec",
+    "ContainerStats",
+    "ContainerTruth",
+    "Dns",
+    "Drive",
+    "DriveBus",
+    "DriverState",
+    "ExitStatus",
+    "FilesRequest",
+    "FilesVerb",
+    "Finding",
+    "Frozen",
+    "Guest",
+    "GuestContainer",
+    "GuestDevice",
+    "GuestMount",
+    "GuestNode",
+    "GuestRootfs",
+    "Health",
+    "HealthCheck",
+    "HostDevice",
+    "HostPci",
+    "KernelSource",
+    "LifeHook",
+    "LifeHooks",
+    "Mount",
+    "MountKind",
+    "Pluggable",
+    "Plugged",
+    "PodOptions",
+    "PodRef",
+    "PodSetup",
+    "ProcessInfo",
+    "ProcessSpec",
+    "ProcessStreams",
+    "Record",
+    "Report",
+    "Resources",
+    "Restart",
+    "RestartPolicy",
+    "Rlimit",
+    "Rootfs",
+    "RootfsMode",
+    "Share",
+    "Stdio",
+    "StoreListing",
+    "StoreLock",
+    "StreamName",
+    "Verdict",
+    "VhostKind",
+    "VhostUser",
+    "VmPhase",
+    "VmSize",
+    "VmSpec",
+    "VmStats",
+    "VmStatus",
+]
