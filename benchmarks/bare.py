@@ -19,7 +19,8 @@ from vc_core import Pod
 if TYPE_CHECKING:
     from _typeshed import HasFileno
 
-# What HTTP/2 begins with (RFC 9113, section 3.4), and an empty SETTINGS frame: the agent's own SETTINGS are its answer.
+# What HTTP/2 begins with (RFC 9113, section 3.4), and an empty SETTINGS frame: the agent's own
+# SETTINGS are its answer.
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 _MONITOR_FD, _FIRST_FD, _STATE_FD = 3, 4, 5
 
@@ -56,8 +57,15 @@ class Clone:
         words = [word.replace(str(how.run_dir), str(folder)) for word in how.words]
         with _listening(folder / "qmp.sock") as monitor, _listening(folder / "first.sock") as first:
             with how.state.open("rb") as state:
-                files: dict[int, HasFileno] = {_MONITOR_FD: monitor, _FIRST_FD: first, _STATE_FD: state}
-                high = {number: fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 64) for number, file in files.items()}
+                files: dict[int, HasFileno] = {
+                    _MONITOR_FD: monitor,
+                    _FIRST_FD: first,
+                    _STATE_FD: state,
+                }
+                high = {
+                    number: fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 64)
+                    for number, file in files.items()
+                }
             self.pid = _spawn(words, high, folder / "log")
             for handle in high.values():
                 os.close(handle)
@@ -115,8 +123,13 @@ def clones(how: Recipe, folder: Path, count: int) -> Iterator[tuple[list[Clone],
 
 def _spawn(words: list[str], handles: dict[int, int], log: Path) -> int:
     """Its process id; descriptors get the numbers that stand on the command line."""
-    actions: list[tuple[object, ...]] = [(os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT, 0o600)]
-    actions += [(os.POSIX_SPAWN_DUP2, 1, 2), *((os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in handles.items())]
+    actions: list[tuple[object, ...]] = [
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT, 0o600)
+    ]
+    actions += [
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+        *((os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in handles.items()),
+    ]
     return os.posix_spawn(words[0], words, dict(os.environ), file_actions=actions)
 
 

@@ -31,7 +31,9 @@ async def run(report: Report, bench: Bench) -> None:
             await _compare(report, bench, runtime, how, count)
 
 
-async def _compare(report: Report, bench: Bench, runtime: Runtime, how: bare.Recipe, count: int) -> None:
+async def _compare(
+    report: Report, bench: Bench, runtime: Runtime, how: bare.Recipe, count: int
+) -> None:
     label = f"{count} at once"
     floors, rates = [], []
     for number in range(_ROUNDS - 1):
@@ -42,7 +44,9 @@ async def _compare(report: Report, bench: Bench, runtime: Runtime, how: bare.Rec
         floors.append(count / seconds)
         pids = [clone.pid for clone in made]
         floor = report.add(f"bare clones, {label}: rate", "1/s", floors)
-        floor_memory = report.add(f"bare clones, {label}: PSS each", "MiB", [_pss(pid) for pid in pids])
+        floor_memory = report.add(
+            f"bare clones, {label}: PSS each", "MiB", [_pss(pid) for pid in pids]
+        )
         floor_idle = report.add(f"bare clones, {label}: idle CPU each", "ms/s", await _idle(pids))
     used = resource.getrusage(resource.RUSAGE_SELF)
     began = time.monotonic()
@@ -54,22 +58,39 @@ async def _compare(report: Report, bench: Bench, runtime: Runtime, how: bare.Rec
         ours = report.add(f"pods, {label}: rate", "1/s", [*rates, count / seconds])
         report.add(f"pods, {label}: until it answers", "s", times)
         cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
-        report.add(f"pods, {label}: share of a core that our process uses", "cores", [cpu / seconds])
+        report.add(
+            f"pods, {label}: share of a core that our process uses", "cores", [cpu / seconds]
+        )
         pids = [(await pod.status(ask_guest=False)).pid for pod in pods]
         memory = report.add(f"pods, {label}: PSS each", "MiB", [_pss(pid) for pid in pids])
         is_crowd = count == max(_SIZES)  # for which there are targets
         rate = 0.7 if is_crowd else 0
-        report.compare(f"rate of pods / of bare clones, {label}", ours.median, floor.median, rate, is_at_most=False)
         report.compare(
-            f"PSS of a pod / of a bare clone, {label}", memory.median, floor_memory.median, 1.3 if is_crowd else 0
+            f"rate of pods / of bare clones, {label}",
+            ours.median,
+            floor.median,
+            rate,
+            is_at_most=False,
+        )
+        report.compare(
+            f"PSS of a pod / of a bare clone, {label}",
+            memory.median,
+            floor_memory.median,
+            1.3 if is_crowd else 0,
         )
         if is_crowd:
             report.compare(f"PSS of a pod by 40 MiB, {label}", memory.median, 40, 1)
             report.compare(f"our process by half a core, {label}", cpu / seconds, 0.5, 1)
         await asyncio.gather(*(_sleeping(pod) for pod in pods))
-        idle = report.add(f"pods with a sleeping container, {label}: idle CPU each", "ms/s", await _idle(pids))
-        report.add(f"pods with a sleeping container, {label}: PSS each", "MiB", [_pss(pid) for pid in pids])
-        report.compare(f"idle CPU of a pod / of a bare clone, {label}", idle.median, floor_idle.median, 1.2)
+        idle = report.add(
+            f"pods with a sleeping container, {label}: idle CPU each", "ms/s", await _idle(pids)
+        )
+        report.add(
+            f"pods with a sleeping container, {label}: PSS each", "MiB", [_pss(pid) for pid in pids]
+        )
+        report.compare(
+            f"idle CPU of a pod / of a bare clone, {label}", idle.median, floor_idle.median, 1.2
+        )
     finally:
         await asyncio.gather(*(pod.delete(force=True) for pod in pods))
 
@@ -91,7 +112,9 @@ async def _started(pod: Pod, began: float) -> float:
 
 
 async def _sleeping(pod: Pod) -> None:
-    spec = ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("/bin/sleep", "1000")), stdio=Stdio.NULL)
+    spec = ContainerSpec(
+        "c", Rootfs(Path("/")), ProcessSpec(("/bin/sleep", "1000")), stdio=Stdio.NULL
+    )
     await (await pod.create_container(spec)).start()
     await pod.close()
 

@@ -12,7 +12,8 @@ from vc_core.spec import Capabilities, Confinement, MountKind
 
 _ENV = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin",)
 _TREE = 10_000
-# With all of these a container may enter the guest's own root, where crun and the containers' records are.
+# With all of these a container may enter the guest's own root, where crun and the containers'
+# records are.
 _ALL = (
     "CAP_SYS_ADMIN",
     "CAP_SYS_CHROOT",
@@ -22,7 +23,15 @@ _ALL = (
     "CAP_SETGID",
     "CAP_CHOWN",
 )
-_MORE = ("CAP_SETPCAP", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE", "CAP_KILL", "CAP_FOWNER", "CAP_FSETID", "CAP_SETFCAP")
+_MORE = (
+    "CAP_SETPCAP",
+    "CAP_NET_RAW",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_KILL",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_SETFCAP",
+)
 _REST = ("CAP_MKNOD", "CAP_AUDIT_WRITE", "CAP_SYS_RESOURCE")
 
 
@@ -39,7 +48,9 @@ async def run(report: Report, bench: Bench) -> None:
 
 
 async def _exec(report: Report, bench: Bench, pod: Pod) -> None:
-    container = await pod.create_container(ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("sleep", "1000"), _ENV)))
+    container = await pod.create_container(
+        ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("sleep", "1000"), _ENV))
+    )
     await container.start()
     ours = []
     for number in range(4 + len(bench.times(20))):  # the first few warm up
@@ -66,7 +77,10 @@ async def _crun(pod: Pod, count: int) -> list[float]:
 
 
 async def inside(pod: Pod, script: str) -> bytes:
-    """Runs a shell's words as if they were typed in the guest, whose own root is at /guest. What they print."""
+    """Runs a shell's words as if they were typed in the guest, whose own root is at /guest.
+
+    What they print.
+    """
     able = (*_ALL, *_MORE, *_REST)
     spec = ContainerSpec(
         "inside",
@@ -74,7 +88,9 @@ async def inside(pod: Pod, script: str) -> bytes:
         ProcessSpec(("bash", "-c", script), _ENV, capabilities=Capabilities(able, able, able)),
         (Mount(Path("/"), "/guest", read_only=False, kind=MountKind.GUEST, recursive=True),),
         Stdio.PIPES,
-        confinement=Confinement(namespaces=("mount", "ipc", "uts"), masked_paths=(), readonly_paths=()),
+        confinement=Confinement(
+            namespaces=("mount", "ipc", "uts"), masked_paths=(), readonly_paths=()
+        ),
     )
     container = await pod.create_container(spec)
     done = await (await container.start()).communicate()
@@ -93,7 +109,10 @@ async def _trees(report: Report, bench: Bench, pod: Pod) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"file {number}\n" * 20)
     mounts = (Mount(tree, "/tree", read_only=True), Mount(back, "/back", read_only=False))
-    for name, words in (("in", ("cp", "-r", "/tree", "/tmp/t")), ("out", ("cp", "-r", "/tree", "/back/t"))):
+    for name, words in (
+        ("in", ("cp", "-r", "/tree", "/tmp/t")),
+        ("out", ("cp", "-r", "/tree", "/back/t")),
+    ):
         began = time.monotonic()
         done = await pod.run(*words, mounts=mounts)
         if done.exit_code:

@@ -39,7 +39,9 @@ class Bench:
         config = parse(self.config_file.read_text(), self.config_file)
         if observer is None:
             return Runtime.open(config)
-        watched = dataclasses.replace(config, use=dataclasses.replace(config.use, observers=("bench",)))
+        watched = dataclasses.replace(
+            config, use=dataclasses.replace(config.use, observers=("bench",))
+        )
         return Runtime.open(watched, {("observer", "bench"): observer})
 
     def times(self, count: int) -> range:
@@ -48,7 +50,9 @@ class Bench:
 
     def vc(self, *args: str) -> subprocess.CompletedProcess[bytes]:
         """A command as a user types it."""
-        return subprocess.run([*self.command, *args], env=self.environment, capture_output=True, check=True)
+        return subprocess.run(
+            [*self.command, *args], env=self.environment, capture_output=True, check=True
+        )
 
     @property
     def command(self) -> list[str]:
@@ -80,8 +84,17 @@ def bench(is_quick: bool) -> Iterator[Bench]:
 
 def described() -> dict[str, str]:
     """The machine, for whoever reads the numbers."""
-    cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(_MODEL)), "")
-    qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
+    cpu = next(
+        (
+            line
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith(_MODEL)
+        ),
+        "",
+    )
+    qemu = subprocess.run(
+        ["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True
+    ).stdout
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 30
     return {
         "processor": f"{cpu.partition(':')[2].strip()}, {os.cpu_count()} of them",

@@ -22,7 +22,11 @@ async def run(report: Report, bench: Bench) -> None:
     """Measures."""
     words = ("run", "--start", "template", "--rootfs", "/", "--", "uname", "-a")
     bench.vc(*words)
-    ours = report.add("vc run -- uname -a, template", "s", [_timed(lambda: bench.vc(*words)) for _ in bench.times(8)])
+    ours = report.add(
+        "vc run -- uname -a, template",
+        "s",
+        [_timed(lambda: bench.vc(*words)) for _ in bench.times(8)],
+    )
     _virtme(report, bench, ours.median)
     _runc(report, bench, ours.median)
 
@@ -32,25 +36,44 @@ def _virtme(report: Report, bench: Bench, ours_s: float) -> None:
     program = Path(sys.executable).with_name("virtme-run")
     missing = [name for name in ("depmod", "unshare") if shutil.which(name) is None]
     if missing or not program.exists():
-        report.skipped["virtme-ng"] = f"{', '.join(missing) or program.name} missing (tools/prepare bench)"
+        report.skipped["virtme-ng"] = (
+            f"{', '.join(missing) or program.name} missing (tools/prepare bench)"
+        )
         return
     with kernel.fetched(lambda line: print(line, file=sys.stderr)) as source:
         modules = source.modules.parent
         shutil.copy(source.image, source.modules / "vmlinuz")
         subprocess.run(["depmod", "-b", modules.parents[1], source.release], check=True)
         Path("/lib/modules").mkdir(exist_ok=True)
-        words = [str(program), "--kimg", source.release, "--mods=auto", "--disable-kvm", "--memory", "512M"]
+        words = [
+            str(program),
+            "--kimg",
+            source.release,
+            "--mods=auto",
+            "--disable-kvm",
+            "--memory",
+            "512M",
+        ]
         script = f'mount --bind {modules} /lib/modules && exec "$@"'
-        shown = ["--show-boot-console", "--script-sh", "uname -a"]  # without the console nothing is said at all
+        shown = [
+            "--show-boot-console",
+            "--script-sh",
+            "uname -a",
+        ]  # without the console nothing is said at all
         samples = []
         for _ in bench.times(3):
             began = time.monotonic()
             done = subprocess.run(
-                ["unshare", "-m", "sh", "-c", script, "sh", *words, *shown], capture_output=True, text=True, check=False
+                ["unshare", "-m", "sh", "-c", script, "sh", *words, *shown],
+                capture_output=True,
+                text=True,
+                check=False,
             )
             samples.append(time.monotonic() - began)
             if f"Linux (none) {source.release}" not in done.stdout + done.stderr:
-                report.skipped["virtme-ng"] = f"it does not run here: {(done.stderr or done.stdout).strip()[-200:]!r}"
+                report.skipped["virtme-ng"] = (
+                    f"it does not run here: {(done.stderr or done.stdout).strip()[-200:]!r}"
+                )
                 return
     found = report.add("virtme-ng running uname -a, without KVM", "s", samples)
     report.compare("virtme-ng / vc run, template", found.median, ours_s, 15, is_at_most=False)
@@ -89,11 +112,23 @@ def _runc(report: Report, bench: Bench, ours_s: float) -> None:
         root = folder / "rootfs"
         (root / "bin").mkdir(parents=True)
         shutil.copy(shutil.which("busybox") or "busybox", root / "bin/busybox")
-        words = ["ctr", "--address", str(socket), "-n", _NAMESPACE, "run", "--rm", "--rootfs", str(root)]
+        words = [
+            "ctr",
+            "--address",
+            str(socket),
+            "-n",
+            _NAMESPACE,
+            "run",
+            "--rm",
+            "--rootfs",
+            str(root),
+        ]
         samples = []
         for number in bench.times(8):
             began = time.monotonic()
-            subprocess.run([*words, f"c{number}", "/bin/busybox", "true"], capture_output=True, check=True)
+            subprocess.run(
+                [*words, f"c{number}", "/bin/busybox", "true"], capture_output=True, check=True
+            )
             samples.append(time.monotonic() - began)
         found = report.add("ctr run with runc, no machine", "s", samples)
         report.compare("vc run, template / ctr run with runc", ours_s, found.median)

@@ -54,7 +54,9 @@ class Ratio:
     @property
     def is_met(self) -> bool:
         """Whether the target is reached; true without one."""
-        return not self.target or (self.value <= self.target if self.is_at_most else self.value >= self.target)
+        return not self.target or (
+            self.value <= self.target if self.is_at_most else self.value >= self.target
+        )
 
 
 @dataclass
@@ -79,7 +81,9 @@ class Report:
         self.series.append(found)
         return found
 
-    def compare(self, name: str, one: float, other: float, target: float = 0, is_at_most: bool = True) -> None:
+    def compare(
+        self, name: str, one: float, other: float, target: float = 0, is_at_most: bool = True
+    ) -> None:
         """Keeps a ratio."""
         self.ratios.append(Ratio(name, one / other if other else float("inf"), target, is_at_most))
 
@@ -98,10 +102,14 @@ class Report:
         for ratio in self.ratios:
             sign = "at most" if ratio.is_at_most else "at least"
             wanted = f"{sign} {ratio.target:g}" if ratio.target else ""
-            lines.append(f"| {ratio.name} | {ratio.value:.2f} | {wanted} | {'' if ratio.is_met else 'missed'} |")
+            lines.append(
+                f"| {ratio.name} | {ratio.value:.2f} | {wanted} | {'' if ratio.is_met else 'missed'} |"
+            )
         lines += ["", "| measure | median | p99 | unit | samples |", "|---|---|---|---|---|"]
         for one in self.series:
-            lines.append(f"| {one.name} | {one.median:.4g} | {one.p99:.4g} | {one.unit} | {len(one.samples)} |")
+            lines.append(
+                f"| {one.name} | {one.median:.4g} | {one.p99:.4g} | {one.unit} | {len(one.samples)} |"
+            )
         lines += ["", *(f"- not measured: {name}: {why}" for name, why in self.skipped.items())]
         return "\n".join(lines).rstrip() + "\n"
 
@@ -113,11 +121,15 @@ def _plot(report: Report, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     units = list(dict.fromkeys(one.unit for one in report.series))
-    figure, axes = plt.subplots(len(units), 1, figsize=(9, 2 + 0.42 * len(report.series)), squeeze=False)
+    figure, axes = plt.subplots(
+        len(units), 1, figsize=(9, 2 + 0.42 * len(report.series)), squeeze=False
+    )
     for axis, unit in zip(axes[:, 0], units, strict=True):
         chosen = [one for one in report.series if one.unit == unit]
         axis.boxplot(
-            [one.samples for one in chosen], orientation="horizontal", tick_labels=[one.name for one in chosen]
+            [one.samples for one in chosen],
+            orientation="horizontal",
+            tick_labels=[one.name for one in chosen],
         )
         axis.set_xlabel(unit)
         axis.set_xlim(left=0)

@@ -50,13 +50,27 @@ async def run(report: Report, bench: Bench) -> None:
         await runtime.make_template()
         floor, ours = await _beside_bare(bench, runtime)
         report.add("bare clone: start to the agent's answer", "s", floor)
-        template = report.add("pod from template: start to the agent's answer, API", "s", [one.answer for one in ours])
+        template = report.add(
+            "pod from template: start to the agent's answer, API", "s", [one.answer for one in ours]
+        )
         whole = report.add("pod from template: whole start, API", "s", [one.whole for one in ours])
-        report.compare("pod from template / bare clone, to the agent's answer", template.median, _median(floor), 1.5)
+        report.compare(
+            "pod from template / bare clone, to the agent's answer",
+            template.median,
+            _median(floor),
+            1.5,
+        )
         taken = await _pooled(bench, runtime)
-        pool = report.add("pod from pool: start to the agent's answer, API", "s", [one.answer for one in taken])
+        pool = report.add(
+            "pod from pool: start to the agent's answer, API", "s", [one.answer for one in taken]
+        )
         report.add("pod from pool: whole start, API", "s", [one.whole for one in taken])
-        report.compare("pod from pool / from template, to the agent's answer", pool.median, template.median, 0.25)
+        report.compare(
+            "pod from pool / from template, to the agent's answer",
+            pool.median,
+            template.median,
+            0.25,
+        )
         booted = [await _start(runtime, Start.COLD) for _ in bench.times(4)]
         cold = report.add("pod booted: whole start, API", "s", [one.whole for one in booted])
         report.compare("pod booted / from template, whole start", cold.median, whole.median)
@@ -68,14 +82,27 @@ async def run(report: Report, bench: Bench) -> None:
 def _commands(report: Report, bench: Bench) -> None:
     words = ("run", "--rootfs", "/", "--", "true")
     by_template = report.add(
-        "vc run -- true, template", "s", [_timed(bench, *words, "template") for _ in bench.times(12)]
+        "vc run -- true, template",
+        "s",
+        [_timed(bench, *words, "template") for _ in bench.times(12)],
     )
-    by_boot = report.add("vc run -- true, cold", "s", [_timed(bench, *words, "cold") for _ in bench.times(4)])
-    report.compare("vc run cold / template", by_boot.median, by_template.median, 6, is_at_most=False)
-    ours = report.add("vc run -- true, template: CPU of our process", "s CPU", [_cpu(bench) for _ in bench.times(6)])
+    by_boot = report.add(
+        "vc run -- true, cold", "s", [_timed(bench, *words, "cold") for _ in bench.times(4)]
+    )
+    report.compare(
+        "vc run cold / template", by_boot.median, by_template.median, 6, is_at_most=False
+    )
+    ours = report.add(
+        "vc run -- true, template: CPU of our process",
+        "s CPU",
+        [_cpu(bench) for _ in bench.times(6)],
+    )
     report.compare("CPU of vc run, template, by 0.3 s", ours.median, 0.3, 1)
     version = [_program([*bench.command, "--version"], bench) for _ in bench.times(12)]
-    bare_python = [_program([str(Path(bench.command[0]).with_name("python")), "-c", "pass"], bench) for _ in version]
+    bare_python = [
+        _program([str(Path(bench.command[0]).with_name("python")), "-c", "pass"], bench)
+        for _ in version
+    ]
     report.add("vc --version", "s", version)
     report.add("python -c pass", "s", bare_python)
     report.compare("vc --version / python -c pass", _median(version), _median(bare_python), 3)
@@ -112,7 +139,9 @@ async def _forked(bench: Bench, runtime: Runtime) -> list[float]:
     pod = await runtime.create(start=Start.TEMPLATE)
     found = []
     try:
-        await pod.create_container(ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("/bin/sleep", "1000"))))
+        await pod.create_container(
+            ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("/bin/sleep", "1000")))
+        )
         await pod.start()
         for _ in bench.times(8):
             began = time.monotonic()

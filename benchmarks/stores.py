@@ -25,7 +25,9 @@ async def run(report: Report, bench: Bench) -> None:
                 found = await runtime.list()
                 listings.append(time.monotonic() - began)
                 if len(found.pods) != size or found.problems:
-                    raise RuntimeError(f"{len(found.pods)} pods instead of {size}: {found.problems}")
+                    raise RuntimeError(
+                        f"{len(found.pods)} pods instead of {size}: {found.problems}"
+                    )
                 pod = await runtime.create(start=Start.TEMPLATE)
                 began = time.monotonic()
                 await pod.start()
@@ -35,4 +37,8 @@ async def run(report: Report, bench: Bench) -> None:
             starts[size] = report.add(f"pod start beside {size} others", "s", started).median
         for name in names:
             await (await runtime.get(name)).delete()
-    report.compare(f"pod start beside {sizes[-1]} / beside {sizes[0]} others", starts[sizes[-1]], starts[sizes[0]])
+    report.compare(
+        f"pod start beside {sizes[-1]} / beside {sizes[0]} others",
+        starts[sizes[-1]],
+        starts[sizes[0]],
+    )

@@ -18,7 +18,8 @@ from vc_core.driver_kit import lock_file
 _MIB = 64
 _CHUNK = 1 << 20
 _PORT = "bench.raw"
-# Out of the container's cgroup, which has no right to this device; the shell's own words go nowhere.
+# Out of the container's cgroup, which has no right to this device; the shell's own words go
+# nowhere.
 _WRITE = (
     "echo $$ >/guest/sys/fs/cgroup/cgroup.procs\n"
     f"port=$(grep -l {_PORT} /guest/sys/class/virtio-ports/*/name | cut -d/ -f6)\n"
@@ -38,7 +39,9 @@ async def run(report: Report, bench: Bench) -> None:
     found = report.add("stdout of a process", "MiB/s", ours)
     bare = report.add("cat through a bare virtio-serial port", "MiB/s", floor)
     report.add("stdin, the container's start included", "MiB/s", into)
-    report.compare("stdout / bare virtio-serial port", found.median, bare.median, 0.5, is_at_most=False)
+    report.compare(
+        "stdout / bare virtio-serial port", found.median, bare.median, 0.5, is_at_most=False
+    )
 
 
 async def _stdout(pod: Pod) -> float:
@@ -77,7 +80,10 @@ async def _bare(pod: Pod, run_dir: Path, number: int) -> float:
         "chardev": name,
         "name": _PORT,
     }
-    async with await lock_file(run_dir / "qmp.lock", exclusive=True), monitor.connected(run_dir / "qmp.sock") as qemu:
+    async with (
+        await lock_file(run_dir / "qmp.lock", exclusive=True),
+        monitor.connected(run_dir / "qmp.sock") as qemu,
+    ):
         await qemu.execute("chardev-add", {"id": name, "backend": backend})
         await qemu.execute("device_add", port)
     with socket.socket(socket.AF_UNIX) as raw:
@@ -85,7 +91,10 @@ async def _bare(pod: Pod, run_dir: Path, number: int) -> float:
         reading = asyncio.create_task(asyncio.to_thread(_drain, raw))
         await inside(pod, _WRITE)
         seconds = await reading
-    async with await lock_file(run_dir / "qmp.lock", exclusive=True), monitor.connected(run_dir / "qmp.sock") as qemu:
+    async with (
+        await lock_file(run_dir / "qmp.lock", exclusive=True),
+        monitor.connected(run_dir / "qmp.sock") as qemu,
+    ):
         await qemu.unplug(f"{name}-port", 10)
         await qemu.execute("chardev-remove", {"id": name})
     return _MIB / seconds

@@ -14,7 +14,11 @@ from vc_core.testing import mock_runtime
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--vm-required", action="store_true", help="fail when a test that needs a real VM is skipped")
+    parser.addoption(
+        "--vm-required",
+        action="store_true",
+        help="fail when a test that needs a real VM is skipped",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -124,7 +124,11 @@ class PodModel(RuleBasedStateMachine):
         pod, name = self.key(pick)
         state = self.containers.get((pod, name))
         is_quiet = state in (READY, STOPPED)
-        may = state is not None and (self.pods[pod] is not PAUSED or state is STOPPED) and (force or is_quiet)
+        may = (
+            state is not None
+            and (self.pods[pod] is not PAUSED or state is STOPPED)
+            and (force or is_quiet)
+        )
         if self._on_container(pod, name, "delete", may, force=force):
             del self.containers[pod, name]
 
@@ -138,7 +142,11 @@ class PodModel(RuleBasedStateMachine):
             8 if self.pods.get(pod) in ALIVE else 0
         )  # what its siblings use may leave no room: then either is right
         self._on_container(
-            pod, name, "update", None if others and vcpus else may, Resources(cpu_quota_us=vcpus * 100_000)
+            pod,
+            name,
+            "update",
+            None if others and vcpus else may,
+            Resources(cpu_quota_us=vcpus * 100_000),
         )
 
     def pod(self, pick: int) -> str:
@@ -179,7 +187,10 @@ class PodModel(RuleBasedStateMachine):
         return pods, {(pod.id, one.id): one.state for pod in listing.pods for one in pod.containers}
 
     def _call(self, call: Coroutine[Any, Any, object], may: bool | None) -> bool:
-        """Makes a call; whether it did what it should. A fault may leave all, nothing or half of it done."""
+        """Makes a call; whether it did what it should.
+
+        A fault may leave all, nothing or half of it done.
+        """
         refusal = None
         try:
             self.loop.run_until_complete(call)
@@ -198,7 +209,9 @@ class PodModel(RuleBasedStateMachine):
             before = self.pods.get(pod, READY)
             assert state is before or state in TRANSITIONS[before], (pod, before, state)
         self.pods = pods
-        self.containers = {key: RUNNING if state is PAUSED else state for key, state in containers.items()}
+        self.containers = {
+            key: RUNNING if state is PAUSED else state for key, state in containers.items()
+        }
 
     def _on_pod(self, pod: str, verb: str, may: bool, **arguments: object) -> bool:
         async def call() -> None:

@@ -49,7 +49,9 @@ class SuiteRules:
         report = outcome.get_result()
         if report.skipped and self._is_whole and item.get_closest_marker("vm"):
             report.outcome = "failed"
-            report.longrepr = f"a real-VM test was skipped, and --vm-required was given: {report.longrepr}"
+            report.longrepr = (
+                f"a real-VM test was skipped, and --vm-required was given: {report.longrepr}"
+            )
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or report.outcome != "passed":
@@ -60,7 +62,9 @@ class SuiteRules:
         if not self._sees_all:
             return
         named = named_in_parity(session.config.rootpath)
-        wrong = sorted(name for name in named if self._outcomes.get(name, {"not run"}) != {"passed"})
+        wrong = sorted(
+            name for name in named if self._outcomes.get(name, {"not run"}) != {"passed"}
+        )
         if wrong:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
             print(f"\ndocs/parity.md names tests that did not pass: {', '.join(wrong)}")

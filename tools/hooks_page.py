@@ -35,7 +35,11 @@ def _family(name: str, spec: type) -> str:
 
 def _hook(name: str, declared: object) -> str:
     signature = inspect.signature(declared)  # type: ignore[arg-type]  # of a class's function
-    given = ", ".join(f"{one.name}: {one.annotation}" for one in signature.parameters.values() if one.name != "self")
+    given = ", ".join(
+        f"{one.name}: {one.annotation}"
+        for one in signature.parameters.values()
+        if one.name != "self"
+    )
     words = {OPTIONAL: "optional", UNBOUNDED: "unbounded", ROUTED: "routed"}
     kind = ", ".join(word for mark, word in words.items() if getattr(declared, mark, False))
     title = f"### `{name}`" + (f" ({kind})" if kind else "")

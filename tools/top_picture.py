@@ -28,7 +28,9 @@ async def draw() -> None:
     async with Runtime.open() as runtime:
         screen = Screen(runtime, interval_s=1)
         async with screen.run_test(size=(112, 30)) as pilot:
-            pods, processes = (screen.query_one(name, DataTable) for name in ("#pods", "#processes"))
+            pods, processes = (
+                screen.query_one(name, DataTable) for name in ("#pods", "#processes")
+            )
             log = screen.query_one("#log", RichLog)
             async with asyncio.timeout(120):
                 while pods.row_count < 3:
@@ -42,7 +44,9 @@ async def draw() -> None:
 def without_fonts(picture: str) -> str:
     """Whoever reads the page asks nobody else for a font."""
     picture = re.sub(r"<!--.*?-->|@font-face \{.*?\}", "", picture, flags=re.DOTALL)
-    return re.sub(r"[ \t]+$", "", picture.replace("Fira Code, monospace", "monospace"), flags=re.MULTILINE)
+    return re.sub(
+        r"[ \t]+$", "", picture.replace("Fira Code, monospace", "monospace"), flags=re.MULTILINE
+    )
 
 
 def main() -> None:

@@ -9,7 +9,9 @@ import sys
 from vc_core import __version__
 
 if __name__ == "__main__" and not sys.flags.safe_path:
-    del sys.path[0]  # the current folder, which `python -m` puts there: nothing else is imported from it
+    del sys.path[
+        0
+    ]  # the current folder, which `python -m` puts there: nothing else is imported from it
 
 from vc_core import standard_streams
 
@@ -28,7 +30,9 @@ def main() -> None:
             standard_streams.finish()  # of that
             sys.exit(125)
         return
-    gc.set_threshold(_FEW_COLLECTIONS)  # what imports make stays: to look through it again and again costs 10 ms
+    gc.set_threshold(
+        _FEW_COLLECTIONS
+    )  # what imports make stays: to look through it again and again costs 10 ms
     from vc_core import cli
 
     cli.main()

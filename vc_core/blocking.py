@@ -5,8 +5,8 @@
     with Runtime.open() as runtime, runtime.pod(memory_mib=512) as pod:
         result = pod.run("python3", "-c", "print(6 * 7)", timeout_s=10)
 
-A runtime has a thread with a loop of its own; what it gives may be used from any thread. An interrupted call (Ctrl-C)
-is cancelled and cleaned up before the interruption goes on.
+A runtime has a thread with a loop of its own; what it gives may be used from any thread. An
+interrupted call (Ctrl-C) is cancelled and cleaned up before the interruption goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ import functools
 import inspect
 import logging
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
@@ -44,7 +52,9 @@ class Loop:
     def __init__(self) -> None:
         self._origin = Origin()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="vc-blocking", daemon=True)
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="vc-blocking", daemon=True
+        )
         self._thread.start()
 
     def run(self, work: Awaitable[T]) -> T:
@@ -69,7 +79,9 @@ class Loop:
 
         async def settled() -> None:
             others = asyncio.all_tasks() - {asyncio.current_task()}
-            await asyncio.gather(*(task for task in others if task.cancelling()), return_exceptions=True)
+            await asyncio.gather(
+                *(task for task in others if task.cancelling()), return_exceptions=True
+            )
 
         asyncio.run_coroutine_threadsafe(settled(), self._loop).result()
 
@@ -138,7 +150,9 @@ def _iterate(
 class _Block(AbstractContextManager[Outer]):
     """An object of the engine for the length of a block; or of the program, where nobody leaves the block."""
 
-    def __init__(self, manager: AbstractAsyncContextManager[T], kind: Callable[[T, Loop], Outer], loop: Loop) -> None:
+    def __init__(
+        self, manager: AbstractAsyncContextManager[T], kind: Callable[[T, Loop], Outer], loop: Loop
+    ) -> None:
         self._manager: AbstractAsyncContextManager[Any] = manager
         self._kind: Callable[[Any, Loop], Outer] = kind
         self._loop = loop
@@ -149,13 +163,19 @@ class _Block(AbstractContextManager[Outer]):
         return found
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> bool | None:
         _blocks.pop(self, None)
         return self._leave(kind, error, trace)
 
     def _leave(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> bool | None:
         if self._loop.is_open():  # a runtime that was closed has let its pods be
             return self._loop.run(self._manager.__aexit__(kind, error, trace))
@@ -175,18 +195,22 @@ def _leave_all() -> None:
             log.exception("a pod could not be deleted at the program's end")
 
 
-# Not by atexit: that comes after the threads that the engine works with are shut down. This comes before; those whose
-# shutdown was registered by the import of concurrent.futures.thread, which comes first, are still there.
+# Not by atexit: that comes after the threads that the engine works with are shut down. This comes
+# before; those whose shutdown was registered by the import of concurrent.futures.thread, which
+# comes first, are still there.
 getattr(threading, "_register_atexit", atexit.register)(_leave_all)
 
 
 def _block(
-    method: Callable[Concatenate[Inner, P], AbstractAsyncContextManager[T]], kind: Callable[[T, Loop], Outer]
+    method: Callable[Concatenate[Inner, P], AbstractAsyncContextManager[T]],
+    kind: Callable[[T, Loop], Outer],
 ) -> Callable[Concatenate[_Blocking[Inner], P], AbstractContextManager[Outer]]:
     """The same for one that gives an object for the length of a block."""
 
     @functools.wraps(method)
-    def block(self: _Blocking[Inner], /, *args: P.args, **kwargs: P.kwargs) -> AbstractContextManager[Outer]:
+    def block(
+        self: _Blocking[Inner], /, *args: P.args, **kwargs: P.kwargs
+    ) -> AbstractContextManager[Outer]:
         return _Block(method(self._inner, *args, **kwargs), kind, self._loop)
 
     return block
@@ -345,7 +369,9 @@ class Runtime(_Blocking[runtime.Runtime]):
     diagnose = _call(runtime.Runtime.diagnose)
 
     @classmethod
-    def open(cls, config: Config | None = None, plugins: Mapping[tuple[str, str], Factory] | None = None) -> Self:
+    def open(
+        cls, config: Config | None = None, plugins: Mapping[tuple[str, str], Factory] | None = None
+    ) -> Self:
         """Opens it, as `vc_core.Runtime.open`."""
         return cls(runtime.Runtime.open(config, plugins), Loop())
 
@@ -369,6 +395,9 @@ class Runtime(_Blocking[runtime.Runtime]):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()

@@ -79,7 +79,10 @@ class Config:
 
 
 def candidates(explicit: Path | None = None) -> Iterator[tuple[str, Path]]:
-    """Where a configuration is looked for, first to last: (why, path). One file wins; they are not merged."""
+    """Where a configuration is looked for, first to last: (why, path).
+
+    One file wins; they are not merged.
+    """
     if explicit is not None:
         yield ("--config", explicit)
     if named := os.environ.get("VC_CONFIG"):
@@ -93,18 +96,22 @@ def find(explicit: Path | None = None) -> tuple[str, Path] | None:
     """The file that wins, and why; None for the defaults.
 
     Raises:
-        ConfigError: a file that was named by the user does not exist; or somebody else could have written the file,
-            which is not asked of one that --config names.
+        ConfigError: a file that was named by the user does not exist; or somebody else could have
+            written the file, which is not asked of one that --config names.
     """
     for why, path in candidates(explicit):
         if _is_file(path):
             owners = host_owners() if why == "system file" else trusted_owners()
             if why != "--config" and (reason := untrusted(path.absolute(), owners)):
-                remedy = "correct its owner and mode, or name it with --config, which is not checked"
+                remedy = (
+                    "correct its owner and mode, or name it with --config, which is not checked"
+                )
                 raise ConfigError([f"{path} ({why}) is not used: {reason}; {remedy}"])
             return why, path
         if why in ("--config", "$VC_CONFIG"):
-            raise ConfigError([f"{why} names {path}, which is not a file; 'vc config init {path}' writes one"])
+            raise ConfigError(
+                [f"{why} names {path}, which is not a file; 'vc config init {path}' writes one"]
+            )
     return None
 
 
@@ -127,7 +134,9 @@ def read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError([f"{path} cannot be read: {error.strerror}; name another file with --config"]) from error
+        raise ConfigError(
+            [f"{path} cannot be read: {error.strerror}; name another file with --config"]
+        ) from error
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path} is not a configuration: it is not UTF-8 text"]) from error
 
@@ -137,7 +146,9 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except PermissionError as error:
         raise ConfigError(
-            [f"{path} cannot be read: {error.strerror}; set HOME, or name another file with --config"]
+            [
+                f"{path} cannot be read: {error.strerror}; set HOME, or name another file with --config"
+            ]
         ) from error
 
 
@@ -175,9 +186,13 @@ def examine(text: str, source: Path | None = None) -> tuple[Config, list[str]]:
     for key, value in raw.items():
         if key in PLUGIN_TABLES and isinstance(value, dict):
             problems += (
-                f"{key}.{name}: must be a table" for name, table in value.items() if not isinstance(table, dict)
+                f"{key}.{name}: must be a table"
+                for name, table in value.items()
+                if not isinstance(table, dict)
             )
-            tables |= {(key, name): table for name, table in value.items() if isinstance(table, dict)}
+            tables |= {
+                (key, name): table for name, table in value.items() if isinstance(table, dict)
+            }
         elif key in _CHOICES:
             problems.append(f"{key}: which plugins are used is said in the table [use]")
         elif key not in PARTS:
@@ -186,8 +201,17 @@ def examine(text: str, source: Path | None = None) -> tuple[Config, list[str]]:
             problems.append(f"{key}: must be a table")
         else:
             parts[key] = convert(PARTS[key], value, key, problems)
-    config = Config(tables=tables, source=source, **{key: part for key, part in parts.items() if part is not None})
-    problems += [*config.pod.problems(), *config.template.problems(), *config.pool.problems(), *config.data.problems()]
+    config = Config(
+        tables=tables,
+        source=source,
+        **{key: part for key, part in parts.items() if part is not None},
+    )
+    problems += [
+        *config.pod.problems(),
+        *config.template.problems(),
+        *config.pool.problems(),
+        *config.data.problems(),
+    ]
     problems += _unused(config, tables)
     return config, problems
 

@@ -1,4 +1,7 @@
-"""What a configuration says where it says nothing: a dataclass for each of its tables. `vc config init` prints them."""
+"""What a configuration says where it says nothing: a dataclass for each of its tables.
+
+`vc config init` prints them.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,31 @@ SECRET_PATHS = (
     *("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/security/opasswd"),
     *("/etc/ssh/ssh_host_*_key", "/etc/ssl/private", "/etc/krb5.keytab"),
     *("/etc/wireguard", "/etc/NetworkManager/system-connections", "/etc/containers/auth.json"),
-    *("/var/lib/containers", "/var/lib/docker", "/var/lib/kubelet", "/var/lib/rancher", "/etc/kubernetes"),
-    *("~/.ssh", "~/.gnupg", "~/.aws", "~/.azure", "~/.config/gcloud", "~/.kube", "~/.docker", "~/.netrc", "~/.pgpass"),
-    *("~/.git-credentials", "~/.config/git/credentials", "~/.config/containers", "~/.config/gh", "~/.config/hub"),
+    *(
+        "/var/lib/containers",
+        "/var/lib/docker",
+        "/var/lib/kubelet",
+        "/var/lib/rancher",
+        "/etc/kubernetes",
+    ),
+    *(
+        "~/.ssh",
+        "~/.gnupg",
+        "~/.aws",
+        "~/.azure",
+        "~/.config/gcloud",
+        "~/.kube",
+        "~/.docker",
+        "~/.netrc",
+        "~/.pgpass",
+    ),
+    *(
+        "~/.git-credentials",
+        "~/.config/git/credentials",
+        "~/.config/containers",
+        "~/.config/gh",
+        "~/.config/hub",
+    ),
     *(
         "~/.npmrc",
         "~/.pypirc",
@@ -43,7 +68,13 @@ SECRET_PATHS = (
         "~/.local/share/keyrings",
         "~/.mozilla",
     ),
-    *("~/.config/google-chrome", "~/.config/chromium", "~/.bash_history", "~/.zsh_history", "~/.python_history"),
+    *(
+        "~/.config/google-chrome",
+        "~/.config/chromium",
+        "~/.bash_history",
+        "~/.zsh_history",
+        "~/.python_history",
+    ),
 )
 """What is not seen of the host's own root."""
 
@@ -54,12 +85,17 @@ class PodDefaults:
 
     Attributes:
         vcpus: at least 1.
-        memory_mib: for the guest and for containers without a limit; limits come on top; at least 64.
+        memory_mib: for the guest and for containers without a limit; limits come on top; at least
+            64.
         start: how its machine comes to run.
-        can_freeze: its folders can be let go of for snapshots and forks, which makes file access slower.
-        disable_block_device_use: shares a rootfs as a folder also where the guest could mount its device.
-        asset_paths: patterns of files that a bundle's annotations may put in place of kernel, image and hypervisor.
-        secret_paths: what a guest does not see where the host's own root is its rootfs; "~/" is every home.
+        can_freeze: its folders can be let go of for snapshots and forks, which makes file access
+            slower.
+        disable_block_device_use: shares a rootfs as a folder also where the guest could mount its
+            device.
+        asset_paths: patterns of files that a bundle's annotations may put in place of kernel, image
+            and hypervisor.
+        secret_paths: what a guest does not see where the host's own root is its rootfs; "~/" is
+            every home.
     """
 
     vcpus: int = 1
@@ -73,7 +109,11 @@ class PodDefaults:
     def problems(self) -> Iterator[str]:
         """Values that cannot be."""
         for pattern in self.secret_paths:
-            if not pattern.startswith(("/", "~/")) or ".." in Path(pattern).parts or not pattern.strip("~/"):
+            if (
+                not pattern.startswith(("/", "~/"))
+                or ".." in Path(pattern).parts
+                or not pattern.strip("~/")
+            ):
                 yield f"pod.secret_paths: {pattern!r} is no absolute path and none below ~/"
         if self.vcpus < 1:
             yield "pod.vcpus: must be at least 1"
@@ -131,7 +171,11 @@ def _lasting(name: str) -> Path:
     """A folder for what outlives a reboot of the host."""
     if os.geteuid() == 0:
         return Path("/var/lib/virtcontainers") / name
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "virtcontainers" / name
+    return (
+        Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+        / "virtcontainers"
+        / name
+    )
 
 
 @dataclass(frozen=True)
@@ -194,7 +238,8 @@ class Deadlines:
         boot: from the start of a machine to its agent's answer.
         lock: to wait for another process to leave a pod.
         stop: for a guest to end by itself when asked to.
-        view: for a pod to answer to whoever only looks (ps, pod ls, stats, inspect); it is then shown as last known.
+        view: for a pod to answer to whoever only looks (ps, pod ls, stats, inspect); it is then
+            shown as last known.
         operations: by the hook's name.
     """
 

@@ -26,7 +26,9 @@ def set_up() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR if number else os.O_RDONLY)  # the lowest free number, which is this one
+            os.open(
+                os.devnull, os.O_RDWR if number else os.O_RDONLY
+            )  # the lowest free number, which is this one
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
@@ -97,7 +99,9 @@ def write_all(number: int, data: bytes) -> None:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise OSError(error.errno, os.strerror(error.errno or errno.EIO), NAMES[number]) from error
+            raise OSError(
+                error.errno, os.strerror(error.errno or errno.EIO), NAMES[number]
+            ) from error
 
 
 def read_some(count: int) -> bytes:

@@ -30,7 +30,9 @@ async def grade(runtime: Runtime, submission: Path, turns: asyncio.Semaphore) ->
 async def main(folder: Path) -> None:
     turns = asyncio.Semaphore(AT_ONCE)
     async with Runtime.open() as runtime, asyncio.TaskGroup() as group:
-        tasks = [group.create_task(grade(runtime, one, turns)) for one in sorted(folder.glob("*.py"))]
+        tasks = [
+            group.create_task(grade(runtime, one, turns)) for one in sorted(folder.glob("*.py"))
+        ]
     for task in tasks:
         name, right = task.result()
         print(f"{name:20} {right}/{len(QUESTIONS)}")

@@ -1,4 +1,7 @@
-"""A tool for an agent: runs Python in a machine of its own. Speaks MCP on stdio; needs `pip install mcp`."""
+"""A tool for an agent: runs Python in a machine of its own.
+
+Speaks MCP on stdio; needs `pip install mcp`.
+"""
 
 from mcp.server import MCPServer
 from pydantic import BaseModel
@@ -21,7 +24,10 @@ class Outcome(BaseModel):
 
 @server.tool()
 async def run_python(code: str, timeout_s: float = 10) -> Outcome:
-    """Runs Python code in a fresh virtual machine without a network. Files that it writes are gone afterwards."""
+    """Runs Python code in a fresh virtual machine without a network.
+
+    Files that it writes are gone afterwards.
+    """
     async with Runtime.open() as runtime, runtime.pod() as pod:
         result = await pod.run("python3", "-I", "-c", code, resources=LIMITS, timeout_s=timeout_s)
     output, errors = (text.decode(errors="replace") for text in (result.stdout, result.stderr))

@@ -14,7 +14,9 @@ LIMITS = Resources(cpu_quota_us=100_000, memory_bytes=128 << 20, pids=64)
 if __name__ == "__main__":
     code = sys.stdin.read()
     with Runtime.open() as runtime, runtime.pod() as pod:
-        result = pod.run("python3", "-I", "-c", code, user="65534:65534", resources=LIMITS, timeout_s=10)
+        result = pod.run(
+            "python3", "-I", "-c", code, user="65534:65534", resources=LIMITS, timeout_s=10
+        )
     told = {
         "stdout": result.stdout.decode(errors="replace"),
         "stderr": result.stderr.decode(errors="replace"),

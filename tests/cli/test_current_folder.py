@@ -12,10 +12,42 @@ import pytest
 from vc_core.config import load
 from vc_core.engine.api import pool_keeper
 
-MODULES = ("click", "pluggy", "stevedore", "msgspec", "tomli", "rich", "logging", "asyncio", "sitecustomize", "vc_qemu")
+MODULES = (
+    "click",
+    "pluggy",
+    "stevedore",
+    "msgspec",
+    "tomli",
+    "rich",
+    "logging",
+    "asyncio",
+    "sitecustomize",
+    "vc_qemu",
+)
 PROGRAMS = (
-    *("qemu-system-x86_64", "qemu-img", "skopeo", "umoci", "mkfs.erofs", "mkfs.ext4", "debootstrap", "tar", "busybox"),
-    *("apt-get", "apt-cache", "dpkg-deb", "cargo", "rustc", "crun", "python3", "vc", "mount", "unshare"),
+    *(
+        "qemu-system-x86_64",
+        "qemu-img",
+        "skopeo",
+        "umoci",
+        "mkfs.erofs",
+        "mkfs.ext4",
+        "debootstrap",
+        "tar",
+        "busybox",
+    ),
+    *(
+        "apt-get",
+        "apt-cache",
+        "dpkg-deb",
+        "cargo",
+        "rustc",
+        "crun",
+        "python3",
+        "vc",
+        "mount",
+        "unshare",
+    ),
 )
 
 
@@ -65,21 +97,34 @@ def test_no_module_and_no_program_of_the_current_folder_is_run(trap, environ, wo
     (trap / "tree/etc").mkdir(parents=True)
     (trap / "tree/etc/hostname").write_text("tree\n")
     done = subprocess.run(
-        [sys.executable, "-m", "vc_core", *words], cwd=trap, env=environ, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "vc_core", *words],
+        cwd=trap,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "Traceback" not in done.stderr
-    assert ran(trap).replace("sitecustomize.py\n", "") == "", "`python -m` itself imports the last one: `vc` does not"
+    assert ran(trap).replace("sitecustomize.py\n", "") == "", (
+        "`python -m` itself imports the last one: `vc` does not"
+    )
 
 
 def test_the_command_vc_imports_nothing_of_the_current_folder(trap, environ):
     program = Path(sys.executable).with_name("vc")
-    done = subprocess.run([program, "plugins"], cwd=trap, env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [program, "plugins"], cwd=trap, env=environ, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, ran(trap)) == (0, "")
 
 
-def test_the_keeper_of_a_pool_imports_nothing_of_the_current_folder(trap, environ, tmp_path, monkeypatch):
+def test_the_keeper_of_a_pool_imports_nothing_of_the_current_folder(
+    trap, environ, tmp_path, monkeypatch
+):
     """PYTHONPATH with an empty entry means the current folder, too."""
-    (tmp_path / "vc.toml").write_text(f"[use]\nhypervisor = 'nobody'\n[template]\ndir = '{tmp_path}/template'\n")
+    (tmp_path / "vc.toml").write_text(
+        f"[use]\nhypervisor = 'nobody'\n[template]\ndir = '{tmp_path}/template'\n"
+    )
     monkeypatch.chdir(trap)
     monkeypatch.setenv("PYTHONPATH", ":.")
     monkeypatch.setenv("PATH", environ["PATH"])
@@ -88,4 +133,6 @@ def test_the_keeper_of_a_pool_imports_nothing_of_the_current_folder(trap, enviro
     with process:
         process.communicate(timeout=60)
     assert ran(trap) == ""
-    assert "nobody" in (tmp_path / "template/pool/keeper.log").read_text(), "it was ours that ran, and it told"
+    assert "nobody" in (tmp_path / "template/pool/keeper.log").read_text(), (
+        "it was ours that ran, and it told"
+    )

@@ -14,21 +14,31 @@ _HOSTILE = "\x1b]0;t\x07\r\n\x7f\x9b2J\u202eabc\u2066\u200f\udc80"
 
 
 def is_safe(text: str) -> bool:
-    return all(unicodedata.category(one) not in ("Cc", "Cf", "Cs") for one in text.replace("\n", ""))
+    return all(
+        unicodedata.category(one) not in ("Cc", "Cf", "Cs") for one in text.replace("\n", "")
+    )
 
 
 def test_every_control_is_escaped_and_the_rest_is_not():
     everything = "".join(chr(code) for code in range(0x3000)) + _HOSTILE
     written = shown(everything)
     assert not [one for one in written if unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp")]
-    assert not set("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069") & set(written)
-    assert shown("grün \u4f60\u597d 👩\u200d🔬 [/x] C:\\n") == "grün \u4f60\u597d 👩\u200d🔬 [/x] C:\\n"
+    assert not set(
+        "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    ) & set(written)
+    assert (
+        shown("grün \u4f60\u597d 👩\u200d🔬 [/x] C:\\n")
+        == "grün \u4f60\u597d 👩\u200d🔬 [/x] C:\\n"
+    )
     assert shown("\x1b[1m\n\x9b") == r"\x1b[1m\n\x9b"
     assert shown("a\nb\tc\r", keep="\n\t") == "a\nb\tc\\r"
 
 
 def test_colours_may_stay_where_they_are_understood():
-    assert shown_colours("\x1b[31mred\x1b[0m \x1b[2J\x1b]0;t\x07\t") == "\x1b[31mred\x1b[0m \\x1b[2J\\x1b]0;t\\x07\t"
+    assert (
+        shown_colours("\x1b[31mred\x1b[0m \x1b[2J\x1b]0;t\x07\t")
+        == "\x1b[31mred\x1b[0m \\x1b[2J\\x1b]0;t\\x07\t"
+    )
 
 
 def test_json_means_the_same_and_is_safe_to_see(capsys):

@@ -15,7 +15,13 @@ from click.testing import CliRunner
 
 from vc_core.cli import _ELSEWHERE
 from vc_core.cli import vc as main
-from vc_core.cli.container_options import command_argument, container_options, container_spec, hostname_is_h, passing
+from vc_core.cli.container_options import (
+    command_argument,
+    container_options,
+    container_spec,
+    hostname_is_h,
+    passing,
+)
 from vc_core.cli.containers import state_text
 from vc_core.cli.exit_codes import Exit, OutputClosed, told
 from vc_core.cli.mounts import bind
@@ -68,7 +74,9 @@ def test_what_users_of_docker_type_is_answered_with_what_does_it_here(elsewhere,
     assert answered.exit_code != 0
     assert runner.invoke(main, [*here.split(), "--help"]).exit_code == 0
     asked = {"_VC_COMPLETE": "bash_complete", "COMP_WORDS": f"vc {elsewhere} p", "COMP_CWORD": "2"}
-    assert runner.invoke(main, prog_name="vc", env=asked).exception is None, "nobody has typed it yet"
+    assert runner.invoke(main, prog_name="vc", env=asked).exception is None, (
+        "nobody has typed it yet"
+    )
 
 
 def test_ps_takes_all_for_an_answer(tmp_path):
@@ -78,10 +86,19 @@ def test_ps_takes_all_for_an_answer(tmp_path):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["pod", "start", "nobody"], "vc: error: no pod nobody; 'vc pod ls' shows those that exist"),
+        (
+            ["pod", "start", "nobody"],
+            "vc: error: no pod nobody; 'vc pod ls' shows those that exist",
+        ),
         (["pod", "status", "../x"], "vc: error: '../x' is no pod id"),
-        (["container", "kill", "nobody", "--signal", "BANG"], "vc: error: there is no signal 'BANG'"),
-        (["--config", "/no/such.toml", "pod", "ls"], "vc: error: --config names /no/such.toml, which is not a file"),
+        (
+            ["container", "kill", "nobody", "--signal", "BANG"],
+            "vc: error: there is no signal 'BANG'",
+        ),
+        (
+            ["--config", "/no/such.toml", "pod", "ls"],
+            "vc: error: --config names /no/such.toml, which is not a file",
+        ),
     ],
 )
 def test_an_error_is_one_line_and_125(words, line, tmp_path):
@@ -92,7 +109,8 @@ def test_an_error_is_one_line_and_125(words, line, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [("run", "--foo", "busybox"), ("exec", "--foo", "p", "ls"), ("run", "-p", "80:80", "x")]
+    "words",
+    [("run", "--foo", "busybox"), ("exec", "--foo", "p", "ls"), ("run", "-p", "80:80", "x")],
 )
 def test_an_option_that_we_do_not_have_is_neither_an_image_nor_a_pod(words, tmp_path):
     done = vc(*words, tmp_path=tmp_path)
@@ -126,7 +144,11 @@ def test_a_pod_that_never_ran_is_listed_and_deleted(tmp_path):
     ]
     assert "\x1b" not in table.stdout
     (found,) = json.loads(vc("pod", "ls", "--json", tmp_path=tmp_path).stdout)
-    assert (found["id"], found["state"], found["config"]["annotations"]) == ("p", "ready", {"a": "b"})
+    assert (found["id"], found["state"], found["config"]["annotations"]) == (
+        "p",
+        "ready",
+        {"a": "b"},
+    )
     vc("pod", "delete", "p", tmp_path=tmp_path)
     assert json.loads(vc("pod", "ls", "--json", tmp_path=tmp_path).stdout) == []
 
@@ -140,19 +162,35 @@ def test_plugins_are_told_as_json():
 def test_errors_become_exit_codes(capsys):
     assert told(CannotExecute("x", is_missing=True), is_debugging=False) is Exit.NOT_FOUND
     assert told(CannotExecute("x", is_missing=False), is_debugging=False) is Exit.CANNOT_EXECUTE
-    assert told(HypervisorError("broken", "vm_start", "acme", "p"), is_debugging=False) is Exit.FAILURE
+    assert (
+        told(HypervisorError("broken", "vm_start", "acme", "p"), is_debugging=False) is Exit.FAILURE
+    )
     assert told(ConfigError(["one", "two"]), is_debugging=False) is Exit.FAILURE
     lines = capsys.readouterr().err.splitlines()
-    assert lines[2:] == ["vc: error: pod p: broken (acme, vm_start)", "vc: error: one", "vc: error: two"]
+    assert lines[2:] == [
+        "vc: error: pod p: broken (acme, vm_start)",
+        "vc: error: one",
+        "vc: error: two",
+    ]
     assert told(OutputClosed(), is_debugging=False) is Exit.BROKEN_PIPE
     assert told(RuntimeError("oops"), is_debugging=False) is Exit.FAILURE
     assert "a defect of ours" in capsys.readouterr().err
 
 
 def test_numbers_for_people():
-    assert [size(count) for count in (5, 2048, 5 << 20, 3 << 30)] == ["5 B", "2 KiB", "5 MiB", "3.0 GiB"]
+    assert [size(count) for count in (5, 2048, 5 << 20, 3 << 30)] == [
+        "5 B",
+        "2 KiB",
+        "5 MiB",
+        "3.0 GiB",
+    ]
     assert ago(0).endswith("d ago")
-    assert [plain(value) for value in (True, 'a"b', ("x", 1), {"k": 2})] == ["true", '"a\\"b"', '["x", 1]', "{k = 2}"]
+    assert [plain(value) for value in (True, 'a"b', ("x", 1), {"k": 2})] == [
+        "true",
+        '"a\\"b"',
+        '["x", 1]',
+        "{k = 2}",
+    ]
 
 
 def test_the_state_of_a_container_tells_its_end_and_since_when():
@@ -166,8 +204,12 @@ def test_the_state_of_a_container_tells_its_end_and_since_when():
     assert shown(State.STOPPED) == "stopped"
     assert shown(State.STOPPED, ExitStatus(3)) == "exited (3)"
     assert shown(State.STOPPED, ExitStatus(3, 0, now - 60_000_000_000)) == "exited (3) 1 min ago"
-    assert shown(State.STOPPED, ExitStatus(3, 0, 1)) == "exited (3) 2 min ago", "not before its start"
-    assert shown(State.STOPPED, ExitStatus(3, 0, now * 2)) == "exited (3) 0 s ago", "not in the future"
+    assert shown(State.STOPPED, ExitStatus(3, 0, 1)) == "exited (3) 2 min ago", (
+        "not before its start"
+    )
+    assert shown(State.STOPPED, ExitStatus(3, 0, now * 2)) == "exited (3) 0 s ago", (
+        "not in the future"
+    )
 
 
 @click.command(context_settings={**passing, **hostname_is_h})
@@ -184,12 +226,21 @@ def spec_of(*words):
 
 def test_options_make_a_specification(monkeypatch):
     monkeypatch.setenv("PASSED", "on")
-    process = spec_of("-e", "A=b=c", "-e", "PASSED", "-e", "ABSENT", "-w", "/w", "-u", "nina", "--group", "7").process
+    process = spec_of(
+        "-e", "A=b=c", "-e", "PASSED", "-e", "ABSENT", "-w", "/w", "-u", "nina", "--group", "7"
+    ).process
     assert process.args == ("sh",)
     assert process.env[1:] == ("A=b=c", "PASSED=on")
-    assert (process.cwd, process.user, process.groups, process.no_new_privileges) == ("/w", "nina", ("7",), None)
+    assert (process.cwd, process.user, process.groups, process.no_new_privileges) == (
+        "/w",
+        "nina",
+        ("7",),
+        None,
+    )
     assert spec_of("--new-privileges").process.no_new_privileges is False
-    spec = spec_of("--rootfs", "/x:ro", "-v", "/a:/b:ro", "-v", "/c:/d", "--tmpfs", "/t:2m", "--shm-size", "1g")
+    spec = spec_of(
+        "--rootfs", "/x:ro", "-v", "/a:/b:ro", "-v", "/c:/d", "--tmpfs", "/t:2m", "--shm-size", "1g"
+    )
     assert spec.rootfs == Rootfs(Path("/x"), RootfsMode.READ_ONLY)
     assert [(str(one.source), one.destination, one.read_only) for one in spec.mounts] == [
         ("/a", "/b", True),
@@ -202,9 +253,17 @@ def test_options_make_a_specification(monkeypatch):
 
 
 def test_options_make_limits_and_devices():
-    spec = spec_of("--cpus", "1.5", "--memory", "64m", "--pids", "9", "--cpu-shares", "512", "--cpuset", "0-1")
+    spec = spec_of(
+        "--cpus", "1.5", "--memory", "64m", "--pids", "9", "--cpu-shares", "512", "--cpuset", "0-1"
+    )
     assert spec.resources == Resources(150_000, 100_000, 512, "0-1", 64 << 20, 9)
-    told = ["/dev/loop0", "/dev/loop1:/dev/x:ro", "0000:01:00.0", "vhost-user-net=/run/n.sock", "/img:/dev/y:rwm"]
+    told = [
+        "/dev/loop0",
+        "/dev/loop1:/dev/x:ro",
+        "0000:01:00.0",
+        "vhost-user-net=/run/n.sock",
+        "/img:/dev/y:rwm",
+    ]
     devices = spec_of(*(word for text in told for word in ("--device", text))).devices
     assert [(str(one.path), one.destination, one.read_only, one.kind) for one in devices] == [
         ("/dev/loop0", "/dev/loop0", False, ""),
@@ -221,17 +280,33 @@ def test_mounts_are_written_as_in_docker():
         return mount
 
     options = of("-v", "/a:/b:ro,z,noexec,rslave")
-    assert (options.read_only, options.options, options.recursive) == (True, ("noexec", "rslave"), True)
+    assert (options.read_only, options.options, options.recursive) == (
+        True,
+        ("noexec", "rslave"),
+        True,
+    )
     assert of("-v", "/a:/b:Z").copy_up is False
     keys = of("--mount", "type=bind,source=/a,target=/b,readonly,bind-propagation=rslave")
-    assert (keys.source, keys.destination, keys.read_only, keys.options) == (Path("/a"), "/b", True, ("rslave",))
+    assert (keys.source, keys.destination, keys.read_only, keys.options) == (
+        Path("/a"),
+        "/b",
+        True,
+        ("rslave",),
+    )
     for words in (
         ("--tmpfs", "/x:ro,size=64m,mode=1711,exec,suid,uid=7"),
         ("--tmpfs", "/x:64m,ro,uid=7,mode=1711,suid,exec"),
     ):
         mount = of(*words)
         assert (mount.destination, mount.read_only) == ("/x", True)
-        assert set(mount.options) == {"nodev", "exec", "suid", "size=67108864", "mode=1711", "uid=7"}
+        assert set(mount.options) == {
+            "nodev",
+            "exec",
+            "suid",
+            "size=67108864",
+            "mode=1711",
+            "uid=7",
+        }
     assert of("--tmpfs", "/x").options == ("nosuid", "nodev", "mode=1777")
     assert "size=67108864" in of("--mount", "type=tmpfs,target=/x,tmpfs-size=64m").options
 
@@ -276,7 +351,10 @@ def test_names_and_signals_of_a_container():
 @pytest.mark.parametrize("words", [("run",), ("container", "create")])
 def test_long_help_is_in_groups(words):
     told_help = vc(*words, "--help").stdout
-    places = [told_help.index(f"\n{group}:\n") for group in ("Container", "Storage", "Limits", "Security", "Process")]
+    places = [
+        told_help.index(f"\n{group}:\n")
+        for group in ("Container", "Storage", "Limits", "Security", "Process")
+    ]
     assert places == sorted(places)
     rest = told_help.partition("\nOther options:\n")[2].split()
     assert [word for word in rest if word.startswith("--")] == (
@@ -287,9 +365,9 @@ def test_long_help_is_in_groups(words):
 def test_options_make_capabilities():
     assert spec_of().process.capabilities is None
     assert "CAP_CHOWN" not in spec_of("--cap-drop", "chown").process.capabilities.effective
-    assert spec_of("--cap-drop", "ALL", "--cap-add", "cap_net_admin").process.capabilities.bounding == (
-        "CAP_NET_ADMIN",
-    )
+    assert spec_of(
+        "--cap-drop", "ALL", "--cap-add", "cap_net_admin"
+    ).process.capabilities.bounding == ("CAP_NET_ADMIN",)
     assert "CAP_SYS_ADMIN" in spec_of("--cap-add", "ALL").process.capabilities.permitted
 
 
@@ -329,13 +407,24 @@ def test_a_size_needs_a_unit_and_a_command_is_needed():
 
 
 def test_options_make_limits_of_a_process():
-    limits = spec_of("--ulimit", "nofile=1024:65536", "--ulimit", "core=0", "--ulimit", "memlock=-1").process.rlimits
+    limits = spec_of(
+        "--ulimit", "nofile=1024:65536", "--ulimit", "core=0", "--ulimit", "memlock=-1"
+    ).process.rlimits
     assert limits == (
         Rlimit("RLIMIT_NOFILE", 1024, 65536),
         Rlimit("RLIMIT_CORE", 0, 0),
         Rlimit("RLIMIT_MEMLOCK", 2**64 - 1, 2**64 - 1),
     )
-    for text in ("files=1", "nofile", "nofile=", "nofile=2:1", "nofile=1:", "nofile=-2", "core=0x1", "nofile=-1:5"):
+    for text in (
+        "files=1",
+        "nofile",
+        "nofile=",
+        "nofile=2:1",
+        "nofile=1:",
+        "nofile=-2",
+        "core=0x1",
+        "nofile=-1:5",
+    ):
         with pytest.raises(InvalidRequest, match="--ulimit"):
             spec_of("--ulimit", text)
 
@@ -343,9 +432,31 @@ def test_options_make_limits_of_a_process():
 @pytest.mark.parametrize(
     ("text", "number"),
     [
-        *(("TERM", 15), ("sigkill", 9), ("9", 9), ("RTMIN", 34), ("SIGRTMIN+3", 37), ("rtmax-2", 62), ("64", 64)),
+        *(
+            ("TERM", 15),
+            ("sigkill", 9),
+            ("9", 9),
+            ("RTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("rtmax-2", 62),
+            ("64", 64),
+        ),
         *(("SIGRTMIN+30", 64), ("SIGRTMAX-30", 34)),
-        *((text, None) for text in ("0", "65", "-9", "", "SIG", "RTMIN+31", "RTMAX-31", "RTMIN+", "RTMIN-1", "1e1")),
+        *(
+            (text, None)
+            for text in (
+                "0",
+                "65",
+                "-9",
+                "",
+                "SIG",
+                "RTMIN+31",
+                "RTMAX-31",
+                "RTMIN+",
+                "RTMIN-1",
+                "1e1",
+            )
+        ),
     ],
 )
 def test_signals_have_one_meaning(text, number):

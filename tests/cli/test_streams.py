@@ -13,7 +13,10 @@ FULL = "vc: error: stdout cannot be written: No space left on device\n"
 
 
 def typed(words: str, redirected: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """A command with its redirections, as a shell understands them. Warnings are errors that are printed."""
+    """A command with its redirections, as a shell understands them.
+
+    Warnings are errors that are printed.
+    """
     line = f"{shlex.quote(sys.executable)} -P -W error -m vc_core {words} {redirected}"
     return subprocess.run(
         ["sh", "-c", line],

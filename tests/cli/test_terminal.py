@@ -15,7 +15,13 @@ KEYS = parse_keys("ctrl-p,ctrl-q")
 
 @pytest.mark.parametrize(
     ("text", "keys"),
-    [("ctrl-p,ctrl-q", b"\x10\x11"), ("", b""), ("a,ctrl-a", b"a\x01"), ("ctrl-@", b"\x00"), ("ctrl-]", b"\x1d")],
+    [
+        ("ctrl-p,ctrl-q", b"\x10\x11"),
+        ("", b""),
+        ("a,ctrl-a", b"a\x01"),
+        ("ctrl-@", b"\x00"),
+        ("ctrl-]", b"\x1d"),
+    ],
 )
 def test_keys_are_named_as_other_engines_name_them(text, keys):
     assert parse_keys(text) == keys
@@ -43,7 +49,9 @@ def test_everything_else_goes_through(typed, passed):
     assert b"".join(keys.look(data)[0] for data in typed) == passed
 
 
-@pytest.mark.parametrize("typed", [[b"ab\x10\x11cd"], [b"ab\x10", b"\x11"], [b"a", b"b\x10", b"\x11"]])
+@pytest.mark.parametrize(
+    "typed", [[b"ab\x10\x11cd"], [b"ab\x10", b"\x11"], [b"a", b"b\x10", b"\x11"]]
+)
 def test_the_sequence_detaches_however_it_comes(typed):
     keys = DetachKeys(KEYS)
     looked = [keys.look(data) for data in typed]
@@ -58,7 +66,10 @@ def test_without_keys_nothing_detaches():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["run", "-it", "--", "true"], "-t needs a terminal as its input, and this is none; leave -t out"),
+        (
+            ["run", "-it", "--", "true"],
+            "-t needs a terminal as its input, and this is none; leave -t out",
+        ),
         (["exec", "-t", "p", "--", "true"], "-t needs a terminal"),
     ],
 )

@@ -26,22 +26,35 @@ async def until(pilot, condition) -> None:
 async def test_what_there_is_and_what_happens_is_on_one_screen(open_runtime):
     async with open_runtime() as runtime:
         first = await runtime.create("one")
-        await first.create_container(ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("endless",))))
+        await first.create_container(
+            ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("endless",)))
+        )
         await first.start()
         await runtime.create("two")
         screen = Screen(runtime, 0.1)
         async with screen.run_test(size=(120, 40)) as pilot:
             await until(
-                pilot, lambda: [row[:2] for row in cells(screen, "pods")] == [["one", "running"], ["two", "ready"]]
+                pilot,
+                lambda: (
+                    [row[:2] for row in cells(screen, "pods")]
+                    == [["one", "running"], ["two", "ready"]]
+                ),
             )
-            await until(pilot, lambda: [row[:2] for row in cells(screen, "containers")] == [["c", "running"]])
-            await until(pilot, lambda: [row[-1] for row in cells(screen, "processes")] == ["endless"])
+            await until(
+                pilot,
+                lambda: [row[:2] for row in cells(screen, "containers")] == [["c", "running"]],
+            )
+            await until(
+                pilot, lambda: [row[-1] for row in cells(screen, "processes")] == ["endless"]
+            )
             await pilot.press("down")
             await until(pilot, lambda: cells(screen, "containers") == [])
             await (await runtime.get("two")).delete()
             await until(pilot, lambda: [row[0] for row in cells(screen, "pods")] == ["one"])
             events = screen.query_one("#events", RichLog)
-            await until(pilot, lambda: any("pod_deleted  two" in line.text for line in events.lines))
+            await until(
+                pilot, lambda: any("pod_deleted  two" in line.text for line in events.lines)
+            )
             await pilot.press("q")
         await first.delete(force=True)
 
@@ -63,6 +76,11 @@ async def test_a_process_named_like_markup_is_a_cell(open_runtime):
         await pod.start()
         screen = Screen(runtime, 0.1)
         async with screen.run_test(size=(120, 40)) as pilot:
-            await until(pilot, lambda: [row[-1] for row in cells(screen, "processes")] == [r"endless [/x] \x1b[2J"])
+            await until(
+                pilot,
+                lambda: (
+                    [row[-1] for row in cells(screen, "processes")] == [r"endless [/x] \x1b[2J"]
+                ),
+            )
             await pilot.press("q")
         await pod.delete(force=True)

@@ -1,4 +1,7 @@
-"""What `vc` says of plugins that cannot be used. Installed distributions are made up on the path."""
+"""What `vc` says of plugins that cannot be used.
+
+Installed distributions are made up on the path.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,16 @@ from vc_core.cli.configuration import check
 from vc_core.cli.global_options import Settings
 from vc_core.cli.plugins import plugins
 
-HALF = "from vc_core.spec import hookimpl, HypervisorSpec\nclass Plugin(HypervisorSpec):\n    pass\n"
+HALF = (
+    "from vc_core.spec import hookimpl, HypervisorSpec\nclass Plugin(HypervisorSpec):\n    pass\n"
+)
 GOOD = "from vc_core.testing.mocks import World, mock_hypervisor\nPlugin = mock_hypervisor(World(None))\n"
 CASES = {
     "exits": ("import sys\nsys.exit(3)\n", "cannot be imported: it raises SystemExit(3)"),
-    "ends": ("class End(BaseException): pass\nraise End('now')\n", "cannot be imported: it raises End('now')"),
+    "ends": (
+        "class End(BaseException): pass\nraise End('now')\n",
+        "cannot be imported: it raises End('now')",
+    ),
     "function": (
         "def Plugin(): pass\n",
         "is a function, not a class; name the plugin's class in the entry point",
@@ -50,7 +58,9 @@ def install(tmp_path, monkeypatch):
         info.mkdir()
         head = f"Metadata-Version: 2.1\nName: wrong-{name}\nVersion: 1.2\n"
         (info / "METADATA").write_text(f"{head}Requires-Dist: {requires}\n")
-        (info / "entry_points.txt").write_text(f"[vc_core.hypervisor]\n{name} = wrong_plugin_{name}:Plugin\n")
+        (info / "entry_points.txt").write_text(
+            f"[vc_core.hypervisor]\n{name} = wrong_plugin_{name}:Plugin\n"
+        )
         (tmp_path / f"wrong_plugin_{name}.py").write_text(source)
 
     return made
@@ -71,7 +81,9 @@ def test_a_wrong_plugin_is_listed_and_found_by_config_check(install, tmp_path, n
     assert "fulfilled" not in found["contract"]
     config = tmp_path / "config.toml"
     config.write_text(f'[use]\nhypervisor = "{name}"\n')
-    result = CliRunner().invoke(check, [str(config), "--json"], obj=Settings(), standalone_mode=False)
+    result = CliRunner().invoke(
+        check, [str(config), "--json"], obj=Settings(), standalone_mode=False
+    )
     (problem,) = json.loads(result.stdout)["problems"]
     assert reason in problem
     assert name in problem
@@ -96,17 +108,24 @@ def test_a_plugin_for_another_version_of_the_contract_is_told(install):
 
 
 def test_config_check_wires_hypervisor_and_agent(install, tmp_path):
-    vsock = GOOD.replace("World(None)", "World(None, capabilities=frozenset({Capability.VSOCK_CHANNEL}))")
+    vsock = GOOD.replace(
+        "World(None)", "World(None, capabilities=frozenset({Capability.VSOCK_CHANNEL}))"
+    )
     install("apart", f"from vc_core.spec import Capability\n{vsock}")
     install("fits", GOOD)
     config = tmp_path / "config.toml"
-    agent = "from vc_core.testing.mocks import World, mock_agent\nPlugin = mock_agent(World(None))\n"
+    agent = (
+        "from vc_core.testing.mocks import World, mock_agent\nPlugin = mock_agent(World(None))\n"
+    )
     (tmp_path / "wrong_plugin_apart_agent.py").write_text(agent)
     with (tmp_path / "wrong_apart-1.2.dist-info" / "entry_points.txt").open("a") as points:
         points.write("[vc_core.agent]\napart = wrong_plugin_apart_agent:Plugin\n")
     config.write_text('[use]\nhypervisor = "apart"\nagent = "apart"\n')
     result = CliRunner().invoke(check, [str(config)], obj=Settings(), standalone_mode=False)
-    assert "the hypervisor offers vsock-channel, the agent speaks through unix-channel" in result.stderr
+    assert (
+        "the hypervisor offers vsock-channel, the agent speaks through unix-channel"
+        in result.stderr
+    )
     assert result.return_value == 125
     config.write_text('[use]\nhypervisor = "fits"\nagent = "apart"\n')
     result = CliRunner().invoke(check, [str(config)], obj=Settings(), standalone_mode=False)

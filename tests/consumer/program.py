@@ -26,7 +26,9 @@ async def several() -> list[Result]:
     """Pods side by side."""
     async with Runtime.open() as runtime, runtime.pod(image="busybox", memory_mib=256) as pod:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(pod.run("echo", str(number), timeout_s=10)) for number in range(3)]
+            tasks = [
+                group.create_task(pod.run("echo", str(number), timeout_s=10)) for number in range(3)
+            ]
         return [task.result() for task in tasks]
 
 
@@ -52,7 +54,9 @@ async def service(runtime: Runtime) -> bytes:
     lines: list[LogLine] = [line async for line in container.logs(tail=10)]
     process = await pod.exec("cat", "/etc/passwd")
     chunks: list[bytes] = [chunk async for chunk in process.stdout]
-    return b"".join([*chunks, *(line.data for line in lines), *(one.name.encode() for one in listed)])
+    return b"".join(
+        [*chunks, *(line.data for line in lines), *(one.name.encode() for one in listed)]
+    )
 
 
 def plain() -> int:

@@ -28,7 +28,9 @@ PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if page.name not
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    return [(match[1] or match[3], match[2] or match[4]) for match in BLOCK.finditer(page.read_text())]
+    return [
+        (match[1] or match[3], match[2] or match[4]) for match in BLOCK.finditer(page.read_text())
+    ]
 
 
 PAGES = [page for page in PAGES if any(kind in RUN for kind, _ in blocks(page))]
@@ -42,7 +44,9 @@ def says(expected: str, told: str) -> bool:
             pattern += r"(?:.*\n)*?"
         else:
             pattern += r"[^\n]*".join(map(re.escape, line.split("..."))) + r"\n"
-    return re.fullmatch(pattern, told if told.endswith("\n") or not told else told + "\n") is not None
+    return (
+        re.fullmatch(pattern, told if told.endswith("\n") or not told else told + "\n") is not None
+    )
 
 
 def test_what_a_page_says_is_compared():
@@ -61,7 +65,9 @@ def test_every_kind_of_block_is_known(page):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT / "docs")))
 def test_a_page_is_true_word_by_word(page):
-    with tempfile.TemporaryDirectory(prefix="vc-", dir="/tmp") as folder:  # short: sockets lie in it
+    with tempfile.TemporaryDirectory(
+        prefix="vc-", dir="/tmp"
+    ) as folder:  # short: sockets lie in it
         type_page(page, Path(folder))
 
 
@@ -74,7 +80,10 @@ def type_page(page: Path, folder: Path) -> None:
     }
     lines = []
     for table, values in tables.items():
-        lines += [f"[{table}]", *(f"{key} = {plain(folder / 'store' / value)}" for key, value in values.items())]
+        lines += [
+            f"[{table}]",
+            *(f"{key} = {plain(folder / 'store' / value)}" for key, value in values.items()),
+        ]
     (folder / "config.toml").write_text("\n".join(lines))
     (folder / "here").mkdir()
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

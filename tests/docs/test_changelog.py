@@ -18,8 +18,26 @@ def test_fragments_of_a_distribution_can_be_released(folder):
     settings = tomllib.loads((folder / "pyproject.toml").read_text())["tool"]["towncrier"]
     types = {kind["directory"] for kind in settings["type"]}
     fragments = [path for path in (folder / "changelog.d").iterdir() if path.name != "README.md"]
-    assert [path.name for path in fragments if path.name.split(".")[1:] not in [[kind, "md"] for kind in types]] == []
-    assert [path.name for path in fragments if not path.read_text().strip().endswith((".", ")"))] == []
-    command = [sys.executable, "-m", "towncrier", "build", "--draft", "--dir", folder, "--date", "2026-01-01"]
+    assert [
+        path.name
+        for path in fragments
+        if path.name.split(".")[1:] not in [[kind, "md"] for kind in types]
+    ] == []
+    assert [
+        path.name for path in fragments if not path.read_text().strip().endswith((".", ")"))
+    ] == []
+    command = [
+        sys.executable,
+        "-m",
+        "towncrier",
+        "build",
+        "--draft",
+        "--dir",
+        folder,
+        "--date",
+        "2026-01-01",
+    ]
     draft = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert [path.name for path in fragments if path.read_text().split("\n")[0].strip() not in draft] == []
+    assert [
+        path.name for path in fragments if path.read_text().split("\n")[0].strip() not in draft
+    ] == []

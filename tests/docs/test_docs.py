@@ -31,14 +31,18 @@ def test_files_that_are_named_exist(page):
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize("use", [Use(), Use(hypervisor="libvirt", observers=("chaos", "metrics", "policy"))])
+@pytest.mark.parametrize(
+    "use", [Use(), Use(hypervisor="libvirt", observers=("chaos", "metrics", "policy"))]
+)
 def test_every_setting_is_listed_with_its_default(use):
     text = (ROOT / "docs/configuration.md").read_text()
     for path, kind in _tables(Config(use), Catalog()):
         section = text.partition(f"## `[{path}]`")[2].partition("\n## ")[0]
         listed = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \| .+ \|$", section, re.MULTILINE))
         assert list(listed) == list(vars(kind())), path
-        if not path.startswith(("agent", "storage", "template", "snapshot")):  # whose paths depend on the user
+        if not path.startswith(
+            ("agent", "storage", "template", "snapshot")
+        ):  # whose paths depend on the user
             assert listed == {name: plain(value) for name, value in vars(kind()).items()}
         assert set(attribute_texts(kind)) == set(vars(kind())), path
 
@@ -48,15 +52,20 @@ def test_the_page_of_hooks_is_what_the_code_says():
 
 
 def test_the_page_of_commands_is_what_they_say():
-    # In a process of its own: click keeps the help option of the first test that has asked a command for it.
+    # In a process of its own: click keeps the help option of the first test that has asked a
+    # command for it.
     program = "from tools import cli_page; print(cli_page.page(), end='')"
-    page = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    page = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert (ROOT / "docs/reference/cli.md").read_text() == page, "run 'make generate'"
 
 
 def test_help_fits_a_usual_terminal():
     blocks = re.findall(r"```text\n(.+?)\n```", cli_page.page(), re.DOTALL)
-    assert [line for block in blocks for line in block.splitlines() if len(line) > 80 or "\\b" in line] == []
+    assert [
+        line for block in blocks for line in block.splitlines() if len(line) > 80 or "\\b" in line
+    ] == []
 
 
 def test_the_table_of_states_is_the_one_in_force():
@@ -87,17 +96,25 @@ def test_every_command_of_the_readme_is_one():
 
 
 @pytest.mark.vm
-@pytest.mark.parametrize(("number", "told"), [(0, "hello from Linux\n 0\n"), (1, "b'42\\n' 0 exited\n")])
+@pytest.mark.parametrize(
+    ("number", "told"), [(0, "hello from Linux\n 0\n"), (1, "b'42\\n' 0 exited\n")]
+)
 def test_the_readmes_python_runs(number, told):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     done = subprocess.run(
-        [sys.executable, "-c", blocks[number]], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", blocks[number]],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (0, told), done.stderr
 
 
 def test_no_file_is_too_long_and_none_is_called_utils():
-    files = subprocess.run(["git", "ls-files", "*.py", "*.rs"], cwd=ROOT, capture_output=True, text=True, check=True)
+    files = subprocess.run(
+        ["git", "ls-files", "*.py", "*.rs"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     for name in files.stdout.split():
         if "_generated/" in name:
             continue
@@ -107,10 +124,19 @@ def test_no_file_is_too_long_and_none_is_called_utils():
 
 def test_every_test_that_security_names_exists():
     """A row of the table "tried and held" without a test would be a claim."""
-    text = (ROOT / "docs/security.md").read_text().partition("## Tried and held")[2].partition("\n## ")[0]
+    text = (
+        (ROOT / "docs/security.md")
+        .read_text()
+        .partition("## Tried and held")[2]
+        .partition("\n## ")[0]
+    )
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
     named = re.findall(r"`((?:tests|plugins)/[\w/]+\.py)(?:::(test_\w+))?`", text)
     assert len(rows) > 20
     assert [row for row in rows if "test_" not in row] == []
-    missing = [f"{file}::{name}" for file, name in named if f"def {name}(" not in (ROOT / file).read_text() and name]
+    missing = [
+        f"{file}::{name}"
+        for file, name in named
+        if f"def {name}(" not in (ROOT / file).read_text() and name
+    ]
     assert missing == []

@@ -22,7 +22,8 @@ from vc_core.engine.api.runtime import Runtime
 from vc_core.engine.wiring.catalog import Catalog
 from vc_core.spec import Capability, PodRef
 
-# What Python warns of (a coroutine that nobody awaited, a file that nobody closed) is an error that is printed.
+# What Python warns of (a coroutine that nobody awaited, a file that nobody closed) is an error that
+# is printed.
 VC = [sys.executable, "-P", "-W", "error", "-m", "vc_core"]
 GUESTS = Path("/var/cache/virtcontainers/guest/current")
 HYPERVISORS = ("qemu", "libvirt")
@@ -40,12 +41,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every test that has a host runs with each hypervisor, but for those that lack what it needs.
 
-    What is about the guest's agent or the engine alone is marked as that of one: a boot takes seconds here.
+    What is about the guest's agent or the engine alone is marked as that of one: a boot takes
+    seconds here.
     """
     if "hypervisor" not in metafunc.fixturenames:
         return
     only = metafunc.definition.get_closest_marker("only")
-    needed = {Capability(word) for mark in metafunc.definition.iter_markers("needs") for word in mark.args}
+    needed = {
+        Capability(word) for mark in metafunc.definition.iter_markers("needs") for word in mark.args
+    }
     able = [name for name in (only.args if only else HYPERVISORS) if needed <= capabilities(name)]
     metafunc.parametrize("hypervisor", able, scope="session", indirect=True)
 
@@ -81,7 +85,10 @@ def libvirtd(tmp_path_factory, templates) -> Iterator[Libvirtd]:
 
 @pytest.fixture(scope="session")
 def hypervisor(request) -> Settings:
-    """Which one: what the configuration says of it. By that alone the tests change from one to another."""
+    """Which one: what the configuration says of it.
+
+    By that alone the tests change from one to another.
+    """
     if request.param == "qemu":
         return {}
     if request.param != "libvirt":
@@ -128,17 +135,31 @@ class Host:
 
     def sockets(self, pod: str) -> set[str]:
         """Of channels: what a pod's machine has of its own does not count."""
-        return {path.name for path in (self.folder / "run/pods" / pod).glob("*.sock")} - {"qmp.sock"}
+        return {path.name for path in (self.folder / "run/pods" / pod).glob("*.sock")} - {
+            "qmp.sock"
+        }
 
-    def vc(self, *args: str, stdin: bytes = b"", check: int | None = 0) -> subprocess.CompletedProcess[bytes]:
+    def vc(
+        self, *args: str, stdin: bytes = b"", check: int | None = 0
+    ) -> subprocess.CompletedProcess[bytes]:
         """Types a command; fails the test when it exits otherwise than expected."""
         done = subprocess.run(
-            [*VC, *args], input=stdin, capture_output=True, timeout=240, env=self.environ(), check=False
+            [*VC, *args],
+            input=stdin,
+            capture_output=True,
+            timeout=240,
+            env=self.environ(),
+            check=False,
         )
         assert b"Warning" not in done.stderr, (args, done.stderr.decode())
         assert b"Exception ignored" not in done.stderr, (args, done.stderr.decode())
         if check is not None:
-            assert done.returncode == check, (args, done.returncode, done.stdout, done.stderr.decode())
+            assert done.returncode == check, (
+                args,
+                done.returncode,
+                done.stdout,
+                done.stderr.decode(),
+            )
         return done
 
     def start(self, *args: str, **options: object) -> subprocess.Popen[bytes]:
@@ -149,8 +170,15 @@ class Host:
 
     def environ(self) -> dict[str, str]:
         """Of a program that uses its pods; its terminal is the same whoever runs the tests."""
-        kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-        return {**kept, "TERM": "xterm-256color", "VC_CONFIG": str(self.config_file), **self.environment}
+        kept = {
+            name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")
+        }
+        return {
+            **kept,
+            "TERM": "xterm-256color",
+            "VC_CONFIG": str(self.config_file),
+            **self.environment,
+        }
 
     @property
     def config(self) -> Config:
@@ -164,7 +192,9 @@ class Host:
         return [
             pid
             for pid, words in processes()
-            if words and ("qemu" in words[0] or "--sandbox" in words) and str(self.folder) in " ".join(words)
+            if words
+            and ("qemu" in words[0] or "--sandbox" in words)
+            and str(self.folder) in " ".join(words)
         ]
 
     def residue(self) -> list[str]:
@@ -198,7 +228,9 @@ def new_host(folder: Path, hypervisor: Settings, templates: Path | None = None) 
         "volume": {"dir": folder / "volumes"},
         "storage.fs": {"run_root": folder / "run", "config_root": folder / "config"},
     }
-    return Host(folder, {**settings, **{table: dict(values) for table, values in hypervisor.items()}})
+    return Host(
+        folder, {**settings, **{table: dict(values) for table, values in hypervisor.items()}}
+    )
 
 
 @pytest.fixture(scope="session")
@@ -235,10 +267,39 @@ def busybox(tmp_path) -> Path:
     for name in ("bin", "etc", "proc", "sys", "dev", "tmp"):
         (root / name).mkdir(parents=True)
     shutil.copy(static, root / "bin/busybox")
-    names = ("sh", "cat", "echo", "id", "ls", "sleep", "true", "uname", "touch", "pwd", "env", "ps", "hostname")
-    for name in (*names, "mount", "stat", "dd", "grep", "nproc", "tail", "head", "kill", "chmod", "readlink", "df"):
+    names = (
+        "sh",
+        "cat",
+        "echo",
+        "id",
+        "ls",
+        "sleep",
+        "true",
+        "uname",
+        "touch",
+        "pwd",
+        "env",
+        "ps",
+        "hostname",
+    )
+    for name in (
+        *names,
+        "mount",
+        "stat",
+        "dd",
+        "grep",
+        "nproc",
+        "tail",
+        "head",
+        "kill",
+        "chmod",
+        "readlink",
+        "df",
+    ):
         (root / "bin" / name).symlink_to("busybox")
-    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnina:x:1234:5678:Nina:/home/nina:/bin/sh\n")
+    (root / "etc/passwd").write_text(
+        "root:x:0:0:root:/root:/bin/sh\nnina:x:1234:5678:Nina:/home/nina:/bin/sh\n"
+    )
     (root / "etc/group").write_text("root:x:0:\nstaff:x:5678:\nextra:x:4321:nina\n")
     return root
 
@@ -261,7 +322,9 @@ def loop(host) -> Iterator[Callable[[Path], Path]]:
 
     def attach(image: Path) -> Path:
         command = ["losetup", "--find", "--show", image]
-        made.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
+        made.append(
+            subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        )
         return Path(made[-1])
 
     yield attach

@@ -19,8 +19,14 @@ from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
 _KEPT = ("null", "zero", "full", "random", "urandom", "tty", "ptmx")
-# The paths are libvirt's own, compiled in. Its machines' private /dev cannot be made where /dev/pts is mounted twice.
-_OURS = {"run": "/run/libvirt", "log": "/var/log/libvirt", "lib": "/var/lib/libvirt", "cache": "/var/cache/libvirt"}
+# The paths are libvirt's own, compiled in. Its machines' private /dev cannot be made where /dev/pts
+# is mounted twice.
+_OURS = {
+    "run": "/run/libvirt",
+    "log": "/var/log/libvirt",
+    "lib": "/var/lib/libvirt",
+    "cache": "/var/cache/libvirt",
+}
 _CONFIG = "namespaces = []\n"
 _LOOP, _LOOPS = 7, 64  # the major number of loop devices, and more than a test attaches
 
@@ -37,9 +43,21 @@ class Libvirtd:
             subprocess.run(["mount", "--make-shared", path], check=True)
         self.uri = f"qemu+unix:///system?socket={folder}/run/libvirt-sock"
         self.log_dir = folder / "log/qemu"
-        command = ["unshare", "--mount", "--propagation", "slave", sys.executable, "-m", "tests.e2e.libvirtd", folder]
+        command = [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "slave",
+            sys.executable,
+            "-m",
+            "tests.e2e.libvirtd",
+            folder,
+        ]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).resolve().parents[2]
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).resolve().parents[2],
         )
         self._expect("ready")
 
@@ -89,7 +107,9 @@ def _start(name: str, folder: Path) -> int:
     pid_file = folder / f"{name}.pid"
     pid_file.unlink(missing_ok=True)
     with (folder / "daemons.log").open("ab") as log:
-        subprocess.run([name, "--daemon", "--pid-file", pid_file], stdout=log, stderr=log, check=True)
+        subprocess.run(
+            [name, "--daemon", "--pid-file", pid_file], stdout=log, stderr=log, check=True
+        )
     return int(pid_file.read_text())
 
 

@@ -23,7 +23,16 @@ def _no_group_is_left():
 
 
 def test_a_command_runs_on_the_hosts_kernel_with_a_root_of_its_own(host):
-    done = host.vc("run", "--rootfs", "/", "--", "sh", "-c", "uname -r; id -u; touch /new; hostname", stdin=b"x")
+    done = host.vc(
+        "run",
+        "--rootfs",
+        "/",
+        "--",
+        "sh",
+        "-c",
+        "uname -r; id -u; touch /new; hostname",
+        stdin=b"x",
+    )
     kernel, uid, name = done.stdout.decode().split()
     assert (kernel, uid) == (os.uname().release, "0")
     assert name != os.uname().nodename
@@ -34,7 +43,9 @@ def test_a_command_runs_on_the_hosts_kernel_with_a_root_of_its_own(host):
 
 def test_streams_and_signals_are_the_commands(host):
     assert host.vc("run", "--", "cat", stdin=b"through").stdout == b"through"
-    with host.start("run", "--", "sh", "-c", "echo up; exec sleep 99", stdout=subprocess.PIPE) as running:
+    with host.start(
+        "run", "--", "sh", "-c", "echo up; exec sleep 99", stdout=subprocess.PIPE
+    ) as running:
         assert running.stdout.readline() == b"up\n"
         running.terminate()
         assert running.wait(30) == 143
@@ -59,9 +70,14 @@ def test_a_folder_that_is_mounted_later_is_seen(host, busybox, tmp_path):
     assert json.loads(host.vc("pod", "status", "p", "--json").stdout)["state"] == "paused"
     host.vc("pod", "resume", "p")
     mount = f"{tmp_path}/data:/data:ro"
-    host.vc(*words[:-1], "--mount", mount, "p", "--", "sh", "-c", "cat /data/word > /told; sleep 99")
+    host.vc(
+        *words[:-1], "--mount", mount, "p", "--", "sh", "-c", "cat /data/word > /told; sleep 99"
+    )
     host.vc("container", "start", "p", "later")
-    assert host.vc("exec", "--container", "later", "p", "--", "cat", "/data/word").stdout == b"of the host"
+    assert (
+        host.vc("exec", "--container", "later", "p", "--", "cat", "/data/word").stdout
+        == b"of the host"
+    )
     host.vc("exec", "--container", "later", "p", "--", "touch", "/data/new", check=1)
     host.vc("pod", "delete", "--force", "p")
 

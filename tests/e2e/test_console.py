@@ -32,7 +32,19 @@ def run_root(request, host):
 @pytest.mark.only("qemu")
 def test_a_guest_that_floods_its_console_fills_a_fixed_room(host, busybox, run_root):
     host.configure("hypervisor", console_max_bytes=MOST)
-    host.vc("run", "-d", "--name", "p", "--cap-add", "ALL", "--rootfs", str(busybox), "--", "sleep", "300")
+    host.vc(
+        "run",
+        "-d",
+        "--name",
+        "p",
+        "--cap-add",
+        "ALL",
+        "--rootfs",
+        str(busybox),
+        "--",
+        "sleep",
+        "300",
+    )
     console, log = run_root / "pods/p/console", run_root / "pods/p/qemu.log"
     host.vc("exec", "p", "--", "sh", "-c", FLOOD)
     assert console.stat().st_blocks * 512 <= 2 * MOST + 3 * BLOCK
@@ -41,7 +53,8 @@ def test_a_guest_that_floods_its_console_fills_a_fixed_room(host, busybox, run_r
     assert len(host.vc("pod", "console", "p").stdout) == MOST // 2  # the first look has made room
     host.vc("exec", "p", "--", "sh", "-c", LINE)
     assert b"show-task-states" in host.vc("pod", "console", "p").stdout[MOST // 2 :]
-    # The machine's log is the other file that a guest can make grow. The state of its machine is known all the same.
+    # The machine's log is the other file that a guest can make grow. The state of its machine is
+    # known all the same.
     with log.open("ab", buffering=0) as stream, pytest.raises(OSError, match=r"too large|Invalid"):
         stream.writelines([b"qemu-system-x86_64: the guest did something odd\n"] * 100_000)
     assert log.stat().st_blocks * 512 <= (1 << 20) + 3 * BLOCK

@@ -9,7 +9,13 @@ import pytest
 from tests.e2e.conftest import Settings
 from vc_core.engine.wiring.catalog import Catalog
 from vc_core.engine.wiring.options import instantiate
-from vc_core.testing import AgentContract, AgentSubject, HypervisorContract, HypervisorSubject, installed_guest
+from vc_core.testing import (
+    AgentContract,
+    AgentSubject,
+    HypervisorContract,
+    HypervisorSubject,
+    installed_guest,
+)
 
 
 def maker(family: str, name: str, settings: Settings) -> Callable[[], object]:
@@ -22,7 +28,8 @@ def make(hypervisor):
 
 
 class TestHypervisor(HypervisorContract):
-    # What a capability declares absent is not run at all here: a test on real machines that was skipped is a failure.
+    # What a capability declares absent is not run at all here: a test on real machines that was
+    # skipped is a failure.
     test_a_fingerprint_tells_machines_apart = pytest.mark.needs("clone")(
         HypervisorContract.test_a_fingerprint_tells_machines_apart
     )

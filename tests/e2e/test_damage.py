@@ -13,11 +13,14 @@ import pytest
 
 
 def test_one_that_hangs_hides_nobody_and_what_is_damaged_is_removed_with_its_machine(host, busybox):
-    host.configure("deadlines", default=200, lock=200, view=2)  # who waits for these fails by the limit of a command
+    host.configure(
+        "deadlines", default=200, lock=200, view=2
+    )  # who waits for these fails by the limit of a command
     for name in ("damaged", "hung", "good"):
         host.vc("run", "-d", "--name", name, "--rootfs", str(busybox), "sleep", "1000")
     machines = {
-        name: json.loads(host.vc("pod", "status", "--json", name).stdout)["pid"] for name in ("damaged", "hung")
+        name: json.loads(host.vc("pod", "status", "--json", name).stdout)["pid"]
+        for name in ("damaged", "hung")
     }
     os.kill(machines["hung"], signal.SIGSTOP)
     run, config = host.folder / "run/pods/damaged", host.folder / "config/pods/damaged/config.json"
@@ -41,7 +44,11 @@ def test_one_that_hangs_hides_nobody_and_what_is_damaged_is_removed_with_its_mac
     assert used["hung"]["host_bytes"] > 0
     assert used["good"]["guest_bytes"] > 0
     assert json.loads(host.vc("inspect", "hung").stdout)[0]["unanswered"]
-    for words in (("exec", "damaged", "--", "true"), ("pod", "start", "damaged"), ("pod", "delete", "damaged")):
+    for words in (
+        ("exec", "damaged", "--", "true"),
+        ("pod", "start", "damaged"),
+        ("pod", "delete", "damaged"),
+    ):
         assert remedy in host.vc(*words, check=125).stderr.decode()
 
     host.vc("pod", "delete", "--force", "damaged", "hung")
@@ -55,7 +62,9 @@ def test_a_machine_ends_with_its_pod_when_nobody_has_its_plugin_any_more(host, b
     host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "sleep", "1000")
     pid = json.loads(host.vc("pod", "status", "--json", "p").stdout)["pid"]
     config = host.folder / "config/pods/p/config.json"
-    config.write_text(config.read_text().replace(f'"name": "{host.hypervisor}"', '"name": "uninstalled"'))
+    config.write_text(
+        config.read_text().replace(f'"name": "{host.hypervisor}"', '"name": "uninstalled"')
+    )
     shutil.rmtree(host.folder / "run/pods/p/containers")
     assert b"no hypervisor plugin 'uninstalled'" in host.vc("pod", "stop", "p", check=125).stderr
     assert b"no hypervisor plugin 'uninstalled'" in host.vc("pod", "delete", "--force", "p").stderr
@@ -71,7 +80,9 @@ def full(host):
     filler = run / "filler"
 
     def fill() -> Path:
-        done = subprocess.run(["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], capture_output=True, check=False)
+        done = subprocess.run(
+            ["dd", "if=/dev/zero", f"of={filler}", "bs=4k"], capture_output=True, check=False
+        )
         assert b"No space left" in done.stderr
         return filler
 

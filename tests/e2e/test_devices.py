@@ -22,9 +22,12 @@ def disk(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("bus", "node"), [("scsi", "/sys/class/scsi_disk"), ("blk", "/sys/bus/virtio/drivers/virtio_blk")]
+    ("bus", "node"),
+    [("scsi", "/sys/class/scsi_disk"), ("blk", "/sys/bus/virtio/drivers/virtio_blk")],
 )
-async def test_a_disk_has_a_node_with_mode_and_owner_and_gives_its_place_back_14(host, busybox, disk, loop, bus, node):
+async def test_a_disk_has_a_node_with_mode_and_owner_and_gives_its_place_back_14(
+    host, busybox, disk, loop, bus, node
+):
     # As many ports as are needed at once, with the one of the rootfs.
     host.configure("hypervisor", root_ports=3)
     host.configure("device.block", bus=bus)
@@ -55,7 +58,11 @@ async def test_a_disk_has_a_node_with_mode_and_owner_and_gives_its_place_back_14
 async def test_only_the_devices_of_a_container_are_open_to_it(host, busybox, disk):
     async with host.runtime() as runtime, runtime.pod("p") as pod:
         one = await pod.run(
-            "sh", "-c", "stat -c '%t %T' /dev/data; sleep 0", rootfs=busybox, devices=[HostDevice(disk, "/dev/data")]
+            "sh",
+            "-c",
+            "stat -c '%t %T' /dev/data; sleep 0",
+            rootfs=busybox,
+            devices=[HostDevice(disk, "/dev/data")],
         )
         major, minor = (int(number, 16) for number in one.stdout.split())
         script = f"busybox mknod /x b {major} {minor}; head -c 1 /x"
@@ -66,12 +73,23 @@ async def test_only_the_devices_of_a_container_are_open_to_it(host, busybox, dis
 
 @pytest.mark.only("qemu")
 def test_char_devices_are_the_guests_own_or_refused_with_the_reason(host, busybox):
-    words = ["--rootfs", str(busybox), "--device", "/dev/fuse", "--device", "/dev/net/tun:/dev/tunnel"]
+    words = [
+        "--rootfs",
+        str(busybox),
+        "--device",
+        "/dev/fuse",
+        "--device",
+        "/dev/net/tun:/dev/tunnel",
+    ]
     told = host.vc("run", *words, "--", "stat", "-c", "%n %t %T", "/dev/fuse", "/dev/tunnel").stdout
     assert told == b"/dev/fuse a e5\n/dev/tunnel a c8\n"
-    refused = host.vc("run", "--rootfs", str(busybox), "--device", "/dev/loop-control", "--", "true", check=125)
+    refused = host.vc(
+        "run", "--rootfs", str(busybox), "--device", "/dev/loop-control", "--", "true", check=125
+    )
     assert b"belongs to the host's kernel" in refused.stderr
-    missing = host.vc("run", "--rootfs", str(busybox), "--device", "/dev/nothing", "--", "true", check=125)
+    missing = host.vc(
+        "run", "--rootfs", str(busybox), "--device", "/dev/nothing", "--", "true", check=125
+    )
     assert b"there is no device /dev/nothing on this host" in missing.stderr
 
 
@@ -92,7 +110,13 @@ def vhost_disk(disk, tmp_path) -> Iterator[Path]:
     """The socket of a real backend: QEMU's storage daemon."""
     path = tmp_path / "blk.sock"
     export = f"type=vhost-user-blk,id=e,node-name=n,addr.type=unix,addr.path={path},writable=on"
-    command = ["qemu-storage-daemon", "--blockdev", f"driver=file,filename={disk},node-name=n", "--export", export]
+    command = [
+        "qemu-storage-daemon",
+        "--blockdev",
+        f"driver=file,filename={disk},node-name=n",
+        "--export",
+        export,
+    ]
     daemon = subprocess.Popen(command)
     while not path.exists():
         assert daemon.poll() is None
@@ -104,23 +128,41 @@ def vhost_disk(disk, tmp_path) -> Iterator[Path]:
 @pytest.mark.only("qemu")
 def test_a_vhost_user_disk_is_hot_plugged_and_read_09(host, vhost_disk):
     host.configure("hypervisor", shared_memory=True)
-    host.vc("run", "-d", "--name", "p", "--device", f"vhost-user-blk={vhost_disk}:/dev/data", "--", "sleep", "99")
-    told = host.vc("exec", "p", "--", "sh", "-c", "cat /sys/block/vda/size; head -c 5 /dev/data").stdout
+    host.vc(
+        "run",
+        "-d",
+        "--name",
+        "p",
+        "--device",
+        f"vhost-user-blk={vhost_disk}:/dev/data",
+        "--",
+        "sleep",
+        "99",
+    )
+    told = host.vc(
+        "exec", "p", "--", "sh", "-c", "cat /sys/block/vda/size; head -c 5 /dev/data"
+    ).stdout
     assert told == b"2048\nFIRST"
     host.vc("pod", "delete", "p")
 
 
 def test_vhost_user_needs_memory_that_can_be_shared(host, vhost_disk):
-    told = host.vc("run", "--device", f"vhost-user-blk={vhost_disk}", "--", "true", check=125).stderr.decode()
+    told = host.vc(
+        "run", "--device", f"vhost-user-blk={vhost_disk}", "--", "true", check=125
+    ).stderr.decode()
     assert "cannot plug vhost-user devices" in told
 
 
 @pytest.mark.parametrize(
-    ("driver", "argument"), [("vhost-user-scsi-pci", "chardev"), ("virtio-net-pci", "netdev"), ("vfio-pci", "host")]
+    ("driver", "argument"),
+    [("vhost-user-scsi-pci", "chardev"), ("virtio-net-pci", "netdev"), ("vfio-pci", "host")],
 )
 def test_qemu_knows_the_devices_that_this_host_has_no_backend_for_09(driver, argument):
     told = subprocess.run(
-        ["qemu-system-x86_64", "-device", f"{driver},help"], check=True, capture_output=True, text=True
+        ["qemu-system-x86_64", "-device", f"{driver},help"],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     assert f"  {argument}=" in told
 
@@ -132,7 +174,11 @@ async def test_qemu_takes_the_arguments_of_vfio_09(host):
     """This host has no device to pass: QEMU must fail for want of that, not of a property it does not know."""
     from vc_core.spec import HostPci
 
-    async with host.runtime() as runtime, runtime.pod("p") as pod, pod._sessions.open(exclusive=True) as session:
+    async with (
+        host.runtime() as runtime,
+        runtime.pod("p") as pod,
+        pod._sessions.open(exclusive=True) as session,
+    ):
         wanting = r"0000:7f:00\.0.*(no such host device|No such file)|host doesn't support VFIO"
         with pytest.raises(HypervisorError, match=wanting):
             await session.hooks.vm_plug(pod=session.pod, device=HostPci("vfio-x", "0000:7f:00.0"))
@@ -149,14 +195,19 @@ async def test_a_guest_that_keeps_a_device_hangs_nobody_15(host, busybox, disk):
         from vc_core import ContainerSpec, ProcessSpec, Rootfs
 
         spec = ContainerSpec(
-            "a", Rootfs(busybox), ProcessSpec(("/bin/sleep", "99")), devices=(HostDevice(disk, "/dev/data"),)
+            "a",
+            Rootfs(busybox),
+            ProcessSpec(("/bin/sleep", "99")),
+            devices=(HostDevice(disk, "/dev/data"),),
         )
         one = await pod.create_container(spec)
         async with pod._sessions.open(exclusive=True) as session:
             (held,) = session.state.devices
             await session.hooks.vm_pause(pod=session.pod)
             began = asyncio.get_running_loop().time()
-            with pytest.raises(OperationError, match=r"has not let .* go within 2 s; it is still there"):
+            with pytest.raises(
+                OperationError, match=r"has not let .* go within 2 s; it is still there"
+            ):
                 await session.hooks.vm_unplug(pod=session.pod, plugged=held.plugged[0])
             assert asyncio.get_running_loop().time() - began < 10
             await session.hooks.vm_resume(pod=session.pod)

@@ -26,7 +26,11 @@ def test_events_tell_what_ends_by_itself_as_it_happens(host, busybox):
         raise AssertionError(event)
 
     assert until("container_stopped", "one")["exit_code"] == 3
-    (machine,) = [one["pid"] for one in json.loads(host.vc("pod", "ls", "--json").stdout) if one["id"] == "two"]
+    (machine,) = [
+        one["pid"]
+        for one in json.loads(host.vc("pod", "ls", "--json").stdout)
+        if one["id"] == "two"
+    ]
     os.kill(machine, signal.SIGKILL)
     assert "the machine ended" in until("pod_stopped", "two")["reason"]
     host.vc("pod", "delete", "--force", "one", "two")
@@ -51,9 +55,16 @@ def test_inspect_tells_all_of_pods_images_and_volumes(host, busybox):
     host.vc("volume", "create", "kept")
     host.vc("pod", "create", "p")
     found = json.loads(host.vc("inspect", "p", "busybox", "kept").stdout)
-    assert [found[0]["config"]["id"], found[1]["names"], found[2]["name"]] == ["p", ["busybox:latest"], "kept"]
+    assert [found[0]["config"]["id"], found[1]["names"], found[2]["name"]] == [
+        "p",
+        ["busybox:latest"],
+        "kept",
+    ]
     done = host.vc("inspect", "none", check=125)
-    assert done.stderr == b"vc: error: no pod, image or volume is called none; 'vc pod ls' and the like list them\n"
+    assert (
+        done.stderr
+        == b"vc: error: no pod, image or volume is called none; 'vc pod ls' and the like list them\n"
+    )
     host.vc("pod", "delete", "p")
 
 
@@ -63,7 +74,10 @@ def test_doctor_mends_what_it_may(host, tmp_path):
     assert all(one["fix"].split()[0] in ("vc", "apt-get") for one in found if one["fix"])
     host.environment["PATH"] = str(tmp_path)  # nothing is there
     done = host.vc("doctor", check=125)
-    assert b"bad  QEMU: qemu-system-x86_64 is missing; install the package qemu-system-x86" in done.stdout
+    assert (
+        b"bad  QEMU: qemu-system-x86_64 is missing; install the package qemu-system-x86"
+        in done.stdout
+    )
     (tmp_path / "apt-get").write_text("#!/bin/sh\necho asked for $*\n")
     (tmp_path / "apt-get").chmod(0o755)
     done = host.vc("doctor", "--fix", check=125)

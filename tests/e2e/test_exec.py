@@ -40,7 +40,9 @@ async def said(container, *args: str, **options: object) -> list[str]:
 
 def test_exec_is_in_the_container(host: Host, busybox):
     with (busybox / "etc/passwd").open("a") as passwd:
-        passwd.write("1000:x:0:0:a name that is a number:/root:/bin/sh\nlate:x:1000:1001::/home/late:/bin/sh\n")
+        passwd.write(
+            "1000:x:0:0:a name that is a number:/root:/bin/sh\nlate:x:1000:1001::/home/late:/bin/sh\n"
+        )
     options = ("-u", "1000", "-e", "FOO=bar", "-w", "/tmp", "--group", "4321", "--cap-drop", "ALL")
     host.vc("run", "-d", "--name", "c", "--rootfs", str(busybox), *options, "--", "sleep", "999")
 
@@ -50,13 +52,20 @@ def test_exec_is_in_the_container(host: Host, busybox):
     told = lines("c", "--")
     assert told[6] == "1024"
     names = host.vc(
-        "exec", "c", "--", "sh", "-c", "ulimit -Hn; cat /etc/hostname; env | grep HOSTNAME; tail -n 1 /etc/hosts"
+        "exec",
+        "c",
+        "--",
+        "sh",
+        "-c",
+        "ulimit -Hn; cat /etc/hostname; env | grep HOSTNAME; tail -n 1 /etc/hosts",
     )
     assert names.stdout.decode().splitlines() == ["1048576", "c", "HOSTNAME=c", "127.0.0.1\tc"]
     assert told[0] == "uid=1000(late) gid=1001 groups=4321(extra)"
     assert told[1:3] == ["/tmp", "bar-"]
     assert set(told[3:6]) == {"NoNewPrivs:\t1", "CapBnd:\t0000000000000000", "Seccomp:\t2"}
-    changed = lines("-u", "nina", "-w", "/etc", "-e", "MORE=x", "-e", "FOO=", "--cap-add", "chown", "c", "--")
+    changed = lines(
+        "-u", "nina", "-w", "/etc", "-e", "MORE=x", "-e", "FOO=", "--cap-add", "chown", "c", "--"
+    )
     assert changed[0].startswith("uid=1234(nina) gid=5678(staff)")
     assert changed[1:3] == ["/etc", "-x"]
     assert "CapBnd:\t0000000000000001" in changed
@@ -64,7 +73,9 @@ def test_exec_is_in_the_container(host: Host, busybox):
     for user in ("2147483648", "4294967296", "99999999999999999999"):
         done = host.vc("exec", "-u", user, "c", "--", "id", check=125)
         assert b"is no id of a user or group" in done.stderr
-    assert b"no user '+1'" in host.vc("exec", "-u", "+1", "c", "--", "id", check=125).stderr.replace(b'"', b"'")
+    assert b"no user '+1'" in host.vc(
+        "exec", "-u", "+1", "c", "--", "id", check=125
+    ).stderr.replace(b'"', b"'")
     host.vc("pod", "delete", "--force", "c")
 
 
@@ -121,12 +132,22 @@ async def test_files_that_a_container_has_planted_stop_nobody_else(host: Host, b
 
             await planted("busybox rm group; busybox mkfifo group", "/etc/group is no regular file")
             await planted("busybox rm group; busybox mkdir group", "/etc/group is no regular file")
-            await planted("busybox rmdir group; busybox mknod group c 5 0", "/etc/group is no regular file")
-            await planted("busybox rm group; busybox ln -s group group", "/etc/group cannot be opened")
-            await planted("busybox rm group; busybox truncate -s 1G group", "/etc/group is larger than")
+            await planted(
+                "busybox rmdir group; busybox mknod group c 5 0", "/etc/group is no regular file"
+            )
+            await planted(
+                "busybox rm group; busybox ln -s group group", "/etc/group cannot be opened"
+            )
+            await planted(
+                "busybox rm group; busybox truncate -s 1G group", "/etc/group is larger than"
+            )
             await planted("busybox rm group; busybox ln -s ../../../../init group", "no group")
             # From here on nothing more can be planted by a process that is started.
-            await planted("busybox rm passwd; busybox mkfifo passwd", "/etc/passwd is no regular file", user="root")
+            await planted(
+                "busybox rm passwd; busybox mkfifo passwd",
+                "/etc/passwd is no regular file",
+                user="root",
+            )
             await bad.stop(0)
             await bad.start()
             assert (await said(bad, "id"))[0].startswith("uid=0(root)")
@@ -140,7 +161,9 @@ async def test_realtime_signals_arrive_and_end(host: Host, busybox):
         pod = await runtime.create("p")
         try:
             process = ProcessSpec(("sh", "-c", script), ("PATH=/bin",))
-            await pod.create_container(ContainerSpec("a", Rootfs(busybox), process, stdio=Stdio.PIPES))
+            await pod.create_container(
+                ContainerSpec("a", Rootfs(busybox), process, stdio=Stdio.PIPES)
+            )
             await pod.start()
             container = pod.container("a")
             first = await container.process()
@@ -177,7 +200,9 @@ async def test_containers_know_themselves_by_name(host: Host, busybox, tmp_path)
     """Without a word of it in their root; and what a user mounts there is what is there."""
     own = tmp_path / "hosts"
     own.write_text("192.0.2.1\tmine\n")
-    process = ProcessSpec(("sleep", "999"), ("PATH=/bin",), rlimits=(Rlimit("RLIMIT_NOFILE", 5000, (1 << 64) - 1),))
+    process = ProcessSpec(
+        ("sleep", "999"), ("PATH=/bin",), rlimits=(Rlimit("RLIMIT_NOFILE", 5000, (1 << 64) - 1),)
+    )
     kept = Rootfs(busybox, RootfsMode.READ_WRITE)
     proc = Mount(Path("proc"), "/proc", kind=MountKind.PROC)
     mine = (Mount(own, "/etc/hosts", read_only=True),)
@@ -188,14 +213,26 @@ async def test_containers_know_themselves_by_name(host: Host, busybox, tmp_path)
             a = await pod.create_container(ContainerSpec("a", Rootfs(busybox), process, mine))
             b = await pod.create_container(ContainerSpec("b", kept, process, hostname="named"))
             bundle = await pod.create_container(
-                ContainerSpec("c", Rootfs(busybox, RootfsMode.READ_ONLY), process, (proc,), has_default_mounts=False)
+                ContainerSpec(
+                    "c",
+                    Rootfs(busybox, RootfsMode.READ_ONLY),
+                    process,
+                    (proc,),
+                    has_default_mounts=False,
+                )
             )
             await pod.start()
             assert await said(a, "cat", "/etc/hosts", "/etc/hostname") == ["192.0.2.1\tmine", "p"]
             told = await said(b, "sh", "-c", "hostname; env | grep HOSTNAME; ls /etc")
             assert told == ["named", "HOSTNAME=named", "group", "hostname", "passwd"]
-            shown = await said(bundle, "sh", "-c", "env | grep -c HOSTNAME; ulimit -n; ulimit -Hn; ls /etc")
+            shown = await said(
+                bundle, "sh", "-c", "env | grep -c HOSTNAME; ulimit -n; ulimit -Hn; ls /etc"
+            )
             assert shown == ["0", "5000", "1073741816", "group", "hostname", "passwd"]
-            assert sorted(path.name for path in (busybox / "etc").iterdir()) == ["group", "hostname", "passwd"]
+            assert sorted(path.name for path in (busybox / "etc").iterdir()) == [
+                "group",
+                "hostname",
+                "passwd",
+            ]
         finally:
             await pod.delete(force=True)

@@ -59,7 +59,14 @@ def shape(root):
 @pytest.mark.only("qemu")
 def test_a_tree_goes_there_and_comes_back_as_it_was(host, pod, tree, tmp_path):
     host.vc("cp", str(tree), f"{pod}:/data")
-    told = host.vc("exec", pod, "--", "sh", "-c", "stat -c '%n %h %a %u %Y %b' /data/file /data/run /data/sparse")
+    told = host.vc(
+        "exec",
+        pod,
+        "--",
+        "sh",
+        "-c",
+        "stat -c '%n %h %a %u %Y %b' /data/file /data/run /data/sparse",
+    )
     file, run, sparse = [line.split() for line in told.stdout.decode().splitlines()]
     assert (file[1], file[4]) == ("2", "1000000000")
     assert (run[2], run[3]) == ("750", "0")
@@ -90,13 +97,23 @@ def test_where_a_copy_goes_is_as_everybody_has_it(host, pod, tree, tmp_path):
 @pytest.mark.only("qemu")
 def test_streams_are_tar_archives(host, pod, tree):
     packed = subprocess.run(["tar", "-c", "-C", tree, "."], capture_output=True, check=True).stdout
-    assert b"/data/: No such file" in host.vc("cp", "-", f"{pod}:/data", stdin=packed, check=125).stderr
+    assert (
+        b"/data/: No such file"
+        in host.vc("cp", "-", f"{pod}:/data", stdin=packed, check=125).stderr
+    )
     host.vc("exec", pod, "--", "busybox", "mkdir", "/data", "/alone")
     host.vc("cp", "-", f"{pod}:/data", stdin=packed)
     told = host.vc("cp", f"{pod}:/data", "-").stdout
     with tarfile.open(fileobj=io.BytesIO(told)) as archive:
-        assert {member.name for member in archive} >= {"data", "data/file", "data/twin", "data/sub/empty"}
-    alone = subprocess.run(["tar", "-c", "-C", tree.parent, "tree/run"], capture_output=True, check=True).stdout
+        assert {member.name for member in archive} >= {
+            "data",
+            "data/file",
+            "data/twin",
+            "data/sub/empty",
+        }
+    alone = subprocess.run(
+        ["tar", "-c", "-C", tree.parent, "tree/run"], capture_output=True, check=True
+    ).stdout
     host.vc("cp", "-", f"{pod}:/alone", stdin=alone)
     host.vc("exec", pod, "--", "stat", "/alone/tree/run")
 
@@ -107,13 +124,20 @@ def test_special_files_and_folders_that_are_there_are_as_docker_has_them(host, p
     os.mknod(tree / "null", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
     host.vc("exec", pod, "--", "chmod", "1777", "/tmp")
     host.vc("cp", f"{tree}/.", f"{pod}:/tmp")
-    found = host.vc("exec", pod, "--", "stat", "-c", "%F %a", "/tmp", "/tmp/fifo", "/tmp/null").stdout.decode()
+    found = host.vc(
+        "exec", pod, "--", "stat", "-c", "%F %a", "/tmp", "/tmp/fifo", "/tmp/null"
+    ).stdout.decode()
     assert found.splitlines() == ["directory 1777", "fifo 644", "character special file 600"]
     for _ in range(2):  # the second time all of it is there, and the FIFO is not opened
         host.vc("cp", f"{pod}:/tmp/.", str(tmp_path / "back"))
     assert (tmp_path / "back/fifo").is_fifo()
-    assert {path.name for path in (tmp_path / "back").iterdir()} == {path.name for path in tree.iterdir()} - {"null"}
-    assert b"null is a device" in host.vc("cp", f"{pod}:/tmp/null", str(tmp_path / "x"), check=125).stderr
+    assert {path.name for path in (tmp_path / "back").iterdir()} == {
+        path.name for path in tree.iterdir()
+    } - {"null"}
+    assert (
+        b"null is a device"
+        in host.vc("cp", f"{pod}:/tmp/null", str(tmp_path / "x"), check=125).stderr
+    )
     with tarfile.open(fileobj=io.BytesIO(host.vc("cp", f"{pod}:/tmp/.", "-").stdout)) as archive:
         assert {member.name for member in archive if member.isdev()} == {"fifo", "null"}
 
@@ -175,7 +199,18 @@ def test_a_copy_that_is_refused_ends_and_one_that_is_interrupted_too(host, pod, 
 
 @pytest.mark.only("qemu")
 def test_a_full_file_system_is_named(host, busybox):
-    host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "--tmpfs", "/small:1m", "sleep", "1000")
+    host.vc(
+        "run",
+        "-d",
+        "--name",
+        "p",
+        "--rootfs",
+        str(busybox),
+        "--tmpfs",
+        "/small:1m",
+        "sleep",
+        "1000",
+    )
     large = io.BytesIO()
     with tarfile.open(fileobj=large, mode="w") as archive:
         member = tarfile.TarInfo("large")
@@ -183,7 +218,9 @@ def test_a_full_file_system_is_named(host, busybox):
         archive.addfile(member, io.BytesIO(bytes(member.size)))
     done = host.vc("cp", "-", "p:/small", stdin=large.getvalue(), check=125)
     host.vc("pod", "delete", "--force", "p")
-    assert done.stderr.decode().startswith("vc: error: container p: /small/: failed to unpack `large`")
+    assert done.stderr.decode().startswith(
+        "vc: error: container p: /small/: failed to unpack `large`"
+    )
     assert done.stderr.decode().endswith(": No space left on device (os error 28)\n")
 
 
@@ -193,7 +230,9 @@ def test_a_large_file_passes_unchanged(host, pod, tmp_path):
     (tmp_path / "large").write_bytes(data)
     host.vc("cp", str(tmp_path / "large"), f"{pod}:/tmp/large")
     host.vc("cp", f"{pod}:/tmp/large", str(tmp_path / "back"))
-    assert hashlib.sha256((tmp_path / "back").read_bytes()).digest() == hashlib.sha256(data).digest()
+    assert (
+        hashlib.sha256((tmp_path / "back").read_bytes()).digest() == hashlib.sha256(data).digest()
+    )
 
 
 @pytest.mark.parametrize(
@@ -201,9 +240,15 @@ def test_a_large_file_passes_unchanged(host, pod, tmp_path):
     [
         (["p:/none", "/tmp/x"], "container p: /none: No such file or directory (os error 2)"),
         (["/none", "p:/tmp"], "there is no /none on this host"),
-        (["/etc/passwd", "p:/no/folder/x"], "container p: /no/folder/x: No such file or directory (os error 2)"),
+        (
+            ["/etc/passwd", "p:/no/folder/x"],
+            "container p: /no/folder/x: No such file or directory (os error 2)",
+        ),
         (["p:/etc", "/no/folder/x"], "there is no folder /no/folder on this host"),
-        (["a", "b"], "one of SOURCE and TARGET must be POD:PATH, the other a path of this host or -"),
+        (
+            ["a", "b"],
+            "one of SOURCE and TARGET must be POD:PATH, the other a path of this host or -",
+        ),
         (["p:", "b"], "a path in the container is missing behind the ':'"),
         (["p:none", "b"], "container p: /none: No such file or directory (os error 2)"),
         (["-", "p:/tmp"], "container p: /tmp/: it is no archive: "),
@@ -218,12 +263,17 @@ def test_what_cannot_be_is_told_in_one_line(host, pod, words, told):
 
 @pytest.mark.only("qemu")
 def test_files_of_a_container_that_has_ended_are_still_there(host, busybox, tmp_path):
-    host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "sh", "-c", "echo result > /result")
+    host.vc(
+        "run", "-d", "--name", "p", "--rootfs", str(busybox), "sh", "-c", "echo result > /result"
+    )
     host.vc("wait", "p")
     host.vc("cp", "p:/result", str(tmp_path / "result"))
     assert (tmp_path / "result").read_text() == "result\n"
     host.vc("pod", "stop", "p")
-    assert b"to reach its files it must be running" in host.vc("cp", "p:/result", "-", check=125).stderr
+    assert (
+        b"to reach its files it must be running"
+        in host.vc("cp", "p:/result", "-", check=125).stderr
+    )
     host.vc("pod", "delete", "p")
 
 
@@ -235,7 +285,13 @@ async def test_the_api_reads_writes_lists_and_watches(host, pod):
         await files.write("/tmp/a", b"content", mode=0o600)
         assert await files.read("/tmp/a") == b"content"
         (found,) = await files.list("/tmp")
-        assert (found.name, found.kind, found.size, found.mode, found.uid) == ("a", FileKind.FILE, 7, 0o600, 0)
+        assert (found.name, found.kind, found.size, found.mode, found.uid) == (
+            "a",
+            FileKind.FILE,
+            7,
+            0o600,
+            0,
+        )
         assert began_s <= found.mtime_ns / 1e9 <= time.time()
         assert (await files.list("/tmp/a"))[0].name == "a"
         await files.write("/srv/new/deep", "deep")
@@ -246,7 +302,9 @@ async def test_the_api_reads_writes_lists_and_watches(host, pod):
         assert {one.name: one.target for one in await files.list("/bin")}["sh"] == "busybox"
         changes = files.watch("/tmp")
         first = asyncio.ensure_future(anext(changes))
-        while not first.done():  # the watch begins when the guest says so: until then nobody is told
+        while (
+            not first.done()
+        ):  # the watch begins when the guest says so: until then nobody is told
             await files.write("/tmp/b", b"")
             await asyncio.wait({first}, timeout=0.1)
         assert first.result().name == "b"

@@ -69,7 +69,9 @@ if sys.argv[2] == "raises":
 
 def _python(host, program, *args):
     words = [sys.executable, "-P", "-W", "error", "-c", program, *map(str, args)]
-    return subprocess.run(words, capture_output=True, text=True, timeout=240, env=host.environ(), check=False)
+    return subprocess.run(
+        words, capture_output=True, text=True, timeout=240, env=host.environ(), check=False
+    )
 
 
 def test_a_child_of_fork_has_runtimes_of_its_own_and_the_parent_goes_on(host, busybox):

@@ -14,8 +14,8 @@ from tests.e2e.conftest import HYPERVISORS, Host
 
 pytestmark = pytest.mark.only("qemu")
 
-# A container with all capabilities becomes root of the guest itself: the kernel runs what core_pattern names, as root
-# and in the guest's own namespaces.
+# A container with all capabilities becomes root of the guest itself: the kernel runs what
+# core_pattern names, as root and in the guest's own namespaces.
 ESCAPE = r"""
 cat > /attack.sh
 mkdir -p /p && mount -t proc proc /p
@@ -65,13 +65,28 @@ def strong(busybox) -> Path:
 
 
 @pytest.mark.only(*HYPERVISORS)
-def test_the_guests_root_writes_nowhere_on_the_host_but_in_what_is_mounted_writable(host, strong, tmp_path):
+def test_the_guests_root_writes_nowhere_on_the_host_but_in_what_is_mounted_writable(
+    host, strong, tmp_path
+):
     """Were it able to, it would put a link where the host mounts next, or fill the host's /run."""
     for name in ("data", "closed", "later"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mark").write_text(name)
     words = ["-v", f"{tmp_path}/data:/data", "-v", f"{tmp_path}/closed:/closed:ro"]
-    host.vc("run", "-d", "--name", "p", "--cap-add", "ALL", "--rootfs", str(strong), *words, "--", "sleep", "600")
+    host.vc(
+        "run",
+        "-d",
+        "--name",
+        "p",
+        "--cap-add",
+        "ALL",
+        "--rootfs",
+        str(strong),
+        *words,
+        "--",
+        "sleep",
+        "600",
+    )
     files = host.folder / "run/pods/p/files"
     before = sorted(path.name for path in files.iterdir())
     attack = r"""
@@ -92,7 +107,9 @@ find /run/vc/shares -name mark -type f | while read mark; do echo changed > $mar
     assert "Read-only file system" in told, told
     assert sorted(path.name for path in files.iterdir()) == before
     assert stat.S_IMODE(files.stat().st_mode) == 0o700
-    assert (tmp_path / "data/mark").read_text() == "changed\n", "the attack reaches what is mounted writable"
+    assert (tmp_path / "data/mark").read_text() == "changed\n", (
+        "the attack reaches what is mounted writable"
+    )
     assert (tmp_path / "closed/mark").read_text() == "closed"
     assert not (host.folder / "run/pods/p/planted").exists()
     assert list(strong.rglob("planted*")) == []
@@ -112,7 +129,18 @@ echo ended
         for number in range(4):  # the host mounts while the guest swaps
             name = f"c{number}"
             mounts = ["-v", f"{tmp_path}/later:/later"]
-            host.vc("container", "create", "--name", name, "--rootfs", str(strong), *mounts, "p", "--", "true")
+            host.vc(
+                "container",
+                "create",
+                "--name",
+                name,
+                "--rootfs",
+                str(strong),
+                *mounts,
+                "p",
+                "--",
+                "true",
+            )
             host.vc("container", "delete", "p", name)
         told = racing.result()
     assert "ended" in told, told
@@ -157,7 +185,9 @@ def test_secrets_of_the_host_reach_no_guest_that_runs_the_hosts_own_programs(hos
         assert b"root:x:0:0" in done.stdout
         assert b"/etc/shadow\n" not in done.stdout
         assert str(key).encode() not in done.stdout.splitlines()
-        shown = host.vc("run", "--show-secrets", "--", "sh", "-c", f"cat {key}; ls -d /etc/shadow", check=None)
+        shown = host.vc(
+            "run", "--show-secrets", "--", "sh", "-c", f"cat {key}; ls -d /etc/shadow", check=None
+        )
         assert shown.stdout == b"a key of the host/etc/shadow\n"
         refused = host.vc("run", "--rootfs", "/:rw", "--", "true", check=125)
         assert b"--show-secrets" in refused.stderr
@@ -174,11 +204,28 @@ for share in /run/vc/shares/* /run/vc/below/*; do
     cat $share/etc/passwd | head -n 1
 done
 """
-        stores = " ".join(str(host.folder / name) for name in ("run", "config", "images", "lasting"))
+        stores = " ".join(
+            str(host.folder / name) for name in ("run", "config", "images", "lasting")
+        )
         attack = attack.replace("PID", str(os.getpid())).replace("STORES", stores)
-        script = f"{BEGIN}\n{attack}\ntouch $root/done\n".replace("$root/bin/busybox", "$root/busybox-attack")
+        script = f"{BEGIN}\n{attack}\ntouch $root/done\n".replace(
+            "$root/bin/busybox", "$root/busybox-attack"
+        )
         escape = ESCAPE.replace("$root/bin/busybox", "$root/busybox-attack")
-        words = ("exec", "--container", "p", "--cap-add", "ALL", "p", "--", "sh", "-c", escape, "escape", "p")
+        words = (
+            "exec",
+            "--container",
+            "p",
+            "--cap-add",
+            "ALL",
+            "p",
+            "--",
+            "sh",
+            "-c",
+            escape,
+            "escape",
+            "p",
+        )
         told = host.vc(*words, stdin=script.encode()).stdout.decode()
         assert "root:x:0:0" in told, told
         assert "REACHED" not in told, told

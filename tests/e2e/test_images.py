@@ -28,13 +28,23 @@ touch /data/new && echo written
 @pytest.fixture
 def layout(tmp_path) -> Layout:
     made = Layout(tmp_path / "layout")
-    config = {"Entrypoint": ["sh", "-c"], "Cmd": ["echo by itself"], "Env": ["PATH=/bin", "GREETING=hello"]}
-    config |= {"User": "nina", "WorkingDir": "/data", "Labels": {"made.by": "hand"}, "Volumes": {"/data": {}}}
+    config = {
+        "Entrypoint": ["sh", "-c"],
+        "Cmd": ["echo by itself"],
+        "Env": ["PATH=/bin", "GREETING=hello"],
+    }
+    config |= {
+        "User": "nina",
+        "WorkingDir": "/data",
+        "Labels": {"made.by": "hand"},
+        "Volumes": {"/data": {}},
+    }
     made.image("v1", busybox_layers(Path(shutil.which("busybox") or "").read_bytes()), config)
     return made
 
 
-# Who may ask a registry that is locked: joe, whose password is secret (bcrypt, which is all that it reads).
+# Who may ask a registry that is locked: joe, whose password is secret (bcrypt, which is all that it
+# reads).
 JOE = "joe:$2b$05$ZhHK5NeKdaOvXEtyRJU3POtWd/wFHvvb7G3V4BfrHUctQQ2vZrt16\n"
 
 
@@ -49,7 +59,9 @@ def registry(tmp_path) -> Iterator[str]:
 def locked(tmp_path) -> Iterator[str]:
     """One that asks for a password."""
     (tmp_path / "htpasswd").write_text(JOE)
-    with _served(tmp_path, f"auth: {{htpasswd: {{realm: here, path: {tmp_path}/htpasswd}}}}\n") as address:
+    with _served(
+        tmp_path, f"auth: {{htpasswd: {{realm: here, path: {tmp_path}/htpasswd}}}}\n"
+    ) as address:
         yield address
 
 
@@ -85,11 +97,18 @@ def _served(tmp_path: Path, more: str) -> Iterator[str]:
 @pytest.mark.only("qemu")
 def test_an_image_of_a_registry_runs_as_it_says(host, layout, registry):
     command = ["skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false"]
-    subprocess.run([*command, f"oci:{layout.folder}:v1", f"docker://{registry}/team/app:1"], check=True)
+    subprocess.run(
+        [*command, f"oci:{layout.folder}:v1", f"docker://{registry}/team/app:1"], check=True
+    )
     done = host.vc("image", "pull", "--insecure", "--name", "app", f"{registry}/team/app:1")
     assert b"fetching" in done.stderr
     assert b"packing" in done.stderr
-    assert b"packing" not in host.vc("image", "pull", "--insecure", "--name", "app", f"{registry}/team/app:1").stderr
+    assert (
+        b"packing"
+        not in host.vc(
+            "image", "pull", "--insecure", "--name", "app", f"{registry}/team/app:1"
+        ).stderr
+    )
     assert host.vc("run", "app").stdout == b"by itself\n"
     root = ["--user", "0:0", "--workdir", "/tmp"]
     told = host.vc("run", *root, "app", LOOK).stdout.decode()
@@ -107,16 +126,31 @@ def test_an_image_of_a_registry_runs_as_it_says(host, layout, registry):
 
 
 @pytest.mark.only("qemu")
-def test_layers_by_zstd_are_pulled_and_images_for_other_machines_are_refused(host, layout, registry):
+def test_layers_by_zstd_are_pulled_and_images_for_other_machines_are_refused(
+    host, layout, registry
+):
     layout.image("zstd", busybox_layers(b"#!"), {}, compression="zstd")
     layout.image("theirs", busybox_layers(b"#!"), {}, architecture="s390x")
     copy = ["skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false"]
     for tag in ("zstd", "theirs"):
-        subprocess.run([*copy, f"oci:{layout.folder}:{tag}", f"docker://{registry}/app:{tag}"], check=True)
+        subprocess.run(
+            [*copy, f"oci:{layout.folder}:{tag}", f"docker://{registry}/app:{tag}"], check=True
+        )
     assert b"decompressing" in host.vc("image", "pull", "--insecure", f"{registry}/app:zstd").stderr
-    told = host.vc("image", "pull", "--insecure", f"{registry}/app:theirs", check=125).stderr.decode()
+    told = host.vc(
+        "image", "pull", "--insecure", f"{registry}/app:theirs", check=125
+    ).stderr.decode()
     assert f"{registry}/app:theirs is an image for linux/s390x" in told
-    host.vc("image", "pull", "--insecure", "--platform", "linux/s390x", "--name", "app", f"{registry}/app:theirs")
+    host.vc(
+        "image",
+        "pull",
+        "--insecure",
+        "--platform",
+        "linux/s390x",
+        "--name",
+        "app",
+        f"{registry}/app:theirs",
+    )
     assert json.loads(host.vc("image", "inspect", "app").stdout)["architecture"] == "s390x"
 
 
@@ -131,16 +165,26 @@ def test_what_a_registry_does_not_have_is_told_in_one_line(host, registry):
 
 
 @pytest.mark.only("qemu")
-def test_a_registry_that_asks_for_a_password_is_given_what_skopeo_has_stored(host, layout, locked, tmp_path):
+def test_a_registry_that_asks_for_a_password_is_given_what_skopeo_has_stored(
+    host, layout, locked, tmp_path
+):
     host.environment["REGISTRY_AUTH_FILE"] = str(tmp_path / "auth.json")
     told = host.vc("image", "pull", "--insecure", f"{locked}/app:1", check=125).stderr
-    assert told.endswith(b"unauthorized: authentication required; 'skopeo login' stores credentials\n")
+    assert told.endswith(
+        b"unauthorized: authentication required; 'skopeo login' stores credentials\n"
+    )
     login = ["skopeo", "login", "--tls-verify=false", "-u", "joe", "--password-stdin", locked]
     subprocess.run(login, input=b"secret", env=host.environ(), check=True)
     copy = ["skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false"]
-    subprocess.run([*copy, f"oci:{layout.folder}:v1", f"docker://{locked}/app:1"], env=host.environ(), check=True)
+    subprocess.run(
+        [*copy, f"oci:{layout.folder}:v1", f"docker://{locked}/app:1"],
+        env=host.environ(),
+        check=True,
+    )
     host.vc("image", "pull", "--insecure", "--name", "app", f"{locked}/app:1")
-    assert [one["names"] for one in json.loads(host.vc("image", "ls", "--json").stdout)] == [["app:latest"]]
+    assert [one["names"] for one in json.loads(host.vc("image", "ls", "--json").stdout)] == [
+        ["app:latest"]
+    ]
 
 
 @pytest.mark.only("qemu")
@@ -160,7 +204,10 @@ def test_pods_share_the_file_and_what_they_write_is_their_own(host):
     assert host.vc("exec", "one", "--", "cat", "/etc/mine").stdout == b"one\n"
     listed = json.loads(host.vc("ps", "--json").stdout)
     assert {row["container"]["spec"]["rootfs"]["path"] for row in listed} == {before["rootfs"]}
-    assert dict(listed[0]["container"]["spec"]["annotations"])["io.virtcontainers.image"] == "busybox:latest"
+    assert (
+        dict(listed[0]["container"]["spec"]["annotations"])["io.virtcontainers.image"]
+        == "busybox:latest"
+    )
     done = host.vc("image", "rm", "busybox", check=125)
     assert b"containers have the image busybox:latest; 'vc ps' shows them" in done.stderr
     assert host.vc("image", "prune", "--all").stdout == b""
@@ -175,7 +222,16 @@ def test_a_stop_signal_is_the_images(host, tmp_path):
     (tree / "bin").mkdir(parents=True)
     shutil.copy(shutil.which("busybox"), tree / "bin/busybox")
     trap = "trap 'echo caught; exit 3' USR1; echo ready; while :; do sleep 0.1; done"
-    host.vc("image", "import", "--stop-signal", "USR1", "--entrypoint", "/bin/busybox sh -c", str(tree), "trapping")
+    host.vc(
+        "image",
+        "import",
+        "--stop-signal",
+        "USR1",
+        "--entrypoint",
+        "/bin/busybox sh -c",
+        str(tree),
+        "trapping",
+    )
     host.vc("run", "--detach", "--name", "p", "trapping", trap)
     host.vc("container", "stop", "p")
     (row,) = json.loads(host.vc("ps", "--json").stdout)
@@ -192,11 +248,14 @@ def test_the_first_word_is_an_image_unless_dashes_or_a_rootfs_come_before_it(hos
     assert host.vc("run", "--rootfs", str(busybox), "--", "echo", "x").stdout == b"x\n"
     done = host.vc("run", "true", check=125)
     assert (
-        done.stderr.decode() == "vc: error: no image true is here; 'vc image ls' lists those that are; "
+        done.stderr.decode()
+        == "vc: error: no image true is here; 'vc image ls' lists those that are; "
         "'vc image' pulls, imports and builds more\n"
     )
     done = host.vc("run", check=125)
-    assert b"no command was given; it stands behind -- or behind the name of an image" in done.stderr
+    assert (
+        b"no command was given; it stands behind -- or behind the name of an image" in done.stderr
+    )
 
 
 @pytest.mark.only("qemu")
@@ -207,7 +266,9 @@ async def test_the_api_runs_images_and_streams(host):
         assert (result.stdout, result.exit_code) == (b"in", 0)
         image = await runtime.images.get("busybox")
         script = "for i in 1 2 3; do echo $i; echo err$i >&2; done; read x; echo got $x"
-        spec = image.container(ContainerSpec("c", image.root(), image.process(("sh", "-c", script)), stdio=Stdio.PIPES))
+        spec = image.container(
+            ContainerSpec("c", image.root(), image.process(("sh", "-c", script)), stdio=Stdio.PIPES)
+        )
         process = await (await pod.create_container(spec)).start()
         await process.write(b"it\n")
         assert b"".join([chunk async for chunk in process.stdout]) == b"1\n2\n3\ngot it\n"
@@ -215,7 +276,9 @@ async def test_the_api_runs_images_and_streams(host):
         spec = image.container(ContainerSpec("d", image.root(), image.process(("sleep", "1000"))))
         await (await pod.create_container(spec)).start()
         process = await pod.exec("sh", "-c", "echo $PATH", container="d")
-        assert (await process.communicate()).stdout == b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
+        assert (
+            await process.communicate()
+        ).stdout == b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
 
 
 @pytest.mark.only("qemu")

@@ -46,7 +46,9 @@ def test_a_pod_lives_through_a_restart_of_libvirtd_and_is_found_again(host, libv
 
 async def test_one_process_goes_on_after_a_restart_of_libvirtd(host, libvirtd):
     async with host.runtime() as runtime, runtime.pod("p") as pod:
-        container = await pod.create_container(ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("/bin/sleep", "99"))))
+        container = await pod.create_container(
+            ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("/bin/sleep", "99")))
+        )
         await container.start()
         process = await container.exec(ProcessSpec(("/bin/cat",)))
         streams = await process.streams()
@@ -69,8 +71,15 @@ def test_what_is_wrong_at_libvirtd_is_told_in_a_line(host, tmp_path):
 
 async def test_both_hypervisors_run_a_pod_each_in_one_process(host, templates, tmp_path_factory):
     beside = new_host(tmp_path_factory.mktemp("qemu"), {}, templates)
-    async with host.runtime() as one, beside.runtime() as other, one.pod("p") as first, other.pod("p") as second:
-        told = await asyncio.gather(*(pod.run("cat", "/proc/sys/kernel/random/boot_id") for pod in (first, second)))
+    async with (
+        host.runtime() as one,
+        beside.runtime() as other,
+        one.pod("p") as first,
+        other.pod("p") as second,
+    ):
+        told = await asyncio.gather(
+            *(pod.run("cat", "/proc/sys/kernel/random/boot_id") for pod in (first, second))
+        )
         assert len({result.stdout for result in told}) == 2
         assert len(host.machines()) == len(beside.machines()) == 1
     assert beside.residue() == []

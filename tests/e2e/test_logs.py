@@ -73,7 +73,9 @@ def test_who_looks_on_and_reads_nothing_holds_no_end(host, busybox):
     host.vc("container", "stop", "p")
     viewer.send_signal(signal.SIGCONT)
     told, _ = viewer.communicate(timeout=60)
-    assert told[-1000:] == host.vc("logs", "p").stdout[-1000:], "both have it to the same end, amid a line perhaps"
+    assert told[-1000:] == host.vc("logs", "p").stdout[-1000:], (
+        "both have it to the same end, amid a line perhaps"
+    )
     host.vc("pod", "delete", "p")
 
 
@@ -188,7 +190,9 @@ def test_one_that_is_always_started_again_ends_when_somebody_asks_it_to(host, bu
     run(host, busybox, "p", "--restart", "always", "--", "sh", "-c", "echo run; exit 0")
     follower = host.start("logs", "-f", "p", stdout=subprocess.PIPE)
     assert [follower.stdout.readline() for _ in range(6)] == [b"run\n"] * 6
-    host.vc("container", "stop", "p")  # in the pause before the next start, which has become seconds
+    host.vc(
+        "container", "stop", "p"
+    )  # in the pause before the next start, which has become seconds
     assert rest(follower) == b"", "and whoever follows is told that none comes"
     assert shown(host)["state"] == "stopped"
     host.vc("pod", "delete", "p")
@@ -196,7 +200,14 @@ def test_one_that_is_always_started_again_ends_when_somebody_asks_it_to(host, bu
 
 @pytest.mark.only("qemu")
 def test_health_is_checked_again_and_again(host, busybox):
-    check = ["--health-cmd", "test -e /tmp/well", "--health-interval", "0.2s", "--health-retries", "2"]
+    check = [
+        "--health-cmd",
+        "test -e /tmp/well",
+        "--health-interval",
+        "0.2s",
+        "--health-retries",
+        "2",
+    ]
     run(host, busybox, "p", *check, "--", "sleep", "1000")
 
     def becomes(health: str) -> None:

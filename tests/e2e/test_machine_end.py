@@ -24,7 +24,11 @@ def talk(host):
 
     def begin(*words, is_silent=False):
         found = subprocess.Popen(
-            [*VC, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=host.environ()
+            [*VC, *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=host.environ(),
         )
         started.append(found)
         if not is_silent:
@@ -41,7 +45,8 @@ def talk(host):
 def test_each_command_tells_how_the_machine_ended(host, busybox, tmp_path, talk):
     script = "echo up; while :; do sleep 1; done"
     host.vc("run", "-d", "--name", "b", "--rootfs", str(busybox), "--", "sh", "-c", script)
-    # More than fits between the guest and a reader who does not read: the copy is under way until the machine ends.
+    # More than fits between the guest and a reader who does not read: the copy is under way until
+    # the machine ends.
     host.vc("exec", "b", "--", "dd", "if=/dev/zero", "of=/big", "bs=1M", "count=32")
     under_way = {
         "exec": talk("exec", "b", "--", "sh", "-c", "echo up; sleep 1000"),
@@ -91,7 +96,9 @@ async def test_each_call_tells_how_the_machine_ended(host, busybox):
         (machine,) = host.machines()
         os.kill(machine, signal.SIGKILL)
         await asyncio.wait(asked.values())
-        errors = {name: task.exception() for name, task in asked.items() if task.exception() is not None}
+        errors = {
+            name: task.exception() for name, task in asked.items() if task.exception() is not None
+        }
         for name in ("wait", "communicate"):
             assert isinstance(errors[name], AgentError), name
         with pytest.raises(AgentError, match="the machine ended: QEMU was killed"):

@@ -33,7 +33,14 @@ def test_odd_names_come_through_and_read_only_is_kept(host, busybox, tmp_path):
     folder = tmp_path / "with space and ünï ☃ \\ tab\t"
     folder.mkdir()
     (folder / "näme").write_text("hello")
-    words = ["-v", f"{folder}:/a b:ro", "-v", f"{folder / 'näme'}:/single:ro", "-v", f"{folder}:/open"]
+    words = [
+        "-v",
+        f"{folder}:/a b:ro",
+        "-v",
+        f"{folder / 'näme'}:/single:ro",
+        "-v",
+        f"{folder}:/open",
+    ]
     script = "cat '/a b/näme' /single; touch '/a b/x'; echo no > /single; touch /open/made"
     done = host.vc("run", "--rootfs", str(busybox), *words, "--", "sh", "-c", script)
     assert done.stdout == b"hellohello"
@@ -52,7 +59,19 @@ def test_one_file_may_be_read_only_here_and_writable_there(host, busybox, tmp_pa
 
 def test_names_of_what_is_bound_cannot_be_guessed(host, busybox, tmp_path):
     (tmp_path / "data").mkdir()
-    host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "-v", f"{tmp_path}/data:/data", "--", "sleep", "99")
+    host.vc(
+        "run",
+        "-d",
+        "--name",
+        "p",
+        "--rootfs",
+        str(busybox),
+        "-v",
+        f"{tmp_path}/data:/data",
+        "--",
+        "sleep",
+        "99",
+    )
     (bound,) = (host.folder / "run/pods/p/files").iterdir()
     assert len(bound.name) == 16
     assert int(bound.name, 16) >= 0
@@ -67,19 +86,27 @@ def test_thirty_folders_need_no_thirty_devices(host, busybox, tmp_path):
         (tmp_path / f"d{number}").mkdir()
         (tmp_path / f"d{number}/it").write_text(f"{number} ")
         words += ["-v", f"{tmp_path}/d{number}:/m{number}"]
-    told = host.vc("run", "--rootfs", str(busybox), *words, "--", "sh", "-c", "cat /m?/it /m??/it").stdout
+    told = host.vc(
+        "run", "--rootfs", str(busybox), *words, "--", "sh", "-c", "cat /m?/it /m??/it"
+    ).stdout
     assert sorted(map(int, told.split())) == list(range(30))
 
 
 async def test_what_is_mounted_below_comes_along_where_asked(host, busybox, nested):
     async with host.runtime() as runtime, runtime.pod("p") as pod:
-        mounts = [Mount(nested, "/all"), Mount(nested, "/top", recursive=False), Mount(nested, "/ro", read_only=True)]
+        mounts = [
+            Mount(nested, "/all"),
+            Mount(nested, "/top", recursive=False),
+            Mount(nested, "/ro", read_only=True),
+        ]
         script = "ls /all/inner /top/inner /ro/inner; touch /all/inner/w; touch /ro/inner/no"
         result = await pod.run("sh", "-c", script, rootfs=busybox, mounts=mounts)
         assert result.stdout.decode() == "/all/inner:\ndeep\n\n/ro/inner:\ndeep\n\n/top/inner:\n"
         assert b"/ro/inner/no: Read-only file system" in result.stderr
         assert (nested / "inner/w").exists()
-        assert (nested / "inner/deep").read_text() == "deep", "unmounting the copies leaves the original"
+        assert (nested / "inner/deep").read_text() == "deep", (
+            "unmounting the copies leaves the original"
+        )
 
 
 def test_memory_has_the_size_that_was_asked_for(host, busybox):
@@ -93,7 +120,16 @@ def test_memory_has_the_size_that_was_asked_for(host, busybox):
 
 def test_the_kernels_folders_are_the_guests_and_said_so(host, busybox):
     words = ["-v", "/dev:/dev", "-v", "/sys:/sys:ro"]
-    done = host.vc("run", "--rootfs", str(busybox), *words, "--", "sh", "-c", "ls /dev; cat /sys/module/9p/initstate")
+    done = host.vc(
+        "run",
+        "--rootfs",
+        str(busybox),
+        *words,
+        "--",
+        "sh",
+        "-c",
+        "ls /dev; cat /sys/module/9p/initstate",
+    )
     assert b"hvc0" in done.stdout or b"ttyS0" in done.stdout
     assert b"live" in done.stdout, "the host has no module 9p loaded in its own kernel"
     assert b"warning: the container gets the guest's /dev" in done.stderr
@@ -103,7 +139,9 @@ def test_the_kernels_folders_are_the_guests_and_said_so(host, busybox):
 def test_a_file_may_stand_under_dev(host, busybox, tmp_path):
     (tmp_path / "log").touch()
     words = ["-v", f"{tmp_path}/log:/dev/termination-log"]
-    host.vc("run", "--rootfs", str(busybox), *words, "--", "sh", "-c", "echo why > /dev/termination-log")
+    host.vc(
+        "run", "--rootfs", str(busybox), *words, "--", "sh", "-c", "echo why > /dev/termination-log"
+    )
     assert (tmp_path / "log").read_text() == "why\n"
 
 
@@ -120,7 +158,12 @@ def test_a_file_may_stand_under_dev(host, busybox, tmp_path):
     ],
 )
 def test_what_cannot_be_mounted_is_refused_by_name(host, busybox, mount, told):
-    assert told in host.vc("run", "--rootfs", str(busybox), "-v", mount, "--", "true", check=125).stderr.decode()
+    assert (
+        told
+        in host.vc(
+            "run", "--rootfs", str(busybox), "-v", mount, "--", "true", check=125
+        ).stderr.decode()
+    )
 
 
 async def test_one_containers_failure_leaves_its_siblings_mounts_13(host, busybox, tmp_path):
@@ -153,19 +196,36 @@ def test_an_ordinary_user_is_told_what_needs_root():
         "import os, sys; os.setuid(65534); from pathlib import Path; from vc_core.engine import mounts;"
         "from vc_core.spec import Mount; mounts.checked(Mount(Path(sys.argv[1]), '/x'))"
     )
-    done = subprocess.run([sys.executable, "-c", code, "/etc/passwd"], capture_output=True, text=True, check=False)
-    assert "only root can mount the single file /etc/passwd; mount its folder /etc instead" in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code, "/etc/passwd"], capture_output=True, text=True, check=False
+    )
+    assert (
+        "only root can mount the single file /etc/passwd; mount its folder /etc instead"
+        in done.stderr
+    )
     assert subprocess.run([sys.executable, "-c", code, "/etc"], check=False).returncode == 0
 
 
-def test_targets_that_a_read_only_root_lacks_are_made_and_inner_mounts_are_seen(host, busybox, tmp_path):
+def test_targets_that_a_read_only_root_lacks_are_made_and_inner_mounts_are_seen(
+    host, busybox, tmp_path
+):
     """Docker makes both so: whatever the order on the command line, and whatever the root has."""
     (tmp_path / "d").mkdir()
     (tmp_path / "d/it").write_text("inner\n")
     before = sorted(path.name for path in busybox.iterdir())
-    words = ["--read-only", "-v", f"{tmp_path}/d:/outer/deep", "--tmpfs", "/outer", "--tmpfs", "/scratch"]
+    words = [
+        "--read-only",
+        "-v",
+        f"{tmp_path}/d:/outer/deep",
+        "--tmpfs",
+        "/outer",
+        "--tmpfs",
+        "/scratch",
+    ]
     words += ["-v", f"{tmp_path}/d/it:/etc/new/file:ro"]
-    script = "cat /outer/deep/it /etc/new/file; touch /scratch/x; touch /x; touch /etc/new/y; echo done"
+    script = (
+        "cat /outer/deep/it /etc/new/file; touch /scratch/x; touch /x; touch /etc/new/y; echo done"
+    )
     done = host.vc("run", "--rootfs", str(busybox), *words, "--", "sh", "-c", script)
     assert done.stdout == b"inner\ninner\ndone\n"
     assert done.stderr.count(b"Read-only file system") == 2

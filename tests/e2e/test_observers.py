@@ -42,7 +42,9 @@ def test_a_pod_is_traced_from_its_making_to_its_end(host):
 def test_the_metrics_of_a_pod_that_runs_stand_in_a_file(host):
     observe(host, "metrics")
     host.configure("observer.metrics", file=f"{host.folder}/vc-{{pid}}.prom")
-    with host.start("run", "--", "sh", "-c", "echo up; cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+    with host.start(
+        "run", "--", "sh", "-c", "echo up; cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as running:
         assert running.stdout.readline() == b"up\n"
         (file,) = host.folder.glob("vc-*.prom")
         families = {one.name: one for one in text_string_to_metric_families(file.read_text())}
@@ -60,10 +62,14 @@ def test_a_policy_refuses_in_a_line_and_nothing_is_left(host, busybox):
     host.configure("observer.policy", rootfs=[f"{busybox}*"], mounts=[], memory_mib=256)
     assert host.vc("run", "--rootfs", str(busybox), "--", "echo", "in").stdout == b"in\n"
     done = host.vc("run", "--rootfs", "/", "--", "true", check=125)
-    assert done.stderr.decode().startswith("vc: error: the policy does not allow the root file system /; it allows: ")
+    assert done.stderr.decode().startswith(
+        "vc: error: the policy does not allow the root file system /; it allows: "
+    )
     assert done.stderr.count(b"\n") == 1
     mount = ["--rootfs", str(busybox), "--mount", "/etc:/x:ro"]
-    assert b"does not allow the mount /etc" in host.vc("run", *mount, "--", "true", check=125).stderr
+    assert (
+        b"does not allow the mount /etc" in host.vc("run", *mount, "--", "true", check=125).stderr
+    )
     large = host.vc("run", "--memory", "64m", "--rootfs", str(busybox), "--", "true", check=125)
     assert b"allows 256 MiB of memory, not 320" in large.stderr
 

@@ -16,11 +16,31 @@ pytestmark = pytest.mark.only("qemu")
 PLAIN = ["nosuid", "noexec", "nodev"]
 MOUNTS = [
     {"destination": "/proc", "type": "proc", "source": "proc"},
-    {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=65536k"]},
-    {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666"]},
-    {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": [*PLAIN, "mode=1777", "size=4096k"]},
+    {
+        "destination": "/dev",
+        "type": "tmpfs",
+        "source": "tmpfs",
+        "options": ["nosuid", "mode=755", "size=65536k"],
+    },
+    {
+        "destination": "/dev/pts",
+        "type": "devpts",
+        "source": "devpts",
+        "options": ["newinstance", "ptmxmode=0666"],
+    },
+    {
+        "destination": "/dev/shm",
+        "type": "tmpfs",
+        "source": "shm",
+        "options": [*PLAIN, "mode=1777", "size=4096k"],
+    },
     {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*PLAIN, "ro"]},
-    {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": [*PLAIN, "ro"]},
+    {
+        "destination": "/sys/fs/cgroup",
+        "type": "cgroup",
+        "source": "cgroup",
+        "options": [*PLAIN, "ro"],
+    },
 ]
 
 
@@ -32,7 +52,12 @@ def bundle(busybox, tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "rootfs").symlink_to(busybox)
-        process = {"args": list(args), "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}}
+        process = {
+            "args": list(args),
+            "cwd": "/",
+            "env": ["PATH=/bin"],
+            "user": {"uid": 0, "gid": 0},
+        }
         config = {
             "ociVersion": "1.0.2",
             "process": {**process, **changes.pop("process", {})},
@@ -86,13 +111,24 @@ def test_a_bundle_is_obeyed_in_everything_it_says_23(host, bundle, busybox, tmp_
             "noNewPrivileges": True,
             "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}],
         },
-        mounts=[{"destination": "/out", "type": "bind", "source": str(tmp_path / "out"), "options": ["rbind", "rw"]}],
+        mounts=[
+            {
+                "destination": "/out",
+                "type": "bind",
+                "source": str(tmp_path / "out"),
+                "options": ["rbind", "rw"],
+            }
+        ],
         linux={
             "sysctl": {"kernel.msgmax": "4242"},
             "seccomp": seccomp,
             "maskedPaths": ["/secret"],
             "readonlyPaths": ["/locked"],
-            "resources": {"pids": {"limit": 77}, "cpu": {"quota": -1, "period": 100000}, "memory": {"limit": -1}},
+            "resources": {
+                "pids": {"limit": 77},
+                "cpu": {"quota": -1, "period": 100000},
+                "memory": {"limit": -1},
+            },
         },
     )
     _run(host, folder)
@@ -119,13 +155,25 @@ def test_a_bundle_is_obeyed_in_everything_it_says_23(host, bundle, busybox, tmp_
 
 def test_both_forms_of_capabilities_mean_the_same(host, bundle, tmp_path):
     (tmp_path / "out").mkdir()
-    mounts = [{"destination": "/out", "type": "bind", "source": str(tmp_path / "out"), "options": ["rbind", "rw"]}]
+    mounts = [
+        {
+            "destination": "/out",
+            "type": "bind",
+            "source": str(tmp_path / "out"),
+            "options": ["rbind", "rw"],
+        }
+    ]
     sets = ("bounding", "effective", "inheritable", "permitted", "ambient")
     host.vc("pod", "create", "p")
     host.vc("pod", "start", "p")
-    for name, capabilities in (("list", ["CAP_CHOWN"]), ("object", {key: ["CAP_CHOWN"] for key in sets})):
+    for name, capabilities in (
+        ("list", ["CAP_CHOWN"]),
+        ("object", {key: ["CAP_CHOWN"] for key in sets}),
+    ):
         script = f"grep ^Cap /proc/self/status > /out/{name}"
-        folder = bundle(name, "sh", "-c", script, process={"capabilities": capabilities}, mounts=mounts)
+        folder = bundle(
+            name, "sh", "-c", script, process={"capabilities": capabilities}, mounts=mounts
+        )
         host.vc("container", "create", "--bundle", str(folder), "--name", name, "p")
         host.vc("container", "start", "p", name)
         host.vc("container", "wait", "p", name)
@@ -137,18 +185,35 @@ def test_both_forms_of_capabilities_mean_the_same(host, bundle, tmp_path):
 def test_bundles_that_engines_write_run(host, bundle, tmp_path):
     """As podman, docker, containerd and the kubelet write them, all in one pod."""
     (tmp_path / "out").mkdir()
-    out = {"destination": "out", "type": "bind", "source": str(tmp_path / "out"), "options": ["rbind", "rprivate"]}
+    out = {
+        "destination": "out",
+        "type": "bind",
+        "source": str(tmp_path / "out"),
+        "options": ["rbind", "rprivate"],
+    }
     cgroup = {**MOUNTS[-1], "options": ["rprivate", *PLAIN, "relatime", "ro"]}
     megabytes = 128 << 20
     member = [{"type": "mount"}, {"type": "cgroup"}, {"type": "pid"}]
-    member += [{"type": kind, "path": f"/proc/1/ns/{name}"} for kind, name in (("ipc", "ipc"), ("uts", "uts"))]
+    member += [
+        {"type": kind, "path": f"/proc/1/ns/{name}"}
+        for kind, name in (("ipc", "ipc"), ("uts", "uts"))
+    ]
     resources = {
         "podman": {"memory": {"limit": megabytes, "swap": 2 * megabytes}, "pids": {"limit": 2048}},
         "docker": {
-            "memory": {"limit": megabytes, "swap": -1, "kernel": -1, "kernelTCP": -1, "swappiness": 60},
+            "memory": {
+                "limit": megabytes,
+                "swap": -1,
+                "kernel": -1,
+                "kernelTCP": -1,
+                "swappiness": 60,
+            },
             "cpu": {"shares": 0},
             "blockIO": {"weight": 0},
-            "devices": [{"allow": False, "access": "rwm"}, {"allow": True, "type": "c", "major": 1, "minor": 5}],
+            "devices": [
+                {"allow": False, "access": "rwm"},
+                {"allow": True, "type": "c", "major": 1, "minor": 5},
+            ],
         },
         "kubelet": {
             "memory": {"limit": megabytes, "reservation": megabytes // 2},
@@ -172,9 +237,18 @@ def test_bundles_that_engines_write_run(host, bundle, tmp_path):
         if name == "kubelet":
             linux["namespaces"] = member
         folder = bundle(
-            name, "sh", "-c", script, ociVersion="1.3.0", process=process, mounts=[cgroup, out], linux=linux
+            name,
+            "sh",
+            "-c",
+            script,
+            ociVersion="1.3.0",
+            process=process,
+            mounts=[cgroup, out],
+            linux=linux,
         )
-        told = host.vc("container", "create", "--bundle", str(folder), "--name", name, "p").stderr.decode()
+        told = host.vc(
+            "container", "create", "--bundle", str(folder), "--name", name, "p"
+        ).stderr.decode()
         assert "process.apparmorProfile: the guest has no AppArmor" in told
         host.vc("container", "start", "p", name)
         host.vc("container", "wait", "p", name)
@@ -194,7 +268,10 @@ def _hook(tmp_path: Path, name: str, script: str) -> dict[str, Any]:
 
 def test_hooks_get_real_states_in_their_order(host, bundle, tmp_path):
     note = f'echo "$0 $1 $ONLY $HOME $(cat)" >> {tmp_path}/notes'
-    hooks = {name: [_hook(tmp_path, name, note)] for name in ("prestart", "createRuntime", "poststart", "poststop")}
+    hooks = {
+        name: [_hook(tmp_path, name, note)]
+        for name in ("prestart", "createRuntime", "poststart", "poststop")
+    }
     folder = bundle("b", "sleep", "99", hooks=hooks, annotations={"owner": "nina"})
     host.vc("container", "create", "--bundle", str(folder), "--name", "c")
     host.vc("pod", "start", "c")
@@ -209,7 +286,8 @@ def test_hooks_get_real_states_in_their_order(host, bundle, tmp_path):
     assert [state["status"] for state in states] == ["created", "created", "running", "stopped"]
     assert [state["pid"] for state in states] == [machine, machine, machine, 0]
     assert all(
-        (state["id"], state["bundle"], state["annotations"]) == ("c", str(folder), {"owner": "nina"})
+        (state["id"], state["bundle"], state["annotations"])
+        == ("c", str(folder), {"owner": "nina"})
         for state in states
     )
 
@@ -237,7 +315,9 @@ def test_a_hook_that_hangs_is_killed_with_all_it_started_21(host, bundle, tmp_pa
     assert "did not end within 1 s and was killed" in told
     for name in ("hook", "child"):
         stat = Path(f"/proc/{int((tmp_path / name).read_text())}/stat")
-        assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z", "dead, if nobody reaped it"
+        assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z", (
+            "dead, if nobody reaped it"
+        )
     host.vc("pod", "delete", "c")
 
 
@@ -246,13 +326,18 @@ def test_a_sandbox_makes_a_pod_and_a_container_joins_it(host, bundle):
     sandbox = bundle("sandbox", "sleep", "99", annotations={f"{cri}.container-type": "sandbox"})
     notes = {f"{cri}.container-type": "container", f"{cri}.sandbox-id": "box"}
     member = bundle("member", "sleep", "99", annotations=notes)
-    told = host.vc("container", "create", "--bundle", str(member), "--name", "early", check=125).stderr
+    told = host.vc(
+        "container", "create", "--bundle", str(member), "--name", "early", check=125
+    ).stderr
     assert b"no pod box" in told
     host.vc("container", "create", "--bundle", str(sandbox), "--name", "box")
     host.vc("container", "create", "--bundle", str(member), "--name", "member")
     host.vc("pod", "start", "box")
     found = json.loads(host.vc("pod", "status", "box", "--json").stdout)
-    assert [(one["id"], one["state"]) for one in found["containers"]] == [("box", "running"), ("member", "running")]
+    assert [(one["id"], one["state"]) for one in found["containers"]] == [
+        ("box", "running"),
+        ("member", "running"),
+    ]
     state = json.loads(host.vc("container", "state", "box", "member").stdout)
     assert state == {
         "ociVersion": "1.0.2",
@@ -270,13 +355,21 @@ def test_a_kernel_of_its_own_is_booted_when_its_digest_is_right(host, bundle):
     kernel = GUESTS.parent / GUESTS.read_text().strip() / "vmlinux"
     digest = hashlib.sha512(kernel.read_bytes()).hexdigest()
     key = "com.github.containers.virtcontainers."
-    good = bundle("good", "true", annotations={f"{key}KernelPath": str(kernel), f"{key}KernelHash": digest})
-    told = host.vc("container", "create", "--bundle", str(good), "--name", "c", check=125).stderr.decode()
+    good = bundle(
+        "good", "true", annotations={f"{key}KernelPath": str(kernel), f"{key}KernelHash": digest}
+    )
+    told = host.vc(
+        "container", "create", "--bundle", str(good), "--name", "c", check=125
+    ).stderr.decode()
     assert "is not allowed; pod.asset_paths says what is" in told
     host.configure("pod", asset_paths=[f"{kernel.parent}/*"])
     _run(host, good)
     host.vc("pod", "delete", "c")
-    bad = bundle("bad", "true", annotations={f"{key}KernelPath": str(kernel), f"{key}KernelHash": "0" * 128})
-    told = host.vc("container", "create", "--bundle", str(bad), "--name", "c", check=125).stderr.decode()
+    bad = bundle(
+        "bad", "true", annotations={f"{key}KernelPath": str(kernel), f"{key}KernelHash": "0" * 128}
+    )
+    told = host.vc(
+        "container", "create", "--bundle", str(bad), "--name", "c", check=125
+    ).stderr.decode()
     assert f"has the SHA-512 {digest}, and 000" in told
     assert host.vc("pod", "ls", "--json").stdout.strip() == b"[]"

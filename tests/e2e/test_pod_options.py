@@ -24,9 +24,14 @@ async def _told(container, *args: str) -> str:
 
 
 async def test_containers_share_pids_memory_and_name_servers_when_asked(host, busybox):
-    options = PodOptions(Dns(("192.0.2.1", "2001:db8::1"), ("example.org",), ("ndots:2",)), True, 2 << 20)
+    options = PodOptions(
+        Dns(("192.0.2.1", "2001:db8::1"), ("example.org",), ("ndots:2",)), True, 2 << 20
+    )
     async with host.runtime() as runtime, runtime.pod("p", hostname="one", options=options) as pod:
-        first, second = [await pod.create_container(_spec(name, busybox, "sleep", f"9{name}")) for name in ("1", "2")]
+        first, second = [
+            await pod.create_container(_spec(name, busybox, "sleep", f"9{name}"))
+            for name in ("1", "2")
+        ]
         await first.start()
         await second.start()
         assert "sleep 91" in await _told(second, "ps"), "they see each other"
@@ -39,13 +44,18 @@ async def test_containers_share_pids_memory_and_name_servers_when_asked(host, bu
         )
         await first.stop(0)
         assert "sleep 91" not in await _told(second, "ps")
-        assert [row.command for row in await second.processes()] == [("sleep", "92")], "its own only"
+        assert [row.command for row in await second.processes()] == [("sleep", "92")], (
+            "its own only"
+        )
         await second.delete(force=True)
 
 
 async def test_containers_are_apart_otherwise(host, busybox):
     async with host.runtime() as runtime, runtime.pod("p") as pod:
-        first, second = [await pod.create_container(_spec(name, busybox, "sleep", f"9{name}")) for name in ("1", "2")]
+        first, second = [
+            await pod.create_container(_spec(name, busybox, "sleep", f"9{name}"))
+            for name in ("1", "2")
+        ]
         await first.start()
         await second.start()
         await _told(first, "sh", "-c", "echo mine > /dev/shm/x")
@@ -55,7 +65,9 @@ async def test_containers_are_apart_otherwise(host, busybox):
 
 def test_annotations_are_set_read_and_kept(host, busybox):
     host.vc("pod", "create", "p", "--annotation", "a=1")
-    host.vc("container", "create", "--name", "c", "--rootfs", str(busybox), "p", "--", "sleep", "99")
+    host.vc(
+        "container", "create", "--name", "c", "--rootfs", str(busybox), "p", "--", "sleep", "99"
+    )
     assert host.vc("pod", "annotate", "p", "b=2=3", "a-").stdout == b"b=2=3\n"
     assert host.vc("container", "annotate", "p", "c", "k=v").stdout == b"k=v\n"
     host.vc("pod", "start", "p")
@@ -82,7 +94,9 @@ def test_kill_reaches_one_process_or_all_by_name_or_number_12(host, busybox):
     script = "trap 'echo one > /dev/null' USR1; sleep 300 & sleep 301 & wait; wait; wait"
     host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "--", "sh", "-c", script)
     host.vc("container", "kill", "p", "--signal", "USR1")
-    assert len(re.findall(rb"root +sleep 30", host.vc("exec", "p", "--", "ps").stdout)) == 2, "only the first was told"
+    assert len(re.findall(rb"root +sleep 30", host.vc("exec", "p", "--", "ps").stdout)) == 2, (
+        "only the first was told"
+    )
     host.vc("container", "kill", "p", "--signal", "9", "--all")
     assert host.vc("container", "wait", "p").stdout == b"137\n"
     host.vc("pod", "delete", "p")
@@ -91,7 +105,17 @@ def test_kill_reaches_one_process_or_all_by_name_or_number_12(host, busybox):
 def test_privileges_of_one_more_process(host, busybox):
     host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "--", "sleep", "99")
     script = "grep -E 'CapEff|NoNewPrivs|Groups' /proc/self/status; id -u"
-    words = ["--user", "1234:5678", "--group", "extra", "--group", "77", "--cap-drop", "ALL", "--new-privileges"]
+    words = [
+        "--user",
+        "1234:5678",
+        "--group",
+        "extra",
+        "--group",
+        "77",
+        "--cap-drop",
+        "ALL",
+        "--new-privileges",
+    ]
     told = host.vc("exec", *words, "p", "--", "sh", "-c", script).stdout.decode()
     assert "CapEff:\t0000000000000000" in told
     assert "NoNewPrivs:\t0" in told

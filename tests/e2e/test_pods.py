@@ -23,10 +23,22 @@ def _state(host, pod):
 
 @pytest.mark.only("qemu")
 def test_a_detached_pod_serves_many_commands_at_once(host, busybox):
-    assert host.vc("run", "-d", "--name", "p1", "--rootfs", str(busybox), "--", "sleep", "300").stdout == b"p1\n"
+    assert (
+        host.vc("run", "-d", "--name", "p1", "--rootfs", str(busybox), "--", "sleep", "300").stdout
+        == b"p1\n"
+    )
     assert b"sleep 300" in host.vc("exec", "p1", "--", "ps").stdout
     running = [
-        host.start("exec", "p1", "--", "sh", "-c", f"cat; exit {number}", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        host.start(
+            "exec",
+            "p1",
+            "--",
+            "sh",
+            "-c",
+            f"cat; exit {number}",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         for number in range(10)
     ]
     for number, process in enumerate(running):
@@ -39,19 +51,39 @@ def test_a_detached_pod_serves_many_commands_at_once(host, busybox):
 
 def test_a_pod_through_all_its_states(host, busybox):
     host.vc("pod", "create", "p", "--annotation", "owner=nina")
-    host.vc("container", "create", "--name", "a", "--rootfs", str(busybox), "p", "--", "sleep", "300")
+    host.vc(
+        "container", "create", "--name", "a", "--rootfs", str(busybox), "p", "--", "sleep", "300"
+    )
     assert _state(host, "p")["state"] == "ready"
     host.vc("pod", "start", "p")
-    host.vc("container", "create", "--name", "b", "--rootfs", str(busybox), "p", "--", "sh", "-c", "exit 4")
+    host.vc(
+        "container",
+        "create",
+        "--name",
+        "b",
+        "--rootfs",
+        str(busybox),
+        "p",
+        "--",
+        "sh",
+        "-c",
+        "exit 4",
+    )
     host.vc("container", "start", "p", "b")
     assert host.vc("container", "wait", "p", "b").stdout == b"4\n"
     found = _state(host, "p")
-    assert [(one["id"], one["state"]) for one in found["containers"]] == [("a", "running"), ("b", "stopped")]
+    assert [(one["id"], one["state"]) for one in found["containers"]] == [
+        ("a", "running"),
+        ("b", "stopped"),
+    ]
     assert found["containers"][1]["exit"]["code"] == 4
     assert found["config"]["annotations"] == {"owner": "nina"}
     host.vc("pod", "pause", "p")
     assert _state(host, "p")["containers"][0]["state"] == "paused"
-    assert b"is paused; to execute in it" in host.vc("exec", "-c", "a", "p", "--", "true", check=125).stderr
+    assert (
+        b"is paused; to execute in it"
+        in host.vc("exec", "-c", "a", "p", "--", "true", check=125).stderr
+    )
     host.vc("pod", "resume", "p")
     host.vc("exec", "-c", "a", "p", "--", "true")
     rows = json.loads(host.vc("container", "ps", "p", "a", "--json").stdout)
@@ -65,7 +97,9 @@ def test_a_pod_through_all_its_states(host, busybox):
     host.vc("pod", "stop", "p")
     assert host.machines() == []
     host.vc("pod", "start", "p")
-    assert [(one["id"], one["state"]) for one in _state(host, "p")["containers"]] == [("a", "running")]
+    assert [(one["id"], one["state"]) for one in _state(host, "p")["containers"]] == [
+        ("a", "running")
+    ]
     assert b"running" in host.vc("ps").stdout
     host.vc("pod", "pause", "p")
     host.vc("pod", "delete", "p")
@@ -167,10 +201,16 @@ def test_what_a_killed_client_left_in_the_machine_is_swept(host, busybox):
 
 async def test_the_api_runs_pods(host, busybox):
     async with host.runtime() as runtime, runtime.pod("api") as pod:
-        result = await pod.run("sh", "-c", "cat; echo bad >&2; exit 3", stdin=b"good", rootfs=busybox)
+        result = await pod.run(
+            "sh", "-c", "cat; echo bad >&2; exit 3", stdin=b"good", rootfs=busybox
+        )
         assert (result.exit_code, result.stdout, result.stderr) == (3, b"good", b"bad\n")
         spec = ContainerSpec(
-            "c", Rootfs(busybox), ProcessSpec(("sh", "-c", "echo 1; read x; echo $x"), ("PATH=/bin",)), (), Stdio.PIPES
+            "c",
+            Rootfs(busybox),
+            ProcessSpec(("sh", "-c", "echo 1; read x; echo $x"), ("PATH=/bin",)),
+            (),
+            Stdio.PIPES,
         )
         process = await (await pod.create_container(spec)).start()
         seen = b""
@@ -232,7 +272,11 @@ async def test_a_process_has_a_terminal_of_the_size_that_was_asked_for(host, bus
 async def test_a_disk_comes_and_goes_and_its_place_is_free_again(host, tmp_path):
     image = tmp_path / "disk.raw"
     image.write_bytes(bytes(1 << 20))
-    async with host.runtime() as runtime, runtime.pod("p") as pod, pod._sessions.open(exclusive=True) as session:
+    async with (
+        host.runtime() as runtime,
+        runtime.pod("p") as pod,
+        pod._sessions.open(exclusive=True) as session,
+    ):
         hooks, ref = session.hooks, session.pod
         for _ in range(3):
             plugged = await hooks.vm_plug(pod=ref, device=Drive("drive-a", image))
@@ -255,7 +299,11 @@ def test_a_machine_that_hangs_holds_no_call_past_its_deadline(host, busybox):
     host.configure("deadlines", default=3, stop=1)
     host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "--", "sleep", "99")
     os.kill(_state(host, "p")["pid"], signal.SIGSTOP)
-    for words in (["exec", "p", "--", "true"], ["container", "stop", "p"], ["container", "ps", "p"]):
+    for words in (
+        ["exec", "p", "--", "true"],
+        ["container", "stop", "p"],
+        ["container", "ps", "p"],
+    ):
         began = time.monotonic()
         told = host.vc(*words, check=125).stderr
         assert b"within 3 s" in told or b"QEMU's monitor does not answer" in told

@@ -37,7 +37,9 @@ def _waiting(host: Host) -> set[str]:
 
 
 def _keeper(host: Host) -> int:
-    return next(pid for pid, words in processes() if "keep" in words and str(host.config_file) in words)
+    return next(
+        pid for pid, words in processes() if "keep" in words and str(host.config_file) in words
+    )
 
 
 def _cpu_ticks(pid: int) -> int:
@@ -59,7 +61,9 @@ def test_a_taken_machine_is_a_pod_like_any_other_and_is_replaced(pooled, busybox
     (pooled.folder / "data/file").write_text("hello")
     bind = f"{pooled.folder}/data:/data"
     root = ("--rootfs", str(busybox))
-    pooled.vc("run", "-d", "--name", "p", "--start", "pool", *root, "-v", bind, "--", "sleep", "300")
+    pooled.vc(
+        "run", "-d", "--name", "p", "--start", "pool", *root, "-v", bind, "--", "sleep", "300"
+    )
     assert len(before - _waiting(pooled)) == 1
     assert pooled.vc("exec", "p", "--", "cat", "/data/file").stdout == b"hello"
     assert pooled.vc("exec", "p", "--", "hostname").stdout == b"p\n"

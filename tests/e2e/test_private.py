@@ -19,8 +19,16 @@ def test_no_file_of_ours_is_open_to_others(host, busybox):
         host.vc("pod", "snapshot", "p", "saved")
     finally:
         os.umask(before)
-    found = [path for path in host.folder.rglob("*") if not path.is_symlink() and "kept" not in path.parts]
-    kinds = {path: path.stat().st_mode for path in found if path != busybox and busybox not in path.parents}
+    found = [
+        path
+        for path in host.folder.rglob("*")
+        if not path.is_symlink() and "kept" not in path.parts
+    ]
+    kinds = {
+        path: path.stat().st_mode
+        for path in found
+        if path != busybox and busybox not in path.parents
+    }
     open_ones = {
         str(path.relative_to(host.folder)): stat.filemode(mode)
         for path, mode in kinds.items()

@@ -19,7 +19,13 @@ pytestmark = pytest.mark.only("qemu")
 def cook(host: Host, name: str, *words: str, stdin: str = "") -> str:
     command = [sys.executable, RECIPES / name, *words]
     done = subprocess.run(
-        command, input=stdin, capture_output=True, text=True, env=host.environ(), timeout=240, check=False
+        command,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env=host.environ(),
+        timeout=240,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -43,23 +49,46 @@ def test_code_that_nobody_has_read(host, code, told):
 def test_submissions_are_graded_each_in_a_machine_of_its_own(host, tmp_path):
     folder = tmp_path / "submissions"
     folder.mkdir()
-    answers = {"right": "n * n", "wrong": "n + n", "stuck": "[0 for _ in iter(int, 1)]", "broken": "n //"}
+    answers = {
+        "right": "n * n",
+        "wrong": "n + n",
+        "stuck": "[0 for _ in iter(int, 1)]",
+        "broken": "n //",
+    }
     for name, formula in answers.items():
         (folder / f"{name}.py").write_text(f"n = int(input())\nprint({formula})\n")
-    told = dict(line.split() for line in cook(host, "grade_submissions.py", str(folder)).splitlines())
+    told = dict(
+        line.split() for line in cook(host, "grade_submissions.py", str(folder)).splitlines()
+    )
     assert told == {"right": "3/3", "wrong": "1/3", "stuck": "0/3", "broken": "0/3"}
 
 
 def test_a_prepared_pod_is_forked_for_each_request(host):
-    lines = [line.split() for line in cook(host, "fork_per_request.py", "first", "second").splitlines()]
+    lines = [
+        line.split() for line in cook(host, "fork_per_request.py", "first", "second").splitlines()
+    ]
     assert [word for word, _ in lines] == ["first", "second"]
     assert len({table for _, table in lines}) == 1, "each has what was prepared"
 
 
 def test_a_test_has_a_machine_of_its_own(host):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", RECIPES]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        "/dev/null",
+        RECIPES,
+    ]
     done = subprocess.run(
-        [*command, f"--rootdir={RECIPES}"], capture_output=True, text=True, env=host.environ(), check=False
+        [*command, f"--rootdir={RECIPES}"],
+        capture_output=True,
+        text=True,
+        env=host.environ(),
+        check=False,
     )
     assert "2 passed" in done.stdout, done.stdout
 
@@ -84,7 +113,12 @@ def test_an_agent_has_a_tool_that_runs_python(host):
     ]
     command = [sys.executable, RECIPES / "mcp_server.py"]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=host.environ()
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=host.environ(),
     ) as server:
         for message in messages:
             server.stdin.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")

@@ -11,42 +11,94 @@ from vc_core import ContainerSpec, ExitStatus, Mount, Pod, ProcessSpec, Resource
 
 PATH = ("PATH=/bin",)
 MIB = 1 << 20
-# One read into one buffer, which the kernel fills. Programs that touch their memory by themselves lose the pages of
-# their own code to the limit, read them again over the share, and may take minutes to get themselves killed.
+# One read into one buffer, which the kernel fills. Programs that touch their memory by themselves
+# lose the pages of their own code to the limit, read them again over the share, and may take
+# minutes to get themselves killed.
 HOG = 'busybox dd if=/dev/zero of=/dev/null bs="$1" count=1 2>/dev/null || exit; echo survived $1'
 
 
 def _spec(name: str, rootfs, *args: str, **limits: object) -> ContainerSpec:
-    return ContainerSpec(name, Rootfs(rootfs), ProcessSpec(args, PATH), resources=Resources(**limits))
+    return ContainerSpec(
+        name, Rootfs(rootfs), ProcessSpec(args, PATH), resources=Resources(**limits)
+    )
 
 
 def _facts(host, pod: str, container: str) -> list[str]:
     folder = "/sys/fs/cgroup"
     files = " ".join(
-        f"{folder}/{name}" for name in ("cpu.max", "cpuset.cpus", "memory.max", "memory.swap.max", "pids.max")
+        f"{folder}/{name}"
+        for name in ("cpu.max", "cpuset.cpus", "memory.max", "memory.swap.max", "pids.max")
     )
-    return host.vc("exec", "-c", container, pod, "--", "sh", "-c", f"cat {files}").stdout.decode().splitlines()
+    return (
+        host.vc("exec", "-c", container, pod, "--", "sh", "-c", f"cat {files}")
+        .stdout.decode()
+        .splitlines()
+    )
 
 
 def test_limits_are_cgroups_of_the_guest_and_size_the_machine_11(host, busybox):
     host.vc("pod", "create", "p")
     host.vc("pod", "start", "p")
-    limits = ["--cpus", "1.5", "--memory", "96m", "--pids", "40", "--cpuset", "1", "--cpu-shares", "2048"]
-    host.vc("container", "create", "--name", "a", "--rootfs", str(busybox), *limits, "p", "--", "sleep", "99")
+    limits = [
+        "--cpus",
+        "1.5",
+        "--memory",
+        "96m",
+        "--pids",
+        "40",
+        "--cpuset",
+        "1",
+        "--cpu-shares",
+        "2048",
+    ]
+    host.vc(
+        "container",
+        "create",
+        "--name",
+        "a",
+        "--rootfs",
+        str(busybox),
+        *limits,
+        "p",
+        "--",
+        "sleep",
+        "99",
+    )
     host.vc("container", "start", "p", "a")
     assert _facts(host, "p", "a") == ["150000 100000", "1", str(96 * MIB), "0", "40"]
     size = json.loads(host.vc("pod", "status", "p", "--json").stdout)["size"]
     assert size == {"vcpus": 2, "memory_mib": 256 + 128}, "memory comes in blocks of 128 MiB"
     told = host.vc(
-        "exec", "p", "--", "sh", "-c", "grep -c ^processor /proc/cpuinfo; grep MemTotal /proc/meminfo"
+        "exec",
+        "p",
+        "--",
+        "sh",
+        "-c",
+        "grep -c ^processor /proc/cpuinfo; grep MemTotal /proc/meminfo",
     ).stdout
     cpus, memory = told.decode().splitlines()
     assert int(cpus) == 2, "plugged vCPUs are online before the process starts"
     assert 230 < int(memory.split()[1]) >> 10 < 384
-    host.vc("container", "update", "p", "a", "--cpus", "0.5", "--memory", "64m", "--pids", "0", "--cpuset", "0")
+    host.vc(
+        "container",
+        "update",
+        "p",
+        "a",
+        "--cpus",
+        "0.5",
+        "--memory",
+        "64m",
+        "--pids",
+        "0",
+        "--cpuset",
+        "0",
+    )
     assert _facts(host, "p", "a") == ["50000 100000", "0", str(64 * MIB), "0", "max"]
     host.vc("container", "delete", "--force", "p", "a")
-    assert json.loads(host.vc("pod", "status", "p", "--json").stdout)["size"] == {"vcpus": 1, "memory_mib": 256}
+    assert json.loads(host.vc("pod", "status", "p", "--json").stdout)["size"] == {
+        "vcpus": 1,
+        "memory_mib": 256,
+    }
     host.vc("pod", "delete", "p")
 
 
@@ -70,7 +122,9 @@ def test_what_the_machine_cannot_grow_to_is_refused_and_nothing_is_left(host, bu
 @pytest.mark.only("qemu")
 async def test_a_memory_hog_dies_of_its_own_limit_and_its_sibling_lives(host, busybox):
     async with host.runtime() as runtime, runtime.pod("p") as pod:
-        sibling = await pod.create_container(_spec("sibling", busybox, "sleep", "99", memory_bytes=32 * MIB))
+        sibling = await pod.create_container(
+            _spec("sibling", busybox, "sleep", "99", memory_bytes=32 * MIB)
+        )
         await sibling.start()
         script = f"{HOG}"
         hog = await pod.create_container(
@@ -94,7 +148,13 @@ async def test_a_memory_hog_dies_of_its_own_limit_and_its_sibling_lives(host, bu
         alive = await sibling.exec(ProcessSpec(("echo", "alive"), PATH))
         assert (await alive.communicate()).stdout == b"alive\n"
         roomy = await pod.run(
-            "sh", "-c", script, "hog", str(20 * MIB), rootfs=busybox, resources=Resources(memory_bytes=128 * MIB)
+            "sh",
+            "-c",
+            script,
+            "hog",
+            str(20 * MIB),
+            rootfs=busybox,
+            resources=Resources(memory_bytes=128 * MIB),
         )
         assert roomy.stdout == b"survived 20971520\n", "the same is no hog where there is room"
 
@@ -104,15 +164,28 @@ async def test_a_fork_bomb_ends_at_its_limit(host, busybox):
     async with host.runtime() as runtime, runtime.pod("p") as pod:
         script = "for n in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; wait"
         result = await pod.run("sh", "-c", script, rootfs=busybox, resources=Resources(pids=5))
-        assert b"Resource temporarily unavailable" in result.stderr or b"can't fork" in result.stderr
+        assert (
+            b"Resource temporarily unavailable" in result.stderr or b"can't fork" in result.stderr
+        )
 
 
 @pytest.mark.only("qemu")
 def test_a_command_that_needs_too_much_memory_is_told_why_it_was_killed(host):
-    words = ["run", "--memory", "64m", "--", "python3", "-c", "x = bytearray(200 << 20); print('survived')"]
+    words = [
+        "run",
+        "--memory",
+        "64m",
+        "--",
+        "python3",
+        "-c",
+        "x = bytearray(200 << 20); print('survived')",
+    ]
     done = host.vc(*words, check=137)
     assert b"survived" not in done.stdout
-    assert b"warning: the command was killed: it needed more than its limit of 64 MiB (--memory)" in done.stderr
+    assert (
+        b"warning: the command was killed: it needed more than its limit of 64 MiB (--memory)"
+        in done.stderr
+    )
 
 
 async def test_memory_that_a_guest_has_freed_goes_back_to_the_host(host, busybox):
@@ -120,7 +193,9 @@ async def test_memory_that_a_guest_has_freed_goes_back_to_the_host(host, busybox
 
     async def comes_back(pod: Pod) -> None:
         container = pod.container("c")
-        filled = await container.exec(ProcessSpec(("sh", "-c", "head -c 96m /dev/zero > /scratch/x"), PATH))
+        filled = await container.exec(
+            ProcessSpec(("sh", "-c", "head -c 96m /dev/zero > /scratch/x"), PATH)
+        )
         assert (await filled.communicate()).exit_code == 0
         most = (await pod.stats()).resident_bytes
         await (await container.exec(ProcessSpec(("busybox", "rm", "/scratch/x"), PATH))).wait()
@@ -130,7 +205,9 @@ async def test_memory_that_a_guest_has_freed_goes_back_to_the_host(host, busybox
 
     async with host.runtime() as runtime:
         pod = await runtime.create("p", memory_mib=512, start=Start.COLD)
-        spec = ContainerSpec("c", Rootfs(busybox), ProcessSpec(("sleep", "999"), PATH), (Mount.tmpfs("/scratch"),))
+        spec = ContainerSpec(
+            "c", Rootfs(busybox), ProcessSpec(("sleep", "999"), PATH), (Mount.tmpfs("/scratch"),)
+        )
         await pod.create_container(spec)
         await pod.start()
         await comes_back(pod)

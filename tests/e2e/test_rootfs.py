@@ -25,26 +25,50 @@ def test_a_rootfs_on_a_loop_device_is_a_drive_of_the_guest_10(host, ext4, mounte
     device, point = mounted(ext4)
     (point / "rootfs/etc/late").write_text("written just before")
     host.vc("pod", "create", "p")
-    host.vc("container", "create", "--name", "a", "--rootfs", str(point / "rootfs"), "p", "--", "sleep", "99")
+    host.vc(
+        "container",
+        "create",
+        "--name",
+        "a",
+        "--rootfs",
+        str(point / "rootfs"),
+        "p",
+        "--",
+        "sleep",
+        "99",
+    )
     host.vc("pod", "start", "p")
     assert _blocks(host)["a"] == {"device": str(device), "fstype": "ext4", "address": "0:0"}
     assert b"rootfs: " + str(device).encode() in host.vc("container", "status", "p", "a").stdout
-    told = host.vc("exec", "p", "--", "sh", "-c", "mount; cat /etc/late; ls /lost+found 2>&1; touch /x && ls /x")
+    told = host.vc(
+        "exec",
+        "p",
+        "--",
+        "sh",
+        "-c",
+        "mount; cat /etc/late; ls /lost+found 2>&1; touch /x && ls /x",
+    )
     assert "lowerdir=/run/vc/drives/" in _root(told.stdout)
     assert b"written just before" in told.stdout
     assert not (point / "rootfs/x").exists()
-    assert not any("9p" in line for line in told.stdout.decode().splitlines()), "no folder is shared for it"
+    assert not any("9p" in line for line in told.stdout.decode().splitlines()), (
+        "no folder is shared for it"
+    )
     host.vc("pod", "delete", "p")
 
 
 @pytest.mark.only("qemu")
-def test_the_same_drive_serves_several_containers_and_its_place_is_given_back_14(host, ext4, busybox):
+def test_the_same_drive_serves_several_containers_and_its_place_is_given_back_14(
+    host, ext4, busybox
+):
     host.vc("pod", "create", "p")
     host.vc("pod", "start", "p")
     for _ in range(2):
         for name in ("a", "b"):
             image = f"{ext4.parent}/{ext4.name}"
-            host.vc("container", "create", "--name", name, "--rootfs", image, "p", "--", "sleep", "99")
+            host.vc(
+                "container", "create", "--name", name, "--rootfs", image, "p", "--", "sleep", "99"
+            )
             host.vc("container", "start", "p", name)
         assert {block["address"] for block in _blocks(host).values()} == {"0:0"}
         for name in ("a", "b"):
@@ -74,7 +98,9 @@ def test_a_read_only_rootfs_on_a_drive_refuses(host, ext4):
 
 
 @pytest.mark.only("qemu")
-@pytest.mark.parametrize("why", ["written", "disabled", "nobody passes disks", "more is mounted below"])
+@pytest.mark.parametrize(
+    "why", ["written", "disabled", "nobody passes disks", "more is mounted below"]
+)
 def test_what_a_guest_must_not_mount_is_shared_as_a_folder(host, ext4, mounted, why):
     _, point = mounted(ext4)
     rootfs = f"{point}/rootfs"
@@ -87,7 +113,9 @@ def test_what_a_guest_must_not_mount_is_shared_as_a_folder(host, ext4, mounted, 
         (point / "rootfs/tmp/inner").touch()
     try:
         suffix = ":rw" if why == "written" else ""
-        told = host.vc("run", "--rootfs", f"{rootfs}{suffix}", "--", "sh", "-c", "mount; touch /w; ls /tmp").stdout
+        told = host.vc(
+            "run", "--rootfs", f"{rootfs}{suffix}", "--", "sh", "-c", "mount; touch /w; ls /tmp"
+        ).stdout
     finally:
         if why == "more is mounted below":
             subprocess.run(["umount", point / "rootfs/tmp"], check=True)
@@ -101,7 +129,9 @@ def test_images_that_cannot_be_are_refused_by_name(host, ext4, mounted, tmp_path
     told = host.vc("run", "--rootfs", f"{device}:rw", "--", "true", check=125).stderr.decode()
     assert f"the rootfs {device} is mounted on {point}; unmount it there" in told
     (tmp_path / "zeros").write_bytes(bytes(8192))
-    told = host.vc("run", "--rootfs", str(tmp_path / "zeros"), "--", "true", check=125).stderr.decode()
+    told = host.vc(
+        "run", "--rootfs", str(tmp_path / "zeros"), "--", "true", check=125
+    ).stderr.decode()
     assert "has no file system that a guest can mount (ext4, erofs)" in told
     host.configure("pod", disable_block_device_use=True)
     told = host.vc("run", "--rootfs", str(ext4), "--", "true", check=125).stderr.decode()
@@ -111,7 +141,9 @@ def test_images_that_cannot_be_are_refused_by_name(host, ext4, mounted, tmp_path
 @pytest.mark.only("qemu")
 async def test_a_failed_container_takes_its_drive_along_and_harms_no_sibling_13(host, ext4):
     def spec(name: str, *args: str) -> ContainerSpec:
-        return ContainerSpec(name, Rootfs(Path(ext4), RootfsMode.OVERLAY), ProcessSpec(args, ("PATH=/bin",)))
+        return ContainerSpec(
+            name, Rootfs(Path(ext4), RootfsMode.OVERLAY), ProcessSpec(args, ("PATH=/bin",))
+        )
 
     async with host.runtime() as runtime, runtime.pod("p") as pod:
         good = await pod.create_container(spec("good", "sleep", "99"))

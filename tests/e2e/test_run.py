@@ -28,7 +28,9 @@ def test_the_guests_kernel_answers_not_the_hosts(host):
 
 @pytest.mark.only(*HYPERVISORS)
 def test_streams_stay_apart_and_the_exit_code_is_the_commands(host, busybox):
-    done = host.vc("run", "--rootfs", str(busybox), "--", "sh", "-c", "echo out; echo err >&2; exit 7", check=7)
+    done = host.vc(
+        "run", "--rootfs", str(busybox), "--", "sh", "-c", "echo out; echo err >&2; exit 7", check=7
+    )
     assert (done.stdout, done.stderr) == (b"out\n", b"err\n")
 
 
@@ -72,8 +74,14 @@ def test_options_of_the_process(host, busybox):
         "--name",
         "pod7",
     ]
-    script = "echo $A; pwd; id; hostname; cat /proc/cpuinfo | busybox grep -c ^processor; echo $HOME"
-    told = host.vc("run", "--rootfs", str(busybox), *words, "--", "sh", "-c", script).stdout.decode().splitlines()
+    script = (
+        "echo $A; pwd; id; hostname; cat /proc/cpuinfo | busybox grep -c ^processor; echo $HOME"
+    )
+    told = (
+        host.vc("run", "--rootfs", str(busybox), *words, "--", "sh", "-c", script)
+        .stdout.decode()
+        .splitlines()
+    )
     assert told[:2] == ["b=c", "/etc"]
     assert told[2].startswith("uid=1234(nina) gid=5678(staff) groups=")
     assert "4321(extra)" in told[2]
@@ -98,7 +106,14 @@ def test_mounts_of_folders_and_files(host, busybox, tmp_path):
     (odd / "in").write_text("from the host")
     single = tmp_path / "single file"
     single.write_text("one")
-    words = ["--mount", f"{odd}:/data", "--mount", f"{odd}:/fixed:ro", "--mount", f"{single}:/etc/one"]
+    words = [
+        "--mount",
+        f"{odd}:/data",
+        "--mount",
+        f"{odd}:/fixed:ro",
+        "--mount",
+        f"{single}:/etc/one",
+    ]
     script = "cat /data/in /etc/one; echo back > /data/out; echo no > /fixed/no; echo two > /etc/one; true"
     done = host.vc("run", "--rootfs", str(busybox), *words, "--", "sh", "-c", script)
     assert done.stdout == b"from the hostone"
@@ -135,7 +150,19 @@ def test_what_cannot_be_is_one_line_and_125(host, words, told):
 
 
 def test_keep_leaves_a_stopped_pod_that_runs_again(host, busybox):
-    host.vc("run", "--keep", "--name", "kept", "--rootfs", str(busybox), "--", "sh", "-c", "exit 3", check=3)
+    host.vc(
+        "run",
+        "--keep",
+        "--name",
+        "kept",
+        "--rootfs",
+        str(busybox),
+        "--",
+        "sh",
+        "-c",
+        "exit 3",
+        check=3,
+    )
     (found,) = json.loads(host.vc("pod", "ls", "--json").stdout)
     assert (found["id"], found["state"]) == ("kept", "stopped")
     assert host.machines() == []
@@ -143,7 +170,9 @@ def test_keep_leaves_a_stopped_pod_that_runs_again(host, busybox):
     assert b"exit code 3" in host.vc("pod", "status", "kept").stdout
     host.vc("pod", "start", "kept")
     assert host.vc("container", "wait", "kept").stdout == b"3\n"
-    assert re.search(rb"exited \(3\) \d+ s ago", host.vc("ps").stdout), "while its machine runs, too"
+    assert re.search(rb"exited \(3\) \d+ s ago", host.vc("ps").stdout), (
+        "while its machine runs, too"
+    )
     host.vc("pod", "delete", "kept")
 
 
@@ -157,7 +186,9 @@ def test_a_taken_name_is_refused_and_harms_nobody(host, busybox):
 
 def test_ctrl_c_reaches_the_command(host, busybox):
     script = "trap 'echo caught; exit 3' INT; echo ready; while true; do sleep 1; done"
-    running = host.start("run", "--rootfs", str(busybox), "--", "sh", "-c", script, stdout=subprocess.PIPE)
+    running = host.start(
+        "run", "--rootfs", str(busybox), "--", "sh", "-c", script, stdout=subprocess.PIPE
+    )
     assert running.stdout.readline() == b"ready\n"
     running.send_signal(signal.SIGINT)
     out, _ = running.communicate(timeout=60)
@@ -167,7 +198,9 @@ def test_ctrl_c_reaches_the_command(host, busybox):
 def test_every_signal_that_can_be_forwarded_is(host, busybox):
     catches = 'for one in QUIT USR1 USR2 ALRM 35 37 64; do trap "echo $one" $one; done'
     words = ("run", "--name", "p", "--rootfs", str(busybox), "--", "sh", "-c")
-    running = host.start(*words, f"{catches}; echo ready; while true; do sleep 1; done", stdout=subprocess.PIPE)
+    running = host.start(
+        *words, f"{catches}; echo ready; while true; do sleep 1; done", stdout=subprocess.PIPE
+    )
     assert running.stdout.readline() == b"ready\n"
     running.send_signal(signal.SIGPIPE)  # which says something of our own output
     for name in ("USR1", "USR1", "USR2", "ALRM", "35", "37", "64", "QUIT"):
@@ -175,7 +208,10 @@ def test_every_signal_that_can_be_forwarded_is(host, busybox):
         assert running.stdout.readline() == f"{name}\n".encode()
     host.vc("container", "kill", "p", "--signal", "sigrtmin+3")
     assert running.stdout.readline() == b"37\n"
-    assert b"there is no signal 'RTMIN+31'" in host.vc("container", "kill", "p", "-s", "RTMIN+31", check=125).stderr
+    assert (
+        b"there is no signal 'RTMIN+31'"
+        in host.vc("container", "kill", "p", "-s", "RTMIN+31", check=125).stderr
+    )
     running.send_signal(signal.SIGTERM)  # the second one that asks for an end
     running.communicate(timeout=60)
     assert running.returncode == 130
@@ -193,7 +229,9 @@ def test_a_plain_command_ends_with_ctrl_c(host, busybox):
 
 def test_a_second_ctrl_c_ends_the_pod(host, busybox):
     script = "trap '' INT; echo ready; while true; do sleep 1; done"
-    running = host.start("run", "--rootfs", str(busybox), "--", "sh", "-c", script, stdout=subprocess.PIPE)
+    running = host.start(
+        "run", "--rootfs", str(busybox), "--", "sh", "-c", script, stdout=subprocess.PIPE
+    )
     assert running.stdout.readline() == b"ready\n"
     running.send_signal(signal.SIGINT)
     running.send_signal(signal.SIGTERM)
@@ -215,7 +253,9 @@ def test_a_machine_that_is_killed_meanwhile_is_told_as_that(host, busybox):
 
 def test_nobody_reading_ends_the_command(host, busybox):
     script = "while true; do echo many words that nobody reads; done"
-    running = host.start("run", "--rootfs", str(busybox), "--", "sh", "-c", script, stdout=subprocess.PIPE)
+    running = host.start(
+        "run", "--rootfs", str(busybox), "--", "sh", "-c", script, stdout=subprocess.PIPE
+    )
     assert running.stdout.readline()
     running.stdout.close()
     assert running.wait(timeout=60) == 141

@@ -39,11 +39,15 @@ def test_containers_may_not_reach_the_kernels_attack_surface_also_by_exec(host):
     host.vc("run", "-d", "--name", "box", "--rootfs", "/", "sleep", "1000")
     for how in (["exec", "box", "--"], ["run", "--rootfs", "/"]):
         found = probed(host.vc(*how, "/usr/bin/python3", "-c", PROBE))
-        assert {name: answer for name, answer in found.items() if answer not in {"EPERM", "ENOSYS"}} == {}
+        assert {
+            name: answer for name, answer in found.items() if answer not in {"EPERM", "ENOSYS"}
+        } == {}
     host.vc("pod", "delete", "--force", "box")
 
 
 def test_an_administrator_may_more(host):
-    found = probed(host.vc("run", "--cap-add", "SYS_ADMIN", "--rootfs", "/", "/usr/bin/python3", "-c", PROBE))
+    found = probed(
+        host.vc("run", "--cap-add", "SYS_ADMIN", "--rootfs", "/", "/usr/bin/python3", "-c", PROBE)
+    )
     assert found["unshare user"] == "allowed"
     assert found["userfaultfd"] in {"EPERM", "ENOSYS"}

@@ -26,7 +26,21 @@ def counting(host, busybox, tmp_path):
     (data / "told").write_text("by the host\n")
     host.vc("pod", "create", "p")
     mount = f"{data}:/data"
-    host.vc("container", "create", "--name", "c", "--rootfs", str(busybox), "-v", mount, "p", "--", "sh", "-c", COUNT)
+    host.vc(
+        "container",
+        "create",
+        "--name",
+        "c",
+        "--rootfs",
+        str(busybox),
+        "-v",
+        mount,
+        "p",
+        "--",
+        "sh",
+        "-c",
+        COUNT,
+    )
     host.vc("pod", "start", "p")
     yield "p"
     for pod in json.loads(host.vc("pod", "ls", "--json").stdout):
@@ -56,7 +70,10 @@ def test_forks_count_on_and_are_somebody_else(host, counting):
     for pod in pods:
         first = _count(host, pod)
         assert before <= first < before + 200, pod
-        assert _told(host, pod, f"while [ $(cat /tmp/count) -le {first} ]; do :; done; echo on") == "on\n"
+        assert (
+            _told(host, pod, f"while [ $(cat /tmp/count) -le {first} ]; do :; done; echo on")
+            == "on\n"
+        )
         assert _told(host, pod, "cat /data/told") == "by the host\n"
     told = [_told(host, pod, IDENTITY).splitlines() for pod in pods]
     assert [len(set(column)) for column in zip(*told, strict=True)] == [3, 3, 3, 3]
@@ -67,7 +84,16 @@ def test_forks_count_on_and_are_somebody_else(host, counting):
 
 
 def test_sessions_of_the_parent_go_on(host, counting):
-    command = ("exec", "-c", "c", "p", "--", "sh", "-c", "while read line; do echo got $line; cat /data/told; done")
+    command = (
+        "exec",
+        "-c",
+        "c",
+        "p",
+        "--",
+        "sh",
+        "-c",
+        "while read line; do echo got $line; cat /data/told; done",
+    )
     session = host.start(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(word: bytes) -> bytes:
@@ -105,21 +131,47 @@ def test_all_that_was_plugged_is_there_again(host, ext4, busybox):
     """vCPUs, memory, a disk with an overlay, a folder that came later; and a fork of a fork."""
     host.vc("pod", "create", "--vcpus", "2", "--memory", "512m", "p")
     host.vc(
-        "container", "create", "--name", "c", "--rootfs", str(ext4), "p", "--", "sh", "-c", "echo hi > /w; sleep 999"
+        "container",
+        "create",
+        "--name",
+        "c",
+        "--rootfs",
+        str(ext4),
+        "p",
+        "--",
+        "sh",
+        "-c",
+        "echo hi > /w; sleep 999",
     )
     host.vc("pod", "start", "p")
     host.vc(
-        "container", "create", "--name", "late", "--rootfs", str(busybox), "--memory", "64m", "p", "--", "sleep", "999"
+        "container",
+        "create",
+        "--name",
+        "late",
+        "--rootfs",
+        str(busybox),
+        "--memory",
+        "64m",
+        "p",
+        "--",
+        "sleep",
+        "999",
     )
     host.vc("container", "start", "p", "late")
     assert _told(host, "p", "cat /w; nproc") == "hi\n2\n"
     (child,) = _fork(host, "p")
     (grandchild,) = _fork(host, child)
     for pod in ("p", child, grandchild):
-        assert _told(host, pod, "cat /w; nproc; hostname; ls /bin | head -n 1") == f"hi\n2\n{pod}\nbusybox\n"
+        assert (
+            _told(host, pod, "cat /w; nproc; hostname; ls /bin | head -n 1")
+            == f"hi\n2\n{pod}\nbusybox\n"
+        )
         memory = int(_told(host, pod, "grep MemTotal /proc/meminfo").split()[1])
         assert memory > 500 << 10
-        assert host.vc("exec", "-c", "late", pod, "--", "cat", "/etc/passwd").stdout.startswith(b"root:")
+        assert host.vc("exec", "-c", "late", pod, "--", "cat", "/etc/passwd").stdout.startswith(
+            b"root:"
+        )
         host.vc("container", "delete", "--force", pod, "late")  # unplugs what was plugged for it
         host.vc("pod", "delete", pod)
 
@@ -135,9 +187,13 @@ def test_what_cannot_be_carried_is_named(host, counting, tmp_path, ext4, busybox
         told = host.vc(*command, check=125).stderr.decode()
         assert f"{data}, which container c of pod p has mounted, is gone" in told
     (tmp_path / "moved").rename(data)
-    host.vc("container", "create", "--name", "d", "--rootfs", f"{ext4}:rw", "p", "--", "sleep", "99")
+    host.vc(
+        "container", "create", "--name", "d", "--rootfs", f"{ext4}:rw", "p", "--", "sleep", "99"
+    )
     told = host.vc("pod", "fork", "p", check=125).stderr.decode()
-    assert f"the disk {ext4} of container d is written to, and two machines must not do that" in told
+    assert (
+        f"the disk {ext4} of container d is written to, and two machines must not do that" in told
+    )
     host.vc("container", "delete", "--force", "p", "d")
     _told(host, "p", "exec 3>/data/gone; rm /data/gone; sleep 999 >/dev/null 2>&1 &")
     told = host.vc("pod", "fork", "p", check=125).stderr.decode()
@@ -145,12 +201,17 @@ def test_what_cannot_be_carried_is_named(host, counting, tmp_path, ext4, busybox
     assert str(host.folder / "run/pods/p/files") in told
     assert _told(host, "p", "cat /data/told") == "by the host\n"  # nobody waits
     host.vc("pod", "create", "--no-freeze", "q")
-    host.vc("container", "create", "--name", "c", "--rootfs", str(busybox), "q", "--", "sleep", "99")
+    host.vc(
+        "container", "create", "--name", "c", "--rootfs", str(busybox), "q", "--", "sleep", "99"
+    )
     host.vc("pod", "start", "q")
     told = host.vc("pod", "fork", "q", check=125).stderr.decode()
     assert f"pod q was made without can_freeze and uses the folder {busybox}" in told
     host.vc("pod", "stop", "q")
-    assert b"pod q is stopped; to save it it must be running" in host.vc("pod", "fork", "q", check=125).stderr
+    assert (
+        b"pod q is stopped; to save it it must be running"
+        in host.vc("pod", "fork", "q", check=125).stderr
+    )
     host.vc("snapshot", "rm", "s")
     assert _files(host) == []
     assert len(json.loads(host.vc("pod", "ls", "--json").stdout)) == 2
@@ -162,7 +223,10 @@ def test_a_full_disk_is_told_and_nothing_is_left(host, counting, tmp_path):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20M,mode=700", "small", small], check=True)
     try:
         done = host.vc("pod", "snapshot", "p", "s", check=125)
-        assert b"No space left on device" in done.stderr or b"could not save the machine" in done.stderr
+        assert (
+            b"No space left on device" in done.stderr
+            or b"could not save the machine" in done.stderr
+        )
         assert len(done.stderr.strip().splitlines()) == 1
         assert _files(host) == []
     finally:
@@ -173,7 +237,9 @@ def test_a_full_disk_is_told_and_nothing_is_left(host, counting, tmp_path):
 def test_who_saves_may_be_killed_at_any_moment(host, counting):
     """The guest goes on: who waited for a folder has it again, and whoever comes next finds a running pod."""
     for moment_s in (0.15, 0.25, 0.3, 0.35, 0.4, 0.5):
-        saving = host.start("pod", "snapshot", "p", "s", stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        saving = host.start(
+            "pod", "snapshot", "p", "s", stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
         time.sleep(moment_s)  # not in place of an event: the moments are what is tried
         os.kill(saving.pid, signal.SIGKILL)
         saving.wait()
@@ -225,7 +291,10 @@ def test_folders_behave_alike_whether_they_can_be_let_go_of_or_not(host, busybox
             options = ("--name", name, "--rootfs", str(busybox), "-v", f"{data}:/data", "-u", user)
             host.vc("container", "create", *options, "p", "--", "sleep", "999")
         host.vc("pod", "start", "p")
-        told[kind] = {name: _behaviour(host, name, user, tmp_path / kind / name) for name, user in users.items()}
+        told[kind] = {
+            name: _behaviour(host, name, user, tmp_path / kind / name)
+            for name, user in users.items()
+        }
         host.vc("pod", "delete", "--force", "p")
     assert told["--can-freeze"] == told["--no-freeze"]
     assert "300" in told["--no-freeze"]["root"][0]
@@ -236,7 +305,9 @@ def _behaviour(host, container: str, user: str, data: Path) -> tuple[str, list[t
     within = ("exec", "-c", container, "-u", user, "p", "--", "sh", "-c")
     inside = host.vc(*within, FILES).stdout.decode()
     (data / "late").write_text("from the host")
-    late = host.vc(*within, "cat /data/late; rm -f /data/late; ls /data/late 2>/dev/null || echo removed").stdout
+    late = host.vc(
+        *within, "cat /data/late; rm -f /data/late; ls /data/late 2>/dev/null || echo removed"
+    ).stdout
     assert late == b"from the hostremoved\n"
     assert str((data / "mine").stat().st_uid) == user.partition(":")[0]
     found = sorted((str(path.relative_to(data)), path.lstat()) for path in data.rglob("*"))

@@ -57,7 +57,12 @@ def test_use_is_told_at_terminals_of_80_columns(host, busybox, terminal):
 @pytest.mark.only("qemu")
 def test_names_are_completed_live(host):
     host.vc("pod", "create", "idle")
-    completed = {**host.environ(), "_VC_COMPLETE": "bash_complete", "COMP_WORDS": "vc exec id", "COMP_CWORD": "2"}
+    completed = {
+        **host.environ(),
+        "_VC_COMPLETE": "bash_complete",
+        "COMP_WORDS": "vc exec id",
+        "COMP_CWORD": "2",
+    }
     told = subprocess.run(VC, env=completed, capture_output=True, text=True, check=False).stdout
     assert told == "plain,idle\n"
     host.vc("pod", "delete", "idle")

@@ -13,15 +13,26 @@ pytestmark = pytest.mark.only("qemu")
 
 
 def test_streams_that_are_closed_full_or_endless(host, busybox):
-    """One machine: each line is a command of its own in it. Python's warnings are errors that are printed."""
-    host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "sh", "-c", "echo logged; sleep 1000")
-    unreadable = "vc: warning: stdin cannot be read: Bad file descriptor; the command gets no input\n"
+    """One machine: each line is a command of its own in it.
+
+    Python's warnings are errors that are printed.
+    """
+    host.vc(
+        "run", "-d", "--name", "p", "--rootfs", str(busybox), "sh", "-c", "echo logged; sleep 1000"
+    )
+    unreadable = (
+        "vc: warning: stdin cannot be read: Bad file descriptor; the command gets no input\n"
+    )
     for command, redirected, expected in (
         ("echo out; echo err >&2", ">&-", (0, "", "err\n")),
         ("echo out; echo err >&2", "2>&-", (0, "out\n", "")),
         ("echo out; exit 3", "<&- >&- 2>&-", (3, "", "")),
         ("cat; echo out", "<&-", (0, "out\n", "")),
-        ("echo out", ">/dev/full", (125, "", "vc: error: stdout cannot be written: No space left on device\n")),
+        (
+            "echo out",
+            ">/dev/full",
+            (125, "", "vc: error: stdout cannot be written: No space left on device\n"),
+        ),
         ("echo err >&2", "2>/dev/full", (125, "", "")),
         ("sleep 0.1; echo out", "< /dev/zero", (0, "out\n", "")),
         ("cat; echo out", "0>/dev/null", (0, "out\n", unreadable)),

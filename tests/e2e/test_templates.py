@@ -26,7 +26,9 @@ pytestmark = pytest.mark.needs("clone")
 @pytest.fixture
 def alone(hypervisor):
     """A host with templates of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="vc-", dir="/dev/shm"))  # with a short name, for sockets lie in it
+    folder = Path(
+        tempfile.mkdtemp(prefix="vc-", dir="/dev/shm")
+    )  # with a short name, for sockets lie in it
     found = new_host(folder, hypervisor)
     yield found
     left = found.residue()
@@ -55,16 +57,23 @@ def test_a_template_is_made_used_shown_and_removed(alone, busybox):
     alone.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "--", "sleep", "300")
     assert _is_clone(alone, "p")
     assert alone.vc("template", "rm", key[:5]).stdout.decode().strip() == key
-    assert alone.vc("exec", "p", "--", "echo", "still here").stdout == b"still here\n"  # its memory lives on
+    assert (
+        alone.vc("exec", "p", "--", "echo", "still here").stdout == b"still here\n"
+    )  # its memory lives on
     alone.vc("pod", "delete", "--force", "p")
     assert list((alone.folder / "templates").iterdir()) == []
 
 
 def test_clones_share_no_identity_and_no_random_numbers(host):
-    told = [host.vc("run", "--rootfs", "/", "--", "sh", "-c", IDENTITY).stdout.decode().splitlines() for _ in range(3)]
+    told = [
+        host.vc("run", "--rootfs", "/", "--", "sh", "-c", IDENTITY).stdout.decode().splitlines()
+        for _ in range(3)
+    ]
     machine_ids, boot_ids, names, numbers = (set(column) for column in zip(*told, strict=True))
     assert [len(each) for each in (machine_ids, boot_ids, names, numbers)] == [3, 3, 3, 3]
-    host_id = Path("/etc/machine-id").read_text().strip() if Path("/etc/machine-id").exists() else ""
+    host_id = (
+        Path("/etc/machine-id").read_text().strip() if Path("/etc/machine-id").exists() else ""
+    )
     assert host_id not in machine_ids
     assert all(len(one) == 32 and int(one, 16) for one in machine_ids)
 
@@ -72,14 +81,18 @@ def test_clones_share_no_identity_and_no_random_numbers(host):
 def test_a_clone_differs_without_any_seed_of_ours(host, tmp_path):
     """vmgenid alone: the guest's kernel says that it has reseeded, and no agent had a part in it."""
     log = "dmesg | grep -c 'reseeded due to virtual machine fork'"
-    done = host.vc("run", "--rootfs", "/", "--start", "template", "--cap-add", "SYSLOG", "--", "sh", "-c", log)
+    done = host.vc(
+        "run", "--rootfs", "/", "--start", "template", "--cap-add", "SYSLOG", "--", "sh", "-c", log
+    )
     assert done.stdout == b"1\n"
 
 
 def test_a_clones_clock_is_the_hosts(host, busybox):
     host.vc("template", "create")
     before = time.time()
-    told = float(host.vc("run", "--rootfs", str(busybox), "--", "sh", "-c", "echo $(($(date +%s)))").stdout)
+    told = float(
+        host.vc("run", "--rootfs", str(busybox), "--", "sh", "-c", "echo $(($(date +%s)))").stdout
+    )
     assert before - 1 <= told <= time.time()
 
 
@@ -87,14 +100,36 @@ def test_pods_of_any_size_grow_from_one_template(host, busybox):
     count = "nproc; grep MemTotal /proc/meminfo"
     small = host.vc("run", "--rootfs", str(busybox), "--", "sh", "-c", count).stdout.split()
     large = host.vc(
-        "run", "--vcpus", "2", "--vm-memory", "512m", "--rootfs", str(busybox), "--", "sh", "-c", count
+        "run",
+        "--vcpus",
+        "2",
+        "--vm-memory",
+        "512m",
+        "--rootfs",
+        str(busybox),
+        "--",
+        "sh",
+        "-c",
+        count,
     ).stdout.split()
     assert (int(small[0]), int(large[0])) == (1, 2)
     assert int(large[2]) - int(small[2]) >= 250 << 10
 
 
 def test_a_pod_may_boot(host, busybox):
-    host.vc("run", "-d", "--name", "p", "--start", "cold", "--rootfs", str(busybox), "--", "sleep", "300")
+    host.vc(
+        "run",
+        "-d",
+        "--name",
+        "p",
+        "--start",
+        "cold",
+        "--rootfs",
+        str(busybox),
+        "--",
+        "sleep",
+        "300",
+    )
     assert not _is_clone(host, "p")
     host.vc("pod", "delete", "--force", "p")
 
@@ -102,7 +137,9 @@ def test_a_pod_may_boot(host, busybox):
 def test_a_template_deleted_while_ten_start_gives_ten_pods(alone, busybox):
     alone.vc("template", "create")
     command = ("run", "--rootfs", str(busybox), "--", "echo", "here")
-    starting = [alone.start(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(10)]
+    starting = [
+        alone.start(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(10)
+    ]
     alone.vc("template", "rm", "--all")
     outcomes = [(process.communicate(timeout=200), process.returncode) for process in starting]
     assert [(out, code) for (out, _), code in outcomes] == [(b"here\n", 0)] * 10, outcomes
@@ -121,7 +158,12 @@ def _first(host: Host, word: str, limit_s: float = 60) -> int:
     end = time.monotonic() + limit_s
     while time.monotonic() < end:
         for pid, words in processes():
-            if words and QEMU in words[0] and any(word in each for each in words) and str(host.folder) in str(words):
+            if (
+                words
+                and QEMU in words[0]
+                and any(word in each for each in words)
+                and str(host.folder) in str(words)
+            ):
                 return pid
         os.sched_yield()
     raise AssertionError(f"no QEMU with {word}")

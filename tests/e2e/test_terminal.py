@@ -29,7 +29,9 @@ def terminal(host) -> Iterator[Callable[..., pexpect.spawn]]:
 
     def typed(*words: str, **options: object) -> pexpect.spawn:
         size = {"dimensions": (30, 90), **options}
-        opened.append(pexpect.spawn(VC[0], [*VC[1:], *words], env=host.environ(), timeout=60, **size))
+        opened.append(
+            pexpect.spawn(VC[0], [*VC[1:], *words], env=host.environ(), timeout=60, **size)
+        )
         return opened[-1]
 
     yield typed
@@ -53,7 +55,9 @@ def ends(shown: pexpect.spawn) -> int:
 @pytest.fixture
 def shell(terminal) -> pexpect.spawn:
     """A shell in a pod of its own, which has shown its prompt."""
-    shown = terminal("run", "-it", "--name", "p", "-e", "PS1=rea''dy> ", "--", "bash", "--norc", "--noediting")
+    shown = terminal(
+        "run", "-it", "--name", "p", "-e", "PS1=rea''dy> ", "--", "bash", "--norc", "--noediting"
+    )
     shown.expect_exact("rea''dy> ")
     shown.sendline("PS1=$(printf 'rea%s> ' dy)")
     shown.expect(PROMPT)
@@ -72,13 +76,20 @@ def test_a_shell_has_a_terminal_of_our_size_and_kind_and_gives_its_code(shell):
     assert says(shell, "tty").startswith("/dev/pts/")
     assert says(shell, "stty size; echo $TERM") == "30 90\r\nxterm-256color"
     shell.setwinsize(41, 101)
-    assert says(shell, "until [ \"$(stty size)\" = '41 101' ]; do read -t 0.05 </dev/null; done; stty size") == "41 101"
+    assert (
+        says(
+            shell,
+            "until [ \"$(stty size)\" = '41 101' ]; do read -t 0.05 </dev/null; done; stty size",
+        )
+        == "41 101"
+    )
     shell.sendline("exit 5")
     assert ends(shell) == 5
 
 
 def test_keys_go_to_the_command_and_not_to_us(shell):
-    # A command that has answered is there to be interrupted: between its fork and its exec, bash loses a ^C.
+    # A command that has answered is there to be interrupted: between its fork and its exec, bash
+    # loses a ^C.
     shell.sendline("cat")
     shell.sendline("up")
     shell.expect_exact("up\r\nup")
@@ -150,7 +161,9 @@ def test_detach_keys_leave_it_running_and_attach_comes_back(host, terminal, shel
 
 def test_one_more_process_has_a_terminal_of_its_own(host, terminal):
     host.vc("run", "-d", "--name", "p", "--", "sleep", "99")
-    shown = terminal("exec", "-it", "p", "--", "sh", "-c", "stty size; read word; echo got $word; exit 4")
+    shown = terminal(
+        "exec", "-it", "p", "--", "sh", "-c", "stty size; read word; echo got $word; exit 4"
+    )
     shown.expect_exact("30 90")
     shown.sendline("this")
     shown.expect_exact("got this")

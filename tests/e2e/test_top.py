@@ -15,7 +15,12 @@ def test_a_running_pod_its_log_and_its_end_are_on_the_screen(host, busybox):
     host.vc("run", "-d", "--name", "shown", "--rootfs", str(busybox), "sh", "-c", script)
     words = ["-P", "-m", "vc_core", "top"]
     screen = pexpect.spawn(
-        sys.executable, words, env=host.environ(), dimensions=(40, 140), timeout=60, encoding="utf-8"
+        sys.executable,
+        words,
+        env=host.environ(),
+        dimensions=(40, 140),
+        timeout=60,
+        encoding="utf-8",
     )
     try:
         screen.expect("shown")
@@ -34,7 +39,9 @@ def test_a_running_pod_its_log_and_its_end_are_on_the_screen(host, busybox):
 def test_without_textual_the_remedy_is_named(host, tmp_path):
     (tmp_path / "textual.py").write_text("raise ImportError('no textual here')")
     environ = {**host.environ(), "PYTHONPATH": str(tmp_path)}
-    screen = pexpect.spawn(sys.executable, ["-P", "-m", "vc_core", "top"], env=environ, timeout=60, encoding="utf-8")
+    screen = pexpect.spawn(
+        sys.executable, ["-P", "-m", "vc_core", "top"], env=environ, timeout=60, encoding="utf-8"
+    )
     screen.expect(
         r"vc top needs textual \(no textual here\); pip install --find-links .make/wheels 'virtcontainers\[top\]'"
     )

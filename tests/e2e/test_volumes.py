@@ -15,8 +15,19 @@ pytestmark = pytest.mark.only("qemu")
 
 def test_a_volume_outlives_pods_and_is_shared(host, busybox):
     root = ["--rootfs", str(busybox)]
-    host.vc("run", *root, "-v", "kept:/data", "--", "sh", "-c", "echo one > /data/file; chmod 600 /data/file")
-    assert host.vc("run", *root, "-v", "kept:/data:ro", "--", "cat", "/data/file").stdout == b"one\n"
+    host.vc(
+        "run",
+        *root,
+        "-v",
+        "kept:/data",
+        "--",
+        "sh",
+        "-c",
+        "echo one > /data/file; chmod 600 /data/file",
+    )
+    assert (
+        host.vc("run", *root, "-v", "kept:/data:ro", "--", "cat", "/data/file").stdout == b"one\n"
+    )
     done = host.vc("run", *root, "-v", "kept:/data:ro", "--", "touch", "/data/no", check=1)
     assert b"Read-only file system" in done.stderr
     (found,) = json.loads(host.vc("volume", "ls", "--json").stdout)
@@ -47,8 +58,21 @@ def test_a_new_volume_gets_what_the_image_has_there(host, tmp_path):
     made.image("v1", [first, layer(*data)], {"User": "1234:5678", "Env": ["PATH=/bin"]})
     host.vc("image", "import", str(made.folder), "app")
     look = "cd /data; stat -c '%n %u:%g %a %F' . kept link deep deep/file; touch mine && echo written; rm -r kept"
-    run = ["run", "--name", "p", "--keep", "-v", "new:/data", "-v", "second:/other", "-v", "linked:/ends"]
-    told = host.vc(*run, "-v", "empty:/data/deep/none", "app", "sh", "-c", f"{look}; touch /other/x /ends/y")
+    run = [
+        "run",
+        "--name",
+        "p",
+        "--keep",
+        "-v",
+        "new:/data",
+        "-v",
+        "second:/other",
+        "-v",
+        "linked:/ends",
+    ]
+    told = host.vc(
+        *run, "-v", "empty:/data/deep/none", "app", "sh", "-c", f"{look}; touch /other/x /ends/y"
+    )
     assert told.stdout.decode().splitlines() == [
         ". 1234:5678 750 directory",
         "kept 70000:80000 2640 regular file",
@@ -57,7 +81,10 @@ def test_a_new_volume_gets_what_the_image_has_there(host, tmp_path):
         "deep/file 0:0 4755 regular file",
         "written",
     ]
-    volumes = {one["name"]: Path(one["path"]) for one in json.loads(host.vc("volume", "ls", "--json").stdout)}
+    volumes = {
+        one["name"]: Path(one["path"])
+        for one in json.loads(host.vc("volume", "ls", "--json").stdout)
+    }
     assert (volumes["linked"] / "y").exists()
     assert list(volumes["empty"].iterdir()) == []
     for path in volumes["new"].iterdir():
@@ -65,7 +92,9 @@ def test_a_new_volume_gets_what_the_image_has_there(host, tmp_path):
     host.vc("pod", "start", "p")  # makes the container again
     host.vc("wait", "p")
     host.vc("pod", "delete", "p")
-    assert {path.name for path in volumes["new"].iterdir()} <= {"mine", "deep"}, "what was removed came back"
+    assert {path.name for path in volumes["new"].iterdir()} <= {"mine", "deep"}, (
+        "what was removed came back"
+    )
     root = ["run", "--user", "0", "app", "ls"]
     assert host.vc(*root[:3], "-v", "bare:/data:nocopy", *root[3:], "/data").stdout == b""
     assert host.vc(*root[:3], "-v", "read:/data:ro", *root[3:], "/data").stdout == b""
@@ -73,15 +102,23 @@ def test_a_new_volume_gets_what_the_image_has_there(host, tmp_path):
 
 def test_names_of_volumes_are_checked(host, busybox):
     host.vc("volume", "create", "mine")
-    assert b"there is a volume mine already" in host.vc("volume", "create", "mine", check=125).stderr
+    assert (
+        b"there is a volume mine already" in host.vc("volume", "create", "mine", check=125).stderr
+    )
     assert b"is no volume id" in host.vc("volume", "create", "../up", check=125).stderr
-    host.vc("run", "--rootfs", str(busybox), "-v", f"{busybox}/etc:/mine", "--", "ls", "/mine/passwd")
+    host.vc(
+        "run", "--rootfs", str(busybox), "-v", f"{busybox}/etc:/mine", "--", "ls", "/mine/passwd"
+    )
     assert [one["name"] for one in json.loads(host.vc("volume", "ls", "--json").stdout)] == ["mine"]
 
 
-def test_a_disk_takes_more_than_the_guest_has_memory_and_lasts_as_long_as_its_container(host, busybox):
+def test_a_disk_takes_more_than_the_guest_has_memory_and_lasts_as_long_as_its_container(
+    host, busybox
+):
     script = "cat /mark 2>/dev/null && exit 0; dd if=/dev/zero of=/big bs=1M count=400 2>/dev/null; echo mark > /mark"
-    host.vc("run", "-d", "--name", "p", "--disk", "1g", "--rootfs", str(busybox), "sh", "-c", script)
+    host.vc(
+        "run", "-d", "--name", "p", "--disk", "1g", "--rootfs", str(busybox), "sh", "-c", script
+    )
     assert host.vc("wait", "p").stdout == b"0\n"
     host.vc("pod", "stop", "p")
     host.vc("pod", "start", "p")
@@ -97,5 +134,7 @@ def test_a_disk_takes_more_than_the_guest_has_memory_and_lasts_as_long_as_its_co
 def test_a_disk_that_cannot_be_is_told(host, busybox):
     done = host.vc("run", "--disk", "1k", "--rootfs", str(busybox), "--", "true", check=125)
     assert b"a disk of 1024 bytes cannot be made" in done.stderr
-    done = host.vc("run", "--disk", "1g", "--read-only", "--rootfs", str(busybox), "--", "true", check=125)
+    done = host.vc(
+        "run", "--disk", "1g", "--read-only", "--rootfs", str(busybox), "--", "true", check=125
+    )
     assert b"a disk is for what is written over a root" in done.stderr

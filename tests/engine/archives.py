@@ -10,7 +10,12 @@ from typing import Any
 from vc_core.engine.api import copy_paths
 from vc_core.engine.host import tar_stream
 
-FOLDER, SYMLINK, HARD_LINK, FIFO = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE
+FOLDER, SYMLINK, HARD_LINK, FIFO = (
+    tarfile.DIRTYPE,
+    tarfile.SYMTYPE,
+    tarfile.LNKTYPE,
+    tarfile.FIFOTYPE,
+)
 
 
 def packed(*members: dict[str, Any], form: int = tarfile.GNU_FORMAT) -> bytes:

@@ -8,6 +8,13 @@ from vc_core.spec import ContainerSpec, Mount, ProcessSpec, Rootfs, Stdio
 
 
 def container(
-    name: str = "c1", *args: str, rootfs: str = "/usr", mounts: tuple[Mount, ...] = (), stdio=Stdio.NULL, **more
+    name: str = "c1",
+    *args: str,
+    rootfs: str = "/usr",
+    mounts: tuple[Mount, ...] = (),
+    stdio=Stdio.NULL,
+    **more,
 ):
-    return ContainerSpec(name, Rootfs(Path(rootfs)), ProcessSpec(args or ("sleep",)), mounts, stdio, **more)
+    return ContainerSpec(
+        name, Rootfs(Path(rootfs)), ProcessSpec(args or ("sleep",)), mounts, stdio, **more
+    )

@@ -20,7 +20,10 @@ WRONG_PODS = [
     ({"hostname": b"a"}, "hostname: expected str, got bytes"),
     ({"annotations": {"a": 1}}, r"annotations\[\.\.\.\]: expected str, got int"),
     ({"annotations": ["a"]}, "annotations: expected object . null, got array"),
-    ({"options": PodOptions(shared_shm_bytes="1")}, "options.shared_shm_bytes: expected int, got str"),
+    (
+        {"options": PodOptions(shared_shm_bytes="1")},
+        "options.shared_shm_bytes: expected int, got str",
+    ),
     ({"image": 5}, "image: expected str, got int"),
     ({"can_freeze": 1}, "can_freeze: expected bool or None, got int"),
 ]
@@ -31,7 +34,11 @@ WRONG_RUNS = [
     (("sleep",), {"env": "A=B"}, "env: expected array, got str"),
     (("sleep",), {"env": [1]}, r"env\[0\]: expected str, got int"),
     (("sleep",), {"mounts": ["/tmp"]}, r"mounts\[0\]: expected object, got str"),
-    (("sleep",), {"resources": Resources(memory_bytes="1g")}, "resources.memory_bytes: expected int, got str"),
+    (
+        ("sleep",),
+        {"resources": Resources(memory_bytes="1g")},
+        "resources.memory_bytes: expected int, got str",
+    ),
     (("sleep",), {"cwd": None}, "cwd: expected str, got NoneType"),
 ]
 
@@ -65,7 +72,11 @@ async def test_no_wrong_type_reaches_a_container(runtime, world):
         (made.kill, "TERM", "signal: expected int, got str"),
         (made.stop, "soon", "grace_s: expected float, got str"),
         (pod.annotate, {1: "a"}, "annotations"),
-        (pod.create_container, ContainerSpec("c2", Rootfs("/usr"), ProcessSpec("sleep")), r"spec\.process\.args"),
+        (
+            pod.create_container,
+            ContainerSpec("c2", Rootfs("/usr"), ProcessSpec("sleep")),
+            r"spec\.process\.args",
+        ),
         (pod.fork, "2", "count: expected int, got str"),
         (pod.stop, None, "grace_s: expected float, got NoneType"),
         (pod.exec, 7, r"args\[0\]: expected str, got int"),
@@ -93,6 +104,9 @@ def test_programs_without_asyncio_are_told_the_same(open_runtime):
     with blocking.Runtime(open_runtime(), blocking.Loop()) as runtime:
         with pytest.raises(InvalidRequest, match="start: invalid enum value 'quick'"):
             runtime.create("p", start="quick")
-        with runtime.pod("p") as pod, pytest.raises(InvalidRequest, match=r"args\[1\]: expected str, got int"):
+        with (
+            runtime.pod("p") as pod,
+            pytest.raises(InvalidRequest, match=r"args\[1\]: expected str, got int"),
+        ):
             pod.run("sleep", 0)
         assert runtime.list().pods == ()

@@ -1,4 +1,7 @@
-"""Places for binds: what a guest sees of them, what is refused, what is left. With real mounts, as root."""
+"""Places for binds: what a guest sees of them, what is refused, what is left.
+
+With real mounts, as root.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,9 @@ def test_nothing_can_be_made_moved_or_changed_beside_what_is_bound(place, data):
         lambda: os.link("/etc/passwd", place / "new"),
     ]
     for attempt in attempts:
-        with pytest.raises(OSError, match=r"Read-only file system|Invalid cross-device link|resource busy"):
+        with pytest.raises(
+            OSError, match=r"Read-only file system|Invalid cross-device link|resource busy"
+        ):
             attempt()
     with pytest.raises(OSError, match=r"resource busy|Read-only"):
         (place / name).rmdir()
@@ -125,7 +130,12 @@ def test_all_is_removed_whatever_a_guest_has_left_in_the_folder_of_an_older_vers
     subprocess.run(["mount", "--bind", kept, folder / "bound"], check=True)
     (folder / "fixed").mkdir()
     (folder / "fixed/file").touch()
-    if subprocess.run(["chattr", "+i", folder / "fixed/file", folder / "fixed"], check=False).returncode != 0:
+    if (
+        subprocess.run(
+            ["chattr", "+i", folder / "fixed/file", folder / "fixed"], check=False
+        ).returncode
+        != 0
+    ):
         pytest.skip("this file system has no immutable files")
     bind_mounts.remove_all(folder)
     assert list(folder.iterdir()) == []
@@ -158,7 +168,9 @@ def test_killed_at_any_moment_nothing_is_left_but_what_the_pods_end_removes(tmp_
             _die_after(step, folder, data)
         _, status = os.waitpid(child, 0)
         bind_mounts.remove_all(folder)
-        assert [one for one in mountinfo.points() if folder in (one.point, *one.point.parents)] == []
+        assert [
+            one for one in mountinfo.points() if folder in (one.point, *one.point.parents)
+        ] == []
         assert list(folder.iterdir() if folder.exists() else ()) == []
         assert (data / "logs").is_dir()
         if os.waitstatus_to_exitcode(status) == 0:
@@ -208,7 +220,9 @@ def test_of_the_hosts_root_nothing_is_seen_that_is_hidden(place, tmp_path):
         bind_mounts.add_host_root(place, "root", hidden)
         shown = place / "root" / folder.relative_to("/")
         assert sorted(path.name for path in shown.iterdir()) == ["disk", "home", "plain"]
-        assert [path.name for path in (shown / "disk").iterdir()] == ["plain"], "another file system"
+        assert [path.name for path in (shown / "disk").iterdir()] == ["plain"], (
+            "another file system"
+        )
         assert list((shown / "home").iterdir()) == []
         assert stat.S_IMODE((shown / "home").stat().st_mode) == 0o750
         (folder / "new").write_text("another secret")

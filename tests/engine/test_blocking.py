@@ -41,12 +41,17 @@ def public(kind: type) -> dict[str, object]:
 
 @pytest.mark.parametrize(("engine", "ours"), PAIRS, ids=[ours.__name__ for _, ours in PAIRS])
 def test_each_call_is_there_with_the_same_parameters(engine, ours):
-    calls = {name: one for name, one in public(engine).items() if name not in INTERNAL.get(engine, ())}
+    calls = {
+        name: one for name, one in public(engine).items() if name not in INTERNAL.get(engine, ())
+    }
     assert set(public(ours)) - {"id"} == set(calls)
     for name, call in calls.items():
         if isinstance(call, property) or name == "unarchive":  # takes what is given without asyncio
             continue
-        parameters = [list(inspect.signature(getattr(kind, name)).parameters.values()) for kind in (engine, ours)]
+        parameters = [
+            list(inspect.signature(getattr(kind, name)).parameters.values())
+            for kind in (engine, ours)
+        ]
         assert parameters[0] == parameters[1], name
 
 
@@ -64,7 +69,9 @@ def test_a_pod_is_there_for_the_length_of_a_block(runtime, world):
     with runtime.pod("p") as pod:
         assert pod.run("exit", "3").exit_code == 3
         assert [found.id for found in runtime.list().pods] == ["p"]
-        made = pod.create_container(ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("cat",)), stdio=Stdio.PIPES))
+        made = pod.create_container(
+            ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("cat",)), stdio=Stdio.PIPES)
+        )
         process = made.start()
         process.write(b"through")
         process.close_stdin()
@@ -141,7 +148,9 @@ runtime = blocking.Runtime(mock_runtime(world, mock_config(folder)), blocking.Lo
 pod = runtime.pod("p").__enter__()
 print(pod.run("exit", "3").exit_code, [one.id for one in runtime.list().pods])
 """
-    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=False
+    )
     assert (done.stdout, done.stderr) == ("3 ['p']\n[]\n", "")
 
 

@@ -1,4 +1,7 @@
-"""Finding plugins: by name, one at a time, with errors that teach. Installed distributions are made up on the path."""
+"""Finding plugins: by name, one at a time, with errors that teach.
+
+Installed distributions are made up on the path.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,11 @@ def site(tmp_path, monkeypatch):
 def test_a_plugin_is_found_with_its_distribution(site):
     site("apex-vc", "hypervisor", "apex", "apex_one", "class Plugin: pass\n")
     found = Catalog().find("hypervisor", "apex")
-    assert (found.factory.__name__, found.distribution, found.version) == ("Plugin", "apex-vc", "1.2")
+    assert (found.factory.__name__, found.distribution, found.version) == (
+        "Plugin",
+        "apex-vc",
+        "1.2",
+    )
 
 
 def test_only_the_named_plugin_is_imported(site):
@@ -52,7 +59,8 @@ def test_a_name_offered_twice_is_an_error(site):
 def test_a_missing_plugin_teaches(monkeypatch):
     monkeypatch.setitem(first_party.EXTRAS, ("hypervisor", "absent"), "absent")
     with pytest.raises(
-        PluginNotFound, match=r"no hypervisor plugin 'absent'; installed: .*qemu.*virtcontainers\[absent\]"
+        PluginNotFound,
+        match=r"no hypervisor plugin 'absent'; installed: .*qemu.*virtcontainers\[absent\]",
     ):
         Catalog().find("hypervisor", "absent")
     with pytest.raises(PluginNotFound, match='did you mean "qemu"'):
@@ -75,5 +83,7 @@ def test_listing_and_help_import_no_driver():
             "try: main()\nexcept SystemExit: pass\n"
             f"print([name for name in {forbidden!r} if name in sys.modules], file=sys.stderr)"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
         assert done.stderr.strip() == "[]", words

@@ -47,7 +47,9 @@ def test_one_file_wins(home, monkeypatch):
 
 
 def test_a_named_file_must_exist(home):
-    with pytest.raises(ConfigError, match=r"--config names .*none\.toml, which is not a file; 'vc config init"):
+    with pytest.raises(
+        ConfigError, match=r"--config names .*none\.toml, which is not a file; 'vc config init"
+    ):
         load(home / "none.toml")
 
 
@@ -89,7 +91,9 @@ def test_a_table_that_nearly_names_a_chosen_plugin_is_a_typo():
 
 
 def test_check_parses_plugin_tables_too(home):
-    text = "[hypervisor.qemu]\nbinari = 'x'\nroot_ports = 99\naccelerator = 'fast'\n[pod]\ncpus = 1\n"
+    text = (
+        "[hypervisor.qemu]\nbinari = 'x'\nroot_ports = 99\naccelerator = 'fast'\n[pod]\ncpus = 1\n"
+    )
     file = write(home / "c.toml", text)
     done = CliRunner().invoke(vc, ["config", "check", str(file)], standalone_mode=False)
     told = done.stderr.splitlines()
@@ -98,7 +102,10 @@ def test_check_parses_plugin_tables_too(home):
         "the core's problems come with the plugins'"
     )
     assert f'{file}:2: hypervisor.qemu.binari: unknown key; did you mean "binary"?' in told
-    assert any(line.startswith(f"{file}:4: hypervisor.qemu.accelerator: invalid enum value") for line in told)
+    assert any(
+        line.startswith(f"{file}:4: hypervisor.qemu.accelerator: invalid enum value")
+        for line in told
+    )
 
 
 def test_init_writes_a_file_that_is_good_with_every_line_uncommented(home):
@@ -107,7 +114,9 @@ def test_init_writes_a_file_that_is_good_with_every_line_uncommented(home):
     assert runner.invoke(vc, ["config", "init", str(file)], standalone_mode=False).exception is None
     assert parse(file.read_text()) == Config()
     live = "\n".join(
-        line.removeprefix("# ") for line in file.read_text().splitlines() if " = " in line or line.startswith("# [")
+        line.removeprefix("# ")
+        for line in file.read_text().splitlines()
+        if " = " in line or line.startswith("# [")
     )
     assert parse(live).use == Config().use
     again = runner.invoke(vc, ["config", "init", str(file)], standalone_mode=False)
@@ -116,7 +125,11 @@ def test_init_writes_a_file_that_is_good_with_every_line_uncommented(home):
 
 def test_show_says_where_values_come_from(home, monkeypatch):
     file = write(home / "c.toml", "[hypervisor.qemu]\nroot_ports = 3\n")
-    told = CliRunner().invoke(vc, ["--config", str(file), "config", "show"], standalone_mode=False).stdout
+    told = (
+        CliRunner()
+        .invoke(vc, ["--config", str(file), "config", "show"], standalone_mode=False)
+        .stdout
+    )
     assert told.startswith(f"# {file} (--config)")
     assert "root_ports = 3" in told
     assert 'run_root = "/' in told
@@ -138,7 +151,9 @@ def test_a_configuration_that_others_could_have_written_is_not_obeyed(home, monk
         user.symlink_to(theirs)
     else:
         os.chown(changed, 65534, 65534)
-    with pytest.raises(ConfigError, match=r"config\.toml \(user file\) is not used: .*; correct its owner"):
+    with pytest.raises(
+        ConfigError, match=r"config\.toml \(user file\) is not used: .*; correct its owner"
+    ):
         load()
     monkeypatch.setenv("VC_CONFIG", str(user))
     with pytest.raises(ConfigError, match=r"config\.toml \(\$VC_CONFIG\) is not used: "):
@@ -149,12 +164,26 @@ def test_a_configuration_that_others_could_have_written_is_not_obeyed(home, monk
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_home_that_cannot_be_entered_is_told_in_one_line(tmp_path):
     tmp_path.chmod(0o700)
-    words = ["setpriv", "--reuid", "65534", "--clear-groups", sys.executable, "-P", "-m", "vc_core", "config", "show"]
+    words = [
+        "setpriv",
+        "--reuid",
+        "65534",
+        "--clear-groups",
+        sys.executable,
+        "-P",
+        "-m",
+        "vc_core",
+        "config",
+        "show",
+    ]
     environ = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "home")}
     environ.pop("VC_CONFIG", None)
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd="/", env=environ)
     assert done.returncode == 125
-    assert re.fullmatch(r"vc: error: .*config\.toml cannot be read: Permission denied; set HOME, or .*\n", done.stderr)
+    assert re.fullmatch(
+        r"vc: error: .*config\.toml cannot be read: Permission denied; set HOME, or .*\n",
+        done.stderr,
+    )
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"[pod"])

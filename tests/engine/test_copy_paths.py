@@ -15,7 +15,10 @@ from vc_core.engine.api import copy_paths
 from vc_core.engine.host import tar_stream
 from vc_core.spec.errors import InvalidRequest, NotFound, StorageError
 
-ONE, TREE = [{"name": "x", "data": b"x"}], [{"name": "x", "type": FOLDER}, {"name": "x/y", "data": b"y"}]
+ONE, TREE = (
+    [{"name": "x", "data": b"x"}],
+    [{"name": "x", "type": FOLDER}, {"name": "x/y", "data": b"y"}],
+)
 CONTENT = [{"name": ".", "type": FOLDER}, {"name": "./y", "data": b"y"}]
 
 
@@ -42,7 +45,9 @@ CONTENT = [{"name": ".", "type": FOLDER}, {"name": "./y", "data": b"y"}]
         ("/x", ONE, "/dev/null", "is a device"),
     ],
 )
-async def test_where_a_copy_from_a_container_goes(tmp_path, monkeypatch, path, members, target, made):
+async def test_where_a_copy_from_a_container_goes(
+    tmp_path, monkeypatch, path, members, target, made
+):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("mine")
     monkeypatch.chdir(tmp_path)

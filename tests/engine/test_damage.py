@@ -14,14 +14,23 @@ from vc_core.engine.state.states import State
 from vc_core.spec import NotFound, PodDamaged, PodRef, Record, StorageError, VmPhase, hookimpl
 from vc_core.testing.mocks import mock_storage
 
-DAMAGES = ("", "garbage", "{}", "[]", '{"schema": 99, "data": {}}', '{"schema": 2, "data": {"state": "dancing"}}')
+DAMAGES = (
+    "",
+    "garbage",
+    "{}",
+    "[]",
+    '{"schema": 99, "data": {}}',
+    '{"schema": 2, "data": {"state": "dancing"}}',
+)
 RECORDS = [("", Record.POD_CONFIG), ("", Record.POD_STATE), ("", Record.HYPERVISOR)]
 RECORDS += [("c1", Record.CONTAINER_STATE), ("c1", Record.CONTAINER_CONFIG)]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("key", RECORDS, ids="-".join)
-async def test_a_pod_is_removed_whatever_of_it_is_damaged(runtime, open_runtime, world, key, damage, caplog):
+async def test_a_pod_is_removed_whatever_of_it_is_damaged(
+    runtime, open_runtime, world, key, damage, caplog
+):
     pod = await runtime.create("p")
     await pod.create_container(container())
     await pod.start()
@@ -32,14 +41,19 @@ async def test_a_pod_is_removed_whatever_of_it_is_damaged(runtime, open_runtime,
         listing = await other.list()
         assert [one.id for one in listing.pods] == ["good"]
         assert [(one.id, place in one.reason) for one in listing.damaged] == [("p", True)]
-        with pytest.raises(PodDamaged, match=f"{place} .*; 'vc pod delete --force p' ends its machine and removes it"):
+        with pytest.raises(
+            PodDamaged,
+            match=f"{place} .*; 'vc pod delete --force p' ends its machine and removes it",
+        ):
             await (await other.get("p")).status()
         with pytest.raises(PodDamaged):
             await other.delete("p")
         assert world.machines["p"].phase is VmPhase.RUNNING, "only force removes it"
         await other.delete("p", force=True)
         told = any(place in line for line in caplog.messages)
-        assert told or key[1] is Record.CONTAINER_CONFIG, "it says what it could not read and would have needed"
+        assert told or key[1] is Record.CONTAINER_CONFIG, (
+            "it says what it could not read and would have needed"
+        )
         assert set(world.machines) == {"good"}
         assert set(world.records) == {"good"}
         with pytest.raises(NotFound):
@@ -59,9 +73,9 @@ async def test_a_pod_is_removed_when_all_its_records_are_damaged(runtime, world)
 async def test_a_pod_is_removed_when_a_plugin_of_it_is_gone(open_runtime, world, config):
     async with open_runtime() as first:
         await (await first.create("p")).start()
-    world.records["p"][("", Record.POD_CONFIG)] = world.records["p"][("", Record.POD_CONFIG)].replace(
-        '"name": "faults"', '"name": "uninstalled"'
-    )
+    world.records["p"][("", Record.POD_CONFIG)] = world.records["p"][
+        ("", Record.POD_CONFIG)
+    ].replace('"name": "faults"', '"name": "uninstalled"')
     async with open_runtime() as runtime:
         with pytest.raises(PodDamaged, match="no observer plugin 'uninstalled'"):
             await (await runtime.get("p")).stop()
@@ -79,16 +93,22 @@ async def test_a_pod_is_removed_when_a_plugin_of_it_fails(runtime, world):
 async def test_a_machine_of_the_pool_is_found_by_its_pod(open_runtime, config, world):
     async with open_runtime() as runtime:
         await runtime.pool.make(runtime.hooks, await runtime.wish())
-        taken = await runtime.pool.take(runtime.hooks, await runtime.wish(), PodRef("p", world.run_root / "p"))
+        taken = await runtime.pool.take(
+            runtime.hooks, await runtime.wish(), PodRef("p", world.run_root / "p")
+        )
         assert taken is not None
         assert runtime.pool.homes(PodRef("p", world.run_root / "p")) == (taken[0],)
-        assert runtime.pool.homes(PodRef("p", world.run_root / "another/p")) == (), "that of another store"
+        assert runtime.pool.homes(PodRef("p", world.run_root / "another/p")) == (), (
+            "that of another store"
+        )
         await runtime.pool.give_up(taken[0])
 
 
 @pytest.mark.parametrize("is_locked", [False, True])
 async def test_who_does_not_answer_hides_nobody(open_runtime, config, world, is_locked):
-    quick = dataclasses.replace(config, deadlines=dataclasses.replace(config.deadlines, view=0.2, default=60, lock=60))
+    quick = dataclasses.replace(
+        config, deadlines=dataclasses.replace(config.deadlines, view=0.2, default=60, lock=60)
+    )
     async with open_runtime(quick) as runtime, contextlib.AsyncExitStack() as stack:
         for name in ("a", "b"):
             pod = await runtime.create(name)
@@ -144,7 +164,10 @@ async def test_ending_needs_no_space(open_runtime, world):
             await pod.annotate({"a": "b"})
         await pod.container("a").stop(grace_s=0)
         await pod.container("b").delete(force=True)
-        assert [one.state for one in (await pod.status()).containers] == [State.STOPPED, State.RUNNING]
+        assert [one.state for one in (await pod.status()).containers] == [
+            State.STOPPED,
+            State.RUNNING,
+        ]
         await pod.stop(grace_s=0)
         assert (await pod.status()).state is State.STOPPED
         await pod.delete()

@@ -12,7 +12,10 @@ from vc_core.spec import HostDevice, Mount, OperationError, Resources
 from vc_core.testing.mocks.world import World
 
 STEPS = 150  # more than any of the sequences has: each test checks that it found the end
-FIRST = {False: 0, True: 1}  # the first step is the lock, after which nothing fails (see the observer)
+FIRST = {
+    False: 0,
+    True: 1,
+}  # the first step is the lock, after which nothing fails (see the observer)
 
 
 async def _prepare(runtime, tmp_path):
@@ -52,7 +55,9 @@ async def test_a_failed_create_leaves_nothing_03(open_runtime, world, after):
             if not _was_hit(world):
                 break
             world.faults.at = -1
-            if "p" in world.records:  # the fault hit the undo, or came after storage_create: it can be deleted
+            if (
+                "p" in world.records
+            ):  # the fault hit the undo, or came after storage_create: it can be deleted
                 await (await runtime.get("p")).delete()
             assert world.records == {}
     assert 2 < step < STEPS
@@ -83,7 +88,9 @@ async def test_a_failed_start_is_undone_at_every_step(open_runtime, world, tmp_p
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_a_failed_container_start_is_undone_at_every_step(open_runtime, world, tmp_path, after):
+async def test_a_failed_container_start_is_undone_at_every_step(
+    open_runtime, world, tmp_path, after
+):
     async with open_runtime() as runtime:
         pod = await runtime.create("p")
         await pod.start()
@@ -106,7 +113,9 @@ async def test_a_failed_container_start_is_undone_at_every_step(open_runtime, wo
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_a_failed_create_of_a_container_leaves_its_pod_as_it_was(open_runtime, world, tmp_path, after):
+async def test_a_failed_create_of_a_container_leaves_its_pod_as_it_was(
+    open_runtime, world, tmp_path, after
+):
     async with open_runtime() as runtime:
         pod = await runtime.create("p")
         await pod.start()
@@ -120,7 +129,8 @@ async def test_a_failed_create_of_a_container_leaves_its_pod_as_it_was(open_runt
                 assert (await pod.status()).containers == (), step
             else:
                 break
-            # What one fault undoes is undone in full; a fault in the undo itself is told, and the pod takes it along.
+            # What one fault undoes is undone in full; a fault in the undo itself is told, and the
+            # pod takes it along.
         world.faults.at = -1
         assert 10 < step < STEPS
         assert world.prepared
@@ -156,7 +166,9 @@ async def test_a_failed_update_leaves_the_limits_that_were(open_runtime, world, 
 
 @pytest.mark.parametrize("verb", ["stop", "delete"])
 @pytest.mark.parametrize("after", [False, True])
-async def test_a_failed_stop_or_delete_can_be_said_again(open_runtime, world, tmp_path, verb, after):
+async def test_a_failed_stop_or_delete_can_be_said_again(
+    open_runtime, world, tmp_path, verb, after
+):
     for step in range(STEPS):
         async with open_runtime() as runtime:
             pod = await _prepare(runtime, tmp_path)
@@ -176,7 +188,9 @@ async def test_a_failed_stop_or_delete_can_be_said_again(open_runtime, world, tm
 
 
 @pytest.mark.parametrize("verb", ["start", "stop", "delete"])
-async def test_a_caller_killed_at_any_step_leaves_a_pod_that_can_be_deleted(open_runtime, world, tmp_path, verb):
+async def test_a_caller_killed_at_any_step_leaves_a_pod_that_can_be_deleted(
+    open_runtime, world, tmp_path, verb
+):
     """From the n-th operation on, nothing that the caller does has any effect: neither undo nor release."""
     for step in range(STEPS):
         async with open_runtime() as doomed:
@@ -199,9 +213,13 @@ async def test_a_caller_killed_at_any_step_leaves_a_pod_that_can_be_deleted(open
                 again = await second.get("p")
                 if (await again.status()).state is not State.RUNNING:
                     await again.start()
-                    assert {one.state for one in (await again.status()).containers} == {State.RUNNING}, step
+                    assert {one.state for one in (await again.status()).containers} == {
+                        State.RUNNING
+                    }, step
                 await again.delete()
-            assert (world.residue(), world.records) == ([], {}), f"step {step}: {world.faults.calls[-12:]}"
+            assert (world.residue(), world.records) == ([], {}), (
+                f"step {step}: {world.faults.calls[-12:]}"
+            )
         if not was_hit:
             break
     assert 3 < step < STEPS
@@ -233,7 +251,10 @@ async def test_a_caller_killed_while_it_made_a_container_leaves_one_that_can_be_
         for name in names:
             await pod.container(name).delete()
         machine = world.machines["p"]
-        assert (machine.containers, machine.devices, world.prepared) == ({}, {}, set()), (step, world.faults.calls[-9:])
+        assert (machine.containers, machine.devices, world.prepared) == ({}, {}, set()), (
+            step,
+            world.faults.calls[-9:],
+        )
         if not was_hit:
             break
     assert 10 < step < STEPS

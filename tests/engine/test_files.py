@@ -96,8 +96,14 @@ async def guest(world, config):
     opened = []
 
     async def open_files(*answer, code=0, deadline_s=60.0, is_deaf=False):
-        agent = type("Agent", (HostileAgent,), {"answer": answer, "code": code, "world": world, "is_deaf": is_deaf})
-        changed = Config(**{**vars(config), "deadlines": Deadlines(operations={"agent_exec": deadline_s})})
+        agent = type(
+            "Agent",
+            (HostileAgent,),
+            {"answer": answer, "code": code, "world": world, "is_deaf": is_deaf},
+        )
+        changed = Config(
+            **{**vars(config), "deadlines": Deadlines(operations={"agent_exec": deadline_s})}
+        )
         runtime = mock_runtime(world, changed, {("agent", "mock"): agent})
         await runtime.__aenter__()
         pod = await runtime.create(f"p{len(opened)}")
@@ -131,11 +137,21 @@ async def test_a_hostile_guest_writes_nothing_beside_the_target(guest, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"), [(1, AgentError), (2, NotFound), (3, InvalidRequest), (77, AgentError), (-1, AgentError)]
+    ("code", "kind"),
+    [(1, AgentError), (2, NotFound), (3, InvalidRequest), (77, AgentError), (-1, AgentError)],
 )
-async def test_errors_are_told_by_exit_codes_and_their_text_is_harmless(guest, tmp_path, code, kind):
-    files = await guest((ERR, b"\x1b[2Jno file (os error 2)" + b"y" * (1 << 20) + b"\nsecond"), code=code)
-    for call in (files.read("/x"), files.list("/x"), files.copy_out("/x", tmp_path / "x"), files.write("/x", b"")):
+async def test_errors_are_told_by_exit_codes_and_their_text_is_harmless(
+    guest, tmp_path, code, kind
+):
+    files = await guest(
+        (ERR, b"\x1b[2Jno file (os error 2)" + b"y" * (1 << 20) + b"\nsecond"), code=code
+    )
+    for call in (
+        files.read("/x"),
+        files.list("/x"),
+        files.copy_out("/x", tmp_path / "x"),
+        files.write("/x", b""),
+    ):
         with pytest.raises(kind, match=r"\\x1b\[2Jno file \(os error 2\)y+\.\.\.$") as told:
             await call
         assert type(told.value) is kind
@@ -203,7 +219,12 @@ async def test_what_is_collected_is_bounded(guest, monkeypatch, tmp_path):
 
 async def test_a_guest_that_says_nothing_is_given_up_and_its_process_killed(guest, world, tmp_path):
     files = await guest((OUT, packed({"name": "x"})[:300]), asyncio.Event(), deadline_s=0.5)
-    for call in (files.read("/x"), files.list("/x"), files.copy_out("/x", tmp_path / "x"), files.write("/x", b"")):
+    for call in (
+        files.read("/x"),
+        files.list("/x"),
+        files.copy_out("/x", tmp_path / "x"),
+        files.write("/x", b""),
+    ):
         with pytest.raises((OperationTimeout, AgentError)):
             await call
     deaf = await guest(asyncio.Event(), deadline_s=0.5, is_deaf=True)
@@ -224,7 +245,11 @@ async def test_a_copy_can_be_given_up_while_the_guest_does_nothing(guest, world,
     (tmp_path / "large").write_bytes(bytes(5 << 20))
     waits = asyncio.Event()
     files = await guest(waits, is_deaf=True)
-    for call in (files.copy_in(tmp_path / "large", "/x"), files.copy_out("/x", tmp_path / "x"), files.read("/x")):
+    for call in (
+        files.copy_in(tmp_path / "large", "/x"),
+        files.copy_out("/x", tmp_path / "x"),
+        files.read("/x"),
+    ):
         waits.clear()
         work = asyncio.create_task(call)
         await waits.wait()

@@ -26,7 +26,11 @@ TABLE = r"""
 def test_octal_escapes_are_decoded_and_optional_fields_skipped():
     table = mountinfo.parse(TABLE)
     assert table[1].point == Path("/mnt/with space\ttab\\back\nline")
-    assert (table[1].root, table[1].device, table[1].options) == ("/sub/tree", "7:1", frozenset({"ro", "relatime"}))
+    assert (table[1].root, table[1].device, table[1].options) == (
+        "/sub/tree",
+        "7:1",
+        frozenset({"ro", "relatime"}),
+    )
     assert (table[0].fstype, table[0].source) == ("ext4", "/dev/root")
 
 
@@ -39,7 +43,8 @@ def test_the_last_mount_at_a_place_is_the_one_that_shows():
 
 
 @pytest.mark.parametrize(
-    ("offset", "magic", "fstype"), [(0x438, b"\x53\xef", "ext4"), (1024, b"\xe2\xe1\xf5\xe0", "erofs")]
+    ("offset", "magic", "fstype"),
+    [(0x438, b"\x53\xef", "ext4"), (1024, b"\xe2\xe1\xf5\xe0", "erofs")],
 )
 def test_an_images_file_system_is_known_by_its_superblock(tmp_path, offset, magic, fstype):
     image = tmp_path / "image"
@@ -73,7 +78,9 @@ def test_the_references_vector_of_a_digest(tmp_path):
         "92549f8d2018a95a294d28a65e795ed7d1a9d150009a28cea108ae10101178676f04ab82a6950d0099e4924f9c5e"
     )
     boot_assets.check(Assets(kernel=Asset(tmp_path / "asset", digest.upper())))
-    with pytest.raises(InvalidRequest, match=f"the kernel .*asset has the SHA-512 {digest}, and 0 was demanded"):
+    with pytest.raises(
+        InvalidRequest, match=f"the kernel .*asset has the SHA-512 {digest}, and 0 was demanded"
+    ):
         boot_assets.check(Assets(kernel=Asset(tmp_path / "asset", "0")))
 
 
@@ -92,12 +99,16 @@ def test_files_of_a_pods_own_are_checked_each(tmp_path, kind):
 def test_files_of_a_pods_own_take_the_guests_place():
     guest = Guest("g", Path("/k"), Path("/i"), (), ())
     assert boot_assets.apply(Assets(), guest) == guest
-    changed = boot_assets.apply(Assets(kernel=Asset(Path("/mine")), image=Asset(Path("/own"))), guest)
+    changed = boot_assets.apply(
+        Assets(kernel=Asset(Path("/mine")), image=Asset(Path("/own"))), guest
+    )
     assert (changed.kernel, changed.initrd) == (Path("/mine"), Path("/own"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can bind a folder")
-def test_a_bind_of_the_hosts_root_brings_no_other_pods_binds_and_nothing_of_the_kernels_along(tmp_path):
+def test_a_bind_of_the_hosts_root_brings_no_other_pods_binds_and_nothing_of_the_kernels_along(
+    tmp_path,
+):
     """Two pods that both show the host's root would keep each other's places busy for ever, and libvirtd confused.
 
     And /proc/kcore is the host's memory.
@@ -106,7 +117,9 @@ def test_a_bind_of_the_hosts_root_brings_no_other_pods_binds_and_nothing_of_the_
     first, second = (bind_mounts.add(Path("/"), folder, True, True) for folder in (one, two))
     found = mountinfo.below(two / second)
     assert [found_one for found_one in found if first in str(found_one.point)] == []
-    assert {found_one.fstype for found_one in found}.isdisjoint({"cgroup", "cgroup2", "proc", "sysfs", "devtmpfs"})
+    assert {found_one.fstype for found_one in found}.isdisjoint(
+        {"cgroup", "cgroup2", "proc", "sysfs", "devtmpfs"}
+    )
     outer = tmp_path.relative_to("/").parts[0]
     assert (two / second / outer).is_dir()
     bind_mounts.remove(one, first)

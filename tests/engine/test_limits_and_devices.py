@@ -110,23 +110,33 @@ async def test_the_machine_grows_and_shrinks_with_its_containers_11(runtime, wor
 
 
 async def test_a_machine_that_cannot_grow_refuses_what_needs_it(open_runtime, world):
-    world.capabilities = frozenset({Capability.UNIX_CHANNEL, Capability.SHARE, Capability.SHARE_PLUG})
+    world.capabilities = frozenset(
+        {Capability.UNIX_CHANNEL, Capability.SHARE, Capability.SHARE_PLUG}
+    )
     async with open_runtime() as runtime, runtime.pod("p", vcpus=2) as pod:
-        with pytest.raises(InvalidRequest, match="3 vCPUs and 256 MiB are needed and the machine cannot grow"):
+        with pytest.raises(
+            InvalidRequest, match="3 vCPUs and 256 MiB are needed and the machine cannot grow"
+        ):
             await pod.create_container(container("a", resources=Resources(cpu_quota_us=300_000)))
         await pod.create_container(container("b", resources=Resources(cpu_quota_us=200_000)))
 
 
-@pytest.mark.parametrize("asked", [{"restart": Restart(RestartPolicy.ALWAYS)}, {"health": HealthCheck(("true",))}])
+@pytest.mark.parametrize(
+    "asked", [{"restart": Restart(RestartPolicy.ALWAYS)}, {"health": HealthCheck(("true",))}]
+)
 async def test_an_agent_that_takes_no_care_refuses_what_needs_it(open_runtime, world, asked):
     async with open_runtime() as runtime, runtime.pod("p") as pod:
-        with pytest.raises(InvalidRequest, match="neither starts container a again nor checks its health"):
+        with pytest.raises(
+            InvalidRequest, match="neither starts container a again nor checks its health"
+        ):
             await pod.create_container(container("a", **asked))
         assert world.machines["p"].containers == {}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can bind")
-async def test_where_no_folder_can_be_plugged_root_binds_what_comes_later(open_runtime, world, tmp_path):
+async def test_where_no_folder_can_be_plugged_root_binds_what_comes_later(
+    open_runtime, world, tmp_path
+):
     world.capabilities = frozenset({Capability.UNIX_CHANNEL, Capability.SHARE})
     (tmp_path / "later").mkdir()
     (tmp_path / "later/it").touch()
@@ -134,14 +144,19 @@ async def test_where_no_folder_can_be_plugged_root_binds_what_comes_later(open_r
         await pod.create_container(container("a", rootfs=str(tmp_path / "later")))
         (share,) = world.machines["p"].shares.values()
         made = world.machines["p"].containers["a"].made
-        assert (made.rootfs.plugged.address, made.rootfs.subpath) == (share.tag, made.rootfs.subpath)
+        assert (made.rootfs.plugged.address, made.rootfs.subpath) == (
+            share.tag,
+            made.rootfs.subpath,
+        )
         assert (share.path / made.rootfs.subpath / "it").exists()
         await pod.container("a").delete()
         assert list(share.path.iterdir()) == []
     assert world.residue() == []
 
 
-async def test_a_device_is_shared_by_containers_and_given_back_after_the_last(runtime, world, tmp_path):
+async def test_a_device_is_shared_by_containers_and_given_back_after_the_last(
+    runtime, world, tmp_path
+):
     (tmp_path / "x.dev").touch()
     device = HostDevice(tmp_path / "x.dev", "/dev/x")
     async with runtime.pod("p") as pod:
@@ -161,7 +176,10 @@ async def test_devices_and_mounts_are_given_back_when_the_machine_dies(runtime, 
     (tmp_path / "x.dev").touch()
     (tmp_path / "data").mkdir()
     pod = await runtime.create("p")
-    mounts, devices = (Mount(tmp_path / "data", "/data"),), (HostDevice(tmp_path / "x.dev", "/dev/x"),)
+    mounts, devices = (
+        (Mount(tmp_path / "data", "/data"),),
+        (HostDevice(tmp_path / "x.dev", "/dev/x"),),
+    )
     await pod.create_container(container("a", mounts=mounts, devices=devices))
     await pod.start()
     world.machines["p"].end("killed")
@@ -181,11 +199,20 @@ async def test_devices_that_cannot_be_are_refused_and_nothing_is_left(runtime, w
         (tmp_path / name).touch()
     good = HostDevice(tmp_path / "x.dev", "/dev/x")
     async with runtime.pod("p") as pod:
-        for bad, told in (("x.refused", "refused"), ("x.other", "no device plugin claims .* add one to use.devices")):
+        for bad, told in (
+            ("x.refused", "refused"),
+            ("x.other", "no device plugin claims .* add one to use.devices"),
+        ):
             with pytest.raises(DeviceError, match=told):
-                await pod.create_container(container("a", devices=(good, HostDevice(tmp_path / bad, "/dev/y"))))
+                await pod.create_container(
+                    container("a", devices=(good, HostDevice(tmp_path / bad, "/dev/y")))
+                )
             assert (world.prepared, world.machines["p"].devices) == (set(), {})
-        for device in (HostDevice(tmp_path / "no", "/x"), HostDevice(Path("x"), "/x"), HostDevice(good.path, "x")):
+        for device in (
+            HostDevice(tmp_path / "no", "/x"),
+            HostDevice(Path("x"), "/x"),
+            HostDevice(good.path, "x"),
+        ):
             with pytest.raises(InvalidRequest):
                 await pod.create_container(container("a", devices=(device,)))
         assert (await pod.status()).containers == ()
@@ -198,8 +225,12 @@ def _hook(tmp_path: Path, name: str, script: str = "") -> LifeHook:
     return LifeHook(path, env=("PATH=/usr/bin:/bin",))
 
 
-async def test_poststop_is_told_when_the_machine_dies_and_its_failure_is_a_warning(runtime, world, tmp_path, caplog):
-    hooks = LifeHooks(poststart=(_hook(tmp_path, "on", "exit 7"),), poststop=(_hook(tmp_path, "off", "exit 8"),))
+async def test_poststop_is_told_when_the_machine_dies_and_its_failure_is_a_warning(
+    runtime, world, tmp_path, caplog
+):
+    hooks = LifeHooks(
+        poststart=(_hook(tmp_path, "on", "exit 7"),), poststop=(_hook(tmp_path, "off", "exit 8"),)
+    )
     pod = await runtime.create("p")
     one = await pod.create_container(container("a", hooks=hooks))
     await pod.start()
@@ -248,15 +279,21 @@ async def test_a_host_name_that_cannot_be_is_refused_before_anything_is_made(run
     assert (await pod.status()).containers == ()
 
 
-async def test_too_low_a_limit_of_open_files_is_told_before_anything_starts(runtime, world, monkeypatch, caplog):
+async def test_too_low_a_limit_of_open_files_is_told_before_anything_starts(
+    runtime, world, monkeypatch, caplog
+):
     pod = await runtime.create("p")
     monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
-    with pytest.raises(InvalidRequest, match=r"only 64 files may be open at once here.*'ulimit -n 256'"):
+    with pytest.raises(
+        InvalidRequest, match=r"only 64 files may be open at once here.*'ulimit -n 256'"
+    ):
         await pod.start()
     assert (world.machines, caplog.text) == ({}, "")
 
 
-async def test_a_machine_that_could_not_grow_as_wanted_is_refused_before_one_starts(runtime, world, caplog):
+async def test_a_machine_that_could_not_grow_as_wanted_is_refused_before_one_starts(
+    runtime, world, caplog
+):
     """The hypervisor is asked for the size that the limits of all containers add up to."""
     pod = await runtime.create("p")
     await pod.create_container(container("c", resources=Resources(cpu_quota_us=9_900_000)))

@@ -97,7 +97,12 @@ def test_what_is_no_log_has_no_records(tmp_path):
 
 def test_pieces_become_lines_of_each_stream():
     lines = Lines()
-    pieces = [(Kind.STDOUT, b"a\rb\nc"), (Kind.STDERR, b"err"), (Kind.STDOUT, b"d\n"), (Kind.STDERR, b"or\n")]
+    pieces = [
+        (Kind.STDOUT, b"a\rb\nc"),
+        (Kind.STDERR, b"err"),
+        (Kind.STDOUT, b"d\n"),
+        (Kind.STDERR, b"or\n"),
+    ]
     found = lines.all_of(Record(kind, number, data) for number, (kind, data) in enumerate(pieces))
     assert [(line.time_ns, line.stream, line.data) for line in found] == [
         (0, StreamName.STDOUT, b"a\rb\n"),
@@ -112,7 +117,11 @@ def test_pieces_become_lines_of_each_stream():
 def test_a_log_is_made_once_private_and_goes_with_its_pod(tmp_path):
     data = Data(DataDefaults(tmp_path / "data", 1))
     path = data.make_log("p", "c")
-    assert (path.stat().st_size, path.stat().st_mode & 0o777, path.stat().st_blocks) == (1 << 20, 0o600, 0)
+    assert (path.stat().st_size, path.stat().st_mode & 0o777, path.stat().st_blocks) == (
+        1 << 20,
+        0o600,
+        0,
+    )
     path.write_bytes(b"kept")
     assert data.make_log("p", "c").read_bytes() == b"kept"
     assert (data.whose_log("p", path), data.whose_log("other", path)) == ("c", "")

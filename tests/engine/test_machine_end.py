@@ -36,13 +36,17 @@ def _watched(open_runtime, config, observer):
     return open_runtime(dataclasses.replace(config, use=use), {("observer", "o"): observer})
 
 
-async def test_a_connection_that_breaks_a_moment_before_the_machine_is_gone(open_runtime, world, config):
+async def test_a_connection_that_breaks_a_moment_before_the_machine_is_gone(
+    open_runtime, world, config
+):
     class Breaking:
         @around
         @asynccontextmanager
         async def agent_exec(self, pod):
             world.faults.calls.append("broken")
-            asyncio.get_running_loop().call_later(0.1, world.machines[pod.id].end, "somebody pulled the plug")
+            asyncio.get_running_loop().call_later(
+                0.1, world.machines[pod.id].end, "somebody pulled the plug"
+            )
             raise AgentError("Socket closed")
             yield
 
@@ -55,9 +59,13 @@ async def test_a_connection_that_breaks_a_moment_before_the_machine_is_gone(open
 
     async with _watched(open_runtime, config, Breaking) as runtime:
         pod, made = await _running(runtime)
-        with pytest.raises(AgentError, match=r"^pod p: the machine ended: somebody pulled the plug$"):
+        with pytest.raises(
+            AgentError, match=r"^pod p: the machine ended: somebody pulled the plug$"
+        ):
             await made.exec(_TRUE)
-        with pytest.raises(StateError, match="is stopped: the machine ended: somebody pulled the plug; to execute"):
+        with pytest.raises(
+            StateError, match="is stopped: the machine ended: somebody pulled the plug; to execute"
+        ):
             await made.exec(_TRUE)
         await pod.delete()
 
@@ -78,7 +86,9 @@ async def test_an_error_of_a_machine_that_lives_stays(open_runtime, config):
 
 
 @pytest.mark.parametrize("answer", [AgentRefusal("no"), NotFound("no"), InvalidRequest("no")])
-async def test_an_agent_that_answers_with_an_error_keeps_no_call_waiting(open_runtime, config, monkeypatch, answer):
+async def test_an_agent_that_answers_with_an_error_keeps_no_call_waiting(
+    open_runtime, config, monkeypatch, answer
+):
     is_wrong = False
 
     class Wrong:
@@ -107,7 +117,9 @@ async def test_an_agent_that_answers_with_an_error_keeps_no_call_waiting(open_ru
         await pod.delete()
 
 
-async def test_a_channel_that_cannot_be_closed_does_not_hide_why_there_is_no_connection(open_runtime, config, caplog):
+async def test_a_channel_that_cannot_be_closed_does_not_hide_why_there_is_no_connection(
+    open_runtime, config, caplog
+):
     is_broken = False
 
     class Unreachable:
@@ -134,7 +146,9 @@ async def test_a_channel_that_cannot_be_closed_does_not_hide_why_there_is_no_con
             await made.exec(_TRUE)
         is_broken = False
         await pod.delete()
-    assert "a channel of pod p could not be closed: pod p: the monitor does not answer" in caplog.text
+    assert (
+        "a channel of pod p could not be closed: pod p: the monitor does not answer" in caplog.text
+    )
 
 
 async def test_who_waits_in_a_pod_that_is_deleted_is_told(open_runtime, config):

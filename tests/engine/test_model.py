@@ -36,15 +36,24 @@ class MockPods(PodModel):
         super().__init__()
 
     def open(self) -> Runtime:
-        config = Config(PLUGINS, template=TemplateDefaults(self.folder / "templates"), deadlines=DEADLINES)
+        config = Config(
+            PLUGINS, template=TemplateDefaults(self.folder / "templates"), deadlines=DEADLINES
+        )
         return mock_runtime(self.world, config)
 
     def spec(self, name: str, kind: int) -> ContainerSpec:
         if kind == 0:
             return container(name)
         if kind == 1:
-            return container(name, rootfs="/etc", resources=Resources(cpu_quota_us=200_000, memory_bytes=64 << 20))
-        device, mount = HostDevice(self.folder / "x.dev", "/dev/x"), Mount(self.folder / "data", "/data")
+            return container(
+                name,
+                rootfs="/etc",
+                resources=Resources(cpu_quota_us=200_000, memory_bytes=64 << 20),
+            )
+        device, mount = (
+            HostDevice(self.folder / "x.dev", "/dev/x"),
+            Mount(self.folder / "data", "/data"),
+        )
         return container(name, mounts=(mount,), devices=(device,))
 
     def is_disturbed(self) -> bool:
@@ -102,13 +111,19 @@ class MockPods(PodModel):
     def _nothing_is_left(self) -> None:
         for pod, machine in self.world.machines.items():
             is_alive = machine.phase in (VmPhase.RUNNING, VmPhase.PAUSED)
-            assert not is_alive or self.pods.get(pod) in ALIVE or self._is_interrupted(pod), f"{pod} has a machine"
+            assert not is_alive or self.pods.get(pod) in ALIVE or self._is_interrupted(pod), (
+                f"{pod} has a machine"
+            )
             if is_alive and pod in self.pods:
-                assert set(machine.containers) <= {name for owner, name in self.containers if owner == pod}
+                assert set(machine.containers) <= {
+                    name for owner, name in self.containers if owner == pod
+                }
         for pod, state in self.pods.items():
             if state in (READY, STOPPED) and not self._is_interrupted(pod):
                 assert mountinfo.below(self.world.run_root / pod) == [], f"{pod} has mounts"
-        if not any(state in ALIVE for state in self.pods.values()) and not any(map(self._is_interrupted, self.pods)):
+        if not any(state in ALIVE for state in self.pods.values()) and not any(
+            map(self._is_interrupted, self.pods)
+        ):
             assert self.world.prepared == set(), "a device was not given back"
 
     def _is_interrupted(self, pod: str) -> bool:
@@ -157,6 +172,7 @@ def test_the_store_tells_the_truth_on_mocks():
             max_examples=int(os.environ.get("VC_EXAMPLES", "100")),
             stateful_step_count=40,
             deadline=None,
-            derandomize="VC_EXAMPLES" not in os.environ,  # the same ones each time, unless somebody explores
+            derandomize="VC_EXAMPLES"
+            not in os.environ,  # the same ones each time, unless somebody explores
         ),
     )

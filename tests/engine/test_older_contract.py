@@ -56,7 +56,11 @@ def old_runtime(tmp_path, vc_world, vc_runtime, monkeypatch):
 
     config = mock_config(tmp_path, "old")
     config = dataclasses.replace(config, use=dataclasses.replace(config.use, hypervisor="old"))
-    plugins = {("hypervisor", "old"): OldHypervisor, ("observer", "old"): OldObserver, ("agent", "mock"): Agent}
+    plugins = {
+        ("hypervisor", "old"): OldHypervisor,
+        ("observer", "old"): OldObserver,
+        ("agent", "mock"): Agent,
+    }
     return lambda: vc_runtime(config, plugins)
 
 
@@ -72,7 +76,10 @@ async def test_a_pod_lives_its_whole_life(old_runtime, caplog):
             await pod.delete()
     assert MACHINES == {}
     assert TOLD == ["p"]
-    assert "OldHypervisor.vm_follow_console is never called any more: vm_console gives what there is" in caplog.text
+    assert (
+        "OldHypervisor.vm_follow_console is never called any more: vm_console gives what there is"
+        in caplog.text
+    )
 
 
 async def test_what_came_later_is_refused_by_name(old_runtime):

@@ -9,7 +9,9 @@ from vc_core.spec import HostDevice, InvalidRequest, Mount
 
 
 @pytest.mark.parametrize("what", ["mount", "rootfs", "device"])
-async def test_a_link_that_was_planted_since_is_refused_in_one_line(open_runtime, world, tmp_path, what):
+async def test_a_link_that_was_planted_since_is_refused_in_one_line(
+    open_runtime, world, tmp_path, what
+):
     """Whoever runs it, root or not; also where the link leads to a folder that the container had before."""
     for name in ("data/inner", "secret/inner"):
         (tmp_path / name).mkdir(parents=True)
@@ -43,11 +45,15 @@ async def test_a_link_that_was_planted_since_is_refused_in_one_line(open_runtime
         await pod.delete(force=True)
 
 
-async def test_a_link_of_the_users_own_is_followed_once_when_the_container_is_created(open_runtime, tmp_path):
+async def test_a_link_of_the_users_own_is_followed_once_when_the_container_is_created(
+    open_runtime, tmp_path
+):
     (tmp_path / "one").mkdir()
     (tmp_path / "current").symlink_to("one")
     async with open_runtime() as runtime:
         pod = await runtime.create("p")
-        made = await pod.create_container(container("a", mounts=(Mount(tmp_path / "current", "/current"),)))
+        made = await pod.create_container(
+            container("a", mounts=(Mount(tmp_path / "current", "/current"),))
+        )
         assert [mount.source for mount in (await made.spec()).mounts] == [tmp_path / "one"]
         await pod.delete()

@@ -15,7 +15,11 @@ from vc_core.spec import AgentError, ContainerSpec, ProcessSpec, Rootfs, Stdio
 async def test_a_process_that_writes_more_than_is_collected_is_killed(runtime):
     async with runtime.pod("p") as pod:
         result = await pod.run("endless", stdin=b"x" * 100, max_output_bytes=10)
-        assert (result.end, result.stdout, result.signal) == (End.TOO_MUCH_OUTPUT, b"x" * 10, signal.SIGKILL)
+        assert (result.end, result.stdout, result.signal) == (
+            End.TOO_MUCH_OUTPUT,
+            b"x" * 10,
+            signal.SIGKILL,
+        )
         assert (await pod.run("cat", stdin=b"x" * 10, max_output_bytes=10)).end is End.EXITED
         assert (await pod.status()).containers == ()
 
@@ -29,7 +33,9 @@ async def test_what_nobody_reads_of_the_other_stream_is_kept_up_to_a_size(runtim
         process = await pod.container("c").process()
         await process.write(b"x" * 100)
         await process.write(b"x" * 1000)
-        with pytest.raises(AgentError, match="came on stdout, which nobody reads; read both streams by output"):
+        with pytest.raises(
+            AgentError, match="came on stdout, which nobody reads; read both streams by output"
+        ):
             async for _ in process.stderr:
                 pass
         await process.close()

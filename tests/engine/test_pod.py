@@ -37,7 +37,11 @@ async def test_a_pod_lives_through_all_its_states(runtime, world):
     await pod.resume()
     await pod.stop()
     found = await pod.status()
-    assert (found.state, found.reason, found.containers[0].state) == (State.STOPPED, "stopped", State.STOPPED)
+    assert (found.state, found.reason, found.containers[0].state) == (
+        State.STOPPED,
+        "stopped",
+        State.STOPPED,
+    )
     assert world.residue() == []
     await pod.start()
     assert (await pod.status()).containers[0].state is State.RUNNING
@@ -46,7 +50,14 @@ async def test_a_pod_lives_through_all_its_states(runtime, world):
     assert world.machines == {}
     names = [event.split()[0] for event in world.recording.told]
     assert names == [
-        *("pod_created", "container_created", "container_started", "pod_started", "pod_paused", "pod_resumed"),
+        *(
+            "pod_created",
+            "container_created",
+            "container_started",
+            "pod_started",
+            "pod_paused",
+            "pod_resumed",
+        ),
         *("container_stopped", "pod_stopped"),
         *("container_started", "pod_started", "container_stopped", "pod_stopped", "pod_deleted"),
     ]
@@ -325,7 +336,9 @@ async def test_cancelling_a_start_undoes_it(runtime, world, config):
 async def test_pods_remember_the_plugins_they_were_made_with(runtime, open_runtime, config):
     await runtime.create("p")
     other: Config = config
-    async with open_runtime(dataclasses.replace(other, use=dataclasses.replace(other.use, observers=()))) as changed:
+    async with open_runtime(
+        dataclasses.replace(other, use=dataclasses.replace(other.use, observers=()))
+    ) as changed:
         found = await (await changed.get("p")).status()
         assert [choice.name for choice in found.config.plugins if choice.family == "observer"] == [
             "recording",
@@ -341,13 +354,18 @@ async def test_a_machine_that_dies_while_its_guest_is_asked_has_ended(open_runti
             world.machines[pod.id].end("somebody pulled the plug")
             yield
 
-    watched = dataclasses.replace(config, use=dataclasses.replace(config.use, observers=("killer",)))
+    watched = dataclasses.replace(
+        config, use=dataclasses.replace(config.use, observers=("killer",))
+    )
     async with open_runtime(watched, {("observer", "killer"): Killer}) as runtime:
         pod = await runtime.create("p")
         await pod.create_container(container())
         await pod.start()
         listing = await runtime.list(ask_guests=True)
         assert listing.problems == ()
-        assert (listing.pods[0].state, listing.pods[0].containers[0].state) == (State.STOPPED, State.STOPPED)
+        assert (listing.pods[0].state, listing.pods[0].containers[0].state) == (
+            State.STOPPED,
+            State.STOPPED,
+        )
         assert "pulled the plug" in listing.pods[0].reason
         await pod.delete()

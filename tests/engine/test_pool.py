@@ -56,7 +56,9 @@ async def test_where_none_waits_one_is_cloned(runtime, world):
 async def test_many_takers_never_share_one(open_runtime, world):
     async with open_runtime() as one, open_runtime() as other:
         await pool_keeper.fill(one, 3)
-        pods = await asyncio.gather(*(_started((one, other)[number % 2], f"p{number}") for number in range(6)))
+        pods = await asyncio.gather(
+            *(_started((one, other)[number % 2], f"p{number}") for number in range(6))
+        )
         homes = [world.records[pod.id] for pod in pods]
         assert len(homes) == 6
         assert len({id(world.machines[pod.id]) for pod in pods}) == 6
@@ -118,7 +120,9 @@ async def test_a_keeper_refills_after_each_taker_and_ends_what_waits(open_runtim
 
 
 @pytest.mark.parametrize("is_deadly", [False, True])
-async def test_a_fault_at_any_step_of_taking_gives_a_pod_or_nothing(open_runtime, world, config, is_deadly):
+async def test_a_fault_at_any_step_of_taking_gives_a_pod_or_nothing(
+    open_runtime, world, config, is_deadly
+):
     for step in range(1, STEPS):
         async with open_runtime() as runtime:
             await pool_keeper.fill(runtime, 1)

@@ -24,7 +24,12 @@ from vc_core.testing.mocks import mock_agent, mock_hypervisor, mock_storage
 
 MOCKS = {"hypervisor": mock_hypervisor, "agent": mock_agent, "storage": mock_storage}
 GARBAGE = {"None": None, "a str": "garbage", "a wrong dataclass": Finding("x", Verdict.BAD, "y")}
-OPERATIONS = [(family, name) for family in MOCKS for name in vars(FAMILIES[family]) if not name.startswith("_")]
+OPERATIONS = [
+    (family, name)
+    for family in MOCKS
+    for name in vars(FAMILIES[family])
+    if not name.startswith("_")
+]
 
 
 @pytest.mark.parametrize(
@@ -52,12 +57,24 @@ def test_the_right_type_passes(operation, right):
     [
         ("vm_status", "running", "vm_status returned str, not VmStatus"),
         ("vm_create", "done", "vm_create returned str, not None"),
-        ("vm_capabilities", ("pause",), "vm_capabilities returned tuple of str, not frozenset[Capability]"),
-        ("storage_containers", (b"a",), "storage_containers returned tuple of bytes, not tuple[str, ...]"),
+        (
+            "vm_capabilities",
+            ("pause",),
+            "vm_capabilities returned tuple of str, not frozenset[Capability]",
+        ),
+        (
+            "storage_containers",
+            (b"a",),
+            "storage_containers returned tuple of bytes, not tuple[str, ...]",
+        ),
         ("storage_get", 1, "storage_get returned int, not str | None"),
         ("storage_lock", None, "storage_lock returned None, not StoreLock"),
         ("agent_attach", object(), "agent_attach returned object, not ProcessStreams"),
-        ("device_prepare", ("x",), "device_prepare returned tuple of str, not tuple[Pluggable | GuestNode, ...]"),
+        (
+            "device_prepare",
+            ("x",),
+            "device_prepare returned tuple of str, not tuple[Pluggable | GuestNode, ...]",
+        ),
     ],
 )
 def test_a_wrong_type_is_told_with_what_is_wanted(operation, wrong, told):
@@ -99,7 +116,9 @@ async def test_garbage_fails_a_start_undone_and_delete_by_force_leaves_nothing(
         when["lies"] = False
         if message:
             assert f"the {family} plugin mock breaks the contract: {name} returned" in message
-            assert all(machine.phase is VmPhase.ENDED for machine in world.machines.values()), world.machines
+            assert all(machine.phase is VmPhase.ENDED for machine in world.machines.values()), (
+                world.machines
+            )
         if "p" in world.records:
             await (await runtime.get("p")).delete(force=True)
         assert (world.residue(), world.records) == ([], {})
@@ -140,7 +159,9 @@ async def test_a_wrong_number_of_shares_is_the_plugins_mistake(open_runtime, wor
     async with open_runtime(config, extra) as runtime:
         pod = await runtime.create("p")
         await pod.create_container(container())
-        with pytest.raises(PluginContractError, match=r"vm_shares returned 0 places for [1-9] shares"):
+        with pytest.raises(
+            PluginContractError, match=r"vm_shares returned 0 places for [1-9] shares"
+        ):
             await pod.start()
         await pod.delete()
     assert (world.residue(), world.records) == ([], {})

@@ -151,7 +151,9 @@ async def test_what_cannot_be_carried_is_named(runtime, world, data, config):
     pod = await runtime.create("p", can_freeze=False)
     await pod.create_container(_demanding(data))
     await pod.start()
-    with pytest.raises(InvalidRequest, match="pod p was made without can_freeze and uses the folder /usr"):
+    with pytest.raises(
+        InvalidRequest, match="pod p was made without can_freeze and uses the folder /usr"
+    ):
         await pod.fork()
     assert _files(config) == []
     assert (await pod.status()).state is State.RUNNING
@@ -162,7 +164,9 @@ async def test_a_mount_whose_source_is_gone_is_named(runtime, world, data, confi
     await pod.snapshot("s")
     data.rename(data.with_name("moved"))
     for call in (pod.fork(), runtime.restore("s", "q")):
-        with pytest.raises(InvalidRequest, match=rf"{data}, which container a of pod p has mounted, is gone"):
+        with pytest.raises(
+            InvalidRequest, match=rf"{data}, which container a of pod p has mounted, is gone"
+        ):
             await call
     assert sorted(world.records) == ["p"]
     assert [name for name in _files(config) if not name.startswith(".")] == ["s"]
@@ -187,7 +191,9 @@ async def test_a_damaged_snapshot_is_not_used(runtime, data, config, caplog):
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("verb", ["snapshot", "fork", "restore"])
-async def test_a_failure_leaves_the_parent_and_nothing_else(open_runtime, world, data, config, verb, after):
+async def test_a_failure_leaves_the_parent_and_nothing_else(
+    open_runtime, world, data, config, verb, after
+):
     async with open_runtime() as runtime:
         pod = await _running(runtime, data)
         if verb == "restore":
@@ -206,7 +212,9 @@ async def test_a_failure_leaves_the_parent_and_nothing_else(open_runtime, world,
             world.faults.at = -1
             if not was_hit:
                 break
-            for name in sorted(set(world.records) - {"p"}):  # the fault hit the undo: it can be deleted
+            for name in sorted(
+                set(world.records) - {"p"}
+            ):  # the fault hit the undo: it can be deleted
                 await (await runtime.get(name)).delete(force=True)
             if "s" in _files(config) and verb == "snapshot":  # the fault came after it was complete
                 await runtime.forks.snapshots.remove("s")
@@ -218,7 +226,9 @@ async def test_a_failure_leaves_the_parent_and_nothing_else(open_runtime, world,
         assert 5 < step < STEPS
 
 
-async def test_who_was_killed_while_saving_leaves_a_pod_that_goes_on(open_runtime, world, data, config):
+async def test_who_was_killed_while_saving_leaves_a_pod_that_goes_on(
+    open_runtime, world, data, config
+):
     steps = set()
     async with open_runtime() as runtime:
         await _running(runtime, data)

@@ -18,7 +18,9 @@ from vc_core.engine.api import copy_paths
 from vc_core.engine.host import tar_reader, tar_stream
 from vc_core.spec.errors import AgentError, InvalidRequest, StorageError
 
-ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make devices and give files away")
+ROOT = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root can make devices and give files away"
+)
 
 
 @pytest.fixture
@@ -60,7 +62,10 @@ EVIL = {"name": "evil", "data": b"x"}
         [{"name": "/tmp/vc-evil", "data": b"x"}],
         [{"name": "x", "type": HARD_LINK, "linkname": ".bashrc"}],
         [{"name": "x", "type": HARD_LINK, "linkname": "../outside/there"}],
-        [{"name": "x", "type": FOLDER}, {"name": "x/y", "type": HARD_LINK, "linkname": "x/../.bashrc"}],
+        [
+            {"name": "x", "type": FOLDER},
+            {"name": "x/y", "type": HARD_LINK, "linkname": "x/../.bashrc"},
+        ],
     ],
 )
 async def test_what_was_not_asked_for_is_not_written(home, members):
@@ -68,7 +73,9 @@ async def test_what_was_not_asked_for_is_not_written(home, members):
     before = state(home)
     with pytest.raises(AgentError, match="the guest has sent"):
         await copy(packed(*members), "/data/x", home / "x")
-    after = {path: found for path, found in state(home).items() if not path.startswith(str(home / "x"))}
+    after = {
+        path: found for path, found in state(home).items() if not path.startswith(str(home / "x"))
+    }
     assert after == before
     assert [path.name for path in (home.parent / "outside").iterdir()] == ["there"]
     assert not Path("/tmp/vc-evil").exists()
@@ -84,13 +91,17 @@ async def test_only_the_name_that_was_asked_for_is_replaced_in_a_folder(home):
 @pytest.mark.parametrize(
     "members",
     [
-        [{"name": "x", "type": FOLDER}, {"name": "x/link", "type": SYMLINK, "linkname": "../../outside"}],
+        [
+            {"name": "x", "type": FOLDER},
+            {"name": "x/link", "type": SYMLINK, "linkname": "../../outside"},
+        ],
         [{"name": "x", "type": FOLDER}],
     ],
     ids=["of this archive", "of an earlier one"],
 )
 @pytest.mark.parametrize(
-    "through", [{"name": "x/link/evil", "data": b"x"}, {"name": "x/link", "type": FOLDER, "mode": 0o777}]
+    "through",
+    [{"name": "x/link/evil", "data": b"x"}, {"name": "x/link", "type": FOLDER, "mode": 0o777}],
 )
 async def test_no_link_is_written_through(home, members, through):
     (home / "x").mkdir()
@@ -113,10 +124,15 @@ async def test_folders_that_are_there_keep_mode_owner_and_time(home):
     (home / "x/sub").mkdir(parents=True)
     os.utime(home / "x/sub", (1, 1))
     (home / "x").chmod(0o700)
-    tree = [{"name": "x", "type": FOLDER, "mode": 0o777}, {"name": "x/sub", "type": FOLDER, "mode": 0o777, "mtime": 9}]
+    tree = [
+        {"name": "x", "type": FOLDER, "mode": 0o777},
+        {"name": "x/sub", "type": FOLDER, "mode": 0o777, "mtime": 9},
+    ]
     await copy(packed(*tree), "/x", home)
     await copy(
-        packed({"name": ".", "type": FOLDER, "mode": 0o777}, {"name": "./new", "data": b"x"}), "/x/.", home / "x"
+        packed({"name": ".", "type": FOLDER, "mode": 0o777}, {"name": "./new", "data": b"x"}),
+        "/x/.",
+        home / "x",
     )
     assert stat.S_IMODE((home / "x").stat().st_mode) == 0o700
     assert ((home / "x/sub").stat().st_mode & 0o777, (home / "x/sub").stat().st_mtime) == (0o755, 1)
@@ -143,7 +159,11 @@ async def test_what_is_in_the_way_of_a_file_is_replaced_and_not_opened(home, kin
         else:
             os.mknod(place, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
         async with asyncio.timeout(20):
-            await copy(packed({"name": "x", "type": FOLDER}, {"name": "x/file", "data": b"new"}), "/x", home)
+            await copy(
+                packed({"name": "x", "type": FOLDER}, {"name": "x/file", "data": b"new"}),
+                "/x",
+                home,
+            )
     assert stat.S_ISREG(place.lstat().st_mode)
     assert (place.read_text(), victim.read_text()) == ("new", "mine")
     assert [path.name for path in place.parent.iterdir()] == ["file"]
@@ -184,7 +204,10 @@ async def test_folders_that_somebody_swaps_for_links_meanwhile_lead_nowhere(home
                 (home / "x").rename(home / f"x-{at}")
                 (home / "x").symlink_to(outside)
 
-    with copy_paths.opened("/x", str(home)) as destination, pytest.raises((InvalidRequest, StorageError)):
+    with (
+        copy_paths.opened("/x", str(home)) as destination,
+        pytest.raises((InvalidRequest, StorageError)),
+    ):
         await tar_stream.unpack(swapping(), destination, False)
     assert state(outside) == before
 
@@ -192,16 +215,22 @@ async def test_folders_that_somebody_swaps_for_links_meanwhile_lead_nowhere(home
 async def test_hard_links_lead_to_files_of_the_archive(home):
     tree = [{"name": "x", "type": FOLDER}, {"name": "x/a", "data": b"1"}]
     await copy(packed(*tree, {"name": "x/b", "type": HARD_LINK, "linkname": "x/a"}), "/x", home)
-    await copy(packed(*tree, {"name": "x/b", "type": HARD_LINK, "linkname": "x/a"}), "/x", home / "x")
+    await copy(
+        packed(*tree, {"name": "x/b", "type": HARD_LINK, "linkname": "x/a"}), "/x", home / "x"
+    )
     assert (home / "x/a").stat().st_ino == (home / "x/b").stat().st_ino
     (home / "x/mine").write_text("mine")
     with pytest.raises(AgentError, match="hard link to x/mine, which it has not sent"):
-        await copy(packed(*tree, {"name": "x/b", "type": HARD_LINK, "linkname": "x/mine"}), "/x", home)
+        await copy(
+            packed(*tree, {"name": "x/b", "type": HARD_LINK, "linkname": "x/mine"}), "/x", home
+        )
 
 
 @ROOT
 @pytest.mark.parametrize("keep_owner", [False, True])
-async def test_set_uid_bits_and_devices_stay_behind_and_owners_unless_kept(home, keep_owner, caplog):
+async def test_set_uid_bits_and_devices_stay_behind_and_owners_unless_kept(
+    home, keep_owner, caplog
+):
     members = [
         {"name": "x", "type": FOLDER, "mode": 0o7755, "uid": 1234},
         {"name": "x/strong", "data": b"x", "mode": 0o6755, "uid": 1234},
@@ -248,7 +277,8 @@ HOSTILE = {
     "a name of a gigabyte": header(type=tarfile.GNUTYPE_LONGNAME, size=1 << 30) + bytes(1 << 20),
     "a link of a gigabyte": header(type=tarfile.GNUTYPE_LONGLINK, size=1 << 30) + bytes(1 << 20),
     "a pax header of a gigabyte": header(type=tarfile.XHDTYPE, size=1 << 30) + bytes(1 << 20),
-    "a chain of names": (header(type=tarfile.GNUTYPE_LONGNAME, size=2) + b"y".ljust(512, b"\0")) * 5000,
+    "a chain of names": (header(type=tarfile.GNUTYPE_LONGNAME, size=2) + b"y".ljust(512, b"\0"))
+    * 5000,
     "a chain of pax headers": pax(b"9 a=abcd\n") * 5000,
     "a negative size": header(size=-5),
     "an enormous size": header(size=1 << 80),
@@ -297,7 +327,11 @@ async def test_members_are_counted(home, monkeypatch):
 async def test_every_format_is_read(home, form):
     deep = "/".join(["x", "d" * 50, "e" * 50, "f" * 90])
     last = {"name": f"{deep}/l", "type": SYMLINK, "linkname": "t" * 90}
-    await copy(packed({"name": "x", "type": FOLDER}, {"name": f"{deep}/y", "data": b"1"}, last, form=form), "/x", home)
+    await copy(
+        packed({"name": "x", "type": FOLDER}, {"name": f"{deep}/y", "data": b"1"}, last, form=form),
+        "/x",
+        home,
+    )
     assert (home / deep / "y").read_text() == "1"
     assert (home / deep / "l").readlink() == Path("t" * 90)
 
@@ -307,9 +341,17 @@ async def test_holes_times_before_1970_and_names_of_any_bytes_are_kept(home):
     data = sparse((0, 3), (1 << 20, 3), size=6, whole=2 << 20) + b"onetwo".ljust(512, b"\0")
     await copy(data, "/x", home)
     content = (home / "x").read_bytes()
-    assert (content[:3], content[1 << 20 : (1 << 20) + 4], len(content)) == (b"one", b"two\0", 2 << 20)
+    assert (content[:3], content[1 << 20 : (1 << 20) + 4], len(content)) == (
+        b"one",
+        b"two\0",
+        2 << 20,
+    )
     assert (home / "x").stat().st_blocks < 1000
-    await copy(packed({"name": "y", "type": FOLDER}, {"name": f"y/{name}", "data": b"1", "mtime": -5}), "/y", home)
+    await copy(
+        packed({"name": "y", "type": FOLDER}, {"name": f"y/{name}", "data": b"1", "mtime": -5}),
+        "/y",
+        home,
+    )
     assert (home / "y" / name).stat().st_mtime == -5
 
 

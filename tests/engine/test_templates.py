@@ -65,7 +65,9 @@ async def test_the_machine_id_stays_when_a_pod_boots_again(runtime, world):
 async def test_several_at_once_make_one(open_runtime, world, config):
     async with open_runtime() as one, open_runtime() as other:
         runtimes = (one, other) * 3
-        await asyncio.gather(*(_started(runtime, f"p{number}") for number, runtime in enumerate(runtimes)))
+        await asyncio.gather(
+            *(_started(runtime, f"p{number}") for number, runtime in enumerate(runtimes))
+        )
         assert world.faults.calls.count("vm_freeze") == 1
         assert all(machine.is_clone for machine in world.machines.values())
 
@@ -103,7 +105,9 @@ async def test_where_nothing_can_be_cloned_pods_boot_and_a_wish_is_refused(runti
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_a_fault_at_any_step_gives_a_pod_or_nothing(open_runtime, world, config, after, caplog):
+async def test_a_fault_at_any_step_gives_a_pod_or_nothing(
+    open_runtime, world, config, after, caplog
+):
     caplog.set_level(logging.WARNING)
     outcomes = set()
     for step in range(1, STEPS):
@@ -168,7 +172,9 @@ async def test_what_a_killed_maker_left_is_taken_away_with_its_machine(open_runt
     assert 30 < step < STEPS
 
 
-async def test_a_machine_that_dies_while_it_starts_is_noticed_and_booted_instead(runtime, world, caplog):
+async def test_a_machine_that_dies_while_it_starts_is_noticed_and_booted_instead(
+    runtime, world, caplog
+):
     await runtime.make_template()
     world.dies_when_cloned = True
     pod = await _started(runtime, "p")
@@ -187,7 +193,9 @@ async def test_templates_are_listed_and_removed_by_the_beginning_of_their_key(ru
     assert list(config.template.dir.iterdir()) == []
 
 
-async def test_one_too_many_drops_the_one_that_was_not_used_for_the_longest_time(open_runtime, config):
+async def test_one_too_many_drops_the_one_that_was_not_used_for_the_longest_time(
+    open_runtime, config
+):
     for memory_mib in (64, 80, 96, 112):
         pod = dataclasses.replace(config.pod, memory_mib=memory_mib)
         template = dataclasses.replace(config.template, keep=2)

@@ -75,7 +75,11 @@ def test_all_problems_come_at_once(seats, world):
             """Not marked."""
 
     told = problems(
-        [*seats, Seat("hypervisor", "second", mock_hypervisor(world)()), Seat("observer", "wrong", Wrong())]
+        [
+            *seats,
+            Seat("hypervisor", "second", mock_hypervisor(world)()),
+            Seat("observer", "wrong", Wrong()),
+        ]
     )
     assert 'observer:wrong.vm_strart is no hook; did you mean "vm_start"?' in told
     assert "observer:wrong.pod_started must be 'async def'" in told
@@ -84,7 +88,9 @@ def test_all_problems_come_at_once(seats, world):
 
 
 def test_a_missing_operation_is_named(seats):
-    assert problems([seats[0], seats[2]]).startswith("there is no agent plugin: agent_capabilities, agent_guest")
+    assert problems([seats[0], seats[2]]).startswith(
+        "there is no agent plugin: agent_capabilities, agent_guest"
+    )
 
 
 def test_a_parameter_that_no_hook_has_is_refused(seats):
@@ -116,7 +122,9 @@ async def test_foreign_errors_become_ours_with_their_cause(seats, pod):
             yield
 
     wiring = Wiring([*seats, Seat("observer", "fault", Fault())], DEADLINES)
-    with pytest.raises(HypervisorError, match=r"pod p: ZeroDivisionError: oops \(mock, vm_create\)") as caught:
+    with pytest.raises(
+        HypervisorError, match=r"pod p: ZeroDivisionError: oops \(mock, vm_create\)"
+    ) as caught:
         await wiring.hooks.vm_create(pod=pod, spec=None)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
@@ -138,7 +146,9 @@ async def test_deadlines_end_an_operation_and_name_their_setting(seats, pod):
             yield
 
     wiring = Wiring([*seats, Seat("observer", "slow", Slow())], DEADLINES)
-    with pytest.raises(OperationTimeout, match=r"no answer within 0\.02 s; raise deadlines\.operations\.vm_stats"):
+    with pytest.raises(
+        OperationTimeout, match=r"no answer within 0\.02 s; raise deadlines\.operations\.vm_stats"
+    ):
         await wiring.hooks.vm_stats(pod=pod)
 
 
@@ -155,7 +165,9 @@ async def test_a_failing_listener_stops_nobody(seats, pod, caplog):
         async def pod_started(self, pod):
             told.append(pod.id)
 
-    wiring = Wiring([*seats, Seat("observer", "good", Good()), Seat("observer", "bad", Bad())], DEADLINES)
+    wiring = Wiring(
+        [*seats, Seat("observer", "good", Good()), Seat("observer", "bad", Bad())], DEADLINES
+    )
     with caplog.at_level(logging.WARNING):
         await wiring.notify(EventSpec.pod_started, pod=pod)
     assert told == ["p"]
@@ -164,7 +176,9 @@ async def test_a_failing_listener_stops_nobody(seats, pod, caplog):
 
 async def test_a_combination_that_cannot_talk_is_refused(seats, pod, world):
     world.capabilities = frozenset({Capability.VSOCK_CHANNEL})
-    with pytest.raises(PluginContractError, match="offers vsock-channel, the agent speaks through unix-channel"):
+    with pytest.raises(
+        PluginContractError, match="offers vsock-channel, the agent speaks through unix-channel"
+    ):
         await assemble.check_combination(Wiring(seats, DEADLINES), pod)
 
 
@@ -186,7 +200,10 @@ def device_plugin(suffix: str):
 
 
 async def test_devices_go_to_the_one_who_claims_them(seats, pod, tmp_path):
-    claims = [Seat("device", "one", device_plugin(".a")), Seat("device", "two", device_plugin(".b"))]
+    claims = [
+        Seat("device", "one", device_plugin(".a")),
+        Seat("device", "two", device_plugin(".b")),
+    ]
     wiring = Wiring([*seats, *claims], DEADLINES)
     for suffix in (".a", ".b"):
         device = HostDevice(tmp_path / f"x{suffix}", "/dev/x")
@@ -215,7 +232,9 @@ def test_a_board_tells_all_missing_plugins(world):
     ]
 
 
-async def test_a_call_that_is_cancelled_before_it_has_begun_leaves_nothing_to_be_warned_of(seats, pod):
+async def test_a_call_that_is_cancelled_before_it_has_begun_leaves_nothing_to_be_warned_of(
+    seats, pod
+):
     """Warnings are errors here; a coroutine that nobody awaits is reported where it is collected."""
     reported = []
     before, sys.unraisablehook = sys.unraisablehook, reported.append
@@ -246,22 +265,30 @@ def test_an_unknown_parameter_is_told_once_and_nothing_else(seats):
             """There is no colour."""
 
     (told,) = refused(seats, Wrong())
-    assert told == "hypervisor:acme.vm_start takes 'colour', which that hook does not give (it gives pod); remove it"
+    assert (
+        told
+        == "hypervisor:acme.vm_start takes 'colour', which that hook does not give (it gives pod); remove it"
+    )
 
 
 @pytest.mark.parametrize("parameters", ["self, pod, grace_s=0", "self, pod, *, grace_s"])
 def test_a_parameter_that_would_never_be_given_is_refused(seats, parameters):
     scope = {"kind": type(seats[0].plugin), "hookimpl": hookimpl}
-    text = f"class Wrong(kind):\n    @hookimpl\n    async def vm_stop({parameters}):\n        pass\n"
+    text = (
+        f"class Wrong(kind):\n    @hookimpl\n    async def vm_stop({parameters}):\n        pass\n"
+    )
     exec(text, scope)
     (told,) = refused(seats, scope["Wrong"]())
-    assert told == ("hypervisor:acme.vm_stop would never get 'grace_s'; make it a plain parameter without a default")
+    assert told == (
+        "hypervisor:acme.vm_stop would never get 'grace_s'; make it a plain parameter without a default"
+    )
 
 
 def test_a_plugin_of_another_family_is_one_line(seats):
     (told,) = refused(seats, seats[1].plugin)
     assert (
-        "acme: MockAgent has no operation of a hypervisor plugin; let the entry point name the plugin's class" in told
+        "acme: MockAgent has no operation of a hypervisor plugin; let the entry point name the plugin's class"
+        in told
     )
 
 

@@ -81,7 +81,9 @@ class Agent(grpc.GenericRpcHandler):
 
     @staticmethod
     def _Negotiate(_request: bytes, _context: object) -> bytes:  # noqa: N802 (the protocol's name)
-        return pb.NegotiateReply(protocol=NEWEST_PROTOCOL, agent_version="1", kernel="6.1").SerializeToString()
+        return pb.NegotiateReply(
+            protocol=NEWEST_PROTOCOL, agent_version="1", kernel="6.1"
+        ).SerializeToString()
 
     def _CreateContainer(self, request: bytes, _context: object) -> bytes:  # noqa: N802
         made = pb.CreateContainerRequest.FromString(request)
@@ -98,7 +100,9 @@ class Agent(grpc.GenericRpcHandler):
 
     @staticmethod
     def _ListProcesses(_request: bytes, _context: object) -> bytes:  # noqa: N802
-        return pb.ListProcessesReply(processes=[pb.ProcessInfo(pid=1, command=["sh"])]).SerializeToString()
+        return pb.ListProcessesReply(
+            processes=[pb.ProcessInfo(pid=1, command=["sh"])]
+        ).SerializeToString()
 
     @staticmethod
     def _ReadOutput(_request: bytes, _context: object) -> Iterator[bytes]:  # noqa: N802

@@ -20,7 +20,9 @@ def archive(*members: tarfile.TarInfo, content: bytes = b"", end: bool = True) -
     return data if end else data.rstrip(b"\0")
 
 
-def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "", mode: int = 0o4777) -> tarfile.TarInfo:
+def member(
+    name: str, kind: bytes = tarfile.REGTYPE, target: str = "", mode: int = 0o4777
+) -> tarfile.TarInfo:
     """One entry; set-uid, and writable by all."""
     made = tarfile.TarInfo(name)
     made.type, made.linkname, made.mode = kind, target, mode
@@ -48,7 +50,9 @@ ARCHIVES: dict[str, Answer] = {
     "a-fifo": writes(archive(member("hosts", tarfile.FIFOTYPE))),
     "a-device": writes(archive(member("hosts", tarfile.BLKTYPE))),
     "two-files": writes(archive(member("hosts"), member("other"), content=_OWNED)),
-    "a-name-without-end": writes_on(b"a" * (64 << 10), _huge("hosts", 1 << 33, tarfile.GNUTYPE_LONGNAME)),
+    "a-name-without-end": writes_on(
+        b"a" * (64 << 10), _huge("hosts", 1 << 33, tarfile.GNUTYPE_LONGNAME)
+    ),
     "a-negative-size": writes(_huge("hosts", -1)),
     "an-impossible-size": writes(_huge("hosts", 1 << 63)),
     "zeros-without-end": writes_on(bytes(64 << 10)),

@@ -23,7 +23,8 @@ from vc_core.engine.host import bind_mounts
 SITE = Path(__file__).parent / "site"
 DEADLINE_S = 1
 MAX_MIB = 200
-# A call that does not end is a failure; how long it may take is for the deadlines of the configuration.
+# A call that does not end is a failure; how long it may take is for the deadlines of the
+# configuration.
 _ENDS_S = 60
 _EXITS = {0, 124, 125, 126, 127}
 _ALLOWED_LINES = re.compile(r"vc: (error|warning): ")
@@ -55,13 +56,21 @@ class Done:
             found.append(f"it exits with {self.code}")
         if self.peak_mib > MAX_MIB:
             found.append(f"it needed {self.peak_mib:.0f} MiB")
-        found += [f"stderr has {word!r}" for word in ("Traceback", "a defect of ours") if word in text]
+        found += [
+            f"stderr has {word!r}" for word in ("Traceback", "a defect of ours") if word in text
+        ]
         errors = [line for line in self.stderr if line.startswith("vc: error:")]
         if self.code == 125 and len(errors) != 1:
             found.append(f"it tells {len(errors)} errors")
-        found += [f"a line that is none of ours: {line!r}" for line in self.stderr if not _ALLOWED_LINES.match(line)]
+        found += [
+            f"a line that is none of ours: {line!r}"
+            for line in self.stderr
+            if not _ALLOWED_LINES.match(line)
+        ]
         found += [f"a line of {len(line)} characters" for line in self.stderr if len(line) > 2000]
-        found += [f"a control character in {line!r}" for line in self.stderr if not line.isprintable()]
+        found += [
+            f"a control character in {line!r}" for line in self.stderr if not line.isprintable()
+        ]
         return found
 
 
@@ -121,7 +130,11 @@ class Program:
         """Ends it; tells what no guest may bring a program to."""
         _, _ = self.process.communicate(timeout=_ENDS_S)
         lines = self.errors.read_text().rstrip("\n").split("\n")
-        found = [line for line in lines if line and not (line.startswith("WARNING vc_core.") and line.isprintable())]
+        found = [
+            line
+            for line in lines
+            if line and not (line.startswith("WARNING vc_core.") and line.isprintable())
+        ]
         peak_mib = int(self.peak.read_text()) / 1024
         if peak_mib > MAX_MIB:
             found.append(f"it needed {peak_mib:.0f} MiB")
@@ -141,16 +154,28 @@ class HostileHost:
         """Writes the configuration."""
         settings: dict[str, dict[str, object]] = {
             "use": {"hypervisor": "hostile"},
-            "hypervisor.hostile": {"socket": str(self.agent.path), "console": str(self.folder / "console")},
+            "hypervisor.hostile": {
+                "socket": str(self.agent.path),
+                "console": str(self.folder / "console"),
+            },
             "agent.grpc": {"cache": str(self.folder / "cache")},
             "deadlines": {"default": deadline_s, "boot": deadline_s, "lock": deadline_s, "stop": 1},
-            "storage.fs": {"run_root": str(self.folder / "run"), "config_root": str(self.folder / "config")},
+            "storage.fs": {
+                "run_root": str(self.folder / "run"),
+                "config_root": str(self.folder / "config"),
+            },
             "data": {"dir": str(self.folder / "lasting")},
-            **{table: {"dir": str(self.folder / table)} for table in ("template", "snapshot", "image", "volume")},
+            **{
+                table: {"dir": str(self.folder / table)}
+                for table in ("template", "snapshot", "image", "volume")
+            },
         }
         lines = []
         for table, values in settings.items():
-            lines += [f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+            lines += [
+                f"[{table}]",
+                *(f"{key} = {json.dumps(value)}" for key, value in values.items()),
+            ]
         (self.folder / "vc.toml").write_text("\n".join(lines) + "\n")
 
     def vc(self, *words: str, stdin: bytes = b"") -> Done:
@@ -187,7 +212,13 @@ class HostileHost:
         with (
             errors.open("wb") as stderr,
             subprocess.Popen(
-                command, env=environ, cwd=self.folder, stdin=pipe, stdout=pipe, stderr=stderr, text=True
+                command,
+                env=environ,
+                cwd=self.folder,
+                stdin=pipe,
+                stdout=pipe,
+                stderr=stderr,
+                text=True,
             ) as process,
         ):
             try:
@@ -198,7 +229,9 @@ class HostileHost:
     def run(self, name: str = "box") -> None:
         """A pod with a container that goes on, by an agent that answers well."""
         self.configure(_ENDS_S)  # a slow host is no hostile guest
-        done = self.vc("run", "-d", "--name", name, "--rootfs", str(self.folder / "root"), "--", "sleep")
+        done = self.vc(
+            "run", "-d", "--name", name, "--rootfs", str(self.folder / "root"), "--", "sleep"
+        )
         self.configure(DEADLINE_S)
         assert done.code == 0, done
 
@@ -211,7 +244,8 @@ class HostileHost:
         """The files that no command may change: those beside what is the store's."""
         kept = self.folder / "kept"
         return {
-            str(path): (path.lstat().st_mtime_ns, path.lstat().st_mode) for path in (kept, *sorted(kept.rglob("*")))
+            str(path): (path.lstat().st_mtime_ns, path.lstat().st_mode)
+            for path in (kept, *sorted(kept.rglob("*")))
         }
 
 
@@ -221,7 +255,9 @@ def hostile() -> Iterator[HostileHost]:
     folder = Path(tempfile.mkdtemp(prefix="vc-hostile-", dir="/tmp"))
     image = folder / "cache/guest/0123456789abcdef"
     image.mkdir(parents=True)
-    (image / "manifest.json").write_text(json.dumps({"id": image.name, "release": "6.1", "inputs": {}}))
+    (image / "manifest.json").write_text(
+        json.dumps({"id": image.name, "release": "6.1", "inputs": {}})
+    )
     (image / "vmlinux").touch()
     (image / "initrd").touch()
     (image.parent / "current").write_text(image.name)

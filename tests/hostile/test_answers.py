@@ -32,14 +32,48 @@ def processes(**values: object) -> pb.ListProcessesReply:
 @pytest.mark.parametrize(
     ("method", "reply", "words", "expected"),
     [
-        pytest.param("Wait", pb.WaitReply(exit_code=256), ["exec", "box", "x"], "exit code 256", id="code-256"),
-        pytest.param("Wait", pb.WaitReply(exit_code=-1), ["exec", "box", "x"], "exit code -1", id="code-negative"),
-        pytest.param("Wait", pb.WaitReply(exit_code=0, signal=9), ["attach", "box"], "signal 9", id="code-not-signal"),
-        pytest.param("Wait", pb.WaitReply(exit_code=200, signal=72), ["wait", "box"], "signal 72", id="signal-72"),
         pytest.param(
-            "ListContainers", listed(health=77), ["pod", "status", "box"], "health is number 77", id="health-77"
+            "Wait",
+            pb.WaitReply(exit_code=256),
+            ["exec", "box", "x"],
+            "exit code 256",
+            id="code-256",
         ),
-        pytest.param("ListContainers", listed(health=77), ["inspect", "box"], "health is number 77", id="inspect"),
+        pytest.param(
+            "Wait",
+            pb.WaitReply(exit_code=-1),
+            ["exec", "box", "x"],
+            "exit code -1",
+            id="code-negative",
+        ),
+        pytest.param(
+            "Wait",
+            pb.WaitReply(exit_code=0, signal=9),
+            ["attach", "box"],
+            "signal 9",
+            id="code-not-signal",
+        ),
+        pytest.param(
+            "Wait",
+            pb.WaitReply(exit_code=200, signal=72),
+            ["wait", "box"],
+            "signal 72",
+            id="signal-72",
+        ),
+        pytest.param(
+            "ListContainers",
+            listed(health=77),
+            ["pod", "status", "box"],
+            "health is number 77",
+            id="health-77",
+        ),
+        pytest.param(
+            "ListContainers",
+            listed(health=77),
+            ["inspect", "box"],
+            "health is number 77",
+            id="inspect",
+        ),
         pytest.param(
             "ListContainers",
             listed(ended=pb.WaitReply(exit_code=999)),
@@ -69,9 +103,19 @@ def processes(**values: object) -> pb.ListProcessesReply:
             id="many-processes",
         ),
         pytest.param(
-            "ListProcesses", processes(command=[""] * 200_000), ["container", "ps", "box"], "words", id="many-words"
+            "ListProcesses",
+            processes(command=[""] * 200_000),
+            ["container", "ps", "box"],
+            "words",
+            id="many-words",
         ),
-        pytest.param("ListProcesses", processes(cpu_ns=_HUGE), ["container", "ps", "box"], "the number", id="cpu"),
+        pytest.param(
+            "ListProcesses",
+            processes(cpu_ns=_HUGE),
+            ["container", "ps", "box"],
+            "the number",
+            id="cpu",
+        ),
         pytest.param(
             "Negotiate",
             pb.NegotiateReply(protocol=NEWEST_PROTOCOL + 1),
@@ -79,7 +123,9 @@ def processes(**values: object) -> pb.ListProcessesReply:
             "protocol",
             id="newer-protocol",
         ),
-        pytest.param("Negotiate", pb.NegotiateReply(), ["exec", "box", "x"], "protocol 0", id="no-protocol"),
+        pytest.param(
+            "Negotiate", pb.NegotiateReply(), ["exec", "box", "x"], "protocol 0", id="no-protocol"
+        ),
         pytest.param(
             "Negotiate",
             pb.NegotiateReply(protocol=NEWEST_PROTOCOL, features=["f"] * 1000),
@@ -107,7 +153,9 @@ def test_a_list_of_all_pods_tells_of_the_one_that_answers_what_cannot_be(hostile
     assert (done.code, done.problems(), len(done.stderr)) == (0, [], 1)
     assert done.stderr[0].startswith("vc: warning: pod box")
     del hostile.agent.wrong["ListContainers"]
-    hostile.agent.wrong["ContainerStats"] = lambda *_: pb.ContainerStatsReply(memory_bytes=_HUGE).SerializeToString()
+    hostile.agent.wrong["ContainerStats"] = lambda *_: pb.ContainerStatsReply(
+        memory_bytes=_HUGE
+    ).SerializeToString()
     used = hostile.vc("stats", "--interval", "0.1", "--no-stream", "--json")
     assert (used.code, used.problems()) == (0, [])
     assert f"the number {_HUGE}" in json.loads(used.stdout)[0]["unanswered"]
@@ -165,7 +213,9 @@ def never_begins(_request: bytes, context: grpc.ServicerContext) -> Iterator[byt
     ("stream", "code"),
     [
         pytest.param(chunks(), 125, id="no-chunk"),
-        pytest.param(chunks(pb.OutputChunk(stdout=b"too early")), 125, id="output-before-the-begin"),
+        pytest.param(
+            chunks(pb.OutputChunk(stdout=b"too early")), 125, id="output-before-the-begin"
+        ),
         pytest.param(lambda *_: iter([b"", b"\xff\xff\xff"]), 125, id="no-message"),
         pytest.param(lambda *_: iter([b"", b"\x0a\x05hello\x1a\x04more"]), 0, id="more-fields"),
         pytest.param(breaks, 125, id="breaks"),
@@ -181,7 +231,9 @@ def test_a_stream_that_is_wrong_ends_by_its_deadline(hostile, stream, code):
     hostile.agent.wrong["ReadOutput"] = stream
     done = hostile.vc("exec", "--timeout", "0.3", "box", "x")
     assert (done.code, done.problems()) == (code, [])
-    listed_by_itself = hostile.vc("container", "ps", "--args", "aux", "box") if stream is endless else done
+    listed_by_itself = (
+        hostile.vc("container", "ps", "--args", "aux", "box") if stream is endless else done
+    )
     assert listed_by_itself.problems() == []
 
 
@@ -191,7 +243,11 @@ def test_a_process_that_never_ends_is_given_up(hostile):
     done = hostile.vc("exec", "--timeout", "0.3", "box", "x")
     assert (done.code, done.problems()) == (125, [])
     assert "'vc pod delete --force box' ends the machine" in done.stderr[-1]
-    for words in (["container", "stop", "box", "--grace", "0.1"], ["pod", "stop", "box"], ["pod", "delete", "box"]):
+    for words in (
+        ["container", "stop", "box", "--grace", "0.1"],
+        ["pod", "stop", "box"],
+        ["pod", "delete", "box"],
+    ):
         assert hostile.vc(*words).problems() == []
     assert hostile.vc("pod", "ls").stdout.count(b"\n") == 1
 
@@ -203,7 +259,14 @@ def test_the_console_of_a_guest_is_escaped_on_a_terminal_only(hostile):
     assert hostile.vc("pod", "console", "box").stdout == b"\x1b[2Jtext\r\n"
     main, ours = pty.openpty()
     environ = {**os.environ, "PYTHONPATH": str(SITE), "VC_CONFIG": str(hostile.folder / "vc.toml")}
-    subprocess.run([sys.executable, "-m", "vc_core", "pod", "console", "box"], env=environ, stdout=ours, check=True)
-    assert os.read(main, 4096) == b"\\x1b[2Jtext\r\n"  # a terminal makes two characters of an end of line
+    subprocess.run(
+        [sys.executable, "-m", "vc_core", "pod", "console", "box"],
+        env=environ,
+        stdout=ours,
+        check=True,
+    )
+    assert (
+        os.read(main, 4096) == b"\\x1b[2Jtext\r\n"
+    )  # a terminal makes two characters of an end of line
     os.close(main)
     os.close(ours)

@@ -40,14 +40,21 @@ def only(**answers: object) -> Misbehaviour:
 _WAIT_77 = says(pb.WaitReply(exit_code=999, signal=77).SerializeToString())
 _HUGE = (1 << 64) - 1
 _LISTS = {
-    "ListContainers": says(pb.ListContainersReply(containers=[pb.ContainerInfo(health=77)]).SerializeToString()),
-    "ListProcesses": says(pb.ListProcessesReply(processes=[pb.ProcessInfo(cpu_ns=_HUGE)]).SerializeToString()),
+    "ListContainers": says(
+        pb.ListContainersReply(containers=[pb.ContainerInfo(health=77)]).SerializeToString()
+    ),
+    "ListProcesses": says(
+        pb.ListProcessesReply(processes=[pb.ProcessInfo(cpu_ns=_HUGE)]).SerializeToString()
+    ),
     "ContainerStats": says(pb.ContainerStatsReply(memory_bytes=_HUGE).SerializeToString()),
 }
 _LINE = b'{"name":"a","kind":"file","size":1,"mode":420,"uid":0,"gid":0,"mtime_ns":0}\n'
 
 ANSWERING: dict[str, Misbehaviour] = {
-    **{f"refuses-{code.name.lower()}": everything(lambda _, code=code: refuses(code)) for code in _REFUSALS},
+    **{
+        f"refuses-{code.name.lower()}": everything(lambda _, code=code: refuses(code))
+        for code in _REFUSALS
+    },
     "no-message": everything(lambda _: says(b"\xff" * 100)),
     "large-message": everything(lambda _: says(bytes(64 * _MIB))),
     "many-rows": everything(lambda _: says(b"\x0a\x02" * 500_000)),
@@ -65,7 +72,10 @@ STREAMS: dict[str, Misbehaviour] = {
 
 
 def check(
-    hostile: HostileHost, kind: str, misbehaviours: dict[str, Misbehaviour], deadline_s: float = DEADLINE_S
+    hostile: HostileHost,
+    kind: str,
+    misbehaviours: dict[str, Misbehaviour],
+    deadline_s: float = DEADLINE_S,
 ) -> None:
     """One program meets them one after the other, each with a pod of its own."""
     wrong = {}
@@ -87,7 +97,9 @@ def check(
 
 
 @pytest.mark.parametrize("kind", ["asyncio", "blocking"])
-@pytest.mark.parametrize("misbehaviours", [ANSWERING, STREAMS], ids=["every-answer-is-wrong", "one-answer-is-wrong"])
+@pytest.mark.parametrize(
+    "misbehaviours", [ANSWERING, STREAMS], ids=["every-answer-is-wrong", "one-answer-is-wrong"]
+)
 def test_each_call_ends_with_an_answer_or_an_error_of_ours(hostile, kind, misbehaviours):
     check(hostile, kind, misbehaviours)
 

@@ -21,7 +21,10 @@ def box(hostile):
 def copy(host: HostileHost, *words: str) -> int:
     """Copies, and checks what holds whatever the guest does."""
     kept = host.folder / "kept"
-    before = {path: (path.lstat(), path.is_file() and path.read_bytes()) for path in (kept, kept / ".bashrc")}
+    before = {
+        path: (path.lstat(), path.is_file() and path.read_bytes())
+        for path in (kept, kept / ".bashrc")
+    }
     done = host.vc("cp", *words)
     assert done.problems() == []
     assert {one.name for one in kept.iterdir()} - {"hosts"} == {".bashrc", "into"}
@@ -45,10 +48,16 @@ def test_archives_that_hold_something_else_than_what_was_asked_for(box):
 
 
 _REFUSALS: dict[str, dict[str, Answer]] = {
-    "no-such-file": {"ReadOutput": writes(stderr=b"\x1b[2Jno such file\nmore"), "Wait": lambda *_: b"\x08\x02"},
+    "no-such-file": {
+        "ReadOutput": writes(stderr=b"\x1b[2Jno such file\nmore"),
+        "Wait": lambda *_: b"\x08\x02",
+    },
     "an-endless-complaint": {"ReadOutput": writes_on(b"", b"")},
     "refused": {"Files": refuses(grpc.StatusCode.INTERNAL)},
-    "input-refused": {"WriteInput": refuses(grpc.StatusCode.INTERNAL), "Wait": lambda *_: b"\x08\x01"},
+    "input-refused": {
+        "WriteInput": refuses(grpc.StatusCode.INTERNAL),
+        "Wait": lambda *_: b"\x08\x01",
+    },
 }
 
 

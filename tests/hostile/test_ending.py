@@ -38,7 +38,12 @@ def test_others_in_the_machine_are_not_ended_with_a_container_that_is_deleted_by
     hostile.run()
     hostile.configure(60)
     root = str(hostile.folder / "root")
-    assert hostile.vc("container", "create", "--name", "other", "--rootfs", root, "box", "--", "true").code == 0
+    assert (
+        hostile.vc(
+            "container", "create", "--name", "other", "--rootfs", root, "box", "--", "true"
+        ).code
+        == 0
+    )
     assert hostile.vc("container", "start", "box", "other").code == 0
     hostile.agent.wrong["RemoveContainer"] = refuses(grpc.StatusCode.INTERNAL)
     done = hostile.vc("container", "delete", "-f", "box", "box")

@@ -29,7 +29,10 @@ _REFUSALS = (
 
 
 def commands(host: HostileHost) -> list[list[str]]:
-    """What a user types about a pod, in an order in which nothing hinders what follows. The pod is called box."""
+    """What a user types about a pod, in an order in which nothing hinders what follows.
+
+    The pod is called box.
+    """
     root, kept = str(host.folder / "root"), host.folder / "kept"
     return [
         ["exec", "box", "ls"],
@@ -77,7 +80,10 @@ def few_commands(host: HostileHost) -> list[list[str]]:
 def is_kept(host: HostileHost) -> bool:
     """Whether what lies beside the target of a copy is as it was."""
     kept = host.folder / "kept"
-    return (kept / ".bashrc").read_text() == "mine" and {one.name for one in kept.iterdir()} == {".bashrc", "into"}
+    return (kept / ".bashrc").read_text() == "mine" and {one.name for one in kept.iterdir()} == {
+        ".bashrc",
+        "into",
+    }
 
 
 def check(host: HostileHost, done: list[Done]) -> None:
@@ -139,7 +145,8 @@ def headers_without_end(connection: socket.socket) -> None:
         pytest.param(lambda _: None, id="says-nothing"),
         pytest.param(lambda connection: connection.close(), id="hangs-up"),
         pytest.param(
-            lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(_MIB)), id="other-protocol"
+            lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(_MIB)),
+            id="other-protocol",
         ),
         pytest.param(lambda connection: connection.sendall(_SETTINGS), id="stops-after-a-greeting"),
         pytest.param(floods, id="floods"),

@@ -64,7 +64,9 @@ def test_the_last_lines_of_a_log_take_little_memory_however_many_there_are(hosti
         pytest.param(record(b"never\n", time_ns=(1 << 64) - 1), id="a-time-that-never-is"),
     ],
 )
-@pytest.mark.parametrize("words", [["-t"], ["--json"], ["--tail", "1"], ["-f"]], ids=lambda words: words[0])
+@pytest.mark.parametrize(
+    "words", [["-t"], ["--json"], ["--tail", "1"], ["-f"]], ids=lambda words: words[0]
+)
 def test_what_is_no_record_is_left_out_with_a_word(hostile, records, words):
     hostile.run()
     fill(hostile.log(), lambda number: (record(b"good\n") if number == 1 else b"") + records)

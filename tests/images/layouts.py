@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
-_TYPES = {"f": tarfile.REGTYPE, "d": tarfile.DIRTYPE, "l": tarfile.SYMTYPE, "h": tarfile.LNKTYPE, "c": tarfile.CHRTYPE}
+_TYPES = {
+    "f": tarfile.REGTYPE,
+    "d": tarfile.DIRTYPE,
+    "l": tarfile.SYMTYPE,
+    "h": tarfile.LNKTYPE,
+    "c": tarfile.CHRTYPE,
+}
 
 
 def entry(
@@ -42,7 +48,11 @@ def compressed(data: bytes, program: str) -> bytes:
 
 
 def docker_archive(
-    file: Path, writer: str, layers: list[bytes], names: tuple[str, ...] = ("team/app:1",), compression: str = "gzip"
+    file: Path,
+    writer: str,
+    layers: list[bytes],
+    names: tuple[str, ...] = ("team/app:1",),
+    compression: str = "gzip",
 ) -> None:
     """A docker archive with the members that a program writes, in its order.
 
@@ -61,7 +71,9 @@ def docker_archive(
             return name
 
         for number, name in enumerate(names):
-            config = _config(layers, {"Cmd": ["cat", "/file"], "Labels": {"number": str(number)}}, ARCHITECTURE)
+            config = _config(
+                layers, {"Cmd": ["cat", "/file"], "Labels": {"number": str(number)}}, ARCHITECTURE
+            )
             digest = hashlib.sha256(config).hexdigest()
             if writer != "nix":
                 add("config.json" if writer == "jib" else f"sha256:{digest}", config)
@@ -69,10 +81,16 @@ def docker_archive(
             for one in layers:
                 packed = one if writer == "nix" else compressed(one, compression)
                 of_layer = hashlib.sha256(packed).hexdigest()
-                paths.append(add(f"{of_layer}/layer.tar" if writer == "nix" else f"{of_layer}.tar.gz", packed))
+                paths.append(
+                    add(
+                        f"{of_layer}/layer.tar" if writer == "nix" else f"{of_layer}.tar.gz", packed
+                    )
+                )
             if writer == "nix":
                 add(f"{digest}.json", config)
-            own = {"ggcr": f"sha256:{digest}", "jib": "config.json", "nix": f"{digest}.json"}[writer]
+            own = {"ggcr": f"sha256:{digest}", "jib": "config.json", "nix": f"{digest}.json"}[
+                writer
+            ]
             manifests.append({"Config": own, "RepoTags": [name], "Layers": paths})
         add("manifest.json", json.dumps(manifests).encode())
 
@@ -86,7 +104,10 @@ def _config(layers: list[bytes], config: dict[str, Any], architecture: str) -> b
         "architecture": architecture,
         "os": "linux",
         "config": config,
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(one).hexdigest()}" for one in layers]},
+        "rootfs": {
+            "type": "layers",
+            "diff_ids": [f"sha256:{hashlib.sha256(one).hexdigest()}" for one in layers],
+        },
     }
     return json.dumps(document).encode()
 
@@ -104,7 +125,11 @@ class Layout:
         """Writes one; gives its descriptor."""
         digest = hashlib.sha256(data).hexdigest()
         (self.folder / "blobs/sha256" / digest).write_bytes(data)
-        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
+        return {
+            "mediaType": f"application/vnd.oci.image.{kind}",
+            "digest": f"sha256:{digest}",
+            "size": len(data),
+        }
 
     def image(
         self,
@@ -120,44 +145,82 @@ class Layout:
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": described,
-            "layers": [self.blob(compressed(one, compression), f"layer.v1.tar+{compression}") for one in layers],
+            "layers": [
+                self.blob(compressed(one, compression), f"layer.v1.tar+{compression}")
+                for one in layers
+            ],
         }
         found = self.blob(json.dumps(manifest).encode(), "manifest.v1+json")
         platform = {"architecture": architecture, "os": "linux"}
         self._manifests.append(
-            {**found, "platform": platform, "annotations": {"org.opencontainers.image.ref.name": tag}}
+            {
+                **found,
+                "platform": platform,
+                "annotations": {"org.opencontainers.image.ref.name": tag},
+            }
         )
         self._write(self._manifests)
         return str(described["digest"]).partition(":")[2]
 
     def join(self, tag: str) -> None:
         """Puts all images so far into one index, as one image for several architectures."""
-        bare = [{key: value for key, value in one.items() if key != "annotations"} for one in self._manifests]
-        index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": bare}
+        bare = [
+            {key: value for key, value in one.items() if key != "annotations"}
+            for one in self._manifests
+        ]
+        index = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": bare,
+        }
         found = self.blob(json.dumps(index).encode(), "index.v1+json")
         self._write([{**found, "annotations": {"org.opencontainers.image.ref.name": tag}}])
 
     def layers(self) -> list[Path]:
         """Those of the first image."""
         manifest = self._read(self._manifests[0])
-        return [self.folder / "blobs/sha256" / one["digest"].partition(":")[2] for one in manifest["layers"]]
+        return [
+            self.folder / "blobs/sha256" / one["digest"].partition(":")[2]
+            for one in manifest["layers"]
+        ]
 
     def _read(self, descriptor: dict[str, Any]) -> Any:
-        return json.loads((self.folder / "blobs/sha256" / descriptor["digest"].partition(":")[2]).read_text())
+        return json.loads(
+            (self.folder / "blobs/sha256" / descriptor["digest"].partition(":")[2]).read_text()
+        )
 
     def _write(self, manifests: list[dict[str, Any]]) -> None:
-        (self.folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": manifests}))
+        (self.folder / "index.json").write_text(
+            json.dumps({"schemaVersion": 2, "manifests": manifests})
+        )
 
 
 def busybox_layers(program: bytes) -> list[bytes]:
     """Two layers: the second takes away, replaces and hides what the first has."""
-    applets = ("sh", "cat", "echo", "id", "ls", "stat", "env", "pwd", "sleep", "true", "test", "trap", "readlink")
+    applets = (
+        "sh",
+        "cat",
+        "echo",
+        "id",
+        "ls",
+        "stat",
+        "env",
+        "pwd",
+        "sleep",
+        "true",
+        "test",
+        "trap",
+        "readlink",
+    )
     first = layer(
         entry("bin", "d"),
         entry("bin/busybox", data=program, mode=0o755),
         *(entry(f"bin/{name}", "l", link="busybox") for name in applets),
         entry("etc", "d"),
-        entry("etc/passwd", data=b"root:x:0:0:root:/root:/bin/sh\nnina:x:1234:5678:Nina:/home/nina:/bin/sh\n"),
+        entry(
+            "etc/passwd",
+            data=b"root:x:0:0:root:/root:/bin/sh\nnina:x:1234:5678:Nina:/home/nina:/bin/sh\n",
+        ),
         entry("etc/group", data=b"root:x:0:\nstaff:x:5678:\n"),
         entry("data", "d"),
         entry("data/gone", data=b"gone"),

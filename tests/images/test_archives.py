@@ -17,7 +17,10 @@ from vc_core.images.platforms import Platform
 from vc_core.images.sources import OciLayout, of_path
 from vc_core.spec.errors import InvalidRequest
 
-FILES = [layer(entry("file", data=b"one")), layer(entry("file", data=b"two"), entry("more", data=b"more"))]
+FILES = [
+    layer(entry("file", data=b"one")),
+    layer(entry("file", data=b"two"), entry("more", data=b"more")),
+]
 ROOT = layer(entry("etc", "d"), entry("bin", "d"), entry("bin/sh", data=b"#!"))
 PROGRAMS = ("gzip", "bzip2", "xz", "zstd")
 
@@ -25,7 +28,9 @@ PROGRAMS = ("gzip", "bzip2", "xz", "zstd")
 def extracted(rootfs: Path, into: Path) -> dict[str, bytes]:
     """The files of an image that are not empty."""
     subprocess.run(["fsck.erofs", f"--extract={into}", rootfs], check=True)
-    return {str(path.relative_to(into)): path.read_bytes() for path in into.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(into)): path.read_bytes() for path in into.rglob("*") if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("writer", ["ggcr", "jib", "nix"])
@@ -74,7 +79,10 @@ def test_standard_input_that_is_a_terminal_is_refused(monkeypatch):
 async def test_one_of_several_images_is_chosen_by_its_name(images, tmp_path):
     file = tmp_path / "two.tar"
     docker_archive(file, "nix", FILES, ("team/one:1", "docker.io/library/two:latest"))
-    with pytest.raises(ImageError, match=r"has 2 images to choose from; .* are: docker.io/library/two:latest, team/"):
+    with pytest.raises(
+        ImageError,
+        match=r"has 2 images to choose from; .* are: docker.io/library/two:latest, team/",
+    ):
         await images.take(of_path(file), "app")
     assert (await images.take(of_path(file, "team/one:1"), "app")).config.labels == {"number": "0"}
     assert (await images.take(of_path(file, "two"), "app")).config.labels == {"number": "1"}
@@ -82,8 +90,13 @@ async def test_one_of_several_images_is_chosen_by_its_name(images, tmp_path):
 
 async def test_what_is_no_known_archive_is_asked_about(images, tmp_path):
     file = tmp_path / "source.tar"
-    file.write_bytes(layer(entry("project-1.0", "d"), entry("project-1.0/manifest.json", data=b"[]")))
-    with pytest.raises(InvalidRequest, match=r"no archive of an image, .*; it has: project-1.0; .* '--format rootfs'"):
+    file.write_bytes(
+        layer(entry("project-1.0", "d"), entry("project-1.0/manifest.json", data=b"[]"))
+    )
+    with pytest.raises(
+        InvalidRequest,
+        match=r"no archive of an image, .*; it has: project-1.0; .* '--format rootfs'",
+    ):
         await images.take(of_path(file), "app")
     assert await images.list() == ()
     made = await images.take(of_path(file, format=ArchiveFormat.ROOTFS), "app")
@@ -99,9 +112,14 @@ async def test_a_folder_with_an_unpacked_archive_is_asked_about(images, tmp_path
     docker_archive(file, "jib", FILES)
     folder.mkdir()
     subprocess.run(["tar", "-xf", file, "-C", folder], check=True)
-    with pytest.raises(InvalidRequest, match=r"has a file manifest.json, .*; import the archive, or '--format rootfs'"):
+    with pytest.raises(
+        InvalidRequest,
+        match=r"has a file manifest.json, .*; import the archive, or '--format rootfs'",
+    ):
         of_path(folder)
-    assert (await images.take(of_path(folder, format=ArchiveFormat.ROOTFS), "app")).config == ImageConfig()
+    assert (
+        await images.take(of_path(folder, format=ArchiveFormat.ROOTFS), "app")
+    ).config == ImageConfig()
 
 
 def test_a_root_file_system_may_have_a_manifest_of_its_own(tmp_path):
@@ -154,15 +172,21 @@ async def test_what_has_no_layers_of_files_is_refused(images, layout):
             changed = text.replace(b"layer.v1.tar+gzip", b"layer.v1.tar+gzip+encrypted")
             described = layout.blob(changed, "manifest.v1+json")
             index = layout.folder / "index.json"
-            index.write_text(index.read_text().replace(file.name, described["digest"].partition(":")[2]))
+            index.write_text(
+                index.read_text().replace(file.name, described["digest"].partition(":")[2])
+            )
             break
-    with pytest.raises(ImageError, match=r"is no image of files: the blob .* is of the type .*encrypted"):
+    with pytest.raises(
+        ImageError, match=r"is no image of files: the blob .* is of the type .*encrypted"
+    ):
         await images.take(OciLayout(layout.folder), "app")
 
 
 async def test_an_image_for_another_machine_is_refused_unless_it_is_asked_for(images, layout):
     image_id = layout.image("v1", FILES, {}, architecture="s390x")
-    with pytest.raises(ImageError, match=r"is an image for linux/s390x, and .*; '--platform linux/s390x' takes it"):
+    with pytest.raises(
+        ImageError, match=r"is an image for linux/s390x, and .*; '--platform linux/s390x' takes it"
+    ):
         await images.take(OciLayout(layout.folder), "app")
     with pytest.raises(ImageError, match=r"is an image for linux/s390x, not for linux/arm/v7"):
         await images.take(of_path(layout.folder, platform=Platform("arm", "v7")), "app")
@@ -177,12 +201,16 @@ async def test_a_platform_chooses_among_those_of_an_index(images, layout):
     layout.image("mine", FILES, {"Cmd": ["mine"]})
     wanted = layout.image("theirs", FILES, {"Cmd": ["theirs"]}, architecture="s390x")
     layout.join("both")
-    assert (await images.take(of_path(layout.folder, platform=Platform("s390x")), "app")).id == wanted
+    assert (
+        await images.take(of_path(layout.folder, platform=Platform("s390x")), "app")
+    ).id == wanted
 
 
 async def test_a_root_file_system_is_for_the_machine_that_was_named(images, tmp_path):
     (tmp_path / "root.tar").write_bytes(ROOT)
-    made = await images.take(of_path(tmp_path / "root.tar", platform=Platform("arm64", "v8")), "app")
+    made = await images.take(
+        of_path(tmp_path / "root.tar", platform=Platform("arm64", "v8")), "app"
+    )
     assert made.architecture == "arm64"
 
 

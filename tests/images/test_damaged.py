@@ -61,7 +61,16 @@ async def test_an_index_without_an_end_is_not_read(tmp_path):
 
 @pytest.mark.parametrize(
     "config",
-    [{"Entrypoint": "sh"}, {"Cmd": [7]}, {"Env": {}}, {"User": 7}, {"Volumes": []}, {"Labels": {"a": 7}}, [], 7],
+    [
+        {"Entrypoint": "sh"},
+        {"Cmd": [7]},
+        {"Env": {}},
+        {"User": 7},
+        {"Volumes": []},
+        {"Labels": {"a": 7}},
+        [],
+        7,
+    ],
 )
 def test_a_configuration_of_wrong_types_is_refused(config):
     with pytest.raises((ValueError, AttributeError)):
@@ -107,7 +116,9 @@ async def test_an_image_that_was_changed_is_not_used(images):
         stream.write(b"changed")
     os.utime(image.rootfs, ns=(before.st_atime_ns, before.st_mtime_ns))
     for _ in range(2):
-        with pytest.raises(ImageError, match=r"is damaged: rootfs\.erofs has the digest .*'vc image rm"):
+        with pytest.raises(
+            ImageError, match=r"is damaged: rootfs\.erofs has the digest .*'vc image rm"
+        ):
             await images.verify(image.rootfs)
     assert await images.remove("app") == "app:latest"
 

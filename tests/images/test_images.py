@@ -32,10 +32,19 @@ async def test_the_digest_of_its_configuration_is_its_id_and_names_find_it(image
     assert made.id == image_id
     assert made.config == ImageConfig(cmd=("sh",), labels={"a": "b"})
     await images.tag("team/app:1", "other")
-    for text in ("team/app:1", "other", "other:latest", image_id, image_id[:8], f"sha256:{image_id}"):
+    for text in (
+        "team/app:1",
+        "other",
+        "other:latest",
+        image_id,
+        image_id[:8],
+        f"sha256:{image_id}",
+    ):
         assert (await images.get(text)).id == image_id
     assert (await images.get("other")).names == ("other:latest", "team/app:1")
-    with pytest.raises(NotFound, match=r"no image team/app is here; near names are: team/app:1; 'vc image' pulls"):
+    with pytest.raises(
+        NotFound, match=r"no image team/app is here; near names are: team/app:1; 'vc image' pulls"
+    ):
         await images.get("team/app")
 
 
@@ -48,7 +57,12 @@ async def test_layers_become_one_tree(images, layout, tmp_path):
     assert {"data/kept", "hidden/new", "turned/inside", "tmp", "proc"} <= names
     assert not {"data/gone", "data/.wh.gone", "hidden/old", "hidden/.wh..wh..opq"} & names
     kept = (tree / "data/kept").stat()
-    assert (kept.st_uid, kept.st_gid, kept.st_mode & 0o7777, kept.st_mtime) == (70_000, 80_000, 0o640, 1_000_000_000)
+    assert (kept.st_uid, kept.st_gid, kept.st_mode & 0o7777, kept.st_mtime) == (
+        70_000,
+        80_000,
+        0o640,
+        1_000_000_000,
+    )
 
 
 async def test_a_corrupt_or_missing_blob_is_named_and_nothing_is_left(images, layout, tmp_path):
@@ -58,7 +72,9 @@ async def test_a_corrupt_or_missing_blob_is_named_and_nothing_is_left(images, la
     with pytest.raises(ImageError, match=f"the blob sha256:{blob.name} in .* is corrupt"):
         await images.take(OciLayout(layout.folder), "app")
     blob.unlink()
-    with pytest.raises(ImageError, match=f"the blob sha256:{blob.name} cannot be read: No such file"):
+    with pytest.raises(
+        ImageError, match=f"the blob sha256:{blob.name} cannot be read: No such file"
+    ):
         await images.take(OciLayout(layout.folder), "app")
     assert left(tmp_path / "images") == []
     assert await images.list() == ()
@@ -75,7 +91,9 @@ async def test_two_at_once_do_the_work_once(images, tmp_path):
     def source() -> Made:
         return Made("slow", ImageConfig(), fill)
 
-    first, second = await asyncio.gather(images.take(source(), "slow"), images.take(source(), "slow"))
+    first, second = await asyncio.gather(
+        images.take(source(), "slow"), images.take(source(), "slow")
+    )
     assert first == second
     assert len(fills) == 1
 
@@ -133,15 +151,22 @@ async def test_an_image_of_several_architectures(images, layout):
 async def test_one_of_another_architecture_is_refused(images, layout):
     layout.image("theirs", FILES, {}, architecture="s390x")
     layout.join("both")
-    with pytest.raises(ImageError, match=r"has no image for linux/\w+; it has: linux/s390x; '--platform'"):
+    with pytest.raises(
+        ImageError, match=r"has no image for linux/\w+; it has: linux/s390x; '--platform'"
+    ):
         await images.take(OciLayout(layout.folder), "app")
 
 
 async def test_archives_folders_and_tarballs_are_told_apart(images, layout, tmp_path):
     image_id = layout.image("v1", FILES, {"Cmd": ["x"]})
-    oci, docker, tarball, tree = (tmp_path / name for name in ("oci.tar", "docker.tar", "root.tar.gz", "tree"))
+    oci, docker, tarball, tree = (
+        tmp_path / name for name in ("oci.tar", "docker.tar", "root.tar.gz", "tree")
+    )
     for target in (f"oci-archive:{oci}:v1", f"docker-archive:{docker}:app:v1"):
-        subprocess.run(["skopeo", "--insecure-policy", "copy", "-q", f"oci:{layout.folder}:v1", target], check=True)
+        subprocess.run(
+            ["skopeo", "--insecure-policy", "copy", "-q", f"oci:{layout.folder}:v1", target],
+            check=True,
+        )
     tree.mkdir()
     (tree / "file").write_text("one")
     subprocess.run(["tar", "-czf", tarball, "-C", tree, "."], check=True)
@@ -151,7 +176,9 @@ async def test_archives_folders_and_tarballs_are_told_apart(images, layout, tmp_
     assert from_docker.config.cmd == ("x",)
     config = ImageConfig(cmd=("cat", "/file"), env=("A=b",))
     config = ImageConfig(cmd=("cat", "/file"), env=("A=b",))
-    from_tarball = await images.take(of_path(tarball, config=config, format=ArchiveFormat.ROOTFS), "d")
+    from_tarball = await images.take(
+        of_path(tarball, config=config, format=ArchiveFormat.ROOTFS), "d"
+    )
     from_tree = await images.take(of_path(tree, config=config), "e")
     assert (from_tarball.config, from_tree.config) == (config, config)
     assert (await images.take(of_path(tree, config=config), "f")).id == from_tree.id
@@ -159,10 +186,14 @@ async def test_archives_folders_and_tarballs_are_told_apart(images, layout, tmp_
         await images.take(of_path(oci, config=config), "g")
     with pytest.raises(InvalidRequest, match="which has no tag 'v1'"):
         of_path(tree, "v1")
-    with pytest.raises(InvalidRequest, match=r"there is no .*/none; 'vc image pull' fetches from a registry"):
+    with pytest.raises(
+        InvalidRequest, match=r"there is no .*/none; 'vc image pull' fetches from a registry"
+    ):
         of_path(tmp_path / "none")
     (tmp_path / "text").write_text("no archive at all")
-    with pytest.raises(InvalidRequest, match=r"is no folder and no tar archive, plain or compressed by [^\n]*$"):
+    with pytest.raises(
+        InvalidRequest, match=r"is no folder and no tar archive, plain or compressed by [^\n]*$"
+    ):
         await images.take(of_path(tmp_path / "text"), "g")
 
 
@@ -172,7 +203,9 @@ async def test_names_are_taken_away_one_by_one_and_used_images_stay(images, layo
     await images.tag("a", "b")
     assert await images.remove("a") == "a:latest"
     assert (await images.get("b")).names == ("b:latest",)
-    with pytest.raises(InvalidRequest, match="containers have the image b:latest; 'vc ps' shows them"):
+    with pytest.raises(
+        InvalidRequest, match="containers have the image b:latest; 'vc ps' shows them"
+    ):
         await images.remove("b", {made.rootfs})
     assert await images.prune(also_named=False) == ()
     assert await images.prune({made.rootfs}, also_named=True) == ()
@@ -195,23 +228,36 @@ async def test_a_damaged_image_is_told(images, layout):
     layout.image("v1", FILES, {})
     made = await images.take(OciLayout(layout.folder), "app")
     os.truncate(made.rootfs, 10)
-    with pytest.raises(ImageError, match=r"is damaged: rootfs\.erofs has another size than at first"):
+    with pytest.raises(
+        ImageError, match=r"is damaged: rootfs\.erofs has another size than at first"
+    ):
         await images.get("app")
 
 
 async def test_links_that_lead_out_of_an_image_are_not_followed(images, layout, tmp_path):
-    layout.image("v1", [layer(entry("out", "l", link=str(tmp_path)))], {"Volumes": {"/out/made": {}, "/var/lib/x": {}}})
+    layout.image(
+        "v1",
+        [layer(entry("out", "l", link=str(tmp_path)))],
+        {"Volumes": {"/out/made": {}, "/var/lib/x": {}}},
+    )
     made = await images.take(OciLayout(layout.folder), "app")
     assert not (tmp_path / "made").exists()
-    listed = subprocess.run(["dump.erofs", "--path=/var/lib/x", made.rootfs], check=True, capture_output=True)
+    listed = subprocess.run(
+        ["dump.erofs", "--path=/var/lib/x", made.rootfs], check=True, capture_output=True
+    )
     assert b"directory" in listed.stdout
 
 
 def test_a_program_that_is_missing_is_named_with_its_package(monkeypatch):
     monkeypatch.setattr(programs, "find_program", lambda _: None)
-    with pytest.raises(ImageError, match=r"skopeo is not installed, which .*; 'apt-get install skopeo'"):
+    with pytest.raises(
+        ImageError, match=r"skopeo is not installed, which .*; 'apt-get install skopeo'"
+    ):
         programs.path_of("skopeo")
-    assert {one.remedy for one in programs.diagnose()} >= {"apt-get install erofs-utils", "apt-get install umoci"}
+    assert {one.remedy for one in programs.diagnose()} >= {
+        "apt-get install erofs-utils",
+        "apt-get install umoci",
+    }
 
 
 @pytest.mark.parametrize("text", ["", " app", "-rf", "--all"])
@@ -246,7 +292,9 @@ async def test_a_debian_has_nothing_of_the_host_that_built_it(images, tmp_path, 
 
     monkeypatch.setattr(programs, "run", run)
     made = await images.take(builtin.debian("bookworm", "http://mirror"), "debian")
-    listed = subprocess.run(["dump.erofs", "--ls", "--path=/etc", made.rootfs], check=True, capture_output=True)
+    listed = subprocess.run(
+        ["dump.erofs", "--ls", "--path=/etc", made.rootfs], check=True, capture_output=True
+    )
     assert b"debian_version" in listed.stdout
     assert b"hostname" not in listed.stdout
     assert b"resolv.conf" not in listed.stdout

@@ -16,7 +16,11 @@ from vc_core.spec import ConfigError, InvalidRequest, MountKind, RootfsMode
 
 
 def config(**changes: Any) -> dict[str, Any]:
-    base = {"ociVersion": "1.0.2", "process": {"args": ["sh"], "cwd": "/"}, "root": {"path": "rootfs"}}
+    base = {
+        "ociVersion": "1.0.2",
+        "process": {"args": ["sh"], "cwd": "/"},
+        "root": {"path": "rootfs"},
+    }
     return {**base, **changes}
 
 
@@ -33,11 +37,17 @@ def test_the_least_that_a_bundle_can_be(tmp_path):
     found = load(tmp_path)
     spec = found.container
     assert (spec.rootfs.path, spec.rootfs.mode) == (tmp_path / "rootfs", RootfsMode.READ_WRITE)
-    assert (spec.process.args, spec.process.user, spec.process.no_new_privileges) == (("sh",), "0:0", False)
+    assert (spec.process.args, spec.process.user, spec.process.no_new_privileges) == (
+        ("sh",),
+        "0:0",
+        False,
+    )
     assert spec.process.capabilities.effective == ()
     assert not spec.has_default_mounts
     assert (found.kind, found.sandbox_id) == (ContainerType.SANDBOX, "")
-    assert load(tmp_path, root={"path": "/abs", "readonly": True}).container.rootfs.path == Path("/abs")
+    assert load(tmp_path, root={"path": "/abs", "readonly": True}).container.rootfs.path == Path(
+        "/abs"
+    )
 
 
 def test_the_environment_is_kept_word_for_word_23(tmp_path):
@@ -73,7 +83,15 @@ def test_mounts_by_type_and_options(tmp_path):
 
 def test_devices_are_found_by_their_numbers(tmp_path):
     devices = [
-        {"type": "c", "path": "/dev/fuse0", "major": 1, "minor": 3, "fileMode": 0o100620, "uid": 1, "gid": 2},
+        {
+            "type": "c",
+            "path": "/dev/fuse0",
+            "major": 1,
+            "minor": 3,
+            "fileMode": 0o100620,
+            "uid": 1,
+            "gid": 2,
+        },
         {"type": "b", "path": "/dev/absent", "major": 250, "minor": 9},
     ]
     first, second = load(tmp_path, linux={"devices": devices}).container.devices
@@ -87,38 +105,86 @@ def test_devices_are_found_by_their_numbers(tmp_path):
     [
         ({"ociVersion": "2.0"}, "ociVersion: '2.0' is not known"),
         ({"process": {"args": []}}, "process.args: there is no command"),
-        ({"process": {"args": ["x"], "ioPriority": {"class": "IOPRIO_CLASS_RT"}}}, "process.ioPriority: cannot"),
+        (
+            {"process": {"args": ["x"], "ioPriority": {"class": "IOPRIO_CLASS_RT"}}},
+            "process.ioPriority: cannot",
+        ),
         ({"process": {"args": "x"}}, "process.args: must be a list"),
         ({"process": {"args": ["x"], "cwd": "here"}}, "process.cwd: must be absolute"),
         ({"linux": {"intelRdt": {"closID": "x"}}}, "linux.intelRdt: cannot be honoured"),
         ({"linux": {"uidMappings": [{"size": 1}]}}, "linux.uidMappings: cannot be honoured"),
-        ({"linux": {"personality": {"domain": "LINUX32"}}}, "linux.personality.domain: programs of the guest's own"),
-        ({"linux": {"namespaces": [{"type": "user"}]}}, "linux.namespaces[0].type: the namespace 'user'"),
-        ({"linux": {"namespaces": [{"type": "time"}]}}, "linux.namespaces[0].type: the namespace 'time'"),
-        ({"linux": {"resources": {"blockIO": {"weight": 9}}}}, "linux.resources.blockIO: cannot be honoured"),
-        ({"linux": {"resources": {"rdma": {"mlx5": {"hcaHandles": 3}}}}}, "linux.resources.rdma: cannot be honoured"),
-        ({"linux": {"resources": {"memory": {"swappiness": 101}}}}, "linux.resources.memory.swappiness: must be from"),
+        (
+            {"linux": {"personality": {"domain": "LINUX32"}}},
+            "linux.personality.domain: programs of the guest's own",
+        ),
+        (
+            {"linux": {"namespaces": [{"type": "user"}]}},
+            "linux.namespaces[0].type: the namespace 'user'",
+        ),
+        (
+            {"linux": {"namespaces": [{"type": "time"}]}},
+            "linux.namespaces[0].type: the namespace 'time'",
+        ),
+        (
+            {"linux": {"resources": {"blockIO": {"weight": 9}}}},
+            "linux.resources.blockIO: cannot be honoured",
+        ),
+        (
+            {"linux": {"resources": {"rdma": {"mlx5": {"hcaHandles": 3}}}}},
+            "linux.resources.rdma: cannot be honoured",
+        ),
+        (
+            {"linux": {"resources": {"memory": {"swappiness": 101}}}},
+            "linux.resources.memory.swappiness: must be from",
+        ),
         (
             {"linux": {"resources": {"memory": {"limit": 9, "swap": 8}}}},
             "resources.memory.swap: it limits memory",
         ),
-        ({"linux": {"resources": {"memory": {"swap": 8}}}}, "linux.resources.memory.swap: memory and swap together"),
-        ({"linux": {"resources": {"memory": {"disableOOMKiller": True}}}}, "memory.disableOOMKiller: cannot"),
-        ({"linux": {"resources": {"unified": {"memory.oom.group": 1}}}}, "unified: must be an object of texts"),
-        ({"linux": {"resources": {"cpu": {"mems": "1"}}}}, "linux.resources.cpu.mems: a guest has one node"),
-        ({"linux": {"resources": {"cpu": {"realtimePeriod": 9}}}}, "linux.resources.cpu.realtimePeriod: cannot"),
+        (
+            {"linux": {"resources": {"memory": {"swap": 8}}}},
+            "linux.resources.memory.swap: memory and swap together",
+        ),
+        (
+            {"linux": {"resources": {"memory": {"disableOOMKiller": True}}}},
+            "memory.disableOOMKiller: cannot",
+        ),
+        (
+            {"linux": {"resources": {"unified": {"memory.oom.group": 1}}}},
+            "unified: must be an object of texts",
+        ),
+        (
+            {"linux": {"resources": {"cpu": {"mems": "1"}}}},
+            "linux.resources.cpu.mems: a guest has one node",
+        ),
+        (
+            {"linux": {"resources": {"cpu": {"realtimePeriod": 9}}}},
+            "linux.resources.cpu.realtimePeriod: cannot",
+        ),
         (
             {"linux": {"resources": {"devices": [{"allow": True}]}}},
             "linux.resources.devices[0]: devices are passed one",
         ),
-        ({"linux": {"devices": [{"type": "p", "path": "/f"}]}}, "linux.devices[0].type: 'p' cannot be passed"),
+        (
+            {"linux": {"devices": [{"type": "p", "path": "/f"}]}},
+            "linux.devices[0].type: 'p' cannot be passed",
+        ),
         ({"linux": {"devices": [{"type": "c"}]}}, "linux.devices[0].path: is missing"),
         (
             {"mounts": [{"destination": "/x", "type": "nfs", "source": "h:/"}]},
             "mounts[0].type: a guest cannot mount 'nfs'",
         ),
         (
-            {"mounts": [{"destination": "/x", "type": "bind", "source": "/", "uidMappings": [{"size": 1}]}]},
+            {
+                "mounts": [
+                    {
+                        "destination": "/x",
+                        "type": "bind",
+                        "source": "/",
+                        "uidMappings": [{"size": 1}],
+                    }
+                ]
+            },
             "mounts[0].uidMappings",
         ),
         (
@@ -127,10 +193,19 @@ def test_devices_are_found_by_their_numbers(tmp_path):
         ),
         ({"hooks": {"prestart": [{"path": "x"}]}}, "hooks.prestart[0].path: must be absolute"),
         ({"domainname": "d"}, "domainname: cannot be honoured"),
-        ({"annotations": {"org.opencontainers.image.stopSignal": "SIGX"}}, "stopSignal: there is no signal 'SIGX'"),
+        (
+            {"annotations": {"org.opencontainers.image.stopSignal": "SIGX"}},
+            "stopSignal: there is no signal 'SIGX'",
+        ),
         ({"windows": {"x": 1}}, "windows: cannot be honoured"),
-        ({"annotations": {"io.kubernetes.cri.container-type": "odd"}}, "'odd' is no type of container"),
-        ({"annotations": {"io.katacontainers.config.hypervisor.firmware": "/f"}}, "firmware: cannot be honoured"),
+        (
+            {"annotations": {"io.kubernetes.cri.container-type": "odd"}},
+            "'odd' is no type of container",
+        ),
+        (
+            {"annotations": {"io.katacontainers.config.hypervisor.firmware": "/f"}},
+            "firmware: cannot be honoured",
+        ),
         (
             {"annotations": {"com.github.containers.virtcontainers.AssetHashType": "md5"}},
             "'md5' is not known; sha512 is",
@@ -148,7 +223,13 @@ def test_all_problems_are_told_at_once_and_empty_values_are_none(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, process={"args": ["x"], "commandLine": "p"}, domainname="d", hostname=7)
     assert len(caught.value.problems) == 3
-    load(tmp_path, linux={"resources": {"blockIO": {}, "memory": {"disableOOMKiller": False}}, "intelRdt": None})
+    load(
+        tmp_path,
+        linux={
+            "resources": {"blockIO": {}, "memory": {"disableOOMKiller": False}},
+            "intelRdt": None,
+        },
+    )
 
 
 def test_versions_of_the_specification(tmp_path):
@@ -157,7 +238,13 @@ def test_versions_of_the_specification(tmp_path):
 
 
 def test_limits_that_engines_write_and_a_guest_keeps(tmp_path, caplog):
-    memory = {"limit": 128 << 20, "swap": 256 << 20, "reservation": 64 << 20, "swappiness": 60, "kernel": -1}
+    memory = {
+        "limit": 128 << 20,
+        "swap": 256 << 20,
+        "reservation": 64 << 20,
+        "swappiness": 60,
+        "kernel": -1,
+    }
     limits = {
         "memory": {**memory, "kernelTCP": -1, "disableOOMKiller": False, "useHierarchy": True},
         "cpu": {"shares": 0, "realtimeRuntime": 0, "mems": ""},
@@ -172,7 +259,9 @@ def test_limits_that_engines_write_and_a_guest_keeps(tmp_path, caplog):
             {"allow": True, "type": "c", "major": 1, "minor": 5, "access": "rwm"},
         ],
     }
-    found = load(tmp_path, linux={"resources": limits, "personality": {"domain": "LINUX"}}).container.resources
+    found = load(
+        tmp_path, linux={"resources": limits, "personality": {"domain": "LINUX"}}
+    ).container.resources
     assert (found.memory_bytes, found.pids, found.cpu_shares) == (128 << 20, 0, 0)
     assert dict(found.unified) == {"memory.oom.group": "1", "memory.low": str(64 << 20)}
     assert caplog.text == ""
@@ -183,9 +272,17 @@ def test_limits_that_engines_write_and_a_guest_keeps(tmp_path, caplog):
 
 
 def test_security_modules_of_the_host_are_warned_about(tmp_path, caplog):
-    process = {"args": ["x"], "apparmorProfile": "docker-default", "selinuxLabel": "system_u:system_r:container_t:s0"}
+    process = {
+        "args": ["x"],
+        "apparmorProfile": "docker-default",
+        "selinuxLabel": "system_u:system_r:container_t:s0",
+    }
     load(tmp_path, process=process, linux={"mountLabel": "system_u:object_r:container_file_t:s0"})
-    for place in ("process.apparmorProfile: the guest has no App", "process.selinuxLabel:", "linux.mountLabel:"):
+    for place in (
+        "process.apparmorProfile: the guest has no App",
+        "process.selinuxLabel:",
+        "linux.mountLabel:",
+    ):
         assert place in caplog.text
     caplog.clear()
     load(tmp_path, process={"args": ["x"], "apparmorProfile": "unconfined"})
@@ -193,7 +290,8 @@ def test_security_modules_of_the_host_are_warned_about(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("text", "meant"), [("data", "/data"), ("./a//b/", "/a/b"), ("../../x", "/x"), ("/a/../b", "/b"), ("/t", "/t")]
+    ("text", "meant"),
+    [("data", "/data"), ("./a//b/", "/a/b"), ("../../x", "/x"), ("/a/../b", "/b"), ("/t", "/t")],
 )
 def test_relative_destinations_are_below_the_root(tmp_path, text, meant):
     mounts = [{"destination": text, "type": "tmpfs", "source": "t"}]
@@ -208,7 +306,9 @@ def test_the_images_stop_signal_comes_as_an_annotation(tmp_path):
 
 
 def test_paths_of_namespaces_are_not_joined_and_said_so(tmp_path, caplog):
-    kinds = [{"type": kind, "path": f"/proc/7/ns/{kind}"} for kind in ("network", "pid", "ipc", "uts")]
+    kinds = [
+        {"type": kind, "path": f"/proc/7/ns/{kind}"} for kind in ("network", "pid", "ipc", "uts")
+    ]
     found = load(tmp_path, linux={"namespaces": [*kinds, {"type": "mount"}]}).container.confinement
     assert found.namespaces == ("network", "pid", "mount")
     assert "/proc/7/ns/network is not joined" in caplog.text
@@ -218,9 +318,24 @@ def test_paths_of_namespaces_are_not_joined_and_said_so(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("notes", "kind", "sandbox"),
     [
-        ({"io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-id": "s"}, "container", "s"),
-        ({"io.kubernetes.cri-o.ContainerType": "container", "io.kubernetes.cri-o.SandboxID": "s"}, "container", "s"),
-        ({"io.kubernetes.docker.type": "container", "io.kubernetes.sandbox.id": "s"}, "container", "s"),
+        (
+            {"io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-id": "s"},
+            "container",
+            "s",
+        ),
+        (
+            {
+                "io.kubernetes.cri-o.ContainerType": "container",
+                "io.kubernetes.cri-o.SandboxID": "s",
+            },
+            "container",
+            "s",
+        ),
+        (
+            {"io.kubernetes.docker.type": "container", "io.kubernetes.sandbox.id": "s"},
+            "container",
+            "s",
+        ),
         ({"io.kubernetes.docker.type": "podsandbox"}, "sandbox", ""),
         ({"io.kubernetes.cri-o.ContainerType": "sandbox"}, "sandbox", ""),
         ({}, "sandbox", ""),
@@ -254,7 +369,10 @@ async def test_a_state_is_the_runtime_specs(runtime, tmp_path):
     assert oci.state(await one.status(), 5)["status"] == "running"
     await one.stop()
     assert (await one.status()).state is State.STOPPED
-    assert (oci.state(await one.status(), 5)["status"], oci.state(await one.status(), 5)["pid"]) == ("stopped", 0)
+    assert (
+        oci.state(await one.status(), 5)["status"],
+        oci.state(await one.status(), 5)["pid"],
+    ) == ("stopped", 0)
 
 
 async def test_a_bundle_that_cannot_be_made_leaves_no_pod(runtime, world, tmp_path):

@@ -28,7 +28,9 @@ NOBODY = 65534
 
 
 def run(*words: str | Path, cwd: Path | None = None) -> str:
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False, cwd=cwd)
+    done = subprocess.run(
+        [str(word) for word in words], capture_output=True, text=True, check=False, cwd=cwd
+    )
     assert done.returncode == 0, (words, done.stdout[-3000:], done.stderr[-3000:])
     return done.stdout
 
@@ -45,14 +47,25 @@ def place() -> Iterator[Path]:
 def wheels(place) -> Path:
     """Built from a copy: a build leaves nothing in the checkout, and what git does not know is not in it."""
     source = place / "source"
-    files = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\0")
+    files = run(
+        "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT
+    ).split("\0")
     for name in filter(None, files):
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, source / name)
     run("make", "wheels", f"PY={sys.executable}", "WHEEL_OPTIONS=--no-build-isolation", cwd=source)
     shutil.copytree(source / ".make/wheels", place / "wheels")
-    acme = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", place / "wheels", source / ACME)
+    acme = (
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        place / "wheels",
+        source / ACME,
+    )
     run(*acme)
     return place / "wheels"
 
@@ -63,7 +76,9 @@ def environment(place, wheels) -> Path:
     venv = place / "venv"
     run("/usr/bin/python3", "-m", "venv", venv)
     (line,) = re.findall(
-        r"^pip (install --find-links \.make/wheels .*)$", (ROOT / "README.md").read_text(), re.MULTILINE
+        r"^pip (install --find-links \.make/wheels .*)$",
+        (ROOT / "README.md").read_text(),
+        re.MULTILINE,
     )
     run(venv / "bin/pip", *shlex.split(line), cwd=place / "source")
     return venv

@@ -43,9 +43,14 @@ def test_the_core_alone_says_what_to_install(place, wheels):
         "virtcontainers",
         cwd=place,
     )
-    done = subprocess.run([venv / "bin/vc", "pod", "ls"], capture_output=True, text=True, check=False, cwd=place)
+    done = subprocess.run(
+        [venv / "bin/vc", "pod", "ls"], capture_output=True, text=True, check=False, cwd=place
+    )
     assert done.returncode == 125
-    assert "no hypervisor plugin 'qemu'; none is installed; try: pip install --find-links .make/wheels " in done.stderr
+    assert (
+        "no hypervisor plugin 'qemu'; none is installed; try: pip install --find-links .make/wheels "
+        in done.stderr
+    )
     assert "'virtcontainers[qemu]', after 'make wheels' in a clone" in done.stderr
 
 
@@ -65,11 +70,20 @@ def test_nothing_shadows_a_drivers_library(environment, place):
 
 def test_the_public_api_is_typed_for_its_users(environment, place):
     program = (ROOT / "tests/consumer/program.py").read_text()
-    words = [sys.executable, "-m", "mypy", "--strict", "--python-executable", environment / "bin/python"]
+    words = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--python-executable",
+        environment / "bin/python",
+    ]
     (place / "consumer.py").write_text(program)
     run(*words, "consumer.py", cwd=place)
     (place / "wrong.py").write_text(program.replace('pod.run("sh", "-c", "exit 3")', "pod.run(1)"))
-    done = subprocess.run([*words, "wrong.py"], cwd=place, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*words, "wrong.py"], cwd=place, capture_output=True, text=True, check=False
+    )
     assert 'has incompatible type "int"; expected "str"' in done.stdout
 
 
@@ -77,7 +91,10 @@ def test_the_public_api_is_typed_for_its_users(environment, place):
 def test_an_ordinary_user_runs_a_container(environment, place, request):
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
-    if shutil.which("qemu-system-x86_64") is None or not Path("/var/cache/virtcontainers/guest/current").exists():
+    if (
+        shutil.which("qemu-system-x86_64") is None
+        or not Path("/var/cache/virtcontainers/guest/current").exists()
+    ):
         pytest.skip("QEMU or the guest image is missing ('make demo' readies both)")
     home = place / "home"
     runtime = place / "runtime"
@@ -99,11 +116,26 @@ def test_an_ordinary_user_runs_a_container(environment, place, request):
         return done
 
     request.addfinalizer(lambda: vc("pod", "delete", "--force", "p", check=False))
-    told = vc("run", "--rootfs", f"{rootfs}:rw", "--", "busybox", "sh", "-c", "id -u; echo made > /made")
+    told = vc(
+        "run", "--rootfs", f"{rootfs}:rw", "--", "busybox", "sh", "-c", "id -u; echo made > /made"
+    )
     assert told.stdout == "0\n"
     assert (rootfs / "made").stat().st_uid == NOBODY, "what the guest writes belongs to the user"
-    single = vc("run", "--mount", "/etc/hostname:/x", "--rootfs", str(rootfs), "--", "busybox", "true", check=False)
-    assert "only root can mount the single file /etc/hostname; mount its folder /etc instead" in single.stderr
+    single = vc(
+        "run",
+        "--mount",
+        "/etc/hostname:/x",
+        "--rootfs",
+        str(rootfs),
+        "--",
+        "busybox",
+        "true",
+        check=False,
+    )
+    assert (
+        "only root can mount the single file /etc/hostname; mount its folder /etc instead"
+        in single.stderr
+    )
     vc("run", "-d", "--name", "p", "--rootfs", str(rootfs), "--", "busybox", "sleep", "300")
     assert vc("exec", "p", "--", "busybox", "echo", "hello").stdout == "hello\n"
     vc("pod", "delete", "p")
@@ -112,7 +144,9 @@ def test_an_ordinary_user_runs_a_container(environment, place, request):
 
 
 @pytest.mark.vm
-def test_a_third_partys_hypervisor_is_installed_from_its_wheel_and_runs_a_container(environment, place, wheels):
+def test_a_third_partys_hypervisor_is_installed_from_its_wheel_and_runs_a_container(
+    environment, place, wheels
+):
     if os.geteuid() != 0:
         pytest.skip("a sandbox is made by root")
     (wheel,) = wheels.glob("acme_hypervisor-*.whl")
@@ -121,5 +155,7 @@ def test_a_third_partys_hypervisor_is_installed_from_its_wheel_and_runs_a_contai
     shutil.copy(ROOT / ACME / "acme.toml", config)
     told = run(environment / "bin/vc", "plugins", cwd=place)
     assert "acme-hypervisor" in told
-    told = run(environment / "bin/vc", "--config", config, "run", "--rootfs", "/", "--", "id", cwd=place)
+    told = run(
+        environment / "bin/vc", "--config", config, "run", "--rootfs", "/", "--", "id", cwd=place
+    )
     assert told.startswith("uid=0(root)")

@@ -47,7 +47,12 @@ class Reader:
             self.at /= line.removeprefix("cd ")
             return
         done = subprocess.run(
-            ["/bin/sh", "-c", line], cwd=self.at, env=self._environ, capture_output=True, text=True, check=False
+            ["/bin/sh", "-c", line],
+            cwd=self.at,
+            env=self._environ,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         told = done.stdout + done.stderr
         assert (done.returncode != 0) == line.endswith("# fails"), (line, told)
@@ -59,7 +64,8 @@ def test_the_page_is_true_word_by_word(wheels, tmp_path):
     if os.geteuid() != 0 or shutil.which("qemu-system-x86_64") is None:
         pytest.skip("the page's pod needs QEMU, and this user a store of its own")
     reader = Reader(
-        tmp_path, {**os.environ, "PIP_FIND_LINKS": str(wheels), "PIP_CONSTRAINT": f"{ROOT}/constraints.txt"}
+        tmp_path,
+        {**os.environ, "PIP_FIND_LINKS": str(wheels), "PIP_CONSTRAINT": f"{ROOT}/constraints.txt"},
     )
     for action, name, _kind, text in BLOCK.findall(PAGE.read_text()):
         if action == "file":

@@ -24,17 +24,27 @@ def test_every_hook_is_async_plain_and_documented(spec, name):
     for parameter in inspect.signature(function).parameters.values():
         assert parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         assert parameter.default is parameter.empty
-        assert parameter.name == "self" or parameter.annotation not in (parameter.empty, "Any", "dict")
+        assert parameter.name == "self" or parameter.annotation not in (
+            parameter.empty,
+            "Any",
+            "dict",
+        )
 
 
 def test_names_tell_their_family():
     for family, spec in FAMILIES.items():
-        assert all(name.startswith(PREFIXES[family]) for name in vars(spec) if not name.startswith("_"))
-    assert all(name.split("_")[-1].endswith("ed") for name in vars(EventSpec) if not name.startswith("_"))
+        assert all(
+            name.startswith(PREFIXES[family]) for name in vars(spec) if not name.startswith("_")
+        )
+    assert all(
+        name.split("_")[-1].endswith("ed") for name in vars(EventSpec) if not name.startswith("_")
+    )
 
 
 def test_hooks_has_every_operation_with_one_answer():
-    assert all(hasattr(Hooks, name) for spec, name in HOOKS if spec not in (EventSpec, FAMILIES["device"]))
+    assert all(
+        hasattr(Hooks, name) for spec, name in HOOKS if spec not in (EventSpec, FAMILIES["device"])
+    )
 
 
 def test_there_are_not_too_many():
@@ -59,7 +69,9 @@ def test_the_contract_imports_only_the_standard_library_and_pluggy():
                 names = [node.module or ""]
             for name in names:
                 top = name.partition(".")[0]
-                assert top in {*sys.stdlib_module_names, "pluggy"} or name.startswith("vc_core.spec"), (file.name, name)
+                assert top in {*sys.stdlib_module_names, "pluggy"} or name.startswith(
+                    "vc_core.spec"
+                ), (file.name, name)
 
 
 def test_the_core_names_no_driver_but_in_one_table():

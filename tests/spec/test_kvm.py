@@ -58,7 +58,9 @@ async def test_another_boot_or_another_program_proves_anew(node, tmp_path, monke
 async def test_without_a_node_there_is_nothing_to_prove(tmp_path, monkeypatch):
     monkeypatch.setattr(kvm_proof, "NODE", tmp_path / "none")
     boots = Boots(KvmProof(True, "told"))
-    assert await prove_kvm(sys.executable, tmp_path, boots) == KvmProof(False, "there is no /dev/kvm")
+    assert await prove_kvm(sys.executable, tmp_path, boots) == KvmProof(
+        False, "there is no /dev/kvm"
+    )
     assert boots.count == 0
 
 
@@ -77,7 +79,9 @@ async def test_a_proof_is_kept_in_a_folder_of_this_users_alone(node, tmp_path, k
             pytest.skip("only root can make folders of others")
         os.chown(place, 65534, 65534)
     boots = Boots(KvmProof(True, "told"))
-    with pytest.raises(InvalidRequest, match=r"place.*; .*set proof_dir of the hypervisor to a folder of yours"):
+    with pytest.raises(
+        InvalidRequest, match=r"place.*; .*set proof_dir of the hypervisor to a folder of yours"
+    ):
         await prove_kvm(sys.executable, place, boots)
     assert (boots.count, list(target.iterdir())) == (0, [])
 
@@ -100,10 +104,13 @@ async def test_a_link_in_the_place_of_a_proof_is_replaced_and_not_followed(node,
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"key": 1, "proof": 2}', "\xff", '{"key": null, "proof": {"works": 1}}']
+    "text",
+    ["", "[]", "{}", '{"key": 1, "proof": 2}', "\xff", '{"key": null, "proof": {"works": 1}}'],
 )
 async def test_a_damaged_proof_is_replaced(node, tmp_path, text):
     await prove_kvm(sys.executable, tmp_path / "proofs", Boots(KvmProof(True, "told")))
     (file,) = (tmp_path / "proofs").iterdir()
     file.write_text(text, encoding="latin-1")
-    assert (await prove_kvm(sys.executable, tmp_path / "proofs", Boots(KvmProof(True, "anew")))).detail == "anew"
+    assert (
+        await prove_kvm(sys.executable, tmp_path / "proofs", Boots(KvmProof(True, "anew")))
+    ).detail == "anew"

@@ -22,7 +22,9 @@ sys.stdin.read()
 @pytest.fixture
 def other_process(tmp_path):
     held = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", HOLD, str(tmp_path / "lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     assert held.stdout.readline() == b"held\n"
     yield held

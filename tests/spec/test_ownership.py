@@ -18,7 +18,9 @@ from vc_core.engine.state.event_journal import Journal
 from vc_core.images.store import Images
 from vc_core.spec import InvalidRequest
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to others")
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root can make what belongs to others"
+)
 
 
 @pytest.fixture(params=[0, 0o022, 0o777], ids=oct)
@@ -38,7 +40,11 @@ def test_a_folder_and_a_file_are_closed_to_others_whatever_the_umask(tmp_path, u
     made = private_folder(tmp_path / "a", "x.dir")
     write_private_file(made / "file", "text")
     write_private_file(made / "file", b"again")
-    assert [mode(made), mode(made / "file"), mode(private_folder(tmp_path / "there", "x.dir"))] == [0o700, 0o600, 0o700]
+    assert [mode(made), mode(made / "file"), mode(private_folder(tmp_path / "there", "x.dir"))] == [
+        0o700,
+        0o600,
+        0o700,
+    ]
     assert (made / "file").read_text() == "again"
 
 
@@ -73,7 +79,9 @@ def test_what_others_could_have_put_there_is_refused_with_the_setting(tmp_path, 
         private_folder(place, "x.dir")
     with pytest.raises(InvalidRequest), opened_private_folder(place, "x.dir"):
         pass
-    assert (place.lstat().st_mode, place.lstat().st_uid) == (before.st_mode, before.st_uid), "nothing is changed"
+    assert (place.lstat().st_mode, place.lstat().st_uid) == (before.st_mode, before.st_uid), (
+        "nothing is changed"
+    )
 
 
 @pytest.mark.parametrize("kind", STRANGERS)
@@ -112,7 +120,9 @@ def test_a_file_of_this_user_in_a_folder_of_this_user_is_trusted(tmp_path):
     assert untrusted(tmp_path / "file", trusted_owners()) == ""
     (tmp_path / "file").chmod(0o664)
     if os.getegid() in {0, os.geteuid()}:
-        assert untrusted(tmp_path / "file", trusted_owners()) == "", "a group that is the user's own"
+        assert untrusted(tmp_path / "file", trusted_owners()) == "", (
+            "a group that is the user's own"
+        )
 
 
 @pytest.mark.parametrize(
@@ -120,12 +130,24 @@ def test_a_file_of_this_user_in_a_folder_of_this_user_is_trusted(tmp_path):
     [
         (lambda path: path.chmod(0o646), "file can be written by other users"),
         (lambda path: path.parent.chmod(0o777), "home can be written by other users"),
-        pytest.param(lambda path: os.chown(path, 65534, -1), r"file belongs to .*\(uid 65534\)", marks=needs_root),
-        pytest.param(lambda path: os.chown(path.parent, 65534, -1), "home belongs to", marks=needs_root),
-        pytest.param(lambda path: os.chown(path, -1, 65534) or path.chmod(0o660), "can be written", marks=needs_root),
+        pytest.param(
+            lambda path: os.chown(path, 65534, -1),
+            r"file belongs to .*\(uid 65534\)",
+            marks=needs_root,
+        ),
+        pytest.param(
+            lambda path: os.chown(path.parent, 65534, -1), "home belongs to", marks=needs_root
+        ),
+        pytest.param(
+            lambda path: os.chown(path, -1, 65534) or path.chmod(0o660),
+            "can be written",
+            marks=needs_root,
+        ),
     ],
 )
-def test_what_others_could_have_written_is_not_trusted_nor_is_a_link_to_it(tmp_path, change, reason):
+def test_what_others_could_have_written_is_not_trusted_nor_is_a_link_to_it(
+    tmp_path, change, reason
+):
     file = tmp_path / "home/file"
     file.parent.mkdir()
     file.touch()

@@ -21,7 +21,9 @@ def start(script: str, *words: str) -> HostProcess:
     ready, output = os.pipe()
     command = [sys.executable, "-c", script, *words]
     actions = [(os.POSIX_SPAWN_DUP2, output, 1)]
-    found = HostProcess.of(os.posix_spawn(command[0], command, dict(os.environ), file_actions=actions))
+    found = HostProcess.of(
+        os.posix_spawn(command[0], command, dict(os.environ), file_actions=actions)
+    )
     os.close(output)
     assert os.read(ready, 1) == b"\n"
     os.close(ready)
@@ -68,7 +70,13 @@ async def test_a_lost_one_is_found_by_its_words():
 async def _child(script: str) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(
-        "sh", "-c", script, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe, start_new_session=True
+        "sh",
+        "-c",
+        script,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=pipe,
+        stderr=pipe,
+        start_new_session=True,
     )
 
 

@@ -52,7 +52,9 @@ def test_what_a_program_starts_by_itself_is_found_in_the_same_folders(folder, mo
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root is held to what nobody else can change")
-@pytest.mark.parametrize("change", ["folder open", "folder theirs", "program open", "program theirs", "a link"])
+@pytest.mark.parametrize(
+    "change", ["folder open", "folder theirs", "program open", "program theirs", "a link"]
+)
 def test_root_runs_no_program_that_others_can_change(folder, monkeypatch, change):
     monkeypatch.setenv("PATH", str(folder))
     assert find_program("thing") == str(folder / "thing")
@@ -69,7 +71,9 @@ def test_root_runs_no_program_that_others_can_change(folder, monkeypatch, change
         (folder / "thing").symlink_to(theirs / "thing")
     assert find_program("thing") is None
     monkeypatch.setattr(programs, "is_host_root", lambda: False)
-    assert find_program("thing") == str(folder / "thing"), "an ordinary user's PATH is the user's own"
+    assert find_program("thing") == str(folder / "thing"), (
+        "an ordinary user's PATH is the user's own"
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -77,7 +81,8 @@ def test_a_folder_that_may_not_be_entered_is_left_out(folder):
     """As another user with root's PATH, which su and setpriv leave."""
     folder.parent.chmod(0o700)
     code = (
-        "from vc_core.driver_kit import find_program, program_environment; print(find_program('sh'), program_environment()['PATH'])"
+        "from vc_core.driver_kit import find_program, program_environment\n"
+        "print(find_program('sh'), program_environment()['PATH'])"
     )
     words = ["setpriv", "--reuid", "65534", "--clear-groups", sys.executable, "-P", "-c", code]
     environ = {**os.environ, "PATH": f"{folder}/deep:{folder}:/usr/bin"}

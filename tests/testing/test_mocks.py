@@ -53,7 +53,9 @@ class TestStorage(StorageContract):
 class TestDevice(DeviceContract):
     @pytest.fixture
     def subject(self, tmp_path):
-        own, foreign, broken = (HostDevice(tmp_path / name, "/dev/x") for name in ("a.dev", "a.txt", "a.refused"))
+        own, foreign, broken = (
+            HostDevice(tmp_path / name, "/dev/x") for name in ("a.dev", "a.txt", "a.refused")
+        )
         return DeviceSubject(mock_device(World(tmp_path)), own, foreign, broken)
 
 

@@ -11,7 +11,17 @@ from tests.testing.wrong.agents import AGENTS
 from tests.testing.wrong.hypervisors import HYPERVISORS
 from tests.testing.wrong.others import DEVICES, OBSERVERS
 from tests.testing.wrong.storages import STORAGES
-from vc_core.spec import FAMILIES, HostDevice, agent, around, device, events, hypervisor, markers, storage
+from vc_core.spec import (
+    FAMILIES,
+    HostDevice,
+    agent,
+    around,
+    device,
+    events,
+    hypervisor,
+    markers,
+    storage,
+)
 from vc_core.testing import (
     AgentContract,
     AgentSubject,
@@ -53,12 +63,17 @@ def subject_of(suite: type, wrong: type, folder: Path) -> object:
     if suite is StorageContract:
         return StorageSubject(plugin, lambda: world.litter.append("odd") or "odd")
     if suite is DeviceContract:
-        return DeviceSubject(plugin, *(HostDevice(folder / name, "/dev/x") for name in ("a.dev", "a.txt", "a.refused")))
+        return DeviceSubject(
+            plugin,
+            *(HostDevice(folder / name, "/dev/x") for name in ("a.dev", "a.txt", "a.refused")),
+        )
     return ObserverSubject(wrong, folder)
 
 
 @pytest.mark.parametrize(("suite", "name", "rule"), RULES, ids=IDS)
-def test_a_wrong_plugin_is_caught_by_the_sentence_that_it_breaks(suite, name, rule, tmp_path, monkeypatch):
+def test_a_wrong_plugin_is_caught_by_the_sentence_that_it_breaks(
+    suite, name, rule, tmp_path, monkeypatch
+):
     monkeypatch.setattr("vc_core.testing.hypervisor.LIMIT_S", 1)
     monkeypatch.setattr("vc_core.testing.agent.LIMIT_S", 1)
     monkeypatch.setattr("vc_core.testing.guests.LIMIT_S", 1)
@@ -77,5 +92,9 @@ def test_every_wrong_plugin_breaks_a_rule_that_is_there():
 def test_a_rule_quotes_the_contract(suite, name, rule: Rule):
     modules = (hypervisor, agent, storage, device, events, inspect.getmodule(around), markers)
     texts = [module.__doc__ or "" for module in modules]
-    texts += [vars(spec)[rule.operation].__doc__ for spec in FAMILIES.values() if rule.operation in vars(spec)]
+    texts += [
+        vars(spec)[rule.operation].__doc__
+        for spec in FAMILIES.values()
+        if rule.operation in vars(spec)
+    ]
     assert any(says(text, rule.sentence) for text in texts), f"nowhere does it say: {rule}"

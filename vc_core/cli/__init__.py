@@ -12,7 +12,8 @@ from vc_core.cli.escapes import shown
 from vc_core.cli.exit_codes import Exit, output_failed, told
 from vc_core.cli.global_options import Settings
 
-# Name: (module below vc_core.cli, attribute, help). The help stands here so that `vc --help` imports none of them.
+# Name: (module below vc_core.cli, attribute, help). The help stands here so that `vc --help`
+# imports none of them.
 _COMMANDS = {
     "run": ("run", "run", "Run a command in a container in a virtual machine of its own."),
     "exec": ("execute", "execute", "Run one more command in a running container."),
@@ -24,13 +25,25 @@ _COMMANDS = {
     "stats": ("stats", "stats", "Show what pods use, again and again."),
     "top": ("top", "top", "Show pods, containers, processes, logs and events on one screen."),
     "events": ("events", "events", "Print what has happened to pods."),
-    "inspect": ("events", "inspect", "Print all that is known of pods, images and volumes, as JSON."),
+    "inspect": (
+        "events",
+        "inspect",
+        "Print all that is known of pods, images and volumes, as JSON.",
+    ),
     "pod": ("pods", "pod", "Make, start, stop and delete pods."),
     "container": ("containers", "container", "Make, start, stop and delete containers of a pod."),
-    "template": ("templates", "template", "Make, list and remove the frozen machines that pods are cloned from."),
+    "template": (
+        "templates",
+        "template",
+        "Make, list and remove the frozen machines that pods are cloned from.",
+    ),
     "snapshot": ("snapshots", "snapshot", "List and remove pods that were saved."),
     "pool": ("pool", "pool", "Keep machines ready for pods to take."),
-    "image": ("images", "image", "Fetch, make, list and remove images, which containers start from."),
+    "image": (
+        "images",
+        "image",
+        "Fetch, make, list and remove images, which containers start from.",
+    ),
     "volume": ("volumes", "volume", "Make, list and remove volumes: folders that outlive pods."),
     "guest": ("guests", "guest", "Build and list guest images."),
     "config": ("configuration", "config", "Show, check and write configuration files."),
@@ -80,7 +93,9 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] in _ELSEWHERE and not ctx.resilient_parsing:  # which completion does: it asks, nobody errs
+        if (
+            args[0] in _ELSEWHERE and not ctx.resilient_parsing
+        ):  # which completion does: it asks, nobody errs
             ctx.fail(f"No such command '{args[0]}'; here it is 'vc {_ELSEWHERE[args[0]]}'.")
         return super().resolve_command(ctx, args)
 
@@ -91,7 +106,9 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="vc", message="%(prog)s %(version)s")
-@click.option("--config", "config_file", metavar="FILE", help="Use this configuration and no other.")
+@click.option(
+    "--config", "config_file", metavar="FILE", help="Use this configuration and no other."
+)
 @click.option("--debug", is_flag=True, help="Show where an error came from, and what was logged.")
 @click.pass_context
 def vc(ctx: click.Context, config_file: str | None, debug: bool) -> None:

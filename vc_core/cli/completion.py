@@ -48,7 +48,9 @@ def pod_id_argument(metavar: str = "POD", **options: Any) -> Callable[[F], F]:
 def pod_ids_argument(required: bool = True) -> Callable[[F], F]:
     """An argument that names pods."""
     metavar = "POD..." if required else "[POD]..."
-    return click.argument("pod_ids", metavar=metavar, nargs=-1, required=required, shell_complete=_pods)
+    return click.argument(
+        "pod_ids", metavar=metavar, nargs=-1, required=required, shell_complete=_pods
+    )
 
 
 def images(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:

@@ -51,7 +51,9 @@ def check(settings: Settings, file: Path | None, as_json: bool) -> int:
         else:
             text = configs.read(found[1])
             loaded, problems = configs.examine(text, found[1])
-            told = configs.located(text, found[1], [*problems, *run_async(assemble.problems(loaded, Catalog()))])
+            told = configs.located(
+                text, found[1], [*problems, *run_async(assemble.problems(loaded, Catalog()))]
+            )
     except ConfigError as error:
         told = list(error.problems)
     if as_json:

@@ -38,7 +38,9 @@ class Console:
     def check(self) -> None:
         """Raises InvalidRequest, before anything is made, for what cannot be."""
         if self.is_detached and self.timeout_s is not None:
-            raise InvalidRequest("--detach and --timeout contradict each other: nobody is there to look at the clock")
+            raise InvalidRequest(
+                "--detach and --timeout contradict each other: nobody is there to look at the clock"
+            )
         if self.is_terminal and not self.is_detached:
             from vc_core.cli import terminal
 

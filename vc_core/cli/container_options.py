@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 detach_keys_option = click.option(
-    "--detach-keys", default="ctrl-p,ctrl-q", show_default=True, metavar="KEYS", help="Typed, they leave it running."
+    "--detach-keys",
+    default="ctrl-p,ctrl-q",
+    show_default=True,
+    metavar="KEYS",
+    help="Typed, they leave it running.",
 )
 command_argument = click.argument("command", nargs=-1, type=click.UNPROCESSED)
 passing = {"allow_interspersed_args": False}  # what follows the first word is the command's
@@ -49,10 +53,18 @@ _ACCESS = {"ro": True, "r": True, "rm": True, "rw": False, "rwm": False}
 
 
 timeout_option = click.option(
-    "--timeout", "timeout_s", type=Duration(), metavar="TIME", help="Kill it after that, as in 30s; we exit with 124."
+    "--timeout",
+    "timeout_s",
+    type=Duration(),
+    metavar="TIME",
+    help="Kill it after that, as in 30s; we exit with 124.",
 )
 mib_option = click.option(
-    "--vm-memory", "vm_memory", type=SIZE, metavar="SIZE", help="Memory of the machine, before limits of containers."
+    "--vm-memory",
+    "vm_memory",
+    type=SIZE,
+    metavar="SIZE",
+    help="Memory of the machine, before limits of containers.",
 )
 
 start_option = click.option(
@@ -63,7 +75,11 @@ start_option = click.option(
 
 _PROCESS = (
     click.option(
-        "--env", "-e", multiple=True, metavar="NAME[=VALUE]", help="Set a variable; without a value, pass ours."
+        "--env",
+        "-e",
+        multiple=True,
+        metavar="NAME[=VALUE]",
+        help="Set a variable; without a value, pass ours.",
     ),
     click.option(
         "--env-file",
@@ -73,23 +89,50 @@ _PROCESS = (
         metavar="FILE",
         help="Set the variables of a file, one NAME=VALUE a line; -e comes after it.",
     ),
-    click.option("--workdir", "-w", default="", metavar="DIR", help="Where the command starts; / by default."),
-    click.option("--user", "-u", default="", metavar="USER[:GROUP]", help="Numbers, or names the container knows."),
-    click.option("--group-add", "--group", "groups", multiple=True, metavar="GROUP", help="One more group."),
-    click.option("--cap-add", multiple=True, metavar="CAP", help="One more capability; ALL for every one."),
-    click.option("--cap-drop", multiple=True, metavar="CAP", help="One capability less; ALL for none."),
+    click.option(
+        "--workdir", "-w", default="", metavar="DIR", help="Where the command starts; / by default."
+    ),
+    click.option(
+        "--user",
+        "-u",
+        default="",
+        metavar="USER[:GROUP]",
+        help="Numbers, or names the container knows.",
+    ),
+    click.option(
+        "--group-add", "--group", "groups", multiple=True, metavar="GROUP", help="One more group."
+    ),
+    click.option(
+        "--cap-add", multiple=True, metavar="CAP", help="One more capability; ALL for every one."
+    ),
+    click.option(
+        "--cap-drop", multiple=True, metavar="CAP", help="One capability less; ALL for none."
+    ),
     click.option("--tty", "-t", is_flag=True, help="Give it a terminal, ours where we have one."),
     click.option("--interactive", "-i", is_flag=True, help="For -it: input is passed in any case."),
     click.option("--new-privileges", is_flag=True, help="Let set-uid programs have their power."),
 )
 _LIMITS = (
-    click.option("--cpus", type=click.FloatRange(0), metavar="N", help="How many processors it may use, as in 1.5."),
-    click.option("--cpu-shares", type=int, metavar="N", help="Its weight among siblings; 1024 is usual."),
+    click.option(
+        "--cpus",
+        type=click.FloatRange(0),
+        metavar="N",
+        help="How many processors it may use, as in 1.5.",
+    ),
+    click.option(
+        "--cpu-shares", type=int, metavar="N", help="Its weight among siblings; 1024 is usual."
+    ),
     click.option("--cpuset", metavar="LIST", help="Which of the guest's processors, as in 0-2,4."),
     click.option(
-        "--memory", "-m", type=SIZE, metavar="SIZE", help="The most memory it may use; the machine grows by as much."
+        "--memory",
+        "-m",
+        type=SIZE,
+        metavar="SIZE",
+        help="The most memory it may use; the machine grows by as much.",
     ),
-    click.option("--pids", type=click.IntRange(0), metavar="N", help="The most processes it may have."),
+    click.option(
+        "--pids", type=click.IntRange(0), metavar="N", help="The most processes it may have."
+    ),
 )
 _CONTAINER = (
     click.option(
@@ -99,11 +142,17 @@ _CONTAINER = (
         help="The container's root, where there is no IMAGE: a folder (/ is the host's own and the default), a file "
         "with a file system, or a block device. Changes vanish, unless :rw is said.",
     ),
-    click.option("--hostname", "-h", default="", metavar="NAME", help="What the container calls itself."),
     click.option(
-        "--init", is_flag=True, help="Process 1 is not the command but one that removes orphans that have ended."
+        "--hostname", "-h", default="", metavar="NAME", help="What the container calls itself."
     ),
-    click.option("--stop-signal", default="", metavar="SIGNAL", help="What asks the command to end; SIGTERM."),
+    click.option(
+        "--init",
+        is_flag=True,
+        help="Process 1 is not the command but one that removes orphans that have ended.",
+    ),
+    click.option(
+        "--stop-signal", default="", metavar="SIGNAL", help="What asks the command to end; SIGTERM."
+    ),
     click.option(
         "--security-opt",
         "security_opts",
@@ -118,13 +167,21 @@ _CONTAINER = (
         show_default=True,
         help="When to fetch IMAGE from its registry first.",
     ),
-    click.option("--entrypoint", metavar="WORDS", help="Words before the command, in place of the image's."),
     click.option(
-        "--disk", type=SIZE, default=0, metavar="SIZE", help="Changes go to a disk, not to the guest's memory."
+        "--entrypoint", metavar="WORDS", help="Words before the command, in place of the image's."
+    ),
+    click.option(
+        "--disk",
+        type=SIZE,
+        default=0,
+        metavar="SIZE",
+        help="Changes go to a disk, not to the guest's memory.",
     ),
     click.option("--read-only", is_flag=True, help="The container's root cannot be written."),
     click.option(
-        "--show-secrets", is_flag=True, help="Also what pod.secret_paths hides of the host's own root, as /etc/shadow."
+        "--show-secrets",
+        is_flag=True,
+        help="Also what pod.secret_paths hides of the host's own root, as /etc/shadow.",
     ),
     click.option(
         "--volume",
@@ -141,8 +198,21 @@ _CONTAINER = (
         metavar="DST[:OPTIONS]",
         help="An empty folder in memory, as in /x:size=64m,mode=1777.",
     ),
-    click.option("--shm-size", type=SIZE, default="64m", show_default=True, metavar="SIZE", help="Of its /dev/shm."),
-    click.option("--ulimit", "ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="As in nofile=1024:65536."),
+    click.option(
+        "--shm-size",
+        type=SIZE,
+        default="64m",
+        show_default=True,
+        metavar="SIZE",
+        help="Of its /dev/shm.",
+    ),
+    click.option(
+        "--ulimit",
+        "ulimits",
+        multiple=True,
+        metavar="NAME=SOFT[:HARD]",
+        help="As in nofile=1024:65536.",
+    ),
     click.option(
         "--device",
         "devices",
@@ -168,7 +238,9 @@ def container_options(function: F) -> F:
     return _all((*_CONTAINER, *_LIMITS, *restart_options.CARE, *_PROCESS), function)
 
 
-def process_spec(command: Sequence[str], options: Mapping[str, Any], default: ProcessSpec = _NOTHING) -> ProcessSpec:
+def process_spec(
+    command: Sequence[str], options: Mapping[str, Any], default: ProcessSpec = _NOTHING
+) -> ProcessSpec:
     """What the options of a process make.
 
     Args:
@@ -189,20 +261,30 @@ def process_spec(command: Sequence[str], options: Mapping[str, Any], default: Pr
     for word in env:
         name, equals, value = word.partition("=")
         if not name or any(map(str.isspace, name)):
-            raise InvalidRequest(f"--env {word!r} has no name of a variable; write it as NAME=VALUE")
+            raise InvalidRequest(
+                f"--env {word!r} has no name of a variable; write it as NAME=VALUE"
+            )
         if equals or name in os.environ:
             words.append(f"{name}={value if equals else os.environ[name]}")
-    if options["tty"] and "TERM" in os.environ and not any(word.startswith("TERM=") for word in words):
+    if (
+        options["tty"]
+        and "TERM" in os.environ
+        and not any(word.startswith("TERM=") for word in words)
+    ):
         words.append(f"TERM={os.environ['TERM']}")
     return dataclasses.replace(
         _terminal() if options["tty"] else ProcessSpec(()),
         args=tuple(command),
-        env=tuple({word.partition("=")[0]: word for word in words}.values()),  # the last of a name holds
+        env=tuple(
+            {word.partition("=")[0]: word for word in words}.values()
+        ),  # the last of a name holds
         cwd=workdir,
         user=options["user"] or default.user,
         groups=tuple(options["groups"]),
         no_new_privileges=False if options["new_privileges"] else default.no_new_privileges,
-        capabilities=security_options.capabilities(options["cap_add"], options["cap_drop"], default.capabilities),
+        capabilities=security_options.capabilities(
+            options["cap_add"], options["cap_drop"], default.capabilities
+        ),
     )
 
 
@@ -214,7 +296,9 @@ def command_words(command: Sequence[str]) -> tuple[str, ...]:
     """
     words = tuple(command[1:] if command and command[0] == "--" else command)
     if not words:
-        raise InvalidRequest("no command was given; it stands behind -- or behind the name of an image")
+        raise InvalidRequest(
+            "no command was given; it stands behind -- or behind the name of an image"
+        )
     return words
 
 
@@ -226,7 +310,9 @@ def _of_files(files: Sequence[Path]) -> list[str]:
             lines = file.read_text().splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidRequest(f"--env-file {file} cannot be read: {error}") from error
-        words += [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        words += [
+            line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")
+        ]
     return words
 
 
@@ -276,7 +362,8 @@ def container_spec(
             show_secrets=options["show_secrets"],
         ),
         dataclasses.replace(
-            process_spec(command, options, default), rlimits=tuple(ulimit(text) for text in options["ulimits"])
+            process_spec(command, options, default),
+            rlimits=tuple(ulimit(text) for text in options["ulimits"]),
         ),
         (*mounted, *(mounts.tmpfs(text) for text in options["tmpfs"])),
         stdio,

@@ -26,7 +26,16 @@ from vc_core.cli.execute import execute as exec_command
 from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.image_pull import image_of
 from vc_core.cli.option_groups import GroupedCommand
-from vc_core.cli.render import ago, echo_json, echo_pairs, echo_table, echo_warnings, exit_text, json_option, size
+from vc_core.cli.render import (
+    ago,
+    echo_json,
+    echo_pairs,
+    echo_table,
+    echo_warnings,
+    exit_text,
+    json_option,
+    size,
+)
 from vc_core.engine.state.ids import fresh
 from vc_core.engine.state.states import State
 from vc_core.images.image import NAME_NOTE
@@ -42,7 +51,10 @@ _container = click.argument("container_id", metavar="[CONTAINER]", default="")
 
 @click.group()
 def container() -> None:
-    """Make, start, stop and delete containers of a pod. CONTAINER may be left out when the pod has one."""
+    """Make, start, stop and delete containers of a pod.
+
+    CONTAINER may be left out when the pod has one.
+    """
 
 
 container.add_command(exec_command, "exec")
@@ -51,10 +63,15 @@ container.add_command(exec_command, "exec")
 @container.command(cls=GroupedCommand, context_settings={**passing, **hostname_is_h})
 @click.option("--name", default="", metavar="ID", help="Made up by default.")
 @click.option(
-    "--bundle", type=click.Path(path_type=Path), metavar="DIR", help="An OCI bundle, instead of all the rest."
+    "--bundle",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="An OCI bundle, instead of all the rest.",
 )
 @container_options
-@click.option("--image", default="", metavar="IMAGE", help="What it is made from; that of the pod by default.")
+@click.option(
+    "--image", default="", metavar="IMAGE", help="What it is made from; that of the pod by default."
+)
 @json_option
 @pod_id_argument("[POD]", default="")
 @command_argument
@@ -72,17 +89,23 @@ def create(
 ) -> None:
     """Make a container in POD and print its id; it runs when it, or its pod, is started.
 
-    With --bundle, POD may be left out: the bundle's annotations then say which pod the container joins, or that it is a
-    sandbox, which makes a pod of its own.
+    With --bundle, POD may be left out: the bundle's annotations then say which pod the container
+    joins, or that it is a sandbox, which makes a pod of its own.
     """
     settings: Settings = ctx.obj
     if bundle is not None:
-        given = [key for key in options if ctx.get_parameter_source(key) is click.core.ParameterSource.COMMANDLINE]
+        given = [
+            key
+            for key in options
+            if ctx.get_parameter_source(key) is click.core.ParameterSource.COMMANDLINE
+        ]
         if image:
             raise InvalidRequest("--bundle says all about a container; leave --image away")
         if given or command:
             what = f"--{given[0].replace('_', '-')}" if given else "a command"
-            raise InvalidRequest(f"--bundle says all about a container; leave {what} away, or change its config.json")
+            raise InvalidRequest(
+                f"--bundle says all about a container; leave {what} away, or change its config.json"
+            )
     elif not pod_id:
         raise InvalidRequest("no pod was given; 'vc pod ls' shows those that exist")
 
@@ -94,11 +117,20 @@ def create(
                 made = await oci.create(runtime, bundle, name, pod_id)
             else:
                 pod = await runtime.get(pod_id)
-                wanted = image or ("" if options["rootfs"] else (await pod.status(ask_guest=False)).config.image)
+                wanted = image or (
+                    "" if options["rootfs"] else (await pod.status(ask_guest=False)).config.image
+                )
                 found = await image_of(runtime, wanted, options["pull"]) if wanted else None
-                if options["init"] and not (await pod.status(ask_guest=False)).config.options.is_pid_shared:
-                    raise InvalidRequest("--init needs a pod that was made with it: 'vc pod create --init'")
-                spec = container_spec(name or fresh(), command, options, Stdio.NULL, runtime.volumes, found)
+                if (
+                    options["init"]
+                    and not (await pod.status(ask_guest=False)).config.options.is_pid_shared
+                ):
+                    raise InvalidRequest(
+                        "--init needs a pod that was made with it: 'vc pod create --init'"
+                    )
+                spec = container_spec(
+                    name or fresh(), command, options, Stdio.NULL, runtime.volumes, found
+                )
                 made = await pod.create_container(spec)
             if as_json:
                 echo_json(await made.status())
@@ -136,7 +168,9 @@ def start(settings: Settings, pod_id: str, container_id: str) -> None:
 @container.command()
 @pod_id_argument()
 @_container
-@click.option("--grace", "grace_s", type=click.FloatRange(0), default=10, show_default=True, metavar="SECONDS")
+@click.option(
+    "--grace", "grace_s", type=click.FloatRange(0), default=10, show_default=True, metavar="SECONDS"
+)
 @click.pass_obj
 def stop(settings: Settings, pod_id: str, container_id: str, grace_s: float) -> None:
     """Stop a container; its first process has --grace seconds to end by itself."""
@@ -156,7 +190,9 @@ def delete(settings: Settings, pod_id: str, container_id: str, force: bool) -> N
 @container.command()
 @pod_id_argument()
 @_container
-@click.option("--signal", "-s", "name", default="TERM", show_default=True, help="A name or a number.")
+@click.option(
+    "--signal", "-s", "name", default="TERM", show_default=True, help="A name or a number."
+)
 @click.option("--all", "everything", is_flag=True, help="Every process, not only the first.")
 @click.pass_obj
 def kill(settings: Settings, pod_id: str, container_id: str, name: str, everything: bool) -> None:
@@ -182,10 +218,17 @@ def wait(settings: Settings, pod_id: str, container_id: str, as_json: bool) -> N
 @container.command("ps")
 @pod_id_argument()
 @_container
-@click.option("--args", "words", metavar="WORDS", help="Print what the container's own ps prints for these, as in -ef.")
+@click.option(
+    "--args",
+    "words",
+    metavar="WORDS",
+    help="Print what the container's own ps prints for these, as in -ef.",
+)
 @json_option
 @click.pass_obj
-def processes(settings: Settings, pod_id: str, container_id: str, words: str | None, as_json: bool) -> None:
+def processes(
+    settings: Settings, pod_id: str, container_id: str, words: str | None, as_json: bool
+) -> None:
     """List the processes of a container."""
     if words is not None:
         arguments = shlex.split(words)
@@ -217,7 +260,9 @@ def processes(settings: Settings, pod_id: str, container_id: str, words: str | N
 @click.argument("changes", nargs=-1, metavar="[KEY=VALUE|KEY-]...")
 @json_option
 @click.pass_obj
-def annotate(settings: Settings, pod_id: str, container_id: str, changes: tuple[str, ...], as_json: bool) -> None:
+def annotate(
+    settings: Settings, pod_id: str, container_id: str, changes: tuple[str, ...], as_json: bool
+) -> None:
     """Set annotations (KEY=VALUE), remove some (KEY-), print all."""
     wanted = annotation_changes(changes)
     echo_pairs(_call(settings, pod_id, container_id, lambda found: found.annotate(wanted)), as_json)
@@ -253,7 +298,9 @@ def status(settings: Settings, pod_id: str, container_id: str, as_json: bool) ->
         echo_json(found)
         return
     code = "" if found.exit is None else f", exit code {exit_text(found.exit)}"
-    click.echo(f"container {found.id}: {found.state.value}{code}: {shown(' '.join(found.spec.process.args))}")
+    click.echo(
+        f"container {found.id}: {found.state.value}{code}: {shown(' '.join(found.spec.process.args))}"
+    )
     if found.block is not None:
         click.echo(
             f"  rootfs: {shown(found.block.device)}, {found.block.fstype}, in the guest at {found.block.address}"
@@ -278,7 +325,9 @@ def ls(settings: Settings, pod_id: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("-a", "--all", is_flag=True, expose_value=False, help="For ps -a: all are listed in any case.")
+@click.option(
+    "-a", "--all", is_flag=True, expose_value=False, help="For ps -a: all are listed in any case."
+)
 @json_option
 @click.pass_obj
 def ps(settings: Settings, as_json: bool) -> None:
@@ -290,7 +339,9 @@ def ps(settings: Settings, as_json: bool) -> None:
         _show(as_json, [(found.id, one) for found in listing.pods for one in found.containers])
         echo_warnings(f"pod {found.id} is damaged: {found.reason}" for found in listing.damaged)
         silent = [found for found in listing.pods if found.unanswered]
-        echo_warnings(f"pod {found.id}: {found.unanswered}; shown as last known" for found in silent)
+        echo_warnings(
+            f"pod {found.id}: {found.unanswered}; shown as last known" for found in silent
+        )
         echo_warnings(listing.problems)
 
     run_async(work())
@@ -320,14 +371,20 @@ def state_text(found: ContainerStatus) -> str:
     if found.unanswered:
         return f"{found.state.value} (no answer)"
     if found.exit is not None:
-        when = found.exit.ended_ns  # which the guest says: not before its start, and not in the future
-        return f"exited ({exit_text(found.exit)})" + (f" {ago(max(when, found.started_ns))}" if when else "")
+        when = (
+            found.exit.ended_ns
+        )  # which the guest says: not before its start, and not in the future
+        return f"exited ({exit_text(found.exit)})" + (
+            f" {ago(max(when, found.started_ns))}" if when else ""
+        )
     if found.state is State.RUNNING and found.started_ns:
         return f"running for {ago(found.started_ns).removesuffix(' ago')}"
     return found.state.value
 
 
-def _call(settings: Settings, pod_id: str, container_id: str, call: Callable[[Container], Awaitable[Any]]) -> Any:
+def _call(
+    settings: Settings, pod_id: str, container_id: str, call: Callable[[Container], Awaitable[Any]]
+) -> Any:
     async def work() -> Any:
         async with settings.runtime() as runtime:
             return await call(await chosen(await runtime.get(pod_id), container_id))

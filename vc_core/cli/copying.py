@@ -21,8 +21,21 @@ _STREAM = "-"
 
 
 @click.command("cp")
-@click.option("--container", "-c", "container_id", default="", metavar="ID", help="When the pod has more than one.")
-@click.option("--archive", "-a", "keep_owner", is_flag=True, help="Keep owners; they become root, or you, otherwise.")
+@click.option(
+    "--container",
+    "-c",
+    "container_id",
+    default="",
+    metavar="ID",
+    help="When the pod has more than one.",
+)
+@click.option(
+    "--archive",
+    "-a",
+    "keep_owner",
+    is_flag=True,
+    help="Keep owners; they become root, or you, otherwise.",
+)
 @click.argument("source", metavar="SOURCE")
 @click.argument("target", metavar="TARGET")
 @click.pass_obj
@@ -35,8 +48,8 @@ def cp(settings: Settings, source: str, target: str, container_id: str, keep_own
     vc cp ./site/. web:/srv       what is in a folder
     tar c . | vc cp - web:/srv    reads a tar archive; '… web:/srv -' writes one
 
-    A TARGET that ends in / must be a folder. Links, holes, modes and times stay what they are. Nothing that a guest
-    sends is written outside of TARGET.
+    A TARGET that ends in / must be a folder. Links, holes, modes and times stay what they are.
+    Nothing that a guest sends is written outside of TARGET.
     """
     here, there = _IN_POD.fullmatch(source), _IN_POD.fullmatch(target)
     if there is not None and here is None:
@@ -45,7 +58,9 @@ def cp(settings: Settings, source: str, target: str, container_id: str, keep_own
         with writing():
             run_async(_copy_out(settings, here[1], container_id, here[2], target, keep_owner))
     else:
-        raise InvalidRequest("one of SOURCE and TARGET must be POD:PATH, the other a path of this host or -")
+        raise InvalidRequest(
+            "one of SOURCE and TARGET must be POD:PATH, the other a path of this host or -"
+        )
 
 
 async def _copy_in(

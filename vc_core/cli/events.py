@@ -23,15 +23,19 @@ if TYPE_CHECKING:
 
 @click.command("events")
 @click.option("--follow", "-f", is_flag=True, help="Wait for more, until Ctrl-C.")
-@click.option("--since", type=Since(), default=None, metavar="TIME", help="As in 10m, or 2026-01-31T12:00:00.")
+@click.option(
+    "--since", type=Since(), default=None, metavar="TIME", help="As in 10m, or 2026-01-31T12:00:00."
+)
 @json_option
 @pod_ids_argument(required=False)
 @click.pass_obj
-def events(settings: Settings, follow: bool, since: int | None, as_json: bool, pod_ids: tuple[str, ...]) -> None:
+def events(
+    settings: Settings, follow: bool, since: int | None, as_json: bool, pod_ids: tuple[str, ...]
+) -> None:
     """Print what has happened to PODs, all by default.
 
-    There is no daemon: that something has ended by itself is seen by the next command that looks, and at once by
-    'vc events -f'.
+    There is no daemon: that something has ended by itself is seen by the next command that looks,
+    and at once by 'vc events -f'.
     """
 
     async def work() -> None:
@@ -60,7 +64,10 @@ def _show(event: Event, as_json: bool) -> None:
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.pass_obj
 def inspect(settings: Settings, names: tuple[str, ...]) -> None:
-    """Print all that is known of pods, images and volumes, as a list of JSON. A pod's name comes before an image's."""
+    """Print all that is known of pods, images and volumes, as a list of JSON.
+
+    A pod's name comes before an image's.
+    """
 
     async def one(runtime: Runtime, name: str) -> object:
         with contextlib.suppress(NotFound):
@@ -69,7 +76,9 @@ def inspect(settings: Settings, names: tuple[str, ...]) -> None:
             return await runtime.images.get(name)
         with contextlib.suppress(NotFound):
             return runtime.volumes.get(name)
-        raise NotFound(f"no pod, image or volume is called {name}; 'vc pod ls' and the like list them")
+        raise NotFound(
+            f"no pod, image or volume is called {name}; 'vc pod ls' and the like list them"
+        )
 
     async def work() -> list[object]:
         async with settings.runtime() as runtime:

@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 
 
 @click.command("exec", context_settings=passing)
-@click.option("--container", "-c", "container_id", default="", metavar="ID", help="When the pod has more than one.")
+@click.option(
+    "--container",
+    "-c",
+    "container_id",
+    default="",
+    metavar="ID",
+    help="When the pod has more than one.",
+)
 @click.option("--detach", "-d", is_flag=True, help="Do not wait; output is thrown away.")
 @detach_keys_option
 @timeout_option
@@ -48,7 +55,8 @@ def execute(
 ) -> int:
     """Run COMMAND in a running container of POD. Exits as 'vc run' does.
 
-    What no option says is as the container's first process has it: user, groups, variables, folder and capabilities.
+    What no option says is as the container's first process has it: user, groups, variables, folder
+    and capabilities.
     """
     words = command_words(command)
     console = Console(detach_keys, options["tty"], detach, timeout_s)
@@ -71,7 +79,9 @@ async def _execute(
         with interrupts.caught():
             container = await chosen(await runtime.get(pod_id), container_id)
             process = process_spec(command, options, (await container.spec()).process)
-            started = await container.exec(process, Stdio.NULL if console.is_detached else Stdio.PIPES)
+            started = await container.exec(
+                process, Stdio.NULL if console.is_detached else Stdio.PIPES
+            )
             if console.is_detached:
                 return 0
             status = await console.connect(started, interrupts)
@@ -80,7 +90,14 @@ async def _execute(
 
 @click.command("attach")
 @detach_keys_option
-@click.option("--container", "-c", "container_id", default="", metavar="ID", help="When the pod has more than one.")
+@click.option(
+    "--container",
+    "-c",
+    "container_id",
+    default="",
+    metavar="ID",
+    help="When the pod has more than one.",
+)
 @pod_id_argument()
 @click.pass_obj
 def attach(settings: Settings, /, pod_id: str, container_id: str, detach_keys: str) -> int:

@@ -29,7 +29,10 @@ class Exit(enum.IntEnum):
 
 
 class OutputClosed(Exception):
-    """Nobody reads our output any more. Not a BrokenPipeError: click would make a plain failure of that."""
+    """Nobody reads our output any more.
+
+    Not a BrokenPipeError: click would make a plain failure of that.
+    """
 
 
 @contextmanager
@@ -55,7 +58,12 @@ def output_failed(reason: str, code: object) -> int:
 
 def told(error: Exception, is_debugging: bool) -> Exit:
     """Prints an error for people; gives its exit code."""
-    from vc_core.spec.errors import CannotExecute, ConfigError, PluginContractError, VcError  # 50 ms, for errors only
+    from vc_core.spec.errors import (
+        CannotExecute,
+        ConfigError,
+        PluginContractError,
+        VcError,
+    )  # 50 ms, for errors only
 
     if isinstance(error, OutputClosed):
         return Exit.BROKEN_PIPE
@@ -66,8 +74,12 @@ def told(error: Exception, is_debugging: bool) -> Exit:
             _tell(f"{_head()} {shown(problem)}")
     elif isinstance(error, VcError):
         _tell(f"{_head()} {shown(error)}")
-    elif not (isinstance(error, OSError) and standard_streams.unwritable()):  # which is told at the end
-        _tell(f"{_head()} {type(error).__name__}: {shown(error)} (a defect of ours; --debug shows where)")
+    elif not (
+        isinstance(error, OSError) and standard_streams.unwritable()
+    ):  # which is told at the end
+        _tell(
+            f"{_head()} {type(error).__name__}: {shown(error)} (a defect of ours; --debug shows where)"
+        )
     if isinstance(error, CannotExecute):
         return Exit.NOT_FOUND if error.is_missing else Exit.CANNOT_EXECUTE
     return Exit.FAILURE
@@ -78,5 +90,7 @@ def _head() -> str:
 
 
 def _tell(line: str) -> None:
-    with contextlib.suppress(OSError):  # stderr cannot be written either: the exit code is all that is left
+    with contextlib.suppress(
+        OSError
+    ):  # stderr cannot be written either: the exit code is all that is left
         click.echo(line, err=True)

@@ -49,7 +49,9 @@ class Settings:
         handler = logging.StreamHandler()
         handler.setFormatter(_Lines())
         for name in ("vc_core", *PACKAGES):
-            logging.getLogger(name).setLevel(logging.DEBUG if self.is_debugging else logging.WARNING)
+            logging.getLogger(name).setLevel(
+                logging.DEBUG if self.is_debugging else logging.WARNING
+            )
         logging.getLogger().addHandler(handler)
 
     def load_config(self) -> Config:

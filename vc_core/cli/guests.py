@@ -24,18 +24,26 @@ def guest() -> None:
 
 
 @guest.command()
-@click.option("--kernel", type=_file, help="A kernel of this host; the distribution's package by default.")
-@click.option("--modules", type=_file, metavar="DIR", help="Its modules, when they are not in /lib/modules.")
+@click.option(
+    "--kernel", type=_file, help="A kernel of this host; the distribution's package by default."
+)
+@click.option(
+    "--modules", type=_file, metavar="DIR", help="Its modules, when they are not in /lib/modules."
+)
 @click.option("--agent", type=_file, help="An agent's program; built by default.")
 @json_option
 @click.pass_obj
-def build(settings: Settings, kernel: Path | None, modules: Path | None, agent: Path | None, as_json: bool) -> None:
+def build(
+    settings: Settings, kernel: Path | None, modules: Path | None, agent: Path | None, as_json: bool
+) -> None:
     """Make the image for new pods; does nothing when it is there."""
 
     async def work() -> Guest:
         async with settings.runtime() as runtime:
             with _progress() as report:
-                return await runtime.hooks.agent_build_guest(source=KernelSource(kernel, modules, agent), report=report)
+                return await runtime.hooks.agent_build_guest(
+                    source=KernelSource(kernel, modules, agent), report=report
+                )
 
     _show(run_async(work()), as_json)
 
@@ -49,7 +57,10 @@ def ls(settings: Settings, as_json: bool) -> None:
     if as_json:
         echo_json(found)
         return
-    rows = ((one.id, "yes" if one.is_current else "", one.description, size(one.size_bytes)) for one in found)
+    rows = (
+        (one.id, "yes" if one.is_current else "", one.description, size(one.size_bytes))
+        for one in found
+    )
     echo_table(("IMAGE", "CURRENT", "DESCRIPTION", "SIZE"), rows)
 
 
@@ -59,9 +70,15 @@ def ls(settings: Settings, as_json: bool) -> None:
 @click.pass_obj
 def show(settings: Settings, image_id: str, as_json: bool) -> None:
     """Show one image, the current one by default."""
-    found = [one for one in _all(settings) if (one.id.startswith(image_id) if image_id else one.is_current)]
+    found = [
+        one
+        for one in _all(settings)
+        if (one.id.startswith(image_id) if image_id else one.is_current)
+    ]
     if len(found) != 1:
-        raise NotFound(f"{len(found) or 'no'} guest images begin with {image_id!r}; 'vc guest ls' lists them")
+        raise NotFound(
+            f"{len(found) or 'no'} guest images begin with {image_id!r}; 'vc guest ls' lists them"
+        )
     _show(found[0], as_json)
 
 

@@ -32,7 +32,11 @@ class ImageCommand(GroupedCommand):
 def image_argument(function: F) -> F:
     """For an `ImageCommand`, whose function gets `image` and `command`."""
     return click.argument(
-        "words", metavar="[IMAGE | --] [COMMAND]...", nargs=-1, type=click.UNPROCESSED, shell_complete=_images
+        "words",
+        metavar="[IMAGE | --] [COMMAND]...",
+        nargs=-1,
+        type=click.UNPROCESSED,
+        shell_complete=_images,
     )(function)
 
 

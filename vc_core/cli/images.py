@@ -27,7 +27,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 _image = click.argument("image", metavar="IMAGE", shell_complete=completion.images)
-_name_option = click.option("--name", default="", metavar="NAME[:TAG]", help="What it is called here.")
+_name_option = click.option(
+    "--name", default="", metavar="NAME[:TAG]", help="What it is called here."
+)
 _platform_option = click.option(
     "--platform",
     default="",
@@ -41,9 +43,23 @@ _CONFIG = (
     click.option("--env", "-e", multiple=True, metavar="NAME=VALUE", help="A variable."),
     click.option("--user", "-u", default="", metavar="USER[:GROUP]", help="Who runs the command."),
     click.option("--workdir", "-w", default="", metavar="DIR", help="Where the command starts."),
-    click.option("--volume", "volumes", multiple=True, metavar="DIR", help="Can be written in a read-only root, too."),
-    click.option("--stop-signal", default="", metavar="SIGNAL", help="What asks the command to end."),
-    click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Containers get it as an annotation."),
+    click.option(
+        "--volume",
+        "volumes",
+        multiple=True,
+        metavar="DIR",
+        help="Can be written in a read-only root, too.",
+    ),
+    click.option(
+        "--stop-signal", default="", metavar="SIGNAL", help="What asks the command to end."
+    ),
+    click.option(
+        "--label",
+        "labels",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Containers get it as an annotation.",
+    ),
 )
 
 
@@ -55,17 +71,24 @@ def _config_options(function: F) -> F:
 
 @click.group()
 def image() -> None:
-    """Fetch, make, list and remove images. Each is one read-only file that all its containers share."""
+    """Fetch, make, list and remove images.
+
+    Each is one read-only file that all its containers share.
+    """
 
 
 @image.command()
 @click.argument("reference", metavar="REFERENCE")
 @_name_option
-@click.option("--insecure", is_flag=True, help="The registry has no certificate, or one that nobody knows.")
+@click.option(
+    "--insecure", is_flag=True, help="The registry has no certificate, or one that nobody knows."
+)
 @_platform_option
 @json_option
 @click.pass_obj
-def pull(settings: Settings, reference: str, name: str, insecure: bool, platform: str, as_json: bool) -> None:
+def pull(
+    settings: Settings, reference: str, name: str, insecure: bool, platform: str, as_json: bool
+) -> None:
     """Fetch an image from a registry, by skopeo, with the credentials that 'skopeo login' has stored.
 
     \b
@@ -108,9 +131,9 @@ def import_(
 ) -> None:
     """Take an image from a file or folder.
 
-    PATH is an OCI layout or archive, a docker archive as 'docker save', kaniko, ko, crane and jib write it, or a root
-    file system: a tar archive or a folder. Archives may be compressed by gzip, bzip2, xz or zstd. '-' is an archive on
-    standard input.
+    PATH is an OCI layout or archive, a docker archive as 'docker save', kaniko, ko, crane and jib
+    write it, or a root file system: a tar archive or a folder. Archives may be compressed by gzip,
+    bzip2, xz or zstd. '-' is an archive on standard input.
 
     \b
     docker save app | vc image import - app
@@ -123,14 +146,20 @@ def import_(
     from vc_core.images.sources import of_path
 
     kind = ArchiveFormat(format_name) if format_name else None
-    _take(settings, of_path(path, tag, _config(options), kind, Platform.parse(platform)), name, as_json)
+    _take(
+        settings,
+        of_path(path, tag, _config(options), kind, Platform.parse(platform)),
+        name,
+        as_json,
+    )
 
 
 @image.group()
 def build() -> None:
     """Make an image from the distribution's packages, where there is no registry.
 
-    What a Dockerfile says is for docker or buildah to build; 'vc image import' takes what they save.
+    What a Dockerfile says is for docker or buildah to build; 'vc image import' takes what they
+    save.
     """
 
 
@@ -147,16 +176,25 @@ def busybox(settings: Settings, name: str, as_json: bool) -> None:
 
 @build.command()
 @click.option("--suite", default="", help="As in bookworm; the host's own by default.")
-@click.option("--mirror", default="", metavar="URL", help="The one that apt is set up with by default.")
+@click.option(
+    "--mirror", default="", metavar="URL", help="The one that apt is set up with by default."
+)
 @click.option("--include", multiple=True, metavar="PACKAGE", help="One more package.")
 @_name_option
 @json_option
 @click.pass_obj
-def debian(settings: Settings, suite: str, mirror: str, include: tuple[str, ...], name: str, as_json: bool) -> None:
+def debian(
+    settings: Settings, suite: str, mirror: str, include: tuple[str, ...], name: str, as_json: bool
+) -> None:
     """A minimal Debian, by debootstrap."""
     from vc_core.images import builtin
 
-    _take(settings, builtin.debian(suite, mirror, include), name or f"debian:{suite or 'latest'}", as_json)
+    _take(
+        settings,
+        builtin.debian(suite, mirror, include),
+        name or f"debian:{suite or 'latest'}",
+        as_json,
+    )
 
 
 @image.command("ls")
@@ -174,7 +212,9 @@ def ls(settings: Settings, as_json: bool) -> None:
         echo_json(found)
         return
     rows = (
-        (name, one.id[:12], ago(one.made_ns), size(one.bytes)) for one in found for name in one.names or ("<none>",)
+        (name, one.id[:12], ago(one.made_ns), size(one.bytes))
+        for one in found
+        for name in one.names or ("<none>",)
     )
     echo_table(("NAME", "ID", "MADE", "SIZE"), rows)
 
@@ -207,7 +247,9 @@ def tag(settings: Settings, image: str, name: str) -> None:
 
 
 @image.command("rm")
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, shell_complete=completion.images)
+@click.argument(
+    "images", metavar="IMAGE...", nargs=-1, required=True, shell_complete=completion.images
+)
 @click.pass_obj
 def rm(settings: Settings, images: tuple[str, ...]) -> None:
     """Take names away, and an image with its last one. One that containers have stays."""
@@ -290,7 +332,12 @@ def progress_shown() -> Iterator[Progress]:
     from rich.progress import BarColumn, DownloadColumn, SpinnerColumn, TextColumn
     from rich.progress import Progress as Bars
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+    )
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task("looking", total=None)
 

@@ -18,10 +18,25 @@ from vc_core.spec.values import StreamName
 
 @click.command("logs")
 @click.option("--follow", "-f", is_flag=True, help="Wait for more, until the container has ended.")
-@click.option("--tail", "-n", type=click.IntRange(0), metavar="N", help="The last N lines of those that are there.")
-@click.option("--since", type=Since(), default=None, metavar="TIME", help="As in 10m, or 2026-01-31T12:00:00.")
+@click.option(
+    "--tail",
+    "-n",
+    type=click.IntRange(0),
+    metavar="N",
+    help="The last N lines of those that are there.",
+)
+@click.option(
+    "--since", type=Since(), default=None, metavar="TIME", help="As in 10m, or 2026-01-31T12:00:00."
+)
 @click.option("--timestamps", "-t", is_flag=True, help="When each line was written, before it.")
-@click.option("--container", "-c", "container_id", default="", metavar="ID", help="When the pod has more than one.")
+@click.option(
+    "--container",
+    "-c",
+    "container_id",
+    default="",
+    metavar="ID",
+    help="When the pod has more than one.",
+)
 @json_option
 @pod_id_argument()
 @click.pass_obj
@@ -38,8 +53,8 @@ def logs(
 ) -> None:
     """Print what a container of POD has written, that was started by 'vc run -d'.
 
-    What it wrote to stderr goes to ours. The log is there until the container is deleted: also when it has ended, and
-    when its machine has crashed.
+    What it wrote to stderr goes to ours. The log is there until the container is deleted: also when
+    it has ended, and when its machine has crashed.
     """
 
     async def work() -> None:
@@ -62,7 +77,9 @@ def logs(
 def _show(line: LogLine, timestamps: bool, as_json: bool) -> None:
     if as_json:
         text = line.data.decode(errors="replace")
-        echo_json_line({"time": moment(line.time_ns), "stream": line.stream, "line": text.rstrip("\n")})
+        echo_json_line(
+            {"time": moment(line.time_ns), "stream": line.stream, "line": text.rstrip("\n")}
+        )
         return
     stream = (sys.stdout if line.stream is StreamName.STDOUT else sys.stderr).buffer
     stream.write((f"{moment(line.time_ns)} ".encode() if timestamps else b"") + line.data)

@@ -16,7 +16,8 @@ _PASSED = {
     *("exec", "noexec", "suid", "nosuid", "dev", "nodev", "atime", "noatime", "relatime"),
     *("private", "rprivate", "slave", "rslave", "shared", "rshared"),
 }
-# What has no effect here: labels of SELinux, which the guest does not have, and hints for other systems.
+# What has no effect here: labels of SELinux, which the guest does not have, and hints for other
+# systems.
 _WITHOUT_EFFECT = {"z", "Z", "cached", "delegated", "consistent", "default", "copy"}
 _OF_TMPFS = re.compile(r"(size=\d+%?|mode=[0-7]{1,4}|(uid|gid|nr_inodes|nr_blocks)=\d+)")
 _OPPOSITES = {"exec": "noexec", "suid": "nosuid", "dev": "nodev"}
@@ -37,8 +38,12 @@ def bind(text: str, volumes: Volumes) -> Mount:
         return _by_keys(text, volumes)
     parts = text.split(":")
     if len(parts) not in (2, 3) or not all(parts):
-        raise InvalidRequest(f"-v {text!r} is not SRC:DST or SRC:DST:OPTIONS, as in ./data:/data:ro")
-    return _bind(parts[0], parts[1], parts[2].split(",") if len(parts) == 3 else [], f"-v {text!r}", volumes)
+        raise InvalidRequest(
+            f"-v {text!r} is not SRC:DST or SRC:DST:OPTIONS, as in ./data:/data:ro"
+        )
+    return _bind(
+        parts[0], parts[1], parts[2].split(",") if len(parts) == 3 else [], f"-v {text!r}", volumes
+    )
 
 
 def _bind(source: str, destination: str, options: list[str], what: str, volumes: Volumes) -> Mount:
@@ -51,13 +56,17 @@ def _bind(source: str, destination: str, options: list[str], what: str, volumes:
         elif option in ("bind", "rbind"):
             is_recursive = option == "rbind"
         elif option not in ("ro", "rw", *_WITHOUT_EFFECT):
-            raise InvalidRequest(f"{what}: the option {option!r} is not known; ro, rw, nocopy and noexec are")
+            raise InvalidRequest(
+                f"{what}: the option {option!r} is not known; ro, rw, nocopy and noexec are"
+            )
     if {"ro", "rw"} <= set(options):
         raise InvalidRequest(f"{what}: ro and rw contradict each other")
     is_read_only = "ro" in options
     path = volumes.create(source, may_exist=True).path if is_volume else Path(source).absolute()
     copy_up = is_volume and copies and not is_read_only
-    return Mount(path, destination, is_read_only, MountKind.BIND, tuple(passed), is_recursive, copy_up)
+    return Mount(
+        path, destination, is_read_only, MountKind.BIND, tuple(passed), is_recursive, copy_up
+    )
 
 
 def _by_keys(text: str, volumes: Volumes) -> Mount:
@@ -68,10 +77,16 @@ def _by_keys(text: str, volumes: Volumes) -> Mount:
     what = f"--mount {text!r}"
     kind = keys.pop("type", "volume")
     destination = next((keys.pop(key) for key in _TARGETS if key in keys), "")
-    options = [option for option in ("readonly", "ro") if keys.pop(option, "false") in ("", "true", "1")][:1]
+    options = [
+        option for option in ("readonly", "ro") if keys.pop(option, "false") in ("", "true", "1")
+    ][:1]
     if kind == "tmpfs":
         size, mode = keys.pop("tmpfs-size", ""), keys.pop("tmpfs-mode", "")
-        found = [*(["ro"] if options else []), *([f"size={size}"] if size else []), *([f"mode={mode}"] if mode else [])]
+        found = [
+            *(["ro"] if options else []),
+            *([f"size={size}"] if size else []),
+            *([f"mode={mode}"] if mode else []),
+        ]
         made = tmpfs(":".join(filter(None, (destination, ",".join(found)))))
     else:
         source = keys.pop("source", None) or keys.pop("src", "")
@@ -79,14 +94,26 @@ def _by_keys(text: str, volumes: Volumes) -> Mount:
             options.append("nocopy")
         if propagation := keys.pop("bind-propagation", ""):
             options.append(propagation)
-        if kind not in ("bind", "volume") or not source or bool(_VOLUME.fullmatch(source)) != (kind == "volume"):
+        if (
+            kind not in ("bind", "volume")
+            or not source
+            or bool(_VOLUME.fullmatch(source)) != (kind == "volume")
+        ):
             raise InvalidRequest(
                 f"{what} is not type=bind,source=/PATH,target=DST, type=volume,source=NAME,target=DST "
                 "or type=tmpfs,target=DST"
             )
-        made = _bind(source, destination, ["ro" if one == "readonly" else one for one in options], what, volumes)
+        made = _bind(
+            source,
+            destination,
+            ["ro" if one == "readonly" else one for one in options],
+            what,
+            volumes,
+        )
     if keys:
-        raise InvalidRequest(f"{what}: the key {next(iter(keys))!r} is not known; type, source, target and ro are")
+        raise InvalidRequest(
+            f"{what}: the key {next(iter(keys))!r} is not known; type, source, target and ro are"
+        )
     return made
 
 

@@ -20,12 +20,30 @@ _GROUPS = {
             "remove",
             "detach",
         ),
-        *("health_cmd", "health_interval", "health_timeout", "health_retries", "health_start_period"),
+        *(
+            "health_cmd",
+            "health_interval",
+            "health_timeout",
+            "health_retries",
+            "health_start_period",
+        ),
     ),
     "Storage": ("mounts", "tmpfs", "disk", "read_only", "shm_size", "devices"),
     "Limits": ("cpus", "cpu_shares", "cpuset", "memory", "pids", "ulimits"),
     "Security": ("cap_add", "cap_drop", "new_privileges", "security_opts", "show_secrets"),
-    "Process": (*("entrypoint", "env", "env_files", "workdir", "user", "groups", "tty", "interactive", "detach_keys"),),
+    "Process": (
+        *(
+            "entrypoint",
+            "env",
+            "env_files",
+            "workdir",
+            "user",
+            "groups",
+            "tty",
+            "interactive",
+            "detach_keys",
+        ),
+    ),
 }
 
 
@@ -35,7 +53,11 @@ class GroupedCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """As every command, but in several lists."""
         options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
-        rows = {option.name: row for option in options if (row := option.get_help_record(ctx)) is not None}
+        rows = {
+            option.name: row
+            for option in options
+            if (row := option.get_help_record(ctx)) is not None
+        }
         for group, names in _GROUPS.items():
             if found := [rows.pop(name) for name in names if name in rows]:
                 with formatter.section(group):

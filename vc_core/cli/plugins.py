@@ -16,5 +16,8 @@ def plugins(as_json: bool) -> None:
     if as_json:
         echo_json(found)
         return
-    rows = ((one.name, one.family, one.distribution, one.version, one.state, one.contract or "-") for one in found)
+    rows = (
+        (one.name, one.family, one.distribution, one.version, one.state, one.contract or "-")
+        for one in found
+    )
     echo_table(("PLUGIN", "FAMILY", "DISTRIBUTION", "VERSION", "STATE", "CONTRACT"), rows)

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 from vc_core.cli.completion import pod_id_argument, pod_ids_argument
-from vc_core.cli.container_options import annotation_changes, hostname_is_h, mib, pairs, start_option
+from vc_core.cli.container_options import (
+    annotation_changes,
+    hostname_is_h,
+    mib,
+    pairs,
+    start_option,
+)
 from vc_core.cli.escapes import shown
 from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.render import (
@@ -41,19 +47,50 @@ def pod() -> None:
 @pod.command(context_settings=hostname_is_h)
 @click.argument("pod_id", metavar="[POD]", default="")
 @click.option("--vcpus", type=click.IntRange(1), help="Processors of the machine.")
-@click.option("--memory", "-m", type=SIZE, metavar="SIZE", help="Memory of the machine, before limits of containers.")
+@click.option(
+    "--memory",
+    "-m",
+    type=SIZE,
+    metavar="SIZE",
+    help="Memory of the machine, before limits of containers.",
+)
 @click.option("--hostname", "-h", default="", metavar="NAME", help="The pod's name by default.")
-@click.option("--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Kept and given back.")
-@click.option("--dns", multiple=True, metavar="ADDRESS", help="A name server for /etc/resolv.conf of its containers.")
-@click.option("--dns-search", multiple=True, metavar="DOMAIN", help="A domain in which names are looked up.")
+@click.option(
+    "--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Kept and given back."
+)
+@click.option(
+    "--dns",
+    multiple=True,
+    metavar="ADDRESS",
+    help="A name server for /etc/resolv.conf of its containers.",
+)
+@click.option(
+    "--dns-search", multiple=True, metavar="DOMAIN", help="A domain in which names are looked up."
+)
 @click.option("--dns-option", multiple=True, metavar="OPTION", help="As resolv.conf(5) has them.")
 @click.option("--share-pid", is_flag=True, help="Its containers see each other's processes.")
-@click.option("--init", is_flag=True, help="As --share-pid: process 1 removes orphans that have ended.")
-@click.option("--share-shm", type=SIZE, default=0, metavar="SIZE", help="Its containers have one /dev/shm, this large.")
-@click.option("--kernel", metavar="FILE[=SHA512]", help="Boot this kernel, checked before each boot.")
-@click.option("--image", metavar="FILE[=SHA512]", help="Boot this initrd, which must hold the agent.")
+@click.option(
+    "--init", is_flag=True, help="As --share-pid: process 1 removes orphans that have ended."
+)
+@click.option(
+    "--share-shm",
+    type=SIZE,
+    default=0,
+    metavar="SIZE",
+    help="Its containers have one /dev/shm, this large.",
+)
+@click.option(
+    "--kernel", metavar="FILE[=SHA512]", help="Boot this kernel, checked before each boot."
+)
+@click.option(
+    "--image", metavar="FILE[=SHA512]", help="Boot this initrd, which must hold the agent."
+)
 @click.option("--hypervisor", metavar="FILE[=SHA512]", help="Run the machine with this program.")
-@click.option("--can-freeze/--no-freeze", default=None, help="Whether snapshots and forks can carry its folders.")
+@click.option(
+    "--can-freeze/--no-freeze",
+    default=None,
+    help="Whether snapshots and forks can carry its folders.",
+)
 @start_option
 @json_option
 @click.pass_obj
@@ -135,7 +172,9 @@ def start(settings: Settings, pod_ids: tuple[str, ...]) -> None:
 
 @pod.command()
 @pod_ids_argument()
-@click.option("--grace", "grace_s", type=click.FloatRange(0), default=10, show_default=True, metavar="SECONDS")
+@click.option(
+    "--grace", "grace_s", type=click.FloatRange(0), default=10, show_default=True, metavar="SECONDS"
+)
 @click.option("--force", "-f", is_flag=True, help="Ask nobody: end the machine at once.")
 @click.pass_obj
 def stop(settings: Settings, pod_ids: tuple[str, ...], grace_s: float, force: bool) -> None:
@@ -161,7 +200,9 @@ def resume(settings: Settings, pod_ids: tuple[str, ...]) -> None:
 
 @pod.command()
 @pod_ids_argument()
-@click.option("--force", "-f", is_flag=True, help="Ask nobody in the guest: end the machine at once.")
+@click.option(
+    "--force", "-f", is_flag=True, help="Ask nobody in the guest: end the machine at once."
+)
 @click.pass_obj
 def delete(settings: Settings, pod_ids: tuple[str, ...], force: bool) -> None:
     """Stop pods if they run, and remove them."""
@@ -213,7 +254,9 @@ def restore(settings: Settings, name: str, pod_id: str) -> None:
 
 @pod.command()
 @pod_id_argument()
-@click.option("-n", "--count", type=click.IntRange(1), default=1, show_default=True, help="How many.")
+@click.option(
+    "-n", "--count", type=click.IntRange(1), default=1, show_default=True, help="How many."
+)
 @click.pass_obj
 def fork(settings: Settings, pod_id: str, count: int) -> None:
     """Start pods that go on from where a running one is now, and print their names."""
@@ -242,8 +285,13 @@ def ls(settings: Settings, as_json: bool) -> None:
             echo_json((*listing.pods, *listing.damaged))
         else:
             rows = [_row(found) for found in listing.pods]
-            rows += [(found.id, found.state, "", "", "", "", found.reason) for found in listing.damaged]
-            echo_table(("POD", "STATE", "CONTAINERS", "VCPUS", "MEMORY", "CREATED", "REASON"), sorted(rows, key=str))
+            rows += [
+                (found.id, found.state, "", "", "", "", found.reason) for found in listing.damaged
+            ]
+            echo_table(
+                ("POD", "STATE", "CONTAINERS", "VCPUS", "MEMORY", "CREATED", "REASON"),
+                sorted(rows, key=str),
+            )
         echo_warnings(listing.problems)
 
     run_async(work())
@@ -264,9 +312,13 @@ def status(settings: Settings, pod_id: str, as_json: bool) -> None:
             return
         drivers = ", ".join(f"{choice.family} {choice.name}" for choice in found.config.plugins)
         reason = f" ({shown(found.reason)})" if found.reason else ""
-        echo_warnings([f"pod {found.id}: {found.unanswered}; shown as last known"] if found.unanswered else [])
+        echo_warnings(
+            [f"pod {found.id}: {found.unanswered}; shown as last known"] if found.unanswered else []
+        )
         click.echo(f"pod {found.id}: {coloured(found.state.value)}{reason}")
-        click.echo(f"  machine: {found.size.vcpus} vCPU, {found.size.memory_mib} MiB, process {found.pid or 'none'}")
+        click.echo(
+            f"  machine: {found.size.vcpus} vCPU, {found.size.memory_mib} MiB, process {found.pid or 'none'}"
+        )
         click.echo(f"  made: {ago(found.config.created_ns)}, with {drivers}")
         for key, value in found.config.annotations.items():
             click.echo(f"  {shown(key)} = {shown(value)}")
@@ -290,7 +342,10 @@ def stats(settings: Settings, pod_id: str, as_json: bool) -> None:
         if as_json:
             echo_json(found)
         else:
-            echo_table(("POD", "CPU", "MEMORY"), [(pod_id, f"{found.cpu_ns / 1e9:.1f} s", size(found.resident_bytes))])
+            echo_table(
+                ("POD", "CPU", "MEMORY"),
+                [(pod_id, f"{found.cpu_ns / 1e9:.1f} s", size(found.resident_bytes))],
+            )
 
     run_async(work())
 
@@ -301,7 +356,8 @@ def stats(settings: Settings, pod_id: str, as_json: bool) -> None:
 def console(settings: Settings, pod_id: str) -> None:
     """Print the last of what the guest's kernel wrote.
 
-    On a terminal, control characters are escaped, as dmesg does it; a pipe or file gets what was written.
+    On a terminal, control characters are escaped, as dmesg does it; a pipe or file gets what was
+    written.
     """
 
     async def work() -> None:
@@ -321,7 +377,15 @@ def _row(found: PodStatus) -> tuple[object, ...]:
     memory = f"{found.size.memory_mib} MiB"
     made = ago(config.created_ns)
     reason = found.unanswered or found.reason
-    return (found.id, found.state.value, len(found.containers), found.size.vcpus, memory, made, reason)
+    return (
+        found.id,
+        found.state.value,
+        len(found.containers),
+        found.size.vcpus,
+        memory,
+        made,
+        reason,
+    )
 
 
 def _each(settings: Settings, pod_ids: tuple[str, ...], verb: str, **arguments: object) -> None:

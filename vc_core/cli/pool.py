@@ -20,7 +20,9 @@ def pool() -> None:
 
 
 @pool.command()
-@click.option("--size", "count", type=click.IntRange(1), help="How many wait; pool.size by default.")
+@click.option(
+    "--size", "count", type=click.IntRange(1), help="How many wait; pool.size by default."
+)
 @click.pass_obj
 def start(settings: Settings, count: int | None) -> None:
     """Start a process that keeps machines ready, and return when they are."""
@@ -36,7 +38,9 @@ def start(settings: Settings, count: int | None) -> None:
                 told = output.readline()
     if told.strip() != pool_keeper.READY.encode():
         said = (config.template.dir / "pool" / pool_keeper.LOG).read_text().strip().splitlines()
-        raise VcError((said[-1] if said else "the keeper ended and said nothing").removeprefix("vc: error: "))
+        raise VcError(
+            (said[-1] if said else "the keeper ended and said nothing").removeprefix("vc: error: ")
+        )
     click.echo(f"{wanted} machines wait; 'vc pool stop' ends them", err=True)
 
 
@@ -68,7 +72,10 @@ def ls(settings: Settings, as_json: bool) -> None:
             if as_json:
                 echo_json(found)
             else:
-                echo_table(("MACHINE", "TEMPLATE", "MADE"), [(one.id, one.key, ago(one.made_ns)) for one in found])
+                echo_table(
+                    ("MACHINE", "TEMPLATE", "MADE"),
+                    [(one.id, one.key, ago(one.made_ns)) for one in found],
+                )
                 if not runtime.pool.poke():
                     click.echo("nobody keeps this pool; 'vc pool start' does", err=True)
 

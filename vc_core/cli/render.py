@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
-_COLOURS = {"running": "green", "ready": "cyan", "paused": "yellow", "stopped": "red", "good": "green", "bad": "red"}
+_COLOURS = {
+    "running": "green",
+    "ready": "cyan",
+    "paused": "yellow",
+    "stopped": "red",
+    "good": "green",
+    "bad": "red",
+}
 
 
 @contextmanager
@@ -53,7 +60,9 @@ def _encoded(value: object, indent: int | None) -> str:
     builtins = msgspec.to_builtins(value, enc_hook=str)
     try:
         encoded = msgspec.json.encode(builtins)
-    except UnicodeEncodeError:  # bytes that are no text, in the name of a file: JSON has an escape for them
+    except (
+        UnicodeEncodeError
+    ):  # bytes that are no text, in the name of a file: JSON has an escape for them
         return json.dumps(builtins, indent=indent)
     return (encoded if indent is None else msgspec.json.format(encoded, indent=indent)).decode()
 
@@ -68,7 +77,9 @@ def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         return
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
     for row in (columns, *texts):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        click.echo(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
 
 
 def echo_warnings(lines: Iterable[str]) -> None:
@@ -129,7 +140,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
+    made = Table(
+        *columns, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold"
+    )
     for row in rows:
         made.add_row(*(Text(shown(cell), style=_COLOURS.get(cell, "")) for cell in row))
     return made

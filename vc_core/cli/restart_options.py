@@ -18,13 +18,37 @@ _HEALTH = "--health-cmd"
 
 CARE = (
     click.option(
-        "--restart", default="no", show_default=True, metavar="POLICY", help="no, always, on-failure or on-failure:N."
+        "--restart",
+        default="no",
+        show_default=True,
+        metavar="POLICY",
+        help="no, always, on-failure or on-failure:N.",
     ),
-    click.option(_HEALTH, metavar="WORDS", help="A command that exits with 0 when all is well, by the container's sh."),
-    click.option("--health-interval", type=Duration(), default=30.0, metavar="TIME", help="Between two; 30s."),
-    click.option("--health-timeout", type=Duration(), default=30.0, metavar="TIME", help="For one; 30s."),
-    click.option("--health-retries", type=click.IntRange(1), default=3, metavar="N", help="Failures in a row; 3."),
-    click.option("--health-start-period", type=Duration(), default=0.0, metavar="TIME", help="In which none counts."),
+    click.option(
+        _HEALTH,
+        metavar="WORDS",
+        help="A command that exits with 0 when all is well, by the container's sh.",
+    ),
+    click.option(
+        "--health-interval", type=Duration(), default=30.0, metavar="TIME", help="Between two; 30s."
+    ),
+    click.option(
+        "--health-timeout", type=Duration(), default=30.0, metavar="TIME", help="For one; 30s."
+    ),
+    click.option(
+        "--health-retries",
+        type=click.IntRange(1),
+        default=3,
+        metavar="N",
+        help="Failures in a row; 3.",
+    ),
+    click.option(
+        "--health-start-period",
+        type=Duration(),
+        default=0.0,
+        metavar="TIME",
+        help="In which none counts.",
+    ),
 )
 
 
@@ -36,7 +60,9 @@ def restart(options: Mapping[str, Any]) -> Restart:
     """
     match = _RESTART.fullmatch(options["restart"])
     if match is None or (match[2] and match[1] != "on-failure"):
-        raise InvalidRequest(f"--restart {options['restart']!r} is not no, always, on-failure or on-failure:N")
+        raise InvalidRequest(
+            f"--restart {options['restart']!r} is not no, always, on-failure or on-failure:N"
+        )
     return Restart(RestartPolicy(match[1]), int(match[2] or 0))
 
 

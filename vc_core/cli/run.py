@@ -42,8 +42,18 @@ log = logging.getLogger(__name__)
 @click.option("--vcpus", type=click.IntRange(1), help="Processors of the machine.")
 @mib_option
 @start_option
-@click.option("--rm/--keep", "remove", default=True, help="Remove the pod afterwards (default), or leave it stopped.")
-@click.option("--detach", "-d", is_flag=True, help="Print the pod's name and return; output goes to 'vc logs'.")
+@click.option(
+    "--rm/--keep",
+    "remove",
+    default=True,
+    help="Remove the pod afterwards (default), or leave it stopped.",
+)
+@click.option(
+    "--detach",
+    "-d",
+    is_flag=True,
+    help="Print the pod's name and return; output goes to 'vc logs'.",
+)
 @detach_keys_option
 @timeout_option
 @container_options
@@ -74,14 +84,25 @@ def run(
     vc run -d --name web busybox httpd -f
                                     the pod outlives this: vc exec, vc pod delete
 
-    Exits with the command's own code (128 + n for a signal), 124 when its time was over, 125 when we fail, 126 or 127
-    when the command cannot be executed or is not there. Ctrl-C reaches the command; a second one ends the pod.
+    Exits with the command's own code (128 + n for a signal), 124 when its time was over, 125 when
+    we fail, 126 or 127 when the command cannot be executed or is not there. Ctrl-C reaches the
+    command; a second one ends the pod.
     """
     pod_id = name or fresh()
     console = Console(detach_keys, options["tty"], detach, timeout_s)
     console.check()
     stdio = Stdio.LOG if detach else Stdio.PIPES
-    plan = Plan(pod_id, image, command, options, stdio, vcpus, mib(vm_memory), Start(start) if start else None, remove)
+    plan = Plan(
+        pod_id,
+        image,
+        command,
+        options,
+        stdio,
+        vcpus,
+        mib(vm_memory),
+        Start(start) if start else None,
+        remove,
+    )
     return run_async(_run(settings, plan, console))
 
 
@@ -106,9 +127,15 @@ async def _run(settings: Settings, plan: Plan, console: Console) -> int:
     interrupts = Interrupts()
     async with settings.runtime() as runtime:
         with interrupts.caught():
-            image = await image_of(runtime, plan.image, plan.options["pull"]) if plan.image else None
-            spec = container_spec(plan.pod_id, plan.command, plan.options, plan.stdio, runtime.volumes, image)
-            freezes = None if console.is_detached else False  # nobody forks what lasts as long as one command
+            image = (
+                await image_of(runtime, plan.image, plan.options["pull"]) if plan.image else None
+            )
+            spec = container_spec(
+                plan.pod_id, plan.command, plan.options, plan.stdio, runtime.volumes, image
+            )
+            freezes = (
+                None if console.is_detached else False
+            )  # nobody forks what lasts as long as one command
             pod = await runtime.create(
                 plan.pod_id,
                 vcpus=plan.vcpus,
@@ -130,11 +157,15 @@ async def _run(settings: Settings, plan: Plan, console: Console) -> int:
                 status = await console.connect(await container.process(), interrupts)
                 if status is None:
                     undo.pop_all()
-                    click.echo(f"pod {pod.id} goes on; 'vc attach {pod.id}' comes back to it", err=True)
+                    click.echo(
+                        f"pod {pod.id} goes on; 'vc attach {pod.id}' comes back to it", err=True
+                    )
                     return 0
                 _tell_of_memory(spec, status)
                 if _writes_to_host(spec):
-                    await container.stop(0)  # unmounted in order, so that what was written by mmap is on the host
+                    await container.stop(
+                        0
+                    )  # unmounted in order, so that what was written by mmap is on the host
                 if not plan.remove:
                     undo.pop_all()
                     await _leave_stopped(pod)
@@ -145,11 +176,15 @@ def _tell_of_memory(spec: ContainerSpec, status: ExitStatus) -> None:
     """A kill that nobody has asked for needs a word."""
     limit = spec.resources.memory_bytes
     if limit and status.out_of_memory:
-        log.warning("the command was killed: it needed more than its limit of %s (--memory)", size(limit))
+        log.warning(
+            "the command was killed: it needed more than its limit of %s (--memory)", size(limit)
+        )
 
 
 def _writes_to_host(spec: ContainerSpec) -> bool:
-    return spec.rootfs.mode is RootfsMode.READ_WRITE or not all(mount.read_only for mount in spec.mounts)
+    return spec.rootfs.mode is RootfsMode.READ_WRITE or not all(
+        mount.read_only for mount in spec.mounts
+    )
 
 
 async def _leave_stopped(pod: Pod) -> None:

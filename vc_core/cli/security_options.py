@@ -14,7 +14,9 @@ _WITHOUT_EFFECT = ("apparmor", "label")  # the guest has neither AppArmor nor SE
 _OFF = {"unconfined", "disable"}
 
 
-def capabilities(added: Sequence[str], dropped: Sequence[str], default: Capabilities | None) -> Capabilities | None:
+def capabilities(
+    added: Sequence[str], dropped: Sequence[str], default: Capabilities | None
+) -> Capabilities | None:
     """What --cap-add and --cap-drop leave of the default, which holds when neither was given.
 
     Raises:
@@ -22,14 +24,18 @@ def capabilities(added: Sequence[str], dropped: Sequence[str], default: Capabili
     """
     if not added and not dropped:
         return default
-    drop, add = ({f"CAP_{name.upper().removeprefix('CAP_')}" for name in names} for names in (dropped, added))
+    drop, add = (
+        {f"CAP_{name.upper().removeprefix('CAP_')}" for name in names} for names in (dropped, added)
+    )
     if unknown := sorted((add | drop) - {*_EVERY, "CAP_ALL"}):
         raise InvalidRequest(f"there is no capability {unknown[0]}; capabilities(7) lists them")
     usual = default or Capabilities(*[DEFAULT_CAPABILITIES] * 3)
 
     def changed(names: Sequence[str], more: set[str]) -> tuple[str, ...]:
         base = () if "CAP_ALL" in drop else _EVERY if "CAP_ALL" in more else names
-        return tuple(name for name in dict.fromkeys((*base, *sorted(more - {"CAP_ALL"}))) if name not in drop)
+        return tuple(
+            name for name in dict.fromkeys((*base, *sorted(more - {"CAP_ALL"}))) if name not in drop
+        )
 
     return Capabilities(
         bounding=changed(usual.bounding, add),
@@ -53,8 +59,13 @@ def confined(spec: ContainerSpec, words: Sequence[str]) -> ContainerSpec:
             process = dataclasses.replace(spec.process, no_new_privileges=value in _YES)
             spec = dataclasses.replace(spec, process=process)
         elif (name, value) == ("seccomp", "unconfined"):
-            spec = dataclasses.replace(spec, confinement=dataclasses.replace(spec.confinement, seccomp=""))
-        elif (name, value) == ("systempaths", "unconfined") or (name, value.upper()) == ("unmask", "ALL"):
+            spec = dataclasses.replace(
+                spec, confinement=dataclasses.replace(spec.confinement, seccomp="")
+            )
+        elif (name, value) == ("systempaths", "unconfined") or (name, value.upper()) == (
+            "unmask",
+            "ALL",
+        ):
             shown = dataclasses.replace(spec.confinement, masked_paths=(), readonly_paths=())
             spec = dataclasses.replace(spec, confinement=shown)
         elif not (name in _WITHOUT_EFFECT and value in _OFF):
@@ -74,11 +85,56 @@ def _remedy(name: str) -> str:
 _EVERY = tuple(
     f"CAP_{name}"
     for name in (
-        *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP"),
-        *("LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER"),
-        *("SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE"),
-        *("SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP"),
-        *("MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF"),
+        *(
+            "CHOWN",
+            "DAC_OVERRIDE",
+            "DAC_READ_SEARCH",
+            "FOWNER",
+            "FSETID",
+            "KILL",
+            "SETGID",
+            "SETUID",
+            "SETPCAP",
+        ),
+        *(
+            "LINUX_IMMUTABLE",
+            "NET_BIND_SERVICE",
+            "NET_BROADCAST",
+            "NET_ADMIN",
+            "NET_RAW",
+            "IPC_LOCK",
+            "IPC_OWNER",
+        ),
+        *(
+            "SYS_MODULE",
+            "SYS_RAWIO",
+            "SYS_CHROOT",
+            "SYS_PTRACE",
+            "SYS_PACCT",
+            "SYS_ADMIN",
+            "SYS_BOOT",
+            "SYS_NICE",
+        ),
+        *(
+            "SYS_RESOURCE",
+            "SYS_TIME",
+            "SYS_TTY_CONFIG",
+            "MKNOD",
+            "LEASE",
+            "AUDIT_WRITE",
+            "AUDIT_CONTROL",
+            "SETFCAP",
+        ),
+        *(
+            "MAC_OVERRIDE",
+            "MAC_ADMIN",
+            "SYSLOG",
+            "WAKE_ALARM",
+            "BLOCK_SUSPEND",
+            "AUDIT_READ",
+            "PERFMON",
+            "BPF",
+        ),
         "CHECKPOINT_RESTORE",
     )
 )

@@ -32,7 +32,10 @@ def ls(settings: Settings, as_json: bool) -> None:
     if as_json:
         echo_json(found)
         return
-    rows = [(one.name, one.config.id, len(one.containers), size(one.bytes), ago(one.made_ns)) for one in found]
+    rows = [
+        (one.name, one.config.id, len(one.containers), size(one.bytes), ago(one.made_ns))
+        for one in found
+    ]
     echo_table(("SNAPSHOT", "POD", "CONTAINERS", "SIZE", "MADE"), rows)
 
 

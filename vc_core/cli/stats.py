@@ -59,20 +59,27 @@ class Use:
 
 
 @click.command("stats")
-@click.option("--interval", default=1.0, show_default=True, type=click.FloatRange(0.1), metavar="SECONDS")
+@click.option(
+    "--interval", default=1.0, show_default=True, type=click.FloatRange(0.1), metavar="SECONDS"
+)
 @click.option("--no-stream", "once", is_flag=True, help="One table, after one interval.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each sample.")
 @pod_ids_argument(required=False)
 @click.pass_obj
-def stats(settings: Settings, pod_ids: tuple[str, ...], interval: float, once: bool, as_json: bool) -> None:
+def stats(
+    settings: Settings, pod_ids: tuple[str, ...], interval: float, once: bool, as_json: bool
+) -> None:
     """Show what running PODs use, all by default, until Ctrl-C.
 
-    CPU is that of the machine on this host, 100 % being one processor. CTRS are the containers that run.
+    CPU is that of the machine on this host, 100 % being one processor. CTRS are the containers that
+    run.
     """
     run_async(_stats(settings, pod_ids, interval, once, as_json))
 
 
-async def _stats(settings: Settings, names: tuple[str, ...], interval: float, once: bool, as_json: bool) -> None:
+async def _stats(
+    settings: Settings, names: tuple[str, ...], interval: float, once: bool, as_json: bool
+) -> None:
     async with settings.runtime() as runtime:
         for name in names:
             await runtime.get(name)  # one that is not there is told, not left out
@@ -88,7 +95,9 @@ async def _stats(settings: Settings, names: tuple[str, ...], interval: float, on
             await _show(samples)
 
 
-async def samples_of(runtime: Runtime, names: tuple[str, ...], interval: float) -> AsyncIterator[list[Use]]:
+async def samples_of(
+    runtime: Runtime, names: tuple[str, ...], interval: float
+) -> AsyncIterator[list[Use]]:
     """One after the other; the first after an interval, for use is a difference."""
     before: dict[str, Use] = {use.pod: use for use in await _sample(runtime, names, {})}
     while True:
@@ -100,7 +109,11 @@ async def samples_of(runtime: Runtime, names: tuple[str, ...], interval: float) 
 
 async def _sample(runtime: Runtime, names: tuple[str, ...], before: dict[str, Use]) -> list[Use]:
     listing = await runtime.list()
-    running = [found for found in listing.pods if found.state.value == "running" and (not names or found.id in names)]
+    running = [
+        found
+        for found in listing.pods
+        if found.state.value == "running" and (not names or found.id in names)
+    ]
     uses = await asyncio.gather(*(_use(runtime, found, before.get(found.id)) for found in running))
     return [use for use in uses if use is not None]
 
@@ -129,7 +142,9 @@ async def _use(runtime: Runtime, found: PodStatus, before: Use | None) -> Use | 
     except VcError:  # it is gone, or cannot be read any more
         return None
     passed_s = at_s - before.at_s if before else 0
-    percent = (machine.cpu_ns - before.cpu_ns) / 1e7 / passed_s if before and machine.cpu_ns else None
+    percent = (
+        (machine.cpu_ns - before.cpu_ns) / 1e7 / passed_s if before and machine.cpu_ns else None
+    )
     limits = [one.memory_limit_bytes for one in inside]
     return Use(
         pod=found.id,
@@ -183,4 +198,6 @@ async def _show(samples: AsyncIterator[list[Use]]) -> None:
         return
     with Live(table(COLUMNS, []), auto_refresh=False, screen=False) as live:
         async for found in samples:
-            live.update(table(COLUMNS, [[str(cell) for cell in row(use)] for use in found]), refresh=True)
+            live.update(
+                table(COLUMNS, [[str(cell) for cell in row(use)] for use in found]), refresh=True
+            )

@@ -37,7 +37,9 @@ async def proxy(process: Process, interrupts: Interrupts) -> ExitStatus:
     streams = await process.streams()
     _feed_in_background(streams)
     forwarding = asyncio.create_task(forward(interrupts, process))
-    waiting = asyncio.create_task(process.wait())  # from now on: its answer comes with the end of the output
+    waiting = asyncio.create_task(
+        process.wait()
+    )  # from now on: its answer comes with the end of the output
     try:
         async for name, data in process.output():
             await asyncio.to_thread(write_all, _OUTPUTS[name], data)
@@ -55,12 +57,20 @@ async def proxy(process: Process, interrupts: Interrupts) -> ExitStatus:
 
 # What asks us to end: the first one is for the command, the second one for us.
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-# Those that are not for the command: of our own children, terminal and output, and of faults in our own program.
+# Those that are not for the command: of our own children, terminal and output, and of faults in our
+# own program.
 _OURS = frozenset(
     {
         *(signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGWINCH),
         *(signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT),
-        *(signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS),
+        *(
+            signal.SIGSEGV,
+            signal.SIGBUS,
+            signal.SIGFPE,
+            signal.SIGILL,
+            signal.SIGTRAP,
+            signal.SIGSYS,
+        ),
     }
 )
 
@@ -78,7 +88,8 @@ class Interrupts:
     def caught(self) -> Iterator[None]:
         """Catches them for the length of a block.
 
-        Until the command runs, one that asks for an end cancels the block; others wait for the command.
+        Until the command runs, one that asks for an end cancels the block; others wait for the
+        command.
         """
         loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
@@ -103,7 +114,11 @@ class Interrupts:
 
     def _on(self, number: int) -> None:
         self._count += number in _ENDING
-        if self._main is not None and number in _ENDING and (not self.is_forwarding or self._count > 1):
+        if (
+            self._main is not None
+            and number in _ENDING
+            and (not self.is_forwarding or self._count > 1)
+        ):
             self._main.cancel()
         else:
             self._came.put_nowait(number)
@@ -126,7 +141,10 @@ async def forward(interrupts: Interrupts, process: Process) -> None:
 
 
 def _feed_in_background(streams: ProcessStreams) -> None:
-    """A thread reads our input: a file cannot be waited for by the loop. It ends with our process."""
+    """A thread reads our input: a file cannot be waited for by the loop.
+
+    It ends with our process.
+    """
     loop = asyncio.get_running_loop()
     if not _may_read():
         return
@@ -162,7 +180,9 @@ async def input_chunks() -> AsyncGenerator[bytes, None]:
         InvalidRequest: it cannot be read.
     """
     if not _may_read():
-        raise InvalidRequest("standard input is closed, or is the terminal of another job; nothing can be read from it")
+        raise InvalidRequest(
+            "standard input is closed, or is the terminal of another job; nothing can be read from it"
+        )
     loop = asyncio.get_running_loop()
     chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue(maxsize=4)
 

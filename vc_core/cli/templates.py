@@ -51,7 +51,14 @@ def ls(settings: Settings, as_json: bool) -> None:
         echo_json(found)
         return
     rows = [
-        (one.key, one.hypervisor, one.guest, f"{one.size.memory_mib} MiB", size(one.bytes), ago(one.made_ns))
+        (
+            one.key,
+            one.hypervisor,
+            one.guest,
+            f"{one.size.memory_mib} MiB",
+            size(one.bytes),
+            ago(one.made_ns),
+        )
         for one in found
     ]
     echo_table(("TEMPLATE", "HYPERVISOR", "GUEST", "MACHINE", "SIZE", "MADE"), rows)
@@ -62,7 +69,10 @@ def ls(settings: Settings, as_json: bool) -> None:
 @click.option("--all", "is_all", is_flag=True, help="Remove every one.")
 @click.pass_obj
 def rm(settings: Settings, keys: tuple[str, ...], is_all: bool) -> None:
-    """Remove templates, by the beginning of their keys. Pods that were cloned go on; the next start makes a new one."""
+    """Remove templates, by the beginning of their keys.
+
+    Pods that were cloned go on; the next start makes a new one.
+    """
     if bool(keys) == is_all:
         raise click.UsageError("name templates, or say --all")
 

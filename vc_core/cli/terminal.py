@@ -48,8 +48,14 @@ def parse_keys(text: str) -> bytes:
     for name in filter(None, text.split(",")):
         key = name.removeprefix("ctrl-")
         is_control = key != name
-        if len(key) != 1 or not key.isascii() or (is_control and not (key.isalpha() or key in "@[\\]^_")):
-            raise InvalidRequest(f"{name!r} is no key; a letter is one, or ctrl- and a letter, with commas in between")
+        if (
+            len(key) != 1
+            or not key.isascii()
+            or (is_control and not (key.isalpha() or key in "@[\\]^_"))
+        ):
+            raise InvalidRequest(
+                f"{name!r} is no key; a letter is one, or ctrl- and a letter, with commas in between"
+            )
         found.append(ord(key.upper()) & _CTRL if is_control else ord(key))
     return bytes(found)
 
@@ -70,7 +76,9 @@ class DetachKeys:
         if at >= 0:
             return data[:at], True
         longest = min(len(self._keys) - 1, len(data))
-        kept = next((count for count in range(longest, 0, -1) if data.endswith(self._keys[:count])), 0)
+        kept = next(
+            (count for count in range(longest, 0, -1) if data.endswith(self._keys[:count])), 0
+        )
         self._held = data[len(data) - kept :]
         return data[: len(data) - kept], False
 
@@ -85,7 +93,9 @@ async def attach(process: Process, interrupts: Interrupts, keys: bytes) -> ExitS
     detached = asyncio.Event()
     with _raw_terminal() as resized:
         showing = asyncio.create_task(_show(process))
-        waiting = asyncio.create_task(process.wait())  # from now on: its answer comes with the end of the output
+        waiting = asyncio.create_task(
+            process.wait()
+        )  # from now on: its answer comes with the end of the output
         detaching = asyncio.create_task(detached.wait())
         feeding = _feed(streams, DetachKeys(keys), detached)
         helpers = [
@@ -127,7 +137,10 @@ def _raw_terminal() -> Iterator[asyncio.Event]:
         tty.setraw(_INPUT, termios.TCSADRAIN)  # from here on when it goes on
         resized.set()
 
-    handlers: dict[signal.Signals, Callable[[], None]] = {signal.SIGWINCH: resized.set, signal.SIGTSTP: stop}
+    handlers: dict[signal.Signals, Callable[[], None]] = {
+        signal.SIGWINCH: resized.set,
+        signal.SIGTSTP: stop,
+    }
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)
     tty.setraw(_INPUT, termios.TCSADRAIN)
@@ -160,7 +173,9 @@ async def _feed(streams: ProcessStreams, keys: DetachKeys, detached: asyncio.Eve
         await _typed()
         try:
             data = os.read(_INPUT, _CHUNK_BYTES)
-        except OSError as error:  # a terminal that is gone has an end, too: SIGHUP tells the command
+        except (
+            OSError
+        ) as error:  # a terminal that is gone has an end, too: SIGHUP tells the command
             if error.errno != errno.EIO:
                 raise
             return
@@ -175,7 +190,10 @@ async def _feed(streams: ProcessStreams, keys: DetachKeys, detached: asyncio.Eve
 
 
 async def _typed() -> None:
-    """Returns when there is something to read. Asked once each time: a second answer to the same keys would block."""
+    """Returns when there is something to read.
+
+    Asked once each time: a second answer to the same keys would block.
+    """
     loop = asyncio.get_running_loop()
     came = asyncio.Event()
 

@@ -17,14 +17,21 @@ def moment(time_ns: int) -> str:
 
 
 class Since(click.ParamType[int]):
-    """A moment: how long ago, as in 10m, or when, as in 2026-01-31T12:00:00. Nanoseconds since the epoch."""
+    """A moment: how long ago, as in 10m, or when, as in 2026-01-31T12:00:00.
+
+    Nanoseconds since the epoch.
+    """
 
     name = "time"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
         text = str(value)
         try:
-            since = dt.datetime.fromisoformat(text).astimezone() - dt.datetime.fromtimestamp(0, dt.UTC)
+            since = dt.datetime.fromisoformat(text).astimezone() - dt.datetime.fromtimestamp(
+                0, dt.UTC
+            )
             return since // dt.timedelta(microseconds=1) * 1000
         except ValueError:
             return time.time_ns() - int(Duration().convert(text, param, ctx) * 1e9)

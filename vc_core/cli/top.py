@@ -12,7 +12,9 @@ from vc_core.spec.errors import InvalidRequest
 
 
 @click.command("top")
-@click.option("--interval", default=1.0, show_default=True, type=click.FloatRange(0.1), metavar="SECONDS")
+@click.option(
+    "--interval", default=1.0, show_default=True, type=click.FloatRange(0.1), metavar="SECONDS"
+)
 @click.pass_obj
 def top(settings: Settings, interval: float) -> None:
     """Show pods, containers, processes, logs and events on one screen, until q is pressed.
@@ -20,7 +22,9 @@ def top(settings: Settings, interval: float) -> None:
     The arrow keys choose a pod, Tab goes on to its containers.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise InvalidRequest("vc top needs a terminal; 'vc stats --json' and 'vc events -f --json' are for programs")
+        raise InvalidRequest(
+            "vc top needs a terminal; 'vc stats --json' and 'vc events -f --json' are for programs"
+        )
     try:
         from vc_core.cli.top_screen import Screen
     except ImportError as error:

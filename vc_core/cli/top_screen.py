@@ -50,7 +50,9 @@ class Screen(App[None]):
         super().__init__()
         self._runtime = runtime
         self._interval_s = interval_s
-        self._pod: Pod | None = None  # the same one for as long as it is looked at: each has a channel to its guest
+        self._pod: Pod | None = (
+            None  # the same one for as long as it is looked at: each has a channel to its guest
+        )
         self._container = ""
 
     def compose(self) -> ComposeResult:
@@ -89,10 +91,18 @@ class Screen(App[None]):
         pane.clear()
         try:
             pod = await self._runtime.get(pod_id)
-            async with aclosing(pod.container(container_id).logs(follow=True, tail=_LOG_LINES)) as lines:
+            async with aclosing(
+                pod.container(container_id).logs(follow=True, tail=_LOG_LINES)
+            ) as lines:
                 async for line in lines:
-                    pane.write(Text.from_ansi(shown_colours(line.data.decode(errors="replace").rstrip("\r\n"))))
-        except VcError as error:  # without a log, or gone; a log is a file, for which no channel was opened
+                    pane.write(
+                        Text.from_ansi(
+                            shown_colours(line.data.decode(errors="replace").rstrip("\r\n"))
+                        )
+                    )
+        except (
+            VcError
+        ) as error:  # without a log, or gone; a log is a file, for which no channel was opened
             pane.write(Text(shown(error), style="dim"))
 
     @on(DataTable.RowHighlighted, "#pods")
@@ -115,7 +125,9 @@ class Screen(App[None]):
         used = {use.pod: row(use)[2:] for use in uses}
         nothing = ("",) * (len(_PODS) - 2)
         listing = await self._runtime.list()
-        rows = {pod.id: (pod.id, pod.state.value, *used.get(pod.id, nothing)) for pod in listing.pods}
+        rows = {
+            pod.id: (pod.id, pod.state.value, *used.get(pod.id, nothing)) for pod in listing.pods
+        }
         rows |= {pod.id: (pod.id, pod.state, *nothing) for pod in listing.damaged}
         _fill(self.query_one("#pods", DataTable), rows)
         await self._show_pod()
@@ -123,14 +135,22 @@ class Screen(App[None]):
     async def _show_pod(self) -> None:
         containers: dict[str, Sequence[object]] = {}
         processes: dict[str, Sequence[object]] = {}
-        with contextlib.suppress(VcError, Unanswered):  # it ends while we look, or hangs: the next look tells
+        with contextlib.suppress(
+            VcError, Unanswered
+        ):  # it ends while we look, or hangs: the next look tells
             if (pod := self._pod) is not None:
                 status = await pod.status()
                 containers = _containers(status)
-                if self._container in {one.id for one in status.containers if one.state is State.RUNNING}:
+                if self._container in {
+                    one.id for one in status.containers if one.state is State.RUNNING
+                }:
                     limit_s = self._runtime.config.deadlines.view
                     for one in await within(limit_s, pod.container(self._container).processes()):
-                        used = (size(one.resident_bytes), f"{one.cpu_ns / 1e9:.1f} s", " ".join(one.command))
+                        used = (
+                            size(one.resident_bytes),
+                            f"{one.cpu_ns / 1e9:.1f} s",
+                            " ".join(one.command),
+                        )
                         processes[str(one.pid)] = (one.pid, one.uid, one.state, *used)
         _fill(self.query_one("#containers", DataTable), containers)
         _fill(self.query_one("#processes", DataTable), processes)
@@ -168,7 +188,9 @@ def _fill(table: Table, rows: Mapping[str, Sequence[object]]) -> None:
     for key in [key.value for key in table.rows if key.value not in rows]:
         table.remove_row(str(key))
     for key, cells in rows.items():
-        texts = [Text(shown(cell)) for cell in cells]  # a string would be markup: [/x] in it is an error
+        texts = [
+            Text(shown(cell)) for cell in cells
+        ]  # a string would be markup: [/x] in it is an error
         if key not in table.rows:
             table.add_row(*texts, key=key)
             continue

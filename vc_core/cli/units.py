@@ -23,12 +23,16 @@ class Size(click.ParamType[int]):
 
     name = "size"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
         if isinstance(value, int):
             return value
         found = bytes_of(str(value))
         if found is None:
-            self.fail(f"{value!r} is no size; give a number and a unit, as in 512m or 2g", param, ctx)
+            self.fail(
+                f"{value!r} is no size; give a number and a unit, as in 512m or 2g", param, ctx
+            )
         return found
 
 
@@ -37,12 +41,16 @@ class Duration(click.ParamType[float]):
 
     name = "time"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         if isinstance(value, float):
             return value
         match = _DURATION.fullmatch(str(value))
         if match is None or not float(match[1]):
-            self.fail(f"{value!r} is no time; give a number and a unit, as in 30s, 5m or 1h", param, ctx)
+            self.fail(
+                f"{value!r} is no time; give a number and a unit, as in 30s, 5m or 1h", param, ctx
+            )
         return float(match[1]) * _SECONDS[match[2]]
 
 

@@ -31,7 +31,10 @@ def ls(settings: Settings, as_json: bool) -> None:
     if as_json:
         echo_json(found)
         return
-    echo_table(("VOLUME", "CHANGED", "FOLDER"), ((one.name, ago(one.changed_ns), one.path) for one in found))
+    echo_table(
+        ("VOLUME", "CHANGED", "FOLDER"),
+        ((one.name, ago(one.changed_ns), one.path) for one in found),
+    )
 
 
 @volume.command()

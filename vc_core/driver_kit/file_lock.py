@@ -2,9 +2,10 @@
 
 For stores, and for drivers whose machine's control socket serves one client at a time.
 
-flock(2) has no deadline, so a wait is a thread of its own that nothing interrupts: one that is given up ends by itself
-when it gets the lock, and gives it back at once. A lock file may be deleted while somebody waits for it: whoever gets
-the lock looks whether the file is still the one of that name.
+flock(2) has no deadline, so a wait is a thread of its own that nothing interrupts: one that is
+given up ends by itself when it gets the lock, and gives it back at once. A lock file may be deleted
+while somebody waits for it: whoever gets the lock looks whether the file is still the one of that
+name.
 """
 
 from __future__ import annotations

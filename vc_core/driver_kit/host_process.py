@@ -1,4 +1,7 @@
-"""A process of this host and no other: for drivers whose machines are processes. Numbers alone are reused."""
+"""A process of this host and no other: for drivers whose machines are processes.
+
+Numbers alone are reused.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-_START_TICKS = 22 - 3  # places in what follows the command's name: proc(5) counts from 1, and that is field 2
+_START_TICKS = (
+    22 - 3
+)  # places in what follows the command's name: proc(5) counts from 1, and that is field 2
 _FLAGS = 9 - 3
 _USER_TICKS, _SYSTEM_TICKS, _RESIDENT_PAGES = 14 - 3, 15 - 3, 24 - 3
 _EXITING = 0x4  # linux/sched.h, PF_EXITING
@@ -33,7 +38,10 @@ class HostProcess:
 
     @classmethod
     def of(cls, pid: int) -> Self:
-        """The one that has this number now. Raises ProcessLookupError or FileNotFoundError when none has."""
+        """The one that has this number now.
+
+        Raises ProcessLookupError or FileNotFoundError when none has.
+        """
         return cls(pid, int(_fields(pid)[_START_TICKS]))
 
     @classmethod
@@ -53,7 +61,9 @@ class HostProcess:
         For a driver whose record is lost: the words name a file of the machine, and a path means another file to a
         process of another mount namespace.
         """
-        return tuple(found for found in cls._all({word.encode() for word in words}) if found.sees(folder))
+        return tuple(
+            found for found in cls._all({word.encode() for word in words}) if found.sees(folder)
+        )
 
     @classmethod
     def _all(cls, wanted: set[bytes]) -> Iterator[Self]:
@@ -122,7 +132,10 @@ class HostProcess:
                 os.close(handle)
 
     async def kill(self, grace_s: float) -> None:
-        """Ends it: by SIGTERM, and by SIGKILL when it lives after so many seconds. Returns when it has ended."""
+        """Ends it: by SIGTERM, and by SIGKILL when it lives after so many seconds.
+
+        Returns when it has ended.
+        """
         if self.is_alive():
             self.send(signals.SIGTERM)
             if not await self.ended_within(grace_s):
@@ -131,7 +144,9 @@ class HostProcess:
 
     def transfers(self) -> tuple[int, int]:
         """Bytes that it has had read from disks and written to them: read_bytes and write_bytes of proc(5)'s io."""
-        fields = dict(line.split(": ") for line in Path(f"/proc/{self.pid}/io").read_text().splitlines())
+        fields = dict(
+            line.split(": ") for line in Path(f"/proc/{self.pid}/io").read_text().splitlines()
+        )
         return int(fields["read_bytes"]), int(fields["write_bytes"])
 
     def usage(self) -> tuple[int, int]:
@@ -168,8 +183,8 @@ async def _readable(handle: int) -> None:
 async def end_child(child: asyncio.subprocess.Process, is_leader: bool = False) -> None:
     """Kills a child of ours and returns when it has ended. One that has ended already is no error.
 
-    asyncio tells of a child's end only when its pipes are closed, and a pipe that nobody reads stays open: so what is
-    left in them is read, and thrown away.
+    asyncio tells of a child's end only when its pipes are closed, and a pipe that nobody reads
+    stays open: so what is left in them is read, and thrown away.
 
     Args:
         child: whom nobody reads from any more.
@@ -180,11 +195,16 @@ async def end_child(child: asyncio.subprocess.Process, is_leader: bool = False) 
             if is_leader:
                 os.killpg(child.pid, signals.SIGKILL)
             else:
-                os.kill(child.pid, signals.SIGKILL)  # child.kill() may take the child's end from asyncio: gh-127049
-    # What it has started may live on with its pipes, in a session of its own. Nobody waits for that.
+                os.kill(
+                    child.pid, signals.SIGKILL
+                )  # child.kill() may take the child's end from asyncio: gh-127049
+    # What it has started may live on with its pipes, in a session of its own. Nobody waits for
+    # that.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_PIPES_S):
-            await asyncio.gather(*(_discard(stream) for stream in (child.stdout, child.stderr) if stream is not None))
+            await asyncio.gather(
+                *(_discard(stream) for stream in (child.stdout, child.stderr) if stream is not None)
+            )
             await child.wait()
 
 

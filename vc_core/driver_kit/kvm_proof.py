@@ -51,13 +51,16 @@ def proof_dir() -> Path:
     return Path(runtime or f"/tmp/virtcontainers-{os.geteuid()}") / "virtcontainers/proofs"
 
 
-async def prove_kvm(program: str, folder: Path, boot: Callable[[], Awaitable[KvmProof]]) -> KvmProof:
+async def prove_kvm(
+    program: str, folder: Path, boot: Callable[[], Awaitable[KvmProof]]
+) -> KvmProof:
     """The remembered answer of this boot of the host and this program, or a new one.
 
     Args:
         program: the path of what runs machines.
         folder: where answers are remembered.
-        boot: tries with a guest that powers off by itself (Guest.proof_parameters), under a deadline of its own.
+        boot: tries with a guest that powers off by itself (Guest.proof_parameters), under a
+            deadline of its own.
 
     Raises:
         InvalidRequest: the folder is not this user's alone.
@@ -71,7 +74,12 @@ async def prove_kvm(program: str, folder: Path, boot: Callable[[], Awaitable[Kvm
     name = _name(program)
     half = f".{name}.{secrets.token_hex(4)}"
     with opened_private_folder(folder, _SETTING) as place:
-        handle = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=place)
+        handle = os.open(
+            half,
+            os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+            0o600,
+            dir_fd=place,
+        )
         with os.fdopen(handle, "w") as stream:
             stream.write(text)
         os.rename(half, name, src_dir_fd=place, dst_dir_fd=place)
@@ -101,7 +109,9 @@ def known_kvm_proof(program: str, folder: Path) -> KvmProof | None:
 def _read(folder: Path, name: str) -> bytes:
     """A file of the folder's own, no link."""
     with opened_private_folder(folder, _SETTING) as place:
-        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
+        handle = os.open(
+            name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place
+        )
     with os.fdopen(handle, "rb") as stream:
         return stream.read(_LARGEST)
 

@@ -84,10 +84,14 @@ def opened_private_folder(path: Path, setting: str) -> Iterator[int]:
                 with contextlib.suppress(FileExistsError):  # another process was faster
                     folder.mkdir(mode=0o700)
         if path.is_symlink() or not path.is_dir():
-            raise InvalidRequest(f"{path} is not a folder; remove it, or set {setting} to a folder of yours")
+            raise InvalidRequest(
+                f"{path} is not a folder; remove it, or set {setting} to a folder of yours"
+            )
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise InvalidRequest(f"{path} cannot be used: {error.strerror}; set {setting} to a folder of yours") from error
+        raise InvalidRequest(
+            f"{path} cannot be used: {error.strerror}; set {setting} to a folder of yours"
+        ) from error
     try:
         about = os.fstat(handle)
         if about.st_uid != os.geteuid():
@@ -113,7 +117,9 @@ def write_private_file(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    handle = os.open(
+        path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
     with os.fdopen(handle, "wb") as stream:
         os.fchmod(handle, 0o600)
         stream.write(content.encode() if isinstance(content, str) else content)

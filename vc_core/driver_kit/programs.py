@@ -1,4 +1,7 @@
-"""Programs of the host: where they are, and what they are started with. Nothing is taken from the current folder."""
+"""Programs of the host: where they are, and what they are started with.
+
+Nothing is taken from the current folder.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,11 @@ from vc_core.driver_kit.ownership import is_host_root, untrusted
 
 log = logging.getLogger(__name__)
 
-_ALWAYS = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # an ordinary user's PATH often has none of them
+_ALWAYS = (
+    "/usr/local/sbin",
+    "/usr/sbin",
+    "/sbin",
+)  # an ordinary user's PATH often has none of them
 _ROOT = frozenset({0})
 # What makes Python run something else than what it is asked for: python(1).
 _OF_PYTHON = frozenset({"PYTHONSTARTUP", "PYTHONINSPECT"})
@@ -20,8 +27,9 @@ _OF_PYTHON = frozenset({"PYTHONSTARTUP", "PYTHONINSPECT"})
 def find_program(name: str) -> str | None:
     """The path of a program; None when there is none.
 
-    A name is looked for in the absolute folders of PATH and in /usr/sbin and the like. Empty and relative entries mean
-    the current folder and are left out. For root, so is what other users can change. An absolute path is used as given.
+    A name is looked for in the absolute folders of PATH and in /usr/sbin and the like. Empty and
+    relative entries mean the current folder and are left out. For root, so is what other users can
+    change. An absolute path is used as given.
 
     Args:
         name: a name, or an absolute path. There is no program at a relative path.
@@ -70,13 +78,17 @@ def python_environment() -> dict[str, str]:
     """The environment for `own_command`: PYTHONPATH without what means the current folder."""
     made = {name: value for name, value in program_environment().items() if name not in _OF_PYTHON}
     if path := made.pop("PYTHONPATH", ""):
-        made |= {"PYTHONPATH": ":".join(folder for folder in path.split(":") if folder.startswith("/"))}
+        made |= {
+            "PYTHONPATH": ":".join(folder for folder in path.split(":") if folder.startswith("/"))
+        }
     return made
 
 
 def _folders() -> list[str]:
     """Of PATH, in its order, without those that depend on the current folder; those that exist."""
-    named = [folder for folder in os.environ.get("PATH", os.defpath).split(":") if folder.startswith("/")]
+    named = [
+        folder for folder in os.environ.get("PATH", os.defpath).split(":") if folder.startswith("/")
+    ]
     return [folder for folder in dict.fromkeys((*named, *_ALWAYS)) if os.path.isdir(folder)]  # noqa: PTH112 (Path.is_dir raises for what may not be entered)
 
 

@@ -1,7 +1,8 @@
 """Archives: decompressing them, and finding out what a tar archive holds by all of its members.
 
-A docker archive has a manifest.json, an OCI archive an oci-layout, at any place: writers differ in the order and in the
-names of everything else. A root file system has a folder for programs. What is none of these is not guessed.
+A docker archive has a manifest.json, an OCI archive an oci-layout, at any place: writers differ in
+the order and in the names of everything else. A root file system has a folder for programs. What is
+none of these is not guessed.
 """
 
 from __future__ import annotations
@@ -19,8 +20,15 @@ from vc_core.images.image import ImageError
 from vc_core.spec.errors import InvalidRequest
 
 # The first bytes of a file, and the program that decompresses it.
-_COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
-_SKIPPABLE = 0x184D2A50  # a zstd file may begin with a skippable frame, of one of sixteen magic numbers
+_COMPRESSIONS = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
+_SKIPPABLE = (
+    0x184D2A50  # a zstd file may begin with a skippable frame, of one of sixteen magic numbers
+)
 _PROGRAM_FOLDERS = ("bin", "sbin", "usr")
 _MAX_READ = 4 << 20  # of one header or manifest
 _MAX_HEADERS = 32 << 20  # of all that is read to know what an archive is
@@ -92,7 +100,9 @@ def examine(file: Path, name: str) -> Contents:
                     return Contents(ArchiveFormat.ROOTFS)
                 if path == "oci-layout" and "imageLayoutVersion" in _object(archive, member):
                     return Contents(ArchiveFormat.OCI)
-                if path == "manifest.json" and (images := _docker_images(_document(archive, member))):
+                if path == "manifest.json" and (
+                    images := _docker_images(_document(archive, member))
+                ):
                     return Contents(ArchiveFormat.DOCKER, images)
                 if len(names) < _TOLD_NAMES and top not in ("", "."):
                     names[top] = None
@@ -115,11 +125,15 @@ def chosen(contents: Contents, tag: str, name: str) -> int:
         ImageError: there is none, or there are several.
     """
     fitting = [
-        number for number, names in enumerate(contents.images) if not tag or _full(tag) in [_full(one) for one in names]
+        number
+        for number, names in enumerate(contents.images)
+        if not tag or _full(tag) in [_full(one) for one in names]
     ]
     if len(fitting) != 1:
         known = ", ".join(sorted(one for names in contents.images for one in names)) or "none"
-        raise ImageError(f"{name} has {len(fitting)} images {tag or 'to choose from'}; its tags (--tag) are: {known}")
+        raise ImageError(
+            f"{name} has {len(fitting)} images {tag or 'to choose from'}; its tags (--tag) are: {known}"
+        )
     return fitting[0]
 
 

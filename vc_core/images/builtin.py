@@ -26,7 +26,9 @@ def busybox() -> Source:
     found = find_program("busybox")
     # The interpreter's path stands right behind the program headers: elf(5), PT_INTERP.
     if found is None or b"/ld-" in Path(found).read_bytes()[:_HEAD]:
-        raise ImageError("there is no static busybox on this host; 'apt-get install busybox-static'")
+        raise ImageError(
+            "there is no static busybox on this host; 'apt-get install busybox-static'"
+        )
     program = Path(found)
 
     async def fill(tree: Path, progress: Progress) -> None:
@@ -87,7 +89,9 @@ async def _mirror() -> tuple[str, str]:
     words = ("indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages")
     apt = find_program("apt-get")
     if apt is None:
-        raise ImageError("apt-get is not installed here, which knows a mirror; give --mirror and --suite")
+        raise ImageError(
+            "apt-get is not installed here, which knows a mirror; give --mirror and --suite"
+        )
     asked = await asyncio.create_subprocess_exec(
         apt,
         *words,

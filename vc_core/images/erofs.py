@@ -12,7 +12,9 @@ from vc_core.images.image import ImageConfig, Progress
 _POINTS = ("proc", "sys", "dev", "tmp", "run", "etc")
 
 
-async def make(tree: Path, into: Path, config: ImageConfig, image_id: str, progress: Progress) -> None:
+async def make(
+    tree: Path, into: Path, config: ImageConfig, image_id: str, progress: Progress
+) -> None:
     """Packs a tree, in which it makes the folders that every container mounts something on, and the image's volumes.
 
     Not compressed: what all pods of a host share is read from one page cache, and a guest has better to do.
@@ -31,7 +33,9 @@ async def make(tree: Path, into: Path, config: ImageConfig, image_id: str, progr
     for point in (*_POINTS, *(volume.strip("/") for volume in config.volumes)):
         _make_folder(tree, PurePosixPath(point))
     name = str(uuid.UUID(bytes=bytes.fromhex(image_id)[:16]))
-    owners = () if os.geteuid() == 0 else ("--all-root",)  # a user who is not root cannot unpack other owners
+    owners = (
+        () if os.geteuid() == 0 else ("--all-root",)
+    )  # a user who is not root cannot unpack other owners
     await programs.run("mkfs.erofs", "--quiet", "-U", name, *owners, into, tree)
     with into.open("rb") as stream:
         os.fsync(stream.fileno())

@@ -128,7 +128,9 @@ class Image:
         """One to show: its first, or the beginning of its id."""
         return self.names[0] if self.names else self.id[:12]
 
-    def process(self, args: Sequence[str] = (), entrypoint: Sequence[str] | None = None) -> ProcessSpec:
+    def process(
+        self, args: Sequence[str] = (), entrypoint: Sequence[str] | None = None
+    ) -> ProcessSpec:
         """The first process of a container.
 
         Args:
@@ -141,7 +143,9 @@ class Image:
         words = tuple(args) or (self.config.cmd if entrypoint is None else ())
         words = (*(self.config.entrypoint if entrypoint is None else entrypoint), *words)
         if not words:
-            raise InvalidRequest(f"the image {self.name} has no command of its own; write one behind its name")
+            raise InvalidRequest(
+                f"the image {self.name} has no command of its own; write one behind its name"
+            )
         env = self.config.env
         if not any(word.startswith("PATH=") for word in env):
             env = (DEFAULT_PATH, *env)
@@ -155,7 +159,9 @@ class Image:
         mounts = list(spec.mounts)
         if spec.rootfs.mode is RootfsMode.READ_ONLY:
             taken = {mount.destination for mount in mounts}
-            mounts += [Mount.tmpfs(path, mode=0o755) for path in self.config.volumes if path not in taken]
+            mounts += [
+                Mount.tmpfs(path, mode=0o755) for path in self.config.volumes if path not in taken
+            ]
         notes = {**self.config.labels, **dict(spec.annotations), NAME_NOTE: self.name}
         return dataclasses.replace(
             spec,

@@ -26,7 +26,8 @@ _INDEXES = (
 )
 _CHUNK = 1 << 20
 _MAX_DOCUMENT = 4 << 20  # of an index or a manifest, as the distribution-spec has it for registries
-# The media types of layers, as the image-spec and docker name them, and what is done to one before it is unpacked.
+# The media types of layers, as the image-spec and docker name them, and what is done to one before
+# it is unpacked.
 _LAYER = re.compile(
     r"application/vnd\.(oci\.image\.layer\.(nondistributable\.)?v1\.tar(\+gzip|\+zstd)?"
     r"|docker\.image\.rootfs\.(foreign\.)?diff\.tar(\.gzip|\.zstd)?)"
@@ -62,7 +63,9 @@ def _as_specified(layout: Path) -> Iterator[None]:
         yield
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         text = f"{type(error).__name__}: {error}"
-        raise ImageError(f"{layout} is no image layout as the image-spec has it ({text}); fetch it again") from error
+        raise ImageError(
+            f"{layout} is no image layout as the image-spec has it ({text}); fetch it again"
+        ) from error
 
 
 def is_layout(folder: Path) -> bool:
@@ -89,15 +92,21 @@ def find(layout: Path, tag: str = "", platform: Platform | None = None, name: st
 def _find(layout: Path, tag: str, wanted: Platform, name: str) -> Found:
     index = _json((layout / "index.json"), "index.json")
     entries = [one for one in index.get("manifests", ()) if not tag or _tag(one) == tag]
-    if len({_tag(one) for one in entries}) == 1 and len(entries) > 1:  # an index that was not made into one of its own
+    if (
+        len({_tag(one) for one in entries}) == 1 and len(entries) > 1
+    ):  # an index that was not made into one of its own
         entries = [one for one in entries if wanted.fits(one.get("platform") or {})]
     if len(entries) != 1:
         tags = ", ".join(sorted(filter(None, map(_tag, index.get("manifests", ()))))) or "none"
-        raise ImageError(f"{name or layout} has {len(entries)} images {tag or 'to choose from'}; its tags are: {tags}")
+        raise ImageError(
+            f"{name or layout} has {len(entries)} images {tag or 'to choose from'}; its tags are: {tags}"
+        )
     descriptor = _for_platform(layout, entries[0], wanted, name or str(layout))
     manifest = _document(layout, descriptor)
     config = _document(layout, manifest["config"])
-    return Found(layout, descriptor, manifest, config, str(manifest["config"]["digest"]).partition(":")[2])
+    return Found(
+        layout, descriptor, manifest, config, str(manifest["config"]["digest"]).partition(":")[2]
+    )
 
 
 def check(found: Found, progress: Progress) -> None:
@@ -131,9 +140,17 @@ async def stage(found: Found, into: Path, progress: Progress) -> None:
     blobs = into / "blobs/sha256"
     blobs.mkdir(parents=True)
     with _as_specified(found.layout):
-        layers = [await _staged(found.layout, layer, blobs, progress) for layer in found.manifest["layers"]]
-        config = {**_linked(found.layout, found.manifest["config"], blobs), "mediaType": _CONFIG_TYPE}
-    text = json.dumps({"schemaVersion": 2, "mediaType": _MANIFEST_TYPE, "config": config, "layers": layers}).encode()
+        layers = [
+            await _staged(found.layout, layer, blobs, progress)
+            for layer in found.manifest["layers"]
+        ]
+        config = {
+            **_linked(found.layout, found.manifest["config"], blobs),
+            "mediaType": _CONFIG_TYPE,
+        }
+    text = json.dumps(
+        {"schemaVersion": 2, "mediaType": _MANIFEST_TYPE, "config": config, "layers": layers}
+    ).encode()
     digest = hashlib.sha256(text).hexdigest()
     (blobs / digest).write_bytes(text)
     described = {"mediaType": _MANIFEST_TYPE, "digest": f"sha256:{digest}", "size": len(text)}
@@ -142,14 +159,21 @@ async def stage(found: Found, into: Path, progress: Progress) -> None:
     (into / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [descriptor]}))
 
 
-async def _staged(layout: Path, layer: Mapping[str, Any], blobs: Path, progress: Progress) -> dict[str, Any]:
+async def _staged(
+    layout: Path, layer: Mapping[str, Any], blobs: Path, progress: Progress
+) -> dict[str, Any]:
     """A layer's new descriptor; what it says of compression is believed as little as elsewhere."""
     kind, file = str(layer.get("mediaType", "")), _blob(layout, layer)
     if not _LAYER.fullmatch(kind):
-        raise ImageError(f"{layout} is no image of files: the blob {layer['digest']} is of the type {kind!r}")
+        raise ImageError(
+            f"{layout} is no image of files: the blob {layer['digest']} is of the type {kind!r}"
+        )
     program = await asyncio.to_thread(archives.compression, file)
     if program in ("", "gzip"):
-        return {**_linked(layout, layer, blobs), "mediaType": _LAYER_TYPE + ("+gzip" if program else "")}
+        return {
+            **_linked(layout, layer, blobs),
+            "mediaType": _LAYER_TYPE + ("+gzip" if program else ""),
+        }
     progress("decompressing")
     plain = await archives.decompress(file, blobs / f"{file.name}.tar")
     digest, size = await asyncio.to_thread(_measured, plain)
@@ -172,13 +196,20 @@ def _measured(file: Path) -> tuple[str, int]:
         return hashlib.file_digest(stream, "sha256").hexdigest(), file.stat().st_size
 
 
-def _for_platform(layout: Path, descriptor: Mapping[str, Any], wanted: Platform, name: str) -> Mapping[str, Any]:
+def _for_platform(
+    layout: Path, descriptor: Mapping[str, Any], wanted: Platform, name: str
+) -> Mapping[str, Any]:
     while descriptor.get("mediaType") in _INDEXES:
         entries = _document(layout, descriptor).get("manifests", ())
         fitting = [one for one in entries if wanted.fits(one.get("platform") or {})]
         if not fitting:
-            there = ", ".join(sorted({_platform(one) for one in entries} - {"unknown/unknown"})) or "none"
-            raise ImageError(f"{name} has no image for {wanted}; it has: {there}; '--platform' chooses one")
+            there = (
+                ", ".join(sorted({_platform(one) for one in entries} - {"unknown/unknown"}))
+                or "none"
+            )
+            raise ImageError(
+                f"{name} has no image for {wanted}; it has: {there}; '--platform' chooses one"
+            )
         descriptor = fitting[0]
     return descriptor
 
@@ -210,7 +241,9 @@ def _json(file: Path, what: str) -> Any:
 def _blob(layout: Path, descriptor: Mapping[str, Any]) -> Path:
     algorithm, _, digest = str(descriptor["digest"]).partition(":")
     if algorithm not in ("sha256", "sha512") or not digest.isalnum():
-        raise ImageError(f"the digest {descriptor['digest']!r} in {layout} is of no kind that we can verify")
+        raise ImageError(
+            f"the digest {descriptor['digest']!r} in {layout} is of no kind that we can verify"
+        )
     return layout / "blobs" / algorithm / digest
 
 
@@ -224,6 +257,10 @@ def _checked(layout: Path, descriptor: Mapping[str, Any]) -> Iterator[int]:
                 found.update(chunk)
                 yield len(chunk)
     except OSError as error:
-        raise ImageError(f"the blob {name} cannot be read: {error.strerror}; fetch the image again") from error
+        raise ImageError(
+            f"the blob {name} cannot be read: {error.strerror}; fetch the image again"
+        ) from error
     if found.hexdigest() != file.name:
-        raise ImageError(f"the blob {name} in {layout} is corrupt: its content has the digest {found.hexdigest()}")
+        raise ImageError(
+            f"the blob {name} in {layout} is corrupt: its content has the digest {found.hexdigest()}"
+        )

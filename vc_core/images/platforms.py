@@ -10,7 +10,14 @@ from typing import Any
 from vc_core.images.image import ImageError
 from vc_core.spec.errors import InvalidRequest
 
-_GO_NAMES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "armhf": "arm", "i386": "386", "i686": "386"}
+_GO_NAMES = {
+    "x86_64": "amd64",
+    "x86-64": "amd64",
+    "aarch64": "arm64",
+    "armhf": "arm",
+    "i386": "386",
+    "i686": "386",
+}
 
 
 @dataclass(frozen=True)
@@ -40,16 +47,25 @@ class Platform:
         parts = text.lower().split("/")
         if len(parts) == 1:
             parts.insert(0, "linux")
-        if len(parts) > 3 or not all(part.replace("-", "").replace("_", "").isalnum() for part in parts):
-            raise InvalidRequest(f"--platform {text!r} is not OS/ARCHITECTURE; write it as in linux/arm64")
+        if len(parts) > 3 or not all(
+            part.replace("-", "").replace("_", "").isalnum() for part in parts
+        ):
+            raise InvalidRequest(
+                f"--platform {text!r} is not OS/ARCHITECTURE; write it as in linux/arm64"
+            )
         if parts[0] != "linux":
-            raise InvalidRequest(f"--platform {text!r} is not for Linux; only images for Linux run here")
+            raise InvalidRequest(
+                f"--platform {text!r} is not for Linux; only images for Linux run here"
+            )
         return cls(_GO_NAMES.get(parts[1], parts[1]), *parts[2:])
 
     def fits(self, document: Mapping[str, Any]) -> bool:
         """Whether a descriptor's `platform`, or an image's configuration, is of this kind."""
         found = str(document.get("os", "")), str(document.get("architecture", ""))
-        return found == ("linux", self.architecture) and self.variant in ("", document.get("variant") or self.variant)
+        return found == ("linux", self.architecture) and self.variant in (
+            "",
+            document.get("variant") or self.variant,
+        )
 
 
 def of_machine() -> Platform:
@@ -68,7 +84,10 @@ def require(document: Mapping[str, Any], wanted: Platform | None, source: str) -
     Raises:
         ImageError: naming the image's platform, and the option that takes it.
     """
-    system, architecture = str(document.get("os") or "linux"), str(document.get("architecture") or "")
+    system, architecture = (
+        str(document.get("os") or "linux"),
+        str(document.get("architecture") or ""),
+    )
     if system != "linux":
         raise ImageError(f"{source} is an image for {system}; only images for Linux run here")
     if not architecture or (wanted or of_machine()).fits({**document, "os": system}):

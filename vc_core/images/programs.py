@@ -26,7 +26,10 @@ _KNOWN = {
     "bzip2": ("bzip2", "archives that bzip2 has compressed"),
 }
 # What every system has: nobody needs to read that it is there.
-_ESSENTIAL = {"cat": ("coreutils", "an archive from standard input"), "gzip": ("gzip", "compressed archives")}
+_ESSENTIAL = {
+    "cat": ("coreutils", "an archive from standard input"),
+    "gzip": ("gzip", "compressed archives"),
+}
 _TOLD_LINES = 3
 _LOGRUS_MESSAGE = re.compile(r'time="[^"]*" level=\w+ msg=("(?:[^"\\]|\\["\\nt])*")')
 
@@ -55,7 +58,9 @@ async def run(
     """
     found = path_of(program)
     with ExitStack() as files:
-        target = asyncio.subprocess.PIPE if output is None else files.enter_context(output.open("xb"))
+        target = (
+            asyncio.subprocess.PIPE if output is None else files.enter_context(output.open("xb"))
+        )
         process = await asyncio.create_subprocess_exec(
             found,
             *words,
@@ -66,14 +71,18 @@ async def run(
             start_new_session=True,  # Ctrl-C is for us: we end it, and take away what it has left
         )
     try:
-        text, errors = await asyncio.gather(_read(process.stdout, told), _read(process.stderr, None))
+        text, errors = await asyncio.gather(
+            _read(process.stdout, told), _read(process.stderr, None)
+        )
         code = await process.wait()
     except BaseException:
         await end_child(process, is_leader=True)
         raise
     if code != 0:
         lines = [line for line in errors.decode(errors="replace").splitlines() if line.strip()]
-        raise ImageError(f"{program} failed: {'; '.join(map(_message, lines[-_TOLD_LINES:])) or f'exit code {code}'}")
+        raise ImageError(
+            f"{program} failed: {'; '.join(map(_message, lines[-_TOLD_LINES:])) or f'exit code {code}'}"
+        )
     return text
 
 
@@ -102,7 +111,9 @@ def path_of(program: str) -> str:
     package, purpose = (_KNOWN | _ESSENTIAL)[program]
     found = find_program(program)
     if found is None:
-        raise ImageError(f"{program} is not installed, which is needed for {purpose}; 'apt-get install {package}'")
+        raise ImageError(
+            f"{program} is not installed, which is needed for {purpose}; 'apt-get install {package}'"
+        )
     return found
 
 
@@ -119,5 +130,13 @@ def diagnose() -> list[Finding]:
             found.append(Finding(program, Verdict.GOOD, path_of(program)))
         except ImageError:
             text = f"not installed; needed for {purpose}"
-            found.append(Finding(program, Verdict.WARNING, text, f"apt-get install {package}", installing(package)))
+            found.append(
+                Finding(
+                    program,
+                    Verdict.WARNING,
+                    text,
+                    f"apt-get install {package}",
+                    installing(package),
+                )
+            )
     return found

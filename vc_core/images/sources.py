@@ -1,4 +1,7 @@
-"""Where an image can come from. Each kind of source brings the image's configuration and its tree of files."""
+"""Where an image can come from.
+
+Each kind of source brings the image's configuration and its tree of files.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,9 @@ class Source(ABC):
 class OciLayout(Source):
     """A folder as image-layout.md of the image-spec has it."""
 
-    def __init__(self, folder: Path, tag: str = "", platform: Platform | None = None, name: str = "") -> None:
+    def __init__(
+        self, folder: Path, tag: str = "", platform: Platform | None = None, name: str = ""
+    ) -> None:
         """Args:
         folder: the layout.
         tag: which image of it; may be empty when there is only one.
@@ -82,10 +87,14 @@ class OciLayout(Source):
         self._tag = tag
 
     async def config_digest(self) -> str:
-        return (await asyncio.to_thread(layout.find, self._folder, self._tag, self.platform, self._name)).config_digest
+        return (
+            await asyncio.to_thread(layout.find, self._folder, self._tag, self.platform, self._name)
+        ).config_digest
 
     async def fetch(self, into: Path, progress: Progress) -> Material:
-        found = await asyncio.to_thread(layout.find, self._folder, self._tag, self.platform, self._name)
+        found = await asyncio.to_thread(
+            layout.find, self._folder, self._tag, self.platform, self._name
+        )
         require(found.config, self.platform, self._name)
         await asyncio.to_thread(layout.check, found, progress)
         staged, tree = into / "staged", into / _TREE
@@ -121,21 +130,35 @@ class Copied(Source):
     """Whatever skopeo can copy: images of registries, docker archives that are not compressed."""
 
     def __init__(
-        self, reference: str, insecure: bool = False, platform: Platform | None = None, name: str = ""
+        self,
+        reference: str,
+        insecure: bool = False,
+        platform: Platform | None = None,
+        name: str = "",
     ) -> None:
         self._name = name or reference.removeprefix("docker://")
         self.key = _key(reference, platform)
         self.platform = platform
         self._reference = reference
         wanted = platform or of_machine()
-        self._overrides: tuple[str, ...] = ("--override-os=linux", f"--override-arch={wanted.architecture}")
+        self._overrides: tuple[str, ...] = (
+            "--override-os=linux",
+            f"--override-arch={wanted.architecture}",
+        )
         if wanted.variant:
             self._overrides += (f"--override-variant={wanted.variant}",)
         self._tls = ("--src-tls-verify=false",) if insecure else ()
         self._inspect_tls = ("--tls-verify=false",) if insecure else ()
 
     async def config_digest(self) -> str:
-        words = (*self._overrides, "inspect", "--config", "--raw", *self._inspect_tls, self._reference)
+        words = (
+            *self._overrides,
+            "inspect",
+            "--config",
+            "--raw",
+            *self._inspect_tls,
+            self._reference,
+        )
         return hashlib.sha256(await _skopeo(*words)).hexdigest()
 
     async def fetch(self, into: Path, progress: Progress) -> Material:
@@ -193,12 +216,16 @@ class Archive(Source):
         if kind is ArchiveFormat.OCI:
             folder = into / "layout"
             await _unpack_layout(file, folder, self._name)
-            return await OciLayout(folder, self._tag, self.platform, self._name).fetch(into, progress)
+            return await OciLayout(folder, self._tag, self.platform, self._name).fetch(
+                into, progress
+            )
         link = into / "archive"  # whose name has no colon, which ends a path for skopeo
         link.symlink_to(file)
         number = archives.chosen(contents, self._tag, self._name)
         reference = f"docker-archive:{link}:@{number}"
-        return await Copied(reference, platform=self.platform, name=self._name).fetch(into, progress)
+        return await Copied(reference, platform=self.platform, name=self._name).fetch(
+            into, progress
+        )
 
     async def _plain(self, into: Path, progress: Progress) -> Path:
         """The archive as a file that is not compressed."""
@@ -215,7 +242,9 @@ class Archive(Source):
 
     async def _root(self, file: Path, into: Path, progress: Progress) -> Material:
         if self._tag:
-            raise InvalidRequest(f"{self._name} is a root file system, which has no tag {self._tag!r}")
+            raise InvalidRequest(
+                f"{self._name} is a root file system, which has no tag {self._tag!r}"
+            )
         digest = await asyncio.to_thread(_digest_of, file)
         progress("unpacking")
         tree = into / _TREE
@@ -225,13 +254,18 @@ class Archive(Source):
 
 
 async def _unpack_layout(archive: Path, folder: Path, name: str) -> None:
-    """An OCI archive into a new folder. It holds files and folders only: a link could lead out of it."""
+    """An OCI archive into a new folder.
+
+    It holds files and folders only: a link could lead out of it.
+    """
     folder.mkdir()
     words = ("--no-same-owner", "--no-same-permissions", "--delay-directory-restore")
     await programs.run("tar", "-x", *words, "-f", archive, "-C", folder)
     for path in folder.rglob("*"):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise ImageError(f"{name} is no OCI archive: {path.relative_to(folder)} in it is no file and no folder")
+            raise ImageError(
+                f"{name} is no OCI archive: {path.relative_to(folder)} in it is no file and no folder"
+            )
     if not layout.is_layout(folder):
         raise ImageError(f"{name} is no OCI archive: it has no oci-layout")
 
@@ -259,7 +293,10 @@ class Made(Source):
     """A root file system that is made here, by a function that fills an empty folder."""
 
     def __init__(
-        self, key: str, config: ImageConfig, fill: Callable[[Path, Progress], Coroutine[Any, Any, None]]
+        self,
+        key: str,
+        config: ImageConfig,
+        fill: Callable[[Path, Progress], Coroutine[Any, Any, None]],
     ) -> None:
         self.key = f"made:{key}"
         self._config = config
@@ -295,7 +332,9 @@ def of_path(
     """
     if str(path) == "-":
         if os.isatty(_STDIN):
-            raise InvalidRequest("'-' reads an archive from standard input, which is a terminal; pipe one into it")
+            raise InvalidRequest(
+                "'-' reads an archive from standard input, which is a terminal; pipe one into it"
+            )
         return Archive(None, tag, config, format, platform)
     path = path.absolute()
     if not path.exists():
@@ -303,12 +342,18 @@ def of_path(
     if not path.is_dir():
         return Archive(path, tag, config, format, platform)
     if format is not None and format is not ArchiveFormat.ROOTFS:
-        raise InvalidRequest(f"{path} is a folder, and {format} is a format of files; leave --format away")
+        raise InvalidRequest(
+            f"{path} is a folder, and {format} is a format of files; leave --format away"
+        )
     if layout.is_layout(path) and format is None:
         if config is not None and config != ImageConfig():
-            raise InvalidRequest(f"{path} is an image with a configuration of its own; leave --cmd and the like away")
+            raise InvalidRequest(
+                f"{path} is an image with a configuration of its own; leave --cmd and the like away"
+            )
         return OciLayout(path, tag, platform)
-    if format is None and (found := next((one for one in _OF_IMAGES if (path / one).is_file()), "")):
+    if format is None and (
+        found := next((one for one in _OF_IMAGES if (path / one).is_file()), "")
+    ):
         raise InvalidRequest(
             f"{path} has a file {found}, as unpacked archives of images have; import the archive, "
             "or '--format rootfs' if these are the files of a root file system"
@@ -318,14 +363,18 @@ def of_path(
     return Folder(path, config or ImageConfig(), platform)
 
 
-def of_reference(reference: str, insecure: bool = False, platform: Platform | None = None) -> Source:
+def of_reference(
+    reference: str, insecure: bool = False, platform: Platform | None = None
+) -> Source:
     """An image of a registry, or what another word before the first colon says as skopeo has it.
 
     Raises:
         InvalidRequest: it cannot be a reference.
     """
     if not reference or reference != reference.strip() or reference.startswith("-"):
-        raise InvalidRequest(f"{reference!r} is no image; write it as in debian:12 or registry.example/team/app:1.0")
+        raise InvalidRequest(
+            f"{reference!r} is no image; write it as in debian:12 or registry.example/team/app:1.0"
+        )
     return Copied(reference if "://" in reference else f"docker://{reference}", insecure, platform)
 
 

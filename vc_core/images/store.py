@@ -93,10 +93,16 @@ class Images:
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
-            raise NotFound(f"{len(fitting)} images have ids that begin with {text}; give more of it")
+            raise NotFound(
+                f"{len(fitting)} images have ids that begin with {text}; give more of it"
+            )
         near = _near(text, names)
-        known = f"near names are: {', '.join(near)}" if near else "'vc image ls' lists those that are"
-        raise NotFound(f"no image {text} is here; {known}; 'vc image' pulls, imports and builds more")
+        known = (
+            f"near names are: {', '.join(near)}" if near else "'vc image ls' lists those that are"
+        )
+        raise NotFound(
+            f"no image {text} is here; {known}; 'vc image' pulls, imports and builds more"
+        )
 
     async def verify(self, rootfs: Path) -> None:
         """Makes sure that the file of an image is what was made. A path that is none of ours is nothing to compare.
@@ -104,7 +110,11 @@ class Images:
         Raises:
             ImageError: it is not; names the remedy.
         """
-        if rootfs.name != _ROOTFS or rootfs.parent.parent != self._folder or not _ID.fullmatch(rootfs.parent.name):
+        if (
+            rootfs.name != _ROOTFS
+            or rootfs.parent.parent != self._folder
+            or not _ID.fullmatch(rootfs.parent.name)
+        ):
             return
         self._read(rootfs.parent, {})
         manifest = json.loads((rootfs.parent / _MANIFEST).read_text())
@@ -153,7 +163,9 @@ class Images:
             document = json.loads(material.config)
             config = ImageConfig.read(document.get("config") or {})
         except (ValueError, TypeError, AttributeError) as error:
-            raise ImageError(f"the configuration of {source.key} is not as the image-spec has it: {error}") from error
+            raise ImageError(
+                f"the configuration of {source.key} is not as the image-spec has it: {error}"
+            ) from error
         await erofs.make(material.tree, made / _ROOTFS, config, image_id, progress)
         (made / _ROOTFS).chmod(0o600)
         write_private_file(made / _CONFIG, material.config)
@@ -208,7 +220,9 @@ class Images:
             return given
         shown = mine[0] if mine else found
         if self._folder / found / _ROOTFS in set(used):
-            raise InvalidRequest(f"containers have the image {shown}; 'vc ps' shows them, delete those pods first")
+            raise InvalidRequest(
+                f"containers have the image {shown}; 'vc ps' shows them, delete those pods first"
+            )
         async with self._naming() as names:
             for name in mine:
                 names.pop(name, None)
@@ -224,7 +238,9 @@ class Images:
         await self._sweep()
         names = self._names(is_lenient=True)
         for image_id in self._ids():
-            if self._folder / image_id / _ROOTFS in kept or (image_id in names.values() and not also_named):
+            if self._folder / image_id / _ROOTFS in kept or (
+                image_id in names.values() and not also_named
+            ):
                 continue
             try:
                 gone.append(self._read(self._folder / image_id, names))
@@ -259,9 +275,13 @@ class Images:
     async def _naming(self) -> AsyncIterator[dict[str, str]]:
         """All names, to be changed; written down at the block's end."""
         try:
-            lock: FileLock = await lock_file(self._root() / ".names.lock", exclusive=True, timeout_s=self._limit_s)
+            lock: FileLock = await lock_file(
+                self._root() / ".names.lock", exclusive=True, timeout_s=self._limit_s
+            )
         except LockTimeout as error:
-            raise Busy(f"the names of images are being written by another command: {error}") from error
+            raise Busy(
+                f"the names of images are being written by another command: {error}"
+            ) from error
         async with lock:
             names = self._names(is_lenient=True)
             yield names
@@ -289,7 +309,9 @@ class Images:
                 raise ImageError(damage) from error
             log.warning("%s", damage)
             return {}
-        return {name: one for name, one in found.items() if (self._folder / one / _MANIFEST).exists()}
+        return {
+            name: one for name, one in found.items() if (self._folder / one / _MANIFEST).exists()
+        }
 
     def _read(self, folder: Path, names: dict[str, str]) -> Image:
         rootfs = folder / _ROOTFS
@@ -300,7 +322,11 @@ class Images:
             if size != manifest["bytes"]:
                 raise ValueError(f"{_ROOTFS} has another size than at first")
             config = ImageConfig.read(document.get("config") or {})
-            architecture, made_ns, source = manifest["architecture"], manifest["made_ns"], manifest["source"]
+            architecture, made_ns, source = (
+                manifest["architecture"],
+                manifest["made_ns"],
+                manifest["source"],
+            )
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             remedy = f"'vc image rm {folder.name[:12]}' removes it"
             raise ImageError(f"the image in {folder} is damaged: {error}; {remedy}") from error
@@ -308,7 +334,9 @@ class Images:
         return Image(folder.name, config, architecture, made_ns, source, rootfs, size, mine)
 
     def _discard(self, image_id: str) -> None:
-        (self._folder / image_id / _MANIFEST).unlink(missing_ok=True)  # first: without it there is no image
+        (self._folder / image_id / _MANIFEST).unlink(
+            missing_ok=True
+        )  # first: without it there is no image
         shutil.rmtree(self._folder / image_id)
 
     def _root(self) -> Path:
@@ -326,14 +354,20 @@ def tagged(name: str) -> str:
         InvalidRequest: it is no name.
     """
     if not _NAME.fullmatch(name) or _ID.fullmatch(name):
-        raise InvalidRequest(f"{name!r} is no name of an image; write it as in debian:12 or team/app")
+        raise InvalidRequest(
+            f"{name!r} is no name of an image; write it as in debian:12 or team/app"
+        )
     return name if ":" in name.rpartition("/")[2] or "@" in name else f"{name}:latest"
 
 
 def _near(text: str, names: Iterable[str]) -> list[str]:
     """A few names that somebody may have meant."""
     short = {name.removesuffix(":latest"): name for name in sorted(names)}
-    parts = {part: name for name in short.values() for part in (name.rpartition(":")[0], name.rpartition("/")[2])}
+    parts = {
+        part: name
+        for name in short.values()
+        for part in (name.rpartition(":")[0], name.rpartition("/")[2])
+    }
     found = difflib.get_close_matches(text, [*short, *parts], n=_NEAR_NAMES)
     inside = [name for name in short.values() if text in name][:_NEAR_NAMES]
     return list(dict.fromkeys([*((short | parts)[one] for one in found), *inside]))[:_NEAR_NAMES]

@@ -43,7 +43,8 @@ async def verify(rootfs: Path, digest: str) -> None:
 
     Args:
         rootfs: the file.
-        digest: in hex; empty for an image that an older version has made: it is to be what it was at its first use.
+        digest: in hex; empty for an image that an older version has made: it is to be what it was
+            at its first use.
 
     Raises:
         ImageError: it is not.

@@ -18,13 +18,21 @@ class ContainerType(enum.StrEnum):
 
 
 # containerd's CRI plugin, CRI-O, dockershim: in this order.
-_TYPE_KEYS = ("io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType", "io.kubernetes.docker.type")
+_TYPE_KEYS = (
+    "io.kubernetes.cri.container-type",
+    "io.kubernetes.cri-o.ContainerType",
+    "io.kubernetes.docker.type",
+)
 _TYPES = {
     "sandbox": ContainerType.SANDBOX,
     "podsandbox": ContainerType.SANDBOX,
     "container": ContainerType.CONTAINER,
 }
-_SANDBOX_KEYS = ("io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID", "io.kubernetes.sandbox.id")
+_SANDBOX_KEYS = (
+    "io.kubernetes.cri.sandbox-id",
+    "io.kubernetes.cri-o.SandboxID",
+    "io.kubernetes.sandbox.id",
+)
 
 _VIRTCONTAINERS = "com.github.containers.virtcontainers."
 _KATA = "io.katacontainers.config.hypervisor."
@@ -64,7 +72,9 @@ def sandbox_id(annotations: Mapping[str, str]) -> str:
     return next((annotations[key] for key in _SANDBOX_KEYS if key in annotations), "")
 
 
-def own_assets(annotations: Mapping[str, str], allowed: Iterable[str], problems: list[str]) -> Assets:
+def own_assets(
+    annotations: Mapping[str, str], allowed: Iterable[str], problems: list[str]
+) -> Assets:
     """Files in place of the guest's and the hypervisor's, of those that the configuration allows."""
     patterns = tuple(allowed)
     problems += (f"annotations.{key}: cannot be honoured" for key in _REFUSED if key in annotations)
@@ -76,6 +86,8 @@ def own_assets(annotations: Mapping[str, str], allowed: Iterable[str], problems:
         for path_key, hash_key in keys:
             if path := annotations.get(path_key):
                 if not any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns):
-                    problems.append(f"annotations.{path_key}: {path} is not allowed; pod.asset_paths says what is")
+                    problems.append(
+                        f"annotations.{path_key}: {path} is not allowed; pod.asset_paths says what is"
+                    )
                 found[kind] = Asset(Path(path), annotations.get(hash_key, ""))
     return Assets(**found)

@@ -38,7 +38,9 @@ class Bundle:
     assets: Assets
 
 
-def load(folder: Path, container_id: str, stdio: Stdio = Stdio.NULL, asset_paths: Iterable[str] = ()) -> Bundle:
+def load(
+    folder: Path, container_id: str, stdio: Stdio = Stdio.NULL, asset_paths: Iterable[str] = ()
+) -> Bundle:
     """Reads a bundle.
 
     Args:
@@ -55,7 +57,9 @@ def load(folder: Path, container_id: str, stdio: Stdio = Stdio.NULL, asset_paths
     try:
         document = json.loads(file.read_text())
     except OSError as error:
-        raise InvalidRequest(f"{file} cannot be read: {error.strerror}; give the folder of a bundle") from error
+        raise InvalidRequest(
+            f"{file} cannot be read: {error.strerror}; give the folder of a bundle"
+        ) from error
     except ValueError as error:
         raise InvalidRequest(f"{file} is no JSON: {error}") from error
     problems: list[str] = []
@@ -66,7 +70,9 @@ def load(folder: Path, container_id: str, stdio: Stdio = Stdio.NULL, asset_paths
     return found
 
 
-def _bundle(config: Reader, folder: Path, container_id: str, stdio: Stdio, asset_paths: tuple[str, ...]) -> Bundle:
+def _bundle(
+    config: Reader, folder: Path, container_id: str, stdio: Stdio, asset_paths: tuple[str, ...]
+) -> Bundle:
     config.refuse_others(_KNOWN)
     if config.text("ociVersion").partition(".")[0] != "1":
         config.problems.append(f"ociVersion: {config.text('ociVersion')!r} is not known; 1.x is")
@@ -91,7 +97,9 @@ def _bundle(config: Reader, folder: Path, container_id: str, stdio: Stdio, asset
         stop_signal=_stop_signal(dict(notes), config),
     )
     kind = container_type(dict(notes), config.problems)
-    return Bundle(spec, kind, sandbox_id(dict(notes)), own_assets(dict(notes), asset_paths, config.problems))
+    return Bundle(
+        spec, kind, sandbox_id(dict(notes)), own_assets(dict(notes), asset_paths, config.problems)
+    )
 
 
 def _stop_signal(notes: Mapping[str, str], config: Reader) -> int:
@@ -105,7 +113,10 @@ def _stop_signal(notes: Mapping[str, str], config: Reader) -> int:
 
 def _hooks(hooks: Reader) -> LifeHooks:
     for name in _IN_CONTAINER:
-        hooks.refuse(name, "hooks in the container's namespaces, which are in another machine, cannot be honoured")
+        hooks.refuse(
+            name,
+            "hooks in the container's namespaces, which are in another machine, cannot be honoured",
+        )
     hooks.refuse_others((*_ON_HOST, *_IN_CONTAINER))
     before = (*hooks.each("prestart", _hook), *hooks.each("createRuntime", _hook))
     return LifeHooks(before, hooks.each("poststart", _hook), hooks.each("poststop", _hook))

@@ -23,7 +23,11 @@ _STATES = {
 
 
 async def create(
-    runtime: Runtime, folder: Path, container_id: str = "", pod_id: str = "", stdio: Stdio = Stdio.NULL
+    runtime: Runtime,
+    folder: Path,
+    container_id: str = "",
+    pod_id: str = "",
+    stdio: Stdio = Stdio.NULL,
 ) -> Container:
     """Makes the container of a bundle, in the pod that it names or in a new one.
 
@@ -31,20 +35,22 @@ async def create(
         runtime: an open one.
         folder: of the bundle.
         container_id: made up when empty.
-        pod_id: the pod to put it in; when empty, what the bundle's annotations say: a sandbox makes a pod of its own
-            id, a container joins the one of its sandbox.
+        pod_id: the pod to put it in; when empty, what the bundle's annotations say: a sandbox makes
+            a pod of its own id, a container joins the one of its sandbox.
         stdio: what its process's streams are connected to.
 
     Raises:
-        InvalidRequest, ConfigError: as `load`; or a container that does not say which pod it belongs to.
-        NotFound: the pod that it joins does not exist.
+        InvalidRequest, ConfigError: as `load`; or a container that does not say which pod it
+        belongs to. NotFound: the pod that it joins does not exist.
     """
     name = container_id or fresh()
     found = load(folder, name, stdio, runtime.config.pod.asset_paths)
     if pod_id or found.kind is ContainerType.CONTAINER:
         wanted = pod_id or found.sandbox_id
         if not wanted:
-            raise InvalidRequest(f"the bundle {folder} is a container and does not say of which sandbox; name the pod")
+            raise InvalidRequest(
+                f"the bundle {folder} is a container and does not say of which sandbox; name the pod"
+            )
         return await (await runtime.get(wanted)).create_container(found.container)
     notes = dict(found.container.annotations)
     pod = await runtime.create(

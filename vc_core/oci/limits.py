@@ -1,7 +1,7 @@
 """The runtime-spec's `linux.resources`.
 
-A limit that the guest can enforce is passed on. One on what a guest does not have (swap, huge pages) holds in any case.
-Every other one is refused by name.
+A limit that the guest can enforce is passed on. One on what a guest does not have (swap, huge
+pages) holds in any case. Every other one is refused by name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ log = logging.getLogger(__name__)
 _RESOURCES = ("cpu", "memory", "pids", "devices", "hugepageLimits", "unified")
 _CPU = ("quota", "period", "shares", "cpus", "mems")
 _MEMORY = (
-    *("limit", "swap", "reservation", "swappiness", "kernel", "kernelTCP", "disableOOMKiller", "useHierarchy"),
+    *(
+        "limit",
+        "swap",
+        "reservation",
+        "swappiness",
+        "kernel",
+        "kernelTCP",
+        "disableOOMKiller",
+        "useHierarchy",
+    ),
     "checkBeforeUpdate",
 )
 _PERIOD_US = 100_000
@@ -60,7 +69,9 @@ def _memory(memory: Reader) -> int:
     if swap > 0 and limit == 0:
         memory.refuse("swap", "memory and swap together can be limited only with memory.limit")
     elif 0 < swap < limit:
-        memory.refuse("swap", "it limits memory and swap together, and so must be as much as memory.limit")
+        memory.refuse(
+            "swap", "it limits memory and swap together, and so must be as much as memory.limit"
+        )
     if not 0 <= memory.number("swappiness") <= 100 and memory.number("swappiness") != -1:
         memory.refuse("swappiness", "must be from 0 to 100")
     for name in ("kernel", "kernelTCP"):

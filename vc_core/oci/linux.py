@@ -13,7 +13,16 @@ from vc_core.spec.values import Confinement, HostDevice, Resources
 log = logging.getLogger(__name__)
 
 _KNOWN = (
-    *("namespaces", "devices", "cgroupsPath", "resources", "sysctl", "seccomp", "rootfsPropagation", "maskedPaths"),
+    *(
+        "namespaces",
+        "devices",
+        "cgroupsPath",
+        "resources",
+        "sysctl",
+        "seccomp",
+        "rootfsPropagation",
+        "maskedPaths",
+    ),
     *("readonlyPaths", "personality", "mountLabel"),
 )
 _NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup", "network")
@@ -26,9 +35,13 @@ def confinement(linux: Reader) -> Confinement:
     personality = linux.object("personality")
     personality.refuse_others(("domain",))
     if personality.text("domain") not in ("", "LINUX"):
-        personality.refuse("domain", "programs of the guest's own architecture run there; LINUX says so")
+        personality.refuse(
+            "domain", "programs of the guest's own architecture run there; LINUX says so"
+        )
     if linux.text("mountLabel"):
-        log.warning("linux.mountLabel: the guest has no SELinux; the machine keeps the container from this host")
+        log.warning(
+            "linux.mountLabel: the guest has no SELinux; the machine keeps the container from this host"
+        )
     seccomp = linux.raw("seccomp")
     masked, read_only = linux.raw("maskedPaths"), linux.raw("readonlyPaths")
     return Confinement(
@@ -36,7 +49,9 @@ def confinement(linux: Reader) -> Confinement:
         masked_paths=() if masked is None else linux.texts("maskedPaths"),
         readonly_paths=() if read_only is None else linux.texts("readonlyPaths"),
         sysctl=linux.pairs("sysctl"),
-        seccomp=json.dumps(seccomp) if seccomp else "",  # a bundle says all of it: none is no filter
+        seccomp=json.dumps(seccomp)
+        if seccomp
+        else "",  # a bundle says all of it: none is no filter
         propagation=linux.text("rootfsPropagation"),
     )
 
@@ -53,7 +68,9 @@ def device(found: Reader) -> HostDevice | None:
         found.problems.append(f"{found.at('path')}: is missing")
         return None
     if kind not in _KINDS:
-        found.problems.append(f"{found.at('type')}: {kind!r} cannot be passed into a machine; c, u and b can be tried")
+        found.problems.append(
+            f"{found.at('type')}: {kind!r} cannot be passed into a machine; c, u and b can be tried"
+        )
         return None
     mode = found.raw("fileMode")
     return HostDevice(
@@ -86,6 +103,10 @@ def _namespace(found: Reader) -> str | None:
         log.warning("%s: %s is not joined: pods have no network of the host's", found.path, path)
         return kind
     if kind == "pid":
-        log.warning("%s: %s is not joined: whether pids are shared is an option of the pod", found.path, path)
+        log.warning(
+            "%s: %s is not joined: whether pids are shared is an option of the pod",
+            found.path,
+            path,
+        )
         return kind
     return None  # of the sandbox on the host: here the guest's own is the pod's

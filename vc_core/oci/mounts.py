@@ -33,7 +33,9 @@ def read(mount: Reader, bundle: Path) -> Mount | None:
         is_recursive = "rbind" in (kind, *options)
         return Mount(source, destination, is_read_only, MountKind.BIND, others, is_recursive)
     if kind not in _KINDS:
-        mount.problems.append(f"{mount.at('type')}: a guest cannot mount {kind or 'nothing'!r} on {destination}")
+        mount.problems.append(
+            f"{mount.at('type')}: a guest cannot mount {kind or 'nothing'!r} on {destination}"
+        )
         return None
     return Mount(Path(kind), destination, is_read_only, _KINDS[kind], others)
 

@@ -11,7 +11,17 @@ from vc_core.spec.values import Capabilities, ProcessSpec, Rlimit
 log = logging.getLogger(__name__)
 
 _KNOWN = (
-    *("args", "env", "cwd", "user", "terminal", "consoleSize", "capabilities", "noNewPrivileges", "rlimits"),
+    *(
+        "args",
+        "env",
+        "cwd",
+        "user",
+        "terminal",
+        "consoleSize",
+        "capabilities",
+        "noNewPrivileges",
+        "rlimits",
+    ),
     *("oomScoreAdj", "apparmorProfile", "selinuxLabel"),
 )
 _USER = ("uid", "gid", "umask", "additionalGids")
@@ -24,7 +34,11 @@ def read(process: Reader) -> ProcessSpec:
     for name, module in (("apparmorProfile", "AppArmor"), ("selinuxLabel", "SELinux")):
         if process.text(name) not in ("", "unconfined"):
             where = process.at(name)
-            log.warning("%s: the guest has no %s; the machine keeps the container from this host", where, module)
+            log.warning(
+                "%s: the guest has no %s; the machine keeps the container from this host",
+                where,
+                module,
+            )
     args = process.texts("args")
     if not args:
         process.problems.append(f"{process.at('args')}: there is no command")

@@ -36,7 +36,10 @@ class Reader:
     def objects(self, key: str) -> list[Reader]:
         """A member that is a list of objects."""
         found = self._typed(key, list, [])
-        return [Reader(item, f"{self.at(key)}[{number}]", self.problems) for number, item in enumerate(found)]
+        return [
+            Reader(item, f"{self.at(key)}[{number}]", self.problems)
+            for number, item in enumerate(found)
+        ]
 
     def text(self, key: str, default: str = "") -> str:
         """A member that is text."""

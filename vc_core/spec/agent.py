@@ -38,17 +38,26 @@ class AgentSpec:
 
     @operation
     async def agent_capabilities(self, pod: PodRef) -> frozenset[Capability]:
-        """Says which channels it can speak through, and what it can do beyond what all must. Raises nothing."""
+        """Says which channels it can speak through, and what it can do beyond what all must.
+
+        Raises nothing.
+        """
         raise NotImplementedError
 
     @operation
     async def agent_guest(self, pod: PodRef) -> Guest:
-        """The guest image for a pod that boots now. Raises AgentError when none has been built, naming the command."""
+        """The guest image for a pod that boots now.
+
+        Raises AgentError when none has been built, naming the command.
+        """
         raise NotImplementedError
 
     @optional_operation
     async def agent_prepare(self, pod: PodRef) -> None:
-        """Does what a connection needs that takes time, but no guest. Called while a machine starts."""
+        """Does what a connection needs that takes time, but no guest.
+
+        Called while a machine starts.
+        """
         raise NotImplementedError
 
     @operation
@@ -94,7 +103,10 @@ class AgentSpec:
 
     @operation
     async def agent_tear_down_pod(self, pod: PodRef) -> None:
-        """Kills every container, unmounts, lets the guest power off; returns as it does. May be called twice."""
+        """Kills every container, unmounts, lets the guest power off; returns as it does.
+
+        May be called twice.
+        """
         raise NotImplementedError
 
     @operation
@@ -113,24 +125,33 @@ class AgentSpec:
 
     @operation
     async def agent_start_container(self, pod: PodRef, container_id: str) -> None:
-        """Lets the first process of a created container run. Raises CannotExecute when that is not possible."""
+        """Lets the first process of a created container run.
+
+        Raises CannotExecute when that is not possible.
+        """
         raise NotImplementedError
 
     @operation
     async def agent_remove_container(self, pod: PodRef, container_id: str) -> None:
-        """Kills what is left of the container and forgets it. An unknown one is no error: may be called twice."""
+        """Kills what is left of the container and forgets it.
+
+        An unknown one is no error: may be called twice.
+        """
         raise NotImplementedError
 
     @operation
     async def agent_list_containers(self, pod: PodRef) -> tuple[ContainerTruth, ...]:
         """All containers that the guest has, and whether their first processes live.
 
-        A check that fails as often as it may makes its container unhealthy. One that succeeds makes it healthy.
+        A check that fails as often as it may makes its container unhealthy. One that succeeds makes
+        it healthy.
         """
         raise NotImplementedError
 
     @operation
-    async def agent_update_container(self, pod: PodRef, container_id: str, resources: Resources) -> None:
+    async def agent_update_container(
+        self, pod: PodRef, container_id: str, resources: Resources
+    ) -> None:
         """Changes the limits of a container that the guest has; what is 0 or empty has none afterwards."""
         raise NotImplementedError
 
@@ -155,16 +176,22 @@ class AgentSpec:
 
     @operation
     async def agent_exec(
-        self, pod: PodRef, container_id: str, token: str, process: ProcessSpec | FilesRequest, stdio: Stdio
+        self,
+        pod: PodRef,
+        container_id: str,
+        token: str,
+        process: ProcessSpec | FilesRequest,
+        stdio: Stdio,
     ) -> None:
         """Starts one more process, known by `token` from then on, in a started container.
 
-        A FilesRequest (Capability.FILES) starts one of the agent's own that has the container's files before it; its
-        streams, always Stdio.PIPES, and its end are the answer. It exits with 0, or says why in one line on stderr and
-        exits with 2 when nothing is at the path, with 3 when the request does not fit what is there (a file where a
-        folder must be, an archive that is none), and with 1 for all else. The container's first process may have
-        ended. No path leads out of what the container sees.
-        Raises CannotExecute when its program cannot be executed.
+        A FilesRequest (Capability.FILES) starts one of the agent's own that has the container's
+        files before it; its streams, always Stdio.PIPES, and its end are the answer. It exits with
+        0, or says why in one line on stderr and exits with 2 when nothing is at the path, with 3
+        when the request does not fit what is there (a file where a folder must be, an archive that
+        is none), and with 1 for all else. The container's first process may have ended. No path
+        leads out of what the container sees. Raises CannotExecute when its program cannot be
+        executed.
         """
         raise NotImplementedError
 
@@ -194,7 +221,9 @@ class AgentSpec:
         raise NotImplementedError
 
     @operation
-    async def agent_resize(self, pod: PodRef, container_id: str, token: str, rows: int, columns: int) -> None:
+    async def agent_resize(
+        self, pod: PodRef, container_id: str, token: str, rows: int, columns: int
+    ) -> None:
         """Sets the size of a process's terminal. Raises AgentError when it has none."""
         raise NotImplementedError
 
@@ -213,10 +242,16 @@ class AgentSpec:
 
     @operation
     async def agent_remove_guest(self, guest_id: str) -> Guest:
-        """Deletes the one image whose id begins so. Belongs to no pod. Raises NotFound when none or several do."""
+        """Deletes the one image whose id begins so.
+
+        Belongs to no pod. Raises NotFound when none or several do.
+        """
         raise NotImplementedError
 
     @operation
     async def agent_diagnose(self) -> tuple[Finding, ...]:
-        """What a user should know: is there a guest image, and what building one would need. Belongs to no pod."""
+        """What a user should know: is there a guest image, and what building one would need.
+
+        Belongs to no pod.
+        """
         raise NotImplementedError

@@ -23,11 +23,16 @@ from vc_core.spec.markers import hookimpl
 class _Around(Coroutine[Any, Any, Any]):
     """An operation not yet begun, with a context to enter around it.
 
-    pluggy knows nothing of coroutines: a wrapper sees the un-awaited inner one. This composes the two, and closes the
-    inner one when it is never begun (a context that raises, a task cancelled before its first step).
+    pluggy knows nothing of coroutines: a wrapper sees the un-awaited inner one. This composes the
+    two, and closes the inner one when it is never begun (a context that raises, a task cancelled
+    before its first step).
     """
 
-    def __init__(self, enter: Callable[[], AbstractAsyncContextManager[None]], inner: Coroutine[Any, Any, Any]) -> None:
+    def __init__(
+        self,
+        enter: Callable[[], AbstractAsyncContextManager[None]],
+        inner: Coroutine[Any, Any, Any],
+    ) -> None:
         self._enter = enter
         self._inner = inner
         self._body: Coroutine[Any, Any, Any] | None = None

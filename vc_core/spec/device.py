@@ -1,7 +1,7 @@
 """The device family: several plugins side by side, each owning kinds of device of the host.
 
-Every plugin is asked whether it claims a device; the rest is routed to the one that does. A device that nobody claims
-and one that two claim are errors.
+Every plugin is asked whether it claims a device; the rest is routed to the one that does. A device
+that nobody claims and one that two claim are errors.
 """
 
 from __future__ import annotations
@@ -15,11 +15,16 @@ class DeviceSpec:
 
     @routed_operation
     async def device_claims(self, pod: PodRef, device: HostDevice) -> bool:
-        """Whether the device is of a kind that this plugin owns. Changes nothing. Every device plugin is asked."""
+        """Whether the device is of a kind that this plugin owns.
+
+        Changes nothing. Every device plugin is asked.
+        """
         raise NotImplementedError
 
     @routed_operation
-    async def device_prepare(self, pod: PodRef, device: HostDevice) -> tuple[Pluggable | GuestNode, ...]:
+    async def device_prepare(
+        self, pod: PodRef, device: HostDevice
+    ) -> tuple[Pluggable | GuestNode, ...]:
         """Readies a claimed device on the host; returns what is to be plugged into the machine, in this order.
 
         May be called twice with the same outcome. Raises DeviceError when it cannot be passed, with the reason;

@@ -19,8 +19,8 @@ VcError
     │                   └── CannotExecute   is_missing
     └── OperationTimeout           limit_s
 
-A plugin raises VcErrors or anything it likes: what is not a VcError becomes its family's OperationError at the border,
-with the original as its cause.
+A plugin raises VcErrors or anything it likes: what is not a VcError becomes its family's
+OperationError at the border, with the original as its cause.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ class StateError(VcError):
         self.reason = ""
         self._subject = subject
         self._verb = verb
-        super().__init__(f"{subject} is {actual}; to {verb} it must be {' or '.join(self.required)}")
+        super().__init__(
+            f"{subject} is {actual}; to {verb} it must be {' or '.join(self.required)}"
+        )
 
     def __str__(self) -> str:
         reason = f": {self.reason}" if self.reason else ""
@@ -154,7 +156,10 @@ class AgentError(OperationError):
 
 
 class AgentRefusal(AgentError):
-    """The guest's agent answered: with an error, or with what makes no sense. The way to it stands."""
+    """The guest's agent answered: with an error, or with what makes no sense.
+
+    The way to it stands.
+    """
 
 
 class CannotExecute(AgentError):
@@ -188,9 +193,14 @@ class OperationTimeout(OperationError):
         limit_s: the deadline, in seconds.
     """
 
-    def __init__(self, limit_s: float, operation: str, plugin: str, pod: str = "", setting: str = "") -> None:
+    def __init__(
+        self, limit_s: float, operation: str, plugin: str, pod: str = "", setting: str = ""
+    ) -> None:
         self.limit_s = limit_s
         setting = setting or f"operations.{operation}"
         super().__init__(
-            f"no answer within {limit_s:g} s; raise deadlines.{setting} if it needs longer", operation, plugin, pod
+            f"no answer within {limit_s:g} s; raise deadlines.{setting} if it needs longer",
+            operation,
+            plugin,
+            pod,
         )

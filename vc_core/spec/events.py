@@ -1,7 +1,7 @@
 """Events: what has happened, told to every plugin that listens.
 
-Told after the store knows it. A listener that fails is logged and stops nobody. Events are not for refusing or changing
-anything: surround an operation for that (vc_core.spec.around).
+Told after the store knows it. A listener that fails is logged and stops nobody. Events are not for
+refusing or changing anything: surround an operation for that (vc_core.spec.around).
 """
 
 from __future__ import annotations

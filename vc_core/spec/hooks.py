@@ -10,7 +10,10 @@ from vc_core.spec.storage import StorageSpec
 
 
 class Hooks(HypervisorSpec, AgentSpec, StorageSpec):
-    """Operations with exactly one answer. Events and devices have several: wiring has methods of its own for them."""
+    """Operations with exactly one answer.
+
+    Events and devices have several: wiring has methods of its own for them.
+    """
 
 
 FAMILIES: dict[str, type] = {

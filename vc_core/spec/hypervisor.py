@@ -1,7 +1,8 @@
 """The hypervisor family: one virtual machine per pod.
 
-Life of a machine: vm_create -> vm_start -> (vm_pause <-> vm_resume) -> vm_stop -> vm_destroy. A plugin object serves
-one pod in one process. Another process takes the pod over by vm_restore with what vm_save gave; there is no daemon.
+Life of a machine: vm_create -> vm_start -> (vm_pause <-> vm_resume) -> vm_stop -> vm_destroy. A
+plugin object serves one pod in one process. Another process takes the pod over by vm_restore with
+what vm_save gave; there is no daemon.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class HypervisorSpec:
     async def vm_capabilities(self, pod: PodRef) -> frozenset[Capability]:
         """Says what this driver can do beyond what all must.
 
-        Called by the engine before anything else, in any phase. Must not need a running machine, and answers the same
-        each time. Raises nothing.
+        Called by the engine before anything else, in any phase. Must not need a running machine,
+        and answers the same each time. Raises nothing.
         """
         raise NotImplementedError
 
@@ -40,8 +41,9 @@ class HypervisorSpec:
     async def vm_create(self, pod: PodRef, spec: VmSpec) -> None:
         """Checks that the machine can be made here and readies its runtime files; nothing runs yet.
 
-        Called once per boot, before vm_start; the phase is absent or ended. Afterwards vm_save describes the machine.
-        Raises HypervisorError when a binary is missing, the guest's files are unreadable or a value is impossible.
+        Called once per boot, before vm_start; the phase is absent or ended. Afterwards vm_save
+        describes the machine. Raises HypervisorError when a binary is missing, the guest's files
+        are unreadable or a value is impossible.
         """
         raise NotImplementedError
 
@@ -49,9 +51,9 @@ class HypervisorSpec:
     async def vm_start(self, pod: PodRef) -> None:
         """Starts the created machine; returns when its vCPUs run. The guest need not be up yet.
 
-        Called after vm_create. One with an origin goes on where that was saved; its shares are where VmSpec says now.
-        Afterwards the phase is running and vm_save tells how to find the machine. The machine outlives the calling
-        process. On failure nothing of it is left running.
+        Called after vm_create. One with an origin goes on where that was saved; its shares are
+        where VmSpec says now. Afterwards the phase is running and vm_save tells how to find the
+        machine. The machine outlives the calling process. On failure nothing of it is left running.
         Raises HypervisorError with the machine's own words when it dies.
         """
         raise NotImplementedError
@@ -66,7 +68,10 @@ class HypervisorSpec:
 
     @unbounded_operation
     async def vm_wait(self, pod: PodRef) -> VmStatus:
-        """Returns when the machine has ended; at once when it has, or never began. Waits for an event."""
+        """Returns when the machine has ended; at once when it has, or never began.
+
+        Waits for an event.
+        """
         raise NotImplementedError
 
     @operation
@@ -92,12 +97,18 @@ class HypervisorSpec:
 
     @optional_operation
     async def vm_pause(self, pod: PodRef) -> None:
-        """Freezes the vCPUs. The phase is running before and paused after. Declared by Capability.PAUSE."""
+        """Freezes the vCPUs.
+
+        The phase is running before and paused after. Declared by Capability.PAUSE.
+        """
         raise NotImplementedError
 
     @optional_operation
     async def vm_resume(self, pod: PodRef) -> None:
-        """Lets frozen vCPUs run. The phase is paused before and running after. Declared by Capability.PAUSE."""
+        """Lets frozen vCPUs run.
+
+        The phase is paused before and running after. Declared by Capability.PAUSE.
+        """
         raise NotImplementedError
 
     @optional_operation
@@ -157,23 +168,30 @@ class HypervisorSpec:
 
     @operation
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
-        """How the guest finds the shares of VmSpec, in their order. The phase is running or paused."""
+        """How the guest finds the shares of VmSpec, in their order.
+
+        The phase is running or paused.
+        """
         raise NotImplementedError
 
     @unbounded_operation
     async def vm_open_channel(self, pod: PodRef, name: str) -> Channel:
         """Makes a fresh byte stream to the guest's agent, for one client of one process.
 
-        Called by the engine under its own deadline, which covers the guest's boot: returns when the guest has opened
-        its side, so that the first byte is answered. `name` is unique in the pod, or FIRST_CHANNEL: then it is the
-        channel that is there from the start, for the first who asks; for all others that is like any name.
-        Raises HypervisorError when the machine ends meanwhile.
+        Called by the engine under its own deadline, which covers the guest's boot: returns when the
+        guest has opened its side, so that the first byte is answered. `name` is unique in the pod,
+        or FIRST_CHANNEL: then it is the channel that is there from the start, for the first who
+        asks; for all others that is like any name. Raises HypervisorError when the machine ends
+        meanwhile.
         """
         raise NotImplementedError
 
     @operation
     async def vm_close_channel(self, pod: PodRef, channel: Channel) -> None:
-        """Removes a channel from both sides. A channel or machine that is gone is no error: may be called twice."""
+        """Removes a channel from both sides.
+
+        A channel or machine that is gone is no error: may be called twice.
+        """
         raise NotImplementedError
 
     @operation
@@ -188,7 +206,10 @@ class HypervisorSpec:
 
     @operation
     async def vm_save(self, pod: PodRef) -> DriverState:
-        """What vm_restore needs in another process. Called after each change of the machine; cheap."""
+        """What vm_restore needs in another process.
+
+        Called after each change of the machine; cheap.
+        """
         raise NotImplementedError
 
     @operation

@@ -60,8 +60,8 @@ class Record(NamedTuple):  # cheap to make: there can be a million in a log
 class Reader:
     """Reads a log, and on from there whenever it is asked again.
 
-    The guest has the disk and writes on it what it likes: what is no block is passed over, and what is no record ends
-    its block.
+    The guest has the disk and writes on it what it likes: what is no block is passed over, and what
+    is no record ends its block.
 
     Attributes:
         has_lost: whether blocks were overwritten before they were read.
@@ -110,7 +110,9 @@ class Reader:
     def _records(self, block: bytes) -> Iterator[Record]:
         while self._used < len(block):
             begin = self._used + _RECORD.size
-            kind, length, time_ns = _RECORD.unpack_from(block, self._used) if begin <= len(block) else (0, 0, 0)
+            kind, length, time_ns = (
+                _RECORD.unpack_from(block, self._used) if begin <= len(block) else (0, 0, 0)
+            )
             if kind not in _KINDS or begin + length > len(block):
                 self.is_damaged, self._used = True, len(block)
                 return

@@ -31,7 +31,10 @@ def operation(function: F) -> F:
 
 
 def unbounded_operation(function: F) -> F:
-    """An operation that lasts as long as it lasts: a wait, a build. No deadline is put around it."""
+    """An operation that lasts as long as it lasts: a wait, a build.
+
+    No deadline is put around it.
+    """
     setattr(function, UNBOUNDED, True)
     return operation(function)
 

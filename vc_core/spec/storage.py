@@ -1,7 +1,8 @@
 """The storage family: where pods are remembered between calls and between processes.
 
-Not about root file systems. Data is JSON text that only the engine understands; a store keeps it, whole or not at all.
-Every operation raises StorageError when the medium fails. None belongs to a pod's machine: all work without one.
+Not about root file systems. Data is JSON text that only the engine understands; a store keeps it,
+whole or not at all. Every operation raises StorageError when the medium fails. None belongs to a
+pod's machine: all work without one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ class StorageSpec:
 
     @operation
     async def storage_run_dir(self, pod_id: str) -> Path:
-        """The private folder on this host for the pod's runtime files. Need not exist yet; never changes."""
+        """The private folder on this host for the pod's runtime files.
+
+        Need not exist yet; never changes.
+        """
         raise NotImplementedError
 
     @operation
@@ -37,7 +41,10 @@ class StorageSpec:
 
     @operation
     async def storage_containers(self, pod_id: str) -> tuple[str, ...]:
-        """The ids of a pod's containers that have a CONTAINER_CONFIG, sorted. Raises NotFound for an unknown pod."""
+        """The ids of a pod's containers that have a CONTAINER_CONFIG, sorted.
+
+        Raises NotFound for an unknown pod.
+        """
         raise NotImplementedError
 
     @unbounded_operation
@@ -60,7 +67,10 @@ class StorageSpec:
 
     @operation
     async def storage_get(self, pod_id: str, container_id: str, record: Record) -> str | None:
-        """Reads one record; None when there is none, say after a reboot. Raises NotFound for an unknown pod."""
+        """Reads one record; None when there is none, say after a reboot.
+
+        Raises NotFound for an unknown pod.
+        """
         raise NotImplementedError
 
     @optional_operation

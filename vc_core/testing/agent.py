@@ -1,4 +1,7 @@
-"""What every agent plugin must keep. Boots a guest for each rule, by a hypervisor plugin of the author's choice."""
+"""What every agent plugin must keep.
+
+Boots a guest for each rule, by a hypervisor plugin of the author's choice.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,9 @@ class AgentContract:
     @rule("agent_capabilities", "Says which channels it can speak through")
     async def test_it_speaks_through_some_channel(self, subject: AgentSubject) -> None:
         found = await subject.agent().agent_capabilities(pod=subject.pod)
-        assert found & {Capability.UNIX_CHANNEL, Capability.VSOCK_CHANNEL}, f"it declares {sorted(found)}"
+        assert found & {Capability.UNIX_CHANNEL, Capability.VSOCK_CHANNEL}, (
+            f"it declares {sorted(found)}"
+        )
 
     @rule("agent_disconnect", "May be called twice, and without a connection.")
     async def test_disconnecting_twice_is_no_error(self, subject: AgentSubject) -> None:
@@ -59,7 +64,9 @@ class AgentContract:
         for _ in range(2):
             await agent.agent_disconnect(pod=subject.pod)
 
-    @rule("agent_list_containers", "Every operation raises AgentError when the guest does not answer")
+    @rule(
+        "agent_list_containers", "Every operation raises AgentError when the guest does not answer"
+    )
     async def test_nothing_is_known_without_a_connection(self, subject: AgentSubject) -> None:
         await fails_with(AgentError, subject.agent().agent_list_containers(pod=subject.pod))
 
@@ -69,13 +76,18 @@ class AgentContract:
         current, listed = await agent.agent_guest(pod=subject.pod), await agent.agent_list_guests()
         assert listed, "it lists none"
         assert all(isinstance(one, Guest) for one in listed), f"it lists {listed}"
-        assert listed[0].id == current.id, f"{listed[0].id} is listed first, {current.id} is current"
+        assert listed[0].id == current.id, (
+            f"{listed[0].id} is listed first, {current.id} is current"
+        )
 
     @rule("agent_remove_guest", "Raises NotFound when none or several do.")
     async def test_a_guest_that_is_not_there_is_not_removed(self, subject: AgentSubject) -> None:
         await fails_with(NotFound, subject.agent().agent_remove_guest(guest_id="no-such-guest"))
 
-    @rule("agent_diagnose", "What a user should know: is there a guest image, and what building one would need.")
+    @rule(
+        "agent_diagnose",
+        "What a user should know: is there a guest image, and what building one would need.",
+    )
     async def test_a_diagnosis_is_findings(self, subject: AgentSubject) -> None:
         found = await subject.agent().agent_diagnose()
         assert all(isinstance(one, Finding) for one in found), f"it gave {found}"
@@ -87,7 +99,10 @@ class AgentContract:
         async with subject.guest() as guest:
             await guest.agent.agent_set_up_pod(pod=guest.pod, setup=SETUP)
 
-    @rule("agent_tear_down_pod", "Kills every container, unmounts, lets the guest power off; returns as it does.")
+    @rule(
+        "agent_tear_down_pod",
+        "Kills every container, unmounts, lets the guest power off; returns as it does.",
+    )
     async def test_a_guest_powers_off(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.run("c", _LIVES)
@@ -105,7 +120,9 @@ class AgentContract:
             code = await guest.ends("c")
         assert code == 3, f"it ended with {code}"
 
-    @rule("agent_create_container", "Raises AlreadyExists when the guest has a container of this id")
+    @rule(
+        "agent_create_container", "Raises AlreadyExists when the guest has a container of this id"
+    )
     async def test_an_id_is_given_once(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.run("c", _LIVES)
@@ -127,14 +144,19 @@ class AgentContract:
             await guest.run("c", _ENDS)
             assert await guest.ends("c") == 3, "the same id cannot be used"
 
-    @rule("agent_create_container", "Raises AgentError when a file of Resources.unified is not there.")
+    @rule(
+        "agent_create_container", "Raises AgentError when a file of Resources.unified is not there."
+    )
     async def test_files_of_the_cgroup_are_written(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.run("c", _LIVES, resources=Resources(unified=(("memory.oom.group", "1"),)))
             unknown = Resources(unified=(("memory.no-such-file", "1"),))
             await fails_with(AgentError, guest.create("d", _LIVES, resources=unknown))
 
-    @rule("agent_create_container", "What Mount.copy_up asks for is in the folder before the first process exists.")
+    @rule(
+        "agent_create_container",
+        "What Mount.copy_up asks for is in the folder before the first process exists.",
+    )
     async def test_an_empty_volume_gets_what_lies_at_its_place(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             mount = Mount(guest.volume_folder, "/bin", copy_up=True)
@@ -155,15 +177,22 @@ class AgentContract:
             await guest.run("c", _LIVES)
             await guest.agent.agent_remove_container(pod=guest.pod, container_id="c")
             assert await guest.names() == [], "it is still listed"
-            await fails_with(NotFound, guest.agent.agent_wait(pod=guest.pod, container_id="c", token="c"))
+            await fails_with(
+                NotFound, guest.agent.agent_wait(pod=guest.pod, container_id="c", token="c")
+            )
 
-    @rule("agent_list_containers", "All containers that the guest has, and whether their first processes live.")
+    @rule(
+        "agent_list_containers",
+        "All containers that the guest has, and whether their first processes live.",
+    )
     async def test_containers_are_listed_with_their_ends(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.run("a", _ENDS)
             await guest.run("b", _LIVES)
             await guest.ends("a")
-            found = {one.id: one.exit for one in await guest.agent.agent_list_containers(pod=guest.pod)}
+            found = {
+                one.id: one.exit for one in await guest.agent.agent_list_containers(pod=guest.pod)
+            }
         assert set(found) == {"a", "b"}, f"it lists {sorted(found)}"
         assert found["b"] is None, "one that lives has ended"
         assert found["a"] is not None, "one that has ended lives"
@@ -174,7 +203,9 @@ class AgentContract:
         async with subject.guest() as guest:
             await fails_with(
                 NotFound,
-                guest.agent.agent_update_container(pod=guest.pod, container_id="none", resources=Resources()),
+                guest.agent.agent_update_container(
+                    pod=guest.pod, container_id="none", resources=Resources()
+                ),
             )
 
     @rule("agent_container_stats", "Use of the guest by one container.")
@@ -182,7 +213,9 @@ class AgentContract:
         async with subject.guest() as guest:
             await guest.run("c", _LIVES)
             found = await guest.agent.agent_container_stats(pod=guest.pod, container_id="c")
-            await fails_with(NotFound, guest.agent.agent_container_stats(pod=guest.pod, container_id="none"))
+            await fails_with(
+                NotFound, guest.agent.agent_container_stats(pod=guest.pod, container_id="none")
+            )
         assert found.processes == 1, f"it has {found.processes} processes"
 
     # --- processes ---------------------------------------------------------------------------------------------------
@@ -195,16 +228,25 @@ class AgentContract:
             found = await guest.agent.agent_list_processes(pod=guest.pod, container_id="c")
         assert [one.command[-2:] for one in found] == [_LIVES], f"it lists {found}"
 
-    @rule("agent_exec", "Starts one more process, known by `token` from then on, in a started container.")
+    @rule(
+        "agent_exec",
+        "Starts one more process, known by `token` from then on, in a started container.",
+    )
     async def test_one_more_process_runs(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.run("c", _LIVES)
             await guest.agent.agent_exec(
-                pod=guest.pod, container_id="c", token="t", process=process(_LIVES), stdio=Stdio.NULL
+                pod=guest.pod,
+                container_id="c",
+                token="t",
+                process=process(_LIVES),
+                stdio=Stdio.NULL,
             )
             found = await guest.agent.agent_list_processes(pod=guest.pod, container_id="c")
             assert len(found) == 2, f"{len(found)} run"
-            await guest.agent.agent_signal(pod=guest.pod, container_id="c", token="t", signal=signal.SIGKILL)
+            await guest.agent.agent_signal(
+                pod=guest.pod, container_id="c", token="t", signal=signal.SIGKILL
+            )
             async with asyncio.timeout(LIMIT_S):
                 status = await guest.agent.agent_wait(pod=guest.pod, container_id="c", token="t")
             (first,) = await guest.agent.agent_list_containers(pod=guest.pod)
@@ -218,7 +260,9 @@ class AgentContract:
             program = process(_MISSING)
             await fails_with(
                 CannotExecute,
-                guest.agent.agent_exec(pod=guest.pod, container_id="c", token="t", process=program, stdio=Stdio.NULL),
+                guest.agent.agent_exec(
+                    pod=guest.pod, container_id="c", token="t", process=program, stdio=Stdio.NULL
+                ),
             )
 
     @rule("agent_attach", "The streams of a process that was made with Stdio.PIPES.")
@@ -230,7 +274,9 @@ class AgentContract:
             await streams.write(data)
             await streams.close_stdin()
             async with asyncio.timeout(LIMIT_S):
-                found = b"".join([chunk async for name, chunk in streams.chunks() if name is StreamName.STDOUT])
+                found = b"".join(
+                    [chunk async for name, chunk in streams.chunks() if name is StreamName.STDOUT]
+                )
             await streams.close()
         assert found == data, f"{len(found)} bytes of {len(data)} came back, or others"
 
@@ -249,17 +295,27 @@ class AgentContract:
             codes = [await guest.ends("c") for _ in range(2)]
         assert codes == [3, 3], f"it told {codes}"
 
-    @rule("agent_signal", "Sends a signal to one process, or to all of the container when `token` is empty.")
+    @rule(
+        "agent_signal",
+        "Sends a signal to one process, or to all of the container when `token` is empty.",
+    )
     async def test_a_signal_reaches_all(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.run("c", _LIVES)
             await guest.agent.agent_exec(
-                pod=guest.pod, container_id="c", token="t", process=process(_LIVES), stdio=Stdio.NULL
+                pod=guest.pod,
+                container_id="c",
+                token="t",
+                process=process(_LIVES),
+                stdio=Stdio.NULL,
             )
-            await guest.agent.agent_signal(pod=guest.pod, container_id="c", token="", signal=signal.SIGKILL)
+            await guest.agent.agent_signal(
+                pod=guest.pod, container_id="c", token="", signal=signal.SIGKILL
+            )
             async with asyncio.timeout(LIMIT_S):
                 ends = [
-                    await guest.agent.agent_wait(pod=guest.pod, container_id="c", token=token) for token in ("c", "t")
+                    await guest.agent.agent_wait(pod=guest.pod, container_id="c", token=token)
+                    for token in ("c", "t")
                 ]
         assert [one.signal for one in ends] == [signal.SIGKILL] * 2, f"they ended by {ends}"
 
@@ -270,7 +326,9 @@ class AgentContract:
             await guest.ends("c")
             await fails_with(
                 StateError,
-                guest.agent.agent_signal(pod=guest.pod, container_id="c", token="c", signal=signal.SIGTERM),
+                guest.agent.agent_signal(
+                    pod=guest.pod, container_id="c", token="c", signal=signal.SIGTERM
+                ),
             )
 
     @rule("agent_resize", "Raises AgentError when it has none.")
@@ -279,18 +337,26 @@ class AgentContract:
             await guest.run("c", _LIVES)
             await fails_with(
                 AgentError,
-                guest.agent.agent_resize(pod=guest.pod, container_id="c", token="c", rows=24, columns=80),
+                guest.agent.agent_resize(
+                    pod=guest.pod, container_id="c", token="c", rows=24, columns=80
+                ),
             )
 
     # --- containers that are to last ---------------------------------------------------------------------------------
 
-    @rule("agent_create_container", "What a process with Stdio.LOG has written is on that disk before its end is told.")
+    @rule(
+        "agent_create_container",
+        "What a process with Stdio.LOG has written is on that disk before its end is told.",
+    )
     async def test_what_was_written_is_in_the_log(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.needs(Capability.LOG, Capability.DRIVE_PLUG)
             await guest.run("c", ("sh", "-c", "echo good; echo bad >&2; exit 3"), Stdio.LOG)
             await guest.ends("c")
-            found = {kind: b"".join(one.data for one in guest.logged("c") if one.kind is kind) for kind in Kind}
+            found = {
+                kind: b"".join(one.data for one in guest.logged("c") if one.kind is kind)
+                for kind in Kind
+            }
         assert found[Kind.STDOUT] == b"good\n", f"it has {found}"
         assert found[Kind.STDERR] == b"bad\n", f"it has {found}"
 
@@ -301,19 +367,29 @@ class AgentContract:
             await guest.run("c", _ENDS, restart=Restart(RestartPolicy.ON_FAILURE, max_retries=2))
             code = await guest.ends("c")
             (found,) = await guest.agent.agent_list_containers(pod=guest.pod)
-        assert (code, found.restarts) == (3, 2), f"it ended with {code} after {found.restarts} restarts"
+        assert (code, found.restarts) == (3, 2), (
+            f"it ended with {code} after {found.restarts} restarts"
+        )
 
-    @rule("agent_signal", "SIGKILL, SIGTERM and the container's stop signal ask for its end: no other process follows.")
+    @rule(
+        "agent_signal",
+        "SIGKILL, SIGTERM and the container's stop signal ask for its end: no other process follows.",
+    )
     async def test_what_is_to_end_is_not_started_again(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.needs(Capability.CARE)
             await guest.run("c", _LIVES, restart=Restart(RestartPolicy.ALWAYS))
-            await guest.agent.agent_signal(pod=guest.pod, container_id="c", token="c", signal=signal.SIGKILL)
+            await guest.agent.agent_signal(
+                pod=guest.pod, container_id="c", token="c", signal=signal.SIGKILL
+            )
             await guest.ends("c")
             (found,) = await guest.agent.agent_list_containers(pod=guest.pod)
         assert found.restarts == 0, f"it was started again {found.restarts} times"
 
-    @rule("agent_list_containers", "A check that fails as often as it may makes its container unhealthy.")
+    @rule(
+        "agent_list_containers",
+        "A check that fails as often as it may makes its container unhealthy.",
+    )
     async def test_checks_tell_how_a_container_fares(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.needs(Capability.CARE)
@@ -335,7 +411,9 @@ class AgentContract:
         assert (code, told.count(b"\n")) == (2, 1), f"it exits with {code} and says {told!r}"
 
     @rule("agent_exec", "with 3 when the request does not fit what is there")
-    async def test_a_file_where_a_folder_must_be_is_told_by_the_exit_code(self, subject: AgentSubject) -> None:
+    async def test_a_file_where_a_folder_must_be_is_told_by_the_exit_code(
+        self, subject: AgentSubject
+    ) -> None:
         async with subject.guest() as guest:
             await guest.needs(Capability.FILES)
             await guest.run("c", _LIVES)

@@ -24,7 +24,8 @@ class DeviceSubject:
         make: a fresh object, as another process would have one.
         device: one of its own that can be passed.
         foreign: one that is none of its own.
-        broken: one of its own that cannot be passed; None where there is no such thing on this host.
+        broken: one of its own that cannot be passed; None where there is no such thing on this
+            host.
         pod: whose it shall be.
     """
 
@@ -67,7 +68,10 @@ class DeviceContract:
 
     @rule("device_prepare", "May be called twice with the same outcome.")
     async def test_preparing_twice_gives_the_same(self, subject: DeviceSubject) -> None:
-        found = [await subject.plugin().device_prepare(pod=subject.pod, device=subject.device) for _ in range(2)]
+        found = [
+            await subject.plugin().device_prepare(pod=subject.pod, device=subject.device)
+            for _ in range(2)
+        ]
         await subject.plugin().device_release(pod=subject.pod, device=subject.device)
         assert found[0] == found[1], f"it returned {found[0]}, then {found[1]}"
 
@@ -78,7 +82,9 @@ class DeviceContract:
         plugin = subject.plugin()
         claimed = await plugin.device_claims(pod=subject.pod, device=subject.broken)
         assert claimed, f"it does not claim {subject.broken.path}, so that nobody would say why"
-        error = await fails_with(DeviceError, plugin.device_prepare(pod=subject.pod, device=subject.broken))
+        error = await fails_with(
+            DeviceError, plugin.device_prepare(pod=subject.pod, device=subject.broken)
+        )
         assert str(error), "it gives no reason"
 
     @rule("device_release", "May be called twice.")
@@ -91,6 +97,8 @@ class DeviceContract:
     async def test_a_released_device_can_be_prepared_again(self, subject: DeviceSubject) -> None:
         found = []
         for _ in range(2):
-            found.append(await subject.plugin().device_prepare(pod=subject.pod, device=subject.device))
+            found.append(
+                await subject.plugin().device_prepare(pod=subject.pod, device=subject.device)
+            )
             await subject.plugin().device_release(pod=subject.pod, device=subject.device)
         assert found[0] == found[1], f"it was {found[0]}, and is {found[1]}"

@@ -45,7 +45,8 @@ def fault_plugin(faults: Faults) -> type:
             if is_dead or name == faults.operation or (number == faults.at and not faults.is_after):
                 raise InjectedFault(f"before {name}")
             yield
-            # Whoever fails after a lock was handed out has taken it along; no caller can give that back.
+            # Whoever fails after a lock was handed out has taken it along; no caller can give that
+            # back.
             if number == faults.at and faults.is_after and name != "storage_lock":
                 raise InjectedFault(f"after {name}")
 

@@ -1,4 +1,7 @@
-"""A pytest plugin: fixtures for pods without a host. Inert unless used; what it needs is imported when it is."""
+"""A pytest plugin: fixtures for pods without a host.
+
+Inert unless used; what it needs is imported when it is.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,9 @@ def vc_runtime(vc_world: World, vc_config: Config) -> Callable[..., Runtime]:
     """Opens runtimes of mocks, each as another process would: `vc_runtime(config, {family_and_name: plugin})`."""
     from vc_core.testing.pods import mock_runtime
 
-    def opened(config: Config | None = None, extra: dict[tuple[str, str], Factory] | None = None) -> Runtime:
+    def opened(
+        config: Config | None = None, extra: dict[tuple[str, str], Factory] | None = None
+    ) -> Runtime:
         return mock_runtime(vc_world, config or vc_config, extra)
 
     return opened

@@ -40,7 +40,9 @@ from vc_core.spec.log_format import Reader, Record
 from vc_core.testing.mocks import World
 from vc_core.testing.rules import LIMIT_S, wired
 
-SETUP = PodSetup("contract", 1_800_000_000_000_000_000, bytes(range(32)), "0123456789abcdef0123456789abcdef")
+SETUP = PodSetup(
+    "contract", 1_800_000_000_000_000_000, bytes(range(32)), "0123456789abcdef0123456789abcdef"
+)
 
 
 def process(args: tuple[str, ...]) -> ProcessSpec:
@@ -119,7 +121,9 @@ class InGuest:
 
     async def needs(self, *wanted: Capability) -> None:
         """Skips the test where agent and hypervisor together do not declare all of these."""
-        able = await self.agent.agent_capabilities(pod=self.pod) | await self.agent.vm_capabilities(pod=self.pod)
+        able = await self.agent.agent_capabilities(pod=self.pod) | await self.agent.vm_capabilities(
+            pod=self.pod
+        )
         if missing := set(wanted) - able:
             pytest.skip(f"{' and '.join(sorted(missing))} is not declared")
 
@@ -143,10 +147,13 @@ class InGuest:
         spec = ContainerSpec(name, Rootfs(self.subject.rootfs), process(args), stdio=stdio, **asked)
         log = await self._plug_log(name) if stdio is Stdio.LOG else None
         await self.agent.agent_create_container(
-            pod=self.pod, container=GuestContainer(spec, name, GuestRootfs(self.root), mounts, log=log)
+            pod=self.pod,
+            container=GuestContainer(spec, name, GuestRootfs(self.root), mounts, log=log),
         )
 
-    async def run(self, name: str, args: tuple[str, ...], stdio: Stdio = Stdio.NULL, **asked: Any) -> None:
+    async def run(
+        self, name: str, args: tuple[str, ...], stdio: Stdio = Stdio.NULL, **asked: Any
+    ) -> None:
         """And starts it."""
         await self.create(name, args, stdio, **asked)
         await self.agent.agent_start_container(pod=self.pod, container_id=name)
@@ -182,7 +189,9 @@ class InGuest:
 
     async def files(self, name: str, request: FilesRequest) -> tuple[int, bytes, bytes]:
         """The exit code of a request, and what came on its two streams."""
-        await self.agent.agent_exec(pod=self.pod, container_id=name, token="files", process=request, stdio=Stdio.PIPES)
+        await self.agent.agent_exec(
+            pod=self.pod, container_id=name, token="files", process=request, stdio=Stdio.PIPES
+        )
         streams = await self.agent.agent_attach(pod=self.pod, container_id=name, token="files")
         told = dict.fromkeys(StreamName, b"")
         async with asyncio.timeout(LIMIT_S):

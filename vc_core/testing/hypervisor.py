@@ -8,7 +8,16 @@ import dataclasses
 import pytest
 
 from vc_core.driver_kit import HostProcess
-from vc_core.spec import Capability, DriverState, Finding, HypervisorError, PodRef, VmPhase, VmSize, VmSpec
+from vc_core.spec import (
+    Capability,
+    DriverState,
+    Finding,
+    HypervisorError,
+    PodRef,
+    VmPhase,
+    VmSize,
+    VmSpec,
+)
 from vc_core.testing.machines import GONE, HypervisorSubject
 from vc_core.testing.rules import LIMIT_S, fails_with, rule
 
@@ -30,9 +39,14 @@ class HypervisorContract:
         before = [await subject.driver().vm_capabilities(pod=subject.pod) for _ in range(2)]
         async with subject.machine() as driver:
             running = await driver.vm_capabilities(pod=subject.pod)
-        assert before[0] == before[1] == running, f"it declared {sorted(before[0])}, then {sorted(running)}"
+        assert before[0] == before[1] == running, (
+            f"it declared {sorted(before[0])}, then {sorted(running)}"
+        )
 
-    @rule("vm_create", "Checks that the machine can be made here and readies its runtime files; nothing runs yet.")
+    @rule(
+        "vm_create",
+        "Checks that the machine can be made here and readies its runtime files; nothing runs yet.",
+    )
     async def test_a_created_machine_does_not_run(self, subject: HypervisorSubject) -> None:
         driver = subject.driver()
         await driver.vm_create(pod=subject.pod, spec=subject.spec())
@@ -42,7 +56,10 @@ class HypervisorContract:
         finally:
             await driver.vm_destroy(pod=subject.pod)
 
-    @rule("vm_create", "Raises HypervisorError when a binary is missing, the guest's files are unreadable")
+    @rule(
+        "vm_create",
+        "Raises HypervisorError when a binary is missing, the guest's files are unreadable",
+    )
     async def test_a_guest_that_is_not_there_is_refused(self, subject: HypervisorSubject) -> None:
         missing = subject.folder / "missing"
         guest = dataclasses.replace(subject.guest, kernel=missing, initrd=missing, program=missing)
@@ -59,7 +76,9 @@ class HypervisorContract:
         assert there == here, f"another object finds {there}, not {here}"
 
     @rule("vm_status", "Raises nothing for an absent or dead machine.")
-    async def test_the_truth_is_told_of_no_machine_and_of_a_dead_one(self, subject: HypervisorSubject) -> None:
+    async def test_the_truth_is_told_of_no_machine_and_of_a_dead_one(
+        self, subject: HypervisorSubject
+    ) -> None:
         phase = await subject.phase(subject.driver())
         assert phase is VmPhase.ABSENT, f"one that was never made is {phase}"
         async with subject.machine() as driver:
@@ -96,7 +115,10 @@ class HypervisorContract:
             for _ in range(2):
                 await driver.vm_stop(pod=subject.pod, grace_s=0)
 
-    @rule("vm_destroy", "Removes all that vm_create and vm_start left behind; kills the machine if it still runs.")
+    @rule(
+        "vm_destroy",
+        "Removes all that vm_create and vm_start left behind; kills the machine if it still runs.",
+    )
     async def test_nothing_is_left_of_a_destroyed_machine(self, subject: HypervisorSubject) -> None:
         driver = subject.driver()
         await driver.vm_create(pod=subject.pod, spec=subject.spec())
@@ -118,10 +140,17 @@ class HypervisorContract:
                 await driver.vm_destroy(pod=subject.pod)
         await subject.driver().vm_destroy(pod=subject.pod)
 
-    @rule("vm_destroy", "An object that has neither made nor taken over a machine finds the pod's by itself")
-    async def test_a_machine_whose_record_is_lost_is_ended(self, subject: HypervisorSubject) -> None:
+    @rule(
+        "vm_destroy",
+        "An object that has neither made nor taken over a machine finds the pod's by itself",
+    )
+    async def test_a_machine_whose_record_is_lost_is_ended(
+        self, subject: HypervisorSubject
+    ) -> None:
         async with subject.machine() as driver:
-            await subject.driver().vm_destroy(pod=PodRef(subject.pod.id, subject.folder / "another"))
+            await subject.driver().vm_destroy(
+                pod=PodRef(subject.pod.id, subject.folder / "another")
+            )
             phase = await subject.phase(driver)
             assert phase is VmPhase.RUNNING, f"that of another pod with the same id is {phase}"
             await subject.driver().vm_destroy(pod=subject.pod)
@@ -187,8 +216,13 @@ class HypervisorContract:
         assert told.vcpus == wanted.vcpus, f"it has {told.vcpus} vCPUs"
         assert told.memory_mib >= wanted.memory_mib, f"it has {told.memory_mib} MiB"
 
-    @rule("vm_resize", "Raises HypervisorError when the machine cannot grow so far; it is as before then.")
-    async def test_a_machine_that_cannot_grow_is_as_before(self, subject: HypervisorSubject) -> None:
+    @rule(
+        "vm_resize",
+        "Raises HypervisorError when the machine cannot grow so far; it is as before then.",
+    )
+    async def test_a_machine_that_cannot_grow_is_as_before(
+        self, subject: HypervisorSubject
+    ) -> None:
         await subject.needs(Capability.RESIZE)
         wanted = VmSize(1, subject.memory_mib)
         async with subject.machine() as driver:
@@ -210,17 +244,25 @@ class HypervisorContract:
 
     # --- channels ----------------------------------------------------------------------------------------------------
 
-    @rule("vm_open_channel", "Makes a fresh byte stream to the guest's agent, for one client of one process.")
+    @rule(
+        "vm_open_channel",
+        "Makes a fresh byte stream to the guest's agent, for one client of one process.",
+    )
     async def test_each_client_has_a_channel_of_its_own(self, subject: HypervisorSubject) -> None:
         async with subject.machine() as driver:
-            found = [await driver.vm_open_channel(pod=subject.pod, name=f"vc.agent.{one}") for one in range(2)]
+            found = [
+                await driver.vm_open_channel(pod=subject.pod, name=f"vc.agent.{one}")
+                for one in range(2)
+            ]
         assert len({one.id for one in found}) == 2, "two have one id"
 
     @rule("vm_open_channel", "Raises HypervisorError when the machine ends meanwhile.")
     async def test_an_ended_machine_opens_no_channel(self, subject: HypervisorSubject) -> None:
         async with subject.machine() as driver:
             await driver.vm_stop(pod=subject.pod, grace_s=0)
-            await fails_with(HypervisorError, driver.vm_open_channel(pod=subject.pod, name="vc.agent.1"))
+            await fails_with(
+                HypervisorError, driver.vm_open_channel(pod=subject.pod, name="vc.agent.1")
+            )
 
     @rule("vm_close_channel", "A channel or machine that is gone is no error: may be called twice.")
     async def test_closing_twice_is_no_error(self, subject: HypervisorSubject) -> None:
@@ -234,7 +276,8 @@ class HypervisorContract:
     # --- what is known -----------------------------------------------------------------------------------------------
 
     @rule(
-        "vm_console", "The last bytes that the guest's kernel wrote to its console; also of a machine that has ended."
+        "vm_console",
+        "The last bytes that the guest's kernel wrote to its console; also of a machine that has ended.",
     )
     async def test_a_console_outlives_its_machine(self, subject: HypervisorSubject) -> None:
         async with subject.machine() as driver:
@@ -246,7 +289,9 @@ class HypervisorContract:
         assert tail == after[-4:], f"the last 4 bytes are {tail!r}"
 
     @rule("vm_stats", "The phase is running or paused, else HypervisorError.")
-    async def test_only_a_machine_that_is_there_uses_anything(self, subject: HypervisorSubject) -> None:
+    async def test_only_a_machine_that_is_there_uses_anything(
+        self, subject: HypervisorSubject
+    ) -> None:
         async with subject.machine() as driver:
             found = await driver.vm_stats(pod=subject.pod)
             assert found.cpu_ns > 0, f"it gave {found}"
@@ -272,20 +317,34 @@ class HypervisorContract:
     async def test_a_state_that_cannot_be_read_is_refused(self, subject: HypervisorSubject) -> None:
         for text in ("", "{", '{"schema": -1}'):
             state = DriverState(text)
-            await fails_with(HypervisorError, subject.driver().vm_restore(pod=subject.pod, state=state))
+            await fails_with(
+                HypervisorError, subject.driver().vm_restore(pod=subject.pod, state=state)
+            )
 
-    @rule("vm_diagnose", "What a user should know about this host: binaries, acceleration, permissions.")
+    @rule(
+        "vm_diagnose",
+        "What a user should know about this host: binaries, acceleration, permissions.",
+    )
     async def test_a_diagnosis_is_findings(self, subject: HypervisorSubject) -> None:
         found = await subject.driver().vm_diagnose(guests=())
         assert all(isinstance(one, Finding) for one in found), f"it gave {found}"
 
     # --- saved machines ----------------------------------------------------------------------------------------------
 
-    @rule("vm_fingerprint", "All that shapes a machine and cannot change when it starts from a saved one")
+    @rule(
+        "vm_fingerprint",
+        "All that shapes a machine and cannot change when it starts from a saved one",
+    )
     async def test_a_fingerprint_tells_machines_apart(self, subject: HypervisorSubject) -> None:
         await subject.needs(Capability.CLONE)
-        one, larger = subject.spec(), dataclasses.replace(subject.spec(), memory_mib=subject.memory_mib * 2)
-        told = [await subject.driver().vm_fingerprint(pod=subject.pod, spec=spec) for spec in (one, one, larger)]
+        one, larger = (
+            subject.spec(),
+            dataclasses.replace(subject.spec(), memory_mib=subject.memory_mib * 2),
+        )
+        told = [
+            await subject.driver().vm_fingerprint(pod=subject.pod, spec=spec)
+            for spec in (one, one, larger)
+        ]
         assert told[0] == told[1], "the same machine has another one the second time"
         assert told[0] != told[2], "a larger one has the same"
 
@@ -306,7 +365,9 @@ class HypervisorContract:
             await subject.guest_is_up(driver)
             await driver.vm_freeze(pod=subject.pod, into=into)
         other = subject.driver()
-        await other.vm_create(pod=subject.pod, spec=dataclasses.replace(subject.spec(), origin=into))
+        await other.vm_create(
+            pod=subject.pod, spec=dataclasses.replace(subject.spec(), origin=into)
+        )
         try:
             await other.vm_start(pod=subject.pod)
             async with asyncio.timeout(LIMIT_S):

@@ -38,7 +38,8 @@ class HypervisorSubject:
 
     Attributes:
         make: a fresh object, as another process would have one.
-        guest: what its machines boot; `installed_guest` gives that of the agent plugin that is installed.
+        guest: what its machines boot; `installed_guest` gives that of the agent plugin that is
+            installed.
         folder: empty and private, for the files of machines.
         memory_mib: of a machine.
     """

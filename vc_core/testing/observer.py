@@ -32,7 +32,9 @@ class ObserverSubject:
 
     def runtime(self, world: World) -> Runtime:
         """Mocks with the observer outermost."""
-        return mock_runtime(world, mock_config(self.folder, "subject"), {("observer", "subject"): self.make})
+        return mock_runtime(
+            world, mock_config(self.folder, "subject"), {("observer", "subject"): self.make}
+        )
 
     def world(self, name: str) -> World:
         """A fresh one."""
@@ -47,7 +49,9 @@ class ObserverContract:
         """The author's."""
         raise NotImplementedError("give a fixture `subject` that returns an ObserverSubject")
 
-    @rule("observers", "Every hook is `async def` with plain positional parameters and no defaults.")
+    @rule(
+        "observers", "Every hook is `async def` with plain positional parameters and no defaults."
+    )
     async def test_it_can_be_wired(self, subject: ObserverSubject) -> None:
         async with subject.runtime(subject.world("run")):
             pass
@@ -72,7 +76,9 @@ class ObserverContract:
             except HypervisorError:
                 return
             except OperationError as error:
-                raise AssertionError(f"the machine's failure became {type(error).__name__}: {error}") from error
+                raise AssertionError(
+                    f"the machine's failure became {type(error).__name__}: {error}"
+                ) from error
         raise AssertionError("a machine that failed has started")
 
     @rule("observers", "the one way to observe, refuse or delay what another plugin does.")
@@ -103,7 +109,9 @@ async def _live(runtime: Runtime) -> None:
     """All that can happen to a pod, once."""
     pod = await runtime.create("p")
     await pod.start()
-    container = await pod.create_container(ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("sleep",))))
+    container = await pod.create_container(
+        ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("sleep",)))
+    )
     await container.start()
     process = await container.exec(ProcessSpec(("sleep",)))
     await process.kill(9)

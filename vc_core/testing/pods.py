@@ -43,7 +43,9 @@ def mock_config(folder: Path, *observers: str) -> Config:
     )
 
 
-def mock_runtime(world: World, config: Config, extra: Mapping[tuple[str, str], Factory] | None = None) -> Runtime:
+def mock_runtime(
+    world: World, config: Config, extra: Mapping[tuple[str, str], Factory] | None = None
+) -> Runtime:
     """Opens a runtime as another process would: a new object on the same world.
 
     Args:

@@ -53,7 +53,9 @@ class ContractBroken(AssertionError):
 Check = Callable[[Suite, Subject], Coroutine[Any, Any, None]]
 
 
-def rule(operation: str, sentence: str) -> Callable[[Check[Suite, Subject]], Callable[[Suite, Subject], None]]:
+def rule(
+    operation: str, sentence: str
+) -> Callable[[Check[Suite, Subject]], Callable[[Suite, Subject], None]]:
     """Makes a coroutine of a suite the test of one rule, which pytest can call without a plugin for asyncio."""
     about = Rule(operation, sentence)
 
@@ -63,7 +65,11 @@ def rule(operation: str, sentence: str) -> Callable[[Check[Suite, Subject]], Cal
             try:
                 asyncio.run(check(self, subject))
             except Exception as error:
-                detail = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+                detail = (
+                    str(error)
+                    if isinstance(error, AssertionError)
+                    else f"{type(error).__name__}: {error}"
+                )
                 raise ContractBroken(about, detail) from error
 
         setattr(test, _MARK, about)
@@ -112,5 +118,7 @@ async def fails_with(kind: type[Exception], what: Coroutine[Any, Any, Any]) -> E
     except TimeoutError:
         raise AssertionError(f"it did not answer within {LIMIT_S:g} s") from None
     except Exception as error:
-        raise AssertionError(f"it raised {type(error).__name__} ({error}), not {kind.__name__}") from error
+        raise AssertionError(
+            f"it raised {type(error).__name__} ({error}), not {kind.__name__}"
+        ) from error
     raise AssertionError(f"it gave {outcome!r} instead of raising {kind.__name__}")

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.spec import AlreadyExists, Busy, Finding, NotFound, Record, StorageSpec, StoreListing, UnsupportedOperation
+from vc_core.spec import (
+    AlreadyExists,
+    Busy,
+    Finding,
+    NotFound,
+    Record,
+    StorageSpec,
+    StoreListing,
+    UnsupportedOperation,
+)
 from vc_core.testing.mocks import World
 from vc_core.testing.rules import fails_with, rule, wired
 
@@ -23,8 +32,8 @@ class StorageSubject:
 
     Attributes:
         make: a fresh object on the same store, as another process would have one.
-        litter: puts a thing into the store that is no pod and gives a word by which a problem names it; None where
-            nobody else can put anything there.
+        litter: puts a thing into the store that is no pod and gives a word by which a problem names
+            it; None where nobody else can put anything there.
     """
 
     make: Callable[[], object]
@@ -66,7 +75,9 @@ class StorageContract:
     @rule("storage_create", "Makes room for a pod, with its POD_CONFIG in it, in one step")
     async def test_a_new_pod_has_its_config(self, subject: StorageSubject) -> None:
         await subject.store().storage_create(pod_id="p", config='{"a": "ü\\n"}')
-        found = await subject.store().storage_get(pod_id="p", container_id="", record=Record.POD_CONFIG)
+        found = await subject.store().storage_get(
+            pod_id="p", container_id="", record=Record.POD_CONFIG
+        )
         assert found == '{"a": "ü\\n"}', f"another object reads {found!r}"
 
     @rule("storage_create", "The run folder exists afterwards.")
@@ -80,7 +91,9 @@ class StorageContract:
     async def test_an_id_is_given_once(self, subject: StorageSubject) -> None:
         await subject.store().storage_create(pod_id="p", config="{}")
         await fails_with(AlreadyExists, subject.store().storage_create(pod_id="p", config="[]"))
-        found = await subject.store().storage_get(pod_id="p", container_id="", record=Record.POD_CONFIG)
+        found = await subject.store().storage_get(
+            pod_id="p", container_id="", record=Record.POD_CONFIG
+        )
         assert found == "{}", "the first one's config was replaced"
 
     @rule("storage_list", "All pods that have a POD_CONFIG.")
@@ -100,13 +113,21 @@ class StorageContract:
         for _ in range(2):
             found = await subject.store().storage_list()
             assert found.pods == ("p",), f"the pods are {found.pods}"
-            assert any(word in problem for problem in found.problems), f"no problem names {word}: {found.problems}"
+            assert any(word in problem for problem in found.problems), (
+                f"no problem names {word}: {found.problems}"
+            )
 
-    @rule("storage_containers", "The ids of a pod's containers that have a CONTAINER_CONFIG, sorted.")
+    @rule(
+        "storage_containers", "The ids of a pod's containers that have a CONTAINER_CONFIG, sorted."
+    )
     async def test_containers_are_listed(self, subject: StorageSubject) -> None:
         store = subject.store()
         await store.storage_create(pod_id="p", config="{}")
-        for name, record in (("b", Record.CONTAINER_CONFIG), ("a", Record.CONTAINER_CONFIG), ("c", Record.PROCESS)):
+        for name, record in (
+            ("b", Record.CONTAINER_CONFIG),
+            ("a", Record.CONTAINER_CONFIG),
+            ("c", Record.PROCESS),
+        ):
             await store.storage_put(pod_id="p", container_id=name, record=record, data="{}")
         found = await subject.store().storage_containers(pod_id="p")
         assert found == ("a", "b"), f"it gave {found}"
@@ -133,19 +154,28 @@ class StorageContract:
         store = subject.store()
         await store.storage_create(pod_id="p", config="{}")
         held = await store.storage_lock(pod_id="p", exclusive=True, timeout_s=1)
-        await fails_with(Busy, subject.store().storage_lock(pod_id="p", exclusive=True, timeout_s=_SHORT_S))
-        waiting = asyncio.create_task(subject.store().storage_lock(pod_id="p", exclusive=True, timeout_s=20))
+        await fails_with(
+            Busy, subject.store().storage_lock(pod_id="p", exclusive=True, timeout_s=_SHORT_S)
+        )
+        waiting = asyncio.create_task(
+            subject.store().storage_lock(pod_id="p", exclusive=True, timeout_s=20)
+        )
         await asyncio.sleep(0)
         await held.release()
         await (await waiting).release()
 
-    @rule("storage_lock", "NotFound when there is no such pod, also when it was deleted during the wait.")
+    @rule(
+        "storage_lock",
+        "NotFound when there is no such pod, also when it was deleted during the wait.",
+    )
     async def test_a_pod_may_go_while_somebody_waits(self, subject: StorageSubject) -> None:
         store = subject.store()
         await fails_with(NotFound, store.storage_lock(pod_id="none", exclusive=True, timeout_s=1))
         await store.storage_create(pod_id="p", config="{}")
         held = await store.storage_lock(pod_id="p", exclusive=True, timeout_s=1)
-        waiting = asyncio.create_task(subject.store().storage_lock(pod_id="p", exclusive=True, timeout_s=20))
+        waiting = asyncio.create_task(
+            subject.store().storage_lock(pod_id="p", exclusive=True, timeout_s=20)
+        )
         await asyncio.sleep(0)
         await store.storage_delete(pod_id="p", container_id="")
         await held.release()
@@ -157,15 +187,20 @@ class StorageContract:
         store = subject.store()
         await store.storage_create(pod_id="p", config="{}")
         for data in ("x" * 200_000, "short"):
-            await store.storage_put(pod_id="p", container_id="c", record=Record.CONTAINER_STATE, data=data)
-            found = await subject.store().storage_get(pod_id="p", container_id="c", record=Record.CONTAINER_STATE)
+            await store.storage_put(
+                pod_id="p", container_id="c", record=Record.CONTAINER_STATE, data=data
+            )
+            found = await subject.store().storage_get(
+                pod_id="p", container_id="c", record=Record.CONTAINER_STATE
+            )
             assert found == data, f"a reader sees {len(found or '')} characters of {len(data)}"
 
     @rule("storage_put", "Raises NotFound for an unknown pod.")
     async def test_an_unknown_pod_keeps_no_records(self, subject: StorageSubject) -> None:
         store = subject.store()
         await fails_with(
-            NotFound, store.storage_put(pod_id="none", container_id="", record=Record.POD_STATE, data="{}")
+            NotFound,
+            store.storage_put(pod_id="none", container_id="", record=Record.POD_STATE, data="{}"),
         )
         assert (await store.storage_list()).pods == (), "it is a pod now"
 
@@ -174,13 +209,16 @@ class StorageContract:
         store = subject.store()
         await store.storage_create(pod_id="p", config="{}")
         for container in ("", "c"):
-            found = await store.storage_get(pod_id="p", container_id=container, record=Record.MOUNTS)
+            found = await store.storage_get(
+                pod_id="p", container_id=container, record=Record.MOUNTS
+            )
             assert found is None, f"it gave {found!r}"
 
     @rule("storage_get", "Raises NotFound for an unknown pod.")
     async def test_an_unknown_pod_has_no_records(self, subject: StorageSubject) -> None:
         await fails_with(
-            NotFound, subject.store().storage_get(pod_id="none", container_id="", record=Record.POD_CONFIG)
+            NotFound,
+            subject.store().storage_get(pod_id="none", container_id="", record=Record.POD_CONFIG),
         )
 
     @rule("storage_place", "Each record has another place.")
@@ -189,7 +227,10 @@ class StorageContract:
         records = [("", Record.POD_CONFIG), ("", Record.POD_STATE), ("a", Record.CONTAINER_STATE)]
         records.append(("b", Record.CONTAINER_STATE))
         try:
-            found = {await store.storage_place(pod_id="p", container_id=name, record=one) for name, one in records}
+            found = {
+                await store.storage_place(pod_id="p", container_id=name, record=one)
+                for name, one in records
+            }
         except UnsupportedOperation:
             pytest.skip("it does not tell where its records lie")
         assert len(found) == len(records), f"two of {len(records)} records lie in one of {found}"
@@ -199,9 +240,13 @@ class StorageContract:
         store = subject.store()
         await store.storage_create(pod_id="p", config="{}")
         for name in ("a", "b"):
-            await store.storage_put(pod_id="p", container_id=name, record=Record.CONTAINER_CONFIG, data="{}")
+            await store.storage_put(
+                pod_id="p", container_id=name, record=Record.CONTAINER_CONFIG, data="{}"
+            )
         await store.storage_delete(pod_id="p", container_id="a")
-        assert await store.storage_containers(pod_id="p") == ("b",), "its sibling is gone, too, or it is still there"
+        assert await store.storage_containers(pod_id="p") == ("b",), (
+            "its sibling is gone, too, or it is still there"
+        )
         await store.storage_delete(pod_id="p", container_id="")
         assert (await subject.store().storage_list()).pods == (), "the pod is still there"
 
@@ -212,7 +257,10 @@ class StorageContract:
         for container in ("none", "", ""):
             await store.storage_delete(pod_id="p", container_id=container)
 
-    @rule("storage_diagnose", "What a user should know: where the store is, whether it can be written.")
+    @rule(
+        "storage_diagnose",
+        "What a user should know: where the store is, whether it can be written.",
+    )
     async def test_a_diagnosis_is_findings(self, subject: StorageSubject) -> None:
         found = await subject.store().storage_diagnose()
         assert all(isinstance(one, Finding) for one in found), f"it gave {found}"

@@ -57,7 +57,9 @@ async def test_versions_that_do_not_meet_are_told(socket, monkeypatch):
     spoken = client.NEWEST_PROTOCOL
     monkeypatch.setattr(client, "OLDEST_PROTOCOL", 7)
     monkeypatch.setattr(client, "NEWEST_PROTOCOL", 9)
-    with pytest.raises(AgentError, match=rf"speaks protocol {spoken}, this client 7 to 9; run 'vc guest build'"):
+    with pytest.raises(
+        AgentError, match=rf"speaks protocol {spoken}, this client 7 to 9; run 'vc guest build'"
+    ):
         await client.connect(socket)
 
 
@@ -105,7 +107,9 @@ async def test_what_is_wrong_with_a_program_is_said_beside_the_text(word, is_mis
     @client.translated
     async def call():
         refusal = grpc.aio.Metadata(("vc-refusal", word))
-        raise grpc.aio.AioRpcError(grpc.StatusCode.FAILED_PRECONDITION, grpc.aio.Metadata(), refusal, "words")
+        raise grpc.aio.AioRpcError(
+            grpc.StatusCode.FAILED_PRECONDITION, grpc.aio.Metadata(), refusal, "words"
+        )
 
     with pytest.raises(CannotExecute, match="words") as caught:
         await call()
@@ -144,4 +148,6 @@ def test_a_terminal_has_a_kind_and_a_size():
 def test_an_end_by_a_signal():
     from vc_agent_grpc._generated import agent_pb2 as pb
 
-    assert checked_answers.exit_status(pb.WaitReply(exit_code=143, signal=15)) == ExitStatus(143, 15)
+    assert checked_answers.exit_status(pb.WaitReply(exit_code=143, signal=15)) == ExitStatus(
+        143, 15
+    )

@@ -35,7 +35,9 @@ def bzimage(payload: bytes) -> bytes:
 
 def lz4_legacy(data: bytes) -> bytes:
     block = lz4.block.compress(data, store_size=False)
-    return b"\x02\x21\x4c\x18" + struct.pack("<I", len(block)) + block + struct.pack("<I", len(data))
+    return (
+        b"\x02\x21\x4c\x18" + struct.pack("<I", len(block)) + block + struct.pack("<I", len(data))
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,9 @@ def test_archives_are_equal_for_equal_inputs_and_cpio_reads_them(tmp_path):
     busybox = shutil.which("busybox")
     if busybox is None:
         pytest.skip("busybox is not installed (the package busybox-static)")
-    subprocess.run([busybox, "cpio", "-idm"], input=data, cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(
+        [busybox, "cpio", "-idm"], input=data, cwd=tmp_path, check=True, capture_output=True
+    )
     assert (tmp_path / "bin/busybox").read_bytes() == b"program"
     assert (tmp_path / "etc/a").read_text() == "xxxxx"
     assert (tmp_path / "dev").is_dir()
@@ -115,7 +119,8 @@ def test_a_kernel_that_is_not_there_says_so(tmp_path):
 def test_no_cargo_names_the_packages(monkeypatch):
     monkeypatch.setattr(agent_program, "find_program", lambda _: None)
     with pytest.raises(
-        image.ImageError, match=r"cargo 1\.85 or newer is missing; install the packages cargo-web and rustc-web"
+        image.ImageError,
+        match=r"cargo 1\.85 or newer is missing; install the packages cargo-web and rustc-web",
     ):
         agent_program.find_cargo()
 
@@ -136,7 +141,9 @@ def test_the_agents_build_obeys_no_file_of_the_current_folder(tmp_path, monkeypa
     """cargo and rustup read .cargo/config.toml and rust-toolchain.toml there, which can name any program."""
     cargo = tmp_path / "bin/cargo"
     cargo.parent.mkdir()
-    cargo.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo cargo 1.99.0 && exit\npwd >{tmp_path}/where; exit 1\n')
+    cargo.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && echo cargo 1.99.0 && exit\npwd >{tmp_path}/where; exit 1\n'
+    )
     cargo.chmod(0o755)
     monkeypatch.setenv("CARGO", "cargo")
     monkeypatch.setenv("PATH", f":.:{tmp_path}/bin:/usr/bin:/bin")
@@ -164,7 +171,11 @@ def inputs(tmp_path, monkeypatch):
 def test_images_are_made_once_per_content_and_never_overwritten(tmp_path, inputs):
     cache, told = tmp_path / "cache", []
     first = image.build(cache, told.append, *inputs)
-    assert (first.release, first.is_current, told) == ("1.2.3", True, ["packing the guest image for Linux 1.2.3"])
+    assert (first.release, first.is_current, told) == (
+        "1.2.3",
+        True,
+        ["packing the guest image for Linux 1.2.3"],
+    )
     assert first.kernel.read_bytes() == KERNEL
     again = image.build(cache, told.append, *inputs)
     assert (again, len(told)) == (first, 1)
@@ -174,7 +185,9 @@ def test_images_are_made_once_per_content_and_never_overwritten(tmp_path, inputs
     assert first.kernel.exists(), "an old image stays while pods may use it"
     assert [found.id for found in image.images(cache)] == [second.id, first.id]
     inputs[2].write_bytes(b"an agent")
-    assert image.build(cache, told.append, *inputs).id == first.id, "the old one is current again, nothing is packed"
+    assert image.build(cache, told.append, *inputs).id == first.id, (
+        "the old one is current again, nothing is packed"
+    )
     assert len(told) == 2
     image.remove(cache, second.id[:6])
     assert [found.id for found in image.images(cache)] == [first.id]
@@ -184,7 +197,9 @@ def test_images_are_made_once_per_content_and_never_overwritten(tmp_path, inputs
 
 
 @pytest.mark.parametrize("name", ["vmlinux", "initrd"])
-@pytest.mark.parametrize("damage", [lambda data: data[:100], lambda data: b"x" + data[1:], lambda data: b""])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:100], lambda data: b"x" + data[1:], lambda data: b""]
+)
 async def test_a_damaged_image_is_told_and_built_again(tmp_path, inputs, monkeypatch, name, damage):
     cache = tmp_path / "cache"
     built = image.build(cache, lambda _: None, *inputs)
@@ -211,7 +226,11 @@ def test_an_image_is_readable_for_others_whatever_the_umask(tmp_path, inputs):
         open_built = image.build(tmp_path / "cache", lambda _: None, *inputs)
     finally:
         os.umask(before)
-    for path in (tmp_path / "cache/guest", *open_built.kernel.parent.iterdir(), open_built.kernel.parent):
+    for path in (
+        tmp_path / "cache/guest",
+        *open_built.kernel.parent.iterdir(),
+        open_built.kernel.parent,
+    ):
         mode = path.stat().st_mode
         assert mode & 0o044 == 0o044, path
         assert not mode & 0o022, path
@@ -220,19 +239,28 @@ def test_an_image_is_readable_for_others_whatever_the_umask(tmp_path, inputs):
 def test_a_module_that_the_kernel_lacks_is_named(tmp_path, inputs):
     (inputs[1] / "modules.builtin").write_text("")
     with pytest.raises(
-        image.ImageError, match="the kernel has no module virtio_pci; the package linux-image-amd64 has it"
+        image.ImageError,
+        match="the kernel has no module virtio_pci; the package linux-image-amd64 has it",
     ):
         image.build(tmp_path / "cache", lambda _: None, *inputs)
 
 
-def test_every_file_of_the_agent_counts_for_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_file_of_the_agent_counts_for_its_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project, proto = agent_program.source()
     shutil.copytree(project, tmp_path / "guest", ignore=shutil.ignore_patterns("target"))
     shutil.copytree(proto.parent, tmp_path / "proto")
-    monkeypatch.setattr(agent_program, "source", lambda: (tmp_path / "guest", tmp_path / "proto" / proto.name))
+    monkeypatch.setattr(
+        agent_program, "source", lambda: (tmp_path / "guest", tmp_path / "proto" / proto.name)
+    )
     seen = {agent_program.source_digest()}
-    files = [path for path in tmp_path.rglob("*") if path.suffix in {".rs", ".toml", ".lock", ".proto"}]
-    assert len({path.parent for path in files}) > 3  # modules in folders of their own are among them
+    files = [
+        path for path in tmp_path.rglob("*") if path.suffix in {".rs", ".toml", ".lock", ".proto"}
+    ]
+    assert (
+        len({path.parent for path in files}) > 3
+    )  # modules in folders of their own are among them
     for file in files:
         file.write_bytes(file.read_bytes() + b"\n")
         seen.add(agent_program.source_digest())
@@ -251,6 +279,10 @@ def test_without_package_lists_the_remedy_is_told_before_the_agent_is_built(tmp_
     apt.write_text("#!/bin/sh\necho 'E: No packages found' >&2\nexit 100\n")
     apt.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(agent_program, "built", lambda *_: pytest.fail("it was built first, which takes minutes"))
-    with pytest.raises(image.ImageError, match="no package list knows linux-image-amd64; run 'apt-get update'"):
+    monkeypatch.setattr(
+        agent_program, "built", lambda *_: pytest.fail("it was built first, which takes minutes")
+    )
+    with pytest.raises(
+        image.ImageError, match="no package list knows linux-image-amd64; run 'apt-get update'"
+    ):
         image.build(tmp_path / "cache", lambda _: None)

@@ -24,24 +24,54 @@ ADMIN = (*DEFAULT_CAPABILITIES, "CAP_SYS_ADMIN")
 
 def outright(document, action):
     """Names that get an action whatever their arguments are."""
-    rules = [rule for rule in document["syscalls"] if rule["action"] == action and not rule.get("args")]
+    rules = [
+        rule for rule in document["syscalls"] if rule["action"] == action and not rule.get("args")
+    ]
     return {name for rule in rules for name in rule["names"]}
 
 
 def test_namespaces_mounts_and_key_rings_need_an_administrator():
-    refused = {"unshare", "setns", "mount", "umount2", "move_mount", "keyctl", "add_key", "clone3", "clone"}
+    refused = {
+        "unshare",
+        "setns",
+        "mount",
+        "umount2",
+        "move_mount",
+        "keyctl",
+        "add_key",
+        "clone3",
+        "clone",
+    }
     assert outright(default_filter(DEFAULT_CAPABILITIES), "SCMP_ACT_ALLOW") & refused == set()
-    assert outright(default_filter(ADMIN), "SCMP_ACT_ALLOW") >= {"unshare", "setns", "mount", "clone", "clone3"}
+    assert outright(default_filter(ADMIN), "SCMP_ACT_ALLOW") >= {
+        "unshare",
+        "setns",
+        "mount",
+        "clone",
+        "clone3",
+    }
 
 
 def test_clone_is_allowed_but_for_flags_of_namespaces():
-    rules = [rule for rule in default_filter(DEFAULT_CAPABILITIES)["syscalls"] if "clone" in rule["names"]]
+    rules = [
+        rule
+        for rule in default_filter(DEFAULT_CAPABILITIES)["syscalls"]
+        if "clone" in rule["names"]
+    ]
     arguments = [{"index": 0, "value": 0x7E020000, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]
     assert rules == [{"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": arguments}]
 
 
 def test_calls_that_kernel_attacks_begin_with_are_refused():
-    attacked = {"userfaultfd", "io_uring_setup", "io_uring_enter", "bpf", "perf_event_open", "kcmp", "kexec_load"}
+    attacked = {
+        "userfaultfd",
+        "io_uring_setup",
+        "io_uring_enter",
+        "bpf",
+        "perf_event_open",
+        "kcmp",
+        "kexec_load",
+    }
     assert outright(default_filter(DEFAULT_CAPABILITIES), "SCMP_ACT_ALLOW") & attacked == set()
 
 
@@ -56,7 +86,9 @@ def test_the_filter_compiles_and_depends_on_capabilities():
 def document_of(seccomp, compiled_filter):
     confinement = Confinement(seccomp=seccomp)
     spec = ContainerSpec("c", Rootfs(Path("/r")), ProcessSpec(("true",)), confinement=confinement)
-    return spec_of(GuestContainer(spec, "token", GuestRootfs(Plugged("", "9p", "tag"))), compiled_filter)
+    return spec_of(
+        GuestContainer(spec, "token", GuestRootfs(Plugged("", "9p", "tag"))), compiled_filter
+    )
 
 
 def test_a_container_is_filtered_unless_it_says_otherwise():
@@ -66,5 +98,7 @@ def test_a_container_is_filtered_unless_it_says_otherwise():
         None,
         {"a": 1},
     ]
-    compiled_ones = ["run.oci.seccomp_bpf_data" in document["annotations"] for document in documents]
+    compiled_ones = [
+        "run.oci.seccomp_bpf_data" in document["annotations"] for document in documents
+    ]
     assert compiled_ones == [True, False, False]

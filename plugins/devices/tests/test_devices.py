@@ -10,7 +10,17 @@ import pytest
 from vc_devices import BlockDevices, CharDevices, VfioDevices, VhostUserDevices
 from vc_devices.options import BlockOptions, VfioOptions
 
-from vc_core.spec import DeviceError, Drive, DriveBus, GuestNode, HostDevice, HostPci, PodRef, VhostKind, VhostUser
+from vc_core.spec import (
+    DeviceError,
+    Drive,
+    DriveBus,
+    GuestNode,
+    HostDevice,
+    HostPci,
+    PodRef,
+    VhostKind,
+    VhostUser,
+)
 from vc_core.testing import DeviceContract, DeviceSubject
 
 NIC, AUDIO, BRIDGE = "0000:01:00.0", "0000:01:00.1", "0000:00:01.0"
@@ -27,7 +37,9 @@ def block(bus=DriveBus.SCSI) -> BlockDevices:
 
 async def test_an_image_file_becomes_a_drive_with_an_id_of_its_own_16(pod, tmp_path):
     prefix = tmp_path / ("same-prefix-" * 5)
-    devices = [HostDevice(Path(f"{prefix}{number}"), "/dev/x", read_only=True) for number in range(2)]
+    devices = [
+        HostDevice(Path(f"{prefix}{number}"), "/dev/x", read_only=True) for number in range(2)
+    ]
     for device in devices:
         device.path.touch()
         assert await block().device_claims(pod, device)
@@ -37,13 +49,17 @@ async def test_an_image_file_becomes_a_drive_with_an_id_of_its_own_16(pod, tmp_p
     assert first.id != second.id
     assert len(first.id) <= 31
     assert first.read_only
-    (writable,) = await block().device_prepare(pod, dataclasses.replace(devices[0], read_only=False))
+    (writable,) = await block().device_prepare(
+        pod, dataclasses.replace(devices[0], read_only=False)
+    )
     assert writable.id != first.id, "both may be in one machine"
 
 
 async def test_the_bus_of_disks_is_an_option(pod, tmp_path):
     (tmp_path / "disk").touch()
-    (drive,) = await block(DriveBus.BLK).device_prepare(pod, HostDevice(tmp_path / "disk", "/dev/x"))
+    (drive,) = await block(DriveBus.BLK).device_prepare(
+        pod, HostDevice(tmp_path / "disk", "/dev/x")
+    )
     assert drive.bus is DriveBus.BLK
 
 
@@ -100,17 +116,23 @@ async def test_a_vfio_group_is_taken_and_given_back_09(pod, sysfs):
     assert await vfio.device_claims(pod, device)
     assert not await CharDevices().device_claims(pod, device)
     parts = await vfio.device_prepare(pod, device)
-    assert parts == (HostPci("vfio-0000-01-00-0", NIC), HostPci("vfio-0000-01-00-1", AUDIO)), "bridges stay"
+    assert parts == (HostPci("vfio-0000-01-00-0", NIC), HostPci("vfio-0000-01-00-1", AUDIO)), (
+        "bridges stay"
+    )
     assert written(sysfs, NIC) == written(sysfs, AUDIO) == "vfio-pci"
     assert (sysfs / "bus/pci/drivers/e1000e/unbind").read_text() == NIC
     assert (sysfs / "bus/pci/drivers_probe").read_text() == AUDIO, "the last one that was probed"
     for address in (NIC, AUDIO):
         bind(sysfs, address, "vfio-pci")
-    assert await VfioDevices(VfioOptions(sysfs)).device_prepare(pod, device) == parts, "may be said twice"
+    assert await VfioDevices(VfioOptions(sysfs)).device_prepare(pod, device) == parts, (
+        "may be said twice"
+    )
     await VfioDevices(VfioOptions(sysfs)).device_release(pod, device)  # another process
     assert written(sysfs, NIC) == "\n"
     assert (sysfs / "bus/pci/drivers/vfio-pci/unbind").read_text() == AUDIO
-    assert (sysfs / "bus/pci/drivers_probe").read_text() == NIC, "only what had a driver gets it back"
+    assert (sysfs / "bus/pci/drivers_probe").read_text() == NIC, (
+        "only what had a driver gets it back"
+    )
     await vfio.device_release(pod, device)
 
 
@@ -119,7 +141,9 @@ async def test_a_vfio_device_is_named_by_its_whole_address_09(pod, sysfs):
     device = HostDevice(Path("/sys/bus/pci/devices") / NIC, "")
     assert await vfio.device_claims(pod, device)
     assert await vfio.device_prepare(pod, device) == (HostPci("vfio-0000-01-00-0", NIC),)
-    assert not await vfio.device_claims(pod, HostDevice(Path("/sys/bus/pci/devices/01:00.0"), "")), "no domain"
+    assert not await vfio.device_claims(
+        pod, HostDevice(Path("/sys/bus/pci/devices/01:00.0"), "")
+    ), "no domain"
 
 
 async def test_what_was_vfios_before_stays_so(pod, sysfs):
@@ -150,7 +174,9 @@ async def test_a_failed_take_gives_back_what_was_taken(pod, sysfs):
     (sysfs / "bus/pci/devices" / AUDIO / "driver_override").unlink()
     (sysfs / "bus/pci/devices" / AUDIO / "driver_override").mkdir()
     with pytest.raises(DeviceError, match=f"{AUDIO} cannot be given to vfio-pci"):
-        await VfioDevices(VfioOptions(sysfs)).device_prepare(pod, HostDevice(Path("/dev/vfio/7"), ""))
+        await VfioDevices(VfioOptions(sysfs)).device_prepare(
+            pod, HostDevice(Path("/dev/vfio/7"), "")
+        )
     assert written(sysfs, NIC) == "\n"
 
 
@@ -180,7 +206,10 @@ class TestBlock(DeviceContract):
     @pytest.fixture
     def subject(self, tmp_path):
         (tmp_path / "image").touch()
-        own, foreign = HostDevice(tmp_path / "image", "/dev/x"), HostDevice(Path("/dev/null"), "/dev/null")
+        own, foreign = (
+            HostDevice(tmp_path / "image", "/dev/x"),
+            HostDevice(Path("/dev/null"), "/dev/null"),
+        )
         return DeviceSubject(block, own, foreign)
 
 
@@ -188,21 +217,30 @@ class TestChar(DeviceContract):
     @pytest.fixture
     def subject(self, tmp_path):
         (tmp_path / "image").touch()
-        own, foreign = HostDevice(Path("/dev/null"), "/dev/null"), HostDevice(tmp_path / "image", "/dev/x")
+        own, foreign = (
+            HostDevice(Path("/dev/null"), "/dev/null"),
+            HostDevice(tmp_path / "image", "/dev/x"),
+        )
         return DeviceSubject(CharDevices, own, foreign, HostDevice(Path("/dev/ptmx"), "/dev/x"))
 
 
 class TestVfio(DeviceContract):
     @pytest.fixture
     def subject(self, sysfs):
-        own, foreign, broken = (HostDevice(Path(path), "") for path in ("/dev/vfio/7", "/dev/null", "/dev/vfio/8"))
+        own, foreign, broken = (
+            HostDevice(Path(path), "") for path in ("/dev/vfio/7", "/dev/null", "/dev/vfio/8")
+        )
         return DeviceSubject(lambda: VfioDevices(VfioOptions(sysfs)), own, foreign, broken)
 
 
 class TestVhostUser(DeviceContract):
     @pytest.fixture
     def subject(self, tmp_path):
-        own, broken = (HostDevice(tmp_path / name, "", kind="vhost-user-blk") for name in ("a.sock", "b.sock"))
+        own, broken = (
+            HostDevice(tmp_path / name, "", kind="vhost-user-blk") for name in ("a.sock", "b.sock")
+        )
         with socket.socket(socket.AF_UNIX) as backend:
             backend.bind(str(own.path))
-            yield DeviceSubject(VhostUserDevices, own, HostDevice(Path("/dev/null"), "/dev/null"), broken)
+            yield DeviceSubject(
+                VhostUserDevices, own, HostDevice(Path("/dev/null"), "/dev/null"), broken
+            )

@@ -42,7 +42,9 @@ async def test_a_call_that_hangs_holds_up_no_other():
 
 async def test_libvirts_code_and_words_are_kept():
     with pytest.raises(LibvirtFailure, match=r"Domain not found \(libvirt error 42\)") as caught:
-        await Connection(URI).on_domain("7c0b1d9e-0000-4000-8000-000000000001", lambda found: found.name())
+        await Connection(URI).on_domain(
+            "7c0b1d9e-0000-4000-8000-000000000001", lambda found: found.name()
+        )
     assert caught.value.code == libvirt.VIR_ERR_NO_DOMAIN
 
 
@@ -115,7 +117,10 @@ def test_a_connection_outlives_the_loops_of_its_callers():
 
 async def test_the_test_driver_declares_what_it_can(tmp_path):
     plugin = LibvirtHypervisor(LibvirtOptions(uri=URI))
-    assert await plugin.vm_capabilities(PodRef("p", tmp_path)) == {Capability.UNIX_CHANNEL, Capability.PAUSE}
+    assert await plugin.vm_capabilities(PodRef("p", tmp_path)) == {
+        Capability.UNIX_CHANNEL,
+        Capability.PAUSE,
+    }
 
 
 async def test_a_machine_pauses_and_goes_on(machine):
@@ -124,7 +129,10 @@ async def test_a_machine_pauses_and_goes_on(machine):
     state, _ = await made.on_domain(uuid, lambda found: found.state())
     assert state == libvirt.VIR_DOMAIN_PAUSED
     await made.on_domain(uuid, lambda found: found.resume())
-    assert ET.fromstring(await made.on_domain(uuid, lambda found: found.XMLDesc())).findtext("name") == "one"
+    assert (
+        ET.fromstring(await made.on_domain(uuid, lambda found: found.XMLDesc())).findtext("name")
+        == "one"
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,7 +140,10 @@ async def test_a_machine_pauses_and_goes_on(machine):
     [
         ({"uri": "nonsense"}, "uri: is none; qemu:///system and qemu:///session are"),
         ({"max_vcpus": 0}, "max_vcpus: must be at least 1"),
-        ({"root_ports": 17}, "root_ports: must be from 0 to 16, the machine's bus has no more places"),
+        (
+            {"root_ports": 17},
+            "root_ports: must be from 0 to 16, the machine's bus has no more places",
+        ),
     ],
 )
 def test_options_that_cannot_be(values, problem):

@@ -65,7 +65,8 @@ def test_records_survive():
 
 
 @pytest.mark.parametrize(
-    ("record", "problem"), [('{"schema": 99}', "another version"), ("{", "damaged"), ('{"schema": 1}', "damaged")]
+    ("record", "problem"),
+    [('{"schema": 99}', "another version"), ("{", "damaged"), ('{"schema": 1}', "damaged")],
 )
 def test_records_that_cannot_be_read(record, problem):
     with pytest.raises(LibvirtFailure, match=problem):
@@ -139,7 +140,10 @@ def test_a_file_that_ends_early_is_told(saved):
         (None, "cannot be read"),
         ("{", "damaged"),
         ('{"schema": 0}', "another version"),
-        ('{"schema": 1, "vcpus": 1, "memory_mib": 256, "kind": "qemu", "image_bytes": 1}', "another size"),
+        (
+            '{"schema": 1, "vcpus": 1, "memory_mib": 256, "kind": "qemu", "image_bytes": 1}',
+            "another size",
+        ),
     ],
 )
 def test_damage_is_told(tmp_path, saved, record, problem):
@@ -154,7 +158,11 @@ def test_the_next_machine_has_a_name_of_its_own_and_the_same_devices(saved, want
     image = SaveImage.read(saved(b""))
     folder = dataclasses.replace(wanted.shares[0], path=Path("/elsewhere"))
     child = dataclasses.replace(
-        wanted, name="vc-q-1", uuid="7c0b1d9e-0000-4000-8000-000000000002", pod="q", shares=(folder,)
+        wanted,
+        name="vc-q-1",
+        uuid="7c0b1d9e-0000-4000-8000-000000000002",
+        pod="q",
+        shares=(folder,),
     )
     made = checkpoint.another(image, child, {})
     assert (made.findtext("name"), made.findtext("uuid")) == (child.name, child.uuid)

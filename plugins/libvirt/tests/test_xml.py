@@ -21,7 +21,10 @@ def test_the_whole_machine(wanted):
 
 
 def test_values_are_escaped_in_one_place(wanted):
-    assert ET.fromstring(text(domain(wanted))).find("devices/filesystem/source").get("dir") == "/a<b&c d"
+    assert (
+        ET.fromstring(text(domain(wanted))).find("devices/filesystem/source").get("dir")
+        == "/a<b&c d"
+    )
 
 
 def test_ceilings_are_never_below_the_start(wanted):

@@ -45,7 +45,9 @@ class TestTrace(ObserverContract):
 class TestMetrics(ObserverContract):
     @pytest.fixture
     def subject(self, tmp_path):
-        return ObserverSubject(lambda: Metrics(MetricsOptions(str(tmp_path / "metrics.prom"))), tmp_path)
+        return ObserverSubject(
+            lambda: Metrics(MetricsOptions(str(tmp_path / "metrics.prom"))), tmp_path
+        )
 
 
 class TestPolicy(ObserverContract):
@@ -94,7 +96,9 @@ async def test_each_operation_is_a_span_with_pod_plugin_and_outcome(observed, sp
     found = {span.name: span for span in spans.get_finished_spans()}
     start = found["vm_start"]
     assert dict(start.attributes) == {"vc.pod": "p", "vc.plugin": "mock", "vc.outcome": "ok"}
-    assert start.context.trace_id == request.get_span_context().trace_id, "it is part of the program's own trace"
+    assert start.context.trace_id == request.get_span_context().trace_id, (
+        "it is part of the program's own trace"
+    )
     assert {"storage_create", "agent_connect"} <= set(found)
 
 
@@ -114,7 +118,9 @@ async def test_a_failure_is_the_outcome_of_its_span(observed, spans, vc_faults):
 def exported(**environ: str) -> subprocess.CompletedProcess[str]:
     code = "from vc_observers.trace import tracer\nwith tracer().start_as_current_span('one'): print('ours')"
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environ}, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **environ}, check=False
+    )
 
 
 def test_the_environment_says_where_spans_go():
@@ -123,7 +129,10 @@ def test_the_environment_says_where_spans_go():
     told = json.loads(done.stderr)
     assert (told["name"], told["resource"]["attributes"]["service.name"]) == ("one", "ci")
     assert exported().stderr == exported(OTEL_TRACES_EXPORTER="none").stderr == ""
-    assert "names 'nowhere', which is not installed; there are: " in exported(OTEL_TRACES_EXPORTER="nowhere").stderr
+    assert (
+        "names 'nowhere', which is not installed; there are: "
+        in exported(OTEL_TRACES_EXPORTER="nowhere").stderr
+    )
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------
@@ -131,7 +140,9 @@ def test_the_environment_says_where_spans_go():
 
 def samples(text: str) -> dict[tuple[str, ...], float]:
     families = text_string_to_metric_families(text)
-    return {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
+    return {
+        (one.name, *one.labels.values()): one.value for family in families for one in family.samples
+    }
 
 
 async def test_pods_by_state_and_durations_stand_in_a_file(observed, tmp_path):
@@ -197,7 +208,11 @@ def test_the_file_goes_with_its_process(tmp_path):
     ("options", "spec", "told"),
     [
         (PolicyOptions(rootfs=("/srv/*",)), container(), "root file system /; it allows: /srv/*"),
-        (PolicyOptions(mounts=()), container(mounts=(Mount(Path("/etc"), "/x"),)), "mount /etc; it allows: none"),
+        (
+            PolicyOptions(mounts=()),
+            container(mounts=(Mount(Path("/etc"), "/x"),)),
+            "mount /etc; it allows: none",
+        ),
         (
             PolicyOptions(devices=("/dev/n*",)),
             container(devices=(HostDevice(Path("/dev/zero"), "/x"),)),
@@ -205,7 +220,9 @@ def test_the_file_goes_with_its_process(tmp_path):
         ),
     ],
 )
-async def test_what_no_rule_allows_is_refused_and_leaves_nothing(observed, vc_world, tmp_path, options, spec, told):
+async def test_what_no_rule_allows_is_refused_and_leaves_nothing(
+    observed, vc_world, tmp_path, options, spec, told
+):
     if spec.devices:
         (tmp_path / "x.dev").touch()
         spec = container(devices=(HostDevice(tmp_path / "x.dev", "/x"),))
@@ -236,7 +253,9 @@ async def test_a_machine_is_not_larger_than_allowed_at_first_and_later(observed)
         pod = await runtime.create("p")
         await pod.start()
         with pytest.raises(InvalidRequest, match="not 768"):
-            await (await pod.create_container(container(resources=Resources(memory_bytes=512 << 20)))).start()
+            await (
+                await pod.create_container(container(resources=Resources(memory_bytes=512 << 20)))
+            ).start()
 
 
 # --- chaos ------------------------------------------------------------------------------------------------------------
@@ -262,7 +281,9 @@ async def test_a_delayed_operation_can_run_into_its_deadline(tmp_path, vc_runtim
     import dataclasses
 
     config = mock_config(tmp_path, "subject")
-    config = dataclasses.replace(config, deadlines=dataclasses.replace(config.deadlines, operations={"vm_start": 0.05}))
+    config = dataclasses.replace(
+        config, deadlines=dataclasses.replace(config.deadlines, operations={"vm_start": 0.05})
+    )
     make = {("observer", "subject"): lambda: Chaos(ChaosOptions(delay_s={"vm_start": 30}))}
     async with vc_runtime(config, make) as runtime:
         with pytest.raises(OperationError, match=r"did not answer within 0\.05 s|0\.05"):

@@ -15,7 +15,9 @@ from vc_qemu import bounded_file
 ROOM = 20000
 
 
-@pytest.fixture(params=["/dev/shm", "/var/tmp"])  # a tmpfs, whose files may be as long as an offset can say; a disk
+@pytest.fixture(
+    params=["/dev/shm", "/var/tmp"]
+)  # a tmpfs, whose files may be as long as an offset can say; a disk
 def file(request):
     with tempfile.TemporaryDirectory(dir=request.param) as folder:
         yield Path(folder) / "console"
@@ -78,9 +80,8 @@ def test_a_file_of_a_machine_that_an_older_version_started_is_read_and_trimmed(f
 
 
 def test_a_user_whose_files_are_limited_has_that_limit(file):
-    program = (
-        f"from pathlib import Path; from vc_qemu import bounded_file; bounded_file.make(Path({str(file)!r}), {ROOM})"
-    )
+    imports = "from pathlib import Path; from vc_qemu import bounded_file"
+    program = f"{imports}; bounded_file.make(Path({str(file)!r}), {ROOM})"
     limited = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))  # noqa: E731
     subprocess.run([sys.executable, "-c", program], check=True, preexec_fn=limited)
     assert file.stat().st_size == 0

@@ -44,7 +44,10 @@ def pairs(machine: Machine) -> list[tuple[str, str]]:
 
 
 def test_values_are_escaped_in_one_place():
-    assert option("local", id="x", path="/a,b=c d", readonly=True) == "local,id=x,path=/a,,b=c d,readonly=on"
+    assert (
+        option("local", id="x", path="/a,b=c d", readonly=True)
+        == "local,id=x,path=/a,,b=c d,readonly=on"
+    )
 
 
 def test_the_whole_line():
@@ -53,7 +56,10 @@ def test_the_whole_line():
 
 
 def test_the_sandbox_is_always_on():
-    assert ("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny") in pairs(MACHINE)
+    assert (
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+    ) in pairs(MACHINE)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +72,10 @@ def test_ceilings_are_never_below_the_start_19(vcpus, memory_mib, smp, memory):
 
 
 def test_only_root_gives_files_away_and_only_where_it_may_write():
-    shares = (FolderShare("ro", Path("/a"), read_only=True), FolderShare("rw", Path("/b"), read_only=False))
+    shares = (
+        FolderShare("ro", Path("/a"), read_only=True),
+        FolderShare("rw", Path("/b"), read_only=False),
+    )
     machine = dataclasses.replace(MACHINE, shares=shares, share_slots=0)
     models = {
         is_root: [
@@ -86,38 +95,65 @@ def test_qemu_itself_accepts_the_line(tmp_path):
         pytest.skip("qemu-system-x86_64 is not installed (the package qemu-system-x86)")
     (tmp_path / "a,b=c d").mkdir()
     machine = dataclasses.replace(
-        MACHINE, binary=binary, run_dir=tmp_path, shares=(FolderShare("vc0", tmp_path / "a,b=c d", read_only=True),)
+        MACHINE,
+        binary=binary,
+        run_dir=tmp_path,
+        shares=(FolderShare("vc0", tmp_path / "a,b=c d", read_only=True),),
     )
-    line = [word for word in words(machine) if word not in ("-kernel", "/guest/vmlinux", "-initrd", "/guest/initrd")]
+    line = [
+        word
+        for word in words(machine)
+        if word not in ("-kernel", "/guest/vmlinux", "-initrd", "/guest/initrd")
+    ]
     at = line.index("-append")
     del line[at : at + 2]
     line[line.index("socket,id=monitor,fd=3,server=on,wait=off")] = "stdio,id=monitor"
     talk = '{"execute":"qmp_capabilities"}{"execute":"query-status"}{"execute":"quit"}'
-    done = subprocess.run([*line, "-S"], input=talk, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [*line, "-S"], input=talk, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert '"status": "prelaunch"' in done.stdout
 
 
 def test_memory_that_is_shared_is_counted_once_18():
     found = pairs(dataclasses.replace(MACHINE, shared_memory=True))
-    assert [value for name, value in found if name == "-object"] == ["memory-backend-memfd,id=ram,size=256M,share=on"]
-    assert "memory-backend=ram" in dict(found)["-machine"], "it is the machine's memory, not more of it"
+    assert [value for name, value in found if name == "-object"] == [
+        "memory-backend-memfd,id=ram,size=256M,share=on"
+    ]
+    assert "memory-backend=ram" in dict(found)["-machine"], (
+        "it is the machine's memory, not more of it"
+    )
     assert dict(found)["-m"].startswith("256M,")
 
 
 def test_root_ports_stand_where_the_guest_is_told_they_are():
     found = pairs(dataclasses.replace(MACHINE, root_ports=24))
-    places = [value.rpartition("=")[2] for name, value in found if name == "-device" and "pcie-root-port" in value]
+    places = [
+        value.rpartition("=")[2]
+        for name, value in found
+        if name == "-device" and "pcie-root-port" in value
+    ]
     assert places == [f"{0x1E - number:x}" for number in range(24)]
 
 
 def test_what_gives_memory_back_takes_a_place():
-    found = [value for name, value in pairs(dataclasses.replace(MACHINE, balloon_port=0)) if "balloon" in value]
+    found = [
+        value
+        for name, value in pairs(dataclasses.replace(MACHINE, balloon_port=0))
+        if "balloon" in value
+    ]
     assert found == ["virtio-balloon-pci,id=balloon,bus=rp0,free-page-reporting=on"]
 
 
-@pytest.mark.parametrize(("vcpus", "memory_mib", "setting"), [(99, 256, "max_vcpus"), (1, 5120, "max_memory_mib")])
-def test_a_machine_above_its_ceilings_is_refused_with_the_setting(tmp_path, vcpus, memory_mib, setting):
+@pytest.mark.parametrize(
+    ("vcpus", "memory_mib", "setting"), [(99, 256, "max_vcpus"), (1, 5120, "max_memory_mib")]
+)
+def test_a_machine_above_its_ceilings_is_refused_with_the_setting(
+    tmp_path, vcpus, memory_mib, setting
+):
     spec = VmSpec(Guest("g", Path("/k"), Path("/i"), (), ()), vcpus, memory_mib)
     with pytest.raises(QemuError, match=rf"is the most; raise hypervisor\.qemu\.{setting}"):
-        machine_config.machine_of(QemuOptions(), PodRef("p", tmp_path), spec, "/usr/bin/qemu", "tcg", "")
+        machine_config.machine_of(
+            QemuOptions(), PodRef("p", tmp_path), spec, "/usr/bin/qemu", "tcg", ""
+        )

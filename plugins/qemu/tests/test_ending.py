@@ -64,7 +64,9 @@ def test_a_log_that_a_guest_has_filled_does_not_tell_what_happened_since(tmp_pat
 
 
 def test_records_survive():
-    saved = Saved("u", "tcg", True, HostProcess(7, 8), ("vc0",), (Place("share-vc1", "9p", "vc1", 0, 0),))
+    saved = Saved(
+        "u", "tcg", True, HostProcess(7, 8), ("vc0",), (Place("share-vc1", "9p", "vc1", 0, 0),)
+    )
     assert Saved.from_json(saved.to_json()) == saved
     assert saved.without("share-vc1").places == ()
     for text in ("{", "{}", '{"schema": 99}'):
@@ -74,7 +76,9 @@ def test_records_survive():
 
 def test_places_are_reused_and_run_out_with_a_remedy_14():
     assert free({0, 2}, 4, "root_ports") == 1
-    with pytest.raises(QemuError, match=r"all 2 places are taken; raise hypervisor\.qemu\.root_ports"):
+    with pytest.raises(
+        QemuError, match=r"all 2 places are taken; raise hypervisor\.qemu\.root_ports"
+    ):
         free({0, 1}, 2, "root_ports")
 
 
@@ -83,7 +87,9 @@ def test_a_missing_program_says_so(tmp_path):
         process.spawn(["/no/qemu"], tmp_path / "log", {})
 
 
-async def test_the_process_keeps_no_folder_and_makes_no_file_that_others_can_open(tmp_path, monkeypatch):
+async def test_the_process_keeps_no_folder_and_makes_no_file_that_others_can_open(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f":.:{tmp_path}:/usr/bin")
     before = os.umask(0)
@@ -93,5 +99,10 @@ async def test_the_process_keeps_no_folder_and_makes_no_file_that_others_can_ope
     finally:
         os.umask(before)
     assert (tmp_path / "log").read_text().splitlines()[0] == "/"
-    assert all(entry.startswith("/") for entry in (tmp_path / "log").read_text().splitlines()[1].split(":"))
-    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("log", "console")] == [0o600, 0o600]
+    assert all(
+        entry.startswith("/") for entry in (tmp_path / "log").read_text().splitlines()[1].split(":")
+    )
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("log", "console")] == [
+        0o600,
+        0o600,
+    ]

@@ -19,7 +19,11 @@ from vc_core.spec import Guest
     ("script", "works", "detail"),
     [
         ("pass", True, "a guest on KVM booted and powered off"),
-        ("import sys; sys.exit('error: MSR 0x10a')", False, "a guest on KVM failed: error: MSR 0x10a"),
+        (
+            "import sys; sys.exit('error: MSR 0x10a')",
+            False,
+            "a guest on KVM failed: error: MSR 0x10a",
+        ),
         ("raise SystemExit(3)", False, "a guest on KVM failed: QEMU ended with 3"),
     ],
 )
@@ -30,14 +34,19 @@ async def test_what_it_does_is_the_proof(script, works, detail):
 
 async def test_one_that_hangs_has_a_deadline():
     found = await kvm_probe.boot((sys.executable, "-c", "__import__('signal').pause()"), 0.3)
-    assert (found.works, found.detail) == (False, "a guest on KVM did not reach userspace within 0.3 s")
+    assert (found.works, found.detail) == (
+        False,
+        "a guest on KVM did not reach userspace within 0.3 s",
+    )
 
 
 async def test_kvm_that_was_demanded_and_does_not_work_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(kvm_proof, "NODE", tmp_path / "none")
     guest = Guest("g", Path("/k"), Path("/i"), (), ())
     options = QemuOptions(accelerator=Accelerator.KVM, proof_dir=tmp_path)
-    with pytest.raises(QemuError, match="KVM does not work here: there is no /dev/kvm; set hypervisor"):
+    with pytest.raises(
+        QemuError, match="KVM does not work here: there is no /dev/kvm; set hypervisor"
+    ):
         await accelerator(options, "/bin/sh", guest)
     assert await accelerator(QemuOptions(proof_dir=tmp_path), "/bin/sh", guest) == "tcg"
     assert await accelerator(QemuOptions(accelerator=Accelerator.TCG), "/bin/sh", guest) == "tcg"

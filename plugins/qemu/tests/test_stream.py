@@ -50,7 +50,12 @@ def page(block: str, address: int, data: bytes) -> bytes:
 def section(kind: int, *records: bytes, number: int = 2) -> bytes:
     opening = text("ram") + struct.pack(">II", 0, 4) if kind == 1 else b""
     records = (*records, struct.pack(">Q", 0x10))
-    return struct.pack(">BI", kind, number) + opening + b"".join(records) + struct.pack(">BI", 0x7E, number)
+    return (
+        struct.pack(">BI", kind, number)
+        + opening
+        + b"".join(records)
+        + struct.pack(">BI", 0x7E, number)
+    )
 
 
 def split(data: bytes, folder: Path, *blocks: str) -> tuple[bytes, dict[str, bytes]]:
@@ -73,12 +78,25 @@ def test_pages_go_into_files_and_the_rest_stays(tmp_path: Path) -> None:
     )
     rest, files = split(data, tmp_path, "ram")
     assert files["ram"] == ones + b"\x05" * PAGE + bytes(PAGE) + twos
-    assert rest == head() + section(1, start) + section(2, page("rom", 0, rom)) + COMMAND + section(3) + TAIL
+    assert (
+        rest
+        == head()
+        + section(1, start)
+        + section(2, page("rom", 0, rom))
+        + COMMAND
+        + section(3)
+        + TAIL
+    )
 
 
 def test_pages_that_nobody_wrote_take_no_room(tmp_path: Path) -> None:
     size = 64 << 20
-    data = head() + section(1, sizes({"ram": size})) + section(3, page("ram", size - PAGE, b"x" * PAGE)) + TAIL
+    data = (
+        head()
+        + section(1, sizes({"ram": size}))
+        + section(3, page("ram", size - PAGE, b"x" * PAGE))
+        + TAIL
+    )
     split(data, tmp_path, "ram")
     found = (tmp_path / "ram").stat()
     assert found.st_size == size
@@ -86,7 +104,10 @@ def test_pages_that_nobody_wrote_take_no_room(tmp_path: Path) -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.dictionaries(st.integers(0, 15), st.binary(min_size=1, max_size=8), max_size=16), st.integers(1, 5))
+@given(
+    st.dictionaries(st.integers(0, 15), st.binary(min_size=1, max_size=8), max_size=16),
+    st.integers(1, 5),
+)
 def test_any_memory_comes_out_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, pages: dict[int, bytes], cut: int
 ) -> None:

@@ -16,7 +16,16 @@ from vc_storage_fs.files import write_atomically
 from vc_storage_fs.options import default_config_root, default_run_root
 
 from vc_core.driver_kit import HostProcess
-from vc_core.spec import AlreadyExists, Busy, InvalidRequest, NotFound, Record, StorageError, StoreListing, Verdict
+from vc_core.spec import (
+    AlreadyExists,
+    Busy,
+    InvalidRequest,
+    NotFound,
+    Record,
+    StorageError,
+    StoreListing,
+    Verdict,
+)
 
 
 @pytest.fixture
@@ -34,7 +43,10 @@ async def test_records_lie_where_the_reference_has_them(store, roots):
     await store.storage_put("p", "", Record.POD_STATE, "{}")
     await store.storage_put("p", "c", Record.CONTAINER_CONFIG, "{}")
     await store.storage_put("p", "c", Record.PROCESS, "{}")
-    made = sorted(str(path.relative_to(roots.run_root.parent)) for path in roots.run_root.parent.rglob("*.json"))
+    made = sorted(
+        str(path.relative_to(roots.run_root.parent))
+        for path in roots.run_root.parent.rglob("*.json")
+    )
     assert made == [
         "config/pods/p/config.json",
         "config/pods/p/containers/c/config.json",
@@ -43,7 +55,10 @@ async def test_records_lie_where_the_reference_has_them(store, roots):
     ]
     assert json.loads((roots.config_root / "pods/p/config.json").read_text()) == {"pod": 1}
     folders = [
-        path for root in (roots.run_root, roots.config_root) for path in [root, *root.rglob("*")] if path.is_dir()
+        path
+        for root in (roots.run_root, roots.config_root)
+        for path in [root, *root.rglob("*")]
+        if path.is_dir()
     ]
     assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}
 
@@ -185,7 +200,12 @@ async def test_delete_leaves_nothing_and_may_be_said_twice(store, roots):
     await store.storage_delete("p", "")
     await lock.release()
     await store.storage_delete("p", "")
-    left = [path for root in (roots.run_root, roots.config_root) for path in root.rglob("*") if not path.is_dir()]
+    left = [
+        path
+        for root in (roots.run_root, roots.config_root)
+        for path in root.rglob("*")
+        if not path.is_dir()
+    ]
     assert left == []
 
 
@@ -240,7 +260,9 @@ async def test_a_root_of_somebody_else_is_refused(tmp_path):
     (tmp_path / "theirs").mkdir()
     os.chown(tmp_path / "theirs", 12345, 12345)
     store = FsStorage(FsOptions(tmp_path / "theirs", tmp_path / "config"))
-    with pytest.raises(InvalidRequest, match=r"theirs does not belong to this user .*; set storage\.fs\.run_root"):
+    with pytest.raises(
+        InvalidRequest, match=r"theirs does not belong to this user .*; set storage\.fs\.run_root"
+    ):
         await store.storage_create("p", "{}")
 
 
@@ -281,7 +303,10 @@ async def test_nothing_is_removed_through_a_mount(store, tmp_path):
 async def test_what_killed_calls_have_left_is_taken_away_and_what_lives_is_not(store, roots):
     await store.storage_create("p", "{}")
     me, pods = HostProcess.this(), roots.config_root / "pods"
-    dead, alive = pods / f".half-{me.pid}-{me.start_ticks + 1}-x", pods / f".dead-{me.pid}-{me.start_ticks}-y"
+    dead, alive = (
+        pods / f".half-{me.pid}-{me.start_ticks + 1}-x",
+        pods / f".dead-{me.pid}-{me.start_ticks}-y",
+    )
     for folder in (dead, alive):
         folder.mkdir()
     assert (await store.storage_list()).problems == ()

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# So that a fault does not take the memory of this host: an address space holds more than what is used of it.
+# So that a fault does not take the memory of this host: an address space holds more than what is
+# used of it.
 _ADDRESS_SPACE = 2 << 30
 
 

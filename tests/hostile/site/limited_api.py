@@ -23,7 +23,9 @@ from limited import limited
 from vc_core import Container, Files, Pod, ProcessSpec, Resources, Runtime, Stdio, VcError, blocking
 from vc_core.engine.session import exit_reason
 
-_OWN_LIMIT_S = 0.2  # for calls that have no deadline of their own: they wait for what a user's process does
+_OWN_LIMIT_S = (
+    0.2  # for calls that have no deadline of their own: they wait for what a user's process does
+)
 _MOST_ITEMS = 200
 _SHOWN = 300
 _SOON_S = 0.1  # a call waits for the end of a machine whose connection broke; no machine ends here
@@ -115,8 +117,11 @@ async def use_processes(pod: Pod, box: Container) -> None:
         gc.collect()  # one process keeps up to 64 MiB of output; the next one has its own
 
 
-async def use_process(pod: Pod, box: Container, name: str, use: Callable[[Any], Awaitable[Any]]) -> None:
-    # One that the guest lets begin, or else the first one of the container, which is there in any case.
+async def use_process(
+    pod: Pod, box: Container, name: str, use: Callable[[Any], Awaitable[Any]]
+) -> None:
+    # One that the guest lets begin, or else the first one of the container, which is there in any
+    # case.
     process = await call(f"exec for {name}", lambda: pod.exec("ls")) or await box.process()
     await call(name, lambda: use(process), own_limit=name not in _BOUNDED)
     await call(f"close after {name}", process.close)
@@ -196,7 +201,9 @@ def first_of(items: Iterator[Any]) -> None:
         pass
 
 
-def blocking_use(pod: blocking.Pod, box: blocking.Container, name: str, use: Callable[[Any], Any]) -> None:
+def blocking_use(
+    pod: blocking.Pod, box: blocking.Container, name: str, use: Callable[[Any], Any]
+) -> None:
     process = blocking_call(f"exec for {name}", lambda: pod.exec("ls")) or box.process()
     blocking_call(name, lambda: use(process))
     blocking_call(f"close after {name}", process.close)

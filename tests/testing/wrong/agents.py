@@ -119,7 +119,9 @@ class Untidy(MockAgent):
         try:
             await super().agent_create_container(pod, container)
         except CannotExecute:
-            (await self._machine(pod)).containers[container.spec.id] = MockContainer(container, processes)
+            (await self._machine(pod)).containers[container.spec.id] = MockContainer(
+                container, processes
+            )
             raise
 
 
@@ -181,7 +183,9 @@ class ListsAll(MockAgent):
     @hookimpl
     async def agent_list_processes(self, pod, container_id):
         names = (await self._machine(pod)).containers
-        return tuple([one for name in names for one in await MockAgent.agent_list_processes(self, pod, name)])
+        return tuple(
+            [one for name in names for one in await MockAgent.agent_list_processes(self, pod, name)]
+        )
 
 
 @breaks("test_one_more_process_runs")
@@ -209,14 +213,18 @@ class Shortening(MockStreams):
 class Loses(MockAgent):
     @hookimpl
     async def agent_attach(self, pod, container_id, token):
-        return Shortening(self._process(self._container(await self._machine(pod), container_id), token))
+        return Shortening(
+            self._process(self._container(await self._machine(pod), container_id), token)
+        )
 
 
 @breaks("test_streams_have_one_client")
 class SharesStreams(MockAgent):
     @hookimpl
     async def agent_attach(self, pod, container_id, token):
-        return MockStreams(self._process(self._container(await self._machine(pod), container_id), token))
+        return MockStreams(
+            self._process(self._container(await self._machine(pod), container_id), token)
+        )
 
 
 @breaks("test_an_exit_code_stays")
@@ -224,7 +232,9 @@ class TellsOnce(MockAgent):
     @hookimpl
     async def agent_wait(self, pod, container_id, token):
         status = await super().agent_wait(pod, container_id, token)
-        self._process(self._container(await self._machine(pod), container_id), token).status = ExitStatus(0)
+        self._process(
+            self._container(await self._machine(pod), container_id), token
+        ).status = ExitStatus(0)
         return status
 
 

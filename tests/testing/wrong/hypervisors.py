@@ -173,7 +173,9 @@ class Clamps(MockHypervisor):
 class TellsToItself(MockHypervisor):
     @hookimpl
     async def vm_shares(self, pod):
-        return tuple(Plugged(tag, "9p", tag, is_fixed=True) for tag in sorted(self._alive(pod).fixed)[:1])
+        return tuple(
+            Plugged(tag, "9p", tag, is_fixed=True) for tag in sorted(self._alive(pod).fixed)[:1]
+        )
 
 
 @breaks("test_each_client_has_a_channel_of_its_own")

@@ -26,7 +26,9 @@ _NO_TEXT = (bytes, bytearray, dt.datetime, dt.date, dt.time, dt.timedelta, UUID,
 _SKIPPED = ("self", "return")
 
 
-def checked_arguments(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+def checked_arguments(
+    method: Callable[P, Coroutine[Any, Any, T]],
+) -> Callable[P, Coroutine[Any, Any, T]]:
     """The same method, whose arguments have the types that it declares.
 
     Lists do where tuples are declared, text where paths and enums are, and paths where text is.
@@ -59,9 +61,13 @@ def checked(name: str, value: Any, kind: Any) -> Any:
         if _is_one_of(value, plain):
             return value
         expected = " or ".join("None" if one is types.NoneType else one.__name__ for one in plain)
-        raise InvalidRequest(f"{name}: expected {expected}, got {type(value).__name__}: {value!r:.60}")
+        raise InvalidRequest(
+            f"{name}: expected {expected}, got {type(value).__name__}: {value!r:.60}"
+        )
     try:
-        return msgspec.convert(msgspec.to_builtins(value, builtin_types=_NO_TEXT, enc_hook=_text), kind, dec_hook=_path)
+        return msgspec.convert(
+            msgspec.to_builtins(value, builtin_types=_NO_TEXT, enc_hook=_text), kind, dec_hook=_path
+        )
     except (msgspec.MsgspecError, TypeError, ValueError) as error:
         told, _, where = str(error).replace("`", "").partition(" - at $")
         raise InvalidRequest(f"{name}{where}: {told[:1].lower()}{told[1:]}") from error

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TypedDict
 
 from vc_core.images import Image
-from vc_core.spec.values import DEFAULT_PATH, ContainerSpec, HostDevice, Mount, ProcessSpec, Resources, Rootfs, Stdio
+from vc_core.spec.values import (
+    DEFAULT_PATH,
+    ContainerSpec,
+    HostDevice,
+    Mount,
+    ProcessSpec,
+    Resources,
+    Rootfs,
+    Stdio,
+)
 
 
 class Given(TypedDict):
@@ -34,7 +43,10 @@ def command_spec(
     """What is empty is as the image says; without one the root is a folder of the host, or the host's own."""
     first = ProcessSpec(tuple(args), (DEFAULT_PATH,)) if image is None else image.process(args)
     process = dataclasses.replace(
-        first, env=(*first.env, *given["env"]), cwd=given["cwd"] or first.cwd, user=given["user"] or first.user
+        first,
+        env=(*first.env, *given["env"]),
+        cwd=given["cwd"] or first.cwd,
+        user=given["user"] or first.user,
     )
     spec = ContainerSpec(
         container_id,

@@ -95,15 +95,25 @@ class Container:
         """
         async with self._sessions.open(exclusive=True) as session:
             spec, state = await self._of(session)
-            require(f"pod {session.pod.id}", f"start container {self.id}", session.state.state, [State.RUNNING])
+            require(
+                f"pod {session.pod.id}",
+                f"start container {self.id}",
+                session.state.state,
+                [State.RUNNING],
+            )
             require(self._name, "start it", state.state, [State.READY, State.STOPPED])
             state = await containers.start(session, spec)
-            await session.board.wiring.notify(EventSpec.container_started, pod=session.pod, container_id=self.id)
+            await session.board.wiring.notify(
+                EventSpec.container_started, pod=session.pod, container_id=self.id
+            )
         return Process(self._sessions, self.pod_id, self.id, state.token)
 
     @checked_arguments
     async def stop(self, grace_s: float = 10) -> None:
-        """Asks its first process to end, kills all of it after `grace_s` seconds. Of a stopped one: nothing."""
+        """Asks its first process to end, kills all of it after `grace_s` seconds.
+
+        Of a stopped one: nothing.
+        """
         async with self._sessions.open(exclusive=True, is_ending=True) as session:
             await session.store.container_spec(self.id)
             with self._asking_guest(session, "stop"):
@@ -111,7 +121,12 @@ class Container:
             if state.state is State.STOPPED and not state.is_in_guest:
                 return
             if session.is_alive:
-                require(f"pod {session.pod.id}", f"stop container {self.id}", session.state.state, [State.RUNNING])
+                require(
+                    f"pod {session.pod.id}",
+                    f"stop container {self.id}",
+                    session.state.state,
+                    [State.RUNNING],
+                )
             with self._asking_guest(session, "stop"):
                 await containers.stop(session, spec, state, grace_s)
 
@@ -119,11 +134,13 @@ class Container:
     async def delete(self, force: bool = False) -> None:
         """Removes it. A running one is refused unless forced, which stops it without grace.
 
-        By force it goes also when the guest does not remove it: the machine ends with it, unless others run there.
+        By force it goes also when the guest does not remove it: the machine ends with it, unless
+        others run there.
 
         Raises:
             StateError: it runs, or its pod is frozen.
-            OperationError: the guest does not remove it, and this is not forced or others run in the machine.
+            OperationError: the guest does not remove it, and this is not forced or others run in
+                the machine.
         """
         async with self._sessions.open(exclusive=True, is_ending=True) as session:
             await session.store.container_spec(self.id)
@@ -135,15 +152,18 @@ class Container:
                 await self._end_machine(session, error)
             session.shared.data.remove(session.pod.id, self.id)
             await session.store.delete(self.id)
-            await session.board.wiring.notify(EventSpec.container_deleted, pod=session.pod, container_id=self.id)
+            await session.board.wiring.notify(
+                EventSpec.container_deleted, pod=session.pod, container_id=self.id
+            )
 
     @checked_arguments
     async def exec(self, process: ProcessSpec, stdio: Stdio = Stdio.PIPES) -> Process:
         """Starts one more process in it.
 
         Args:
-            process: what it leaves open is as the first process has it: user, groups, folder, privileges, capabilities
-                and limits. Its variables come to those of the first process, or replace them.
+            process: what it leaves open is as the first process has it: user, groups, folder,
+                privileges, capabilities and limits. Its variables come to those of the first
+                process, or replace them.
             stdio: what its streams are connected to.
 
         Raises:
@@ -170,7 +190,10 @@ class Container:
         async with self._sessions.open(exclusive=False) as session:
             token = await self._require_running(session, "signal it")
             await session.hooks.agent_signal(
-                pod=session.pod, container_id=self.id, token="" if everything else token, signal=signal
+                pod=session.pod,
+                container_id=self.id,
+                token="" if everything else token,
+                signal=signal,
             )
 
     @checked_arguments
@@ -188,7 +211,12 @@ class Container:
         async with self._sessions.open(exclusive=True) as session:
             spec, state = await self._of(session)
             if state.is_in_guest:
-                require(f"pod {session.pod.id}", f"update container {self.id}", session.state.state, [State.RUNNING])
+                require(
+                    f"pod {session.pod.id}",
+                    f"update container {self.id}",
+                    session.state.state,
+                    [State.RUNNING],
+                )
                 await containers.update(session, spec, limits)
             else:
                 await session.store.put_container_spec(dataclasses.replace(spec, resources=limits))
@@ -204,7 +232,9 @@ class Container:
         async with self._sessions.open(exclusive=True) as session:
             spec = await session.store.container_spec(self.id)
             found = annotated(dict(spec.annotations), annotations)
-            await session.store.put_container_spec(dataclasses.replace(spec, annotations=tuple(found.items())))
+            await session.store.put_container_spec(
+                dataclasses.replace(spec, annotations=tuple(found.items()))
+            )
             return found
 
     @checked_arguments
@@ -217,13 +247,19 @@ class Container:
             AgentError: `ps` failed or wrote more than 4 MiB, with its own words.
         """
         says_where = any(word.startswith("PATH=") for word in (await self.spec()).process.env)
-        process = await self.exec(ProcessSpec(("ps", *(args or ("-ef",))), () if says_where else (DEFAULT_PATH,)))
+        process = await self.exec(
+            ProcessSpec(("ps", *(args or ("-ef",))), () if says_where else (DEFAULT_PATH,))
+        )
         result = await process.communicate(max_output_bytes=_PS_BYTES)
         if result.end is End.TOO_MUCH_OUTPUT:
-            raise AgentError(f"ps wrote more than {_PS_BYTES >> 20} MiB in container {self.id} and was killed")
+            raise AgentError(
+                f"ps wrote more than {_PS_BYTES >> 20} MiB in container {self.id} and was killed"
+            )
         if result.exit_code != 0:
             told = shown(result.stderr.decode(errors="replace").strip().partition("\n")[0])
-            raise AgentError(f"ps {' '.join(args)} ended with {result.exit_code} in container {self.id}: {told}")
+            raise AgentError(
+                f"ps {' '.join(args)} ended with {result.exit_code} in container {self.id}: {told}"
+            )
         return result.stdout.decode(errors="replace")
 
     async def processes(self) -> tuple[ProcessInfo, ...]:
@@ -272,7 +308,9 @@ class Container:
         """
         async with self._sessions.open(exclusive=False) as session:
             await session.store.container_spec(self.id)
-            state = await session.store.container_state(self.id)  # the guest is not asked: the process may just end
+            state = await session.store.container_state(
+                self.id
+            )  # the guest is not asked: the process may just end
             was_started = state.is_in_guest and state.state is not State.READY
             if not was_started or session.state.state is not State.RUNNING:
                 await self._require_running(session, "attach to it")
@@ -315,9 +353,16 @@ class Container:
         with self._asking_guest(session, "delete"):
             spec, state = await self._of(session)
         if not force:
-            require(self._name, "delete it", display(session.state, state), [State.READY, State.STOPPED])
+            require(
+                self._name, "delete it", display(session.state, state), [State.READY, State.STOPPED]
+            )
         if state.is_in_guest:
-            require(f"pod {session.pod.id}", f"delete container {self.id}", session.state.state, [State.RUNNING])
+            require(
+                f"pod {session.pod.id}",
+                f"delete container {self.id}",
+                session.state.state,
+                [State.RUNNING],
+            )
             with self._asking_guest(session, "delete"):
                 await containers.stop(session, spec, state, 0)
         elif session.state.state is State.RUNNING:
@@ -332,7 +377,11 @@ class Container:
         except StorageError:
             raise
         except VcError as error:
-            failed = error if isinstance(error, OperationError) else AgentError(str(error), pod=session.pod.id)
+            failed = (
+                error
+                if isinstance(error, OperationError)
+                else AgentError(str(error), pod=session.pod.id)
+            )
             if session.is_alive and "ends the machine" not in failed.message:
                 failed.message += f"; 'vc pod {verb} --force {session.pod.id}' ends the machine and all that runs there"
             if failed is error:
@@ -346,7 +395,12 @@ class Container:
         return session.state.state is not State.RUNNING or State.RUNNING in states
 
     async def _end_machine(self, session: Session, error: OperationError) -> None:
-        log.warning("the machine of pod %s is ended with its container %s: %s", session.pod.id, self.id, error)
+        log.warning(
+            "the machine of pod %s is ended with its container %s: %s",
+            session.pod.id,
+            self.id,
+            error,
+        )
         reason = await machine.shut_down(session, 0, force=True)
         await session.board.wiring.notify(EventSpec.pod_stopped, pod=session.pod, reason=reason)
 

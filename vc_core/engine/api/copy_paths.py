@@ -1,7 +1,8 @@
 """What SOURCE and TARGET of a copy mean: the rules of `docker cp`, with one exception.
 
-https://docs.docker.com/reference/cli/docker/container/cp/. The exception: a TARGET of this host that is a symbolic link
-is not followed unless it ends in "/". A guest could have sent that link with an earlier copy.
+https://docs.docker.com/reference/cli/docker/container/cp/. The exception: a TARGET of this host
+that is a symbolic link is not followed unless it ends in "/". A guest could have sent that link
+with an earlier copy.
 """
 
 from __future__ import annotations
@@ -48,9 +49,13 @@ def opened(path: str, target: str) -> Iterator[Destination]:
     is_folder = target.endswith("/") or is_content(target)
     existing = _stat(target, is_folder)
     if existing is not None and stat.S_ISLNK(existing.st_mode) and Path(target).is_dir():
-        raise InvalidRequest(f"{target} is a symbolic link, which a copy does not follow; write {target}/ to follow it")
+        raise InvalidRequest(
+            f"{target} is a symbolic link, which a copy does not follow; write {target}/ to follow it"
+        )
     if existing is not None and (stat.S_ISBLK(existing.st_mode) or stat.S_ISCHR(existing.st_mode)):
-        raise InvalidRequest(f"{target} is a device; copy to a file or a folder, or to - for a tar archive")
+        raise InvalidRequest(
+            f"{target} is a device; copy to a file or a folder, or to - for a tar archive"
+        )
     if existing is not None and stat.S_ISDIR(existing.st_mode):
         with _open(target, 0 if is_folder else os.O_NOFOLLOW) as folder:
             name = "" if asked == CONTENT else asked
@@ -59,7 +64,9 @@ def opened(path: str, target: str) -> Iterator[Destination]:
     parent, name = posixpath.split(without_end(target))
     with _open(parent or ".") as folder:
         must = is_folder or asked == CONTENT
-        yield Destination(folder, Path(parent), asked, name, is_folder=must, replaces_file=existing is not None)
+        yield Destination(
+            folder, Path(parent), asked, name, is_folder=must, replaces_file=existing is not None
+        )
 
 
 def _stat(path: str, follows: bool) -> os.stat_result | None:
@@ -69,7 +76,9 @@ def _stat(path: str, follows: bool) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     except NotADirectoryError:
-        raise InvalidRequest(f"{path}: it, or a part of its path, is no folder on this host") from None
+        raise InvalidRequest(
+            f"{path}: it, or a part of its path, is no folder on this host"
+        ) from None
     except (OSError, ValueError) as error:
         raise StorageError(f"{path!r} cannot be reached: {error}") from error
 

@@ -1,4 +1,7 @@
-"""Events as they happen. There is no daemon to see what ends by itself: whoever follows events looks on meanwhile."""
+"""Events as they happen.
+
+There is no daemon to see what ends by itself: whoever follows events looks on meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,9 @@ async def events(runtime: Runtime, journal: Journal) -> AsyncGenerator[Event, No
             watchers[pod_id].has_changed.set()
         else:
             has_changed = asyncio.Event()
-            watchers[pod_id] = _Watcher(asyncio.create_task(_watch(runtime, pod_id, has_changed)), has_changed)
+            watchers[pod_id] = _Watcher(
+                asyncio.create_task(_watch(runtime, pod_id, has_changed)), has_changed
+            )
 
     try:
         for pod in (await runtime.list()).pods:
@@ -48,7 +53,9 @@ async def events(runtime: Runtime, journal: Journal) -> AsyncGenerator[Event, No
     finally:
         for watcher in watchers.values():
             watcher.task.cancel()
-        await asyncio.gather(*(watcher.task for watcher in watchers.values()), return_exceptions=True)
+        await asyncio.gather(
+            *(watcher.task for watcher in watchers.values()), return_exceptions=True
+        )
 
 
 @dataclass(frozen=True)

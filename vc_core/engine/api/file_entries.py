@@ -87,7 +87,9 @@ class Lines:
         """The lines that are complete with it. Raises AgentError for one without an end."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         if any(len(line) > _MOST_LINE_BYTES for line in (self._rest, *lines)):
-            raise AgentError(f"the guest's agent has sent a line of more than {_MOST_LINE_BYTES} bytes")
+            raise AgentError(
+                f"the guest's agent has sent a line of more than {_MOST_LINE_BYTES} bytes"
+            )
         return lines
 
 
@@ -137,7 +139,9 @@ def _decoded(line: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(line, type=kind)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise AgentError(f"the guest's agent has sent what describes no file: {shown(str(error))}") from error
+        raise AgentError(
+            f"the guest's agent has sent what describes no file: {shown(str(error))}"
+        ) from error
 
 
 def _check_name(name: str) -> None:

@@ -69,7 +69,9 @@ class Files:
             raise InvalidRequest(f"{path} is no path of a file; leave the last / away")
         if isinstance(data, str):
             data = data.encode()
-        above, up, below = _checked(path).rpartition("/../")  # what is above ".." must be there for it to mean anything
+        above, up, below = _checked(path).rpartition(
+            "/../"
+        )  # what is above ".." must be there for it to mean anything
         packed, member = io.BytesIO(), tarfile.TarInfo(posixpath.normpath(below).lstrip("/"))
         member.size, member.mode, member.mtime = len(data), mode, int(time.time())
         with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
@@ -89,7 +91,9 @@ class Files:
             AgentError: there are more.
         """
         listing = Listing()
-        async with contextlib.aclosing(self._output(FilesRequest(FilesVerb.LIST, _checked(path)))) as chunks:
+        async with contextlib.aclosing(
+            self._output(FilesRequest(FilesVerb.LIST, _checked(path)))
+        ) as chunks:
             async for chunk in chunks:
                 listing.add(chunk)
         return tuple(listing.entries)
@@ -101,7 +105,9 @@ class Files:
             NotFound: it is not there.
         """
         lines = Lines()
-        async with contextlib.aclosing(self._output(FilesRequest(FilesVerb.WATCH, _checked(path)))) as chunks:
+        async with contextlib.aclosing(
+            self._output(FilesRequest(FilesVerb.WATCH, _checked(path)))
+        ) as chunks:
             async for chunk in chunks:
                 for line in lines.add(chunk):
                     if line != _BEGUN:
@@ -232,7 +238,9 @@ class Files:
             message = bytearray()
             async with contextlib.aclosing(process.output()) as output:
                 while True:
-                    async with self._deadline(limit_s if request.verb is not FilesVerb.WATCH else None):
+                    async with self._deadline(
+                        limit_s if request.verb is not FilesVerb.WATCH else None
+                    ):
                         chunk = await anext(output, None)
                     if chunk is None:
                         break
@@ -250,7 +258,9 @@ class Files:
             async with asyncio.timeout(limit_s):
                 yield
         except TimeoutError as error:
-            raise OperationTimeout(limit_s or 0, _DEADLINE, "the guest's agent", self._pod_id) from error
+            raise OperationTimeout(
+                limit_s or 0, _DEADLINE, "the guest's agent", self._pod_id
+            ) from error
 
     async def _start(self, request: FilesRequest) -> tuple[Process, float]:
         """The process that serves it, and how long it may say nothing."""
@@ -258,12 +268,20 @@ class Files:
         async with self._sessions.open(exclusive=False) as session:
             container = self._container_id or await session.only_container()
             await session.store.container_spec(container)
-            require(f"pod {session.pod.id}", "reach its files", session.state.state, [State.RUNNING])
+            require(
+                f"pod {session.pod.id}", "reach its files", session.state.state, [State.RUNNING]
+            )
             await session.connect()
             if Capability.FILES not in session.capabilities:
-                raise InvalidRequest("the guest's agent, as it is chosen, cannot reach files of containers")
+                raise InvalidRequest(
+                    "the guest's agent, as it is chosen, cannot reach files of containers"
+                )
             await session.hooks.agent_exec(
-                pod=session.pod, container_id=container, token=token, process=request, stdio=Stdio.PIPES
+                pod=session.pod,
+                container_id=container,
+                token=token,
+                process=request,
+                stdio=Stdio.PIPES,
             )
             limit_s = session.deadlines.of(_DEADLINE)
         return Process(self._sessions, self._pod_id, container, token), limit_s
@@ -283,7 +301,8 @@ async def _ended_with(process: Process) -> AsyncIterator[None]:
     try:
         yield
     except BaseException:
-        # Where the guest does not answer, it cannot be reached: whoever gives up does not wait for that.
+        # Where the guest does not answer, it cannot be reached: whoever gives up does not wait for
+        # that.
         with contextlib.suppress(VcError, TimeoutError):
             async with asyncio.timeout(_MOST_KILL_S):
                 await process.kill(signal.SIGKILL)

@@ -92,8 +92,8 @@ class Pod:
     async def delete(self, force: bool = False) -> None:
         """Stops it when it runs, and removes all that is known of it.
 
-        By force nobody in the guest is asked, and what cannot be read or used of it is no obstacle: its machine is
-        looked for and ended, and what was damaged is told as warnings.
+        By force nobody in the guest is asked, and what cannot be read or used of it is no obstacle:
+        its machine is looked for and ended, and what was damaged is told as warnings.
 
         Raises:
             PodDamaged: it cannot be read; only by force it can be removed.
@@ -162,12 +162,19 @@ class Pod:
         """Sets annotations, and removes those that are None; gives all of them."""
         async with self._sessions.open(exclusive=True) as session:
             found = annotated(session.config.annotations, annotations)
-            await session.store.put_pod_config(dataclasses.replace(session.config, annotations=found))
+            await session.store.put_pod_config(
+                dataclasses.replace(session.config, annotations=found)
+            )
             return found
 
     @checked_arguments
     async def exec(
-        self, *args: str, container: str = "", env: Sequence[str] = (), cwd: str = "", user: str = ""
+        self,
+        *args: str,
+        container: str = "",
+        env: Sequence[str] = (),
+        cwd: str = "",
+        user: str = "",
     ) -> Process:
         """Runs one more process in a running container; its streams are held for whoever attaches.
 
@@ -235,10 +242,16 @@ class Pod:
             CannotExecute: there is no such command in it.
         """
         if image and rootfs:
-            raise InvalidRequest(f"the image {image} and the rootfs {rootfs} contradict each other; give one of them")
+            raise InvalidRequest(
+                f"the image {image} and the rootfs {rootfs} contradict each other; give one of them"
+            )
         made_from = None if rootfs else await self._image(image)
-        given = Given(env=env, cwd=cwd, user=user, mounts=mounts, devices=devices, resources=resources)
-        spec = command_spec(container_id or fresh(), args, made_from, rootfs, stdio, given, show_secrets)
+        given = Given(
+            env=env, cwd=cwd, user=user, mounts=mounts, devices=devices, resources=resources
+        )
+        spec = command_spec(
+            container_id or fresh(), args, made_from, rootfs, stdio, given, show_secrets
+        )
         container = await self.create_container(spec)
         try:
             if (await self.status()).state is State.RUNNING:
@@ -277,7 +290,9 @@ class Pod:
             CannotExecute: there is no such command in it.
             AgentError: the machine ended before the command.
         """
-        given = Given(env=env, cwd=cwd, user=user, mounts=mounts, devices=devices, resources=resources)
+        given = Given(
+            env=env, cwd=cwd, user=user, mounts=mounts, devices=devices, resources=resources
+        )
         container = await self.launch(
             *args, image=image, rootfs=rootfs, stdio=Stdio.PIPES, show_secrets=show_secrets, **given
         )
@@ -292,8 +307,9 @@ class Pod:
         """What is true of it now.
 
         Args:
-            ask_guest: whether the guest is asked which processes live; without, containers are told as last seen. One
-                that does not answer within `deadlines.view` is told as `unanswered`.
+            ask_guest: whether the guest is asked which processes live; without, containers are told
+                as last seen. One that does not answer within `deadlines.view` is told as
+                `unanswered`.
 
         Raises:
             NotFound: it does not exist.

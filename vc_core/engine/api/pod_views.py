@@ -52,11 +52,18 @@ class PodStatus:
 
     @classmethod
     def of(
-        cls, config: PodConfig, state: PodState, pid: int, containers: Iterable[ContainerStatus], unanswered: str = ""
+        cls,
+        config: PodConfig,
+        state: PodState,
+        pid: int,
+        containers: Iterable[ContainerStatus],
+        unanswered: str = "",
     ) -> PodStatus:
         """As its records tell it."""
         size = state.size or VmSize(config.vcpus, config.memory_mib)
-        return cls(config.id, state.state, state.reason, pid, config, tuple(containers), size, unanswered)
+        return cls(
+            config.id, state.state, state.reason, pid, config, tuple(containers), size, unanswered
+        )
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,10 @@ async def asked(session: Session, ask_guest: bool) -> PodStatus:
     else:
         states = {name: await session.store.container_state(name) for name in names}
     pid = (await session.hooks.vm_status(pod=session.pod)).pid if session.is_alive else 0
-    rows = [ContainerStatus.of(session.state, await session.store.container_spec(name), states[name]) for name in names]
+    rows = [
+        ContainerStatus.of(session.state, await session.store.container_spec(name), states[name])
+        for name in names
+    ]
     return PodStatus.of(session.config, session.state, pid, rows)
 
 

@@ -1,4 +1,7 @@
-"""The process that keeps a pool full. An ordinary one: whoever kills it loses only the next machine in advance."""
+"""The process that keeps a pool full.
+
+An ordinary one: whoever kills it loses only the next machine in advance.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,8 @@ async def keep(runtime: Runtime, size: int, tell: Callable[[], None]) -> None:
 async def fill(runtime: Runtime, size: int) -> None:
     """Makes what is missing of the machines that new pods want now, and ends all others that wait.
 
-    Only for who has the keeper's right: whoever gets that next takes what is half made for a dead keeper's.
+    Only for who has the keeper's right: whoever gets that next takes what is half made for a dead
+    keeper's.
     """
     pool, wish = runtime.pool, await runtime.wish()
     key = await runtime.templates.key(runtime.hooks, wish)
@@ -65,7 +69,9 @@ async def fill(runtime: Runtime, size: int) -> None:
         await pool.make(runtime.hooks, wish)
 
 
-def spawn(config: Config, size: int, output: int = subprocess.DEVNULL) -> subprocess.Popen[bytes] | None:
+def spawn(
+    config: Config, size: int, output: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes] | None:
     """Starts a keeper that outlives this process; None when no other process could read the configuration or run us.
 
     Args:
@@ -83,7 +89,9 @@ def spawn(config: Config, size: int, output: int = subprocess.DEVNULL) -> subpro
         return None
     named = ["--config", str(config.source.absolute())] if config.source else []
     folder = private_folder(private_folder(config.template.dir, _SETTING) / "pool", _SETTING)
-    handle = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    handle = os.open(
+        folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
     try:
         keeper = subprocess.Popen(
             [*words, *named, "pool", "keep", "--size", str(size)],
@@ -95,7 +103,9 @@ def spawn(config: Config, size: int, output: int = subprocess.DEVNULL) -> subpro
             stderr=handle,
             start_new_session=True,
         )
-        keeper.returncode = 0  # it outlives us: subprocess need not warn that nobody has waited for it
+        keeper.returncode = (
+            0  # it outlives us: subprocess need not warn that nobody has waited for it
+        )
         return keeper
     finally:
         os.close(handle)

@@ -154,7 +154,9 @@ class Process:
         self._kept_bytes += len(data) + _CHUNK_COST
         if self._kept_bytes > MAX_OUTPUT_BYTES:
             size = f"{MAX_OUTPUT_BYTES >> 20} MiB"
-            raise AgentError(f"more than {size} came on {name}, which nobody reads; read both streams by output()")
+            raise AgentError(
+                f"more than {size} came on {name}, which nobody reads; read both streams by output()"
+            )
 
     @checked_arguments
     async def write(self, data: bytes) -> None:
@@ -182,17 +184,22 @@ class Process:
             return await hooks.agent_wait(pod=pod, container_id=self.container_id, token=self.token)
 
     async def communicate(
-        self, stdin: bytes | str = b"", timeout_s: float | None = None, max_output_bytes: int = MAX_OUTPUT_BYTES
+        self,
+        stdin: bytes | str = b"",
+        timeout_s: float | None = None,
+        max_output_bytes: int = MAX_OUTPUT_BYTES,
     ) -> Result:
         """Sends all input, collects all output, waits.
 
         Args:
             stdin: its input; text goes as UTF-8.
             timeout_s: after which it is killed; what it has written until then is in the result.
-            max_output_bytes: of both streams together. A process that writes more is killed; `Result.end` tells.
+            max_output_bytes: of both streams together. A process that writes more is killed;
+                `Result.end` tells.
 
         Raises:
-            AgentError: the machine ended before, or the guest does not tell of the end of a process that was killed.
+            AgentError: the machine ended before, or the guest does not tell of the end of a process
+                that was killed.
         """
         collected = _Collected(max_output_bytes)
         await self.streams()
@@ -211,10 +218,14 @@ class Process:
 
         try:
             async with (
-                asyncio.timeout(None if timeout_s is None else timeout_s + self.end_limit_s) as limit,
+                asyncio.timeout(
+                    None if timeout_s is None else timeout_s + self.end_limit_s
+                ) as limit,
                 asyncio.TaskGroup() as group,
             ):
-                feeding = group.create_task(self._feed(stdin.encode() if isinstance(stdin, str) else stdin))
+                feeding = group.create_task(
+                    self._feed(stdin.encode() if isinstance(stdin, str) else stdin)
+                )
                 ending = group.create_task(end_in_time())
                 async with contextlib.aclosing(self.output()) as output:
                     async for name, data in output:
@@ -237,7 +248,13 @@ class Process:
         duration = time.monotonic() - self._began
         stdout, stderr = collected.of(StreamName.STDOUT), collected.of(StreamName.STDERR)
         if not status.signal or cause is End.SIGNALLED:
-            cause = End.OUT_OF_MEMORY if status.out_of_memory else End.SIGNALLED if status.signal else End.EXITED
+            cause = (
+                End.OUT_OF_MEMORY
+                if status.out_of_memory
+                else End.SIGNALLED
+                if status.signal
+                else End.EXITED
+            )
         return Result(status.code, status.signal, stdout, stderr, duration, cause)
 
     async def _feed(self, data: bytes) -> None:
@@ -281,7 +298,11 @@ class Process:
         async with self._sessions.open(exclusive=False) as session:
             await session.connect()
             await session.hooks.agent_resize(
-                pod=session.pod, container_id=self.container_id, token=self.token, rows=rows, columns=columns
+                pod=session.pod,
+                container_id=self.container_id,
+                token=self.token,
+                rows=rows,
+                columns=columns,
             )
 
     async def close(self) -> None:

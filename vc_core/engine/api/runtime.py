@@ -77,12 +77,20 @@ class Runtime:
         self._wiring: Wiring = assemble.wire(catalog, self._chosen, config.deadlines, self._journal)
         self.templates = Templates(config.template, catalog, config.deadlines)
         self.pool = Pool(
-            self.templates, catalog, config.deadlines, functools.partial(pool_keeper.spawn, config, config.pool.size)
+            self.templates,
+            catalog,
+            config.deadlines,
+            functools.partial(pool_keeper.spawn, config, config.pool.size),
         )
         limit = config.deadlines.lock
         passing = config.template.dir / "forks"
         self.forks = Forks(
-            House(self.hooks, self._sessions, self._register, functools.partial(self.delete, force=True)),
+            House(
+                self.hooks,
+                self._sessions,
+                self._register,
+                functools.partial(self.delete, force=True),
+            ),
             Snapshots(config.snapshot.dir, limit),
             Snapshots(passing, limit),
         )
@@ -101,7 +109,9 @@ class Runtime:
         self._origin = Origin()
 
     @classmethod
-    def open(cls, config: Config | None = None, plugins: Mapping[tuple[str, str], Factory] | None = None) -> Runtime:
+    def open(
+        cls, config: Config | None = None, plugins: Mapping[tuple[str, str], Factory] | None = None
+    ) -> Runtime:
         """Wires the chosen plugins.
 
         Args:
@@ -117,7 +127,10 @@ class Runtime:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close()
 
@@ -162,7 +175,8 @@ class Runtime:
             options: what its containers have in common.
             assets: files of its own in place of the guest's and the hypervisor's.
             start: how its machine comes to run; the configured way when None.
-            can_freeze: whether its folders can be let go of for snapshots and forks; as configured when None.
+            can_freeze: whether its folders can be let go of for snapshots and forks; as configured
+                when None.
             image: what its containers are made from where they do not say; see `Runtime.images`.
 
         Raises:
@@ -239,7 +253,13 @@ class Runtime:
     ) -> AsyncIterator[Pod]:
         """A started pod for the length of a block; deleted at its end, whatever happens."""
         pod = await self.create(
-            pod_id, vcpus=vcpus, memory_mib=memory_mib, hostname=hostname, options=options, start=start, image=image
+            pod_id,
+            vcpus=vcpus,
+            memory_mib=memory_mib,
+            hostname=hostname,
+            options=options,
+            start=start,
+            image=image,
         )
         try:
             await pod.start()
@@ -273,7 +293,9 @@ class Runtime:
             AlreadyExists: the id is taken.
             InvalidRequest: something that the saved pod had is gone from this host; names it.
         """
-        return self._hold(await self.forks.restore(name, checked("pod", pod_id) if pod_id else fresh()))
+        return self._hold(
+            await self.forks.restore(name, checked("pod", pod_id) if pod_id else fresh())
+        )
 
     @checked_arguments
     async def list(self, ask_guests: bool = False) -> Listing:
@@ -291,10 +313,13 @@ class Runtime:
         """What has happened to pods, as far as it is still written down, oldest first.
 
         Args:
-            follow: whether to wait for more, for ever. Meanwhile what ends by itself is seen at once.
+            follow: whether to wait for more, for ever. Meanwhile what ends by itself is seen at
+                once.
             since_ns: none that is older, since the epoch.
         """
-        async with aclosing(event_stream.events(self, self._journal) if follow else self._journal.events()) as found:
+        async with aclosing(
+            event_stream.events(self, self._journal) if follow else self._journal.events()
+        ) as found:
             async for event in found:
                 if event.time_ns >= since_ns:
                     yield event
@@ -354,7 +379,9 @@ class Runtime:
         wanted = {pod.config.image for pod in pods}
         roots = {one.spec.rootfs.path for pod in pods for one in pod.containers}
         images = await self.images.list()
-        return roots | {one.rootfs for one in images if one.id in wanted or one.rootfs.resolve() in roots}
+        return roots | {
+            one.rootfs for one in images if one.id in wanted or one.rootfs.resolve() in roots
+        }
 
     async def wish(self) -> Wish:
         """The template for pods of this configuration, as it is now: another guest image wants another one.
@@ -367,7 +394,10 @@ class Runtime:
         templates.check(Start.TEMPLATE, capabilities)
         defaults = self.config.pod
         spec = VmSpec(await hooks.agent_guest(pod=pod), defaults.vcpus, defaults.memory_mib)
-        return Wish(self._chosen, templates.small(spec, self.config.template, vm_size.can_grow(capabilities)))
+        return Wish(
+            self._chosen,
+            templates.small(spec, self.config.template, vm_size.can_grow(capabilities)),
+        )
 
     async def diagnose(self) -> tuple[Finding, ...]:
         """What a user should know about this host."""
@@ -378,7 +408,10 @@ class Runtime:
             *await hooks.vm_diagnose(guests=await hooks.agent_list_guests()),
             *await hooks.agent_diagnose(),
             *await hooks.storage_diagnose(),
-            *(Finding(f"pod {one.id}", Verdict.BAD, one.reason) for one in (await self.list()).damaged),
+            *(
+                Finding(f"pod {one.id}", Verdict.BAD, one.reason)
+                for one in (await self.list()).damaged
+            ),
             *programs.diagnose(),
         )
 
@@ -401,4 +434,6 @@ def _check_options(options: PodOptions) -> None:
         if not _RESOLV_WORD.fullmatch(word):
             raise InvalidRequest(f"{word!r} is no word of resolv.conf(5)")
     if options.shared_shm_bytes < 0:
-        raise InvalidRequest(f"a /dev/shm of {options.shared_shm_bytes} bytes cannot be; 0 is none in common")
+        raise InvalidRequest(
+            f"a /dev/shm of {options.shared_shm_bytes} bytes cannot be; 0 is none in common"
+        )

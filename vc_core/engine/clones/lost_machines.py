@@ -19,15 +19,17 @@ async def end(catalog: Catalog, pod: PodRef, chosen: Iterable[PluginChoice] = ()
     Args:
         catalog: of plugins.
         pod: whose machine it is.
-        chosen: plugins that may have made it, with their options; those that are installed are asked beside them, and
-            only of these it is no news when they cannot be used.
+        chosen: plugins that may have made it, with their options; those that are installed are
+            asked beside them, and only of these it is no news when they cannot be used.
     """
     asked = {choice.name: choice for choice in chosen if choice.family == "hypervisor"}
     problems = []
     for name in (*asked, *(name for name in catalog.names("hypervisor") if name not in asked)):
         try:
             await _end(catalog, pod, asked.get(name, PluginChoice("hypervisor", name)))
-        except Exception as error:  # a plugin may fail in any way, and the next one may be that of the machine
+        except (
+            Exception
+        ) as error:  # a plugin may fail in any way, and the next one may be that of the machine
             if name in asked:
                 reason = error or type(error).__name__
                 problems.append(f"the hypervisor {name} could not look for its machine: {reason}")

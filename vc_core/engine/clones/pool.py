@@ -88,7 +88,11 @@ class Pool:
     """
 
     def __init__(
-        self, templates: Templates, catalog: Catalog, deadlines: Deadlines, revive: Callable[[], object]
+        self,
+        templates: Templates,
+        catalog: Catalog,
+        deadlines: Deadlines,
+        revive: Callable[[], object],
     ) -> None:
         self._templates = templates
         self._revive = revive
@@ -112,7 +116,10 @@ class Pool:
         return tuple(folder for folder in found if _taker(folder) == str(pod.run_dir))
 
     async def take(self, hooks: Hooks, wish: Wish, pod: PodRef) -> tuple[Path, Ready] | None:
-        """A machine for a pod, and its folder; None when none of this kind waits. Nobody else gets it."""
+        """A machine for a pod, and its folder; None when none of this kind waits.
+
+        Nobody else gets it.
+        """
         key = await self._templates.key(hooks, wish)
         taken = None
         for waiting in self.list():
@@ -125,7 +132,10 @@ class Pool:
         return taken
 
     async def give_up(self, folder: Path | None) -> None:
-        """Ends a machine that a pod has taken, as far as it still runs, and removes its folder. None is no error."""
+        """Ends a machine that a pod has taken, as far as it still runs, and removes its folder.
+
+        None is no error.
+        """
         if folder is not None:
             await self._end(folder)
 
@@ -143,7 +153,9 @@ class Pool:
             machine = Unowned(self._catalog, self._deadlines, wish.plugins, _pod_of(folder))
             empty, files = Share("", folder / NOTHING, True), Share("", folder / FILES, False)
             wanted = (empty, files if os.geteuid() == 0 else empty)
-            shares = tuple(dataclasses.replace(one, tag=tag) for one, tag in zip(wanted, TAGS, strict=True))
+            shares = tuple(
+                dataclasses.replace(one, tag=tag) for one, tag in zip(wanted, TAGS, strict=True)
+            )
             async with self._templates.origin(hooks, wish) as origin:
                 await machine.start(dataclasses.replace(wish.spec, shares=shares, origin=origin))
             async with machine.talk():
@@ -160,7 +172,9 @@ class Pool:
 
     async def is_alive(self, waiting: Waiting) -> bool:
         """Whether its machine still stands there."""
-        return await standalone_vm.is_alive(self._catalog, self._deadlines, _pod_of(self._folder() / waiting.id))
+        return await standalone_vm.is_alive(
+            self._catalog, self._deadlines, _pod_of(self._folder() / waiting.id)
+        )
 
     async def drop(self, waiting: Waiting) -> None:
         """Ends one that nobody has taken; one that somebody has taken meanwhile stays theirs."""
@@ -181,7 +195,9 @@ class Pool:
         for folder in [path for path in self._folder().iterdir() if path.is_dir()]:
             taken = next(folder.glob(f"{_TAKEN}*{_SUFFIX}"), None)
             is_waiting = any(folder.glob(f"{_READY}*{_SUFFIX}"))
-            if not is_waiting and not (taken and await self._is_home(hooks, _label(taken, _TAKEN), folder)):
+            if not is_waiting and not (
+                taken and await self._is_home(hooks, _label(taken, _TAKEN), folder)
+            ):
                 await self._end(folder)
 
     # --- the keeper --------------------------------------------------------------------------------------------------
@@ -196,7 +212,9 @@ class Pool:
         try:
             lock = await lock_file(self._folder() / _LOCK, exclusive=True, timeout_s=0)
         except LockTimeout as error:
-            raise Busy(f"another process keeps the pool in {self._folder()}; 'vc pool stop' ends it") from error
+            raise Busy(
+                f"another process keeps the pool in {self._folder()}; 'vc pool stop' ends it"
+            ) from error
         async with lock:
             path = self._folder() / _POKE
             path.unlink(missing_ok=True)
@@ -225,10 +243,15 @@ class Pool:
         return True
 
     async def end_keeper(self) -> bool:
-        """Asks the keeper to end what waits, and then itself; returns when it has. Whether there was one."""
+        """Asks the keeper to end what waits, and then itself; returns when it has.
+
+        Whether there was one.
+        """
         if not self.poke(_QUIT):
             return False
-        async with await lock_file(self._folder() / _LOCK, exclusive=True, timeout_s=self._deadlines.lock):
+        async with await lock_file(
+            self._folder() / _LOCK, exclusive=True, timeout_s=self._deadlines.lock
+        ):
             return True
 
     # --- inside ------------------------------------------------------------------------------------------------------

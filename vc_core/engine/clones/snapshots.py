@@ -73,7 +73,9 @@ class Snapshots:
         half = self._root() / (_HALF + checked("snapshot", name))
         async with await self._lock(name, exclusive=True):
             if (self._root() / name).exists():
-                raise AlreadyExists(f"there is a snapshot {name} already; 'vc snapshot rm {name}' removes it")
+                raise AlreadyExists(
+                    f"there is a snapshot {name} already; 'vc snapshot rm {name}' removes it"
+                )
             _discard(half)  # of somebody who was killed
             half.mkdir(mode=0o700)
             try:
@@ -124,14 +126,21 @@ class Snapshots:
         folder = self._existing(name)
         async with await self._lock(name, exclusive=True):
             with contextlib.suppress(OSError):  # damaged: it is no file
-                (folder / _MANIFEST).unlink(missing_ok=True)  # first: without it there is no snapshot
+                (folder / _MANIFEST).unlink(
+                    missing_ok=True
+                )  # first: without it there is no snapshot
             _discard(folder)
             self._lock_path(name).unlink(missing_ok=True)
 
     def _existing(self, name: str) -> Path:
         folder = self._root() / checked("snapshot", name)
         if not folder.exists():
-            known = ", ".join(sorted(path.parent.name for path in self._root().glob(f"[!.]*/{_MANIFEST}"))) or "none"
+            known = (
+                ", ".join(
+                    sorted(path.parent.name for path in self._root().glob(f"[!.]*/{_MANIFEST}"))
+                )
+                or "none"
+            )
             raise NotFound(f"no snapshot {name}; there are: {known}")
         return folder
 
@@ -149,9 +158,13 @@ class Snapshots:
     def _read(folder: Path) -> Snapshot:
         remedy = f"'vc snapshot rm {folder.name}' removes it"
         try:
-            found = decode((folder / _MANIFEST).read_text(), Snapshot, f"the snapshot {folder.name}")
+            found = decode(
+                (folder / _MANIFEST).read_text(), Snapshot, f"the snapshot {folder.name}"
+            )
         except (OSError, UnicodeDecodeError) as error:
-            raise StorageError(f"the snapshot {folder.name} cannot be read: {error}; {remedy}") from error
+            raise StorageError(
+                f"the snapshot {folder.name} cannot be read: {error}; {remedy}"
+            ) from error
         except StorageError as error:
             raise StorageError(f"{error}; {remedy}") from error
         if found.sizes != _sizes(folder):

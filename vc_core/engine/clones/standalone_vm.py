@@ -18,7 +18,13 @@ from vc_core.engine.state.records import PluginChoice, decode, encode
 from vc_core.engine.state.rollback import Undo
 from vc_core.engine.wiring import assemble
 from vc_core.engine.wiring.catalog import Catalog
-from vc_core.spec.errors import ConfigError, OperationTimeout, PluginContractError, PluginError, StorageError
+from vc_core.spec.errors import (
+    ConfigError,
+    OperationTimeout,
+    PluginContractError,
+    PluginError,
+    StorageError,
+)
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.values import DriverState, PodRef, VmPhase, VmSpec
 
@@ -30,7 +36,9 @@ _RECORD = "machine-record.json"
 class Unowned:
     """A machine whose files lie in a folder of its own, with a board of its own."""
 
-    def __init__(self, catalog: Catalog, deadlines: Deadlines, plugins: Sequence[PluginChoice], pod: PodRef) -> None:
+    def __init__(
+        self, catalog: Catalog, deadlines: Deadlines, plugins: Sequence[PluginChoice], pod: PodRef
+    ) -> None:
         self.hooks: Hooks = assemble.wire(catalog, plugins, deadlines).hooks
         self.pod = pod
         self._plugins = tuple(plugins)
@@ -78,7 +86,8 @@ class Unowned:
 async def end_left(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> None:
     """Ends the machine that somebody has left in a folder, if there is one.
 
-    When its record cannot be read, or its plugin is gone, every hypervisor that is here looks for it.
+    When its record cannot be read, or its plugin is gone, every hypervisor that is here looks for
+    it.
     """
     try:
         left = await _left(catalog, deadlines, pod)
@@ -94,7 +103,10 @@ async def end_left(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> None:
 async def is_alive(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> bool:
     """Whether the machine whose record lies in a folder runs or stands still."""
     left = await _left(catalog, deadlines, pod)
-    return left is not None and (await left.hooks.vm_status(pod=pod)).phase in (VmPhase.RUNNING, VmPhase.PAUSED)
+    return left is not None and (await left.hooks.vm_status(pod=pod)).phase in (
+        VmPhase.RUNNING,
+        VmPhase.PAUSED,
+    )
 
 
 async def _left(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> Unowned | None:

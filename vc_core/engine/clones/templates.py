@@ -129,7 +129,11 @@ class Templates:
         folder = self.folder()
         await self._sweep_all()
         manifests = sorted(folder.glob(f"*/{_MANIFEST}"), key=lambda path: -path.stat().st_mtime_ns)
-        found = (self._read(manifest.parent) for manifest in manifests if not manifest.parent.name.startswith(_HALF))
+        found = (
+            self._read(manifest.parent)
+            for manifest in manifests
+            if not manifest.parent.name.startswith(_HALF)
+        )
         return tuple(template for template in found if template is not None)
 
     async def remove(self, prefix: str) -> Template:
@@ -142,7 +146,9 @@ class Templates:
         found = [template for template in known if template.key.startswith(prefix)]
         if len(found) != 1:
             keys = ", ".join(template.key for template in known) or "none"
-            raise NotFound(f"{len(found) or 'no'} templates begin with {prefix!r}; there are: {keys}")
+            raise NotFound(
+                f"{len(found) or 'no'} templates begin with {prefix!r}; there are: {keys}"
+            )
         async with await self._lock(found[0].key, exclusive=True):
             self._drop(self.folder() / found[0].key, found[0].memory)
             self._lock_path(found[0].key).unlink(missing_ok=True)
@@ -162,10 +168,21 @@ class Templates:
             undo.push(self._sweep, key)
             await self._boot_and_freeze(half, Frozen(half, memory), wish)
             final = memory if memory_dir else target / _MEMORY
-            hypervisor = next(choice.name for choice in wish.plugins if choice.family == "hypervisor")
+            hypervisor = next(
+                choice.name for choice in wish.plugins if choice.family == "hypervisor"
+            )
             size = VmSize(wish.spec.vcpus, wish.spec.memory_mib)
             sizes = _sizes(half, memory)
-            made = Template(key, hypervisor, wish.spec.guest.id, size, time.time_ns(), final, _host_boot(), sizes)
+            made = Template(
+                key,
+                hypervisor,
+                wish.spec.guest.id,
+                size,
+                time.time_ns(),
+                final,
+                _host_boot(),
+                sizes,
+            )
             write_private_file(half / _MANIFEST, encode(made))
             half.rename(target)
         return dataclasses.replace(made, bytes=_bytes(target, final))
@@ -174,7 +191,9 @@ class Templates:
         """Boots a machine of its own, readies its guest, saves it and ends it; when it fails, `_sweep` ends it."""
         machine = Unowned(self._catalog, self._deadlines, wish.plugins, _pod_of(half))
         (half / NOTHING).mkdir(mode=0o700)
-        await machine.start(dataclasses.replace(wish.spec, shares=empty_shares(half), freezes_to=frozen))
+        await machine.start(
+            dataclasses.replace(wish.spec, shares=empty_shares(half), freezes_to=frozen)
+        )
         async with machine.talk():
             await machine.hooks.agent_freeze(pod=machine.pod)
         await machine.hooks.vm_freeze(pod=machine.pod, into=frozen)
@@ -213,7 +232,10 @@ class Templates:
     async def _drop_oldest(self, kept: str) -> None:
         for template in (await self.list())[self.defaults.keep :]:
             if template.key != kept:
-                log.info("dropping the template %s, which was not used for the longest time", template.key)
+                log.info(
+                    "dropping the template %s, which was not used for the longest time",
+                    template.key,
+                )
                 try:
                     await self.remove(template.key)
                 except NotFound:
@@ -241,7 +263,10 @@ class Templates:
         if found.boot != _host_boot():
             return None
         if found.sizes != _sizes(folder, found.memory):
-            log.warning("the template %s is damaged: its files have other sizes than when it was made", found.key)
+            log.warning(
+                "the template %s is damaged: its files have other sizes than when it was made",
+                found.key,
+            )
             return None
         return dataclasses.replace(found, bytes=_bytes(folder, found.memory))
 
@@ -258,7 +283,8 @@ class Templates:
             wish.spec, shares=empty_shares(pod.run_dir), freezes_to=Frozen(pod.run_dir, pod.run_dir)
         )
         told = await hooks.vm_fingerprint(pod=pod, spec=spec)
-        # Whoever runs the machine and whoever lives in it; who stores, passes devices or watches leaves no trace in it.
+        # Whoever runs the machine and whoever lives in it; who stores, passes devices or watches
+        # leaves no trace in it.
         shaping = [choice for choice in wish.plugins if choice.family in ("hypervisor", "agent")]
         versions = [f"{choice.family} {choice.name} {choice.version}" for choice in shaping]
         return hashlib.sha256("\n".join([told, _host_boot(), *versions]).encode()).hexdigest()[:16]
@@ -305,7 +331,9 @@ def check(start: Start, capabilities: frozenset[Capability]) -> None:
     missing = CLONING - capabilities
     if start in (Start.TEMPLATE, Start.POOL) and missing:
         lacks = " and ".join(sorted(missing))
-        raise InvalidRequest(f"the chosen plugins cannot start from a template: they lack {lacks}; start cold")
+        raise InvalidRequest(
+            f"the chosen plugins cannot start from a template: they lack {lacks}; start cold"
+        )
 
 
 def small(spec: VmSpec, defaults: TemplateDefaults, can_grow: bool) -> VmSpec:
@@ -338,7 +366,10 @@ async def _discard(half: Path, memory: Path) -> None:
 
 
 def _sizes(folder: Path, memory: Path) -> dict[str, int]:
-    files = {memory, *(file for file in folder.iterdir() if file.is_file() and file.name != _MANIFEST)}
+    files = {
+        memory,
+        *(file for file in folder.iterdir() if file.is_file() and file.name != _MANIFEST),
+    }
     return {file.name: file.stat().st_size for file in files if file.exists()}
 
 

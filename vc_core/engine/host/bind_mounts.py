@@ -17,7 +17,16 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from vc_core.engine.host import folder_view, mount_calls, source_paths, tree_removal
-from vc_core.engine.host.mount_calls import NODEV, NOEXEC, NOSUID, PRIVATE, RDONLY, SHARED, UNBINDABLE, opened
+from vc_core.engine.host.mount_calls import (
+    NODEV,
+    NOEXEC,
+    NOSUID,
+    PRIVATE,
+    RDONLY,
+    SHARED,
+    UNBINDABLE,
+    opened,
+)
 from vc_core.spec.errors import InvalidRequest, StorageError
 
 _PLACE = os.O_RDONLY | os.O_DIRECTORY
@@ -35,12 +44,17 @@ def prepare(folder: Path) -> None:
             if _is_place(below):
                 return
             attributes = RDONLY | NOSUID | NODEV | NOEXEC
-            with opened(mount_calls.new_file_system("tmpfs", attributes, mode="0700", size="64k")) as place:
+            with opened(
+                mount_calls.new_file_system("tmpfs", attributes, mode="0700", size="64k")
+            ) as place:
                 mount_calls.attach(place, below)
-                # Hypervisors may run in namespaces of their own, and see there what is mounted in here later.
+                # Hypervisors may run in namespaces of their own, and see there what is mounted in
+                # here later.
                 mount_calls.change(place, propagation=SHARED)
     except OSError as error:
-        raise StorageError(f"{folder} cannot be made a place for mounts: {error.strerror}") from error
+        raise StorageError(
+            f"{folder} cannot be made a place for mounts: {error.strerror}"
+        ) from error
 
 
 def add(
@@ -54,8 +68,8 @@ def add(
 ) -> str:
     """Binds a file or folder into the folder; gives the name it has there.
 
-    What is bound brings no file systems of the kernel's along (proc, control groups); set-uid programs and device nodes
-    do not work through it.
+    What is bound brings no file systems of the kernel's along (proc, control groups); set-uid
+    programs and device nodes do not work through it.
 
     Args:
         source: on this host, absolute; nothing in it may be a link.
@@ -64,7 +78,8 @@ def add(
         recursive: whether mounts below the source come along.
         name: that nobody else has; made up when empty.
         covered: folders in the source of which nothing may be seen.
-        is_share: whether it is shared by itself, not with the folder: hypervisors may have to bind it once more.
+        is_share: whether it is shared by itself, not with the folder: hypervisors may have to bind
+            it once more.
 
     Raises:
         InvalidRequest: the source is gone, or is another thing than it was.
@@ -74,7 +89,9 @@ def add(
         mode = os.fstat(origin).st_mode
         is_folder = stat.S_ISDIR(mode)
         if not is_folder and not stat.S_ISREG(mode):
-            raise InvalidRequest(f"{source} is neither a folder nor a plain file any more; put back what was there")
+            raise InvalidRequest(
+                f"{source} is neither a folder nor a plain file any more; put back what was there"
+            )
 
         def make() -> int:
             tree = folder_view.tree(origin, source, recursive, covered)
@@ -107,14 +124,17 @@ def is_bound(folder: Path, name: str) -> bool:
         return False
 
 
-def _put(make: Callable[[], int], source: Path, folder: Path, name: str, is_folder: bool, is_share: bool) -> str:
+def _put(
+    make: Callable[[], int], source: Path, folder: Path, name: str, is_folder: bool, is_share: bool
+) -> str:
     name = name or secrets.token_hex(8)
     prepare(folder)
     try:
         with opened(make()) as tree:
             _attach(tree, folder, name, is_folder)
-            # Not to be bound again: another pod's bind of the host's root would bring it along, and keep its place
-            # busy. Only now: the kernel attaches no such mount where mounts are passed on.
+            # Not to be bound again: another pod's bind of the host's root would bring it along, and
+            # keep its place busy. Only now: the kernel attaches no such mount where mounts are
+            # passed on.
             mount_calls.change(tree, propagation=PRIVATE if is_share else UNBINDABLE)
     except OSError as error:
         remove(folder, name)
@@ -173,7 +193,9 @@ def remove_all(folder: Path) -> None:
                 while mount_calls.unmount(entry):
                     pass
     except OSError as error:
-        raise StorageError(f"{error.filename or folder} cannot be unmounted: {error.strerror}") from error
+        raise StorageError(
+            f"{error.filename or folder} cannot be unmounted: {error.strerror}"
+        ) from error
     tree_removal.empty(folder)
 
 
@@ -183,7 +205,14 @@ def _attach(tree: int, folder: Path, name: str, is_folder: bool) -> None:
             if is_folder:
                 os.mkdir(name, 0o700, dir_fd=room)
             else:
-                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=room))
+                os.close(
+                    os.open(
+                        name,
+                        os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
+                        0o600,
+                        dir_fd=room,
+                    )
+                )
         with opened(mount_calls.open_plain(name, at=place)) as point:
             mount_calls.attach(tree, point)
 
@@ -209,7 +238,9 @@ def _remove_point(room: int, name: str) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        if error.errno != errno.EBUSY:  # somebody has bound the whole folder elsewhere; it goes with the pod
+        if (
+            error.errno != errno.EBUSY
+        ):  # somebody has bound the whole folder elsewhere; it goes with the pod
             raise
 
 

@@ -14,8 +14,8 @@ from vc_core.engine.host import mountinfo
 from vc_core.spec.errors import InvalidRequest, StorageError
 from vc_core.spec.values import Capability, ContainerSpec, Rootfs, RootfsMode
 
-# What the guest's kernel can mount, by the name that the host's kernel has for it. No xfs: its module alone would make
-# every guest a quarter larger; such a rootfs is shared as a folder.
+# What the guest's kernel can mount, by the name that the host's kernel has for it. No xfs: its
+# module alone would make every guest a quarter larger; such a rootfs is shared as a folder.
 _KNOWN = {"ext2": "ext4", "ext3": "ext4", "ext4": "ext4", "erofs": "erofs"}
 # Magic numbers of superblocks: offset and bytes. Documentation/filesystems of Linux: ext4, erofs.
 _MAGIC = {"ext4": (0x438, b"\x53\xef"), "erofs": (1024, b"\xe2\xe1\xf5\xe0")}
@@ -42,7 +42,9 @@ class Block:
     mounted_at: Path | None = None
 
 
-def chosen(spec: ContainerSpec, capabilities: AbstractSet[Capability], is_disabled: bool) -> Block | None:
+def chosen(
+    spec: ContainerSpec, capabilities: AbstractSet[Capability], is_disabled: bool
+) -> Block | None:
     """The device or image that holds the root file system, when the guest is to mount it.
 
     Args:
@@ -58,26 +60,34 @@ def chosen(spec: ContainerSpec, capabilities: AbstractSet[Capability], is_disabl
     if path.is_dir() and (is_disabled or not is_able):
         return None
     if is_disabled:
-        raise InvalidRequest(f"the rootfs {path} is no folder, and pod.disable_block_device_use is set")
+        raise InvalidRequest(
+            f"the rootfs {path} is no folder, and pod.disable_block_device_use is set"
+        )
     if not is_able:
-        raise InvalidRequest(f"the rootfs {path} is no folder, and the chosen plugins cannot plug drives")
+        raise InvalidRequest(
+            f"the rootfs {path} is no folder, and the chosen plugins cannot plug drives"
+        )
     return of(spec.rootfs)
 
 
 def of(rootfs: Rootfs) -> Block | None:
     """What a guest could mount by itself; None for a folder that can only be shared.
 
-    A folder is shared when the guest would see something else on its device: when more is mounted below it, when the
-    container may write what the host has mounted, when it is the host's own root.
+    A folder is shared when the guest would see something else on its device: when more is mounted
+    below it, when the container may write what the host has mounted, when it is the host's own
+    root.
 
     Raises:
-        InvalidRequest: a device or image without a file system that the guest knows, or one that is in use.
+        InvalidRequest: a device or image without a file system that the guest knows, or one that is
+            in use.
     """
     if not rootfs.path.is_dir():
         return _of_image(rootfs)
     held = mountinfo.holding(rootfs.path)
     is_written_here = "ro" not in held.super_options
-    is_hosts_own = held.device == mountinfo.holding(Path("/")).device  # also where a part of it is bound elsewhere
+    is_hosts_own = (
+        held.device == mountinfo.holding(Path("/")).device
+    )  # also where a part of it is bound elsewhere
     if is_hosts_own or held.fstype not in _KNOWN or rootfs.mode is RootfsMode.READ_WRITE:
         return None
     if is_written_here and os.geteuid() != 0:
@@ -102,11 +112,15 @@ def settle(block: Block) -> None:
     handle = os.open(block.mounted_at, os.O_RDONLY | os.O_DIRECTORY)
     try:
         if _libc.syncfs(handle) != 0:
-            raise StorageError(f"{block.mounted_at} cannot be synced: {os.strerror(ctypes.get_errno())}")
+            raise StorageError(
+                f"{block.mounted_at} cannot be synced: {os.strerror(ctypes.get_errno())}"
+            )
         if block.fstype == "ext4":
             fcntl.ioctl(handle, _EXT4_IOC_CHECKPOINT, struct.pack("I", 0))
     except OSError as error:
-        raise StorageError(f"the journal of {block.mounted_at} cannot be emptied: {error.strerror}") from error
+        raise StorageError(
+            f"the journal of {block.mounted_at} cannot be emptied: {error.strerror}"
+        ) from error
     finally:
         os.close(handle)
 
@@ -116,9 +130,15 @@ def _of_image(rootfs: Rootfs) -> Block:
     if path.is_block_device():
         number = path.stat().st_rdev
         name = f"{os.major(number)}:{os.minor(number)}"
-        used = [str(one.point) for one in mountinfo.points() if one.device == name and "rw" in one.super_options]
+        used = [
+            str(one.point)
+            for one in mountinfo.points()
+            if one.device == name and "rw" in one.super_options
+        ]
         if used:
-            raise InvalidRequest(f"the rootfs {path} is mounted on {used[0]}; unmount it there, or give that folder")
+            raise InvalidRequest(
+                f"the rootfs {path} is mounted on {used[0]}; unmount it there, or give that folder"
+            )
     try:
         with path.open("rb") as stream:
             head = stream.read(4096)
@@ -127,9 +147,13 @@ def _of_image(rootfs: Rootfs) -> Block:
     for fstype, (offset, magic) in _MAGIC.items():
         if head[offset : offset + len(magic)] == magic:
             if fstype == "erofs" and rootfs.mode is RootfsMode.READ_WRITE:
-                raise InvalidRequest(f"the rootfs {path} is erofs, which nobody can write; leave :rw away")
+                raise InvalidRequest(
+                    f"the rootfs {path} is erofs, which nobody can write; leave :rw away"
+                )
             return Block(path, fstype)
-    raise InvalidRequest(f"the rootfs {path} has no file system that a guest can mount ({', '.join(_MAGIC)})")
+    raise InvalidRequest(
+        f"the rootfs {path} has no file system that a guest can mount ({', '.join(_MAGIC)})"
+    )
 
 
 def _device(number: str) -> Path | None:

@@ -58,7 +58,9 @@ class Data:
             return path
         program = find_program("mkfs.ext4")
         if program is None:
-            raise InvalidRequest("mkfs.ext4 is not installed, which a disk needs; 'apt-get install e2fsprogs'")
+            raise InvalidRequest(
+                "mkfs.ext4 is not installed, which a disk needs; 'apt-get install e2fsprogs'"
+            )
         half = path.with_suffix(".half")
         with half.open("wb") as stream:
             os.fchmod(stream.fileno(), 0o600)
@@ -66,7 +68,11 @@ class Data:
         words = ("-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,root_owner=0:0", half)
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            program, *words, stdin=asyncio.subprocess.DEVNULL, stderr=pipe, env=program_environment()
+            program,
+            *words,
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=pipe,
+            env=program_environment(),
         )
         _, told = await process.communicate()
         if process.returncode != 0:

@@ -1,7 +1,8 @@
 """What a guest is to see of a folder of the host, as a mount that is nowhere yet.
 
-Parts are left out where the guest cannot get behind it: in the mount itself. What takes several steps is made in a
-thread that has a table of mounts of its own: nobody sees it half done, and nothing is left of it when we are killed.
+Parts are left out where the guest cannot get behind it: in the mount itself. What takes several
+steps is made in a thread that has a table of mounts of its own: nobody sees it half done, and
+nothing is left of it when we are killed.
 """
 
 from __future__ import annotations
@@ -18,16 +19,38 @@ from vc_core.engine.host.mount_calls import NODEV, NOEXEC, NOSUID, RDONLY, opene
 from vc_core.engine.host.mountinfo import MountPoint
 from vc_core.spec.errors import StorageError
 
-# What the kernel makes up: it tells of this host and its processes (/proc/kcore is its memory), and daemons take
-# control groups that they find in the table of mounts for the host's own.
+# What the kernel makes up: it tells of this host and its processes (/proc/kcore is its memory), and
+# daemons take control groups that they find in the table of mounts for the host's own.
 _OF_KERNEL = frozenset(
     (
-        *("proc", "sysfs", "devtmpfs", "devpts", "mqueue", "hugetlbfs", "nsfs", "cgroup", "cgroup2", "cpuset"),
-        *("debugfs", "tracefs", "securityfs", "pstore", "bpf", "configfs", "fusectl", "efivarfs", "binfmt_misc"),
+        *(
+            "proc",
+            "sysfs",
+            "devtmpfs",
+            "devpts",
+            "mqueue",
+            "hugetlbfs",
+            "nsfs",
+            "cgroup",
+            "cgroup2",
+            "cpuset",
+        ),
+        *(
+            "debugfs",
+            "tracefs",
+            "securityfs",
+            "pstore",
+            "bpf",
+            "configfs",
+            "fusectl",
+            "efivarfs",
+            "binfmt_misc",
+        ),
         *("rpc_pipefs", "selinuxfs", "smackfs", "autofs", "resctrl", "nfsd"),
     )
 )
-# Of the host's root: what every container has of its own, in place of what the host's services keep there.
+# Of the host's root: what every container has of its own, in place of what the host's services keep
+# there.
 _EMPTY = tuple(Path(name) for name in ("/dev", "/proc", "/run", "/sys", "/tmp"))
 _OPAQUE = "trusted.overlay.opaque"  # Documentation/filesystems/overlayfs.rst
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
@@ -84,9 +107,17 @@ def host_root(hidden: Collection[Path]) -> int:
     def make() -> int:
         with opened(mount_calls.open_plain(root)) as origin:
             found = _shown(origin, root, unbindable)
-            shown = [one for one in found if not any(path in (one.point, *one.point.parents) for path in _EMPTY)]
+            shown = [
+                one
+                for one in found
+                if not any(path in (one.point, *one.point.parents) for path in _EMPTY)
+            ]
             points = [root, *(one.point for one in shown)]
-            names = [path for path in hidden if not any(empty in (path, *path.parents) for empty in _EMPTY)]
+            names = [
+                path
+                for path in hidden
+                if not any(empty in (path, *path.parents) for empty in _EMPTY)
+            ]
             owners = {path: _deepest(points, path) for path in (*names, *_EMPTY)}
 
             def view(descriptor: int, point: Path = root) -> int:
@@ -122,7 +153,9 @@ def _shown(origin: int, source: Path, unbindable: Collection[Path]) -> list[Moun
     for one in mountinfo.below(source):
         if one.fstype in _OF_KERNEL or one.point in unbindable:
             left_out.append(one.point)
-        elif not any(path in one.point.parents for path in left_out) and _is_seen(origin, source, one):
+        elif not any(path in one.point.parents for path in left_out) and _is_seen(
+            origin, source, one
+        ):
             found.append(one)
     return found
 
@@ -136,7 +169,9 @@ def _is_seen(origin: int, source: Path, mount: MountPoint) -> bool:
         return False
 
 
-def _add_below(origin: int, source: Path, top: int, mounts: Iterable[MountPoint], view: Callable[..., int]) -> None:
+def _add_below(
+    origin: int, source: Path, top: int, mounts: Iterable[MountPoint], view: Callable[..., int]
+) -> None:
     for one in mounts:
         inner = one.point.relative_to(source)
         with opened(mount_calls.open_plain(inner, at=origin)) as point:
@@ -188,7 +223,8 @@ def _without(origin: int, point: Path, hidden: Iterable[Path]) -> int:
         _put_aside(layer)
         lower = f"/proc/self/fd/{layer}:/proc/self/fd/{origin}"
         try:
-            # With xino, inode numbers are those of the layers: a fork finds its files by them in a view of its own.
+            # With xino, inode numbers are those of the layers: a fork finds its files by them in a
+            # view of its own.
             return mount_calls.new_file_system("overlay", RDONLY, lowerdir=lower, xino="on")
         except OSError as error:
             raise StorageError(

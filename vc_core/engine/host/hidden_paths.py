@@ -18,12 +18,24 @@ _HOME = "~/"
 
 def stores(config: Config, catalog: Catalog) -> tuple[Path, ...]:
     """The folders of the core, and those that options of the store and the agent name."""
-    found = [config.template.dir, config.snapshot.dir, config.image.dir, config.data.dir, config.volume.dir]
+    found = [
+        config.template.dir,
+        config.snapshot.dir,
+        config.image.dir,
+        config.data.dir,
+        config.volume.dir,
+    ]
     found += [Path(config.template.memory_dir)] if config.template.memory_dir else []
     for family, name in config.plugins():
         if family in ("storage", "agent"):
-            parsed = options.parse(catalog.find(family, name), config.tables.get((family, name), {}), [])
-            values = [getattr(parsed, item.name) for item in dataclasses.fields(parsed)] if parsed is not None else []
+            parsed = options.parse(
+                catalog.find(family, name), config.tables.get((family, name), {}), []
+            )
+            values = (
+                [getattr(parsed, item.name) for item in dataclasses.fields(parsed)]
+                if parsed is not None
+                else []
+            )
             found += [value for value in values if isinstance(value, Path) and value.is_absolute()]
     return without_nested(path.resolve() for path in found)
 
@@ -32,7 +44,8 @@ def paths(patterns: Iterable[str]) -> tuple[Path, ...]:
     """What patterns of `pod.secret_paths` name on this host, whether it is there or not.
 
     Args:
-        patterns: absolute paths, or paths below "~/", which is every home; "*", "?" and "[...]" as a shell has them.
+        patterns: absolute paths, or paths below "~/", which is every home; "*", "?" and "[...]" as
+            a shell has them.
     """
     homes = sorted(_homes(), key=str)
     found: dict[Path, None] = {}

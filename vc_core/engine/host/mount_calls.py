@@ -1,7 +1,7 @@
 """The system calls about mounts that name everything by descriptor: Linux 5.12 has all of them.
 
-A path that somebody else can change is never given to the kernel twice: it is opened once, without following links,
-and what was opened is what is bound, and where.
+A path that somebody else can change is never given to the kernel twice: it is opened once, without
+following links, and what was opened is what is bound, and where.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # Numbers of system calls; the same on all architectures.
-_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _OPENAT2, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 437, 442
+_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _OPENAT2, _MOUNT_SETATTR = (
+    428,
+    429,
+    430,
+    431,
+    432,
+    437,
+    442,
+)
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _AT_RECURSIVE = 0x8000
@@ -36,14 +44,18 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _MountAttr(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
+    _fields_ = [
+        (name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")
+    ]
 
 
 class _OpenHow(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint64) for name in ("flags", "mode", "resolve")]
 
 
-def open_plain(path: str | Path, flags: int = os.O_PATH, at: int = _AT_FDCWD, stays_in_mount: bool = False) -> int:
+def open_plain(
+    path: str | Path, flags: int = os.O_PATH, at: int = _AT_FDCWD, stays_in_mount: bool = False
+) -> int:
     """Opens a path in which nothing is a link, as a descriptor.
 
     Args:
@@ -78,7 +90,9 @@ def clone(descriptor: int, recursive: bool = False) -> int:
         descriptor: of a file or folder.
         recursive: whether mounts below come along.
     """
-    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    flags = (
+        _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    )
     return _call(_OPEN_TREE, descriptor, b"", flags)
 
 
@@ -87,7 +101,9 @@ def attach(mount: int, target: int) -> None:
     _call(_MOVE_MOUNT, mount, b"", target, b"", _MOVE_MOUNT_BOTH_EMPTY)
 
 
-def change(mount: int, set_: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = True) -> None:
+def change(
+    mount: int, set_: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = True
+) -> None:
     """Sets and clears attributes of a mount, attached or not.
 
     Args:
@@ -112,7 +128,15 @@ def new_file_system(kind: str, attributes: int, **options: str) -> int:
     """
     with opened(_call(_FSOPEN, kind.encode(), _FSOPEN_CLOEXEC, about=kind)) as context:
         for name, value in options.items():
-            _call(_FSCONFIG, context, _FSCONFIG_SET_STRING, name.encode(), os.fsencode(value), 0, about=kind)
+            _call(
+                _FSCONFIG,
+                context,
+                _FSCONFIG_SET_STRING,
+                name.encode(),
+                os.fsencode(value),
+                0,
+                about=kind,
+            )
         _call(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0, about=kind)
         return _call(_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes)
 

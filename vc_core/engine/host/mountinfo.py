@@ -38,7 +38,10 @@ class MountPoint:
 
 
 def parse(text: str) -> list[MountPoint]:
-    """The table, in the order of mounting. Blanks, tabs, line ends and backslashes are octal escapes."""
+    """The table, in the order of mounting.
+
+    Blanks, tabs, line ends and backslashes are octal escapes.
+    """
     return [_point(line) for line in text.splitlines()]
 
 

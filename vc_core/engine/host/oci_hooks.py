@@ -1,6 +1,7 @@
 """Programs of the host that are run when a container's life moves on: the runtime-spec's hooks.
 
-https://github.com/opencontainers/runtime-spec, config.md, "POSIX-platform Hooks", and runtime.md, "State".
+https://github.com/opencontainers/runtime-spec, config.md, "POSIX-platform Hooks", and runtime.md,
+"State".
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ _OCI_VERSION = "1.0.2"
 _TOLD_BYTES = 400
 
 
-async def demand(hooks: Iterable[LifeHook], spec: ContainerSpec, status: str, pid: int, limit_s: float) -> None:
+async def demand(
+    hooks: Iterable[LifeHook], spec: ContainerSpec, status: str, pid: int, limit_s: float
+) -> None:
     """Runs hooks in their order.
 
     Args:
@@ -33,13 +36,21 @@ async def demand(hooks: Iterable[LifeHook], spec: ContainerSpec, status: str, pi
     Raises:
         HookError: one ended with an error or was killed at its limit; those behind it are not run.
     """
-    state = {"ociVersion": _OCI_VERSION, "id": spec.id, "status": status, "pid": pid, "bundle": spec.bundle}
+    state = {
+        "ociVersion": _OCI_VERSION,
+        "id": spec.id,
+        "status": status,
+        "pid": pid,
+        "bundle": spec.bundle,
+    }
     text = json.dumps({**state, "annotations": dict(spec.annotations)}).encode()
     for hook in hooks:
         await _run(hook, text, hook.timeout_s or limit_s)
 
 
-async def tell(hooks: Iterable[LifeHook], spec: ContainerSpec, status: str, pid: int, limit_s: float) -> None:
+async def tell(
+    hooks: Iterable[LifeHook], spec: ContainerSpec, status: str, pid: int, limit_s: float
+) -> None:
     """As `demand`, but a failure is a warning, and those behind it are run all the same."""
     for hook in hooks:
         try:
@@ -70,10 +81,14 @@ async def _run(hook: LifeHook, state: bytes, limit_s: float) -> None:
         async with asyncio.timeout(limit_s):
             told, _ = await process.communicate(state)
     except TimeoutError as error:
-        raise HookError(f"the hook {hook.path} did not end within {limit_s:g} s and was killed") from error
+        raise HookError(
+            f"the hook {hook.path} did not end within {limit_s:g} s and was killed"
+        ) from error
     finally:
         if process.returncode is None:
             await end_child(process, is_leader=True)
     if process.returncode != 0:
         words_of_it = told[-_TOLD_BYTES:].decode(errors="replace").strip().replace("\n", "; ")
-        raise HookError(f"the hook {hook.path} ended with {process.returncode}: {words_of_it or 'it said nothing'}")
+        raise HookError(
+            f"the hook {hook.path} ended with {process.returncode}: {words_of_it or 'it said nothing'}"
+        )

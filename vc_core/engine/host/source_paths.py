@@ -13,13 +13,16 @@ from vc_core.engine.host import mount_calls
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import ContainerSpec, MountKind
 
-# Names of devices, which the host's kernel and udev give. They are links that lead elsewhere after a reboot, and no
-# container can write there.
+# Names of devices, which the host's kernel and udev give. They are links that lead elsewhere after
+# a reboot, and no container can write there.
 _OF_DEVICES = (Path("/dev"), Path("/sys"))
 
 
 def settled(path: Path) -> Path:
-    """What a path leads to now, which is what the container has from now on. Names of devices stay as they are."""
+    """What a path leads to now, which is what the container has from now on.
+
+    Names of devices stay as they are.
+    """
     return path if _names_device(path) else path.resolve()
 
 

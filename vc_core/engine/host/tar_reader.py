@@ -1,8 +1,9 @@
 """Reads a tar archive of a sender that is not trusted, in constant memory.
 
-`tarfile` reads a long name, a list of holes or a chain of headers as long as the sender says they are, and keeps every
-member. Here it only decodes single headers; everything between them is bounded. Formats: ustar, GNU with long names and
-sparse files, pax with names, sizes, owners and times.
+`tarfile` reads a long name, a list of holes or a chain of headers as long as the sender says they
+are, and keeps every member. Here it only decodes single headers; everything between them is
+bounded. Formats: ustar, GNU with long names and sparse files, pax with names, sizes, owners and
+times.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _MOST_TRAILING_BYTES = 1 << 20
 _MOST_BYTES = 1 << 62
 _MOST_TIME_S = 1 << 34  # the year 2514; ext4 ends in 2446, xfs in 2486
 _MOST_ID = (1 << 32) - 2
-# GNU tar manual, "Sparse Formats": (offset, length) pairs of 12 bytes each; struct oldgnu_header and sparse_header.
+# GNU tar manual, "Sparse Formats": (offset, length) pairs of 12 bytes each; struct oldgnu_header
+# and sparse_header.
 _SPARSE_AT, _SPARSE_COUNT, _SPARSE_MORE_AT, _SPARSE_SIZE_AT = 386, 4, 482, 483
 _EXTENDED_COUNT, _EXTENDED_MORE_AT = 21, 504
 _PAIR = 24
@@ -89,7 +91,10 @@ class Member:
 
 
 class TarReader:
-    """The members of one archive, in their order. Raises AgentError for everything that is wrong with it."""
+    """The members of one archive, in their order.
+
+    Raises AgentError for everything that is wrong with it.
+    """
 
     def __init__(self, pull: Callable[[], bytes]) -> None:
         """`pull` gives the next bytes, and none at the end."""
@@ -127,7 +132,9 @@ class TarReader:
                 raise AgentError(f"the guest has sent an impossible size, {header.size}")
             if header.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
                 key = "path" if header.type == tarfile.GNUTYPE_LONGNAME else "linkpath"
-                names[key] = _text(self._small(header.size, _MOST_NAME_BYTES + 1).partition(b"\0")[0])
+                names[key] = _text(
+                    self._small(header.size, _MOST_NAME_BYTES + 1).partition(b"\0")[0]
+                )
             elif header.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
                 names |= _pax_records(self._small(header.size, _MOST_PAX_BYTES))
             elif header.type == tarfile.XGLTYPE:
@@ -139,16 +146,27 @@ class TarReader:
     def _member(self, header: tarfile.TarInfo, block: bytes, changed: dict[str, str]) -> Member:
         kind = _KINDS.get(header.type)
         if kind is None:
-            raise AgentError(f"the guest has sent an archive with a member of the unknown type {header.type!r}")
+            raise AgentError(
+                f"the guest has sent an archive with a member of the unknown type {header.type!r}"
+            )
         size = _pax_number(changed, "size", header.size) if kind is Kind.FILE else 0
         uid, gid = _pax_number(changed, "uid", header.uid), _pax_number(changed, "gid", header.gid)
         mtime_s = _pax_number(changed, "mtime", int(header.mtime))
         name, target = changed.get("path", header.name), changed.get("linkpath", header.linkname)
         if abs(mtime_s) >= _MOST_TIME_S:
             raise AgentError(f"the guest has sent an impossible time, {mtime_s}, for {shown(name)}")
-        if not (0 <= size <= _MOST_BYTES and 0 <= uid <= _MOST_ID and 0 <= gid <= _MOST_ID and header.mode >= 0):
-            raise AgentError(f"the guest has sent an impossible size, owner or mode for {shown(name)}")
-        if kind is Kind.SYMBOLIC_LINK and (not target or "\0" in target or len(target) > _MOST_NAME_BYTES):
+        if not (
+            0 <= size <= _MOST_BYTES
+            and 0 <= uid <= _MOST_ID
+            and 0 <= gid <= _MOST_ID
+            and header.mode >= 0
+        ):
+            raise AgentError(
+                f"the guest has sent an impossible size, owner or mode for {shown(name)}"
+            )
+        if kind is Kind.SYMBOLIC_LINK and (
+            not target or "\0" in target or len(target) > _MOST_NAME_BYTES
+        ):
             raise AgentError(f"the guest has sent a link without a possible target, {shown(name)}")
         whole: int = size
         segments: tuple[tuple[int, int], ...] = ((0, size),)
@@ -181,7 +199,12 @@ class TarReader:
             has_more = bool(block[_EXTENDED_MORE_AT])
         in_order = all(one[0] + one[1] <= next_one[0] for one, next_one in pairwise(segments))
         ends_at = segments[-1][0] + segments[-1][1] if segments else 0
-        if not in_order or ends_at > whole or whole > _MOST_BYTES or sum(length for _, length in segments) != size:
+        if (
+            not in_order
+            or ends_at > whole
+            or whole > _MOST_BYTES
+            or sum(length for _, length in segments) != size
+        ):
             raise AgentError("the guest has sent no archive: the holes of a file do not fit")
         return whole, tuple(segments)
 
@@ -196,7 +219,9 @@ class TarReader:
 
     def _small(self, size: int, limit: int) -> bytes:
         if size > limit:
-            raise AgentError(f"the guest has sent a header of {size} bytes, where {limit} are the most")
+            raise AgentError(
+                f"the guest has sent a header of {size} bytes, where {limit} are the most"
+            )
         data = self._exactly(size)
         self._skip(-size % _BLOCK)
         return data
@@ -242,7 +267,9 @@ def _text(data: bytes) -> str:
 def _parts(name: str) -> tuple[str, ...]:
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if name.startswith("/") or ".." in parts:
-        raise AgentError(f"the guest has sent the path {shown(name)}, which leads out of what was asked for")
+        raise AgentError(
+            f"the guest has sent the path {shown(name)}, which leads out of what was asked for"
+        )
     if "\0" in name or not name or len(name) > _MOST_NAME_BYTES:
         raise AgentError(f"the guest has sent an impossible name, {shown(name)}")
     return parts
@@ -253,13 +280,17 @@ def _pax_records(data: bytes) -> dict[str, str]:
     records: dict[str, str] = {}
     while data:
         digits, _, _ = data.partition(b" ")
-        length = int(digits) if digits.isdigit() and len(digits) < len(str(_MOST_PAX_BYTES)) + 1 else 0
+        length = (
+            int(digits) if digits.isdigit() and len(digits) < len(str(_MOST_PAX_BYTES)) + 1 else 0
+        )
         record = data[len(digits) + 1 : length]
         if not record.endswith(b"\n") or b"=" not in record:
             raise AgentError("the guest has sent no archive: a pax header is damaged")
         key, _, value = record[:-1].partition(b"=")
         if key.startswith(b"GNU.sparse."):
-            raise AgentError("the guest has sent an archive with holes in the pax format, which is not supported")
+            raise AgentError(
+                "the guest has sent an archive with holes in the pax format, which is not supported"
+            )
         records[_text(key)] = _text(value)
         data = data[length:]
     return records
@@ -278,7 +309,10 @@ def _pax_number(changed: dict[str, str], key: str, otherwise: int) -> int:
 def _pairs(block: bytes, most: int) -> list[tuple[int, int]]:
     pairs = []
     for at in range(0, most * _PAIR, _PAIR):
-        offset, length = _number(block[at : at + _NUMBER]), _number(block[at + _NUMBER : at + _PAIR])
+        offset, length = (
+            _number(block[at : at + _NUMBER]),
+            _number(block[at + _NUMBER : at + _PAIR]),
+        )
         if length:
             pairs.append((offset, length))
     return pairs

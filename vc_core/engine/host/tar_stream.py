@@ -24,7 +24,9 @@ _COMPLAINT_BYTES = 4096
 
 
 @asynccontextmanager
-async def packed(folder: Path, name: str, called: str, keep_owner: bool) -> AsyncIterator[AsyncGenerator[bytes, None]]:
+async def packed(
+    folder: Path, name: str, called: str, keep_owner: bool
+) -> AsyncIterator[AsyncGenerator[bytes, None]]:
     """A file or folder in a folder of the host as an archive, with links and holes. It ends with the block.
 
     Args:
@@ -38,8 +40,21 @@ async def packed(folder: Path, name: str, called: str, keep_owner: bool) -> Asyn
     """
     owner = () if keep_owner else ("--owner=0", "--group=0")
     escaped = re.sub(r"([\\&,\n])", r"\\\1", called)
-    renamed = (f"--transform=s,^\\.,{escaped},S",) if called != name else ()  # S: not in the targets of symbolic links
-    words = ("-c", "--format=gnu", "--sparse", "--numeric-owner", *owner, *renamed, "-C", folder, "--", name)
+    renamed = (
+        (f"--transform=s,^\\.,{escaped},S",) if called != name else ()
+    )  # S: not in the targets of symbolic links
+    words = (
+        "-c",
+        "--format=gnu",
+        "--sparse",
+        "--numeric-owner",
+        *owner,
+        *renamed,
+        "-C",
+        folder,
+        "--",
+        name,
+    )
     pipe = asyncio.subprocess.PIPE
     program = find_program("tar")
     if program is None:
@@ -53,10 +68,15 @@ async def packed(folder: Path, name: str, called: str, keep_owner: bool) -> Asyn
         start_new_session=True,
         env=program_environment(),
     )
-    output, errors = cast(asyncio.StreamReader, process.stdout), cast(asyncio.StreamReader, process.stderr)
+    output, errors = (
+        cast(asyncio.StreamReader, process.stdout),
+        cast(asyncio.StreamReader, process.stderr),
+    )
 
     async def chunks() -> AsyncGenerator[bytes, None]:
-        complaining = asyncio.create_task(_first_bytes(errors))  # or tar waits for somebody to read its complaints
+        complaining = asyncio.create_task(
+            _first_bytes(errors)
+        )  # or tar waits for somebody to read its complaints
         try:
             while chunk := await output.read(_CHUNK):
                 yield chunk
@@ -65,7 +85,9 @@ async def packed(folder: Path, name: str, called: str, keep_owner: bool) -> Asyn
             complaining.cancel()
             await asyncio.gather(complaining, return_exceptions=True)
         if await process.wait() > _CHANGED:
-            raise StorageError(f"{folder / name} cannot be read: {lines[0] if lines else 'tar failed'}")
+            raise StorageError(
+                f"{folder / name} cannot be read: {lines[0] if lines else 'tar failed'}"
+            )
 
     given = chunks()
     try:
@@ -83,7 +105,9 @@ async def _first_bytes(stream: asyncio.StreamReader) -> bytes:
     return kept
 
 
-async def unpack(chunks: AsyncGenerator[bytes, None], destination: Destination, keep_owner: bool) -> None:
+async def unpack(
+    chunks: AsyncGenerator[bytes, None], destination: Destination, keep_owner: bool
+) -> None:
     """Unpacks an archive that somebody else has made: what was asked for, and nowhere else. See `Unpacker`.
 
     Raises:
@@ -99,7 +123,8 @@ async def only_file(chunks: AsyncGenerator[bytes, None], path: str, limit: int) 
 
     Raises:
         AgentError: it is no archive.
-        InvalidRequest: it is one of something else than a file, or of one with more bytes than `limit`.
+        InvalidRequest: it is one of something else than a file, or of one with more bytes than
+            `limit`.
     """
 
     def collect(reader: TarReader) -> bytes:
@@ -108,9 +133,13 @@ async def only_file(chunks: AsyncGenerator[bytes, None], path: str, limit: int) 
         for member in reader:
             count += 1
             if member.kind is not Kind.FILE or count > 1:
-                raise InvalidRequest(f"{path} is no file in the container; copy_out takes folders, too")
+                raise InvalidRequest(
+                    f"{path} is no file in the container; copy_out takes folders, too"
+                )
             if member.size > limit:
-                raise InvalidRequest(f"{path} has {member.size} bytes, and read gives {limit} at most; use copy_out")
+                raise InvalidRequest(
+                    f"{path} has {member.size} bytes, and read gives {limit} at most; use copy_out"
+                )
             for offset, length in member.segments:
                 content.write(bytes(offset - content.tell()))
                 for chunk in reader.data(length):
@@ -124,7 +153,10 @@ async def only_file(chunks: AsyncGenerator[bytes, None], path: str, limit: int) 
 
 
 async def _read(chunks: AsyncGenerator[bytes, None], work: Callable[[TarReader], T]) -> T:
-    """Has a thread read an archive while it comes. The thread has ended when this returns, cancelled or not."""
+    """Has a thread read an archive while it comes.
+
+    The thread has ended when this returns, cancelled or not.
+    """
     loop = asyncio.get_running_loop()
     pulling: set[asyncio.Task[object]] = set()
     is_over = False
@@ -150,5 +182,7 @@ async def _read(chunks: AsyncGenerator[bytes, None], work: Callable[[TarReader],
             is_over = True
             for task in tuple(pulling):
                 task.cancel()
-            await asyncio.gather(working, return_exceptions=True)  # half an archive: what it says of that is no news
+            await asyncio.gather(
+                working, return_exceptions=True
+            )  # half an archive: what it says of that is no news
             raise

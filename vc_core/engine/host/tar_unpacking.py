@@ -1,9 +1,9 @@
 """Writes what a guest has sent below one folder of the host, by descriptors.
 
-The guest chooses names, links and order; a local user may own the folder and swap what is in it meanwhile. So nothing
-is opened by its path: every folder is opened from its parent's descriptor without following links, and every file is
-made in a folder that nobody else can write, and moved. What was there is neither opened for writing nor changed, only
-replaced.
+The guest chooses names, links and order; a local user may own the folder and swap what is in it
+meanwhile. So nothing is opened by its path: every folder is opened from its parent's descriptor
+without following links, and every file is made in a folder that nobody else can write, and moved.
+What was there is neither opened for writing nor changed, only replaced.
 """
 
 from __future__ import annotations
@@ -38,10 +38,12 @@ class Destination:
     Attributes:
         folder: a descriptor of the folder below which all is written.
         path: of that folder, for messages.
-        asked: the name that everything in the archive has or lies below; "." for what is in a folder.
+        asked: the name that everything in the archive has or lies below; "." for what is in a
+            folder.
         name: what that is called here; empty for what goes into the folder itself.
         is_folder: whether it must be a folder in the archive.
-        replaces_file: whether there is something else than a folder of this name, so that it must not be a folder.
+        replaces_file: whether there is something else than a folder of this name, so that it must
+            not be a folder.
     """
 
     folder: int
@@ -61,7 +63,9 @@ class Unpacker:
         self._top: Parts = (destination.name,) if destination.name else ()
         self._keeps_owner = keep_owner and os.geteuid() == 0
         self._made = _Inodes()
-        self._unfinished: list[tuple[Parts, os.stat_result, Member]] = []  # folders around the current member
+        self._unfinished: list[
+            tuple[Parts, os.stat_result, Member]
+        ] = []  # folders around the current member
         self._here: _Folder | None = None  # the one that was opened last
         self.devices = 0
 
@@ -86,7 +90,9 @@ class Unpacker:
         if written and self.devices:
             log.warning("%d devices were left out: they are not copied to the host", self.devices)
         if not written and self.devices:
-            raise InvalidRequest(f"{shown(self._to.asked)} is a device; devices are not copied to the host")
+            raise InvalidRequest(
+                f"{shown(self._to.asked)} is a device; devices are not copied to the host"
+            )
         if not written:
             raise AgentError(f"the guest has sent nothing that is called {shown(self._to.asked)}")
 
@@ -95,7 +101,9 @@ class Unpacker:
             return (*self._top, *parts)
         if parts[:1] != (self._to.asked,):
             wrong, asked = shown("/".join(parts)), shown(self._to.asked)
-            raise AgentError(f"the guest has sent {wrong}, which is not below {asked}, which was asked for")
+            raise AgentError(
+                f"the guest has sent {wrong}, which is not below {asked}, which was asked for"
+            )
         return (*self._top, *parts[1:])
 
     def _write(self, member: Member, parts: Parts) -> bool:
@@ -113,7 +121,9 @@ class Unpacker:
             return True
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISDIR(os.stat(name, dir_fd=folder.handle, follow_symlinks=False).st_mode):
-                raise InvalidRequest(f"{self._named(parts)} is a folder; in the container it is none")
+                raise InvalidRequest(
+                    f"{self._named(parts)} is a folder; in the container it is none"
+                )
         with folder.renamed(name) as (staging, new):
             if member.kind is Kind.FILE:
                 self._write_file(member, staging, new)
@@ -123,7 +133,9 @@ class Unpacker:
                 os.symlink(member.target, new, dir_fd=staging)
                 if self._keeps_owner:
                     os.chown(new, member.uid, member.gid, dir_fd=staging, follow_symlinks=False)
-                os.utime(new, (member.mtime_s, member.mtime_s), dir_fd=staging, follow_symlinks=False)
+                os.utime(
+                    new, (member.mtime_s, member.mtime_s), dir_fd=staging, follow_symlinks=False
+                )
             else:
                 self._make_fifo(member, staging, new)
         return True
@@ -131,7 +143,9 @@ class Unpacker:
     def _check_top(self, kind: Kind) -> None:
         where = self._named(self._top)
         if kind is not Kind.FOLDER and self._to.is_folder:
-            raise InvalidRequest(f"{where} is to be a folder; in the container it is a {kind.value}")
+            raise InvalidRequest(
+                f"{where} is to be a folder; in the container it is a {kind.value}"
+            )
         if kind is Kind.FOLDER and self._to.replaces_file:
             raise InvalidRequest(f"{where} is no folder; in the container it is one")
 
@@ -141,9 +155,13 @@ class Unpacker:
             os.mkdir(name, 0o700, dir_fd=parent)  # its own mode when all is in it
         except FileExistsError:
             if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-                raise InvalidRequest(f"{self._named(parts)} is no folder; in the container it is one") from None
+                raise InvalidRequest(
+                    f"{self._named(parts)} is no folder; in the container it is one"
+                ) from None
             return
-        self._unfinished.append((parts, os.stat(name, dir_fd=parent, follow_symlinks=False), member))
+        self._unfinished.append(
+            (parts, os.stat(name, dir_fd=parent, follow_symlinks=False), member)
+        )
 
     def _finish_folders(self, around: Parts | None) -> None:
         """Gives folders their modes and times, except those around a path."""
@@ -152,10 +170,14 @@ class Unpacker:
         ):
             parts, made, member = self._unfinished.pop()
             with self._errors_of(parts):
-                handle = os.open(parts[-1], os.O_RDONLY | _FOLDER, dir_fd=self._folder(parts[:-1]).handle)
+                handle = os.open(
+                    parts[-1], os.O_RDONLY | _FOLDER, dir_fd=self._folder(parts[:-1]).handle
+                )
                 try:
                     if not os.path.samestat(made, os.fstat(handle)):
-                        raise StorageError(f"{self._named(parts)} was replaced while it was written")
+                        raise StorageError(
+                            f"{self._named(parts)} was replaced while it was written"
+                        )
                     self._give(handle, member)
                 finally:
                     os.close(handle)
@@ -178,18 +200,24 @@ class Unpacker:
         parts = self._place(member.target_parts)
         try:
             with self._opened(parts[:-1], makes=False) as target:
-                os.link(parts[-1], new, src_dir_fd=target, dst_dir_fd=staging, follow_symlinks=False)
+                os.link(
+                    parts[-1], new, src_dir_fd=target, dst_dir_fd=staging, follow_symlinks=False
+                )
             linked = os.stat(new, dir_fd=staging, follow_symlinks=False)
         except (FileNotFoundError, IndexError):
             linked = None
         if linked is None or not stat.S_ISREG(linked.st_mode) or linked not in self._made:
             target_name = shown("/".join(member.target_parts))
-            raise AgentError(f"the guest has sent a hard link to {target_name}, which it has not sent as a file before")
+            raise AgentError(
+                f"the guest has sent a hard link to {target_name}, which it has not sent as a file before"
+            )
 
     def _make_fifo(self, member: Member, staging: int, new: str) -> None:
         os.mkfifo(new, 0o600, dir_fd=staging)
         # With O_RDWR no FIFO waits for its other end: fifo(7).
-        handle = os.open(new, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=staging)
+        handle = os.open(
+            new, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=staging
+        )
         try:
             self._give(handle, member)
         finally:
@@ -220,7 +248,9 @@ class Unpacker:
                     handle = _enter(parent, part, makes)
                 except NotADirectoryError:
                     where = self._named(parts[:count])
-                    raise InvalidRequest(f"{where} is a link or no folder: nothing is written through it") from None
+                    raise InvalidRequest(
+                        f"{where} is a link or no folder: nothing is written through it"
+                    ) from None
                 os.close(parent)
             yield handle
         finally:
@@ -239,7 +269,9 @@ class Unpacker:
         try:
             yield
         except OSError as error:
-            raise StorageError(f"{self._named(parts)} cannot be written: {error.strerror}") from error
+            raise StorageError(
+                f"{self._named(parts)} cannot be written: {error.strerror}"
+            ) from error
 
 
 class _Folder:
@@ -258,7 +290,9 @@ class _Folder:
             yield staging, name
             os.rename(name, name, src_dir_fd=staging, dst_dir_fd=self.handle)
         finally:
-            with contextlib.suppress(FileNotFoundError):  # the rule; but of two names of one file both stay: rename(2)
+            with contextlib.suppress(
+                FileNotFoundError
+            ):  # the rule; but of two names of one file both stay: rename(2)
                 os.unlink(name, dir_fd=staging)
 
     def _staged(self) -> int:
@@ -276,7 +310,9 @@ class _Folder:
         if self._staging is not None:
             name, handle = self._staging
             os.close(handle)
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # somebody has moved it
+            with contextlib.suppress(
+                FileNotFoundError, NotADirectoryError
+            ):  # somebody has moved it
                 os.rmdir(name, dir_fd=self.handle)
         os.close(self.handle)
 

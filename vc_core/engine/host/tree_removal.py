@@ -40,7 +40,9 @@ def remove_tree(path: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise StorageError(f"{error.filename or path} cannot be removed: {error.strerror}") from error
+        raise StorageError(
+            f"{error.filename or path} cannot be removed: {error.strerror}"
+        ) from error
 
 
 def empty(path: Path) -> None:
@@ -51,7 +53,9 @@ def empty(path: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise StorageError(f"{error.filename or path} cannot be emptied: {error.strerror}") from error
+        raise StorageError(
+            f"{error.filename or path} cannot be emptied: {error.strerror}"
+        ) from error
 
 
 def _empty(top: int, path: Path) -> None:
@@ -99,12 +103,18 @@ def _open_folder(parent: int, name: str, path: Path) -> int:
     try:
         return open_plain(name, _FOLDER, at=parent, stays_in_mount=True)
     except PermissionError:
-        with opened(open_plain(name, os.O_PATH | os.O_DIRECTORY, at=parent, stays_in_mount=True)) as folder:
-            Path(f"/proc/self/fd/{folder}").chmod(0o700)  # of an ordinary user, who may change what is theirs
+        with opened(
+            open_plain(name, os.O_PATH | os.O_DIRECTORY, at=parent, stays_in_mount=True)
+        ) as folder:
+            Path(f"/proc/self/fd/{folder}").chmod(
+                0o700
+            )  # of an ordinary user, who may change what is theirs
         return open_plain(name, _FOLDER, at=parent, stays_in_mount=True)
     except OSError as error:
         if error.errno == errno.EXDEV:
-            raise StorageError(f"{path}: something is mounted on {name!r} in it; unmount it first") from error
+            raise StorageError(
+                f"{path}: something is mounted on {name!r} in it; unmount it first"
+            ) from error
         raise
 
 
@@ -128,7 +138,9 @@ def _unlock_entry(folder: int, name: str) -> None:
         with opened(open_plain(name, os.O_PATH, at=folder)) as entry:
             mode = os.fstat(entry).st_mode
             if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # to open a device may do something
-                with opened(os.open(f"/proc/self/fd/{entry}", os.O_RDONLY | os.O_CLOEXEC)) as handle:
+                with opened(
+                    os.open(f"/proc/self/fd/{entry}", os.O_RDONLY | os.O_CLOEXEC)
+                ) as handle:
                     _unlock(handle)
     except OSError:
         return  # a link, or nothing that we may read: the attempt that follows says why it stays
@@ -140,7 +152,11 @@ def _unlock(handle: int) -> None:
         (flags,) = struct.unpack("l", fcntl.ioctl(handle, _FS_IOC_GETFLAGS, struct.pack("l", 0)))
         if flags & (_IMMUTABLE | _APPEND):
             fcntl.ioctl(handle, _FS_IOC_SETFLAGS, struct.pack("l", flags & ~(_IMMUTABLE | _APPEND)))
-        if stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid() and about.st_mode & 0o700 != 0o700:
+        if (
+            stat.S_ISDIR(about.st_mode)
+            and about.st_uid == os.geteuid()
+            and about.st_mode & 0o700 != 0o700
+        ):
             os.fchmod(handle, 0o700)
     except OSError:
         return  # no such attributes here, or not ours to change: the attempt that follows says why it stays

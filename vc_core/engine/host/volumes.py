@@ -39,7 +39,9 @@ class Volumes:
     def list(self) -> tuple[Volume, ...]:
         """All of them, by name."""
         found = sorted(self._folder.iterdir()) if self._folder.is_dir() else []
-        return tuple(self._volume(path) for path in found if path.is_dir() and not path.name.startswith("."))
+        return tuple(
+            self._volume(path) for path in found if path.is_dir() and not path.name.startswith(".")
+        )
 
     def get(self, name: str) -> Volume:
         """One of them.
@@ -66,7 +68,9 @@ class Volumes:
             path.mkdir(mode=0o755)
         except FileExistsError as error:
             if not may_exist:
-                raise AlreadyExists(f"there is a volume {name} already; 'vc volume rm {name}' removes it") from error
+                raise AlreadyExists(
+                    f"there is a volume {name} already; 'vc volume rm {name}' removes it"
+                ) from error
         return self._volume(path)
 
     def remove(self, name: str, used: Iterable[Path] = ()) -> None:
@@ -83,7 +87,9 @@ class Volumes:
         path = self.get(name).path
         real = path.resolve()
         if any(real in (source, *source.parents) for source in map(Path.resolve, used)):
-            raise InvalidRequest(f"containers have the volume {name}; 'vc ps' shows them, delete those pods first")
+            raise InvalidRequest(
+                f"containers have the volume {name}; 'vc ps' shows them, delete those pods first"
+            )
         gone = path.with_name(f".{name}")  # in one step: half of a volume is none
         remove_tree(gone)
         path.rename(gone)

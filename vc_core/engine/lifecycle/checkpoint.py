@@ -23,7 +23,16 @@ from vc_core.engine.state.rollback import Undo
 from vc_core.engine.state.states import State, require
 from vc_core.spec.errors import AgentError, InvalidRequest
 from vc_core.spec.events import EventSpec
-from vc_core.spec.values import Capability, Carried, Drive, Frozen, GuestMount, MountKind, VmSize, VmSpec
+from vc_core.spec.values import (
+    Capability,
+    Carried,
+    Drive,
+    Frozen,
+    GuestMount,
+    MountKind,
+    VmSize,
+    VmSpec,
+)
 
 _DISKS = {"scsi", "blk"}
 
@@ -37,7 +46,9 @@ async def save(session: Session, into: Frozen, name: str) -> Snapshot:
     """
     require(f"pod {session.pod.id}", "save it", session.state.state, [State.RUNNING])
     if Capability.SNAPSHOT not in session.capabilities:
-        raise InvalidRequest("the chosen hypervisor, as it is configured, cannot save a machine that is at work")
+        raise InvalidRequest(
+            "the chosen hypervisor, as it is configured, cannot save a machine that is at work"
+        )
     specs = [await session.store.container_spec(one) for one in await session.store.containers()]
     states = await containers.settle(session)
     logs = _logs(session.config.id, session.state.devices)
@@ -48,7 +59,9 @@ async def save(session: Session, into: Frozen, name: str) -> Snapshot:
         if states[spec.id].is_in_guest:
             _check_sources(session.pod.id, spec.id, _sources(states[spec.id].mounts))
     await session.connect()
-    folders = {session.roots_folder / root_folders.name(spec.rootfs): spec.rootfs.path for spec in specs}
+    folders = {
+        session.roots_folder / root_folders.name(spec.rootfs): spec.rootfs.path for spec in specs
+    }
     lets_go, running = _lets_go(session, logs, folders), session.state
     await session.put_state(dataclasses.replace(running, is_saving=True))
     try:
@@ -83,14 +96,24 @@ async def go_on(session: Session, saved: Snapshot, origin: Frozen) -> None:
         shares = tuple(_moved(session, saved, held) for held in saved.state.shares)
         base = saved.state.base or VmSize(saved.config.vcpus, saved.config.memory_mib)
         begun = dataclasses.replace(
-            saved.state, state=State.READY, boot=fresh(), shares=shares, base=base, home=None, devices=()
+            saved.state,
+            state=State.READY,
+            boot=fresh(),
+            shares=shares,
+            base=base,
+            home=None,
+            devices=(),
         )
         await session.put_state(begun)
-        carried = [Carried(held.share, held.plugged) for held in shares if not held.plugged.is_fixed]
+        carried = [
+            Carried(held.share, held.plugged) for held in shares if not held.plugged.is_fixed
+        ]
         logs = _logs(saved.config.id, saved.state.devices)
         for name, held in logs.items():
             path = session.shared.data.copy_log(origin.folder / f"{name}.log", session.pod.id, name)
-            logs[name] = dataclasses.replace(held, device=dataclasses.replace(held.device, path=path))
+            logs[name] = dataclasses.replace(
+                held, device=dataclasses.replace(held.device, path=path)
+            )
         for held in saved.state.devices:
             name = Data.whose_log(saved.config.id, held.device.path)
             carried += await _ready(session, logs.get(name, held))
@@ -98,22 +121,32 @@ async def go_on(session: Session, saved: Snapshot, origin: Frozen) -> None:
         await _start(
             session,
             VmSpec(
-                boot_assets.apply(session.config.assets, await session.hooks.agent_guest(pod=session.pod)),
+                boot_assets.apply(
+                    session.config.assets, await session.hooks.agent_guest(pod=session.pod)
+                ),
                 base.vcpus,
                 base.memory_mib,
                 tuple(held.share for held in shares if held.plugged.is_fixed),
-                session.config.assets.hypervisor.path if session.config.assets.hypervisor.is_given else None,
+                session.config.assets.hypervisor.path
+                if session.config.assets.hypervisor.is_given
+                else None,
                 origin,
                 tuple(carried),
             ),
         )
         await machine.connect(session)
-        await session.hooks.agent_set_up_pod(pod=session.pod, setup=machine.identity(session.config))
+        await session.hooks.agent_set_up_pod(
+            pod=session.pod, setup=machine.identity(session.config)
+        )
         if Capability.FREEZE in session.capabilities:
             await session.hooks.agent_thaw(pod=session.pod)
         for spec, found in saved.containers:
-            await session.store.put_container_state(spec.id, dataclasses.replace(found, owes_poststop=False))
-        running = dataclasses.replace(session.state, state=State.RUNNING, process=await session.process())
+            await session.store.put_container_state(
+                spec.id, dataclasses.replace(found, owes_poststop=False)
+            )
+        running = dataclasses.replace(
+            session.state, state=State.RUNNING, process=await session.process()
+        )
         await session.put_state(running)
     await session.board.wiring.notify(EventSpec.pod_started, pod=session.pod)
 
@@ -140,7 +173,9 @@ async def _take_again(session: Session) -> None:
     try:
         await session.hooks.agent_thaw(pod=session.pod)
     except BaseException:
-        await disconnect(session.board, session.pod)  # whoever waits in the guest waits no longer than that
+        await disconnect(
+            session.board, session.pod
+        )  # whoever waits in the guest waits no longer than that
         raise
 
 
@@ -150,16 +185,24 @@ def _logs(pod_id: str, devices: tuple[HeldDevice, ...]) -> dict[str, HeldDevice]
     return {name: held for name, held in names.items() if name}
 
 
-def _lets_go(session: Session, logs: Mapping[str, HeldDevice], folders: Mapping[Path, Path]) -> bool:
+def _lets_go(
+    session: Session, logs: Mapping[str, HeldDevice], folders: Mapping[Path, Path]
+) -> bool:
     """Whether the guest has to let go of folders and logs; refuses a pod whose folders cannot be."""
-    used = [folders.get(held.share.path, held.share.path) for held in session.state.shares if held.users]
-    if used and not (session.config.options.can_freeze and Capability.FREEZE in session.capabilities):
+    used = [
+        folders.get(held.share.path, held.share.path) for held in session.state.shares if held.users
+    ]
+    if used and not (
+        session.config.options.can_freeze and Capability.FREEZE in session.capabilities
+    ):
         raise InvalidRequest(
             f"pod {session.pod.id} was made without can_freeze and uses the folder {used[0]}, "
             "which cannot be carried; make the pod with can_freeze, or give its containers images"
         )
     if logs and Capability.FREEZE not in session.capabilities:
-        raise InvalidRequest(f"pod {session.pod.id} has logs, which the guest's agent cannot let go of")
+        raise InvalidRequest(
+            f"pod {session.pod.id} has logs, which the guest's agent cannot let go of"
+        )
     return bool(used or logs)
 
 
@@ -168,7 +211,9 @@ def _check_device(held: HeldDevice) -> None:
     device, users = held.device, ", ".join(held.users)
     drivers = {plugged.driver for plugged in held.plugged}
     if "pci" in drivers or device.path.is_socket():
-        raise InvalidRequest(f"the device {device.path} of container {users} is one of this host and cannot be carried")
+        raise InvalidRequest(
+            f"the device {device.path} of container {users} is one of this host and cannot be carried"
+        )
     if drivers & _DISKS and not device.read_only:
         raise InvalidRequest(
             f"the disk {device.path} of container {users} is written to, and two machines must not do that; "
@@ -183,7 +228,9 @@ def _sources(mounts: tuple[GuestMount, ...]) -> list[Path]:
 def _check_sources(pod_id: str, container_id: str, sources: list[Path]) -> None:
     for source in sources:
         if not source.exists():
-            raise InvalidRequest(f"{source}, which container {container_id} of pod {pod_id} has mounted, is gone")
+            raise InvalidRequest(
+                f"{source}, which container {container_id} of pod {pod_id} has mounted, is gone"
+            )
 
 
 def _moved(session: Session, saved: Snapshot, held: PluggedShare) -> PluggedShare:
@@ -193,7 +240,9 @@ def _moved(session: Session, saved: Snapshot, held: PluggedShare) -> PluggedShar
     if os.geteuid() == 0 and path.parent.name == ROOTS:
         path = session.roots_folder / path.name
     elif os.geteuid() == 0 and held.share.path not in own:
-        raise InvalidRequest(f"the snapshot {saved.name} was made by an older version; save the pod again")
+        raise InvalidRequest(
+            f"the snapshot {saved.name} was made by an older version; save the pod again"
+        )
     if path == session.files_folder:
         bind_mounts.prepare(path)
     elif path == session.nothing_folder:
@@ -204,7 +253,9 @@ def _moved(session: Session, saved: Snapshot, held: PluggedShare) -> PluggedShar
 async def _ready(session: Session, held: HeldDevice) -> list[Carried]:
     """Readies a device on the host for the new pod, under the ids that it has in the guest."""
     _, hooks = await devices.owner(session.board.wiring, session.pod, held.device)
-    await session.put_state(dataclasses.replace(session.state, devices=(*session.state.devices, held)))
+    await session.put_state(
+        dataclasses.replace(session.state, devices=(*session.state.devices, held))
+    )
     parts = await hooks.device_prepare(pod=session.pod, device=held.device)
     return [
         Carried(dataclasses.replace(part, id=plugged.id), plugged)

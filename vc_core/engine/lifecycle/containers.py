@@ -21,7 +21,14 @@ from vc_core.engine.state.rollback import Undo
 from vc_core.engine.state.states import State
 from vc_core.spec.errors import InvalidRequest, OperationError, OperationTimeout, StateError
 from vc_core.spec.events import EventSpec
-from vc_core.spec.values import ContainerSpec, ExitStatus, GuestContainer, LifeHooks, Resources, Stdio
+from vc_core.spec.values import (
+    ContainerSpec,
+    ExitStatus,
+    GuestContainer,
+    LifeHooks,
+    Resources,
+    Stdio,
+)
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +54,16 @@ def check(spec: ContainerSpec) -> ContainerSpec:
         mounts=mount_rules.in_order(
             spec.has_default_mounts, tuple(mount_rules.checked(mount) for mount in spec.mounts)
         ),
-        devices=tuple(dataclasses.replace(device, path=source_paths.settled(device.path)) for device in spec.devices),
+        devices=tuple(
+            dataclasses.replace(device, path=source_paths.settled(device.path))
+            for device in spec.devices
+        ),
     )
 
 
-async def make(session: Session, spec: ContainerSpec, starts: bool = False, is_fresh: bool = False) -> ContainerState:
+async def make(
+    session: Session, spec: ContainerSpec, starts: bool = False, is_fresh: bool = False
+) -> ContainerState:
     """Makes a container in the guest; its first process waits, or runs. Whatever fails, nothing of it is left.
 
     Args:
@@ -75,20 +87,37 @@ async def make(session: Session, spec: ContainerSpec, starts: bool = False, is_f
         passed = [await devices.acquire(session, device, spec.id) for device in spec.devices]
         made = []
         for one in spec.mounts:
-            is_first = former.state is State.READY  # what was taken out of a volume since must not come back
-            made.append(await shares.mount(session, spec, dataclasses.replace(one, copy_up=one.copy_up and is_first)))
+            is_first = (
+                former.state is State.READY
+            )  # what was taken out of a volume since must not come back
+            made.append(
+                await shares.mount(
+                    session, spec, dataclasses.replace(one, copy_up=one.copy_up and is_first)
+                )
+            )
             undo.push(shares.unbind, session, (made[-1],))
         stdio = Stdio.NULL if spec.stdio is Stdio.LOG and log is None else spec.stdio
         hostname = session.config.hostname
         process = first_process(spec, hostname)
-        named = dataclasses.replace(spec, process=process, hostname=spec.hostname or hostname, stdio=stdio)
+        named = dataclasses.replace(
+            spec, process=process, hostname=spec.hostname or hostname, stdio=stdio
+        )
         container = GuestContainer(
-            named, fresh(), root.guest, tuple(made), tuple(passed), session.config.options, starts, log
+            named,
+            fresh(),
+            root.guest,
+            tuple(made),
+            tuple(passed),
+            session.config.options,
+            starts,
+            log,
         )
         undo.push(session.hooks.agent_remove_container, pod=session.pod, container_id=spec.id)
         await session.hooks.agent_create_container(pod=session.pod, container=container)
         reachable = (*root.bound, *made)
-        state = ContainerState(State.READY, container.token, True, None, reachable, root.block, former.owes_poststop)
+        state = ContainerState(
+            State.READY, container.token, True, None, reachable, root.block, former.owes_poststop
+        )
         await session.store.put_container_state(spec.id, state)
     return state
 
@@ -101,7 +130,10 @@ async def clear(session: Session, container_id: str) -> None:
 
 
 async def start(session: Session, spec: ContainerSpec, is_fresh: bool = False) -> ContainerState:
-    """Lets the container run; makes it in the guest before when it is not there. Undone when it fails. As `make`."""
+    """Lets the container run; makes it in the guest before when it is not there.
+
+    Undone when it fails. As `make`.
+    """
     former = await session.store.container_state(spec.id)
     async with Undo() as undo:
         undo.push(_forget, session, spec, former.gone(former.state))
@@ -113,17 +145,23 @@ async def start(session: Session, spec: ContainerSpec, is_fresh: bool = False) -
         runs_at_once = not state.is_in_guest and spec.hooks == LifeHooks()
         if not state.is_in_guest:
             state = await make(session, spec, runs_at_once, is_fresh)
-        pid = (await session.hooks.vm_status(pod=session.pod)).pid if spec.hooks != LifeHooks() else 0
+        pid = (
+            (await session.hooks.vm_status(pod=session.pod)).pid if spec.hooks != LifeHooks() else 0
+        )
         state = await _prestart(session, spec, state, pid)
         if not runs_at_once:
             await session.hooks.agent_start_container(pod=session.pod, container_id=spec.id)
-        state = dataclasses.replace(state, state=State.RUNNING, exit=None, started_ns=time.time_ns())
+        state = dataclasses.replace(
+            state, state=State.RUNNING, exit=None, started_ns=time.time_ns()
+        )
         await session.store.put_container_state(spec.id, state)
     await oci_hooks.tell(spec.hooks.poststart, spec, "running", pid, session.deadlines.default)
     return state
 
 
-async def _prestart(session: Session, spec: ContainerSpec, state: ContainerState, pid: int) -> ContainerState:
+async def _prestart(
+    session: Session, spec: ContainerSpec, state: ContainerState, pid: int
+) -> ContainerState:
     if spec.hooks == LifeHooks():
         return state
     owing = dataclasses.replace(state, owes_poststop=True)
@@ -140,7 +178,11 @@ async def _forget(session: Session, spec: ContainerSpec, former: ContainerState)
 
 
 async def stop(
-    session: Session, spec: ContainerSpec, state: ContainerState, grace_s: float, with_pod: bool = False
+    session: Session,
+    spec: ContainerSpec,
+    state: ContainerState,
+    grace_s: float,
+    with_pod: bool = False,
 ) -> ContainerState:
     """Asks the first process to end, kills all of the container after `grace_s` seconds, takes it out of the guest.
 
@@ -175,23 +217,34 @@ async def _end(session: Session, spec: ContainerSpec, token: str, grace_s: float
                 pod=session.pod, container_id=container_id, token=token, signal=spec.stop_signal
             )
             async with asyncio.timeout(grace_s):
-                return await session.hooks.agent_wait(pod=session.pod, container_id=container_id, token=token)
+                return await session.hooks.agent_wait(
+                    pod=session.pod, container_id=container_id, token=token
+                )
         except StateError:
             pass  # it has ended by itself just now: the wait below answers at once
         except TimeoutError:
             pass  # it had its time
     with contextlib.suppress(StateError):  # as above
-        await session.hooks.agent_signal(pod=session.pod, container_id=container_id, token=token, signal=signal.SIGKILL)
+        await session.hooks.agent_signal(
+            pod=session.pod, container_id=container_id, token=token, signal=signal.SIGKILL
+        )
     limit_s = session.deadlines.of("agent_wait")
     try:
         async with asyncio.timeout(limit_s):
-            return await session.hooks.agent_wait(pod=session.pod, container_id=container_id, token=token)
+            return await session.hooks.agent_wait(
+                pod=session.pod, container_id=container_id, token=token
+            )
     except TimeoutError as error:
         raise OperationTimeout(limit_s, "agent_wait", "", session.pod.id) from error
 
 
-async def remove(session: Session, spec: ContainerSpec, state: ContainerState, with_pod: bool = False) -> None:
-    """Takes a container out of the guest, and out of the machine what was there for it. May be called twice."""
+async def remove(
+    session: Session, spec: ContainerSpec, state: ContainerState, with_pod: bool = False
+) -> None:
+    """Takes a container out of the guest, and out of the machine what was there for it.
+
+    May be called twice.
+    """
     await session.hooks.agent_remove_container(pod=session.pod, container_id=spec.id)
     if not with_pod:
         await rootfs.release(session, spec.id)
@@ -200,7 +253,10 @@ async def remove(session: Session, spec: ContainerSpec, state: ContainerState, w
 
 
 async def wake(session: Session) -> None:
-    """Lets the guest know that it runs again, by which its clock is set. The machine runs, whatever the guest says."""
+    """Lets the guest know that it runs again, by which its clock is set.
+
+    The machine runs, whatever the guest says.
+    """
     try:
         await session.connect()
         await session.hooks.agent_list_containers(pod=session.pod)
@@ -215,7 +271,9 @@ async def update(session: Session, spec: ContainerSpec, limits: Resources) -> No
         await session.connect()
         undo.push(vm_size.fit, session, spec.id, spec.resources)
         await vm_size.fit(session, spec.id, vm_size.larger(spec.resources, limits))
-        undo.push(agent.agent_update_container, pod=pod, container_id=spec.id, resources=spec.resources)
+        undo.push(
+            agent.agent_update_container, pod=pod, container_id=spec.id, resources=spec.resources
+        )
         await agent.agent_update_container(pod=pod, container_id=spec.id, resources=limits)
         await vm_size.fit(session, spec.id, limits)
         undo.push(session.store.put_container_spec, spec)
@@ -224,10 +282,14 @@ async def update(session: Session, spec: ContainerSpec, limits: Resources) -> No
 
 async def truth(session: Session) -> dict[str, ContainerState]:
     """Every container's state as it is. Asks the guest when that can answer; changes nothing."""
-    states = {name: await session.store.container_state(name) for name in await session.store.containers()}
+    states = {
+        name: await session.store.container_state(name) for name in await session.store.containers()
+    }
     if session.state.state is State.STOPPED:
         return {name: _after_machine(state) for name, state in states.items()}
-    if session.state.state is not State.RUNNING or not any(state.is_in_guest for state in states.values()):
+    if session.state.state is not State.RUNNING or not any(
+        state.is_in_guest for state in states.values()
+    ):
         return states
     await session.connect()
     found = {one.id: one for one in await session.hooks.agent_list_containers(pod=session.pod)}
@@ -237,7 +299,9 @@ async def truth(session: Session) -> dict[str, ContainerState]:
             states[name] = dataclasses.replace(state, state=State.STOPPED, exit=status)
         if name in found:
             one = found[name]
-            states[name] = dataclasses.replace(states[name], restarts=one.restarts, health=one.health)
+            states[name] = dataclasses.replace(
+                states[name], restarts=one.restarts, health=one.health
+            )
     return states
 
 
@@ -267,7 +331,10 @@ async def settle(session: Session) -> dict[str, ContainerState]:
             await session.store.put_container_state(name, state)
             if state.exit is not None and stored.state is State.RUNNING:
                 await session.board.wiring.notify(
-                    EventSpec.container_stopped, pod=session.pod, container_id=name, status=state.exit
+                    EventSpec.container_stopped,
+                    pod=session.pod,
+                    container_id=name,
+                    status=state.exit,
                 )
     return states
 

@@ -93,7 +93,9 @@ class Forks:
         return self._house.sessions(pod_id)
 
     async def _start(self, saved: Snapshot, origin: Frozen, pod_id: str) -> str:
-        config = dataclasses.replace(saved.config, id=pod_id, hostname=pod_id, created_ns=time.time_ns())
+        config = dataclasses.replace(
+            saved.config, id=pod_id, hostname=pod_id, created_ns=time.time_ns()
+        )
         await self._house.register(config)
         sessions = self._house.sessions(pod_id)
         try:

@@ -27,7 +27,14 @@ from vc_core.engine.state.records import PluggedShare, PodConfig, PodState
 from vc_core.engine.state.rollback import Undo
 from vc_core.engine.state.states import State
 from vc_core.engine.wiring import assemble
-from vc_core.spec.errors import Busy, InvalidRequest, OperationError, PodDamaged, UnsupportedOperation, VcError
+from vc_core.spec.errors import (
+    Busy,
+    InvalidRequest,
+    OperationError,
+    PodDamaged,
+    UnsupportedOperation,
+    VcError,
+)
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import FIRST_CHANNEL, ContainerSpec, PodSetup, VmSize, VmSpec
 
@@ -41,7 +48,10 @@ _FEWEST_FILES = 256
 
 
 async def boot(session: Session) -> None:
-    """Boots the pod and starts its containers. Whatever fails, the pod is as before and no machine is left."""
+    """Boots the pod and starts its containers.
+
+    Whatever fails, the pod is as before and no machine is left.
+    """
     former = session.state
     specs = [await session.store.container_spec(name) for name in await session.store.containers()]
     for spec in specs:
@@ -52,7 +62,9 @@ async def boot(session: Session) -> None:
         await session.shared.pool.give_up(former.home)
         former = dataclasses.replace(former, home=None)
         await session.put_state(former)
-    if not session.pod.run_dir.exists():  # gone with a reboot of the host; whoever keeps the state makes it again
+    if (
+        not session.pod.run_dir.exists()
+    ):  # gone with a reboot of the host; whoever keeps the state makes it again
         await session.put_state(former)
     async with Undo() as undo:
         undo.push(undo_boot, session, former)
@@ -63,7 +75,9 @@ async def boot(session: Session) -> None:
         running = dataclasses.replace(session.state, state=State.RUNNING, reason="")
         await session.put_state(dataclasses.replace(running, process=await session.process()))
     for spec in specs:
-        await session.board.wiring.notify(EventSpec.container_started, pod=session.pod, container_id=spec.id)
+        await session.board.wiring.notify(
+            EventSpec.container_started, pod=session.pod, container_id=spec.id
+        )
 
 
 def identity(config: PodConfig) -> PodSetup:
@@ -71,11 +85,17 @@ def identity(config: PodConfig) -> PodSetup:
     about = f"{config.id} {config.created_ns}".encode()
     machine_id = hashlib.blake2b(about, digest_size=16).hexdigest()
     return PodSetup(
-        config.hostname[:_HOSTNAME_BYTES], time.time_ns(), os.urandom(_SEED_BYTES), machine_id, config.options
+        config.hostname[:_HOSTNAME_BYTES],
+        time.time_ns(),
+        os.urandom(_SEED_BYTES),
+        machine_id,
+        config.options,
     )
 
 
-async def _bring_up(session: Session, specs: list[ContainerSpec], undone: Callable[[], Awaitable[None]]) -> None:
+async def _bring_up(
+    session: Session, specs: list[ContainerSpec], undone: Callable[[], Awaitable[None]]
+) -> None:
     """To an agent that answers: as a clone where that is wanted and can be, else by booting."""
     wanted = shares.assign({spec.id: await rootfs.wanted(session, spec) for spec in specs})
     config = session.config
@@ -88,7 +108,11 @@ async def _bring_up(session: Session, specs: list[ContainerSpec], undone: Callab
         try:
             await _clone(session, spec, wanted, specs)
         except (OperationError, InvalidRequest, Busy) as error:
-            log.warning("pod %s boots, for it could not be cloned from a template: %s", session.pod.id, error)
+            log.warning(
+                "pod %s boots, for it could not be cloned from a template: %s",
+                session.pod.id,
+                error,
+            )
             await undone()
         else:
             return
@@ -119,8 +143,12 @@ async def _check_size(session: Session, spec: VmSpec, specs: list[ContainerSpec]
             await session.hooks.vm_fingerprint(pod=session.pod, spec=full)
 
 
-async def _clone(session: Session, spec: VmSpec, wanted: list[PluggedShare], specs: list[ContainerSpec]) -> None:
-    small = templates.small(spec, session.shared.templates.defaults, vm_size.can_grow(session.capabilities))
+async def _clone(
+    session: Session, spec: VmSpec, wanted: list[PluggedShare], specs: list[ContainerSpec]
+) -> None:
+    small = templates.small(
+        spec, session.shared.templates.defaults, vm_size.can_grow(session.capabilities)
+    )
     wish = templates.Wish(session.config.plugins, small)
     if session.config.start is Start.POOL and await _take(session, wish):
         return
@@ -140,7 +168,12 @@ async def _take(session: Session, wish: templates.Wish) -> bool:
     home, ready = taken
     session.board.boot = fresh()
     state = dataclasses.replace(
-        session.state, boot=session.board.boot, home=home, shares=ready.shares, base=ready.base, size=None
+        session.state,
+        boot=session.board.boot,
+        home=home,
+        shares=ready.shares,
+        base=ready.base,
+        size=None,
     )
     async with Undo() as undo:
         undo.push(session.shared.pool.give_up, home)
@@ -153,22 +186,33 @@ async def _take(session: Session, wish: templates.Wish) -> bool:
     return True
 
 
-async def _start_machine(session: Session, spec: VmSpec, held: list[PluggedShare], specs: list[ContainerSpec]) -> None:
+async def _start_machine(
+    session: Session, spec: VmSpec, held: list[PluggedShare], specs: list[ContainerSpec]
+) -> None:
     for container in specs:
-        if any(one.share.path.parent == session.roots_folder and container.id in one.users for one in held):
+        if any(
+            one.share.path.parent == session.roots_folder and container.id in one.users
+            for one in held
+        ):
             root_folders.show(session, container.rootfs)
     if any(one.share.path == session.files_folder for one in held):
         bind_mounts.prepare(session.files_folder)
     spec = dataclasses.replace(spec, shares=tuple(one.share for one in held))
     await session.hooks.vm_create(pod=session.pod, spec=spec)
-    await session.save_machine()  # before the start: a crash in between must leave something that can be found
+    await (
+        session.save_machine()
+    )  # before the start: a crash in between must leave something that can be found
     await asyncio.gather(session.hooks.vm_start(pod=session.pod), _prepare(session))
     await session.save_machine()
     plugged = await assemble.shares_of(session.hooks, session.pod, len(held))
-    placed = tuple(dataclasses.replace(one, plugged=where) for one, where in zip(held, plugged, strict=True))
+    placed = tuple(
+        dataclasses.replace(one, plugged=where) for one, where in zip(held, plugged, strict=True)
+    )
     session.board.boot = fresh()
     base = VmSize(spec.vcpus, spec.memory_mib)
-    await session.put_state(dataclasses.replace(session.state, boot=session.board.boot, shares=placed, base=base))
+    await session.put_state(
+        dataclasses.replace(session.state, boot=session.board.boot, shares=placed, base=base)
+    )
 
 
 async def _prepare(session: Session) -> None:
@@ -193,13 +237,18 @@ async def undo_boot(session: Session, former: PodState) -> None:
     home = session.state.home
     await end_machine(session, 0)
     await session.save_machine()
-    await session.put_state(dataclasses.replace(former, shares=(), devices=(), size=None, base=None, home=None))
+    await session.put_state(
+        dataclasses.replace(former, shares=(), devices=(), size=None, base=None, home=None)
+    )
     await session.shared.pool.give_up(home)
     await session.forget_guest()
 
 
 async def shut_down(session: Session, grace_s: float, force: bool) -> str:
-    """Ends containers and machine in order; by force, without asking anybody. Tells how it went, for people."""
+    """Ends containers and machine in order; by force, without asking anybody.
+
+    Tells how it went, for people.
+    """
     reason = "killed" if force else await _stop_in_order(session, grace_s)
     await end_machine(session, session.deadlines.stop if reason == _ORDERLY else 0)
     await session.save_machine()

@@ -13,14 +13,24 @@ def check(spec: ContainerSpec) -> None:
         InvalidRequest: naming what is wrong.
     """
     restart, health = spec.restart, spec.health
-    if restart.max_retries < 0 or (restart.max_retries and restart.policy is not RestartPolicy.ON_FAILURE):
-        raise InvalidRequest(f"a limit of {restart.max_retries} restarts cannot be with the policy {restart.policy}")
+    if restart.max_retries < 0 or (
+        restart.max_retries and restart.policy is not RestartPolicy.ON_FAILURE
+    ):
+        raise InvalidRequest(
+            f"a limit of {restart.max_retries} restarts cannot be with the policy {restart.policy}"
+        )
     if health is None:
         return
     if not health.args:
         raise InvalidRequest(f"the health check of container {spec.id} has no command")
-    if min(health.interval_s, health.timeout_s) <= 0 or health.start_period_s < 0 or health.retries < 1:
-        raise InvalidRequest(f"the health check of container {spec.id} needs times and retries that are not negative")
+    if (
+        min(health.interval_s, health.timeout_s) <= 0
+        or health.start_period_s < 0
+        or health.retries < 1
+    ):
+        raise InvalidRequest(
+            f"the health check of container {spec.id} needs times and retries that are not negative"
+        )
 
 
 def require(capabilities: frozenset[Capability], spec: ContainerSpec) -> None:
@@ -29,7 +39,9 @@ def require(capabilities: frozenset[Capability], spec: ContainerSpec) -> None:
     Raises:
         InvalidRequest: naming that.
     """
-    if Capability.CARE not in capabilities and (spec.restart != Restart() or spec.health is not None):
+    if Capability.CARE not in capabilities and (
+        spec.restart != Restart() or spec.health is not None
+    ):
         raise InvalidRequest(
             f"the guest's agent, as it is chosen, neither starts container {spec.id} again nor checks its health; "
             "leave restart and health away"

@@ -36,7 +36,8 @@ class LogLine:
     Attributes:
         time_ns: when its first bytes were written, since the epoch, by the guest's clock.
         stream: on which it was written.
-        data: with the newline, which the last one of a process may lack, and the parts of a line beyond MAX_LINE_BYTES.
+        data: with the newline, which the last one of a process may lack, and the parts of a line
+            beyond MAX_LINE_BYTES.
     """
 
     time_ns: int
@@ -52,7 +53,10 @@ async def plug(session: Session, spec: ContainerSpec) -> Plugged | None:
     if spec.stdio is not Stdio.LOG:
         return None
     if not session.capabilities >= _NEEDED:
-        log.warning("the output of container %s is thrown away: the chosen plugins cannot plug a disk for it", spec.id)
+        log.warning(
+            "the output of container %s is thrown away: the chosen plugins cannot plug a disk for it",
+            spec.id,
+        )
         return None
     device = HostDevice(session.shared.data.make_log(session.pod.id, spec.id), "")
     return (await devices.acquire(session, device, spec.id)).plugged[0]
@@ -62,7 +66,8 @@ class Lines:
     """Lines out of pieces, for each stream of its own.
 
     Attributes:
-        skip: how many of the next lines are left out. They cost next to nothing: a guest can write millions.
+        skip: how many of the next lines are left out. They cost next to nothing: a guest can write
+            millions.
         is_over: whether the process has ended, as far as the pieces tell.
     """
 
@@ -95,9 +100,15 @@ class Lines:
 
     def rest(self) -> list[LogLine]:
         """Those that have begun and not ended."""
-        left = [LogLine(time_ns, stream, bytes(data)) for stream, (time_ns, data) in self._begun.items()]
+        left = [
+            LogLine(time_ns, stream, bytes(data)) for stream, (time_ns, data) in self._begun.items()
+        ]
         self._begun.clear()
-        return [kept for line in sorted(left, key=lambda line: line.time_ns) for kept in self._unless_skipped(line)]
+        return [
+            kept
+            for line in sorted(left, key=lambda line: line.time_ns)
+            for kept in self._unless_skipped(line)
+        ]
 
     def _unless_skipped(self, line: LogLine) -> Iterator[LogLine]:
         if self.skip:
@@ -113,7 +124,11 @@ def _lines(data: bytes) -> list[bytes]:
 
 
 async def read(
-    sessions: Sessions, container_id: str, follow: bool = False, tail: int | None = None, since_ns: int = 0
+    sessions: Sessions,
+    container_id: str,
+    follow: bool = False,
+    tail: int | None = None,
+    since_ns: int = 0,
 ) -> AsyncGenerator[LogLine, None]:
     """The lines of a container's log, oldest first. They are not held in memory: the guest decides how many there are.
 
@@ -163,12 +178,18 @@ async def _all_of(
             async for line in _read_on(reader, lines):
                 yield line
             if reader.has_lost:
-                log.warning("container %s writes faster than its log is read: some of it was overwritten", container_id)
+                log.warning(
+                    "container %s writes faster than its log is read: some of it was overwritten",
+                    container_id,
+                )
                 reader.has_lost = False
         for line in lines.rest():
             yield line
         if reader.is_damaged:
-            log.warning("the log of container %s is damaged: what is no record of a log was left out", container_id)
+            log.warning(
+                "the log of container %s is damaged: what is no record of a log was left out",
+                container_id,
+            )
 
 
 class _Changes:

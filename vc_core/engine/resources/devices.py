@@ -1,7 +1,7 @@
 """Devices of the host in the machine: who owns them, which are there, which containers use them.
 
-Containers with the same device share it. What is done to the host is written down before it is done: whoever dies in
-between leaves something that is given back when the machine ends.
+Containers with the same device share it. What is done to the host is written down before it is
+done: whoever dies in between leaves something that is given back when the machine ends.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def check(device: HostDevice) -> None:
     if device.destination and not device.destination.startswith("/"):
         raise InvalidRequest(f"the device {device.path} needs an absolute path in the container")
     if not 0 <= device.mode <= 0o7777:
-        raise InvalidRequest(f"the device {device.path} has the mode {device.mode:o}, which is none")
+        raise InvalidRequest(
+            f"the device {device.path} has the mode {device.mode:o}, which is none"
+        )
 
 
 async def owner(wiring: Wiring, pod: PodRef, device: HostDevice) -> tuple[str, DeviceSpec]:
@@ -59,24 +61,38 @@ async def owner(wiring: Wiring, pod: PodRef, device: HostDevice) -> tuple[str, D
     Raises:
         DeviceError: nobody claims it, or several do; names the device plugins that were asked.
     """
-    claims = [(name, hooks) for name, hooks in wiring.devices if await hooks.device_claims(pod=pod, device=device)]
+    claims = [
+        (name, hooks)
+        for name, hooks in wiring.devices
+        if await hooks.device_claims(pod=pod, device=device)
+    ]
     if len(claims) == 1:
         return claims[0]
     if claims:
         names = " and ".join(name for name, _ in claims)
-        raise DeviceError(f"{device.path} is claimed by {names}; choose one of them in use.devices", pod=pod.id)
+        raise DeviceError(
+            f"{device.path} is claimed by {names}; choose one of them in use.devices", pod=pod.id
+        )
     asked = ", ".join(name for name, _ in wiring.devices) or "none is chosen"
-    raise DeviceError(f"no device plugin claims {device.path} (asked: {asked}); add one to use.devices", pod=pod.id)
+    raise DeviceError(
+        f"no device plugin claims {device.path} (asked: {asked}); add one to use.devices",
+        pod=pod.id,
+    )
 
 
 async def acquire(session: Session, device: HostDevice, container_id: str) -> GuestDevice:
-    """Makes sure that the device is in the machine and that the container is among its users. Undone when it fails."""
+    """Makes sure that the device is in the machine and that the container is among its users.
+
+    Undone when it fails.
+    """
     wanted = _without_node(device)
     held = next((one for one in session.state.devices if one.device == wanted), None)
     if held is not None and held.plugged:
         await _put(session, held, dataclasses.replace(held, users=(*{*held.users, container_id},)))
         return GuestDevice(device, held.plugged)
-    if held is not None:  # whoever began to plug it is no more: it is readied and plugged anew, as the contract allows
+    if (
+        held is not None
+    ):  # whoever began to plug it is no more: it is readied and plugged anew, as the contract allows
         await _put(session, held, None)
     name, hooks = await owner(session.board.wiring, session.pod, wanted)
     async with Undo() as undo:
@@ -111,7 +127,10 @@ async def release(session: Session, container_id: str) -> None:
 async def _found_again(session: Session, held: HeldDevice) -> list[Plugged]:
     """What a call may have plugged that died before it knew: plugging it again replaces that, and tells where it is."""
     _, hooks = await owner(session.board.wiring, session.pod, held.device)
-    return [await _plug(session, part) for part in await hooks.device_prepare(pod=session.pod, device=held.device)]
+    return [
+        await _plug(session, part)
+        for part in await hooks.device_prepare(pod=session.pod, device=held.device)
+    ]
 
 
 async def unplug(session: Session, plugged: Plugged) -> None:
@@ -126,7 +145,9 @@ async def _plug(session: Session, part: Pluggable | GuestNode) -> Plugged:
         return Plugged("", "node", part.path)
     capability, what = _NEEDED[type(part)]
     if capability not in session.capabilities:
-        raise InvalidRequest(f"the hypervisor, as it is configured, cannot plug {what} ({capability.value})")
+        raise InvalidRequest(
+            f"the hypervisor, as it is configured, cannot plug {what} ({capability.value})"
+        )
     plugged = await session.hooks.vm_plug(pod=session.pod, device=part)
     await session.save_machine()
     return plugged

@@ -1,4 +1,7 @@
-"""What may be mounted in a container. Nothing is dropped silently: it is done, done with a warning, or refused."""
+"""What may be mounted in a container.
+
+Nothing is dropped silently: it is done, done with a warning, or refused.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +27,23 @@ def checked(mount: Mount) -> Mount:
         InvalidRequest: naming the path and what is wrong with it.
     """
     if not mount.destination.startswith("/") or ".." in Path(mount.destination).parts:
-        raise InvalidRequest(f"the mount destination {mount.destination!r} must be an absolute path in the container")
+        raise InvalidRequest(
+            f"the mount destination {mount.destination!r} must be an absolute path in the container"
+        )
     if mount.destination.rstrip("/") == "":
-        raise InvalidRequest("a mount on / would hide the root file system; give another rootfs instead")
+        raise InvalidRequest(
+            "a mount on / would hide the root file system; give another rootfs instead"
+        )
     if mount.copy_up and (mount.kind is not MountKind.BIND or mount.read_only):
-        raise InvalidRequest(f"copy_up of {mount.destination} needs a folder of the host that can be written")
+        raise InvalidRequest(
+            f"copy_up of {mount.destination} needs a folder of the host that can be written"
+        )
     if mount.kind is not MountKind.BIND:
         return mount
     if not mount.source.is_absolute() or not mount.source.exists():
-        raise InvalidRequest(f"the mount source {mount.source} does not exist on this host; give an absolute path")
+        raise InvalidRequest(
+            f"the mount source {mount.source} does not exist on this host; give an absolute path"
+        )
     return _of_host(mount, source_paths.settled(mount.source))
 
 
@@ -45,14 +56,22 @@ def in_order(is_ours: bool, wanted: tuple[Mount, ...]) -> tuple[Mount, ...]:
         is_ours: whether the order is for us to choose.
         wanted: as they were given.
     """
-    return tuple(sorted(wanted, key=lambda one: len(Path(one.destination).parts))) if is_ours else wanted
+    return (
+        tuple(sorted(wanted, key=lambda one: len(Path(one.destination).parts)))
+        if is_ours
+        else wanted
+    )
 
 
 def _of_host(mount: Mount, real: Path) -> Mount:
     if real == _DEV:
         if Path(mount.destination) != _DEV:
-            raise InvalidRequest("/dev can only be mounted on /dev, and is the guest's; pass single devices instead")
-        log.warning("the container gets the guest's /dev; devices of this host are passed one by one")
+            raise InvalidRequest(
+                "/dev can only be mounted on /dev, and is the guest's; pass single devices instead"
+            )
+        log.warning(
+            "the container gets the guest's /dev; devices of this host are passed one by one"
+        )
         return dataclasses.replace(mount, kind=MountKind.GUEST, source=_DEV)
     for folder in _KERNELS:
         if folder in (real, *real.parents):
@@ -64,9 +83,13 @@ def _of_host(mount: Mount, real: Path) -> Mount:
             log.warning("the container gets the guest's own %s, not this host's", mount.source)
             return dataclasses.replace(mount, kind=MountKind.GUEST)
     if real.is_block_device() or real.is_char_device():
-        raise InvalidRequest(f"{mount.source} is a device; pass it as one (--device), not as a mount")
+        raise InvalidRequest(
+            f"{mount.source} is a device; pass it as one (--device), not as a mount"
+        )
     if real.is_socket() or real.is_fifo():
-        raise InvalidRequest(f"{mount.source} is a socket or pipe, which does not reach into another machine")
+        raise InvalidRequest(
+            f"{mount.source} is a socket or pipe, which does not reach into another machine"
+        )
     if not real.is_dir() and os.geteuid() != 0:
         raise InvalidRequest(
             f"only root can mount the single file {mount.source}; mount its folder {mount.source.parent} instead"

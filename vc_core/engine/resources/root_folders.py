@@ -40,7 +40,9 @@ def warn(config: PodConfig, rootfs: Rootfs) -> None:
     """Says what an ordinary user's guest can read: nobody but root can take something out of what is shared."""
     if os.geteuid() == 0 or rootfs.show_secrets or not _is_hosts(rootfs.path):
         return
-    seen = [str(path) for path in hidden_paths.paths(config.secret_paths) if os.access(path, os.R_OK)]
+    seen = [
+        str(path) for path in hidden_paths.paths(config.secret_paths) if os.access(path, os.R_OK)
+    ]
     if seen:
         more = f" and {len(seen) - 1} more" if len(seen) > 1 else ""
         log.warning(
@@ -64,14 +66,18 @@ def show(session: Session, rootfs: Rootfs) -> None:
         bind(session, rootfs, session.roots_folder, name(rootfs), is_share=True)
 
 
-def bind(session: Session, rootfs: Rootfs, folder: Path, bound_as: str = "", is_share: bool = False) -> str:
+def bind(
+    session: Session, rootfs: Rootfs, folder: Path, bound_as: str = "", is_share: bool = False
+) -> str:
     """Binds it into a folder of the pod; gives the name that it has there. As `binds.add`."""
     stores = session.shared.stores
     if rootfs.mode is RootfsMode.READ_WRITE or not _is_hosts(rootfs.path):
         is_read_only = rootfs.mode is not RootfsMode.READ_WRITE
         return bind_mounts.add(rootfs.path, folder, is_read_only, True, bound_as, stores, is_share)
     secrets = () if rootfs.show_secrets else hidden_paths.paths(session.config.secret_paths)
-    return bind_mounts.add_host_root(folder, bound_as, hidden_paths.without_nested((*stores, *secrets)), is_share)
+    return bind_mounts.add_host_root(
+        folder, bound_as, hidden_paths.without_nested((*stores, *secrets)), is_share
+    )
 
 
 def _is_hosts(path: Path) -> bool:

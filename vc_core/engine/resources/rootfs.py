@@ -9,7 +9,16 @@ from vc_core.engine.resources import devices, root_folders, shares
 from vc_core.engine.session.session import Session
 from vc_core.engine.state.records import BlockRootfs
 from vc_core.spec.errors import InvalidRequest
-from vc_core.spec.values import ContainerSpec, GuestMount, GuestRootfs, HostDevice, Mount, Plugged, RootfsMode, Share
+from vc_core.spec.values import (
+    ContainerSpec,
+    GuestMount,
+    GuestRootfs,
+    HostDevice,
+    Mount,
+    Plugged,
+    RootfsMode,
+    Share,
+)
 
 
 async def block_of(session: Session, spec: ContainerSpec) -> block_rootfs.Block | None:
@@ -21,7 +30,10 @@ async def block_of(session: Session, spec: ContainerSpec) -> block_rootfs.Block 
     block = block_rootfs.chosen(spec, session.capabilities, session.config.disable_block_device_use)
     if block is None or not spec.rootfs.path.is_dir():
         return block
-    claims = [await hooks.device_claims(pod=session.pod, device=_drive(block, spec)) for _, hooks in session.devices]
+    claims = [
+        await hooks.device_claims(pod=session.pod, device=_drive(block, spec))
+        for _, hooks in session.devices
+    ]
     return block if any(claims) else None
 
 
@@ -49,7 +61,9 @@ async def acquire(session: Session, spec: ContainerSpec) -> Acquired:
     if block is None:
         plugged, name = await shares.acquire_root(session, spec)
         is_read_only = spec.rootfs.mode is not RootfsMode.READ_WRITE
-        bound = (GuestMount(Mount(spec.rootfs.path, "/", is_read_only), plugged, name),) if name else ()
+        bound = (
+            (GuestMount(Mount(spec.rootfs.path, "/", is_read_only), plugged, name),) if name else ()
+        )
         return Acquired(GuestRootfs(plugged, subpath=name, upper=upper), bound=bound)
     await session.shared.images.verify(spec.rootfs.path)
     block_rootfs.settle(block)
@@ -72,7 +86,10 @@ async def wanted(session: Session, spec: ContainerSpec) -> list[Share]:
 
 
 async def release(session: Session, container_id: str) -> None:
-    """Takes the container's folders, drives and other devices out of the machine. May be called twice."""
+    """Takes the container's folders, drives and other devices out of the machine.
+
+    May be called twice.
+    """
     await devices.release(session, container_id)
     await shares.release(session, container_id)
 
@@ -81,7 +98,9 @@ def check(spec: ContainerSpec) -> None:
     """Refuses what cannot be a root file system, before anything is done."""
     shares.check_rootfs(spec)
     root_folders.check(spec.rootfs)
-    if spec.rootfs.disk_bytes < 0 or (spec.rootfs.disk_bytes and spec.rootfs.mode is not RootfsMode.OVERLAY):
+    if spec.rootfs.disk_bytes < 0 or (
+        spec.rootfs.disk_bytes and spec.rootfs.mode is not RootfsMode.OVERLAY
+    ):
         raise InvalidRequest(
             "a disk is for what is written over a root that does not change; leave it or :rw, :ro away"
         )

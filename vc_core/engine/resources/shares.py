@@ -1,7 +1,7 @@
 """Folders of the host in the machine: which a container needs, which are there, who uses them.
 
-Containers with the same folder share one device. What root mounts is bound, piece by piece, into a folder of the pod
-that is a share itself; others' folders are each a share of their own.
+Containers with the same folder share one device. What root mounts is bound, piece by piece, into a
+folder of the pod that is a share itself; others' folders are each a share of their own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,16 @@ from vc_core.engine.resources import root_folders
 from vc_core.engine.session.session import Session
 from vc_core.engine.state.records import PluggedShare
 from vc_core.spec.errors import InvalidRequest
-from vc_core.spec.values import Capability, ContainerSpec, GuestMount, Mount, MountKind, Plugged, RootfsMode, Share
+from vc_core.spec.values import (
+    Capability,
+    ContainerSpec,
+    GuestMount,
+    Mount,
+    MountKind,
+    Plugged,
+    RootfsMode,
+    Share,
+)
 
 
 def check_rootfs(spec: ContainerSpec) -> None:
@@ -37,7 +46,11 @@ def check_rootfs(spec: ContainerSpec) -> None:
 
 def of_rootfs(session: Session, spec: ContainerSpec) -> Share:
     """The share of a root file system that is a folder: for root what is bound of it, else the folder itself."""
-    path = session.roots_folder / root_folders.name(spec.rootfs) if os.geteuid() == 0 else spec.rootfs.path
+    path = (
+        session.roots_folder / root_folders.name(spec.rootfs)
+        if os.geteuid() == 0
+        else spec.rootfs.path
+    )
     return Share("", path, spec.rootfs.mode is not RootfsMode.READ_WRITE)
 
 
@@ -75,7 +88,9 @@ def of_boot(session: Session, wanted: list[PluggedShare]) -> list[PluggedShare]:
     return [*wanted, PluggedShare(files, Plugged("", "", ""), ())]
 
 
-def of_clone(session: Session, wanted: list[PluggedShare], tags: tuple[str, str]) -> list[PluggedShare]:
+def of_clone(
+    session: Session, wanted: list[PluggedShare], tags: tuple[str, str]
+) -> list[PluggedShare]:
     """What stands behind the shares that a template has: a root file system, and what root binds or one folder more.
 
     The rest is plugged when its container is made.
@@ -90,7 +105,10 @@ def of_clone(session: Session, wanted: list[PluggedShare], tags: tuple[str, str]
     if os.geteuid() == 0:
         second = files or dataclasses.replace(empty, share=Share("", session.files_folder, False))
     pairs = zip((first, second), tags, strict=True)
-    return [dataclasses.replace(one, share=dataclasses.replace(one.share, tag=tag)) for one, tag in pairs]
+    return [
+        dataclasses.replace(one, share=dataclasses.replace(one.share, tag=tag))
+        for one, tag in pairs
+    ]
 
 
 def find(session: Session, share: Share) -> PluggedShare | None:
@@ -134,7 +152,9 @@ async def acquire(session: Session, share: Share, container_id: str) -> Plugged:
         )
     taken = {other.share.tag for other in session.state.shares}
     tag = next(f"vc{number}" for number in range(len(taken) + 1) if f"vc{number}" not in taken)
-    plugged = await session.hooks.vm_plug(pod=session.pod, device=dataclasses.replace(share, tag=tag))
+    plugged = await session.hooks.vm_plug(
+        pod=session.pod, device=dataclasses.replace(share, tag=tag)
+    )
     try:
         await session.save_machine()
         held = PluggedShare(dataclasses.replace(share, tag=tag), plugged, (container_id,))
@@ -174,7 +194,9 @@ async def mount(session: Session, spec: ContainerSpec, mount: Mount) -> GuestMou
 def bind(session: Session, mount: Mount, name: str = "") -> str:
     """Binds a mount's source into the pod's folder, under a name of its own or a given one; gives it."""
     covered = session.shared.stores
-    return bind_mounts.add(mount.source, session.files_folder, mount.read_only, mount.recursive, name, covered)
+    return bind_mounts.add(
+        mount.source, session.files_folder, mount.read_only, mount.recursive, name, covered
+    )
 
 
 async def _acquire_bound(session: Session, share: Share, container_id: str, name: str) -> Plugged:

@@ -15,7 +15,9 @@ from vc_core.spec.values import Capability, Resources, VmSize
 _MIB = 1 << 20
 _NEEDED = {Capability.RESIZE, Capability.ONLINE}
 _SMALLEST_MEMORY = 4 * _MIB  # with less, crun itself does not get a process started
-_PERIODS_US = range(1_000, 1_000_001)  # what the kernel takes: Documentation/scheduler/sched-bwc.rst
+_PERIODS_US = range(
+    1_000, 1_000_001
+)  # what the kernel takes: Documentation/scheduler/sched-bwc.rst
 _SMALLEST_QUOTA_US = 1_000
 _SHARES = range(2, 262_145)
 _CGROUP_FILE = re.compile(r"[a-z]+(\.[a-z0-9_]+)+")
@@ -29,28 +31,36 @@ def check(resources: Resources) -> None:
         InvalidRequest: naming the limit and what it may be.
     """
     if resources.cpu_period_us not in _PERIODS_US:
-        raise InvalidRequest(f"a CPU period of {resources.cpu_period_us} µs cannot be; 1000 to 1000000 can")
+        raise InvalidRequest(
+            f"a CPU period of {resources.cpu_period_us} µs cannot be; 1000 to 1000000 can"
+        )
     if 0 < resources.cpu_quota_us < _SMALLEST_QUOTA_US:
-        raise InvalidRequest(f"a CPU quota of {resources.cpu_quota_us} µs is too little; 1000 is the least")
+        raise InvalidRequest(
+            f"a CPU quota of {resources.cpu_quota_us} µs is too little; 1000 is the least"
+        )
     if resources.cpu_shares and resources.cpu_shares not in _SHARES:
         raise InvalidRequest(f"{resources.cpu_shares} CPU shares cannot be; 2 to 262144 can")
     if resources.memory_bytes < 0 or 0 < resources.memory_bytes < _SMALLEST_MEMORY:
-        raise InvalidRequest(f"a memory limit of {resources.memory_bytes} bytes is too little; 4 MiB is the least")
+        raise InvalidRequest(
+            f"a memory limit of {resources.memory_bytes} bytes is too little; 4 MiB is the least"
+        )
     if not _CPUSET.fullmatch(resources.cpuset):
         raise InvalidRequest(f"{resources.cpuset!r} is no list of processors; 0-2,4 is one")
     if resources.pids < 0:
         raise InvalidRequest(f"a limit of {resources.pids} processes cannot be; 0 is none")
     for name, value in resources.unified:
         if not _CGROUP_FILE.fullmatch(name) or name.startswith("cgroup.") or "\0" in value:
-            raise InvalidRequest(f"{name!r} is no limit of a cgroup; memory.low and io.weight are such")
+            raise InvalidRequest(
+                f"{name!r} is no limit of a cgroup; memory.low and io.weight are such"
+            )
 
 
 def demand(config: PodConfig, limits: Iterable[Resources]) -> VmSize:
     """How large the machine has to be.
 
-    Processors: the sum of the containers' shares of a processor, all that their cpusets name, and at least what the pod
-    was made with. Memory: what the pod was made with, for the guest and containers without a limit, and the sum of all
-    limits on top.
+    Processors: the sum of the containers' shares of a processor, all that their cpusets name, and
+    at least what the pod was made with. Memory: what the pod was made with, for the guest and
+    containers without a limit, and the sum of all limits on top.
     """
     found = tuple(limits)
     vcpus = math.ceil(sum(one.cpus for one in found))
@@ -110,6 +120,8 @@ async def fit(session: Session, changed: str = "", limits: Resources | None = No
     size = await session.hooks.vm_resize(pod=session.pod, size=wanted)
     await session.save_machine()
     plugged = max(0, size.memory_mib - base.memory_mib)
-    await session.hooks.agent_online(pod=session.pod, vcpus=wanted.vcpus, plugged_memory_mib=plugged)
+    await session.hooks.agent_online(
+        pod=session.pod, vcpus=wanted.vcpus, plugged_memory_mib=plugged
+    )
     in_use = dataclasses.replace(size, vcpus=wanted.vcpus)
     await session.put_state(dataclasses.replace(session.state, size=in_use))

@@ -39,7 +39,9 @@ async def true_state(session: Session) -> PodState:
         reason = f"{ENDED}{status.reason or 'nobody knows why'}"
         return PodState(State.STOPPED, reason, home=session.state.home)
     if not session.is_alive and is_running:
-        return PodState(session.state.state, "a start or stop of it was interrupted", home=session.state.home)
+        return PodState(
+            session.state.state, "a start or stop of it was interrupted", home=session.state.home
+        )
     if session.state.state is State.RUNNING and status.phase is VmPhase.PAUSED:
         return dataclasses.replace(session.state, state=State.PAUSED)
     if session.state.state is State.PAUSED and status.phase is VmPhase.RUNNING:
@@ -60,18 +62,26 @@ async def explained(session: Session, error: VcError, exclusive: bool) -> VcErro
         if error.actual == State.STOPPED and session.state.state is State.STOPPED:
             error.reason = session.state.reason if session.state.reason.startswith(ENDED) else ""
         return error
-    if isinstance(error, CannotExecute) or not isinstance(error, AgentError | HypervisorError | OperationTimeout):
+    if isinstance(error, CannotExecute) or not isinstance(
+        error, AgentError | HypervisorError | OperationTimeout
+    ):
         return error
     if session.is_alive:
         reason = await _reason(session, error)
     else:
-        reason = "" if exclusive or session.state.state is not State.STOPPED else session.state.reason
+        reason = (
+            "" if exclusive or session.state.state is not State.STOPPED else session.state.reason
+        )
     return AgentError(reason, pod=session.pod.id) if reason else error
 
 
 async def _reason(session: Session, error: VcError) -> str:
     status = await session.hooks.vm_status(pod=session.pod)
-    if status.phase is not VmPhase.ENDED and not isinstance(error, OperationTimeout) and await _ends_now(session):
+    if (
+        status.phase is not VmPhase.ENDED
+        and not isinstance(error, OperationTimeout)
+        and await _ends_now(session)
+    ):
         status = await session.hooks.vm_status(pod=session.pod)
     return f"{ENDED}{status.reason or 'nobody knows why'}" if status.phase is VmPhase.ENDED else ""
 

@@ -1,7 +1,7 @@
 """Removes a pod that cannot be opened: a record is damaged, or a plugin is gone or fails.
 
-Each step is taken whatever became of those before it. What could not be done is told, and stops nothing but the removal
-of what is still mounted.
+Each step is taken whatever became of those before it. What could not be done is told, and stops
+nothing but the removal of what is still mounted.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class Salvage:
         await self._unbind(state)
         for held in state.devices:
             if wiring is None:
-                self.problems.append(f"the device {held.device.path} was not given back: its plugin cannot be used")
+                self.problems.append(
+                    f"the device {held.device.path} was not given back: its plugin cannot be used"
+                )
             else:
                 await self._tried(assemble.give_back(wiring, self.pod, held))
         with self._going_on():

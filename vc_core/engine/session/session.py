@@ -23,7 +23,14 @@ from vc_core.engine.session.remove_damaged import Salvage, without_remedy
 from vc_core.engine.session.teardown import end_machine
 from vc_core.engine.state.event_journal import Journal
 from vc_core.engine.state.ids import fresh
-from vc_core.engine.state.records import ContainerState, PluginChoice, PodConfig, PodState, Store, damaged
+from vc_core.engine.state.records import (
+    ContainerState,
+    PluginChoice,
+    PodConfig,
+    PodState,
+    Store,
+    damaged,
+)
 from vc_core.engine.state.states import State
 from vc_core.engine.wiring import assemble
 from vc_core.engine.wiring.catalog import Catalog
@@ -123,12 +130,19 @@ class Session:
         return (self.state.home or self.pod.run_dir) / NOTHING
 
     async def only_container(self) -> str:
-        """The id of the one container that the pod has. Raises NotFound when it has none, or more."""
+        """The id of the one container that the pod has.
+
+        Raises NotFound when it has none, or more.
+        """
         known = await self.store.containers()
         if not known:
-            raise NotFound(f"pod {self.pod.id} has no container; 'vc container create {self.pod.id}' makes one")
+            raise NotFound(
+                f"pod {self.pod.id} has no container; 'vc container create {self.pod.id}' makes one"
+            )
         if len(known) > 1:
-            raise NotFound(f"pod {self.pod.id} has {len(known)} containers ({', '.join(known)}); name one")
+            raise NotFound(
+                f"pod {self.pod.id} has {len(known)} containers ({', '.join(known)}); name one"
+            )
         return known[0]
 
     async def put_state(self, state: PodState) -> None:
@@ -156,7 +170,9 @@ class Session:
             limit_s: the deadline; the default one when None.
             name: of the channel; made up when empty.
         """
-        async with self.board.connecting:  # tasks that share the pod's lock share the connection, too
+        async with (
+            self.board.connecting
+        ):  # tasks that share the pod's lock share the connection, too
             if self.board.channel is None:
                 await self._connect(limit_s, name or f"vc.agent.{fresh()}")
 
@@ -173,7 +189,9 @@ class Session:
         except BaseException:
             try:
                 await self.hooks.vm_close_channel(pod=self.pod, channel=channel)
-            except OperationError as error:  # not the reason: the next one to open a channel sweeps this one
+            except (
+                OperationError
+            ) as error:  # not the reason: the next one to open a channel sweeps this one
                 log.info("a channel of pod %s could not be closed: %s", self.pod.id, error)
             raise
         self.board.channel = channel
@@ -193,7 +211,11 @@ class Session:
         """Brings the store in line with a machine that is gone."""
         for container_id in await self.store.containers():
             state = await self.store.container_state(container_id)
-            kept = State.READY if state.state is State.READY and not state.is_in_guest else State.STOPPED
+            kept = (
+                State.READY
+                if state.state is State.READY and not state.is_in_guest
+                else State.STOPPED
+            )
             await self._gone(container_id, state, kept)
         await self.put_state(PodState(State.STOPPED, reason, home=self.state.home))
 
@@ -203,13 +225,18 @@ class Session:
             await oci_hooks.tell(spec.hooks.poststop, spec, "stopped", 0, self.deadlines.default)
 
     async def _gone(self, container_id: str, state: ContainerState, now: State) -> None:
-        await self.store.put_container_state(container_id, dataclasses.replace(state.gone(now), owes_poststop=False))
+        await self.store.put_container_state(
+            container_id, dataclasses.replace(state.gone(now), owes_poststop=False)
+        )
         if state.owes_poststop:
             await self.poststop(await self.store.container_spec(container_id), state)
 
 
 async def disconnect(current: Board, pod: PodRef) -> None:
-    """Ends the connection to the agent and takes its channel away. The machine may be gone: that is no error."""
+    """Ends the connection to the agent and takes its channel away.
+
+    The machine may be gone: that is no error.
+    """
     channel = current.channel
     if channel is not None:
         await current.wiring.hooks.agent_disconnect(pod=pod)
@@ -239,7 +266,9 @@ class Sessions:
         return Store(self._storage, self._pod_id)
 
     @asynccontextmanager
-    async def open(self, exclusive: bool, is_ending: bool = False, explains: bool = True) -> AsyncIterator[Session]:
+    async def open(
+        self, exclusive: bool, is_ending: bool = False, explains: bool = True
+    ) -> AsyncIterator[Session]:
         """Locks the pod, reads it and brings it in line with the truth.
 
         Args:
@@ -249,14 +278,17 @@ class Sessions:
 
         Raises:
             NotFound, Busy: as storage_lock.
-            AgentError: what the block has raised, when that is because the machine has ended; says how.
+            AgentError: what the block has raised, when that is because the machine has ended; says
+                how.
         """
         lock = await self._storage.storage_lock(
             pod_id=self._pod_id, exclusive=exclusive, timeout_s=self._shared.deadlines.lock
         )
         try:
             session = await self._read(is_ending)
-            if session.state.is_saving and not exclusive:  # who saved it was killed: it may stand still since
+            if (
+                session.state.is_saving and not exclusive
+            ):  # who saved it was killed: it may stand still since
                 await lock.release()
                 async with self.open(exclusive=True):
                     pass
@@ -308,7 +340,9 @@ class Sessions:
         limit_s = self._shared.deadlines.lock
         async with contextlib.AsyncExitStack() as stack:
             try:
-                lock = await self._storage.storage_lock(pod_id=self._pod_id, exclusive=True, timeout_s=limit_s)
+                lock = await self._storage.storage_lock(
+                    pod_id=self._pod_id, exclusive=True, timeout_s=limit_s
+                )
                 stack.push_async_callback(lock.release)
             except PluginContractError as wrong:  # a store without locks must not keep the pod
                 log.warning("removed without its lock: %s", wrong)
@@ -365,9 +399,13 @@ class Sessions:
     def _wire(self, config: PodConfig) -> Wiring:
         """The board that the pod's config asks for: it remembers its plugins and their options."""
         try:
-            return assemble.wire(self._shared.catalog, config.plugins, self._shared.deadlines, self._shared.journal)
+            return assemble.wire(
+                self._shared.catalog, config.plugins, self._shared.deadlines, self._shared.journal
+            )
         except (ConfigError, PluginError, PluginContractError) as error:
-            raise damaged(self._pod_id, f"the plugins that it was made with cannot be used: {error}") from error
+            raise damaged(
+                self._pod_id, f"the plugins that it was made with cannot be used: {error}"
+            ) from error
 
 
 async def settle(session: Session) -> None:
@@ -380,7 +418,9 @@ async def settle(session: Session) -> None:
     if session.is_alive and state.state is State.STOPPED:
         await end_machine(session, 0)
         await session.mark_stopped(state.reason)
-        await session.board.wiring.notify(EventSpec.pod_stopped, pod=session.pod, reason=state.reason)
+        await session.board.wiring.notify(
+            EventSpec.pod_stopped, pod=session.pod, reason=state.reason
+        )
     elif not session.is_alive and session.board.machine is not None:
         await disconnect(session.board, session.pod)  # a stop that failed may have left it
         status = await session.hooks.vm_status(pod=session.pod)

@@ -50,7 +50,8 @@ def check(assets: Assets) -> None:
     """Reads every given file to its end.
 
     Raises:
-        InvalidRequest: a path that is not absolute, a file that is missing, empty or not what its digest says.
+        InvalidRequest: a path that is not absolute, a file that is missing, empty or not what its
+            digest says.
     """
     for field in dataclasses.fields(assets):
         asset: Asset = getattr(assets, field.name)

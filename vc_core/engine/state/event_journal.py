@@ -99,12 +99,22 @@ class Journal:
     # --- the file ----------------------------------------------------------------------------------------------------
 
     def _write(
-        self, name: str, pod: PodRef, container: str = "", reason: str = "", exit_code: int | None = None
+        self,
+        name: str,
+        pod: PodRef,
+        container: str = "",
+        reason: str = "",
+        exit_code: int | None = None,
     ) -> None:
-        line = msgspec.json.encode(Event(time.time_ns(), name, pod.id, container, reason, exit_code)) + b"\n"
+        line = (
+            msgspec.json.encode(Event(time.time_ns(), name, pod.id, container, reason, exit_code))
+            + b"\n"
+        )
         private_folder(self._folder, "data.dir")
         while True:
-            handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            handle = os.open(
+                self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 if not is_named(handle, self._file):
@@ -126,7 +136,9 @@ class Journal:
 
                 changes = stack.enter_context(Inotify())
                 changes.add_watch(self._folder, Mask.MODIFY | Mask.CREATE | Mask.MOVED_TO)
-            stream = stack.enter_context(self._file.open("rb"))  # before the older one is read: it may become that
+            stream = stack.enter_context(
+                self._file.open("rb")
+            )  # before the older one is read: it may become that
             if self._older.exists():
                 with self._older.open("rb") as older:
                     for event in _events(older):

@@ -14,7 +14,13 @@ from vc_core.defaults import SECRET_PATHS, Start
 from vc_core.driver_kit.host_process import HostProcess
 from vc_core.engine.state.boot_assets import Assets
 from vc_core.engine.state.states import State
-from vc_core.spec.errors import InvalidRequest, NotFound, PodDamaged, StorageError, UnsupportedOperation
+from vc_core.spec.errors import (
+    InvalidRequest,
+    NotFound,
+    PodDamaged,
+    StorageError,
+    UnsupportedOperation,
+)
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.values import (
     ContainerSpec,
@@ -98,15 +104,18 @@ class PodState:
     Attributes:
         state: in the table of states.
         reason: why it is stopped, for people.
-        boot: another one each time that its machine boots: who has a connection to an older one has none.
+        boot: another one each time that its machine boots: who has a connection to an older one has
+            none.
         shares: folders in the machine.
         devices: of the host in the machine.
         size: what the guest uses of the machine; None while that is what was configured.
-        base: what the machine was started with, before anything was plugged; None for what was configured.
+        base: what the machine was started with, before anything was plugged; None for what was
+            configured.
         is_saving: whether somebody saves it, or was killed meanwhile.
-        home: the folder of a machine that was made for a pool, before there was this pod; None for the run folder.
-        process: that of the machine, with which it can be ended when its plugin is gone; None for none, or another
-            user's.
+        home: the folder of a machine that was made for a pool, before there was this pod; None for
+            the run folder.
+        process: that of the machine, with which it can be ended when its plugin is gone; None for
+            none, or another user's.
     """
 
     state: State
@@ -177,8 +186,8 @@ class Store:
         """Args:
         hooks: of the store.
         pod_id: whose records.
-        is_ending: whether the pod or a container is being ended: that must not fail for want of space. What is not
-            written then is found out again by whoever looks at the machine.
+        is_ending: whether the pod or a container is being ended: that must not fail for want of
+        space. What is not written then is found out again by whoever looks at the machine.
         """
         self._hooks = hooks
         self._pod = pod_id
@@ -190,7 +199,9 @@ class Store:
         if config is None:  # a store that knows no such pod says so itself
             raise self._damaged(await self._place("", Record.POD_CONFIG), "it is missing")
         if config.id != self._pod:
-            raise self._damaged(await self._place("", Record.POD_CONFIG), f"it is that of the pod {config.id}")
+            raise self._damaged(
+                await self._place("", Record.POD_CONFIG), f"it is that of the pod {config.id}"
+            )
         return config
 
     async def put_pod_config(self, config: PodConfig) -> None:
@@ -232,9 +243,9 @@ class Store:
 
     async def container_state(self, container_id: str) -> ContainerState:
         """A container whose state is gone was there before the host's reboot."""
-        return await self._get(container_id, Record.CONTAINER_STATE, ContainerState) or ContainerState(
-            State.STOPPED, ""
-        )
+        return await self._get(
+            container_id, Record.CONTAINER_STATE, ContainerState
+        ) or ContainerState(State.STOPPED, "")
 
     async def put_container_state(self, container_id: str, state: ContainerState) -> None:
         """Writes a container's state."""
@@ -249,9 +260,13 @@ class Store:
         try:
             decode(data, type(value), f"the {record}")
         except StorageError as error:  # nothing may be written that cannot be read
-            raise InvalidRequest(f"pod {self._pod}: {error.message}; nothing was written") from error
+            raise InvalidRequest(
+                f"pod {self._pod}: {error.message}; nothing was written"
+            ) from error
         try:
-            await self._hooks.storage_put(pod_id=self._pod, container_id=container_id, record=record, data=data)
+            await self._hooks.storage_put(
+                pod_id=self._pod, container_id=container_id, record=record, data=data
+            )
         except StorageError as error:
             if not self._is_ending or not _lacks_space(error):
                 raise
@@ -259,7 +274,9 @@ class Store:
 
     async def _get(self, container_id: str, record: Record, kind: type[T]) -> T | None:
         try:
-            text = await self._hooks.storage_get(pod_id=self._pod, container_id=container_id, record=record)
+            text = await self._hooks.storage_get(
+                pod_id=self._pod, container_id=container_id, record=record
+            )
         except StorageError as error:
             raise self._damaged(await self._place(container_id, record), error.message) from error
         if text is None:
@@ -272,7 +289,9 @@ class Store:
 
     async def _place(self, container_id: str, record: Record) -> str:
         try:
-            return await self._hooks.storage_place(pod_id=self._pod, container_id=container_id, record=record)
+            return await self._hooks.storage_place(
+                pod_id=self._pod, container_id=container_id, record=record
+            )
         except UnsupportedOperation:
             return f"the {record} of container {container_id}" if container_id else f"the {record}"
 
@@ -287,11 +306,16 @@ class Store:
 
 def damaged(pod_id: str, reason: str) -> PodDamaged:
     """With the remedy."""
-    return PodDamaged(f"{reason}; 'vc pod delete --force {pod_id}' ends its machine and removes it", pod=pod_id)
+    return PodDamaged(
+        f"{reason}; 'vc pod delete --force {pod_id}' ends its machine and removes it", pod=pod_id
+    )
 
 
 def _lacks_space(error: StorageError) -> bool:
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+    )
 
 
 def encode(value: object) -> str:

@@ -1,6 +1,7 @@
 """Steps with their undo: when a later step fails, what was done is undone, the last first.
 
-What an undo meets does not hide why it was needed: it is told as a warning, and those before it still run.
+What an undo meets does not hide why it was needed: it is told as a warning, and those before it
+still run.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ class Undo:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if error is None:
             return

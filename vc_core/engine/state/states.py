@@ -1,7 +1,7 @@
 """The states of pods and containers, and the one table of what may follow what.
 
-ready -> running <-> paused; every one of them -> stopped; stopped -> running. From `stopped` a pod boots again and a
-container is made again in the guest.
+ready -> running <-> paused; every one of them -> stopped; stopped -> running. From `stopped` a pod
+boots again and a container is made again in the guest.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def require(subject: str, verb: str, actual: State, allowed: Collection[State]) 
     """Refuses a call in a wrong state.
 
     Raises:
-        StateError: naming the subject, what was wanted, the actual state and the states in which it would do.
+        StateError: naming the subject, what was wanted, the actual state and the states in which it
+            would do.
     """
     if actual not in allowed:
         raise StateError(subject, verb, actual, sorted(allowed))
@@ -45,4 +46,9 @@ def require_transition(subject: str, verb: str, actual: State, wanted: State) ->
     Raises:
         StateError: as `require`.
     """
-    require(subject, verb, actual, [state for state, following in TRANSITIONS.items() if wanted in following])
+    require(
+        subject,
+        verb,
+        actual,
+        [state for state, following in TRANSITIONS.items() if wanted in following],
+    )

@@ -13,7 +13,14 @@ from vc_core.engine.state.records import HeldDevice, PluginChoice
 from vc_core.engine.wiring.catalog import Catalog
 from vc_core.engine.wiring.options import check, instantiate
 from vc_core.engine.wiring.wiring import Seat, Wiring
-from vc_core.spec.errors import ConfigError, DeviceError, HypervisorError, PluginContractError, PluginError, VcError
+from vc_core.spec.errors import (
+    ConfigError,
+    DeviceError,
+    HypervisorError,
+    PluginContractError,
+    PluginError,
+    VcError,
+)
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.values import Capability, Channel, ChannelKind, Plugged, PodRef
 
@@ -26,7 +33,10 @@ def choices(config: Config, catalog: Catalog) -> tuple[PluginChoice, ...]:
     Raises:
         PluginNotFound, PluginLoadError: a chosen plugin is not there.
     """
-    found = [(catalog.find(family, name), config.tables.get((family, name), {})) for family, name in config.plugins()]
+    found = [
+        (catalog.find(family, name), config.tables.get((family, name), {}))
+        for family, name in config.plugins()
+    ]
     return tuple(
         PluginChoice(plugin.family, plugin.name, dict(table), plugin.distribution, plugin.version)
         for plugin, table in found
@@ -34,7 +44,10 @@ def choices(config: Config, catalog: Catalog) -> tuple[PluginChoice, ...]:
 
 
 def wire(
-    catalog: Catalog, chosen: Iterable[PluginChoice], deadlines: Deadlines, journal: Journal | None = None
+    catalog: Catalog,
+    chosen: Iterable[PluginChoice],
+    deadlines: Deadlines,
+    journal: Journal | None = None,
 ) -> Wiring:
     """Makes a fresh object of each plugin and wires them, and whoever writes down what happens.
 
@@ -53,7 +66,11 @@ def wire(
         except PluginError as error:
             missing.append(error)
     if missing:
-        raise missing[0] if len(missing) == 1 else PluginContractError(str(error) for error in missing)
+        raise (
+            missing[0]
+            if len(missing) == 1
+            else PluginContractError(str(error) for error in missing)
+        )
     if wrong:
         raise ConfigError(wrong)
     if journal is not None:
@@ -87,7 +104,9 @@ async def give_back(wiring: Wiring, pod: PodRef, held: HeldDevice) -> None:
     """
     hooks = dict(wiring.devices).get(held.owner)
     if hooks is None:
-        raise DeviceError(f"the device plugin {held.owner}, which readied {held.device.path}, is no longer there")
+        raise DeviceError(
+            f"the device plugin {held.owner}, which readied {held.device.path}, is no longer there"
+        )
     await hooks.device_release(pod=pod, device=held.device)
 
 
@@ -103,7 +122,9 @@ async def check_combination(wiring: Wiring, pod: PodRef) -> frozenset[Capability
         offered = ", ".join(kind.value for kind in _CHANNELS if kind in machine) or "no channel"
         spoken = ", ".join(kind.value for kind in _CHANNELS if kind in agent) or "none"
         raise PluginContractError(
-            [f"the hypervisor offers {offered}, the agent speaks through {spoken}: choose ones that fit"]
+            [
+                f"the hypervisor offers {offered}, the agent speaks through {spoken}: choose ones that fit"
+            ]
         )
     return machine | agent
 
@@ -132,7 +153,9 @@ async def connect(hooks: Hooks, pod: PodRef, channel: Channel) -> None:
     try:
         await asyncio.wait([answer, end], return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
-            raise HypervisorError(f"the machine ended: {end.result().reason}", "vm_wait", "", pod.id)
+            raise HypervisorError(
+                f"the machine ended: {end.result().reason}", "vm_wait", "", pod.id
+            )
         answer.result()
     finally:
         for task in (answer, end):

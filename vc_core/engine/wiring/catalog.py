@@ -46,8 +46,8 @@ class Installed:
         distribution: who ships it.
         version: of the distribution.
         state: "loads", or why it does not.
-        contract: "fulfilled" as far as can be seen without running it, or what is wrong; empty for one that does not
-            load.
+        contract: "fulfilled" as far as can be seen without running it, or what is wrong; empty for
+            one that does not load.
     """
 
     family: str
@@ -68,13 +68,16 @@ class Catalog:
     def __init__(self, extra: Mapping[tuple[str, str], Factory] | None = None) -> None:
         self._extra = dict(extra or {})
         self._found: dict[tuple[str, str], Plugin] = {}
-        self._offered: importlib.metadata.SelectableGroups | importlib.metadata.EntryPoints | None = None
+        self._offered: (
+            importlib.metadata.SelectableGroups | importlib.metadata.EntryPoints | None
+        ) = None
 
     def find(self, family: str, name: str) -> Plugin:
         """Imports one plugin.
 
         Raises:
-            PluginNotFound: nobody offers it, or several do; says what is installed and what to install.
+            PluginNotFound: nobody offers it, or several do; says what is installed and what to
+                install.
             PluginLoadError: its module cannot be imported, or its entry point names no class.
         """
         key = (family, name)
@@ -100,7 +103,9 @@ class Catalog:
                     plugin = self.find(family, point.name)
                     state = "loads"
                     requirements = (point.dist.requires if point.dist else None) or []
-                    contract = "; ".join(fulfilment(family, plugin.factory, requirements)) or "fulfilled"
+                    contract = (
+                        "; ".join(fulfilment(family, plugin.factory, requirements)) or "fulfilled"
+                    )
                 except PluginError as error:
                     state = str(error)
                 who, version = _distribution(point)
@@ -113,7 +118,9 @@ class Catalog:
         if len(points) > 1:
             owners = " and ".join(sorted(_distribution(point)[0] for point in points))
             raise PluginNotFound(
-                family, name, f"the {family} plugin {name!r} is offered by {owners}; uninstall one of them"
+                family,
+                name,
+                f"the {family} plugin {name!r} is offered by {owners}; uninstall one of them",
             )
         if not points:
             known = self.names(family)
@@ -135,13 +142,19 @@ class Catalog:
             ).extensions
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # a module may call sys.exit; that is no reason for us to end
+        except (
+            BaseException
+        ) as error:  # a module may call sys.exit; that is no reason for us to end
             failures.append(error)
         if failures:
-            message = f"the {family} plugin {name!r} of {who} cannot be imported: {_reason(failures[0])}"
+            message = (
+                f"the {family} plugin {name!r} of {who} cannot be imported: {_reason(failures[0])}"
+            )
             raise PluginLoadError(family, name, message) from failures[0]
         if not isinstance(found[0].plugin, type):
-            raise PluginLoadError(family, name, _no_class(family, name, f" of {who}", found[0].plugin))
+            raise PluginLoadError(
+                family, name, _no_class(family, name, f" of {who}", found[0].plugin)
+            )
         return Plugin(family, name, found[0].plugin, who, version)
 
     def _points(self, family: str) -> list[importlib.metadata.EntryPoint]:
@@ -158,7 +171,11 @@ def _reason(error: BaseException) -> str:
 
 
 def _no_class(family: str, name: str, owner: str, what: object) -> str:
-    kind = "a function" if callable(what) and hasattr(what, "__code__") else f"a {type(what).__name__} object"
+    kind = (
+        "a function"
+        if callable(what) and hasattr(what, "__code__")
+        else f"a {type(what).__name__} object"
+    )
     return f"the {family} plugin {name!r}{owner} is {kind}, not a class; name the plugin's class in the entry point"
 
 

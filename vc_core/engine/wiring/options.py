@@ -68,7 +68,10 @@ def check(config: Config, catalog: Catalog) -> list[str]:
             problems.append(f"{family}: {error}")
             continue
         wrong = fulfilment(family, plugin.factory)
-        problems += (f"{family}: the plugin {name!r} does not fulfil the contract: {problem}" for problem in wrong)
+        problems += (
+            f"{family}: the plugin {name!r} does not fulfil the contract: {problem}"
+            for problem in wrong
+        )
         if not constructor_problem(plugin.factory):
             parse(plugin, config.tables.get((family, name), {}), problems)
     return problems

@@ -17,14 +17,21 @@ log = logging.getLogger(__name__)
 
 CORE = "virtcontainers"
 
-_FAMILY_PREFIXES = {"hypervisor": "vm_", "agent": "agent_", "storage": "storage_", "device": "device_"}
+_FAMILY_PREFIXES = {
+    "hypervisor": "vm_",
+    "agent": "agent_",
+    "storage": "storage_",
+    "device": "device_",
+}
 _MARK = f"{PROJECT}_impl"
 _PROBLEMS: dict[type, tuple[str, ...]] = {}
 _MISSING: dict[tuple[str, type], tuple[str, ...]] = {}
 _SHOWN_NAMES = 5
 
 
-def fulfilment(family: str, factory: Callable[..., object], requirements: Iterable[str] = ()) -> list[str]:
+def fulfilment(
+    family: str, factory: Callable[..., object], requirements: Iterable[str] = ()
+) -> list[str]:
     """What keeps a plugin from fulfilling the contract, one line each, as far as its class tells.
 
     Args:
@@ -51,7 +58,9 @@ def lacks(family: str, plugin: type) -> str:
     if is_of_another_family(family, plugin):
         return f"{plugin.__name__} has no operation of a {family} plugin; let the entry point name the plugin's class"
     return (
-        f"{plugin.__name__} lacks {listed(missing)}; write them, docs/hooks.md says what each does" if missing else ""
+        f"{plugin.__name__} lacks {listed(missing)}; write them, docs/hooks.md says what each does"
+        if missing
+        else ""
     )
 
 
@@ -62,14 +71,20 @@ def is_of_another_family(family: str, plugin: type) -> bool:
 
 def _missing(family: str, plugin: type) -> tuple[str, ...]:
     if (family, plugin) not in _MISSING:
-        _MISSING[family, plugin] = tuple(name for name in _needed(family) if not _is_there(plugin, name))
+        _MISSING[family, plugin] = tuple(
+            name for name in _needed(family) if not _is_there(plugin, name)
+        )
     return _MISSING[family, plugin]
 
 
 @functools.cache
 def _needed(family: str) -> tuple[str, ...]:
     spec = FAMILIES.get(family)
-    return tuple(name for name in hook_names(spec) if not getattr(vars(spec)[name], OPTIONAL, False)) if spec else ()
+    return (
+        tuple(name for name in hook_names(spec) if not getattr(vars(spec)[name], OPTIONAL, False))
+        if spec
+        else ()
+    )
 
 
 def listed(names: Sequence[str]) -> str:
@@ -121,7 +136,9 @@ def hook_names(spec: type) -> list[str]:
 def _find_problems(plugin: type) -> Iterator[str]:
     known = {name for spec in ALL_SPECS for name in hook_names(spec)}
     for name, member in inspect.getmembers_static(plugin):
-        prefix = next((prefix for prefix in _FAMILY_PREFIXES.values() if name.startswith(prefix)), None)
+        prefix = next(
+            (prefix for prefix in _FAMILY_PREFIXES.values() if name.startswith(prefix)), None
+        )
         marked = hasattr(member, _MARK)
         if name in RETIRED:
             log.warning("%s.%s is never called any more: %s", plugin.__name__, name, RETIRED[name])
@@ -141,7 +158,11 @@ def _signature_problems(name: str, member: object) -> Iterator[str]:
     function = member.__func__ if isinstance(member, staticmethod | classmethod) else member
     if not callable(function):
         return
-    if not options.get("wrapper") and not options.get("hookwrapper") and not inspect.iscoroutinefunction(function):
+    if (
+        not options.get("wrapper")
+        and not options.get("hookwrapper")
+        and not inspect.iscoroutinefunction(function)
+    ):
         yield f"{name} must be 'async def'"
     given = _parameters(name)
     for parameter in list(inspect.signature(function).parameters.values())[0 if is_static else 1 :]:

@@ -13,11 +13,16 @@ from vc_core.spec.hooks import FAMILIES
 
 Check = Callable[[Any], bool]
 
-_MAX_ELEMENTS = 1000  # a long answer is not looked through: what is wrong is wrong from its beginning
+_MAX_ELEMENTS = (
+    1000  # a long answer is not looked through: what is wrong is wrong from its beginning
+)
 
 
 def mismatch(operation: str, result: object) -> str:
-    """What is wrong with a result: what came and what is wanted. Empty for one of the right type."""
+    """What is wrong with a result: what came and what is wanted.
+
+    Empty for one of the right type.
+    """
     check, wanted = _wanted(operation)
     return "" if check(result) else f"{operation} returned {_described(result)}, not {wanted}"
 
@@ -51,7 +56,9 @@ def _any_of(kinds: tuple[Any, ...]) -> Check:
 def _elements(container: type, check: Check) -> Check:
     return lambda value: (
         isinstance(value, container)
-        and all(check(one) for one in islice(typing.cast(typing.Iterable[Any], value), _MAX_ELEMENTS))
+        and all(
+            check(one) for one in islice(typing.cast(typing.Iterable[Any], value), _MAX_ELEMENTS)
+        )
     )
 
 

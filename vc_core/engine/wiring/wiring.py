@@ -14,7 +14,13 @@ import pluggy
 
 from vc_core.defaults import Deadlines
 from vc_core.engine.wiring.fork_guard import Origin
-from vc_core.engine.wiring.plugin_checks import hook_names, is_of_another_family, lacks, listed, problems_of
+from vc_core.engine.wiring.plugin_checks import (
+    hook_names,
+    is_of_another_family,
+    lacks,
+    listed,
+    problems_of,
+)
 from vc_core.engine.wiring.result_checks import mismatch
 from vc_core.spec.around_all import CURRENT, Operation
 from vc_core.spec.device import DeviceSpec
@@ -37,7 +43,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-_BORDER_ERRORS = {"vm": HypervisorError, "agent": AgentError, "storage": StorageError, "device": DeviceError}
+_BORDER_ERRORS = {
+    "vm": HypervisorError,
+    "agent": AgentError,
+    "storage": StorageError,
+    "device": DeviceError,
+}
 
 _REMEDY = "tell its author, or choose another plugin"
 
@@ -80,7 +91,9 @@ class Wiring:
             raise PluginContractError(problems)
         self._manager.add_hookcall_monitoring(lambda *_: self._origin.require(), self._guard)
         self.hooks = cast(Hooks, self._manager.hook)
-        self._devices = [(seat.name, self._device_hooks(seat)) for seat in self._seats if seat.family == "device"]
+        self._devices = [
+            (seat.name, self._device_hooks(seat)) for seat in self._seats if seat.family == "device"
+        ]
 
     @property
     def devices(self) -> list[tuple[str, DeviceSpec]]:
@@ -94,7 +107,9 @@ class Wiring:
         name = event.__name__
         if args:
             raise TypeError(f"{name}: give the event's parameters by name")
-        outcomes = await asyncio.gather(*getattr(self._manager.hook, name)(**kwargs), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *getattr(self._manager.hook, name)(**kwargs), return_exceptions=True
+        )
         for outcome in outcomes:
             if isinstance(outcome, asyncio.CancelledError):
                 raise outcome
@@ -121,7 +136,8 @@ class Wiring:
             try:
                 self._manager.register(seat.plugin, name=seat.label)
             except (pluggy.PluginValidationError, ValueError) as error:
-                # pluggy leaves the first hooks of a refused plugin behind; nobody uses this manager after a problem.
+                # pluggy leaves the first hooks of a refused plugin behind; nobody uses this manager
+                # after a problem.
                 self._wrong.add(seat.label)
                 yield f"{seat.label}: {' '.join(str(error).split())}"
 
@@ -132,7 +148,9 @@ class Wiring:
             if family == "device":
                 right = (seat for seat in seats if seat.label not in self._wrong)
                 yield from (
-                    f"{seat.label}: {lacks(family, type(seat.plugin))}" for seat in right if _misses(seat, owners)
+                    f"{seat.label}: {lacks(family, type(seat.plugin))}"
+                    for seat in right
+                    if _misses(seat, owners)
                 )
                 continue
             for name, labels in owners.items():
@@ -148,10 +166,16 @@ class Wiring:
                 yield _missing(family, seats, demanded)
 
     def _owners(self, name: str) -> list[str]:
-        return [item.plugin_name for item in getattr(self._manager.hook, name).get_hookimpls() if not item.wrapper]
+        return [
+            item.plugin_name
+            for item in getattr(self._manager.hook, name).get_hookimpls()
+            if not item.wrapper
+        ]
 
     def _device_hooks(self, seat: Seat) -> DeviceSpec:
-        others = [other.plugin for other in self._seats if other.family == "device" and other is not seat]
+        others = [
+            other.plugin for other in self._seats if other.family == "device" and other is not seat
+        ]
 
         class Relay:
             pass
@@ -163,7 +187,9 @@ class Wiring:
 
     # --- the border --------------------------------------------------------------------------------------------------
 
-    def _guard(self, outcome: pluggy.Result[Any], name: str, impls: Any, arguments: Mapping[str, object]) -> None:
+    def _guard(
+        self, outcome: pluggy.Result[Any], name: str, impls: Any, arguments: Mapping[str, object]
+    ) -> None:
         """Called by pluggy after each hook call, which has only made a coroutine: puts the border around it."""
         prefix = name.partition("_")[0]
         if outcome.exception is not None or prefix not in _BORDER_ERRORS:
@@ -180,7 +206,10 @@ class Wiring:
 
 
 class _Call(Coroutine[Any, Any, Any]):
-    """A hook's call. One that is cancelled before it has begun closes what is inside, which nobody will await."""
+    """A hook's call.
+
+    One that is cancelled before it has begun closes what is inside, which nobody will await.
+    """
 
     def __init__(self, outer: Coroutine[Any, Any, Any], inner: Coroutine[Any, Any, Any]) -> None:
         self._outer = outer
@@ -205,7 +234,9 @@ class _Call(Coroutine[Any, Any, Any]):
             self._inner.close()
 
 
-async def _bordered(inner: Coroutine[Any, Any, Any], operation: Operation, owner: str, limit_s: float | None) -> Any:
+async def _bordered(
+    inner: Coroutine[Any, Any, Any], operation: Operation, owner: str, limit_s: float | None
+) -> Any:
     current = CURRENT.set(operation)
     try:
         async with asyncio.timeout(limit_s) as deadline:
@@ -220,7 +251,9 @@ async def _bordered(inner: Coroutine[Any, Any, Any], operation: Operation, owner
         raise
     except TimeoutError as error:
         if deadline.expired() and limit_s is not None:
-            raise OperationTimeout(limit_s, operation.name, operation.plugin, operation.pod) from error
+            raise OperationTimeout(
+                limit_s, operation.name, operation.plugin, operation.pod
+            ) from error
         raise _foreign(error, operation) from error
     except (Exception, SystemExit) as error:  # a plugin does not end the program
         raise _foreign(error, operation) from error
@@ -234,7 +267,9 @@ async def _bordered(inner: Coroutine[Any, Any, Any], operation: Operation, owner
 def _check_result(result: object, name: str, owner: str) -> None:
     if wrong := mismatch(name, result):
         family, _, plugin = owner.partition(":")
-        raise PluginContractError([f"the {family} plugin {plugin} breaks the contract: {wrong}; {_REMEDY}"])
+        raise PluginContractError(
+            [f"the {family} plugin {plugin} breaks the contract: {wrong}; {_REMEDY}"]
+        )
 
 
 class _Manager(pluggy.PluginManager):

@@ -82,7 +82,8 @@ class PodRef:
 
     Attributes:
         id: unique on this host.
-        run_dir: a private folder (0700) for sockets and other runtime files of the drivers; empties with a reboot.
+        run_dir: a private folder (0700) for sockets and other runtime files of the drivers; empties
+            with a reboot.
     """
 
     id: str
@@ -102,13 +103,17 @@ class Capability(enum.StrEnum):
     VHOST_USER_PLUG = "vhost-user-plug"  # devices whose backends are processes of the host, later
     CLONE = "clone"  # machines are saved with their memory, and others start from that
     SNAPSHOT = "snapshot"  # machines are saved in the middle of their work, with what was plugged
-    FREEZE = "freeze"  # the guest can be readied for being saved, and takes a new identity afterwards
+    FREEZE = (
+        "freeze"  # the guest can be readied for being saved, and takes a new identity afterwards
+    )
     RESIZE = "resize"  # vCPUs and memory come and go
     ONLINE = "online"  # the guest takes such vCPUs and memory into use
     DRIVE = "drive"  # the guest mounts drives as root file systems
     TERMINAL = "terminal"  # processes with a terminal
     FILES = "files"  # files of containers are reached (FilesRequest)
-    CARE = "care"  # containers are started again, and their health is checked (Restart, HealthCheck)
+    CARE = (
+        "care"  # containers are started again, and their health is checked (Restart, HealthCheck)
+    )
     LOG = "log"  # the guest writes output to a disk (Stdio.LOG)
 
 
@@ -164,8 +169,9 @@ class Finding:
         verdict: how it is.
         detail: what was found.
         remedy: what to do; empty when it is good.
-        fix: a command that does it and harms nothing, for `vc doctor --fix`: words of a shell without its operators,
-            beginning with "vc" or a program of the host; empty where people must decide.
+        fix: a command that does it and harms nothing, for `vc doctor --fix`: words of a shell
+            without its operators, beginning with "vc" or a program of the host; empty where people
+            must decide.
     """
 
     subject: str

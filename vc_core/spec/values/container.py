@@ -29,10 +29,10 @@ class Rootfs:
     Attributes:
         path: a folder on the host; "/" is the host's own.
         mode: what the container may do to it.
-        disk_bytes: what an overlay is written to: a disk of this size, which lasts as long as the container, or the
-            guest's memory when 0.
-        show_secrets: whether also those files of the host's own root are seen that the configuration hides; the
-            engine's matter alone.
+        disk_bytes: what an overlay is written to: a disk of this size, which lasts as long as the
+            container, or the guest's memory when 0.
+        show_secrets: whether also those files of the host's own root are seen that the
+            configuration hides; the engine's matter alone.
     """
 
     path: Path
@@ -59,14 +59,16 @@ class Mount:
     """A mount in a container.
 
     Attributes:
-        source: on the host, absolute; in the guest for MountKind.GUEST; without meaning for the other kinds.
+        source: on the host, absolute; in the guest for MountKind.GUEST; without meaning for the
+            other kinds.
         destination: in the container, absolute.
         read_only: whether writing is refused.
         kind: what it shows.
         options: more words of mount(8), given to the guest: "noexec", "size=64m".
         recursive: whether mounts below the source come along.
-        copy_up: whether an empty folder of the host gets what the root file system has at the destination, with owners
-            and permissions, when the container is first made. It must be writable.
+        copy_up: whether an empty folder of the host gets what the root file system has at the
+            destination, with owners and permissions, when the container is first made. It must be
+            writable.
     """
 
     source: Path
@@ -90,10 +92,12 @@ class HostDevice:
     """A device of the host that a container shall have.
 
     Attributes:
-        path: on the host, absolute: a node, an image file, a socket, or a folder of /sys/bus/pci/devices.
+        path: on the host, absolute: a node, an image file, a socket, or a folder of
+            /sys/bus/pci/devices.
         destination: of its node in the container; empty for a device without one.
         read_only: whether writing is refused.
-        kind: what it is where the path does not say: "vhost-user-net", "vhost-user-blk", "vhost-user-scsi".
+        kind: what it is where the path does not say: "vhost-user-net", "vhost-user-blk",
+            "vhost-user-scsi".
         mode: permission bits of the node.
         uid: owner of the node.
         gid: group of the node.
@@ -175,7 +179,8 @@ class ContainerSpec:
         devices: of the host.
         resources: its limits.
         shm_bytes: size of its /dev/shm.
-        has_default_mounts: whether /proc, /dev and the like are made where `mounts` do not name them.
+        has_default_mounts: whether /proc, /dev and the like are made where `mounts` do not name
+            them.
         confinement: what keeps it in.
         hooks: programs of the host to run.
         bundle: the OCI bundle it came from, for hooks; empty for none.
@@ -226,7 +231,8 @@ class PodOptions:
         dns: where names are looked up; without servers containers keep their own file.
         is_pid_shared: whether they see each other's processes.
         shared_shm_bytes: size of a /dev/shm for all of them; 0 gives each its own.
-        can_freeze: whether their folders of the host are mounted so that the guest can let go of them (agent_freeze).
+        can_freeze: whether their folders of the host are mounted so that the guest can let go of
+            them (agent_freeze).
     """
 
     dns: Dns = Dns()
@@ -258,7 +264,8 @@ class GuestMount:
 
     Attributes:
         mount: what was asked for.
-        plugged: the share that holds a folder or file of the host; None for what the guest makes by itself.
+        plugged: the share that holds a folder or file of the host; None for what the guest makes by
+            itself.
         subpath: below the share's root; empty for the root itself.
     """
 
@@ -291,7 +298,8 @@ class GuestContainer:
         mounts: in order.
         devices: all of them.
         pod: what it has in common with its siblings.
-        starts: whether its first process runs at once, instead of waiting for agent_start_container.
+        starts: whether its first process runs at once, instead of waiting for
+            agent_start_container.
         log: the disk to which Stdio.LOG writes, a ring of blocks as vc_core.spec.log_format has it.
     """
 

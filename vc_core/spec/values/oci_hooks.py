@@ -28,7 +28,8 @@ class LifeHooks:
     """The runtime-spec's hooks that run on the host.
 
     Attributes:
-        prestart: the container exists in the guest and its process waits; one that fails stops the start.
+        prestart: the container exists in the guest and its process waits; one that fails stops the
+            start.
         poststart: its process runs.
         poststop: it is gone from the guest.
     """

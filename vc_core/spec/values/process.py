@@ -11,7 +11,16 @@ from typing import Protocol
 DEFAULT_CAPABILITIES = tuple(
     f"CAP_{name}"
     for name in (
-        *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW"),
+        *(
+            "CHOWN",
+            "DAC_OVERRIDE",
+            "FOWNER",
+            "FSETID",
+            "KILL",
+            "MKNOD",
+            "NET_BIND_SERVICE",
+            "NET_RAW",
+        ),
         *("SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT", "AUDIT_WRITE"),
     )
 )
@@ -51,14 +60,15 @@ class Rlimit:
 class ProcessSpec:
     """A process to start in a container.
 
-    What is empty or None of one that `Container.exec` starts is as the container's first process has it. Agents get
-    `cwd`, `user` and `no_new_privileges` filled in.
+    What is empty or None of one that `Container.exec` starts is as the container's first process
+    has it. Agents get `cwd`, `user` and `no_new_privileges` filled in.
 
     Attributes:
         args: the whole argv.
         env: "NAME=value" words; the value may hold "=".
         cwd: absolute, in the container; empty for "/".
-        user: "uid", "uid:gid", or names known inside the container's /etc/passwd and /etc/group; empty for root.
+        user: "uid", "uid:gid", or names known inside the container's /etc/passwd and /etc/group;
+            empty for root.
         groups: more groups, by number or name.
         terminal: whether it gets one.
         no_new_privileges: whether set-uid programs lose their power; None for yes.
@@ -101,10 +111,11 @@ class FilesRequest:
     Attributes:
         verb: what.
         path: in the container, absolute.
-        name: what a file or folder is called in an archive. For READ, its own name when empty; "." for what is in a
-            folder. For WRITE, it is unpacked into the folder `path`, or as `path` where that is none; "." is all, into
-            the folder `path`, which is made when it is not there and its path does not end in "/". Nothing but a folder
-            is unpacked as a path that ends in "/". Folders that are there keep owner, mode and time.
+        name: what a file or folder is called in an archive. For READ, its own name when empty; "."
+            for what is in a folder. For WRITE, it is unpacked into the folder `path`, or as `path`
+            where that is none; "." is all, into the folder `path`, which is made when it is not
+            there and its path does not end in "/". Nothing but a folder is unpacked as a path that
+            ends in "/". Folders that are there keep owner, mode and time.
     """
 
     verb: FilesVerb
@@ -134,9 +145,10 @@ class ExitStatus:
     Attributes:
         code: its exit code; 128 + signal when a signal ended it.
         signal: the signal's number, 0 when it exited by itself.
-        ended_ns: when, since the epoch and by the guest's clock; 0 when nobody knows. Two that differ in this only are
-            equal.
-        out_of_memory: whether its container's limit of memory has cost it, or the process that it ended by, its life.
+        ended_ns: when, since the epoch and by the guest's clock; 0 when nobody knows. Two that
+            differ in this only are equal.
+        out_of_memory: whether its container's limit of memory has cost it, or the process that it
+            ended by, its life.
     """
 
     code: int
@@ -172,7 +184,10 @@ class ProcessStreams(Protocol):
     """The standard streams of a process in the guest. One client at a time."""
 
     async def write(self, data: bytes) -> None:
-        """Sends input; returns when the way is free for more. Input for a process that no longer reads is dropped."""
+        """Sends input; returns when the way is free for more.
+
+        Input for a process that no longer reads is dropped.
+        """
 
     async def close_stdin(self) -> None:
         """Ends the input. May be called twice."""

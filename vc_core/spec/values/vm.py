@@ -16,11 +16,13 @@ class Guest:
         kernel: an uncompressed kernel with a direct boot entry.
         initrd: the first root file system.
         parameters: the kernel's command line, one word each.
-        proof_parameters: instead of them: makes the guest power off as soon as it has reached userspace.
+        proof_parameters: instead of them: makes the guest power off as soon as it has reached
+            userspace.
         description: for people.
         size_bytes: of both files.
         is_current: whether new pods get it.
-        program: the agent itself, for a hypervisor that runs it without a kernel; None where the image has none.
+        program: the agent itself, for a hypervisor that runs it without a kernel; None where the
+            image has none.
     """
 
     id: str
@@ -147,9 +149,9 @@ class Plugged:
     Attributes:
         id: what to give to vm_unplug.
         driver: how the guest is to look for it: "9p", "bind", "scsi", "blk", "pci", "node".
-        address: what it is to look for: a mount tag, for "bind" a folder that the guest has already, a SCSI
-            "target:lun", for "blk" and "pci" a PCI path "<slot of the root port>/<slot behind it>" in hex digits, for
-            "node" a path below /dev.
+        address: what it is to look for: a mount tag, for "bind" a folder that the guest has
+            already, a SCSI "target:lun", for "blk" and "pci" a PCI path "<slot of the root
+            port>/<slot behind it>" in hex digits, for "node" a path below /dev.
         is_fixed: part of the machine from its start: it cannot be unplugged.
     """
 
@@ -210,8 +212,10 @@ class VmSpec:
         shares: present from the start.
         binary: the hypervisor's program; None for the one that its options name.
         origin: it starts from this instead of booting.
-        carried: what was plugged into the machine of `origin` when that was saved, but for its first shares.
-        freezes_to: where vm_freeze will be asked to save it, so that its memory can lie there from the start.
+        carried: what was plugged into the machine of `origin` when that was saved, but for its
+            first shares.
+        freezes_to: where vm_freeze will be asked to save it, so that its memory can lie there from
+            the start.
     """
 
     guest: Guest
@@ -255,7 +259,8 @@ class VmStats:
     Attributes:
         cpu_ns: processor time since its start.
         resident_bytes: memory of the host in use.
-        read_bytes: from the host's disks since its start, what lay in its page cache not counted; 0 when not known.
+        read_bytes: from the host's disks since its start, what lay in its page cache not counted; 0
+            when not known.
         written_bytes: to them, likewise.
     """
 

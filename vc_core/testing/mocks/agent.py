@@ -139,10 +139,15 @@ class MockAgent(AgentSpec):
             raise AgentError("the pod is not set up")
         if container.spec.id in machine.containers:
             raise AlreadyExists(container.spec.id)
-        for plugged in (container.rootfs.plugged, *(one for device in container.devices for one in device.plugged)):
+        for plugged in (
+            container.rootfs.plugged,
+            *(one for device in container.devices for one in device.plugged),
+        ):
             if plugged.id not in {*machine.shares, *machine.devices} and plugged.driver != "node":
                 raise AgentError(f"{plugged.id} is not plugged")
-        if unknown := [name for name, _ in container.spec.resources.unified if name not in _CGROUP_FILES]:
+        if unknown := [
+            name for name, _ in container.spec.resources.unified if name not in _CGROUP_FILES
+        ]:
             raise AgentError(f"the cgroup has no file {unknown[0]}")
         self._look_for(container.spec.process)
         for one in container.mounts:
@@ -171,11 +176,14 @@ class MockAgent(AgentSpec):
     async def agent_list_containers(self, pod: PodRef) -> tuple[ContainerTruth, ...]:
         machine = await self._machine(pod)
         return tuple(
-            ContainerTruth(name, found.processes[found.made.token].status) for name, found in machine.containers.items()
+            ContainerTruth(name, found.processes[found.made.token].status)
+            for name, found in machine.containers.items()
         )
 
     @hookimpl
-    async def agent_update_container(self, pod: PodRef, container_id: str, resources: Resources) -> None:
+    async def agent_update_container(
+        self, pod: PodRef, container_id: str, resources: Resources
+    ) -> None:
         found = self._container(await self._machine(pod), container_id)
         found.resources = resources
 
@@ -201,7 +209,12 @@ class MockAgent(AgentSpec):
 
     @hookimpl
     async def agent_exec(
-        self, pod: PodRef, container_id: str, token: str, process: ProcessSpec | FilesRequest, stdio: Stdio
+        self,
+        pod: PodRef,
+        container_id: str,
+        token: str,
+        process: ProcessSpec | FilesRequest,
+        stdio: Stdio,
     ) -> None:
         if isinstance(process, FilesRequest):
             raise AgentError("mock guests have no files")
@@ -245,7 +258,9 @@ class MockAgent(AgentSpec):
                 process.end(128 + signal, signal)
 
     @hookimpl
-    async def agent_resize(self, pod: PodRef, container_id: str, token: str, rows: int, columns: int) -> None:
+    async def agent_resize(
+        self, pod: PodRef, container_id: str, token: str, rows: int, columns: int
+    ) -> None:
         raise AgentError("no terminal")
 
     @hookimpl

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from vc_core.spec import DeviceError, DeviceSpec, Drive, GuestNode, HostDevice, Pluggable, PodRef, hookimpl
+from vc_core.spec import (
+    DeviceError,
+    DeviceSpec,
+    Drive,
+    GuestNode,
+    HostDevice,
+    Pluggable,
+    PodRef,
+    hookimpl,
+)
 from vc_core.testing.mocks.world import World
 
 
@@ -16,7 +25,9 @@ class MockDevice(DeviceSpec):
         return device.path.suffix in (".dev", ".refused")
 
     @hookimpl
-    async def device_prepare(self, pod: PodRef, device: HostDevice) -> tuple[Pluggable | GuestNode, ...]:
+    async def device_prepare(
+        self, pod: PodRef, device: HostDevice
+    ) -> tuple[Pluggable | GuestNode, ...]:
         if device.path.suffix == ".refused":
             raise DeviceError("refused")
         self.world.prepared.add(device.path)

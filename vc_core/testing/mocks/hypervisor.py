@@ -69,7 +69,9 @@ class MockHypervisor(HypervisorSpec):
         if origin is not None and (origin.folder / SAVED).exists():
             machine = self.world.saved[Path((origin.folder / SAVED).read_text())].copy()
             had = {*machine.shares, *machine.devices}
-            brought = {share.tag for share in self._spec.shares} | {one.plugged.id for one in self._spec.carried}
+            brought = {share.tag for share in self._spec.shares} | {
+                one.plugged.id for one in self._spec.carried
+            }
             if had != brought:
                 raise HypervisorError(f"the saved machine had {had}, brought along were {brought}")
             for one in self._spec.carried:
@@ -78,7 +80,9 @@ class MockHypervisor(HypervisorSpec):
                 else:
                     machine.devices[one.plugged.id] = one.device
         else:
-            machine = MockMachine(is_hung=self.world.is_booting_for_ever, is_clone=origin is not None)
+            machine = MockMachine(
+                is_hung=self.world.is_booting_for_ever, is_clone=origin is not None
+            )
             machine.size = VmSize(self._spec.vcpus, self._spec.memory_mib)
         machine.shares |= {share.tag: share for share in self._spec.shares}
         machine.fixed = tuple(share.tag for share in self._spec.shares)
@@ -109,7 +113,9 @@ class MockHypervisor(HypervisorSpec):
         found = self.world.machines.get(pod.id)
         if found is not None and (self._launched or found.run_dir == pod.run_dir):
             found.end("destroyed")
-            self.world.machines = {name: one for name, one in self.world.machines.items() if one is not found}
+            self.world.machines = {
+                name: one for name, one in self.world.machines.items() if one is not found
+            }
         self._launched = False
 
     @hookimpl

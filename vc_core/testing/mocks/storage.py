@@ -5,7 +5,17 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from vc_core.spec import AlreadyExists, Busy, Finding, NotFound, Record, StorageSpec, StoreListing, StoreLock, hookimpl
+from vc_core.spec import (
+    AlreadyExists,
+    Busy,
+    Finding,
+    NotFound,
+    Record,
+    StorageSpec,
+    StoreListing,
+    StoreLock,
+    hookimpl,
+)
 from vc_core.testing.mocks.world import MockLock, World
 
 

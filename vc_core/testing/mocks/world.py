@@ -73,11 +73,18 @@ class MockMachine:
 
     def copy(self) -> MockMachine:
         """What goes on from it when it was saved."""
-        made = MockMachine(shares=dict(self.shares), devices=dict(self.devices), size=self.size, is_clone=True)
+        made = MockMachine(
+            shares=dict(self.shares), devices=dict(self.devices), size=self.size, is_clone=True
+        )
         made.is_set_up, made.is_let_go = self.is_set_up, self.is_let_go
         for name, found in self.containers.items():
-            processes = {token: MockProcess(one.args, status=one.status) for token, one in found.processes.items()}
-            made.containers[name] = MockContainer(found.made, processes, found.is_started, found.resources)
+            processes = {
+                token: MockProcess(one.args, status=one.status)
+                for token, one in found.processes.items()
+            }
+            made.containers[name] = MockContainer(
+                found.made, processes, found.is_started, found.resources
+            )
         return made
 
     def end(self, reason: str) -> None:
@@ -111,7 +118,9 @@ class World:
     recording: Recording = field(default_factory=Recording)
     connections: int = 0
     connected: asyncio.Event = field(default_factory=asyncio.Event)
-    is_waited_for: asyncio.Event = field(default_factory=asyncio.Event)  # somebody waits for a guest that is hung
+    is_waited_for: asyncio.Event = field(
+        default_factory=asyncio.Event
+    )  # somebody waits for a guest that is hung
     capabilities: frozenset[Capability] = frozenset()
     prepared: set[Path] = field(default_factory=set)
     set_ups: list[PodSetup] = field(default_factory=list)
@@ -132,7 +141,11 @@ class World:
 
     def residue(self) -> list[str]:
         """What is there that belongs to a live pod."""
-        alive = [name for name, machine in self.machines.items() if machine.phase in (VmPhase.RUNNING, VmPhase.PAUSED)]
+        alive = [
+            name
+            for name, machine in self.machines.items()
+            if machine.phase in (VmPhase.RUNNING, VmPhase.PAUSED)
+        ]
         return [
             *(f"machine {name}" for name in alive),
             *(f"device {path}" for path in self.prepared),

@@ -78,7 +78,10 @@ class Cgroup:
 
     def limit(self, size: VmSize) -> None:
         """As large as a machine would be."""
-        wanted = {"cpu.max": f"{size.vcpus * _PERIOD_US} {_PERIOD_US}", "memory.max": str(size.memory_mib << 20)}
+        wanted = {
+            "cpu.max": f"{size.vcpus * _PERIOD_US} {_PERIOD_US}",
+            "memory.max": str(size.memory_mib << 20),
+        }
         for name, value in wanted.items():
             if (self.path / name).exists():
                 (self.path / name).write_text(value)
@@ -99,7 +102,9 @@ class Cgroup:
 
     def processes(self) -> list[int]:
         """All that are in it, and below."""
-        return [int(pid) for file in self.path.rglob("cgroup.procs") for pid in file.read_text().split()]
+        return [
+            int(pid) for file in self.path.rglob("cgroup.procs") for pid in file.read_text().split()
+        ]
 
     def remove(self) -> None:
         """Kills what is in it and removes it with all below. Blocks. May be called twice."""
@@ -123,7 +128,9 @@ class Cgroup:
             while line not in events.read():
                 woken = [number for number, _ in poll.poll(_LIMIT_S * 1000)]
                 if not woken:
-                    raise HypervisorError(f"the sandbox's control group is not {line!r} within {_LIMIT_S} s")
+                    raise HypervisorError(
+                        f"the sandbox's control group is not {line!r} within {_LIMIT_S} s"
+                    )
                 if handle in woken:
                     return
                 events.seek(0)

@@ -46,17 +46,25 @@ class AcmeHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_capabilities(self, pod: PodRef) -> frozenset[Capability]:
-        return frozenset({Capability.UNIX_CHANNEL, Capability.SHARE, Capability.PAUSE, Capability.RESIZE})
+        return frozenset(
+            {Capability.UNIX_CHANNEL, Capability.SHARE, Capability.PAUSE, Capability.RESIZE}
+        )
 
     @hookimpl
     async def vm_create(self, pod: PodRef, spec: VmSpec) -> None:
         if os.geteuid() != 0:
-            raise HypervisorError("a sandbox is made by root; use a hypervisor with machines without")
+            raise HypervisorError(
+                "a sandbox is made by root; use a hypervisor with machines without"
+            )
         if spec.guest.program is None or not os.access(spec.guest.program, os.X_OK):
-            raise HypervisorError(f"the guest's agent {spec.guest.program} is missing; run 'vc guest build'")
+            raise HypervisorError(
+                f"the guest's agent {spec.guest.program} is missing; run 'vc guest build'"
+            )
         for program in (self._options.unshare, "crun"):
             if find_program(program) is None:
-                raise HypervisorError(f"{program} is not there; install the package {_PACKAGES.get(program, program)}")
+                raise HypervisorError(
+                    f"{program} is not there; install the package {_PACKAGES.get(program, program)}"
+                )
         group = cgroup.hierarchy() / f"vc-{pod.id}-{os.urandom(4).hex()}"
         tags = tuple(share.tag for share in spec.shares)
         self._sandbox, self._spec = Sandbox(str(pod.run_dir), str(group), tags), spec
@@ -68,7 +76,9 @@ class AcmeHypervisor(HypervisorSpec):
             raise HypervisorError("the sandbox was not created")
         try:
             self._sandbox.control.make(VmSize(self._spec.vcpus, self._spec.memory_mib))
-            process = await asyncio.to_thread(sandbox.start, self._sandbox, pod, self._spec, self._options)
+            process = await asyncio.to_thread(
+                sandbox.start, self._sandbox, pod, self._spec, self._options
+            )
             self._sandbox = replace(self._sandbox, process=process)
         except BaseException:
             await self._end()
@@ -120,15 +130,21 @@ class AcmeHypervisor(HypervisorSpec):
     @hookimpl
     async def vm_resize(self, pod: PodRef, size: VmSize) -> VmSize:
         self._alive()
-        host = VmSize(os.cpu_count() or 1, (os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) >> 20)
+        host = VmSize(
+            os.cpu_count() or 1, (os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) >> 20
+        )
         if size.vcpus > host.vcpus or size.memory_mib > host.memory_mib:
-            raise HypervisorError(f"this host has {host.vcpus} processors and {host.memory_mib} MiB, not {size}")
+            raise HypervisorError(
+                f"this host has {host.vcpus} processors and {host.memory_mib} MiB, not {size}"
+            )
         self._sandbox.control.limit(size)
         return size
 
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
-        return tuple(Plugged(tag, "bind", f"{_HOST}/{tag}", is_fixed=True) for tag in self._sandbox.tags)
+        return tuple(
+            Plugged(tag, "bind", f"{_HOST}/{tag}", is_fixed=True) for tag in self._sandbox.tags
+        )
 
     @hookimpl
     async def vm_open_channel(self, pod: PodRef, name: str) -> Channel:
@@ -173,7 +189,14 @@ class AcmeHypervisor(HypervisorSpec):
         missing = {"cpu", "memory", "pids"} - set(found)
         if missing:
             detail = f"it has no controllers for {', '.join(sorted(missing))}: these limits cannot be kept"
-            return (Finding("cgroup v2", Verdict.WARNING, detail, "boot with systemd.unified_cgroup_hierarchy=1"),)
+            return (
+                Finding(
+                    "cgroup v2",
+                    Verdict.WARNING,
+                    detail,
+                    "boot with systemd.unified_cgroup_hierarchy=1",
+                ),
+            )
         return (Finding("cgroup v2", Verdict.GOOD, "it has all controllers that limits need"),)
 
     # --- inside ------------------------------------------------------------------------------------------------------

@@ -64,7 +64,10 @@ class Sandbox:
             if told.pop("schema") != _SCHEMA:
                 raise HypervisorError("the sandbox was made by another version of acme-hypervisor")
             process = told.pop("process")
-            return cls(**{**told, "tags": tuple(told["tags"])}, process=HostProcess(**process) if process else None)
+            return cls(
+                **{**told, "tags": tuple(told["tags"])},
+                process=HostProcess(**process) if process else None,
+            )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise HypervisorError(f"the sandbox's record is damaged: {error}") from error
 
@@ -75,7 +78,9 @@ class Sandbox:
 
 def lost(pod: PodRef) -> Sandbox:
     """The pod's sandbox when nobody knows any more what `to_json` gave; an empty one when there is none."""
-    process = HostProcess.find(_OF_PARENT, str(pod.run_dir))  # by its words alone: its agent mounts over /run and /tmp
+    process = HostProcess.find(
+        _OF_PARENT, str(pod.run_dir)
+    )  # by its words alone: its agent mounts over /run and /tmp
     if process is None:
         return Sandbox()
     return Sandbox(str(pod.run_dir), str(group_of(process.pid, f"vc-{pod.id}-")), (), process)
@@ -84,7 +89,9 @@ def lost(pod: PodRef) -> Sandbox:
 def start(sandbox: Sandbox, pod: PodRef, spec: VmSpec, options: AcmeOptions) -> HostProcess:
     """Starts the agent as the first process of new namespaces; whoever connects waits until it answers."""
     sandbox.socket.unlink(missing_ok=True)
-    shares = [f"{share.tag}{':ro' if share.read_only else ''}={share.path}" for share in spec.shares]
+    shares = [
+        f"{share.tag}{':ro' if share.read_only else ''}={share.path}" for share in spec.shares
+    ]
     with socket.socket(socket.AF_UNIX) as listener, sandbox.log.open("ab") as log:
         listener.bind(str(sandbox.socket))
         listener.listen()
@@ -92,18 +99,27 @@ def start(sandbox: Sandbox, pod: PodRef, spec: VmSpec, options: AcmeOptions) -> 
         namespaces = [*_NAMESPACES, _OF_PARENT, *([] if options.network else ["--net"])]
         words = [
             *_joined(sandbox.control.launcher, [options.unshare, *namespaces]),
-            # Not in the same one: a group whose processes share it out among groups below can have none of its own.
+            # Not in the same one: a group whose processes share it out among groups below can have
+            # none of its own.
             *_joined(sandbox.control.inside, [options.unshare, "--cgroup"]),
             *agent,
         ]
         given = {1: log.fileno(), 2: log.fileno(), _LISTENER: listener.fileno()}
         actions: list[tuple[object, ...]] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
         actions += [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in given.items()]
-        pid = os.posix_spawn(words[0], words, program_environment(), file_actions=actions, setsid=True)
+        pid = os.posix_spawn(
+            words[0], words, program_environment(), file_actions=actions, setsid=True
+        )
     sandbox.control.settle(pid)
     return HostProcess.of(pid)
 
 
 def _joined(group: Path, words: list[str]) -> list[str]:
     """A command that joins a control group before it becomes another one, to which more words can be appended."""
-    return ["/bin/sh", "-ec", f'cd /; echo 0 > {shlex.quote(str(group))}/cgroup.procs; exec "$@"', "join", *words]
+    return [
+        "/bin/sh",
+        "-ec",
+        f'cd /; echo 0 > {shlex.quote(str(group))}/cgroup.procs; exec "$@"',
+        "join",
+        *words,
+    ]

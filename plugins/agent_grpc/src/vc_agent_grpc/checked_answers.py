@@ -8,7 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from vc_agent_grpc._generated import agent_pb2 as pb
-from vc_core.spec import AgentInfo, AgentRefusal, ContainerStats, ContainerTruth, ExitStatus, Health, ProcessInfo
+from vc_core.spec import (
+    AgentInfo,
+    AgentRefusal,
+    ContainerStats,
+    ContainerTruth,
+    ExitStatus,
+    Health,
+    ProcessInfo,
+)
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -46,12 +54,16 @@ def details(error: grpc.aio.AioRpcError) -> str:
     """What the guest, or grpc, says of an error: one line without control characters, short enough to be read."""
     text = error.details() or error.code().name
     cut = text if len(text) <= _MAX_DETAILS else f"{text[:_MAX_DETAILS]} […]"
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in cut)
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in cut
+    )
 
 
 def wrong(what: str) -> AgentRefusal:
     """The error for an answer that cannot be."""
-    return AgentRefusal(f"the guest's agent answers what cannot be: {what}; 'vc pod delete --force' ends the machine")
+    return AgentRefusal(
+        f"the guest's agent answers what cannot be: {what}; 'vc pod delete --force' ends the machine"
+    )
 
 
 def agreed(reply: pb.NegotiateReply, oldest: int, newest: int) -> AgentInfo:
@@ -69,7 +81,11 @@ def agreed(reply: pb.NegotiateReply, oldest: int, newest: int) -> AgentInfo:
 def exit_status(reply: pb.WaitReply) -> ExitStatus:
     """How a process ended."""
     code, signal = reply.exit_code, reply.signal
-    if not 0 <= code <= _MAX_CODE or signal > _MAX_SIGNAL or (signal and code != _BY_SIGNAL + signal):
+    if (
+        not 0 <= code <= _MAX_CODE
+        or signal > _MAX_SIGNAL
+        or (signal and code != _BY_SIGNAL + signal)
+    ):
         raise wrong(f"a process that ended with exit code {code} and signal {signal}")
     return ExitStatus(code, signal, max(0, reply.ended_ns), reply.out_of_memory)
 
@@ -111,7 +127,9 @@ def processes(reply: pb.ListProcessesReply) -> tuple[ProcessInfo, ...]:
 
 def _process(row: pb.ProcessInfo) -> ProcessInfo:
     resident, cpu_ns = _number(row.resident_bytes), _number(row.cpu_ns)
-    return ProcessInfo(row.pid, row.parent_pid, row.uid, _name(row.state), resident, cpu_ns, tuple(row.command))
+    return ProcessInfo(
+        row.pid, row.parent_pid, row.uid, _name(row.state), resident, cpu_ns, tuple(row.command)
+    )
 
 
 def _count(count: int, what: str) -> None:

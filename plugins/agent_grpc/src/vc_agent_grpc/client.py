@@ -41,7 +41,8 @@ from vc_core.spec import (
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# What the agent says of a program that it cannot execute, beside the text (guest/src/containers.rs).
+# What the agent says of a program that it cannot execute, beside the text
+# (guest/src/containers.rs).
 _TIME = "vc-time-ns"
 _REFUSAL = "vc-refusal"
 _IS_MISSING = {"missing": True, "not-executable": False}
@@ -104,8 +105,12 @@ def _error(error: grpc.aio.AioRpcError) -> Exception:
 class _Time(grpc.aio.UnaryUnaryClientInterceptor):
     """Tells the guest with each call what time it is: while it was frozen, its clock was, too."""
 
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()), (_TIME, str(time.time_ns())))
+    async def intercept_unary_unary(
+        self, continuation: Any, client_call_details: Any, request: Any
+    ) -> Any:
+        metadata = grpc.aio.Metadata(
+            *(client_call_details.metadata or ()), (_TIME, str(time.time_ns()))
+        )
         return await continuation(client_call_details._replace(metadata=metadata), request)
 
 
@@ -122,7 +127,9 @@ async def connect(address: str) -> Client:
     request = pb.NegotiateRequest(oldest=OLDEST_PROTOCOL, newest=NEWEST_PROTOCOL)
     try:
         reply = await AgentStub(channel).Negotiate(request, wait_for_ready=True)
-        info = checked_answers.agreed(checked_answers.message(reply), OLDEST_PROTOCOL, NEWEST_PROTOCOL)
+        info = checked_answers.agreed(
+            checked_answers.message(reply), OLDEST_PROTOCOL, NEWEST_PROTOCOL
+        )
     except grpc.aio.AioRpcError as error:
         await channel.close()
         if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
@@ -156,7 +163,10 @@ class Client:
 
     @translated
     async def freeze(self) -> None:
-        """Readies the guest for being saved, until `thaw`. The call stays open meanwhile: its end thaws as well."""
+        """Readies the guest for being saved, until `thaw`.
+
+        The call stays open meanwhile: its end thaws as well.
+        """
         freezing = self._agent.Freeze(pb.Empty())
         if not isinstance(await freezing.read(), pb.Empty):
             raise checked_answers.wrong("it is to ready itself for being saved, and says nothing")
@@ -183,7 +193,9 @@ class Client:
         try:
             await self._agent.PowerOff(pb.Empty())
         except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.UNAVAILABLE:  # the end of the connection is the answer
+            if (
+                error.code() is not grpc.StatusCode.UNAVAILABLE
+            ):  # the end of the connection is the answer
                 raise
 
     @translated
@@ -211,7 +223,9 @@ class Client:
     async def update_container(self, container_id: str, resources: Resources) -> None:
         """Changes its limits."""
         changed = convert.resources_json(resources)
-        await self._agent.UpdateContainer(pb.UpdateContainerRequest(container_id=container_id, oci_resources=changed))
+        await self._agent.UpdateContainer(
+            pb.UpdateContainerRequest(container_id=container_id, oci_resources=changed)
+        )
 
     @translated
     async def container_stats(self, container_id: str) -> ContainerStats:
@@ -226,25 +240,35 @@ class Client:
         return checked_answers.processes(checked_answers.message(reply))
 
     @translated
-    async def execute(self, container_id: str, token: str, process: ProcessSpec, stdio: Stdio) -> None:
+    async def execute(
+        self, container_id: str, token: str, process: ProcessSpec, stdio: Stdio
+    ) -> None:
         """Starts one more process in it."""
         spec = convert.process_json(process)
         wanted = convert.STDIO[stdio]
-        await self._agent.Exec(pb.ExecRequest(container_id=container_id, token=token, oci_process=spec, stdio=wanted))
+        await self._agent.Exec(
+            pb.ExecRequest(container_id=container_id, token=token, oci_process=spec, stdio=wanted)
+        )
 
     @translated
     async def files(self, container_id: str, token: str, wanted: FilesRequest) -> None:
         """Starts a process of the agent's own before the files of a container."""
         await self._agent.Files(
             pb.FilesRequest(
-                container_id=container_id, token=token, verb=wanted.verb, path=wanted.path, name=wanted.name
+                container_id=container_id,
+                token=token,
+                verb=wanted.verb,
+                path=wanted.path,
+                name=wanted.name,
             )
         )
 
     @translated
     async def attach(self, container_id: str, token: str) -> ProcessStreams:
         """The streams of a process."""
-        streams = GrpcStreams(self._agent, pb.ProcessRequest(container_id=container_id, token=token))
+        streams = GrpcStreams(
+            self._agent, pb.ProcessRequest(container_id=container_id, token=token)
+        )
         await streams.begin()
         return streams
 
@@ -258,7 +282,9 @@ class Client:
     async def signal(self, container_id: str, token: str, number: int) -> None:
         """Signals one process, or all of a container."""
         try:
-            await self._agent.Signal(pb.SignalRequest(container_id=container_id, token=token, signal=number))
+            await self._agent.Signal(
+                pb.SignalRequest(container_id=container_id, token=token, signal=number)
+            )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
                 subject = f"process {token} of container {container_id}"
@@ -268,4 +294,6 @@ class Client:
     @translated
     async def resize(self, container_id: str, token: str, rows: int, columns: int) -> None:
         """Sets the size of a process's terminal."""
-        await self._agent.Resize(pb.ResizeRequest(container_id=container_id, token=token, rows=rows, columns=columns))
+        await self._agent.Resize(
+            pb.ResizeRequest(container_id=container_id, token=token, rows=rows, columns=columns)
+        )

@@ -6,7 +6,14 @@ import dataclasses
 import json
 
 from vc_agent_grpc._generated import agent_pb2 as pb
-from vc_agent_grpc.oci_spec import CONTAINERS, DRIVES, process_of, shared_at, spec_of, unlimited_resources
+from vc_agent_grpc.oci_spec import (
+    CONTAINERS,
+    DRIVES,
+    process_of,
+    shared_at,
+    spec_of,
+    unlimited_resources,
+)
 from vc_core.spec import (
     ContainerSpec,
     Dns,
@@ -22,12 +29,13 @@ from vc_core.spec import (
     Stdio,
 )
 
-# What a host changes below an overlay is undefined anyway, so everything may be cached there; elsewhere only what is
-# mapped.
+# What a host changes below an overlay is undefined anyway, so everything may be cached there;
+# elsewhere only what is mapped.
 _CACHED = "cache=loose"
 _SHARED = "cache=mmap"
 _9P = ("trans=virtio", "version=9p2000.L", "msize=512000", "access=client")
-# How the guest mounts a share: as it is, or so that it can let go of it (guest/src/shares.rs), which costs some speed.
+# How the guest mounts a share: as it is, or so that it can let go of it (guest/src/shares.rs),
+# which costs some speed.
 _KEPT, _LET_GO = "9p", "fuse"
 _OF_SHARES = ("9p", "bind")
 _UPPER_SIZE = "size=75%"
@@ -43,11 +51,14 @@ _POLICIES = {
 }
 
 
-def create_request(container: GuestContainer, compiled_filter: bytes = b"") -> pb.CreateContainerRequest:
+def create_request(
+    container: GuestContainer, compiled_filter: bytes = b""
+) -> pb.CreateContainerRequest:
     """All that the agent needs to make a container; the filter is as `oci_spec.spec_of` has it."""
     spec, rootfs = container.spec, container.rootfs
     folder = f"{CONTAINERS}/{spec.id}"
-    # Also of a root that is not written: targets of mounts that it lacks are made first, and then it becomes read-only.
+    # Also of a root that is not written: targets of mounts that it lacks are made first, and then
+    # it becomes read-only.
     is_overlay = spec.rootfs.mode is not RootfsMode.READ_WRITE
     base = _base(rootfs.plugged)
     root = f"{base}/{rootfs.subpath}" if rootfs.subpath else base
@@ -58,7 +69,9 @@ def create_request(container: GuestContainer, compiled_filter: bytes = b"") -> p
     if spec.has_default_mounts:
         storages.append(_names(folder))
     shares = dict.fromkeys(mount.plugged for mount in container.mounts if mount.plugged is not None)
-    storages += (_share(plugged, kind, _SHARED, False) for plugged in shares if plugged != rootfs.plugged)
+    storages += (
+        _share(plugged, kind, _SHARED, False) for plugged in shares if plugged != rootfs.plugged
+    )
     return pb.CreateContainerRequest(
         container_id=spec.id,
         token=container.token,
@@ -68,10 +81,14 @@ def create_request(container: GuestContainer, compiled_filter: bytes = b"") -> p
         stdio=STDIO[spec.stdio],
         starts=container.starts,
         restart=pb.Restart(
-            policy=_POLICIES[spec.restart.policy], max_retries=spec.restart.max_retries, stop_signal=spec.stop_signal
+            policy=_POLICIES[spec.restart.policy],
+            max_retries=spec.restart.max_retries,
+            stop_signal=spec.stop_signal,
         ),
         health=_health(spec),
-        log=None if container.log is None else pb.Device(driver=container.log.driver, address=container.log.address),
+        log=None
+        if container.log is None
+        else pb.Device(driver=container.log.driver, address=container.log.address),
         devices=[message for device in container.devices for message in _devices(device)],
     )
 
@@ -136,7 +153,9 @@ def _rootfs_storage(rootfs: GuestRootfs, mode: RootfsMode, kind: str) -> pb.Stor
     if not rootfs.fstype and rootfs.subpath:  # in a share of many, which others may write to
         return _share(rootfs.plugged, kind, _SHARED, False)
     if not rootfs.fstype:
-        return _share(rootfs.plugged, kind, _CACHED if mode is RootfsMode.OVERLAY else _SHARED, not is_written)
+        return _share(
+            rootfs.plugged, kind, _CACHED if mode is RootfsMode.OVERLAY else _SHARED, not is_written
+        )
     options = ["rw"] if is_written else ["ro", *_UNJOURNALED.get(rootfs.fstype, [])]
     plugged = rootfs.plugged
     return pb.Storage(
@@ -157,7 +176,13 @@ def _share(plugged: Plugged, kind: str, cache: str, read_only: bool) -> pb.Stora
             mount_point=_base(plugged),
         )
     options = [*_9P, cache, "nodev", *(["ro"] if read_only else [])]
-    return pb.Storage(driver="9p", source=plugged.address, fstype=kind, options=options, mount_point=_base(plugged))
+    return pb.Storage(
+        driver="9p",
+        source=plugged.address,
+        fstype=kind,
+        options=options,
+        mount_point=_base(plugged),
+    )
 
 
 def _devices(wanted: GuestDevice) -> list[pb.Device]:
@@ -178,16 +203,31 @@ def _devices(wanted: GuestDevice) -> list[pb.Device]:
 
 def _names(folder: str) -> pb.Storage:
     """For /etc/hosts and /etc/hostname, which the container may write to: no more than this much of the memory."""
-    return pb.Storage(driver="tmpfs", fstype="tmpfs", options=["size=64k", "mode=755"], mount_point=f"{folder}/names")
+    return pb.Storage(
+        driver="tmpfs",
+        fstype="tmpfs",
+        options=["size=64k", "mode=755"],
+        mount_point=f"{folder}/names",
+    )
 
 
 def _overlay(lower: str, folder: str, disk: Plugged | None) -> list[pb.Storage]:
     upper = f"{folder}/upper"
-    under = pb.Storage(driver="tmpfs", fstype="tmpfs", options=[_UPPER_SIZE, "mode=755"], mount_point=upper)
+    under = pb.Storage(
+        driver="tmpfs", fstype="tmpfs", options=[_UPPER_SIZE, "mode=755"], mount_point=upper
+    )
     if disk is not None:
-        under = pb.Storage(driver=disk.driver, source=disk.address, fstype="ext4", options=["nodev"], mount_point=upper)
+        under = pb.Storage(
+            driver=disk.driver,
+            source=disk.address,
+            fstype="ext4",
+            options=["nodev"],
+            mount_point=upper,
+        )
     options = [f"lowerdir={lower}", f"upperdir={upper}/changes", f"workdir={upper}/work"]
     return [
         under,
-        pb.Storage(driver="overlay", fstype="overlay", options=options, mount_point=f"{folder}/rootfs"),
+        pb.Storage(
+            driver="overlay", fstype="overlay", options=options, mount_point=f"{folder}/rootfs"
+        ),
     ]

@@ -1,9 +1,10 @@
 """grpc in a child of fork(2): a copy of its own.
 
-grpc's threads are not in the child, and its asyncio API is not covered by its support for fork: a child that makes a
-channel with what it has inherited waits for ever, or is aborted. So the child loads grpc's modules and its library once
-more. The library is loaded from a copy in memory, as the dynamic linker gives the same file only once; its symbols are
-not shared with those of the first one. What was inherited stays untouched for whom else it belongs to.
+grpc's threads are not in the child, and its asyncio API is not covered by its support for fork: a
+child that makes a channel with what it has inherited waits for ever, or is aborted. So the child
+loads grpc's modules and its library once more. The library is loaded from a copy in memory, as the
+dynamic linker gives the same file only once; its symbols are not shared with those of the first
+one. What was inherited stays untouched for whom else it belongs to.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from pathlib import Path
 from types import ModuleType
 
 _LIBRARY = "grpc._cython.cygrpc"
-# Those that hold objects of grpc. The messages (agent_pb2) are protobuf's, which may be described only once.
+# Those that hold objects of grpc. The messages (agent_pb2) are protobuf's, which may be described
+# only once.
 _OURS = ("vc_agent_grpc.client", "vc_agent_grpc.streams", "vc_agent_grpc._generated.agent_pb2_grpc")
-_inherited: list[ModuleType] = []  # kept for ever: what their objects do when they are freed would wait for threads
+_inherited: list[
+    ModuleType
+] = []  # kept for ever: what their objects do when they are freed would wait for threads
 _is_inherited = False
 
 
@@ -77,7 +81,8 @@ class _Finder:
             while os.lseek(copy, 0, os.SEEK_CUR) < size:
                 if not os.sendfile(copy, source.fileno(), None, size):
                     break
-        # The number of the process is in the path because the linker knows what it has loaded by path, too.
+        # The number of the process is in the path because the linker knows what it has loaded by
+        # path, too.
         path_of_copy = f"/proc/{os.getpid()}/fd/{copy}"
         return spec_from_file_location(name, path_of_copy, loader=_Loader(name, path_of_copy, copy))
 

@@ -1,7 +1,7 @@
 """The runtime-spec's config.json for a container.
 
-Format: https://github.com/opencontainers/runtime-spec, config.md and config-linux.md. The masked and
-read-only paths are those that container engines agree on.
+Format: https://github.com/opencontainers/runtime-spec, config.md and config-linux.md. The masked
+and read-only paths are those that container engines agree on.
 """
 
 from __future__ import annotations
@@ -46,7 +46,14 @@ _COPY_UP = "x-vc-copy-up"  # for the agent (guest/src/volumes.rs)
 _NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup")
 
 _MASKED = [
-    *("/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list"),
+    *(
+        "/proc/acpi",
+        "/proc/asound",
+        "/proc/kcore",
+        "/proc/keys",
+        "/proc/latency_stats",
+        "/proc/timer_list",
+    ),
     *("/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"),
 ]
 _READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
@@ -57,7 +64,8 @@ def spec_of(container: GuestContainer, compiled_filter: bytes = b"") -> Json:
 
     Args:
         container: what it is made of.
-        compiled_filter: the default seccomp filter for the default capabilities; crun compiles it when empty.
+        compiled_filter: the default seccomp filter for the default capabilities; crun compiles it
+            when empty.
     """
     spec, pod = container.spec, container.pod
     confinement = spec.confinement
@@ -70,8 +78,12 @@ def spec_of(container: GuestContainer, compiled_filter: bytes = b"") -> Json:
         "annotations": dict(spec.annotations),
         "linux": {
             "namespaces": _namespaces(confinement, pod),
-            "maskedPaths": _MASKED if confinement.masked_paths is None else list(confinement.masked_paths),
-            "readonlyPaths": _READ_ONLY if confinement.readonly_paths is None else list(confinement.readonly_paths),
+            "maskedPaths": _MASKED
+            if confinement.masked_paths is None
+            else list(confinement.masked_paths),
+            "readonlyPaths": _READ_ONLY
+            if confinement.readonly_paths is None
+            else list(confinement.readonly_paths),
             "sysctl": dict(confinement.sysctl),
             "resources": {
                 **resources_of(spec.resources),
@@ -90,8 +102,13 @@ def spec_of(container: GuestContainer, compiled_filter: bytes = b"") -> Json:
     return document
 
 
-def _confine_calls(document: Json, capabilities: Capabilities | None, compiled_filter: bytes) -> None:
-    """Sets the default seccomp filter. A compiled one goes in crun's annotation of it: compiling takes 60 ms there."""
+def _confine_calls(
+    document: Json, capabilities: Capabilities | None, compiled_filter: bytes
+) -> None:
+    """Sets the default seccomp filter.
+
+    A compiled one goes in crun's annotation of it: compiling takes 60 ms there.
+    """
     bounding = DEFAULT_CAPABILITIES if capabilities is None else capabilities.bounding
     document["linux"]["seccomp"] = default_filter(bounding)
     document["annotations"].pop(_COMPILED_FILTER, None)
@@ -120,7 +137,10 @@ def process_of(process: ProcessSpec) -> Json:
         "cwd": process.cwd,
         "capabilities": _capabilities(process.capabilities),
         "noNewPrivileges": process.no_new_privileges,
-        "rlimits": [{"type": limit.kind, "soft": limit.soft, "hard": limit.hard} for limit in process.rlimits],
+        "rlimits": [
+            {"type": limit.kind, "soft": limit.soft, "hard": limit.hard}
+            for limit in process.rlimits
+        ],
     }
     if process.oom_score_adj is not None:
         found["oomScoreAdj"] = process.oom_score_adj
@@ -155,7 +175,11 @@ def unlimited_resources(resources: Resources) -> Json:
     found = resources_of(resources)
     cpu = {"quota": -1, "period": resources.cpu_period_us, "shares": 1024} | found.get("cpu", {})
     nothing = {"limit": -1, "swap": -1}
-    return {"cpu": cpu, "memory": found.get("memory", nothing), "pids": found.get("pids", {"limit": -1})}
+    return {
+        "cpu": cpu,
+        "memory": found.get("memory", nothing),
+        "pids": found.get("pids", {"limit": -1}),
+    }
 
 
 def _capabilities(wanted: Capabilities | None) -> Json:
@@ -179,9 +203,19 @@ def _mount(one: GuestMount) -> Json:
             source = "/".join(filter(None, (shared_at(one.plugged), one.subpath)))
         how = "rbind" if mount.recursive else "bind"
         options = [how, *(access or ["rw"]), *mount.options, *([_COPY_UP] if mount.copy_up else [])]
-        return {"destination": mount.destination, "type": "bind", "source": source, "options": options}
+        return {
+            "destination": mount.destination,
+            "type": "bind",
+            "source": source,
+            "options": options,
+        }
     kind = mount.kind.value
-    return {"destination": mount.destination, "type": kind, "source": kind, "options": [*mount.options, *access]}
+    return {
+        "destination": mount.destination,
+        "type": kind,
+        "source": kind,
+        "options": [*mount.options, *access],
+    }
 
 
 def _mounts(container: GuestContainer) -> list[Json]:
@@ -195,13 +229,26 @@ def _mounts(container: GuestContainer) -> list[Json]:
     )
     if pod.dns.servers:
         options = ["bind", "ro", "nosuid", "nodev", "noexec"]
-        default.append({"destination": "/etc/resolv.conf", "type": "bind", "source": RESOLV_CONF, "options": options})
+        default.append(
+            {
+                "destination": "/etc/resolv.conf",
+                "type": "bind",
+                "source": RESOLV_CONF,
+                "options": options,
+            }
+        )
     if pod.shared_shm_bytes:  # instead of one of its own, and of one that a bundle lists
         default, own = (
-            [mount for mount in mounts if (mount["destination"], mount["type"]) != ("/dev/shm", "tmpfs")]
+            [
+                mount
+                for mount in mounts
+                if (mount["destination"], mount["type"]) != ("/dev/shm", "tmpfs")
+            ]
             for mounts in (default, own)
         )
-        default.append({"destination": "/dev/shm", "type": "bind", "source": SHM, "options": ["bind", "rw"]})
+        default.append(
+            {"destination": "/dev/shm", "type": "bind", "source": SHM, "options": ["bind", "rw"]}
+        )
     taken = {mount["destination"].rstrip("/") for mount in own}
     return [*(mount for mount in default if mount["destination"] not in taken), *own]
 
@@ -211,7 +258,12 @@ def _system_mounts(spec: ContainerSpec) -> list[Json]:
     shm = [*plain, "mode=1777", f"size={spec.shm_bytes}"]
     return [
         {"destination": "/proc", "type": "proc", "source": "proc", "options": plain},
-        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=65536k"]},
+        {
+            "destination": "/dev",
+            "type": "tmpfs",
+            "source": "tmpfs",
+            "options": ["nosuid", "mode=755", "size=65536k"],
+        },
         {
             "destination": "/dev/pts",
             "type": "devpts",
@@ -221,12 +273,20 @@ def _system_mounts(spec: ContainerSpec) -> list[Json]:
         {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": shm},
         {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": plain},
         {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*plain, "ro"]},
-        {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": [*plain, "relatime", "ro"]},
+        {
+            "destination": "/sys/fs/cgroup",
+            "type": "cgroup",
+            "source": "cgroup",
+            "options": [*plain, "relatime", "ro"],
+        },
     ]
 
 
 def _identity() -> list[Json]:
-    """Only where the root file system has a machine id: the agent looks. What lies in /proc is there anyway."""
+    """Only where the root file system has a machine id: the agent looks.
+
+    What lies in /proc is there anyway.
+    """
     options = ["bind", "ro", "nosuid", "nodev", "noexec"]
     return [
         {
@@ -261,13 +321,30 @@ def _host_root_mounts(spec: ContainerSpec) -> list[Json]:
         return []
     options = ["nosuid", "nodev"]
     return [
-        {"destination": "/run", "type": "tmpfs", "source": "run", "options": [*options, "mode=755"]},
-        {"destination": "/tmp", "type": "tmpfs", "source": "tmp", "options": [*options, "mode=1777"]},
+        {
+            "destination": "/run",
+            "type": "tmpfs",
+            "source": "run",
+            "options": [*options, "mode=755"],
+        },
+        {
+            "destination": "/tmp",
+            "type": "tmpfs",
+            "source": "tmp",
+            "options": [*options, "mode=1777"],
+        },
     ]
 
 
 def _allowed_devices() -> list[Json]:
     """null, zero, full, random, urandom, tty, ptmx, pts/*; nodes of any kind may be made."""
     numbers = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2)]
-    fixed = [{"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"} for major, minor in numbers]
-    return [{"allow": True, "access": "m"}, {"allow": True, "type": "c", "major": 136, "access": "rwm"}, *fixed]
+    fixed = [
+        {"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"}
+        for major, minor in numbers
+    ]
+    return [
+        {"allow": True, "access": "m"},
+        {"allow": True, "type": "c", "major": 136, "access": "rwm"},
+        *fixed,
+    ]

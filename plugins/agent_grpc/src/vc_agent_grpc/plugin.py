@@ -44,8 +44,17 @@ if TYPE_CHECKING:
     from vc_agent_grpc.client import Client
 
 _PARAMETERS = (
-    *("console=ttyS0", "quiet", "panic=-1", "rdinit=/init", "tsc=reliable", "no_timer_check", "noreplace-smp"),
-    # Room for memory above 4 GiB makes Linux set aside 64 MiB to copy for devices that cannot reach it: ours all can.
+    *(
+        "console=ttyS0",
+        "quiet",
+        "panic=-1",
+        "rdinit=/init",
+        "tsc=reliable",
+        "no_timer_check",
+        "noreplace-smp",
+    ),
+    # Room for memory above 4 GiB makes Linux set aside 64 MiB to copy for devices that cannot reach
+    # it: ours all can.
     "swiotlb=noforce",
 )
 _PROOF = ("panic=-1", "quiet", "rdinit=/init", "--", "--prove")
@@ -69,7 +78,13 @@ class GrpcAgent(AgentSpec):
     @hookimpl
     async def agent_capabilities(self, pod: PodRef) -> frozenset[Capability]:
         channels = {Capability.UNIX_CHANNEL, Capability.VSOCK_CHANNEL}
-        able = {Capability.TERMINAL, Capability.SHARE, Capability.DRIVE, Capability.ONLINE, Capability.FREEZE}
+        able = {
+            Capability.TERMINAL,
+            Capability.SHARE,
+            Capability.DRIVE,
+            Capability.ONLINE,
+            Capability.FREEZE,
+        }
         return frozenset(channels | able | {Capability.CARE, Capability.LOG, Capability.FILES})
 
     # --- connection --------------------------------------------------------------------------------------------------
@@ -132,7 +147,9 @@ class GrpcAgent(AgentSpec):
         return await self._client.list_containers()
 
     @hookimpl
-    async def agent_update_container(self, pod: PodRef, container_id: str, resources: Resources) -> None:
+    async def agent_update_container(
+        self, pod: PodRef, container_id: str, resources: Resources
+    ) -> None:
         await self._client.update_container(container_id, resources)
 
     @hookimpl
@@ -149,7 +166,12 @@ class GrpcAgent(AgentSpec):
 
     @hookimpl
     async def agent_exec(
-        self, pod: PodRef, container_id: str, token: str, process: ProcessSpec | FilesRequest, stdio: Stdio
+        self,
+        pod: PodRef,
+        container_id: str,
+        token: str,
+        process: ProcessSpec | FilesRequest,
+        stdio: Stdio,
     ) -> None:
         if isinstance(process, FilesRequest):
             await self._client.files(container_id, token, process)
@@ -169,7 +191,9 @@ class GrpcAgent(AgentSpec):
         await self._client.signal(container_id, token, signal)
 
     @hookimpl
-    async def agent_resize(self, pod: PodRef, container_id: str, token: str, rows: int, columns: int) -> None:
+    async def agent_resize(
+        self, pod: PodRef, container_id: str, token: str, rows: int, columns: int
+    ) -> None:
         await self._client.resize(container_id, token, rows, columns)
 
     # --- guest images ------------------------------------------------------------------------------------------------
@@ -177,7 +201,9 @@ class GrpcAgent(AgentSpec):
     @hookimpl
     async def agent_guest(self, pod: PodRef) -> Guest:
         chosen = self._options.guest
-        cache = next((cache for cache in self._caches() if image.images(cache)), self._options.cache)
+        cache = next(
+            (cache for cache in self._caches() if image.images(cache)), self._options.cache
+        )
         try:
             return self._guest(image.find(cache, chosen) if chosen else image.current(cache))
         except image.ImageError as error:
@@ -198,7 +224,9 @@ class GrpcAgent(AgentSpec):
 
     @hookimpl
     async def agent_list_guests(self) -> tuple[Guest, ...]:
-        return tuple(self._guest(found) for cache in self._caches() for found in image.images(cache))
+        return tuple(
+            self._guest(found) for cache in self._caches() for found in image.images(cache)
+        )
 
     @hookimpl
     async def agent_remove_guest(self, guest_id: str) -> Guest:
@@ -211,7 +239,10 @@ class GrpcAgent(AgentSpec):
     async def agent_diagnose(self) -> tuple[Finding, ...]:
         guests = [self._guest(found) for cache in self._caches() for found in image.images(cache)]
         missing = image.missing()
-        tools = [Finding("building guests", Verdict.WARNING if guests else Verdict.BAD, *one) for one in missing]
+        tools = [
+            Finding("building guests", Verdict.WARNING if guests else Verdict.BAD, *one)
+            for one in missing
+        ]
         if not missing:
             tools = [Finding("building guests", Verdict.GOOD, "all that it needs is here")]
         if not guests:
@@ -225,25 +256,39 @@ class GrpcAgent(AgentSpec):
                     "vc guest build",
                 ),
             )
-        damaged = [one for cache in self._caches() for one in image.images(cache) if not image.is_whole(one)]
+        damaged = [
+            one
+            for cache in self._caches()
+            for one in image.images(cache)
+            if not image.is_whole(one)
+        ]
         tools += [
             Finding(
                 "guest image",
                 Verdict.BAD if one.id == guests[0].id else Verdict.WARNING,
                 f"{one.id} is damaged: its kernel or initrd is not what was built",
-                *(("run 'vc guest build'", "vc guest build") if one.is_current else (f"'vc guest rm {one.id}'",)),
+                *(
+                    ("run 'vc guest build'", "vc guest build")
+                    if one.is_current
+                    else (f"'vc guest rm {one.id}'",)
+                ),
             )
             for one in damaged
         ]
         if guests[0].id in {one.id for one in damaged}:
             return tuple(tools)
-        return (*tools, Finding("guest image", Verdict.GOOD, f"{guests[0].id}: {guests[0].description}"))
+        return (
+            *tools,
+            Finding("guest image", Verdict.GOOD, f"{guests[0].id}: {guests[0].description}"),
+        )
 
     @functools.cached_property
     def _compiled_filter(self) -> bytes:
         """Of the current guest image, if that was built with the list of this version; else empty."""
         wanted = seccomp.digest(seccomp.default_filter(DEFAULT_CAPABILITIES))
-        built = (found for cache in self._caches() for found in image.images(cache) if found.is_current)
+        built = (
+            found for cache in self._caches() for found in image.images(cache) if found.is_current
+        )
         return next((found.filter for found in built if found.inputs.get("seccomp") == wanted), b"")
 
     def _caches(self) -> list[Path]:

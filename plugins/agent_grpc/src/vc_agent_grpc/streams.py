@@ -40,7 +40,9 @@ class GrpcStreams:
         """Returns when the agent has accepted; raises its AioRpcError when not."""
         first = await self._output.read()
         if not isinstance(first, pb.OutputChunk) or first.WhichOneof("stream") is not None:
-            raise checked_answers.wrong("a process is attached to without the empty chunk that says so")
+            raise checked_answers.wrong(
+                "a process is attached to without the empty chunk that says so"
+            )
 
     async def write(self, data: bytes) -> None:
         """Sends input in pieces; each waits until the way is free."""
@@ -56,13 +58,17 @@ class GrpcStreams:
     async def chunks(self) -> AsyncIterator[tuple[StreamName, bytes]]:
         """Output as it comes."""
         try:
-            while isinstance(output := checked_answers.message(await self._output.read()), pb.OutputChunk):
+            while isinstance(
+                output := checked_answers.message(await self._output.read()), pb.OutputChunk
+            ):
                 if output.stdout:
                     yield StreamName.STDOUT, output.stdout
                 elif output.stderr:
                     yield StreamName.STDERR, output.stderr
         except grpc.aio.AioRpcError as error:
-            raise AgentError(f"the process's output broke off: {checked_answers.details(error)}") from error
+            raise AgentError(
+                f"the process's output broke off: {checked_answers.details(error)}"
+            ) from error
         except asyncio.CancelledError as error:
             if is_our_own_end():
                 raise
@@ -82,7 +88,9 @@ class GrpcStreams:
         if self._input is None:
             try:
                 self._input = self._agent.WriteInput()
-            except grpc.aio.UsageError as error:  # grpc's word for a channel that was closed meanwhile
+            except (
+                grpc.aio.UsageError
+            ) as error:  # grpc's word for a channel that was closed meanwhile
                 raise AgentError("the connection to the guest's agent was closed") from error
         try:
             await self._input.write(pb.InputChunk(process=process, data=data, is_last=is_last))

@@ -5,7 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 
-from vc_core.spec import DeviceError, DeviceSpec, Drive, GuestNode, HostDevice, Pluggable, PodRef, hookimpl
+from vc_core.spec import (
+    DeviceError,
+    DeviceSpec,
+    Drive,
+    GuestNode,
+    HostDevice,
+    Pluggable,
+    PodRef,
+    hookimpl,
+)
 from vc_devices.options import BlockOptions
 
 
@@ -22,11 +31,16 @@ class BlockDevices(DeviceSpec):
         return not device.kind and (device.path.is_block_device() or device.path.is_file())
 
     @hookimpl
-    async def device_prepare(self, pod: PodRef, device: HostDevice) -> tuple[Pluggable | GuestNode, ...]:
+    async def device_prepare(
+        self, pod: PodRef, device: HostDevice
+    ) -> tuple[Pluggable | GuestNode, ...]:
         needed = os.R_OK if device.read_only else os.R_OK | os.W_OK
         if not os.access(device.path, needed):
-            raise DeviceError(f"{device.path} is not open to this user; ask for it read-only, or as root")
-        # Ids of devices are short everywhere, and paths are not: a digest of the path is unique and stays the same.
+            raise DeviceError(
+                f"{device.path} is not open to this user; ask for it read-only, or as root"
+            )
+        # Ids of devices are short everywhere, and paths are not: a digest of the path is unique and
+        # stays the same.
         name = hashlib.sha256(os.fsencode(device.path)).hexdigest()[:16]
         access = "ro" if device.read_only else "rw"
         return (Drive(f"drive-{name}-{access}", device.path, device.read_only, self._options.bus),)

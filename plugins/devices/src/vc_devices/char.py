@@ -7,7 +7,8 @@ import re
 
 from vc_core.spec import DeviceError, DeviceSpec, GuestNode, HostDevice, Pluggable, PodRef, hookimpl
 
-# Made by a kernel out of nothing, so the guest's are as good. Numbers: Documentation/admin-guide/devices.txt of Linux.
+# Made by a kernel out of nothing, so the guest's are as good. Numbers:
+# Documentation/admin-guide/devices.txt of Linux.
 _KERNELS_OWN = {
     (1, 3): "/dev/null",
     (1, 5): "/dev/zero",
@@ -33,7 +34,9 @@ class CharDevices(DeviceSpec):
         return not device.kind and device.path.is_char_device() and not is_vfio
 
     @hookimpl
-    async def device_prepare(self, pod: PodRef, device: HostDevice) -> tuple[Pluggable | GuestNode, ...]:
+    async def device_prepare(
+        self, pod: PodRef, device: HostDevice
+    ) -> tuple[Pluggable | GuestNode, ...]:
         number = device.path.stat().st_rdev
         own = _KERNELS_OWN.get((os.major(number), os.minor(number)))
         if own is None:

@@ -1,7 +1,7 @@
 """PCI devices of the host: a whole IOMMU group, or one device by its address.
 
-A device is taken from its driver and given to vfio-pci by driver_override, and back afterwards. See the kernel's
-Documentation/driver-api/vfio.rst and Documentation/ABI/testing/sysfs-bus-pci.
+A device is taken from its driver and given to vfio-pci by driver_override, and back afterwards. See
+the kernel's Documentation/driver-api/vfio.rst and Documentation/ABI/testing/sysfs-bus-pci.
 """
 
 from __future__ import annotations
@@ -10,7 +10,16 @@ import re
 from pathlib import Path
 
 from vc_core.driver_kit import write_private_file
-from vc_core.spec import DeviceError, DeviceSpec, GuestNode, HostDevice, HostPci, Pluggable, PodRef, hookimpl
+from vc_core.spec import (
+    DeviceError,
+    DeviceSpec,
+    GuestNode,
+    HostDevice,
+    HostPci,
+    Pluggable,
+    PodRef,
+    hookimpl,
+)
 from vc_devices.options import VfioOptions
 
 _ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -33,7 +42,9 @@ class VfioDevices(DeviceSpec):
         return not device.kind and (is_group or _is_address(device.path))
 
     @hookimpl
-    async def device_prepare(self, pod: PodRef, device: HostDevice) -> tuple[Pluggable | GuestNode, ...]:
+    async def device_prepare(
+        self, pod: PodRef, device: HostDevice
+    ) -> tuple[Pluggable | GuestNode, ...]:
         addresses = self._addresses(device)
         taken: list[str] = []
         try:
@@ -46,7 +57,10 @@ class VfioDevices(DeviceSpec):
             raise DeviceError(
                 f"{taken[-1]} cannot be given to {_DRIVER}: {error.strerror}; is the module loaded?"
             ) from error
-        return tuple(HostPci(f"vfio-{address.replace(':', '-').replace('.', '-')}", address) for address in addresses)
+        return tuple(
+            HostPci(f"vfio-{address.replace(':', '-').replace('.', '-')}", address)
+            for address in addresses
+        )
 
     @hookimpl
     async def device_release(self, pod: PodRef, device: HostDevice) -> None:
@@ -68,9 +82,13 @@ class VfioDevices(DeviceSpec):
         if not folder.is_dir():
             raise DeviceError(f"this host has no IOMMU group {group[1]}")
         found = sorted(path.name for path in folder.iterdir() if _ADDRESS.fullmatch(path.name))
-        passed = [address for address in found if not self._read(address, "class").startswith(_BRIDGE)]
+        passed = [
+            address for address in found if not self._read(address, "class").startswith(_BRIDGE)
+        ]
         if not passed:
-            raise DeviceError(f"there is no device in the IOMMU group {group[1]} that could be passed")
+            raise DeviceError(
+                f"there is no device in the IOMMU group {group[1]} that could be passed"
+            )
         return passed
 
     def _take(self, pod: PodRef, address: str) -> None:

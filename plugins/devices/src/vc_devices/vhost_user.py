@@ -28,9 +28,13 @@ class VhostUserDevices(DeviceSpec):
         return device.kind in _KINDS
 
     @hookimpl
-    async def device_prepare(self, pod: PodRef, device: HostDevice) -> tuple[Pluggable | GuestNode, ...]:
+    async def device_prepare(
+        self, pod: PodRef, device: HostDevice
+    ) -> tuple[Pluggable | GuestNode, ...]:
         if not device.path.is_socket():
-            raise DeviceError(f"{device.path} is no socket; start the backend of the {device.kind} device first")
+            raise DeviceError(
+                f"{device.path} is no socket; start the backend of the {device.kind} device first"
+            )
         if not os.access(device.path, os.R_OK | os.W_OK):
             raise DeviceError(f"the socket {device.path} is not open to this user")
         name = hashlib.sha256(os.fsencode(device.path)).hexdigest()[:16]

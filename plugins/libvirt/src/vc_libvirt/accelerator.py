@@ -34,7 +34,9 @@ async def emulator(connection: Connection, options: LibvirtOptions) -> str:
     return ET.fromstring(told).findtext("path") or ""
 
 
-async def kind(connection: Connection, options: LibvirtOptions, wanted: Domain, guest: Guest) -> str:
+async def kind(
+    connection: Connection, options: LibvirtOptions, wanted: Domain, guest: Guest
+) -> str:
     """What was chosen, or what is proven.
 
     Raises:
@@ -54,11 +56,18 @@ async def kind(connection: Connection, options: LibvirtOptions, wanted: Domain, 
     return EMULATED
 
 
-async def prove(connection: Connection, options: LibvirtOptions, wanted: Domain, guest: Guest) -> KvmProof:
-    """What is known, or found out now. That libvirtd itself has no KVM is asked each time: it takes no boot."""
+async def prove(
+    connection: Connection, options: LibvirtOptions, wanted: Domain, guest: Guest
+) -> KvmProof:
+    """What is known, or found out now.
+
+    That libvirtd itself has no KVM is asked each time: it takes no boot.
+    """
     try:
         await connection.call(
-            lambda handle: handle.getDomainCapabilities(wanted.emulator, "x86_64", wanted.machine, "kvm")
+            lambda handle: handle.getDomainCapabilities(
+                wanted.emulator, "x86_64", wanted.machine, "kvm"
+            )
         )
     except LibvirtFailure as error:
         return KvmProof(False, f"libvirtd offers none: {error}")
@@ -74,7 +83,9 @@ async def prove(connection: Connection, options: LibvirtOptions, wanted: Domain,
         shares=(),
     )
     return await prove_kvm(
-        wanted.emulator, options.proof_dir, lambda: _boot(connection, small, options.proof_timeout_s)
+        wanted.emulator,
+        options.proof_dir,
+        lambda: _boot(connection, small, options.proof_timeout_s),
     )
 
 

@@ -1,7 +1,8 @@
 """Machines saved in the middle of their work, and others that go on from there.
 
-libvirt saves the memory of a running machine without ending it (an external snapshot of memory alone), in the format of
-`virsh save`. What goes on from that is restored under a name and uuid of its own.
+libvirt saves the memory of a running machine without ending it (an external snapshot of memory
+alone), in the format of `virsh save`. What goes on from that is restored under a name and uuid of
+its own.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def read(frozen: Frozen) -> tuple[Origin, SaveImage]:
         origin = Origin(**told)
         size = path.stat().st_size
     except OSError as error:
-        raise LibvirtFailure(f"the saved machine in {frozen.folder} cannot be read: {error}") from error
+        raise LibvirtFailure(
+            f"the saved machine in {frozen.folder} cannot be read: {error}"
+        ) from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise LibvirtFailure(f"the saved machine in {frozen.folder} is damaged: {error}") from error
     if size != origin.image_bytes:
@@ -81,7 +84,9 @@ async def save(machine: Machine, into: Frozen, origin: Origin) -> None:
 
     found = await machine.xml()
     if found.find("devices/hostdev") is not None:
-        raise LibvirtFailure("a device of this host is plugged, and its state cannot be saved: unplug it before")
+        raise LibvirtFailure(
+            "a device of this host is plugged, and its state cannot be saved: unplug it before"
+        )
     names = [str(target.get("dev")) for target in found.iterfind("devices/disk/target")]
     path = into.folder / _IMAGE
     wanted = tree(
@@ -143,7 +148,9 @@ def another(image: SaveImage, wanted: Domain, carried: Mapping[str, Share | Driv
         _child(made, f"os/{name}").text = str(file)
     folders = {share.tag: share for share in wanted.shares}
     for found in made.iterfind("devices/filesystem"):
-        _child(found, "source").set("dir", str(folders[str(_child(found, "target").get("dir"))].path))
+        _child(found, "source").set(
+            "dir", str(folders[str(_child(found, "target").get("dir"))].path)
+        )
     for found in made.iterfind("devices/disk"):
         _move_disk(found, carried)
     for found in (*made.iterfind("devices/serial"), *made.iterfind("devices/console")):
@@ -155,7 +162,9 @@ def another(image: SaveImage, wanted: Domain, carried: Mapping[str, Share | Driv
 
 def left_channels(xml: ET.Element) -> list[str]:
     """The aliases of channels whose clients are another machine's."""
-    return [alias for alias in sorted(device_xml.aliases(xml)) if device_xml.owner_of_channel(alias)]
+    return [
+        alias for alias in sorted(device_xml.aliases(xml)) if device_xml.owner_of_channel(alias)
+    ]
 
 
 def _move_disk(disk: ET.Element, carried: Mapping[str, Share | Drive]) -> None:

@@ -49,7 +49,10 @@ class Connection:
             raise
 
     async def on_domain(self, uuid: str, work: Callable[[Handle], T]) -> T:
-        """The same with one machine. Raises LibvirtFailure with VIR_ERR_NO_DOMAIN for one that is gone."""
+        """The same with one machine.
+
+        Raises LibvirtFailure with VIR_ERR_NO_DOMAIN for one that is gone.
+        """
         return await self.call(lambda handle: work(handle.lookupByUUIDString(uuid)))
 
     @contextmanager
@@ -105,7 +108,9 @@ class _Link:
             except Exception as failure:
                 error = failure
             self._count(-1)
-            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile: nobody waits any more
+            with contextlib.suppress(
+                RuntimeError
+            ):  # the loop has been closed meanwhile: nobody waits any more
                 loop.call_soon_threadsafe(give, outcome, error)
 
         self._count(1)
@@ -137,7 +142,9 @@ class _Link:
                     self._handle = self._open()
                 handle = self._handle
         except libvirt.libvirtError as error:
-            raise ConnectionLost(f"libvirtd does not answer at {self._uri}: {_said(error)}", _code(error)) from error
+            raise ConnectionLost(
+                f"libvirtd does not answer at {self._uri}: {_said(error)}", _code(error)
+            ) from error
         try:
             return work(handle)
         except libvirt.libvirtError as error:

@@ -60,7 +60,11 @@ def drive(wanted: Drive, place: int) -> ET.Element:
     parts = [
         element("driver", name="qemu", type="raw"),
         element("source", **source),
-        element("target", dev=_disk_name("sd" if is_scsi else "vd", place), bus="scsi" if is_scsi else "virtio"),
+        element(
+            "target",
+            dev=_disk_name("sd" if is_scsi else "vd", place),
+            bus="scsi" if is_scsi else "virtio",
+        ),
         element("alias", name=alias_of(wanted.id)),
         where,
     ]
@@ -82,7 +86,9 @@ def host_pci(wanted: HostPci, port: int) -> ET.Element:
     """A PCI device of the host that vfio-pci holds."""
     domain, bus, rest = wanted.address.split(":")
     slot, function = rest.split(".")
-    place = element("address", domain=f"0x{domain}", bus=f"0x{bus}", slot=f"0x{slot}", function=f"0x{function}")
+    place = element(
+        "address", domain=f"0x{domain}", bus=f"0x{bus}", slot=f"0x{slot}", function=f"0x{function}"
+    )
     return tree(
         "hostdev",
         element("driver", name="vfio"),

@@ -45,13 +45,21 @@ async def _acceleration(
         remedy = "set hypervisor.libvirt.accelerator to auto"
         return Finding("acceleration", Verdict.WARNING, "TCG, as configured", remedy)
     if not guests:
-        return Finding("acceleration", Verdict.WARNING, "KVM is not proven: there is no guest", "run 'vc guest build'")
+        return Finding(
+            "acceleration",
+            Verdict.WARNING,
+            "KVM is not proven: there is no guest",
+            "run 'vc guest build'",
+        )
     found = await accelerator.prove(connection, options, sample, guests[0])
     if found.works:
         return Finding("acceleration", Verdict.GOOD, f"KVM: {found.detail}")
     verdict = Verdict.BAD if options.accelerator is Accelerator.KVM else Verdict.WARNING
     return Finding(
-        "acceleration", verdict, f"TCG, because {found.detail}", "use a host where KVM works; pods run, slower"
+        "acceleration",
+        verdict,
+        f"TCG, because {found.detail}",
+        "use a host where KVM works; pods run, slower",
     )
 
 

@@ -1,4 +1,7 @@
-"""A machine as libvirt's XML, from typed parts to elements. Format: libvirt.org/formatdomain.html."""
+"""A machine as libvirt's XML, from typed parts to elements.
+
+Format: libvirt.org/formatdomain.html.
+"""
 
 from __future__ import annotations
 
@@ -177,8 +180,12 @@ def _devices(machine: Domain) -> ET.Element:
     made.append(element("controller", type="pci", index=0, model="pcie-root"))
     for number in range(machine.root_ports):
         place = pci_address(0, port_slot(number))
-        made.append(tree("controller", place, type="pci", index=port_bus(number), model="pcie-root-port"))
-    made.append(tree("controller", pci_address(0, _SCSI_SLOT), type="scsi", index=0, model="virtio-scsi"))
+        made.append(
+            tree("controller", place, type="pci", index=port_bus(number), model="pcie-root-port")
+        )
+    made.append(
+        tree("controller", pci_address(0, _SCSI_SLOT), type="scsi", index=0, model="virtio-scsi")
+    )
     serial = pci_address(0, _SERIAL_SLOT)
     made.append(tree("controller", serial, type="virtio-serial", index=0, ports=_MAX_CHANNELS))
     for number, share in enumerate(machine.shares):

@@ -7,7 +7,8 @@ class LibvirtFailure(Exception):
     """libvirt refused or failed.
 
     Attributes:
-        code: libvirt's own, as virterror.h has it (VIR_ERR_*); 0 for what we have found out ourselves.
+        code: libvirt's own, as virterror.h has it (VIR_ERR_*); 0 for what we have found out
+            ourselves.
     """
 
     def __init__(self, message: str, code: int = 0) -> None:

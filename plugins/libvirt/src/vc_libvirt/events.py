@@ -73,7 +73,9 @@ class Listener:
         while True:
             event = await self._queue.get()
             if isinstance(event, Lost):
-                raise ConnectionLost("libvirtd went away; the machine goes on: try again when it is back")
+                raise ConnectionLost(
+                    "libvirtd went away; the machine goes on: try again when it is back"
+                )
             yield event
 
     async def stopped(self) -> Stopped:
@@ -137,12 +139,22 @@ class Board:
         by_kind = (
             (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_life),
             (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, functools.partial(self._on_removal, True)),
-            (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, functools.partial(self._on_removal, False)),
+            (
+                libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED,
+                functools.partial(self._on_removal, False),
+            ),
         )
-        ids = [connection.domainEventRegisterAny(None, kind, callback, None) for kind, callback in by_kind]
+        ids = [
+            connection.domainEventRegisterAny(None, kind, callback, None)
+            for kind, callback in by_kind
+        ]
         ports = None
-        if connection.getType() == "QEMU":  # libvirt 9 tells of no port but the guest agent's otherwise
-            ports = libvirt_qemu.qemuMonitorEventRegister(connection, None, "VSERPORT_CHANGE", self._on_port, None)
+        if (
+            connection.getType() == "QEMU"
+        ):  # libvirt 9 tells of no port but the guest agent's otherwise
+            ports = libvirt_qemu.qemuMonitorEventRegister(
+                connection, None, "VSERPORT_CHANGE", self._on_port, None
+            )
 
         def end() -> None:
             for each in ids:
@@ -154,16 +166,24 @@ class Board:
 
         return end
 
-    def _on_life(self, _connection: Any, domain: Any, event: int, detail: int, _opaque: object) -> None:
+    def _on_life(
+        self, _connection: Any, domain: Any, event: int, detail: int, _opaque: object
+    ) -> None:
         import libvirt
 
         if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
-            self.tell(domain.UUIDString(), Stopped(detail == libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN))
+            self.tell(
+                domain.UUIDString(), Stopped(detail == libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN)
+            )
 
-    def _on_removal(self, is_gone: bool, _connection: Any, domain: Any, alias: str, _opaque: object) -> None:
+    def _on_removal(
+        self, is_gone: bool, _connection: Any, domain: Any, alias: str, _opaque: object
+    ) -> None:
         self.tell(domain.UUIDString(), Removed(alias, is_gone))
 
-    def _on_port(self, _c: Any, domain: Any, _event: str, _s: int, _us: int, details: str, _opaque: object) -> None:
+    def _on_port(
+        self, _c: Any, domain: Any, _event: str, _s: int, _us: int, details: str, _opaque: object
+    ) -> None:
         told = json.loads(details)
         if told.get("open"):
             self.tell(domain.UUIDString(), Opened(told["id"]))

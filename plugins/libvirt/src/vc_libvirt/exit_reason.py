@@ -26,7 +26,9 @@ def reason(log: Path) -> str:
         return "QEMU was killed or crashed"
     told = _REASONS.get(ends[-1], ends[-1])
     said = _own_words(lines)
-    if "terminating on signal" in said and ends[-1] != "destroyed":  # libvirt ends machines by a signal, too
+    if (
+        "terminating on signal" in said and ends[-1] != "destroyed"
+    ):  # libvirt ends machines by a signal, too
         return f"QEMU was ended by a signal ({said})"
     if ends[-1] not in ("crashed", "failed"):
         return told
@@ -35,7 +37,9 @@ def reason(log: Path) -> str:
 
 def _own_words(lines: list[str]) -> str:
     told = [_STAMP.sub("", line) for line in lines]
-    errors = [_PROGRAM.sub("", line) for line in told if _PROGRAM.match(line) and "warning:" not in line]
+    errors = [
+        _PROGRAM.sub("", line) for line in told if _PROGRAM.match(line) and "warning:" not in line
+    ]
     return errors[-1] if errors else ""
 
 

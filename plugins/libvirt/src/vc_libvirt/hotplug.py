@@ -1,4 +1,7 @@
-"""Devices and channels that come and go in a running machine. What is there is asked of libvirt, not remembered."""
+"""Devices and channels that come and go in a running machine.
+
+What is there is asked of libvirt, not remembered.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,9 @@ class Machine:
         """Plugs a device."""
         import libvirt
 
-        await self.ask(lambda domain: domain.attachDeviceFlags(text(device), libvirt.VIR_DOMAIN_AFFECT_LIVE))
+        await self.ask(
+            lambda domain: domain.attachDeviceFlags(text(device), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        )
 
     async def detach(self, alias: str) -> None:
         """Unplugs a device and waits until the guest has let it go. One that is not there is no error.
@@ -63,7 +68,9 @@ class Machine:
             if alias not in device_xml.aliases(await self.xml()):
                 return
             try:
-                await self.ask(lambda domain: domain.detachDeviceAlias(alias, libvirt.VIR_DOMAIN_AFFECT_LIVE))
+                await self.ask(
+                    lambda domain: domain.detachDeviceAlias(alias, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+                )
             except LibvirtFailure as error:
                 if error.code == libvirt.VIR_ERR_DEVICE_MISSING:
                     return
@@ -140,7 +147,8 @@ async def open_channel(machine: Machine, folder: Path, name: str) -> tuple[str, 
             await machine.attach(device_xml.channel(alias, path, name))
             await _opened(listener, alias)
         except BaseException:
-            # In a machine that hangs it stays until this process ends: then the next client takes it away.
+            # In a machine that hangs it stays until this process ends: then the next client takes
+            # it away.
             with contextlib.suppress(TimeoutError, LibvirtFailure):
                 async with asyncio.timeout(_CLEARING_S):
                     await close_channel(machine, alias, path)

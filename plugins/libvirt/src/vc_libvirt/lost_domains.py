@@ -20,7 +20,9 @@ async def end(connection: Connection, pod: str, console: Path, limit_s: float) -
     """
 
     def work(handle: Any) -> bool:
-        found = [domain for domain in handle.listAllDomains() if is_of(domain.XMLDesc(), pod, console)]
+        found = [
+            domain for domain in handle.listAllDomains() if is_of(domain.XMLDesc(), pod, console)
+        ]
         for domain in found:
             domain.destroy()
         return bool(found)

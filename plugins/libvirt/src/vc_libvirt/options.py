@@ -21,7 +21,8 @@ class LibvirtOptions:
 
     Attributes:
         uri: which libvirtd, on this host: the machines' files are shared with it.
-        emulator: the absolute path of the program that runs machines; empty for libvirt's own choice.
+        emulator: the absolute path of the program that runs machines; empty for libvirt's own
+            choice.
         accelerator: auto proves KVM by booting a guest, once per boot and emulator.
         machine: the machine type; must have PCIe.
         cpu: a CPU model of libvirt's; empty for the best that the accelerator has.

@@ -1,4 +1,7 @@
-"""Hypervisor operations through libvirt. Holds what is known of one machine; the work is done next door."""
+"""Hypervisor operations through libvirt.
+
+Holds what is known of one machine; the work is done next door.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,15 @@ from vc_core.spec import (
     VmStatus,
     hookimpl,
 )
-from vc_libvirt import accelerator, checkpoint, device_xml, exit_reason, hotplug, lost_domains, sizing
+from vc_libvirt import (
+    accelerator,
+    checkpoint,
+    device_xml,
+    exit_reason,
+    hotplug,
+    lost_domains,
+    sizing,
+)
 from vc_libvirt.checkpoint import Origin
 from vc_libvirt.connection import Connection, connection
 from vc_libvirt.doctor import diagnose
@@ -98,7 +109,9 @@ class LibvirtHypervisor(HypervisorSpec):
         self._is_fresh = False
         for file in (spec.guest.kernel, spec.guest.initrd):
             if not os.access(file, os.R_OK):
-                raise LibvirtFailure(f"the guest's {file} is missing or unreadable; run 'vc guest build'")
+                raise LibvirtFailure(
+                    f"the guest's {file} is missing or unreadable; run 'vc guest build'"
+                )
         self._forget_files(pod)
         (pod.run_dir / _CONSOLE).unlink(missing_ok=True)  # of the boot before
         wanted = await self._wanted(pod, spec)
@@ -109,7 +122,9 @@ class LibvirtHypervisor(HypervisorSpec):
         self._domain, self._origin = replace(wanted, kind=chosen), spec.origin
         known = ((one.plugged.id, one.device) for one in spec.carried)
         self._carried = {
-            device_xml.alias_of(name): device for name, device in known if isinstance(device, Share | Drive)
+            device_xml.alias_of(name): device
+            for name, device in known
+            if isinstance(device, Share | Drive)
         }
         self._saved = Saved(
             wanted.uuid,
@@ -189,7 +204,9 @@ class LibvirtHypervisor(HypervisorSpec):
     @translated
     async def vm_plug(self, pod: PodRef, device: Pluggable) -> Plugged:
         if not isinstance(device, Drive | HostPci):
-            raise LibvirtFailure("libvirt plugs disks and PCI devices of the host into running machines, nothing else")
+            raise LibvirtFailure(
+                "libvirt plugs disks and PCI devices of the host into running machines, nothing else"
+            )
         return await hotplug.plug(self._machine, device, self._options.root_ports)
 
     @hookimpl
@@ -203,17 +220,23 @@ class LibvirtHypervisor(HypervisorSpec):
     @translated
     async def vm_resize(self, pod: PodRef, size: VmSize) -> VmSize:
         start = VmSize(self._saved.vcpus, self._saved.memory_mib)
-        return await sizing.resize(self._machine, start, size, can_lose_vcpus=self._saved.kind == "kvm")
+        return await sizing.resize(
+            self._machine, start, size, can_lose_vcpus=self._saved.kind == "kvm"
+        )
 
     @hookimpl
     @translated
     async def vm_freeze(self, pod: PodRef, into: Frozen) -> None:
         saved = self._saved
-        await checkpoint.save(self._machine, into, Origin(saved.vcpus, saved.memory_mib, saved.kind))
+        await checkpoint.save(
+            self._machine, into, Origin(saved.vcpus, saved.memory_mib, saved.kind)
+        )
 
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
-        return tuple(Plugged(f"share-{tag}", "9p", tag, is_fixed=True) for tag in self._saved.shares)
+        return tuple(
+            Plugged(f"share-{tag}", "9p", tag, is_fixed=True) for tag in self._saved.shares
+        )
 
     @hookimpl
     @translated
@@ -275,7 +298,9 @@ class LibvirtHypervisor(HypervisorSpec):
 
     async def _wanted(self, pod: PodRef, spec: VmSpec) -> Domain:
         return self._domain_of(
-            pod, spec, str(spec.binary or await accelerator.emulator(self._connection, self._options))
+            pod,
+            spec,
+            str(spec.binary or await accelerator.emulator(self._connection, self._options)),
         )
 
     def _domain_of(self, pod: PodRef, spec: VmSpec, program: str) -> Domain:
@@ -307,7 +332,8 @@ class LibvirtHypervisor(HypervisorSpec):
             shares=tuple(Folder(share.tag, share.path, share.read_only) for share in spec.shares),
             root_ports=options.root_ports,
             free_page_reporting=options.free_page_reporting,
-            # The pod's files are this user's and closed to others. A libvirtd of the user's own has no choice anyway.
+            # The pod's files are this user's and closed to others. A libvirtd of the user's own has
+            # no choice anyway.
             owner=None if options.is_session else (os.geteuid(), os.getegid()),
         )
 

@@ -1,8 +1,9 @@
 """libvirt's own files of saved machines, read and given another machine's XML.
 
-libvirt refuses to restore a machine under another uuid (the XML may change in ways that the guest does not see, and to
-libvirt that is none), but reads the XML that stands in the file. The format has been the same since version 2, libvirt
-0.9.4: libvirt.git, src/qemu/qemu_saveimage.h, struct _virQEMUSaveHeader. After header and XML comes what QEMU reads.
+libvirt refuses to restore a machine under another uuid (the XML may change in ways that the guest
+does not see, and to libvirt that is none), but reads the XML that stands in the file. The format
+has been the same since version 2, libvirt 0.9.4: libvirt.git, src/qemu/qemu_saveimage.h, struct
+_virQEMUSaveHeader. After header and XML comes what QEMU reads.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class SaveImage:
                 told = _HEADER.unpack(stream.read(_HEADER.size))
                 magic, version, length, _running, compressed, cookie = told[:6]
                 if magic != _MAGIC or version != _VERSION:
-                    raise LibvirtFailure(f"{path} is no saved machine, or of a libvirt that this version cannot read")
+                    raise LibvirtFailure(
+                        f"{path} is no saved machine, or of a libvirt that this version cannot read"
+                    )
                 data = stream.read(length)
         except (OSError, struct.error) as error:
             raise LibvirtFailure(f"the saved machine {path} cannot be read: {error}") from error
@@ -55,7 +58,10 @@ class SaveImage:
     def head(self, xml: str) -> bytes:
         """What comes before QEMU's part when another machine goes on from it, running."""
         data = xml.encode() + b"\0"
-        return _HEADER.pack(_MAGIC, _VERSION, len(data), _RUNNING, self.compressed, 0, *[0] * 14) + data
+        return (
+            _HEADER.pack(_MAGIC, _VERSION, len(data), _RUNNING, self.compressed, 0, *[0] * 14)
+            + data
+        )
 
 
 class Feed:
@@ -68,7 +74,10 @@ class Feed:
         self._is_open = threading.Event()
 
     def run(self) -> None:
-        """Returns when libvirtd has all of it. If that reads less it gets no more, which it knows the reason of."""
+        """Returns when libvirtd has all of it.
+
+        If that reads less it gets no more, which it knows the reason of.
+        """
         try:
             with self._pipe.open("wb") as stream, self._image.path.open("rb") as source:
                 self._is_open.set()

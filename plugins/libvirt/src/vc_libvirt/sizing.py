@@ -21,10 +21,12 @@ async def resize(machine: Machine, start: VmSize, target: VmSize, can_lose_vcpus
         machine: that runs.
         start: what it was started with; it never gets smaller.
         target: totals.
-        can_lose_vcpus: whether vCPUs can be unplugged: under TCG QEMU 7.2 dies of it some moments later.
+        can_lose_vcpus: whether vCPUs can be unplugged: under TCG QEMU 7.2 dies of it some moments
+            later.
 
     Raises:
-        LibvirtFailure: it cannot grow so far; it is as before then, but for vCPUs that cannot be unplugged.
+        LibvirtFailure: it cannot grow so far; it is as before then, but for vCPUs that cannot be
+            unplugged.
     """
     before = device_xml.vcpus(await machine.xml())
     if target.vcpus > before:
@@ -40,19 +42,24 @@ async def resize(machine: Machine, start: VmSize, target: VmSize, can_lose_vcpus
     if can_lose_vcpus and fewest < device_xml.vcpus(await machine.xml()):
         await _lose_vcpus(machine, fewest)
     found = await machine.xml()
-    return VmSize(device_xml.vcpus(found), start.memory_mib + sum(device_xml.modules(found).values()))
+    return VmSize(
+        device_xml.vcpus(found), start.memory_mib + sum(device_xml.modules(found).values())
+    )
 
 
 async def _set_vcpus(machine: Machine, count: int) -> None:
     import libvirt
 
     try:
-        await machine.ask(lambda domain: domain.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_LIVE))
+        await machine.ask(
+            lambda domain: domain.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        )
     except LibvirtFailure as error:
         if error.code != libvirt.VIR_ERR_INVALID_ARG:
             raise
         raise LibvirtFailure(
-            f"{count} vCPUs were asked for: {error}; raise hypervisor.libvirt.max_vcpus for new pods", error.code
+            f"{count} vCPUs were asked for: {error}; raise hypervisor.libvirt.max_vcpus for new pods",
+            error.code,
         ) from error
 
 
@@ -69,7 +76,9 @@ async def _grow_memory(machine: Machine, start_mib: int, target_mib: int) -> Non
     if missing <= 0:
         return
     size = -(-missing // _STEP_MIB) * _STEP_MIB
-    number = next(number for number in range(len(modules) + 1) if f"ua-dimm-{number}" not in modules)
+    number = next(
+        number for number in range(len(modules) + 1) if f"ua-dimm-{number}" not in modules
+    )
     try:
         await machine.attach(device_xml.module(number, size))
     except LibvirtFailure as error:

@@ -1,1 +1,4 @@
-"""Observers for virtcontainers: trace, metrics, policy, chaos. Each is imported only where it is chosen."""
+"""Observers for virtcontainers: trace, metrics, policy, chaos.
+
+Each is imported only where it is chosen.
+"""

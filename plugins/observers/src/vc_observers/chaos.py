@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 from vc_core.spec import FAMILIES, Operation, OperationError, around_all
 
-_NAMES = frozenset(name for spec in FAMILIES.values() for name in vars(spec) if not name.startswith("_"))
+_NAMES = frozenset(
+    name for spec in FAMILIES.values() for name in vars(spec) if not name.startswith("_")
+)
 
 
 @dataclass(frozen=True)

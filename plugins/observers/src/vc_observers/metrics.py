@@ -11,7 +11,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server, write_to_textfile
+from prometheus_client import (
+    REGISTRY,
+    Counter,
+    Gauge,
+    Histogram,
+    start_http_server,
+    write_to_textfile,
+)
 
 from vc_core.spec import Operation, PodRef, around_all, hookimpl
 
@@ -28,7 +35,8 @@ class MetricsOptions:
     """Where the numbers are told.
 
     Attributes:
-        file: written after each event, removed when the process ends; "{pid}" in it is its number; empty for none.
+        file: written after each event, removed when the process ends; "{pid}" in it is its number;
+            empty for none.
         port: on the loopback address; 0 for none.
     """
 

@@ -57,7 +57,11 @@ class Policy:
     async def agent_create_container(self, container: GuestContainer) -> AsyncIterator[None]:
         spec, allowed = container.spec, self._options
         _check("root file system", [spec.rootfs.path], allowed.rootfs)
-        _check("mount", [mount.source for mount in spec.mounts if mount.kind is MountKind.BIND], allowed.mounts)
+        _check(
+            "mount",
+            [mount.source for mount in spec.mounts if mount.kind is MountKind.BIND],
+            allowed.mounts,
+        )
         _check("device", [device.path for device in spec.devices], allowed.devices)
         yield
 

@@ -1,4 +1,7 @@
-"""A span for each operation. Where spans go is told by the environment, as OpenTelemetry's specification has it."""
+"""A span for each operation.
+
+Where spans go is told by the environment, as OpenTelemetry's specification has it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Tracer
 
-_EXPORTERS = "opentelemetry_traces_exporter"  # the group of entry points in which exporters offer themselves
+_EXPORTERS = (
+    "opentelemetry_traces_exporter"  # the group of entry points in which exporters offer themselves
+)
 
 
 @around_all
@@ -31,7 +36,9 @@ class Trace:
             try:
                 yield
             except asyncio.CancelledError:
-                span.set_attribute("vc.outcome", "cancelled")  # a wait that nobody needs any more is no failure
+                span.set_attribute(
+                    "vc.outcome", "cancelled"
+                )  # a wait that nobody needs any more is no failure
                 raise
             except BaseException as error:
                 span.set_attribute("vc.outcome", type(error).__name__)
@@ -67,6 +74,8 @@ def _exporter(name: str) -> Callable[[], SpanExporter]:
     found = importlib.metadata.entry_points(group=_EXPORTERS, name=name)
     if not found:
         known = ", ".join(importlib.metadata.entry_points(group=_EXPORTERS).names)
-        raise LookupError(f"OTEL_TRACES_EXPORTER names {name!r}, which is not installed; there are: {known}")
+        raise LookupError(
+            f"OTEL_TRACES_EXPORTER names {name!r}, which is not installed; there are: {known}"
+        )
     loaded: Callable[[], SpanExporter] = next(iter(found)).load()
     return loaded

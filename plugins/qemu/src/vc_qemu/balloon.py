@@ -24,7 +24,9 @@ def places(port: int) -> tuple[Place, ...]:
 
 
 @asynccontextmanager
-async def taken_out(monitor: Monitor, plugged: tuple[Place, ...], limit_s: float) -> AsyncIterator[tuple[Place, ...]]:
+async def taken_out(
+    monitor: Monitor, plugged: tuple[Place, ...], limit_s: float
+) -> AsyncIterator[tuple[Place, ...]]:
     """For the length of a block the machine has none; gives what else is plugged.
 
     Raises:
@@ -39,5 +41,10 @@ async def taken_out(monitor: Monitor, plugged: tuple[Place, ...], limit_s: float
     try:
         yield others
     finally:
-        device = {"driver": BALLOON_DRIVER, "id": BALLOON, "bus": f"rp{place.port}", "free-page-reporting": True}
+        device = {
+            "driver": BALLOON_DRIVER,
+            "id": BALLOON,
+            "bus": f"rp{place.port}",
+            "free-page-reporting": True,
+        }
         await monitor.execute("device_add", device)

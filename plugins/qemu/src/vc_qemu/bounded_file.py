@@ -1,8 +1,9 @@
 """A file that somebody appends to, and that cannot grow beyond a limit: the kernel refuses it.
 
-No file reaches beyond the largest offset of its file system (s_maxbytes: 8 EiB on tmpfs, 16 TiB on ext4). A file of
-ours starts with a hole, which takes no space, and the text behind it has a fixed room. A write that has no room left
-fails, and changes nothing. So nobody has to look after the file, and an ordinary user's is limited, too.
+No file reaches beyond the largest offset of its file system (s_maxbytes: 8 EiB on tmpfs, 16 TiB on
+ext4). A file of ours starts with a hole, which takes no space, and the text behind it has a fixed
+room. A write that has no room left fails, and changes nothing. So nobody has to look after the
+file, and an ordinary user's is limited, too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ _LARGEST = (1 << 63) - 1  # of loff_t
 def make(file: Path, room: int) -> None:
     """Makes a file that takes at most `room` bytes. It must not exist.
 
-    Where the user's own limit of file sizes (RLIMIT_FSIZE) forbids the hole, that limit is the bound.
+    Where the user's own limit of file sizes (RLIMIT_FSIZE) forbids the hole, that limit is the
+    bound.
     """
     handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -62,7 +64,9 @@ def trim(file: Path, kept_bytes: int, room: int) -> None:
             return  # we could not write back what is kept
         kept = _read(handle, kept_bytes, room)
         os.ftruncate(handle, start)
-        os.write(handle, kept)  # both sides append: what the writer adds meanwhile is overwritten by nobody
+        os.write(
+            handle, kept
+        )  # both sides append: what the writer adds meanwhile is overwritten by nobody
     except OSError as error:
         if error.errno != errno.EFBIG:
             raise
@@ -75,7 +79,9 @@ def _read(handle: int, size: int, room: int) -> bytes:
     end = os.fstat(handle).st_size
     first = max(_start(handle, room), end - size)
     parts = []
-    while first < end and (part := os.pread(handle, end - first, first)):  # exact: no read may reach beyond _LARGEST
+    while first < end and (
+        part := os.pread(handle, end - first, first)
+    ):  # exact: no read may reach beyond _LARGEST
         parts.append(part)
         first += len(part)
     return b"".join(parts)

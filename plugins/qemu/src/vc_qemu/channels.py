@@ -14,7 +14,8 @@ from vc_qemu.errors import QemuError
 if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor
 
-# channel-<pid>-<start ticks>-<name>: who owns it, so that what a killed client left can be told and taken away.
+# channel-<pid>-<start ticks>-<name>: who owns it, so that what a killed client left can be told and
+# taken away.
 _OWNED = re.compile(r"channel-(\d+)-(\d+)-(.+)")
 
 
@@ -69,13 +70,20 @@ async def add(monitor: Monitor, run_dir: Path, name: str) -> tuple[str, Path]:
     try:
         path.chmod(0o600)
         async with monitor.events("VSERPORT_CHANGE") as changes:
-            port = {"driver": "virtserialport", "bus": f"{SERIAL_BUS}.0", "id": f"{channel}-port", "chardev": channel}
+            port = {
+                "driver": "virtserialport",
+                "bus": f"{SERIAL_BUS}.0",
+                "id": f"{channel}-port",
+                "chardev": channel,
+            }
             await monitor.execute("device_add", {**port, "name": name})
             async for _, change in changes:
                 if change == {"id": f"{channel}-port", "open": True}:
                     break
     except BaseException:
-        with contextlib.suppress(QemuError):  # the first error is the one that tells; a dead machine has no ports
+        with contextlib.suppress(
+            QemuError
+        ):  # the first error is the one that tells; a dead machine has no ports
             await remove(monitor, channel, path)
         raise
     return channel, path

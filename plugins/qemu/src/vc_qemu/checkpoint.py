@@ -96,7 +96,11 @@ def read(frozen: Frozen, binary: str) -> Origin:
 
 
 async def go_on(
-    monitor: Monitor, run_dir: Path, frozen: Frozen, cargo: Cargo, devices: Mapping[str, Share | Drive]
+    monitor: Monitor,
+    run_dir: Path,
+    frozen: Frozen,
+    cargo: Cargo,
+    devices: Mapping[str, Share | Drive],
 ) -> tuple[Place, ...]:
     """As `load`, for a machine that was saved in the middle of its work; gives what is plugged.
 
@@ -111,7 +115,8 @@ async def go_on(
             if change["status"] in _ENDED:
                 break
     await monitor.execute("cont")
-    # Only now: to begin, QEMU 7.2 tells the guest about each port that the state has, and dies when one is gone.
+    # Only now: to begin, QEMU 7.2 tells the guest about each port that the state has, and dies when
+    # one is gone.
     await cargo.drop_ports(monitor)
     return places
 
@@ -173,7 +178,9 @@ async def save(monitor: Monitor, into: Frozen, origin: Origin) -> None:
                     await _cont(monitor)
             size = await asyncio.to_thread(_take_apart, raw, into, cargo)
     except OSError as error:
-        raise QemuError(f"the machine cannot be saved in {into.folder}: {error.strerror}") from error
+        raise QemuError(
+            f"the machine cannot be saved in {into.folder}: {error.strerror}"
+        ) from error
     _write(into, replace(origin, state_bytes=size, cargo=cargo))
 
 
@@ -203,7 +210,9 @@ def _take_apart(raw: IO[bytes], into: Frozen, cargo: Cargo) -> int:
 
 
 def _new_private_file(path: Path) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+    return os.fdopen(
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb"
+    )
 
 
 async def _migrate(monitor: Monitor, handle: int) -> None:

@@ -1,4 +1,7 @@
-"""QEMU's command line, from typed parts to a tuple of words. No shell, no splicing: values are escaped in one place."""
+"""QEMU's command line, from typed parts to a tuple of words.
+
+No shell, no splicing: values are escaped in one place.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,14 @@ class Machine:
 
 def words(machine: Machine) -> tuple[str, ...]:
     """The whole argv. The monitor's listening socket is descriptor MONITOR_FD."""
-    return (machine.binary, *_base(machine), *_boot(machine), *_channels(machine), *_devices(machine), *machine.extra)
+    return (
+        machine.binary,
+        *_base(machine),
+        *_boot(machine),
+        *_channels(machine),
+        *_devices(machine),
+        *machine.extra,
+    )
 
 
 def shape(machine: Machine) -> tuple[str, ...]:
@@ -99,15 +109,37 @@ def shape(machine: Machine) -> tuple[str, ...]:
     nowhere = Path("/")
     shares = tuple(replace(share, path=nowhere, read_only=True) for share in machine.shares)
     memory = nowhere if machine.memory_file else None
-    return words(replace(machine, name="", uuid="", run_dir=nowhere, shares=shares, memory_file=memory, is_clone=False))
+    return words(
+        replace(
+            machine,
+            name="",
+            uuid="",
+            run_dir=nowhere,
+            shares=shares,
+            memory_file=memory,
+            is_clone=False,
+        )
+    )
 
 
-def proof_words(binary: str, kernel: Path, initrd: Path, parameters: tuple[str, ...]) -> tuple[str, ...]:
+def proof_words(
+    binary: str, kernel: Path, initrd: Path, parameters: tuple[str, ...]
+) -> tuple[str, ...]:
     """A tiny KVM guest that powers off by itself."""
     return (
         binary,
         *("-machine", "q35,accel=kvm"),
-        *("-cpu", "host", "-m", "256", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *(
+            "-cpu",
+            "host",
+            "-m",
+            "256",
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ),
         *("-kernel", str(kernel), "-initrd", str(initrd), "-append", " ".join(parameters)),
     )
 
@@ -149,13 +181,18 @@ def _base(machine: Machine) -> Iterator[str]:
     yield from ("-smp", option(str(machine.vcpus), maxcpus=max(machine.vcpus, machine.max_vcpus)))
     ceiling = max(machine.memory_mib, machine.max_memory_mib)
     if ceiling > machine.memory_mib:
-        yield from ("-m", option(f"{machine.memory_mib}M", slots=machine.memory_slots, maxmem=f"{ceiling}M"))
+        yield from (
+            "-m",
+            option(f"{machine.memory_mib}M", slots=machine.memory_slots, maxmem=f"{ceiling}M"),
+        )
     else:
         yield from ("-m", f"{machine.memory_mib}M")
     yield from ("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot")
     yield from (
         "-sandbox",
-        option("on", obsolete="deny", elevateprivileges="deny", spawn="deny", resourcecontrol="deny"),
+        option(
+            "on", obsolete="deny", elevateprivileges="deny", spawn="deny", resourcecontrol="deny"
+        ),
     )
     # How a machine ended stands in its log, for whoever looks after everybody who knew it is gone.
     yield from ("-trace", "runstate_set", "-trace", "qemu_system_shutdown_request")
@@ -165,10 +202,18 @@ def _memory_backend(machine: Machine) -> str:
     size = f"{machine.memory_mib}M"
     if machine.memory_file:
         path = str(machine.memory_file)
-        return option("memory-backend-file", id=RAM, size=size, share=not machine.is_clone, **{"mem-path": path})
+        return option(
+            "memory-backend-file",
+            id=RAM,
+            size=size,
+            share=not machine.is_clone,
+            **{"mem-path": path},
+        )
     if machine.shared_memory:
         return option("memory-backend-memfd", id=RAM, size=size, share=True)
-    return option("memory-backend-ram", id=RAM, size=size)  # in a saved state it is called as a file's would be
+    return option(
+        "memory-backend-ram", id=RAM, size=size
+    )  # in a saved state it is called as a file's would be
 
 
 def _boot(machine: Machine) -> Iterator[str]:
@@ -192,7 +237,11 @@ def _channels(machine: Machine) -> Iterator[str]:
     if machine.first_channel:
         yield from ("-chardev", option("socket", id=FIRST, fd=FIRST_FD, server=True, wait=False))
         port = option(
-            "virtserialport", id=f"{FIRST}-port", bus=f"{SERIAL_BUS}.0", chardev=FIRST, name=machine.first_channel
+            "virtserialport",
+            id=f"{FIRST}-port",
+            bus=f"{SERIAL_BUS}.0",
+            chardev=FIRST,
+            name=machine.first_channel,
         )
         yield from ("-device", port)
 
@@ -208,11 +257,17 @@ def _devices(machine: Machine) -> Iterator[str]:
         )
     if machine.balloon_port >= 0:
         bus = f"rp{machine.balloon_port}"
-        yield from ("-device", option(BALLOON_DRIVER, id=BALLOON, bus=bus, **{"free-page-reporting": True}))
+        yield from (
+            "-device",
+            option(BALLOON_DRIVER, id=BALLOON, bus=bus, **{"free-page-reporting": True}),
+        )
     for share in machine.shares:
         model = _security_model(machine, share.read_only)
         yield from ("-fsdev", _fsdev(share.tag, share.path, share.read_only, model))
-        yield from ("-device", option("virtio-9p-pci", id=f"share-{share.tag}", fsdev=share.tag, mount_tag=share.tag))
+        yield from (
+            "-device",
+            option("virtio-9p-pci", id=f"share-{share.tag}", fsdev=share.tag, mount_tag=share.tag),
+        )
     for number in range(machine.share_slots):
         for read_only in (True, False):
             model = _security_model(machine, read_only)
@@ -222,7 +277,12 @@ def _devices(machine: Machine) -> Iterator[str]:
 
 def _fsdev(name: str, path: Path, read_only: bool, security_model: str) -> str:
     return option(
-        "local", id=name, path=str(path), security_model=security_model, readonly=read_only, multidevs="remap"
+        "local",
+        id=name,
+        path=str(path),
+        security_model=security_model,
+        readonly=read_only,
+        multidevs="remap",
     )
 
 

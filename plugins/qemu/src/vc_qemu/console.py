@@ -32,7 +32,10 @@ def is_over(folder: Path, max_bytes: int) -> bool:
 
 
 async def trim(folder: Path, max_bytes: int, monitor: Monitor) -> None:
-    """Makes room in it when it has more than `max_bytes`. Whoever has the machine's monitor is alone with it."""
+    """Makes room in it when it has more than `max_bytes`.
+
+    Whoever has the machine's monitor is alone with it.
+    """
     if is_over(folder, max_bytes):
         bounded_file.trim(folder / CONSOLE, max_bytes // 2, _room(max_bytes))
         await monitor.reopen(CONSOLE, folder / CONSOLE)

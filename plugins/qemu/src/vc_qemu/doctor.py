@@ -33,7 +33,9 @@ async def accelerator(options: QemuOptions, binary: str, guest: Guest) -> str:
     if found.works:
         return "kvm"
     if options.accelerator is Accelerator.KVM:
-        raise QemuError(f"KVM does not work here: {found.detail}; set hypervisor.qemu.accelerator to auto or tcg")
+        raise QemuError(
+            f"KVM does not work here: {found.detail}; set hypervisor.qemu.accelerator to auto or tcg"
+        )
     say = log.warning if found.is_new else log.info
     say("KVM does not work here (%s); using TCG, which is slower", found.detail)
     return "tcg"
@@ -41,7 +43,9 @@ async def accelerator(options: QemuOptions, binary: str, guest: Guest) -> str:
 
 async def _prove(options: QemuOptions, binary: str, guest: Guest) -> KvmProof:
     command = proof_words(binary, guest.kernel, guest.initrd, guest.proof_parameters)
-    return await prove_kvm(binary, options.proof_dir, lambda: kvm_probe.boot(command, options.proof_timeout_s))
+    return await prove_kvm(
+        binary, options.proof_dir, lambda: kvm_probe.boot(command, options.proof_timeout_s)
+    )
 
 
 async def diagnose(options: QemuOptions, guests: tuple[Guest, ...]) -> tuple[Finding, ...]:
@@ -50,21 +54,43 @@ async def diagnose(options: QemuOptions, guests: tuple[Guest, ...]) -> tuple[Fin
     if binary is None:
         return (Finding("QEMU", Verdict.BAD, f"{options.binary} is missing", _PACKAGE, _INSTALL),)
     text = subprocess.run(
-        [binary, "--version"], capture_output=True, text=True, check=False, cwd="/", env=program_environment()
+        [binary, "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        env=program_environment(),
     ).stdout
     match = _VERSION.search(text)
     line = text.partition("\n")[0]
     if match is None or (int(match[1]), int(match[2])) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
-        return (Finding("QEMU", Verdict.BAD, f"{line or 'does not say its version'}", f"use QEMU {oldest} or newer"),)
+        return (
+            Finding(
+                "QEMU",
+                Verdict.BAD,
+                f"{line or 'does not say its version'}",
+                f"use QEMU {oldest} or newer",
+            ),
+        )
     return (Finding("QEMU", Verdict.GOOD, line), await _acceleration(options, binary, guests))
 
 
 async def _acceleration(options: QemuOptions, binary: str, guests: tuple[Guest, ...]) -> Finding:
     if options.accelerator is Accelerator.TCG:
-        return Finding("acceleration", Verdict.WARNING, "TCG, as configured", "set hypervisor.qemu.accelerator to auto")
+        return Finding(
+            "acceleration",
+            Verdict.WARNING,
+            "TCG, as configured",
+            "set hypervisor.qemu.accelerator to auto",
+        )
     if not guests:
-        return Finding("acceleration", Verdict.WARNING, "KVM is not proven: there is no guest", "run 'vc guest build'")
+        return Finding(
+            "acceleration",
+            Verdict.WARNING,
+            "KVM is not proven: there is no guest",
+            "run 'vc guest build'",
+        )
     try:
         found = await _prove(options, binary, guests[0])
     except InvalidRequest as error:
@@ -74,5 +100,8 @@ async def _acceleration(options: QemuOptions, binary: str, guests: tuple[Guest, 
         return Finding("acceleration", Verdict.GOOD, f"KVM: {found.detail}")
     verdict = Verdict.BAD if options.accelerator is Accelerator.KVM else Verdict.WARNING
     return Finding(
-        "acceleration", verdict, f"TCG, because {found.detail}", "use a host where KVM works; pods run, slower"
+        "acceleration",
+        verdict,
+        f"TCG, because {found.detail}",
+        "use a host where KVM works; pods run, slower",
     )

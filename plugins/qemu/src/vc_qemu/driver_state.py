@@ -52,10 +52,17 @@ class Saved:
         try:
             told = json.loads(text)
             if told.pop("schema") != SCHEMA:
-                raise QemuError("the machine was made by another version of virtcontainers-qemu; use that to stop it")
+                raise QemuError(
+                    "the machine was made by another version of virtcontainers-qemu; use that to stop it"
+                )
             process = told.pop("process")
             places = tuple(Place.of(place) for place in told.pop("places"))
             shares = tuple(told.pop("shares"))
-            return cls(process=HostProcess(**process) if process else None, places=places, shares=shares, **told)
+            return cls(
+                process=HostProcess(**process) if process else None,
+                places=places,
+                shares=shares,
+                **told,
+            )
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise QemuError(f"the machine's record is damaged: {error}") from error

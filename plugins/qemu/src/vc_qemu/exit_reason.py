@@ -51,8 +51,14 @@ def reason(log: Path) -> str:
         return f"QEMU was ended by a signal ({said})"
     if any(_SHUTDOWN.search(line) for line in lines):
         return "the guest's kernel panicked or reset itself"
-    if any(_RUNNING.search(line) for line in lines):  # it got going, so what it said may be about something else
-        return f"QEMU was killed or crashed; the last it said: {said}" if said else "QEMU was killed or crashed"
+    if any(
+        _RUNNING.search(line) for line in lines
+    ):  # it got going, so what it said may be about something else
+        return (
+            f"QEMU was killed or crashed; the last it said: {said}"
+            if said
+            else "QEMU was killed or crashed"
+        )
     return said or "QEMU was killed"
 
 

@@ -103,7 +103,9 @@ async def add(monitor: Monitor, room: Room, device: Share | Drive | HostPci | Vh
     return await put(monitor, room.run_dir, _place_for(device, room), device)
 
 
-async def put(monitor: Monitor, run_dir: Path, place: Place, device: Share | Drive | HostPci | VhostUser) -> Place:
+async def put(
+    monitor: Monitor, run_dir: Path, place: Place, device: Share | Drive | HostPci | VhostUser
+) -> Place:
     """Plugs a device into a certain place, which is given back with what is behind it. On failure nothing is left.
 
     Raises:
@@ -135,7 +137,9 @@ def _place_for(device: Share | Drive | HostPci | VhostUser, room: Room) -> Place
             return _behind_port(device.id, "pci", room)
 
 
-async def sweep(monitor: Monitor, device: Share | Drive | HostPci | VhostUser, limit_s: float) -> None:
+async def sweep(
+    monitor: Monitor, device: Share | Drive | HostPci | VhostUser, limit_s: float
+) -> None:
     """Takes away a device of this name that a call has left which was interrupted before anybody knew of it."""
     name = f"share-{device.tag}" if isinstance(device, Share) else device.id
     if name not in await monitor.devices():
@@ -162,14 +166,19 @@ async def remove(monitor: Monitor, run_dir: Path, place: Place, limit_s: float) 
 
 
 async def _add_folder(monitor: Monitor, run_dir: Path, place: Place, share: Share) -> Place:
-    """Plugs a 9p device. QEMU opens a slot's folder when its device is made, so the folder is put there just before."""
+    """Plugs a 9p device.
+
+    QEMU opens a slot's folder when its device is made, so the folder is put there just before.
+    """
     link = slot_path(run_dir, place.slot)
     link.parent.mkdir(mode=0o700, exist_ok=True)
     link.unlink(missing_ok=True)
     link.symlink_to(share.path)
     try:
         device = {"driver": "virtio-9p-pci", "id": place.id, "mount_tag": share.tag, **_bus(place)}
-        await monitor.execute("device_add", {**device, "fsdev": slot_fsdev(place.slot, share.read_only)})
+        await monitor.execute(
+            "device_add", {**device, "fsdev": slot_fsdev(place.slot, share.read_only)}
+        )
     except BaseException:
         link.unlink()
         raise
@@ -181,7 +190,10 @@ async def _add_disk(monitor: Monitor, drive: Drive, place: Place) -> Place:
     if place.driver == "scsi":
         where = {"driver": "scsi-hd", "bus": "scsi0.0", "scsi-id": place.target, "lun": 0}
     node = f"disk-{drive.id}"
-    file = {"driver": "host_device" if drive.path.is_block_device() else "file", "filename": str(drive.path)}
+    file = {
+        "driver": "host_device" if drive.path.is_block_device() else "file",
+        "filename": str(drive.path),
+    }
     backend = {"driver": "raw", "node-name": node, "read-only": drive.read_only, "file": file}
     async with _backends(monitor) as made:
         await monitor.execute("blockdev-add", backend)
@@ -196,7 +208,11 @@ async def _add_vhost_user(monitor: Monitor, device: VhostUser, place: Place) -> 
         "type": "socket",
         "data": {"addr": {"type": "unix", "data": {"path": str(device.socket)}}, "server": False},
     }
-    front: dict[str, object] = {"driver": _VHOST_DEVICES[device.kind], "id": place.id, **_bus(place)}
+    front: dict[str, object] = {
+        "driver": _VHOST_DEVICES[device.kind],
+        "id": place.id,
+        **_bus(place),
+    }
     async with _backends(monitor) as made:
         await monitor.execute("chardev-add", {"id": link, "backend": socket})
         made.append(("chardev", link))
@@ -211,7 +227,10 @@ async def _add_vhost_user(monitor: Monitor, device: VhostUser, place: Place) -> 
 
 
 def _made_up_mac() -> str:
-    """Locally administered, unicast (IEEE 802, section 8.4). QEMU's own choice is the same in every machine."""
+    """Locally administered, unicast (IEEE 802, section 8.4).
+
+    QEMU's own choice is the same in every machine.
+    """
     first, *rest = os.urandom(6)
     return ":".join(f"{byte:02x}" for byte in (first & 0xFC | 0x02, *rest))
 
@@ -233,7 +252,9 @@ async def _remove_backends(monitor: Monitor, backends: tuple[Backend, ...]) -> N
             node["node-name"] for node in await monitor.execute("query-named-block-nodes")
         }:
             continue  # removed by a call that was interrupted afterwards
-        if kind == "chardev" and name not in {item["label"] for item in await monitor.execute("query-chardev")}:
+        if kind == "chardev" and name not in {
+            item["label"] for item in await monitor.execute("query-chardev")
+        }:
             continue
         command, argument = _REMOVALS[kind]
         await monitor.execute(command, {argument: name})

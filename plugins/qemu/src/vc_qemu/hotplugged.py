@@ -55,7 +55,9 @@ class Cargo:
             QemuError: something of it cannot be carried; names it.
         """
         for place in places:
-            if place.driver == "pci" or any(kind in ("chardev", "netdev") for kind, _ in place.backends):
+            if place.driver == "pci" or any(
+                kind in ("chardev", "netdev") for kind, _ in place.backends
+            ):
                 raise QemuError(
                     f"the device {place.id} is of this host, and its state cannot be saved: unplug it before"
                 )
@@ -63,7 +65,13 @@ class Cargo:
         for place in await monitor.execute("query-hotpluggable-cpus"):
             path = place.get("qom-path", "")
             if path.startswith(_PERIPHERAL):
-                vcpus.append({"driver": place["type"], "id": path.removeprefix(_PERIPHERAL), **place["props"]})
+                vcpus.append(
+                    {
+                        "driver": place["type"],
+                        "id": path.removeprefix(_PERIPHERAL),
+                        **place["props"],
+                    }
+                )
         modules, memories = [], {}
         for found in await monitor.execute("query-memory-devices"):
             data = found["data"]
@@ -75,7 +83,9 @@ class Cargo:
         for item in await monitor.execute("qom-list", {"path": _PERIPHERAL.rstrip("/")}):
             if item["type"] == _PORT:
                 path = _PERIPHERAL + item["name"]
-                ports[item["name"]] = int(await monitor.execute("qom-get", {"path": path, "property": "nr"}))
+                ports[item["name"]] = int(
+                    await monitor.execute("qom-get", {"path": path, "property": "nr"})
+                )
         return cls(places, tuple(vcpus), tuple(modules), memories, ports)
 
     async def plug(
@@ -93,19 +103,29 @@ class Cargo:
             QemuError: QEMU refuses; or a place has no device.
         """
         if missing := [place.id for place in self.places if place.id not in devices]:
-            raise QemuError(f"the saved machine had {', '.join(missing)}, which nobody brought along")
+            raise QemuError(
+                f"the saved machine had {', '.join(missing)}, which nobody brought along"
+            )
         for vcpu in self.vcpus:
             await monitor.execute("device_add", vcpu)
         for name, size in self.memories.items():
-            kind = {"qom-type": "memory-backend-file", "mem-path": str(folder / name), "share": False}
+            kind = {
+                "qom-type": "memory-backend-file",
+                "mem-path": str(folder / name),
+                "share": False,
+            }
             await monitor.execute("object-add", {**kind, "id": name, "size": size})
         for module in self.modules:
             await monitor.execute("device_add", module)
         for name, number in self.ports.items():
-            await monitor.execute("chardev-add", {"id": _link(name), "backend": {"type": "null", "data": {}}})
+            await monitor.execute(
+                "chardev-add", {"id": _link(name), "backend": {"type": "null", "data": {}}}
+            )
             port = {"driver": "virtserialport", "bus": f"{SERIAL_BUS}.0", "id": name, "nr": number}
             await monitor.execute("device_add", {**port, "chardev": _link(name)})
-        return tuple([await put(monitor, run_dir, place, devices[place.id]) for place in self.places])
+        return tuple(
+            [await put(monitor, run_dir, place, devices[place.id]) for place in self.places]
+        )
 
     async def drop_ports(self, monitor: Monitor) -> None:
         """Takes the channels away that are another machine's."""

@@ -29,7 +29,9 @@ def binary_of(options: QemuOptions, spec: VmSpec) -> str:
     return binary
 
 
-def machine_of(options: QemuOptions, pod: PodRef, spec: VmSpec, binary: str, accelerator: str, uuid: str) -> Machine:
+def machine_of(
+    options: QemuOptions, pod: PodRef, spec: VmSpec, binary: str, accelerator: str, uuid: str
+) -> Machine:
     """All that shapes the command line.
 
     Raises:
@@ -40,7 +42,9 @@ def machine_of(options: QemuOptions, pod: PodRef, spec: VmSpec, binary: str, acc
         (spec.memory_mib, options.max_memory_mib, "MiB of memory", "max_memory_mib"),
     ):
         if count > most:
-            raise QemuError(f"{count} {unit} were asked for and {most} is the most; raise hypervisor.qemu.{name}")
+            raise QemuError(
+                f"{count} {unit} were asked for and {most} is the most; raise hypervisor.qemu.{name}"
+            )
     saved = spec.origin or spec.freezes_to
     reports = options.free_page_reporting and not saved
     return Machine(

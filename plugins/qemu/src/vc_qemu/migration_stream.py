@@ -1,9 +1,9 @@
 """Takes the memory out of a saved machine's state, so that many can share it.
 
-QEMU writes the memory of a machine whose memory is its own into the stream of its state, page by page. Here the pages
-go into a file for each block, with holes where nothing was, and the rest stays as it is: what a machine reads that maps
-those files. The stream's format: qemu.git, docs/devel/migration, migration/savevm.c, migration/ram.c and
-scripts/analyze-migration.py.
+QEMU writes the memory of a machine whose memory is its own into the stream of its state, page by
+page. Here the pages go into a file for each block, with holes where nothing was, and the rest stays
+as it is: what a machine reads that maps those files. The stream's format: qemu.git,
+docs/devel/migration, migration/savevm.c, migration/ram.c and scripts/analyze-migration.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ _CONFIGURATION, _SUBSECTION, _COMMAND = 7, 5, 8
 _ZERO, _SIZES, _PAGE, _EOS, _CONTINUE = 0x02, 0x04, 0x08, 0x10, 0x20
 _FLAGS = 0xFFF
 _PAGE_BYTES = 4096
-_U8, _U16, _U32, _U64 = struct.Struct(">B"), struct.Struct(">H"), struct.Struct(">I"), struct.Struct(">Q")
+_U8, _U16, _U32, _U64 = (
+    struct.Struct(">B"),
+    struct.Struct(">H"),
+    struct.Struct(">I"),
+    struct.Struct(">Q"),
+)
 
 
 class _Reader:
@@ -72,7 +77,9 @@ def split(data: memoryview, rest: BinaryIO, files: Mapping[str, Path]) -> None:
 
 def _split(stream: _Reader, rest: BinaryIO, files: Mapping[str, Path]) -> None:
     if (stream.number(_U32), stream.number(_U32)) != (_MAGIC, _VERSION):
-        raise QemuError("QEMU's state has another format than this version of virtcontainers-qemu reads")
+        raise QemuError(
+            "QEMU's state has another format than this version of virtcontainers-qemu reads"
+        )
     _skip_configuration(stream)
     rest.write(stream.data[: stream.at])
     pages = _Pages(rest, files)
@@ -176,7 +183,9 @@ class _Pages:
             self.sizes[name] = size
             if name in self._files:
                 path = self._files[name]
-                self._handles[name] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                self._handles[name] = os.open(
+                    path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+                )
                 os.ftruncate(self._handles[name], size)
 
     def _page(self, stream: _Reader, begin: int, flags: int, address: int) -> None:

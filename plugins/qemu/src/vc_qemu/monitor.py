@@ -1,4 +1,7 @@
-"""QMP: short connections. The socket serves one client at a time, and QEMU lets no more than one wait: callers lock."""
+"""QMP: short connections.
+
+The socket serves one client at a time, and QEMU lets no more than one wait: callers lock.
+"""
 
 from __future__ import annotations
 
@@ -56,8 +59,9 @@ class Monitor:
     async def reopen(self, chardev: str, file: Path) -> None:
         """Has QEMU open the file that a character device appends to once more.
 
-        Its own offset is at the end of what it wrote, however short the file is by now. On a file system whose files
-        may be as long as an offset can say, the kernel takes no further byte from one that was full.
+        Its own offset is at the end of what it wrote, however short the file is by now. On a file
+        system whose files may be as long as an offset can say, the kernel takes no further byte
+        from one that was full.
 
         Raises:
             QemuError: refused.
@@ -66,7 +70,9 @@ class Monitor:
         await self.execute("chardev-change", {"id": chardev, "backend": backend})
 
     @asynccontextmanager
-    async def events(self, *names: str) -> AsyncIterator[AsyncIterator[tuple[str, Mapping[str, Any]]]]:
+    async def events(
+        self, *names: str
+    ) -> AsyncIterator[AsyncIterator[tuple[str, Mapping[str, Any]]]]:
         """Name and data of events of these names that come from now on."""
         listener = EventListener(names)
         with self._client.listen(listener):
@@ -97,7 +103,9 @@ class Monitor:
 
     async def devices(self) -> set[str]:
         """Ids of all devices that have one."""
-        return {item["name"] for item in await self.execute("qom-list", {"path": "/machine/peripheral"})}
+        return {
+            item["name"] for item in await self.execute("qom-list", {"path": "/machine/peripheral"})
+        }
 
 
 async def _answer(answers: AsyncIterator[tuple[str, Mapping[str, Any]]], device: str) -> None:
@@ -126,7 +134,9 @@ async def connected(path: Path) -> AsyncIterator[Monitor]:
     try:
         yield Monitor(client)
     finally:
-        with contextlib.suppress(QMPError, EOFError, OSError):  # it may have gone by itself, which is as good
+        with contextlib.suppress(
+            QMPError, EOFError, OSError
+        ):  # it may have gone by itself, which is as good
             await asyncio.shield(client.disconnect())
 
 

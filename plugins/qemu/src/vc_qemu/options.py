@@ -21,15 +21,19 @@ class QemuOptions:
         max_vcpus: the ceiling for hot plug.
         max_memory_mib: the ceiling for hot plug.
         memory_slots: how often memory can be plugged.
-        shared_memory: whether other processes can map the guest's memory: vhost-user devices need it.
-        free_page_reporting: whether a booted machine gives memory back that its guest has freed; takes a place.
+        shared_memory: whether other processes can map the guest's memory: vhost-user devices need
+            it.
+        free_page_reporting: whether a booted machine gives memory back that its guest has freed;
+            takes a place.
         root_ports: places for devices that are plugged later.
         share_slots: folders that can be added to a running pod.
         unplug_timeout_s: for the guest to let a device go.
-        console_max_bytes: what is kept of the guest's console; until somebody looks, at most twice as much.
+        console_max_bytes: what is kept of the guest's console; until somebody looks, at most twice
+            as much.
         proof_timeout_s: for the guest that proves KVM.
         proof_dir: where the proof is remembered.
-        extra_arguments: appended to QEMU's command line as they are; paths in them must be absolute.
+        extra_arguments: appended to QEMU's command line as they are; paths in them must be
+            absolute.
     """
 
     binary: str = "qemu-system-x86_64"

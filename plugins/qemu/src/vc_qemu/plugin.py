@@ -39,7 +39,17 @@ from vc_core.spec import (
     VmStatus,
     hookimpl,
 )
-from vc_qemu import balloon, channels, checkpoint, console, exit_reason, hotplug, machine_config, process, sizing
+from vc_qemu import (
+    balloon,
+    channels,
+    checkpoint,
+    console,
+    exit_reason,
+    hotplug,
+    machine_config,
+    process,
+    sizing,
+)
 from vc_qemu.checkpoint import Origin
 from vc_qemu.command_line import FIRST, FIRST_FD, MONITOR_FD, STATE_FD, Machine, console_word, words
 from vc_qemu.doctor import accelerator, diagnose
@@ -91,11 +101,19 @@ class QemuHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_capabilities(self, pod: PodRef) -> frozenset[Capability]:
-        able = {Capability.UNIX_CHANNEL, Capability.PAUSE, Capability.SHARE, Capability.SHARE_PLUG, Capability.RESIZE}
+        able = {
+            Capability.UNIX_CHANNEL,
+            Capability.PAUSE,
+            Capability.SHARE,
+            Capability.SHARE_PLUG,
+            Capability.RESIZE,
+        }
         able |= {Capability.DRIVE_PLUG, Capability.PCI_PLUG}
         # Memory is either copied on write, or other processes see what the guest writes.
         own = {Capability.CLONE, Capability.SNAPSHOT}
-        return frozenset(able | ({Capability.VHOST_USER_PLUG} if self._options.shared_memory else own))
+        return frozenset(
+            able | ({Capability.VHOST_USER_PLUG} if self._options.shared_memory else own)
+        )
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -134,14 +152,22 @@ class QemuHypervisor(HypervisorSpec):
         if self._machine is None:
             raise QemuError("the machine was not created")
         with contextlib.ExitStack() as files:
-            given = {MONITOR_FD: files.enter_context(listening_socket(self._folder(pod) / _SOCKET)).fileno()}
+            given = {
+                MONITOR_FD: files.enter_context(
+                    listening_socket(self._folder(pod) / _SOCKET)
+                ).fileno()
+            }
             if self._machine.first_channel:
                 first = listening_socket(channels.first_path(self._folder(pod)))
                 given[FIRST_FD] = files.enter_context(first).fileno()
                 if self._origin is None:
-                    channels.first_path(self._folder(pod)).unlink()  # it is for the clones: here nobody may take it
+                    channels.first_path(
+                        self._folder(pod)
+                    ).unlink()  # it is for the clones: here nobody may take it
             if self._origin is not None:
-                given[STATE_FD] = files.enter_context(checkpoint.state_path(self._origin).open("rb")).fileno()
+                given[STATE_FD] = files.enter_context(
+                    checkpoint.state_path(self._origin).open("rb")
+                ).fileno()
             found = process.spawn(words(self._machine), self._folder(pod) / _LOG, given)
         self._saved = replace(self._saved, process=found)
         try:
@@ -156,7 +182,9 @@ class QemuHypervisor(HypervisorSpec):
         if found is None:
             return VmStatus(VmPhase.ABSENT)
         if found.is_alive():
-            return VmStatus(VmPhase.PAUSED if await self._is_paused(pod) else VmPhase.RUNNING, found.pid)
+            return VmStatus(
+                VmPhase.PAUSED if await self._is_paused(pod) else VmPhase.RUNNING, found.pid
+            )
         return VmStatus(VmPhase.ENDED, 0, exit_reason.reason(self._folder(pod) / _LOG))
 
     @hookimpl
@@ -204,9 +232,16 @@ class QemuHypervisor(HypervisorSpec):
     @hookimpl
     @translated
     async def vm_plug(self, pod: PodRef, device: Pluggable) -> Plugged:
-        room = hotplug.Room(self._folder(pod), self._options.root_ports, self._options.share_slots, self._saved.places)
+        room = hotplug.Room(
+            self._folder(pod),
+            self._options.root_ports,
+            self._options.share_slots,
+            self._saved.places,
+        )
         if isinstance(device, VhostUser) and not self._options.shared_memory:
-            raise QemuError("vhost-user devices map the guest's memory; set hypervisor.qemu.shared_memory for new pods")
+            raise QemuError(
+                "vhost-user devices map the guest's memory; set hypervisor.qemu.shared_memory for new pods"
+            )
         async with self._monitor(pod) as monitor:
             await hotplug.sweep(monitor, device, self._options.unplug_timeout_s)
             place = await hotplug.add(monitor, room, device)
@@ -222,7 +257,9 @@ class QemuHypervisor(HypervisorSpec):
         found = self._process()
         if found is not None and found.is_alive():
             async with self._monitor(pod) as monitor:
-                await hotplug.remove(monitor, self._folder(pod), place, self._options.unplug_timeout_s)
+                await hotplug.remove(
+                    monitor, self._folder(pod), place, self._options.unplug_timeout_s
+                )
         self._saved = self._saved.without(place.id)
 
     @hookimpl
@@ -231,14 +268,18 @@ class QemuHypervisor(HypervisorSpec):
         start = VmSize(self._saved.vcpus, self._saved.memory_mib)
         shared, can_lose_vcpus = self._options.shared_memory, self._saved.accelerator == "kvm"
         async with self._monitor(pod) as monitor:
-            return await sizing.resize(monitor, start, size, shared, can_lose_vcpus, self._options.unplug_timeout_s)
+            return await sizing.resize(
+                monitor, start, size, shared, can_lose_vcpus, self._options.unplug_timeout_s
+            )
 
     @hookimpl
     @translated
     async def vm_fingerprint(self, pod: PodRef, spec: VmSpec) -> str:
         binary = machine_config.binary_of(self._options, spec)
         chosen = await accelerator(self._options, binary, spec.guest)
-        return machine_config.fingerprint(machine_config.machine_of(self._options, pod, spec, binary, chosen, ""))
+        return machine_config.fingerprint(
+            machine_config.machine_of(self._options, pod, spec, binary, chosen, "")
+        )
 
     @hookimpl
     @translated
@@ -252,12 +293,16 @@ class QemuHypervisor(HypervisorSpec):
             elif self._options.shared_memory:
                 raise QemuError("a machine with hypervisor.qemu.shared_memory cannot be saved")
             else:
-                async with balloon.taken_out(monitor, saved.places, self._options.unplug_timeout_s) as places:
+                async with balloon.taken_out(
+                    monitor, saved.places, self._options.unplug_timeout_s
+                ) as places:
                     await checkpoint.save(monitor, into, replace(origin, cargo=Cargo(places)))
 
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
-        return tuple(Plugged(f"share-{tag}", "9p", tag, is_fixed=True) for tag in self._saved.shares)
+        return tuple(
+            Plugged(f"share-{tag}", "9p", tag, is_fixed=True) for tag in self._saved.shares
+        )
 
     @hookimpl
     @translated
@@ -270,7 +315,9 @@ class QemuHypervisor(HypervisorSpec):
             name = f"{name}.{uuid.uuid4().hex[:12]}"
         async with self._monitor(pod) as monitor:
             await console.trim(self._folder(pod), self._options.console_max_bytes, monitor)
-            identity, path = await self._while_alive(pod, found, channels.add(monitor, self._folder(pod), name))
+            identity, path = await self._while_alive(
+                pod, found, channels.add(monitor, self._folder(pod), name)
+            )
         return Channel(identity, ChannelKind.UNIX, str(path))
 
     @hookimpl
@@ -289,7 +336,11 @@ class QemuHypervisor(HypervisorSpec):
     async def vm_console(self, pod: PodRef, tail_bytes: int) -> bytes:
         folder, most = self._folder(pod), self._options.console_max_bytes
         written = console.tail(folder, most, tail_bytes)
-        if console.is_over(folder, most) and (found := self._process()) is not None and found.is_alive():
+        if (
+            console.is_over(folder, most)
+            and (found := self._process()) is not None
+            and found.is_alive()
+        ):
             try:
                 async with self._monitor_soon(pod) as monitor:
                     await console.trim(folder, most, monitor)
@@ -332,7 +383,9 @@ class QemuHypervisor(HypervisorSpec):
     def _alive(self, pod: PodRef) -> HostProcess:
         found = self._process()
         if found is None or not found.is_alive():
-            raise QemuError(f"the machine has ended: {exit_reason.reason(self._folder(pod) / _LOG)}")
+            raise QemuError(
+                f"the machine has ended: {exit_reason.reason(self._folder(pod) / _LOG)}"
+            )
         return found
 
     async def _is_paused(self, pod: PodRef) -> bool:
@@ -369,8 +422,14 @@ class QemuHypervisor(HypervisorSpec):
     async def _greet(self, pod: PodRef) -> None:
         async with self._monitor(pod) as monitor:
             if self._origin is not None and self._cargo is not None:
-                devices = {name: found for name, found in self._carried.items() if isinstance(found, Share | Drive)}
-                places = await checkpoint.go_on(monitor, self._folder(pod), self._origin, self._cargo, devices)
+                devices = {
+                    name: found
+                    for name, found in self._carried.items()
+                    if isinstance(found, Share | Drive)
+                }
+                places = await checkpoint.go_on(
+                    monitor, self._folder(pod), self._origin, self._cargo, devices
+                )
                 self._saved = replace(self._saved, places=places)
             elif self._origin is not None:
                 await checkpoint.load(monitor)
@@ -387,7 +446,9 @@ class QemuHypervisor(HypervisorSpec):
         except QemuError as error:
             if found.is_alive():
                 raise
-            raise QemuError(f"QEMU ended: {exit_reason.reason(self._folder(pod) / _LOG)}") from error
+            raise QemuError(
+                f"QEMU ended: {exit_reason.reason(self._folder(pod) / _LOG)}"
+            ) from error
         finally:
             for task in (working, gone):
                 task.cancel()

@@ -12,8 +12,9 @@ from vc_core.driver_kit import HostProcess, program_environment
 from vc_qemu.errors import QemuError
 
 _ABOVE = 64
-# The shell becomes the program. QEMU outlives us: it keeps no folder of ours busy, reads nothing from there (it looks
-# for firmware in the current folder first: qemu.git, softmmu/datadir.c), and what it makes is closed to others.
+# The shell becomes the program. QEMU outlives us: it keeps no folder of ours busy, reads nothing
+# from there (it looks for firmware in the current folder first: qemu.git, softmmu/datadir.c), and
+# what it makes is closed to others.
 _DETACHED = ("/bin/sh", "-c", 'umask 077; cd / && exec "$@"', "sh")
 
 
@@ -35,8 +36,12 @@ def spawn(command: Sequence[str], log: Path, descriptors: Mapping[int, int]) -> 
         (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    # Copies above all numbers of the child's: making one there must not overwrite another that is still to be copied.
-    high = {theirs: fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for theirs, ours in descriptors.items()}
+    # Copies above all numbers of the child's: making one there must not overwrite another that is
+    # still to be copied.
+    high = {
+        theirs: fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
+        for theirs, ours in descriptors.items()
+    }
     actions += ((os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in high.items())
     defaults = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     try:

@@ -18,7 +18,12 @@ _PERIPHERAL = "/machine/peripheral/"
 
 
 async def resize(
-    monitor: Monitor, start: VmSize, target: VmSize, shared: bool, can_lose_vcpus: bool, limit_s: float
+    monitor: Monitor,
+    start: VmSize,
+    target: VmSize,
+    shared: bool,
+    can_lose_vcpus: bool,
+    limit_s: float,
 ) -> VmSize:
     """Brings a machine to a size.
 
@@ -27,11 +32,13 @@ async def resize(
         start: what it was started with; it never gets smaller.
         target: totals.
         shared: whether other processes map its memory.
-        can_lose_vcpus: whether vCPUs can be unplugged: under TCG QEMU 7.2 dies of it some moments later.
+        can_lose_vcpus: whether vCPUs can be unplugged: under TCG QEMU 7.2 dies of it some moments
+            later.
         limit_s: for the guest to let each thing go.
 
     Raises:
-        QemuError: it cannot grow so far; it is as before then, but for vCPUs that cannot be unplugged.
+        QemuError: it cannot grow so far; it is as before then, but for vCPUs that cannot be
+            unplugged.
     """
     before = await _grow_vcpus(monitor, target.vcpus)
     try:
@@ -40,7 +47,9 @@ async def resize(
         if can_lose_vcpus:
             await _shrink_vcpus(monitor, before, limit_s)
         raise
-    memory_mib = await _shrink_memory(monitor, memory_mib, max(start.memory_mib, target.memory_mib), limit_s)
+    memory_mib = await _shrink_memory(
+        monitor, memory_mib, max(start.memory_mib, target.memory_mib), limit_s
+    )
     if can_lose_vcpus:
         await _shrink_vcpus(monitor, max(start.vcpus, target.vcpus), limit_s)
     places = await monitor.execute("query-hotpluggable-cpus")
@@ -51,7 +60,10 @@ async def _grow_vcpus(monitor: Monitor, target: int) -> int:
     """Plugs what is missing; gives the number there was before."""
     places = await monitor.execute("query-hotpluggable-cpus")
     before = sum("qom-path" in place for place in places)
-    free = sorted((place for place in places if "qom-path" not in place), key=lambda place: _order(place["props"]))
+    free = sorted(
+        (place for place in places if "qom-path" not in place),
+        key=lambda place: _order(place["props"]),
+    )
     missing = target - before
     if missing > len(free):
         raise QemuError(
@@ -66,9 +78,15 @@ async def _grow_vcpus(monitor: Monitor, target: int) -> int:
 
 async def _shrink_vcpus(monitor: Monitor, target: int, limit_s: float) -> None:
     """Unplugs the last ones first, as far as the guest lets them go."""
-    places = [place for place in await monitor.execute("query-hotpluggable-cpus") if "qom-path" in place]
+    places = [
+        place for place in await monitor.execute("query-hotpluggable-cpus") if "qom-path" in place
+    ]
     plugged = sorted(
-        (place["qom-path"].removeprefix(_PERIPHERAL) for place in places if place["qom-path"].startswith(_PERIPHERAL)),
+        (
+            place["qom-path"].removeprefix(_PERIPHERAL)
+            for place in places
+            if place["qom-path"].startswith(_PERIPHERAL)
+        ),
         key=lambda name: [int(number) for number in name.split("-")[1:]],
     )
     count = len(places)
@@ -87,10 +105,16 @@ async def _grow_memory(monitor: Monitor, start_mib: int, target_mib: int, shared
         return total
     size = -(-missing // _STEP_MIB) * _STEP_MIB
     number = next(number for number in range(len(modules) + 1) if f"dimm-{number}" not in modules)
-    kind = {"qom-type": "memory-backend-memfd", "share": True} if shared else {"qom-type": "memory-backend-ram"}
+    kind = (
+        {"qom-type": "memory-backend-memfd", "share": True}
+        if shared
+        else {"qom-type": "memory-backend-ram"}
+    )
     await monitor.execute("object-add", {**kind, "id": f"mem-{number}", "size": size << 20})
     try:
-        await monitor.execute("device_add", {"driver": "pc-dimm", "id": f"dimm-{number}", "memdev": f"mem-{number}"})
+        await monitor.execute(
+            "device_add", {"driver": "pc-dimm", "id": f"dimm-{number}", "memdev": f"mem-{number}"}
+        )
     except QemuError as error:
         await monitor.execute("object-del", {"id": f"mem-{number}"})
         raise QemuError(
@@ -113,7 +137,11 @@ async def _shrink_memory(monitor: Monitor, total_mib: int, target_mib: int, limi
 async def _modules(monitor: Monitor) -> dict[str, int]:
     """Plugged memory modules: id to MiB."""
     found = [module["data"] for module in await monitor.execute("query-memory-devices")]
-    return {data["id"]: data["size"] >> 20 for data in found if str(data.get("id", "")).startswith("dimm-")}
+    return {
+        data["id"]: data["size"] >> 20
+        for data in found
+        if str(data.get("id", "")).startswith("dimm-")
+    }
 
 
 async def _let_go(monitor: Monitor, device: str, limit_s: float) -> bool:

@@ -24,5 +24,7 @@ def listening_socket(path: Path) -> socket.socket:
         made.listen(8)
     except OSError as error:
         made.close()
-        raise QemuError(f"the socket {path} cannot be made: {error}; choose a shorter run folder") from error
+        raise QemuError(
+            f"the socket {path} cannot be made: {error}; choose a shorter run folder"
+        ) from error
     return made

@@ -35,7 +35,10 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def create_folder_with(folder: Path, name: str, text: str) -> bool:
-    """Makes a folder that has one file from its first moment on. False when the folder is there already."""
+    """Makes a folder that has one file from its first moment on.
+
+    False when the folder is there already.
+    """
     half = _own_folder("half", folder.parent)
     try:
         write_atomically(half / name, text)
@@ -54,7 +57,8 @@ def remove_folder(folder: Path) -> None:
     """Takes a folder out of sight in one step, then removes it. One that is not there is no error.
 
     Raises:
-        StorageError: something is mounted below it: to go on would remove what belongs to somebody else.
+        StorageError: something is mounted below it: to go on would remove what belongs to somebody
+            else.
     """
     inside = f"{folder.resolve()}/"
     points = (line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())

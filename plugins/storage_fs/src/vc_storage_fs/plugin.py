@@ -68,7 +68,9 @@ class FsStorage(StorageSpec):
     async def storage_containers(self, pod_id: str) -> tuple[str, ...]:
         self._require(pod_id)
         found = self._pod_config(pod_id).glob(f"containers/*/{_CONFIG}")
-        return tuple(sorted(path.parent.name for path in found if not path.parent.name.startswith(".")))
+        return tuple(
+            sorted(path.parent.name for path in found if not path.parent.name.startswith("."))
+        )
 
     @hookimpl
     async def storage_lock(self, pod_id: str, exclusive: bool, timeout_s: float) -> StoreLock:
@@ -117,7 +119,8 @@ class FsStorage(StorageSpec):
     @hookimpl
     async def storage_diagnose(self) -> tuple[Finding, ...]:
         return tuple(
-            _examine(root, option) for root, option in ((self._run, "run_root"), (self._config, "config_root"))
+            _examine(root, option)
+            for root, option in ((self._run, "run_root"), (self._config, "config_root"))
         )
 
     # --- on threads --------------------------------------------------------------------------------------------------
@@ -127,7 +130,9 @@ class FsStorage(StorageSpec):
             private_folder(root, setting)
             private_folder(root / "pods", setting)
         if not files.create_folder_with(self._pod_config(pod_id), _CONFIG, config):
-            raise AlreadyExists(f"pod {pod_id} exists already; choose another name, or 'vc pod delete {pod_id}'")
+            raise AlreadyExists(
+                f"pod {pod_id} exists already; choose another name, or 'vc pod delete {pod_id}'"
+            )
         private_folder(self._pod_run(pod_id), _RUN)
 
     def _list(self) -> StoreListing:
@@ -141,7 +146,9 @@ class FsStorage(StorageSpec):
             if not path.is_dir():
                 problems.append(f"{path}: not a pod's folder; remove it")
             elif files.is_missing(path / _CONFIG):
-                problems.append(f"{path}: has no {_CONFIG}; 'vc pod delete --force {path.name}' removes it")
+                problems.append(
+                    f"{path}: has no {_CONFIG}; 'vc pod delete --force {path.name}' removes it"
+                )
             else:
                 pods.append(path.name)
         return StoreListing(tuple(sorted(pods)), tuple(problems))
@@ -165,7 +172,8 @@ class FsStorage(StorageSpec):
 
     def _delete(self, pod_id: str, container_id: str) -> None:
         if container_id:
-            # What survives goes first: a crash in between leaves no container, and a leftover that its pod takes along.
+            # What survives goes first: a crash in between leaves no container, and a leftover that
+            # its pod takes along.
             files.remove_folder(self._pod_config(pod_id) / "containers" / container_id)
             files.remove_folder(self._pod_run(pod_id) / "containers" / container_id)
             return
@@ -198,4 +206,6 @@ def _examine(root: Path, option: str) -> Finding:
     if os.access(existing, os.W_OK | os.X_OK):
         return Finding(f"store {option}", Verdict.GOOD, str(root))
     remedy = f"set storage.fs.{option} to a folder of yours, or give yourself access to {existing}"
-    return Finding(f"store {option}", Verdict.BAD, f"{existing} cannot be written by this user", remedy)
+    return Finding(
+        f"store {option}", Verdict.BAD, f"{existing} cannot be written by this user", remedy
+    )

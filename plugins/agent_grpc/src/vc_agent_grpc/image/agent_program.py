@@ -24,7 +24,9 @@ def source() -> tuple[Path, Path]:
     for base in (package / "_agent", package.parent.parent):
         if (base / "guest/Cargo.toml").is_file():
             return base / "guest", base / "proto/agent.proto"
-    raise ImageError("the agent's source is missing from this installation; reinstall virtcontainers-agent-grpc")
+    raise ImageError(
+        "the agent's source is missing from this installation; reinstall virtcontainers-agent-grpc"
+    )
 
 
 def source_digest() -> str:
@@ -37,7 +39,9 @@ def source_digest() -> str:
     ]
     digest = hashlib.sha256()
     for file in sorted(files):
-        digest.update(str(file.relative_to(project.parent)).encode() + b"\0" + file.read_bytes() + b"\0")
+        digest.update(
+            str(file.relative_to(project.parent)).encode() + b"\0" + file.read_bytes() + b"\0"
+        )
     return digest.hexdigest()[:16]
 
 
@@ -110,7 +114,12 @@ def find_cargo() -> Path:
         if found is None:
             continue
         version = subprocess.run(
-            [found, "--version"], capture_output=True, text=True, check=False, cwd="/", env=program_environment()
+            [found, "--version"],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+            env=program_environment(),
         ).stdout
         match = _VERSION.match(version)
         if match and (int(match[1]), int(match[2])) >= OLDEST_RUST:
@@ -118,4 +127,6 @@ def find_cargo() -> Path:
         too_old.append(f"{found} is {version.strip() or 'broken'}")
     found_text = f" ({'; '.join(too_old)})" if too_old else ""
     oldest = ".".join(map(str, OLDEST_RUST))
-    raise ImageError(f"cargo {oldest} or newer is missing{found_text}; install the packages cargo-web and rustc-web")
+    raise ImageError(
+        f"cargo {oldest} or newer is missing{found_text}; install the packages cargo-web and rustc-web"
+    )

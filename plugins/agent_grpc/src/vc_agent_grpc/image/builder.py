@@ -43,8 +43,8 @@ class Guest:
         inputs: what it was made of, name to version or digest.
         size_bytes: all files.
         is_current: whether new pods get it.
-        filter: the default seccomp filter of containers, compiled; empty in images that were built without it or with
-            another list.
+        filter: the default seccomp filter of containers, compiled; empty in images that were built
+            without it or with another list.
     """
 
     id: str
@@ -78,7 +78,9 @@ def build(
         ImageError: something is missing; the message names the package that has it.
     """
     crun = programs.find("crun", "crun")
-    chosen_kernel = kernel.fingerprint(kernel_image, kernel_modules)  # before the agent is built, which takes minutes
+    chosen_kernel = kernel.fingerprint(
+        kernel_image, kernel_modules
+    )  # before the agent is built, which takes minutes
     program = agent or agent_program.built(cache, report)
     container_filter = seccomp.default_filter(DEFAULT_CAPABILITIES)
     inputs = {
@@ -141,7 +143,9 @@ def find(cache: Path, prefix: str) -> Guest:
     found = [image for image in images(cache) if image.id.startswith(prefix)]
     if len(found) != 1:
         known = ", ".join(image.id for image in images(cache)) or "none"
-        raise ImageError(f"{len(found) or 'no'} guest images begin with {prefix!r}; there are: {known}")
+        raise ImageError(
+            f"{len(found) or 'no'} guest images begin with {prefix!r}; there are: {known}"
+        )
     return found[0]
 
 
@@ -242,12 +246,26 @@ def _make_current(cache: Path, identity: str) -> Guest:
 def _read(manifest: Path, chosen: str) -> Guest:
     folder = manifest.parent
     told = json.loads(manifest.read_text())
-    kernel_file, initrd, program, filter_file = (folder / name for name in ("vmlinux", "initrd", _PROGRAM, _FILTER))
-    size = sum(file.stat().st_size for file in (kernel_file, initrd, program, filter_file) if file.exists())
+    kernel_file, initrd, program, filter_file = (
+        folder / name for name in ("vmlinux", "initrd", _PROGRAM, _FILTER)
+    )
+    size = sum(
+        file.stat().st_size for file in (kernel_file, initrd, program, filter_file) if file.exists()
+    )
     found = program if program.exists() else None
     is_current = told["id"] == chosen
     known = filter_file.read_bytes() if is_current and filter_file.exists() else b""
-    return Guest(told["id"], kernel_file, initrd, found, told["release"], told["inputs"], size, is_current, known)
+    return Guest(
+        told["id"],
+        kernel_file,
+        initrd,
+        found,
+        told["release"],
+        told["inputs"],
+        size,
+        is_current,
+        known,
+    )
 
 
 @contextlib.contextmanager

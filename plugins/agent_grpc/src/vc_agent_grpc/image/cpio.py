@@ -32,7 +32,10 @@ class Archive:
 
     def to_bytes(self) -> bytes:
         """The archive: entries in the order of their names, no times, all owned by root."""
-        parts = [_entry(number, name, *self._entries[name]) for number, name in enumerate(sorted(self._entries), 1)]
+        parts = [
+            _entry(number, name, *self._entries[name])
+            for number, name in enumerate(sorted(self._entries), 1)
+        ]
         parts.append(_entry(0, "TRAILER!!!", 0, b""))
         return b"".join(parts)
 

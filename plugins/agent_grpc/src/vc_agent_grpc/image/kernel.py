@@ -52,7 +52,9 @@ def from_paths(image: Path, modules: Path | None) -> Kernel:
     """
     folder = modules or Path("/lib/modules") / image.name.partition("-")[2]
     if not image.is_file() or not os.access(image, os.R_OK):
-        raise ImageError(f"the kernel {image} is missing or not readable; name another with --kernel")
+        raise ImageError(
+            f"the kernel {image} is missing or not readable; name another with --kernel"
+        )
     if not (folder / "modules.builtin").is_file():
         raise ImageError(f"{folder} holds no kernel modules; name their folder with --modules")
     return Kernel(image, folder)
@@ -84,7 +86,10 @@ def fetched(report: Report) -> Iterator[Kernel]:
         _run([_tool("dpkg-deb", "dpkg"), "-x", package.name, "."], temporary)
         (image,) = Path(temporary, "boot").glob("vmlinuz-*")
         release = image.name.partition("-")[2]
-        trees = [Path(temporary, "lib/modules", release), Path(temporary, "usr/lib/modules", release)]
+        trees = [
+            Path(temporary, "lib/modules", release),
+            Path(temporary, "usr/lib/modules", release),
+        ]
         yield Kernel(image, next(tree for tree in trees if tree.is_dir()))
 
 
@@ -95,12 +100,16 @@ def _package_version() -> str:
         depends = _run([_tool("apt-cache", "apt"), "depends", "--important", PACKAGE], "/")
     except _Failed as error:
         raise ImageError(unknown) from error
-    names = [line.partition("Depends:")[2].strip() for line in depends.splitlines() if "Depends:" in line]
+    names = [
+        line.partition("Depends:")[2].strip() for line in depends.splitlines() if "Depends:" in line
+    ]
     real = next((name for name in names if name.startswith("linux-image-")), None)
     if real is None:
         raise ImageError(unknown)
     policy = _run([_tool("apt-cache", "apt"), "policy", real], "/")
-    version = next((line.split()[1] for line in policy.splitlines() if "Candidate:" in line), "(none)")
+    version = next(
+        (line.split()[1] for line in policy.splitlines() if "Candidate:" in line), "(none)"
+    )
     return f"{real}={version}"
 
 
@@ -115,8 +124,12 @@ def _tool(name: str, package: str) -> str:
 
 def _run(command: list[str], folder: str) -> str:
     environment = {**program_environment(), "LC_ALL": "C"}
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, env=environment
+    )
     if done.returncode != 0:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        raise _Failed(f"'{' '.join(command)}' failed: {''.join(last) or f'exit code {done.returncode}'}")
+        raise _Failed(
+            f"'{' '.join(command)}' failed: {''.join(last) or f'exit code {done.returncode}'}"
+        )
     return done.stdout

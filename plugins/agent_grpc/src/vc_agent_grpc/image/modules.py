@@ -8,8 +8,9 @@ from pathlib import Path
 
 from vc_agent_grpc.image.errors import ImageError
 
-# What the agent asks for by purpose (guest/src/boot.rs). `boot` is loaded always, the rest when first needed.
-# File systems want crc32c at mount time, which their dependencies do not say (a soft one).
+# What the agent asks for by purpose (guest/src/boot.rs). `boot` is loaded always, the rest when
+# first needed. File systems want crc32c at mount time, which their dependencies do not say (a soft
+# one).
 PURPOSES: dict[str, tuple[str, ...]] = {
     "boot": ("virtio_pci", "virtio_console"),
     "9p": ("9pnet_virtio", "9p"),
@@ -29,8 +30,8 @@ def collect(tree: Path) -> dict[str, bytes]:
     """Reads what PURPOSES name, and all they depend on.
 
     Args:
-        tree: a `lib/modules/<release>` folder. A package as downloaded has no modules.dep (its post-install step
-            makes it), so dependencies are read from the modules themselves.
+        tree: a `lib/modules/<release>` folder. A package as downloaded has no modules.dep (its
+            post-install step makes it), so dependencies are read from the modules themselves.
 
     Returns:
         File name to content: the modules (unpacked) and one `<purpose>.list` each, in load order.
@@ -49,7 +50,9 @@ def collect(tree: Path) -> dict[str, bytes]:
     return files
 
 
-def _visit(name: str, paths: dict[str, Path], builtin: set[str], files: dict[str, bytes], order: list[str]) -> None:
+def _visit(
+    name: str, paths: dict[str, Path], builtin: set[str], files: dict[str, bytes], order: list[str]
+) -> None:
     if name in builtin or name in order:
         return
     if name not in paths:
@@ -67,13 +70,17 @@ def _depends(module: bytes) -> list[str]:
 
     section = ELFFile(io.BytesIO(module)).get_section_by_name(".modinfo")
     fields = section.data().split(b"\0") if section is not None else []
-    value = next((field[len(b"depends=") :] for field in fields if field.startswith(b"depends=")), b"")
+    value = next(
+        (field[len(b"depends=") :] for field in fields if field.startswith(b"depends=")), b""
+    )
     return [_module_name(name) for name in value.decode().split(",") if name]
 
 
 def _builtin(tree: Path) -> set[str]:
     file = tree / "modules.builtin"
-    return {_module_name(line) for line in file.read_text().splitlines()} if file.exists() else set()
+    return (
+        {_module_name(line) for line in file.read_text().splitlines()} if file.exists() else set()
+    )
 
 
 def _read(path: Path) -> bytes:

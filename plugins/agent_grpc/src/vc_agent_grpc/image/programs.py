@@ -7,7 +7,14 @@ from pathlib import Path
 
 from vc_agent_grpc.image.errors import ImageError
 
-_LIBRARY_FOLDERS = ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib")
+_LIBRARY_FOLDERS = (
+    "/lib/x86_64-linux-gnu",
+    "/usr/lib/x86_64-linux-gnu",
+    "/lib64",
+    "/usr/lib64",
+    "/lib",
+    "/usr/lib",
+)
 _PROGRAM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -19,7 +26,9 @@ def find(name: str, package: str) -> Path:
     """
     found = shutil.which(name, path=_PROGRAM_PATH)
     if found is None:
-        raise ImageError(f"{name} is missing; install the package {package} (apt-get install {package})")
+        raise ImageError(
+            f"{name} is missing; install the package {package} (apt-get install {package})"
+        )
     return Path(found)
 
 
@@ -59,10 +68,18 @@ def _links(path: Path) -> tuple[str | None, list[str]]:
     with path.open("rb") as stream:
         elf = ELFFile(stream)
         interpreters = [
-            segment.get_interp_name() for segment in elf.iter_segments() if isinstance(segment, InterpSegment)
+            segment.get_interp_name()
+            for segment in elf.iter_segments()
+            if isinstance(segment, InterpSegment)
         ]
-        dynamic = [section for section in elf.iter_sections() if isinstance(section, DynamicSection)]
-        needed = [str(vars(tag)["needed"]) for section in dynamic for tag in section.iter_tags("DT_NEEDED")]
+        dynamic = [
+            section for section in elf.iter_sections() if isinstance(section, DynamicSection)
+        ]
+        needed = [
+            str(vars(tag)["needed"])
+            for section in dynamic
+            for tag in section.iter_tags("DT_NEEDED")
+        ]
     return (interpreters[0] if interpreters else None), needed
 
 

@@ -40,11 +40,15 @@ def compiled(document: dict[str, Any]) -> bytes:
         library = _library()
     except OSError as error:
         raise ImageError(f"{_LIBRARY} is missing; install the package libseccomp2") from error
-    context = library.seccomp_init(_action(document["defaultAction"], document.get("defaultErrnoRet", 1)))
+    context = library.seccomp_init(
+        _action(document["defaultAction"], document.get("defaultErrnoRet", 1))
+    )
     try:
         _demand(library.seccomp_attr_set(context, _SET_NO_NEW_PRIVILEGES, 0), "seccomp_attr_set")
         for name in document["architectures"][1:]:  # the first is the library's own
-            number = library.seccomp_arch_resolve_name(name.removeprefix("SCMP_ARCH_").lower().encode())
+            number = library.seccomp_arch_resolve_name(
+                name.removeprefix("SCMP_ARCH_").lower().encode()
+            )
             _demand(library.seccomp_arch_add(context, number), name)
         for rule in document["syscalls"]:
             _add(library, context, rule, document)
@@ -59,26 +63,42 @@ def _library() -> ctypes.CDLL:
     library.seccomp_init.restype, library.seccomp_init.argtypes = context, [number]
     library.seccomp_release.argtypes, library.seccomp_release.restype = [context], None
     library.seccomp_attr_set.argtypes = [context, ctypes.c_int, number]
-    library.seccomp_arch_resolve_name.argtypes, library.seccomp_arch_resolve_name.restype = [ctypes.c_char_p], number
+    library.seccomp_arch_resolve_name.argtypes, library.seccomp_arch_resolve_name.restype = (
+        [ctypes.c_char_p],
+        number,
+    )
     library.seccomp_arch_add.argtypes = [context, number]
     library.seccomp_syscall_resolve_name.argtypes = [ctypes.c_char_p]
-    library.seccomp_rule_add_array.argtypes = [context, number, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p]
+    library.seccomp_rule_add_array.argtypes = [
+        context,
+        number,
+        ctypes.c_int,
+        ctypes.c_uint,
+        ctypes.c_void_p,
+    ]
     library.seccomp_export_bpf.argtypes = [context, ctypes.c_int]
     return library
 
 
-def _add(library: ctypes.CDLL, context: int, rule: dict[str, Any], document: dict[str, Any]) -> None:
+def _add(
+    library: ctypes.CDLL, context: int, rule: dict[str, Any], document: dict[str, Any]
+) -> None:
     action = _action(rule["action"], rule.get("errnoRet", 1))
     if action == _action(document["defaultAction"], document.get("defaultErrnoRet", 1)):
         return  # libseccomp refuses what happens anyway
     given = rule.get("args") or []
     arguments = (_Argument * len(given))(
-        *(_Argument(one["index"], _COMPARISONS[one["op"]], one["value"], one.get("valueTwo", 0)) for one in given)
+        *(
+            _Argument(one["index"], _COMPARISONS[one["op"]], one["value"], one.get("valueTwo", 0))
+            for one in given
+        )
     )
     for name in rule["names"]:
         number = library.seccomp_syscall_resolve_name(name.encode())
         if number != _UNKNOWN:  # newer than the library: it gets the default, as with crun
-            _demand(library.seccomp_rule_add_array(context, action, number, len(given), arguments), name)
+            _demand(
+                library.seccomp_rule_add_array(context, action, number, len(given), arguments), name
+            )
 
 
 def _exported(library: ctypes.CDLL, context: int) -> bytes:
@@ -96,4 +116,6 @@ def _action(name: str, errno: int) -> int:
 
 def _demand(outcome: int, what: str) -> None:
     if outcome != 0:
-        raise ImageError(f"libseccomp refuses {what} of the default filter: {os.strerror(-outcome)}")
+        raise ImageError(
+            f"libseccomp refuses {what} of the default filter: {os.strerror(-outcome)}"
+        )

@@ -1,7 +1,8 @@
 """The kernel inside a compressed kernel image.
 
-Source of the offsets: Documentation/arch/x86/boot.rst of the Linux kernel. Booting `vmlinux` through its PVH entry
-saves the guest from unpacking itself, which under software emulation takes longer than everything else together.
+Source of the offsets: Documentation/arch/x86/boot.rst of the Linux kernel. Booting `vmlinux`
+through its PVH entry saves the guest from unpacking itself, which under software emulation takes
+longer than everything else together.
 """
 
 from __future__ import annotations
@@ -36,15 +37,21 @@ def extract_vmlinux(image: bytes) -> bytes:
     """
     kernel = image if image.startswith(_ELF) else _unpack(_payload(image))
     if not kernel.startswith(_ELF):
-        raise ImageError("the kernel's payload is not an ELF file; name another kernel with --kernel")
+        raise ImageError(
+            "the kernel's payload is not an ELF file; name another kernel with --kernel"
+        )
     if _PVH_NOTE not in kernel:
-        raise ImageError("the kernel has no PVH entry (CONFIG_PVH); name another kernel with --kernel")
+        raise ImageError(
+            "the kernel has no PVH entry (CONFIG_PVH); name another kernel with --kernel"
+        )
     return kernel
 
 
 def _payload(image: bytes) -> bytes:
     if len(image) < 0x260 or image[_BOOT_MAGIC : _BOOT_MAGIC + 4] != b"HdrS":
-        raise ImageError("not an x86 kernel image; name one with --kernel (usually /boot/vmlinuz-…)")
+        raise ImageError(
+            "not an x86 kernel image; name one with --kernel (usually /boot/vmlinuz-…)"
+        )
     start = ((image[_SETUP_SECTORS] or 4) + 1) * 512
     offset, length = struct.unpack_from("<II", image, _PAYLOAD)
     return image[start + offset : start + offset + length]
@@ -92,7 +99,9 @@ def _lz4(data: bytes) -> bytes:
         position += 4
         if size == 0 or position + size > len(data):
             break  # the kernel's build appends the unpacked size
-        parts.append(lz4.block.decompress(data[position : position + size], uncompressed_size=8 << 20))
+        parts.append(
+            lz4.block.decompress(data[position : position + size], uncompressed_size=8 << 20)
+        )
         position += size
     return b"".join(parts)
 

@@ -14,17 +14,28 @@ Json = dict[str, Any]
 _ARCHITECTURE = "amd64"
 _ADMIN = "CAP_SYS_ADMIN"
 _EPERM = 1
-# Refused without CAP_SYS_ADMIN. A user namespace would give a process all capabilities over what it makes, and with
-# them much more of the kernel to attack.
+# Refused without CAP_SYS_ADMIN. A user namespace would give a process all capabilities over what it
+# makes, and with them much more of the kernel to attack.
 _NEEDS_ADMIN = frozenset(
     {
-        *("unshare", "setns", "pivot_root", "mount", "umount", "umount2", "mount_setattr", "open_tree", "move_mount"),
+        *(
+            "unshare",
+            "setns",
+            "pivot_root",
+            "mount",
+            "umount",
+            "umount2",
+            "mount_setattr",
+            "open_tree",
+            "move_mount",
+        ),
         *("fsopen", "fsconfig", "fsmount", "fspick"),
     }
 )
 # Key rings are the user's, not the container's: siblings with the same user id would share them.
 _NEVER = frozenset({"keyctl", "add_key", "request_key"})
-# clone3's flags lie in memory, where a filter cannot look. It is "not implemented" (ENOSYS), so libraries use clone.
+# clone3's flags lie in memory, where a filter cannot look. It is "not implemented" (ENOSYS), so
+# libraries use clone.
 _CLONE3 = "clone3"
 # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET of sched.h.
 _NEW_NAMESPACES = 0x7E020000
@@ -38,10 +49,19 @@ def default_filter(capabilities: Collection[str]) -> Json:
     """
     published = _published()
     has_admin = _ADMIN in capabilities
-    rules = [_rule(entry, has_admin) for entry in published["syscalls"] if _applies(entry, capabilities)]
+    rules = [
+        _rule(entry, has_admin) for entry in published["syscalls"] if _applies(entry, capabilities)
+    ]
     if not has_admin:
-        rules.append({"names": sorted(_NEEDS_ADMIN | _NEVER), "action": "SCMP_ACT_ERRNO", "errnoRet": _EPERM})
-        no_namespace = {"index": 0, "value": _NEW_NAMESPACES, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
+        rules.append(
+            {"names": sorted(_NEEDS_ADMIN | _NEVER), "action": "SCMP_ACT_ERRNO", "errnoRet": _EPERM}
+        )
+        no_namespace = {
+            "index": 0,
+            "value": _NEW_NAMESPACES,
+            "valueTwo": 0,
+            "op": "SCMP_CMP_MASKED_EQ",
+        }
         rules.append({"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [no_namespace]})
     return {
         "defaultAction": published["defaultAction"],
@@ -81,7 +101,10 @@ def _applies(entry: Json, capabilities: Collection[str]) -> bool:
 
 def _rule(entry: Json, has_admin: bool) -> Json:
     narrowed = frozenset() if has_admin else _NEEDS_ADMIN | _NEVER | {"clone", _CLONE3}
-    rule: Json = {"names": [name for name in entry["names"] if name not in narrowed], "action": entry["action"]}
+    rule: Json = {
+        "names": [name for name in entry["names"] if name not in narrowed],
+        "action": entry["action"],
+    }
     if entry.get("args"):
         rule["args"] = entry["args"]
     if "errnoRet" in entry:
