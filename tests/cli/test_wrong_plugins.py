@@ -114,19 +114,19 @@ def test_config_check_wires_hypervisor_and_agent(install, tmp_path):
     install("apart", f"from vc_core.spec import Capability\n{vsock}")
     install("fits", GOOD)
     config = tmp_path / "config.toml"
-    agent = (
+    (tmp_path / "wrong_plugin_apart_agent.py").write_text(
         "from vc_core.testing.mocks import World, mock_agent\nPlugin = mock_agent(World(None))\n"
     )
-    (tmp_path / "wrong_plugin_apart_agent.py").write_text(agent)
     with (tmp_path / "wrong_apart-1.2.dist-info" / "entry_points.txt").open("a") as points:
         points.write("[vc_core.agent]\napart = wrong_plugin_apart_agent:Plugin\n")
-    config.write_text('[use]\nhypervisor = "apart"\nagent = "apart"\n')
-    result = CliRunner().invoke(check, [str(config)], obj=Settings(), standalone_mode=False)
-    assert (
-        "the hypervisor offers vsock-channel, the agent speaks through unix-channel"
-        in result.stderr
-    )
-    assert result.return_value == 125
+    for agent in ("apart", "grpc"):
+        config.write_text(f'[use]\nhypervisor = "apart"\nagent = "{agent}"\n')
+        result = CliRunner().invoke(check, [str(config)], obj=Settings(), standalone_mode=False)
+        assert (
+            "the hypervisor offers vsock-channel, the agent speaks through unix-channel"
+            in result.stderr
+        )
+        assert result.return_value == 125
     config.write_text('[use]\nhypervisor = "fits"\nagent = "apart"\n')
     result = CliRunner().invoke(check, [str(config)], obj=Settings(), standalone_mode=False)
     assert (result.stdout, result.return_value) == (f"{config}: good\n", 0)

@@ -118,7 +118,7 @@ async def connect(address: str) -> Client:
     """Connects and agrees on a protocol.
 
     Args:
-        address: as grpc names it: "unix:/path" or "vsock:cid:port".
+        address: as grpc names it: "unix:/path".
 
     Raises:
         AgentError: nobody answers, or the versions do not meet.

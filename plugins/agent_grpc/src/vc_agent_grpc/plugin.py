@@ -18,7 +18,6 @@ from vc_core.spec import (
     AgentSpec,
     Capability,
     Channel,
-    ChannelKind,
     ContainerStats,
     ContainerTruth,
     ExitStatus,
@@ -77,15 +76,16 @@ class GrpcAgent(AgentSpec):
 
     @hookimpl
     async def agent_capabilities(self, pod: PodRef) -> frozenset[Capability]:
-        channels = {Capability.UNIX_CHANNEL, Capability.VSOCK_CHANNEL}
+        # No VSOCK_CHANNEL: the agent listens on virtio-serial ports and unix sockets only.
         able = {
+            Capability.UNIX_CHANNEL,
             Capability.TERMINAL,
             Capability.SHARE,
             Capability.DRIVE,
             Capability.ONLINE,
             Capability.FREEZE,
         }
-        return frozenset(channels | able | {Capability.CARE, Capability.LOG, Capability.FILES})
+        return frozenset(able | {Capability.CARE, Capability.LOG, Capability.FILES})
 
     # --- connection --------------------------------------------------------------------------------------------------
 
@@ -96,8 +96,7 @@ class GrpcAgent(AgentSpec):
     @hookimpl
     async def agent_connect(self, pod: PodRef, channel: Channel) -> AgentInfo:
         client = _client_module()
-        scheme = "vsock" if channel.kind is ChannelKind.VSOCK else "unix"
-        self._connection = await client.connect(f"{scheme}:{channel.address}")
+        self._connection = await client.connect(f"unix:{channel.address}")
         return self._connection.info
 
     @hookimpl
