@@ -25,7 +25,7 @@ def disk(tmp_path) -> Path:
     ("bus", "node"),
     [("scsi", "/sys/class/scsi_disk"), ("blk", "/sys/bus/virtio/drivers/virtio_blk")],
 )
-async def test_a_disk_has_a_node_with_mode_and_owner_and_gives_its_place_back_14(
+async def test_a_disk_has_a_node_with_mode_and_owner_and_gives_its_place_back(
     host, busybox, disk, loop, bus, node
 ):
     # As many ports as are needed at once, with the one of the rootfs.
@@ -126,7 +126,7 @@ def vhost_disk(disk, tmp_path) -> Iterator[Path]:
 
 
 @pytest.mark.only("qemu")
-def test_a_vhost_user_disk_is_hot_plugged_and_read_09(host, vhost_disk):
+def test_a_vhost_user_disk_is_hot_plugged_and_read(host, vhost_disk):
     host.configure("hypervisor", shared_memory=True)
     host.vc(
         "run",
@@ -157,7 +157,7 @@ def test_vhost_user_needs_memory_that_can_be_shared(host, vhost_disk):
     ("driver", "argument"),
     [("vhost-user-scsi-pci", "chardev"), ("virtio-net-pci", "netdev"), ("vfio-pci", "host")],
 )
-def test_qemu_knows_the_devices_that_this_host_has_no_backend_for_09(driver, argument):
+def test_qemu_knows_the_devices_that_this_host_has_no_backend_for(driver, argument):
     told = subprocess.run(
         ["qemu-system-x86_64", "-device", f"{driver},help"],
         check=True,
@@ -170,7 +170,7 @@ def test_qemu_knows_the_devices_that_this_host_has_no_backend_for_09(driver, arg
 # --- vfio ----------------------------------------------------------------------------------------------------------
 
 
-async def test_qemu_takes_the_arguments_of_vfio_09(host):
+async def test_qemu_takes_the_arguments_of_vfio(host):
     """This host has no device to pass: QEMU must fail for want of that, not of a property it does not know."""
     from vc_core.spec import HostPci
 
@@ -187,7 +187,7 @@ async def test_qemu_takes_the_arguments_of_vfio_09(host):
 # --- unplugging ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_guest_that_keeps_a_device_hangs_nobody_15(host, busybox, disk):
+async def test_a_guest_that_keeps_a_device_hangs_nobody(host, busybox, disk):
     """A machine that is stopped cannot let a PCI device go: the call ends at its limit, and a later one succeeds."""
     host.configure("hypervisor", unplug_timeout_s=2)
     host.configure("device.block", bus="blk")

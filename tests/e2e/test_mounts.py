@@ -166,7 +166,7 @@ def test_what_cannot_be_mounted_is_refused_by_name(host, busybox, mount, told):
     )
 
 
-async def test_one_containers_failure_leaves_its_siblings_mounts_13(host, busybox, tmp_path):
+async def test_one_containers_failure_leaves_its_siblings_mounts(host, busybox, tmp_path):
     for name in ("shared", "own"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "here").touch()

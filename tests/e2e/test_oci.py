@@ -84,7 +84,7 @@ def _run(host, bundle: Path, *words: str) -> None:
 
 
 @pytest.mark.only(*HYPERVISORS)
-def test_a_bundle_is_obeyed_in_everything_it_says_23(host, bundle, busybox, tmp_path):
+def test_a_bundle_is_obeyed_in_everything_it_says(host, bundle, busybox, tmp_path):
     (tmp_path / "out").mkdir(mode=0o777)
     (tmp_path / "out").chmod(0o777)
     (busybox / "secret").write_text("secret")
@@ -306,7 +306,7 @@ def test_a_prestart_hook_that_fails_stops_the_start_and_poststop_is_told(host, b
     host.vc("pod", "delete", "c")
 
 
-def test_a_hook_that_hangs_is_killed_with_all_it_started_21(host, bundle, tmp_path):
+def test_a_hook_that_hangs_is_killed_with_all_it_started(host, bundle, tmp_path):
     hang = f"sleep 987 & echo $! > {tmp_path}/child; echo $$ > {tmp_path}/hook; wait"
     hook = {**_hook(tmp_path, "prestart", hang), "timeout": 1, "env": ["PATH=/usr/bin:/bin"]}
     folder = bundle("b", "sleep", "99", hooks={"prestart": [hook]})

@@ -90,7 +90,7 @@ def test_ps_as_rows_and_as_the_containers_own_text(host):
     host.vc("pod", "delete", "p")
 
 
-def test_kill_reaches_one_process_or_all_by_name_or_number_12(host, busybox):
+def test_kill_reaches_one_process_or_all_by_name_or_number(host, busybox):
     script = "trap 'echo one > /dev/null' USR1; sleep 300 & sleep 301 & wait; wait; wait"
     host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "--", "sh", "-c", script)
     host.vc("container", "kill", "p", "--signal", "USR1")

@@ -285,7 +285,7 @@ async def test_a_disk_comes_and_goes_and_its_place_is_free_again(host, tmp_path)
             await hooks.vm_unplug(pod=ref, plugged=plugged)
 
 
-def test_the_pid_that_is_told_is_the_machines_22(host, busybox):
+def test_the_pid_that_is_told_is_the_machines(host, busybox):
     host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "--", "sleep", "99")
     pid = _state(host, "p")["pid"]
     assert host.machines() == [pid]

@@ -36,7 +36,7 @@ def _facts(host, pod: str, container: str) -> list[str]:
     )
 
 
-def test_limits_are_cgroups_of_the_guest_and_size_the_machine_11(host, busybox):
+def test_limits_are_cgroups_of_the_guest_and_size_the_machine(host, busybox):
     host.vc("pod", "create", "p")
     host.vc("pod", "start", "p")
     limits = [

@@ -21,7 +21,7 @@ def _blocks(host, pod="p"):
     return {one["id"]: one["block"] for one in found["containers"]}
 
 
-def test_a_rootfs_on_a_loop_device_is_a_drive_of_the_guest_10(host, ext4, mounted):
+def test_a_rootfs_on_a_loop_device_is_a_drive_of_the_guest(host, ext4, mounted):
     device, point = mounted(ext4)
     (point / "rootfs/etc/late").write_text("written just before")
     host.vc("pod", "create", "p")
@@ -58,9 +58,7 @@ def test_a_rootfs_on_a_loop_device_is_a_drive_of_the_guest_10(host, ext4, mounte
 
 
 @pytest.mark.only("qemu")
-def test_the_same_drive_serves_several_containers_and_its_place_is_given_back_14(
-    host, ext4, busybox
-):
+def test_the_same_drive_serves_several_containers_and_its_place_is_given_back(host, ext4, busybox):
     host.vc("pod", "create", "p")
     host.vc("pod", "start", "p")
     for _ in range(2):
@@ -139,7 +137,7 @@ def test_images_that_cannot_be_are_refused_by_name(host, ext4, mounted, tmp_path
 
 
 @pytest.mark.only("qemu")
-async def test_a_failed_container_takes_its_drive_along_and_harms_no_sibling_13(host, ext4):
+async def test_a_failed_container_takes_its_drive_along_and_harms_no_sibling(host, ext4):
     def spec(name: str, *args: str) -> ContainerSpec:
         return ContainerSpec(
             name, Rootfs(Path(ext4), RootfsMode.OVERLAY), ProcessSpec(args, ("PATH=/bin",))

@@ -46,7 +46,7 @@ def _was_hit(world: World) -> bool:
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_a_failed_create_leaves_nothing_03(open_runtime, world, after):
+async def test_a_failed_create_leaves_nothing(open_runtime, world, after):
     for step in range(STEPS):
         async with open_runtime() as runtime:
             _set_fault(world, step, after)

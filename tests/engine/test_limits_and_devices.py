@@ -53,7 +53,7 @@ CONFIG = PodConfig("p", (), 1, 256, "p", 0)
         ([Resources(memory_bytes=64 * MIB), Resources(memory_bytes=32 * MIB)], VmSize(1, 352)),
     ],
 )
-def test_limits_decide_the_size_and_negative_ones_are_none_17_18(limits, size):
+def test_limits_decide_the_size_and_negative_ones_are_none_17(limits, size):
     assert vm_size.demand(CONFIG, limits) == size
 
 
@@ -90,7 +90,7 @@ def test_an_update_has_room_for_what_was_and_for_what_will_be():
     assert vm_size.larger(one, other) == vm_size.larger(other, one) == both
 
 
-async def test_the_machine_grows_and_shrinks_with_its_containers_11(runtime, world):
+async def test_the_machine_grows_and_shrinks_with_its_containers(runtime, world):
     async with runtime.pod("p") as pod:
         one = await pod.create_container(container("a", resources=Resources(cpu_quota_us=200_000)))
         assert world.machines["p"].size == VmSize(2, 256)

@@ -88,7 +88,7 @@ async def test_another_process_takes_over(runtime, open_runtime):
         await pod.status()
 
 
-async def test_status_of_a_container_is_never_stale_07(runtime, world):
+async def test_status_of_a_container_is_never_stale(runtime, world):
     async with runtime.pod("p") as pod:
         one = await pod.create_container(container())
         await one.start()
@@ -98,26 +98,26 @@ async def test_status_of_a_container_is_never_stale_07(runtime, world):
         assert (found.state, found.exit) == (State.STOPPED, ExitStatus(5))
 
 
-async def test_status_of_an_unknown_container_is_an_error_06(runtime):
+async def test_status_of_an_unknown_container_is_an_error(runtime):
     pod = await runtime.create("p")
     with pytest.raises(NotFound, match="it has: none"):
         await pod.container("nobody").status()
 
 
-async def test_a_container_id_is_taken_once_08(runtime):
+async def test_a_container_id_is_taken_once(runtime):
     pod = await runtime.create("p")
     await pod.create_container(container())
     with pytest.raises(AlreadyExists):
         await pod.create_container(container())
 
 
-async def test_a_pod_id_is_taken_once_03(runtime):
+async def test_a_pod_id_is_taken_once(runtime):
     await runtime.create("p")
     with pytest.raises(AlreadyExists):
         await runtime.create("p")
 
 
-async def test_stop_works_from_paused_and_twice_04(runtime, world):
+async def test_stop_works_from_paused_and_twice(runtime, world):
     pod = await runtime.create("p")
     await pod.create_container(container())
     await pod.start()
@@ -128,7 +128,7 @@ async def test_stop_works_from_paused_and_twice_04(runtime, world):
     assert world.residue() == []
 
 
-async def test_resume_restores_each_containers_own_state_05(runtime):
+async def test_resume_restores_each_containers_own_state(runtime):
     async with runtime.pod("p") as pod:
         for name in ("runs", "stopped", "ready"):
             await pod.create_container(container(name))
@@ -142,7 +142,7 @@ async def test_resume_restores_each_containers_own_state_05(runtime):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 20])
-async def test_delete_ends_the_machine_and_any_number_of_containers_02(runtime, world, count):
+async def test_delete_ends_the_machine_and_any_number_of_containers(runtime, world, count):
     pod = await runtime.create("p")
     for number in range(count):
         await pod.create_container(container(f"c{number}"))
@@ -151,7 +151,7 @@ async def test_delete_ends_the_machine_and_any_number_of_containers_02(runtime, 
     assert (world.records, world.machines) == ({}, {})
 
 
-async def test_a_failing_read_harms_nothing_01(runtime, world):
+async def test_a_failing_read_harms_nothing(runtime, world):
     async with runtime.pod("p") as pod:
         await pod.create_container(container())
         key = ("", "pod-state")

@@ -50,12 +50,12 @@ def test_the_least_that_a_bundle_can_be(tmp_path):
     )
 
 
-def test_the_environment_is_kept_word_for_word_23(tmp_path):
+def test_the_environment_is_kept_word_for_word(tmp_path):
     env = ["A=b=c", "EMPTY=", "NOEQUALS", "Q='x'"]
     assert load(tmp_path, process={"args": ["x"], "env": env}).container.process.env == tuple(env)
 
 
-def test_a_negative_quota_is_no_limit_17(tmp_path):
+def test_a_negative_quota_is_no_limit(tmp_path):
     limits = {
         "cpu": {"quota": -1, "period": 100_000, "shares": 2},
         "memory": {"limit": -1, "swap": -1},

@@ -42,7 +42,7 @@ async def test_a_reused_number_is_not_taken_for_it():
     assert not found.is_alive()
 
 
-async def test_a_zombie_is_not_alive_24():
+async def test_a_zombie_is_not_alive():
     found = start("print(flush=True); raise SystemExit(3)")
     os.waitid(os.P_PID, found.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222
     assert not found.is_alive()

@@ -134,7 +134,7 @@ async def test_status_codes_become_the_contracts_errors(code, kind):
         await call()
 
 
-def test_the_environment_keeps_its_equal_signs_23():
+def test_the_environment_keeps_its_equal_signs():
     process = ProcessSpec(("env",), ("A=b=c", "EMPTY=", "QUOTED='x'"))
     assert oci_spec.process_of(process)["env"] == ["A=b=c", "EMPTY=", "QUOTED='x'"]
 

@@ -35,7 +35,7 @@ def block(bus=DriveBus.SCSI) -> BlockDevices:
     return BlockDevices(BlockOptions(bus))
 
 
-async def test_an_image_file_becomes_a_drive_with_an_id_of_its_own_16(pod, tmp_path):
+async def test_an_image_file_becomes_a_drive_with_an_id_of_its_own(pod, tmp_path):
     prefix = tmp_path / ("same-prefix-" * 5)
     devices = [
         HostDevice(Path(f"{prefix}{number}"), "/dev/x", read_only=True) for number in range(2)
@@ -110,7 +110,7 @@ def written(root: Path, address: str) -> str:
     return (root / "bus/pci/devices" / address / "driver_override").read_text()
 
 
-async def test_a_vfio_group_is_taken_and_given_back_09(pod, sysfs):
+async def test_a_vfio_group_is_taken_and_given_back(pod, sysfs):
     vfio = VfioDevices(VfioOptions(sysfs))
     device = HostDevice(Path("/dev/vfio/7"), "")
     assert await vfio.device_claims(pod, device)
@@ -136,7 +136,7 @@ async def test_a_vfio_group_is_taken_and_given_back_09(pod, sysfs):
     await vfio.device_release(pod, device)
 
 
-async def test_a_vfio_device_is_named_by_its_whole_address_09(pod, sysfs):
+async def test_a_vfio_device_is_named_by_its_whole_address(pod, sysfs):
     vfio = VfioDevices(VfioOptions(sysfs))
     device = HostDevice(Path("/sys/bus/pci/devices") / NIC, "")
     assert await vfio.device_claims(pod, device)
@@ -184,7 +184,7 @@ async def test_a_failed_take_gives_back_what_was_taken(pod, sysfs):
 
 
 @pytest.mark.parametrize("kind", list(VhostKind))
-async def test_a_vhost_user_socket_becomes_a_device_of_its_kind_09(pod, tmp_path, kind):
+async def test_a_vhost_user_socket_becomes_a_device_of_its_kind(pod, tmp_path, kind):
     path = tmp_path / "backend.sock"
     device = HostDevice(path, "", kind=kind.value, mac="52:54:00:00:00:01")
     plugin = VhostUserDevices()

@@ -66,7 +66,7 @@ def test_the_sandbox_is_always_on():
     ("vcpus", "memory_mib", "smp", "memory"),
     [(1, 256, "1,maxcpus=4", "256M,slots=16,maxmem=4096M"), (8, 8192, "8,maxcpus=8", "8192M")],
 )
-def test_ceilings_are_never_below_the_start_19(vcpus, memory_mib, smp, memory):
+def test_ceilings_are_never_below_the_start(vcpus, memory_mib, smp, memory):
     found = dict(pairs(dataclasses.replace(MACHINE, vcpus=vcpus, memory_mib=memory_mib)))
     assert (found["-smp"], found["-m"]) == (smp, memory)
 
@@ -116,7 +116,7 @@ def test_qemu_itself_accepts_the_line(tmp_path):
     assert '"status": "prelaunch"' in done.stdout
 
 
-def test_memory_that_is_shared_is_counted_once_18():
+def test_memory_that_is_shared_is_counted_once():
     found = pairs(dataclasses.replace(MACHINE, shared_memory=True))
     assert [value for name, value in found if name == "-object"] == [
         "memory-backend-memfd,id=ram,size=256M,share=on"

@@ -74,7 +74,7 @@ def test_records_survive():
             Saved.from_json(text)
 
 
-def test_places_are_reused_and_run_out_with_a_remedy_14():
+def test_places_are_reused_and_run_out_with_a_remedy():
     assert free({0, 2}, 4, "root_ports") == 1
     with pytest.raises(
         QemuError, match=r"all 2 places are taken; raise hypervisor\.qemu\.root_ports"

@@ -240,7 +240,7 @@ for number in range(10**9):
 """
 
 
-def test_json_is_whole_or_old_however_the_writer_dies_20(tmp_path):
+def test_json_is_whole_or_old_however_the_writer_dies(tmp_path):
     path = tmp_path / "state.json"
     write_atomically(path, "first" * 5000)
     for _ in range(5):
