@@ -53,7 +53,7 @@ CONFIG = PodConfig("p", (), 1, 256, "p", 0)
         ([Resources(memory_bytes=64 * MIB), Resources(memory_bytes=32 * MIB)], VmSize(1, 352)),
     ],
 )
-def test_limits_decide_the_size_and_negative_ones_are_none_17(limits, size):
+def test_limits_decide_the_size_and_negative_ones_are_none(limits, size):
     assert vm_size.demand(CONFIG, limits) == size
 
 
