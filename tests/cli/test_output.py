@@ -15,16 +15,11 @@ from click.testing import CliRunner
 
 from vc_core.cli import _ELSEWHERE
 from vc_core.cli import vc as main
-from vc_core.cli.container_options import (
-    command_argument,
-    container_options,
-    container_spec,
-    hostname_is_h,
-    passing,
-)
+from vc_core.cli.container_options import container_options, container_spec, hostname_is_h
 from vc_core.cli.containers import state_text
 from vc_core.cli.exit_codes import Exit, OutputClosed, told
 from vc_core.cli.mounts import bind
+from vc_core.cli.process_options import command_argument, stop_at_first_argument
 from vc_core.cli.render import ago, plain, size
 from vc_core.engine.api.container import ContainerStatus
 from vc_core.engine.host.volumes import Volumes
@@ -212,7 +207,7 @@ def test_the_state_of_a_container_tells_its_end_and_since_when():
     )
 
 
-@click.command(context_settings={**passing, **hostname_is_h})
+@click.command(context_settings={**stop_at_first_argument, **hostname_is_h})
 @container_options
 @command_argument
 def made(command, **options):

@@ -10,22 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vc_core.cli.completion import pod_id_argument
-from vc_core.cli.container_options import (
-    annotation_changes,
-    command_argument,
-    container_options,
-    container_spec,
-    hostname_is_h,
-    limit_options,
-    limits,
-    passing,
-)
+from vc_core.cli.container_options import container_options, container_spec, hostname_is_h
 from vc_core.cli.escapes import shown
 from vc_core.cli.execute import chosen
 from vc_core.cli.execute import execute as exec_command
 from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.image_pull import image_of
+from vc_core.cli.key_values import annotation_changes
+from vc_core.cli.limit_options import limit_options, limits
 from vc_core.cli.option_groups import GroupedCommand
+from vc_core.cli.process_options import command_argument, stop_at_first_argument
 from vc_core.cli.render import (
     ago,
     echo_json,
@@ -60,7 +54,7 @@ def container() -> None:
 container.add_command(exec_command, "exec")
 
 
-@container.command(cls=GroupedCommand, context_settings={**passing, **hostname_is_h})
+@container.command(cls=GroupedCommand, context_settings={**stop_at_first_argument, **hostname_is_h})
 @click.option("--name", default="", metavar="ID", help="Made up by default.")
 @click.option(
     "--bundle",

@@ -9,6 +9,7 @@ from contextlib import aclosing, contextmanager
 
 import click
 
+from vc_core.cli.container_options import container_id_option
 from vc_core.cli.execute import chosen
 from vc_core.cli.exit_codes import writing
 from vc_core.cli.global_options import Settings, run_async
@@ -21,14 +22,7 @@ _STREAM = "-"
 
 
 @click.command("cp")
-@click.option(
-    "--container",
-    "-c",
-    "container_id",
-    default="",
-    metavar="ID",
-    help="When the pod has more than one.",
-)
+@container_id_option
 @click.option(
     "--archive",
     "-a",

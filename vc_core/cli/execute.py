@@ -9,16 +9,18 @@ import click
 
 from vc_core.cli.completion import pod_id_argument
 from vc_core.cli.console import Console
-from vc_core.cli.container_options import (
+from vc_core.cli.container_options import container_id_option
+from vc_core.cli.global_options import Settings, run_async
+from vc_core.cli.option_groups import GroupedCommand
+from vc_core.cli.process_options import (
     command_argument,
     command_words,
     detach_keys_option,
-    passing,
     process_options,
     process_spec,
+    stop_at_first_argument,
     timeout_option,
 )
-from vc_core.cli.global_options import Settings, run_async
 from vc_core.spec.values import Stdio
 
 if TYPE_CHECKING:
@@ -26,16 +28,9 @@ if TYPE_CHECKING:
     from vc_core.engine.api.pod import Pod
 
 
-@click.command("exec", context_settings=passing)
-@click.option(
-    "--container",
-    "-c",
-    "container_id",
-    default="",
-    metavar="ID",
-    help="When the pod has more than one.",
-)
-@click.option("--detach", "-d", is_flag=True, help="Do not wait; output is thrown away.")
+@click.command("exec", cls=GroupedCommand, context_settings=stop_at_first_argument)
+@container_id_option
+@click.option("--detach", "-d", is_flag=True, help="Run in the background; output is discarded")
 @detach_keys_option
 @timeout_option
 @process_options
@@ -90,14 +85,7 @@ async def _execute(
 
 @click.command("attach")
 @detach_keys_option
-@click.option(
-    "--container",
-    "-c",
-    "container_id",
-    default="",
-    metavar="ID",
-    help="When the pod has more than one.",
-)
+@container_id_option
 @pod_id_argument()
 @click.pass_obj
 def attach(settings: Settings, /, pod_id: str, container_id: str, detach_keys: str) -> int:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from vc_core.cli import completion
-from vc_core.cli.container_options import pairs
 from vc_core.cli.escapes import shown
 from vc_core.cli.global_options import Settings, run_async
+from vc_core.cli.key_values import pairs
 from vc_core.cli.render import ago, echo_json, echo_table, json_option, size
 from vc_core.signals import signal_number
 from vc_core.spec.errors import InvalidRequest

@@ -7,6 +7,7 @@ import sys
 import click
 
 from vc_core.cli.completion import pod_id_argument
+from vc_core.cli.container_options import container_id_option
 from vc_core.cli.execute import chosen
 from vc_core.cli.exit_codes import writing
 from vc_core.cli.global_options import Settings, run_async
@@ -29,14 +30,7 @@ from vc_core.spec.values import StreamName
     "--since", type=Since(), default=None, metavar="TIME", help="As in 10m, or 2026-01-31T12:00:00."
 )
 @click.option("--timestamps", "-t", is_flag=True, help="When each line was written, before it.")
-@click.option(
-    "--container",
-    "-c",
-    "container_id",
-    default="",
-    metavar="ID",
-    help="When the pod has more than one.",
-)
+@container_id_option
 @json_option
 @pod_id_argument()
 @click.pass_obj

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from vc_core.cli.completion import pod_id_argument, pod_ids_argument
-from vc_core.cli.container_options import (
-    annotation_changes,
-    hostname_is_h,
-    mib,
-    pairs,
-    start_option,
-)
+from vc_core.cli.container_options import hostname_is_h
 from vc_core.cli.escapes import shown
 from vc_core.cli.global_options import Settings, run_async
+from vc_core.cli.key_values import annotation_changes, pairs
+from vc_core.cli.machine_options import memory_option, mib, start_option, vcpus_option
+from vc_core.cli.option_groups import GroupedCommand
 from vc_core.cli.render import (
     ago,
     coloured,
@@ -44,52 +41,42 @@ def pod() -> None:
     """Make, start, stop and delete pods: virtual machines with containers in them."""
 
 
-@pod.command(context_settings=hostname_is_h)
+@pod.command(cls=GroupedCommand, context_settings=hostname_is_h)
 @click.argument("pod_id", metavar="[POD]", default="")
-@click.option("--vcpus", type=click.IntRange(1), help="Processors of the machine.")
+@vcpus_option
+@memory_option("--memory", "-m")
 @click.option(
-    "--memory",
-    "-m",
-    type=SIZE,
-    metavar="SIZE",
-    help="Memory of the machine, before limits of containers.",
-)
-@click.option("--hostname", "-h", default="", metavar="NAME", help="The pod's name by default.")
-@click.option(
-    "--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Kept and given back."
+    "--hostname", "-h", default="", metavar="NAME", show_default="name of the pod", help="Host name"
 )
 @click.option(
-    "--dns",
-    multiple=True,
-    metavar="ADDRESS",
-    help="A name server for /etc/resolv.conf of its containers.",
+    "--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Add an annotation"
 )
+@click.option("--dns", multiple=True, metavar="ADDRESS", help="Add a DNS server")
+@click.option("--dns-search", multiple=True, metavar="DOMAIN", help="Add a DNS search domain")
 @click.option(
-    "--dns-search", multiple=True, metavar="DOMAIN", help="A domain in which names are looked up."
+    "--dns-option", multiple=True, metavar="OPTION", help="Add an option of resolv.conf(5)"
 )
-@click.option("--dns-option", multiple=True, metavar="OPTION", help="As resolv.conf(5) has them.")
-@click.option("--share-pid", is_flag=True, help="Its containers see each other's processes.")
+@click.option("--share-pid", is_flag=True, help="Share one PID namespace between containers")
 @click.option(
-    "--init", is_flag=True, help="As --share-pid: process 1 removes orphans that have ended."
+    "--init", is_flag=True, help="Share PIDs and run an init that reaps orphaned processes"
 )
 @click.option(
     "--share-shm",
     type=SIZE,
     default=0,
     metavar="SIZE",
-    help="Its containers have one /dev/shm, this large.",
+    help="Share one /dev/shm of this size between containers",
 )
+@click.option("--kernel", metavar="FILE[=SHA512]", help="Boot this kernel")
 @click.option(
-    "--kernel", metavar="FILE[=SHA512]", help="Boot this kernel, checked before each boot."
+    "--image", "initrd", metavar="FILE[=SHA512]", help="Boot this initrd, which holds the agent"
 )
-@click.option(
-    "--image", metavar="FILE[=SHA512]", help="Boot this initrd, which must hold the agent."
-)
-@click.option("--hypervisor", metavar="FILE[=SHA512]", help="Run the machine with this program.")
+@click.option("--hypervisor", metavar="FILE[=SHA512]", help="Run this hypervisor program")
 @click.option(
     "--can-freeze/--no-freeze",
     default=None,
-    help="Whether snapshots and forks can carry its folders.",
+    show_default="pod.can_freeze",
+    help="Prepare for snapshots and forks",
 )
 @start_option
 @json_option
@@ -98,7 +85,7 @@ def create(
     settings: Settings,
     pod_id: str,
     vcpus: int | None,
-    memory: int | None,
+    vm_memory: int | None,
     hostname: str,
     annotations: tuple[str, ...],
     dns: tuple[str, ...],
@@ -108,7 +95,7 @@ def create(
     init: bool,
     share_shm: int,
     kernel: str | None,
-    image: str | None,
+    initrd: str | None,
     hypervisor: str | None,
     can_freeze: bool | None,
     start: str | None,
@@ -116,14 +103,14 @@ def create(
 ) -> None:
     """Make a pod and print its name. Its machine boots when it is started."""
     options = PodOptions(Dns(dns, dns_search, dns_option), share_pid or init, share_shm)
-    assets = Assets(*(_asset(text) for text in (kernel, image, hypervisor)))
+    assets = Assets(*(_asset(text) for text in (kernel, initrd, hypervisor)))
 
     async def work() -> None:
         async with settings.runtime() as runtime:
             made = await runtime.create(
                 pod_id,
                 vcpus=vcpus,
-                memory_mib=mib(memory),
+                memory_mib=mib(vm_memory),
                 hostname=hostname,
                 annotations=pairs(annotations),
                 options=options,

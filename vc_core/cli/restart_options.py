@@ -1,4 +1,4 @@
-"""Command-line options about containers that are to last."""
+"""Command-line options of restart policy and health check."""
 
 from __future__ import annotations
 
@@ -16,47 +16,56 @@ from vc_core.spec.values import HealthCheck, Restart, RestartPolicy
 _RESTART = re.compile(r"(no|always|on-failure)(?::([1-9]\d*))?")
 _HEALTH = "--health-cmd"
 
-CARE = (
+RESTART_OPTIONS = (
     click.option(
         "--restart",
         default="no",
         show_default=True,
         metavar="POLICY",
-        help="no, always, on-failure or on-failure:N.",
+        help="no, always, on-failure or on-failure:N",
     ),
     click.option(
-        _HEALTH,
-        metavar="WORDS",
-        help="A command that exits with 0 when all is well, by the container's sh.",
+        _HEALTH, metavar="WORDS", help="Shell command that exits with 0 if the container is healthy"
     ),
     click.option(
-        "--health-interval", type=Duration(), default=30.0, metavar="TIME", help="Between two; 30s."
+        "--health-interval",
+        type=Duration(),
+        default="30s",
+        show_default=True,
+        metavar="TIME",
+        help="Time between checks",
     ),
     click.option(
-        "--health-timeout", type=Duration(), default=30.0, metavar="TIME", help="For one; 30s."
+        "--health-timeout",
+        type=Duration(),
+        default="30s",
+        show_default=True,
+        metavar="TIME",
+        help="Maximum time of one check",
     ),
     click.option(
         "--health-retries",
         type=click.IntRange(1),
         default=3,
+        show_default=True,
         metavar="N",
-        help="Failures in a row; 3.",
+        help="Failures in a row that make it unhealthy",
     ),
     click.option(
         "--health-start-period",
         type=Duration(),
         default=0.0,
         metavar="TIME",
-        help="In which none counts.",
+        help="Time after the start in which failures do not count",
     ),
 )
 
 
 def restart(options: Mapping[str, Any]) -> Restart:
-    """When it is started again.
+    """Read --restart.
 
     Raises:
-        InvalidRequest: it is no policy.
+        InvalidRequest: it is not a restart policy.
     """
     match = _RESTART.fullmatch(options["restart"])
     if match is None or (match[2] and match[1] != "on-failure"):
@@ -67,11 +76,15 @@ def restart(options: Mapping[str, Any]) -> Restart:
 
 
 def health(options: Mapping[str, Any]) -> HealthCheck | None:
-    """How it is found to be well."""
+    """Read the --health options; None without --health-cmd.
+
+    Raises:
+        InvalidRequest: --health-cmd is empty.
+    """
     if options["health_cmd"] is None:
         return None
     if not shlex.split(options["health_cmd"]):
-        raise InvalidRequest(f"{_HEALTH} needs a command")
+        raise InvalidRequest(f"{_HEALTH} is empty; give a command")
     return HealthCheck(
         ("sh", "-c", options["health_cmd"]),
         options["health_interval"],

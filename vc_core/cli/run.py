@@ -12,20 +12,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vc_core.cli.console import Console
-from vc_core.cli.container_options import (
-    container_options,
-    container_spec,
-    detach_keys_option,
-    hostname_is_h,
-    mib,
-    mib_option,
-    passing,
-    start_option,
-    timeout_option,
-)
+from vc_core.cli.container_options import container_options, container_spec, hostname_is_h
 from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.image_argument import ImageCommand, image_argument
 from vc_core.cli.image_pull import image_of
+from vc_core.cli.machine_options import memory_option, mib, start_option, vcpus_option
+from vc_core.cli.process_options import (
+    detach_keys_option,
+    stop_at_first_argument,
+    timeout_option,
+)
 from vc_core.cli.render import doing, size
 from vc_core.defaults import Start
 from vc_core.engine.state.ids import fresh
@@ -37,22 +33,25 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@click.command("run", cls=ImageCommand, context_settings={**passing, **hostname_is_h})
-@click.option("--name", default="", metavar="POD", help="The pod's name; made up by default.")
-@click.option("--vcpus", type=click.IntRange(1), help="Processors of the machine.")
-@mib_option
+@click.command(
+    "run", cls=ImageCommand, context_settings={**stop_at_first_argument, **hostname_is_h}
+)
+@click.option("--name", default="", metavar="POD", show_default="generated", help="Name of the pod")
+@vcpus_option
+@memory_option("--vm-memory")
 @start_option
 @click.option(
     "--rm/--keep",
     "remove",
     default=True,
-    help="Remove the pod afterwards (default), or leave it stopped.",
+    show_default="rm",
+    help="Remove or keep the stopped pod",
 )
 @click.option(
     "--detach",
     "-d",
     is_flag=True,
-    help="Print the pod's name and return; output goes to 'vc logs'.",
+    help="Run in the background and print the name of the pod",
 )
 @detach_keys_option
 @timeout_option
