@@ -343,12 +343,17 @@ def test_names_and_signals_of_a_container():
     assert spec.process.groups == ("7",)
 
 
-@pytest.mark.parametrize("words", [("run",), ("container", "create")])
+@pytest.mark.parametrize("words", [("run",), ("container", "create"), ("exec",)])
 def test_long_help_is_in_groups(words):
     told_help = vc(*words, "--help").stdout
     places = [
         told_help.index(f"\n{group}:\n")
-        for group in ("Container", "Storage", "Limits", "Security", "Process")
+        for group in (
+            "Container",
+            "Process",
+            *(() if words == ("exec",) else ("Limits", "Storage")),
+            "Security",
+        )
     ]
     assert places == sorted(places)
     rest = told_help.partition("\nOther options:\n")[2].split()
@@ -369,8 +374,8 @@ def test_options_make_capabilities():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["-e", "=x"], "has no name"),
-        (["-e", "a b=x"], "has no name of a variable"),
+        (["-e", "=x"], "has no variable name"),
+        (["-e", "a b=x"], "has no variable name"),
         (["-w", "here"], "must be an absolute path"),
         (["-v", "/a"], "is not SRC:DST"),
         (["-v", "/a:/b:ro:rw"], "is not SRC:DST"),

@@ -82,7 +82,9 @@ def test_every_test_that_parity_names_exists():
     defined = {name for path in sources for name in re.findall(r"def (test_\w+)", path.read_text())}
     named = named_in_parity(ROOT)
     assert named - defined == set()
-    rows = re.findall(r"^\| (\d+)\. .* `test_\w+` \|$", (ROOT / "docs/parity.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| (\d+)\. .* `test_\w+` \|$", (ROOT / "docs/parity.md").read_text(), re.MULTILINE
+    )
     assert rows == [str(number) for number in range(1, 25)], "every defect has a test"
 
 

@@ -253,9 +253,7 @@ def test_the_first_word_is_an_image_unless_dashes_or_a_rootfs_come_before_it(hos
         "'vc image' pulls, imports and builds more\n"
     )
     done = host.vc("run", check=125)
-    assert (
-        b"no command was given; it stands behind -- or behind the name of an image" in done.stderr
-    )
+    assert b"no command was given; put it after an image name or after --" in done.stderr
 
 
 @pytest.mark.only("qemu")

@@ -227,7 +227,7 @@ def test_health_is_checked_again_and_again(host, busybox):
     [
         (["--restart", "sometimes"], b"is not no, always, on-failure or on-failure:N"),
         (["--restart", "always:3"], b"is not no, always, on-failure or on-failure:N"),
-        (["--health-cmd", ""], b"--health-cmd needs a command"),
+        (["--health-cmd", ""], b"--health-cmd is empty; give a command"),
         (["--health-cmd", "x", "--health-interval", "soon"], b"'soon' is no time"),
     ],
 )

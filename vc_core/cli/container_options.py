@@ -30,45 +30,45 @@ container_id_option = click.option(
     "container_id",
     default="",
     metavar="ID",
-    help="Container to use, if the pod has more than one",
+    help="Container to use, if the pod has more than one.",
 )
 
 _CONTAINER_OPTIONS = (
-    click.option("--hostname", "-h", default="", metavar="NAME", help="Host name"),
-    click.option("--init", is_flag=True, help="Run an init process that reaps orphaned processes"),
+    click.option("--hostname", "-h", default="", metavar="NAME", help="Host name."),
+    click.option("--init", is_flag=True, help="Run an init process that reaps orphaned processes."),
     click.option(
         "--stop-signal",
         default="",
         metavar="SIGNAL",
         show_default="SIGTERM",
-        help="Signal that stops the container",
+        help="Signal that stops the container.",
     ),
     click.option(
         "--pull",
         type=click.Choice(["always", "missing", "never"]),
         default="never",
         show_default=True,
-        help="When to pull IMAGE from its registry",
+        help="When to pull IMAGE from its registry.",
     ),
-    click.option("--entrypoint", metavar="WORDS", help="Replace the entrypoint of the image"),
+    click.option("--entrypoint", metavar="WORDS", help="Replace the entrypoint of the image."),
     click.option(
         "--security-opt",
         "security_opts",
         multiple=True,
         metavar="OPTION",
-        help="no-new-privileges, seccomp=unconfined or systempaths=unconfined",
+        help="no-new-privileges, seccomp=unconfined or systempaths=unconfined.",
     ),
     click.option(
         "--show-secrets",
         is_flag=True,
-        help="Show the files of pod.secret_paths if the root is the host's",
+        help="Show the files of pod.secret_paths if the root is the host's.",
     ),
     click.option(
         "--ulimit",
         "ulimits",
         multiple=True,
         metavar="NAME=SOFT[:HARD]",
-        help="Resource limit of a process, e.g. nofile=1024:65536",
+        help="Resource limit of a process, e.g. nofile=1024:65536.",
     ),
 )
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @click.command("exec", cls=GroupedCommand, context_settings=stop_at_first_argument)
 @container_id_option
-@click.option("--detach", "-d", is_flag=True, help="Run in the background; output is discarded")
+@click.option("--detach", "-d", is_flag=True, help="Run in the background; output is discarded.")
 @detach_keys_option
 @timeout_option
 @process_options

@@ -17,19 +17,21 @@ F = TypeVar("F", bound=Callable[..., Any])
 _CPU_PERIOD_US = 100_000
 
 LIMIT_OPTIONS = (
-    click.option("--cpus", type=click.FloatRange(0), metavar="N", help="Number of CPUs, e.g. 1.5"),
+    click.option("--cpus", type=click.FloatRange(0), metavar="N", help="Number of CPUs, e.g. 1.5."),
     click.option(
-        "--cpu-shares", type=int, metavar="N", help="CPU weight relative to others (usually 1024)"
+        "--cpu-shares", type=int, metavar="N", help="CPU weight relative to others (usually 1024)."
     ),
-    click.option("--cpuset", metavar="LIST", help="Virtual CPUs to run on, e.g. 0-2,4"),
+    click.option("--cpuset", metavar="LIST", help="Virtual CPUs to run on, e.g. 0-2,4."),
     click.option(
         "--memory",
         "-m",
         type=SIZE,
         metavar="SIZE",
-        help="Memory limit; the machine grows by this amount",
+        help="Memory limit; the machine grows by this amount.",
     ),
-    click.option("--pids", type=click.IntRange(0), metavar="N", help="Maximum number of processes"),
+    click.option(
+        "--pids", type=click.IntRange(0), metavar="N", help="Maximum number of processes."
+    ),
 )
 
 

@@ -17,13 +17,13 @@ vcpus_option = click.option(
     type=click.IntRange(1),
     metavar="N",
     show_default="pod.vcpus",
-    help="Number of virtual CPUs",
+    help="Number of virtual CPUs.",
 )
 start_option = click.option(
     "--start",
     type=click.Choice([start.value for start in Start]),
     show_default="pod.start",
-    help="How to start the machine",
+    help="How to start the machine.",
 )
 
 
@@ -39,7 +39,7 @@ def memory_option(*names: str) -> Callable[[F], F]:
         type=SIZE,
         metavar="SIZE",
         show_default="pod.memory_mib",
-        help="Memory before container limits",
+        help="Memory before container limits.",
     )
 
 

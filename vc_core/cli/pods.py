@@ -46,37 +46,42 @@ def pod() -> None:
 @vcpus_option
 @memory_option("--memory", "-m")
 @click.option(
-    "--hostname", "-h", default="", metavar="NAME", show_default="name of the pod", help="Host name"
+    "--hostname",
+    "-h",
+    default="",
+    metavar="NAME",
+    show_default="name of the pod",
+    help="Host name.",
 )
 @click.option(
-    "--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Add an annotation"
+    "--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Add an annotation."
 )
-@click.option("--dns", multiple=True, metavar="ADDRESS", help="Add a DNS server")
-@click.option("--dns-search", multiple=True, metavar="DOMAIN", help="Add a DNS search domain")
+@click.option("--dns", multiple=True, metavar="ADDRESS", help="Add a DNS server.")
+@click.option("--dns-search", multiple=True, metavar="DOMAIN", help="Add a DNS search domain.")
 @click.option(
-    "--dns-option", multiple=True, metavar="OPTION", help="Add an option of resolv.conf(5)"
+    "--dns-option", multiple=True, metavar="OPTION", help="Add an option of resolv.conf(5)."
 )
-@click.option("--share-pid", is_flag=True, help="Share one PID namespace between containers")
+@click.option("--share-pid", is_flag=True, help="Share one PID namespace between containers.")
 @click.option(
-    "--init", is_flag=True, help="Share PIDs and run an init that reaps orphaned processes"
+    "--init", is_flag=True, help="Share PIDs and run an init that reaps orphaned processes."
 )
 @click.option(
     "--share-shm",
     type=SIZE,
     default=0,
     metavar="SIZE",
-    help="Share one /dev/shm of this size between containers",
+    help="Share one /dev/shm of this size between containers.",
 )
-@click.option("--kernel", metavar="FILE[=SHA512]", help="Boot this kernel")
+@click.option("--kernel", metavar="FILE[=SHA512]", help="Boot this kernel.")
 @click.option(
-    "--image", "initrd", metavar="FILE[=SHA512]", help="Boot this initrd, which holds the agent"
+    "--image", "initrd", metavar="FILE[=SHA512]", help="Boot this initrd, which holds the agent."
 )
-@click.option("--hypervisor", metavar="FILE[=SHA512]", help="Run this hypervisor program")
+@click.option("--hypervisor", metavar="FILE[=SHA512]", help="Run this hypervisor program.")
 @click.option(
     "--can-freeze/--no-freeze",
     default=None,
     show_default="pod.can_freeze",
-    help="Prepare for snapshots and forks",
+    help="Prepare for snapshots and forks.",
 )
 @start_option
 @json_option

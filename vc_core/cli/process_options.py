@@ -26,14 +26,14 @@ detach_keys_option = click.option(
     default="ctrl-p,ctrl-q",
     show_default=True,
     metavar="KEYS",
-    help="Key sequence that detaches the terminal",
+    help="Key sequence that detaches the terminal.",
 )
 timeout_option = click.option(
     "--timeout",
     "timeout_s",
     type=Duration(),
     metavar="TIME",
-    help="Kill the command after this time, e.g. 30s; exit with 124",
+    help="Kill the command after this time, e.g. 30s; exit with 124.",
 )
 
 PROCESS_OPTIONS = (
@@ -42,7 +42,7 @@ PROCESS_OPTIONS = (
         "-e",
         multiple=True,
         metavar="NAME[=VALUE]",
-        help="Set a variable; without VALUE, copy it from the host",
+        help="Set a variable; without VALUE, copy it from the host.",
     ),
     click.option(
         "--env-file",
@@ -50,11 +50,11 @@ PROCESS_OPTIONS = (
         multiple=True,
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         metavar="FILE",
-        help="Read variables from a file, one NAME=VALUE per line",
+        help="Read variables from a file, one NAME=VALUE per line.",
     ),
-    click.option("--workdir", "-w", default="", metavar="DIR", help="Working directory"),
+    click.option("--workdir", "-w", default="", metavar="DIR", help="Working directory."),
     click.option(
-        "--user", "-u", default="", metavar="USER[:GROUP]", help="User and group, by name or ID"
+        "--user", "-u", default="", metavar="USER[:GROUP]", help="User and group, by name or ID."
     ),
     click.option(
         "--group-add",
@@ -62,15 +62,19 @@ PROCESS_OPTIONS = (
         "groups",
         multiple=True,
         metavar="GROUP",
-        help="Add a supplementary group",
+        help="Add a supplementary group.",
     ),
-    click.option("--cap-add", multiple=True, metavar="CAP", help="Add a Linux capability, or ALL"),
+    click.option("--cap-add", multiple=True, metavar="CAP", help="Add a Linux capability, or ALL."),
     click.option(
-        "--cap-drop", multiple=True, metavar="CAP", help="Drop a Linux capability, or ALL"
+        "--cap-drop", multiple=True, metavar="CAP", help="Drop a Linux capability, or ALL."
     ),
-    click.option("--tty", "-t", is_flag=True, help="Allocate a terminal"),
-    click.option("--interactive", "-i", is_flag=True, help="Has no effect: stdin is always passed"),
-    click.option("--new-privileges", is_flag=True, help="Let set-user-ID programs gain privileges"),
+    click.option("--tty", "-t", is_flag=True, help="Allocate a terminal."),
+    click.option(
+        "--interactive", "-i", is_flag=True, help="Has no effect: stdin is always passed."
+    ),
+    click.option(
+        "--new-privileges", is_flag=True, help="Let set-user-ID programs gain privileges."
+    ),
 )
 
 # What a process gets where neither an option nor an image says otherwise.
@@ -99,9 +103,7 @@ def process_spec(
     command = command_words(command)
     workdir = options["workdir"] or default.cwd
     if workdir and not workdir.startswith("/"):
-        raise InvalidRequest(
-            f"--workdir {workdir!r} is relative; give an absolute path in the container"
-        )
+        raise InvalidRequest(f"--workdir {workdir!r} must be an absolute path in the container")
     return dataclasses.replace(
         _terminal() if options["tty"] else ProcessSpec(()),
         args=tuple(command),

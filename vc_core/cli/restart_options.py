@@ -22,10 +22,12 @@ RESTART_OPTIONS = (
         default="no",
         show_default=True,
         metavar="POLICY",
-        help="no, always, on-failure or on-failure:N",
+        help="no, always, on-failure or on-failure:N.",
     ),
     click.option(
-        _HEALTH, metavar="WORDS", help="Shell command that exits with 0 if the container is healthy"
+        _HEALTH,
+        metavar="WORDS",
+        help="Shell command that exits with 0 if the container is healthy.",
     ),
     click.option(
         "--health-interval",
@@ -33,7 +35,7 @@ RESTART_OPTIONS = (
         default="30s",
         show_default=True,
         metavar="TIME",
-        help="Time between checks",
+        help="Time between checks.",
     ),
     click.option(
         "--health-timeout",
@@ -41,7 +43,7 @@ RESTART_OPTIONS = (
         default="30s",
         show_default=True,
         metavar="TIME",
-        help="Maximum time of one check",
+        help="Maximum time of one check.",
     ),
     click.option(
         "--health-retries",
@@ -49,14 +51,14 @@ RESTART_OPTIONS = (
         default=3,
         show_default=True,
         metavar="N",
-        help="Failures in a row that make it unhealthy",
+        help="Failures in a row that make it unhealthy.",
     ),
     click.option(
         "--health-start-period",
         type=Duration(),
         default=0.0,
         metavar="TIME",
-        help="Time after the start in which failures do not count",
+        help="Time after the start in which failures do not count.",
     ),
 )
 

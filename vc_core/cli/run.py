@@ -36,7 +36,9 @@ log = logging.getLogger(__name__)
 @click.command(
     "run", cls=ImageCommand, context_settings={**stop_at_first_argument, **hostname_is_h}
 )
-@click.option("--name", default="", metavar="POD", show_default="generated", help="Name of the pod")
+@click.option(
+    "--name", default="", metavar="POD", show_default="generated", help="Name of the pod."
+)
 @vcpus_option
 @memory_option("--vm-memory")
 @start_option
@@ -45,13 +47,13 @@ log = logging.getLogger(__name__)
     "remove",
     default=True,
     show_default="rm",
-    help="Remove or keep the stopped pod",
+    help="Remove the pod when the command ends, or keep it.",
 )
 @click.option(
     "--detach",
     "-d",
     is_flag=True,
-    help="Run in the background and print the name of the pod",
+    help="Run in the background and print the name of the pod.",
 )
 @detach_keys_option
 @timeout_option

@@ -19,8 +19,9 @@ STORAGE_OPTIONS = (
         "--rootfs",
         default="",
         metavar="PATH[:ro|:rw]",
+        show_default="/",
         help="Root file system: a directory, image file or block device; changes are discarded "
-        "unless :rw  [default: /]",
+        "unless :rw.",
     ),
     click.option(
         "--volume",
@@ -29,36 +30,36 @@ STORAGE_OPTIONS = (
         "mounts",
         multiple=True,
         metavar="SRC:DST[:OPTIONS]",
-        help="Mount a host path or a named volume, e.g. ./data:/data:ro",
+        help="Mount a host path or a named volume, e.g. ./data:/data:ro.",
     ),
     click.option(
         "--tmpfs",
         multiple=True,
         metavar="DST[:OPTIONS]",
-        help="Mount a tmpfs, e.g. /x:size=64m,mode=1777",
+        help="Mount a tmpfs, e.g. /x:size=64m,mode=1777.",
     ),
     click.option(
         "--disk",
         type=SIZE,
         default=0,
         metavar="SIZE",
-        help="Write changes to a disk of this size, not to guest memory",
+        help="Write changes to a disk of this size, not to guest memory.",
     ),
-    click.option("--read-only", is_flag=True, help="Mount the root file system read-only"),
+    click.option("--read-only", is_flag=True, help="Mount the root file system read-only."),
     click.option(
         "--shm-size",
         type=SIZE,
         default="64m",
         show_default=True,
         metavar="SIZE",
-        help="Size of /dev/shm",
+        help="Size of /dev/shm.",
     ),
     click.option(
         "--device",
         "devices",
         multiple=True,
         metavar="DEVICE[:DST][:ro]",
-        help="Add a host device, image file, PCI address or vhost-user-{net,blk,scsi}=SOCKET[:DST]",
+        help="Add a host device, image file, PCI address or vhost-user-{net,blk,scsi}=SOCKET[:DST].",
     ),
 )
 
