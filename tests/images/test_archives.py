@@ -13,8 +13,9 @@ import pytest
 from tests.images.layouts import compressed, docker_archive, entry, layer
 from vc_core.images import ImageConfig, ImageError
 from vc_core.images.archives import ArchiveFormat, examine
+from vc_core.images.oci_sources import OciLayout
 from vc_core.images.platforms import Platform
-from vc_core.images.sources import OciLayout, of_path
+from vc_core.images.sources import of_path
 from vc_core.spec.errors import InvalidRequest
 
 FILES = [
@@ -61,7 +62,8 @@ async def test_an_archive_can_come_from_standard_input(images, tmp_path, monkeyp
     file = tmp_path / "docker"
     docker_archive(file, "ggcr", FILES)
     reader, writer = os.pipe()
-    monkeypatch.setattr("vc_core.images.sources._STDIN", reader)
+    monkeypatch.setattr("vc_core.images.archive_source.STDIN", reader)
+    monkeypatch.setattr("vc_core.images.sources.STDIN", reader)
     with subprocess.Popen(["zstd", "-c", file], stdout=writer):  # noqa: ASYNC220
         os.close(writer)
         assert (await images.take(of_path(Path("-")), "app")).config.cmd == ("cat", "/file")

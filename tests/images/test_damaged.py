@@ -11,7 +11,8 @@ import pytest
 from tests.images.layouts import entry, layer
 from vc_core.images import ImageConfig, ImageError, Images, verified
 from vc_core.images.layout import find
-from vc_core.images.sources import Made, OciLayout
+from vc_core.images.oci_sources import OciLayout
+from vc_core.images.rootfs_sources import Made
 
 _DIGEST = "sha256:" + "0" * 64
 

@@ -13,7 +13,9 @@ import pytest
 from tests.images.layouts import busybox_layers, entry, layer
 from vc_core.images import ImageConfig, ImageError, builtin, programs
 from vc_core.images.archives import ArchiveFormat
-from vc_core.images.sources import Copied, Made, OciLayout, of_path, of_reference
+from vc_core.images.oci_sources import Copied, OciLayout
+from vc_core.images.rootfs_sources import Made
+from vc_core.images.sources import of_path, of_reference
 from vc_core.spec.errors import InvalidRequest, NotFound
 
 FILES = [layer(entry("file", data=b"one"))]
@@ -119,7 +121,7 @@ import asyncio, os, sys
 from pathlib import Path
 from vc_core.images import ImageConfig, Images
 from vc_core.images.archives import ArchiveFormat
-from vc_core.images.sources import Made
+from vc_core.images.rootfs_sources import Made
 
 async def fill(tree, progress):
     (tree / "half").write_text("half")

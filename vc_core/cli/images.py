@@ -21,7 +21,7 @@ from vc_core.spec.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from vc_core.images import Image, ImageConfig, Progress
-    from vc_core.images.sources import Source
+    from vc_core.images.source import Source
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from vc_core.driver_kit.programs import find_program, program_environment
 from vc_core.images import programs
 from vc_core.images.image import ImageConfig, ImageError, Progress
-from vc_core.images.sources import Made, Source
+from vc_core.images.rootfs_sources import Made
+from vc_core.images.source import Source
 
 _PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"  # noqa: S105 (no password is in it)
 _GROUP = "root:x:0:\nnogroup:x:65534:\n"

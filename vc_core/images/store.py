@@ -21,16 +21,13 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vc_core.driver_kit.file_lock import FileLock, LockTimeout, lock_file
 from vc_core.driver_kit.ownership import private_folder, write_private_file
 from vc_core.images import platforms, verified
 from vc_core.images.image import Image, ImageConfig, ImageError, Progress
+from vc_core.images.source import Source
 from vc_core.spec.errors import Busy, InvalidRequest, NotFound
-
-if TYPE_CHECKING:
-    from vc_core.images.sources import Source
 
 _ROOTFS, _CONFIG, _MANIFEST = "rootfs.erofs", "config.json", "manifest.json"
 _NAMES = "names.json"
