@@ -19,13 +19,14 @@ TYPE_CHECKING = False  # as typing has it, which takes longer to import than all
 if TYPE_CHECKING:
     from vc_core.config import Config, load
     from vc_core.defaults import Start
-    from vc_core.engine.api.container import Container, ContainerStatus
+    from vc_core.engine.api.container import Container
+    from vc_core.engine.api.container_status import ContainerStatus
     from vc_core.engine.api.file_entries import Change, FileChange, FileInfo, FileKind
     from vc_core.engine.api.files import Files
     from vc_core.engine.api.pod import Pod
-    from vc_core.engine.api.pod_views import PodStatus
+    from vc_core.engine.api.pod_views import Listing, PodStatus
     from vc_core.engine.api.process import End, Process, Result
-    from vc_core.engine.api.runtime import Listing, Runtime
+    from vc_core.engine.api.runtime import Runtime
     from vc_core.engine.resources.container_log import LogLine
     from vc_core.engine.state.boot_assets import Asset, Assets
     from vc_core.engine.state.states import State
@@ -66,7 +67,7 @@ _HOMES = {
     "Confinement": "vc_core.spec.values",
     "Container": "vc_core.engine.api.container",
     "ContainerSpec": "vc_core.spec.values",
-    "ContainerStatus": "vc_core.engine.api.container",
+    "ContainerStatus": "vc_core.engine.api.container_status",
     "Dns": "vc_core.spec.values",
     "End": "vc_core.engine.api.process",
     "ExitStatus": "vc_core.spec.values",
@@ -83,7 +84,7 @@ _HOMES = {
     "Images": "vc_core.images",
     "LifeHook": "vc_core.spec.values",
     "LifeHooks": "vc_core.spec.values",
-    "Listing": "vc_core.engine.api.runtime",
+    "Listing": "vc_core.engine.api.pod_views",
     "LogLine": "vc_core.engine.resources.container_log",
     "Mount": "vc_core.spec.values",
     "MountKind": "vc_core.spec.values",

@@ -21,7 +21,7 @@ from vc_core.cli.exit_codes import Exit, OutputClosed, told
 from vc_core.cli.mounts import bind
 from vc_core.cli.process_options import command_argument, stop_at_first_argument
 from vc_core.cli.render import ago, plain, size
-from vc_core.engine.api.container import ContainerStatus
+from vc_core.engine.api.container_status import ContainerStatus
 from vc_core.engine.host.volumes import Volumes
 from vc_core.engine.state.states import State
 from vc_core.signals import signal_name, signal_number

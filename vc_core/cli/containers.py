@@ -38,7 +38,8 @@ from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Stdio
 
 if TYPE_CHECKING:
-    from vc_core.engine.api.container import Container, ContainerStatus
+    from vc_core.engine.api.container import Container
+    from vc_core.engine.api.container_status import ContainerStatus
 
 _container = click.argument("container_id", metavar="[CONTAINER]", default="")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vc_core.engine.api.container import Container, ContainerStatus
+from vc_core.engine.api.container import Container
+from vc_core.engine.api.container_status import ContainerStatus
 from vc_core.engine.api.runtime import Runtime
 from vc_core.engine.state.ids import fresh
 from vc_core.engine.state.states import State

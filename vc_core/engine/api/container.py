@@ -6,10 +6,9 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Self
 
 from vc_core.engine.api.arguments import checked_arguments
+from vc_core.engine.api.container_status import ContainerStatus
 from vc_core.engine.api.files import Files
 from vc_core.engine.api.process import End, Process
 from vc_core.engine.host.guest_text import shown
@@ -17,9 +16,10 @@ from vc_core.engine.lifecycle import containers, machine
 from vc_core.engine.lifecycle.process_spec import added_process
 from vc_core.engine.resources import container_log, vm_size
 from vc_core.engine.resources.container_log import LogLine
-from vc_core.engine.session.session import Session, Sessions, display
+from vc_core.engine.session.session import Session
+from vc_core.engine.session.sessions import Sessions
 from vc_core.engine.state.ids import annotated, fresh
-from vc_core.engine.state.records import BlockRootfs, ContainerState, PodState
+from vc_core.engine.state.records import ContainerState, shown_state
 from vc_core.engine.state.states import State, require
 from vc_core.spec.errors import AgentError, OperationError, StorageError, VcError
 from vc_core.spec.events import EventSpec
@@ -28,7 +28,6 @@ from vc_core.spec.values import (
     ContainerSpec,
     ContainerStats,
     ExitStatus,
-    Health,
     ProcessInfo,
     ProcessSpec,
     Resources,
@@ -38,40 +37,6 @@ from vc_core.spec.values import (
 log = logging.getLogger(__name__)
 
 _PS_BYTES = 4 << 20
-
-
-@dataclass(frozen=True)
-class ContainerStatus:
-    """What is true of a container now.
-
-    Attributes:
-        id: unique in the pod.
-        state: "paused" while its pod is frozen and it runs.
-        exit: how its first process ended; None while it has not, or when the machine ended first.
-        spec: what it was made from, with its limits and annotations as they are now.
-        block: its root file system, while that is a drive in the guest.
-        restarts: how often the guest has started it again.
-        health: what its checks have found.
-        unanswered: who has not answered in time, for people; all else is then as it was last known.
-        started_ns: when it was last started, since the epoch; 0 when it never was.
-    """
-
-    id: str
-    state: State
-    exit: ExitStatus | None
-    spec: ContainerSpec
-    block: BlockRootfs | None = None
-    restarts: int = 0
-    health: Health = Health.NONE
-    unanswered: str = ""
-    started_ns: int = 0
-
-    @classmethod
-    def of(cls, pod: PodState, spec: ContainerSpec, state: ContainerState) -> Self:
-        """As its records tell it."""
-        shown = display(pod, state)
-        known = (state.block, state.restarts, state.health)
-        return cls(spec.id, shown, state.exit, spec, *known, started_ns=state.started_ns)
 
 
 class Container:
@@ -282,7 +247,9 @@ class Container:
             await session.store.container_spec(self.id)
             state = (await containers.seen(session))[self.id]
             if not state.is_in_guest or session.state.state is not State.RUNNING:
-                require(self._name, "measure it", display(session.state, state), [State.RUNNING])
+                require(
+                    self._name, "measure it", shown_state(session.state, state), [State.RUNNING]
+                )
             await session.connect()
             return await session.hooks.agent_container_stats(pod=session.pod, container_id=self.id)
 
@@ -354,7 +321,10 @@ class Container:
             spec, state = await self._of(session)
         if not force:
             require(
-                self._name, "delete it", display(session.state, state), [State.READY, State.STOPPED]
+                self._name,
+                "delete it",
+                shown_state(session.state, state),
+                [State.READY, State.STOPPED],
             )
         if state.is_in_guest:
             require(
@@ -415,5 +385,5 @@ class Container:
         """The token of its first process."""
         await session.store.container_spec(self.id)
         state = (await containers.seen(session))[self.id]
-        require(self._name, verb, display(session.state, state), [State.RUNNING])
+        require(self._name, verb, shown_state(session.state, state), [State.RUNNING])
         return state.token

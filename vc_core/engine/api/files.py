@@ -18,7 +18,7 @@ from vc_core.engine.api.file_entries import FileChange, FileInfo, Lines, Listing
 from vc_core.engine.api.process import Process
 from vc_core.engine.host import tar_stream
 from vc_core.engine.host.guest_text import shown
-from vc_core.engine.session.session import Sessions
+from vc_core.engine.session.sessions import Sessions
 from vc_core.engine.state.ids import fresh
 from vc_core.engine.state.states import State, require
 from vc_core.spec.errors import AgentError, InvalidRequest, NotFound, OperationTimeout, VcError

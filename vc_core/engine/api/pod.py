@@ -17,7 +17,7 @@ from vc_core.engine.clones.snapshots import Snapshot
 from vc_core.engine.lifecycle import containers
 from vc_core.engine.lifecycle import pod as lifecycle
 from vc_core.engine.lifecycle.fork import Forks
-from vc_core.engine.session.session import Sessions
+from vc_core.engine.session.sessions import Sessions
 from vc_core.engine.state.ids import annotated, fresh
 from vc_core.engine.state.states import State, require
 from vc_core.images import Image

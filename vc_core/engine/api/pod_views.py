@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from vc_core.engine.api.container import ContainerStatus
+from vc_core.engine.api.container_status import ContainerStatus
 from vc_core.engine.lifecycle import containers
 from vc_core.engine.state.records import PodConfig, PodState, Store
 from vc_core.engine.state.states import State
@@ -79,6 +79,21 @@ class DamagedPod:
     id: str
     reason: str
     state: str = "damaged"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All pods, and what could not be listed.
+
+    Attributes:
+        pods: sorted by id.
+        damaged: pods that cannot be read.
+        problems: what else is wrong, one line each.
+    """
+
+    pods: tuple[PodStatus, ...]
+    damaged: tuple[DamagedPod, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 class Unanswered(Exception):

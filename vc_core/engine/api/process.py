@@ -18,7 +18,7 @@ from vc_core.spec.errors import AgentError, OperationError, StateError
 from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName
 
 if TYPE_CHECKING:
-    from vc_core.engine.session.session import Sessions
+    from vc_core.engine.session.sessions import Sessions
 
 
 MAX_OUTPUT_BYTES = 64 << 20

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import ipaddress
-import re
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +14,8 @@ from vc_core.defaults import Start
 from vc_core.engine.api import event_stream, pod_views, pool_keeper
 from vc_core.engine.api.arguments import checked_arguments
 from vc_core.engine.api.pod import Pod
-from vc_core.engine.api.pod_views import DamagedPod, PodStatus
+from vc_core.engine.api.pod_config import pod_config
+from vc_core.engine.api.pod_views import DamagedPod, Listing, PodStatus
 from vc_core.engine.clones import templates
 from vc_core.engine.clones.pool import Pool
 from vc_core.engine.clones.snapshots import Snapshots
@@ -29,11 +25,11 @@ from vc_core.engine.host.container_disks import Data
 from vc_core.engine.host.volumes import Volumes
 from vc_core.engine.lifecycle.fork import Forks, House
 from vc_core.engine.resources import vm_size
-from vc_core.engine.session.session import Sessions, Shared
+from vc_core.engine.session.session import Shared
+from vc_core.engine.session.sessions import Sessions
 from vc_core.engine.state.boot_assets import Assets
-from vc_core.engine.state.boot_assets import check as check_assets
 from vc_core.engine.state.event_journal import Event, Journal
-from vc_core.engine.state.ids import annotated, checked, checked_hostname, fresh
+from vc_core.engine.state.ids import checked, fresh
 from vc_core.engine.state.records import PodConfig, PodState, Store, encode
 from vc_core.engine.state.states import State
 from vc_core.engine.wiring import assemble
@@ -41,29 +37,12 @@ from vc_core.engine.wiring.catalog import Catalog, Factory
 from vc_core.engine.wiring.fork_guard import Origin
 from vc_core.engine.wiring.wiring import Wiring
 from vc_core.images import Image, Images
-from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.values import Finding, PodOptions, PodRef, Verdict, VmSpec
 
 _APART = PodOptions()
 _OURS = Assets()
-_RESOLV_WORD = re.compile(r"\S+")
-
-
-@dataclass(frozen=True)
-class Listing:
-    """All pods, and what could not be listed.
-
-    Attributes:
-        pods: sorted by id.
-        damaged: pods that cannot be read.
-        problems: what else is wrong, one line each.
-    """
-
-    pods: tuple[PodStatus, ...]
-    damaged: tuple[DamagedPod, ...] = ()
-    problems: tuple[str, ...] = ()
 
 
 class Runtime:
@@ -186,34 +165,22 @@ class Runtime:
         """
         if image:
             image = (await self.images.get(image)).id
-        name = checked("pod", pod_id) if pod_id else fresh()
-        defaults = self.config.pod
-        size = dataclasses.replace(
-            defaults, vcpus=vcpus or defaults.vcpus, memory_mib=memory_mib or defaults.memory_mib
-        )
-        wrong = [] if vcpus is None or vcpus > 0 else ["pod.vcpus: must be at least 1"]
-        if problems := [*size.problems(), *wrong]:
-            raise InvalidRequest("; ".join(problem.removeprefix("pod.") for problem in problems))
-        _check_options(options)
-        check_assets(assets)
-        freezes = defaults.can_freeze if can_freeze is None else can_freeze
-        config = PodConfig(
-            name,
+        config = pod_config(
             self._chosen,
-            size.vcpus,
-            size.memory_mib,
-            checked_hostname(hostname) or name,
-            time.time_ns(),
-            annotated({}, annotations or {}),
-            dataclasses.replace(options, can_freeze=freezes),
-            assets,
-            defaults.disable_block_device_use,
-            start or defaults.start,
-            image,
-            defaults.secret_paths,
+            self.config.pod,
+            pod_id=pod_id,
+            vcpus=vcpus,
+            memory_mib=memory_mib,
+            hostname=hostname,
+            annotations=annotations or {},
+            options=options,
+            assets=assets,
+            start=start,
+            can_freeze=can_freeze,
+            image=image,
         )
         await self._register(config)
-        return self._hold(name)
+        return self._hold(config.id)
 
     async def _register(self, config: PodConfig) -> None:
         pod = PodRef(config.id, await self.hooks.storage_run_dir(pod_id=config.id))
@@ -422,18 +389,3 @@ class Runtime:
 
     def _sessions(self, pod_id: str) -> Sessions:
         return Sessions(self.hooks, self._shared, pod_id)
-
-
-def _check_options(options: PodOptions) -> None:
-    for server in options.dns.servers:
-        try:
-            ipaddress.ip_address(server)
-        except ValueError as error:
-            raise InvalidRequest(f"the name server {server!r} is no address") from error
-    for word in (*options.dns.searches, *options.dns.options):
-        if not _RESOLV_WORD.fullmatch(word):
-            raise InvalidRequest(f"{word!r} is no word of resolv.conf(5)")
-    if options.shared_shm_bytes < 0:
-        raise InvalidRequest(
-            f"a /dev/shm of {options.shared_shm_bytes} bytes cannot be; 0 is none in common"
-        )

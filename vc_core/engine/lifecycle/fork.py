@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from vc_core.engine.clones.snapshots import Snapshot, Snapshots
 from vc_core.engine.lifecycle import checkpoint
-from vc_core.engine.session.session import Sessions
+from vc_core.engine.session.sessions import Sessions
 from vc_core.engine.state.ids import fresh
 from vc_core.engine.state.records import PodConfig, Store
 from vc_core.spec.hooks import Hooks

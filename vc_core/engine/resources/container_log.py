@@ -13,7 +13,8 @@ from typing import Self
 
 from vc_core.engine.resources import devices
 from vc_core.engine.session.exit_reason import ENDED
-from vc_core.engine.session.session import Session, Sessions
+from vc_core.engine.session.session import Session
+from vc_core.engine.session.sessions import Sessions
 from vc_core.spec.errors import NotFound
 from vc_core.spec.log_format import Kind, Reader, Record
 from vc_core.spec.values import Capability, ContainerSpec, HostDevice, Plugged, Stdio, StreamName

@@ -179,6 +179,13 @@ class ContainerState:
         return replace(nothing, state=state, exit=status or self.exit)
 
 
+def shown_state(pod: PodState, container: ContainerState) -> State:
+    """A container's state as people see it: a frozen pod's running containers are paused."""
+    if pod.state is State.PAUSED and container.state is State.RUNNING:
+        return State.PAUSED
+    return container.state
+
+
 class Store:
     """Typed records of one pod on top of the storage operations."""
 

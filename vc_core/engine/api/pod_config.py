@@ -1,0 +1,81 @@
+"""Makes a pod's configuration from what a caller gives and what the configuration file says."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import re
+import time
+from collections.abc import Mapping
+
+from vc_core.defaults import PodDefaults, Start
+from vc_core.engine.state.boot_assets import Assets
+from vc_core.engine.state.boot_assets import check as check_assets
+from vc_core.engine.state.ids import annotated, checked, checked_hostname, fresh
+from vc_core.engine.state.records import PluginChoice, PodConfig
+from vc_core.spec.errors import InvalidRequest
+from vc_core.spec.values import PodOptions
+
+_RESOLV_WORD = re.compile(r"\S+")
+
+
+def pod_config(
+    plugins: tuple[PluginChoice, ...],
+    defaults: PodDefaults,
+    *,
+    pod_id: str,
+    vcpus: int | None,
+    memory_mib: int | None,
+    hostname: str,
+    annotations: Mapping[str, str],
+    options: PodOptions,
+    assets: Assets,
+    start: Start | None,
+    can_freeze: bool | None,
+    image: str,
+) -> PodConfig:
+    """The configuration of a new pod. The arguments are those of `Runtime.create`.
+
+    Raises:
+        InvalidRequest: an id, size, option or file is not valid.
+    """
+    name = checked("pod", pod_id) if pod_id else fresh()
+    size = dataclasses.replace(
+        defaults, vcpus=vcpus or defaults.vcpus, memory_mib=memory_mib or defaults.memory_mib
+    )
+    wrong = [] if vcpus is None or vcpus > 0 else ["pod.vcpus: must be at least 1"]
+    if problems := [*size.problems(), *wrong]:
+        raise InvalidRequest("; ".join(problem.removeprefix("pod.") for problem in problems))
+    _check_options(options)
+    check_assets(assets)
+    freezes = defaults.can_freeze if can_freeze is None else can_freeze
+    return PodConfig(
+        id=name,
+        plugins=plugins,
+        vcpus=size.vcpus,
+        memory_mib=size.memory_mib,
+        hostname=checked_hostname(hostname) or name,
+        created_ns=time.time_ns(),
+        annotations=annotated({}, annotations),
+        options=dataclasses.replace(options, can_freeze=freezes),
+        assets=assets,
+        disable_block_device_use=defaults.disable_block_device_use,
+        start=start or defaults.start,
+        image=image,
+        secret_paths=defaults.secret_paths,
+    )
+
+
+def _check_options(options: PodOptions) -> None:
+    for server in options.dns.servers:
+        try:
+            ipaddress.ip_address(server)
+        except ValueError as error:
+            raise InvalidRequest(f"the name server {server!r} is no address") from error
+    for word in (*options.dns.searches, *options.dns.options):
+        if not _RESOLV_WORD.fullmatch(word):
+            raise InvalidRequest(f"{word!r} is no word of resolv.conf(5)")
+    if options.shared_shm_bytes < 0:
+        raise InvalidRequest(
+            f"a /dev/shm of {options.shared_shm_bytes} bytes cannot be; 0 is none in common"
+        )
