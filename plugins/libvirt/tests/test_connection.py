@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import libvirt
 import pytest
 from vc_libvirt.connection import Connection, connection
-from vc_libvirt.errors import ConnectionLost, LibvirtFailure
+from vc_libvirt.errors import ConnectionLost, LibvirtError
 from vc_libvirt.events import Stopped
 from vc_libvirt.options import LibvirtOptions
 from vc_libvirt.plugin import LibvirtHypervisor
@@ -41,7 +41,7 @@ async def test_a_call_that_hangs_holds_up_no_other():
 
 
 async def test_libvirts_code_and_words_are_kept():
-    with pytest.raises(LibvirtFailure, match=r"Domain not found \(libvirt error 42\)") as caught:
+    with pytest.raises(LibvirtError, match=r"Domain not found \(libvirt error 42\)") as caught:
         await Connection(URI).on_domain(
             "7c0b1d9e-0000-4000-8000-000000000001", lambda found: found.name()
         )

@@ -12,8 +12,8 @@ from xml.etree import ElementTree as ET
 import pytest
 from vc_libvirt import checkpoint, exit_reason
 from vc_libvirt.domain_xml import domain, owner_of, text
-from vc_libvirt.driver_state import Saved
-from vc_libvirt.errors import LibvirtFailure
+from vc_libvirt.driver_state import MachineState
+from vc_libvirt.errors import LibvirtError
 from vc_libvirt.save_image import Feed, SaveImage
 
 from vc_core.driver_kit import HostProcess
@@ -59,9 +59,9 @@ def test_a_log_that_is_not_there_is_an_empty_one(tmp_path):
 
 
 def test_records_survive():
-    known = Saved("u", "vc-p-1", "qemu", True, HostProcess(7, 8), ("vc0",), 1, 256)
-    assert Saved.from_json(known.to_json()) == known
-    assert Saved.from_json(Saved().to_json()) == Saved()
+    known = MachineState("u", "vc-p-1", "qemu", True, HostProcess(7, 8), ("vc0",), 1, 256)
+    assert MachineState.from_json(known.to_json()) == known
+    assert MachineState.from_json(MachineState().to_json()) == MachineState()
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_records_survive():
     [('{"schema": 99}', "another version"), ("{", "damaged"), ('{"schema": 1}', "damaged")],
 )
 def test_records_that_cannot_be_read(record, problem):
-    with pytest.raises(LibvirtFailure, match=problem):
-        Saved.from_json(record)
+    with pytest.raises(LibvirtError, match=problem):
+        MachineState.from_json(record)
 
 
 # --- files of saved machines -----------------------------------------------------------------------------------------
@@ -123,14 +123,14 @@ def test_whoever_reads_less_gets_no_more(tmp_path, saved, is_early):
 
 @pytest.mark.parametrize("magic", [b"LibvirtQemudPart", b"something else!!"])
 def test_what_is_no_saved_machine_is_told(saved, magic):
-    with pytest.raises(LibvirtFailure, match="is no saved machine"):
+    with pytest.raises(LibvirtError, match="is no saved machine"):
         SaveImage.read(saved(b"", magic))
 
 
 def test_a_file_that_ends_early_is_told(saved):
     path = saved(b"")
     path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(LibvirtFailure, match="cannot be read"):
+    with pytest.raises(LibvirtError, match="cannot be read"):
         SaveImage.read(path)
 
 
@@ -150,7 +150,7 @@ def test_damage_is_told(tmp_path, saved, record, problem):
     saved(b"state")
     if record is not None:
         (tmp_path / "machine.json").write_text(record)
-    with pytest.raises(LibvirtFailure, match=problem):
+    with pytest.raises(LibvirtError, match=problem):
         checkpoint.read(Frozen(tmp_path, tmp_path / "memory"))
 
 

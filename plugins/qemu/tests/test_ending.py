@@ -6,7 +6,7 @@ import os
 
 import pytest
 from vc_qemu import exit_reason, process
-from vc_qemu.driver_state import Saved
+from vc_qemu.driver_state import MachineState
 from vc_qemu.errors import QemuError
 from vc_qemu.hotplug import Place, free
 
@@ -64,14 +64,14 @@ def test_a_log_that_a_guest_has_filled_does_not_tell_what_happened_since(tmp_pat
 
 
 def test_records_survive():
-    saved = Saved(
+    saved = MachineState(
         "u", "tcg", True, HostProcess(7, 8), ("vc0",), (Place("share-vc1", "9p", "vc1", 0, 0),)
     )
-    assert Saved.from_json(saved.to_json()) == saved
+    assert MachineState.from_json(saved.to_json()) == saved
     assert saved.without("share-vc1").places == ()
     for text in ("{", "{}", '{"schema": 99}'):
         with pytest.raises(QemuError):
-            Saved.from_json(text)
+            MachineState.from_json(text)
 
 
 def test_places_are_reused_and_run_out_with_a_remedy():

@@ -12,7 +12,7 @@ from vc_core.driver_kit import Accelerator, KvmProof, prove_kvm
 from vc_core.spec import Guest
 from vc_libvirt.connection import Connection
 from vc_libvirt.domain_xml import Domain, domain, text
-from vc_libvirt.errors import LibvirtFailure
+from vc_libvirt.errors import LibvirtError
 from vc_libvirt.options import LibvirtOptions
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ async def emulator(connection: Connection, options: LibvirtOptions) -> str:
     """The program that libvirt runs machines with.
 
     Raises:
-        LibvirtFailure: it can run none of this kind.
+        LibvirtError: it can run none of this kind.
     """
     if options.emulator:
         return options.emulator
@@ -40,7 +40,7 @@ async def kind(
     """What was chosen, or what is proven.
 
     Raises:
-        LibvirtFailure: KVM was demanded and does not work here.
+        LibvirtError: KVM was demanded and does not work here.
     """
     if options.accelerator is Accelerator.TCG:
         return EMULATED
@@ -48,7 +48,7 @@ async def kind(
     if found.works:
         return "kvm"
     if options.accelerator is Accelerator.KVM:
-        raise LibvirtFailure(
+        raise LibvirtError(
             f"KVM does not work here: {found.detail}; set hypervisor.libvirt.accelerator to auto or tcg"
         )
     say = log.warning if found.is_new else log.info
@@ -69,7 +69,7 @@ async def prove(
                 wanted.emulator, "x86_64", wanted.machine, "kvm"
             )
         )
-    except LibvirtFailure as error:
+    except LibvirtError as error:
         return KvmProof(False, f"libvirtd offers none: {error}")
     small = replace(
         wanted,
@@ -95,7 +95,7 @@ async def _boot(connection: Connection, small: Domain, limit_s: float) -> KvmPro
     with connection.listening(small.uuid) as listener:
         try:
             await connection.call(lambda handle: handle.createXML(text(domain(small)), 0) and None)
-        except LibvirtFailure as error:
+        except LibvirtError as error:
             return KvmProof(False, f"a guest on KVM failed: {error}")
         try:
             async with asyncio.timeout(limit_s):
@@ -105,7 +105,7 @@ async def _boot(connection: Connection, small: Domain, limit_s: float) -> KvmPro
         finally:
             try:
                 await connection.on_domain(small.uuid, lambda found: found.destroy())
-            except LibvirtFailure as error:
+            except LibvirtError as error:
                 if error.code != libvirt.VIR_ERR_NO_DOMAIN:
                     raise
     if not in_order:

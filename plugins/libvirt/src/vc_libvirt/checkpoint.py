@@ -21,8 +21,8 @@ from vc_core.spec import Drive, Frozen, Share
 from vc_libvirt import device_xml
 from vc_libvirt.connection import Connection
 from vc_libvirt.domain_xml import Domain, element, set_owner, text, tree
-from vc_libvirt.errors import LibvirtFailure
-from vc_libvirt.hotplug import Machine
+from vc_libvirt.errors import LibvirtError
+from vc_libvirt.running_machine import RunningMachine
 from vc_libvirt.save_image import Feed, SaveImage
 
 _SCHEMA = 1
@@ -30,7 +30,7 @@ _RECORD, _IMAGE = "machine.json", "image"
 
 
 @dataclass(frozen=True)
-class Origin:
+class Manifest:
     """What a machine must know of the one that it starts from.
 
     Attributes:
@@ -46,45 +46,45 @@ class Origin:
     image_bytes: int = 0
 
 
-def read(frozen: Frozen) -> tuple[Origin, SaveImage]:
+def read(frozen: Frozen) -> tuple[Manifest, SaveImage]:
     """What is known of a saved machine.
 
     Raises:
-        LibvirtFailure: it is not there, incomplete, or another version's.
+        LibvirtError: it is not there, incomplete, or another version's.
     """
     path = frozen.folder / _IMAGE
     try:
         told = json.loads((frozen.folder / _RECORD).read_text())
         if told.pop("schema") != _SCHEMA:
-            raise LibvirtFailure(
+            raise LibvirtError(
                 f"the saved machine in {frozen.folder} was written by another version of virtcontainers-libvirt"
             )
-        origin = Origin(**told)
+        origin = Manifest(**told)
         size = path.stat().st_size
     except OSError as error:
-        raise LibvirtFailure(
+        raise LibvirtError(
             f"the saved machine in {frozen.folder} cannot be read: {error}"
         ) from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise LibvirtFailure(f"the saved machine in {frozen.folder} is damaged: {error}") from error
+        raise LibvirtError(f"the saved machine in {frozen.folder} is damaged: {error}") from error
     if size != origin.image_bytes:
-        raise LibvirtFailure(
+        raise LibvirtError(
             f"the saved machine in {frozen.folder} is damaged: its file has another size than at first"
         )
     return origin, SaveImage.read(path)
 
 
-async def save(machine: Machine, into: Frozen, origin: Origin) -> None:
+async def save(machine: RunningMachine, into: Frozen, origin: Manifest) -> None:
     """Writes a machine; it goes on, or stands still, as before.
 
     Raises:
-        LibvirtFailure: libvirt cannot save it, or the disk is full.
+        LibvirtError: libvirt cannot save it, or the disk is full.
     """
     import libvirt
 
     found = await machine.xml()
     if found.find("devices/hostdev") is not None:
-        raise LibvirtFailure(
+        raise LibvirtError(
             "a device of this host is plugged, and its state cannot be saved: unplug it before"
         )
     names = [str(target.get("dev")) for target in found.iterfind("devices/disk/target")]
@@ -110,7 +110,7 @@ async def restore(connection: Connection, image: SaveImage, xml: ET.Element, fol
         folder: for the pipe through which libvirtd gets both.
 
     Raises:
-        LibvirtFailure: with libvirt's words.
+        LibvirtError: with libvirt's words.
     """
     pipe = folder / "saved.pipe"
     pipe.unlink(missing_ok=True)
@@ -134,7 +134,7 @@ def another(image: SaveImage, wanted: Domain, carried: Mapping[str, Share | Driv
         carried: by the aliases of devices: what is behind them for the new one.
 
     Raises:
-        LibvirtFailure: something has nothing behind it any more.
+        LibvirtError: something has nothing behind it any more.
     """
     made = ET.fromstring(image.xml)
     made.attrib.pop("id", None)
@@ -171,7 +171,7 @@ def _move_disk(disk: ET.Element, carried: Mapping[str, Share | Drive]) -> None:
     alias = str(_child(disk, "alias").get("name"))
     device: Any = carried.get(alias)
     if not isinstance(device, Drive):
-        raise LibvirtFailure(f"the saved machine had the disk {alias}, which nobody brought along")
+        raise LibvirtError(f"the saved machine had the disk {alias}, which nobody brought along")
     source = _child(disk, "source")
     source.attrib.clear()
     is_device = device.path.is_block_device()
@@ -189,5 +189,5 @@ def _cut_off(channel: ET.Element) -> None:
 def _child(whole: ET.Element, path: str) -> ET.Element:
     found = whole.find(path)
     if found is None:
-        raise LibvirtFailure(f"the saved machine's XML has no {path}")
+        raise LibvirtError(f"the saved machine's XML has no {path}")
     return found

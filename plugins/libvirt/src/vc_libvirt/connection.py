@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from vc_libvirt import events
-from vc_libvirt.errors import ConnectionLost, LibvirtFailure
+from vc_libvirt.errors import ConnectionLost, LibvirtError
 
 T = TypeVar("T")
 Handle = Any  # libvirt's own classes have no types
@@ -35,7 +35,7 @@ class Connection:
 
         Raises:
             ConnectionLost: libvirtd does not answer.
-            LibvirtFailure: with libvirt's words and code.
+            LibvirtError: with libvirt's words and code.
         """
         link = self._linked()
         try:
@@ -51,7 +51,7 @@ class Connection:
     async def on_domain(self, uuid: str, work: Callable[[Handle], T]) -> T:
         """The same with one machine.
 
-        Raises LibvirtFailure with VIR_ERR_NO_DOMAIN for one that is gone.
+        Raises LibvirtError with VIR_ERR_NO_DOMAIN for one that is gone.
         """
         return await self.call(lambda handle: work(handle.lookupByUUIDString(uuid)))
 
@@ -150,7 +150,7 @@ class _Link:
         except libvirt.libvirtError as error:
             if not _is_alive(handle):
                 raise ConnectionLost(f"libvirtd went away: {_said(error)}", _code(error)) from error
-            raise LibvirtFailure(_said(error), _code(error)) from error
+            raise LibvirtError(_said(error), _code(error)) from error
 
     def _open(self) -> Handle:
         import libvirt

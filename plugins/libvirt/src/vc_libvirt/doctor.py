@@ -7,7 +7,7 @@ from vc_core.spec import Finding, Guest, Verdict
 from vc_libvirt import accelerator
 from vc_libvirt.connection import Connection
 from vc_libvirt.domain_xml import Domain
-from vc_libvirt.errors import LibvirtFailure
+from vc_libvirt.errors import LibvirtError
 from vc_libvirt.options import LibvirtOptions
 
 OLDEST = (8, 0)
@@ -28,7 +28,7 @@ async def diagnose(
     try:
         version = _numbers(await connection.call(lambda handle: int(handle.getLibVersion())))
         program = await accelerator.emulator(connection, options)
-    except LibvirtFailure as error:
+    except LibvirtError as error:
         return (Finding("libvirt", Verdict.BAD, str(error), _PACKAGES),)
     told = ".".join(map(str, version))
     if version < OLDEST:

@@ -6,13 +6,13 @@ import json
 from dataclasses import asdict, dataclass
 
 from vc_core.driver_kit import HostProcess
-from vc_libvirt.errors import LibvirtFailure
+from vc_libvirt.errors import LibvirtError
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class Saved:
+class MachineState:
     """The driver's memory of one machine. What is plugged is asked of libvirt, not remembered.
 
     Attributes:
@@ -40,15 +40,15 @@ class Saved:
         return json.dumps({"schema": SCHEMA, **asdict(self)})
 
     @classmethod
-    def from_json(cls, text: str) -> Saved:
-        """Raises LibvirtFailure for text of another version."""
+    def from_json(cls, text: str) -> MachineState:
+        """Raises LibvirtError for text of another version."""
         try:
             told = json.loads(text)
             if told.pop("schema") != SCHEMA:
-                raise LibvirtFailure(
+                raise LibvirtError(
                     "the machine was made by another version of virtcontainers-libvirt; use that to stop it"
                 )
             process, shares = told.pop("process"), tuple(told.pop("shares"))
             return cls(process=HostProcess(**process) if process else None, shares=shares, **told)
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise LibvirtFailure(f"the machine's record is damaged: {error}") from error
+            raise LibvirtError(f"the machine's record is damaged: {error}") from error

@@ -1,14 +1,15 @@
-"""What goes wrong at libvirt."""
+"""The plugin's errors."""
 
 from __future__ import annotations
 
+from vc_core.spec import HypervisorError
 
-class LibvirtFailure(Exception):
-    """libvirt refused or failed.
+
+class LibvirtError(HypervisorError):
+    """libvirt refused or failed; the message quotes it.
 
     Attributes:
-        code: libvirt's own, as virterror.h has it (VIR_ERR_*); 0 for what we have found out
-            ourselves.
+        code: libvirt's error code, VIR_ERR_* in virterror.h; 0 for an error of this plugin's own.
     """
 
     def __init__(self, message: str, code: int = 0) -> None:
@@ -16,5 +17,5 @@ class LibvirtFailure(Exception):
         super().__init__(f"{message} (libvirt error {code})" if code else message)
 
 
-class ConnectionLost(LibvirtFailure):
-    """libvirtd does not answer, or no longer. The machines are not harmed by that."""
+class ConnectionLost(LibvirtError):
+    """libvirtd does not answer, or no longer. The machines keep running."""

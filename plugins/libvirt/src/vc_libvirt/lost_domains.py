@@ -15,7 +15,7 @@ async def end(connection: Connection, pod: str, console: Path, limit_s: float) -
     """Ends every machine of the pod that writes its console to this file. Whether there was one.
 
     Raises:
-        LibvirtFailure: libvirtd does not answer, or refuses.
+        LibvirtError: libvirtd does not answer, or refuses.
         TimeoutError: it does not answer in time.
     """
 

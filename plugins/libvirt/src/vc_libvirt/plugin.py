@@ -1,19 +1,14 @@
-"""Hypervisor operations through libvirt.
+"""The hypervisor operations through libvirt.
 
-Holds what is known of one machine; the work is done next door.
+Holds the state of one machine; the other modules do the work.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import functools
 import os
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
 
 from vc_core.driver_kit import HostProcess
 from vc_core.spec import (
@@ -26,13 +21,11 @@ from vc_core.spec import (
     Frozen,
     Guest,
     HostPci,
-    HypervisorError,
     HypervisorSpec,
     Pluggable,
     Plugged,
     PodRef,
     Share,
-    VmPhase,
     VmSize,
     VmSpec,
     VmStats,
@@ -48,36 +41,18 @@ from vc_libvirt import (
     lost_domains,
     sizing,
 )
-from vc_libvirt.checkpoint import Origin
+from vc_libvirt.checkpoint import Manifest
 from vc_libvirt.connection import Connection, connection
 from vc_libvirt.doctor import diagnose
 from vc_libvirt.domain_xml import Domain, Folder, domain, text
-from vc_libvirt.driver_state import Saved
-from vc_libvirt.errors import ConnectionLost, LibvirtFailure
-from vc_libvirt.hotplug import Machine
+from vc_libvirt.driver_state import MachineState
+from vc_libvirt.errors import LibvirtError
 from vc_libvirt.options import LibvirtOptions
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from vc_libvirt.running_machine import RunningMachine
 
 _CONSOLE = "console"
-_NOTICE_S = 1.0
 _SHORT = 8  # of a uuid: pods of two stores may have the same name
-_KILL_S = 1.5  # QEMU ends within milliseconds when it can
 _LOST_S = 10.0
-
-
-def translated(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """The heart's error becomes the contract's; libvirt's code is in its text and on its cause."""
-
-    @functools.wraps(function)
-    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return await function(*args, **kwargs)
-        except LibvirtFailure as error:
-            raise HypervisorError(str(error)) from error
-
-    return call
 
 
 class LibvirtHypervisor(HypervisorSpec):
@@ -87,7 +62,7 @@ class LibvirtHypervisor(HypervisorSpec):
 
     def __init__(self, options: LibvirtOptions) -> None:
         self._options = options
-        self._saved = Saved()
+        self._state = MachineState()
         self._is_fresh = True  # has neither made nor taken over a machine
         self._domain: Domain | None = None
         self._origin: Frozen | None = None
@@ -101,15 +76,14 @@ class LibvirtHypervisor(HypervisorSpec):
             able |= {Capability.RESIZE, Capability.SNAPSHOT}
         return frozenset(able)
 
-    # --- life --------------------------------------------------------------------------------------------------------
+    # --- life -------------------------------------------------------------------------------------
 
     @hookimpl
-    @translated
     async def vm_create(self, pod: PodRef, spec: VmSpec) -> None:
         self._is_fresh = False
         for file in (spec.guest.kernel, spec.guest.initrd):
             if not os.access(file, os.R_OK):
-                raise LibvirtFailure(
+                raise LibvirtError(
                     f"the guest's {file} is missing or unreadable; run 'vc guest build'"
                 )
         self._forget_files(pod)
@@ -126,7 +100,7 @@ class LibvirtHypervisor(HypervisorSpec):
             for name, device in known
             if isinstance(device, Share | Drive)
         }
-        self._saved = Saved(
+        self._state = MachineState(
             wanted.uuid,
             wanted.name,
             chosen,
@@ -137,144 +111,110 @@ class LibvirtHypervisor(HypervisorSpec):
         )
 
     @hookimpl
-    @translated
     async def vm_start(self, pod: PodRef) -> None:
         if self._domain is None:
-            raise LibvirtFailure("the machine was not created")
+            raise LibvirtError("the machine was not created")
         try:
             if self._origin is None:
                 xml = text(domain(self._domain))
                 await self._connection.call(lambda handle: handle.createXML(xml, 0) and None)
             else:
                 await self._go_on(pod, self._origin, self._domain)
-            self._saved = replace(self._saved, process=HostProcess.find("-uuid", self._saved.uuid))
+            self._state = replace(self._state, process=HostProcess.find("-uuid", self._state.uuid))
         except BaseException:
             await self._end()
             raise
 
     @hookimpl
-    @translated
     async def vm_status(self, pod: PodRef) -> VmStatus:
-        found = self._process()
-        if found is None:
-            return VmStatus(VmPhase.ABSENT)
-        if not found.is_alive():
-            return VmStatus(VmPhase.ENDED, 0, await self._reason())
-        return VmStatus(await self._phase(), found.pid)
+        return await self._running.status()
 
     @hookimpl
-    @translated
     async def vm_wait(self, pod: PodRef) -> VmStatus:
-        found = self._process()
-        if found is not None:
-            await found.ended()
-        return await self.vm_status(pod)
+        await self._running.ended()
+        return await self._running.status()
 
     @hookimpl
-    @translated
     async def vm_stop(self, pod: PodRef, grace_s: float) -> VmStatus:
-        found = self._process()
-        if found is not None and (grace_s <= 0 or not await found.ended_within(grace_s)):
-            await self._end()
-        return await self.vm_status(pod)
+        machine = self._running
+        if machine.process is not None and not await machine.process.ended_within(grace_s):
+            await machine.end()
+        return await machine.status()
 
     @hookimpl
-    @translated
     async def vm_destroy(self, pod: PodRef) -> None:
         await self._end()
         if self._is_fresh:  # the machine's record may be lost
             await lost_domains.end(self._connection, pod.id, pod.run_dir / _CONSOLE, _LOST_S)
         self._forget_files(pod)
-        self._saved = Saved()
+        self._state = MachineState()
         self._domain = None
 
     @hookimpl
-    @translated
     async def vm_pause(self, pod: PodRef) -> None:
-        await self._machine.ask(lambda found: found.suspend())
+        await self._running.ask(lambda domain: domain.suspend())
 
     @hookimpl
-    @translated
     async def vm_resume(self, pod: PodRef) -> None:
-        await self._machine.ask(lambda found: found.resume())
+        await self._running.ask(lambda domain: domain.resume())
 
-    # --- devices and channels ----------------------------------------------------------------------------------------
+    # --- devices and channels ---------------------------------------------------------------------
 
     @hookimpl
-    @translated
     async def vm_plug(self, pod: PodRef, device: Pluggable) -> Plugged:
         if not isinstance(device, Drive | HostPci):
-            raise LibvirtFailure(
+            raise LibvirtError(
                 "libvirt plugs disks and PCI devices of the host into running machines, nothing else"
             )
-        return await hotplug.plug(self._machine, device, self._options.root_ports)
+        return await hotplug.plug(self._running, device, self._options.root_ports)
 
     @hookimpl
-    @translated
     async def vm_unplug(self, pod: PodRef, plugged: Plugged) -> None:
-        found = self._process()
-        if found is not None and found.is_alive():
-            await hotplug.unplug(self._machine, plugged)
+        if self._running.is_alive():
+            await hotplug.unplug(self._running, plugged)
 
     @hookimpl
-    @translated
     async def vm_resize(self, pod: PodRef, size: VmSize) -> VmSize:
-        start = VmSize(self._saved.vcpus, self._saved.memory_mib)
+        start = VmSize(self._state.vcpus, self._state.memory_mib)
         return await sizing.resize(
-            self._machine, start, size, can_lose_vcpus=self._saved.kind == "kvm"
+            self._running, start, size, can_lose_vcpus=self._state.kind == "kvm"
         )
 
     @hookimpl
-    @translated
     async def vm_freeze(self, pod: PodRef, into: Frozen) -> None:
-        saved = self._saved
-        await checkpoint.save(
-            self._machine, into, Origin(saved.vcpus, saved.memory_mib, saved.kind)
-        )
+        state = self._state
+        manifest = Manifest(state.vcpus, state.memory_mib, state.kind)
+        await checkpoint.save(self._running, into, manifest)
 
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
         return tuple(
-            Plugged(f"share-{tag}", "9p", tag, is_fixed=True) for tag in self._saved.shares
+            Plugged(f"share-{tag}", "9p", tag, is_fixed=True) for tag in self._state.shares
         )
 
     @hookimpl
-    @translated
     async def vm_open_channel(self, pod: PodRef, name: str) -> Channel:
-        await self._alive()
-        alias, path = await hotplug.open_channel(self._machine, pod.run_dir, name)
+        await self._running.live_process()
+        alias, path = await hotplug.open_channel(self._running, pod.run_dir, name)
         return Channel(alias, ChannelKind.UNIX, str(path))
 
     @hookimpl
-    @translated
     async def vm_close_channel(self, pod: PodRef, channel: Channel) -> None:
-        found = self._process()
-        if found is None or not found.is_alive():
+        if not self._running.is_alive():
             Path(channel.address).unlink(missing_ok=True)
             return
-        await hotplug.close_channel(self._machine, channel.id, Path(channel.address))
+        await hotplug.close_channel(self._running, channel.id, Path(channel.address))
 
-    # --- what is known -----------------------------------------------------------------------------------------------
+    # --- information -------------------------------------------------------------------------------
 
     @hookimpl
     async def vm_console(self, pod: PodRef, tail_bytes: int) -> bytes:
         return exit_reason.tail(pod.run_dir / _CONSOLE, tail_bytes)
 
     @hookimpl
-    @translated
     async def vm_stats(self, pod: PodRef) -> VmStats:
-        process = await self._alive()
+        process = await self._running.live_process()
         return VmStats(*process.usage(), *process.transfers())
-
-    @hookimpl
-    async def vm_save(self, pod: PodRef) -> DriverState:
-        return DriverState(self._saved.to_json())
-
-    @hookimpl
-    @translated
-    async def vm_restore(self, pod: PodRef, state: DriverState) -> None:
-        self._is_fresh = False
-        self._saved = Saved.from_json(state.json)
 
     @hookimpl
     async def vm_diagnose(self, guests: tuple[Guest, ...]) -> tuple[Finding, ...]:
@@ -282,19 +222,40 @@ class LibvirtHypervisor(HypervisorSpec):
         pod = PodRef("sample", Path("/tmp"))
         try:
             sample = await self._wanted(pod, VmSpec(guest, 1, 256))
-        except LibvirtFailure:  # the same is told by what follows
+        except LibvirtError:  # the same is told by what follows
             sample = self._domain_of(pod, VmSpec(guest, 1, 256), "")
         return await diagnose(self._connection, self._options, guests, sample)
 
-    # --- inside ------------------------------------------------------------------------------------------------------
+    @hookimpl
+    async def vm_save(self, pod: PodRef) -> DriverState:
+        return DriverState(self._state.to_json())
+
+    @hookimpl
+    async def vm_restore(self, pod: PodRef, state: DriverState) -> None:
+        self._is_fresh = False
+        self._state = MachineState.from_json(state.json)
+
+    # --- internals ---------------------------------------------------------------------------------
 
     @property
     def _connection(self) -> Connection:
         return connection(self._options.uri)
 
     @property
-    def _machine(self) -> Machine:
-        return Machine(self._connection, self._saved.uuid, self._options.unplug_timeout_s)
+    def _running(self) -> RunningMachine:
+        log = self._options.logs / f"{self._state.name}.log"
+        limit_s = self._options.unplug_timeout_s
+        return RunningMachine(self._connection, self._state.uuid, log, self._process(), limit_s)
+
+    def _process(self) -> HostProcess | None:
+        """The machine's process. Searched for when its starter was killed before it noted the pid."""
+        if self._state.process is None and self._state.is_launched:
+            self._state = replace(self._state, process=HostProcess.find("-uuid", self._state.uuid))
+        return self._state.process
+
+    async def _end(self) -> None:
+        if self._state.is_launched:
+            await self._running.end()
 
     async def _wanted(self, pod: PodRef, spec: VmSpec) -> Domain:
         return self._domain_of(
@@ -311,7 +272,7 @@ class LibvirtHypervisor(HypervisorSpec):
         ):
             if count > most:
                 told = f"{count} {unit} were asked for and {most} is the most; raise hypervisor.libvirt.{key}"
-                raise LibvirtFailure(told)
+                raise LibvirtError(told)
         return Domain(
             name=f"vc-{pod.id}-{name[:_SHORT]}",
             uuid=name,
@@ -342,60 +303,7 @@ class LibvirtHypervisor(HypervisorSpec):
         xml = checkpoint.another(image, wanted, self._carried)
         await checkpoint.restore(self._connection, image, xml, pod.run_dir)
         for alias in checkpoint.left_channels(xml):
-            await self._machine.detach(alias)
-
-    async def _phase(self) -> VmPhase:
-        import libvirt
-
-        try:
-            state, _ = await self._machine.ask(lambda found: found.state())
-        except LibvirtFailure as error:
-            if error.code != libvirt.VIR_ERR_NO_DOMAIN:
-                raise
-            return VmPhase.ENDED  # its process is about to
-        return VmPhase.PAUSED if state == libvirt.VIR_DOMAIN_PAUSED else VmPhase.RUNNING
-
-    def _process(self) -> HostProcess | None:
-        """The machine's process; looked for when whoever started it had no time to write it down."""
-        if self._saved.process is None and self._saved.is_launched:
-            self._saved = replace(self._saved, process=HostProcess.find("-uuid", self._saved.uuid))
-        return self._saved.process
-
-    async def _alive(self) -> HostProcess:
-        found = self._process()
-        if found is None or not found.is_alive():
-            raise LibvirtFailure(f"the machine has ended: {await self._reason()}")
-        return found
-
-    async def _reason(self) -> str:
-        """Why it has ended. libvirtd writes that down when it has noticed, which may be just now."""
-        with (
-            self._connection.listening(self._saved.uuid) as listener,
-            contextlib.suppress(LibvirtFailure, TimeoutError),
-        ):
-            async with asyncio.timeout(_NOTICE_S):
-                await self._machine.ask(lambda found: found.name())
-                await listener.stopped()
-        return exit_reason.reason(self._options.logs / f"{self._saved.name}.log")
-
-    async def _end(self) -> None:
-        """Ends the machine; without libvirtd's help where that is not there, or hangs because the machine does."""
-        import libvirt
-
-        if not self._saved.is_launched:
-            return
-        found = self._process()
-        try:
-            async with asyncio.timeout(_KILL_S):
-                await self._machine.ask(lambda known: known.destroy())
-        except (ConnectionLost, TimeoutError):
-            if found is not None:
-                await found.kill(0)
-        except LibvirtFailure as error:
-            if error.code != libvirt.VIR_ERR_NO_DOMAIN:
-                raise
-        if found is not None:
-            await found.ended()
+            await self._running.detach(alias)
 
     @staticmethod
     def _forget_files(pod: PodRef) -> None:

@@ -14,7 +14,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from vc_libvirt.errors import LibvirtFailure
+from vc_libvirt.errors import LibvirtError
 
 _HEADER = struct.Struct("=16s5I14I")
 _MAGIC = b"LibvirtQemudSave"
@@ -40,18 +40,18 @@ class SaveImage:
 
     @classmethod
     def read(cls, path: Path) -> SaveImage:
-        """Raises LibvirtFailure for a file that is none, or of another version."""
+        """Raises LibvirtError for a file that is none, or of another version."""
         try:
             with path.open("rb") as stream:
                 told = _HEADER.unpack(stream.read(_HEADER.size))
                 magic, version, length, _running, compressed, cookie = told[:6]
                 if magic != _MAGIC or version != _VERSION:
-                    raise LibvirtFailure(
+                    raise LibvirtError(
                         f"{path} is no saved machine, or of a libvirt that this version cannot read"
                     )
                 data = stream.read(length)
         except (OSError, struct.error) as error:
-            raise LibvirtFailure(f"the saved machine {path} cannot be read: {error}") from error
+            raise LibvirtError(f"the saved machine {path} cannot be read: {error}") from error
         xml = data[: cookie or None].partition(b"\0")[0].decode()
         return cls(path, xml, _HEADER.size + length, compressed)
 

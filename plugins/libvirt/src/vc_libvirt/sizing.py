@@ -6,15 +6,17 @@ import logging
 
 from vc_core.spec import VmSize
 from vc_libvirt import device_xml
-from vc_libvirt.errors import LibvirtFailure
-from vc_libvirt.hotplug import Machine
+from vc_libvirt.errors import LibvirtError
+from vc_libvirt.running_machine import RunningMachine
 
 log = logging.getLogger(__name__)
 
 _STEP_MIB = 128  # the size of the guest's memory blocks: less cannot be brought online
 
 
-async def resize(machine: Machine, start: VmSize, target: VmSize, can_lose_vcpus: bool) -> VmSize:
+async def resize(
+    machine: RunningMachine, start: VmSize, target: VmSize, can_lose_vcpus: bool
+) -> VmSize:
     """Brings a machine to a size.
 
     Args:
@@ -25,7 +27,7 @@ async def resize(machine: Machine, start: VmSize, target: VmSize, can_lose_vcpus
             later.
 
     Raises:
-        LibvirtFailure: it cannot grow so far; it is as before then, but for vCPUs that cannot be
+        LibvirtError: it cannot grow so far; it is as before then, but for vCPUs that cannot be
             unplugged.
     """
     before = device_xml.vcpus(await machine.xml())
@@ -33,7 +35,7 @@ async def resize(machine: Machine, start: VmSize, target: VmSize, can_lose_vcpus
         await _set_vcpus(machine, target.vcpus)
     try:
         await _grow_memory(machine, start.memory_mib, target.memory_mib)
-    except LibvirtFailure:
+    except LibvirtError:
         if can_lose_vcpus and target.vcpus > before:
             await _set_vcpus(machine, before)
         raise
@@ -47,30 +49,30 @@ async def resize(machine: Machine, start: VmSize, target: VmSize, can_lose_vcpus
     )
 
 
-async def _set_vcpus(machine: Machine, count: int) -> None:
+async def _set_vcpus(machine: RunningMachine, count: int) -> None:
     import libvirt
 
     try:
         await machine.ask(
             lambda domain: domain.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_LIVE)
         )
-    except LibvirtFailure as error:
+    except LibvirtError as error:
         if error.code != libvirt.VIR_ERR_INVALID_ARG:
             raise
-        raise LibvirtFailure(
+        raise LibvirtError(
             f"{count} vCPUs were asked for: {error}; raise hypervisor.libvirt.max_vcpus for new pods",
             error.code,
         ) from error
 
 
-async def _lose_vcpus(machine: Machine, count: int) -> None:
+async def _lose_vcpus(machine: RunningMachine, count: int) -> None:
     try:
         await _set_vcpus(machine, count)
-    except LibvirtFailure as error:
+    except LibvirtError as error:
         log.info("the guest keeps its vCPUs: %s", error)
 
 
-async def _grow_memory(machine: Machine, start_mib: int, target_mib: int) -> None:
+async def _grow_memory(machine: RunningMachine, start_mib: int, target_mib: int) -> None:
     modules = device_xml.modules(await machine.xml())
     missing = target_mib - start_mib - sum(modules.values())
     if missing <= 0:
@@ -81,15 +83,15 @@ async def _grow_memory(machine: Machine, start_mib: int, target_mib: int) -> Non
     )
     try:
         await machine.attach(device_xml.module(number, size))
-    except LibvirtFailure as error:
-        raise LibvirtFailure(
+    except LibvirtError as error:
+        raise LibvirtError(
             f"{size} MiB cannot be plugged: {error}; raise hypervisor.libvirt.max_memory_mib or memory_slots for new "
             "pods",
             error.code,
         ) from error
 
 
-async def _shrink_memory(machine: Machine, start_mib: int, target_mib: int) -> None:
+async def _shrink_memory(machine: RunningMachine, start_mib: int, target_mib: int) -> None:
     """Unplugs the modules that fit into what is too much, the largest first, as far as the guest lets them go."""
     modules = device_xml.modules(await machine.xml())
     total = start_mib + sum(modules.values())
@@ -98,7 +100,7 @@ async def _shrink_memory(machine: Machine, start_mib: int, target_mib: int) -> N
             continue
         try:
             await machine.detach(alias)
-        except LibvirtFailure as error:
+        except LibvirtError as error:
             log.info("%s", error)
         else:
             total -= size

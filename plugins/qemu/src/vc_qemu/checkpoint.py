@@ -25,19 +25,19 @@ from vc_qemu import migration_stream
 from vc_qemu.command_line import FIRST, RAM, STATE_FD
 from vc_qemu.errors import QemuError
 from vc_qemu.hotplug import Place
-from vc_qemu.hotplugged import Cargo
+from vc_qemu.hotplugged import Hotplugged
 
 if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor
 
 _CAPABILITIES = ("x-ignore-shared", "events")
 _ENDED = ("completed", "failed", "cancelled")
-_SCHEMA = 2
+_SCHEMA = 3
 _UNLIMITED_BYTES = 1 << 40  # per second
 
 
 @dataclass(frozen=True)
-class Origin:
+class Manifest:
     """What a machine must know of the one that it starts from.
 
     Attributes:
@@ -45,14 +45,14 @@ class Origin:
         memory_mib: that it was started with.
         state_bytes: the size of what QEMU wrote.
         program: which QEMU wrote it, as `program_of` tells.
-        cargo: what was plugged into it; None for a machine that was made to be cloned.
+        hotplugged: what was plugged into it; None for a machine that was made to be cloned.
     """
 
     vcpus: int
     memory_mib: int
     state_bytes: int
     program: str
-    cargo: Cargo | None = None
+    hotplugged: Hotplugged | None = None
 
 
 def program_of(binary: str) -> str:
@@ -67,7 +67,7 @@ def state_path(frozen: Frozen) -> Path:
     return frozen.folder / "state"
 
 
-def read(frozen: Frozen, binary: str) -> Origin:
+def read(frozen: Frozen, binary: str) -> Manifest:
     """What is known of a saved machine.
 
     Raises:
@@ -79,8 +79,8 @@ def read(frozen: Frozen, binary: str) -> Origin:
             raise QemuError(
                 f"the saved machine in {frozen.folder} was written by another version of virtcontainers-qemu"
             )
-        cargo = told.pop("cargo")
-        origin = Origin(**told, cargo=Cargo.of(cargo) if cargo else None)
+        hotplugged = told.pop("hotplugged")
+        origin = Manifest(**told, hotplugged=Hotplugged.of(hotplugged) if hotplugged else None)
         sizes = (state_path(frozen).stat().st_size, frozen.memory.stat().st_size)
     except OSError as error:
         raise QemuError(f"the saved machine in {frozen.folder} cannot be read: {error}") from error
@@ -99,7 +99,7 @@ async def go_on(
     monitor: Monitor,
     run_dir: Path,
     frozen: Frozen,
-    cargo: Cargo,
+    hotplugged: Hotplugged,
     devices: Mapping[str, Share | Drive],
 ) -> tuple[Place, ...]:
     """As `load`, for a machine that was saved in the middle of its work; gives what is plugged.
@@ -108,7 +108,7 @@ async def go_on(
         QemuError: something cannot be plugged as it was.
     """
     await _set_capabilities(monitor)
-    places = await cargo.plug(monitor, run_dir, frozen.folder, devices)
+    places = await hotplugged.plug(monitor, run_dir, frozen.folder, devices)
     async with monitor.events("MIGRATION") as changes:
         await monitor.execute("migrate-incoming", {"uri": f"fd:{STATE_FD}"})
         async for _, change in changes:
@@ -117,7 +117,7 @@ async def go_on(
     await monitor.execute("cont")
     # Only now: to begin, QEMU 7.2 tells the guest about each port that the state has, and dies when
     # one is gone.
-    await cargo.drop_ports(monitor)
+    await hotplugged.drop_ports(monitor)
     return places
 
 
@@ -133,7 +133,7 @@ async def load(monitor: Monitor) -> None:
             return
 
 
-async def freeze(monitor: Monitor, into: Frozen, origin: Origin) -> None:
+async def freeze(monitor: Monitor, into: Frozen, origin: Manifest) -> None:
     """Writes state and record; the memory lies where it should already. The vCPUs stand still afterwards.
 
     Raises:
@@ -151,11 +151,11 @@ async def freeze(monitor: Monitor, into: Frozen, origin: Origin) -> None:
     _write(into, replace(origin, state_bytes=target.stat().st_size))
 
 
-def _write(into: Frozen, origin: Origin) -> None:
+def _write(into: Frozen, origin: Manifest) -> None:
     write_private_file(_record(into), json.dumps({"schema": _SCHEMA, **asdict(origin)}))
 
 
-async def save(monitor: Monitor, into: Frozen, origin: Origin) -> None:
+async def save(monitor: Monitor, into: Frozen, origin: Manifest) -> None:
     """Writes state, memory and record of a machine that is at work; it goes on, or stands still, as before.
 
     Args:
@@ -167,7 +167,9 @@ async def save(monitor: Monitor, into: Frozen, origin: Origin) -> None:
         QemuError: QEMU cannot save it, or the disk is full.
     """
     was_running = bool((await monitor.execute("query-status"))["running"])
-    cargo = await Cargo.look(monitor, origin.cargo.places if origin.cargo else ())
+    hotplugged = await Hotplugged.look(
+        monitor, origin.hotplugged.places if origin.hotplugged else ()
+    )
     try:
         with tempfile.TemporaryFile(dir=into.folder) as raw:
             try:
@@ -176,12 +178,12 @@ async def save(monitor: Monitor, into: Frozen, origin: Origin) -> None:
             finally:
                 if was_running:
                     await _cont(monitor)
-            size = await asyncio.to_thread(_take_apart, raw, into, cargo)
+            size = await asyncio.to_thread(_take_apart, raw, into, hotplugged)
     except OSError as error:
         raise QemuError(
             f"the machine cannot be saved in {into.folder}: {error.strerror}"
         ) from error
-    _write(into, replace(origin, state_bytes=size, cargo=cargo))
+    _write(into, replace(origin, state_bytes=size, hotplugged=hotplugged))
 
 
 async def _cont(monitor: Monitor) -> None:
@@ -198,8 +200,8 @@ async def _cont(monitor: Monitor) -> None:
             return
 
 
-def _take_apart(raw: IO[bytes], into: Frozen, cargo: Cargo) -> int:
-    files = {RAM: into.memory, **{name: into.folder / name for name in cargo.memories}}
+def _take_apart(raw: IO[bytes], into: Frozen, hotplugged: Hotplugged) -> int:
+    files = {RAM: into.memory, **{name: into.folder / name for name in hotplugged.memories}}
     with (
         mmap.mmap(raw.fileno(), 0, prot=mmap.PROT_READ) as mapped,
         memoryview(mapped) as data,

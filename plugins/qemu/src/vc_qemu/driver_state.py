@@ -13,7 +13,7 @@ SCHEMA = 2
 
 
 @dataclass(frozen=True)
-class Saved:
+class MachineState:
     """The driver's memory of one machine.
 
     Attributes:
@@ -42,12 +42,12 @@ class Saved:
         """As text."""
         return json.dumps({"schema": SCHEMA, **asdict(self)})
 
-    def without(self, place_id: str) -> Saved:
+    def without(self, place_id: str) -> MachineState:
         """After something was unplugged."""
         return replace(self, places=tuple(place for place in self.places if place.id != place_id))
 
     @classmethod
-    def from_json(cls, text: str) -> Saved:
+    def from_json(cls, text: str) -> MachineState:
         """Raises QemuError for text of another version."""
         try:
             told = json.loads(text)

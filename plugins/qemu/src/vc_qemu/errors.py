@@ -1,9 +1,13 @@
-"""The one error of this package's heart; plugin.py turns it into the contract's."""
+"""The plugin's errors."""
+
+from __future__ import annotations
+
+from vc_core.spec import HypervisorError
 
 
-class QemuError(Exception):
-    """QEMU refused, failed or died; the message has its own words."""
+class QemuError(HypervisorError):
+    """QEMU refused, failed or ended; the message quotes it."""
 
 
 class NoSuchDeviceError(QemuError):
-    """The device is not in the machine (any more)."""
+    """The device is not in the machine, or no longer."""

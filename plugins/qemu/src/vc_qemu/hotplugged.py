@@ -24,7 +24,7 @@ _LIMIT_S = 10.0  # a port goes at once: no guest is asked
 
 
 @dataclass(frozen=True)
-class Cargo:
+class Hotplugged:
     """All of it.
 
     Attributes:
