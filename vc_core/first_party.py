@@ -1,4 +1,4 @@
-"""The one table that knows our own plugins by name: the defaults, and what to install when one is missing."""
+"""Names of the plugins of this repository: the defaults, and the extra that installs each."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ EXTRAS = {
 
 
 def install_hint(family: str, name: str) -> str:
-    """What to type when a plugin is missing; empty for names that are not ours."""
+    """Hint to append to an error about a missing plugin; empty for third-party plugins."""
     extra = EXTRAS.get((family, name))
-    return f"; try: {pip_install(extra)}" if extra else ""
+    return f"; run: {pip_install(extra)}" if extra else ""
 
 
 def pip_install(extra: str) -> str:
-    """What to type for an extra: no package index has us, but a clone builds wheels."""
-    return f"pip install --find-links .make/wheels 'virtcontainers[{extra}]', after 'make wheels' in a clone"
+    """Command that installs an extra from the wheels that a clone builds."""
+    return (
+        f"pip install --find-links .make/wheels 'virtcontainers[{extra}]' "
+        "(after 'make wheels' in a clone)"
+    )

@@ -1,4 +1,4 @@
-"""Signals by name and by number, as they are in a guest: Linux on x86-64, whatever Python knows of this host's."""
+"""Names and numbers of the guest's signals, which are those of Linux on x86-64."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import signal
 from vc_core.spec.errors import InvalidRequest
 
 LAST_SIGNAL = 64
-_FIRST_REALTIME = 34  # of those that the C library leaves to programs
+_FIRST_REALTIME = 34  # the C library uses 32 and 33
 _REALTIME = re.compile(r"RTMIN(?:\+([0-9]{1,2}))?|RTMAX(?:-([0-9]{1,2}))?")
 
 
 def signal_number(text: str) -> int:
-    """The number of a signal by number ("9") or name ("KILL", "SIGKILL", "RTMIN+3", "SIGRTMAX-1"), in any case.
+    """Parse a signal number ("9") or name ("KILL", "sigkill", "RTMIN+3", "SIGRTMAX-1").
 
     Raises:
-        InvalidRequest: there is no such signal.
+        InvalidRequest: the signal does not exist.
     """
     name = text.strip().upper().removeprefix("SIG")
     number = 0
@@ -34,7 +34,7 @@ def signal_number(text: str) -> int:
 
 
 def signal_name(number: int) -> str:
-    """What people call it: "SIGKILL", "SIGRTMIN+3"."""
+    """Format a signal number as a name such as "SIGKILL" or "SIGRTMIN+3"."""
     if _FIRST_REALTIME < number < LAST_SIGNAL:
         return f"SIGRTMIN+{number - _FIRST_REALTIME}"
     try:

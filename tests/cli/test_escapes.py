@@ -6,7 +6,7 @@ import json
 import unicodedata
 
 from vc_core.cli.escapes import shown, shown_colours, shown_json
-from vc_core.cli.exit_codes import told
+from vc_core.cli.exit_codes import report_error
 from vc_core.cli.render import echo_json, echo_json_line, echo_table
 from vc_core.spec import AgentError
 
@@ -60,5 +60,5 @@ def test_a_table_has_a_line_for_each_row(capsys):
 
 
 def test_an_error_is_one_line(capsys):
-    told(AgentError(_HOSTILE), is_debugging=False)
+    report_error(AgentError(_HOSTILE), is_debugging=False)
     assert is_safe(capsys.readouterr().err)

@@ -29,7 +29,7 @@ def test_keys_are_named_as_other_engines_name_them(text, keys):
 
 @pytest.mark.parametrize("text", ["ctrl-", "ctrl-1", "escape", "ü", "ctrl-p,,x,alt-q"])
 def test_what_is_no_key_is_told(text):
-    with pytest.raises(InvalidRequest, match="is no key; a letter is one"):
+    with pytest.raises(InvalidRequest, match="is not a key; use letters"):
         parse_keys(text)
 
 
@@ -68,7 +68,7 @@ def test_without_keys_nothing_detaches():
     [
         (
             ["run", "-it", "--", "true"],
-            "-t needs a terminal as its input, and this is none; leave -t out",
+            "-t needs a terminal, and stdin is not one; remove -t",
         ),
         (["exec", "-t", "p", "--", "true"], "-t needs a terminal"),
     ],

@@ -65,7 +65,7 @@ def test_without_a_terminal_it_says_so():
     from vc_core.cli import vc
 
     done = CliRunner().invoke(vc, ["top"])
-    assert "needs a terminal; 'vc stats --json'" in str(done.exception)
+    assert "needs a terminal; use 'vc stats --json'" in str(done.exception)
 
 
 async def test_a_process_named_like_markup_is_a_cell(open_runtime):

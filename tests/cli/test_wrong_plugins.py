@@ -129,4 +129,4 @@ def test_config_check_wires_hypervisor_and_agent(install, tmp_path):
         assert result.return_value == 125
     config.write_text('[use]\nhypervisor = "fits"\nagent = "apart"\n')
     result = CliRunner().invoke(check, [str(config)], obj=Settings(), standalone_mode=False)
-    assert (result.stdout, result.return_value) == (f"{config}: good\n", 0)
+    assert (result.stdout, result.return_value) == (f"{config}: OK\n", 0)

@@ -62,8 +62,8 @@ def test_inspect_tells_all_of_pods_images_and_volumes(host, busybox):
     ]
     done = host.vc("inspect", "none", check=125)
     assert (
-        done.stderr
-        == b"vc: error: no pod, image or volume is called none; 'vc pod ls' and the like list them\n"
+        done.stderr == b"vc: error: no pod, image or volume none; "
+        b"'vc pod ls', 'vc image ls' and 'vc volume ls' list them\n"
     )
     host.vc("pod", "delete", "p")
 

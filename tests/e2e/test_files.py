@@ -249,7 +249,7 @@ def test_a_large_file_passes_unchanged(host, pod, tmp_path):
             ["a", "b"],
             "one of SOURCE and TARGET must be POD:PATH, the other a path of this host or -",
         ),
-        (["p:", "b"], "a path in the container is missing behind the ':'"),
+        (["p:", "b"], "the path in the container is empty; give POD:PATH"),
         (["p:none", "b"], "container p: /none: No such file or directory (os error 2)"),
         (["-", "p:/tmp"], "container p: /tmp/: it is no archive: "),
     ],

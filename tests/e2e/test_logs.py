@@ -115,7 +115,7 @@ def test_who_leaves_in_the_middle_is_no_error_and_a_log_can_be_read_in_part(host
     stamps = host.vc("logs", "-t", "p").stdout.split()
     assert host.vc("logs", "--since", stamps[2].decode(), "p").stdout == b"new\n"
     assert host.vc("logs", "--since", "1h", "p").stdout == b"old\nnew\n"
-    assert b"is no time" in host.vc("logs", "--since", "yesterday", "p", check=125).stderr
+    assert b"is not a duration" in host.vc("logs", "--since", "yesterday", "p", check=125).stderr
     host.vc("pod", "delete", "--force", "p")
 
 
@@ -228,7 +228,7 @@ def test_health_is_checked_again_and_again(host, busybox):
         (["--restart", "sometimes"], b"is not no, always, on-failure or on-failure:N"),
         (["--restart", "always:3"], b"is not no, always, on-failure or on-failure:N"),
         (["--health-cmd", ""], b"--health-cmd is empty; give a command"),
-        (["--health-cmd", "x", "--health-interval", "soon"], b"'soon' is no time"),
+        (["--health-cmd", "x", "--health-interval", "soon"], b"'soon' is not a duration"),
     ],
 )
 @pytest.mark.only("qemu")

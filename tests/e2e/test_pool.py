@@ -102,7 +102,7 @@ def test_taken_machines_share_no_identity(pooled, busybox):
 def test_a_killed_keeper_harms_nobody(pooled, busybox):
     os.kill(_keeper(pooled), signal.SIGKILL)
     assert len(_waiting(pooled)) == 2
-    assert b"nobody keeps this pool" in pooled.vc("pool", "ls").stderr
+    assert b"no process keeps machines ready" in pooled.vc("pool", "ls").stderr
     done = pooled.vc("run", "--start", "pool", "--rootfs", str(busybox), "--", "echo", "here")
     assert (done.stdout, done.stderr) == (b"here\n", b"")
     _keeper(pooled)  # the taker has started another one

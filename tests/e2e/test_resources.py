@@ -183,7 +183,7 @@ def test_a_command_that_needs_too_much_memory_is_told_why_it_was_killed(host):
     done = host.vc(*words, check=137)
     assert b"survived" not in done.stdout
     assert (
-        b"warning: the command was killed: it needed more than its limit of 64 MiB (--memory)"
+        b"warning: the command was killed: it exceeded its memory limit of 64 MiB; raise --memory"
         in done.stderr
     )
 

@@ -21,7 +21,7 @@ def test_streams_that_are_closed_full_or_endless(host, busybox):
         "run", "-d", "--name", "p", "--rootfs", str(busybox), "sh", "-c", "echo logged; sleep 1000"
     )
     unreadable = (
-        "vc: warning: stdin cannot be read: Bad file descriptor; the command gets no input\n"
+        "vc: warning: stdin cannot be read: Bad file descriptor; the command gets end of file\n"
     )
     for command, redirected, expected in (
         ("echo out; echo err >&2", ">&-", (0, "", "err\n")),

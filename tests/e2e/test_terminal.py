@@ -144,7 +144,7 @@ def test_detach_keys_leave_it_running_and_attach_comes_back(host, terminal, shel
     says(shell, "word=kept")
     shell.send("\x10")
     shell.send("\x11")
-    shell.expect_exact("pod p goes on; 'vc attach p' comes back to it")
+    shell.expect_exact("pod p keeps running; use 'vc attach p' to reattach")
     assert ends(shell) == 0
     assert json.loads(host.vc("pod", "status", "p", "--json").stdout)["state"] == "running"
     back = terminal("attach", "--detach-keys", "ctrl-x", "p")

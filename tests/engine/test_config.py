@@ -120,7 +120,7 @@ def test_init_writes_a_file_that_is_good_with_every_line_uncommented(home):
     )
     assert parse(live).use == Config().use
     again = runner.invoke(vc, ["config", "init", str(file)], standalone_mode=False)
-    assert "exists; --force replaces it" in str(again.exception)
+    assert "already exists; use --force to overwrite it" in str(again.exception)
 
 
 def test_show_says_where_values_come_from(home, monkeypatch):

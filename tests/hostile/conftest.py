@@ -56,9 +56,7 @@ class Done:
             found.append(f"it exits with {self.code}")
         if self.peak_mib > MAX_MIB:
             found.append(f"it needed {self.peak_mib:.0f} MiB")
-        found += [
-            f"stderr has {word!r}" for word in ("Traceback", "a defect of ours") if word in text
-        ]
+        found += [f"stderr has {word!r}" for word in ("Traceback", "a bug in vc") if word in text]
         errors = [line for line in self.stderr if line.startswith("vc: error:")]
         if self.code == 125 and len(errors) != 1:
             found.append(f"it tells {len(errors)} errors")

@@ -48,10 +48,10 @@ def test_the_core_alone_says_what_to_install(place, wheels):
     )
     assert done.returncode == 125
     assert (
-        "no hypervisor plugin 'qemu'; none is installed; try: pip install --find-links .make/wheels "
+        "no hypervisor plugin 'qemu'; none is installed; run: pip install --find-links .make/wheels "
         in done.stderr
     )
-    assert "'virtcontainers[qemu]', after 'make wheels' in a clone" in done.stderr
+    assert "'virtcontainers[qemu]' (after 'make wheels' in a clone)" in done.stderr
 
 
 def test_plugins_are_found_with_their_distributions(environment, place):

@@ -1,4 +1,4 @@
-"""The command `vc`. One file per noun; none is imported before it is asked for."""
+"""The command `vc`: one module per command, imported when that command is run."""
 
 from __future__ import annotations
 
@@ -9,50 +9,50 @@ import click
 
 from vc_core import __version__, standard_streams
 from vc_core.cli.escapes import shown
-from vc_core.cli.exit_codes import Exit, output_failed, told
+from vc_core.cli.exit_codes import Exit, output_failed, report_error
 from vc_core.cli.global_options import Settings
 
-# Name: (module below vc_core.cli, attribute, help). The help stands here so that `vc --help`
-# imports none of them.
+# Name: (module below vc_core.cli, attribute, help). The help is repeated here so that `vc --help`
+# imports none of the modules.
 _COMMANDS = {
-    "run": ("run", "run", "Run a command in a container in a virtual machine of its own."),
-    "exec": ("execute", "execute", "Run one more command in a running container."),
-    "attach": ("execute", "attach", "Connect to the first process of a running container."),
-    "cp": ("copying", "cp", "Copy files and folders to a container and back."),
-    "logs": ("logs", "logs", "Print what a container has written, also when it has ended."),
-    "wait": ("containers", "wait", "Wait until a container has ended; print its exit code."),
+    "run": ("run", "run", "Run a command in a container in a new virtual machine."),
+    "exec": ("execute", "execute", "Run a command in a running container."),
+    "attach": ("execute", "attach", "Attach to the first process of a running container."),
+    "cp": ("copying", "cp", "Copy files between the host and a container."),
+    "logs": ("logs", "logs", "Print the output of a container."),
+    "wait": ("containers", "wait", "Wait until a container stops, then print its exit code."),
     "ps": ("containers", "ps", "List containers of all pods."),
-    "stats": ("stats", "stats", "Show what pods use, again and again."),
-    "top": ("top", "top", "Show pods, containers, processes, logs and events on one screen."),
-    "events": ("events", "events", "Print what has happened to pods."),
+    "stats": ("stats", "stats", "Show a live stream of resource usage."),
+    "top": ("top", "top", "Show pods, containers, processes, logs and events on a live screen."),
+    "events": ("events", "events", "Print events of pods."),
     "inspect": (
         "events",
         "inspect",
-        "Print all that is known of pods, images and volumes, as JSON.",
+        "Print details of pods, images and volumes as JSON.",
     ),
-    "pod": ("pods", "pod", "Make, start, stop and delete pods."),
-    "container": ("containers", "container", "Make, start, stop and delete containers of a pod."),
+    "pod": ("pods", "pod", "Manage pods."),
+    "container": ("containers", "container", "Manage the containers of a pod."),
     "template": (
         "templates",
         "template",
-        "Make, list and remove the frozen machines that pods are cloned from.",
+        "Manage templates: frozen machines that pods are cloned from.",
     ),
-    "snapshot": ("snapshots", "snapshot", "List and remove pods that were saved."),
-    "pool": ("pool", "pool", "Keep machines ready for pods to take."),
+    "snapshot": ("snapshots", "snapshot", "List and remove snapshots of pods."),
+    "pool": ("pool", "pool", "Keep machines ready for new pods."),
     "image": (
         "images",
         "image",
-        "Fetch, make, list and remove images, which containers start from.",
+        "Manage images.",
     ),
-    "volume": ("volumes", "volume", "Make, list and remove volumes: folders that outlive pods."),
-    "guest": ("guests", "guest", "Build and list guest images."),
+    "volume": ("volumes", "volume", "Manage volumes."),
+    "guest": ("guests", "guest", "Build, list and remove guest images."),
     "config": ("configuration", "config", "Show, check and write configuration files."),
     "plugins": ("plugins", "plugins", "List installed plugins."),
-    "completion": ("completion", "completion", "Print what makes a shell complete our commands."),
-    "doctor": ("doctor", "doctor", "Look for what is missing on this host."),
+    "completion": ("completion", "completion", "Print a shell completion script."),
+    "doctor": ("doctor", "doctor", "Check the host and suggest fixes."),
 }
 
-# What users of docker and podman type: what does it here.
+# Commands of Docker and Podman, and the commands that do the same here.
 _ELSEWHERE = {
     "build": "image build",
     "create": "pod create",
@@ -76,7 +76,7 @@ _ELSEWHERE = {
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are called."""
+    """A group that imports a command when it is run."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -87,7 +87,7 @@ class LazyGroup(click.Group):
         module, attribute, _ = _COMMANDS[name]
         command = getattr(importlib.import_module(f"vc_core.cli.{module}"), attribute)
         if not isinstance(command, click.Command):
-            raise TypeError(f"vc_core.cli.{module}.{attribute} is no command")
+            raise TypeError(f"vc_core.cli.{module}.{attribute} is not a command")
         return command
 
     def resolve_command(
@@ -95,8 +95,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if (
             args[0] in _ELSEWHERE and not ctx.resilient_parsing
-        ):  # which completion does: it asks, nobody errs
-            ctx.fail(f"No such command '{args[0]}'; here it is 'vc {_ELSEWHERE[args[0]]}'.")
+        ):  # completion parses resiliently and must not fail
+            ctx.fail(f"No such command '{args[0]}'; use 'vc {_ELSEWHERE[args[0]]}'.")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -106,10 +106,8 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="vc", message="%(prog)s %(version)s")
-@click.option(
-    "--config", "config_file", metavar="FILE", help="Use this configuration and no other."
-)
-@click.option("--debug", is_flag=True, help="Show where an error came from, and what was logged.")
+@click.option("--config", "config_file", metavar="FILE", help="Configuration file to use.")
+@click.option("--debug", is_flag=True, help="Print tracebacks and debug logs.")
 @click.pass_context
 def vc(ctx: click.Context, config_file: str | None, debug: bool) -> None:
     """Containers in lightweight virtual machines."""
@@ -118,7 +116,7 @@ def vc(ctx: click.Context, config_file: str | None, debug: bool) -> None:
 
 
 def main() -> None:
-    """The entry point: errors become one line and an exit code."""
+    """Run `vc`: print an error as one line and exit with its code."""
     try:
         code = vc.main(standalone_mode=False, prog_name="vc")
     except click.UsageError as error:
@@ -127,7 +125,7 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         code = Exit.INTERRUPTED
     except Exception as error:
-        code = told(error, is_debugging="--debug" in sys.argv)
+        code = report_error(error, is_debugging="--debug" in sys.argv)
     if reason := standard_streams.finish():
         code = output_failed(reason, code)
         standard_streams.finish()  # of that

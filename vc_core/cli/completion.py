@@ -1,4 +1,4 @@
-"""vc completion, and the live names that it offers."""
+"""vc completion, and the names of pods and images that it completes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PLACES = {
 @click.argument("shell", type=click.Choice(sorted(_PLACES)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print what makes a SHELL complete our commands, options and pods.
+    """Print a script that makes SHELL complete commands, options and pod names.
 
     \b
     bash   eval "$(vc completion bash)"    in ~/.bashrc
@@ -34,52 +34,52 @@ def completion(ctx: click.Context, shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    kind = get_completion_class(shell)
-    if kind is None:
-        raise click.UsageError(f"no completion for {shell}")
-    click.echo(kind(ctx.find_root().command, {}, "vc", _VARIABLE).source())
+    completion_class = get_completion_class(shell)
+    if completion_class is None:
+        raise click.UsageError(f"no completion for {shell!r}; use bash, zsh or fish")
+    click.echo(completion_class(ctx.find_root().command, {}, "vc", _VARIABLE).source())
 
 
 def pod_id_argument(metavar: str = "POD", **options: Any) -> Callable[[F], F]:
-    """An argument that names a pod."""
+    """The argument POD, with completion of pod names."""
     return click.argument("pod_id", metavar=metavar, shell_complete=_pods, **options)
 
 
 def pod_ids_argument(required: bool = True) -> Callable[[F], F]:
-    """An argument that names pods."""
+    """The argument POD..., with completion of pod names."""
     metavar = "POD..." if required else "[POD]..."
     return click.argument(
         "pod_ids", metavar=metavar, nargs=-1, required=required, shell_complete=_pods
     )
 
 
-def images(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
-    """Names of images."""
+def images(_ctx: click.Context, _param: click.Parameter, prefix: str) -> list[str]:
+    """Complete names of images."""
 
     async def names(runtime: Runtime) -> list[str]:
         return [name for image in await runtime.images.list() for name in image.names]
 
-    return _live(names, begun)
+    return _matching(names, prefix)
 
 
-def _pods(_ctx: click.Context, _param: click.Parameter, begun: str) -> list[str]:
+def _pods(_ctx: click.Context, _param: click.Parameter, prefix: str) -> list[str]:
     async def names(runtime: Runtime) -> tuple[str, ...]:
         return (await runtime.hooks.storage_list()).pods
 
-    return _live(names, begun)
+    return _matching(names, prefix)
 
 
-def _live(ask: Callable[[Runtime], Awaitable[Iterable[str]]], begun: str) -> list[str]:
-    """Names that begin so. Whoever only presses a key is not bothered with what is wrong."""
+def _matching(list_names: Callable[[Runtime], Awaitable[Iterable[str]]], prefix: str) -> list[str]:
+    """Names with this prefix; none on an error, which would disturb the command line."""
     import asyncio
 
     from vc_core.cli.global_options import Settings
     from vc_core.spec.errors import VcError
 
-    async def asked() -> Iterable[str]:
+    async def fetch() -> Iterable[str]:
         async with Settings().runtime() as runtime:
-            return await ask(runtime)
+            return await list_names(runtime)
 
     with contextlib.suppress(VcError, OSError):
-        return sorted(name for name in asyncio.run(asked()) if name.startswith(begun))
+        return sorted(name for name in asyncio.run(fetch()) if name.startswith(prefix))
     return []

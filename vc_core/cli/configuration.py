@@ -1,4 +1,4 @@
-"""vc config: show, check, write."""
+"""vc config: show, check and write configuration files."""
 
 from __future__ import annotations
 
@@ -27,14 +27,18 @@ def config() -> None:
 @json_option
 @click.pass_obj
 def show(settings: Settings, as_json: bool) -> None:
-    """Print the values in force, and which file they come from."""
-    found = configs.find(_explicit(settings))
+    """Print the effective settings and the file they come from."""
+    location = configs.find(_explicit(settings))
     loaded = settings.load_config()
     values = dict(options.effective(loaded, Catalog()))
     if as_json:
-        echo_json({"file": found[1] if found else None, "values": values})
+        echo_json({"file": location[1] if location else None, "values": values})
         return
-    click.echo(f"# {found[1]} ({found[0]})" if found else "# no configuration file: the defaults")
+    click.echo(
+        f"# {location[1]} ({location[0]})"
+        if location
+        else "# no configuration file, default settings"
+    )
     _echo_toml(values)
 
 
@@ -43,39 +47,44 @@ def show(settings: Settings, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def check(settings: Settings, file: Path | None, as_json: bool) -> int:
-    """Report every problem of a configuration at once: FILE, or the one that wins."""
-    found = configs.find(file or _explicit(settings))
+    """Report all problems of FILE, by default the configuration file in use."""
+    location = configs.find(file or _explicit(settings))
     try:
-        if found is None:
-            told = run_async(assemble.problems(configs.Config(), Catalog()))
+        if location is None:
+            problems = run_async(assemble.problems(configs.Config(), Catalog()))
         else:
-            text = configs.read(found[1])
-            loaded, problems = configs.examine(text, found[1])
-            told = configs.located(
-                text, found[1], [*problems, *run_async(assemble.problems(loaded, Catalog()))]
+            text = configs.read(location[1])
+            loaded, file_problems = configs.examine(text, location[1])
+            problems = configs.located(
+                text,
+                location[1],
+                [*file_problems, *run_async(assemble.problems(loaded, Catalog()))],
             )
     except ConfigError as error:
-        told = list(error.problems)
+        problems = list(error.problems)
     if as_json:
-        echo_json({"file": found[1] if found else None, "problems": told})
-        return Exit.FAILURE if told else Exit.GOOD
-    for problem in told:
+        echo_json({"file": location[1] if location else None, "problems": problems})
+        return Exit.FAILURE if problems else Exit.GOOD
+    for problem in problems:
         click.echo(shown(problem), err=True)
-    if found is None:
-        click.echo("no configuration file: the defaults are used")
-    elif not told:
-        click.echo(f"{found[1]}: good")
-    return Exit.FAILURE if told else Exit.GOOD
+    if location is None:
+        click.echo("no configuration file found; using the defaults")
+    elif not problems:
+        click.echo(f"{location[1]}: OK")
+    return Exit.FAILURE if problems else Exit.GOOD
 
 
 @config.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def init(file: Path | None, force: bool) -> None:
-    """Write a commented file with every setting: FILE, or the user's own."""
+    """Write a commented file with all settings to FILE.
+
+    The default is the configuration file of the user.
+    """
     target = file or dict(configs.candidates())["user file"]
     if target.exists() and not force:
-        raise InvalidRequest(f"{target} exists; --force replaces it")
+        raise InvalidRequest(f"{target} already exists; use --force to overwrite it")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text("\n".join(_commented()) + "\n")
     click.echo(str(target))
@@ -96,10 +105,10 @@ def _echo_toml(values: dict[str, object]) -> None:
 
 
 def _commented() -> Iterator[str]:
-    """Every setting with its default, taken from the classes that define them: it cannot be out of date."""
+    """Lines of every setting with its default, read from the classes that define them."""
     loaded, catalog = configs.Config(), Catalog()
     yield "# virtcontainers configuration. Each value is the default; remove the '#' to change it."
-    yield "# The first of these files wins, they are not merged: --config FILE, $VC_CONFIG,"
+    yield "# The first of these files that exists is used: --config FILE, $VC_CONFIG,"
     yield "# ~/.config/virtcontainers/config.toml, /etc/virtcontainers/config.toml."
     for path, kind in _tables(loaded, catalog):
         yield ""
@@ -115,13 +124,13 @@ def _tables(loaded: configs.Config, catalog: Catalog) -> Iterator[tuple[str, typ
         try:
             kind = getattr(catalog.find(family, name).factory, "options_type", None)
         except PluginError:
-            continue  # not installed here: `vc config check` is the one that complains
+            continue  # not installed; `vc config check` reports it
         if kind is not None:
             yield f"{family}.{name}", kind
 
 
 def attribute_texts(kind: type) -> dict[str, str]:
-    """What a dataclass's docstring says of each attribute."""
+    """The description of each attribute in a dataclass's docstring."""
     section = (kind.__doc__ or "").partition("Attributes:")[2]
-    found = re.findall(r"^\s+(\w+): (.+?)(?=^\s+\w+: |\Z)", section, re.MULTILINE | re.DOTALL)
-    return {name: " ".join(text.split()) for name, text in found}
+    attributes = re.findall(r"^\s+(\w+): (.+?)(?=^\s+\w+: |\Z)", section, re.MULTILINE | re.DOTALL)
+    return {name: " ".join(text.split()) for name, text in attributes}

@@ -1,4 +1,4 @@
-"""How a command in a guest is connected to us: by bytes, by our terminal, or not at all."""
+"""Connects a process in a guest with our streams or our terminal."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Console:
-    """What the options say of it.
+    """How a process is connected.
 
     Attributes:
-        keys: those that detach from a terminal, as "ctrl-p,ctrl-q".
-        is_terminal: whether the command has one.
-        is_detached: whether nobody is connected.
-        timeout_s: after which the command is killed; None lets it run.
+        keys: key sequence that detaches from a terminal, such as "ctrl-p,ctrl-q".
+        is_terminal: whether the process has a terminal.
+        is_detached: whether nothing is connected.
+        timeout_s: seconds after which the process is killed; None for no limit.
     """
 
     keys: str
@@ -36,11 +36,13 @@ class Console:
     timeout_s: float | None = None
 
     def check(self) -> None:
-        """Raises InvalidRequest, before anything is made, for what cannot be."""
+        """Check the options before anything is created.
+
+        Raises:
+            InvalidRequest: options contradict each other, or our stdin is not a terminal.
+        """
         if self.is_detached and self.timeout_s is not None:
-            raise InvalidRequest(
-                "--detach and --timeout contradict each other: nobody is there to look at the clock"
-            )
+            raise InvalidRequest("--detach and --timeout cannot be combined; remove one of them")
         if self.is_terminal and not self.is_detached:
             from vc_core.cli import terminal
 
@@ -48,7 +50,7 @@ class Console:
             terminal.parse_keys(self.keys)
 
     async def connect(self, process: Process, interrupts: Interrupts) -> ExitStatus | None:
-        """Returns when the process has ended; None when the user has detached from it."""
+        """Return the exit status of the process, or None if the user detached from it."""
         if self.timeout_s is None:
             return await self._connect(process, interrupts)
         ending = asyncio.create_task(_end(process, self.timeout_s))
@@ -63,7 +65,7 @@ class Console:
             ending.cancel()
         if not ending.done() or ending.cancelled() or status is None:
             return status
-        log.warning("the command was killed: its time of %g s (--timeout) was over", self.timeout_s)
+        log.warning("the command was killed after %g s (--timeout)", self.timeout_s)
         return ExitStatus(Exit.TIMED_OUT)
 
     async def _connect(self, process: Process, interrupts: Interrupts) -> ExitStatus | None:
@@ -81,6 +83,6 @@ async def _end(process: Process, limit_s: float) -> None:
     try:
         await process.kill(signal.SIGKILL)
     except StateError:
-        pass  # it has ended at the same moment
+        pass  # it ended at the same moment
     except VcError as error:
-        log.warning("the command could not be killed when its time was over: %s", error)
+        log.warning("the command could not be killed after its timeout: %s", error)

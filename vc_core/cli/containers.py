@@ -1,4 +1,4 @@
-"""vc container and vc ps: the life of containers."""
+"""vc container and vc ps: manage containers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 from vc_core.cli.completion import pod_id_argument
 from vc_core.cli.container_options import container_options, container_spec, hostname_is_h
+from vc_core.cli.container_table import show_containers
 from vc_core.cli.escapes import shown
 from vc_core.cli.execute import chosen
 from vc_core.cli.execute import execute as exec_command
@@ -21,7 +22,6 @@ from vc_core.cli.limit_options import limit_options, limits
 from vc_core.cli.option_groups import GroupedCommand
 from vc_core.cli.process_options import command_argument, stop_at_first_argument
 from vc_core.cli.render import (
-    ago,
     echo_json,
     echo_pairs,
     echo_table,
@@ -31,24 +31,21 @@ from vc_core.cli.render import (
     size,
 )
 from vc_core.engine.state.ids import fresh
-from vc_core.engine.state.states import State
-from vc_core.images.image import NAME_NOTE
 from vc_core.signals import signal_number
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Stdio
 
 if TYPE_CHECKING:
     from vc_core.engine.api.container import Container
-    from vc_core.engine.api.container_status import ContainerStatus
 
 _container = click.argument("container_id", metavar="[CONTAINER]", default="")
 
 
 @click.group()
 def container() -> None:
-    """Make, start, stop and delete containers of a pod.
+    """Manage the containers of a pod.
 
-    CONTAINER may be left out when the pod has one.
+    CONTAINER may be omitted if the pod has only one.
     """
 
 
@@ -56,16 +53,18 @@ container.add_command(exec_command, "exec")
 
 
 @container.command(cls=GroupedCommand, context_settings={**stop_at_first_argument, **hostname_is_h})
-@click.option("--name", default="", metavar="ID", help="Made up by default.")
+@click.option(
+    "--name", default="", metavar="ID", show_default="generated", help="Name of the container."
+)
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="An OCI bundle, instead of all the rest.",
+    help="Create it from an OCI bundle.",
 )
 @container_options
 @click.option(
-    "--image", default="", metavar="IMAGE", help="What it is made from; that of the pod by default."
+    "--image", default="", metavar="IMAGE", show_default="image of the pod", help="Image to use."
 )
 @json_option
 @pod_id_argument("[POD]", default="")
@@ -82,10 +81,12 @@ def create(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Make a container in POD and print its id; it runs when it, or its pod, is started.
+    """Create a container in POD and print its id.
 
-    With --bundle, POD may be left out: the bundle's annotations then say which pod the container
-    joins, or that it is a sandbox, which makes a pod of its own.
+    It is started with its pod, or by 'vc container start'.
+
+    With --bundle, POD may be omitted. The annotations of the bundle then name the pod that the
+    container joins, or make it a sandbox, for which a new pod is created.
     """
     settings: Settings = ctx.obj
     if bundle is not None:
@@ -95,42 +96,44 @@ def create(
             if ctx.get_parameter_source(key) is click.core.ParameterSource.COMMANDLINE
         ]
         if image:
-            raise InvalidRequest("--bundle says all about a container; leave --image away")
+            raise InvalidRequest("--bundle and --image cannot be combined; remove --image")
         if given or command:
             what = f"--{given[0].replace('_', '-')}" if given else "a command"
             raise InvalidRequest(
-                f"--bundle says all about a container; leave {what} away, or change its config.json"
+                f"--bundle and {what} cannot be combined; edit config.json of the bundle instead"
             )
     elif not pod_id:
-        raise InvalidRequest("no pod was given; 'vc pod ls' shows those that exist")
+        raise InvalidRequest("no pod was given; 'vc pod ls' lists pods")
 
     async def work() -> None:
         async with settings.runtime() as runtime:
             if bundle is not None:
                 from vc_core import oci
 
-                made = await oci.create(runtime, bundle, name, pod_id)
+                container = await oci.create(runtime, bundle, name, pod_id)
             else:
                 pod = await runtime.get(pod_id)
-                wanted = image or (
+                image_name = image or (
                     "" if options["rootfs"] else (await pod.status(ask_guest=False)).config.image
                 )
-                found = await image_of(runtime, wanted, options["pull"]) if wanted else None
+                pod_image = (
+                    await image_of(runtime, image_name, options["pull"]) if image_name else None
+                )
                 if (
                     options["init"]
                     and not (await pod.status(ask_guest=False)).config.options.is_pid_shared
                 ):
                     raise InvalidRequest(
-                        "--init needs a pod that was made with it: 'vc pod create --init'"
+                        "--init needs a pod that was created with 'vc pod create --init'"
                     )
                 spec = container_spec(
-                    name or fresh(), command, options, Stdio.NULL, runtime.volumes, found
+                    name or fresh(), command, options, Stdio.NULL, runtime.volumes, pod_image
                 )
-                made = await pod.create_container(spec)
+                container = await pod.create_container(spec)
             if as_json:
-                echo_json(await made.status())
+                echo_json(await container.status())
             else:
-                click.echo(made.id)
+                click.echo(container.id)
 
     run_async(work())
 
@@ -141,12 +144,12 @@ def create(
 @limit_options
 @click.pass_obj
 def update(settings: Settings, /, pod_id: str, container_id: str, **options: Any) -> None:
-    """Change the limits of a container, at once when it runs; 0 takes a limit away."""
+    """Change the limits of a container, also while it runs. 0 removes a limit."""
     if all(value is None for value in options.values()):
-        raise InvalidRequest("no limit was given; 'vc container update --help' shows them")
+        raise InvalidRequest("no limit was given; 'vc container update --help' lists the options")
 
-    async def change(found: Container) -> None:
-        await found.update(limits(options, (await found.status()).spec.resources))
+    async def change(container: Container) -> None:
+        await container.update(limits(options, (await container.status()).spec.resources))
 
     _call(settings, pod_id, container_id, change)
 
@@ -157,43 +160,54 @@ def update(settings: Settings, /, pod_id: str, container_id: str, **options: Any
 @click.pass_obj
 def start(settings: Settings, pod_id: str, container_id: str) -> None:
     """Start a container of a running pod."""
-    _call(settings, pod_id, container_id, lambda found: found.start())
+    _call(settings, pod_id, container_id, lambda container: container.start())
 
 
 @container.command()
 @pod_id_argument()
 @_container
 @click.option(
-    "--grace", "grace_s", type=click.FloatRange(0), default=10, show_default=True, metavar="SECONDS"
+    "--grace",
+    "grace_s",
+    type=click.FloatRange(0),
+    default=10,
+    show_default=True,
+    metavar="SECONDS",
+    help="Seconds to wait before SIGKILL.",
 )
 @click.pass_obj
 def stop(settings: Settings, pod_id: str, container_id: str, grace_s: float) -> None:
-    """Stop a container; its first process has --grace seconds to end by itself."""
-    _call(settings, pod_id, container_id, lambda found: found.stop(grace_s))
+    """Stop a container: send its stop signal, and SIGKILL after --grace seconds."""
+    _call(settings, pod_id, container_id, lambda container: container.stop(grace_s))
 
 
 @container.command()
 @pod_id_argument()
 @_container
-@click.option("--force", "-f", is_flag=True, help="Also when it runs.")
+@click.option("--force", "-f", is_flag=True, help="Delete it even if it is running.")
 @click.pass_obj
 def delete(settings: Settings, pod_id: str, container_id: str, force: bool) -> None:
-    """Remove a container."""
-    _call(settings, pod_id, container_id, lambda found: found.delete(force))
+    """Delete a container."""
+    _call(settings, pod_id, container_id, lambda container: container.delete(force))
 
 
 @container.command()
 @pod_id_argument()
 @_container
 @click.option(
-    "--signal", "-s", "name", default="TERM", show_default=True, help="A name or a number."
+    "--signal",
+    "-s",
+    "name",
+    default="TERM",
+    show_default=True,
+    help="Name or number of the signal.",
 )
-@click.option("--all", "everything", is_flag=True, help="Every process, not only the first.")
+@click.option("--all", "everything", is_flag=True, help="Signal every process, not only the first.")
 @click.pass_obj
 def kill(settings: Settings, pod_id: str, container_id: str, name: str, everything: bool) -> None:
-    """Send a signal to a container."""
+    """Send a signal to the first process of a container."""
     number = signal_number(name)
-    _call(settings, pod_id, container_id, lambda found: found.kill(number, everything))
+    _call(settings, pod_id, container_id, lambda container: container.kill(number, everything))
 
 
 @container.command()
@@ -202,12 +216,12 @@ def kill(settings: Settings, pod_id: str, container_id: str, name: str, everythi
 @json_option
 @click.pass_obj
 def wait(settings: Settings, pod_id: str, container_id: str, as_json: bool) -> None:
-    """Wait until a container's first process has ended; print its exit code."""
-    found = _call(settings, pod_id, container_id, lambda found: found.wait())
+    """Wait until a container stops, then print its exit code."""
+    exit_status = _call(settings, pod_id, container_id, lambda container: container.wait())
     if as_json:
-        echo_json(found)
+        echo_json(exit_status)
     else:
-        click.echo(found.code)
+        click.echo(exit_status.code)
 
 
 @container.command("ps")
@@ -217,7 +231,7 @@ def wait(settings: Settings, pod_id: str, container_id: str, as_json: bool) -> N
     "--args",
     "words",
     metavar="WORDS",
-    help="Print what the container's own ps prints for these, as in -ef.",
+    help="Run ps in the container with these arguments, e.g. -ef.",
 )
 @json_option
 @click.pass_obj
@@ -227,12 +241,12 @@ def processes(
     """List the processes of a container."""
     if words is not None:
         arguments = shlex.split(words)
-        told = _call(settings, pod_id, container_id, lambda found: found.ps(*arguments))
-        click.echo(shown(told, keep="\n\t"), nl=False)
+        output = _call(settings, pod_id, container_id, lambda container: container.ps(*arguments))
+        click.echo(shown(output, keep="\n\t"), nl=False)
         return
-    found = _call(settings, pod_id, container_id, lambda found: found.processes())
+    process_list = _call(settings, pod_id, container_id, lambda container: container.processes())
     if as_json:
-        echo_json(found)
+        echo_json(process_list)
         return
     rows = (
         (
@@ -244,7 +258,7 @@ def processes(
             f"{row.cpu_ns / 1e9:.1f} s",
             " ".join(row.command),
         )
-        for row in found
+        for row in process_list
     )
     echo_table(("PID", "PARENT", "UID", "STATE", "MEMORY", "CPU", "COMMAND"), rows)
 
@@ -258,9 +272,12 @@ def processes(
 def annotate(
     settings: Settings, pod_id: str, container_id: str, changes: tuple[str, ...], as_json: bool
 ) -> None:
-    """Set annotations (KEY=VALUE), remove some (KEY-), print all."""
-    wanted = annotation_changes(changes)
-    echo_pairs(_call(settings, pod_id, container_id, lambda found: found.annotate(wanted)), as_json)
+    """Set (KEY=VALUE) or remove (KEY-) annotations, and print all."""
+    changed = annotation_changes(changes)
+    echo_pairs(
+        _call(settings, pod_id, container_id, lambda container: container.annotate(changed)),
+        as_json,
+    )
 
 
 @container.command()
@@ -268,15 +285,15 @@ def annotate(
 @_container
 @click.pass_obj
 def state(settings: Settings, pod_id: str, container_id: str) -> None:
-    """Print a container's state as the OCI runtime-spec has it."""
+    """Print the state of a container as JSON of the OCI runtime-spec."""
 
     async def work() -> None:
         from vc_core import oci
 
         async with settings.runtime() as runtime:
             pod = await runtime.get(pod_id)
-            found = await (await chosen(pod, container_id)).status()
-            echo_json(oci.state(found, (await pod.status(ask_guest=False)).pid))
+            container_status = await (await chosen(pod, container_id)).status()
+            echo_json(oci.state(container_status, (await pod.status(ask_guest=False)).pid))
 
     run_async(work())
 
@@ -287,20 +304,23 @@ def state(settings: Settings, pod_id: str, container_id: str) -> None:
 @json_option
 @click.pass_obj
 def status(settings: Settings, pod_id: str, container_id: str, as_json: bool) -> None:
-    """Tell what is true of a container now."""
-    found = _call(settings, pod_id, container_id, lambda found: found.status())
+    """Show the current status of a container."""
+    container_status = _call(settings, pod_id, container_id, lambda container: container.status())
     if as_json:
-        echo_json(found)
+        echo_json(container_status)
         return
-    code = "" if found.exit is None else f", exit code {exit_text(found.exit)}"
-    click.echo(
-        f"container {found.id}: {found.state.value}{code}: {shown(' '.join(found.spec.process.args))}"
+    code = (
+        "" if container_status.exit is None else f", exit code {exit_text(container_status.exit)}"
     )
-    if found.block is not None:
+    click.echo(
+        f"container {container_status.id}: {container_status.state.value}{code}: "
+        f"{shown(' '.join(container_status.spec.process.args))}"
+    )
+    if (block := container_status.block) is not None:
         click.echo(
-            f"  rootfs: {shown(found.block.device)}, {found.block.fstype}, in the guest at {found.block.address}"
+            f"  rootfs: {shown(block.device)}, {block.fstype}, in the guest at {block.address}"
         )
-    for key, value in found.spec.annotations:
+    for key, value in container_status.spec.annotations:
         click.echo(f"  {shown(key)} = {shown(value)}")
 
 
@@ -313,68 +333,39 @@ def ls(settings: Settings, pod_id: str, as_json: bool) -> None:
 
     async def work() -> None:
         async with settings.runtime() as runtime:
-            found = await (await runtime.get(pod_id)).status()
-        _show(as_json, [(pod_id, one) for one in found.containers])
+            pod_status = await (await runtime.get(pod_id)).status()
+        show_containers(as_json, [(pod_id, container) for container in pod_status.containers])
 
     run_async(work())
 
 
 @click.command()
 @click.option(
-    "-a", "--all", is_flag=True, expose_value=False, help="For ps -a: all are listed in any case."
+    "-a",
+    "--all",
+    is_flag=True,
+    expose_value=False,
+    help="Has no effect: all containers are listed.",
 )
 @json_option
 @click.pass_obj
 def ps(settings: Settings, as_json: bool) -> None:
-    """List containers of all pods."""
+    """List the containers of all pods."""
 
     async def work() -> None:
         async with settings.runtime() as runtime:
             listing = await runtime.list(ask_guests=True)
-        _show(as_json, [(found.id, one) for found in listing.pods for one in found.containers])
-        echo_warnings(f"pod {found.id} is damaged: {found.reason}" for found in listing.damaged)
-        silent = [found for found in listing.pods if found.unanswered]
+        show_containers(
+            as_json, [(pod.id, container) for pod in listing.pods for container in pod.containers]
+        )
+        echo_warnings(f"pod {pod.id} is damaged: {pod.reason}" for pod in listing.damaged)
+        silent = [pod for pod in listing.pods if pod.unanswered]
         echo_warnings(
-            f"pod {found.id}: {found.unanswered}; shown as last known" for found in silent
+            f"pod {pod.id}: {pod.unanswered}; showing its last known state" for pod in silent
         )
         echo_warnings(listing.problems)
 
     run_async(work())
-
-
-def _show(as_json: bool, found: list[tuple[str, Any]]) -> None:
-    if as_json:
-        echo_json([{"pod": pod_id, "container": one} for pod_id, one in found])
-        return
-    rows = (
-        (
-            pod_id,
-            one.id,
-            dict(one.spec.annotations).get(NAME_NOTE, ""),
-            state_text(one),
-            one.restarts or "",
-            one.health.value,
-            " ".join(one.spec.process.args),
-        )
-        for pod_id, one in found
-    )
-    echo_table(("POD", "CONTAINER", "IMAGE", "STATE", "RESTARTS", "HEALTH", "COMMAND"), rows)
-
-
-def state_text(found: ContainerStatus) -> str:
-    """The state for people: `running for 5 min`, `exited (3) 2 min ago`."""
-    if found.unanswered:
-        return f"{found.state.value} (no answer)"
-    if found.exit is not None:
-        when = (
-            found.exit.ended_ns
-        )  # which the guest says: not before its start, and not in the future
-        return f"exited ({exit_text(found.exit)})" + (
-            f" {ago(max(when, found.started_ns))}" if when else ""
-        )
-    if found.state is State.RUNNING and found.started_ns:
-        return f"running for {ago(found.started_ns).removesuffix(' ago')}"
-    return found.state.value
 
 
 def _call(

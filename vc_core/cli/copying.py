@@ -1,4 +1,4 @@
-"""vc cp: files between the host and a container."""
+"""vc cp: copy files between the host and a container."""
 
 from __future__ import annotations
 
@@ -28,22 +28,24 @@ _STREAM = "-"
     "-a",
     "keep_owner",
     is_flag=True,
-    help="Keep owners; they become root, or you, otherwise.",
+    help="Keep owners; by default files belong to root, or to you.",
 )
 @click.argument("source", metavar="SOURCE")
 @click.argument("target", metavar="TARGET")
 @click.pass_obj
 def cp(settings: Settings, source: str, target: str, container_id: str, keep_owner: bool) -> None:
-    """Copy a file or folder: into TARGET where that is a folder, else as TARGET.
+    """Copy a file or directory into TARGET if that is a directory, else to TARGET.
+
+    Either SOURCE or TARGET is POD:PATH; ./a:b is a file on the host.
 
     \b
-    vc cp notes.txt web:/etc/     one is POD:PATH; ./a:b is a file of this host
-    vc cp web:/var/log ./logs
-    vc cp ./site/. web:/srv       what is in a folder
-    tar c . | vc cp - web:/srv    reads a tar archive; '… web:/srv -' writes one
+    vc cp notes.txt web:/etc/     copy to a container
+    vc cp web:/var/log ./logs     copy from a container
+    vc cp ./site/. web:/srv       copy the contents of a directory
+    tar c . | vc cp - web:/srv    extract a tar archive; '… web:/srv -' writes one
 
-    A TARGET that ends in / must be a folder. Links, holes, modes and times stay what they are.
-    Nothing that a guest sends is written outside of TARGET.
+    A TARGET that ends in / must be a directory. Links, holes, modes and times are kept. Nothing
+    is written outside of TARGET, whatever the guest sends.
     """
     here, there = _IN_POD.fullmatch(source), _IN_POD.fullmatch(target)
     if there is not None and here is None:
@@ -53,7 +55,7 @@ def cp(settings: Settings, source: str, target: str, container_id: str, keep_own
             run_async(_copy_out(settings, here[1], container_id, here[2], target, keep_owner))
     else:
         raise InvalidRequest(
-            "one of SOURCE and TARGET must be POD:PATH, the other a path of this host or -"
+            "one of SOURCE and TARGET must be POD:PATH, the other a path on this host or -"
         )
 
 
@@ -84,15 +86,15 @@ async def _copy_out(
 
 
 def _rooted(path: str) -> str:
-    """As docker: paths in a container start at its root, also without the first "/"."""
+    """Make a path in a container absolute: as in Docker, it starts at the root."""
     if not path:
-        raise InvalidRequest("a path in the container is missing behind the ':'")
+        raise InvalidRequest("the path in the container is empty; give POD:PATH")
     return path if path.startswith("/") else f"/{path}"
 
 
 @contextmanager
 def _counting() -> Iterator[Callable[[int], None] | None]:
-    """On a terminal, how much has been copied."""
+    """Show how much has been copied, if stderr is a terminal."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -1,4 +1,4 @@
-"""vc doctor: what is missing on this host."""
+"""vc doctor: check the host and suggest fixes."""
 
 from __future__ import annotations
 
@@ -28,35 +28,36 @@ _SIGNS = {
     Verdict.WARNING: ("warn", "yellow"),
     Verdict.BAD: ("bad", "red"),
 }
-_ROOTS = {"apt-get"}
+_NEEDS_ROOT = {"apt-get"}
 
 
 @click.command()
 @click.option(
     "--fix",
     is_flag=True,
-    help="Do what can be done without asking: packages (as root), the guest's image.",
+    help="Install missing packages (as root) and build the guest image.",
 )
 @json_option
 @click.pass_obj
 def doctor(settings: Settings, fix: bool, as_json: bool) -> int:
-    """Look for what is missing on this host; each line with its remedy.
+    """Check what this host needs to run pods, and print how to fix each problem.
 
-    Exits with 125 when something is.
+    Exits with 125 if a requirement is missing.
     """
-    found = _diagnose(settings)
-    if fix and _mend(settings, found):
-        found = _diagnose(settings)
+    findings = _diagnose(settings)
+    if fix and _mend(settings, findings):
+        findings = _diagnose(settings)
     if as_json:
-        echo_json(found)
+        echo_json(findings)
     else:
-        for one in found:
-            sign, colour = _SIGNS[one.verdict]
-            remedy = f"; {one.remedy}" if one.remedy else ""
-            click.echo(
-                f"{click.style(f'{sign:4}', fg=colour)} {one.subject}: {shown(one.detail)}{shown(remedy)}"
-            )
-    return Exit.FAILURE if any(one.verdict is Verdict.BAD for one in found) else Exit.GOOD
+        for finding in findings:
+            sign, colour = _SIGNS[finding.verdict]
+            remedy = f"; {finding.remedy}" if finding.remedy else ""
+            head = click.style(f"{sign:4}", fg=colour)
+            click.echo(f"{head} {finding.subject}: {shown(finding.detail)}{shown(remedy)}")
+    return (
+        Exit.FAILURE if any(finding.verdict is Verdict.BAD for finding in findings) else Exit.GOOD
+    )
 
 
 def _diagnose(settings: Settings) -> tuple[Finding, ...]:
@@ -67,18 +68,23 @@ def _diagnose(settings: Settings) -> tuple[Finding, ...]:
     return run_async(work())
 
 
-def _mend(settings: Settings, found: Iterable[Finding]) -> bool:
-    """Runs the commands that findings have; whether there were any.
+def _mend(settings: Settings, findings: Iterable[Finding]) -> bool:
+    """Run the commands that fix the findings, and report those that fail.
 
-    One that fails is told, and found again.
+    Returns:
+        Whether there were any commands.
     """
     commands = list(
-        dict.fromkeys(one.fix for one in found if one.fix and one.verdict is not Verdict.GOOD)
+        dict.fromkeys(
+            finding.fix
+            for finding in findings
+            if finding.fix and finding.verdict is not Verdict.GOOD
+        )
     )
     for command in commands:
         words = shlex.split(command)
-        if words[0] in _ROOTS and os.geteuid() != 0:
-            click.echo(f"vc: only root can do that: {command}", err=True)
+        if words[0] in _NEEDS_ROOT and os.geteuid() != 0:
+            click.echo(f"vc: must be run by root: {command}", err=True)
             continue
         click.echo(f"== {command}", err=True)
         environment = program_environment()
@@ -90,12 +96,12 @@ def _mend(settings: Settings, found: Iterable[Finding]) -> bool:
             )
             words, environment = [*own_command(), *own, *words[1:]], python_environment()
         elif (program := find_program(words[0])) is None:
-            click.echo(f"vc: {words[0]} is not installed: {command}", err=True)
+            click.echo(f"vc: {words[0]} is not installed, so this was not run: {command}", err=True)
             continue
         else:
             words[0] = program
         if code := subprocess.run(
             words, stdout=sys.stderr, check=False, cwd="/", env=environment
         ).returncode:
-            click.echo(f"vc: it ended with {code}: {command}", err=True)
+            click.echo(f"vc: failed with exit code {code}: {command}", err=True)
     return bool(commands)

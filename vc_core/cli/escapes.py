@@ -1,13 +1,13 @@
-"""What a guest, an image or a file's name brings to a terminal: text, and nothing that a terminal obeys."""
+"""Escapes text of a guest, an image or a file name so that no terminal interprets it."""
 
 from __future__ import annotations
 
 import re
 
-# Controls (C0, DEL, C1), which move the cursor, set titles and answer as if typed; what turns the
-# direction of writing around, so that a line reads otherwise than it is; ends of lines that only
-# some programs see; and surrogates, which stand for bytes that are no text (PEP 383) and which
-# cannot be written.
+# Control characters (C0, DEL, C1), which move the cursor, set titles and send answers as if typed;
+# bidirectional controls, which make a line read differently from what it is; line separators that
+# only some programs honour; and surrogates, which stand for undecodable bytes (PEP 383) and which
+# no encoder accepts.
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -15,31 +15,31 @@ _COLOUR_OR_UNSAFE = re.compile(rf"(\x1b\[[0-9;:]*m)|{_UNSAFE.pattern}")
 
 
 def shown(text: object, keep: str = "") -> str:
-    """A value as text for a terminal: each character that is unsafe there is written as Python writes it, as in \\x1b.
+    """Format a value for a terminal; unsafe characters become Python escapes such as \\x1b.
 
     Args:
-        text: what is shown.
-        keep: unsafe characters that stay.
+        text: the value.
+        keep: unsafe characters that are kept.
     """
     return _UNSAFE.sub(
-        lambda found: found[0] if found[0] in keep else _written(found[0]), str(text)
+        lambda match: match[0] if match[0] in keep else _written(match[0]), str(text)
     )
 
 
 def shown_colours(text: str) -> str:
-    """The same, but tabs and sequences that choose colours stay."""
+    """Escape like `shown`, but keep tabs and colour sequences."""
     return _COLOUR_OR_UNSAFE.sub(
-        lambda found: found[0] if found[1] or found[0] == "\t" else _written(found[0]), text
+        lambda match: match[0] if match[1] or match[0] == "\t" else _written(match[0]), text
     )
 
 
 def shown_json(document: str) -> str:
-    """JSON that means the same without a character that is unsafe on a terminal: those in its strings are escaped.
+    """Escape the unsafe characters in the strings of a JSON document; its meaning stays the same.
 
-    JSON itself escapes C0 only. Line ends between its values stay.
+    JSON itself escapes C0 only. Newlines between values are kept.
     """
     return _UNSAFE.sub(
-        lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", document
+        lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", document
     )
 
 

@@ -1,4 +1,4 @@
-"""vc events and vc inspect: what has happened, and what is."""
+"""vc events and vc inspect."""
 
 from __future__ import annotations
 
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 
 
 @click.command("events")
-@click.option("--follow", "-f", is_flag=True, help="Wait for more, until Ctrl-C.")
+@click.option("--follow", "-f", is_flag=True, help="Wait for new events until Ctrl-C.")
 @click.option(
-    "--since", type=Since(), default=None, metavar="TIME", help="As in 10m, or 2026-01-31T12:00:00."
+    "--since",
+    type=Since(),
+    default=None,
+    metavar="TIME",
+    help="Show events since this time, e.g. 10m or 2026-01-31T12:00:00.",
 )
 @json_option
 @pod_ids_argument(required=False)
@@ -32,10 +36,10 @@ if TYPE_CHECKING:
 def events(
     settings: Settings, follow: bool, since: int | None, as_json: bool, pod_ids: tuple[str, ...]
 ) -> None:
-    """Print what has happened to PODs, all by default.
+    """Print events of PODs, by default of all.
 
-    There is no daemon: that something has ended by itself is seen by the next command that looks,
-    and at once by 'vc events -f'.
+    There is no daemon, so the end of a container or machine is recorded by the next command that
+    looks at its pod, and immediately by 'vc events -f'.
     """
 
     async def work() -> None:
@@ -64,12 +68,12 @@ def _show(event: Event, as_json: bool) -> None:
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.pass_obj
 def inspect(settings: Settings, names: tuple[str, ...]) -> None:
-    """Print all that is known of pods, images and volumes, as a list of JSON.
+    """Print details of pods, images and volumes as a JSON list.
 
-    A pod's name comes before an image's.
+    If several have the same NAME, a pod is shown before an image before a volume.
     """
 
-    async def one(runtime: Runtime, name: str) -> object:
+    async def find(runtime: Runtime, name: str) -> object:
         with contextlib.suppress(NotFound):
             return await (await runtime.get(name)).status()
         with contextlib.suppress(NotFound):
@@ -77,11 +81,12 @@ def inspect(settings: Settings, names: tuple[str, ...]) -> None:
         with contextlib.suppress(NotFound):
             return runtime.volumes.get(name)
         raise NotFound(
-            f"no pod, image or volume is called {name}; 'vc pod ls' and the like list them"
+            f"no pod, image or volume {name}; "
+            "'vc pod ls', 'vc image ls' and 'vc volume ls' list them"
         )
 
     async def work() -> list[object]:
         async with settings.runtime() as runtime:
-            return [await one(runtime, name) for name in names]
+            return [await find(runtime, name) for name in names]
 
     echo_json(run_async(work()))

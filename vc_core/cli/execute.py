@@ -1,4 +1,4 @@
-"""vc exec and vc attach: one more process in a running container, and the first one of it."""
+"""vc exec and vc attach: processes of a running container."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def execute(
 ) -> int:
     """Run COMMAND in a running container of POD. Exits as 'vc run' does.
 
-    What no option says is as the container's first process has it: user, groups, variables, folder
-    and capabilities.
+    User, groups, environment, working directory and capabilities default to those of the
+    container's first process.
     """
     words = command_words(command)
     console = Console(detach_keys, options["tty"], detach, timeout_s)
@@ -89,9 +89,10 @@ async def _execute(
 @pod_id_argument()
 @click.pass_obj
 def attach(settings: Settings, /, pod_id: str, container_id: str, detach_keys: str) -> int:
-    """Connect to the first process of a container of POD, which was left by its detach keys or made with a terminal.
+    """Attach to the first process of a container of POD.
 
-    Exits with its code when it ends.
+    It must have been detached with the detach keys, or created with a terminal. Exits with the code
+    of the process.
     """
     return run_async(_attach(settings, pod_id, container_id, detach_keys))
 
@@ -110,9 +111,9 @@ async def _attach(settings: Settings, pod_id: str, container_id: str, detach_key
 
 
 async def chosen(pod: Pod, container_id: str) -> Container:
-    """The container that was named, or the pod's only one.
+    """The named container, or the only one of the pod.
 
     Raises:
-        NotFound: none was named and there is not exactly one.
+        NotFound: none was named, and the pod does not have exactly one.
     """
     return pod.container(container_id or await pod.only_container())

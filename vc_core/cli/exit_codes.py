@@ -1,4 +1,4 @@
-"""Exit codes, and errors in one line."""
+"""Exit codes, and errors printed as one line."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from vc_core.cli.escapes import shown
 
 
 class Exit(enum.IntEnum):
-    """What `vc` itself exits with; `run` and `exec` give the command's own code otherwise."""
+    """Exit codes of `vc` itself; `run` and `exec` otherwise exit with the command's code."""
 
     GOOD = 0
-    TIMED_OUT = 124  # the command was killed when its time was over
-    FAILURE = 125  # ours, not the command's
-    CANNOT_EXECUTE = 126  # the command is there but cannot be executed
-    NOT_FOUND = 127  # the command is not there
+    TIMED_OUT = 124  # the command was killed after its timeout
+    FAILURE = 125  # an error of vc, not of the command
+    CANNOT_EXECUTE = 126  # the command cannot be executed
+    NOT_FOUND = 127  # the command does not exist
     INTERRUPTED = 130
     BROKEN_PIPE = 141
 
 
 class OutputClosed(Exception):
-    """Nobody reads our output any more.
+    """The reader of our output has closed it.
 
-    Not a BrokenPipeError: click would make a plain failure of that.
+    Not a BrokenPipeError, because click turns that into exit code 1.
     """
 
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """For a block that writes on and on: that nobody reads any more ends it.
+    """Turn a BrokenPipeError in a block that writes a stream into OutputClosed.
 
     Raises:
-        OutputClosed: instead of BrokenPipeError.
+        OutputClosed: the reader of our output has closed it.
     """
     try:
         yield
@@ -49,15 +49,20 @@ def writing() -> Iterator[None]:
 
 
 def output_failed(reason: str, code: object) -> int:
-    """Tells that what was printed could not be written; gives the exit code, which was to be `code`."""
+    """Report that output could not be written, and return the exit code.
+
+    Args:
+        reason: text of the error.
+        code: exit code of the command; kept if it is not 0.
+    """
     if reason == os.strerror(errno.EPIPE):
         return Exit.BROKEN_PIPE
-    _tell(f"{_head()} stdout cannot be written: {reason}")
+    _print(f"{_head()} stdout cannot be written: {reason}")
     return code if isinstance(code, int) and code != Exit.GOOD else Exit.FAILURE
 
 
-def told(error: Exception, is_debugging: bool) -> Exit:
-    """Prints an error for people; gives its exit code."""
+def report_error(error: Exception, is_debugging: bool) -> Exit:
+    """Print an error and return its exit code."""
     from vc_core.spec.errors import (
         CannotExecute,
         ConfigError,
@@ -68,17 +73,18 @@ def told(error: Exception, is_debugging: bool) -> Exit:
     if isinstance(error, OutputClosed):
         return Exit.BROKEN_PIPE
     if is_debugging:
-        _tell(shown("".join(traceback.format_exception(error)).rstrip(), keep="\n\t"))
+        _print(shown("".join(traceback.format_exception(error)).rstrip(), keep="\n\t"))
     if isinstance(error, ConfigError | PluginContractError):
         for problem in error.problems:
-            _tell(f"{_head()} {shown(problem)}")
+            _print(f"{_head()} {shown(problem)}")
     elif isinstance(error, VcError):
-        _tell(f"{_head()} {shown(error)}")
+        _print(f"{_head()} {shown(error)}")
     elif not (
         isinstance(error, OSError) and standard_streams.unwritable()
-    ):  # which is told at the end
-        _tell(
-            f"{_head()} {type(error).__name__}: {shown(error)} (a defect of ours; --debug shows where)"
+    ):  # main() reports it at the end
+        _print(
+            f"{_head()} {type(error).__name__}: {shown(error)} "
+            "(a bug in vc; run with --debug for a traceback)"
         )
     if isinstance(error, CannotExecute):
         return Exit.NOT_FOUND if error.is_missing else Exit.CANNOT_EXECUTE
@@ -89,8 +95,8 @@ def _head() -> str:
     return click.style("vc: error:", fg="red", bold=True)
 
 
-def _tell(line: str) -> None:
+def _print(line: str) -> None:
     with contextlib.suppress(
         OSError
-    ):  # stderr cannot be written either: the exit code is all that is left
+    ):  # stderr cannot be written either; only the exit code is left
         click.echo(line, err=True)

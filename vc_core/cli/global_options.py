@@ -1,4 +1,4 @@
-"""What every command starts from: the global options, and the runtime they lead to."""
+"""The global options, and the runtime that they open."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class _Lines(logging.Formatter):
-    """Log records as the lines that people see."""
+    """Formats log records as lines of `vc`."""
 
     def format(self, record: logging.LogRecord) -> str:
         head = f"vc: {record.levelname.lower()}:"
@@ -37,15 +37,15 @@ class Settings:
     """The global options.
 
     Attributes:
-        config_file: of --config.
-        is_debugging: of --debug.
+        config_file: value of --config.
+        is_debugging: value of --debug.
     """
 
     config_file: str | None = None
     is_debugging: bool = False
 
     def set_up_logging(self) -> None:
-        """Warnings are for people; with --debug, so is all the rest."""
+        """Log warnings to stderr; with --debug, log everything."""
         handler = logging.StreamHandler()
         handler.setFormatter(_Lines())
         for name in ("vc_core", *PACKAGES):
@@ -55,14 +55,14 @@ class Settings:
         logging.getLogger().addHandler(handler)
 
     def load_config(self) -> Config:
-        """The configuration that wins."""
+        """Load the configuration file in use."""
         from vc_core.config import load
 
         return load(Path(self.config_file) if self.config_file else None)
 
     @asynccontextmanager
     async def runtime(self) -> AsyncIterator[Runtime]:
-        """An open runtime for the length of a block."""
+        """Open a runtime for a block."""
         from vc_core.engine.api.runtime import Runtime
 
         async with Runtime.open(self.load_config()) as runtime:
@@ -70,7 +70,7 @@ class Settings:
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """One event loop per command."""
+    """Run a coroutine in a new event loop."""
     import asyncio
 
     return asyncio.run(work)

@@ -1,4 +1,4 @@
-"""vc guest: guest images."""
+"""vc guest: build, list and remove guest images."""
 
 from __future__ import annotations
 
@@ -20,23 +20,27 @@ _file = click.Path(path_type=Path)
 
 @click.group()
 def guest() -> None:
-    """Build and list guest images: the kernel and initrd that every pod boots."""
+    """Build, list and remove guest images: the kernel and initrd that pods boot."""
 
 
 @guest.command()
 @click.option(
-    "--kernel", type=_file, help="A kernel of this host; the distribution's package by default."
+    "--kernel", type=_file, show_default="package of the distribution", help="Kernel to use."
 )
 @click.option(
-    "--modules", type=_file, metavar="DIR", help="Its modules, when they are not in /lib/modules."
+    "--modules",
+    type=_file,
+    metavar="DIR",
+    show_default="/lib/modules",
+    help="Modules of the kernel.",
 )
-@click.option("--agent", type=_file, help="An agent's program; built by default.")
+@click.option("--agent", type=_file, show_default="built from source", help="Agent program to use.")
 @json_option
 @click.pass_obj
 def build(
     settings: Settings, kernel: Path | None, modules: Path | None, agent: Path | None, as_json: bool
 ) -> None:
-    """Make the image for new pods; does nothing when it is there."""
+    """Build the guest image of new pods, unless it exists."""
 
     async def work() -> Guest:
         async with settings.runtime() as runtime:
@@ -52,14 +56,14 @@ def build(
 @json_option
 @click.pass_obj
 def ls(settings: Settings, as_json: bool) -> None:
-    """List images; new pods get the current one."""
-    found = _all(settings)
+    """List guest images; new pods boot the current image."""
+    images = _all(settings)
     if as_json:
-        echo_json(found)
+        echo_json(images)
         return
     rows = (
-        (one.id, "yes" if one.is_current else "", one.description, size(one.size_bytes))
-        for one in found
+        (image.id, "yes" if image.is_current else "", image.description, size(image.size_bytes))
+        for image in images
     )
     echo_table(("IMAGE", "CURRENT", "DESCRIPTION", "SIZE"), rows)
 
@@ -69,24 +73,28 @@ def ls(settings: Settings, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def show(settings: Settings, image_id: str, as_json: bool) -> None:
-    """Show one image, the current one by default."""
-    found = [
-        one
-        for one in _all(settings)
-        if (one.id.startswith(image_id) if image_id else one.is_current)
+    """Show a guest image, by default the current image."""
+    matches = [
+        image
+        for image in _all(settings)
+        if (image.id.startswith(image_id) if image_id else image.is_current)
     ]
-    if len(found) != 1:
+    if len(matches) != 1:
         raise NotFound(
-            f"{len(found) or 'no'} guest images begin with {image_id!r}; 'vc guest ls' lists them"
+            f"{len(matches) or 'no'} guest images have an id that begins with {image_id!r}; "
+            "'vc guest ls' lists them"
         )
-    _show(found[0], as_json)
+    _show(matches[0], as_json)
 
 
 @guest.command("rm")
 @click.argument("image_ids", metavar="IMAGE...", nargs=-1, required=True)
 @click.pass_obj
 def rm(settings: Settings, image_ids: tuple[str, ...]) -> None:
-    """Remove images. A running pod goes on; one that boots again takes the current image."""
+    """Remove guest images.
+
+    Running pods are not affected; a pod that boots again uses the current image.
+    """
 
     async def work() -> None:
         async with settings.runtime() as runtime:
@@ -104,24 +112,24 @@ def _all(settings: Settings) -> tuple[Guest, ...]:
     return run_async(work())
 
 
-def _show(found: Guest, as_json: bool) -> None:
+def _show(guest: Guest, as_json: bool) -> None:
     if as_json:
-        echo_json(found)
+        echo_json(guest)
         return
-    click.echo(f"guest image {found.id}: {shown(found.description)}, {size(found.size_bytes)}")
-    click.echo(f"  kernel: {shown(found.kernel)}")
-    click.echo(f"  initrd: {shown(found.initrd)}")
-    click.echo(f"  parameters: {shown(' '.join(found.parameters))}")
+    click.echo(f"guest image {guest.id}: {shown(guest.description)}, {size(guest.size_bytes)}")
+    click.echo(f"  kernel: {shown(guest.kernel)}")
+    click.echo(f"  initrd: {shown(guest.initrd)}")
+    click.echo(f"  parameters: {shown(' '.join(guest.parameters))}")
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """A line that moves on a terminal, plain lines elsewhere."""
+    """Show progress in one line on a terminal, in plain lines elsewhere."""
     if not sys.stderr.isatty():
         yield lambda line: click.echo(shown(line), err=True)
         return
     from rich.console import Console
     from rich.text import Text
 
-    with Console(stderr=True).status("looking for what is there") as status:
+    with Console(stderr=True).status("checking the guest image") as status:
         yield lambda line: status.update(Text(shown(line)))

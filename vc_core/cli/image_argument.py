@@ -1,4 +1,4 @@
-"""`vc run IMAGE COMMAND` and `vc run -- COMMAND`: whether the first word is an image."""
+"""Tells `vc run IMAGE COMMAND` from `vc run -- COMMAND`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class ImageCommand(GroupedCommand):
-    """A command whose first word is an image, unless `--` stands before it or --rootfs says where the root is."""
+    """A command whose first argument is an image, unless `--` precedes it or --rootfs is given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As every command, but that it looks at the one `--` that the parser takes away."""
+        """Parse as usual, and look for the `--` that the parser removes."""
         words = list(args)
         options, _, _ = self.make_parser(ctx).parse_args(list(args))
         left = super().parse_args(ctx, args)
@@ -30,7 +30,7 @@ class ImageCommand(GroupedCommand):
 
 
 def image_argument(function: F) -> F:
-    """For an `ImageCommand`, whose function gets `image` and `command`."""
+    """Decorate an `ImageCommand`; its function gets `image` and `command`."""
     return click.argument(
         "words",
         metavar="[IMAGE | --] [COMMAND]...",
@@ -40,5 +40,5 @@ def image_argument(function: F) -> F:
     )(function)
 
 
-def _images(ctx: click.Context, param: click.Parameter, begun: str) -> list[str]:
-    return [] if ctx.params.get("words") else images(ctx, param, begun)
+def _images(ctx: click.Context, param: click.Parameter, prefix: str) -> list[str]:
+    return [] if ctx.params.get("words") else images(ctx, param, prefix)

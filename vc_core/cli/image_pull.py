@@ -1,4 +1,4 @@
-"""The image that a container is made from: one that is here, or that --pull fetches."""
+"""Finds the image of a container, and pulls it as --pull says."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from vc_core.spec.errors import NotFound
 
 
 async def image_of(runtime: Runtime, text: str, pull: str) -> Image:
-    """An image by its name.
+    """Find an image by name.
 
     Args:
-        runtime: an open one.
-        text: the name; with a registry's address where it comes from one.
-        pull: "always" fetches it first, "missing" when it is not here, "never" does not.
+        runtime: an open runtime.
+        text: the name, which is also the registry reference that is pulled.
+        pull: "always", "missing" (pull an image that does not exist here) or "never".
 
     Raises:
-        NotFound: it is not here, and is not to be fetched.
-        ImageError: it cannot be fetched.
+        NotFound: it does not exist, and `pull` is "never".
+        ImageError: it cannot be pulled.
     """
     if pull != "always":
         try:

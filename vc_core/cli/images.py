@@ -1,4 +1,4 @@
-"""vc image: what containers start from."""
+"""vc image: manage images."""
 
 from __future__ import annotations
 
@@ -28,37 +28,45 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _image = click.argument("image", metavar="IMAGE", shell_complete=completion.images)
 _name_option = click.option(
-    "--name", default="", metavar="NAME[:TAG]", help="What it is called here."
+    "--name", default="", metavar="NAME[:TAG]", help="Name of the image on this host."
 )
 _platform_option = click.option(
     "--platform",
     default="",
     metavar="OS/ARCHITECTURE",
-    help="Take an image for another kind of machine, as in linux/arm64. Its programs do not run here.",
+    help="Accept an image for another platform, e.g. linux/arm64; it cannot run here.",
 )
 
 _CONFIG = (
-    click.option("--entrypoint", metavar="WORDS", help="Words before every command."),
-    click.option("--cmd", metavar="WORDS", help="The command where the user gives none."),
-    click.option("--env", "-e", multiple=True, metavar="NAME=VALUE", help="A variable."),
-    click.option("--user", "-u", default="", metavar="USER[:GROUP]", help="Who runs the command."),
-    click.option("--workdir", "-w", default="", metavar="DIR", help="Where the command starts."),
+    click.option("--entrypoint", metavar="WORDS", help="Entrypoint of the image."),
+    click.option("--cmd", metavar="WORDS", help="Default command of the image."),
+    click.option(
+        "--env", "-e", multiple=True, metavar="NAME=VALUE", help="Set an environment variable."
+    ),
+    click.option(
+        "--user", "-u", default="", metavar="USER[:GROUP]", help="User and group of the command."
+    ),
+    click.option("--workdir", "-w", default="", metavar="DIR", help="Working directory."),
     click.option(
         "--volume",
         "volumes",
         multiple=True,
         metavar="DIR",
-        help="Can be written in a read-only root, too.",
+        help="Directory that is writable in a read-only root.",
     ),
     click.option(
-        "--stop-signal", default="", metavar="SIGNAL", help="What asks the command to end."
+        "--stop-signal",
+        default="",
+        metavar="SIGNAL",
+        show_default="SIGTERM",
+        help="Signal that stops a container.",
     ),
     click.option(
         "--label",
         "labels",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Containers get it as an annotation.",
+        help="Label; containers get it as an annotation.",
     ),
 )
 
@@ -71,48 +79,48 @@ def _config_options(function: F) -> F:
 
 @click.group()
 def image() -> None:
-    """Fetch, make, list and remove images.
+    """Manage images.
 
-    Each is one read-only file that all its containers share.
+    An image is one read-only file that all its containers share.
     """
 
 
 @image.command()
 @click.argument("reference", metavar="REFERENCE")
 @_name_option
-@click.option(
-    "--insecure", is_flag=True, help="The registry has no certificate, or one that nobody knows."
-)
+@click.option("--insecure", is_flag=True, help="Accept plain HTTP and invalid certificates.")
 @_platform_option
 @json_option
 @click.pass_obj
 def pull(
     settings: Settings, reference: str, name: str, insecure: bool, platform: str, as_json: bool
 ) -> None:
-    """Fetch an image from a registry, by skopeo, with the credentials that 'skopeo login' has stored.
+    """Pull an image from a registry, or from another source of skopeo.
+
+    Credentials are those that 'skopeo login' has stored.
 
     \b
     vc image pull debian:12
     vc image pull registry.example/team/app:1.0
     vc image pull containers-storage://localhost/app
-                                whatever else skopeo can read
     """
     from vc_core.images.platforms import Platform
     from vc_core.images.sources import of_reference
 
-    called = name or reference.rpartition("//")[2].partition("@")[0]
-    _take(settings, of_reference(reference, insecure, Platform.parse(platform)), called, as_json)
+    image_name = name or reference.rpartition("//")[2].partition("@")[0]
+    _add(settings, of_reference(reference, insecure, Platform.parse(platform)), image_name, as_json)
 
 
 @image.command("import")
 @click.argument("path", metavar="PATH|-", type=click.Path(path_type=Path))
 @click.argument("name", metavar="NAME[:TAG]")
-@click.option("--tag", default="", help="Which image of a layout or archive that has several.")
+@click.option("--tag", default="", help="Image to import from a layout or archive of several.")
 @click.option(
     "--format",
     "format_name",
     type=click.Choice(["rootfs", "docker-archive", "oci-archive"]),
-    help="What an archive holds, where that cannot be found out from its content.",
+    show_default="detected",
+    help="Format of the archive.",
 )
 @_platform_option
 @_config_options
@@ -129,24 +137,24 @@ def import_(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Take an image from a file or folder.
+    """Import an image from a file or directory.
 
-    PATH is an OCI layout or archive, a docker archive as 'docker save', kaniko, ko, crane and jib
-    write it, or a root file system: a tar archive or a folder. Archives may be compressed by gzip,
-    bzip2, xz or zstd. '-' is an archive on standard input.
+    PATH is an OCI layout or archive, a Docker archive (of docker save, kaniko, ko, crane or jib),
+    or a root file system (a tar archive or a directory). Archives may be compressed with gzip,
+    bzip2, xz or zstd. '-' reads an archive from standard input.
 
     \b
     docker save app | vc image import - app
     vc image import rootfs.tar.zst debian --cmd bash
 
-    A root file system has no configuration: the options give it one.
+    A root file system has no configuration; use the options to set it.
     """
     from vc_core.images.archives import ArchiveFormat
     from vc_core.images.platforms import Platform
     from vc_core.images.sources import of_path
 
     kind = ArchiveFormat(format_name) if format_name else None
-    _take(
+    _add(
         settings,
         of_path(path, tag, _config(options), kind, Platform.parse(platform)),
         name,
@@ -156,10 +164,9 @@ def import_(
 
 @image.group()
 def build() -> None:
-    """Make an image from the distribution's packages, where there is no registry.
+    """Build an image from packages of the distribution, without a registry.
 
-    What a Dockerfile says is for docker or buildah to build; 'vc image import' takes what they
-    save.
+    Dockerfiles are not supported; build them with docker or buildah and use 'vc image import'.
     """
 
 
@@ -168,28 +175,28 @@ def build() -> None:
 @json_option
 @click.pass_obj
 def busybox(settings: Settings, name: str, as_json: bool) -> None:
-    """The host's static busybox: a shell and the usual tools in two megabytes."""
+    """Build an image of the host's static busybox."""
     from vc_core.images import builtin
 
-    _take(settings, builtin.busybox(), name or "busybox", as_json)
+    _add(settings, builtin.busybox(), name or "busybox", as_json)
 
 
 @build.command()
-@click.option("--suite", default="", help="As in bookworm; the host's own by default.")
+@click.option("--suite", default="", show_default="suite of the host", help="Suite, e.g. bookworm.")
 @click.option(
-    "--mirror", default="", metavar="URL", help="The one that apt is set up with by default."
+    "--mirror", default="", metavar="URL", show_default="mirror of the host's apt", help="Mirror."
 )
-@click.option("--include", multiple=True, metavar="PACKAGE", help="One more package.")
+@click.option("--include", multiple=True, metavar="PACKAGE", help="Include a package.")
 @_name_option
 @json_option
 @click.pass_obj
 def debian(
     settings: Settings, suite: str, mirror: str, include: tuple[str, ...], name: str, as_json: bool
 ) -> None:
-    """A minimal Debian, by debootstrap."""
+    """Build an image of a minimal Debian with debootstrap."""
     from vc_core.images import builtin
 
-    _take(
+    _add(
         settings,
         builtin.debian(suite, mirror, include),
         name or f"debian:{suite or 'latest'}",
@@ -207,14 +214,14 @@ def ls(settings: Settings, as_json: bool) -> None:
         async with settings.runtime() as runtime:
             return await runtime.images.list()
 
-    found = run_async(work())
+    images = run_async(work())
     if as_json:
-        echo_json(found)
+        echo_json(images)
         return
     rows = (
-        (name, one.id[:12], ago(one.made_ns), size(one.bytes))
-        for one in found
-        for name in one.names or ("<none>",)
+        (name, image.id[:12], ago(image.made_ns), size(image.bytes))
+        for image in images
+        for name in image.names or ("<none>",)
     )
     echo_table(("NAME", "ID", "MADE", "SIZE"), rows)
 
@@ -223,7 +230,7 @@ def ls(settings: Settings, as_json: bool) -> None:
 @_image
 @click.pass_obj
 def inspect(settings: Settings, image: str) -> None:
-    """Print all that is known of an image, as JSON."""
+    """Print details of an image as JSON."""
 
     async def work() -> Image:
         async with settings.runtime() as runtime:
@@ -237,7 +244,7 @@ def inspect(settings: Settings, image: str) -> None:
 @click.argument("name", metavar="NAME[:TAG]")
 @click.pass_obj
 def tag(settings: Settings, image: str, name: str) -> None:
-    """Give an image one more name."""
+    """Add a name to an image."""
 
     async def work() -> None:
         async with settings.runtime() as runtime:
@@ -252,35 +259,44 @@ def tag(settings: Settings, image: str, name: str) -> None:
 )
 @click.pass_obj
 def rm(settings: Settings, images: tuple[str, ...]) -> None:
-    """Take names away, and an image with its last one. One that containers have stays."""
+    """Remove names of images, and images that have no name left.
+
+    Images in use by a container are kept.
+    """
 
     async def work() -> None:
         async with settings.runtime() as runtime:
-            for one in images:
-                click.echo(await runtime.remove_image(one))
+            for name in images:
+                click.echo(await runtime.remove_image(name))
 
     run_async(work())
 
 
 @image.command()
-@click.option("--all", "-a", "everything", is_flag=True, help="Also images that have a name.")
+@click.option(
+    "--all",
+    "-a",
+    "everything",
+    is_flag=True,
+    help="Remove all unused images, not only unnamed ones.",
+)
 @json_option
 @click.pass_obj
 def prune(settings: Settings, everything: bool, as_json: bool) -> None:
-    """Remove images that have no name and no container."""
+    """Remove images that have no name and are not in use."""
 
     async def work() -> tuple[Image, ...]:
         async with settings.runtime() as runtime:
             return await runtime.prune_images(everything)
 
-    gone = run_async(work())
+    removed = run_async(work())
     if as_json:
-        echo_json(gone)
+        echo_json(removed)
         return
-    for one in gone:
-        click.echo(shown(one.name))
+    for image in removed:
+        click.echo(shown(image.name))
     if sys.stderr.isatty():
-        click.echo(f"{size(sum(one.bytes for one in gone))} are free again", err=True)
+        click.echo(f"{size(sum(image.bytes for image in removed))} freed", err=True)
 
 
 def _config(options: dict[str, Any]) -> ImageConfig:
@@ -302,35 +318,35 @@ def _config(options: dict[str, Any]) -> ImageConfig:
     )
 
 
-def _take(settings: Settings, source: Source, name: str, as_json: bool) -> None:
+def _add(settings: Settings, source: Source, name: str, as_json: bool) -> None:
     async def work() -> Image:
         async with settings.runtime() as runtime:
             with progress_shown() as progress:
                 return await runtime.images.take(source, name, progress)
 
-    found = run_async(work())
+    image = run_async(work())
     if as_json:
-        echo_json(found)
+        echo_json(image)
     else:
-        click.echo(found.id)
+        click.echo(image.id)
 
 
 @contextmanager
 def progress_shown() -> Iterator[Progress]:
-    """Bars on a terminal; a line for each step elsewhere."""
+    """Show progress bars on a terminal, one line per step elsewhere."""
     if not sys.stderr.isatty():
-        told: set[str] = set()
+        steps_shown: set[str] = set()
 
         def line(step: str, *_: int, **__: int) -> None:
-            if step not in told:
-                told.add(step)
+            if step not in steps_shown:
+                steps_shown.add(step)
                 click.echo(shown(step), err=True)
 
         yield line
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, SpinnerColumn, TextColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import Progress as ProgressBars
 
     columns = (
         SpinnerColumn(),
@@ -338,8 +354,8 @@ def progress_shown() -> Iterator[Progress]:
         BarColumn(),
         DownloadColumn(),
     )
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("looking", total=None)
+    with ProgressBars(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("starting", total=None)
 
         def move(step: str, done: int = 0, total: int = 0) -> None:
             bars.update(task, description=shown(step), completed=done, total=total or None)

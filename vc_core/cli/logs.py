@@ -1,4 +1,4 @@
-"""vc logs: what a container has written."""
+"""vc logs: print the output of a container."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ from vc_core.spec.values import StreamName
 
 
 @click.command("logs")
-@click.option("--follow", "-f", is_flag=True, help="Wait for more, until the container has ended.")
+@click.option("--follow", "-f", is_flag=True, help="Wait for new output until the container stops.")
 @click.option(
     "--tail",
     "-n",
     type=click.IntRange(0),
     metavar="N",
-    help="The last N lines of those that are there.",
+    help="Show only the last N lines.",
 )
 @click.option(
-    "--since", type=Since(), default=None, metavar="TIME", help="As in 10m, or 2026-01-31T12:00:00."
+    "--since",
+    type=Since(),
+    default=None,
+    metavar="TIME",
+    help="Show lines since this time, e.g. 10m or 2026-01-31T12:00:00.",
 )
-@click.option("--timestamps", "-t", is_flag=True, help="When each line was written, before it.")
+@click.option("--timestamps", "-t", is_flag=True, help="Show the time of each line.")
 @container_id_option
 @json_option
 @pod_id_argument()
@@ -45,10 +49,10 @@ def logs(
     timestamps: bool,
     as_json: bool,
 ) -> None:
-    """Print what a container of POD has written, that was started by 'vc run -d'.
+    """Print the output of a container of POD that was started with 'vc run -d'.
 
-    What it wrote to stderr goes to ours. The log is there until the container is deleted: also when
-    it has ended, and when its machine has crashed.
+    Its stderr is printed to stderr. The log is kept until the container is deleted, even if the
+    container has stopped or its machine has crashed.
     """
 
     async def work() -> None:

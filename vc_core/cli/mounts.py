@@ -1,4 +1,4 @@
-"""Words of -v, --mount and --tmpfs, as docker and podman read them."""
+"""Parses -v, --mount and --tmpfs as Docker and Podman do."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Mount, MountKind
 
 _VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # anything else is a path
-# What the guest is told, word by word: mount(8).
+# Passed to the guest unchanged: options of mount(8).
 _PASSED = {
     *("exec", "noexec", "suid", "nosuid", "dev", "nodev", "atime", "noatime", "relatime"),
     *("private", "rprivate", "slave", "rslave", "shared", "rshared"),
 }
-# What has no effect here: labels of SELinux, which the guest does not have, and hints for other
+# Accepted without effect: SELinux labels, which the guest does not have, and hints for other
 # systems.
 _WITHOUT_EFFECT = {"z", "Z", "cached", "delegated", "consistent", "default", "copy"}
 _OF_TMPFS = re.compile(r"(size=\d+%?|mode=[0-7]{1,4}|(uid|gid|nr_inodes|nr_blocks)=\d+)")
@@ -25,22 +25,20 @@ _TARGETS = ("target", "destination", "dst")
 
 
 def bind(text: str, volumes: Volumes) -> Mount:
-    """A folder or file of the host, or a named volume, which is made when it is not there.
+    """Parse a bind mount of a host path or a named volume; a missing volume is created.
 
     Args:
-        text: SRC:DST or SRC:DST:OPTIONS, or docker's type=...,source=...,target=...
+        text: SRC:DST, SRC:DST:OPTIONS, or Docker's type=...,source=...,target=...
         volumes: of this host.
 
     Raises:
-        InvalidRequest: it cannot be read.
+        InvalidRequest: it is invalid.
     """
     if text.startswith("type=") or ",target=" in text:
         return _by_keys(text, volumes)
     parts = text.split(":")
     if len(parts) not in (2, 3) or not all(parts):
-        raise InvalidRequest(
-            f"-v {text!r} is not SRC:DST or SRC:DST:OPTIONS, as in ./data:/data:ro"
-        )
+        raise InvalidRequest(f"-v {text!r} is not SRC:DST or SRC:DST:OPTIONS, e.g. ./data:/data:ro")
     return _bind(
         parts[0], parts[1], parts[2].split(",") if len(parts) == 3 else [], f"-v {text!r}", volumes
     )
@@ -56,11 +54,9 @@ def _bind(source: str, destination: str, options: list[str], what: str, volumes:
         elif option in ("bind", "rbind"):
             is_recursive = option == "rbind"
         elif option not in ("ro", "rw", *_WITHOUT_EFFECT):
-            raise InvalidRequest(
-                f"{what}: the option {option!r} is not known; ro, rw, nocopy and noexec are"
-            )
+            raise InvalidRequest(f"{what}: unknown option {option!r}; use ro, rw, nocopy or noexec")
     if {"ro", "rw"} <= set(options):
-        raise InvalidRequest(f"{what}: ro and rw contradict each other")
+        raise InvalidRequest(f"{what}: ro and rw contradict each other; give one of them")
     is_read_only = "ro" in options
     path = volumes.create(source, may_exist=True).path if is_volume else Path(source).absolute()
     copy_up = is_volume and copies and not is_read_only
@@ -82,12 +78,12 @@ def _by_keys(text: str, volumes: Volumes) -> Mount:
     ][:1]
     if kind == "tmpfs":
         size, mode = keys.pop("tmpfs-size", ""), keys.pop("tmpfs-mode", "")
-        found = [
+        tmpfs_options = [
             *(["ro"] if options else []),
             *([f"size={size}"] if size else []),
             *([f"mode={mode}"] if mode else []),
         ]
-        made = tmpfs(":".join(filter(None, (destination, ",".join(found)))))
+        mount = tmpfs(":".join(filter(None, (destination, ",".join(tmpfs_options)))))
     else:
         source = keys.pop("source", None) or keys.pop("src", "")
         if keys.pop("volume-nocopy", "false") in ("", "true", "1"):
@@ -100,31 +96,31 @@ def _by_keys(text: str, volumes: Volumes) -> Mount:
             or bool(_VOLUME.fullmatch(source)) != (kind == "volume")
         ):
             raise InvalidRequest(
-                f"{what} is not type=bind,source=/PATH,target=DST, type=volume,source=NAME,target=DST "
-                "or type=tmpfs,target=DST"
+                f"{what} is not type=bind,source=/PATH,target=DST, "
+                "type=volume,source=NAME,target=DST or type=tmpfs,target=DST"
             )
-        made = _bind(
+        mount = _bind(
             source,
             destination,
-            ["ro" if one == "readonly" else one for one in options],
+            ["ro" if option == "readonly" else option for option in options],
             what,
             volumes,
         )
     if keys:
         raise InvalidRequest(
-            f"{what}: the key {next(iter(keys))!r} is not known; type, source, target and ro are"
+            f"{what}: unknown key {next(iter(keys))!r}; use type, source, target and ro"
         )
-    return made
+    return mount
 
 
 def tmpfs(text: str) -> Mount:
-    """An empty folder in the guest's memory.
+    """Parse a tmpfs mount.
 
     Args:
         text: DST, DST:SIZE or DST:OPTIONS.
 
     Raises:
-        InvalidRequest: it cannot be read.
+        InvalidRequest: it is invalid.
     """
     destination, _, words = text.partition(":")
     options = dict.fromkeys(("nosuid", "nodev"))
@@ -144,7 +140,7 @@ def tmpfs(text: str) -> Mount:
             options[word] = None
         else:
             raise InvalidRequest(
-                f"--tmpfs {text!r}: the option {word!r} is not known; write it as in /x:rw,size=64m,mode=1777"
+                f"--tmpfs {text!r}: unknown option {word!r}; use e.g. /x:rw,size=64m,mode=1777"
             )
     passed = (*options, *(f"{key}={value}" for key, value in settings.items()))
     return Mount(Path("tmpfs"), destination, is_read_only, MountKind.TMPFS, passed)

@@ -1,4 +1,4 @@
-"""vc plugins: what is installed."""
+"""vc plugins: list installed plugins."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from vc_core.engine.wiring.catalog import Catalog
 @click.command()
 @json_option
 def plugins(as_json: bool) -> None:
-    """List installed plugins: who ships them, whether they load and fulfil the contract."""
-    found = list(Catalog().installed())
+    """List installed plugins, and whether they load and implement the contract."""
+    installed = list(Catalog().installed())
     if as_json:
-        echo_json(found)
+        echo_json(installed)
         return
     rows = (
-        (one.name, one.family, one.distribution, one.version, one.state, one.contract or "-")
-        for one in found
+        (
+            plugin.name,
+            plugin.family,
+            plugin.distribution,
+            plugin.version,
+            plugin.state,
+            plugin.contract or "-",
+        )
+        for plugin in installed
     )
     echo_table(("PLUGIN", "FAMILY", "DISTRIBUTION", "VERSION", "STATE", "CONTRACT"), rows)

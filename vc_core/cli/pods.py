@@ -1,20 +1,17 @@
-"""vc pod: the life of pods."""
+"""vc pod: manage pods."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from vc_core.cli.completion import pod_id_argument, pod_ids_argument
-from vc_core.cli.container_options import hostname_is_h
 from vc_core.cli.escapes import shown
 from vc_core.cli.global_options import Settings, run_async
-from vc_core.cli.key_values import annotation_changes, pairs
-from vc_core.cli.machine_options import memory_option, mib, start_option, vcpus_option
-from vc_core.cli.option_groups import GroupedCommand
+from vc_core.cli.key_values import annotation_changes
+from vc_core.cli.pod_create import create
 from vc_core.cli.render import (
     ago,
     coloured,
@@ -27,10 +24,6 @@ from vc_core.cli.render import (
     json_option,
     size,
 )
-from vc_core.cli.units import SIZE
-from vc_core.defaults import Start
-from vc_core.engine.state.boot_assets import Asset, Assets
-from vc_core.spec.values import Dns, PodOptions
 
 if TYPE_CHECKING:
     from vc_core.engine.api.pod_views import PodStatus
@@ -38,104 +31,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def pod() -> None:
-    """Make, start, stop and delete pods: virtual machines with containers in them."""
+    """Manage pods: virtual machines that run containers."""
 
 
-@pod.command(cls=GroupedCommand, context_settings=hostname_is_h)
-@click.argument("pod_id", metavar="[POD]", default="")
-@vcpus_option
-@memory_option("--memory", "-m")
-@click.option(
-    "--hostname",
-    "-h",
-    default="",
-    metavar="NAME",
-    show_default="name of the pod",
-    help="Host name.",
-)
-@click.option(
-    "--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Add an annotation."
-)
-@click.option("--dns", multiple=True, metavar="ADDRESS", help="Add a DNS server.")
-@click.option("--dns-search", multiple=True, metavar="DOMAIN", help="Add a DNS search domain.")
-@click.option(
-    "--dns-option", multiple=True, metavar="OPTION", help="Add an option of resolv.conf(5)."
-)
-@click.option("--share-pid", is_flag=True, help="Share one PID namespace between containers.")
-@click.option(
-    "--init", is_flag=True, help="Share PIDs and run an init that reaps orphaned processes."
-)
-@click.option(
-    "--share-shm",
-    type=SIZE,
-    default=0,
-    metavar="SIZE",
-    help="Share one /dev/shm of this size between containers.",
-)
-@click.option("--kernel", metavar="FILE[=SHA512]", help="Boot this kernel.")
-@click.option(
-    "--image", "initrd", metavar="FILE[=SHA512]", help="Boot this initrd, which holds the agent."
-)
-@click.option("--hypervisor", metavar="FILE[=SHA512]", help="Run this hypervisor program.")
-@click.option(
-    "--can-freeze/--no-freeze",
-    default=None,
-    show_default="pod.can_freeze",
-    help="Prepare for snapshots and forks.",
-)
-@start_option
-@json_option
-@click.pass_obj
-def create(
-    settings: Settings,
-    pod_id: str,
-    vcpus: int | None,
-    vm_memory: int | None,
-    hostname: str,
-    annotations: tuple[str, ...],
-    dns: tuple[str, ...],
-    dns_search: tuple[str, ...],
-    dns_option: tuple[str, ...],
-    share_pid: bool,
-    init: bool,
-    share_shm: int,
-    kernel: str | None,
-    initrd: str | None,
-    hypervisor: str | None,
-    can_freeze: bool | None,
-    start: str | None,
-    as_json: bool,
-) -> None:
-    """Make a pod and print its name. Its machine boots when it is started."""
-    options = PodOptions(Dns(dns, dns_search, dns_option), share_pid or init, share_shm)
-    assets = Assets(*(_asset(text) for text in (kernel, initrd, hypervisor)))
-
-    async def work() -> None:
-        async with settings.runtime() as runtime:
-            made = await runtime.create(
-                pod_id,
-                vcpus=vcpus,
-                memory_mib=mib(vm_memory),
-                hostname=hostname,
-                annotations=pairs(annotations),
-                options=options,
-                assets=assets,
-                start=Start(start) if start else None,
-                can_freeze=can_freeze,
-            )
-            if as_json:
-                echo_json(await made.status())
-            else:
-                click.echo(made.id)
-
-    run_async(work())
-
-
-def _asset(text: str | None) -> Asset:
-    if text is None:
-        return Asset()
-    path, _, digest = text.partition("=")
-    return Asset(Path(path).absolute(), digest)
+pod.add_command(create)
 
 
 @pod.command()
@@ -144,12 +43,12 @@ def _asset(text: str | None) -> Asset:
 @json_option
 @click.pass_obj
 def annotate(settings: Settings, pod_id: str, changes: tuple[str, ...], as_json: bool) -> None:
-    """Set annotations (KEY=VALUE), remove some (KEY-), print all."""
-    wanted = annotation_changes(changes)
+    """Set (KEY=VALUE) or remove (KEY-) annotations, and print all."""
+    changed = annotation_changes(changes)
 
     async def work() -> dict[str, str]:
         async with settings.runtime() as runtime:
-            return await (await runtime.get(pod_id)).annotate(wanted)
+            return await (await runtime.get(pod_id)).annotate(changed)
 
     echo_pairs(run_async(work()), as_json)
 
@@ -158,19 +57,25 @@ def annotate(settings: Settings, pod_id: str, changes: tuple[str, ...], as_json:
 @pod_ids_argument()
 @click.pass_obj
 def start(settings: Settings, pod_ids: tuple[str, ...]) -> None:
-    """Boot pods and start their containers."""
+    """Start pods and their containers."""
     _each(settings, pod_ids, "start")
 
 
 @pod.command()
 @pod_ids_argument()
 @click.option(
-    "--grace", "grace_s", type=click.FloatRange(0), default=10, show_default=True, metavar="SECONDS"
+    "--grace",
+    "grace_s",
+    type=click.FloatRange(0),
+    default=10,
+    show_default=True,
+    metavar="SECONDS",
+    help="Seconds that containers have to stop.",
 )
-@click.option("--force", "-f", is_flag=True, help="Ask nobody: end the machine at once.")
+@click.option("--force", "-f", is_flag=True, help="Kill the machine without stopping containers.")
 @click.pass_obj
 def stop(settings: Settings, pod_ids: tuple[str, ...], grace_s: float, force: bool) -> None:
-    """Stop pods; containers have --grace seconds to end by themselves."""
+    """Stop pods and their containers."""
     _each(settings, pod_ids, "stop", grace_s=grace_s, force=force)
 
 
@@ -178,7 +83,7 @@ def stop(settings: Settings, pod_ids: tuple[str, ...], grace_s: float, force: bo
 @pod_ids_argument()
 @click.pass_obj
 def pause(settings: Settings, pod_ids: tuple[str, ...]) -> None:
-    """Freeze pods."""
+    """Pause pods."""
     _each(settings, pod_ids, "pause")
 
 
@@ -186,18 +91,16 @@ def pause(settings: Settings, pod_ids: tuple[str, ...]) -> None:
 @pod_ids_argument()
 @click.pass_obj
 def resume(settings: Settings, pod_ids: tuple[str, ...]) -> None:
-    """Let frozen pods run."""
+    """Resume paused pods."""
     _each(settings, pod_ids, "resume")
 
 
 @pod.command()
 @pod_ids_argument()
-@click.option(
-    "--force", "-f", is_flag=True, help="Ask nobody in the guest: end the machine at once."
-)
+@click.option("--force", "-f", is_flag=True, help="Kill the machine without stopping containers.")
 @click.pass_obj
 def delete(settings: Settings, pod_ids: tuple[str, ...], force: bool) -> None:
-    """Stop pods if they run, and remove them."""
+    """Stop and delete pods."""
 
     async def work() -> None:
         async with settings.runtime() as runtime:
@@ -214,32 +117,34 @@ def delete(settings: Settings, pod_ids: tuple[str, ...], force: bool) -> None:
 @json_option
 @click.pass_obj
 def snapshot(settings: Settings, pod_id: str, name: str, as_json: bool) -> None:
-    """Save a running pod with its memory as NAME; it goes on."""
+    """Save a running pod, including its memory, as snapshot NAME. The pod keeps running."""
 
     async def work() -> None:
         async with settings.runtime() as runtime:
             with doing(f"saving {pod_id}"):
-                made = await (await runtime.get(pod_id)).snapshot(name)
+                saved = await (await runtime.get(pod_id)).snapshot(name)
         if as_json:
-            echo_json(made)
+            echo_json(saved)
         else:
-            click.echo(made.name)
+            click.echo(saved.name)
 
     run_async(work())
 
 
 @pod.command()
 @click.argument("name")
-@click.option("--name", "pod_id", default="", help="Of the pod; made up by default.")
+@click.option(
+    "--name", "pod_id", default="", metavar="POD", show_default="generated", help="Name of the pod."
+)
 @click.pass_obj
 def restore(settings: Settings, name: str, pod_id: str) -> None:
-    """Start a pod where the snapshot NAME was taken, and print its name."""
+    """Start a pod from snapshot NAME and print its name."""
 
     async def work() -> None:
         async with settings.runtime() as runtime:
             with doing(f"restoring {name}"):
-                made = await runtime.restore(name, pod_id)
-            click.echo(made.id)
+                restored = await runtime.restore(name, pod_id)
+            click.echo(restored.id)
 
     run_async(work())
 
@@ -247,19 +152,19 @@ def restore(settings: Settings, name: str, pod_id: str) -> None:
 @pod.command()
 @pod_id_argument()
 @click.option(
-    "-n", "--count", type=click.IntRange(1), default=1, show_default=True, help="How many."
+    "-n", "--count", type=click.IntRange(1), default=1, show_default=True, help="Number of pods."
 )
 @click.pass_obj
 def fork(settings: Settings, pod_id: str, count: int) -> None:
-    """Start pods that go on from where a running one is now, and print their names."""
+    """Start copies of a running pod, including its memory, and print their names."""
 
     async def work() -> None:
         async with settings.runtime() as runtime:
             with doing(f"forking {pod_id}"):
-                made = await (await runtime.get(pod_id)).fork(count)
-            for one in made:
-                click.echo(one.id)
-                await one.close()
+                children = await (await runtime.get(pod_id)).fork(count)
+            for child in children:
+                click.echo(child.id)
+                await child.close()
 
     run_async(work())
 
@@ -276,9 +181,10 @@ def ls(settings: Settings, as_json: bool) -> None:
         if as_json:
             echo_json((*listing.pods, *listing.damaged))
         else:
-            rows = [_row(found) for found in listing.pods]
+            rows = [_row(pod) for pod in listing.pods]
             rows += [
-                (found.id, found.state, "", "", "", "", found.reason) for found in listing.damaged
+                (damaged.id, damaged.state, "", "", "", "", damaged.reason)
+                for damaged in listing.damaged
             ]
             echo_table(
                 ("POD", "STATE", "CONTAINERS", "VCPUS", "MEMORY", "CREATED", "REASON"),
@@ -294,27 +200,32 @@ def ls(settings: Settings, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def status(settings: Settings, pod_id: str, as_json: bool) -> None:
-    """Tell what is true of a pod now."""
+    """Show the current status of a pod."""
 
     async def work() -> None:
         async with settings.runtime() as runtime:
-            found = await (await runtime.get(pod_id)).status()
+            pod_status = await (await runtime.get(pod_id)).status()
         if as_json:
-            echo_json(found)
+            echo_json(pod_status)
             return
-        drivers = ", ".join(f"{choice.family} {choice.name}" for choice in found.config.plugins)
-        reason = f" ({shown(found.reason)})" if found.reason else ""
+        drivers = ", ".join(
+            f"{choice.family} {choice.name}" for choice in pod_status.config.plugins
+        )
+        reason = f" ({shown(pod_status.reason)})" if pod_status.reason else ""
         echo_warnings(
-            [f"pod {found.id}: {found.unanswered}; shown as last known"] if found.unanswered else []
+            [f"pod {pod_status.id}: {pod_status.unanswered}; showing its last known state"]
+            if pod_status.unanswered
+            else []
         )
-        click.echo(f"pod {found.id}: {coloured(found.state.value)}{reason}")
+        click.echo(f"pod {pod_status.id}: {coloured(pod_status.state.value)}{reason}")
         click.echo(
-            f"  machine: {found.size.vcpus} vCPU, {found.size.memory_mib} MiB, process {found.pid or 'none'}"
+            f"  machine: {pod_status.size.vcpus} vCPU, {pod_status.size.memory_mib} MiB, "
+            f"process {pod_status.pid or 'none'}"
         )
-        click.echo(f"  made: {ago(found.config.created_ns)}, with {drivers}")
-        for key, value in found.config.annotations.items():
+        click.echo(f"  created: {ago(pod_status.config.created_ns)}, with {drivers}")
+        for key, value in pod_status.config.annotations.items():
             click.echo(f"  {shown(key)} = {shown(value)}")
-        for container in found.containers:
+        for container in pod_status.containers:
             code = "" if container.exit is None else f", exit code {exit_text(container.exit)}"
             click.echo(f"  container {container.id}: {coloured(container.state.value)}{code}")
 
@@ -326,17 +237,17 @@ def status(settings: Settings, pod_id: str, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def stats(settings: Settings, pod_id: str, as_json: bool) -> None:
-    """Tell what a pod's machine uses of this host."""
+    """Show the CPU time and memory that the machine of a pod uses on the host."""
 
     async def work() -> None:
         async with settings.runtime() as runtime:
-            found = await (await runtime.get(pod_id)).stats()
+            usage = await (await runtime.get(pod_id)).stats()
         if as_json:
-            echo_json(found)
+            echo_json(usage)
         else:
             echo_table(
                 ("POD", "CPU", "MEMORY"),
-                [(pod_id, f"{found.cpu_ns / 1e9:.1f} s", size(found.resident_bytes))],
+                [(pod_id, f"{usage.cpu_ns / 1e9:.1f} s", size(usage.resident_bytes))],
             )
 
     run_async(work())
@@ -346,10 +257,9 @@ def stats(settings: Settings, pod_id: str, as_json: bool) -> None:
 @pod_id_argument()
 @click.pass_obj
 def console(settings: Settings, pod_id: str) -> None:
-    """Print the last of what the guest's kernel wrote.
+    """Print the last output of the guest's kernel.
 
-    On a terminal, control characters are escaped, as dmesg does it; a pipe or file gets what was
-    written.
+    On a terminal, control characters are escaped as in dmesg; pipes and files get the raw bytes.
     """
 
     async def work() -> None:
@@ -364,18 +274,18 @@ def console(settings: Settings, pod_id: str) -> None:
     run_async(work())
 
 
-def _row(found: PodStatus) -> tuple[object, ...]:
-    config = found.config
-    memory = f"{found.size.memory_mib} MiB"
-    made = ago(config.created_ns)
-    reason = found.unanswered or found.reason
+def _row(status: PodStatus) -> tuple[object, ...]:
+    config = status.config
+    memory = f"{status.size.memory_mib} MiB"
+    created = ago(config.created_ns)
+    reason = status.unanswered or status.reason
     return (
-        found.id,
-        found.state.value,
-        len(found.containers),
-        found.size.vcpus,
+        status.id,
+        status.state.value,
+        len(status.containers),
+        status.size.vcpus,
         memory,
-        made,
+        created,
         reason,
     )
 

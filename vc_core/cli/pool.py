@@ -1,4 +1,4 @@
-"""vc pool: machines made in advance."""
+"""vc pool: machines that are started in advance."""
 
 from __future__ import annotations
 
@@ -16,68 +16,77 @@ from vc_core.spec.errors import VcError
 
 @click.group()
 def pool() -> None:
-    """Keep machines ready that pods take instead of cloning their own: --start pool."""
+    """Keep machines ready for pods that are started with --start pool."""
 
 
 @pool.command()
 @click.option(
-    "--size", "count", type=click.IntRange(1), help="How many wait; pool.size by default."
+    "--size",
+    "count",
+    type=click.IntRange(1),
+    metavar="N",
+    show_default="pool.size",
+    help="Number of machines.",
 )
 @click.pass_obj
 def start(settings: Settings, count: int | None) -> None:
-    """Start a process that keeps machines ready, and return when they are."""
+    """Start a process that keeps machines ready, and return when they are ready."""
     from vc_core.engine.api import pool_keeper
 
     config = settings.load_config()
-    wanted = count or config.pool.size
-    with doing(f"making {wanted} machines"):
-        process = pool_keeper.spawn(config, wanted, subprocess.PIPE)
-        told = b""
+    size = count or config.pool.size
+    with doing(f"starting {size} machines"):
+        process = pool_keeper.spawn(config, size, subprocess.PIPE)
+        first_line = b""
         if process is not None and process.stdout is not None:
             with process.stdout as output:
-                told = output.readline()
-    if told.strip() != pool_keeper.READY.encode():
-        said = (config.template.dir / "pool" / pool_keeper.LOG).read_text().strip().splitlines()
-        raise VcError(
-            (said[-1] if said else "the keeper ended and said nothing").removeprefix("vc: error: ")
+                first_line = output.readline()
+    if first_line.strip() != pool_keeper.READY.encode():
+        log_lines = (
+            (config.template.dir / "pool" / pool_keeper.LOG).read_text().strip().splitlines()
         )
-    click.echo(f"{wanted} machines wait; 'vc pool stop' ends them", err=True)
+        raise VcError(
+            (
+                log_lines[-1] if log_lines else "the pool's process ended without an error message"
+            ).removeprefix("vc: error: ")
+        )
+    click.echo(f"{size} machines are ready; use 'vc pool stop' to stop them", err=True)
 
 
 @pool.command()
 @click.pass_obj
 def stop(settings: Settings) -> None:
-    """End the process that keeps machines ready, and those that nobody has taken."""
+    """Stop the process that keeps machines ready, and its unused machines."""
 
     async def work() -> bool:
         async with settings.runtime() as runtime:
             was_kept = await runtime.pool.end_keeper()
-            for waiting in runtime.pool.list():  # of one that was killed
+            for waiting in runtime.pool.list():  # left by a process that was killed
                 await runtime.pool.drop(waiting)
             return was_kept
 
     if not run_async(work()):
-        click.echo("nobody keeps this pool", err=True)
+        click.echo("no process keeps machines ready", err=True)
 
 
 @pool.command("ls")
 @json_option
 @click.pass_obj
 def ls(settings: Settings, as_json: bool) -> None:
-    """List the machines that wait, the oldest first."""
+    """List the ready machines, the oldest first."""
 
     async def work() -> None:
         async with settings.runtime() as runtime:
-            found = runtime.pool.list()
+            machines = runtime.pool.list()
             if as_json:
-                echo_json(found)
+                echo_json(machines)
             else:
                 echo_table(
-                    ("MACHINE", "TEMPLATE", "MADE"),
-                    [(one.id, one.key, ago(one.made_ns)) for one in found],
+                    ("MACHINE", "TEMPLATE", "CREATED"),
+                    [(machine.id, machine.key, ago(machine.made_ns)) for machine in machines],
                 )
                 if not runtime.pool.poke():
-                    click.echo("nobody keeps this pool; 'vc pool start' does", err=True)
+                    click.echo("no process keeps machines ready; use 'vc pool start'", err=True)
 
     run_async(work())
 
@@ -86,11 +95,11 @@ def ls(settings: Settings, as_json: bool) -> None:
 @click.option("--size", "count", type=click.IntRange(1), required=True)
 @click.pass_obj
 def keep(settings: Settings, count: int) -> None:
-    """Be the process that keeps machines ready."""
+    """Run the process that keeps machines ready."""
     from vc_core.engine.api import pool_keeper
 
     def tell() -> None:
-        with contextlib.suppress(BrokenPipeError):  # whoever waited for it has gone
+        with contextlib.suppress(BrokenPipeError):  # the command that waited for it is gone
             click.echo(pool_keeper.READY)
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""Tables for people, JSON for programs, and plain text when piped. rich is imported only for a terminal."""
+"""Formats output: coloured tables on a terminal, aligned text in a pipe, JSON with --json."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _COLOURS = {
 
 @contextmanager
 def doing(text: str) -> Iterator[None]:
-    """A line on a terminal while something lasts, gone afterwards; nothing where nobody looks."""
+    """Show a line on stderr during a block, if stderr is a terminal."""
     if not sys.stderr.isatty():
         yield
         return
@@ -45,12 +45,12 @@ def doing(text: str) -> Iterator[None]:
 
 
 def echo_json(value: object) -> None:
-    """Prints any of our values."""
+    """Print a value as JSON."""
     click.echo(shown_json(_encoded(value, indent=2)))
 
 
 def echo_json_line(value: object) -> None:
-    """The same in one line, for a stream of them."""
+    """Print a value as one line of JSON."""
     click.echo(shown_json(_encoded(value, indent=None)))
 
 
@@ -60,15 +60,13 @@ def _encoded(value: object, indent: int | None) -> str:
     builtins = msgspec.to_builtins(value, enc_hook=str)
     try:
         encoded = msgspec.json.encode(builtins)
-    except (
-        UnicodeEncodeError
-    ):  # bytes that are no text, in the name of a file: JSON has an escape for them
+    except UnicodeEncodeError:  # surrogates of an undecodable file name, which json escapes
         return json.dumps(builtins, indent=indent)
     return (encoded if indent is None else msgspec.json.format(encoded, indent=indent)).decode()
 
 
 def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Prints rows under a head; aligned text without colours when nobody looks."""
+    """Print a table; aligned text without colours if stdout is not a terminal."""
     texts = [[shown(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console
@@ -83,22 +81,22 @@ def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def echo_warnings(lines: Iterable[str]) -> None:
-    """Prints what a command could not show, beside what it shows."""
+    """Print warnings to stderr."""
     for line in lines:
         click.echo(f"{click.style('vc: warning:', fg='yellow')} {shown(line)}", err=True)
 
 
-def echo_pairs(found: Mapping[str, str], as_json: bool) -> None:
-    """Prints annotations, one a line."""
+def echo_pairs(pairs: Mapping[str, str], as_json: bool) -> None:
+    """Print annotations, one per line."""
     if as_json:
-        echo_json(dict(found))
+        echo_json(dict(pairs))
     else:
-        for key, value in found.items():
+        for key, value in pairs.items():
             click.echo(f"{shown(key)}={shown(value)}")
 
 
 def ago(since_ns: int) -> str:
-    """How long ago, in one unit."""
+    """Format a time since the epoch as its age, in one unit; never in the future."""
     seconds = max(0, int(time.time() - since_ns / 1e9))
     for size, name in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
@@ -107,7 +105,7 @@ def ago(since_ns: int) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes, in one unit."""
+    """Format a number of bytes, in one unit."""
     amount = float(count)
     for unit in ("B", "KiB", "MiB"):
         if amount < 1024:
@@ -117,12 +115,12 @@ def size(count: int) -> str:
 
 
 def coloured(state: str) -> str:
-    """A state's own colour, where colours are."""
+    """Style a state in its colour."""
     return click.style(state, fg=_COLOURS.get(state))
 
 
 def plain(value: object) -> str:
-    """A setting's value, as TOML would have it."""
+    """Format a setting as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | Path):
@@ -135,19 +133,19 @@ def plain(value: object) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """One for a terminal."""
+    """Make a rich table."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(
+    rich_table = Table(
         *columns, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold"
     )
     for row in rows:
-        made.add_row(*(Text(shown(cell), style=_COLOURS.get(cell, "")) for cell in row))
-    return made
+        rich_table.add_row(*(Text(shown(cell), style=_COLOURS.get(cell, "")) for cell in row))
+    return rich_table
 
 
 def exit_text(status: ExitStatus) -> str:
-    """An exit code, with why where that needs a word."""
+    """Format an exit code; says if the process ran out of memory."""
     return f"{status.code}, out of memory" if status.out_of_memory else str(status.code)

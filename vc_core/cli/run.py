@@ -1,4 +1,4 @@
-"""vc run: a pod for one command."""
+"""vc run: run a command in a new pod."""
 
 from __future__ import annotations
 
@@ -75,19 +75,21 @@ def run(
     command: tuple[str, ...],
     **options: Any,
 ) -> int:
-    """Run COMMAND, or an image's own, in a container in a virtual machine of its own.
+    """Run COMMAND, or the command of IMAGE, in a container in a new virtual machine.
+
+    Without IMAGE, the root file system is the host's, read-only below a writable overlay.
 
     \b
-    vc run busybox echo hi          an image that is here: vc image ls
-    vc run -- uname -a              the host's programs, the guest's kernel
-    tar c . | vc run -- tar tv      input is piped in, output out
-    vc run -it debian               a terminal; Ctrl-P Ctrl-Q leaves it running
+    vc run busybox echo hi          run a command in an image (see vc image ls)
+    vc run -- uname -a              run a host program on the guest's kernel
+    tar c . | vc run -- tar tv      pipe input in and output out
+    vc run -it debian               open a terminal; Ctrl-P Ctrl-Q detaches
     vc run -d --name web busybox httpd -f
-                                    the pod outlives this: vc exec, vc pod delete
+                                    run in the background; see vc exec, vc logs
 
-    Exits with the command's own code (128 + n for a signal), 124 when its time was over, 125 when
-    we fail, 126 or 127 when the command cannot be executed or is not there. Ctrl-C reaches the
-    command; a second one ends the pod.
+    Exits with the code of the command (128 + n for signal n), 124 on a timeout, 125 if vc fails,
+    126 if the command cannot be executed, 127 if it does not exist. Ctrl-C is passed to the
+    command; a second Ctrl-C deletes the pod.
     """
     pod_id = name or fresh()
     console = Console(detach_keys, options["tty"], detach, timeout_s)
@@ -109,7 +111,19 @@ def run(
 
 @dataclass(frozen=True)
 class Plan:
-    """What the options ask for."""
+    """The options of one `vc run`.
+
+    Attributes:
+        pod_id: name of the pod.
+        image: name of the image; empty for --rootfs.
+        command: argv, or the arguments of the image's entrypoint.
+        options: values of the container options, by name.
+        stdio: where the streams of the command go.
+        vcpus: of the machine; None for the configured default.
+        memory_mib: of the machine; None for the configured default.
+        start: how the machine starts; None for the configured default.
+        remove: whether the pod is deleted when the command ends.
+    """
 
     pod_id: str
     image: str
@@ -134,22 +148,21 @@ async def _run(settings: Settings, plan: Plan, console: Console) -> int:
             spec = container_spec(
                 plan.pod_id, plan.command, plan.options, plan.stdio, runtime.volumes, image
             )
-            freezes = (
-                None if console.is_detached else False
-            )  # nobody forks what lasts as long as one command
+            # A pod that is deleted with its command is never forked or saved.
+            can_freeze = None if console.is_detached else False
             pod = await runtime.create(
                 plan.pod_id,
                 vcpus=plan.vcpus,
                 memory_mib=plan.memory_mib,
                 start=plan.start,
-                can_freeze=freezes,
+                can_freeze=can_freeze,
                 image=plan.image,
                 options=PodOptions(is_pid_shared=plan.options["init"]),
             )
             async with AsyncExitStack() as undo:
                 undo.push_async_callback(pod.delete, force=True)
                 container = await pod.create_container(spec)
-                with doing("booting a machine"):
+                with doing("starting a machine"):
                     await pod.start()
                 if console.is_detached:
                     undo.pop_all()
@@ -159,26 +172,27 @@ async def _run(settings: Settings, plan: Plan, console: Console) -> int:
                 if status is None:
                     undo.pop_all()
                     click.echo(
-                        f"pod {pod.id} goes on; 'vc attach {pod.id}' comes back to it", err=True
+                        f"pod {pod.id} keeps running; use 'vc attach {pod.id}' to reattach",
+                        err=True,
                     )
                     return 0
-                _tell_of_memory(spec, status)
+                _warn_if_out_of_memory(spec, status)
                 if _writes_to_host(spec):
-                    await container.stop(
-                        0
-                    )  # unmounted in order, so that what was written by mmap is on the host
+                    # Unmount, so that what was written through mmap reaches the host.
+                    await container.stop(0)
                 if not plan.remove:
                     undo.pop_all()
                     await _leave_stopped(pod)
                 return status.code
 
 
-def _tell_of_memory(spec: ContainerSpec, status: ExitStatus) -> None:
-    """A kill that nobody has asked for needs a word."""
+def _warn_if_out_of_memory(spec: ContainerSpec, status: ExitStatus) -> None:
+    """Say that the command was killed for lack of memory."""
     limit = spec.resources.memory_bytes
     if limit and status.out_of_memory:
         log.warning(
-            "the command was killed: it needed more than its limit of %s (--memory)", size(limit)
+            "the command was killed: it exceeded its memory limit of %s; raise --memory",
+            size(limit),
         )
 
 
@@ -191,4 +205,4 @@ def _writes_to_host(spec: ContainerSpec) -> bool:
 async def _leave_stopped(pod: Pod) -> None:
     await pod.stop()
     if sys.stderr.isatty():
-        click.echo(f"pod {pod.id} is kept; 'vc pod start {pod.id}' runs it again", err=True)
+        click.echo(f"pod {pod.id} is kept; use 'vc pod start {pod.id}' to run it again", err=True)

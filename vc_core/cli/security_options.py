@@ -1,4 +1,4 @@
-"""Capabilities, and --security-opt: what of docker's and podman's security options is true here."""
+"""Parses --cap-add, --cap-drop and --security-opt as Docker and Podman do."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _OFF = {"unconfined", "disable"}
 def capabilities(
     added: Sequence[str], dropped: Sequence[str], default: Capabilities | None
 ) -> Capabilities | None:
-    """What --cap-add and --cap-drop leave of the default, which holds when neither was given.
+    """Apply --cap-add and --cap-drop to the default capabilities.
 
     Raises:
-        InvalidRequest: there is no such capability.
+        InvalidRequest: a capability does not exist.
     """
     if not added and not dropped:
         return default
@@ -28,7 +28,7 @@ def capabilities(
         {f"CAP_{name.upper().removeprefix('CAP_')}" for name in names} for names in (dropped, added)
     )
     if unknown := sorted((add | drop) - {*_EVERY, "CAP_ALL"}):
-        raise InvalidRequest(f"there is no capability {unknown[0]}; capabilities(7) lists them")
+        raise InvalidRequest(f"unknown capability {unknown[0]}; see capabilities(7)")
     usual = default or Capabilities(*[DEFAULT_CAPABILITIES] * 3)
 
     def changed(names: Sequence[str], more: set[str]) -> tuple[str, ...]:
@@ -47,10 +47,10 @@ def capabilities(
 
 
 def confined(spec: ContainerSpec, words: Sequence[str]) -> ContainerSpec:
-    """A container with its security options.
+    """Apply --security-opt to a container.
 
     Raises:
-        InvalidRequest: naming one that cannot be honoured.
+        InvalidRequest: an option is unknown or not supported.
     """
     for word in words:
         separator = "=" if "=" in word else ":"  # docker reads both
@@ -69,16 +69,16 @@ def confined(spec: ContainerSpec, words: Sequence[str]) -> ContainerSpec:
             shown = dataclasses.replace(spec.confinement, masked_paths=(), readonly_paths=())
             spec = dataclasses.replace(spec, confinement=shown)
         elif not (name in _WITHOUT_EFFECT and value in _OFF):
-            raise InvalidRequest(f"--security-opt {word!r} cannot be honoured; {_remedy(name)}")
+            raise InvalidRequest(f"--security-opt {word!r} is not supported; {_remedy(name)}")
     return spec
 
 
 def _remedy(name: str) -> str:
     if name == "seccomp":
-        return "seccomp=unconfined can, and a profile of your own in the config.json of --bundle"
+        return "use seccomp=unconfined, or a profile in the config.json of --bundle"
     if name in _WITHOUT_EFFECT:
-        return f"the guest has no {'AppArmor' if name == 'apparmor' else 'SELinux'}; leave it away"
-    return "no-new-privileges, seccomp=unconfined and systempaths=unconfined can"
+        return f"the guest has no {'AppArmor' if name == 'apparmor' else 'SELinux'}, so remove it"
+    return "use no-new-privileges, seccomp=unconfined or systempaths=unconfined"
 
 
 # capabilities(7), in the kernel's order.

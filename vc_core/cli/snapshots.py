@@ -1,4 +1,4 @@
-"""vc snapshot: pods that were saved with their memory."""
+"""vc snapshot: list and remove snapshots."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def snapshot() -> None:
-    """List and remove saved pods: 'vc pod snapshot' makes one, 'vc pod restore' starts it."""
+    """List and remove snapshots.
+
+    'vc pod snapshot' saves a pod with its memory, 'vc pod restore' starts it again.
+    """
 
 
 @snapshot.command("ls")
@@ -28,22 +31,28 @@ def ls(settings: Settings, as_json: bool) -> None:
         async with settings.runtime() as runtime:
             return await runtime.forks.snapshots.list()
 
-    found = run_async(work())
+    snapshots = run_async(work())
     if as_json:
-        echo_json(found)
+        echo_json(snapshots)
         return
     rows = [
-        (one.name, one.config.id, len(one.containers), size(one.bytes), ago(one.made_ns))
-        for one in found
+        (
+            snapshot.name,
+            snapshot.config.id,
+            len(snapshot.containers),
+            size(snapshot.bytes),
+            ago(snapshot.made_ns),
+        )
+        for snapshot in snapshots
     ]
-    echo_table(("SNAPSHOT", "POD", "CONTAINERS", "SIZE", "MADE"), rows)
+    echo_table(("SNAPSHOT", "POD", "CONTAINERS", "SIZE", "CREATED"), rows)
 
 
 @snapshot.command("rm")
 @click.argument("names", metavar="SNAPSHOT...", nargs=-1, required=True)
 @click.pass_obj
 def rm(settings: Settings, names: tuple[str, ...]) -> None:
-    """Remove snapshots. Pods that were started from them go on."""
+    """Remove snapshots. Pods that were started from them keep running."""
 
     async def work() -> None:
         async with settings.runtime() as runtime:

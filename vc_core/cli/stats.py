@@ -1,4 +1,4 @@
-"""vc stats: what pods use, of the host and inside, again and again."""
+"""vc stats: a live stream of resource usage."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ COLUMNS = ("POD", "CTRS", "CPU", "HOST MEMORY", "GUEST MEMORY", "LIMIT", "READ",
 
 @dataclass(frozen=True)
 class Use:
-    """What a pod uses at one moment.
+    """Resource usage of a pod at one moment.
 
     Attributes:
         pod: its id.
-        at_s: when, on a clock that only goes forward.
-        cpu_ns: processor time of its machine since that began.
-        cpu_percent: of one processor, since the sample before; None in the first.
-        host_bytes: memory of the host that its machine has.
-        containers: how many run.
-        guest_bytes: memory that they use inside; None when the guest does not answer.
-        limit_bytes: that they may use; 0 when one has no limit.
-        read_bytes: from the host's disks by its machine, since that began.
-        written_bytes: to them.
-        processes: that they have; None when the guest does not answer.
-        unanswered: why the guest did not tell, for people.
+        at_s: monotonic time of the sample.
+        cpu_ns: CPU time of the machine since its start.
+        cpu_percent: of one CPU, since the previous sample; None in the first sample.
+        host_bytes: host memory of the machine.
+        containers: number of running containers.
+        guest_bytes: memory of the containers; None if the guest does not answer.
+        limit_bytes: sum of the containers' memory limits; 0 if one has no limit.
+        read_bytes: read by the machine from host disks since its start.
+        written_bytes: written by the machine to host disks since its start.
+        processes: number of processes in containers; None if the guest does not answer.
+        unanswered: why the guest did not answer; empty if it did.
     """
 
     pod: str
@@ -60,19 +60,24 @@ class Use:
 
 @click.command("stats")
 @click.option(
-    "--interval", default=1.0, show_default=True, type=click.FloatRange(0.1), metavar="SECONDS"
+    "--interval",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    help="Time between samples.",
 )
-@click.option("--no-stream", "once", is_flag=True, help="One table, after one interval.")
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each sample.")
+@click.option("--no-stream", "once", is_flag=True, help="Print one sample and exit.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per sample.")
 @pod_ids_argument(required=False)
 @click.pass_obj
 def stats(
     settings: Settings, pod_ids: tuple[str, ...], interval: float, once: bool, as_json: bool
 ) -> None:
-    """Show what running PODs use, all by default, until Ctrl-C.
+    """Show resource usage of running PODs, by default of all, until Ctrl-C.
 
-    CPU is that of the machine on this host, 100 % being one processor. CTRS are the containers that
-    run.
+    CPU is the host CPU time of the machine; 100 % is one CPU. CTRS is the number of running
+    containers.
     """
     run_async(_stats(settings, pod_ids, interval, once, as_json))
 
@@ -82,7 +87,7 @@ async def _stats(
 ) -> None:
     async with settings.runtime() as runtime:
         for name in names:
-            await runtime.get(name)  # one that is not there is told, not left out
+            await runtime.get(name)  # raises NotFound for an unknown name
         samples = samples_of(runtime, names, interval)
         if as_json:
             async for found in samples:
@@ -98,72 +103,72 @@ async def _stats(
 async def samples_of(
     runtime: Runtime, names: tuple[str, ...], interval: float
 ) -> AsyncIterator[list[Use]]:
-    """One after the other; the first after an interval, for use is a difference."""
+    """Yield samples of running pods; the first one after an interval, as CPU is a difference."""
     before: dict[str, Use] = {use.pod: use for use in await _sample(runtime, names, {})}
     while True:
         await asyncio.sleep(interval)
-        found = await _sample(runtime, names, before)
-        yield found
-        before = {use.pod: use for use in found}
+        sample = await _sample(runtime, names, before)
+        yield sample
+        before = {use.pod: use for use in sample}
 
 
 async def _sample(runtime: Runtime, names: tuple[str, ...], before: dict[str, Use]) -> list[Use]:
     listing = await runtime.list()
     running = [
-        found
-        for found in listing.pods
-        if found.state.value == "running" and (not names or found.id in names)
+        pod
+        for pod in listing.pods
+        if pod.state.value == "running" and (not names or pod.id in names)
     ]
-    uses = await asyncio.gather(*(_use(runtime, found, before.get(found.id)) for found in running))
+    uses = await asyncio.gather(*(_use(runtime, pod, before.get(pod.id)) for pod in running))
     return [use for use in uses if use is not None]
 
 
-async def _use(runtime: Runtime, found: PodStatus, before: Use | None) -> Use | None:
+async def _use(runtime: Runtime, status: PodStatus, before: Use | None) -> Use | None:
     from vc_core.engine.api.pod_views import Unanswered, within
     from vc_core.spec.errors import NotFound, StateError, VcError
     from vc_core.spec.values import VmStats
 
-    limit_s, unanswered = runtime.config.deadlines.view, found.unanswered
-    names = [one.id for one in found.containers if one.state.value == "running"]
+    limit_s, unanswered = runtime.config.deadlines.view, status.unanswered
+    names = [entry.id for entry in status.containers if entry.state.value == "running"]
     inside: list[ContainerStats] = []
     machine, at_s = VmStats(0, 0), time.monotonic()
     try:
-        pod = await runtime.get(found.id)
+        pod = await runtime.get(status.id)
         try:
             machine, at_s = await within(limit_s, pod.stats()), time.monotonic()
             names, inside = await within(limit_s, _inside(pod))
-        except (NotFound, StateError):  # it ends while we look
+        except (NotFound, StateError):  # it stopped meanwhile
             return None
         except (Unanswered, VcError) as error:
             unanswered = str(error)
         finally:
             with contextlib.suppress(Unanswered, VcError):
                 await within(limit_s, pod.close())
-    except VcError:  # it is gone, or cannot be read any more
+    except VcError:  # it was deleted, or is damaged
         return None
     passed_s = at_s - before.at_s if before else 0
     percent = (
         (machine.cpu_ns - before.cpu_ns) / 1e7 / passed_s if before and machine.cpu_ns else None
     )
-    limits = [one.memory_limit_bytes for one in inside]
+    limits = [entry.memory_limit_bytes for entry in inside]
     return Use(
-        pod=found.id,
+        pod=status.id,
         at_s=at_s,
         cpu_ns=machine.cpu_ns,
         cpu_percent=None if percent is None else round(percent, 1),
         host_bytes=machine.resident_bytes,
         containers=len(names),
-        guest_bytes=None if unanswered else sum(one.memory_bytes for one in inside),
+        guest_bytes=None if unanswered else sum(entry.memory_bytes for entry in inside),
         limit_bytes=sum(limits) if all(limits) else 0,
         read_bytes=machine.read_bytes,
         written_bytes=machine.written_bytes,
-        processes=None if unanswered else sum(one.processes for one in inside),
+        processes=None if unanswered else sum(entry.processes for entry in inside),
         unanswered=unanswered,
     )
 
 
 async def _inside(pod: Pod) -> tuple[list[str], list[ContainerStats]]:
-    """The containers that run in it, and what each uses of the guest."""
+    """The ids of the running containers, and the usage of each."""
     from vc_core.spec.errors import OperationError
 
     status = await pod.status()
@@ -174,7 +179,7 @@ async def _inside(pod: Pod) -> tuple[list[str], list[ContainerStats]]:
 
 
 def row(use: Use) -> tuple[object, ...]:
-    """As a table shows it."""
+    """Format a sample as a row of `COLUMNS`."""
     return (
         use.pod,
         use.containers,
@@ -192,7 +197,7 @@ async def _show(samples: AsyncIterator[list[Use]]) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    if Console().is_dumb_terminal:  # its cursor does not move: one table under the other
+    if Console().is_dumb_terminal:  # it cannot move the cursor: print tables one below the other
         async for found in samples:
             echo_table(COLUMNS, map(row, found))
         return

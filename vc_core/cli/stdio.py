@@ -1,4 +1,4 @@
-"""Between our standard streams and a process in a guest: bytes unchanged, no faster than either side reads."""
+"""Copies bytes between our standard streams and a process in a guest, with backpressure."""
 
 from __future__ import annotations
 
@@ -28,18 +28,17 @@ _OUTPUTS = {StreamName.STDOUT: 1, StreamName.STDERR: 2}
 
 
 async def proxy(process: Process, interrupts: Interrupts) -> ExitStatus:
-    """Connects our streams to the process until it has ended.
+    """Connect our streams to a process until it ends.
 
     Raises:
-        OutputClosed: nobody reads our output any more.
-        KeyboardInterrupt: a second interruption came.
+        OutputClosed: the reader of our output has closed it.
+        KeyboardInterrupt: a second interrupt arrived.
     """
     streams = await process.streams()
     _feed_in_background(streams)
     forwarding = asyncio.create_task(forward(interrupts, process))
-    waiting = asyncio.create_task(
-        process.wait()
-    )  # from now on: its answer comes with the end of the output
+    # Started now, so that the exit status arrives with the end of the output.
+    waiting = asyncio.create_task(process.wait())
     try:
         async for name, data in process.output():
             await asyncio.to_thread(write_all, _OUTPUTS[name], data)
@@ -55,10 +54,10 @@ async def proxy(process: Process, interrupts: Interrupts) -> ExitStatus:
         await process.close()
 
 
-# What asks us to end: the first one is for the command, the second one for us.
+# Signals that ask for an end: the first one is forwarded to the command, the second one ends vc.
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-# Those that are not for the command: of our own children, terminal and output, and of faults in our
-# own program.
+# Signals that are not forwarded: about our children, terminal and output, and faults of our own
+# program.
 _OURS = frozenset(
     {
         *(signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGWINCH),
@@ -76,20 +75,19 @@ _OURS = frozenset(
 
 
 class Interrupts:
-    """Signals that came to us, for the command. The second one that asks for an end is for us."""
+    """Queues signals for the command; the second signal that asks for an end cancels our task."""
 
     def __init__(self) -> None:
-        self._came: asyncio.Queue[int] = asyncio.Queue()
+        self._queue: asyncio.Queue[int] = asyncio.Queue()
         self._count = 0
         self._main: asyncio.Task[object] | None = None
         self.is_forwarding = False
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Catches them for the length of a block.
+        """Catch signals during a block.
 
-        Until the command runs, one that asks for an end cancels the block; others wait for the
-        command.
+        Until the command runs, a signal that asks for an end cancels the block; others are queued.
         """
         loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
@@ -109,8 +107,8 @@ class Interrupts:
                 loop.remove_signal_handler(number)
 
     async def next(self) -> int:
-        """The next one to forward."""
-        return await self._came.get()
+        """Wait for the next signal to forward."""
+        return await self._queue.get()
 
     def _on(self, number: int) -> None:
         self._count += number in _ENDING
@@ -121,11 +119,11 @@ class Interrupts:
         ):
             self._main.cancel()
         else:
-            self._came.put_nowait(number)
+            self._queue.put_nowait(number)
 
 
 async def forward(interrupts: Interrupts, process: Process) -> None:
-    """Tells the command of signals that came to us."""
+    """Forward signals to the command until it ends."""
     interrupts.is_forwarding = True
     try:
         while True:
@@ -133,31 +131,30 @@ async def forward(interrupts: Interrupts, process: Process) -> None:
             try:
                 await process.kill(number)
             except StateError:
-                return  # it has ended: nobody is left to be told
+                return  # the process has ended
             except VcError as error:
-                log.warning("the command could not be told of %s: %s", signal_name(number), error)
+                log.warning(
+                    "%s could not be forwarded to the command: %s", signal_name(number), error
+                )
     finally:
         interrupts.is_forwarding = False
 
 
 def _feed_in_background(streams: ProcessStreams) -> None:
-    """A thread reads our input: a file cannot be waited for by the loop.
-
-    It ends with our process.
-    """
+    """Copy stdin to the process in a daemon thread, as the event loop cannot poll files."""
     loop = asyncio.get_running_loop()
     if not _may_read():
         return
 
     def call(work: Coroutine[Any, Any, None]) -> bool:
-        """Whether it was done: the loop may have ended before our input did."""
+        """Run a coroutine in the loop; return False if the loop or the process's stdin is gone."""
         try:
             asyncio.run_coroutine_threadsafe(work, loop).result()
         except (RuntimeError, concurrent.futures.CancelledError):
             work.close()
             return False
-        except VcError as error:  # whoever waits for the output is told, too
-            log.info("the command gets no more input: %s", error)
+        except VcError as error:  # reported by the task that reads the output, too
+            log.info("stdin is no longer passed to the command: %s", error)
             return False
         return True
 
@@ -167,21 +164,21 @@ def _feed_in_background(streams: ProcessStreams) -> None:
                 if not call(streams.write(data)):
                     return
         except OSError as error:
-            log.warning("stdin cannot be read: %s; the command gets no input", error.strerror)
+            log.warning("stdin cannot be read: %s; the command gets end of file", error.strerror)
         call(streams.close_stdin())
 
     threading.Thread(target=feed, name="vc-stdin", daemon=True).start()
 
 
 async def input_chunks() -> AsyncGenerator[bytes, None]:
-    """Our input, as it comes. A daemon thread reads it, so that nobody waits for it when we end before it does.
+    """Yield stdin in chunks, read by a daemon thread so that it does not block our exit.
 
     Raises:
-        InvalidRequest: it cannot be read.
+        InvalidRequest: stdin cannot be read.
     """
     if not _may_read():
         raise InvalidRequest(
-            "standard input is closed, or is the terminal of another job; nothing can be read from it"
+            "stdin is closed or is the terminal of another job; redirect it from a file or pipe"
         )
     loop = asyncio.get_running_loop()
     chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue(maxsize=4)
@@ -198,20 +195,20 @@ async def input_chunks() -> AsyncGenerator[bytes, None]:
                 asyncio.run_coroutine_threadsafe(putting, loop).result()
             except (RuntimeError, concurrent.futures.CancelledError):
                 putting.close()
-                return  # the loop has ended before our input did
+                return  # the loop has ended
 
     threading.Thread(target=read, name="vc-stdin", daemon=True).start()
     while data := await chunks.get():
         if isinstance(data, OSError):
-            raise InvalidRequest(f"standard input cannot be read: {data.strerror}")
+            raise InvalidRequest(f"stdin cannot be read: {data.strerror}")
         yield data
 
 
 async def write_out(data: bytes) -> None:
-    """Writes to our output. A daemon thread does, so that nobody waits for a reader who does not read when we end.
+    """Write to stdout in a daemon thread, so that a pending write does not block our exit.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: stdout cannot be written.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
@@ -230,7 +227,7 @@ async def write_out(data: bytes) -> None:
             write_all(1, data)
         except OSError as error:
             failure = error
-        with contextlib.suppress(RuntimeError):  # the loop has ended before
+        with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(settle, failure)
 
     threading.Thread(target=write, name="vc-stdout", daemon=True).start()
@@ -238,7 +235,7 @@ async def write_out(data: bytes) -> None:
 
 
 def _may_read() -> bool:
-    """A terminal stops a job in the background that reads it; such a job's command gets no input instead."""
+    """Whether stdin is open and reading it would not stop us as a background job."""
     if sys.stdin is None or sys.stdin.closed:
         return False
     return not os.isatty(0) or os.tcgetpgrp(0) == os.getpgrp()

@@ -59,7 +59,8 @@ STORAGE_OPTIONS = (
         "devices",
         multiple=True,
         metavar="DEVICE[:DST][:ro]",
-        help="Add a host device, image file, PCI address or vhost-user-{net,blk,scsi}=SOCKET[:DST].",
+        help="Add a host device, image file, PCI address or "
+        "vhost-user-{net,blk,scsi}=SOCKET[:DST].",
     ),
 )
 

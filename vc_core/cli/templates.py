@@ -1,4 +1,4 @@
-"""vc template: the frozen machines that pods are cloned from."""
+"""vc template: manage the frozen machines that pods are cloned from."""
 
 from __future__ import annotations
 
@@ -15,71 +15,71 @@ if TYPE_CHECKING:
 
 @click.group()
 def template() -> None:
-    """Make, list and remove templates: frozen machines that pods are cloned from instead of booting."""
+    """Manage templates: booted and frozen machines that pods are cloned from."""
 
 
 @template.command()
 @json_option
 @click.pass_obj
 def create(settings: Settings, as_json: bool) -> None:
-    """Make the template for pods of this configuration and print its key; does nothing when it is there."""
+    """Create the template for the current configuration, unless it exists; print its key."""
 
     async def work() -> Template:
         async with settings.runtime() as runtime:
             with doing("booting and freezing a machine"):
                 return await runtime.make_template()
 
-    made = run_async(work())
+    created = run_async(work())
     if as_json:
-        echo_json(made)
+        echo_json(created)
     else:
-        click.echo(made.key)
+        click.echo(created.key)
 
 
 @template.command("ls")
 @json_option
 @click.pass_obj
 def ls(settings: Settings, as_json: bool) -> None:
-    """List templates, the last used first, with the memory of the host that they take."""
+    """List templates, the last used first, with the host memory that they use."""
 
     async def work() -> tuple[Template, ...]:
         async with settings.runtime() as runtime:
             return await runtime.templates.list()
 
-    found = run_async(work())
+    templates = run_async(work())
     if as_json:
-        echo_json(found)
+        echo_json(templates)
         return
     rows = [
         (
-            one.key,
-            one.hypervisor,
-            one.guest,
-            f"{one.size.memory_mib} MiB",
-            size(one.bytes),
-            ago(one.made_ns),
+            template.key,
+            template.hypervisor,
+            template.guest,
+            f"{template.size.memory_mib} MiB",
+            size(template.bytes),
+            ago(template.made_ns),
         )
-        for one in found
+        for template in templates
     ]
-    echo_table(("TEMPLATE", "HYPERVISOR", "GUEST", "MACHINE", "SIZE", "MADE"), rows)
+    echo_table(("TEMPLATE", "HYPERVISOR", "GUEST", "MACHINE", "SIZE", "CREATED"), rows)
 
 
 @template.command("rm")
 @click.argument("keys", metavar="TEMPLATE...", nargs=-1)
-@click.option("--all", "is_all", is_flag=True, help="Remove every one.")
+@click.option("--all", "is_all", is_flag=True, help="Remove all templates.")
 @click.pass_obj
 def rm(settings: Settings, keys: tuple[str, ...], is_all: bool) -> None:
-    """Remove templates, by the beginning of their keys.
+    """Remove templates, given by their keys or prefixes of them.
 
-    Pods that were cloned go on; the next start makes a new one.
+    Pods that were cloned keep running; the next start creates a new template.
     """
     if bool(keys) == is_all:
-        raise click.UsageError("name templates, or say --all")
+        raise click.UsageError("give either TEMPLATE or --all")
 
     async def work() -> None:
         async with settings.runtime() as runtime:
-            wanted = keys or [one.key for one in await runtime.templates.list()]
-            for key in wanted:
+            chosen = keys or [template.key for template in await runtime.templates.list()]
+            for key in chosen:
                 click.echo((await runtime.remove_template(key)).key)
 
     run_async(work())

@@ -1,4 +1,4 @@
-"""Our terminal, for a command that has one of its own in a guest: every key goes there, but for those that detach."""
+"""Attaches our terminal to a process in a guest, until the detach keys are typed."""
 
 from __future__ import annotations
 
@@ -24,13 +24,17 @@ _CTRL = 0x1F  # of a letter's code, what the key Ctrl leaves
 
 
 def require_terminal() -> None:
-    """Raises InvalidRequest where there is none to hand on."""
+    """Check that stdin is a terminal.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
     if not os.isatty(_INPUT):
-        raise InvalidRequest("-t needs a terminal as its input, and this is none; leave -t out")
+        raise InvalidRequest("-t needs a terminal, and stdin is not one; remove -t")
 
 
 def size() -> tuple[int, int]:
-    """Rows and columns of our terminal; what is usual where there is none."""
+    """Rows and columns of our terminal, or 24 and 80 without one."""
     try:
         columns, rows = os.get_terminal_size(_INPUT)
     except OSError:
@@ -39,12 +43,12 @@ def size() -> tuple[int, int]:
 
 
 def parse_keys(text: str) -> bytes:
-    """What a sequence of keys like "ctrl-p,ctrl-q" sends; nothing for an empty one.
+    """Parse a key sequence such as "ctrl-p,ctrl-q" into the bytes that a terminal sends for it.
 
     Raises:
-        InvalidRequest: naming the key that is none.
+        InvalidRequest: a key is invalid.
     """
-    found = bytearray()
+    sequence = bytearray()
     for name in filter(None, text.split(",")):
         key = name.removeprefix("ctrl-")
         is_control = key != name
@@ -54,21 +58,24 @@ def parse_keys(text: str) -> bytes:
             or (is_control and not (key.isalpha() or key in "@[\\]^_"))
         ):
             raise InvalidRequest(
-                f"{name!r} is no key; a letter is one, or ctrl- and a letter, with commas in between"
+                f"{name!r} is not a key; use letters and ctrl-LETTER, separated by commas"
             )
-        found.append(ord(key.upper()) & _CTRL if is_control else ord(key))
-    return bytes(found)
+        sequence.append(ord(key.upper()) & _CTRL if is_control else ord(key))
+    return bytes(sequence)
 
 
 class DetachKeys:
-    """Looks for a sequence of keys in what is typed; holds its beginning back until it is clear what it is."""
+    """Finds a key sequence in the input; a possible beginning of it is held back."""
 
     def __init__(self, keys: bytes) -> None:
         self._keys = keys
         self._held = b""
 
     def look(self, data: bytes) -> tuple[bytes, bool]:
-        """What goes to the command, and whether the whole sequence was typed: nothing behind it counts."""
+        """Return the input for the process, and whether the sequence is complete.
+
+        Input after the sequence is discarded.
+        """
         if not self._keys:
             return data, False
         data = self._held + data
@@ -84,18 +91,17 @@ class DetachKeys:
 
 
 async def attach(process: Process, interrupts: Interrupts, keys: bytes) -> ExitStatus | None:
-    """Connects our terminal to a process that has one, until it has ended; None when the user has detached.
+    """Attach our terminal to a process; return its exit status, or None if the user detached.
 
     Raises:
-        OutputClosed: our terminal is gone.
+        OutputClosed: our terminal was closed.
     """
     streams = await process.streams()
     detached = asyncio.Event()
     with _raw_terminal() as resized:
         showing = asyncio.create_task(_show(process))
-        waiting = asyncio.create_task(
-            process.wait()
-        )  # from now on: its answer comes with the end of the output
+        # Started now, so that the exit status arrives with the end of the output.
+        waiting = asyncio.create_task(process.wait())
         detaching = asyncio.create_task(detached.wait())
         feeding = _feed(streams, DetachKeys(keys), detached)
         helpers = [
@@ -118,23 +124,23 @@ async def attach(process: Process, interrupts: Interrupts, keys: bytes) -> ExitS
 
 @contextmanager
 def _raw_terminal() -> Iterator[asyncio.Event]:
-    """Our terminal hands every key on, for the length of a block; gives what is set when its size has changed.
+    """Put our terminal into raw mode for a block; yield an event that is set when its size changes.
 
-    A terminal keeps how it was set when its program ends or is stopped, so whatever happens sets it back.
+    A terminal keeps its mode when a program ends or is stopped, so both restore it.
     """
     loop = asyncio.get_running_loop()
     resized = asyncio.Event()
     resized.set()
     before = termios.tcgetattr(_INPUT)
 
-    def set_back() -> None:
-        with contextlib.suppress(termios.error):  # it is gone
+    def restore() -> None:
+        with contextlib.suppress(termios.error):  # the terminal was closed
             termios.tcsetattr(_INPUT, termios.TCSADRAIN, before)
 
     def stop() -> None:
-        set_back()
+        restore()
         os.kill(os.getpid(), signal.SIGSTOP)
-        tty.setraw(_INPUT, termios.TCSADRAIN)  # from here on when it goes on
+        tty.setraw(_INPUT, termios.TCSADRAIN)  # execution continues here after SIGCONT
         resized.set()
 
     handlers: dict[signal.Signals, Callable[[], None]] = {
@@ -149,7 +155,7 @@ def _raw_terminal() -> Iterator[asyncio.Event]:
     finally:
         for number in handlers:
             loop.remove_signal_handler(number)
-        set_back()
+        restore()
 
 
 async def _show(process: Process) -> None:
@@ -173,9 +179,7 @@ async def _feed(streams: ProcessStreams, keys: DetachKeys, detached: asyncio.Eve
         await _typed()
         try:
             data = os.read(_INPUT, _CHUNK_BYTES)
-        except (
-            OSError
-        ) as error:  # a terminal that is gone has an end, too: SIGHUP tells the command
+        except OSError as error:  # EIO: the terminal was closed; SIGHUP is forwarded to the command
             if error.errno != errno.EIO:
                 raise
             return
@@ -190,20 +194,20 @@ async def _feed(streams: ProcessStreams, keys: DetachKeys, detached: asyncio.Eve
 
 
 async def _typed() -> None:
-    """Returns when there is something to read.
+    """Wait until stdin is readable.
 
-    Asked once each time: a second answer to the same keys would block.
+    The reader is removed at its first call, as a second one for the same input would block.
     """
     loop = asyncio.get_running_loop()
-    came = asyncio.Event()
+    readable = asyncio.Event()
 
     def note() -> None:
         loop.remove_reader(_INPUT)
-        came.set()
+        readable.set()
 
     loop.add_reader(_INPUT, note)
     try:
-        await came.wait()
+        await readable.wait()
     finally:
         loop.remove_reader(_INPUT)
 
@@ -211,5 +215,5 @@ async def _typed() -> None:
 async def _follow_size(process: Process, resized: asyncio.Event) -> None:
     while await resized.wait():
         resized.clear()
-        with contextlib.suppress(StateError):  # it has ended: nobody is left to be told
+        with contextlib.suppress(StateError):  # the process has ended
             await process.resize(*size())

@@ -1,4 +1,4 @@
-"""Moments, as people read and write them on a command line."""
+"""Formats and parses times on the command line."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from vc_core.cli.units import Duration
 
 
 def moment(time_ns: int) -> str:
-    """A time since the epoch to the millisecond, never later than it is: --since takes it."""
+    """Format a time since the epoch in UTC, rounded down to milliseconds; --since parses it."""
     whole = dt.datetime.fromtimestamp(time_ns // 1_000_000_000, dt.UTC)
     return f"{whole:%Y-%m-%dT%H:%M:%S}.{time_ns // 1_000_000 % 1000:03}+00:00"
 
 
 class Since(click.ParamType[int]):
-    """A moment: how long ago, as in 10m, or when, as in 2026-01-31T12:00:00.
+    """A time: an age such as 10m, or ISO 8601 such as 2026-01-31T12:00:00.
 
-    Nanoseconds since the epoch.
+    The value is in nanoseconds since the epoch.
     """
 
     name = "time"

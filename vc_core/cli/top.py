@@ -1,4 +1,4 @@
-"""vc top: all on one screen."""
+"""vc top: a live screen of all pods."""
 
 from __future__ import annotations
 
@@ -13,22 +13,29 @@ from vc_core.spec.errors import InvalidRequest
 
 @click.command("top")
 @click.option(
-    "--interval", default=1.0, show_default=True, type=click.FloatRange(0.1), metavar="SECONDS"
+    "--interval",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    help="Time between updates.",
 )
 @click.pass_obj
 def top(settings: Settings, interval: float) -> None:
-    """Show pods, containers, processes, logs and events on one screen, until q is pressed.
+    """Show pods, containers, processes, logs and events on a live screen.
 
-    The arrow keys choose a pod, Tab goes on to its containers.
+    The arrow keys select a pod, Tab moves to its containers, q quits.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InvalidRequest(
-            "vc top needs a terminal; 'vc stats --json' and 'vc events -f --json' are for programs"
+            "vc top needs a terminal; use 'vc stats --json' or 'vc events -f --json' in programs"
         )
     try:
         from vc_core.cli.top_screen import Screen
     except ImportError as error:
-        raise InvalidRequest(f"vc top needs textual ({error}); {pip_install('top')}") from error
+        raise InvalidRequest(
+            f"vc top needs textual ({error}); run: {pip_install('top')}"
+        ) from error
 
     async def work() -> None:
         async with settings.runtime() as runtime:

@@ -1,4 +1,4 @@
-"""The screen of `vc top`: tables of pods, containers and processes, a log and what happens."""
+"""The screen of `vc top`: tables of pods, containers and processes, a log and events."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Table = DataTable[Text]
 
 
 class Screen(App[None]):
-    """Shows what there is and what happens, again and again; changes nothing."""
+    """Shows the pods of this host; changes nothing."""
 
     CSS = """
     DataTable { height: 1fr; border: round $primary; }
@@ -50,13 +50,12 @@ class Screen(App[None]):
         super().__init__()
         self._runtime = runtime
         self._interval_s = interval_s
-        self._pod: Pod | None = (
-            None  # the same one for as long as it is looked at: each has a channel to its guest
-        )
+        # Kept while the pod is selected, as each Pod object opens a channel to its guest.
+        self._pod: Pod | None = None
         self._container = ""
 
     def compose(self) -> ComposeResult:
-        """Pods above, what is in the chosen one in the middle, what it writes and what happens below."""
+        """Lay out pods above, containers and processes in the middle, log and events below."""
         yield _table("pods", _PODS)
         with Horizontal():
             yield _table("containers", _CONTAINERS)
@@ -67,7 +66,7 @@ class Screen(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Begins to look."""
+        """Start the workers that update the screen."""
         self._look()
         self._listen()
 
@@ -100,9 +99,7 @@ class Screen(App[None]):
                             shown_colours(line.data.decode(errors="replace").rstrip("\r\n"))
                         )
                     )
-        except (
-            VcError
-        ) as error:  # without a log, or gone; a log is a file, for which no channel was opened
+        except VcError as error:  # it has no log, or was deleted
             pane.write(Text(shown(error), style="dim"))
 
     @on(DataTable.RowHighlighted, "#pods")
@@ -135,62 +132,62 @@ class Screen(App[None]):
     async def _show_pod(self) -> None:
         containers: dict[str, Sequence[object]] = {}
         processes: dict[str, Sequence[object]] = {}
-        with contextlib.suppress(
-            VcError, Unanswered
-        ):  # it ends while we look, or hangs: the next look tells
+        # A pod that stopped or does not answer is shown so at the next update.
+        with contextlib.suppress(VcError, Unanswered):
             if (pod := self._pod) is not None:
                 status = await pod.status()
                 containers = _containers(status)
                 if self._container in {
-                    one.id for one in status.containers if one.state is State.RUNNING
+                    item.id for item in status.containers if item.state is State.RUNNING
                 }:
                     limit_s = self._runtime.config.deadlines.view
-                    for one in await within(limit_s, pod.container(self._container).processes()):
+                    for item in await within(limit_s, pod.container(self._container).processes()):
                         used = (
-                            size(one.resident_bytes),
-                            f"{one.cpu_ns / 1e9:.1f} s",
-                            " ".join(one.command),
+                            size(item.resident_bytes),
+                            f"{item.cpu_ns / 1e9:.1f} s",
+                            " ".join(item.command),
                         )
-                        processes[str(one.pid)] = (one.pid, one.uid, one.state, *used)
+                        processes[str(item.pid)] = (item.pid, item.uid, item.state, *used)
         _fill(self.query_one("#containers", DataTable), containers)
         _fill(self.query_one("#processes", DataTable), processes)
 
 
 def _containers(pod: PodStatus) -> dict[str, Sequence[object]]:
     return {
-        f"{pod.id}/{one.id}": (
-            one.id,
-            f"{one.state.value} (no answer)" if one.unanswered else one.state.value,
-            "" if one.exit is None else exit_text(one.exit),
-            one.restarts or "",
-            one.health.value,
+        f"{pod.id}/{container.id}": (
+            container.id,
+            f"{container.state.value} (no answer)"
+            if container.unanswered
+            else container.state.value,
+            "" if container.exit is None else exit_text(container.exit),
+            container.restarts or "",
+            container.health.value,
         )
-        for one in pod.containers
+        for container in pod.containers
     }
 
 
 def _table(name: str, columns: Sequence[str]) -> Table:
-    made: Table = DataTable(id=name, cursor_type="row", zebra_stripes=True)
-    made.border_title = name
+    table: Table = DataTable(id=name, cursor_type="row", zebra_stripes=True)
+    table.border_title = name
     for column in columns:
-        made.add_column(column, key=column)
-    return made
+        table.add_column(column, key=column)
+    return table
 
 
 def _pane(name: str) -> RichLog:
-    made = RichLog(id=name, max_lines=_LOG_LINES, wrap=True)
-    made.border_title = name
-    return made
+    pane = RichLog(id=name, max_lines=_LOG_LINES, wrap=True)
+    pane.border_title = name
+    return pane
 
 
 def _fill(table: Table, rows: Mapping[str, Sequence[object]]) -> None:
-    """Changes what has changed: who looks at a row keeps it."""
+    """Update the rows of a table in place, so that the cursor stays on its row."""
     for key in [key.value for key in table.rows if key.value not in rows]:
         table.remove_row(str(key))
     for key, cells in rows.items():
-        texts = [
-            Text(shown(cell)) for cell in cells
-        ]  # a string would be markup: [/x] in it is an error
+        # Not plain strings, which textual would parse as markup.
+        texts = [Text(shown(cell)) for cell in cells]
         if key not in table.rows:
             table.add_row(*texts, key=key)
             continue

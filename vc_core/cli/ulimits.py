@@ -1,4 +1,4 @@
-"""--ulimit: limits of one process, by the names that ulimit and docker have for them."""
+"""Parses --ulimit, with the names of Docker and of the shell's ulimit."""
 
 from __future__ import annotations
 
@@ -26,27 +26,25 @@ _UNLIMITED = (1 << 64) - 1
 
 
 def ulimit(text: str) -> Rlimit:
-    """NAME=SOFT or NAME=SOFT:HARD; -1 or "unlimited" is no limit.
+    """Parse NAME=SOFT or NAME=SOFT:HARD; -1 and "unlimited" mean no limit.
 
     Raises:
-        InvalidRequest: an unknown name, or a number that cannot be.
+        InvalidRequest: the name is unknown, a value is not a number, or SOFT exceeds HARD.
     """
     name, equals, values = text.partition("=")
     if name not in _NAMES:
         raise InvalidRequest(
-            f"--ulimit {text!r}: there is no limit {name!r}; these are there: {', '.join(_NAMES)}"
+            f"--ulimit {text!r}: unknown limit {name!r}; use one of {', '.join(_NAMES)}"
         )
     soft, colon, hard = values.partition(":")
     limits = [_number(word) for word in (soft, hard if colon else soft)]
     if not equals or None in limits:
         raise InvalidRequest(
-            f"--ulimit {text!r} is not NAME=SOFT or NAME=SOFT:HARD, as in nofile=1024:65536"
+            f"--ulimit {text!r} is not NAME=SOFT or NAME=SOFT:HARD, e.g. nofile=1024:65536"
         )
     low, high = (limit or 0 for limit in limits)
     if low > high:
-        raise InvalidRequest(
-            f"--ulimit {text!r}: the first number must not be larger than the second"
-        )
+        raise InvalidRequest(f"--ulimit {text!r}: the soft limit must not exceed the hard limit")
     return Rlimit(f"RLIMIT_{name.upper()}", low, high)
 
 

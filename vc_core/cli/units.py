@@ -1,4 +1,4 @@
-"""Sizes and times, as people write them on a command line."""
+"""Parses sizes and durations on the command line."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh]?)")
 
 
 def bytes_of(text: str) -> int | None:
-    """64m or 2g in bytes; None for what is no size."""
+    """Parse a size such as 64m or 2g into bytes; None if it is invalid."""
     match = _SIZE.fullmatch(text)
     return int(match[1]) * UNITS[match[2].lower()] if match else None
 
 
 class Size(click.ParamType[int]):
-    """Bytes, with a unit: 64m, 2g."""
+    """A size with a unit, such as 64m or 2g. The value is in bytes."""
 
     name = "size"
 
@@ -28,16 +28,16 @@ class Size(click.ParamType[int]):
     ) -> int:
         if isinstance(value, int):
             return value
-        found = bytes_of(str(value))
-        if found is None:
+        size_bytes = bytes_of(str(value))
+        if size_bytes is None:
             self.fail(
-                f"{value!r} is no size; give a number and a unit, as in 512m or 2g", param, ctx
+                f"{value!r} is not a size; give a number and a unit, e.g. 512m or 2g", param, ctx
             )
-        return found
+        return size_bytes
 
 
 class Duration(click.ParamType[float]):
-    """Seconds, or a number with a unit: 30s, 5m, 1h."""
+    """A positive duration, such as 30s, 5m or 1h. The value is in seconds."""
 
     name = "time"
 
@@ -49,7 +49,9 @@ class Duration(click.ParamType[float]):
         match = _DURATION.fullmatch(str(value))
         if match is None or not float(match[1]):
             self.fail(
-                f"{value!r} is no time; give a number and a unit, as in 30s, 5m or 1h", param, ctx
+                f"{value!r} is not a duration; give a number and a unit, e.g. 30s, 5m or 1h",
+                param,
+                ctx,
             )
         return float(match[1]) * _SECONDS[match[2]]
 

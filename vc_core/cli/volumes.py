@@ -1,4 +1,4 @@
-"""vc volume: folders that outlive pods."""
+"""vc volume: manage volumes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from vc_core.engine.host.volumes import Volumes
 
 @click.group()
 def volume() -> None:
-    """Make, list and remove volumes: folders that outlive pods, mounted by -v NAME:/path."""
+    """Manage volumes: directories that outlive pods, mounted with -v NAME:/path."""
 
 
 @volume.command()
 @click.argument("name", metavar="NAME")
 @click.pass_obj
 def create(settings: Settings, name: str) -> None:
-    """Make a volume; -v makes one that is not there, too."""
+    """Create a volume. -v creates a volume that does not exist, too."""
     click.echo(_volumes(settings).create(name).name)
 
 
@@ -27,13 +27,13 @@ def create(settings: Settings, name: str) -> None:
 @click.pass_obj
 def ls(settings: Settings, as_json: bool) -> None:
     """List volumes."""
-    found = _volumes(settings).list()
+    volumes = _volumes(settings).list()
     if as_json:
-        echo_json(found)
+        echo_json(volumes)
         return
     echo_table(
-        ("VOLUME", "CHANGED", "FOLDER"),
-        ((one.name, ago(one.changed_ns), one.path) for one in found),
+        ("VOLUME", "CHANGED", "DIRECTORY"),
+        ((volume.name, ago(volume.changed_ns), volume.path) for volume in volumes),
     )
 
 
@@ -41,7 +41,7 @@ def ls(settings: Settings, as_json: bool) -> None:
 @click.argument("name", metavar="NAME")
 @click.pass_obj
 def inspect(settings: Settings, name: str) -> None:
-    """Print all that is known of a volume, as JSON."""
+    """Print details of a volume as JSON."""
     echo_json(_volumes(settings).get(name))
 
 
@@ -49,7 +49,7 @@ def inspect(settings: Settings, name: str) -> None:
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.pass_obj
 def rm(settings: Settings, names: tuple[str, ...]) -> None:
-    """Remove volumes with all that is in them. One that containers have stays."""
+    """Remove volumes and their contents. Volumes in use by a container are kept."""
 
     async def work() -> None:
         async with settings.runtime() as runtime:
