@@ -93,11 +93,11 @@ class OldHypervisor:
         return VmStats(1, 1)
 
     @hookimpl
-    async def vm_save(self):
+    async def vm_export_state(self):
         return DriverState(json.dumps(self._tags))
 
     @hookimpl
-    async def vm_restore(self, state):
+    async def vm_adopt(self, state):
         self._tags = tuple(json.loads(state.json))
 
     @hookimpl

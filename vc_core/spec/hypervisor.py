@@ -1,8 +1,8 @@
 """The hypervisor family: one virtual machine per pod.
 
 Life of a machine: vm_create -> vm_start -> (vm_pause <-> vm_resume) -> vm_stop -> vm_destroy. A
-plugin object serves one pod in one process. Another process takes the pod over by vm_restore with
-what vm_save gave; there is no daemon.
+plugin object serves one pod in one process. Another process takes the pod over: it calls vm_adopt
+with what vm_export_state returned. There is no daemon.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class HypervisorSpec:
     async def vm_create(self, pod: PodRef, spec: VmSpec) -> None:
         """Checks that the machine can be made here and readies its runtime files; nothing runs yet.
 
-        Called once per boot, before vm_start; the phase is absent or ended. Afterwards vm_save
-        describes the machine. Raises HypervisorError when a binary is missing, the guest's files
-        are unreadable or a value is impossible.
+        Called once per boot, before vm_start; the phase is absent or ended. Afterwards
+        vm_export_state describes the machine. Raises HypervisorError when a binary is missing, the
+        guest's files are unreadable or a value is impossible.
         """
         raise NotImplementedError
 
@@ -52,9 +52,9 @@ class HypervisorSpec:
         """Starts the created machine; returns when its vCPUs run. The guest need not be up yet.
 
         Called after vm_create. One with an origin goes on where that was saved; its shares are
-        where VmSpec says now. Afterwards the phase is running and vm_save tells how to find the
-        machine. The machine outlives the calling process. On failure nothing of it is left running.
-        Raises HypervisorError with the machine's own words when it dies.
+        where VmSpec says now. Afterwards the phase is running and vm_export_state describes where
+        the machine is. The machine outlives the calling process. On failure nothing of it is left
+        running. Raises HypervisorError with the machine's own words when it dies.
         """
         raise NotImplementedError
 
@@ -87,9 +87,9 @@ class HypervisorSpec:
     async def vm_destroy(self, pod: PodRef) -> None:
         """Removes all that vm_create and vm_start left behind; kills the machine if it still runs. May be called twice.
 
-        An object that has neither made nor taken over a machine finds the pod's by itself, by what is on the host: it
-        is called when what vm_save gave is lost. No pod but this one may lose its machine by that: ids are unique in a
-        store, run folders on the host.
+        An object that has neither made nor adopted a machine finds the pod's by itself, by what is
+        on the host: it is called when what vm_export_state returned is lost. No pod but this one
+        may lose its machine by that: ids are unique in a store, run folders on the host.
 
         What its console said may stay in the pod's run folder, for vm_console; that goes with the pod.
         """
@@ -205,21 +205,23 @@ class HypervisorSpec:
         raise NotImplementedError
 
     @operation
-    async def vm_save(self, pod: PodRef) -> DriverState:
-        """What vm_restore needs in another process.
+    async def vm_export_state(self, pod: PodRef) -> DriverState:
+        """Returns what vm_adopt needs in another process.
 
         Called after each change of the machine; cheap.
         """
         raise NotImplementedError
 
     @operation
-    async def vm_restore(self, pod: PodRef, state: DriverState) -> None:
-        """Takes over the machine that `state` describes. Called first on a fresh plugin object, and again whenever
-        another process has changed the machine. The state may have been saved under another PodRef, of a pool: the
-        machine's files stay where they are, and vm_destroy removes them there.
+    async def vm_adopt(self, pod: PodRef, state: DriverState) -> None:
+        """Takes over the machine that `state` describes.
 
-        Must not touch the machine: it may be dead, and reading never harms. Raises HypervisorError for a state that
-        this driver cannot read.
+        Called first on a fresh plugin object, and again whenever another process has changed the
+        machine. The state may have been exported under another PodRef, of a pool: the machine's
+        files stay where they are, and vm_destroy removes them there.
+
+        Must not touch the machine: it may be dead, and reading never harms. Raises HypervisorError
+        for a state that this driver cannot read.
         """
         raise NotImplementedError
 

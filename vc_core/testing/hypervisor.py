@@ -66,7 +66,10 @@ class HypervisorContract:
         wanted = VmSpec(guest, 1, subject.memory_mib)
         await fails_with(HypervisorError, subject.driver().vm_create(pod=subject.pod, spec=wanted))
 
-    @rule("vm_start", "Afterwards the phase is running and vm_save tells how to find the machine.")
+    @rule(
+        "vm_start",
+        "Afterwards the phase is running and vm_export_state describes where the machine is.",
+    )
     async def test_a_started_machine_is_found_by_others(self, subject: HypervisorSubject) -> None:
         async with subject.machine() as driver:
             here = await driver.vm_status(pod=subject.pod)
@@ -142,7 +145,7 @@ class HypervisorContract:
 
     @rule(
         "vm_destroy",
-        "An object that has neither made nor taken over a machine finds the pod's by itself",
+        "An object that has neither made nor adopted a machine finds the pod's by itself",
     )
     async def test_a_machine_whose_record_is_lost_is_ended(
         self, subject: HypervisorSubject
@@ -299,26 +302,26 @@ class HypervisorContract:
             await driver.vm_stop(pod=subject.pod, grace_s=0)
             await fails_with(HypervisorError, driver.vm_stats(pod=subject.pod))
 
-    @rule("vm_restore", "Must not touch the machine: it may be dead, and reading never harms.")
+    @rule("vm_adopt", "Must not touch the machine: it may be dead, and reading never harms.")
     async def test_taking_over_does_not_touch(self, subject: HypervisorSubject) -> None:
         async with subject.machine() as driver:
-            state = await driver.vm_save(pod=subject.pod)
+            state = await driver.vm_export_state(pod=subject.pod)
             before = await driver.vm_status(pod=subject.pod)
-            await (await subject.other(driver)).vm_save(pod=subject.pod)
+            await (await subject.other(driver)).vm_export_state(pod=subject.pod)
             after = await driver.vm_status(pod=subject.pod)
             assert before == after, f"it was {before} and is {after}"
             await driver.vm_stop(pod=subject.pod, grace_s=0)
             late = subject.driver()
-            await late.vm_restore(pod=subject.pod, state=state)
+            await late.vm_adopt(pod=subject.pod, state=state)
             phase = await subject.phase(late)
         assert phase in GONE, f"of a dead one it tells {phase}"
 
-    @rule("vm_restore", "Raises HypervisorError for a state that this driver cannot read.")
+    @rule("vm_adopt", "Raises HypervisorError for a state that this driver cannot read.")
     async def test_a_state_that_cannot_be_read_is_refused(self, subject: HypervisorSubject) -> None:
         for text in ("", "{", '{"schema": -1}'):
             state = DriverState(text)
             await fails_with(
-                HypervisorError, subject.driver().vm_restore(pod=subject.pod, state=state)
+                HypervisorError, subject.driver().vm_adopt(pod=subject.pod, state=state)
             )
 
     @rule(

@@ -101,7 +101,7 @@ class HypervisorSubject:
     async def other(self, driver: HypervisorSpec) -> HypervisorSpec:
         """Another object that has taken the machine over."""
         other = self.driver()
-        await other.vm_restore(pod=self.pod, state=await driver.vm_save(pod=self.pod))
+        await other.vm_adopt(pod=self.pod, state=await driver.vm_export_state(pod=self.pod))
         return other
 
     async def guest_is_up(self, driver: HypervisorSpec) -> None:

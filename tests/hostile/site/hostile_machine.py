@@ -144,11 +144,11 @@ class HostileMachine(HypervisorSpec):
         return VmStats(1, 2)
 
     @hookimpl
-    async def vm_save(self, pod: PodRef) -> DriverState:
+    async def vm_export_state(self, pod: PodRef) -> DriverState:
         return DriverState(json.dumps(vars(self._state)))
 
     @hookimpl
-    async def vm_restore(self, pod: PodRef, state: DriverState) -> None:
+    async def vm_adopt(self, pod: PodRef, state: DriverState) -> None:
         known = json.loads(state.json)
         self._state = _State(**{**known, "tags": tuple(known["tags"])})
 

@@ -58,7 +58,7 @@ class Trusting(MockHypervisor):
 @breaks("test_a_started_machine_is_found_by_others")
 class Forgetful(MockHypervisor):
     @hookimpl
-    async def vm_restore(self, pod, state):
+    async def vm_adopt(self, pod, state):
         self._launched = False
 
 
@@ -217,19 +217,19 @@ class CountsTheDead(MockHypervisor):
 @breaks("test_taking_over_does_not_touch")
 class Revives(MockHypervisor):
     @hookimpl
-    async def vm_restore(self, pod, state):
-        await super().vm_restore(pod, state)
+    async def vm_adopt(self, pod, state):
+        await super().vm_adopt(pod, state)
         self.world.machines[pod.id].phase = VmPhase.RUNNING
 
 
 @breaks("test_a_state_that_cannot_be_read_is_refused")
 class ReadsAnything(MockHypervisor):
     @hookimpl
-    async def vm_restore(self, pod, state):
+    async def vm_adopt(self, pod, state):
         self._launched = "true" in state.json
 
     @hookimpl
-    async def vm_save(self, pod):
+    async def vm_export_state(self, pod):
         return DriverState("true" if self._launched else "")
 
 

@@ -53,7 +53,7 @@ class Unowned:
 
     async def remember(self) -> DriverState:
         """Writes down what is needed to find it again."""
-        state = await self.hooks.vm_save(pod=self.pod)
+        state = await self.hooks.vm_export_state(pod=self.pod)
         write_private_file(self.pod.run_dir / _RECORD, encode((state, self._plugins)))
         return state
 
@@ -119,5 +119,5 @@ async def _left(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> Unowned 
         raise StorageError(f"{record} cannot be read: {error}") from error
     state, plugins = decode(text, tuple[DriverState, tuple[PluginChoice, ...]], str(record))
     left = Unowned(catalog, deadlines, plugins, pod)
-    await left.hooks.vm_restore(pod=pod, state=state)
+    await left.hooks.vm_adopt(pod=pod, state=state)
     return left

@@ -178,7 +178,7 @@ async def _take(session: Session, wish: templates.Wish) -> bool:
     async with Undo() as undo:
         undo.push(session.shared.pool.give_up, home)
         await session.put_state(state)  # first: from here on the pod answers for the machine
-    await session.hooks.vm_restore(pod=session.pod, state=ready.driver)
+    await session.hooks.vm_adopt(pod=session.pod, state=ready.driver)
     await session.save_machine()
     await asyncio.gather(session.hooks.vm_resume(pod=session.pod), _prepare(session))
     await connect(session, FIRST_CHANNEL)

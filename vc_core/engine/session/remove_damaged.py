@@ -82,7 +82,7 @@ class Salvage:
     async def _end_known(self, wiring: Wiring, driver: DriverState) -> None:
         hooks = wiring.hooks
         for step in (
-            hooks.vm_restore(pod=self.pod, state=driver),
+            hooks.vm_adopt(pod=self.pod, state=driver),
             hooks.vm_stop(pod=self.pod, grace_s=0),
             hooks.vm_destroy(pod=self.pod),
         ):

@@ -139,7 +139,7 @@ class Session:
 
     async def save_machine(self) -> None:
         """Remembers what another process needs to take the machine over."""
-        self.board.machine = await self.hooks.vm_save(pod=self.pod)
+        self.board.machine = await self.hooks.vm_export_state(pod=self.pod)
         await self.store.put_driver_state(self.board.machine)
 
     async def process(self) -> HostProcess | None:

@@ -170,7 +170,7 @@ class Sessions:
                 self._board.boot = state.boot
             if machine is not None and self._board.machine != machine:
                 try:
-                    await self._board.wiring.hooks.vm_restore(pod=self._pod, state=machine)
+                    await self._board.wiring.hooks.vm_adopt(pod=self._pod, state=machine)
                 except HypervisorError as error:
                     raise await store.driver_damaged(error.message) from error
             self._board.machine = machine

@@ -196,11 +196,11 @@ class MockHypervisor(HypervisorSpec):
         return VmStats(1, 2)
 
     @hookimpl
-    async def vm_save(self, pod: PodRef) -> DriverState:
+    async def vm_export_state(self, pod: PodRef) -> DriverState:
         return DriverState(json.dumps({"launched": self._launched, "name": pod.id}))
 
     @hookimpl
-    async def vm_restore(self, pod: PodRef, state: DriverState) -> None:
+    async def vm_adopt(self, pod: PodRef, state: DriverState) -> None:
         told = json.loads(state.json)
         self._launched = told["launched"]
         if told["name"] != pod.id and told["name"] in self.world.machines:  # it was made for a pool

@@ -172,11 +172,11 @@ class AcmeHypervisor(HypervisorSpec):
         return VmStats(control.cpu_ns(), resident)
 
     @hookimpl
-    async def vm_save(self, pod: PodRef) -> DriverState:
+    async def vm_export_state(self, pod: PodRef) -> DriverState:
         return DriverState(self._sandbox.to_json())
 
     @hookimpl
-    async def vm_restore(self, pod: PodRef, state: DriverState) -> None:
+    async def vm_adopt(self, pod: PodRef, state: DriverState) -> None:
         self._sandbox = Sandbox.from_json(state.json)
 
     @hookimpl

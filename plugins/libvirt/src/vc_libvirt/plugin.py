@@ -227,11 +227,11 @@ class LibvirtHypervisor(HypervisorSpec):
         return await diagnose(self._connection, self._options, guests, sample)
 
     @hookimpl
-    async def vm_save(self, pod: PodRef) -> DriverState:
+    async def vm_export_state(self, pod: PodRef) -> DriverState:
         return DriverState(self._state.to_json())
 
     @hookimpl
-    async def vm_restore(self, pod: PodRef, state: DriverState) -> None:
+    async def vm_adopt(self, pod: PodRef, state: DriverState) -> None:
         self._is_fresh = False
         self._state = MachineState.from_json(state.json)
 
