@@ -129,7 +129,7 @@ def default_template_dir() -> Path:
 
 @dataclass(frozen=True)
 class TemplateDefaults:
-    """Frozen machines from which pods are cloned.
+    """Saved machines from which pods are cloned.
 
     Attributes:
         dir: holds them; private to the user.

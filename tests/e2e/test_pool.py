@@ -1,4 +1,4 @@
-"""Machines made in advance, on a real host: taken by one each, frozen meanwhile, and a keeper that may be killed."""
+"""Machines made in advance, on a real host: taken by one each, paused meanwhile, and a keeper that may be killed."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_waiting_machines_use_no_processor(pooled):
         pooled.vc("pod", "ls")
         return [_cpu_ticks(pid) - one for pid, one in zip(machines, before, strict=True)]
 
-    if used() != [0, 0]:  # who has just been frozen may still be at it
+    if used() != [0, 0]:  # who has just been paused may still be at it
         assert used() == [0, 0]
 
 

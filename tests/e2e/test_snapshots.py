@@ -177,7 +177,7 @@ def test_all_that_was_plugged_is_there_again(host, ext4, busybox):
 
 
 @pytest.mark.only("qemu")
-def test_what_cannot_be_carried_is_named(host, counting, tmp_path, ext4, busybox):
+def test_what_a_snapshot_cannot_contain_is_named(host, counting, tmp_path, ext4, busybox):
     done = host.vc("pod", "snapshot", "p", "../s", check=125)
     assert b"is no snapshot id" in done.stderr
     host.vc("pod", "snapshot", "p", "s")

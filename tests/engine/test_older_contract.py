@@ -26,7 +26,7 @@ from vc_core.testing.mocks import MockAgent
 from vc_core.testing.mocks.world import MockMachine
 
 OPTIONAL_THEN = {"vm_pause", "vm_resume", "vm_plug", "vm_unplug"}
-SINCE = {"vm_resize", "vm_fingerprint", "vm_freeze"}
+SINCE = {"vm_resize", "vm_fingerprint", "vm_checkpoint"}
 
 
 @pytest.fixture

@@ -141,7 +141,7 @@ async def test_only_a_running_pod_is_saved(runtime, data, config):
     assert _files(config) == []
 
 
-async def test_what_cannot_be_carried_is_named(runtime, world, data, config):
+async def test_what_a_snapshot_cannot_contain_is_named(runtime, world, data, config):
     pod = await runtime.create("p")
     await pod.create_container(_demanding(data, read_only=False))
     await pod.start()
@@ -239,7 +239,7 @@ async def test_who_was_killed_while_saving_leaves_a_pod_that_goes_on(
             with contextlib.suppress(OperationError):
                 await pod.snapshot("s")
             was_hit = len(world.faults.calls) > world.faults.at
-            was_saving = world.faults.calls[-1] == "vm_freeze"
+            was_saving = world.faults.calls[-1] == "vm_checkpoint"
             world.faults.at, world.faults.is_deadly, world.connections = -1, False, 0
             world.machines["p"].is_let_go = False  # the guest notices that its client is gone
             world.locks.clear()

@@ -40,7 +40,7 @@ async def test_the_first_start_makes_what_the_next_ones_use(runtime, world, conf
         await _started(runtime, name)
     assert [world.machines[name].is_clone for name in ("a", "b", "c")] == [True, True, True]
     assert len(_folders(config)) == 1
-    assert world.faults.calls.count("vm_freeze") == 1
+    assert world.faults.calls.count("vm_checkpoint") == 1
     assert sorted(world.machines) == ["a", "b", "c"]  # that of the template is gone
 
 
@@ -68,7 +68,7 @@ async def test_several_at_once_make_one(open_runtime, world, config):
         await asyncio.gather(
             *(_started(runtime, f"p{number}") for number, runtime in enumerate(runtimes))
         )
-        assert world.faults.calls.count("vm_freeze") == 1
+        assert world.faults.calls.count("vm_checkpoint") == 1
         assert all(machine.is_clone for machine in world.machines.values())
 
 
@@ -93,7 +93,7 @@ async def test_what_a_pod_does_not_need_stands_empty(runtime, world):
 async def test_cold_pods_make_none(runtime, world, config):
     await _started(runtime, "p", start=Start.COLD)
     assert not world.machines["p"].is_clone
-    assert "vm_freeze" not in world.faults.calls
+    assert "vm_checkpoint" not in world.faults.calls
 
 
 async def test_where_nothing_can_be_cloned_pods_boot_and_a_wish_is_refused(runtime, world):
@@ -220,7 +220,7 @@ async def test_a_damaged_template_is_made_again(runtime, config, world):
     (config.template.dir / made.key / "manifest.json").write_text("{")
     await _started(runtime, "p")
     assert world.machines["p"].is_clone
-    assert world.faults.calls.count("vm_freeze") == 2
+    assert world.faults.calls.count("vm_checkpoint") == 2
 
 
 async def test_memory_can_lie_elsewhere(open_runtime, config, tmp_path):

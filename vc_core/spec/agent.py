@@ -87,7 +87,7 @@ class AgentSpec:
         Nothing is written to logs from then on. Whoever uses a folder in the guest waits, until agent_thaw or the end
         of this connection. Only containers of a pod with PodOptions.can_freeze may have folders. In a guest without
         containers it does once what each clone would do again: loads what containers always need. Such a guest then
-        holds nothing that two pods must not share; agent_set_up_pod gives each its own. Called before vm_freeze.
+        holds nothing that two pods must not share; agent_set_up_pod gives each its own. Called before vm_checkpoint.
         Declared by Capability.FREEZE.
         Raises AgentError naming the folder by its tag when it cannot be let go of; nothing waits then.
         """

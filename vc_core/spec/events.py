@@ -23,7 +23,7 @@ class EventSpec:
 
     @event
     async def pod_paused(self, pod: PodRef) -> None:
-        """The machine is frozen."""
+        """The machine's vCPUs are stopped."""
 
     @event
     async def pod_resumed(self, pod: PodRef) -> None:

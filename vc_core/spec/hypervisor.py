@@ -11,9 +11,9 @@ from vc_core.spec.markers import operation, optional_operation, unbounded_operat
 from vc_core.spec.values import (
     Capability,
     Channel,
+    Checkpoint,
     DriverState,
     Finding,
-    Frozen,
     Guest,
     Pluggable,
     Plugged,
@@ -97,7 +97,7 @@ class HypervisorSpec:
 
     @optional_operation
     async def vm_pause(self, pod: PodRef) -> None:
-        """Freezes the vCPUs.
+        """Stops the vCPUs; the machine keeps its memory and devices.
 
         The phase is running before and paused after. Declared by Capability.PAUSE.
         """
@@ -105,7 +105,7 @@ class HypervisorSpec:
 
     @optional_operation
     async def vm_resume(self, pod: PodRef) -> None:
-        """Lets frozen vCPUs run.
+        """Lets the stopped vCPUs of a paused machine run.
 
         The phase is paused before and running after. Declared by Capability.PAUSE.
         """
@@ -151,18 +151,21 @@ class HypervisorSpec:
         raise NotImplementedError
 
     @optional_operation
-    async def vm_freeze(self, pod: PodRef, into: Frozen) -> None:
-        """Saves the machine with its memory. The phase is running or paused before, and the same again afterwards.
+    async def vm_checkpoint(self, pod: PodRef, into: Checkpoint) -> None:
+        """Saves the machine with its memory.
 
-        Where the machine was made with `freezes_to` as `into`, its memory lies there already (Capability.CLONE). Any
-        other machine is saved as it is, in the middle of its work and with what was plugged (Capability.SNAPSHOT): one
-        that starts from it gets that back by VmSpec.carried, is as large, and has none of its channels. The guest has
-        let go of its shares before (agent_freeze).
+        The phase is running or paused before, and the same again afterwards. Where the machine was
+        made with `checkpoint_to` as `into`, its memory lies there already (Capability.CLONE). Any
+        other machine is saved as it is, in the middle of its work and with what was plugged
+        (Capability.SNAPSHOT): one that starts from it gets that back by VmSpec.restored_devices, is
+        as large, and has none of its channels. The guest has let go of its shares before
+        (agent_freeze).
 
-        `into.folder` exists and is empty but for the memory's file. What is written there is complete when this
-        returns; the caller keeps others from it until then, and removes it when this fails. Machines whose VmSpec names
-        it as `origin` start from it, this one alive or not.
-        Raises HypervisorError when something in the machine cannot be saved, naming it; the machine is as before.
+        `into.folder` exists and is empty but for the memory's file. What is written there is
+        complete when this returns; the caller keeps others from it until then, and removes it when
+        this fails. Machines whose VmSpec names it as `origin` start from it, this one alive or not.
+        Raises HypervisorError when something in the machine cannot be saved, naming it; the machine
+        is as before.
         """
         raise NotImplementedError
 

@@ -351,22 +351,22 @@ class HypervisorContract:
         assert told[0] == told[1], "the same machine has another one the second time"
         assert told[0] != told[2], "a larger one has the same"
 
-    @rule("vm_freeze", "The phase is running or paused before, and the same again afterwards.")
+    @rule("vm_checkpoint", "The phase is running or paused before, and the same again afterwards.")
     async def test_a_saved_machine_goes_on(self, subject: HypervisorSubject) -> None:
         await subject.needs(Capability.SNAPSHOT)
         async with subject.machine() as driver:
             await subject.guest_is_up(driver)
-            await driver.vm_freeze(pod=subject.pod, into=subject.frozen())
+            await driver.vm_checkpoint(pod=subject.pod, into=subject.checkpoint())
             phase = await subject.phase(driver)
         assert phase is VmPhase.RUNNING, f"it is {phase}"
 
     @rule("vm_start", "One with an origin goes on where that was saved")
     async def test_another_goes_on_from_a_saved_one(self, subject: HypervisorSubject) -> None:
         await subject.needs(Capability.SNAPSHOT)
-        into = subject.frozen()
+        into = subject.checkpoint()
         async with subject.machine() as driver:
             await subject.guest_is_up(driver)
-            await driver.vm_freeze(pod=subject.pod, into=into)
+            await driver.vm_checkpoint(pod=subject.pod, into=into)
         other = subject.driver()
         await other.vm_create(
             pod=subject.pod, spec=dataclasses.replace(subject.spec(), origin=into)

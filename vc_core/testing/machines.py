@@ -15,8 +15,8 @@ from vc_core.engine.wiring.options import instantiate
 from vc_core.first_party import DEFAULTS
 from vc_core.spec import (
     Capability,
+    Checkpoint,
     Drive,
-    Frozen,
     Guest,
     HypervisorSpec,
     Pluggable,
@@ -109,11 +109,11 @@ class HypervisorSubject:
         channel = await driver.vm_open_channel(pod=self.pod, name="vc.agent.up")
         await driver.vm_close_channel(pod=self.pod, channel=channel)
 
-    def frozen(self) -> Frozen:
+    def checkpoint(self) -> Checkpoint:
         """A place for a saved machine."""
-        folder = self.folder / "frozen"
+        folder = self.folder / "checkpoint"
         folder.mkdir(mode=0o700)
-        return Frozen(folder, folder / "memory")
+        return Checkpoint(folder, folder / "memory")
 
 
 def installed_guest(name: str = DEFAULTS["agent"]) -> Guest:

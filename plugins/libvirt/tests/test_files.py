@@ -17,7 +17,7 @@ from vc_libvirt.errors import LibvirtError
 from vc_libvirt.save_image import Feed, SaveImage
 
 from vc_core.driver_kit import HostProcess
-from vc_core.spec import Frozen
+from vc_core.spec import Checkpoint
 
 STARTED = "2026-11-25 12:00:00.000+0000: starting up libvirt version: 9.0.0\n"
 ENDED = "2026-11-25 12:00:01.000+0000: shutting down, reason={}\n"
@@ -151,7 +151,7 @@ def test_damage_is_told(tmp_path, saved, record, problem):
     if record is not None:
         (tmp_path / "machine.json").write_text(record)
     with pytest.raises(LibvirtError, match=problem):
-        checkpoint.read(Frozen(tmp_path, tmp_path / "memory"))
+        checkpoint.read(Checkpoint(tmp_path, tmp_path / "memory"))
 
 
 def test_the_next_machine_has_a_name_of_its_own_and_the_same_devices(saved, wanted):

@@ -39,7 +39,7 @@ def test_reasons(tmp_path, text, reason):
     assert exit_reason.reason(log) == reason
 
 
-def test_the_log_knows_whether_the_machine_is_frozen(tmp_path):
+def test_the_log_knows_whether_the_machine_is_paused(tmp_path):
     log = tmp_path / "log"
     assert not exit_reason.is_paused(log)
     log.write_text(RUNNING + PAUSED)

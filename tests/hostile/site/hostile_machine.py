@@ -12,9 +12,9 @@ from vc_core.spec import (
     Capability,
     Channel,
     ChannelKind,
+    Checkpoint,
     DriverState,
     Finding,
-    Frozen,
     Guest,
     HypervisorSpec,
     Pluggable,
@@ -124,7 +124,7 @@ class HostileMachine(HypervisorSpec):
         return tuple(Plugged(tag, "9p", tag, is_fixed=True) for tag in self._state.tags)
 
     @hookimpl
-    async def vm_freeze(self, pod: PodRef, into: Frozen) -> None:
+    async def vm_checkpoint(self, pod: PodRef, into: Checkpoint) -> None:
         into.memory.write_text("memory")
 
     @hookimpl

@@ -250,13 +250,13 @@ class AllAlike(MockHypervisor):
 @breaks("test_a_saved_machine_goes_on")
 class StaysPaused(MockHypervisor):
     @hookimpl
-    async def vm_freeze(self, pod, into):
-        await super().vm_freeze(pod, into)
+    async def vm_checkpoint(self, pod, into):
+        await super().vm_checkpoint(pod, into)
         self._alive(pod).phase = VmPhase.PAUSED
 
 
 @breaks("test_another_goes_on_from_a_saved_one")
 class SavesNothing(MockHypervisor):
     @hookimpl
-    async def vm_freeze(self, pod, into):
+    async def vm_checkpoint(self, pod, into):
         await asyncio.sleep(0)

@@ -103,7 +103,7 @@ class Container:
         others run there.
 
         Raises:
-            StateError: it runs, or its pod is frozen.
+            StateError: it runs, or its pod is paused.
             OperationError: the guest does not remove it, and this is not forced or others run in
                 the machine.
         """
@@ -170,7 +170,7 @@ class Container:
 
         Raises:
             InvalidRequest: a limit that cannot be, or for which the machine cannot grow.
-            StateError: its pod is frozen.
+            StateError: its pod is paused.
         """
         vm_size.check(limits)
         async with self._sessions.open(exclusive=True) as session:
@@ -241,7 +241,7 @@ class Container:
         """What it uses of the guest; after its end what it has used, until it is stopped or deleted.
 
         Raises:
-            StateError: it is not in a guest, or its pod is frozen.
+            StateError: it is not in a guest, or its pod is paused.
         """
         async with self._sessions.open(exclusive=False) as session:
             await session.store.container_spec(self.id)

@@ -16,7 +16,7 @@ class ContainerStatus:
 
     Attributes:
         id: unique in the pod.
-        state: "paused" while its pod is frozen and it runs.
+        state: "paused" while its pod is paused and it runs.
         exit: how its first process ended; None while it has not, or when the machine ended first.
         spec: what it was made from, with its limits and annotations as they are now.
         block: its root file system, while that is a drive in the guest.

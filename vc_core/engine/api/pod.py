@@ -80,7 +80,7 @@ class Pod:
             await lifecycle.pause(session)
 
     async def resume(self) -> None:
-        """Lets its frozen machine run; each container is as it was.
+        """Lets its paused machine run; each container is as it was.
 
         Raises:
             StateError: it is not paused.
@@ -118,7 +118,7 @@ class Pod:
         Raises:
             AlreadyExists: there is a snapshot of this name.
             StateError: it does not run.
-            InvalidRequest: something of it cannot be carried; names it.
+            InvalidRequest: a snapshot cannot contain something of it; names it.
         """
         return await self._forks.save(self._sessions, name)
 
@@ -130,7 +130,7 @@ class Pod:
 
         Raises:
             StateError: it does not run.
-            InvalidRequest: something of it cannot be carried; names it.
+            InvalidRequest: a snapshot cannot contain something of it; names it.
         """
         names = tuple(fresh() for _ in range(count))
         await self._forks.fork(self._sessions, names)

@@ -20,7 +20,7 @@ from vc_core.driver_kit.ownership import private_folder, write_private_file
 from vc_core.engine.state.ids import checked
 from vc_core.engine.state.records import ContainerState, PodConfig, PodState, decode, encode
 from vc_core.spec.errors import AlreadyExists, Busy, NotFound, StorageError, VcError
-from vc_core.spec.values import ContainerSpec, Frozen
+from vc_core.spec.values import Checkpoint, ContainerSpec
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Snapshots:
         self._limit_s = limit_s
 
     @asynccontextmanager
-    async def making(self, name: str) -> AsyncIterator[Frozen]:
+    async def making(self, name: str) -> AsyncIterator[Checkpoint]:
         """An empty place for the length of a block, which calls `complete` at its end. Nothing is left otherwise.
 
         Raises:
@@ -79,7 +79,7 @@ class Snapshots:
             _discard(half)  # of somebody who was killed
             half.mkdir(mode=0o700)
             try:
-                yield frozen(half)
+                yield checkpoint_in(half)
             finally:
                 _discard(half)
                 if not (self._root() / name).exists():
@@ -94,7 +94,7 @@ class Snapshots:
         return dataclasses.replace(complete, bytes=_bytes(target))
 
     @asynccontextmanager
-    async def using(self, name: str) -> AsyncIterator[tuple[Snapshot, Frozen]]:
+    async def using(self, name: str) -> AsyncIterator[tuple[Snapshot, Checkpoint]]:
         """One of them, for the length of a block in which nobody can remove it.
 
         Raises:
@@ -103,7 +103,7 @@ class Snapshots:
         """
         folder = self._existing(name)
         async with await self._lock(name, exclusive=False):
-            yield self._read(folder), frozen(folder)
+            yield self._read(folder), checkpoint_in(folder)
 
     async def list(self) -> tuple[Snapshot, ...]:
         """All that are complete, by name. What somebody left who was killed is taken away."""
@@ -186,9 +186,9 @@ class Snapshots:
         return private_folder(self._folder, "snapshot.dir")
 
 
-def frozen(folder: Path) -> Frozen:
+def checkpoint_in(folder: Path) -> Checkpoint:
     """What the hypervisor keeps in a snapshot's folder."""
-    return Frozen(folder, folder / "memory")
+    return Checkpoint(folder, folder / "memory")
 
 
 def _sizes(folder: Path) -> dict[str, int]:

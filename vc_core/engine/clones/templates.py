@@ -1,4 +1,4 @@
-"""Templates: frozen machines from which pods are cloned. Made by whoever comes first, used by all, dropped at will.
+"""Templates: saved machines from which pods are cloned. Made by whoever comes first, used by all, dropped at will.
 
 A folder each, below the configured one: what the hypervisor has saved, and a manifest, which is written last. A folder
 gets its name when it is complete. Its lock is held by all who clone from it, alone by who makes or removes it.
@@ -29,7 +29,7 @@ from vc_core.engine.state.rollback import Undo
 from vc_core.engine.wiring.catalog import Catalog
 from vc_core.spec.errors import Busy, InvalidRequest, NotFound, VcError
 from vc_core.spec.hooks import Hooks
-from vc_core.spec.values import Capability, Frozen, PodRef, Share, VmSize, VmSpec
+from vc_core.spec.values import Capability, Checkpoint, PodRef, Share, VmSize, VmSpec
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Templates:
         self._deadlines = deadlines
 
     @asynccontextmanager
-    async def origin(self, hooks: Hooks, wish: Wish) -> AsyncIterator[Frozen]:
+    async def origin(self, hooks: Hooks, wish: Wish) -> AsyncIterator[Checkpoint]:
         """The template that fits, for the length of a block in which nobody can remove it; made when there is none.
 
         Raises:
@@ -107,12 +107,12 @@ class Templates:
                 found = self._read(folder / key)
                 if found is not None:
                     os.utime(folder / key / _MANIFEST)
-                    yield Frozen(folder / key, found.memory)
+                    yield Checkpoint(folder / key, found.memory)
                     return
             await self.make(hooks, wish)
 
     async def make(self, hooks: Hooks, wish: Wish) -> Template:
-        """The template that fits; boots a machine and freezes it when there is none."""
+        """The template that fits; boots a machine and saves it when there is none."""
         folder = self.folder()
         key = await self.key(hooks, wish)
         async with await self._lock(key, exclusive=True):
@@ -166,7 +166,7 @@ class Templates:
         log.info("making the template %s", key)
         async with Undo() as undo:
             undo.push(self._sweep, key)
-            await self._boot_and_freeze(half, Frozen(half, memory), wish)
+            await self._boot_and_save(half, Checkpoint(half, memory), wish)
             final = memory if memory_dir else target / _MEMORY
             hypervisor = next(
                 choice.name for choice in wish.plugins if choice.family == "hypervisor"
@@ -187,16 +187,16 @@ class Templates:
             half.rename(target)
         return dataclasses.replace(made, bytes=_bytes(target, final))
 
-    async def _boot_and_freeze(self, half: Path, frozen: Frozen, wish: Wish) -> None:
+    async def _boot_and_save(self, half: Path, checkpoint: Checkpoint, wish: Wish) -> None:
         """Boots a machine of its own, readies its guest, saves it and ends it; when it fails, `_sweep` ends it."""
         machine = Unowned(self._catalog, self._deadlines, wish.plugins, _pod_of(half))
         (half / NOTHING).mkdir(mode=0o700)
         await machine.start(
-            dataclasses.replace(wish.spec, shares=empty_shares(half), freezes_to=frozen)
+            dataclasses.replace(wish.spec, shares=empty_shares(half), checkpoint_to=checkpoint)
         )
         async with machine.talk():
             await machine.hooks.agent_freeze(pod=machine.pod)
-        await machine.hooks.vm_freeze(pod=machine.pod, into=frozen)
+        await machine.hooks.vm_checkpoint(pod=machine.pod, into=checkpoint)
         await machine.end()
         machine.forget()
         (half / _LEFT).unlink()
@@ -280,7 +280,9 @@ class Templates:
         """The name of the template that fits: of all that shapes a machine, and of this boot of the host."""
         pod = PodRef("template", self.folder())
         spec = dataclasses.replace(
-            wish.spec, shares=empty_shares(pod.run_dir), freezes_to=Frozen(pod.run_dir, pod.run_dir)
+            wish.spec,
+            shares=empty_shares(pod.run_dir),
+            checkpoint_to=Checkpoint(pod.run_dir, pod.run_dir),
         )
         told = await hooks.vm_fingerprint(pod=pod, spec=spec)
         # Whoever runs the machine and whoever lives in it; who stores, passes devices or watches

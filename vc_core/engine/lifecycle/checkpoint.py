@@ -25,11 +25,11 @@ from vc_core.spec.errors import AgentError, InvalidRequest
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import (
     Capability,
-    Carried,
+    Checkpoint,
     Drive,
-    Frozen,
     GuestMount,
     MountKind,
+    RestoredDevice,
     VmSize,
     VmSpec,
 )
@@ -37,12 +37,12 @@ from vc_core.spec.values import (
 _DISKS = {"scsi", "blk"}
 
 
-async def save(session: Session, into: Frozen, name: str) -> Snapshot:
+async def save(session: Session, into: Checkpoint, name: str) -> Snapshot:
     """Saves a running pod; it goes on, but for the moment in which its memory is written.
 
     Raises:
         StateError: it does not run.
-        InvalidRequest: something of it cannot be carried; names it.
+        InvalidRequest: a checkpoint cannot contain something of it; names it.
     """
     require(f"pod {session.pod.id}", "save it", session.state.state, [State.RUNNING])
     if Capability.SNAPSHOT not in session.capabilities:
@@ -67,7 +67,7 @@ async def save(session: Session, into: Frozen, name: str) -> Snapshot:
     try:
         if lets_go:
             await _let_go(session, folders)
-        await session.hooks.vm_freeze(pod=session.pod, into=into)
+        await session.hooks.vm_checkpoint(pod=session.pod, into=into)
         for container_id, held in logs.items():  # while the guest keeps from writing to them
             copy_sparse(held.device.path, into.folder / f"{container_id}.log")
     finally:
@@ -81,7 +81,7 @@ async def save(session: Session, into: Frozen, name: str) -> Snapshot:
     return Snapshot(name, session.config, session.state, saved, files, nothing, time.time_ns())
 
 
-async def go_on(session: Session, saved: Snapshot, origin: Frozen) -> None:
+async def go_on(session: Session, saved: Snapshot, origin: Checkpoint) -> None:
     """Starts a new pod's machine where a snapshot was taken. Whatever fails, no machine is left.
 
     Raises:
@@ -105,8 +105,8 @@ async def go_on(session: Session, saved: Snapshot, origin: Frozen) -> None:
             devices=(),
         )
         await session.put_state(begun)
-        carried = [
-            Carried(held.share, held.plugged) for held in shares if not held.plugged.is_fixed
+        restored = [
+            RestoredDevice(held.share, held.plugged) for held in shares if not held.plugged.is_fixed
         ]
         logs = _logs(saved.config.id, saved.state.devices)
         for name, held in logs.items():
@@ -116,7 +116,7 @@ async def go_on(session: Session, saved: Snapshot, origin: Frozen) -> None:
             )
         for held in saved.state.devices:
             name = Data.whose_log(saved.config.id, held.device.path)
-            carried += await _ready(session, logs.get(name, held))
+            restored += await _ready(session, logs.get(name, held))
         _bind(session, saved, shares)
         await _start(
             session,
@@ -131,7 +131,7 @@ async def go_on(session: Session, saved: Snapshot, origin: Frozen) -> None:
                 if session.config.assets.hypervisor.is_given
                 else None,
                 origin,
-                tuple(carried),
+                tuple(restored),
             ),
         )
         await machine.connect(session)
@@ -212,7 +212,7 @@ def _check_device(held: HeldDevice) -> None:
     drivers = {plugged.driver for plugged in held.plugged}
     if "pci" in drivers or device.path.is_socket():
         raise InvalidRequest(
-            f"the device {device.path} of container {users} is one of this host and cannot be carried"
+            f"the device {device.path} of container {users} belongs to this host, and a snapshot cannot contain it"
         )
     if drivers & _DISKS and not device.read_only:
         raise InvalidRequest(
@@ -250,7 +250,7 @@ def _moved(session: Session, saved: Snapshot, held: PluggedShare) -> PluggedShar
     return dataclasses.replace(held, share=dataclasses.replace(held.share, path=path))
 
 
-async def _ready(session: Session, held: HeldDevice) -> list[Carried]:
+async def _ready(session: Session, held: HeldDevice) -> list[RestoredDevice]:
     """Readies a device on the host for the new pod, under the ids that it has in the guest."""
     _, hooks = await devices.owner(session.board.wiring, session.pod, held.device)
     await session.put_state(
@@ -258,7 +258,7 @@ async def _ready(session: Session, held: HeldDevice) -> list[Carried]:
     )
     parts = await hooks.device_prepare(pod=session.pod, device=held.device)
     return [
-        Carried(dataclasses.replace(part, id=plugged.id), plugged)
+        RestoredDevice(dataclasses.replace(part, id=plugged.id), plugged)
         for part, plugged in zip(parts, held.plugged, strict=True)
         if isinstance(part, Drive)
     ]

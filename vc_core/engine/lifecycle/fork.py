@@ -14,7 +14,7 @@ from vc_core.engine.session.sessions import Sessions
 from vc_core.engine.state.ids import fresh
 from vc_core.engine.state.records import PodConfig, Store
 from vc_core.spec.hooks import Hooks
-from vc_core.spec.values import Frozen
+from vc_core.spec.values import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Forks:
         Raises:
             AlreadyExists: there is a snapshot of this name.
             StateError: the pod does not run.
-            InvalidRequest: something of it cannot be carried; names it.
+            InvalidRequest: a snapshot cannot contain something of it; names it.
         """
         async with self.snapshots.making(name) as into, sessions.open(exclusive=True) as session:
             return self.snapshots.complete(await checkpoint.save(session, into, name))
@@ -71,7 +71,7 @@ class Forks:
         Raises:
             StateError: the pod does not run.
             AlreadyExists: there is a pod of one of these ids.
-            InvalidRequest: something of the pod cannot be carried; names it.
+            InvalidRequest: a snapshot cannot contain something of the pod; names it.
         """
         await self._passing.list()  # takes away what killed forks have left
         name = fresh()
@@ -92,7 +92,7 @@ class Forks:
         """Opens a pod that was forked."""
         return self._house.sessions(pod_id)
 
-    async def _start(self, saved: Snapshot, origin: Frozen, pod_id: str) -> str:
+    async def _start(self, saved: Snapshot, origin: Checkpoint, pod_id: str) -> str:
         config = dataclasses.replace(
             saved.config, id=pod_id, hostname=pod_id, created_ns=time.time_ns()
         )

@@ -41,7 +41,7 @@ async def pause(session: Session) -> None:
 
 
 async def resume(session: Session) -> None:
-    """Lets its frozen machine run; each container is as it was. Raises StateError when it is not paused."""
+    """Lets its paused machine run; each container is as it was. Raises StateError when it is not paused."""
     require(_name(session), "resume it", session.state.state, [State.PAUSED])
     async with Undo() as undo:
         undo.push(session.hooks.vm_pause, pod=session.pod)

@@ -98,7 +98,7 @@ class Session:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the pod has a machine, running or frozen."""
+        """Whether the pod has a machine, running or paused."""
         return self.state.state in (State.RUNNING, State.PAUSED)
 
     @property

@@ -180,7 +180,7 @@ class ContainerState:
 
 
 def shown_state(pod: PodState, container: ContainerState) -> State:
-    """A container's state as people see it: a frozen pod's running containers are paused."""
+    """A container's state as people see it: a paused pod's running containers are paused."""
     if pod.state is State.PAUSED and container.state is State.RUNNING:
         return State.PAUSED
     return container.state

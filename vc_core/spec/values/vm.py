@@ -175,7 +175,7 @@ class VmSize:
 
 
 @dataclass(frozen=True)
-class Frozen:
+class Checkpoint:
     """A machine that was saved with its memory: others start from it instead of booting, any number of times.
 
     Attributes:
@@ -189,7 +189,7 @@ class Frozen:
 
 
 @dataclass(frozen=True)
-class Carried:
+class RestoredDevice:
     """What was plugged into a machine when it was saved, and is to be in one that goes on from there.
 
     Attributes:
@@ -212,10 +212,10 @@ class VmSpec:
         shares: present from the start.
         binary: the hypervisor's program; None for the one that its options name.
         origin: it starts from this instead of booting.
-        carried: what was plugged into the machine of `origin` when that was saved, but for its
-            first shares.
-        freezes_to: where vm_freeze will be asked to save it, so that its memory can lie there from
-            the start.
+        restored_devices: what was plugged into the machine of `origin` when that was saved, but for
+            its first shares.
+        checkpoint_to: where vm_checkpoint will be asked to save it, so that its memory can lie
+            there from the start.
     """
 
     guest: Guest
@@ -223,9 +223,9 @@ class VmSpec:
     memory_mib: int
     shares: tuple[Share, ...] = ()
     binary: Path | None = None
-    origin: Frozen | None = None
-    carried: tuple[Carried, ...] = ()
-    freezes_to: Frozen | None = None
+    origin: Checkpoint | None = None
+    restored_devices: tuple[RestoredDevice, ...] = ()
+    checkpoint_to: Checkpoint | None = None
 
 
 class VmPhase(enum.StrEnum):

@@ -10,9 +10,9 @@ from vc_core.spec import (
     Capability,
     Channel,
     ChannelKind,
+    Checkpoint,
     DriverState,
     Finding,
-    Frozen,
     Guest,
     HypervisorError,
     HypervisorSpec,
@@ -32,7 +32,7 @@ from vc_core.testing.mocks.world import MockMachine, World
 _OF_AGENTS = {Capability.TERMINAL, Capability.FREEZE, Capability.DRIVE, Capability.ONLINE}
 _OF_LASTING = {Capability.CARE, Capability.FILES, Capability.LOG}
 ALL = frozenset(Capability) - {Capability.VSOCK_CHANNEL, *_OF_AGENTS, *_OF_LASTING}
-FROZEN = "mock-state"
+MACHINE_STATE = "mock-state"
 SAVED = "mock-machine"
 ALIVE = (VmPhase.RUNNING, VmPhase.PAUSED)
 
@@ -57,8 +57,8 @@ class MockHypervisor(HypervisorSpec):
             raise HypervisorError("a machine of this pod is alive")
         if spec.guest.kernel.name == "missing":
             raise HypervisorError(f"the guest's {spec.guest.kernel} is missing")
-        if spec.origin is not None and not (spec.origin.folder / FROZEN).exists():
-            raise HypervisorError(f"nothing was frozen in {spec.origin.folder}")
+        if spec.origin is not None and not (spec.origin.folder / MACHINE_STATE).exists():
+            raise HypervisorError(f"no machine was saved in {spec.origin.folder}")
         self._spec, self._launched = spec, True
 
     @hookimpl
@@ -70,11 +70,11 @@ class MockHypervisor(HypervisorSpec):
             machine = self.world.saved[Path((origin.folder / SAVED).read_text())].copy()
             had = {*machine.shares, *machine.devices}
             brought = {share.tag for share in self._spec.shares} | {
-                one.plugged.id for one in self._spec.carried
+                one.plugged.id for one in self._spec.restored_devices
             }
             if had != brought:
                 raise HypervisorError(f"the saved machine had {had}, brought along were {brought}")
-            for one in self._spec.carried:
+            for one in self._spec.restored_devices:
                 if isinstance(one.device, Share):
                     machine.shares[one.plugged.id] = one.device
                 else:
@@ -155,18 +155,18 @@ class MockHypervisor(HypervisorSpec):
         return f"{spec.guest.id} {spec.vcpus} {spec.memory_mib} {len(spec.shares)}"
 
     @hookimpl
-    async def vm_freeze(self, pod: PodRef, into: Frozen) -> None:
+    async def vm_checkpoint(self, pod: PodRef, into: Checkpoint) -> None:
         machine = self._alive(pod)
-        is_template = self._spec is not None and self._spec.freezes_to is not None
+        is_template = self._spec is not None and self._spec.checkpoint_to is not None
         if is_template and not machine.is_ready_template:
-            raise HypervisorError("a machine was frozen whose guest was not readied")
+            raise HypervisorError("a machine was saved whose guest was not readied")
         if not is_template:
             if machine.containers and not machine.is_let_go:
                 raise HypervisorError("a share is mounted")
             self.world.saved[into.folder] = machine.copy()
             (into.folder / SAVED).write_text(str(into.folder))
         into.memory.write_text("memory")
-        (into.folder / FROZEN).write_text("state")
+        (into.folder / MACHINE_STATE).write_text("state")
 
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:

@@ -103,7 +103,7 @@ def _error(error: grpc.aio.AioRpcError) -> Exception:
 
 
 class _Time(grpc.aio.UnaryUnaryClientInterceptor):
-    """Tells the guest with each call what time it is: while it was frozen, its clock was, too."""
+    """Tells the guest with each call what time it is: while it was paused, its clock stood still."""
 
     async def intercept_unary_unary(
         self, continuation: Any, client_call_details: Any, request: Any

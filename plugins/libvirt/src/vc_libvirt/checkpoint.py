@@ -17,7 +17,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from vc_core.driver_kit import write_private_file
-from vc_core.spec import Drive, Frozen, Share
+from vc_core.spec import Checkpoint, Drive, Share
 from vc_libvirt import device_xml
 from vc_libvirt.connection import Connection
 from vc_libvirt.domain_xml import Domain, element, set_owner, text, tree
@@ -46,35 +46,37 @@ class Manifest:
     image_bytes: int = 0
 
 
-def read(frozen: Frozen) -> tuple[Manifest, SaveImage]:
+def read(checkpoint: Checkpoint) -> tuple[Manifest, SaveImage]:
     """What is known of a saved machine.
 
     Raises:
         LibvirtError: it is not there, incomplete, or another version's.
     """
-    path = frozen.folder / _IMAGE
+    path = checkpoint.folder / _IMAGE
     try:
-        told = json.loads((frozen.folder / _RECORD).read_text())
+        told = json.loads((checkpoint.folder / _RECORD).read_text())
         if told.pop("schema") != _SCHEMA:
             raise LibvirtError(
-                f"the saved machine in {frozen.folder} was written by another version of virtcontainers-libvirt"
+                f"the saved machine in {checkpoint.folder} was written by another version of virtcontainers-libvirt"
             )
         origin = Manifest(**told)
         size = path.stat().st_size
     except OSError as error:
         raise LibvirtError(
-            f"the saved machine in {frozen.folder} cannot be read: {error}"
+            f"the saved machine in {checkpoint.folder} cannot be read: {error}"
         ) from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise LibvirtError(f"the saved machine in {frozen.folder} is damaged: {error}") from error
+        raise LibvirtError(
+            f"the saved machine in {checkpoint.folder} is damaged: {error}"
+        ) from error
     if size != origin.image_bytes:
         raise LibvirtError(
-            f"the saved machine in {frozen.folder} is damaged: its file has another size than at first"
+            f"the saved machine in {checkpoint.folder} is damaged: its file has another size than at first"
         )
     return origin, SaveImage.read(path)
 
 
-async def save(machine: RunningMachine, into: Frozen, origin: Manifest) -> None:
+async def save(machine: RunningMachine, into: Checkpoint, origin: Manifest) -> None:
     """Writes a machine; it goes on, or stands still, as before.
 
     Raises:
@@ -125,13 +127,13 @@ async def restore(connection: Connection, image: SaveImage, xml: ET.Element, fol
         pipe.unlink()
 
 
-def another(image: SaveImage, wanted: Domain, carried: Mapping[str, Share | Drive]) -> ET.Element:
+def another(image: SaveImage, wanted: Domain, restored: Mapping[str, Share | Drive]) -> ET.Element:
     """The XML of a saved machine for one that goes on from it: what the guest sees stays.
 
     Args:
         image: of the saved machine.
         wanted: who the new one is, and where its own files are.
-        carried: by the aliases of devices: what is behind them for the new one.
+        restored: by the aliases of devices: what is behind them for the new one.
 
     Raises:
         LibvirtError: something has nothing behind it any more.
@@ -152,7 +154,7 @@ def another(image: SaveImage, wanted: Domain, carried: Mapping[str, Share | Driv
             "dir", str(folders[str(_child(found, "target").get("dir"))].path)
         )
     for found in made.iterfind("devices/disk"):
-        _move_disk(found, carried)
+        _move_disk(found, restored)
     for found in (*made.iterfind("devices/serial"), *made.iterfind("devices/console")):
         _child(found, "source").set("path", str(wanted.console))
     for found in made.iterfind("devices/channel"):
@@ -167,9 +169,9 @@ def left_channels(xml: ET.Element) -> list[str]:
     ]
 
 
-def _move_disk(disk: ET.Element, carried: Mapping[str, Share | Drive]) -> None:
+def _move_disk(disk: ET.Element, restored: Mapping[str, Share | Drive]) -> None:
     alias = str(_child(disk, "alias").get("name"))
-    device: Any = carried.get(alias)
+    device: Any = restored.get(alias)
     if not isinstance(device, Drive):
         raise LibvirtError(f"the saved machine had the disk {alias}, which nobody brought along")
     source = _child(disk, "source")

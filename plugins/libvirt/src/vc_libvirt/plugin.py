@@ -15,10 +15,10 @@ from vc_core.spec import (
     Capability,
     Channel,
     ChannelKind,
+    Checkpoint,
     Drive,
     DriverState,
     Finding,
-    Frozen,
     Guest,
     HostPci,
     HypervisorSpec,
@@ -65,8 +65,8 @@ class LibvirtHypervisor(HypervisorSpec):
         self._state = MachineState()
         self._is_fresh = True  # has neither made nor taken over a machine
         self._domain: Domain | None = None
-        self._origin: Frozen | None = None
-        self._carried: dict[str, Share | Drive] = {}
+        self._origin: Checkpoint | None = None
+        self._restored_devices: dict[str, Share | Drive] = {}
 
     @hookimpl
     async def vm_capabilities(self, pod: PodRef) -> frozenset[Capability]:
@@ -94,8 +94,8 @@ class LibvirtHypervisor(HypervisorSpec):
         else:
             chosen = await accelerator.kind(self._connection, self._options, wanted, spec.guest)
         self._domain, self._origin = replace(wanted, kind=chosen), spec.origin
-        known = ((one.plugged.id, one.device) for one in spec.carried)
-        self._carried = {
+        known = ((one.plugged.id, one.device) for one in spec.restored_devices)
+        self._restored_devices = {
             device_xml.alias_of(name): device
             for name, device in known
             if isinstance(device, Share | Drive)
@@ -181,7 +181,7 @@ class LibvirtHypervisor(HypervisorSpec):
         )
 
     @hookimpl
-    async def vm_freeze(self, pod: PodRef, into: Frozen) -> None:
+    async def vm_checkpoint(self, pod: PodRef, into: Checkpoint) -> None:
         state = self._state
         manifest = Manifest(state.vcpus, state.memory_mib, state.kind)
         await checkpoint.save(self._running, into, manifest)
@@ -298,9 +298,9 @@ class LibvirtHypervisor(HypervisorSpec):
             owner=None if options.is_session else (os.geteuid(), os.getegid()),
         )
 
-    async def _go_on(self, pod: PodRef, origin: Frozen, wanted: Domain) -> None:
+    async def _go_on(self, pod: PodRef, origin: Checkpoint, wanted: Domain) -> None:
         _, image = checkpoint.read(origin)
-        xml = checkpoint.another(image, wanted, self._carried)
+        xml = checkpoint.another(image, wanted, self._restored_devices)
         await checkpoint.restore(self._connection, image, xml, pod.run_dir)
         for alias in checkpoint.left_channels(xml):
             await self._running.detach(alias)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO
 
 from vc_core.driver_kit import write_private_file
-from vc_core.spec import Drive, Frozen, Share
+from vc_core.spec import Checkpoint, Drive, Share
 from vc_qemu import migration_stream
 from vc_qemu.command_line import FIRST, RAM, STATE_FD
 from vc_qemu.errors import QemuError
@@ -62,43 +62,47 @@ def program_of(binary: str) -> str:
     return f"{found} {about.st_ino} {about.st_size} {about.st_mtime_ns}"
 
 
-def state_path(frozen: Frozen) -> Path:
+def state_path(checkpoint: Checkpoint) -> Path:
     """Where QEMU's own state lies."""
-    return frozen.folder / "state"
+    return checkpoint.folder / "state"
 
 
-def read(frozen: Frozen, binary: str) -> Manifest:
+def read(checkpoint: Checkpoint, binary: str) -> Manifest:
     """What is known of a saved machine.
 
     Raises:
         QemuError: it is not there, incomplete, or another QEMU's.
     """
     try:
-        told = json.loads(_record(frozen).read_text())
+        told = json.loads(_record(checkpoint).read_text())
         if told.pop("schema") != _SCHEMA:
             raise QemuError(
-                f"the saved machine in {frozen.folder} was written by another version of virtcontainers-qemu"
+                f"the saved machine in {checkpoint.folder} was written by another version of virtcontainers-qemu"
             )
         hotplugged = told.pop("hotplugged")
         origin = Manifest(**told, hotplugged=Hotplugged.of(hotplugged) if hotplugged else None)
-        sizes = (state_path(frozen).stat().st_size, frozen.memory.stat().st_size)
+        sizes = (state_path(checkpoint).stat().st_size, checkpoint.memory.stat().st_size)
     except OSError as error:
-        raise QemuError(f"the saved machine in {frozen.folder} cannot be read: {error}") from error
+        raise QemuError(
+            f"the saved machine in {checkpoint.folder} cannot be read: {error}"
+        ) from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise QemuError(f"the saved machine in {frozen.folder} is damaged: {error}") from error
+        raise QemuError(f"the saved machine in {checkpoint.folder} is damaged: {error}") from error
     if sizes != (origin.state_bytes, origin.memory_mib << 20):
         raise QemuError(
-            f"the saved machine in {frozen.folder} is damaged: its files have other sizes than when it was saved"
+            f"the saved machine in {checkpoint.folder} is damaged: its files have other sizes than when it was saved"
         )
     if origin.program != program_of(binary):
-        raise QemuError(f"the saved machine in {frozen.folder} is of another QEMU than {binary}")
+        raise QemuError(
+            f"the saved machine in {checkpoint.folder} is of another QEMU than {binary}"
+        )
     return origin
 
 
 async def go_on(
     monitor: Monitor,
     run_dir: Path,
-    frozen: Frozen,
+    checkpoint: Checkpoint,
     hotplugged: Hotplugged,
     devices: Mapping[str, Share | Drive],
 ) -> tuple[Place, ...]:
@@ -108,7 +112,7 @@ async def go_on(
         QemuError: something cannot be plugged as it was.
     """
     await _set_capabilities(monitor)
-    places = await hotplugged.plug(monitor, run_dir, frozen.folder, devices)
+    places = await hotplugged.plug(monitor, run_dir, checkpoint.folder, devices)
     async with monitor.events("MIGRATION") as changes:
         await monitor.execute("migrate-incoming", {"uri": f"fd:{STATE_FD}"})
         async for _, change in changes:
@@ -133,7 +137,7 @@ async def load(monitor: Monitor) -> None:
             return
 
 
-async def freeze(monitor: Monitor, into: Frozen, origin: Manifest) -> None:
+async def save_template(monitor: Monitor, into: Checkpoint, origin: Manifest) -> None:
     """Writes state and record; the memory lies where it should already. The vCPUs stand still afterwards.
 
     Raises:
@@ -151,11 +155,11 @@ async def freeze(monitor: Monitor, into: Frozen, origin: Manifest) -> None:
     _write(into, replace(origin, state_bytes=target.stat().st_size))
 
 
-def _write(into: Frozen, origin: Manifest) -> None:
+def _write(into: Checkpoint, origin: Manifest) -> None:
     write_private_file(_record(into), json.dumps({"schema": _SCHEMA, **asdict(origin)}))
 
 
-async def save(monitor: Monitor, into: Frozen, origin: Manifest) -> None:
+async def save(monitor: Monitor, into: Checkpoint, origin: Manifest) -> None:
     """Writes state, memory and record of a machine that is at work; it goes on, or stands still, as before.
 
     Args:
@@ -200,7 +204,7 @@ async def _cont(monitor: Monitor) -> None:
             return
 
 
-def _take_apart(raw: IO[bytes], into: Frozen, hotplugged: Hotplugged) -> int:
+def _take_apart(raw: IO[bytes], into: Checkpoint, hotplugged: Hotplugged) -> int:
     files = {RAM: into.memory, **{name: into.folder / name for name in hotplugged.memories}}
     with (
         mmap.mmap(raw.fileno(), 0, prot=mmap.PROT_READ) as mapped,
@@ -238,5 +242,5 @@ async def _set_capabilities(monitor: Monitor) -> None:
     await monitor.execute("migrate-set-capabilities", {"capabilities": wanted})
 
 
-def _record(frozen: Frozen) -> Path:
-    return frozen.folder / "machine.json"
+def _record(checkpoint: Checkpoint) -> Path:
+    return checkpoint.folder / "machine.json"

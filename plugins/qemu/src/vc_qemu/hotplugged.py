@@ -52,7 +52,7 @@ class Hotplugged:
         """What a machine has.
 
         Raises:
-            QemuError: something of it cannot be carried; names it.
+            QemuError: a checkpoint cannot contain something of it; names it.
         """
         for place in places:
             if place.driver == "pci" or any(

@@ -45,7 +45,7 @@ def machine_of(
             raise QemuError(
                 f"{count} {unit} were asked for and {most} is the most; raise hypervisor.qemu.{name}"
             )
-    saved = spec.origin or spec.freezes_to
+    saved = spec.origin or spec.checkpoint_to
     reports = options.free_page_reporting and not saved
     return Machine(
         binary=binary,

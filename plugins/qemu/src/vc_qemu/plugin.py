@@ -18,10 +18,10 @@ from vc_core.spec import (
     Capability,
     Channel,
     ChannelKind,
+    Checkpoint,
     Drive,
     DriverState,
     Finding,
-    Frozen,
     Guest,
     HypervisorSpec,
     Pluggable,
@@ -71,9 +71,9 @@ class QemuHypervisor(HypervisorSpec):
         self._state = MachineState()
         self._is_fresh = True  # has neither made nor taken over a machine
         self._machine: Machine | None = None
-        self._origin: Frozen | None = None
+        self._origin: Checkpoint | None = None
         self._hotplugged: Hotplugged | None = None
-        self._carried: dict[str, Pluggable] = {}
+        self._restored_devices: dict[str, Pluggable] = {}
 
     @hookimpl
     async def vm_capabilities(self, pod: PodRef) -> frozenset[Capability]:
@@ -99,7 +99,7 @@ class QemuHypervisor(HypervisorSpec):
         binary = machine_config.binary_of(self._options, spec)
         if spec.origin is not None:
             self._hotplugged = checkpoint.read(spec.origin, binary).hotplugged
-        self._carried = {one.plugged.id: one.device for one in spec.carried}
+        self._restored_devices = {one.plugged.id: one.device for one in spec.restored_devices}
         self._state = MachineState()
         self._forget_files(pod)
         console.make(pod.run_dir, self._options.console_max_bytes)
@@ -239,14 +239,14 @@ class QemuHypervisor(HypervisorSpec):
         )
 
     @hookimpl
-    async def vm_freeze(self, pod: PodRef, into: Frozen) -> None:
+    async def vm_checkpoint(self, pod: PodRef, into: Checkpoint) -> None:
         state, machine = self._state, self._running(pod)
         program = checkpoint.program_of(machine.live_process().program)
         manifest = Manifest(state.vcpus, state.memory_mib, 0, program, Hotplugged(state.places))
         is_template = self._machine is not None and self._machine.memory_file == into.memory
         async with machine.monitor() as monitor:
             if is_template:
-                await checkpoint.freeze(monitor, into, replace(manifest, hotplugged=None))
+                await checkpoint.save_template(monitor, into, replace(manifest, hotplugged=None))
             elif self._options.shared_memory:
                 raise QemuError("a machine with hypervisor.qemu.shared_memory cannot be saved")
             else:
@@ -339,7 +339,7 @@ class QemuHypervisor(HypervisorSpec):
             if self._origin is not None and self._hotplugged is not None:
                 devices = {
                     name: device
-                    for name, device in self._carried.items()
+                    for name, device in self._restored_devices.items()
                     if isinstance(device, Share | Drive)
                 }
                 places = await checkpoint.go_on(
