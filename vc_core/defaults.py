@@ -88,7 +88,7 @@ class PodDefaults:
         memory_mib: for the guest and for containers without a limit; limits come on top; at least
             64.
         start: how its machine comes to run.
-        can_freeze: its folders can be let go of for snapshots and forks, which makes file access
+        can_quiesce: its folders can be let go of for snapshots and forks, which makes file access
             slower.
         disable_block_device_use: shares a rootfs as a folder also where the guest could mount its
             device.
@@ -101,7 +101,7 @@ class PodDefaults:
     vcpus: int = 1
     memory_mib: int = 256
     start: Start = Start.AUTO
-    can_freeze: bool = True
+    can_quiesce: bool = True
     disable_block_device_use: bool = False
     asset_paths: tuple[str, ...] = ()
     secret_paths: tuple[str, ...] = SECRET_PATHS

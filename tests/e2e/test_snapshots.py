@@ -200,13 +200,13 @@ def test_what_a_snapshot_cannot_contain_is_named(host, counting, tmp_path, ext4,
     assert "a deleted file in it is still open" in told
     assert str(host.folder / "run/pods/p/files") in told
     assert _told(host, "p", "cat /data/told") == "by the host\n"  # nobody waits
-    host.vc("pod", "create", "--no-freeze", "q")
+    host.vc("pod", "create", "--no-quiesce", "q")
     host.vc(
         "container", "create", "--name", "c", "--rootfs", str(busybox), "q", "--", "sleep", "99"
     )
     host.vc("pod", "start", "q")
     told = host.vc("pod", "fork", "q", check=125).stderr.decode()
-    assert f"pod q was made without can_freeze and uses the folder {busybox}" in told
+    assert f"pod q was made without can_quiesce and uses the folder {busybox}" in told
     host.vc("pod", "stop", "q")
     assert (
         b"pod q is stopped; to save it it must be running"
@@ -282,7 +282,7 @@ i=0; while [ $i -lt 300 ]; do : > full/many$i; i=$((i+1)); done; ls full | grep 
 def test_folders_behave_alike_whether_they_can_be_let_go_of_or_not(host, busybox, tmp_path):
     users = {"root": "0", "other": "1234:5678"}
     told = {}
-    for kind in ("--can-freeze", "--no-freeze"):
+    for kind in ("--can-quiesce", "--no-quiesce"):
         host.vc("pod", "create", kind, "p")
         for name, user in users.items():
             data = tmp_path / kind / name
@@ -296,8 +296,8 @@ def test_folders_behave_alike_whether_they_can_be_let_go_of_or_not(host, busybox
             for name, user in users.items()
         }
         host.vc("pod", "delete", "--force", "p")
-    assert told["--can-freeze"] == told["--no-freeze"]
-    assert "300" in told["--no-freeze"]["root"][0]
+    assert told["--can-quiesce"] == told["--no-quiesce"]
+    assert "300" in told["--no-quiesce"]["root"][0]
 
 
 def _behaviour(host, container: str, user: str, data: Path) -> tuple[str, list[tuple[object, ...]]]:

@@ -25,7 +25,7 @@ WRONG_PODS = [
         "options.shared_shm_bytes: expected int, got str",
     ),
     ({"image": 5}, "image: expected str, got int"),
-    ({"can_freeze": 1}, "can_freeze: expected bool or None, got int"),
+    ({"can_quiesce": 1}, "can_quiesce: expected bool or None, got int"),
 ]
 WRONG_RUNS = [
     (("sleep", 0), {}, r"args\[1\]: expected str, got int"),

@@ -148,11 +148,11 @@ async def test_what_a_snapshot_cannot_contain_is_named(runtime, world, data, con
     with pytest.raises(InvalidRequest, match=r"x\.dev of container a is written to"):
         await pod.fork()
     await pod.delete(force=True)
-    pod = await runtime.create("p", can_freeze=False)
+    pod = await runtime.create("p", can_quiesce=False)
     await pod.create_container(_demanding(data))
     await pod.start()
     with pytest.raises(
-        InvalidRequest, match="pod p was made without can_freeze and uses the folder /usr"
+        InvalidRequest, match="pod p was made without can_quiesce and uses the folder /usr"
     ):
         await pod.fork()
     assert _files(config) == []

@@ -18,7 +18,7 @@ _GROUPS = {
         *("env", "env_files", "workdir", "user", "groups", "tty", "interactive"),
         *("detach_keys", "timeout_s"),
     ),
-    "Machine": (*("vcpus", "vm_memory", "start", "can_freeze", "kernel", "initrd", "hypervisor"),),
+    "Machine": (*("vcpus", "vm_memory", "start", "can_quiesce", "kernel", "initrd", "hypervisor"),),
     "Limits": ("cpus", "cpu_shares", "cpuset", "memory", "pids", "ulimits"),
     "Storage": ("rootfs", "mounts", "tmpfs", "disk", "read_only", "shm_size", "devices"),
     "Network": ("dns", "dns_search", "dns_option"),

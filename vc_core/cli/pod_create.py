@@ -55,9 +55,9 @@ from vc_core.spec.values import Dns, PodOptions
 )
 @click.option("--hypervisor", metavar="FILE[=SHA512]", help="Run this hypervisor program.")
 @click.option(
-    "--can-freeze/--no-freeze",
+    "--can-quiesce/--no-quiesce",
     default=None,
-    show_default="pod.can_freeze",
+    show_default="pod.can_quiesce",
     help="Prepare for snapshots and forks.",
 )
 @start_option
@@ -79,7 +79,7 @@ def create(
     kernel: str | None,
     initrd: str | None,
     hypervisor: str | None,
-    can_freeze: bool | None,
+    can_quiesce: bool | None,
     start: str | None,
     as_json: bool,
 ) -> None:
@@ -98,7 +98,7 @@ def create(
                 options=options,
                 assets=assets,
                 start=Start(start) if start else None,
-                can_freeze=can_freeze,
+                can_quiesce=can_quiesce,
             )
             if as_json:
                 echo_json(await pod.status())

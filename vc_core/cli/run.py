@@ -149,13 +149,13 @@ async def _run(settings: Settings, plan: Plan, console: Console) -> int:
                 plan.pod_id, plan.command, plan.options, plan.stdio, runtime.volumes, image
             )
             # A pod that is deleted with its command is never forked or saved.
-            can_freeze = None if console.is_detached else False
+            can_quiesce = None if console.is_detached else False
             pod = await runtime.create(
                 plan.pod_id,
                 vcpus=plan.vcpus,
                 memory_mib=plan.memory_mib,
                 start=plan.start,
-                can_freeze=can_freeze,
+                can_quiesce=can_quiesce,
                 image=plan.image,
                 options=PodOptions(is_pid_shared=plan.options["init"]),
             )

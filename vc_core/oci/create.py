@@ -59,7 +59,7 @@ async def create(
         hostname=found.container.hostname,
         annotations=notes,
         assets=found.assets,
-        can_freeze=False,  # whoever manages bundles does not know of pods that it has not made
+        can_quiesce=False,  # whoever manages bundles does not know of pods that it has not made
     )
     try:
         return await pod.create_container(found.container)

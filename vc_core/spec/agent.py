@@ -81,23 +81,27 @@ class AgentSpec:
         raise NotImplementedError
 
     @optional_operation
-    async def agent_freeze(self, pod: PodRef) -> None:
-        """Readies the guest for being saved: lets go of all folders of the host. Returns when that is done.
+    async def agent_quiesce(self, pod: PodRef) -> None:
+        """Makes the guest quiet, so that the machine can be checkpointed.
 
-        Nothing is written to logs from then on. Whoever uses a folder in the guest waits, until agent_thaw or the end
-        of this connection. Only containers of a pod with PodOptions.can_freeze may have folders. In a guest without
-        containers it does once what each clone would do again: loads what containers always need. Such a guest then
-        holds nothing that two pods must not share; agent_set_up_pod gives each its own. Called before vm_checkpoint.
-        Declared by Capability.FREEZE.
-        Raises AgentError naming the folder by its tag when it cannot be let go of; nothing waits then.
+        Returns when the guest has let go of all folders of the host. Nothing is written to logs
+        from then on. A process that uses such a folder waits until agent_unquiesce or the end of
+        this connection. Only containers of a pod with PodOptions.can_quiesce may have folders. A
+        guest without containers also does once what each clone would do again: it loads what
+        containers always need. It then holds nothing that two pods must not share;
+        agent_set_up_pod gives each its own.
+
+        Called before vm_checkpoint. Declared by Capability.QUIESCE. Raises AgentError naming the
+        folder by its tag when the guest cannot let go of it; nothing waits then.
         """
         raise NotImplementedError
 
     @optional_operation
-    async def agent_thaw(self, pod: PodRef) -> None:
-        """Takes the folders again, here or in a machine that goes on from the saved one. May be called twice.
+    async def agent_unquiesce(self, pod: PodRef) -> None:
+        """Ends the quiet: the guest opens the folders again, and processes that wait go on.
 
-        Declared by Capability.FREEZE. Raises AgentError when one is not there.
+        Called after vm_checkpoint, and in a machine that starts from the checkpoint. May be called
+        twice. Declared by Capability.QUIESCE. Raises AgentError when a folder is not there.
         """
         raise NotImplementedError
 

@@ -159,7 +159,7 @@ class HypervisorSpec:
         other machine is saved as it is, in the middle of its work and with what was plugged
         (Capability.SNAPSHOT): one that starts from it gets that back by VmSpec.restored_devices, is
         as large, and has none of its channels. The guest has let go of its shares before
-        (agent_freeze).
+        (agent_quiesce).
 
         `into.folder` exists and is empty but for the memory's file. What is written there is
         complete when this returns; the caller keeps others from it until then, and removes it when

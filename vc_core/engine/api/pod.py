@@ -71,7 +71,7 @@ class Pod:
             await lifecycle.stop(session, grace_s, force)
 
     async def pause(self) -> None:
-        """Freezes its machine.
+        """Pauses its machine.
 
         Raises:
             StateError: it does not run.

@@ -31,7 +31,7 @@ def pod_config(
     options: PodOptions,
     assets: Assets,
     start: Start | None,
-    can_freeze: bool | None,
+    can_quiesce: bool | None,
     image: str,
 ) -> PodConfig:
     """The configuration of a new pod. The arguments are those of `Runtime.create`.
@@ -48,7 +48,8 @@ def pod_config(
         raise InvalidRequest("; ".join(problem.removeprefix("pod.") for problem in problems))
     _check_options(options)
     check_assets(assets)
-    freezes = defaults.can_freeze if can_freeze is None else can_freeze
+    if can_quiesce is None:
+        can_quiesce = defaults.can_quiesce
     return PodConfig(
         id=name,
         plugins=plugins,
@@ -57,7 +58,7 @@ def pod_config(
         hostname=checked_hostname(hostname) or name,
         created_ns=time.time_ns(),
         annotations=annotated({}, annotations),
-        options=dataclasses.replace(options, can_freeze=freezes),
+        options=dataclasses.replace(options, can_quiesce=can_quiesce),
         assets=assets,
         disable_block_device_use=defaults.disable_block_device_use,
         start=start or defaults.start,

@@ -140,7 +140,7 @@ class Runtime:
         options: PodOptions = _APART,
         assets: Assets = _OURS,
         start: Start | None = None,
-        can_freeze: bool | None = None,
+        can_quiesce: bool | None = None,
         image: str = "",
     ) -> Pod:
         """Makes a pod; its machine boots when it is started.
@@ -154,7 +154,7 @@ class Runtime:
             options: what its containers have in common.
             assets: files of its own in place of the guest's and the hypervisor's.
             start: how its machine comes to run; the configured way when None.
-            can_freeze: whether its folders can be let go of for snapshots and forks; as configured
+            can_quiesce: whether its folders can be let go of for snapshots and forks; as configured
                 when None.
             image: what its containers are made from where they do not say; see `Runtime.images`.
 
@@ -176,7 +176,7 @@ class Runtime:
             options=options,
             assets=assets,
             start=start,
-            can_freeze=can_freeze,
+            can_quiesce=can_quiesce,
             image=image,
         )
         await self._register(config)

@@ -159,7 +159,7 @@ class Pool:
             async with self._templates.origin(hooks, wish) as origin:
                 await machine.start(dataclasses.replace(wish.spec, shares=shares, origin=origin))
             async with machine.talk():
-                await machine.hooks.agent_freeze(pod=machine.pod)
+                await machine.hooks.agent_quiesce(pod=machine.pod)
             await machine.hooks.vm_pause(pod=machine.pod)
             places = await assemble.shares_of(machine.hooks, machine.pod, len(shares))
             plugged = tuple(PluggedShare(*pair, ()) for pair in zip(shares, places, strict=True))

@@ -195,7 +195,7 @@ class Templates:
             dataclasses.replace(wish.spec, shares=empty_shares(half), checkpoint_to=checkpoint)
         )
         async with machine.talk():
-            await machine.hooks.agent_freeze(pod=machine.pod)
+            await machine.hooks.agent_quiesce(pod=machine.pod)
         await machine.hooks.vm_checkpoint(pod=machine.pod, into=checkpoint)
         await machine.end()
         machine.forget()
@@ -320,7 +320,7 @@ class Templates:
             )
 
 
-CLONING = frozenset({Capability.CLONE, Capability.FREEZE})
+CLONING = frozenset({Capability.CLONE, Capability.QUIESCE})
 """What starting from a template needs of both sides."""
 
 

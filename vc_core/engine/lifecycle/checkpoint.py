@@ -138,8 +138,8 @@ async def go_on(session: Session, saved: Snapshot, origin: Checkpoint) -> None:
         await session.hooks.agent_set_up_pod(
             pod=session.pod, setup=machine.identity(session.config)
         )
-        if Capability.FREEZE in session.capabilities:
-            await session.hooks.agent_thaw(pod=session.pod)
+        if Capability.QUIESCE in session.capabilities:
+            await session.hooks.agent_unquiesce(pod=session.pod)
         for spec, found in saved.containers:
             await session.store.put_container_state(
                 spec.id, dataclasses.replace(found, owes_poststop=False)
@@ -161,7 +161,7 @@ async def _start(session: Session, spec: VmSpec) -> None:
 
 async def _let_go(session: Session, folders: Mapping[Path, Path]) -> None:
     try:
-        await session.hooks.agent_freeze(pod=session.pod)
+        await session.hooks.agent_quiesce(pod=session.pod)
     except AgentError as error:
         used = [held.share for held in session.state.shares if held.users]
         told = ", ".join(f"{share.tag} is {folders.get(share.path, share.path)}" for share in used)
@@ -171,7 +171,7 @@ async def _let_go(session: Session, folders: Mapping[Path, Path]) -> None:
 
 async def _take_again(session: Session) -> None:
     try:
-        await session.hooks.agent_thaw(pod=session.pod)
+        await session.hooks.agent_unquiesce(pod=session.pod)
     except BaseException:
         await disconnect(
             session.board, session.pod
@@ -193,13 +193,13 @@ def _lets_go(
         folders.get(held.share.path, held.share.path) for held in session.state.shares if held.users
     ]
     if used and not (
-        session.config.options.can_freeze and Capability.FREEZE in session.capabilities
+        session.config.options.can_quiesce and Capability.QUIESCE in session.capabilities
     ):
         raise InvalidRequest(
-            f"pod {session.pod.id} was made without can_freeze and uses the folder {used[0]}, "
-            "which cannot be carried; make the pod with can_freeze, or give its containers images"
+            f"pod {session.pod.id} was made without can_quiesce and uses the folder {used[0]}, "
+            "which a snapshot cannot contain; make the pod with can_quiesce, or give its containers images"
         )
-    if logs and Capability.FREEZE not in session.capabilities:
+    if logs and Capability.QUIESCE not in session.capabilities:
         raise InvalidRequest(
             f"pod {session.pod.id} has logs, which the guest's agent cannot let go of"
         )

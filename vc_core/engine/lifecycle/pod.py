@@ -24,7 +24,7 @@ async def start(session: Session) -> None:
 
 
 async def pause(session: Session) -> None:
-    """Freezes its machine.
+    """Pauses its machine.
 
     Raises:
         StateError: it does not run.

@@ -103,8 +103,8 @@ class Capability(enum.StrEnum):
     VHOST_USER_PLUG = "vhost-user-plug"  # devices whose backends are processes of the host, later
     CLONE = "clone"  # machines are saved with their memory, and others start from that
     SNAPSHOT = "snapshot"  # machines are saved in the middle of their work, with what was plugged
-    FREEZE = (
-        "freeze"  # the guest can be readied for being saved, and takes a new identity afterwards
+    QUIESCE = (
+        "quiesce"  # the guest can be made quiet for a checkpoint; a new identity is given after
     )
     RESIZE = "resize"  # vCPUs and memory come and go
     ONLINE = "online"  # the guest takes such vCPUs and memory into use

@@ -231,14 +231,14 @@ class PodOptions:
         dns: where names are looked up; without servers containers keep their own file.
         is_pid_shared: whether they see each other's processes.
         shared_shm_bytes: size of a /dev/shm for all of them; 0 gives each its own.
-        can_freeze: whether their folders of the host are mounted so that the guest can let go of
-            them (agent_freeze).
+        can_quiesce: whether their folders of the host are mounted so that the guest can let go of
+            them (agent_quiesce).
     """
 
     dns: Dns = Dns()
     is_pid_shared: bool = False
     shared_shm_bytes: int = 0
-    can_freeze: bool = False
+    can_quiesce: bool = False
 
 
 @dataclass(frozen=True)

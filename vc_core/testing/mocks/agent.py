@@ -81,7 +81,7 @@ class MockAgent(AgentSpec):
 
     @hookimpl
     async def agent_capabilities(self, pod: PodRef) -> frozenset[Capability]:
-        able = {Capability.ONLINE, Capability.DRIVE, Capability.FREEZE}
+        able = {Capability.ONLINE, Capability.DRIVE, Capability.QUIESCE}
         return frozenset({Capability.UNIX_CHANNEL, *able})
 
     @hookimpl
@@ -117,12 +117,12 @@ class MockAgent(AgentSpec):
         self.world.set_ups.append(setup)
 
     @hookimpl
-    async def agent_freeze(self, pod: PodRef) -> None:
+    async def agent_quiesce(self, pod: PodRef) -> None:
         machine = await self._machine(pod)
         machine.is_let_go = machine.is_ready_template = True
 
     @hookimpl
-    async def agent_thaw(self, pod: PodRef) -> None:
+    async def agent_unquiesce(self, pod: PodRef) -> None:
         (await self._machine(pod)).is_let_go = False
 
     @hookimpl

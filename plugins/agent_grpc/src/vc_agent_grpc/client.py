@@ -149,7 +149,7 @@ class Client:
     def __init__(self, channel: grpc.aio.Channel, info: AgentInfo) -> None:
         self._channel = channel
         self._agent = AgentStub(channel)
-        self._freezing: grpc.aio.UnaryStreamCall[pb.Empty, pb.Empty] | None = None
+        self._quiesce_call: grpc.aio.UnaryStreamCall[pb.Empty, pb.Empty] | None = None
         self.info = info
 
     async def close(self) -> None:
@@ -162,23 +162,23 @@ class Client:
         await self._agent.SetUpPod(convert.set_up_request(setup))
 
     @translated
-    async def freeze(self) -> None:
-        """Readies the guest for being saved, until `thaw`.
+    async def quiesce(self) -> None:
+        """Readies the guest for being saved, until `unquiesce`.
 
-        The call stays open meanwhile: its end thaws as well.
+        The call stays open meanwhile: its end has the effect of `unquiesce`.
         """
-        freezing = self._agent.Freeze(pb.Empty())
-        if not isinstance(await freezing.read(), pb.Empty):
+        call = self._agent.Freeze(pb.Empty())
+        if not isinstance(await call.read(), pb.Empty):
             raise checked_answers.wrong("it is to ready itself for being saved, and says nothing")
-        self._freezing = freezing
+        self._quiesce_call = call
 
     @translated
-    async def thaw(self) -> None:
+    async def unquiesce(self) -> None:
         """Takes the shares again."""
         await self._agent.Thaw(pb.Empty())
-        if self._freezing is not None:
-            self._freezing.cancel()
-            self._freezing = None
+        if self._quiesce_call is not None:
+            self._quiesce_call.cancel()
+            self._quiesce_call = None
 
     @translated
     async def online(self, vcpus: int, plugged_memory_mib: int) -> None:

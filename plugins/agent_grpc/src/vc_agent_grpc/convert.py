@@ -62,7 +62,7 @@ def create_request(
     is_overlay = spec.rootfs.mode is not RootfsMode.READ_WRITE
     base = _base(rootfs.plugged)
     root = f"{base}/{rootfs.subpath}" if rootfs.subpath else base
-    kind = _LET_GO if container.pod.can_freeze else _KEPT
+    kind = _LET_GO if container.pod.can_quiesce else _KEPT
     storages = [_rootfs_storage(rootfs, spec.rootfs.mode, kind)]
     if is_overlay:
         storages += _overlay(root, folder, rootfs.upper)

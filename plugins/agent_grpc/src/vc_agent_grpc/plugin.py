@@ -83,7 +83,7 @@ class GrpcAgent(AgentSpec):
             Capability.SHARE,
             Capability.DRIVE,
             Capability.ONLINE,
-            Capability.FREEZE,
+            Capability.QUIESCE,
         }
         return frozenset(able | {Capability.CARE, Capability.LOG, Capability.FILES})
 
@@ -118,12 +118,12 @@ class GrpcAgent(AgentSpec):
         await self._client.set_up_pod(setup)
 
     @hookimpl
-    async def agent_freeze(self, pod: PodRef) -> None:
-        await self._client.freeze()
+    async def agent_quiesce(self, pod: PodRef) -> None:
+        await self._client.quiesce()
 
     @hookimpl
-    async def agent_thaw(self, pod: PodRef) -> None:
-        await self._client.thaw()
+    async def agent_unquiesce(self, pod: PodRef) -> None:
+        await self._client.unquiesce()
 
     @hookimpl
     async def agent_tear_down_pod(self, pod: PodRef) -> None:
