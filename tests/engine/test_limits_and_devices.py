@@ -24,9 +24,9 @@ from vc_core.spec import (
     HostDevice,
     HypervisorError,
     InvalidRequest,
-    LifeHook,
-    LifeHooks,
     Mount,
+    OciHook,
+    OciHooks,
     OperationError,
     Resources,
     Restart,
@@ -218,17 +218,17 @@ async def test_devices_that_cannot_be_are_refused_and_nothing_is_left(runtime, w
         assert (await pod.status()).containers == ()
 
 
-def _hook(tmp_path: Path, name: str, script: str = "") -> LifeHook:
+def _hook(tmp_path: Path, name: str, script: str = "") -> OciHook:
     path = tmp_path / name
     path.write_text(f"#!/bin/sh\ncat > {tmp_path}/{name}.json\n{script}\n")
     path.chmod(0o755)
-    return LifeHook(path, env=("PATH=/usr/bin:/bin",))
+    return OciHook(path, env=("PATH=/usr/bin:/bin",))
 
 
 async def test_poststop_is_told_when_the_machine_dies_and_its_failure_is_a_warning(
     runtime, world, tmp_path, caplog
 ):
-    hooks = LifeHooks(
+    hooks = OciHooks(
         poststart=(_hook(tmp_path, "on", "exit 7"),), poststop=(_hook(tmp_path, "off", "exit 8"),)
     )
     pod = await runtime.create("p")
@@ -247,7 +247,7 @@ async def test_poststop_is_told_when_the_machine_dies_and_its_failure_is_a_warni
 
 
 async def test_a_hook_that_cannot_be_run_is_told(runtime, tmp_path):
-    hooks = LifeHooks(prestart=(LifeHook(tmp_path / "absent"),))
+    hooks = OciHooks(prestart=(OciHook(tmp_path / "absent"),))
     async with runtime.pod("p") as pod:
         one = await pod.create_container(container("a", hooks=hooks))
         with pytest.raises(HookError, match="absent cannot be run: No such file"):

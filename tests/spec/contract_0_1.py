@@ -1,4 +1,6 @@
-"""Plugins as they were written against the contract's first version, 0.1 of 23 November 2026. Never edit them.
+"""Plugins as they were written against the contract's first version, 0.1 of 23 November 2026.
+
+Once 0.1.0 is released, never edit them.
 
 That had no resizing, no templates and no snapshots, and vm_diagnose got no guests. They leave out what was
 optional then, and have one operation that the contract never had: tests retire it. See docs/versioning.md.

@@ -13,7 +13,7 @@ from vc_core.oci.annotations import ContainerType, container_type, own_assets, s
 from vc_core.oci.reading import Reader
 from vc_core.signals import signal_number
 from vc_core.spec.errors import ConfigError, InvalidRequest
-from vc_core.spec.values import ContainerSpec, LifeHook, LifeHooks, Rootfs, RootfsMode, Stdio
+from vc_core.spec.values import ContainerSpec, OciHook, OciHooks, Rootfs, RootfsMode, Stdio
 
 _KNOWN = ("ociVersion", "process", "root", "hostname", "mounts", "hooks", "annotations", "linux")
 _STOP_SIGNAL = "org.opencontainers.image.stopSignal"
@@ -111,7 +111,7 @@ def _stop_signal(notes: Mapping[str, str], config: Reader) -> int:
         return signal_number("TERM")
 
 
-def _hooks(hooks: Reader) -> LifeHooks:
+def _hooks(hooks: Reader) -> OciHooks:
     for name in _IN_CONTAINER:
         hooks.refuse(
             name,
@@ -119,13 +119,13 @@ def _hooks(hooks: Reader) -> LifeHooks:
         )
     hooks.refuse_others((*_ON_HOST, *_IN_CONTAINER))
     before = (*hooks.each("prestart", _hook), *hooks.each("createRuntime", _hook))
-    return LifeHooks(before, hooks.each("poststart", _hook), hooks.each("poststop", _hook))
+    return OciHooks(before, hooks.each("poststart", _hook), hooks.each("poststop", _hook))
 
 
-def _hook(hook: Reader) -> LifeHook:
+def _hook(hook: Reader) -> OciHook:
     path, env = Path(hook.text("path")), hook.texts("env")
     if not path.is_absolute():
         hook.problems.append(f"{hook.at('path')}: must be absolute")
     if any("=" not in word for word in env):
         hook.problems.append(f"{hook.at('env')}: must be NAME=VALUE words")
-    return LifeHook(path, hook.texts("args"), env, hook.number("timeout"))
+    return OciHook(path, hook.texts("args"), env, hook.number("timeout"))

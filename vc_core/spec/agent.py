@@ -15,12 +15,12 @@ from vc_core.spec.values import (
     Capability,
     Channel,
     ContainerStats,
-    ContainerTruth,
     ExitStatus,
     FilesRequest,
     Finding,
     Guest,
     GuestContainer,
+    GuestContainerStatus,
     KernelSource,
     PodRef,
     PodSetup,
@@ -119,7 +119,7 @@ class AgentSpec:
 
         On failure nothing of it is left in the guest. `container.log` is there only for agents that declare
         Capability.LOG. What a process with Stdio.LOG has written is on that disk before its end is told.
-        Restart and HealthCheck are asked only of those that declare Capability.CARE.
+        Restart and HealthCheck are asked only of those that declare Capability.SUPERVISE.
         What Mount.copy_up asks for is in the folder before the first process exists.
 
         Raises AlreadyExists when the guest has a container of this id, CannotExecute when its program is not there.
@@ -144,7 +144,7 @@ class AgentSpec:
         raise NotImplementedError
 
     @operation
-    async def agent_list_containers(self, pod: PodRef) -> tuple[ContainerTruth, ...]:
+    async def agent_list_containers(self, pod: PodRef) -> tuple[GuestContainerStatus, ...]:
         """All containers that the guest has, and whether their first processes live.
 
         A check that fails as often as it may makes its container unhealthy. One that succeeds makes

@@ -363,7 +363,7 @@ class AgentContract:
     @rule("agent_wait", "A first process that another one follows has not ended.")
     async def test_what_failed_is_started_again(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
-            await guest.needs(Capability.CARE)
+            await guest.needs(Capability.SUPERVISE)
             await guest.run("c", _ENDS, restart=Restart(RestartPolicy.ON_FAILURE, max_retries=2))
             code = await guest.ends("c")
             (found,) = await guest.agent.agent_list_containers(pod=guest.pod)
@@ -377,7 +377,7 @@ class AgentContract:
     )
     async def test_what_is_to_end_is_not_started_again(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
-            await guest.needs(Capability.CARE)
+            await guest.needs(Capability.SUPERVISE)
             await guest.run("c", _LIVES, restart=Restart(RestartPolicy.ALWAYS))
             await guest.agent.agent_signal(
                 pod=guest.pod, container_id="c", token="c", signal=signal.SIGKILL
@@ -392,12 +392,14 @@ class AgentContract:
     )
     async def test_checks_tell_how_a_container_fares(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
-            await guest.needs(Capability.CARE)
+            await guest.needs(Capability.SUPERVISE)
             for name, code in (("good", 0), ("bad", 1)):
                 check = HealthCheck(("sh", "-c", f"exit {code}"), interval_s=0.1, retries=2)
                 await guest.run(name, _LIVES, health=check)
             for name, health in (("good", Health.HEALTHY), ("bad", Health.UNHEALTHY)):
-                found = await guest.truth(name, lambda one: one.health is not Health.STARTING)
+                found = await guest.container_status(
+                    name, lambda one: one.health is not Health.STARTING
+                )
                 assert found.health is health, f"the {name} one is {found.health!r}"
 
     # --- files -------------------------------------------------------------------------------------------------------

@@ -18,10 +18,10 @@ from vc_core.spec import (
     Capability,
     Channel,
     ContainerSpec,
-    ContainerTruth,
     Drive,
     FilesRequest,
     GuestContainer,
+    GuestContainerStatus,
     GuestMount,
     GuestRootfs,
     Hooks,
@@ -177,7 +177,9 @@ class InGuest:
         async with asyncio.timeout(LIMIT_S):
             return (await self.agent.agent_wait(pod=self.pod, container_id=name, token=name)).code
 
-    async def truth(self, name: str, is_it: Callable[[ContainerTruth], bool]) -> ContainerTruth:
+    async def container_status(
+        self, name: str, is_it: Callable[[GuestContainerStatus], bool]
+    ) -> GuestContainerStatus:
         """What the guest knows of a container, as soon as that is so: nobody tells of it, one has to ask again."""
         async with asyncio.timeout(LIMIT_S):
             while True:

@@ -268,7 +268,7 @@ class Careful(MockAgent):
     @hookimpl
     async def agent_capabilities(self, pod):
         able = await super().agent_capabilities(pod)
-        return able | {Capability.CARE, Capability.FILES, Capability.LOG}
+        return able | {Capability.SUPERVISE, Capability.FILES, Capability.LOG}
 
 
 @breaks("test_what_was_written_is_in_the_log")

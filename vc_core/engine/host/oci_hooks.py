@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from vc_core.driver_kit.host_process import end_child
 from vc_core.spec.errors import HookError
-from vc_core.spec.values import ContainerSpec, LifeHook
+from vc_core.spec.values import ContainerSpec, OciHook
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ _TOLD_BYTES = 400
 
 
 async def demand(
-    hooks: Iterable[LifeHook], spec: ContainerSpec, status: str, pid: int, limit_s: float
+    hooks: Iterable[OciHook], spec: ContainerSpec, status: str, pid: int, limit_s: float
 ) -> None:
     """Runs hooks in their order.
 
@@ -49,7 +49,7 @@ async def demand(
 
 
 async def tell(
-    hooks: Iterable[LifeHook], spec: ContainerSpec, status: str, pid: int, limit_s: float
+    hooks: Iterable[OciHook], spec: ContainerSpec, status: str, pid: int, limit_s: float
 ) -> None:
     """As `demand`, but a failure is a warning, and those behind it are run all the same."""
     for hook in hooks:
@@ -59,7 +59,7 @@ async def tell(
             log.warning("container %s: %s", spec.id, error)
 
 
-async def _run(hook: LifeHook, state: bytes, limit_s: float) -> None:
+async def _run(hook: OciHook, state: bytes, limit_s: float) -> None:
     if not hook.path.is_absolute():
         raise HookError(f"the hook {hook.path} cannot be run: its path must be absolute")
     words = hook.args or (str(hook.path),)

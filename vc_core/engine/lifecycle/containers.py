@@ -25,7 +25,7 @@ from vc_core.spec.values import (
     ContainerSpec,
     ExitStatus,
     GuestContainer,
-    LifeHooks,
+    OciHooks,
     Resources,
     Stdio,
 )
@@ -142,11 +142,11 @@ async def start(session: Session, spec: ContainerSpec, is_fresh: bool = False) -
             await remove(session, spec, former)
             await session.store.put_container_state(spec.id, former.gone(former.state))
             state = former.gone(former.state)
-        runs_at_once = not state.is_in_guest and spec.hooks == LifeHooks()
+        runs_at_once = not state.is_in_guest and spec.hooks == OciHooks()
         if not state.is_in_guest:
             state = await make(session, spec, runs_at_once, is_fresh)
         pid = (
-            (await session.hooks.vm_status(pod=session.pod)).pid if spec.hooks != LifeHooks() else 0
+            (await session.hooks.vm_status(pod=session.pod)).pid if spec.hooks != OciHooks() else 0
         )
         state = await _prestart(session, spec, state, pid)
         if not runs_at_once:
@@ -162,7 +162,7 @@ async def start(session: Session, spec: ContainerSpec, is_fresh: bool = False) -
 async def _prestart(
     session: Session, spec: ContainerSpec, state: ContainerState, pid: int
 ) -> ContainerState:
-    if spec.hooks == LifeHooks():
+    if spec.hooks == OciHooks():
         return state
     owing = dataclasses.replace(state, owes_poststop=True)
     await session.store.put_container_state(spec.id, owing)

@@ -39,7 +39,7 @@ def require(capabilities: frozenset[Capability], spec: ContainerSpec) -> None:
     Raises:
         InvalidRequest: naming that.
     """
-    if Capability.CARE not in capabilities and (
+    if Capability.SUPERVISE not in capabilities and (
         spec.restart != Restart() or spec.health is not None
     ):
         raise InvalidRequest(

@@ -16,9 +16,9 @@ from vc_core.spec.values.container import (
     Confinement,
     ContainerSpec,
     ContainerStats,
-    ContainerTruth,
     Dns,
     GuestContainer,
+    GuestContainerStatus,
     GuestDevice,
     GuestMount,
     GuestRootfs,
@@ -31,7 +31,7 @@ from vc_core.spec.values.container import (
     Rootfs,
     RootfsMode,
 )
-from vc_core.spec.values.oci_hooks import LifeHook, LifeHooks
+from vc_core.spec.values.oci_hooks import OciHook, OciHooks
 from vc_core.spec.values.process import (
     DEFAULT_CAPABILITIES,
     DEFAULT_PATH,
@@ -111,8 +111,8 @@ class Capability(enum.StrEnum):
     DRIVE = "drive"  # the guest mounts drives as root file systems
     TERMINAL = "terminal"  # processes with a terminal
     FILES = "files"  # files of containers are reached (FilesRequest)
-    CARE = (
-        "care"  # containers are started again, and their health is checked (Restart, HealthCheck)
+    SUPERVISE = (
+        "supervise"  # containers are restarted and their health checked (Restart, HealthCheck)
     )
     LOG = "log"  # the guest writes output to a disk (Stdio.LOG)
 
@@ -194,7 +194,6 @@ __all__ = [
     "Confinement",
     "ContainerSpec",
     "ContainerStats",
-    "ContainerTruth",
     "Dns",
     "Drive",
     "DriveBus",
@@ -205,6 +204,7 @@ __all__ = [
     "Finding",
     "Guest",
     "GuestContainer",
+    "GuestContainerStatus",
     "GuestDevice",
     "GuestMount",
     "GuestNode",
@@ -214,10 +214,10 @@ __all__ = [
     "HostDevice",
     "HostPci",
     "KernelSource",
-    "LifeHook",
-    "LifeHooks",
     "Mount",
     "MountKind",
+    "OciHook",
+    "OciHooks",
     "Pluggable",
     "Plugged",
     "PodOptions",

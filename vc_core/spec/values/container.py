@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from vc_core.spec.values.oci_hooks import LifeHooks
+from vc_core.spec.values.oci_hooks import OciHooks
 from vc_core.spec.values.process import ExitStatus, ProcessSpec, Stdio
 from vc_core.spec.values.restart import Health, HealthCheck, Restart
 from vc_core.spec.values.vm import Plugged
@@ -201,7 +201,7 @@ class ContainerSpec:
     shm_bytes: int = 64 << 20
     has_default_mounts: bool = True
     confinement: Confinement = Confinement()
-    hooks: LifeHooks = field(default_factory=LifeHooks)
+    hooks: OciHooks = field(default_factory=OciHooks)
     bundle: str = ""
     stop_signal: int = signal.SIGTERM
     restart: Restart = field(default_factory=Restart)
@@ -314,7 +314,7 @@ class GuestContainer:
 
 
 @dataclass(frozen=True)
-class ContainerTruth:
+class GuestContainerStatus:
     """What the guest knows about one container.
 
     Attributes:

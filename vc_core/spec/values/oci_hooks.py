@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class LifeHook:
+class OciHook:
     """A program of the host that is run when a container's life moves on, with its state on stdin.
 
     Attributes:
@@ -24,7 +24,7 @@ class LifeHook:
 
 
 @dataclass(frozen=True)
-class LifeHooks:
+class OciHooks:
     """The runtime-spec's hooks that run on the host.
 
     Attributes:
@@ -34,6 +34,6 @@ class LifeHooks:
         poststop: it is gone from the guest.
     """
 
-    prestart: tuple[LifeHook, ...] = ()
-    poststart: tuple[LifeHook, ...] = ()
-    poststop: tuple[LifeHook, ...] = ()
+    prestart: tuple[OciHook, ...] = ()
+    poststart: tuple[OciHook, ...] = ()
+    poststop: tuple[OciHook, ...] = ()

@@ -17,12 +17,12 @@ from vc_core.spec import (
     Channel,
     ContainerSpec,
     ContainerStats,
-    ContainerTruth,
     ExitStatus,
     FilesRequest,
     Finding,
     Guest,
     GuestContainer,
+    GuestContainerStatus,
     KernelSource,
     Mount,
     NotFound,
@@ -173,10 +173,10 @@ class MockAgent(AgentSpec):
         self._remove(await self._machine(pod), container_id)
 
     @hookimpl
-    async def agent_list_containers(self, pod: PodRef) -> tuple[ContainerTruth, ...]:
+    async def agent_list_containers(self, pod: PodRef) -> tuple[GuestContainerStatus, ...]:
         machine = await self._machine(pod)
         return tuple(
-            ContainerTruth(name, found.processes[found.made.token].status)
+            GuestContainerStatus(name, found.processes[found.made.token].status)
             for name, found in machine.containers.items()
         )
 

@@ -30,7 +30,7 @@ from vc_core.spec import (
 from vc_core.testing.mocks.world import MockMachine, World
 
 _OF_AGENTS = {Capability.TERMINAL, Capability.QUIESCE, Capability.DRIVE, Capability.ONLINE}
-_OF_LASTING = {Capability.CARE, Capability.FILES, Capability.LOG}
+_OF_LASTING = {Capability.SUPERVISE, Capability.FILES, Capability.LOG}
 ALL = frozenset(Capability) - {Capability.VSOCK_CHANNEL, *_OF_AGENTS, *_OF_LASTING}
 MACHINE_STATE = "mock-state"
 SAVED = "mock-machine"

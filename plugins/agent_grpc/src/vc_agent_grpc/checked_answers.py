@@ -12,8 +12,8 @@ from vc_core.spec import (
     AgentInfo,
     AgentRefusal,
     ContainerStats,
-    ContainerTruth,
     ExitStatus,
+    GuestContainerStatus,
     Health,
     ProcessInfo,
 )
@@ -90,17 +90,17 @@ def exit_status(reply: pb.WaitReply) -> ExitStatus:
     return ExitStatus(code, signal, max(0, reply.ended_ns), reply.out_of_memory)
 
 
-def containers(reply: pb.ListContainersReply) -> tuple[ContainerTruth, ...]:
+def containers(reply: pb.ListContainersReply) -> tuple[GuestContainerStatus, ...]:
     """All containers."""
     _count(len(reply.containers), "containers")
     return tuple(_container(row) for row in reply.containers)
 
 
-def _container(row: pb.ContainerInfo) -> ContainerTruth:
+def _container(row: pb.ContainerInfo) -> GuestContainerStatus:
     if row.health not in _HEALTH:
         raise wrong(f"a container whose health is number {row.health}")
     ended = exit_status(row.ended) if row.HasField("ended") else None
-    return ContainerTruth(_name(row.container_id), ended, row.restarts, _HEALTH[row.health])
+    return GuestContainerStatus(_name(row.container_id), ended, row.restarts, _HEALTH[row.health])
 
 
 def stats(reply: pb.ContainerStatsReply) -> ContainerStats:

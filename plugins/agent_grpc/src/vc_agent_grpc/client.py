@@ -23,10 +23,10 @@ from vc_core.spec import (
     AlreadyExists,
     CannotExecute,
     ContainerStats,
-    ContainerTruth,
     ExitStatus,
     FilesRequest,
     GuestContainer,
+    GuestContainerStatus,
     InvalidRequest,
     NotFound,
     PodSetup,
@@ -214,7 +214,7 @@ class Client:
         await self._agent.RemoveContainer(pb.ContainerRequest(container_id=container_id))
 
     @translated
-    async def list_containers(self) -> tuple[ContainerTruth, ...]:
+    async def list_containers(self) -> tuple[GuestContainerStatus, ...]:
         """All containers, and how their first processes ended."""
         reply = await self._agent.ListContainers(pb.Empty())
         return checked_answers.containers(checked_answers.message(reply))

@@ -19,12 +19,12 @@ from vc_core.spec import (
     Capability,
     Channel,
     ContainerStats,
-    ContainerTruth,
     ExitStatus,
     FilesRequest,
     Finding,
     Guest,
     GuestContainer,
+    GuestContainerStatus,
     KernelSource,
     NotFound,
     PodRef,
@@ -85,7 +85,7 @@ class GrpcAgent(AgentSpec):
             Capability.ONLINE,
             Capability.QUIESCE,
         }
-        return frozenset(able | {Capability.CARE, Capability.LOG, Capability.FILES})
+        return frozenset(able | {Capability.SUPERVISE, Capability.LOG, Capability.FILES})
 
     # --- connection --------------------------------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class GrpcAgent(AgentSpec):
         await self._client.remove_container(container_id)
 
     @hookimpl
-    async def agent_list_containers(self, pod: PodRef) -> tuple[ContainerTruth, ...]:
+    async def agent_list_containers(self, pod: PodRef) -> tuple[GuestContainerStatus, ...]:
         return await self._client.list_containers()
 
     @hookimpl
