@@ -35,7 +35,7 @@ _COMMANDS = {
     "template": (
         "templates",
         "template",
-        "Manage templates: frozen machines that pods are cloned from.",
+        "Manage templates: saved machines that pods are cloned from.",
     ),
     "snapshot": ("snapshots", "snapshot", "List and remove snapshots of pods."),
     "pool": ("pool", "pool", "Keep machines ready for new pods."),

@@ -1,4 +1,4 @@
-"""vc template: manage the frozen machines that pods are cloned from."""
+"""vc template: manage the saved machines that pods are cloned from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def template() -> None:
-    """Manage templates: booted and frozen machines that pods are cloned from."""
+    """Manage templates: booted and saved machines that pods are cloned from."""
 
 
 @template.command()
@@ -26,7 +26,7 @@ def create(settings: Settings, as_json: bool) -> None:
 
     async def work() -> Template:
         async with settings.runtime() as runtime:
-            with doing("booting and freezing a machine"):
+            with doing("booting and saving a machine"):
                 return await runtime.make_template()
 
     created = run_async(work())
