@@ -1,6 +1,6 @@
-"""TOML to Config. The only module that reads TOML.
+"""Finds and parses the configuration file. The only module that reads TOML.
 
-A plugin's table (`[family.name]`) stays raw here: its owner parses it when the plugin is loaded.
+The table of a plugin (`[family.name]`) is kept unparsed until the plugin is loaded.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ PLUGIN_TABLES = (*FAMILIES, "observer")
 
 @dataclass(frozen=True)
 class Config:
-    """All that a runtime is opened with.
+    """The configuration of a runtime.
 
     Attributes:
         use: names of the chosen plugins.
-        pod: defaults of pods.
-        template: what pods are cloned from.
-        pool: what waits for pods.
-        snapshot: where saved pods lie.
-        image: where images lie.
-        data: where logs and disks lie.
-        volume: where volumes lie.
-        deadlines: limits of operations.
-        tables: raw options by (family, plugin name).
-        source: the file, None for the defaults.
+        pod: settings of the table [pod].
+        template: settings of [template].
+        pool: settings of [pool].
+        snapshot: settings of [snapshot].
+        image: settings of [image].
+        data: settings of [data].
+        volume: settings of [volume].
+        deadlines: settings of [deadlines].
+        tables: unparsed tables of plugins, by family and name.
+        source: the configuration file; None for the defaults.
     """
 
     use: Use = field(default_factory=Use)
@@ -70,7 +70,7 @@ class Config:
     source: Path | None = None
 
     def plugins(self) -> Iterator[tuple[str, str]]:
-        """(family, name) of every chosen plugin."""
+        """Yield family and name of every chosen plugin."""
         yield ("hypervisor", self.use.hypervisor)
         yield ("agent", self.use.agent)
         yield ("storage", self.use.storage)
@@ -79,9 +79,9 @@ class Config:
 
 
 def candidates(explicit: Path | None = None) -> Iterator[tuple[str, Path]]:
-    """Where a configuration is looked for, first to last: (why, path).
+    """Yield (why, path) of each place where a configuration file may be.
 
-    One file wins; they are not merged.
+    The first file that exists is used; files are not merged.
     """
     if explicit is not None:
         yield ("--config", explicit)
@@ -93,52 +93,55 @@ def candidates(explicit: Path | None = None) -> Iterator[tuple[str, Path]]:
 
 
 def find(explicit: Path | None = None) -> tuple[str, Path] | None:
-    """The file that wins, and why; None for the defaults.
+    """Find the configuration file: why it is used, and its path; None for the defaults.
 
     Raises:
-        ConfigError: a file that was named by the user does not exist; or somebody else could have
-            written the file, which is not asked of one that --config names.
+        ConfigError: a file that --config or $VC_CONFIG names does not exist, or another user can
+            write the file (not checked for --config).
     """
     for why, path in candidates(explicit):
         if _is_file(path):
             owners = host_owners() if why == "system file" else trusted_owners()
             if why != "--config" and (reason := untrusted(path.absolute(), owners)):
-                remedy = (
-                    "correct its owner and mode, or name it with --config, which is not checked"
-                )
+                remedy = "correct its owner and mode, or use it with --config"
                 raise ConfigError([f"{path} ({why}) is not used: {reason}; {remedy}"])
             return why, path
         if why in ("--config", "$VC_CONFIG"):
             raise ConfigError(
-                [f"{why} names {path}, which is not a file; 'vc config init {path}' writes one"]
+                [
+                    (
+                        f"{why} names {path}, which is not a file; "
+                        f"create it with 'vc config init {path}'"
+                    )
+                ]
             )
     return None
 
 
 def load(explicit: Path | None = None) -> Config:
-    """Reads the file that wins, or gives the defaults.
+    """Load the configuration file, or the defaults if there is none.
 
     Raises:
-        ConfigError: with every problem of the file at once.
+        ConfigError: the file is invalid; lists every problem.
     """
-    found = find(explicit)
-    return parse(read(found[1]), found[1]) if found else Config()
+    location = find(explicit)
+    return parse(read(location[1]), location[1]) if location else Config()
 
 
 def read(path: Path) -> str:
-    """The text of a file.
+    """Read a configuration file.
 
     Raises:
-        ConfigError: it cannot be read, or is no text.
+        ConfigError: it cannot be read, or is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(
-            [f"{path} cannot be read: {error.strerror}; name another file with --config"]
+            [f"{path} cannot be read: {error.strerror}; use another file with --config"]
         ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError([f"{path} is not a configuration: it is not UTF-8 text"]) from error
+        raise ConfigError([f"{path} is not UTF-8 text; use another file with --config"]) from error
 
 
 def _is_file(path: Path) -> bool:
@@ -146,21 +149,19 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except PermissionError as error:
         raise ConfigError(
-            [
-                f"{path} cannot be read: {error.strerror}; set HOME, or name another file with --config"
-            ]
+            [f"{path} cannot be read: {error.strerror}; set HOME, or use --config"]
         ) from error
 
 
 def parse(text: str, source: Path | None = None) -> Config:
-    """Turns TOML into a Config.
+    """Parse a configuration.
 
     Args:
-        text: the file's content.
-        source: named in messages.
+        text: TOML.
+        source: file name for messages.
 
     Raises:
-        ConfigError: with every problem at once.
+        ConfigError: it is invalid; lists every problem.
     """
     config, problems = examine(text, source)
     if problems:
@@ -169,10 +170,10 @@ def parse(text: str, source: Path | None = None) -> Config:
 
 
 def examine(text: str, source: Path | None = None) -> tuple[Config, list[str]]:
-    """What a file says, as far as it can be read, and its problems; parts that cannot be read are the defaults.
+    """Parse a configuration and list its problems; invalid parts are replaced by defaults.
 
     Raises:
-        ConfigError: it is no TOML.
+        ConfigError: the text is not TOML.
     """
     import tomli
 
@@ -194,7 +195,7 @@ def examine(text: str, source: Path | None = None) -> tuple[Config, list[str]]:
                 (key, name): table for name, table in value.items() if isinstance(table, dict)
             }
         elif key in _CHOICES:
-            problems.append(f"{key}: which plugins are used is said in the table [use]")
+            problems.append(f"{key}: must be in the table [use]")
         elif key not in PARTS:
             problems.append(f"{key}: unknown key{nearest(key, PARTS)}")
         elif not isinstance(value, dict):
@@ -217,21 +218,21 @@ def examine(text: str, source: Path | None = None) -> tuple[Config, list[str]]:
 
 
 def located(text: str, source: Path | None, problems: typing.Iterable[str]) -> list[str]:
-    """Problems with the file and, where it can be found, the line."""
+    """Prefix problems with the file and, if it can be found, the line."""
     return [f"{source or 'config'}{_line(text, problem)}: {problem}" for problem in problems]
 
 
 def convert(kind: type[D], raw: Table, path: str, problems: list[str]) -> D | None:
-    """Turns a raw table into a dataclass, field by field.
+    """Convert a table into a dataclass.
 
     Args:
-        kind: a dataclass.
+        kind: the dataclass.
         raw: the table.
-        path: of the table, for messages.
-        problems: grows by one line for each wrong or unknown key.
+        path: name of the table, for messages.
+        problems: gets one line for each invalid or unknown key.
 
     Returns:
-        None when something was wrong.
+        None if there was a problem.
     """
     import msgspec
 
@@ -257,7 +258,7 @@ def _types(kind: type) -> dict[str, Any]:
 
 
 def nearest(word: str, known: typing.Iterable[str]) -> str:
-    """A hint to append: `; did you mean "x"?`, or what is known when nothing is near."""
+    """Hint to append to an error: the nearest known name, or else all of them."""
     names = list(known)
     close = difflib.get_close_matches(word, names, 1)
     if close:
@@ -268,7 +269,7 @@ def nearest(word: str, known: typing.Iterable[str]) -> str:
 def _decode(kind: type, value: object) -> object:
     if kind is Path and isinstance(value, str):
         if not value.startswith("/"):
-            raise ValueError("must be an absolute path: commands are typed in any folder")
+            raise ValueError("must be an absolute path")
         return Path(value)
     raise ValueError(f"expected `{kind.__name__}`, got `{type(value).__name__}`")
 
@@ -288,17 +289,17 @@ PARTS: dict[str, type[DataclassInstance]] = {
 
 
 def _unused(config: Config, tables: Mapping[tuple[str, str], Table]) -> Iterator[str]:
-    """A table for a plugin that is not chosen is a typo more often than not, unless it is a first-class alternative."""
+    """Yield tables of plugins that are not used but have a name similar to one that is."""
     chosen = set(config.plugins())
     for family, name in tables:
         if (family, name) not in chosen and (
             hint := difflib.get_close_matches(name, [n for f, n in chosen if f == family], 1)
         ):
-            yield f'{family}.{name}: no such plugin is chosen; did you mean "{family}.{hint[0]}"?'
+            yield f'{family}.{name}: no such plugin is used; did you mean "{family}.{hint[0]}"?'
 
 
 def _line(text: str, problem: str) -> str:
-    """`:LINE` of the key that a problem begins with, when it can be found."""
+    """`:LINE` of the key that a problem begins with; empty if it cannot be found."""
     path = problem.partition(":")[0].split(".")
     header = ""
     for number, line in enumerate(text.splitlines(), 1):

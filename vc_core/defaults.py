@@ -1,6 +1,6 @@
-"""What a configuration says where it says nothing: a dataclass for each of its tables.
+"""The settings of each table of the configuration, with their defaults.
 
-`vc config init` prints them.
+`vc config init` writes them to a file, with the attribute descriptions as comments.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from vc_core.first_party import DEFAULT_DEVICES, DEFAULTS
 
 
 class Start(enum.StrEnum):
-    """How a pod's machine comes to run."""
+    """How the machine of a pod starts."""
 
-    AUTO = "auto"  # template where hypervisor and agent can, else cold
-    COLD = "cold"  # it boots
-    TEMPLATE = "template"  # it is a clone of one that has booted and stands still
-    POOL = "pool"  # it is a clone that was made in advance; where none is ready, one is made
+    AUTO = "auto"  # "template" if the hypervisor and the agent support it, else "cold"
+    COLD = "cold"  # boot
+    TEMPLATE = "template"  # clone a saved machine
+    POOL = "pool"  # take a clone from the pool; without one, clone a template
 
 
 SECRET_PATHS = (
@@ -76,26 +76,26 @@ SECRET_PATHS = (
         "~/.python_history",
     ),
 )
-"""What is not seen of the host's own root."""
+"""Default of `PodDefaults.secret_paths`."""
 
 
 @dataclass(frozen=True)
 class PodDefaults:
-    """What a pod gets that does not say otherwise.
+    """Defaults of pods.
 
     Attributes:
-        vcpus: at least 1.
-        memory_mib: for the guest and for containers without a limit; limits come on top; at least
-            64.
-        start: how its machine comes to run.
-        can_quiesce: its folders can be let go of for snapshots and forks, which makes file access
-            slower.
-        disable_block_device_use: shares a rootfs as a folder also where the guest could mount its
-            device.
-        asset_paths: patterns of files that a bundle's annotations may put in place of kernel, image
-            and hypervisor.
-        secret_paths: what a guest does not see where the host's own root is its rootfs; "~/" is
-            every home.
+        vcpus: number of virtual CPUs; at least 1.
+        memory_mib: memory for the guest and for containers without a limit; container limits are
+            added to it; at least 64.
+        start: how the machine starts.
+        can_quiesce: whether shared directories can be detached for snapshots and forks, which makes
+            file access slower.
+        disable_block_device_use: whether a rootfs is always shared as a directory, even if the
+            guest could mount its block device.
+        asset_paths: patterns of files that annotations of a bundle may name as kernel, image and
+            hypervisor.
+        secret_paths: paths that are hidden if the rootfs is the root of the host; "~/" is the home
+            of every user.
     """
 
     vcpus: int = 1
@@ -107,14 +107,14 @@ class PodDefaults:
     secret_paths: tuple[str, ...] = SECRET_PATHS
 
     def problems(self) -> Iterator[str]:
-        """Values that cannot be."""
+        """Yield invalid settings."""
         for pattern in self.secret_paths:
             if (
                 not pattern.startswith(("/", "~/"))
                 or ".." in Path(pattern).parts
                 or not pattern.strip("~/")
             ):
-                yield f"pod.secret_paths: {pattern!r} is no absolute path and none below ~/"
+                yield f"pod.secret_paths: {pattern!r} must be an absolute path or begin with ~/"
         if self.vcpus < 1:
             yield "pod.vcpus: must be at least 1"
         if self.memory_mib < 64:
@@ -122,20 +122,20 @@ class PodDefaults:
 
 
 def default_template_dir() -> Path:
-    """Memory of the host, shared between processes, gone with a reboot: all that a template is."""
+    """A directory on a tmpfs, because templates do not survive a reboot."""
     uid = os.geteuid()
     return Path("/dev/shm/virtcontainers" if uid == 0 else f"/dev/shm/virtcontainers-{uid}")
 
 
 @dataclass(frozen=True)
 class TemplateDefaults:
-    """Saved machines from which pods are cloned.
+    """Templates: saved machines that pods are cloned from.
 
     Attributes:
-        dir: holds them; private to the user.
-        memory_dir: holds their memory instead, on a hugetlbfs for example; empty for `dir`.
-        memory_mib: of a template; a larger pod gets the rest plugged; at least 64.
-        keep: how many there may be; one more drops the one that was not used for the longest time.
+        dir: directory of the templates; private to the user.
+        memory_dir: directory of their memory, for example on a hugetlbfs; empty for `dir`.
+        memory_mib: memory of a template; a larger pod gets the rest hot-plugged; at least 64.
+        keep: maximum number of templates; a new one replaces the least recently used.
     """
 
     dir: Path = field(default_factory=default_template_dir)
@@ -144,7 +144,7 @@ class TemplateDefaults:
     keep: int = 4
 
     def problems(self) -> Iterator[str]:
-        """Values that cannot be."""
+        """Yield invalid settings."""
         if self.memory_mib < 64:
             yield "template.memory_mib: must be at least 64"
         if self.keep < 1:
@@ -153,22 +153,22 @@ class TemplateDefaults:
 
 @dataclass(frozen=True)
 class PoolDefaults:
-    """Clones made in advance.
+    """Machines that are cloned in advance.
 
     Attributes:
-        size: how many wait.
+        size: number of machines that are kept ready.
     """
 
     size: int = 2
 
     def problems(self) -> Iterator[str]:
-        """Values that cannot be."""
+        """Yield invalid settings."""
         if self.size < 1:
             yield "pool.size: must be at least 1"
 
 
 def _lasting(name: str) -> Path:
-    """A folder for what outlives a reboot of the host."""
+    """A directory that survives a reboot of the host."""
     if os.geteuid() == 0:
         return Path("/var/lib/virtcontainers") / name
     return (
@@ -180,10 +180,10 @@ def _lasting(name: str) -> Path:
 
 @dataclass(frozen=True)
 class SnapshotDefaults:
-    """Pods that were saved with their memory.
+    """Snapshots: pods that are saved with their memory.
 
     Attributes:
-        dir: holds them; private to the user.
+        dir: directory of the snapshots; private to the user.
     """
 
     dir: Path = field(default_factory=functools.partial(_lasting, "snapshots"))
@@ -191,10 +191,10 @@ class SnapshotDefaults:
 
 @dataclass(frozen=True)
 class ImageDefaults:
-    """What containers start from.
+    """Images.
 
     Attributes:
-        dir: holds the images; private to the user.
+        dir: directory of the images; private to the user.
     """
 
     dir: Path = field(default_factory=functools.partial(_lasting, "images"))
@@ -202,28 +202,28 @@ class ImageDefaults:
 
 @dataclass(frozen=True)
 class DataDefaults:
-    """What containers write that outlives their machine.
+    """Logs and disks of containers.
 
     Attributes:
-        dir: holds logs and disks; private to the user.
-        log_mib: the size of a container's log; what is older is overwritten; at least 1.
+        dir: directory of logs and disks; private to the user.
+        log_mib: size of a container's log; the oldest output is overwritten; at least 1.
     """
 
     dir: Path = field(default_factory=functools.partial(_lasting, "data"))
     log_mib: int = 16
 
     def problems(self) -> Iterator[str]:
-        """Values that cannot be."""
+        """Yield invalid settings."""
         if self.log_mib < 1:
             yield "data.log_mib: must be at least 1"
 
 
 @dataclass(frozen=True)
 class VolumeDefaults:
-    """Folders that outlive pods.
+    """Volumes: directories that outlive pods.
 
     Attributes:
-        dir: holds the volumes; private to the user.
+        dir: directory of the volumes; private to the user.
     """
 
     dir: Path = field(default_factory=functools.partial(_lasting, "volumes"))
@@ -231,16 +231,16 @@ class VolumeDefaults:
 
 @dataclass(frozen=True)
 class Deadlines:
-    """Seconds that an operation may last.
+    """Time limits, in seconds.
 
     Attributes:
         default: of every operation that `operations` does not name.
-        boot: from the start of a machine to its agent's answer.
-        lock: to wait for another process to leave a pod.
-        stop: for a guest to end by itself when asked to.
-        view: for a pod to answer to whoever only looks (ps, pod ls, stats, inspect); it is then
-            shown as last known.
-        operations: by the hook's name.
+        boot: from the start of a machine to the first answer of its agent.
+        lock: for another process to release the lock of a pod.
+        stop: for a guest to shut down.
+        view: for a pod to answer ps, pod ls, stats and inspect; after it, its last known state is
+            shown.
+        operations: of single operations, by the name of the hook.
     """
 
     default: float = 60
@@ -257,14 +257,14 @@ class Deadlines:
 
 @dataclass(frozen=True)
 class Use:
-    """Which plugin does what.
+    """Names of the plugins to use.
 
     Attributes:
-        hypervisor: who runs the machines.
-        agent: who runs containers inside them.
-        storage: who remembers pods.
-        devices: who passes devices, side by side.
-        observers: who watches or refuses, the first outermost.
+        hypervisor: runs the machines.
+        agent: runs containers in a machine.
+        storage: stores the state of pods.
+        devices: pass devices to machines.
+        observers: trace, measure or refuse operations; the first is the outermost.
     """
 
     hypervisor: str = DEFAULTS["hypervisor"]

@@ -361,7 +361,7 @@ def test_a_kernel_of_its_own_is_booted_when_its_digest_is_right(host, bundle):
     told = host.vc(
         "container", "create", "--bundle", str(good), "--name", "c", check=125
     ).stderr.decode()
-    assert "is not allowed; pod.asset_paths says what is" in told
+    assert "is not allowed; add it to pod.asset_paths" in told
     host.configure("pod", asset_paths=[f"{kernel.parent}/*"])
     _run(host, good)
     host.vc("pod", "delete", "c")

@@ -103,19 +103,19 @@ def test_devices_are_found_by_their_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"ociVersion": "2.0"}, "ociVersion: '2.0' is not known"),
-        ({"process": {"args": []}}, "process.args: there is no command"),
+        ({"ociVersion": "2.0"}, "ociVersion: '2.0' is not supported"),
+        ({"process": {"args": []}}, "process.args: must not be empty"),
         (
             {"process": {"args": ["x"], "ioPriority": {"class": "IOPRIO_CLASS_RT"}}},
-            "process.ioPriority: cannot",
+            "process.ioPriority: not supported",
         ),
         ({"process": {"args": "x"}}, "process.args: must be a list"),
-        ({"process": {"args": ["x"], "cwd": "here"}}, "process.cwd: must be absolute"),
-        ({"linux": {"intelRdt": {"closID": "x"}}}, "linux.intelRdt: cannot be honoured"),
-        ({"linux": {"uidMappings": [{"size": 1}]}}, "linux.uidMappings: cannot be honoured"),
+        ({"process": {"args": ["x"], "cwd": "here"}}, "process.cwd: must be an absolute path"),
+        ({"linux": {"intelRdt": {"closID": "x"}}}, "linux.intelRdt: not supported; remove it"),
+        ({"linux": {"uidMappings": [{"size": 1}]}}, "linux.uidMappings: not supported; remove it"),
         (
             {"linux": {"personality": {"domain": "LINUX32"}}},
-            "linux.personality.domain: programs of the guest's own",
+            "linux.personality.domain: must be LINUX",
         ),
         (
             {"linux": {"namespaces": [{"type": "user"}]}},
@@ -127,11 +127,11 @@ def test_devices_are_found_by_their_numbers(tmp_path):
         ),
         (
             {"linux": {"resources": {"blockIO": {"weight": 9}}}},
-            "linux.resources.blockIO: cannot be honoured",
+            "linux.resources.blockIO: not supported; remove it",
         ),
         (
             {"linux": {"resources": {"rdma": {"mlx5": {"hcaHandles": 3}}}}},
-            "linux.resources.rdma: cannot be honoured",
+            "linux.resources.rdma: not supported; remove it",
         ),
         (
             {"linux": {"resources": {"memory": {"swappiness": 101}}}},
@@ -139,40 +139,40 @@ def test_devices_are_found_by_their_numbers(tmp_path):
         ),
         (
             {"linux": {"resources": {"memory": {"limit": 9, "swap": 8}}}},
-            "resources.memory.swap: it limits memory",
+            "resources.memory.swap: must be at least memory.limit",
         ),
         (
             {"linux": {"resources": {"memory": {"swap": 8}}}},
-            "linux.resources.memory.swap: memory and swap together",
+            "linux.resources.memory.swap: needs memory.limit",
         ),
         (
             {"linux": {"resources": {"memory": {"disableOOMKiller": True}}}},
-            "memory.disableOOMKiller: cannot",
+            "memory.disableOOMKiller: not supported",
         ),
         (
             {"linux": {"resources": {"unified": {"memory.oom.group": 1}}}},
-            "unified: must be an object of texts",
+            "unified: must be an object of strings",
         ),
         (
             {"linux": {"resources": {"cpu": {"mems": "1"}}}},
-            "linux.resources.cpu.mems: a guest has one node",
+            "linux.resources.cpu.mems: must be 0",
         ),
         (
             {"linux": {"resources": {"cpu": {"realtimePeriod": 9}}}},
-            "linux.resources.cpu.realtimePeriod: cannot",
+            "linux.resources.cpu.realtimePeriod: not supported",
         ),
         (
             {"linux": {"resources": {"devices": [{"allow": True}]}}},
-            "linux.resources.devices[0]: devices are passed one",
+            "linux.resources.devices[0]: must name a single device",
         ),
         (
             {"linux": {"devices": [{"type": "p", "path": "/f"}]}},
-            "linux.devices[0].type: 'p' cannot be passed",
+            "linux.devices[0].type: 'p' is not supported",
         ),
         ({"linux": {"devices": [{"type": "c"}]}}, "linux.devices[0].path: is missing"),
         (
             {"mounts": [{"destination": "/x", "type": "nfs", "source": "h:/"}]},
-            "mounts[0].type: a guest cannot mount 'nfs'",
+            "mounts[0].type: 'nfs' is not supported",
         ),
         (
             {
@@ -189,26 +189,29 @@ def test_devices_are_found_by_their_numbers(tmp_path):
         ),
         (
             {"hooks": {"createContainer": [{"path": "/x"}]}},
-            "hooks.createContainer: hooks in the container's namespaces",
+            "hooks.createContainer: hooks in the namespaces of the container",
         ),
-        ({"hooks": {"prestart": [{"path": "x"}]}}, "hooks.prestart[0].path: must be absolute"),
-        ({"domainname": "d"}, "domainname: cannot be honoured"),
+        (
+            {"hooks": {"prestart": [{"path": "x"}]}},
+            "hooks.prestart[0].path: must be an absolute path",
+        ),
+        ({"domainname": "d"}, "domainname: not supported; remove it"),
         (
             {"annotations": {"org.opencontainers.image.stopSignal": "SIGX"}},
             "stopSignal: there is no signal 'SIGX'",
         ),
-        ({"windows": {"x": 1}}, "windows: cannot be honoured"),
+        ({"windows": {"x": 1}}, "windows: not supported; remove it"),
         (
             {"annotations": {"io.kubernetes.cri.container-type": "odd"}},
-            "'odd' is no type of container",
+            "'odd' is not a container type",
         ),
         (
             {"annotations": {"io.katacontainers.config.hypervisor.firmware": "/f"}},
-            "firmware: cannot be honoured",
+            "firmware: not supported; remove it",
         ),
         (
             {"annotations": {"com.github.containers.virtcontainers.AssetHashType": "md5"}},
-            "'md5' is not known; sha512 is",
+            "'md5' is not supported; use sha512",
         ),
     ],
 )
@@ -267,8 +270,10 @@ def test_limits_that_engines_write_and_a_guest_keeps(tmp_path, caplog):
     assert caplog.text == ""
     more = {"memory": {"kernel": 8}, "hugepageLimits": [{"pageSize": "2MB", "limit": 8}]}
     load(tmp_path, linux={"resources": more})
-    assert "memory.kernel: memory of the kernel counts against memory.limit" in caplog.text
-    assert "hugepageLimits[0]: the guest has no huge pages" in caplog.text
+    assert (
+        "memory.kernel: has no effect, as kernel memory counts against memory.limit" in caplog.text
+    )
+    assert "hugepageLimits[0]: has no effect, as the guest has no huge pages" in caplog.text
 
 
 def test_security_modules_of_the_host_are_warned_about(tmp_path, caplog):
@@ -279,7 +284,7 @@ def test_security_modules_of_the_host_are_warned_about(tmp_path, caplog):
     }
     load(tmp_path, process=process, linux={"mountLabel": "system_u:object_r:container_file_t:s0"})
     for place in (
-        "process.apparmorProfile: the guest has no App",
+        "process.apparmorProfile: has no effect, as the guest has no App",
         "process.selinuxLabel:",
         "linux.mountLabel:",
     ):
@@ -380,5 +385,5 @@ async def test_a_bundle_that_cannot_be_made_leaves_no_pod(runtime, world, tmp_pa
         await oci.create(runtime, write(tmp_path, config()), "c")
     assert world.records == {}
     notes = {"io.kubernetes.cri.container-type": "container"}
-    with pytest.raises(InvalidRequest, match="does not say of which sandbox"):
+    with pytest.raises(InvalidRequest, match="without a sandbox id"):
         await oci.create(runtime, write(tmp_path, config(annotations=notes)), "c")

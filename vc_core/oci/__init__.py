@@ -1,6 +1,6 @@
-"""Containers from OCI bundles: config.json becomes a ContainerSpec; what cannot be honoured is refused by name.
+"""Makes containers from OCI bundles. Settings of config.json that are not supported are refused.
 
-Format: https://github.com/opencontainers/runtime-spec, config.md and config-linux.md.
+The format is https://github.com/opencontainers/runtime-spec, config.md and config-linux.md.
 """
 
 from vc_core.oci.annotations import ContainerType

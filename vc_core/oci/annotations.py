@@ -1,4 +1,4 @@
-"""What annotations of the CRI families and of Kata's say about a container."""
+"""Reads the annotations of CRI runtimes and of Kata Containers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from vc_core.engine.state.boot_assets import Asset, Assets
 
 
 class ContainerType(enum.StrEnum):
-    """What a bundle is to its pod."""
+    """The role of a bundle in its pod."""
 
-    SANDBOX = "sandbox"  # makes the pod
-    CONTAINER = "container"  # joins one
+    SANDBOX = "sandbox"  # creates the pod
+    CONTAINER = "container"  # joins a pod
 
 
-# containerd's CRI plugin, CRI-O, dockershim: in this order.
+# Keys of containerd's CRI plugin, CRI-O and dockershim.
 _TYPE_KEYS = (
     "io.kubernetes.cri.container-type",
     "io.kubernetes.cri-o.ContainerType",
@@ -36,7 +36,7 @@ _SANDBOX_KEYS = (
 
 _VIRTCONTAINERS = "com.github.containers.virtcontainers."
 _KATA = "io.katacontainers.config.hypervisor."
-# Keys of a path and of its SHA-512, by what they stand for here: the guest's image is an initrd.
+# Keys of the path and the SHA-512 of each asset; the guest image is an initrd here.
 _ASSETS = {
     "kernel": [
         (f"{_VIRTCONTAINERS}KernelPath", f"{_VIRTCONTAINERS}KernelHash"),
@@ -56,38 +56,41 @@ _HASH_TYPES = (f"{_VIRTCONTAINERS}AssetHashType", f"{_KATA}asset_hash_type")
 
 
 def container_type(annotations: Mapping[str, str], problems: list[str]) -> ContainerType:
-    """What the container is to its pod; without a word about it, a sandbox of its own."""
+    """Read the role of a container in its pod; the default is a sandbox."""
     for key in _TYPE_KEYS:
         if key in annotations:
             if annotations[key] in _TYPES:
                 return _TYPES[annotations[key]]
             problems.append(
-                f"annotations.{key}: {annotations[key]!r} is no type of container; known: sandbox, container"
+                f"annotations.{key}: {annotations[key]!r} is not a container type; "
+                "use sandbox or container"
             )
     return ContainerType.SANDBOX
 
 
 def sandbox_id(annotations: Mapping[str, str]) -> str:
-    """The pod that a container joins; empty when nobody says."""
+    """Read the pod that a container joins; empty if no annotation names it."""
     return next((annotations[key] for key in _SANDBOX_KEYS if key in annotations), "")
 
 
 def own_assets(
     annotations: Mapping[str, str], allowed: Iterable[str], problems: list[str]
 ) -> Assets:
-    """Files in place of the guest's and the hypervisor's, of those that the configuration allows."""
+    """Read kernel, image and hypervisor of a sandbox, which must match patterns in `allowed`."""
     patterns = tuple(allowed)
-    problems += (f"annotations.{key}: cannot be honoured" for key in _REFUSED if key in annotations)
+    problems += (
+        f"annotations.{key}: not supported; remove it" for key in _REFUSED if key in annotations
+    )
     for key in _HASH_TYPES:
         if annotations.get(key, "sha512") != "sha512":
-            problems.append(f"annotations.{key}: {annotations[key]!r} is not known; sha512 is")
-    found = {}
+            problems.append(f"annotations.{key}: {annotations[key]!r} is not supported; use sha512")
+    assets = {}
     for kind, keys in _ASSETS.items():
         for path_key, hash_key in keys:
             if path := annotations.get(path_key):
                 if not any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns):
                     problems.append(
-                        f"annotations.{path_key}: {path} is not allowed; pod.asset_paths says what is"
+                        f"annotations.{path_key}: {path} is not allowed; add it to pod.asset_paths"
                     )
-                found[kind] = Asset(Path(path), annotations.get(hash_key, ""))
-    return Assets(**found)
+                assets[kind] = Asset(Path(path), annotations.get(hash_key, ""))
+    return Assets(**assets)

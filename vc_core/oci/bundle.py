@@ -1,4 +1,4 @@
-"""A bundle: a folder with a config.json, which says what the container is, and usually its root file system."""
+"""Reads an OCI bundle: a directory with a config.json and usually a root file system."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _ON_HOST = ("prestart", "createRuntime", "poststart", "poststop")
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a bundle says.
+    """The contents of a bundle.
 
     Attributes:
-        container: to make.
-        kind: what it is to its pod.
-        sandbox_id: the pod that a container joins; empty when nobody says.
-        assets: of the pod that a sandbox makes.
+        container: specification of the container.
+        kind: its role in the pod.
+        sandbox_id: the pod that a container joins; empty if the bundle does not name it.
+        assets: kernel, image and hypervisor of the pod that a sandbox creates.
     """
 
     container: ContainerSpec
@@ -41,33 +41,33 @@ class Bundle:
 def load(
     folder: Path, container_id: str, stdio: Stdio = Stdio.NULL, asset_paths: Iterable[str] = ()
 ) -> Bundle:
-    """Reads a bundle.
+    """Read a bundle.
 
     Args:
-        folder: that holds config.json.
-        container_id: what the container will be called.
-        stdio: what its process's streams are connected to.
+        folder: directory with config.json.
+        container_id: name of the container.
+        stdio: where the streams of its process go.
         asset_paths: patterns of files that annotations may name as kernel, image and hypervisor.
 
     Raises:
-        InvalidRequest: there is no config.json, or it is no JSON.
-        ConfigError: with every line of it that is wrong or cannot be honoured.
+        InvalidRequest: config.json does not exist or is not JSON.
+        ConfigError: settings are invalid or not supported; lists all of them.
     """
     file = folder.absolute() / "config.json"
     try:
         document = json.loads(file.read_text())
     except OSError as error:
         raise InvalidRequest(
-            f"{file} cannot be read: {error.strerror}; give the folder of a bundle"
+            f"{file} cannot be read: {error.strerror}; give the directory of a bundle"
         ) from error
     except ValueError as error:
-        raise InvalidRequest(f"{file} is no JSON: {error}") from error
+        raise InvalidRequest(f"{file} is not JSON: {error}") from error
     problems: list[str] = []
     config = Reader(document, "", problems)
-    found = _bundle(config, file.parent, container_id, stdio, tuple(asset_paths))
+    bundle = _bundle(config, file.parent, container_id, stdio, tuple(asset_paths))
     if problems:
         raise ConfigError(f"{file}: {problem}" for problem in problems)
-    return found
+    return bundle
 
 
 def _bundle(
@@ -75,8 +75,10 @@ def _bundle(
 ) -> Bundle:
     config.refuse_others(_KNOWN)
     if config.text("ociVersion").partition(".")[0] != "1":
-        config.problems.append(f"ociVersion: {config.text('ociVersion')!r} is not known; 1.x is")
-    root, found = config.object("root"), config.object("linux")
+        config.problems.append(
+            f"ociVersion: {config.text('ociVersion')!r} is not supported; use 1.x"
+        )
+    root, linux_config = config.object("root"), config.object("linux")
     root.refuse_others(("path", "readonly"))
     mode = RootfsMode.READ_ONLY if root.flag("readonly") else RootfsMode.READ_WRITE
     notes = config.pairs("annotations")
@@ -88,10 +90,10 @@ def _bundle(
         stdio=stdio,
         hostname=config.text("hostname"),
         annotations=notes,
-        devices=found.each("devices", linux.device),
-        resources=linux.resources(found),
+        devices=linux_config.each("devices", linux.device),
+        resources=linux.resources(linux_config),
         has_default_mounts=False,
-        confinement=linux.confinement(found),
+        confinement=linux.confinement(linux_config),
         hooks=_hooks(config.object("hooks")),
         bundle=str(folder),
         stop_signal=_stop_signal(dict(notes), config),
@@ -103,7 +105,7 @@ def _bundle(
 
 
 def _stop_signal(notes: Mapping[str, str], config: Reader) -> int:
-    """What the image's configuration says, which engines pass on as an annotation."""
+    """Read the stop signal of the image, which container engines pass as an annotation."""
     try:
         return signal_number(notes.get(_STOP_SIGNAL) or "TERM")
     except InvalidRequest as error:
@@ -115,7 +117,7 @@ def _hooks(hooks: Reader) -> OciHooks:
     for name in _IN_CONTAINER:
         hooks.refuse(
             name,
-            "hooks in the container's namespaces, which are in another machine, cannot be honoured",
+            "hooks in the namespaces of the container are not supported, as these are in the guest",
         )
     hooks.refuse_others((*_ON_HOST, *_IN_CONTAINER))
     before = (*hooks.each("prestart", _hook), *hooks.each("createRuntime", _hook))
@@ -125,7 +127,7 @@ def _hooks(hooks: Reader) -> OciHooks:
 def _hook(hook: Reader) -> OciHook:
     path, env = Path(hook.text("path")), hook.texts("env")
     if not path.is_absolute():
-        hook.problems.append(f"{hook.at('path')}: must be absolute")
+        hook.problems.append(f"{hook.at('path')}: must be an absolute path")
     if any("=" not in word for word in env):
         hook.problems.append(f"{hook.at('env')}: must be NAME=VALUE words")
     return OciHook(path, hook.texts("args"), env, hook.number("timeout"))

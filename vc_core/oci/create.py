@@ -1,4 +1,4 @@
-"""From a bundle to a container, and from a container to what the runtime-spec calls its state."""
+"""Creates containers from bundles, and their state in the format of the runtime-spec."""
 
 from __future__ import annotations
 
@@ -30,50 +30,51 @@ async def create(
     pod_id: str = "",
     stdio: Stdio = Stdio.NULL,
 ) -> Container:
-    """Makes the container of a bundle, in the pod that it names or in a new one.
+    """Create the container of a bundle, in an existing pod or in a new one.
 
     Args:
-        runtime: an open one.
-        folder: of the bundle.
-        container_id: made up when empty.
-        pod_id: the pod to put it in; when empty, what the bundle's annotations say: a sandbox makes
-            a pod of its own id, a container joins the one of its sandbox.
-        stdio: what its process's streams are connected to.
+        runtime: an open runtime.
+        folder: directory of the bundle.
+        container_id: name of the container; generated if empty.
+        pod_id: the pod to create it in. If empty, the annotations of the bundle decide: a sandbox
+            creates a pod with the id of the container, a container joins the pod of its sandbox.
+        stdio: where the streams of its process go.
 
     Raises:
-        InvalidRequest, ConfigError: as `load`; or a container that does not say which pod it
-        belongs to. NotFound: the pod that it joins does not exist.
+        InvalidRequest: as `load`, or no pod was named.
+        ConfigError: as `load`.
+        NotFound: the pod that it joins does not exist.
     """
     name = container_id or fresh()
-    found = load(folder, name, stdio, runtime.config.pod.asset_paths)
-    if pod_id or found.kind is ContainerType.CONTAINER:
-        wanted = pod_id or found.sandbox_id
-        if not wanted:
+    bundle = load(folder, name, stdio, runtime.config.pod.asset_paths)
+    if pod_id or bundle.kind is ContainerType.CONTAINER:
+        joined_pod_id = pod_id or bundle.sandbox_id
+        if not joined_pod_id:
             raise InvalidRequest(
-                f"the bundle {folder} is a container and does not say of which sandbox; name the pod"
+                f"the bundle {folder} is a container without a sandbox id; give the pod"
             )
-        return await (await runtime.get(wanted)).create_container(found.container)
-    notes = dict(found.container.annotations)
+        return await (await runtime.get(joined_pod_id)).create_container(bundle.container)
+    notes = dict(bundle.container.annotations)
     pod = await runtime.create(
         name,
-        hostname=found.container.hostname,
+        hostname=bundle.container.hostname,
         annotations=notes,
-        assets=found.assets,
-        can_quiesce=False,  # whoever manages bundles does not know of pods that it has not made
+        assets=bundle.assets,
+        can_quiesce=False,  # a manager of bundles does not know pods that it has not created
     )
     try:
-        return await pod.create_container(found.container)
+        return await pod.create_container(bundle.container)
     except BaseException:
         await pod.delete(force=True)
         raise
 
 
 def state(status: ContainerStatus, pid: int = 0) -> dict[str, object]:
-    """The runtime-spec's state of a container.
+    """Convert a status to the state of the runtime-spec.
 
     Args:
-        status: as `Container.status` gives it.
-        pid: of the machine's process, which stands for the container on this host.
+        status: from `Container.status`.
+        pid: process id of the machine, which represents the container on this host.
     """
     return {
         "ociVersion": _VERSION,

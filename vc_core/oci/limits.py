@@ -1,7 +1,7 @@
-"""The runtime-spec's `linux.resources`.
+"""Reads `linux.resources` of the runtime-spec.
 
-A limit that the guest can enforce is passed on. One on what a guest does not have (swap, huge
-pages) holds in any case. Every other one is refused by name.
+Limits that the guest can enforce are passed on. Limits on swap and huge pages always hold, because
+a guest has neither. Other limits are refused.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ _MEMORY = (
     "checkBeforeUpdate",
 )
 _PERIOD_US = 100_000
-_WILDCARD = -1  # as device numbers of some engines
+_WILDCARD = -1  # some engines write it as a device number
 _LOW = "memory.low"
 
 
-def read(found: Reader) -> Resources:
-    """Limits; negative ones are none."""
-    found.refuse_others(_RESOURCES)
-    cpu, memory, pids = (found.object(name) for name in ("cpu", "memory", "pids"))
+def read(resources: Reader) -> Resources:
+    """Read the limits; a negative one means no limit."""
+    resources.refuse_others(_RESOURCES)
+    cpu, memory, pids = (resources.object(name) for name in ("cpu", "memory", "pids"))
     cpu.refuse_others(_CPU)
     pids.refuse_others(("limit",))
     if cpu.text("mems") not in ("", "0"):
-        cpu.refuse("mems", "a guest has one node of memory, 0")
+        cpu.refuse("mems", "must be 0, as a guest has one memory node")
     limit = _memory(memory)
-    for page in found.objects("hugepageLimits"):
+    for page in resources.objects("hugepageLimits"):
         if page.number("limit") > 0:
-            log.warning("%s: the guest has no huge pages, so the limit is kept", page.path)
-    for rule in found.objects("devices"):
+            log.warning("%s: has no effect, as the guest has no huge pages", page.path)
+    for rule in resources.objects("devices"):
         _check_rule(rule)
-    unified = dict(found.pairs("unified"))
+    unified = dict(resources.pairs("unified"))
     if (reservation := memory.number("reservation")) > 0:
         unified.setdefault(_LOW, str(reservation))
     return Resources(
@@ -62,27 +62,29 @@ def read(found: Reader) -> Resources:
 
 
 def _memory(memory: Reader) -> int:
-    """The limit in bytes; 0 for none."""
+    """Read the memory limit in bytes; 0 for none."""
     memory.refuse_others(_MEMORY)
     memory.refuse("disableOOMKiller")
     limit, swap = max(0, memory.number("limit")), memory.number("swap")
     if swap > 0 and limit == 0:
-        memory.refuse("swap", "memory and swap together can be limited only with memory.limit")
+        memory.refuse("swap", "needs memory.limit, as it limits memory and swap together")
     elif 0 < swap < limit:
         memory.refuse(
-            "swap", "it limits memory and swap together, and so must be as much as memory.limit"
+            "swap", "must be at least memory.limit, as it limits memory and swap together"
         )
     if not 0 <= memory.number("swappiness") <= 100 and memory.number("swappiness") != -1:
         memory.refuse("swappiness", "must be from 0 to 100")
     for name in ("kernel", "kernelTCP"):
         if memory.number(name) > 0:
-            log.warning("%s: memory of the kernel counts against memory.limit", memory.at(name))
+            log.warning(
+                "%s: has no effect, as kernel memory counts against memory.limit", memory.at(name)
+            )
     return limit
 
 
 def _check_rule(rule: Reader) -> None:
-    """Containers get the usual devices and those that are listed; a rule for more than single devices is refused."""
+    """Refuse a rule that allows a whole class of devices."""
     access = set(rule.text("access") or "rwm")
     is_single = rule.raw("major") not in (None, _WILDCARD)
     if rule.flag("allow") and not is_single and access != {"m"}:
-        rule.problems.append(f"{rule.path}: devices are passed one by one, not whole kinds of them")
+        rule.problems.append(f"{rule.path}: must name a single device by major number")

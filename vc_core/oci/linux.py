@@ -1,4 +1,4 @@
-"""The runtime-spec's `linux`: namespaces, limits, devices and what confines a container."""
+"""Reads `linux` of the runtime-spec: namespaces, limits, devices and confinement."""
 
 from __future__ import annotations
 
@@ -30,18 +30,16 @@ _KINDS = {"c": "char", "u": "char", "b": "block"}
 
 
 def confinement(linux: Reader) -> Confinement:
-    """What keeps the container in."""
+    """Read namespaces, masked paths, sysctls and the seccomp filter."""
     linux.refuse_others(_KNOWN)
     personality = linux.object("personality")
     personality.refuse_others(("domain",))
     if personality.text("domain") not in ("", "LINUX"):
         personality.refuse(
-            "domain", "programs of the guest's own architecture run there; LINUX says so"
+            "domain", "must be LINUX, as the guest runs programs of its own architecture only"
         )
     if linux.text("mountLabel"):
-        log.warning(
-            "linux.mountLabel: the guest has no SELinux; the machine keeps the container from this host"
-        )
+        log.warning("linux.mountLabel: has no effect, as the guest has no SELinux")
     seccomp = linux.raw("seccomp")
     masked, read_only = linux.raw("maskedPaths"), linux.raw("readonlyPaths")
     return Confinement(
@@ -49,41 +47,38 @@ def confinement(linux: Reader) -> Confinement:
         masked_paths=() if masked is None else linux.texts("maskedPaths"),
         readonly_paths=() if read_only is None else linux.texts("readonlyPaths"),
         sysctl=linux.pairs("sysctl"),
-        seccomp=json.dumps(seccomp)
-        if seccomp
-        else "",  # a bundle says all of it: none is no filter
+        # Without a profile in the bundle there is no filter, not the default one.
+        seccomp=json.dumps(seccomp) if seccomp else "",
         propagation=linux.text("rootfsPropagation"),
     )
 
 
 def resources(linux: Reader) -> Resources:
-    """Limits; negative ones are none."""
+    """Read the limits; a negative one means no limit."""
     return limits.read(linux.object("resources"))
 
 
-def device(found: Reader) -> HostDevice | None:
-    """A device; None for one that cannot be, which the problems say."""
-    kind, path = found.text("type"), found.text("path")
+def device(entry: Reader) -> HostDevice | None:
+    """Read a device; None if it is invalid, which is added to the problems."""
+    kind, path = entry.text("type"), entry.text("path")
     if not path:
-        found.problems.append(f"{found.at('path')}: is missing")
+        entry.problems.append(f"{entry.at('path')}: is missing")
         return None
     if kind not in _KINDS:
-        found.problems.append(
-            f"{found.at('type')}: {kind!r} cannot be passed into a machine; c, u and b can be tried"
-        )
+        entry.problems.append(f"{entry.at('type')}: {kind!r} is not supported; use c, u or b")
         return None
-    mode = found.raw("fileMode")
+    mode = entry.raw("fileMode")
     return HostDevice(
-        _host_path(_KINDS[kind], found.number("major"), found.number("minor"), path),
+        _host_path(_KINDS[kind], entry.number("major"), entry.number("minor"), path),
         path,
-        mode=0o660 if mode is None else found.number("fileMode") & 0o7777,
-        uid=found.number("uid"),
-        gid=found.number("gid"),
+        mode=0o660 if mode is None else entry.number("fileMode") & 0o7777,
+        uid=entry.number("uid"),
+        gid=entry.number("gid"),
     )
 
 
 def _host_path(kind: str, major: int, minor: int, path: str) -> Path:
-    """The host's node with these numbers, by sysfs(5); the path in the container where the host has none."""
+    """Find the host's device node by its numbers (sysfs(5)), or else use the container's path."""
     uevent = Path(f"/sys/dev/{kind}/{major}:{minor}/uevent")
     if uevent.exists():
         fields = dict(line.split("=", 1) for line in uevent.read_text().splitlines() if "=" in line)
@@ -92,21 +87,23 @@ def _host_path(kind: str, major: int, minor: int, path: str) -> Path:
     return Path(path)
 
 
-def _namespace(found: Reader) -> str | None:
-    kind, path = found.text("type"), found.text("path")
+def _namespace(entry: Reader) -> str | None:
+    kind, path = entry.text("type"), entry.text("path")
     if kind not in _NAMESPACES:
-        found.problems.append(f"{found.at('type')}: the namespace {kind!r} cannot be honoured")
+        entry.problems.append(
+            f"{entry.at('type')}: the namespace {kind!r} is not supported; remove it"
+        )
         return None
     if not path:
         return kind
     if kind == "network":
-        log.warning("%s: %s is not joined: pods have no network of the host's", found.path, path)
+        log.warning("%s: %s is not joined, as pods have no network of the host", entry.path, path)
         return kind
     if kind == "pid":
         log.warning(
-            "%s: %s is not joined: whether pids are shared is an option of the pod",
-            found.path,
+            "%s: %s is not joined; use 'vc pod create --share-pid' to share PIDs",
+            entry.path,
             path,
         )
         return kind
-    return None  # of the sandbox on the host: here the guest's own is the pod's
+    return None  # a namespace of the sandbox on the host: the pod's is the guest's own

@@ -1,4 +1,4 @@
-"""The runtime-spec's `mounts`."""
+"""Reads `mounts` of the runtime-spec."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KINDS = {
 
 
 def read(mount: Reader, bundle: Path) -> Mount | None:
-    """A mount; None for one that cannot be, which the problems say."""
+    """Read a mount; None if it is not supported, which is added to the problems."""
     mount.refuse_others(_KNOWN)
     kind, options = mount.text("type"), mount.texts("options")
     destination = _absolute(mount.text("destination"))
@@ -34,12 +34,12 @@ def read(mount: Reader, bundle: Path) -> Mount | None:
         return Mount(source, destination, is_read_only, MountKind.BIND, others, is_recursive)
     if kind not in _KINDS:
         mount.problems.append(
-            f"{mount.at('type')}: a guest cannot mount {kind or 'nothing'!r} on {destination}"
+            f"{mount.at('type')}: {kind!r} is not supported (on {destination}); use bind or tmpfs"
         )
         return None
     return Mount(Path(kind), destination, is_read_only, _KINDS[kind], others)
 
 
 def _absolute(destination: str) -> str:
-    """Versions of the specification before 1.1 allow a destination that is relative to the root."""
+    """Make a destination absolute; before version 1.1 it could be relative to the root."""
     return posixpath.normpath(f"/{destination}").replace("//", "/") if destination else ""

@@ -1,4 +1,4 @@
-"""The runtime-spec's `process`."""
+"""Reads `process` of the runtime-spec."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _SETS = tuple(field.name for field in dataclasses.fields(Capabilities))
 
 
 def read(process: Reader) -> ProcessSpec:
-    """A process; the environment is kept word for word."""
+    """Read a process; its environment is not changed."""
     process.refuse_others(_KNOWN)
     for name, module in (("apparmorProfile", "AppArmor"), ("selinuxLabel", "SELinux")):
         if process.text(name) not in ("", "unconfined"):
             where = process.at(name)
             log.warning(
-                "%s: the guest has no %s; the machine keeps the container from this host",
+                "%s: has no effect, as the guest has no %s",
                 where,
                 module,
             )
     args = process.texts("args")
     if not args:
-        process.problems.append(f"{process.at('args')}: there is no command")
+        process.problems.append(f"{process.at('args')}: must not be empty")
     cwd = process.text("cwd", "/")
     if not cwd.startswith("/"):
-        process.problems.append(f"{process.at('cwd')}: must be absolute")
+        process.problems.append(f"{process.at('cwd')}: must be an absolute path")
     user = process.object("user")
     user.refuse_others(_USER)
     size = process.object("consoleSize")
@@ -68,7 +68,7 @@ def read(process: Reader) -> ProcessSpec:
 
 
 def _capabilities(process: Reader) -> Capabilities:
-    """An object of five lists; before version 1.0.0-rc5 of the specification one list for all of them."""
+    """Read five sets of capabilities; before version 1.0.0-rc5 there was one list for all."""
     if isinstance(process.raw("capabilities"), list):
         every = process.texts("capabilities")
         return Capabilities(**dict.fromkeys(_SETS, every))

@@ -1,4 +1,4 @@
-"""Reading a document by name: what is wrong or not known becomes a line, all of them at once."""
+"""Reads a JSON document by key, and collects all problems."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Reader:
     """One object of a document.
 
     Args:
-        value: the object; nothing is an empty one.
-        path: its place, for messages.
-        problems: grows by one line for each thing that is wrong.
+        value: the object; None for an empty one.
+        path: its path in the document, for messages.
+        problems: gets one line for each problem.
     """
 
     def __init__(self, value: object, path: str, problems: list[str]) -> None:
@@ -26,69 +26,68 @@ class Reader:
         self._value: Mapping[str, Any] = value or {}
 
     def at(self, key: str) -> str:
-        """The place of a member."""
+        """The path of a member."""
         return f"{self.path}.{key}" if self.path else key
 
     def object(self, key: str) -> Reader:
-        """A member that is an object."""
+        """Read an object."""
         return Reader(self._value.get(key), self.at(key), self.problems)
 
     def objects(self, key: str) -> list[Reader]:
-        """A member that is a list of objects."""
-        found = self._typed(key, list, [])
+        """Read a list of objects."""
+        items = self._typed(key, list, [])
         return [
             Reader(item, f"{self.at(key)}[{number}]", self.problems)
-            for number, item in enumerate(found)
+            for number, item in enumerate(items)
         ]
 
     def text(self, key: str, default: str = "") -> str:
-        """A member that is text."""
+        """Read a string."""
         return self._typed(key, str, default)
 
     def number(self, key: str, default: int = 0) -> int:
-        """A member that is a whole number."""
-        found = self._typed(key, int, default)
-        return int(found)
+        """Read an integer."""
+        return int(self._typed(key, int, default))
 
     def flag(self, key: str) -> bool:
-        """A member that is true or false."""
+        """Read a boolean; false if absent."""
         return self._typed(key, bool, False)
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """A member that is a list of texts."""
-        found = self._typed(key, list, [])
-        if not all(isinstance(item, str) for item in found):
-            self.problems.append(f"{self.at(key)}: must be a list of texts")
+        """Read a list of strings."""
+        strings = self._typed(key, list, [])
+        if not all(isinstance(item, str) for item in strings):
+            self.problems.append(f"{self.at(key)}: must be a list of strings")
             return ()
-        return tuple(found)
+        return tuple(strings)
 
     def pairs(self, key: str) -> tuple[tuple[str, str], ...]:
-        """A member that is an object of texts."""
-        found = self._typed(key, dict, {})
-        if not all(isinstance(item, str) for item in found.values()):
-            self.problems.append(f"{self.at(key)}: must be an object of texts")
+        """Read an object of strings."""
+        pairs = self._typed(key, dict, {})
+        if not all(isinstance(item, str) for item in pairs.values()):
+            self.problems.append(f"{self.at(key)}: must be an object of strings")
             return ()
-        return tuple(found.items())
+        return tuple(pairs.items())
 
     def raw(self, key: str) -> Any:
-        """A member as it is; None when it is absent."""
+        """Read any value; None if absent."""
         return self._value.get(key)
 
-    def refuse(self, key: str, why: str = "cannot be honoured") -> None:
-        """Notes a member that is there and says something: not 0, empty, or an object or list of such."""
-        if _says_something(self._value.get(key)):
+    def refuse(self, key: str, why: str = "not supported; remove it") -> None:
+        """Report a member, unless it is absent, 0, empty, or a collection of such values."""
+        if _is_set(self._value.get(key)):
             self.problems.append(f"{self.at(key)}: {why}")
 
     def refuse_others(self, known: Collection[str]) -> None:
-        """Notes every member that is there, says something and is not known."""
+        """Report every unknown member, with the exceptions of `refuse`."""
         for key in self._value:
             if key not in known:
                 self.refuse(key)
 
     def each(self, key: str, read: Callable[[Reader], T | None]) -> tuple[T, ...]:
-        """What `read` makes of each object of a list; None leaves one out."""
-        found = (read(item) for item in self.objects(key))
-        return tuple(item for item in found if item is not None)
+        """Apply `read` to each object of a list, and drop results that are None."""
+        values = (read(item) for item in self.objects(key))
+        return tuple(item for item in values if item is not None)
 
     def _typed(self, key: str, kind: type[T], default: T) -> T:
         value = self._value.get(key)
@@ -100,17 +99,17 @@ class Reader:
         return value
 
 
-def _says_something(value: Any) -> bool:
+def _is_set(value: Any) -> bool:
     if isinstance(value, Mapping):
-        return any(_says_something(one) for one in value.values())
+        return any(_is_set(item) for item in value.values())
     if isinstance(value, list):
-        return any(_says_something(one) for one in value)
+        return any(_is_set(item) for item in value)
     return bool(value)
 
 
 _NAMES: Mapping[type, str] = {
-    str: "text",
-    int: "a whole number",
+    str: "a string",
+    int: "an integer",
     bool: "true or false",
     list: "a list",
     dict: "an object",
