@@ -74,9 +74,7 @@ def subject_of(suite: type, wrong: type, folder: Path) -> object:
 def test_a_wrong_plugin_is_caught_by_the_sentence_that_it_breaks(
     suite, name, rule, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("vc_core.testing.hypervisor.LIMIT_S", 1)
-    monkeypatch.setattr("vc_core.testing.agent.LIMIT_S", 1)
-    monkeypatch.setattr("vc_core.testing.guests.LIMIT_S", 1)
+    monkeypatch.setattr("vc_core.testing.rules.LIMIT_S", 1)
     with pytest.raises(ContractBroken) as caught:
         getattr(suite(), name)(subject_of(suite, SUITES[suite][name], tmp_path))
     assert caught.value.rule == rule

@@ -10,10 +10,9 @@
 Needs pytest: the extra `testing`. docs/writing-a-plugin.md shows all of it.
 """
 
-from vc_core.testing.agent import AgentContract
+from vc_core.testing.agent_suite import AgentContract, AgentSubject
 from vc_core.testing.device import DeviceContract, DeviceSubject
 from vc_core.testing.faults import Faults, InjectedFault, fault_plugin
-from vc_core.testing.guests import AgentSubject
 from vc_core.testing.hypervisor import HypervisorContract
 from vc_core.testing.machines import HypervisorSubject, installed_guest
 from vc_core.testing.observer import ObserverContract, ObserverSubject

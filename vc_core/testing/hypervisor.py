@@ -19,7 +19,7 @@ from vc_core.spec import (
     VmSpec,
 )
 from vc_core.testing.machines import GONE, HypervisorSubject
-from vc_core.testing.rules import LIMIT_S, fails_with, rule
+from vc_core.testing.rules import fails_with, rule, time_limit
 
 _TOO_LARGE = VmSize(4096, 1 << 30)
 
@@ -91,14 +91,14 @@ class HypervisorContract:
 
     @rule("vm_wait", "Returns when the machine has ended; at once when it has, or never began.")
     async def test_an_end_is_waited_for(self, subject: HypervisorSubject) -> None:
-        async with asyncio.timeout(LIMIT_S):
+        async with time_limit():
             await subject.driver().vm_wait(pod=subject.pod)
         async with subject.machine() as driver:
             waiting = asyncio.create_task((await subject.other(driver)).vm_wait(pod=subject.pod))
             done, _ = await asyncio.wait([waiting], timeout=0.2)
             assert not done, "it returned while the machine ran"
             await driver.vm_stop(pod=subject.pod, grace_s=0)
-            async with asyncio.timeout(LIMIT_S):
+            async with time_limit():
                 found = await waiting
                 await driver.vm_wait(pod=subject.pod)
         assert found.phase in GONE, f"it told {found.phase}"
@@ -373,7 +373,7 @@ class HypervisorContract:
         )
         try:
             await other.vm_start(pod=subject.pod)
-            async with asyncio.timeout(LIMIT_S):
+            async with time_limit():
                 await other.vm_open_channel(pod=subject.pod, name="vc.agent.2")
             phase = await subject.phase(other)
         finally:

@@ -15,7 +15,7 @@ from vc_core.engine.api.runtime import Runtime
 from vc_core.spec import ContainerSpec, HypervisorError, OperationError, ProcessSpec, Rootfs
 from vc_core.testing.mocks import World
 from vc_core.testing.pods import mock_config, mock_runtime
-from vc_core.testing.rules import LIMIT_S, rule
+from vc_core.testing.rules import LIMIT_S, rule, time_limit
 
 
 @dataclass
@@ -88,7 +88,7 @@ class ObserverContract:
         async with subject.runtime(world) as runtime:
             pod = await runtime.create("p")
             starting = asyncio.create_task(pod.start())
-            async with asyncio.timeout(LIMIT_S):
+            async with time_limit():
                 await world.is_waited_for.wait()
             assert not starting.done(), "it did not wait for the machine"
             starting.cancel()

@@ -17,9 +17,14 @@ Suite = TypeVar("Suite")
 Subject = TypeVar("Subject")
 
 LIMIT_S = 30.0
-"""After which something that the contract promises at once is not coming."""
+"""Seconds after which something that the contract promises at once is not coming."""
 
 _MARK = "__vc_rule__"
+
+
+def time_limit() -> asyncio.Timeout:
+    """A block that ends with TimeoutError after LIMIT_S."""
+    return asyncio.timeout(LIMIT_S)
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ async def fails_with(kind: type[Exception], what: Coroutine[Any, Any, Any]) -> E
         AssertionError: it succeeded, or failed otherwise.
     """
     try:
-        async with asyncio.timeout(LIMIT_S):
+        async with time_limit():
             outcome = await what
     except kind as error:
         return error

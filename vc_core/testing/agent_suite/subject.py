@@ -38,11 +38,16 @@ from vc_core.spec import (
 )
 from vc_core.spec.log_format import Reader, Record
 from vc_core.testing.mocks import World
-from vc_core.testing.rules import LIMIT_S, wired
+from vc_core.testing.rules import time_limit, wired
 
 SETUP = PodSetup(
     "contract", 1_800_000_000_000_000_000, bytes(range(32)), "0123456789abcdef0123456789abcdef"
 )
+
+LIVES = ("sleep", "1000")
+ENDS = ("sh", "-c", "exit 3")
+ECHOES = ("cat",)
+MISSING = ("missing",)
 
 
 def process(args: tuple[str, ...]) -> ProcessSpec:
@@ -174,14 +179,14 @@ class InGuest:
 
     async def ends(self, name: str) -> int:
         """The exit code of its first process."""
-        async with asyncio.timeout(LIMIT_S):
+        async with time_limit():
             return (await self.agent.agent_wait(pod=self.pod, container_id=name, token=name)).code
 
     async def container_status(
         self, name: str, is_it: Callable[[GuestContainerStatus], bool]
     ) -> GuestContainerStatus:
         """What the guest knows of a container, as soon as that is so: nobody tells of it, one has to ask again."""
-        async with asyncio.timeout(LIMIT_S):
+        async with time_limit():
             while True:
                 rows = await self.agent.agent_list_containers(pod=self.pod)
                 found = next(one for one in rows if one.id == name)
@@ -196,7 +201,7 @@ class InGuest:
         )
         streams = await self.agent.agent_attach(pod=self.pod, container_id=name, token="files")
         told = dict.fromkeys(StreamName, b"")
-        async with asyncio.timeout(LIMIT_S):
+        async with time_limit():
             async for stream, chunk in streams.chunks():
                 told[stream] += chunk
             status = await self.agent.agent_wait(pod=self.pod, container_id=name, token="files")

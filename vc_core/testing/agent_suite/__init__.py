@@ -1,0 +1,29 @@
+"""What every agent plugin must keep.
+
+Boots a guest for each rule, by a hypervisor plugin of the author's choice.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from vc_core.testing.agent_suite.connection import ConnectionRules
+from vc_core.testing.agent_suite.containers import ContainerRules
+from vc_core.testing.agent_suite.files import FileRules
+from vc_core.testing.agent_suite.images import ImageRules
+from vc_core.testing.agent_suite.processes import ProcessRules
+from vc_core.testing.agent_suite.subject import AgentSubject
+from vc_core.testing.agent_suite.supervision import SupervisionRules
+
+__all__ = ["AgentContract", "AgentSubject"]
+
+
+class AgentContract(
+    ConnectionRules, ImageRules, ContainerRules, ProcessRules, SupervisionRules, FileRules
+):
+    """All rules of agents. Subclass it and give the fixture `subject`."""
+
+    @pytest.fixture
+    def subject(self) -> AgentSubject:
+        """The author's."""
+        raise NotImplementedError("give a fixture `subject` that returns an AgentSubject")
