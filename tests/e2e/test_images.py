@@ -160,7 +160,7 @@ def test_what_a_registry_does_not_have_is_told_in_one_line(host, registry):
     assert b"manifest unknown" in done.stderr
     assert b"level=" not in done.stderr
     done = host.vc("image", "pull", f"{registry}/nothing", check=125)
-    assert done.stderr.endswith(b"HTTP response to HTTPS client; '--insecure' asks it without\n")
+    assert done.stderr.endswith(b"HTTP response to HTTPS client; use --insecure for plain HTTP\n")
     assert host.vc("image", "ls", "--json").stdout == b"[]\n"
 
 
@@ -171,7 +171,7 @@ def test_a_registry_that_asks_for_a_password_is_given_what_skopeo_has_stored(
     host.environment["REGISTRY_AUTH_FILE"] = str(tmp_path / "auth.json")
     told = host.vc("image", "pull", "--insecure", f"{locked}/app:1", check=125).stderr
     assert told.endswith(
-        b"unauthorized: authentication required; 'skopeo login' stores credentials\n"
+        b"unauthorized: authentication required; use 'skopeo login' to store credentials\n"
     )
     login = ["skopeo", "login", "--tls-verify=false", "-u", "joe", "--password-stdin", locked]
     subprocess.run(login, input=b"secret", env=host.environ(), check=True)
@@ -209,7 +209,7 @@ def test_pods_share_the_file_and_what_they_write_is_their_own(host):
         == "busybox:latest"
     )
     done = host.vc("image", "rm", "busybox", check=125)
-    assert b"containers have the image busybox:latest; 'vc ps' shows them" in done.stderr
+    assert b"the image busybox:latest is used by containers; delete their pods" in done.stderr
     assert host.vc("image", "prune", "--all").stdout == b""
     host.vc("pod", "delete", "--force", "one", "two")
     assert host.vc("image", "rm", "busybox").stdout == b"busybox:latest\n"
@@ -248,9 +248,8 @@ def test_the_first_word_is_an_image_unless_dashes_or_a_rootfs_come_before_it(hos
     assert host.vc("run", "--rootfs", str(busybox), "--", "echo", "x").stdout == b"x\n"
     done = host.vc("run", "true", check=125)
     assert (
-        done.stderr.decode()
-        == "vc: error: no image true is here; 'vc image ls' lists those that are; "
-        "'vc image' pulls, imports and builds more\n"
+        done.stderr.decode() == "vc: error: no image true; 'vc image ls' lists images, "
+        "'vc image --help' shows how to add one\n"
     )
     done = host.vc("run", check=125)
     assert b"no command was given; put it after an image name or after --" in done.stderr

@@ -45,7 +45,7 @@ async def test_the_digest_of_its_configuration_is_its_id_and_names_find_it(image
         assert (await images.get(text)).id == image_id
     assert (await images.get("other")).names == ("other:latest", "team/app:1")
     with pytest.raises(
-        NotFound, match=r"no image team/app is here; near names are: team/app:1; 'vc image' pulls"
+        NotFound, match=r"no image team/app; similar names: team/app:1, 'vc image --help'"
     ):
         await images.get("team/app")
 
@@ -154,7 +154,7 @@ async def test_one_of_another_architecture_is_refused(images, layout):
     layout.image("theirs", FILES, {}, architecture="s390x")
     layout.join("both")
     with pytest.raises(
-        ImageError, match=r"has no image for linux/\w+; it has: linux/s390x; '--platform'"
+        ImageError, match=r"has no image for linux/\w+; select another with --platform: linux/s390x"
     ):
         await images.take(OciLayout(layout.folder), "app")
 
@@ -184,18 +184,16 @@ async def test_archives_folders_and_tarballs_are_told_apart(images, layout, tmp_
     from_tree = await images.take(of_path(tree, config=config), "e")
     assert (from_tarball.config, from_tree.config) == (config, config)
     assert (await images.take(of_path(tree, config=config), "f")).id == from_tree.id
-    with pytest.raises(InvalidRequest, match="is an image with a configuration of its own"):
+    with pytest.raises(InvalidRequest, match="is an image with a configuration; remove"):
         await images.take(of_path(oci, config=config), "g")
-    with pytest.raises(InvalidRequest, match="which has no tag 'v1'"):
+    with pytest.raises(InvalidRequest, match="which has no tags; remove --tag"):
         of_path(tree, "v1")
     with pytest.raises(
-        InvalidRequest, match=r"there is no .*/none; 'vc image pull' fetches from a registry"
+        InvalidRequest, match=r"/none does not exist; to fetch from a registry, use 'vc image pull'"
     ):
         of_path(tmp_path / "none")
     (tmp_path / "text").write_text("no archive at all")
-    with pytest.raises(
-        InvalidRequest, match=r"is no folder and no tar archive, plain or compressed by [^\n]*$"
-    ):
+    with pytest.raises(InvalidRequest, match=r"is neither a directory nor a tar archive [^\n]*$"):
         await images.take(of_path(tmp_path / "text"), "g")
 
 
@@ -206,7 +204,7 @@ async def test_names_are_taken_away_one_by_one_and_used_images_stay(images, layo
     assert await images.remove("a") == "a:latest"
     assert (await images.get("b")).names == ("b:latest",)
     with pytest.raises(
-        InvalidRequest, match="containers have the image b:latest; 'vc ps' shows them"
+        InvalidRequest, match="the image b:latest is used by containers; delete their pods"
     ):
         await images.remove("b", {made.rootfs})
     assert await images.prune(also_named=False) == ()
@@ -230,9 +228,7 @@ async def test_a_damaged_image_is_told(images, layout):
     layout.image("v1", FILES, {})
     made = await images.take(OciLayout(layout.folder), "app")
     os.truncate(made.rootfs, 10)
-    with pytest.raises(
-        ImageError, match=r"is damaged: rootfs\.erofs has another size than at first"
-    ):
+    with pytest.raises(ImageError, match=r"is damaged: the size of rootfs\.erofs has changed"):
         await images.get("app")
 
 
@@ -253,7 +249,7 @@ async def test_links_that_lead_out_of_an_image_are_not_followed(images, layout, 
 def test_a_program_that_is_missing_is_named_with_its_package(monkeypatch):
     monkeypatch.setattr(programs, "find_program", lambda _: None)
     with pytest.raises(
-        ImageError, match=r"skopeo is not installed, which .*; 'apt-get install skopeo'"
+        ImageError, match=r"skopeo is not installed; .*; run 'apt-get install skopeo'"
     ):
         programs.path_of("skopeo")
     assert {one.remedy for one in programs.diagnose()} >= {
@@ -275,7 +271,7 @@ def test_a_reference_is_one_of_a_registry_unless_it_says_otherwise():
 
 @pytest.mark.parametrize("name", ["", "a b", "../up", "x" * 0, "-x", "f" * 64])
 async def test_what_is_no_name_is_refused(images, name):
-    with pytest.raises(InvalidRequest, match="is no name of an image"):
+    with pytest.raises(InvalidRequest, match="is not an image name"):
         await images.take(Copied("docker://x"), name)
 
 

@@ -1,8 +1,8 @@
-"""Images: what containers start from, kept as one read-only file each that all pods share.
+"""Images: root file systems with a configuration, each kept as one read-only file.
 
-Whatever its source (a registry, an OCI layout, an archive, a tarball, a folder), an image is turned
-once into an erofs file and the configuration that came with it. `pod` knows nothing of images: it
-gets a root file system and a process.
+An image from any source (a registry, an OCI layout, an archive, a tarball, a directory) is
+converted once into an erofs file, which all pods share. Pods know nothing of images: they get a
+root file system and a process.
 """
 
 from vc_core.images.image import Image, ImageConfig, ImageError, Progress

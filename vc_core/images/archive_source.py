@@ -1,4 +1,4 @@
-"""Images from tar archives: of images, or of the files of a root file system."""
+"""Images from tar archives, of images or of a root file system."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ STDIN = 0
 
 
 class Archive(Source):
-    """A tar archive, compressed or not: of images, or of the files of a root file system.
+    """A tar archive, compressed or not, of images or of a root file system.
 
     Args:
         file: the archive; None for standard input.
-        tag: which image of an archive that has several.
-        config: for a root file system, which has none of its own.
-        format: what it holds; None to find out.
-        platform: for which machine; None for this one.
+        tag: selects an image of an archive with several.
+        config: configuration of a root file system.
+        format: format of the archive; None to detect it.
+        platform: platform of the image; None for that of this machine.
     """
 
     def __init__(
@@ -54,14 +54,16 @@ class Archive(Source):
         kind = self._format or contents.format
         if kind is None:
             raise InvalidRequest(
-                f"{self._name} is no archive of an image, and no root file system with a folder bin or usr; it has: "
-                f"{', '.join(contents.names) or 'nothing'}; if it is one, '--format rootfs' says so"
+                f"{self._name} is neither an image archive nor a root file system with bin or usr; "
+                f"it has: {', '.join(contents.names) or 'nothing'}; "
+                "use '--format rootfs' to import it as a root file system"
             )
         if kind is ArchiveFormat.ROOTFS:
             return await self._root(file, into, progress)
         if self._config is not None and self._config != ImageConfig():
             raise InvalidRequest(
-                f"{self._name} is an image with a configuration of its own; leave --cmd and the like away"
+                f"{self._name} is an image with a configuration; "
+                "remove the options that set one, such as --cmd"
             )
         if kind is ArchiveFormat.OCI:
             folder = into / "layout"
@@ -69,7 +71,7 @@ class Archive(Source):
             return await OciLayout(folder, self._tag, self.platform, self._name).fetch(
                 into, progress
             )
-        link = into / "archive"  # whose name has no colon, which ends a path for skopeo
+        link = into / "archive"  # a path without a colon, which would end the path for skopeo
         link.symlink_to(file)
         number = archives.chosen(contents, self._tag, self._name)
         reference = f"docker-archive:{link}:@{number}"
@@ -78,7 +80,7 @@ class Archive(Source):
         )
 
     async def _plain(self, into: Path, progress: Progress) -> Path:
-        """The archive as a file that is not compressed."""
+        """Return the archive as an uncompressed file."""
         file = self._file
         if file is None:
             file = into / "stdin"
@@ -93,7 +95,7 @@ class Archive(Source):
     async def _root(self, file: Path, into: Path, progress: Progress) -> Material:
         if self._tag:
             raise InvalidRequest(
-                f"{self._name} is a root file system, which has no tag {self._tag!r}"
+                f"{self._name} is a root file system, which has no tags; remove --tag"
             )
         digest = await asyncio.to_thread(digest_of, file)
         progress("unpacking")
@@ -104,17 +106,15 @@ class Archive(Source):
 
 
 async def _unpack_layout(archive: Path, folder: Path, name: str) -> None:
-    """An OCI archive into a new folder.
-
-    It holds files and folders only: a link could lead out of it.
-    """
+    """Unpack an OCI archive of files and directories only, as links could lead out of it."""
     folder.mkdir()
     words = ("--no-same-owner", "--no-same-permissions", "--delay-directory-restore")
     await programs.run("tar", "-x", *words, "-f", archive, "-C", folder)
     for path in folder.rglob("*"):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise ImageError(
-                f"{name} is no OCI archive: {path.relative_to(folder)} in it is no file and no folder"
+                f"{name} is not an OCI archive: "
+                f"{path.relative_to(folder)} is neither a file nor a directory"
             )
     if not layout.is_layout(folder):
-        raise ImageError(f"{name} is no OCI archive: it has no oci-layout")
+        raise ImageError(f"{name} is not an OCI archive: it has no oci-layout")

@@ -1,8 +1,8 @@
-"""Archives: decompressing them, and finding out what a tar archive holds by all of its members.
+"""Decompresses archives, and detects the format of a tar archive from its members.
 
-A docker archive has a manifest.json, an OCI archive an oci-layout, at any place: writers differ in
-the order and in the names of everything else. A root file system has a folder for programs. What is
-none of these is not guessed.
+A Docker archive has a manifest.json and an OCI archive an oci-layout, anywhere in the archive, as
+writers differ in the order of members. A root file system has a directory for programs. Any other
+archive is of no known format.
 """
 
 from __future__ import annotations
@@ -26,31 +26,30 @@ _COMPRESSIONS = {
     b"\xfd7zXZ\x00": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
 }
-_SKIPPABLE = (
-    0x184D2A50  # a zstd file may begin with a skippable frame, of one of sixteen magic numbers
-)
+# The first of the sixteen magic numbers of a skippable frame, with which a zstd file may begin.
+_SKIPPABLE = 0x184D2A50
 _PROGRAM_FOLDERS = ("bin", "sbin", "usr")
 _MAX_READ = 4 << 20  # of one header or manifest
-_MAX_HEADERS = 32 << 20  # of all that is read to know what an archive is
-_TOLD_NAMES = 4
+_MAX_HEADERS = 32 << 20  # read in total to detect the format
+_SHOWN_NAMES = 4
 
 
 class ArchiveFormat(enum.StrEnum):
-    """What a tar archive holds."""
+    """Format of a tar archive."""
 
     ROOTFS = "rootfs"  # the files of a root file system
-    DOCKER = "docker-archive"  # images as docker save writes them
+    DOCKER = "docker-archive"  # images in the format of docker save
     OCI = "oci-archive"  # an OCI layout
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What was found in an archive.
+    """Contents of an archive.
 
     Attributes:
-        format: None when it is no known one.
-        images: of a docker archive: the names of each of its images.
-        names: the first few at its top.
+        format: None if it is unknown.
+        images: names of each image of a Docker archive.
+        names: the first few top-level names, for messages.
     """
 
     format: ArchiveFormat | None
@@ -59,7 +58,7 @@ class Contents:
 
 
 def compression(file: Path) -> str:
-    """The program that decompresses a file; empty when it is not compressed."""
+    """Return the program that decompresses a file; empty if it is not compressed."""
     with file.open("rb") as stream:
         head = stream.read(6)
     if head[1:4] == b"\x2a\x4d\x18" and int.from_bytes(head[:4], "little") & ~0xF == _SKIPPABLE:
@@ -68,10 +67,13 @@ def compression(file: Path) -> str:
 
 
 async def decompress(file: Path, into: Path) -> Path:
-    """The file itself when it is not compressed; else `into`, which then holds its content.
+    """Decompress a file.
+
+    Returns:
+        `into`, or the file itself if it is not compressed.
 
     Raises:
-        ImageError: it is damaged, its program is missing, or the disk is full.
+        ImageError: it is damaged, the program is missing, or the disk is full.
     """
     program = compression(file)
     if not program:
@@ -81,14 +83,14 @@ async def decompress(file: Path, into: Path) -> Path:
 
 
 def examine(file: Path, name: str) -> Contents:
-    """Finds out what a tar archive holds that is not compressed.
+    """Detect the format of an uncompressed tar archive.
 
     Args:
         file: the archive.
-        name: what it is called in messages.
+        name: name of the archive for messages.
 
     Raises:
-        InvalidRequest: it is no tar archive, or its headers are larger than any that is known.
+        InvalidRequest: it is not a tar archive, or its headers are too large.
     """
     names: dict[str, None] = {}
     try:
@@ -104,11 +106,12 @@ def examine(file: Path, name: str) -> Contents:
                     images := _docker_images(_document(archive, member))
                 ):
                     return Contents(ArchiveFormat.DOCKER, images)
-                if len(names) < _TOLD_NAMES and top not in ("", "."):
+                if len(names) < _SHOWN_NAMES and top not in ("", "."):
                     names[top] = None
     except (tarfile.TarError, EOFError, OSError) as error:
         raise InvalidRequest(
-            f"{name} is no folder and no tar archive, plain or compressed by gzip, bzip2, xz or zstd: {error}"
+            f"{name} is neither a directory nor a tar archive "
+            f"(plain or compressed with gzip, bzip2, xz or zstd): {error}"
         ) from error
     return Contents(None, names=tuple(names))
 
@@ -132,13 +135,14 @@ def chosen(contents: Contents, tag: str, name: str) -> int:
     if len(fitting) != 1:
         known = ", ".join(sorted(one for names in contents.images for one in names)) or "none"
         raise ImageError(
-            f"{name} has {len(fitting)} images {tag or 'to choose from'}; its tags (--tag) are: {known}"
+            f"{name} has {len(fitting)} images {tag or 'to choose from'}; "
+            f"select one with --tag: {known}"
         )
     return fitting[0]
 
 
 def _document(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Any:
-    """The JSON text of a member; None for what is none."""
+    """Parse a member as JSON; None if it is not JSON."""
     if not member.isfile() or member.size > _MAX_READ:
         return None
     stream = archive.extractfile(member)
@@ -156,7 +160,7 @@ def _object(archive: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, Any]
 
 
 def _docker_images(document: Any) -> tuple[tuple[str, ...], ...]:
-    """The names of each image that a manifest.json of docker tells of; nothing when it is none."""
+    """The names of each image in a manifest.json of Docker; empty if it is not one."""
     if not isinstance(document, list):
         return ()
     if not all(isinstance(one, dict) and {"Config", "Layers"} <= one.keys() for one in document):
@@ -165,13 +169,13 @@ def _docker_images(document: Any) -> tuple[tuple[str, ...], ...]:
 
 
 def _full(name: str) -> str:
-    """A name without what docker leaves away, with its tag."""
+    """Normalize a name: without the defaults of Docker, with a tag."""
     name = name.removeprefix("docker.io/").removeprefix("library/")
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
 class _Bounded(io.FileIO):
-    """A file of which no more is read than headers need: they say themselves how long they are."""
+    """A file that limits reads, because headers of an archive give their own length."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(file)
@@ -180,7 +184,8 @@ class _Bounded(io.FileIO):
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= min(_MAX_READ, self._left):
             raise OSError(
-                f"its headers need more than {_MAX_READ >> 20} MiB at once or {_MAX_HEADERS >> 20} MiB in all"
+                f"its headers exceed {_MAX_READ >> 20} MiB at once "
+                f"or {_MAX_HEADERS >> 20} MiB in total"
             )
         self._left -= size
         return super().read(size) or b""

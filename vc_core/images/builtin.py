@@ -1,4 +1,4 @@
-"""Images that are made from the distribution's packages, where there is no registry."""
+"""Builds images from packages of the distribution, without a registry."""
 
 from __future__ import annotations
 
@@ -15,34 +15,32 @@ from vc_core.images.source import Source
 _PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"  # noqa: S105 (no password is in it)
 _GROUP = "root:x:0:\nnogroup:x:65534:\n"
 _HEAD = 4096
-_OF_THIS_HOST = ("etc/hostname", "etc/resolv.conf")  # which debootstrap copies
+_OF_THIS_HOST = ("etc/hostname", "etc/resolv.conf")  # copied by debootstrap
 
 
 def busybox() -> Source:
-    """A shell and the usual tools in one program of the host's, two megabytes.
+    """An image of the host's static busybox: a shell and the usual tools in two megabytes.
 
     Raises:
-        ImageError: the host has no busybox, or one that needs libraries.
+        ImageError: the host has no static busybox.
     """
-    found = find_program("busybox")
+    path = find_program("busybox")
     # The interpreter's path stands right behind the program headers: elf(5), PT_INTERP.
-    if found is None or b"/ld-" in Path(found).read_bytes()[:_HEAD]:
-        raise ImageError(
-            "there is no static busybox on this host; 'apt-get install busybox-static'"
-        )
-    program = Path(found)
+    if path is None or b"/ld-" in Path(path).read_bytes()[:_HEAD]:
+        raise ImageError("this host has no static busybox; run 'apt-get install busybox-static'")
+    program = Path(path)
 
     async def fill(tree: Path, progress: Progress) -> None:
-        progress("making busybox")
+        progress("building busybox")
         for name in ("bin", "etc", "root", "usr", "var"):
             (tree / name).mkdir()
         for name in ("sbin", "usr/bin", "usr/sbin"):
             (tree / name).symlink_to("/bin")
         shutil.copy2(program, tree / "bin/busybox")
-        listed = await asyncio.create_subprocess_exec(
+        listing = await asyncio.create_subprocess_exec(
             program, "--list", stdout=asyncio.subprocess.PIPE, env=program_environment()
         )
-        output, _ = await listed.communicate()
+        output, _ = await listing.communicate()
         for applet in output.decode().split():
             if applet != "busybox":
                 (tree / "bin" / applet).symlink_to("busybox")
@@ -53,17 +51,17 @@ def busybox() -> Source:
 
 
 def debian(suite: str = "", mirror: str = "", include: tuple[str, ...] = ()) -> Source:
-    """A minimal Debian, by debootstrap, from the mirror that this host uses.
+    """An image of a minimal Debian, built with debootstrap.
 
     Args:
-        suite: as "bookworm"; the host's own when empty.
-        mirror: its address; the one that apt is set up with when empty.
-        include: more packages.
+        suite: for example "bookworm"; empty for the suite of the host.
+        mirror: URL; empty for the mirror of the host's apt.
+        include: additional packages.
     """
 
     async def fill(tree: Path, progress: Progress) -> None:
-        there = await _mirror()
-        chosen, address = suite or there[1], mirror or there[0]
+        host_mirror, host_suite = await _mirror()
+        chosen, address = suite or host_suite, mirror or host_mirror
         progress(f"debootstrap {chosen}")
         more = (f"--include={','.join(include)}",) if include else ()
         await programs.run(
@@ -73,7 +71,7 @@ def debian(suite: str = "", mirror: str = "", include: tuple[str, ...] = ()) -> 
             chosen,
             tree,
             address,
-            told=lambda line: progress(line.removeprefix("I: ")),
+            on_line=lambda line: progress(line.removeprefix("I: ")),
         )
         for name in _OF_THIS_HOST:
             (tree / name).unlink(missing_ok=True)
@@ -86,12 +84,12 @@ def debian(suite: str = "", mirror: str = "", include: tuple[str, ...] = ()) -> 
 
 
 async def _mirror() -> tuple[str, str]:
-    """Where apt gets this host's packages, and of which suite: apt-get(8), indextargets."""
+    """Mirror and suite of the host's apt: apt-get(8), indextargets."""
     words = ("indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages")
     apt = find_program("apt-get")
     if apt is None:
         raise ImageError(
-            "apt-get is not installed here, which knows a mirror; give --mirror and --suite"
+            "the mirror is unknown, as apt-get is not installed; give --mirror and --suite"
         )
     asked = await asyncio.create_subprocess_exec(
         apt,
@@ -103,6 +101,6 @@ async def _mirror() -> tuple[str, str]:
     output, _ = await asked.communicate()
     lines = output.decode().splitlines()
     if not lines:
-        raise ImageError("apt on this host names no mirror; give --mirror and --suite")
+        raise ImageError("the apt of this host has no mirror; give --mirror and --suite")
     address, _, suite = lines[0].partition(" ")
     return address, suite

@@ -1,4 +1,4 @@
-"""A tree of files into one read-only file that a guest's kernel mounts by itself."""
+"""Packs a directory tree into an erofs file, which the guest's kernel mounts."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ _POINTS = ("proc", "sys", "dev", "tmp", "run", "etc")
 async def make(
     tree: Path, into: Path, config: ImageConfig, image_id: str, progress: Progress
 ) -> None:
-    """Packs a tree, in which it makes the folders that every container mounts something on, and the image's volumes.
+    """Pack a tree, after creating the mount points of containers and of the image's volumes in it.
 
-    Not compressed: what all pods of a host share is read from one page cache, and a guest has better to do.
+    The file is not compressed: all pods of a host read it from one page cache, and decompression
+    would cost CPU time in each guest.
 
     Args:
-        tree: the files; loses nothing.
-        into: the file to make.
-        config: of the image.
-        image_id: becomes the file system's UUID.
-        progress: is told.
+        tree: the files; mount points are added.
+        into: the file to create.
+        config: configuration of the image.
+        image_id: becomes the UUID of the file system.
+        progress: called for each step.
 
     Raises:
-        ImageError: mkfs.erofs is missing or has failed.
+        ImageError: mkfs.erofs is missing or failed.
     """
     progress("packing")
     for point in (*_POINTS, *(volume.strip("/") for volume in config.volumes)):
         _make_folder(tree, PurePosixPath(point))
     name = str(uuid.UUID(bytes=bytes.fromhex(image_id)[:16]))
-    owners = (
-        () if os.geteuid() == 0 else ("--all-root",)
-    )  # a user who is not root cannot unpack other owners
+    # Other users cannot unpack files of other owners.
+    owners = () if os.geteuid() == 0 else ("--all-root",)
     await programs.run("mkfs.erofs", "--quiet", "-U", name, *owners, into, tree)
     with into.open("rb") as stream:
         os.fsync(stream.fileno())
 
 
 def _make_folder(tree: Path, point: PurePosixPath) -> None:
-    """Below the tree and nowhere else: an image may have a link there that leads out of it."""
+    """Create a directory in the tree; nothing is created below a link, which may lead out of it."""
     at = tree
     for part in point.parts:
         at /= part

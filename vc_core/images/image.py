@@ -1,4 +1,4 @@
-"""An image, and what its configuration says of containers: the image-spec's config.md, as docker and podman obey it."""
+"""An image and its configuration: config.md of the image-spec, as Docker and Podman apply it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ NAME_NOTE = "io.virtcontainers.image"
 
 
 class ImageError(VcError):
-    """An image cannot be fetched, read or made; nothing is left of it."""
+    """An image cannot be fetched, read or created; nothing of it is left."""
 
 
 class Progress(Protocol):
-    """Is told how far a step is."""
+    """Callback for the progress of a step."""
 
     def __call__(self, step: str, done: int = 0, total: int = 0) -> None:
-        """Args:
-        step: what is being done, for people.
-        done: bytes.
-        total: bytes; 0 when nobody knows.
+        """Report progress.
+
+        Args:
+            step: description of the step.
+            done: bytes processed.
+            total: bytes to process; 0 if unknown.
         """
 
 
@@ -44,17 +46,17 @@ def _of_type(document: Mapping[str, Any], key: str, kind: type[T]) -> T | None:
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """What an image says of the containers that are made from it.
+    """Configuration of the containers that are created from an image.
 
     Attributes:
         entrypoint: words before the command.
-        cmd: the command, where the user gives none.
+        cmd: default command.
         env: "NAME=value" words.
-        user: as ProcessSpec has it; empty for root.
-        workdir: empty for "/".
-        volumes: folders that can be written also where the root cannot.
-        stop_signal: a number or a name; empty for SIGTERM.
-        labels: kept as annotations of the container.
+        user: as in ProcessSpec; empty for root.
+        workdir: working directory; empty for "/".
+        volumes: directories that are writable even if the root is read-only.
+        stop_signal: number or name; empty for SIGTERM.
+        labels: become annotations of the container.
     """
 
     entrypoint: tuple[str, ...] = ()
@@ -68,10 +70,10 @@ class ImageConfig:
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> ImageConfig:
-        """Out of the `config` object of an image's configuration, whose keys may be absent or null.
+        """Read the `config` object of an image configuration, whose keys may be absent or null.
 
         Raises:
-            ValueError: a value is of the wrong type; names its key.
+            ValueError: a value has the wrong type; the message names its key.
         """
         return cls(
             tuple(_of_type(document, "Entrypoint", list[str]) or ()),
@@ -85,8 +87,8 @@ class ImageConfig:
         )
 
     def document(self) -> dict[str, Any]:
-        """The same as `read` takes it, without what is empty."""
-        found = {
+        """Convert to the format of `read`, without empty values."""
+        values = {
             "Entrypoint": list(self.entrypoint),
             "Cmd": list(self.cmd),
             "Env": list(self.env),
@@ -96,22 +98,22 @@ class ImageConfig:
             "StopSignal": self.stop_signal,
             "Labels": dict(self.labels),
         }
-        return {key: value for key, value in found.items() if value}
+        return {key: value for key, value in values.items() if value}
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image that is here.
+    """An image on this host.
 
     Attributes:
-        id: the digest of its configuration, in hex.
-        config: what it says of containers.
-        architecture: as Go names it.
-        made_ns: when it was made here, since the epoch.
+        id: digest of its configuration, in hex.
+        config: configuration of its containers.
+        architecture: in Go's names, such as "amd64".
+        made_ns: when it was created on this host, in nanoseconds since the epoch.
         source: where it came from.
         rootfs: the erofs file.
-        bytes: its size.
-        names: all that it has.
+        bytes: size of the file.
+        names: all its names.
     """
 
     id: str
@@ -125,36 +127,34 @@ class Image:
 
     @property
     def name(self) -> str:
-        """One to show: its first, or the beginning of its id."""
+        """Its first name, or the beginning of its id."""
         return self.names[0] if self.names else self.id[:12]
 
     def process(
         self, args: Sequence[str] = (), entrypoint: Sequence[str] | None = None
     ) -> ProcessSpec:
-        """The first process of a container.
+        """Make the specification of a container's first process.
 
         Args:
-            args: behind the entrypoint, in place of the image's own command.
-            entrypoint: in place of the image's, whose command is then not used either.
+            args: arguments of the entrypoint; empty for the image's command.
+            entrypoint: replaces the image's entrypoint and command.
 
         Raises:
-            InvalidRequest: neither says what to run.
+            InvalidRequest: there is no command.
         """
         words = tuple(args) or (self.config.cmd if entrypoint is None else ())
         words = (*(self.config.entrypoint if entrypoint is None else entrypoint), *words)
         if not words:
-            raise InvalidRequest(
-                f"the image {self.name} has no command of its own; write one behind its name"
-            )
+            raise InvalidRequest(f"the image {self.name} has no command; give one after its name")
         env = self.config.env
         if not any(word.startswith("PATH=") for word in env):
             env = (DEFAULT_PATH, *env)
         return ProcessSpec(words, env, self.config.workdir, self.config.user)
 
     def container(self, spec: ContainerSpec) -> ContainerSpec:
-        """The same container with this image's root file system, and all that the image asks for besides its process.
+        """Add this image's root file system, volumes, labels and stop signal to a container.
 
-        The mode of `spec.rootfs` stays.
+        The mode of `spec.rootfs` is kept.
         """
         mounts = list(spec.mounts)
         if spec.rootfs.mode is RootfsMode.READ_ONLY:
@@ -172,5 +172,5 @@ class Image:
         )
 
     def root(self, mode: RootfsMode = RootfsMode.OVERLAY) -> Rootfs:
-        """Its root file system; it cannot be written, but an overlay can."""
+        """Its root file system, which is read-only; an overlay of it can be writable."""
         return Rootfs(self.rootfs, mode)

@@ -1,6 +1,6 @@
-"""Reading an OCI image layout: which image of it is meant, and whether what it holds is what it says it is.
+"""Reads an OCI image layout: selects an image and verifies its digests.
 
-image-layout.md, image-index.md, manifest.md and descriptor.md of the OCI image-spec 1.1.
+See image-layout.md, image-index.md, manifest.md and descriptor.md of the OCI image-spec 1.1.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ _INDEXES = (
 )
 _CHUNK = 1 << 20
 _MAX_DOCUMENT = 4 << 20  # of an index or a manifest, as the distribution-spec has it for registries
-# The media types of layers, as the image-spec and docker name them, and what is done to one before
-# it is unpacked.
+# The media types of layers in the image-spec and in Docker.
 _LAYER = re.compile(
     r"application/vnd\.(oci\.image\.layer\.(nondistributable\.)?v1\.tar(\+gzip|\+zstd)?"
     r"|docker\.image\.rootfs\.(foreign\.)?diff\.tar(\.gzip|\.zstd)?)"
@@ -42,11 +41,11 @@ class Found:
     """One image of a layout.
 
     Attributes:
-        layout: the folder.
-        descriptor: of its manifest.
-        manifest: what that holds.
-        config: the image's configuration.
-        config_digest: in hex.
+        layout: directory of the layout.
+        descriptor: descriptor of the manifest.
+        manifest: the manifest.
+        config: configuration of the image.
+        config_digest: digest of the configuration, in hex.
     """
 
     layout: Path
@@ -58,32 +57,32 @@ class Found:
 
 @contextlib.contextmanager
 def _as_specified(layout: Path) -> Iterator[None]:
-    """What somebody else has written may be of any type: that is an error of the layout, not of ours."""
+    """Turn errors of unexpected types in the layout's documents into ImageError."""
     try:
         yield
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         text = f"{type(error).__name__}: {error}"
         raise ImageError(
-            f"{layout} is no image layout as the image-spec has it ({text}); fetch it again"
+            f"{layout} is not a valid OCI image layout ({text}); fetch it again"
         ) from error
 
 
 def is_layout(folder: Path) -> bool:
-    """Whether a folder says that it is one."""
+    """Whether a directory is an OCI layout."""
     return (folder / "oci-layout").is_file()
 
 
 def find(layout: Path, tag: str = "", platform: Platform | None = None, name: str = "") -> Found:
-    """The image for one kind of machine under a tag.
+    """Find an image by tag and platform.
 
     Args:
-        layout: the folder.
-        tag: may be empty when there is only one.
-        platform: this machine's when None.
-        name: what messages call the layout; its path by default.
+        layout: directory of the layout.
+        tag: may be empty if the layout has only one image.
+        platform: None for the platform of this machine.
+        name: name of the layout for messages; empty for its path.
 
     Raises:
-        ImageError: there is none, or several; or a blob that is missing or corrupt, which is named.
+        ImageError: no image or several match, or a blob is missing or corrupt.
     """
     with _as_specified(layout):
         return _find(layout, tag, platform or of_machine(), name)
@@ -91,15 +90,15 @@ def find(layout: Path, tag: str = "", platform: Platform | None = None, name: st
 
 def _find(layout: Path, tag: str, wanted: Platform, name: str) -> Found:
     index = _json((layout / "index.json"), "index.json")
-    entries = [one for one in index.get("manifests", ()) if not tag or _tag(one) == tag]
-    if (
-        len({_tag(one) for one in entries}) == 1 and len(entries) > 1
-    ):  # an index that was not made into one of its own
-        entries = [one for one in entries if wanted.fits(one.get("platform") or {})]
+    entries = [entry for entry in index.get("manifests", ()) if not tag or _tag(entry) == tag]
+    # Images of several platforms that are listed here, not in an index of their own.
+    if len({_tag(entry) for entry in entries}) == 1 and len(entries) > 1:
+        entries = [entry for entry in entries if wanted.fits(entry.get("platform") or {})]
     if len(entries) != 1:
         tags = ", ".join(sorted(filter(None, map(_tag, index.get("manifests", ()))))) or "none"
         raise ImageError(
-            f"{name or layout} has {len(entries)} images {tag or 'to choose from'}; its tags are: {tags}"
+            f"{name or layout} has {len(entries)} images {tag or 'to choose from'}; "
+            f"its tags are: {tags}"
         )
     descriptor = _for_platform(layout, entries[0], wanted, name or str(layout))
     manifest = _document(layout, descriptor)
@@ -110,10 +109,10 @@ def _find(layout: Path, tag: str, wanted: Platform, name: str) -> Found:
 
 
 def check(found: Found, progress: Progress) -> None:
-    """Reads every layer and compares it with its digest.
+    """Verify the digest of every layer.
 
     Raises:
-        ImageError: naming the blob that is missing or corrupt.
+        ImageError: a blob is missing or corrupt.
     """
     with _as_specified(found.layout):
         layers = list(found.manifest["layers"])
@@ -125,17 +124,18 @@ def check(found: Found, progress: Progress) -> None:
 
 
 async def stage(found: Found, into: Path, progress: Progress) -> None:
-    """A layout with this one image in it, under the tag `image`, as every version of umoci reads it.
+    """Create a layout of one image with the tag `image` that every version of umoci can read.
 
-    Layers by zstd are decompressed, and docker's media types become the image-spec's. All other blobs are shared.
+    Layers compressed with zstd are decompressed, and Docker's media types replaced by those of the
+    image-spec. Other blobs are linked.
 
     Args:
-        found: the image, whose blobs were checked.
-        into: the folder to make.
-        progress: is told.
+        found: the image, whose blobs were verified.
+        into: the directory to create.
+        progress: called for each step.
 
     Raises:
-        ImageError: it is no image of files, or a layer cannot be decompressed.
+        ImageError: a layer is not a tar archive, or cannot be decompressed.
     """
     blobs = into / "blobs/sha256"
     blobs.mkdir(parents=True)
@@ -162,11 +162,11 @@ async def stage(found: Found, into: Path, progress: Progress) -> None:
 async def _staged(
     layout: Path, layer: Mapping[str, Any], blobs: Path, progress: Progress
 ) -> dict[str, Any]:
-    """A layer's new descriptor; what it says of compression is believed as little as elsewhere."""
+    """Stage a layer and return its new descriptor; compression is detected, not believed."""
     kind, file = str(layer.get("mediaType", "")), _blob(layout, layer)
     if not _LAYER.fullmatch(kind):
         raise ImageError(
-            f"{layout} is no image of files: the blob {layer['digest']} is of the type {kind!r}"
+            f"{layout} is not an image of files: the blob {layer['digest']} has the type {kind!r}"
         )
     program = await asyncio.to_thread(archives.compression, file)
     if program in ("", "gzip"):
@@ -191,7 +191,7 @@ def _linked(layout: Path, descriptor: Mapping[str, Any], blobs: Path) -> dict[st
 
 
 def _measured(file: Path) -> tuple[str, int]:
-    """The digest and the size of a file."""
+    """Digest and size of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest(), file.stat().st_size
 
@@ -201,22 +201,24 @@ def _for_platform(
 ) -> Mapping[str, Any]:
     while descriptor.get("mediaType") in _INDEXES:
         entries = _document(layout, descriptor).get("manifests", ())
-        fitting = [one for one in entries if wanted.fits(one.get("platform") or {})]
+        fitting = [entry for entry in entries if wanted.fits(entry.get("platform") or {})]
         if not fitting:
             there = (
-                ", ".join(sorted({_platform(one) for one in entries} - {"unknown/unknown"}))
+                ", ".join(sorted({_platform(entry) for entry in entries} - {"unknown/unknown"}))
                 or "none"
             )
             raise ImageError(
-                f"{name} has no image for {wanted}; it has: {there}; '--platform' chooses one"
+                f"{name} has no image for {wanted}; select another with --platform: {there}"
             )
         descriptor = fitting[0]
     return descriptor
 
 
 def _platform(descriptor: Mapping[str, Any]) -> str:
-    found = descriptor.get("platform") or {}
-    return "/".join(str(found[key]) for key in ("os", "architecture", "variant") if found.get(key))
+    platform = descriptor.get("platform") or {}
+    return "/".join(
+        str(platform[key]) for key in ("os", "architecture", "variant") if platform.get(key)
+    )
 
 
 def _tag(descriptor: Mapping[str, Any]) -> str:
@@ -232,7 +234,7 @@ def _document(layout: Path, descriptor: Mapping[str, Any]) -> Any:
 def _json(file: Path, what: str) -> Any:
     try:
         if file.stat().st_size > _MAX_DOCUMENT:
-            raise ValueError(f"it has more than {_MAX_DOCUMENT >> 20} MiB")
+            raise ValueError(f"larger than {_MAX_DOCUMENT >> 20} MiB")
         return json.loads(file.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise ImageError(f"{what} of {file.parent} cannot be read: {error}") from error
@@ -241,26 +243,25 @@ def _json(file: Path, what: str) -> Any:
 def _blob(layout: Path, descriptor: Mapping[str, Any]) -> Path:
     algorithm, _, digest = str(descriptor["digest"]).partition(":")
     if algorithm not in ("sha256", "sha512") or not digest.isalnum():
-        raise ImageError(
-            f"the digest {descriptor['digest']!r} in {layout} is of no kind that we can verify"
-        )
+        raise ImageError(f"the digest {descriptor['digest']!r} in {layout} is not sha256 or sha512")
     return layout / "blobs" / algorithm / digest
 
 
 def _checked(layout: Path, descriptor: Mapping[str, Any]) -> Iterator[int]:
-    """The sizes of the pieces that were read; raises at the end when they are not what was promised."""
+    """Read a blob, yield the sizes of its chunks, and raise ImageError if its digest differs."""
     name, file = descriptor["digest"], _blob(layout, descriptor)
-    found = hashlib.new(str(name).partition(":")[0])
+    content = hashlib.new(str(name).partition(":")[0])
     try:
         with file.open("rb") as stream:
             while chunk := stream.read(_CHUNK):
-                found.update(chunk)
+                content.update(chunk)
                 yield len(chunk)
     except OSError as error:
         raise ImageError(
             f"the blob {name} cannot be read: {error.strerror}; fetch the image again"
         ) from error
-    if found.hexdigest() != file.name:
+    if content.hexdigest() != file.name:
         raise ImageError(
-            f"the blob {name} in {layout} is corrupt: its content has the digest {found.hexdigest()}"
+            f"the blob {name} in {layout} is corrupt: its digest is {content.hexdigest()}; "
+            "fetch the image again"
         )

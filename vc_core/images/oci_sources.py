@@ -1,4 +1,4 @@
-"""Images from OCI layouts, and from what skopeo can copy into one."""
+"""Images from OCI layouts, and from sources that skopeo copies into one."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ _POLICY = Path("/etc/containers/policy.json")
 
 
 class OciLayout(Source):
-    """A folder as image-layout.md of the image-spec has it."""
+    """A directory in the format of image-layout.md of the image-spec."""
 
     def __init__(
         self, folder: Path, tag: str = "", platform: Platform | None = None, name: str = ""
     ) -> None:
-        """Args:
-        folder: the layout.
-        tag: which image of it; may be empty when there is only one.
-        platform: the kind of machine it must be for; None for this machine's.
-        name: what messages call it; its path by default.
+        """Make a source.
+
+        Args:
+            folder: directory of the layout.
+            tag: selects an image of a layout with several.
+            platform: platform of the image; None for that of this machine.
+            name: name of the layout for messages; empty for its path.
         """
         self.key = place_key(f"oci:{folder}:{tag}", platform)
         self._name = name or str(folder)
@@ -40,33 +42,33 @@ class OciLayout(Source):
         ).config_digest
 
     async def fetch(self, into: Path, progress: Progress) -> Material:
-        found = await asyncio.to_thread(
+        image = await asyncio.to_thread(
             layout.find, self._folder, self._tag, self.platform, self._name
         )
-        require(found.config, self.platform, self._name)
-        await asyncio.to_thread(layout.check, found, progress)
+        require(image.config, self.platform, self._name)
+        await asyncio.to_thread(layout.check, image, progress)
         staged, tree = into / "staged", into / TREE
-        await layout.stage(found, staged, progress)
+        await layout.stage(image, staged, progress)
         progress("unpacking")
         rootless = () if os.geteuid() == 0 else ("--rootless",)
         await programs.run("umoci", "raw", "unpack", *rootless, "--image", f"{staged}:image", tree)
-        config = self._folder / "blobs/sha256" / found.config_digest
+        config = self._folder / "blobs/sha256" / image.config_digest
         return Material(config.read_bytes(), tree)
 
 
-# What skopeo and registries say, and what helps.
+# Errors of skopeo and registries, and remedies.
 _REMEDIES = {
-    "server gave HTTP response to HTTPS client": "'--insecure' asks it without",
-    "x509:": "'--insecure' believes it",
-    "unauthorized": "'skopeo login' stores credentials",
-    "authentication required": "'skopeo login' stores credentials",
-    "no image found in": "'--platform' chooses one that it has",
+    "server gave HTTP response to HTTPS client": "use --insecure for plain HTTP",
+    "x509:": "use --insecure to accept its certificate",
+    "unauthorized": "use 'skopeo login' to store credentials",
+    "authentication required": "use 'skopeo login' to store credentials",
+    "no image found in": "select another platform with --platform",
 }
 
 
-async def _skopeo(*words: str, told: Callable[[str], None] | None = None) -> bytes:
+async def _skopeo(*words: str, on_line: Callable[[str], None] | None = None) -> bytes:
     try:
-        return await programs.run("skopeo", *_policy(), *words, told=told)
+        return await programs.run("skopeo", *_policy(), *words, on_line=on_line)
     except ImageError as error:
         for sign, remedy in _REMEDIES.items():
             if sign in str(error):
@@ -75,7 +77,7 @@ async def _skopeo(*words: str, told: Callable[[str], None] | None = None) -> byt
 
 
 class Copied(Source):
-    """Whatever skopeo can copy: images of registries, docker archives that are not compressed."""
+    """A source that skopeo can copy, such as a registry or an uncompressed Docker archive."""
 
     def __init__(
         self,
@@ -113,16 +115,16 @@ class Copied(Source):
         progress("fetching")
         copied = into / "copied"
         words = (*self._overrides, "copy", *self._tls, self._reference, f"oci:{copied}:image")
-        await _skopeo(*words, told=lambda line: progress(_shortened(line)))
+        await _skopeo(*words, on_line=lambda line: progress(_shortened(line)))
         return await OciLayout(copied, "image", self.platform, self._name).fetch(into, progress)
 
 
 def _policy() -> tuple[str, ...]:
-    """Which signatures must be there is for the host to say; where it says nothing, none must."""
+    """Require the signatures that the policy of the host requires; without a policy, none."""
     return () if _POLICY.exists() else ("--insecure-policy",)
 
 
 def _shortened(line: str) -> str:
-    """A line of skopeo with at most twelve digits of a digest."""
+    """Shorten the digest in a line of skopeo to twelve digits."""
     head, colon, digest = line.partition("sha256:")
     return f"fetching: {head}{digest[:12]}" if colon else f"fetching: {line}"

@@ -1,4 +1,4 @@
-"""Which kind of machine an image is for: an operating system and an architecture, as the image-spec names them."""
+"""The platform of an image: operating system and architecture, in the names of the image-spec."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _GO_NAMES = {
 
 @dataclass(frozen=True)
 class Platform:
-    """A kind of machine.
+    """A Linux platform.
 
     Attributes:
-        architecture: as Go names it: "amd64", "arm64".
-        variant: of the architecture, as in "v7"; empty for any.
+        architecture: in Go's names, such as "amd64" or "arm64".
+        variant: variant of the architecture, such as "v7"; empty for any.
     """
 
     architecture: str
@@ -37,10 +37,10 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Platform | None:
-        """Out of `linux/arm64`, `arm64` or `linux/arm/v7`; None when the text is empty.
+        """Parse a platform such as `linux/arm64`, `arm64` or `linux/arm/v7`; None if it is empty.
 
         Raises:
-            InvalidRequest: it is none of these, or not Linux.
+            InvalidRequest: it is invalid, or not Linux.
         """
         if not text:
             return None
@@ -51,51 +51,51 @@ class Platform:
             part.replace("-", "").replace("_", "").isalnum() for part in parts
         ):
             raise InvalidRequest(
-                f"--platform {text!r} is not OS/ARCHITECTURE; write it as in linux/arm64"
+                f"--platform {text!r} is not OS/ARCHITECTURE; use e.g. linux/arm64"
             )
         if parts[0] != "linux":
             raise InvalidRequest(
-                f"--platform {text!r} is not for Linux; only images for Linux run here"
+                f"--platform {text!r} is not supported; only Linux images run here"
             )
         return cls(_GO_NAMES.get(parts[1], parts[1]), *parts[2:])
 
     def fits(self, document: Mapping[str, Any]) -> bool:
-        """Whether a descriptor's `platform`, or an image's configuration, is of this kind."""
-        found = str(document.get("os", "")), str(document.get("architecture", ""))
-        return found == ("linux", self.architecture) and self.variant in (
+        """Whether the platform of a descriptor or image configuration matches."""
+        platform = str(document.get("os", "")), str(document.get("architecture", ""))
+        return platform == ("linux", self.architecture) and self.variant in (
             "",
             document.get("variant") or self.variant,
         )
 
 
 def of_machine() -> Platform:
-    """This machine's."""
+    """The platform of this machine."""
     return Platform(_GO_NAMES.get(platform.machine(), platform.machine()))
 
 
 def require(document: Mapping[str, Any], wanted: Platform | None, source: str) -> None:
-    """Refuses an image for another kind of machine than the one asked for.
+    """Check that an image is for a platform.
 
     Args:
-        document: the image's configuration; one that names no architecture is accepted.
-        wanted: None for this machine's.
+        document: configuration of the image; accepted if it names no architecture.
+        wanted: the platform; None for that of this machine.
         source: where the image came from, for messages.
 
     Raises:
-        ImageError: naming the image's platform, and the option that takes it.
+        ImageError: the image is for another platform.
     """
     system, architecture = (
         str(document.get("os") or "linux"),
         str(document.get("architecture") or ""),
     )
     if system != "linux":
-        raise ImageError(f"{source} is an image for {system}; only images for Linux run here")
+        raise ImageError(f"{source} is an image for {system}; only Linux images run here")
     if not architecture or (wanted or of_machine()).fits({**document, "os": system}):
         return
     name = "/".join(filter(None, (system, architecture, str(document.get("variant") or ""))))
     if wanted is None:
         raise ImageError(
             f"{source} is an image for {name}, and this machine is {of_machine()}; "
-            f"'--platform {name}' takes it nonetheless"
+            f"use '--platform {name}' to accept it"
         )
-    raise ImageError(f"{source} is an image for {name}, not for {wanted}; it has no other")
+    raise ImageError(f"{source} is an image for {name}, not for {wanted}; use '--platform {name}'")

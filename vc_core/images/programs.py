@@ -1,4 +1,4 @@
-"""Programs of other people that fetch, unpack and pack images; each is named with its package when it is missing."""
+"""Runs the external programs that fetch, unpack and pack images; knows their packages."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from vc_core.driver_kit.programs import find_program, program_environment
 from vc_core.images.image import ImageError
 from vc_core.spec.values import Finding, Verdict
 
-# The program, Debian's package that has it, and what for.
+# Program: Debian package, purpose.
 _KNOWN = {
-    "skopeo": ("skopeo", "images of registries and docker archives"),
+    "skopeo": ("skopeo", "registries and Docker archives"),
     "umoci": ("umoci", "unpacking layers"),
     "mkfs.erofs": ("erofs-utils", "every image"),
     "debootstrap": ("debootstrap", "vc image build debian"),
@@ -25,54 +25,54 @@ _KNOWN = {
     "xz": ("xz-utils", "archives that xz has compressed"),
     "bzip2": ("bzip2", "archives that bzip2 has compressed"),
 }
-# What every system has: nobody needs to read that it is there.
+# On every system, so `vc doctor` does not list them.
 _ESSENTIAL = {
     "cat": ("coreutils", "an archive from standard input"),
     "gzip": ("gzip", "compressed archives"),
 }
-_TOLD_LINES = 3
+_ERROR_LINES = 3
 _LOGRUS_MESSAGE = re.compile(r'time="[^"]*" level=\w+ msg=("(?:[^"\\]|\\["\\nt])*")')
 
 
 async def run(
     program: str,
     *words: str | Path,
-    told: Callable[[str], None] | None = None,
+    on_line: Callable[[str], None] | None = None,
     output: Path | None = None,
     stdin: int = asyncio.subprocess.DEVNULL,
 ) -> bytes:
-    """Runs one of them to its end; killed with its caller.
+    """Run a program; it is killed if the call is cancelled.
 
     Args:
-        program: its name.
+        program: name of the program.
         words: its arguments.
-        told: is given each line of its output as it comes.
-        output: a new file that its output goes to instead.
-        stdin: a descriptor that it reads; nothing by default.
+        on_line: called with each line of its output.
+        output: a new file for its output.
+        stdin: descriptor of its stdin; by default it is empty.
 
     Returns:
-        Its output, empty when `told` or `output` got that.
+        Its output; empty with `on_line` or `output`.
 
     Raises:
-        ImageError: it is missing, or has failed; with its last words.
+        ImageError: it is missing or failed; with its last error messages.
     """
-    found = path_of(program)
+    executable = path_of(program)
     with ExitStack() as files:
         target = (
             asyncio.subprocess.PIPE if output is None else files.enter_context(output.open("xb"))
         )
         process = await asyncio.create_subprocess_exec(
-            found,
+            executable,
             *words,
             stdin=stdin,
             stdout=target,
             stderr=asyncio.subprocess.PIPE,
             env={**program_environment(), "LC_ALL": "C"},
-            start_new_session=True,  # Ctrl-C is for us: we end it, and take away what it has left
+            start_new_session=True,  # so that Ctrl-C reaches only us, and we clean up
         )
     try:
         text, errors = await asyncio.gather(
-            _read(process.stdout, told), _read(process.stderr, None)
+            _read(process.stdout, on_line), _read(process.stderr, None)
         )
         code = await process.wait()
     except BaseException:
@@ -81,40 +81,44 @@ async def run(
     if code != 0:
         lines = [line for line in errors.decode(errors="replace").splitlines() if line.strip()]
         raise ImageError(
-            f"{program} failed: {'; '.join(map(_message, lines[-_TOLD_LINES:])) or f'exit code {code}'}"
+            f"{program} failed: "
+            f"{'; '.join(map(_message, lines[-_ERROR_LINES:])) or f'exit code {code}'}"
         )
     return text
 
 
 def _message(line: str) -> str:
-    """What a line of a log says, where it is one of logrus (https://github.com/sirupsen/logrus): `… msg="…"`."""
-    found = _LOGRUS_MESSAGE.match(line)
-    return str(json.loads(found[1], strict=False)) if found else line
+    """Extract the message of a log line of logrus (https://github.com/sirupsen/logrus)."""
+    match = _LOGRUS_MESSAGE.match(line)
+    return str(json.loads(match[1], strict=False)) if match else line
 
 
-async def _read(stream: asyncio.StreamReader | None, told: Callable[[str], None] | None) -> bytes:
+async def _read(
+    stream: asyncio.StreamReader | None, on_line: Callable[[str], None] | None
+) -> bytes:
     if stream is None:
         return b""
-    if told is None:
+    if on_line is None:
         return await stream.read()
     async for line in stream:
-        told(line.decode(errors="replace").strip())
+        on_line(line.decode(errors="replace").strip())
     return b""
 
 
 def path_of(program: str) -> str:
-    """Where it is.
+    """Path of a program.
 
     Raises:
-        ImageError: nowhere; names its package.
+        ImageError: it is not installed.
     """
     package, purpose = (_KNOWN | _ESSENTIAL)[program]
-    found = find_program(program)
-    if found is None:
+    path = find_program(program)
+    if path is None:
         raise ImageError(
-            f"{program} is not installed, which is needed for {purpose}; 'apt-get install {package}'"
+            f"{program} is not installed; it is needed for {purpose}; "
+            f"run 'apt-get install {package}'"
         )
-    return found
+    return path
 
 
 def installing(package: str) -> str:
@@ -123,14 +127,14 @@ def installing(package: str) -> str:
 
 
 def diagnose() -> list[Finding]:
-    """Which of them are missing. Who uses no images needs none."""
-    found = []
+    """Check which programs are installed; a missing one is a warning."""
+    findings = []
     for program, (package, purpose) in _KNOWN.items():
         try:
-            found.append(Finding(program, Verdict.GOOD, path_of(program)))
+            findings.append(Finding(program, Verdict.GOOD, path_of(program)))
         except ImageError:
             text = f"not installed; needed for {purpose}"
-            found.append(
+            findings.append(
                 Finding(
                     program,
                     Verdict.WARNING,
@@ -139,4 +143,4 @@ def diagnose() -> list[Finding]:
                     installing(package),
                 )
             )
-    return found
+    return findings

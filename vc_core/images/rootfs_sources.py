@@ -1,4 +1,4 @@
-"""Images from files that come without an image configuration: one is written for them."""
+"""Images from files without an image configuration, which is generated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SAME = ("--sort=name", "--pax-option=exthdr.name=%d/%f,delete=atime,delete=ctim
 
 
 class Folder(Source):
-    """The files of a root file system as they lie there."""
+    """A directory with the files of a root file system."""
 
     def __init__(self, folder: Path, config: ImageConfig, platform: Platform | None = None) -> None:
         self.key = place_key(f"folder:{folder}", platform)
@@ -38,7 +38,7 @@ class Folder(Source):
 
 
 class Made(Source):
-    """A root file system that is made here, by a function that fills an empty folder."""
+    """A root file system that a function creates in an empty directory."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Made(Source):
 
 
 def configured(config: ImageConfig, digest: str, platform: Platform | None = None) -> bytes:
-    """An image configuration as config.md of the image-spec has it, for files that came without one."""
+    """Generate an image configuration (config.md of the image-spec) for files of this digest."""
     wanted = platform or of_machine()
     document = {
         "architecture": wanted.architecture,
@@ -72,13 +72,17 @@ def configured(config: ImageConfig, digest: str, platform: Platform | None = Non
 
 
 async def _pack(folder: Path, archive: Path, *words: str) -> str:
-    """Packs a folder, the same each time; gives the digest of what was packed."""
+    """Pack a directory reproducibly, and return the digest of the archive."""
     await programs.run("tar", "-c", *_SAME, *XATTRS, *words, "-f", archive, "-C", folder, ".")
     return await asyncio.to_thread(digest_of, archive)
 
 
 def digest_of(file: Path) -> str:
-    """The SHA-256 of a file, in hex. Raises ImageError when it cannot be read."""
+    """The SHA-256 of a file, in hex.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
     try:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

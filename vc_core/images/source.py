@@ -1,4 +1,4 @@
-"""A place to get one image from: its configuration and its tree of files."""
+"""The interface of image sources."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from vc_core.images.image import Progress
 from vc_core.images.platforms import Platform
 
 TREE = "tree"
-"""The folder with an image's files, in that into which it is fetched."""
+"""Name of the directory with the files of an image, in the directory passed to `fetch`."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """What an image is made of.
+    """A fetched image.
 
     Attributes:
-        config: its configuration as it came, whose digest is the image's id.
-        tree: its files.
+        config: its configuration, unchanged; the digest is the image's id.
+        tree: directory with its files.
     """
 
     config: bytes
@@ -27,30 +27,34 @@ class Material:
 
 
 class Source(ABC):
-    """A place to get one image from.
+    """A source of one image.
 
     Attributes:
-        key: of the place: two that are alike bring the same.
-        platform: the kind of machine that the image must be for; None for this machine's.
+        key: identifies the source; sources with the same key give the same image.
+        platform: platform of the image; None for that of this machine.
     """
 
     key: str
     platform: Platform | None = None
 
     async def config_digest(self) -> str:
-        """The image's id, where that is to be had without fetching it; else empty."""
+        """The image's id if it is known without fetching the image; else empty."""
         return ""
 
     @abstractmethod
     async def fetch(self, into: Path, progress: Progress) -> Material:
-        """Brings it. Raises ImageError, or InvalidRequest for what is no image.
+        """Fetch the image.
 
         Args:
-            into: an empty folder for whatever is needed on the way; somebody else removes it.
-            progress: is told.
+            into: an empty directory for all files; removed by the caller.
+            progress: called for each step.
+
+        Raises:
+            ImageError: it cannot be fetched.
+            InvalidRequest: the source is not an image.
         """
 
 
 def place_key(place: str, platform: Platform | None) -> str:
-    """The `Source.key` of an image for one kind of machine at a place."""
+    """Make a `Source.key` from a place and a platform."""
     return place if platform is None else f"{place} for {platform}"

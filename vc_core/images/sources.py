@@ -1,4 +1,4 @@
-"""The source of an image that a path or a reference means."""
+"""Finds the source of an image by a path or a reference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vc_core.images.rootfs_sources import Folder
 from vc_core.images.source import Source
 from vc_core.spec.errors import InvalidRequest
 
-_OF_IMAGES = ("oci-layout", "index.json", "manifest.json")
+_IMAGE_FILES = ("oci-layout", "index.json", "manifest.json")
 
 
 def of_path(
@@ -25,18 +25,18 @@ def of_path(
     format: ArchiveFormat | None = None,  # noqa: A002 (the option's name)
     platform: Platform | None = None,
 ) -> Source:
-    """What lies at a path: an OCI layout, an archive of images, a tarball of files or a folder of files.
+    """Make a source from an OCI layout, an image archive, or the files of a root file system.
 
     Args:
-        path: of the host; "-" for an archive on standard input.
-        tag: which image of a layout or archive.
-        config: for a tarball or folder, which have none of their own.
-        format: what an archive holds, where that is not to be found out.
-        platform: the kind of machine it must be for; None for this machine's.
+        path: path on the host; "-" for an archive on standard input.
+        tag: selects an image of a layout or archive with several.
+        config: configuration of a root file system.
+        format: format of an archive; None to detect it.
+        platform: platform of the image; None for that of this machine.
 
     Raises:
-        InvalidRequest: there is nothing, or nothing of this kind; or a configuration was given for what has one. What
-            an archive holds is found when it is fetched.
+        InvalidRequest: the path does not exist, or the options do not fit. Archives are checked
+            when they are fetched.
     """
     if str(path) == "-":
         if os.isatty(STDIN):
@@ -46,41 +46,44 @@ def of_path(
         return Archive(None, tag, config, format, platform)
     path = path.absolute()
     if not path.exists():
-        raise InvalidRequest(f"there is no {path}; 'vc image pull' fetches from a registry")
+        raise InvalidRequest(
+            f"{path} does not exist; to fetch from a registry, use 'vc image pull'"
+        )
     if not path.is_dir():
         return Archive(path, tag, config, format, platform)
     if format is not None and format is not ArchiveFormat.ROOTFS:
         raise InvalidRequest(
-            f"{path} is a folder, and {format} is a format of files; leave --format away"
+            f"{path} is a directory, and {format} is a format of files; remove --format"
         )
     if layout.is_layout(path) and format is None:
         if config is not None and config != ImageConfig():
             raise InvalidRequest(
-                f"{path} is an image with a configuration of its own; leave --cmd and the like away"
+                f"{path} is an image with a configuration; "
+                "remove the options that set one, such as --cmd"
             )
         return OciLayout(path, tag, platform)
     if format is None and (
-        found := next((one for one in _OF_IMAGES if (path / one).is_file()), "")
+        marker := next((name for name in _IMAGE_FILES if (path / name).is_file()), "")
     ):
         raise InvalidRequest(
-            f"{path} has a file {found}, as unpacked archives of images have; import the archive, "
-            "or '--format rootfs' if these are the files of a root file system"
+            f"{path} has a file {marker} and seems to be an unpacked image archive; "
+            "import the archive, or use '--format rootfs' if it is a root file system"
         )
     if tag:
-        raise InvalidRequest(f"{path} is a folder of files, which has no tag {tag!r}")
+        raise InvalidRequest(f"{path} is a root file system, which has no tags; remove --tag")
     return Folder(path, config or ImageConfig(), platform)
 
 
 def of_reference(
     reference: str, insecure: bool = False, platform: Platform | None = None
 ) -> Source:
-    """An image of a registry, or what another word before the first colon says as skopeo has it.
+    """Make a source from a registry reference, or another reference of skopeo with a transport.
 
     Raises:
-        InvalidRequest: it cannot be a reference.
+        InvalidRequest: the reference is invalid.
     """
     if not reference or reference != reference.strip() or reference.startswith("-"):
         raise InvalidRequest(
-            f"{reference!r} is no image; write it as in debian:12 or registry.example/team/app:1.0"
+            f"{reference!r} is not an image reference; use e.g. debian:12 or registry.example/app"
         )
     return Copied(reference if "://" in reference else f"docker://{reference}", insecure, platform)

@@ -1,10 +1,11 @@
-"""The images of this host: a folder each, named by its id, and one file that says which names they have.
+"""The images of this host: one directory per image, named by its id, and a file of names.
 
 <dir>/names.json                     {"debian:12": "<id>"}
 <dir>/<id>/{rootfs.erofs,config.json,manifest.json,verified.json}
-<dir>/.half-<source>                 being made; its lock lies beside it
+<dir>/.half-<source>                 being created, with a lock beside it
 
-A folder gets its name when it is complete. What somebody left who was killed is taken away by the next who looks.
+A directory gets its name when it is complete. Leftovers of a killed process are removed by the next
+command.
 """
 
 from __future__ import annotations
@@ -44,36 +45,38 @@ def _nobody(step: str, done: int = 0, total: int = 0) -> None:
 
 
 class Images:
-    """The images below one folder."""
+    """The images in one directory."""
 
     def __init__(self, folder: Path, limit_s: float) -> None:
-        """Args:
-        folder: that holds them; made when it is first needed.
-        limit_s: how long to wait for others who write down names.
+        """Open the images in a directory.
+
+        Args:
+            folder: the directory; created when it is first needed.
+            limit_s: seconds to wait for the lock of the names.
         """
         self._folder = folder
         self._limit_s = limit_s
 
-    # --- looking -----------------------------------------------------------------------------------------------------
+    # --- queries ---
 
     async def list(self) -> tuple[Image, ...]:
-        """All of them, the newest first."""
+        """All images, the newest first."""
         await self._sweep()
         names = self._names()
-        found = []
+        images = []
         for image_id in self._ids():
             try:
-                found.append(self._read(self._folder / image_id, names))
+                images.append(self._read(self._folder / image_id, names))
             except ImageError as error:
                 log.warning("%s", error)
-        return tuple(sorted(found, key=lambda image: -image.made_ns))
+        return tuple(sorted(images, key=lambda image: -image.made_ns))
 
     async def get(self, text: str) -> Image:
-        """One of them by a name, with or without its tag, or by the beginning of its id.
+        """Find an image by a name, with or without its tag, or by the beginning of its id.
 
         Raises:
-            NotFound: there is none; or several ids begin so.
-            ImageError: it is damaged.
+            NotFound: no image matches, or several ids begin so.
+            ImageError: the image is damaged.
         """
         names = self._names()
         return self._read(self._folder / self._find(text, names), names)
@@ -82,30 +85,30 @@ class Images:
         return tuple(path.parent.name for path in self._folder.glob(f"[!.]*/{_MANIFEST}"))
 
     def _find(self, text: str, names: dict[str, str]) -> str:
-        """The id of the image that is meant; nothing of it is read."""
+        """Find the id of an image without reading the image."""
         text = text.removeprefix("sha256:")
-        if not _ID.fullmatch(text) and (found := names.get(tagged(text))):
-            return found
-        fitting = [one for one in self._ids() if len(text) >= _MIN_PREFIX and one.startswith(text)]
+        if not _ID.fullmatch(text) and (image_id := names.get(tagged(text))):
+            return image_id
+        fitting = [
+            known_id
+            for known_id in self._ids()
+            if len(text) >= _MIN_PREFIX and known_id.startswith(text)
+        ]
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
             raise NotFound(
-                f"{len(fitting)} images have ids that begin with {text}; give more of it"
+                f"{len(fitting)} images have ids that begin with {text}; give a longer prefix"
             )
         near = _near(text, names)
-        known = (
-            f"near names are: {', '.join(near)}" if near else "'vc image ls' lists those that are"
-        )
-        raise NotFound(
-            f"no image {text} is here; {known}; 'vc image' pulls, imports and builds more"
-        )
+        known = f"similar names: {', '.join(near)}" if near else "'vc image ls' lists images"
+        raise NotFound(f"no image {text}; {known}, 'vc image --help' shows how to add one")
 
     async def verify(self, rootfs: Path) -> None:
-        """Makes sure that the file of an image is what was made. A path that is none of ours is nothing to compare.
+        """Verify the file of an image; other paths are ignored.
 
         Raises:
-            ImageError: it is not; names the remedy.
+            ImageError: the file was changed.
         """
         if (
             rootfs.name != _ROOTFS
@@ -117,152 +120,153 @@ class Images:
         manifest = json.loads((rootfs.parent / _MANIFEST).read_text())
         await verified.verify(rootfs, str(manifest.get("sha256", "")))
 
-    # --- making ------------------------------------------------------------------------------------------------------
+    # --- creation ---
 
     async def take(self, source: Source, name: str, progress: Progress = _nobody) -> Image:
-        """Brings an image and gives it a name. Two that want the same at once do the work once.
+        """Add an image from a source, under a name. Concurrent calls for one source fetch it once.
 
         Raises:
-            ImageError: it cannot be had; nothing is left of it.
-            InvalidRequest: the name is none, or the source is no image.
+            ImageError: it cannot be fetched; nothing of it is left.
+            InvalidRequest: the name is invalid, or the source is not an image.
         """
         name, asked_ns = tagged(name), time.time_ns()
         self._root()
         async with self._making(source.key, progress) as half:
             with contextlib.suppress(NotFound):
-                found = await self.get(name)
-                if found.made_ns >= asked_ns and found.source == source.key:
-                    return found  # by whoever was before us
-            known = await source.config_digest()
-            found_id = self._from(known) or await self._make(source, known, half, progress)
-            document = json.loads((self._folder / found_id / _CONFIG).read_bytes())
+                image = await self.get(name)
+                if image.made_ns >= asked_ns and image.source == source.key:
+                    return image  # added while we waited for the lock
+            origin = await source.config_digest()
+            image_id = self._from(origin) or await self._make(source, origin, half, progress)
+            document = json.loads((self._folder / image_id / _CONFIG).read_bytes())
             platforms.require(document, source.platform, source.key)
-            await self.tag(found_id, name)
-        return await self.get(found_id)
+            await self.tag(image_id, name)
+        return await self.get(image_id)
 
     def _from(self, digest: str) -> str:
-        """The image that was made from a configuration of this digest; conversion may have given it another."""
+        """The id of the image with this configuration digest, before or after conversion."""
         for manifest in self._folder.glob(f"[!.]*/{_MANIFEST}") if digest else ():
             if digest in (manifest.parent.name, json.loads(manifest.read_text()).get("origin")):
                 return manifest.parent.name
         return ""
 
     async def _make(self, source: Source, origin: str, half: Path, progress: Progress) -> str:
-        from vc_core.images import erofs  # who only starts containers needs no programs
+        from vc_core.images import erofs  # imported here, as starting a container does not need it
 
         half.mkdir(mode=0o700)
-        work, made = half / "work", half / "image"
+        work, image = half / "work", half / "image"
         work.mkdir()
-        made.mkdir(mode=0o700)
+        image.mkdir(mode=0o700)
         material = await source.fetch(work, progress)
         image_id = hashlib.sha256(material.config).hexdigest()
         try:
             document = json.loads(material.config)
             config = ImageConfig.read(document.get("config") or {})
         except (ValueError, TypeError, AttributeError) as error:
-            raise ImageError(
-                f"the configuration of {source.key} is not as the image-spec has it: {error}"
-            ) from error
-        await erofs.make(material.tree, made / _ROOTFS, config, image_id, progress)
-        (made / _ROOTFS).chmod(0o600)
-        write_private_file(made / _CONFIG, material.config)
+            raise ImageError(f"the configuration of {source.key} is invalid: {error}") from error
+        await erofs.make(material.tree, image / _ROOTFS, config, image_id, progress)
+        (image / _ROOTFS).chmod(0o600)
+        write_private_file(image / _CONFIG, material.config)
         manifest = {
             "architecture": document.get("architecture", ""),
             "made_ns": time.time_ns(),
             "source": source.key,
             "origin": origin,
-            "bytes": (made / _ROOTFS).stat().st_size,
-            "sha256": await verified.make_record(made / _ROOTFS),
+            "bytes": (image / _ROOTFS).stat().st_size,
+            "sha256": await verified.make_record(image / _ROOTFS),
         }
-        write_private_file(made / _MANIFEST, json.dumps(manifest))
+        write_private_file(image / _MANIFEST, json.dumps(manifest))
         try:
-            made.rename(self._folder / image_id)
+            image.rename(self._folder / image_id)
         except OSError:
             if not (self._folder / image_id / _MANIFEST).exists():
                 raise
-            # The same image came from another source meanwhile.
+            # The same image was added from another source meanwhile.
         return image_id
 
     async def tag(self, image_id: str, name: str) -> None:
-        """Gives an image one more name; another that had it has it no longer.
+        """Add a name to an image; it is removed from an image that had it.
 
         Raises:
-            NotFound: there is no such image.
-            InvalidRequest: it is no name.
+            NotFound: the image does not exist.
+            InvalidRequest: the name is invalid.
         """
-        name, found = tagged(name), (await self.get(image_id)).id
+        name, full_id = tagged(name), (await self.get(image_id)).id
         async with self._naming() as names:
-            names[name] = found
+            names[name] = full_id
 
-    # --- removing ----------------------------------------------------------------------------------------------------
+    # --- removal ---
 
     async def remove(self, text: str, used: Iterable[Path] = ()) -> str:
-        """Takes a name away, and the image with its last one; by its id, the image and all names. Tells what went.
+        """Remove a name, and the image with its last name; by id, the image with all its names.
 
         Args:
             text: a name or the beginning of an id.
             used: root file systems of containers.
 
+        Returns:
+            The removed name or id.
+
         Raises:
-            NotFound: there is no such image.
-            InvalidRequest: a container has it.
+            NotFound: the image does not exist.
+            InvalidRequest: a container uses it.
         """
         names = self._names(is_lenient=True)
-        found = self._find(text, names)
-        mine = sorted(name for name, image_id in names.items() if image_id == found)
+        found_id = self._find(text, names)
+        mine = sorted(name for name, image_id in names.items() if image_id == found_id)
         given = text if _ID.fullmatch(text) else tagged(text)
         if len(mine) > 1 and given in mine:
             async with self._naming() as names:
                 names.pop(given, None)
             return given
-        shown = mine[0] if mine else found
-        if self._folder / found / _ROOTFS in set(used):
+        shown = mine[0] if mine else found_id
+        if self._folder / found_id / _ROOTFS in set(used):
             raise InvalidRequest(
-                f"containers have the image {shown}; 'vc ps' shows them, delete those pods first"
+                f"the image {shown} is used by containers; delete their pods ('vc ps' lists them)"
             )
         async with self._naming() as names:
             for name in mine:
                 names.pop(name, None)
-        self._discard(found)
+        self._discard(found_id)
         return shown
 
     async def prune(self, used: Iterable[Path] = (), also_named: bool = False) -> tuple[Image, ...]:
-        """Removes images without a name, or all that no container has; tells which.
+        """Remove unused images without a name, or all unused images, and return them.
 
-        A damaged one is told as a warning.
+        A damaged image is logged instead.
         """
-        kept, gone = set(used), []
+        in_use, removed = set(used), []
         await self._sweep()
         names = self._names(is_lenient=True)
         for image_id in self._ids():
-            if self._folder / image_id / _ROOTFS in kept or (
+            if self._folder / image_id / _ROOTFS in in_use or (
                 image_id in names.values() and not also_named
             ):
                 continue
             try:
-                gone.append(self._read(self._folder / image_id, names))
+                removed.append(self._read(self._folder / image_id, names))
             except ImageError as error:
                 log.warning("removed: %s", error)
             async with self._naming() as known:
-                for name in [name for name, found in known.items() if found == image_id]:
+                for name in [name for name, named_id in known.items() if named_id == image_id]:
                     del known[name]
             self._discard(image_id)
-        return tuple(gone)
+        return tuple(removed)
 
-    # --- on disk -----------------------------------------------------------------------------------------------------
+    # --- files ---
 
     @asynccontextmanager
     async def _making(self, key: str, progress: Progress) -> AsyncIterator[Path]:
-        """A place for one source, in which nobody else works; empty, and gone afterwards."""
+        """Yield an exclusive path to create the image of one source; it is removed afterwards."""
         half = self._folder / (_HALF + hashlib.sha256(key.encode()).hexdigest()[:16])
         try:
             lock = await lock_file(self._lock_of(half), exclusive=True, timeout_s=0)
         except LockTimeout:
-            progress("waiting for another command that makes the same image")
+            progress("waiting for another command that adds the same image")
             lock = await lock_file(self._lock_of(half), exclusive=True)
         async with lock:
             try:
-                await _clear(half)  # of somebody who was killed
+                await _clear(half)  # left by a killed process
                 yield half
             finally:
                 await _clear(half)
@@ -270,15 +274,13 @@ class Images:
 
     @asynccontextmanager
     async def _naming(self) -> AsyncIterator[dict[str, str]]:
-        """All names, to be changed; written down at the block's end."""
+        """Yield all names for changes, which are saved at the end of the block."""
         try:
             lock: FileLock = await lock_file(
                 self._root() / ".names.lock", exclusive=True, timeout_s=self._limit_s
             )
         except LockTimeout as error:
-            raise Busy(
-                f"the names of images are being written by another command: {error}"
-            ) from error
+            raise Busy(f"another command holds the lock of the image names: {error}") from error
         async with lock:
             names = self._names(is_lenient=True)
             yield names
@@ -289,7 +291,7 @@ class Images:
     async def _sweep(self) -> None:
         for half in self._folder.glob(f"{_HALF}*"):
             if half.suffix != ".lock":
-                with contextlib.suppress(LockTimeout):  # at work
+                with contextlib.suppress(LockTimeout):  # in use
                     async with await lock_file(self._lock_of(half), exclusive=True, timeout_s=0):
                         await _clear(half)
                         self._lock_of(half).unlink(missing_ok=True)
@@ -297,17 +299,19 @@ class Images:
     def _names(self, is_lenient: bool = False) -> dict[str, str]:
         file = self._folder / _NAMES
         try:
-            found: dict[str, str] = json.loads(file.read_text())
+            names: dict[str, str] = json.loads(file.read_text())
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            damage = f"{file} is damaged: {error}; remove it, and tag images anew by their ids"
+            damage = f"{file} is damaged: {error}; remove it, and tag images again by their ids"
             if not is_lenient:
                 raise ImageError(damage) from error
             log.warning("%s", damage)
             return {}
         return {
-            name: one for name, one in found.items() if (self._folder / one / _MANIFEST).exists()
+            name: image_id
+            for name, image_id in names.items()
+            if (self._folder / image_id / _MANIFEST).exists()
         }
 
     def _read(self, folder: Path, names: dict[str, str]) -> Image:
@@ -317,7 +321,7 @@ class Images:
             document = json.loads((folder / _CONFIG).read_text())
             size = rootfs.stat().st_size
             if size != manifest["bytes"]:
-                raise ValueError(f"{_ROOTFS} has another size than at first")
+                raise ValueError(f"the size of {_ROOTFS} has changed")
             config = ImageConfig.read(document.get("config") or {})
             architecture, made_ns, source = (
                 manifest["architecture"],
@@ -325,7 +329,7 @@ class Images:
                 manifest["source"],
             )
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            remedy = f"'vc image rm {folder.name[:12]}' removes it"
+            remedy = f"use 'vc image rm {folder.name[:12]}' to remove it"
             raise ImageError(f"the image in {folder} is damaged: {error}; {remedy}") from error
         mine = tuple(sorted(name for name, found in names.items() if found == folder.name))
         return Image(folder.name, config, architecture, made_ns, source, rootfs, size, mine)
@@ -333,7 +337,7 @@ class Images:
     def _discard(self, image_id: str) -> None:
         (self._folder / image_id / _MANIFEST).unlink(
             missing_ok=True
-        )  # first: without it there is no image
+        )  # first, as it makes the image exist
         shutil.rmtree(self._folder / image_id)
 
     def _root(self) -> Path:
@@ -345,20 +349,18 @@ class Images:
 
 
 def tagged(name: str) -> str:
-    """A name with its tag, which is `latest` when it has none.
+    """Add the tag `latest` to a name without a tag.
 
     Raises:
-        InvalidRequest: it is no name.
+        InvalidRequest: the name is invalid.
     """
     if not _NAME.fullmatch(name) or _ID.fullmatch(name):
-        raise InvalidRequest(
-            f"{name!r} is no name of an image; write it as in debian:12 or team/app"
-        )
+        raise InvalidRequest(f"{name!r} is not an image name; use e.g. debian:12 or team/app")
     return name if ":" in name.rpartition("/")[2] or "@" in name else f"{name}:latest"
 
 
 def _near(text: str, names: Iterable[str]) -> list[str]:
-    """A few names that somebody may have meant."""
+    """A few similar names."""
     short = {name.removesuffix(":latest"): name for name in sorted(names)}
     parts = {
         part: name
@@ -371,6 +373,6 @@ def _near(text: str, names: Iterable[str]) -> list[str]:
 
 
 async def _clear(folder: Path) -> None:
-    """Also when the task is cancelled: a thread goes on to its end."""
+    """Remove a directory in a thread, which completes even if the task is cancelled."""
     if folder.exists():
         await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder))

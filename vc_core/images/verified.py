@@ -1,9 +1,10 @@
-"""Whether an image's file is what was made: by its digest, once for each boot of the host and each change of the file.
+"""Verifies the digest of an image's file, once per boot of the host and per change of the file.
 
-<id>/verified.json    what the file was when its digest was last compared; beside it, where nobody but its owner writes
+<id>/verified.json    identity of the file when it was last verified; writable by the owner only
 
-To read a file of a hundred megabytes takes a part of a second, so it is not read again while the kernel says that it is
-the same: its times of change can be set back only by who writes to the disk itself, and that is why a boot ends it.
+Reading a file of a hundred megabytes takes a fraction of a second, so a file with the same inode,
+size and times is not read again. Its change time can be reset only by writing to the disk itself,
+so a file is verified again after a boot.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class _Verified(msgspec.Struct, frozen=True):
-    """A comparison that was good."""
+    """A successful verification."""
 
     boot: str
     file: tuple[int, int, int, int, int]
@@ -31,7 +32,7 @@ class _Verified(msgspec.Struct, frozen=True):
 
 
 async def make_record(rootfs: Path) -> str:
-    """Notes a file that was just made; gives its digest, in hex."""
+    """Record a new file as verified, and return its digest in hex."""
     before = _identity(rootfs)
     digest = await asyncio.to_thread(_digest, rootfs)
     _write(rootfs, before, digest)
@@ -39,35 +40,35 @@ async def make_record(rootfs: Path) -> str:
 
 
 async def verify(rootfs: Path, digest: str) -> None:
-    """Compares the file with its digest, unless it is the same since that was done.
+    """Verify the digest of a file, unless it is unchanged since its last verification.
 
     Args:
         rootfs: the file.
-        digest: in hex; empty for an image that an older version has made: it is to be what it was
-            at its first use.
+        digest: in hex; empty for an image of an older version, whose digest is recorded at its
+            first use.
 
     Raises:
-        ImageError: it is not.
+        ImageError: the digest differs.
     """
-    known = _read(rootfs)
+    last = _read(rootfs)
     identity = _identity(rootfs)
-    wanted = digest or (known.sha256 if known is not None else "")
-    if known is not None and (known.boot, known.file, known.sha256) == (_boot(), identity, wanted):
+    expected = digest or (last.sha256 if last is not None else "")
+    if last is not None and (last.boot, last.file, last.sha256) == (_boot(), identity, expected):
         return
-    found = await asyncio.to_thread(_digest, rootfs)
-    if wanted and found != wanted:
+    actual = await asyncio.to_thread(_digest, rootfs)
+    if expected and actual != expected:
         (rootfs.parent / _RECORD).unlink(missing_ok=True)
         name = rootfs.parent.name[:12]
         raise ImageError(
-            f"the image in {rootfs.parent} is damaged: {rootfs.name} has the digest {found[:12]}…, not "
-            f"{wanted[:12]}…; 'vc image rm {name}' removes it, 'vc image pull' brings it again"
+            f"the image in {rootfs.parent} is damaged: {rootfs.name} has digest {actual[:12]}…, "
+            f"not {expected[:12]}…; run 'vc image rm {name}' and pull it again"
         )
-    _write(rootfs, identity, found)
+    _write(rootfs, identity, actual)
 
 
 def _identity(file: Path) -> tuple[int, int, int, int, int]:
-    found = file.stat()
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    stat = file.stat()
+    return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def _boot() -> str:
@@ -86,7 +87,7 @@ def _read(rootfs: Path) -> _Verified | None:
     try:
         return msgspec.json.decode((rootfs.parent / _RECORD).read_bytes(), type=_Verified)
     except (OSError, msgspec.MsgspecError):
-        return None  # then the file is read
+        return None  # the file is verified again
 
 
 def _write(rootfs: Path, identity: tuple[int, int, int, int, int], digest: str) -> None:
