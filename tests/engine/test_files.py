@@ -17,7 +17,6 @@ from vc_core.engine.api import file_entries
 from vc_core.spec import (
     AgentError,
     Capability,
-    FilesRequest,
     FilesVerb,
     InvalidRequest,
     NotFound,
@@ -59,7 +58,7 @@ class Streams:
 
 
 class HostileAgent(MockAgent):
-    """Answers every FilesRequest alike."""
+    """Answers every request for files alike."""
 
     answer = ()
     code = 0
@@ -70,15 +69,12 @@ class HostileAgent(MockAgent):
         return await super().agent_capabilities(pod) | {Capability.FILES}
 
     @hookimpl
-    async def agent_exec(self, pod, container_id, token, process, stdio):
+    async def agent_serve_files(self, pod, container_id, token, request):
         found = self._container(await self._machine(pod), container_id)
-        if not isinstance(process, FilesRequest):
-            return await super().agent_exec(pod, container_id, token, process, stdio)
-        ran = found.processes[token] = MockProcess((process.verb, process.path, process.name))
+        ran = found.processes[token] = MockProcess((request.verb, request.path, request.name))
         ran.got, ran.is_deaf = b"", self.is_deaf
         if not any(isinstance(item, asyncio.Event) for item in self.answer) and not self.is_deaf:
             ran.end(self.code)
-        return None
 
     @hookimpl
     async def agent_attach(self, pod, container_id, token):
@@ -102,7 +98,7 @@ async def guest(world, config):
             {"answer": answer, "code": code, "world": world, "is_deaf": is_deaf},
         )
         changed = Config(
-            **{**vars(config), "deadlines": Deadlines(operations={"agent_exec": deadline_s})}
+            **{**vars(config), "deadlines": Deadlines(operations={"agent_serve_files": deadline_s})}
         )
         runtime = mock_runtime(world, changed, {("agent", "mock"): agent})
         await runtime.__aenter__()
@@ -228,7 +224,7 @@ async def test_a_guest_that_says_nothing_is_given_up_and_its_process_killed(gues
         with pytest.raises((OperationTimeout, AgentError)):
             await call
     deaf = await guest(asyncio.Event(), deadline_s=0.5, is_deaf=True)
-    with pytest.raises(OperationTimeout, match=r"raise deadlines\.operations\.agent_exec"):
+    with pytest.raises(OperationTimeout, match=r"raise deadlines\.operations\.agent_serve_files"):
         await deaf.write("/x", b"")
     assert [one.status.signal for one in processes(world)] == [9] * len(processes(world))
 

@@ -15,6 +15,7 @@ from vc_core.spec import (
     Channel,
     ChannelKind,
     DriverState,
+    GuestDriver,
     HypervisorError,
     Plugged,
     VmPhase,
@@ -72,7 +73,7 @@ class OldHypervisor:
 
     @hookimpl
     async def vm_shares(self, pod):
-        return tuple(Plugged(tag, "9p", tag, True) for tag in MACHINES[pod.id].tags)
+        return tuple(Plugged(tag, GuestDriver.NINE_P, tag, True) for tag in MACHINES[pod.id].tags)
 
     @hookimpl
     async def vm_open_channel(self, pod, name):

@@ -170,12 +170,19 @@ class AgentSpec:
 
     @operation
     async def agent_container_stats(self, pod: PodRef, container_id: str) -> ContainerStats:
-        """Use of the guest by one container."""
+        """Measures what one container uses of the guest.
+
+        Called by `Container.stats` and `vc stats`. The container was created and not removed; its
+        first process may have ended.
+        """
         raise NotImplementedError
 
     @operation
     async def agent_list_processes(self, pod: PodRef, container_id: str) -> tuple[ProcessInfo, ...]:
-        """The processes of one container."""
+        """The processes of one container that have not ended.
+
+        Called by `Container.processes` and `vc ps`. The container was created and not removed.
+        """
         raise NotImplementedError
 
     @operation
@@ -184,18 +191,29 @@ class AgentSpec:
         pod: PodRef,
         container_id: str,
         token: str,
-        process: ProcessSpec | FilesRequest,
+        process: ProcessSpec,
         stdio: Stdio,
     ) -> None:
         """Starts one more process, known by `token` from then on, in a started container.
 
-        A FilesRequest (Capability.FILES) starts one of the agent's own that has the container's
-        files before it; its streams, always Stdio.PIPES, and its end are the answer. It exits with
-        0, or says why in one line on stderr and exits with 2 when nothing is at the path, with 3
-        when the request does not fit what is there (a file where a folder must be, an archive that
-        is none), and with 1 for all else. The container's first process may have ended. No path
-        leads out of what the container sees. Raises CannotExecute when its program cannot be
-        executed.
+        Called by `Container.exec`; the container's first process runs. Raises CannotExecute when
+        its program cannot be executed.
+        """
+        raise NotImplementedError
+
+    @optional_operation
+    async def agent_serve_files(
+        self, pod: PodRef, container_id: str, token: str, request: FilesRequest
+    ) -> None:
+        """Starts a process of the agent's own that reads or writes the files of a container.
+
+        Called by `Container.files`, for reading, writing, listing and watching. The process is
+        known by `token` from then on, as if agent_exec had started it with Stdio.PIPES; its streams
+        and its exit code are the answer. It exits with 0, or writes one line to stderr that says
+        why and exits with 2 when nothing is at the path, with 3 when the request does not fit what
+        is there (a file where a folder must be, input that is no archive), and with 1 for all else.
+        The container's first process may have ended. No path leads out of what the container sees.
+        Declared by Capability.FILES.
         """
         raise NotImplementedError
 

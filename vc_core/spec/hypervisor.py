@@ -199,7 +199,11 @@ class HypervisorSpec:
 
     @operation
     async def vm_console(self, pod: PodRef, tail_bytes: int) -> bytes:
-        """The last bytes that the guest's kernel wrote to its console; also of a machine that has ended."""
+        """The last bytes that the guest's kernel wrote to its console; also of a machine that has ended.
+
+        Called by `Pod.console`, and when a machine does not come up, to say why. The phase is any;
+        a pod without a console has an empty one. Returns at most `tail_bytes` bytes.
+        """
         raise NotImplementedError
 
     @operation

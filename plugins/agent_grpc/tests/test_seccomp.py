@@ -13,6 +13,7 @@ from vc_core.spec import (
     Confinement,
     ContainerSpec,
     GuestContainer,
+    GuestDriver,
     GuestRootfs,
     Plugged,
     ProcessSpec,
@@ -87,7 +88,8 @@ def document_of(seccomp, compiled_filter):
     confinement = Confinement(seccomp=seccomp)
     spec = ContainerSpec("c", Rootfs(Path("/r")), ProcessSpec(("true",)), confinement=confinement)
     return spec_of(
-        GuestContainer(spec, "token", GuestRootfs(Plugged("", "9p", "tag"))), compiled_filter
+        GuestContainer(spec, "token", GuestRootfs(Plugged("", GuestDriver.NINE_P, "tag"))),
+        compiled_filter,
     )
 
 

@@ -16,6 +16,7 @@ from vc_core.spec import (
     DriverState,
     Finding,
     Guest,
+    GuestDriver,
     HypervisorSpec,
     Pluggable,
     Plugged,
@@ -107,9 +108,9 @@ class HostileMachine(HypervisorSpec):
     @hookimpl
     async def vm_plug(self, pod: PodRef, device: Pluggable) -> Plugged:
         if isinstance(device, Share):
-            return Plugged(device.tag, "9p", device.tag)
+            return Plugged(device.tag, GuestDriver.NINE_P, device.tag)
         self._state = replace(self._state, plugged=self._state.plugged + 1)
-        return Plugged(device.id, "scsi", f"0:{self._state.plugged}")
+        return Plugged(device.id, GuestDriver.SCSI, f"0:{self._state.plugged}")
 
     @hookimpl
     async def vm_unplug(self, pod: PodRef, plugged: Plugged) -> None:
@@ -121,7 +122,9 @@ class HostileMachine(HypervisorSpec):
 
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
-        return tuple(Plugged(tag, "9p", tag, is_fixed=True) for tag in self._state.tags)
+        return tuple(
+            Plugged(tag, GuestDriver.NINE_P, tag, is_fixed=True) for tag in self._state.tags
+        )
 
     @hookimpl
     async def vm_checkpoint(self, pod: PodRef, into: Checkpoint) -> None:

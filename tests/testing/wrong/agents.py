@@ -317,12 +317,12 @@ class Filing(Careful):
         return {"/": "bin", "/bin": "sh"}.get(path.replace("/..", ""))
 
     @hookimpl
-    async def agent_exec(self, pod, container_id, token, process, stdio):
+    async def agent_serve_files(self, pod, container_id, token, request):
         found = self._container(await self._machine(pod), container_id)
-        name = self.only_file(process.path)
+        name = self.only_file(request.path)
         ran = found.processes[token] = MockProcess(("files",))
         ran.told = [] if name is None else [f'{{"name":"{name}"}}\n'.encode()]
-        ran.end(self.code(process.path, name))
+        ran.end(self.code(request.path, name))
 
     @staticmethod
     def code(path, name):
@@ -351,11 +351,11 @@ class TellsOneErrorOnly(Filing):
 @breaks("test_files_outlive_the_first_process")
 class NeedsTheFirstProcess(Filing):
     @hookimpl
-    async def agent_exec(self, pod, container_id, token, process, stdio):
+    async def agent_serve_files(self, pod, container_id, token, request):
         found = self._container(await self._machine(pod), container_id)
         if found.processes[found.made.token].status is not None:
             raise StateError("container", "reach its files", "stopped", ["running"])
-        await super().agent_exec(pod, container_id, token, process, stdio)
+        await super().agent_serve_files(pod, container_id, token, request)
 
 
 @breaks("test_no_path_leads_out_of_a_container")

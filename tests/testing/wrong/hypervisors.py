@@ -11,6 +11,7 @@ from vc_core.spec import (
     Channel,
     ChannelKind,
     DriverState,
+    GuestDriver,
     HypervisorError,
     Plugged,
     VmPhase,
@@ -174,7 +175,8 @@ class TellsToItself(MockHypervisor):
     @hookimpl
     async def vm_shares(self, pod):
         return tuple(
-            Plugged(tag, "9p", tag, is_fixed=True) for tag in sorted(self._alive(pod).fixed)[:1]
+            Plugged(tag, GuestDriver.NINE_P, tag, is_fixed=True)
+            for tag in sorted(self._alive(pod).fixed)[:1]
         )
 
 

@@ -22,15 +22,15 @@ from vc_core.engine.session.sessions import Sessions
 from vc_core.engine.state.ids import fresh
 from vc_core.engine.state.states import State, require
 from vc_core.spec.errors import AgentError, InvalidRequest, NotFound, OperationTimeout, VcError
-from vc_core.spec.values import Capability, FilesRequest, FilesVerb, Stdio, StreamName
+from vc_core.spec.values import Capability, FilesRequest, FilesVerb, StreamName
 
 MOST_READ_BYTES = 64 << 20
 _MOST_MESSAGE_BYTES = 4096
 _MOST_KILL_S = 2.0
-_DEADLINE = "agent_exec"
+_DEADLINE = "agent_serve_files"
 _BEGUN = b"{}"  # the first line of a watch
 
-# The exit codes of a process that serves a FilesRequest: agent_exec in vc_core/spec/agent.py.
+# The exit codes of a process that serves a FilesRequest: agent_serve_files in vc_core/spec/agent.py.
 _ERRORS: dict[int, type[VcError]] = {2: NotFound, 3: InvalidRequest}
 
 
@@ -276,12 +276,8 @@ class Files:
                 raise InvalidRequest(
                     "the guest's agent, as it is chosen, cannot reach files of containers"
                 )
-            await session.hooks.agent_exec(
-                pod=session.pod,
-                container_id=container,
-                token=token,
-                process=request,
-                stdio=Stdio.PIPES,
+            await session.hooks.agent_serve_files(
+                pod=session.pod, container_id=container, token=token, request=request
             )
             limit_s = session.deadlines.of(_DEADLINE)
         return Process(self._sessions, self._pod_id, container, token), limit_s

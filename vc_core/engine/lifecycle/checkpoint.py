@@ -27,6 +27,7 @@ from vc_core.spec.values import (
     Capability,
     Checkpoint,
     Drive,
+    GuestDriver,
     GuestMount,
     MountKind,
     RestoredDevice,
@@ -34,7 +35,7 @@ from vc_core.spec.values import (
     VmSpec,
 )
 
-_DISKS = {"scsi", "blk"}
+_DISKS = {GuestDriver.SCSI, GuestDriver.BLK}
 
 
 async def save(session: Session, into: Checkpoint, name: str) -> Snapshot:
@@ -210,7 +211,7 @@ def _check_device(held: HeldDevice) -> None:
     """Refuses a device whose state is outside of the machine, or which two machines must not write to."""
     device, users = held.device, ", ".join(held.users)
     drivers = {plugged.driver for plugged in held.plugged}
-    if "pci" in drivers or device.path.is_socket():
+    if GuestDriver.PCI in drivers or device.path.is_socket():
         raise InvalidRequest(
             f"the device {device.path} of container {users} belongs to this host, and a snapshot cannot contain it"
         )

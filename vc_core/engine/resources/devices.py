@@ -19,6 +19,7 @@ from vc_core.spec.values import (
     Capability,
     Drive,
     GuestDevice,
+    GuestDriver,
     GuestNode,
     HostDevice,
     HostPci,
@@ -135,14 +136,14 @@ async def _found_again(session: Session, held: HeldDevice) -> list[Plugged]:
 
 async def unplug(session: Session, plugged: Plugged) -> None:
     """Takes one device out of the machine, and remembers that."""
-    if plugged.driver != "node":
+    if plugged.driver is not GuestDriver.NODE:
         await session.hooks.vm_unplug(pod=session.pod, plugged=plugged)
         await session.save_machine()
 
 
 async def _plug(session: Session, part: Pluggable | GuestNode) -> Plugged:
     if isinstance(part, GuestNode):
-        return Plugged("", "node", part.path)
+        return Plugged("", GuestDriver.NODE, part.path)
     capability, what = _NEEDED[type(part)]
     if capability not in session.capabilities:
         raise InvalidRequest(

@@ -18,6 +18,7 @@ from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import (
     Capability,
     ContainerSpec,
+    GuestDriver,
     GuestMount,
     Mount,
     MountKind,
@@ -25,6 +26,8 @@ from vc_core.spec.values import (
     RootfsMode,
     Share,
 )
+
+_NOT_YET = Plugged("", GuestDriver.NINE_P, "")  # until the machine has the share
 
 
 def check_rootfs(spec: ContainerSpec) -> None:
@@ -72,9 +75,8 @@ def assign(wanted: Mapping[str, list[Share]]) -> list[PluggedShare]:
     for container_id, shares in wanted.items():
         for share in shares:
             users.setdefault(share, []).append(container_id)
-    nowhere = Plugged("", "", "")
     return [
-        PluggedShare(dataclasses.replace(share, tag=f"vc{number}"), nowhere, tuple(ids))
+        PluggedShare(dataclasses.replace(share, tag=f"vc{number}"), _NOT_YET, tuple(ids))
         for number, (share, ids) in enumerate(users.items())
     ]
 
@@ -85,7 +87,7 @@ def of_boot(session: Session, wanted: list[PluggedShare]) -> list[PluggedShare]:
     has_it = any(one.share.path == session.files_folder for one in wanted)
     if has_it or os.geteuid() != 0 or Capability.SHARE_PLUG in session.capabilities:
         return wanted
-    return [*wanted, PluggedShare(files, Plugged("", "", ""), ())]
+    return [*wanted, PluggedShare(files, _NOT_YET, ())]
 
 
 def of_clone(
@@ -99,7 +101,7 @@ def of_clone(
     nothing.path.mkdir(mode=0o700, exist_ok=True)
     free = [one for one in wanted if one.share.path != session.files_folder]
     files = next((one for one in wanted if one not in free), None)
-    empty = PluggedShare(nothing, Plugged("", "", ""), ())
+    empty = PluggedShare(nothing, _NOT_YET, ())
     first = free[0] if free else empty
     second = free[1] if len(free) > 1 else empty
     if os.geteuid() == 0:

@@ -56,6 +56,7 @@ from vc_core.spec.values.vm import (
     DriveBus,
     DriverState,
     Guest,
+    GuestDriver,
     GuestNode,
     HostPci,
     KernelSource,
@@ -110,7 +111,7 @@ class Capability(enum.StrEnum):
     ONLINE = "online"  # the guest takes such vCPUs and memory into use
     DRIVE = "drive"  # the guest mounts drives as root file systems
     TERMINAL = "terminal"  # processes with a terminal
-    FILES = "files"  # files of containers are reached (FilesRequest)
+    FILES = "files"  # files of containers are reached (agent_serve_files)
     SUPERVISE = (
         "supervise"  # containers are restarted and their health checked (Restart, HealthCheck)
     )
@@ -206,6 +207,7 @@ __all__ = [
     "GuestContainer",
     "GuestContainerStatus",
     "GuestDevice",
+    "GuestDriver",
     "GuestMount",
     "GuestNode",
     "GuestRootfs",

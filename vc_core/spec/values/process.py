@@ -106,7 +106,7 @@ class FilesVerb(enum.StrEnum):
 
 @dataclass(frozen=True)
 class FilesRequest:
-    """What a process of the agent's own is to do with a container's files (agent_exec).
+    """What a process of the agent's own is to do with a container's files (agent_serve_files).
 
     Attributes:
         verb: what.

@@ -142,21 +142,30 @@ class GuestNode:
 Pluggable = Share | Drive | HostPci | VhostUser
 
 
+class GuestDriver(enum.StrEnum):
+    """How a guest looks for a device, and what its address is."""
+
+    NINE_P = "9p"  # a mount tag
+    BIND = "bind"  # a folder that the guest has already
+    SCSI = "scsi"  # "target:lun"
+    BLK = "blk"  # a PCI path, "<slot of the root port>/<slot behind it>" in hex digits
+    PCI = "pci"  # likewise
+    NODE = "node"  # a path below /dev
+
+
 @dataclass(frozen=True)
 class Plugged:
     """A device that is in the machine.
 
     Attributes:
         id: what to give to vm_unplug.
-        driver: how the guest is to look for it: "9p", "bind", "scsi", "blk", "pci", "node".
-        address: what it is to look for: a mount tag, for "bind" a folder that the guest has
-            already, a SCSI "target:lun", for "blk" and "pci" a PCI path "<slot of the root
-            port>/<slot behind it>" in hex digits, for "node" a path below /dev.
+        driver: how the guest is to look for it.
+        address: what it is to look for, as GuestDriver says.
         is_fixed: part of the machine from its start: it cannot be unplugged.
     """
 
     id: str
-    driver: str
+    driver: GuestDriver
     address: str
     is_fixed: bool = False
 

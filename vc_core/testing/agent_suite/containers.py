@@ -116,7 +116,7 @@ class ContainerRules:
                 ),
             )
 
-    @rule("agent_container_stats", "Use of the guest by one container.")
+    @rule("agent_container_stats", "Measures what one container uses of the guest.")
     async def test_a_container_uses_something(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.run("c", LIVES)

@@ -18,7 +18,7 @@ from vc_core.testing.rules import fails_with, rule, time_limit
 class ProcessRules:
     """Rules of processes in a container, their streams, signals and ends."""
 
-    @rule("agent_list_processes", "The processes of one container.")
+    @rule("agent_list_processes", "The processes of one container that have not ended.")
     async def test_processes_are_listed(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.run("c", LIVES)

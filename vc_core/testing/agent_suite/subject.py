@@ -196,8 +196,8 @@ class InGuest:
 
     async def files(self, name: str, request: FilesRequest) -> tuple[int, bytes, bytes]:
         """The exit code of a request, and what came on its two streams."""
-        await self.agent.agent_exec(
-            pod=self.pod, container_id=name, token="files", process=request, stdio=Stdio.PIPES
+        await self.agent.agent_serve_files(
+            pod=self.pod, container_id=name, token="files", request=request
         )
         streams = await self.agent.agent_attach(pod=self.pod, container_id=name, token="files")
         told = dict.fromkeys(StreamName, b"")

@@ -18,11 +18,11 @@ from vc_core.spec import (
     ContainerSpec,
     ContainerStats,
     ExitStatus,
-    FilesRequest,
     Finding,
     Guest,
     GuestContainer,
     GuestContainerStatus,
+    GuestDriver,
     KernelSource,
     Mount,
     NotFound,
@@ -143,7 +143,10 @@ class MockAgent(AgentSpec):
             container.rootfs.plugged,
             *(one for device in container.devices for one in device.plugged),
         ):
-            if plugged.id not in {*machine.shares, *machine.devices} and plugged.driver != "node":
+            if (
+                plugged.id not in {*machine.shares, *machine.devices}
+                and plugged.driver is not GuestDriver.NODE
+            ):
                 raise AgentError(f"{plugged.id} is not plugged")
         if unknown := [
             name for name, _ in container.spec.resources.unified if name not in _CGROUP_FILES
@@ -213,11 +216,9 @@ class MockAgent(AgentSpec):
         pod: PodRef,
         container_id: str,
         token: str,
-        process: ProcessSpec | FilesRequest,
+        process: ProcessSpec,
         stdio: Stdio,
     ) -> None:
-        if isinstance(process, FilesRequest):
-            raise AgentError("mock guests have no files")
         found = self._container(await self._machine(pod), container_id)
         self._look_for(process)
         found.processes[token] = MockProcess(process.args)

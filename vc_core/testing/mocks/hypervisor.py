@@ -14,6 +14,7 @@ from vc_core.spec import (
     DriverState,
     Finding,
     Guest,
+    GuestDriver,
     HypervisorError,
     HypervisorSpec,
     Pluggable,
@@ -131,9 +132,9 @@ class MockHypervisor(HypervisorSpec):
         machine = self._alive(pod)
         if not isinstance(device, Share):
             machine.devices[device.id] = device
-            return Plugged(device.id, "scsi", f"{len(machine.devices)}:0")
+            return Plugged(device.id, GuestDriver.SCSI, f"{len(machine.devices)}:0")
         machine.shares[device.tag] = device
-        return Plugged(device.tag, "9p", device.tag)
+        return Plugged(device.tag, GuestDriver.NINE_P, device.tag)
 
     @hookimpl
     async def vm_unplug(self, pod: PodRef, plugged: Plugged) -> None:
@@ -170,7 +171,9 @@ class MockHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
-        return tuple(Plugged(tag, "9p", tag, is_fixed=True) for tag in self._alive(pod).fixed)
+        return tuple(
+            Plugged(tag, GuestDriver.NINE_P, tag, is_fixed=True) for tag in self._alive(pod).fixed
+        )
 
     @hookimpl
     async def vm_open_channel(self, pod: PodRef, name: str) -> Channel:

@@ -17,6 +17,7 @@ from vc_core.spec import (
     DriverState,
     Finding,
     Guest,
+    GuestDriver,
     HypervisorError,
     HypervisorSpec,
     Plugged,
@@ -143,7 +144,8 @@ class AcmeHypervisor(HypervisorSpec):
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
         return tuple(
-            Plugged(tag, "bind", f"{_HOST}/{tag}", is_fixed=True) for tag in self._sandbox.tags
+            Plugged(tag, GuestDriver.BIND, f"{_HOST}/{tag}", is_fixed=True)
+            for tag in self._sandbox.tags
         )
 
     @hookimpl

@@ -21,7 +21,7 @@ use crate::Failure;
 
 pub const WORD: &str = "--files";
 
-// How it ends: the contract of agent_exec in vc_core/spec/agent.py.
+// How it ends: the contract of agent_serve_files in vc_core/spec/agent.py.
 const FAILED: i32 = 1;
 const MISSING: i32 = 2;
 const UNFIT: i32 = 3;

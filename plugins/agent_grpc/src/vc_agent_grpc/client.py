@@ -251,15 +251,15 @@ class Client:
         )
 
     @translated
-    async def files(self, container_id: str, token: str, wanted: FilesRequest) -> None:
+    async def serve_files(self, container_id: str, token: str, request: FilesRequest) -> None:
         """Starts a process of the agent's own before the files of a container."""
         await self._agent.Files(
             pb.FilesRequest(
                 container_id=container_id,
                 token=token,
-                verb=wanted.verb,
-                path=wanted.path,
-                name=wanted.name,
+                verb=request.verb,
+                path=request.path,
+                name=request.name,
             )
         )
 

@@ -19,6 +19,7 @@ from vc_core.spec import (
     Dns,
     GuestContainer,
     GuestDevice,
+    GuestDriver,
     GuestRootfs,
     Plugged,
     PodSetup,
@@ -37,7 +38,7 @@ _9P = ("trans=virtio", "version=9p2000.L", "msize=512000", "access=client")
 # How the guest mounts a share: as it is, or so that it can let go of it (guest/src/shares.rs),
 # which costs some speed.
 _KEPT, _LET_GO = "9p", "fuse"
-_OF_SHARES = ("9p", "bind")
+_OF_SHARES = (GuestDriver.NINE_P, GuestDriver.BIND)
 _UPPER_SIZE = "size=75%"
 # A device that must not be written cannot have its journal replayed either.
 _UNJOURNALED = {"ext4": ["noload"]}
@@ -168,7 +169,7 @@ def _rootfs_storage(rootfs: GuestRootfs, mode: RootfsMode, kind: str) -> pb.Stor
 
 
 def _share(plugged: Plugged, kind: str, cache: str, read_only: bool) -> pb.Storage:
-    if plugged.driver == "bind":
+    if plugged.driver is GuestDriver.BIND:
         return pb.Storage(
             driver="bind",
             source=plugged.address,
@@ -191,7 +192,7 @@ def _devices(wanted: GuestDevice) -> list[pb.Device]:
         pb.Device(
             driver=plugged.driver,
             address=plugged.address,
-            destination=device.destination if plugged.driver != "pci" else "",
+            destination=device.destination if plugged.driver is not GuestDriver.PCI else "",
             access="rm" if device.read_only else "rwm",
             mode=device.mode,
             uid=device.uid,

@@ -18,6 +18,7 @@ from vc_core.spec import (
     Confinement,
     ContainerSpec,
     GuestContainer,
+    GuestDriver,
     GuestMount,
     MountKind,
     Plugged,
@@ -118,7 +119,7 @@ def _confine_calls(
 
 def shared_at(plugged: Plugged) -> str:
     """Where the guest mounts a share."""
-    return f"{SHARES}/{plugged.address if plugged.driver == '9p' else plugged.id}"
+    return f"{SHARES}/{plugged.address if plugged.driver is GuestDriver.NINE_P else plugged.id}"
 
 
 def process_of(process: ProcessSpec) -> Json:

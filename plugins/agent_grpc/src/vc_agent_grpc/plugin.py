@@ -169,13 +169,16 @@ class GrpcAgent(AgentSpec):
         pod: PodRef,
         container_id: str,
         token: str,
-        process: ProcessSpec | FilesRequest,
+        process: ProcessSpec,
         stdio: Stdio,
     ) -> None:
-        if isinstance(process, FilesRequest):
-            await self._client.files(container_id, token, process)
-            return
         await self._client.execute(container_id, token, process, stdio)
+
+    @hookimpl
+    async def agent_serve_files(
+        self, pod: PodRef, container_id: str, token: str, request: FilesRequest
+    ) -> None:
+        await self._client.serve_files(container_id, token, request)
 
     @hookimpl
     async def agent_attach(self, pod: PodRef, container_id: str, token: str) -> ProcessStreams:

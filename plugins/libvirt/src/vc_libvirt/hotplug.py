@@ -10,7 +10,7 @@ import contextlib
 from pathlib import Path
 
 from vc_core.driver_kit import HostProcess
-from vc_core.spec import Drive, DriveBus, HostPci, Plugged
+from vc_core.spec import Drive, DriveBus, GuestDriver, HostPci, Plugged
 from vc_libvirt import device_xml
 from vc_libvirt.errors import LibvirtError
 from vc_libvirt.events import Listener, Opened, Stopped
@@ -34,13 +34,13 @@ async def plug(machine: RunningMachine, device: Drive | HostPci, root_ports: int
     if isinstance(device, HostPci):
         place = _free(device_xml.ports(found), root_ports, "hypervisor.libvirt.root_ports")
         await machine.attach(device_xml.host_pci(device, place))
-        return Plugged(device.id, "pci", device_xml.behind_port(place))
+        return Plugged(device.id, GuestDriver.PCI, device_xml.behind_port(place))
     if device.bus is DriveBus.SCSI:
         place = _free(device_xml.scsi_targets(found), _SCSI_TARGETS, "SCSI targets")
     else:
         place = _free(device_xml.ports(found), root_ports, "hypervisor.libvirt.root_ports")
     await machine.attach(device_xml.drive(device, place))
-    driver = "scsi" if device.bus is DriveBus.SCSI else "blk"
+    driver = GuestDriver.SCSI if device.bus is DriveBus.SCSI else GuestDriver.BLK
     return Plugged(device.id, driver, device_xml.drive_address(device.bus, place))
 
 

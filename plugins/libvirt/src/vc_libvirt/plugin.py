@@ -20,6 +20,7 @@ from vc_core.spec import (
     DriverState,
     Finding,
     Guest,
+    GuestDriver,
     HostPci,
     HypervisorSpec,
     Pluggable,
@@ -189,7 +190,8 @@ class LibvirtHypervisor(HypervisorSpec):
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
         return tuple(
-            Plugged(f"share-{tag}", "9p", tag, is_fixed=True) for tag in self._state.shares
+            Plugged(f"share-{tag}", GuestDriver.NINE_P, tag, is_fixed=True)
+            for tag in self._state.shares
         )
 
     @hookimpl

@@ -23,6 +23,7 @@ from vc_core.spec import (
     DriverState,
     Finding,
     Guest,
+    GuestDriver,
     HypervisorSpec,
     Pluggable,
     Plugged,
@@ -207,7 +208,7 @@ class QemuHypervisor(HypervisorSpec):
             await hotplug.sweep(monitor, device, self._options.unplug_timeout_s)
             place = await hotplug.add(monitor, room, device)
         self._state = replace(self._state, places=(*room.taken, place))
-        return Plugged(place.id, place.driver, place.address)
+        return Plugged(place.id, GuestDriver(place.driver), place.address)
 
     @hookimpl
     async def vm_unplug(self, pod: PodRef, plugged: Plugged) -> None:
@@ -260,7 +261,8 @@ class QemuHypervisor(HypervisorSpec):
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
         return tuple(
-            Plugged(f"share-{tag}", "9p", tag, is_fixed=True) for tag in self._state.shares
+            Plugged(f"share-{tag}", GuestDriver.NINE_P, tag, is_fixed=True)
+            for tag in self._state.shares
         )
 
     @hookimpl
