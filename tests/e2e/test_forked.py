@@ -55,6 +55,31 @@ with Runtime.open() as runtime, runtime.pod("p") as pod:
     print(said(pod, "after"), [one.id for one in runtime.list().pods])
 """
 
+_LET_GO_OF = """
+import asyncio, gc, os, sys
+from vc_core import Runtime
+
+async def begin():
+    runtime = await Runtime.open().__aenter__()
+    pod = await runtime.create("p")
+    await pod.start()
+    return runtime, pod
+
+loop = asyncio.new_event_loop()
+runtime, pod = loop.run_until_complete(begin())
+pid = os.fork()
+if pid == 0:
+    del runtime, pod, loop
+    gc.collect()
+    print("child", flush=True)
+    sys.exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+print(loop.run_until_complete(pod.status()).state.value)
+loop.run_until_complete(pod.delete(force=True))
+loop.run_until_complete(runtime.__aexit__(None, None, None))
+loop.close()
+"""
+
 _NEVER_LEFT = """
 import sys
 from vc_core.blocking import Runtime
@@ -70,7 +95,7 @@ if sys.argv[2] == "raises":
 def _python(host, program, *args):
     words = [sys.executable, "-P", "-W", "error", "-c", program, *map(str, args)]
     return subprocess.run(
-        words, capture_output=True, text=True, timeout=240, env=host.environ(), check=False
+        words, capture_output=True, text=True, timeout=120, env=host.environ(), check=False
     )
 
 
@@ -81,6 +106,12 @@ def test_a_child_of_fork_has_runtimes_of_its_own_and_the_parent_goes_on(host, bu
     one = [f"one {told}", "one own", "one parents", *grandchild, "one after", "7"]
     two = [f"two {told}", "two own", "two parents", "0"]
     assert (done.stdout.splitlines(), done.stderr) == (["before", *one, *two, "after ['p']"], "")
+    assert host.machines() == []
+
+
+def test_a_child_of_fork_may_let_go_of_what_it_has_inherited(host):
+    done = _python(host, _LET_GO_OF)
+    assert (done.stdout.splitlines(), done.stderr) == (["child", "7", "running"], "")
     assert host.machines() == []
 
 

@@ -4,11 +4,15 @@ grpc's threads are not in the child, and its asyncio API is not covered by its s
 child that makes a channel with what it has inherited waits for ever, or is aborted. So the child
 loads grpc's modules and its library once more. The library is loaded from a copy in memory, as the
 dynamic linker gives the same file only once; its symbols are not shared with those of the first
-one. What was inherited stays untouched for whom else it belongs to.
+one. What was inherited stays untouched for whom else it belongs to: its objects are never freed in
+the child, as a channel that is freed waits for grpc's threads; and grpc's own handlers of fork(2)
+do not run, as they start threads in the child that work on the parent's connections and abort.
 """
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import importlib
 import os
 import sys
@@ -21,18 +25,29 @@ _LIBRARY = "grpc._cython.cygrpc"
 # Those that hold objects of grpc. The messages (agent_pb2) are protobuf's, which may be described
 # only once.
 _OURS = ("vc_agent_grpc.client", "vc_agent_grpc.streams", "vc_agent_grpc._generated.agent_pb2_grpc")
-_inherited: list[
-    ModuleType
-] = []  # kept for ever: what their objects do when they are freed would wait for threads
+_inherited: list[object] = []
+# A reference that is never given back: the end of the interpreter does not free the list either.
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(_inherited))
 _is_inherited = False
 
 
 def _remember() -> None:
     global _is_inherited  # noqa: PLW0603 (one for each process)
-    _is_inherited = _is_inherited or _LIBRARY in sys.modules
+    if _LIBRARY in sys.modules:
+        _is_inherited = True
+        _inherited.extend(value for value in gc.get_objects() if _is_grpc(type(value).__module__))
 
 
 os.register_at_fork(after_in_child=_remember)
+
+
+def prepare() -> None:
+    """Sets what grpc reads once, when it is first used in a process.
+
+    A program that has used grpc before, or has set these variables, keeps its own settings.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would print what a guest sends to it
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 
 def client_module() -> ModuleType:
@@ -61,8 +76,9 @@ def _load_anew() -> None:
         sys.modules.update(theirs)
 
 
-def _is_grpc(name: str) -> bool:
-    return name == "grpc" or name.startswith("grpc.")
+def _is_grpc(name: object) -> bool:
+    """Whether it names a module of grpc. A class may give anything as the name of its module."""
+    return isinstance(name, str) and (name == "grpc" or name.startswith("grpc."))
 
 
 class _Finder:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -60,8 +59,8 @@ _PROOF = ("panic=-1", "quiet", "rdinit=/init", "--", "--prove")
 
 
 def _client_module() -> ModuleType:
-    """It speaks gRPC, which comes with it and takes time. grpc would print what a guest sends to it."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    """It speaks gRPC, which comes with it and takes time."""
+    grpc_fork.prepare()
     return grpc_fork.client_module()
 
 
