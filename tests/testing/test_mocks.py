@@ -56,7 +56,7 @@ class TestDevice(DeviceContract):
         own, foreign, broken = (
             HostDevice(tmp_path / name, "/dev/x") for name in ("a.dev", "a.txt", "a.refused")
         )
-        return DeviceSubject(mock_device(World(tmp_path)), own, foreign, broken)
+        return DeviceSubject(mock_device(World(tmp_path)), own, foreign, tmp_path, broken)
 
 
 class TestRecording(ObserverContract):

@@ -63,10 +63,10 @@ def subject_of(suite: type, wrong: type, folder: Path) -> object:
     if suite is StorageContract:
         return StorageSubject(plugin, lambda: world.litter.append("odd") or "odd")
     if suite is DeviceContract:
-        return DeviceSubject(
-            plugin,
-            *(HostDevice(folder / name, "/dev/x") for name in ("a.dev", "a.txt", "a.refused")),
+        own, foreign, broken = (
+            HostDevice(folder / name, "/dev/x") for name in ("a.dev", "a.txt", "a.refused")
         )
+        return DeviceSubject(plugin, own, foreign, folder, broken)
     return ObserverSubject(wrong, folder)
 
 

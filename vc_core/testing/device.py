@@ -24,17 +24,21 @@ class DeviceSubject:
         make: a fresh object, as another process would have one.
         device: one of its own that can be passed.
         foreign: one that is none of its own.
+        folder: private to the test, for the files of the pod.
         broken: one of its own that cannot be passed; None where there is no such thing on this
             host.
-        pod: whose it shall be.
     """
 
     make: Callable[[], object]
     device: HostDevice
     foreign: HostDevice
+    folder: Path
     broken: HostDevice | None = None
-    pod: PodRef = field(default_factory=lambda: PodRef("contract", Path("/nowhere")))
     world: World = field(default_factory=lambda: World(Path("/nowhere")))
+
+    def __post_init__(self) -> None:
+        self.pod = PodRef("contract", self.folder / "run")
+        self.pod.run_dir.mkdir(mode=0o700)
 
     def plugin(self) -> DeviceSpec:
         """Its operations, by a fresh object."""

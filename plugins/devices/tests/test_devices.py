@@ -210,7 +210,7 @@ class TestBlock(DeviceContract):
             HostDevice(tmp_path / "image", "/dev/x"),
             HostDevice(Path("/dev/null"), "/dev/null"),
         )
-        return DeviceSubject(block, own, foreign)
+        return DeviceSubject(block, own, foreign, tmp_path)
 
 
 class TestChar(DeviceContract):
@@ -221,16 +221,20 @@ class TestChar(DeviceContract):
             HostDevice(Path("/dev/null"), "/dev/null"),
             HostDevice(tmp_path / "image", "/dev/x"),
         )
-        return DeviceSubject(CharDevices, own, foreign, HostDevice(Path("/dev/ptmx"), "/dev/x"))
+        return DeviceSubject(
+            CharDevices, own, foreign, tmp_path, HostDevice(Path("/dev/ptmx"), "/dev/x")
+        )
 
 
 class TestVfio(DeviceContract):
     @pytest.fixture
-    def subject(self, sysfs):
+    def subject(self, sysfs, tmp_path):
         own, foreign, broken = (
             HostDevice(Path(path), "") for path in ("/dev/vfio/7", "/dev/null", "/dev/vfio/8")
         )
-        return DeviceSubject(lambda: VfioDevices(VfioOptions(sysfs)), own, foreign, broken)
+        return DeviceSubject(
+            lambda: VfioDevices(VfioOptions(sysfs)), own, foreign, tmp_path, broken
+        )
 
 
 class TestVhostUser(DeviceContract):
@@ -242,5 +246,5 @@ class TestVhostUser(DeviceContract):
         with socket.socket(socket.AF_UNIX) as backend:
             backend.bind(str(own.path))
             yield DeviceSubject(
-                VhostUserDevices, own, HostDevice(Path("/dev/null"), "/dev/null"), broken
+                VhostUserDevices, own, HostDevice(Path("/dev/null"), "/dev/null"), tmp_path, broken
             )
