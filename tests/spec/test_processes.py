@@ -91,11 +91,12 @@ async def test_a_child_whose_output_nobody_reads_is_ended():
         assert child.returncode is not None
 
 
-async def test_pipes_that_somebody_else_holds_are_not_waited_for(monkeypatch):
+async def test_pipes_that_somebody_else_holds_are_closed_and_not_waited_for(monkeypatch):
     monkeypatch.setattr(host_process, "_PIPES_S", 0.1)
     child = await _child("setsid sh -c 'echo $$; exec sleep 1000' & wait")
     holder = int(await child.stdout.readline())
     async with asyncio.timeout(20):
         await end_child(child, is_leader=True)
-    os.kill(holder, signal.SIGKILL)
     assert child.returncode == -signal.SIGKILL
+    assert all(stream._transport.is_closing() for stream in (child.stdout, child.stderr))
+    os.kill(holder, signal.SIGKILL)

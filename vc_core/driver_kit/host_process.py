@@ -206,6 +206,9 @@ async def end_child(child: asyncio.subprocess.Process, is_leader: bool = False) 
                 *(_discard(stream) for stream in (child.stdout, child.stderr) if stream is not None)
             )
             await child.wait()
+    if child.returncode is not None:
+        # Process has no public way to close pipes that somebody else holds open.
+        child._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 async def _discard(stream: asyncio.StreamReader) -> None:
