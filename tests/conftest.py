@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
-
 import pytest
 
 from tests.rules import SuiteRules
 from vc_core.engine.api.runtime import Runtime
-from vc_core.engine.host import mountinfo
 from vc_core.testing import mock_runtime
 
 
@@ -24,14 +20,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # As a plugin, not as hooks of this file: those would not see the tests of plugins/.
     config.pluginmanager.register(SuiteRules(config))
-
-
-@pytest.fixture(autouse=True)
-def _no_mounts_for_pytest_to_delete_through(tmp_path) -> Iterator[None]:
-    """pytest removes old folders of tests with all that is mounted below them: a failed test must leave no mount."""
-    yield
-    for one in reversed(mountinfo.below(tmp_path)):
-        subprocess.run(["umount", "--lazy", one.point], check=True)
 
 
 @pytest.fixture

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from vc_core.engine.host import mountinfo
 
 TOGETHER = ("packaging", "acme", "libvirt")
 
@@ -22,6 +25,17 @@ class SuiteRules:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._outcomes: dict[str, set[str]] = {}
+
+    @pytest.fixture(autouse=True)
+    def _no_mounts_for_pytest_to_delete_through(self, tmp_path: Path) -> Iterator[None]:
+        """Leaves no mount of a failed test, or of a pod of mocks that a test did not delete.
+
+        pytest removes old folders of tests with all that is mounted below them, and a mount keeps
+        the folders above it busy.
+        """
+        yield
+        for mount in reversed(mountinfo.below(tmp_path)):
+            subprocess.run(["umount", "--lazy", mount.point], check=True)
 
     @property
     def _is_whole(self) -> bool:

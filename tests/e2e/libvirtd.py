@@ -70,7 +70,7 @@ class Libvirtd:
         """Ends both."""
         self._process.communicate(timeout=30)
         for path in self._shared:
-            subprocess.run(["umount", path], check=True)
+            subprocess.run(["umount", "--recursive", path], check=True)
 
     def _say(self, word: str) -> None:
         self._process.stdin.write(word.encode() + b"\n")

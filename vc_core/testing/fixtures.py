@@ -5,7 +5,7 @@ Inert unless used; what it needs is imported when it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def vc_world(tmp_path: Path) -> World:
-    """What mocks act on, one per test."""
+def vc_world(tmp_path: Path) -> Iterator[World]:
+    """What mocks act on, one per test. What a pod that was not deleted has mounted is unmounted."""
+    from vc_core.engine.host import mount_calls, mountinfo
     from vc_core.testing.mocks import World
 
-    return World(tmp_path / "run")
+    yield World(tmp_path / "run")
+    # pytest removes old folders of tests with all that is mounted below them.
+    for mount in reversed(mountinfo.below(tmp_path)):
+        mount_calls.unmount(mount.point)
 
 
 @pytest.fixture
