@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vc_core.config import load
-from vc_core.engine.api import pool_keeper
+from vc_core.engine.clones import pool_process
 
 MODULES = (
     "click",
@@ -128,7 +128,7 @@ def test_the_keeper_of_a_pool_imports_nothing_of_the_current_folder(
     monkeypatch.chdir(trap)
     monkeypatch.setenv("PYTHONPATH", ":.")
     monkeypatch.setenv("PATH", environ["PATH"])
-    process = pool_keeper.spawn(load(Path("../vc.toml")), 1, subprocess.PIPE)
+    process = pool_process.spawn(load(Path("../vc.toml")), 1, subprocess.PIPE)
     assert process is not None
     with process:
         process.communicate(timeout=60)

@@ -32,7 +32,10 @@ PAIRS = [
     (Files, blocking.Files),
 ]
 # What only the engine's own parts use, and what a program without asyncio has no use for.
-INTERNAL = {Runtime: {"hooks", "wish"}, Process: {"streams", "end_limit_s", "does_not_end"}}
+INTERNAL = {
+    Runtime: {"hooks", "template_request"},
+    Process: {"streams", "end_limit_s", "does_not_end"},
+}
 
 
 def public(kind: type) -> dict[str, object]:

@@ -92,9 +92,9 @@ async def test_a_pod_is_removed_when_a_plugin_of_it_fails(runtime, world):
 
 async def test_a_machine_of_the_pool_is_found_by_its_pod(open_runtime, config, world):
     async with open_runtime() as runtime:
-        await runtime.pool.make(runtime.hooks, await runtime.wish())
+        await runtime.pool.make(runtime.hooks, await runtime.template_request())
         taken = await runtime.pool.take(
-            runtime.hooks, await runtime.wish(), PodRef("p", world.run_root / "p")
+            runtime.hooks, await runtime.template_request(), PodRef("p", world.run_root / "p")
         )
         assert taken is not None
         assert runtime.pool.homes(PodRef("p", world.run_root / "p")) == (taken[0],)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vc_core.defaults import DataDefaults
-from vc_core.engine.host.container_disks import Data, copy_sparse
+from vc_core.engine.host.container_disks import ContainerDisks, copy_sparse
 from vc_core.engine.resources.container_log import Lines
 from vc_core.spec.log_format import Kind, Reader, Record
 from vc_core.spec.values import StreamName
@@ -115,7 +115,7 @@ def test_pieces_become_lines_of_each_stream():
 
 
 def test_a_log_is_made_once_private_and_goes_with_its_pod(tmp_path):
-    data = Data(DataDefaults(tmp_path / "data", 1))
+    data = ContainerDisks(DataDefaults(tmp_path / "data", 1))
     path = data.make_log("p", "c")
     assert (path.stat().st_size, path.stat().st_mode & 0o777, path.stat().st_blocks) == (
         1 << 20,

@@ -137,7 +137,7 @@ async def test_a_channel_that_cannot_be_closed_does_not_hide_why_there_is_no_con
                 raise HypervisorError("the monitor does not answer")
             yield
 
-    caplog.set_level("INFO", "vc_core.engine.session")
+    caplog.set_level("INFO", "vc_core.engine.wiring")
     async with _watched(open_runtime, config, Unreachable) as runtime:
         pod, made = await _running(runtime)
         await pod.close()

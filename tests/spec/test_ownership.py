@@ -12,7 +12,7 @@ import pytest
 from vc_core.defaults import DataDefaults
 from vc_core.driver_kit import opened_private_folder, private_folder, write_private_file
 from vc_core.driver_kit.ownership import trusted_owners, untrusted
-from vc_core.engine.host.container_disks import Data
+from vc_core.engine.host.container_disks import ContainerDisks
 from vc_core.engine.host.volumes import Volumes
 from vc_core.engine.state.event_journal import Journal
 from vc_core.images.store import Images
@@ -93,7 +93,7 @@ def test_every_store_asks_the_same(tmp_path, store, kind):
     calls = {
         "image.dir": lambda: Images(place, 1)._root(),
         "volume.dir": lambda: Volumes(place).create("v"),
-        "data.dir": lambda: Data(DataDefaults(place)).make_log("p", "c"),
+        "data.dir": lambda: ContainerDisks(DataDefaults(place)).make_log("p", "c"),
     }
     with pytest.raises(InvalidRequest, match=f"set {store} to a folder of yours"):
         calls[store]()

@@ -31,19 +31,19 @@ def pool() -> None:
 @click.pass_obj
 def start(settings: Settings, count: int | None) -> None:
     """Start a process that keeps machines ready, and return when they are ready."""
-    from vc_core.engine.api import pool_keeper
+    from vc_core.engine.clones import pool_process
 
     config = settings.load_config()
     size = count or config.pool.size
     with doing(f"starting {size} machines"):
-        process = pool_keeper.spawn(config, size, subprocess.PIPE)
+        process = pool_process.spawn(config, size, subprocess.PIPE)
         first_line = b""
         if process is not None and process.stdout is not None:
             with process.stdout as output:
                 first_line = output.readline()
-    if first_line.strip() != pool_keeper.READY.encode():
+    if first_line.strip() != pool_process.READY.encode():
         log_lines = (
-            (config.template.dir / "pool" / pool_keeper.LOG).read_text().strip().splitlines()
+            (config.template.dir / "pool" / pool_process.LOG).read_text().strip().splitlines()
         )
         raise VcError(
             (
@@ -97,10 +97,11 @@ def ls(settings: Settings, as_json: bool) -> None:
 def keep(settings: Settings, count: int) -> None:
     """Run the process that keeps machines ready."""
     from vc_core.engine.api import pool_keeper
+    from vc_core.engine.clones import pool_process
 
     def tell() -> None:
         with contextlib.suppress(BrokenPipeError):  # the command that waited for it is gone
-            click.echo(pool_keeper.READY)
+            click.echo(pool_process.READY)
 
     async def work() -> None:
         async with settings.runtime() as runtime:

@@ -20,7 +20,7 @@ from vc_core.spec.values import (
 )
 
 
-class Given(TypedDict):
+class CommandOptions(TypedDict):
     """What both are given of the process and of what it may use; the docstring of `Pod.launch` says what it is."""
 
     env: Sequence[str]
@@ -37,24 +37,24 @@ def command_spec(
     image: Image | None,
     rootfs: str | Path,
     stdio: Stdio,
-    given: Given,
+    options: CommandOptions,
     show_secrets: bool = False,
 ) -> ContainerSpec:
     """What is empty is as the image says; without one the root is a folder of the host, or the host's own."""
     first = ProcessSpec(tuple(args), (DEFAULT_PATH,)) if image is None else image.process(args)
     process = dataclasses.replace(
         first,
-        env=(*first.env, *given["env"]),
-        cwd=given["cwd"] or first.cwd,
-        user=given["user"] or first.user,
+        env=(*first.env, *options["env"]),
+        cwd=options["cwd"] or first.cwd,
+        user=options["user"] or first.user,
     )
     spec = ContainerSpec(
         container_id,
         Rootfs(Path(rootfs or "/"), show_secrets=show_secrets),
         process,
-        tuple(given["mounts"]),
+        tuple(options["mounts"]),
         stdio,
-        devices=tuple(given["devices"]),
-        resources=given["resources"],
+        devices=tuple(options["devices"]),
+        resources=options["resources"],
     )
     return spec if image is None else image.container(spec)

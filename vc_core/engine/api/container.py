@@ -16,11 +16,12 @@ from vc_core.engine.lifecycle import containers, machine
 from vc_core.engine.lifecycle.process_spec import added_process
 from vc_core.engine.resources import container_log, vm_size
 from vc_core.engine.resources.container_log import LogLine
+from vc_core.engine.resources.host_files import HostFiles
 from vc_core.engine.session.session import Session
 from vc_core.engine.session.sessions import Sessions
 from vc_core.engine.state.ids import annotated, fresh
 from vc_core.engine.state.records import ContainerState, shown_state
-from vc_core.engine.state.states import State, require
+from vc_core.engine.state.states import AT_REST, State, require
 from vc_core.spec.errors import AgentError, OperationError, StorageError, VcError
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import (
@@ -42,8 +43,9 @@ _PS_BYTES = 4 << 20
 class Container:
     """One container of a pod."""
 
-    def __init__(self, sessions: Sessions, pod_id: str, container_id: str) -> None:
+    def __init__(self, sessions: Sessions, pod_id: str, container_id: str, host: HostFiles) -> None:
         self._sessions = sessions
+        self._host = host
         self.pod_id = pod_id
         self.id = container_id
 
@@ -66,11 +68,9 @@ class Container:
                 session.state.state,
                 [State.RUNNING],
             )
-            require(self._name, "start it", state.state, [State.READY, State.STOPPED])
-            state = await containers.start(session, spec)
-            await session.board.wiring.notify(
-                EventSpec.container_started, pod=session.pod, container_id=self.id
-            )
+            require(self._name, "start it", state.state, AT_REST)
+            state = await containers.start(session, self._host, spec)
+            await session.notify(EventSpec.container_started, pod=session.pod, container_id=self.id)
         return Process(self._sessions, self.pod_id, self.id, state.token)
 
     @checked_arguments
@@ -115,11 +115,9 @@ class Container:
                 if isinstance(error, StorageError) or not force or await self._has_company(session):
                     raise
                 await self._end_machine(session, error)
-            session.shared.data.remove(session.pod.id, self.id)
+            self._host.disks.remove(session.pod.id, self.id)
             await session.store.delete(self.id)
-            await session.board.wiring.notify(
-                EventSpec.container_deleted, pod=session.pod, container_id=self.id
-            )
+            await session.notify(EventSpec.container_deleted, pod=session.pod, container_id=self.id)
 
     @checked_arguments
     async def exec(self, process: ProcessSpec, stdio: Stdio = Stdio.PIPES) -> Process:
@@ -245,12 +243,12 @@ class Container:
         """
         async with self._sessions.open(exclusive=False) as session:
             await session.store.container_spec(self.id)
-            state = (await containers.seen(session))[self.id]
+            state = (await containers.observed_states(session))[self.id]
             if not state.is_in_guest or session.state.state is not State.RUNNING:
                 require(
                     self._name, "measure it", shown_state(session.state, state), [State.RUNNING]
                 )
-            await session.connect()
+            await session.connection.open()
             return await session.hooks.agent_container_stats(pod=session.pod, container_id=self.id)
 
     async def wait(self) -> ExitStatus:
@@ -261,7 +259,7 @@ class Container:
         """
         async with self._sessions.open(exclusive=False) as session:
             await session.store.container_spec(self.id)
-            state = (await containers.seen(session))[self.id]
+            state = (await containers.observed_states(session))[self.id]
             if state.exit is not None:
                 return state.exit
             require(self._name, "wait for it", state.state, [State.RUNNING])
@@ -296,7 +294,9 @@ class Container:
         Raises:
             NotFound: it has no log.
         """
-        async for line in container_log.read(self._sessions, self.id, follow, tail, since_ns):
+        async for line in container_log.read(
+            self._sessions, self._host.disks, self.id, follow, tail, since_ns
+        ):
             yield line
 
     async def spec(self) -> ContainerSpec:
@@ -312,7 +312,7 @@ class Container:
         """
         async with self._sessions.open(exclusive=False) as session:
             spec = await session.store.container_spec(self.id)
-            state = (await containers.seen(session))[self.id]
+            state = (await containers.observed_states(session))[self.id]
             return ContainerStatus.of(session.state, spec, state)
 
     async def _take_out(self, session: Session, force: bool) -> None:
@@ -324,7 +324,7 @@ class Container:
                 self._name,
                 "delete it",
                 shown_state(session.state, state),
-                [State.READY, State.STOPPED],
+                AT_REST,
             )
         if state.is_in_guest:
             require(
@@ -372,7 +372,7 @@ class Container:
             error,
         )
         reason = await machine.shut_down(session, 0, force=True)
-        await session.board.wiring.notify(EventSpec.pod_stopped, pod=session.pod, reason=reason)
+        await session.notify(EventSpec.pod_stopped, pod=session.pod, reason=reason)
 
     @property
     def _name(self) -> str:
@@ -384,6 +384,6 @@ class Container:
     async def _require_running(self, session: Session, verb: str) -> str:
         """The token of its first process."""
         await session.store.container_spec(self.id)
-        state = (await containers.seen(session))[self.id]
+        state = (await containers.observed_states(session))[self.id]
         require(self._name, verb, shown_state(session.state, state), [State.RUNNING])
         return state.token

@@ -12,15 +12,13 @@ import time
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from vc_core.engine.api.pod import Pod
+from vc_core.engine.api.pod_views import Listing
 from vc_core.engine.state.event_journal import Event, Journal
-from vc_core.engine.state.states import State
+from vc_core.engine.state.states import ALIVE, State
 from vc_core.spec.errors import NotFound, VcError
-
-if TYPE_CHECKING:
-    from vc_core.engine.api.pod import Pod
-    from vc_core.engine.api.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +26,17 @@ _PAUSE_S = 1
 _CHANGES = {"pod_started", "pod_resumed", "container_started"}
 
 
-async def events(runtime: Runtime, journal: Journal) -> AsyncGenerator[Event, None]:
+class Pods(Protocol):
+    """What is asked of the runtime whose events are followed."""
+
+    async def list(self) -> Listing:
+        """As `Runtime.list`."""
+
+    async def get(self, pod_id: str) -> Pod:
+        """As `Runtime.get`."""
+
+
+async def events(pods: Pods, journal: Journal) -> AsyncGenerator[Event, None]:
     """Those that are written down, and those that come, for ever."""
     began_ns = time.time_ns()
     watchers: dict[str, _Watcher] = {}
@@ -39,11 +47,11 @@ async def events(runtime: Runtime, journal: Journal) -> AsyncGenerator[Event, No
         else:
             has_changed = asyncio.Event()
             watchers[pod_id] = _Watcher(
-                asyncio.create_task(_watch(runtime, pod_id, has_changed)), has_changed
+                asyncio.create_task(_watch(pods, pod_id, has_changed)), has_changed
             )
 
     try:
-        for pod in (await runtime.list()).pods:
+        for pod in (await pods.list()).pods:
             watch(pod.id)
         async with aclosing(journal.events(follow=True)) as following:
             async for event in following:
@@ -66,10 +74,10 @@ class _Watcher:
     has_changed: asyncio.Event
 
 
-async def _watch(runtime: Runtime, pod_id: str, has_changed: asyncio.Event) -> None:
+async def _watch(pods: Pods, pod_id: str, has_changed: asyncio.Event) -> None:
     """Has what ends by itself written down, until the pod's machine has ended or it is gone."""
     try:
-        pod = await runtime.get(pod_id)
+        pod = await pods.get(pod_id)
     except NotFound:
         return
     try:
@@ -93,7 +101,7 @@ async def _look(pod: Pod, has_changed: asyncio.Event) -> bool:
     """Tells of what has ended, and waits for something to end; whether it still runs."""
     await pod.refresh()
     status = await pod.status()
-    if status.state not in (State.RUNNING, State.PAUSED):
+    if status.state not in ALIVE:
         return has_changed.is_set()
     running = [one.id for one in status.containers if one.state is State.RUNNING]
     await _first(*(pod.container(name).wait() for name in running), pod.ended(), has_changed.wait())

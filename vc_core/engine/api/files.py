@@ -271,7 +271,7 @@ class Files:
             require(
                 f"pod {session.pod.id}", "reach its files", session.state.state, [State.RUNNING]
             )
-            await session.connect()
+            await session.connection.open()
             if Capability.FILES not in session.capabilities:
                 raise InvalidRequest(
                     "the guest's agent, as it is chosen, cannot reach files of containers"

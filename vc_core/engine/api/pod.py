@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core.engine.api import pod_views
 from vc_core.engine.api.arguments import checked_arguments
-from vc_core.engine.api.command_spec import Given, command_spec
+from vc_core.engine.api.command_spec import CommandOptions, command_spec
 from vc_core.engine.api.container import Container
 from vc_core.engine.api.files import Files
 from vc_core.engine.api.pod_views import PodStatus, Unanswered
 from vc_core.engine.api.process import MAX_OUTPUT_BYTES, Process, Result
 from vc_core.engine.clones.snapshots import Snapshot
 from vc_core.engine.lifecycle import containers
-from vc_core.engine.lifecycle import pod as lifecycle
 from vc_core.engine.lifecycle.fork import Forks
+from vc_core.engine.lifecycle.pod import PodLifecycle
+from vc_core.engine.resources.host_files import HostFiles
+from vc_core.engine.session.remove_damaged import DamagedPodRemover
 from vc_core.engine.session.sessions import Sessions
 from vc_core.engine.state.ids import annotated, fresh
-from vc_core.engine.state.states import State, require
+from vc_core.engine.state.states import ALIVE, State, require
 from vc_core.images import Image
 from vc_core.spec.errors import (
     Busy,
@@ -42,13 +45,30 @@ from vc_core.spec.values import (
 _UNLIMITED = Resources()
 
 
+@dataclass(frozen=True)
+class PodServices:
+    """What a pod's calls are passed on to.
+
+    Attributes:
+        lifecycle: starts, stops and deletes pods.
+        forks: saves and forks pods.
+        damaged: removes pods that cannot be read.
+        host: files that containers are made from.
+    """
+
+    lifecycle: PodLifecycle
+    forks: Forks
+    damaged: DamagedPodRemover
+    host: HostFiles
+
+
 class Pod:
     """One pod: a virtual machine and the containers in it."""
 
-    def __init__(self, sessions: Sessions, pod_id: str, forks: Forks) -> None:
-        self._sessions = sessions
-        self._forks = forks
+    def __init__(self, pod_id: str, sessions: Sessions, services: PodServices) -> None:
         self.id = pod_id
+        self._sessions = sessions
+        self._services = services
 
     # --- its life ----------------------------------------------------------------------------------------------------
 
@@ -59,7 +79,7 @@ class Pod:
             StateError: it runs, or is paused.
         """
         async with self._sessions.open(exclusive=True) as session:
-            await lifecycle.start(session)
+            await self._services.lifecycle.start(session)
 
     @checked_arguments
     async def stop(self, grace_s: float = 10, force: bool = False) -> None:
@@ -68,7 +88,7 @@ class Pod:
         Works from every state; of a stopped pod: nothing. By force nobody is asked.
         """
         async with self._sessions.open(exclusive=True, is_ending=True) as session:
-            await lifecycle.stop(session, grace_s, force)
+            await self._services.lifecycle.stop(session, grace_s, force)
 
     async def pause(self) -> None:
         """Pauses its machine.
@@ -77,7 +97,7 @@ class Pod:
             StateError: it does not run.
         """
         async with self._sessions.open(exclusive=True) as session:
-            await lifecycle.pause(session)
+            await self._services.lifecycle.pause(session)
 
     async def resume(self) -> None:
         """Lets its paused machine run; each container is as it was.
@@ -86,7 +106,7 @@ class Pod:
             StateError: it is not paused.
         """
         async with self._sessions.open(exclusive=True) as session:
-            await lifecycle.resume(session)
+            await self._services.lifecycle.resume(session)
 
     @checked_arguments
     async def delete(self, force: bool = False) -> None:
@@ -103,11 +123,12 @@ class Pod:
         except VcError as error:
             if not force or isinstance(error, NotFound | Busy):
                 raise
-            await self._sessions.salvage(error)
+            await self._services.damaged.remove(self.id, error)
+            await self._sessions.disconnect_removed()
 
     async def _delete(self, force: bool) -> None:
         async with self._sessions.open(exclusive=True, is_ending=True) as session:
-            await lifecycle.delete(session, force)
+            await self._services.lifecycle.delete(session, force)
 
     # --- pods out of it ----------------------------------------------------------------------------------------------
 
@@ -120,7 +141,7 @@ class Pod:
             StateError: it does not run.
             InvalidRequest: a snapshot cannot contain something of it; names it.
         """
-        return await self._forks.save(self._sessions, name)
+        return await self._services.forks.save(self._sessions, name)
 
     @checked_arguments
     async def fork(self, count: int = 1) -> tuple[Pod, ...]:
@@ -133,8 +154,10 @@ class Pod:
             InvalidRequest: a snapshot cannot contain something of it; names it.
         """
         names = tuple(fresh() for _ in range(count))
-        await self._forks.fork(self._sessions, names)
-        return tuple(Pod(self._forks.sessions(name), name, self._forks) for name in names)
+        await self._services.forks.fork(self._sessions, names)
+        return tuple(
+            Pod(name, self._services.forks.sessions(name), self._services) for name in names
+        )
 
     # --- what is in it -----------------------------------------------------------------------------------------------
 
@@ -149,7 +172,7 @@ class Pod:
         """
         spec = containers.check(spec)
         async with self._sessions.open(exclusive=True) as session:
-            await lifecycle.create_container(session, spec)
+            await self._services.lifecycle.create_container(session, spec)
         return self.container(spec.id)
 
     async def annotations(self) -> dict[str, str]:
@@ -203,7 +226,7 @@ class Pod:
 
     def container(self, container_id: str) -> Container:
         """A container of this pod; its existence is checked at the first call on it."""
-        return Container(self._sessions, self.id, container_id)
+        return Container(self._sessions, self.id, container_id, self._services.host)
 
     @checked_arguments
     async def launch(
@@ -246,11 +269,11 @@ class Pod:
                 f"the image {image} and the rootfs {rootfs} contradict each other; give one of them"
             )
         made_from = None if rootfs else await self._image(image)
-        given = Given(
+        command_options = CommandOptions(
             env=env, cwd=cwd, user=user, mounts=mounts, devices=devices, resources=resources
         )
         spec = command_spec(
-            container_id or fresh(), args, made_from, rootfs, stdio, given, show_secrets
+            container_id or fresh(), args, made_from, rootfs, stdio, command_options, show_secrets
         )
         container = await self.create_container(spec)
         try:
@@ -290,11 +313,16 @@ class Pod:
             CannotExecute: there is no such command in it.
             AgentError: the machine ended before the command.
         """
-        given = Given(
+        command_options = CommandOptions(
             env=env, cwd=cwd, user=user, mounts=mounts, devices=devices, resources=resources
         )
         container = await self.launch(
-            *args, image=image, rootfs=rootfs, stdio=Stdio.PIPES, show_secrets=show_secrets, **given
+            *args,
+            image=image,
+            rootfs=rootfs,
+            stdio=Stdio.PIPES,
+            show_secrets=show_secrets,
+            **command_options,
         )
         try:
             return await (await container.process()).communicate(stdin, timeout_s, max_output_bytes)
@@ -333,7 +361,7 @@ class Pod:
             StateError: it has no machine.
         """
         async with self._sessions.open(exclusive=False) as session:
-            require(self._name, "measure it", session.state.state, [State.RUNNING, State.PAUSED])
+            require(self._name, "measure it", session.state.state, ALIVE)
             return await session.hooks.vm_stats(pod=session.pod)
 
     async def console(self, tail_bytes: int = 65536) -> bytes:
@@ -344,7 +372,7 @@ class Pod:
     async def refresh(self) -> None:
         """Writes down what is true of it and its containers, and tells of what has ended meanwhile."""
         async with self._sessions.open(exclusive=True) as session:
-            await containers.settle(session)
+            await containers.reconcile(session)
 
     async def ended(self) -> str:
         """Returns when its machine has ended, at once when it has none; tells why, for people."""
@@ -363,4 +391,4 @@ class Pod:
     async def _image(self, text: str) -> Image | None:
         async with self._sessions.open(exclusive=False) as session:
             wanted = text or session.config.image
-            return await session.shared.images.get(wanted) if wanted else None
+            return await self._services.host.images.get(wanted) if wanted else None

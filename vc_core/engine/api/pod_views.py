@@ -7,18 +7,28 @@ import contextlib
 import dataclasses
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
 from vc_core.engine.api.container_status import ContainerStatus
 from vc_core.engine.lifecycle import containers
+from vc_core.engine.session.session import Session
 from vc_core.engine.state.records import PodConfig, PodState, Store
-from vc_core.engine.state.states import State
+from vc_core.engine.state.states import ALIVE, State
 from vc_core.spec.errors import NotFound, OperationError, VcError
 from vc_core.spec.values import VmSize
 
-if TYPE_CHECKING:
-    from vc_core.engine.api.pod import Pod
-    from vc_core.engine.session.session import Session
+
+class ViewedPod(Protocol):
+    """What is asked of a pod whose status is shown."""
+
+    id: str
+
+    async def status(self, ask_guest: bool = True) -> PodStatus:
+        """As `Pod.status`."""
+
+    async def close(self) -> None:
+        """As `Pod.close`."""
+
 
 T = TypeVar("T")
 
@@ -127,7 +137,7 @@ async def asked(session: Session, ask_guest: bool) -> PodStatus:
     """What a pod and its machine tell, and its guest if that is wanted."""
     names = await session.store.containers()
     if ask_guest or not session.is_alive:
-        states = await containers.seen(session)
+        states = await containers.observed_states(session)
     else:
         states = {name: await session.store.container_state(name) for name in names}
     pid = (await session.hooks.vm_status(pod=session.pod)).pid if session.is_alive else 0
@@ -147,7 +157,7 @@ async def known(store: Store, unanswered: str) -> PodStatus:
     config, state = await store.pod_config(), await store.pod_state()
     process = state.process
     pid = process.pid if process is not None and process.is_alive() else 0
-    if process is not None and not pid and state.state in (State.RUNNING, State.PAUSED):
+    if process is not None and not pid and state.state in ALIVE:
         state = PodState(State.STOPPED, "the machine ended")
     containers = []
     for name in await store.containers():
@@ -158,11 +168,11 @@ async def known(store: Store, unanswered: str) -> PodStatus:
     return PodStatus.of(config, state, pid, containers, unanswered)
 
 
-async def look(pods: Iterable[Pod], ask_guests: bool) -> list[PodStatus | DamagedPod]:
+async def look(pods: Iterable[ViewedPod], ask_guests: bool) -> list[PodStatus | DamagedPod]:
     """What is true of pods, which are asked side by side; those that are deleted meanwhile are left out."""
     room = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(pod: Pod) -> PodStatus | DamagedPod | None:
+    async def one(pod: ViewedPod) -> PodStatus | DamagedPod | None:
         async with room:
             try:
                 return await pod.status(ask_guests)

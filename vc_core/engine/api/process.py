@@ -11,15 +11,11 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from vc_core.engine.api.arguments import checked_arguments
+from vc_core.engine.session.sessions import Sessions
 from vc_core.spec.errors import AgentError, OperationError, StateError
 from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName
-
-if TYPE_CHECKING:
-    from vc_core.engine.session.sessions import Sessions
-
 
 MAX_OUTPUT_BYTES = 64 << 20
 """What is collected of a process's output, unless the caller says otherwise: it is in memory."""
@@ -99,7 +95,7 @@ class Process:
         """
         if self._streams is None:
             async with self._sessions.open(exclusive=False) as session:
-                await session.connect()
+                await session.connection.open()
                 self._streams = await session.hooks.agent_attach(
                     pod=session.pod, container_id=self.container_id, token=self.token
                 )
@@ -178,7 +174,7 @@ class Process:
             AgentError: the machine ended before.
         """
         async with self._sessions.open(exclusive=False) as session:
-            await session.connect()
+            await session.connection.open()
             hooks, pod = session.hooks, session.pod
         async with self._sessions.explaining():
             return await hooks.agent_wait(pod=pod, container_id=self.container_id, token=self.token)
@@ -287,7 +283,7 @@ class Process:
             StateError: it has ended.
         """
         async with self._sessions.open(exclusive=False) as session:
-            await session.connect()
+            await session.connection.open()
             await session.hooks.agent_signal(
                 pod=session.pod, container_id=self.container_id, token=self.token, signal=signal
             )
@@ -296,7 +292,7 @@ class Process:
     async def resize(self, rows: int, columns: int) -> None:
         """Sets the size of its terminal."""
         async with self._sessions.open(exclusive=False) as session:
-            await session.connect()
+            await session.connection.open()
             await session.hooks.agent_resize(
                 pod=session.pod,
                 container_id=self.container_id,

@@ -11,21 +11,25 @@ from typing import Self
 
 from vc_core.config import Config, load
 from vc_core.defaults import Start
-from vc_core.engine.api import event_stream, pod_views, pool_keeper
+from vc_core.engine.api import event_stream, pod_views
 from vc_core.engine.api.arguments import checked_arguments
-from vc_core.engine.api.pod import Pod
+from vc_core.engine.api.in_use import used_mount_sources, used_roots
+from vc_core.engine.api.pod import Pod, PodServices
 from vc_core.engine.api.pod_config import pod_config
 from vc_core.engine.api.pod_views import DamagedPod, Listing, PodStatus
-from vc_core.engine.clones import templates
+from vc_core.engine.clones import pool_process, templates
 from vc_core.engine.clones.pool import Pool
 from vc_core.engine.clones.snapshots import Snapshots
-from vc_core.engine.clones.templates import Template, Templates, Wish
+from vc_core.engine.clones.templates import Template, TemplateRequest, Templates
 from vc_core.engine.host import hidden_paths
-from vc_core.engine.host.container_disks import Data
+from vc_core.engine.host.container_disks import ContainerDisks
 from vc_core.engine.host.volumes import Volumes
-from vc_core.engine.lifecycle.fork import Forks, House
+from vc_core.engine.lifecycle.fork import Forks, PodOps
+from vc_core.engine.lifecycle.machine import MachineBoot
+from vc_core.engine.lifecycle.pod import PodLifecycle
 from vc_core.engine.resources import vm_size
-from vc_core.engine.session.session import Shared
+from vc_core.engine.resources.host_files import HostFiles
+from vc_core.engine.session.remove_damaged import DamagedPodRemover
 from vc_core.engine.session.sessions import Sessions
 from vc_core.engine.state.boot_assets import Assets
 from vc_core.engine.state.event_journal import Event, Journal
@@ -53,36 +57,41 @@ class Runtime:
         self.catalog = catalog
         self._chosen = assemble.choices(config, catalog)
         self._journal = Journal(config.data.dir)
-        self._wiring: Wiring = assemble.wire(catalog, self._chosen, config.deadlines, self._journal)
+        self._wire = functools.partial(
+            assemble.wire, catalog, deadlines=config.deadlines, journal=self._journal
+        )
+        self._wiring: Wiring = self._wire(self._chosen)
         self.templates = Templates(config.template, catalog, config.deadlines)
         self.pool = Pool(
             self.templates,
             catalog,
             config.deadlines,
-            functools.partial(pool_keeper.spawn, config, config.pool.size),
+            functools.partial(pool_process.spawn, config, config.pool.size),
         )
         limit = config.deadlines.lock
-        passing = config.template.dir / "forks"
+        disks = ContainerDisks(config.data)
+        self._host = HostFiles(
+            Images(config.image.dir, limit), disks, hidden_paths.stores(config, catalog)
+        )
         self.forks = Forks(
-            House(
+            PodOps(
                 self.hooks,
                 self._sessions,
                 self._register,
                 functools.partial(self.delete, force=True),
             ),
             Snapshots(config.snapshot.dir, limit),
-            Snapshots(passing, limit),
+            Snapshots(config.template.dir / "forks", limit),
+            self._host,
         )
-        self._shared = Shared(
-            catalog,
-            self._chosen,
-            self.templates,
-            self.pool,
-            Images(config.image.dir, limit),
-            Data(config.data),
-            self._journal,
-            config.deadlines,
-            hidden_paths.stores(config, catalog),
+        boot = MachineBoot(self.templates, self.pool, self._host)
+        self._services = PodServices(
+            PodLifecycle(boot, self.pool, self._host),
+            self.forks,
+            DamagedPodRemover(
+                self.hooks, catalog, self._chosen, self._wire, self.pool, disks, limit
+            ),
+            self._host,
         )
         self._pods: list[Pod] = []
         self._origin = Origin()
@@ -126,7 +135,7 @@ class Runtime:
     @property
     def images(self) -> Images:
         """What containers are made from."""
-        return self._shared.images
+        return self._host.images
 
     @checked_arguments
     async def create(
@@ -200,7 +209,7 @@ class Runtime:
         Raises:
             NotFound: there is none of this id.
         """
-        pod = Pod(self._sessions(checked("pod", pod_id)), pod_id, self.forks)
+        pod = self._pod(checked("pod", pod_id))
         try:
             await pod.delete(force)
         finally:
@@ -268,7 +277,7 @@ class Runtime:
     async def list(self, ask_guests: bool = False) -> Listing:
         """All pods, asked side by side: one that cannot be read or does not answer keeps none of the others."""
         listing = await self.hooks.storage_list()
-        pods = [Pod(self._sessions(name), name, self.forks) for name in listing.pods]
+        pods = [self._pod(name) for name in listing.pods]
         found = await pod_views.look(pods, ask_guests)
         return Listing(
             tuple(one for one in found if isinstance(one, PodStatus)),
@@ -297,7 +306,7 @@ class Runtime:
         Raises:
             InvalidRequest: the chosen plugins cannot clone.
         """
-        return await self.templates.make(self.hooks, await self.wish())
+        return await self.templates.make(self.hooks, await self.template_request())
 
     async def remove_template(self, prefix: str) -> Template:
         """Drops a template, and the machines of the pool that are clones of it; pods go on.
@@ -332,25 +341,16 @@ class Runtime:
             NotFound: there is none of this name.
             InvalidRequest: a container has it.
         """
-        pods = (await self.list()).pods
-        used = {mount.source for pod in pods for one in pod.containers for mount in one.spec.mounts}
-        self.volumes.remove(name, used)
+        self.volumes.remove(name, used_mount_sources((await self.list()).pods))
 
     async def prune_images(self, also_named: bool = False) -> tuple[Image, ...]:
         """Removes images without a name, or all that no container has; tells which."""
         return await self.images.prune(await self._used_roots(), also_named)
 
     async def _used_roots(self) -> set[Path]:
-        """Root file systems of all containers, and images of pods, there may be more of."""
-        pods = (await self.list()).pods
-        wanted = {pod.config.image for pod in pods}
-        roots = {one.spec.rootfs.path for pod in pods for one in pod.containers}
-        images = await self.images.list()
-        return roots | {
-            one.rootfs for one in images if one.id in wanted or one.rootfs.resolve() in roots
-        }
+        return used_roots((await self.list()).pods, await self.images.list())
 
-    async def wish(self) -> Wish:
+    async def template_request(self) -> TemplateRequest:
         """The template for pods of this configuration, as it is now: another guest image wants another one.
 
         Raises:
@@ -361,7 +361,7 @@ class Runtime:
         templates.check(Start.TEMPLATE, capabilities)
         defaults = self.config.pod
         spec = VmSpec(await hooks.agent_guest(pod=pod), defaults.vcpus, defaults.memory_mib)
-        return Wish(
+        return TemplateRequest(
             self._chosen,
             templates.small(spec, self.config.template, vm_size.can_grow(capabilities)),
         )
@@ -383,9 +383,12 @@ class Runtime:
         )
 
     def _hold(self, pod_id: str) -> Pod:
-        pod = Pod(self._sessions(pod_id), pod_id, self.forks)
+        pod = self._pod(pod_id)
         self._pods.append(pod)
         return pod
 
+    def _pod(self, pod_id: str) -> Pod:
+        return Pod(pod_id, self._sessions(pod_id), self._services)
+
     def _sessions(self, pod_id: str) -> Sessions:
-        return Sessions(self.hooks, self._shared, pod_id)
+        return Sessions(pod_id, self.hooks, self._wire, self.config.deadlines)

@@ -22,13 +22,13 @@ from vc_core.defaults import Deadlines
 from vc_core.driver_kit.file_lock import LockTimeout, lock_file
 from vc_core.driver_kit.ownership import private_folder, write_private_file
 from vc_core.engine.clones import standalone_vm
-from vc_core.engine.clones.standalone_vm import Unowned
-from vc_core.engine.clones.templates import FILES, NOTHING, TAGS, Templates, Wish
+from vc_core.engine.clones.standalone_vm import StandaloneVm
+from vc_core.engine.clones.templates import FILES, NOTHING, TAGS, TemplateRequest, Templates
 from vc_core.engine.host import bind_mounts
 from vc_core.engine.state.ids import fresh
 from vc_core.engine.state.records import PluggedShare, Store, decode, encode
-from vc_core.engine.state.rollback import Undo
-from vc_core.engine.wiring import assemble
+from vc_core.engine.state.rollback import Rollback
+from vc_core.engine.wiring import vm_calls
 from vc_core.engine.wiring.catalog import Catalog
 from vc_core.spec.errors import Busy, NotFound, PodDamaged, StorageError
 from vc_core.spec.hooks import Hooks
@@ -115,12 +115,14 @@ class Pool:
         found = (path.parent for path in self._path.glob(f"*/{_TAKEN}{pod.id}{_SUFFIX}"))
         return tuple(folder for folder in found if _taker(folder) == str(pod.run_dir))
 
-    async def take(self, hooks: Hooks, wish: Wish, pod: PodRef) -> tuple[Path, Ready] | None:
+    async def take(
+        self, hooks: Hooks, request: TemplateRequest, pod: PodRef
+    ) -> tuple[Path, Ready] | None:
         """A machine for a pod, and its folder; None when none of this kind waits.
 
         Nobody else gets it.
         """
-        key = await self._templates.key(hooks, wish)
+        key = await self._templates.key(hooks, request)
         taken = None
         for waiting in self.list():
             folder = self._folder() / waiting.id
@@ -139,32 +141,32 @@ class Pool:
         if folder is not None:
             await self._end(folder)
 
-    async def make(self, hooks: Hooks, wish: Wish) -> Waiting:
+    async def make(self, hooks: Hooks, request: TemplateRequest) -> Waiting:
         """Adds one: a clone whose agent was spoken to, so that what it needs is in memory, and that stands still."""
-        key = await self._templates.key(hooks, wish)
+        key = await self._templates.key(hooks, request)
         name = fresh()
         folder = self._folder() / name
-        async with Undo() as undo:
-            undo.push(self._end, folder)
+        async with Rollback() as rollback:
+            rollback.push(self._end, folder)
             for path in (folder, folder / NOTHING):
                 path.mkdir(mode=0o700)
             if os.geteuid() == 0:
                 bind_mounts.prepare(folder / FILES)
-            machine = Unowned(self._catalog, self._deadlines, wish.plugins, _pod_of(folder))
+            machine = StandaloneVm(self._catalog, self._deadlines, request.plugins, _pod_of(folder))
             empty, files = Share("", folder / NOTHING, True), Share("", folder / FILES, False)
             wanted = (empty, files if os.geteuid() == 0 else empty)
             shares = tuple(
                 dataclasses.replace(one, tag=tag) for one, tag in zip(wanted, TAGS, strict=True)
             )
-            async with self._templates.origin(hooks, wish) as origin:
-                await machine.start(dataclasses.replace(wish.spec, shares=shares, origin=origin))
-            async with machine.talk():
+            async with self._templates.origin(hooks, request) as origin:
+                await machine.start(dataclasses.replace(request.spec, shares=shares, origin=origin))
+            async with machine.connected():
                 await machine.hooks.agent_quiesce(pod=machine.pod)
             await machine.hooks.vm_pause(pod=machine.pod)
-            places = await assemble.shares_of(machine.hooks, machine.pod, len(shares))
+            places = await vm_calls.shares_of(machine.hooks, machine.pod, len(shares))
             plugged = tuple(PluggedShare(*pair, ()) for pair in zip(shares, places, strict=True))
-            base = VmSize(wish.spec.vcpus, wish.spec.memory_mib)
-            ready = Ready(key, await machine.remember(), base, plugged)
+            base = VmSize(request.spec.vcpus, request.spec.memory_mib)
+            ready = Ready(key, await machine.put_driver_state(), base, plugged)
             half = folder / "half"
             write_private_file(half, encode(ready))
             half.rename(folder / f"{_READY}{key}{_SUFFIX}")

@@ -5,7 +5,6 @@ A record beside each lets anybody end it whose maker was killed.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,45 +12,47 @@ from contextlib import asynccontextmanager
 from vc_core.defaults import Deadlines
 from vc_core.driver_kit.ownership import write_private_file
 from vc_core.engine.clones import lost_machines
-from vc_core.engine.state.ids import fresh
 from vc_core.engine.state.records import PluginChoice, decode, encode
-from vc_core.engine.state.rollback import Undo
-from vc_core.engine.wiring import assemble
+from vc_core.engine.state.rollback import Rollback
+from vc_core.engine.wiring import assemble, vm_calls
 from vc_core.engine.wiring.catalog import Catalog
+from vc_core.engine.wiring.connection import Connection
+from vc_core.engine.wiring.vm_calls import start_vm
 from vc_core.spec.errors import (
     ConfigError,
-    OperationTimeout,
     PluginContractError,
     PluginError,
     StorageError,
 )
 from vc_core.spec.hooks import Hooks
-from vc_core.spec.values import DriverState, PodRef, VmPhase, VmSpec
+from vc_core.spec.values import DriverState, PodRef, VmSpec
 
 log = logging.getLogger(__name__)
 
 _RECORD = "machine-record.json"
 
 
-class Unowned:
-    """A machine whose files lie in a folder of its own, with a board of its own."""
+class StandaloneVm:
+    """A machine whose files lie in a folder of its own, with plugins of its own."""
 
     def __init__(
         self, catalog: Catalog, deadlines: Deadlines, plugins: Sequence[PluginChoice], pod: PodRef
     ) -> None:
-        self.hooks: Hooks = assemble.wire(catalog, plugins, deadlines).hooks
+        self._connection = Connection(assemble.wire(catalog, plugins, deadlines), pod, deadlines)
         self.pod = pod
         self._plugins = tuple(plugins)
         self._deadlines = deadlines
 
+    @property
+    def hooks(self) -> Hooks:
+        """Its operations."""
+        return self._connection.hooks
+
     async def start(self, spec: VmSpec) -> None:
         """Starts it. Whoever is killed meanwhile leaves what `end_left` needs."""
-        await self.hooks.vm_create(pod=self.pod, spec=spec)
-        await self.remember()
-        await self.hooks.vm_start(pod=self.pod)
-        await self.remember()
+        await start_vm(self.hooks, self.pod, spec, self.put_driver_state)
 
-    async def remember(self) -> DriverState:
+    async def put_driver_state(self) -> DriverState:
         """Writes down what is needed to find it again."""
         state = await self.hooks.vm_export_state(pod=self.pod)
         write_private_file(self.pod.run_dir / _RECORD, encode((state, self._plugins)))
@@ -62,20 +63,13 @@ class Unowned:
         (self.pod.run_dir / _RECORD).unlink()
 
     @asynccontextmanager
-    async def talk(self) -> AsyncIterator[None]:
+    async def connected(self) -> AsyncIterator[None]:
         """A connection to its agent for the length of a block; it may still boot."""
-        limit = self._deadlines.boot
-        try:
-            async with asyncio.timeout(limit):
-                channel = await self.hooks.vm_open_channel(pod=self.pod, name=f"vc.agent.{fresh()}")
-        except TimeoutError as error:
-            raise OperationTimeout(limit, "vm_open_channel", "", self.pod.id, "boot") from error
-        async with Undo() as undo:
-            undo.push(self.hooks.agent_disconnect, pod=self.pod)
-            await assemble.connect(self.hooks, self.pod, channel)
+        async with Rollback() as rollback:
+            rollback.push(self.hooks.agent_disconnect, pod=self.pod)
+            await self._connection.open(self._deadlines.boot)
             yield
-            await self.hooks.agent_disconnect(pod=self.pod)
-        await self.hooks.vm_close_channel(pod=self.pod, channel=channel)
+            await self._connection.close()
 
     async def end(self) -> None:
         """Ends it and removes the driver's files. May be called twice."""
@@ -103,13 +97,10 @@ async def end_left(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> None:
 async def is_alive(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> bool:
     """Whether the machine whose record lies in a folder runs or stands still."""
     left = await _left(catalog, deadlines, pod)
-    return left is not None and (await left.hooks.vm_status(pod=pod)).phase in (
-        VmPhase.RUNNING,
-        VmPhase.PAUSED,
-    )
+    return left is not None and (await left.hooks.vm_status(pod=pod)).phase in vm_calls.ALIVE
 
 
-async def _left(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> Unowned | None:
+async def _left(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> StandaloneVm | None:
     record = pod.run_dir / _RECORD
     if not record.exists():
         return None
@@ -118,6 +109,6 @@ async def _left(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> Unowned 
     except (OSError, UnicodeDecodeError) as error:
         raise StorageError(f"{record} cannot be read: {error}") from error
     state, plugins = decode(text, tuple[DriverState, tuple[PluginChoice, ...]], str(record))
-    left = Unowned(catalog, deadlines, plugins, pod)
+    left = StandaloneVm(catalog, deadlines, plugins, pod)
     await left.hooks.vm_adopt(pod=pod, state=state)
     return left

@@ -22,10 +22,10 @@ from vc_core.defaults import Deadlines, Start, TemplateDefaults
 from vc_core.driver_kit.file_lock import FileLock, LockTimeout, lock_file
 from vc_core.driver_kit.ownership import private_folder, write_private_file
 from vc_core.engine.clones import standalone_vm
-from vc_core.engine.clones.standalone_vm import Unowned
+from vc_core.engine.clones.standalone_vm import StandaloneVm
 from vc_core.engine.state.ids import fresh
 from vc_core.engine.state.records import PluginChoice, decode, encode
-from vc_core.engine.state.rollback import Undo
+from vc_core.engine.state.rollback import Rollback
 from vc_core.engine.wiring.catalog import Catalog
 from vc_core.spec.errors import Busy, InvalidRequest, NotFound, VcError
 from vc_core.spec.hooks import Hooks
@@ -72,7 +72,7 @@ class Template:
 
 
 @dataclass(frozen=True)
-class Wish:
+class TemplateRequest:
     """What a template is wanted for.
 
     Attributes:
@@ -93,7 +93,7 @@ class Templates:
         self._deadlines = deadlines
 
     @asynccontextmanager
-    async def origin(self, hooks: Hooks, wish: Wish) -> AsyncIterator[Checkpoint]:
+    async def origin(self, hooks: Hooks, request: TemplateRequest) -> AsyncIterator[Checkpoint]:
         """The template that fits, for the length of a block in which nobody can remove it; made when there is none.
 
         Raises:
@@ -101,7 +101,7 @@ class Templates:
             InvalidRequest: the folder is not ours.
         """
         folder = self.folder()
-        key = await self.key(hooks, wish)
+        key = await self.key(hooks, request)
         while True:
             async with await self._lock(key, exclusive=False):
                 found = self._read(folder / key)
@@ -109,18 +109,18 @@ class Templates:
                     os.utime(folder / key / _MANIFEST)
                     yield Checkpoint(folder / key, found.memory)
                     return
-            await self.make(hooks, wish)
+            await self.make(hooks, request)
 
-    async def make(self, hooks: Hooks, wish: Wish) -> Template:
+    async def make(self, hooks: Hooks, request: TemplateRequest) -> Template:
         """The template that fits; boots a machine and saves it when there is none."""
         folder = self.folder()
-        key = await self.key(hooks, wish)
+        key = await self.key(hooks, request)
         async with await self._lock(key, exclusive=True):
             found = self._read(folder / key)
             if found is None:
                 await self._sweep(key)
-                self._check_room(wish.spec.memory_mib)
-                found = await self._make(key, wish)
+                self._check_room(request.spec.memory_mib)
+                found = await self._make(key, request)
         await self._drop_oldest(key)
         return found
 
@@ -156,7 +156,7 @@ class Templates:
 
     # --- making ------------------------------------------------------------------------------------------------------
 
-    async def _make(self, key: str, wish: Wish) -> Template:
+    async def _make(self, key: str, request: TemplateRequest) -> Template:
         target = self.folder() / key
         half = target.with_name(_HALF + key)
         memory_dir = self.defaults.memory_dir
@@ -164,19 +164,19 @@ class Templates:
         half.mkdir(mode=0o700)
         write_private_file(half / _LEFT, str(memory))
         log.info("making the template %s", key)
-        async with Undo() as undo:
-            undo.push(self._sweep, key)
-            await self._boot_and_save(half, Checkpoint(half, memory), wish)
+        async with Rollback() as rollback:
+            rollback.push(self._sweep, key)
+            await self._boot_and_save(half, Checkpoint(half, memory), request)
             final = memory if memory_dir else target / _MEMORY
             hypervisor = next(
-                choice.name for choice in wish.plugins if choice.family == "hypervisor"
+                choice.name for choice in request.plugins if choice.family == "hypervisor"
             )
-            size = VmSize(wish.spec.vcpus, wish.spec.memory_mib)
+            size = VmSize(request.spec.vcpus, request.spec.memory_mib)
             sizes = _sizes(half, memory)
             made = Template(
                 key,
                 hypervisor,
-                wish.spec.guest.id,
+                request.spec.guest.id,
                 size,
                 time.time_ns(),
                 final,
@@ -187,14 +187,16 @@ class Templates:
             half.rename(target)
         return dataclasses.replace(made, bytes=_bytes(target, final))
 
-    async def _boot_and_save(self, half: Path, checkpoint: Checkpoint, wish: Wish) -> None:
+    async def _boot_and_save(
+        self, half: Path, checkpoint: Checkpoint, request: TemplateRequest
+    ) -> None:
         """Boots a machine of its own, readies its guest, saves it and ends it; when it fails, `_sweep` ends it."""
-        machine = Unowned(self._catalog, self._deadlines, wish.plugins, _pod_of(half))
+        machine = StandaloneVm(self._catalog, self._deadlines, request.plugins, _pod_of(half))
         (half / NOTHING).mkdir(mode=0o700)
         await machine.start(
-            dataclasses.replace(wish.spec, shares=empty_shares(half), checkpoint_to=checkpoint)
+            dataclasses.replace(request.spec, shares=empty_shares(half), checkpoint_to=checkpoint)
         )
-        async with machine.talk():
+        async with machine.connected():
             await machine.hooks.agent_quiesce(pod=machine.pod)
         await machine.hooks.vm_checkpoint(pod=machine.pod, into=checkpoint)
         await machine.end()
@@ -276,18 +278,18 @@ class Templates:
         except (VcError, OSError, UnicodeDecodeError):
             return folder / _MEMORY
 
-    async def key(self, hooks: Hooks, wish: Wish) -> str:
+    async def key(self, hooks: Hooks, request: TemplateRequest) -> str:
         """The name of the template that fits: of all that shapes a machine, and of this boot of the host."""
         pod = PodRef("template", self.folder())
         spec = dataclasses.replace(
-            wish.spec,
+            request.spec,
             shares=empty_shares(pod.run_dir),
             checkpoint_to=Checkpoint(pod.run_dir, pod.run_dir),
         )
         told = await hooks.vm_fingerprint(pod=pod, spec=spec)
         # Whoever runs the machine and whoever lives in it; who stores, passes devices or watches
         # leaves no trace in it.
-        shaping = [choice for choice in wish.plugins if choice.family in ("hypervisor", "agent")]
+        shaping = [choice for choice in request.plugins if choice.family in ("hypervisor", "agent")]
         versions = [f"{choice.family} {choice.name} {choice.version}" for choice in shaping]
         return hashlib.sha256("\n".join([told, _host_boot(), *versions]).encode()).hexdigest()[:16]
 

@@ -101,7 +101,7 @@ def of(rootfs: Rootfs) -> Block | None:
     return Block(device, _KNOWN[held.fstype], "" if subpath == "." else subpath, written_at)
 
 
-def settle(block: Block) -> None:
+def flush(block: Block) -> None:
     """Brings what the host has written to the device, for a guest that mounts it without its journal.
 
     Raises:

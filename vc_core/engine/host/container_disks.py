@@ -19,7 +19,7 @@ from vc_core.spec.errors import InvalidRequest
 _MIB = 1 << 20
 
 
-class Data:
+class ContainerDisks:
     """The files below one folder."""
 
     def __init__(self, defaults: DataDefaults) -> None:

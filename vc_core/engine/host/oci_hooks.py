@@ -21,7 +21,7 @@ _OCI_VERSION = "1.0.2"
 _TOLD_BYTES = 400
 
 
-async def demand(
+async def run_required(
     hooks: Iterable[OciHook], spec: ContainerSpec, status: str, pid: int, limit_s: float
 ) -> None:
     """Runs hooks in their order.
@@ -48,13 +48,13 @@ async def demand(
         await _run(hook, text, hook.timeout_s or limit_s)
 
 
-async def tell(
+async def run(
     hooks: Iterable[OciHook], spec: ContainerSpec, status: str, pid: int, limit_s: float
 ) -> None:
     """As `demand`, but a failure is a warning, and those behind it are run all the same."""
     for hook in hooks:
         try:
-            await demand([hook], spec, status, pid, limit_s)
+            await run_required([hook], spec, status, pid, limit_s)
         except HookError as error:
             log.warning("container %s: %s", spec.id, error)
 

@@ -18,7 +18,7 @@ from vc_core.spec.values import ContainerSpec, MountKind
 _OF_DEVICES = (Path("/dev"), Path("/sys"))
 
 
-def settled(path: Path) -> Path:
+def resolved(path: Path) -> Path:
     """What a path leads to now, which is what the container has from now on.
 
     Names of devices stay as they are.
@@ -27,7 +27,7 @@ def settled(path: Path) -> Path:
 
 
 def opened_plainly(path: Path) -> int:
-    """A descriptor of what a settled path names.
+    """A descriptor of what a resolved path names.
 
     Raises:
         InvalidRequest: something in the path is a link by now, or it is gone.

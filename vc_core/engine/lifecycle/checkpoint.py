@@ -11,16 +11,18 @@ from pathlib import Path
 from vc_core.engine.clones.snapshots import Snapshot
 from vc_core.engine.clones.templates import ROOTS
 from vc_core.engine.host import bind_mounts, source_paths
-from vc_core.engine.host.container_disks import Data, copy_sparse
+from vc_core.engine.host.container_disks import ContainerDisks, copy_sparse
 from vc_core.engine.lifecycle import containers, machine
 from vc_core.engine.resources import devices, root_folders
+from vc_core.engine.resources.host_files import HostFiles
 from vc_core.engine.resources.shares import bind
-from vc_core.engine.session.session import Session, disconnect
+from vc_core.engine.session.session import Session
 from vc_core.engine.state import boot_assets
 from vc_core.engine.state.ids import fresh
 from vc_core.engine.state.records import HeldDevice, PluggedShare
-from vc_core.engine.state.rollback import Undo
+from vc_core.engine.state.rollback import Rollback
 from vc_core.engine.state.states import State, require
+from vc_core.engine.wiring.vm_calls import start_vm
 from vc_core.spec.errors import AgentError, InvalidRequest
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import (
@@ -51,7 +53,7 @@ async def save(session: Session, into: Checkpoint, name: str) -> Snapshot:
             "the chosen hypervisor, as it is configured, cannot save a machine that is at work"
         )
     specs = [await session.store.container_spec(one) for one in await session.store.containers()]
-    states = await containers.settle(session)
+    states = await containers.reconcile(session)
     logs = _logs(session.config.id, session.state.devices)
     for held in session.state.devices:
         if held not in logs.values():
@@ -59,7 +61,7 @@ async def save(session: Session, into: Checkpoint, name: str) -> Snapshot:
     for spec in specs:
         if states[spec.id].is_in_guest:
             _check_sources(session.pod.id, spec.id, _sources(states[spec.id].mounts))
-    await session.connect()
+    await session.connection.open()
     folders = {
         session.roots_folder / root_folders.name(spec.rootfs): spec.rootfs.path for spec in specs
     }
@@ -82,7 +84,9 @@ async def save(session: Session, into: Checkpoint, name: str) -> Snapshot:
     return Snapshot(name, session.config, session.state, saved, files, nothing, time.time_ns())
 
 
-async def go_on(session: Session, saved: Snapshot, origin: Checkpoint) -> None:
+async def start_from(
+    session: Session, host: HostFiles, saved: Snapshot, origin: Checkpoint
+) -> None:
     """Starts a new pod's machine where a snapshot was taken. Whatever fails, no machine is left.
 
     Raises:
@@ -92,8 +96,8 @@ async def go_on(session: Session, saved: Snapshot, origin: Checkpoint) -> None:
         if state.is_in_guest:
             _check_sources(saved.config.id, spec.id, [spec.rootfs.path, *_sources(state.mounts)])
             source_paths.check(spec)
-    async with Undo() as undo:
-        undo.push(machine.undo_boot, session, session.state)
+    async with Rollback() as rollback:
+        rollback.push(machine.undo_start, session, session.state)
         shares = tuple(_moved(session, saved, held) for held in saved.state.shares)
         base = saved.state.base or VmSize(saved.config.vcpus, saved.config.memory_mib)
         begun = dataclasses.replace(
@@ -111,16 +115,18 @@ async def go_on(session: Session, saved: Snapshot, origin: Checkpoint) -> None:
         ]
         logs = _logs(saved.config.id, saved.state.devices)
         for name, held in logs.items():
-            path = session.shared.data.copy_log(origin.folder / f"{name}.log", session.pod.id, name)
+            path = host.disks.copy_log(origin.folder / f"{name}.log", session.pod.id, name)
             logs[name] = dataclasses.replace(
                 held, device=dataclasses.replace(held.device, path=path)
             )
         for held in saved.state.devices:
-            name = Data.whose_log(saved.config.id, held.device.path)
+            name = ContainerDisks.whose_log(saved.config.id, held.device.path)
             restored += await _ready(session, logs.get(name, held))
-        _bind(session, saved, shares)
-        await _start(
-            session,
+        _bind(session, host.hidden, saved, shares)
+        session.connection.boot = session.state.boot
+        await start_vm(
+            session.hooks,
+            session.pod,
             VmSpec(
                 boot_assets.apply(
                     session.config.assets, await session.hooks.agent_guest(pod=session.pod)
@@ -134,6 +140,7 @@ async def go_on(session: Session, saved: Snapshot, origin: Checkpoint) -> None:
                 origin,
                 tuple(restored),
             ),
+            session.put_driver_state,
         )
         await machine.connect(session)
         await session.hooks.agent_set_up_pod(
@@ -149,15 +156,7 @@ async def go_on(session: Session, saved: Snapshot, origin: Checkpoint) -> None:
             session.state, state=State.RUNNING, process=await session.process()
         )
         await session.put_state(running)
-    await session.board.wiring.notify(EventSpec.pod_started, pod=session.pod)
-
-
-async def _start(session: Session, spec: VmSpec) -> None:
-    session.board.boot = session.state.boot
-    await session.hooks.vm_create(pod=session.pod, spec=spec)
-    await session.save_machine()
-    await session.hooks.vm_start(pod=session.pod)
-    await session.save_machine()
+    await session.notify(EventSpec.pod_started, pod=session.pod)
 
 
 async def _let_go(session: Session, folders: Mapping[Path, Path]) -> None:
@@ -174,15 +173,14 @@ async def _take_again(session: Session) -> None:
     try:
         await session.hooks.agent_unquiesce(pod=session.pod)
     except BaseException:
-        await disconnect(
-            session.board, session.pod
-        )  # whoever waits in the guest waits no longer than that
+        # What waits in the guest waits no longer than that.
+        await session.connection.close()
         raise
 
 
 def _logs(pod_id: str, devices: tuple[HeldDevice, ...]) -> dict[str, HeldDevice]:
     """The disks that are logs of a pod's containers, by container: they are copied, where no other disk is."""
-    names = {Data.whose_log(pod_id, held.device.path): held for held in devices}
+    names = {ContainerDisks.whose_log(pod_id, held.device.path): held for held in devices}
     return {name: held for name, held in names.items() if name}
 
 
@@ -253,7 +251,7 @@ def _moved(session: Session, saved: Snapshot, held: PluggedShare) -> PluggedShar
 
 async def _ready(session: Session, held: HeldDevice) -> list[RestoredDevice]:
     """Readies a device on the host for the new pod, under the ids that it has in the guest."""
-    _, hooks = await devices.owner(session.board.wiring, session.pod, held.device)
+    _, hooks = await devices.owner(session.connection.wiring, session.pod, held.device)
     await session.put_state(
         dataclasses.replace(session.state, devices=(*session.state.devices, held))
     )
@@ -265,13 +263,15 @@ async def _ready(session: Session, held: HeldDevice) -> list[RestoredDevice]:
     ]
 
 
-def _bind(session: Session, saved: Snapshot, shares: tuple[PluggedShare, ...]) -> None:
+def _bind(
+    session: Session, hidden: tuple[Path, ...], saved: Snapshot, shares: tuple[PluggedShare, ...]
+) -> None:
     paths = {held.share.path for held in shares}
     for spec, state in saved.containers:
         if state.is_in_guest and session.roots_folder / root_folders.name(spec.rootfs) in paths:
-            root_folders.show(session, spec.rootfs)
+            root_folders.show(session, spec.rootfs, hidden)
         for one in state.mounts:
             if one.subpath and one.mount.destination == "/":
-                root_folders.bind(session, spec.rootfs, session.files_folder, one.subpath)
+                root_folders.bind(session, spec.rootfs, session.files_folder, hidden, one.subpath)
             elif one.subpath:
-                bind(session, one.mount, one.subpath)
+                bind(session, one.mount, hidden, one.subpath)

@@ -13,11 +13,13 @@ from vc_core.engine.host import oci_hooks, source_paths
 from vc_core.engine.lifecycle import restart_policy
 from vc_core.engine.lifecycle.process_spec import first_process
 from vc_core.engine.resources import container_log, devices, mount_rules, rootfs, shares, vm_size
+from vc_core.engine.resources.host_files import HostFiles
 from vc_core.engine.session.exit_reason import true_state
+from vc_core.engine.session.reconcile import run_poststop
 from vc_core.engine.session.session import Session
 from vc_core.engine.state.ids import checked, checked_hostname, fresh
 from vc_core.engine.state.records import ContainerState
-from vc_core.engine.state.rollback import Undo
+from vc_core.engine.state.rollback import Rollback
 from vc_core.engine.state.states import State
 from vc_core.spec.errors import InvalidRequest, OperationError, OperationTimeout, StateError
 from vc_core.spec.events import EventSpec
@@ -50,24 +52,29 @@ def check(spec: ContainerSpec) -> ContainerSpec:
         devices.check(device)
     return dataclasses.replace(
         spec,
-        rootfs=dataclasses.replace(spec.rootfs, path=source_paths.settled(spec.rootfs.path)),
+        rootfs=dataclasses.replace(spec.rootfs, path=source_paths.resolved(spec.rootfs.path)),
         mounts=mount_rules.in_order(
             spec.has_default_mounts, tuple(mount_rules.checked(mount) for mount in spec.mounts)
         ),
         devices=tuple(
-            dataclasses.replace(device, path=source_paths.settled(device.path))
+            dataclasses.replace(device, path=source_paths.resolved(device.path))
             for device in spec.devices
         ),
     )
 
 
 async def make(
-    session: Session, spec: ContainerSpec, starts: bool = False, is_fresh: bool = False
+    session: Session,
+    host: HostFiles,
+    spec: ContainerSpec,
+    starts: bool = False,
+    is_fresh: bool = False,
 ) -> ContainerState:
     """Makes a container in the guest; its first process waits, or runs. Whatever fails, nothing of it is left.
 
     Args:
         session: of its pod.
+        host: files that it is made from.
         spec: of the container.
         starts: whether its first process runs at once.
         is_fresh: whether the machine has just begun, so that nobody can have left anything in it.
@@ -75,15 +82,15 @@ async def make(
     restart_policy.require(session.capabilities, spec)
     source_paths.check(spec)
     former = await session.store.container_state(spec.id)
-    async with Undo() as undo:
+    async with Rollback() as rollback:
         if not is_fresh:
             await clear(session, spec.id)
-        undo.push(vm_size.fit, session, spec.id)
+        rollback.push(vm_size.fit, session, spec.id)
         await vm_size.fit(session, spec.id, spec.resources)
-        undo.push(rootfs.release, session, spec.id)
-        root = await rootfs.acquire(session, spec)
-        undo.push(shares.unbind, session, root.bound)
-        log = await container_log.plug(session, spec)
+        rollback.push(rootfs.release, session, spec.id)
+        root = await rootfs.acquire(session, host, spec)
+        rollback.push(shares.unbind, session, root.bound)
+        log = await container_log.plug(session, host.disks, spec)
         passed = [await devices.acquire(session, device, spec.id) for device in spec.devices]
         made = []
         for one in spec.mounts:
@@ -92,10 +99,13 @@ async def make(
             )  # what was taken out of a volume since must not come back
             made.append(
                 await shares.mount(
-                    session, spec, dataclasses.replace(one, copy_up=one.copy_up and is_first)
+                    session,
+                    spec,
+                    dataclasses.replace(one, copy_up=one.copy_up and is_first),
+                    host.hidden,
                 )
             )
-            undo.push(shares.unbind, session, (made[-1],))
+            rollback.push(shares.unbind, session, (made[-1],))
         stdio = Stdio.NULL if spec.stdio is Stdio.LOG and log is None else spec.stdio
         hostname = session.config.hostname
         process = first_process(spec, hostname)
@@ -112,7 +122,7 @@ async def make(
             starts,
             log,
         )
-        undo.push(session.hooks.agent_remove_container, pod=session.pod, container_id=spec.id)
+        rollback.push(session.hooks.agent_remove_container, pod=session.pod, container_id=spec.id)
         await session.hooks.agent_create_container(pod=session.pod, container=container)
         reachable = (*root.bound, *made)
         state = ContainerState(
@@ -124,19 +134,21 @@ async def make(
 
 async def clear(session: Session, container_id: str) -> None:
     """Takes away what a call has left that died before it could write down that the guest has the container."""
-    await session.connect()
+    await session.connection.open()
     await session.hooks.agent_remove_container(pod=session.pod, container_id=container_id)
     await rootfs.release(session, container_id)
 
 
-async def start(session: Session, spec: ContainerSpec, is_fresh: bool = False) -> ContainerState:
+async def start(
+    session: Session, host: HostFiles, spec: ContainerSpec, is_fresh: bool = False
+) -> ContainerState:
     """Lets the container run; makes it in the guest before when it is not there.
 
     Undone when it fails. As `make`.
     """
     former = await session.store.container_state(spec.id)
-    async with Undo() as undo:
-        undo.push(_forget, session, spec, former.gone(former.state))
+    async with Rollback() as rollback:
+        rollback.push(_forget, session, spec, former.gone(former.state))
         state = former
         if former.state is State.STOPPED and former.is_in_guest:
             await remove(session, spec, former)
@@ -144,7 +156,7 @@ async def start(session: Session, spec: ContainerSpec, is_fresh: bool = False) -
             state = former.gone(former.state)
         runs_at_once = not state.is_in_guest and spec.hooks == OciHooks()
         if not state.is_in_guest:
-            state = await make(session, spec, runs_at_once, is_fresh)
+            state = await make(session, host, spec, runs_at_once, is_fresh)
         pid = (
             (await session.hooks.vm_status(pod=session.pod)).pid if spec.hooks != OciHooks() else 0
         )
@@ -155,7 +167,7 @@ async def start(session: Session, spec: ContainerSpec, is_fresh: bool = False) -
             state, state=State.RUNNING, exit=None, started_ns=time.time_ns()
         )
         await session.store.put_container_state(spec.id, state)
-    await oci_hooks.tell(spec.hooks.poststart, spec, "running", pid, session.deadlines.default)
+    await oci_hooks.run(spec.hooks.poststart, spec, "running", pid, session.deadlines.default)
     return state
 
 
@@ -166,7 +178,9 @@ async def _prestart(
         return state
     owing = dataclasses.replace(state, owes_poststop=True)
     await session.store.put_container_state(spec.id, owing)
-    await oci_hooks.demand(spec.hooks.prestart, spec, "created", pid, session.deadlines.default)
+    await oci_hooks.run_required(
+        spec.hooks.prestart, spec, "created", pid, session.deadlines.default
+    )
     return owing
 
 
@@ -174,7 +188,7 @@ async def _forget(session: Session, spec: ContainerSpec, former: ContainerState)
     current = await session.store.container_state(spec.id)
     await remove(session, spec, current)
     await session.store.put_container_state(spec.id, former)
-    await session.poststop(spec, current)
+    await run_poststop(session, spec, current)
 
 
 async def stop(
@@ -195,15 +209,15 @@ async def stop(
     """
     status = state.exit
     if state.is_in_guest:
-        await session.connect()
+        await session.connection.open()
         if state.state is State.RUNNING and status is None:
             status = await _end(session, spec, state.token, grace_s)
         await remove(session, spec, state, with_pod)
     stopped = dataclasses.replace(state.gone(State.STOPPED, status), owes_poststop=False)
     await session.store.put_container_state(spec.id, stopped)
-    await session.poststop(spec, state)
+    await run_poststop(session, spec, state)
     if status is not None and state.state is State.RUNNING:
-        await session.board.wiring.notify(
+        await session.notify(
             EventSpec.container_stopped, pod=session.pod, container_id=spec.id, status=status
         )
     return stopped
@@ -252,13 +266,13 @@ async def remove(
     await shares.unbind(session, state.mounts)
 
 
-async def wake(session: Session) -> None:
+async def sync_clock(session: Session) -> None:
     """Lets the guest know that it runs again, by which its clock is set.
 
     The machine runs, whatever the guest says.
     """
     try:
-        await session.connect()
+        await session.connection.open()
         await session.hooks.agent_list_containers(pod=session.pod)
     except OperationError as error:
         log.warning("the clock of pod %s may be behind: %s", session.pod.id, error)
@@ -267,20 +281,20 @@ async def wake(session: Session) -> None:
 async def update(session: Session, spec: ContainerSpec, limits: Resources) -> None:
     """Changes the limits of a container that the guest has: the machine grows before and shrinks after. Undone."""
     pod, agent = session.pod, session.hooks
-    async with Undo() as undo:
-        await session.connect()
-        undo.push(vm_size.fit, session, spec.id, spec.resources)
+    async with Rollback() as rollback:
+        await session.connection.open()
+        rollback.push(vm_size.fit, session, spec.id, spec.resources)
         await vm_size.fit(session, spec.id, vm_size.larger(spec.resources, limits))
-        undo.push(
+        rollback.push(
             agent.agent_update_container, pod=pod, container_id=spec.id, resources=spec.resources
         )
         await agent.agent_update_container(pod=pod, container_id=spec.id, resources=limits)
         await vm_size.fit(session, spec.id, limits)
-        undo.push(session.store.put_container_spec, spec)
+        rollback.push(session.store.put_container_spec, spec)
         await session.store.put_container_spec(dataclasses.replace(spec, resources=limits))
 
 
-async def truth(session: Session) -> dict[str, ContainerState]:
+async def current_states(session: Session) -> dict[str, ContainerState]:
     """Every container's state as it is. Asks the guest when that can answer; changes nothing."""
     states = {
         name: await session.store.container_state(name) for name in await session.store.containers()
@@ -291,7 +305,7 @@ async def truth(session: Session) -> dict[str, ContainerState]:
         state.is_in_guest for state in states.values()
     ):
         return states
-    await session.connect()
+    await session.connection.open()
     found = {one.id: one for one in await session.hooks.agent_list_containers(pod=session.pod)}
     for name, state in states.items():
         if state.state is State.RUNNING and (name not in found or found[name].exit is not None):
@@ -305,15 +319,15 @@ async def truth(session: Session) -> dict[str, ContainerState]:
     return states
 
 
-async def seen(session: Session) -> dict[str, ContainerState]:
-    """As `truth`, for who only looks: that a machine ends while its guest is asked is an answer, too."""
+async def observed_states(session: Session) -> dict[str, ContainerState]:
+    """As `current_states`, for who only looks: that a machine ends while its guest is asked is an answer, too."""
     try:
-        return await truth(session)
+        return await current_states(session)
     except OperationError:
         session.state = await true_state(session)
         if session.is_alive:
             raise
-        return await truth(session)
+        return await current_states(session)
 
 
 def _after_machine(state: ContainerState) -> ContainerState:
@@ -322,15 +336,15 @@ def _after_machine(state: ContainerState) -> ContainerState:
     return state.gone(State.STOPPED)
 
 
-async def settle(session: Session) -> dict[str, ContainerState]:
-    """Writes down what `truth` finds and tells of what has ended."""
-    states = await truth(session)
+async def reconcile(session: Session) -> dict[str, ContainerState]:
+    """Writes down what `current_states` finds and tells of what has ended."""
+    states = await current_states(session)
     for name, state in states.items():
         stored = await session.store.container_state(name)
         if stored != state:
             await session.store.put_container_state(name, state)
             if state.exit is not None and stored.state is State.RUNNING:
-                await session.board.wiring.notify(
+                await session.notify(
                     EventSpec.container_stopped,
                     pod=session.pod,
                     container_id=name,
@@ -346,4 +360,4 @@ async def of(session: Session, container_id: str) -> tuple[ContainerSpec, Contai
         NotFound: the pod has no such container.
     """
     spec = await session.store.container_spec(container_id)
-    return spec, (await settle(session))[container_id]
+    return spec, (await reconcile(session))[container_id]

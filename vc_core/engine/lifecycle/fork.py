@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from vc_core.engine.clones.snapshots import Snapshot, Snapshots
 from vc_core.engine.lifecycle import checkpoint
+from vc_core.engine.resources.host_files import HostFiles
 from vc_core.engine.session.sessions import Sessions
 from vc_core.engine.state.ids import fresh
 from vc_core.engine.state.records import PodConfig, Store
@@ -18,7 +19,7 @@ from vc_core.spec.values import Checkpoint
 
 
 @dataclass(frozen=True)
-class House:
+class PodOps:
     """What a runtime can do with pods that are known by id.
 
     Attributes:
@@ -37,11 +38,14 @@ class House:
 class Forks:
     """Saves pods and starts others from them."""
 
-    def __init__(self, house: House, snapshots: Snapshots, passing: Snapshots) -> None:
-        """What pods are forked from lies in `passing` only meanwhile."""
+    def __init__(
+        self, pods: PodOps, snapshots: Snapshots, temporary: Snapshots, host: HostFiles
+    ) -> None:
+        """What pods are forked from lies in `temporary` only meanwhile."""
         self.snapshots = snapshots
-        self._passing = passing
-        self._house = house
+        self._temporary = temporary
+        self._host = host
+        self._pods = pods
 
     async def save(self, sessions: Sessions, name: str) -> Snapshot:
         """Saves a running pod with its memory under a name.
@@ -73,9 +77,9 @@ class Forks:
             AlreadyExists: there is a pod of one of these ids.
             InvalidRequest: a snapshot cannot contain something of the pod; names it.
         """
-        await self._passing.list()  # takes away what killed forks have left
+        await self._temporary.list()  # takes away what killed forks have left
         name = fresh()
-        async with self._passing.making(name) as into:
+        async with self._temporary.making(name) as into:
             async with sessions.open(exclusive=True) as session:
                 saved = await checkpoint.save(session, into, name)
             outcomes = await asyncio.gather(
@@ -85,28 +89,28 @@ class Forks:
             if failed:
                 for pod_id, outcome in zip(pod_ids, outcomes, strict=True):
                     if not isinstance(outcome, BaseException):
-                        await self._house.delete(pod_id)
+                        await self._pods.delete(pod_id)
                 raise failed[0]
 
     def sessions(self, pod_id: str) -> Sessions:
         """Opens a pod that was forked."""
-        return self._house.sessions(pod_id)
+        return self._pods.sessions(pod_id)
 
     async def _start(self, saved: Snapshot, origin: Checkpoint, pod_id: str) -> str:
         config = dataclasses.replace(
             saved.config, id=pod_id, hostname=pod_id, created_ns=time.time_ns()
         )
-        await self._house.register(config)
-        sessions = self._house.sessions(pod_id)
+        await self._pods.register(config)
+        sessions = self._pods.sessions(pod_id)
         try:
-            store = Store(self._house.hooks, pod_id)
+            store = Store(self._pods.hooks, pod_id)
             for spec, state in saved.containers:
                 await store.put_container_spec(spec)
                 await store.put_container_state(spec.id, state.gone(state.state))
             async with sessions.open(exclusive=True) as session:
-                await checkpoint.go_on(session, saved, origin)
+                await checkpoint.start_from(session, self._host, saved, origin)
         except BaseException:
-            await self._house.hooks.storage_delete(pod_id=pod_id, container_id="")
+            await self._pods.hooks.storage_delete(pod_id=pod_id, container_id="")
             raise
         finally:
             await sessions.close()

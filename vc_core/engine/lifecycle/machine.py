@@ -15,18 +15,23 @@ from collections.abc import Awaitable, Callable
 
 from vc_core.defaults import Start
 from vc_core.engine.clones import templates
+from vc_core.engine.clones.pool import Pool
+from vc_core.engine.clones.templates import Templates
 from vc_core.engine.host import bind_mounts, source_paths
 from vc_core.engine.host.guest_text import shown
 from vc_core.engine.lifecycle import containers
 from vc_core.engine.resources import root_folders, rootfs, shares, vm_size
+from vc_core.engine.resources.host_files import HostFiles
+from vc_core.engine.session.reconcile import forget_guest, mark_stopped
 from vc_core.engine.session.session import Session
 from vc_core.engine.session.teardown import end_machine
 from vc_core.engine.state import boot_assets
 from vc_core.engine.state.ids import fresh
 from vc_core.engine.state.records import PluggedShare, PodConfig, PodState
-from vc_core.engine.state.rollback import Undo
+from vc_core.engine.state.rollback import Rollback
 from vc_core.engine.state.states import State
-from vc_core.engine.wiring import assemble
+from vc_core.engine.wiring import vm_calls
+from vc_core.engine.wiring.vm_calls import start_vm
 from vc_core.spec.errors import (
     Busy,
     InvalidRequest,
@@ -47,37 +52,170 @@ _CONSOLE_BYTES = 400
 _FEWEST_FILES = 256
 
 
-async def boot(session: Session) -> None:
-    """Boots the pod and starts its containers.
+class MachineBoot:
+    """Boots pods: starts their machines, as clones where that is wanted, and their containers."""
 
-    Whatever fails, the pod is as before and no machine is left.
-    """
-    former = session.state
-    specs = [await session.store.container_spec(name) for name in await session.store.containers()]
-    for spec in specs:
-        source_paths.check(spec)
-        containers.check(spec)
-    boot_assets.check(session.config.assets)
-    if former.home is not None:  # of the boot before
-        await session.shared.pool.give_up(former.home)
-        former = dataclasses.replace(former, home=None)
-        await session.put_state(former)
-    if (
-        not session.pod.run_dir.exists()
-    ):  # gone with a reboot of the host; whoever keeps the state makes it again
-        await session.put_state(former)
-    async with Undo() as undo:
-        undo.push(undo_boot, session, former)
-        await _bring_up(session, specs, undone=functools.partial(undo_boot, session, former))
-        await session.hooks.agent_set_up_pod(pod=session.pod, setup=identity(session.config))
+    def __init__(self, templates: Templates, pool: Pool, host: HostFiles) -> None:
+        """Args:
+        templates: that machines are cloned from.
+        pool: of clones that wait.
+        host: files that containers are made from.
+        """
+        self._templates = templates
+        self._pool = pool
+        self._host = host
+
+    async def boot(self, session: Session) -> None:
+        """Boots the pod and starts its containers.
+
+        Whatever fails, the pod is as before and no machine is left.
+        """
+        former = session.state
+        specs = [
+            await session.store.container_spec(name) for name in await session.store.containers()
+        ]
         for spec in specs:
-            await containers.start(session, spec, is_fresh=True)
-        running = dataclasses.replace(session.state, state=State.RUNNING, reason="")
-        await session.put_state(dataclasses.replace(running, process=await session.process()))
-    for spec in specs:
-        await session.board.wiring.notify(
-            EventSpec.container_started, pod=session.pod, container_id=spec.id
+            source_paths.check(spec)
+            containers.check(spec)
+        boot_assets.check(session.config.assets)
+        if former.home is not None:  # of the boot before
+            await self._pool.give_up(former.home)
+            former = dataclasses.replace(former, home=None)
+            await session.put_state(former)
+        if (
+            not session.pod.run_dir.exists()
+        ):  # gone with a reboot of the host; whoever keeps the state makes it again
+            await session.put_state(former)
+        async with Rollback() as rollback:
+            rollback.push(self._undo, session, former)
+            await self._bring_up(
+                session, specs, undone=functools.partial(self._undo, session, former)
+            )
+            await session.hooks.agent_set_up_pod(pod=session.pod, setup=identity(session.config))
+            for spec in specs:
+                await containers.start(session, self._host, spec, is_fresh=True)
+            running = dataclasses.replace(session.state, state=State.RUNNING, reason="")
+            await session.put_state(dataclasses.replace(running, process=await session.process()))
+        for spec in specs:
+            await session.notify(EventSpec.container_started, pod=session.pod, container_id=spec.id)
+
+    async def _bring_up(
+        self, session: Session, specs: list[ContainerSpec], undone: Callable[[], Awaitable[None]]
+    ) -> None:
+        """To an agent that answers: as a clone where that is wanted and can be, else by booting."""
+        wanted = shares.assign({spec.id: await rootfs.wanted(session, spec) for spec in specs})
+        config = session.config
+        guest = boot_assets.apply(config.assets, await session.hooks.agent_guest(pod=session.pod))
+        binary = config.assets.hypervisor.path if config.assets.hypervisor.is_given else None
+        spec = VmSpec(guest, config.vcpus, config.memory_mib, (), binary)
+        _check_files()
+        await self._check_size(session, spec, specs)
+        if config.start is not Start.COLD and session.capabilities >= templates.CLONING:
+            try:
+                await self._clone(session, spec, wanted, specs)
+            except (OperationError, InvalidRequest, Busy) as error:
+                log.warning(
+                    "pod %s boots, for it could not be cloned from a template: %s",
+                    session.pod.id,
+                    error,
+                )
+                await undone()
+            else:
+                return
+        await self._start_machine(session, spec, shares.of_boot(session, wanted), specs)
+        await connect(session)
+
+    async def _check_size(self, session: Session, spec: VmSpec, specs: list[ContainerSpec]) -> None:
+        """Asks for the machine as large as it is going to be, where it grows after it has begun.
+
+        Raises:
+            HypervisorError: it cannot become so large.
+        """
+        if session.capabilities >= templates.CLONING and vm_size.can_grow(session.capabilities):
+            size = vm_size.demand(session.config, (one.resources for one in specs))
+            full = dataclasses.replace(spec, vcpus=size.vcpus, memory_mib=size.memory_mib)
+            if full != templates.small(spec, self._templates.defaults, True):
+                await session.hooks.vm_fingerprint(pod=session.pod, spec=full)
+
+    async def _clone(
+        self, session: Session, spec: VmSpec, wanted: list[PluggedShare], specs: list[ContainerSpec]
+    ) -> None:
+        small = templates.small(
+            spec, self._templates.defaults, vm_size.can_grow(session.capabilities)
         )
+        request = templates.TemplateRequest(session.config.plugins, small)
+        if session.config.start is Start.POOL and await self._take(session, request):
+            return
+        async with self._templates.origin(session.hooks, request) as origin:
+            fixed = shares.of_clone(session, wanted, templates.TAGS)
+            await self._start_machine(
+                session, dataclasses.replace(small, origin=origin), fixed, specs
+            )
+        await connect(session, FIRST_CHANNEL)
+        await vm_size.fit(session)
+
+    async def _take(self, session: Session, request: templates.TemplateRequest) -> bool:
+        """Makes a machine of the pool this pod's; False when none waits."""
+        taken = await self._pool.take(session.hooks, request, session.pod)
+        if taken is None:
+            log.info("no machine waits in the pool for pod %s: one is cloned", session.pod.id)
+            return False
+        home, ready = taken
+        session.connection.boot = fresh()
+        state = dataclasses.replace(
+            session.state,
+            boot=session.connection.boot,
+            home=home,
+            shares=ready.shares,
+            base=ready.base,
+            size=None,
+        )
+        async with Rollback() as rollback:
+            rollback.push(self._pool.give_up, home)
+            await session.put_state(state)  # first: from here on the pod answers for the machine
+        await session.hooks.vm_adopt(pod=session.pod, state=ready.driver)
+        await session.put_driver_state()
+        await asyncio.gather(session.hooks.vm_resume(pod=session.pod), _prepare(session))
+        await connect(session, FIRST_CHANNEL)
+        await vm_size.fit(session)
+        return True
+
+    async def _start_machine(
+        self, session: Session, spec: VmSpec, held: list[PluggedShare], specs: list[ContainerSpec]
+    ) -> None:
+        for container in specs:
+            if any(
+                one.share.path.parent == session.roots_folder and container.id in one.users
+                for one in held
+            ):
+                root_folders.show(session, container.rootfs, self._host.hidden)
+        if any(one.share.path == session.files_folder for one in held):
+            bind_mounts.prepare(session.files_folder)
+        spec = dataclasses.replace(spec, shares=tuple(one.share for one in held))
+        await start_vm(
+            session.hooks,
+            session.pod,
+            spec,
+            session.put_driver_state,
+            meanwhile=functools.partial(_prepare, session),
+        )
+        plugged = await vm_calls.shares_of(session.hooks, session.pod, len(held))
+        placed = tuple(
+            dataclasses.replace(one, plugged=where)
+            for one, where in zip(held, plugged, strict=True)
+        )
+        session.connection.boot = fresh()
+        base = VmSize(spec.vcpus, spec.memory_mib)
+        await session.put_state(
+            dataclasses.replace(
+                session.state, boot=session.connection.boot, shares=placed, base=base
+            )
+        )
+
+    async def _undo(self, session: Session, former: PodState) -> None:
+        home = session.state.home
+        await undo_start(session, former)
+        await self._pool.give_up(home)
 
 
 def identity(config: PodConfig) -> PodSetup:
@@ -93,33 +231,6 @@ def identity(config: PodConfig) -> PodSetup:
     )
 
 
-async def _bring_up(
-    session: Session, specs: list[ContainerSpec], undone: Callable[[], Awaitable[None]]
-) -> None:
-    """To an agent that answers: as a clone where that is wanted and can be, else by booting."""
-    wanted = shares.assign({spec.id: await rootfs.wanted(session, spec) for spec in specs})
-    config = session.config
-    guest = boot_assets.apply(config.assets, await session.hooks.agent_guest(pod=session.pod))
-    binary = config.assets.hypervisor.path if config.assets.hypervisor.is_given else None
-    spec = VmSpec(guest, config.vcpus, config.memory_mib, (), binary)
-    _check_files()
-    await _check_size(session, spec, specs)
-    if config.start is not Start.COLD and session.capabilities >= templates.CLONING:
-        try:
-            await _clone(session, spec, wanted, specs)
-        except (OperationError, InvalidRequest, Busy) as error:
-            log.warning(
-                "pod %s boots, for it could not be cloned from a template: %s",
-                session.pod.id,
-                error,
-            )
-            await undone()
-        else:
-            return
-    await _start_machine(session, spec, shares.of_boot(session, wanted), specs)
-    await connect(session)
-
-
 def _check_files() -> None:
     """Raises InvalidRequest when too few files may be open for a machine and those who talk to it."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -130,91 +241,6 @@ def _check_files() -> None:
         )
 
 
-async def _check_size(session: Session, spec: VmSpec, specs: list[ContainerSpec]) -> None:
-    """Asks for the machine as large as it is going to be, where it grows after it has begun.
-
-    Raises:
-        HypervisorError: it cannot become so large.
-    """
-    if session.capabilities >= templates.CLONING and vm_size.can_grow(session.capabilities):
-        size = vm_size.demand(session.config, (one.resources for one in specs))
-        full = dataclasses.replace(spec, vcpus=size.vcpus, memory_mib=size.memory_mib)
-        if full != templates.small(spec, session.shared.templates.defaults, True):
-            await session.hooks.vm_fingerprint(pod=session.pod, spec=full)
-
-
-async def _clone(
-    session: Session, spec: VmSpec, wanted: list[PluggedShare], specs: list[ContainerSpec]
-) -> None:
-    small = templates.small(
-        spec, session.shared.templates.defaults, vm_size.can_grow(session.capabilities)
-    )
-    wish = templates.Wish(session.config.plugins, small)
-    if session.config.start is Start.POOL and await _take(session, wish):
-        return
-    async with session.shared.templates.origin(session.hooks, wish) as origin:
-        fixed = shares.of_clone(session, wanted, templates.TAGS)
-        await _start_machine(session, dataclasses.replace(small, origin=origin), fixed, specs)
-    await connect(session, FIRST_CHANNEL)
-    await vm_size.fit(session)
-
-
-async def _take(session: Session, wish: templates.Wish) -> bool:
-    """Makes a machine of the pool this pod's; False when none waits."""
-    taken = await session.shared.pool.take(session.hooks, wish, session.pod)
-    if taken is None:
-        log.info("no machine waits in the pool for pod %s: one is cloned", session.pod.id)
-        return False
-    home, ready = taken
-    session.board.boot = fresh()
-    state = dataclasses.replace(
-        session.state,
-        boot=session.board.boot,
-        home=home,
-        shares=ready.shares,
-        base=ready.base,
-        size=None,
-    )
-    async with Undo() as undo:
-        undo.push(session.shared.pool.give_up, home)
-        await session.put_state(state)  # first: from here on the pod answers for the machine
-    await session.hooks.vm_adopt(pod=session.pod, state=ready.driver)
-    await session.save_machine()
-    await asyncio.gather(session.hooks.vm_resume(pod=session.pod), _prepare(session))
-    await connect(session, FIRST_CHANNEL)
-    await vm_size.fit(session)
-    return True
-
-
-async def _start_machine(
-    session: Session, spec: VmSpec, held: list[PluggedShare], specs: list[ContainerSpec]
-) -> None:
-    for container in specs:
-        if any(
-            one.share.path.parent == session.roots_folder and container.id in one.users
-            for one in held
-        ):
-            root_folders.show(session, container.rootfs)
-    if any(one.share.path == session.files_folder for one in held):
-        bind_mounts.prepare(session.files_folder)
-    spec = dataclasses.replace(spec, shares=tuple(one.share for one in held))
-    await session.hooks.vm_create(pod=session.pod, spec=spec)
-    await (
-        session.save_machine()
-    )  # before the start: a crash in between must leave something that can be found
-    await asyncio.gather(session.hooks.vm_start(pod=session.pod), _prepare(session))
-    await session.save_machine()
-    plugged = await assemble.shares_of(session.hooks, session.pod, len(held))
-    placed = tuple(
-        dataclasses.replace(one, plugged=where) for one, where in zip(held, plugged, strict=True)
-    )
-    session.board.boot = fresh()
-    base = VmSize(spec.vcpus, spec.memory_mib)
-    await session.put_state(
-        dataclasses.replace(session.state, boot=session.board.boot, shares=placed, base=base)
-    )
-
-
 async def _prepare(session: Session) -> None:
     with contextlib.suppress(UnsupportedOperation):  # then it takes no time
         await session.hooks.agent_prepare(pod=session.pod)
@@ -223,7 +249,7 @@ async def _prepare(session: Session) -> None:
 async def connect(session: Session, channel: str = "") -> None:
     """To the agent of a machine that has just begun; a failure tells what the guest's console said last."""
     try:
-        await session.connect(session.deadlines.boot, channel)
+        await session.connection.open(session.deadlines.boot, channel)
     except OperationError as error:
         tail = await session.hooks.vm_console(pod=session.pod, tail_bytes=_CONSOLE_BYTES)
         lines = tail.decode(errors="replace").strip().splitlines()
@@ -232,16 +258,14 @@ async def connect(session: Session, channel: str = "") -> None:
         raise
 
 
-async def undo_boot(session: Session, former: PodState) -> None:
+async def undo_start(session: Session, former: PodState) -> None:
     """Takes away the machine of a start that has failed: the pod is as it was."""
-    home = session.state.home
     await end_machine(session, 0)
-    await session.save_machine()
+    await session.put_driver_state()
     await session.put_state(
         dataclasses.replace(former, shares=(), devices=(), size=None, base=None, home=None)
     )
-    await session.shared.pool.give_up(home)
-    await session.forget_guest()
+    await forget_guest(session)
 
 
 async def shut_down(session: Session, grace_s: float, force: bool) -> str:
@@ -251,8 +275,8 @@ async def shut_down(session: Session, grace_s: float, force: bool) -> str:
     """
     reason = "killed" if force else await _stop_in_order(session, grace_s)
     await end_machine(session, session.deadlines.stop if reason == _ORDERLY else 0)
-    await session.save_machine()
-    await session.mark_stopped(reason)
+    await session.put_driver_state()
+    await mark_stopped(session, reason)
     return reason
 
 
@@ -262,11 +286,11 @@ async def _stop_in_order(session: Session, grace_s: float) -> str:
         if session.state.state is State.PAUSED:
             await session.hooks.vm_resume(pod=session.pod)
             await session.put_state(dataclasses.replace(session.state, state=State.RUNNING))
-        for name, state in (await containers.settle(session)).items():
+        for name, state in (await containers.reconcile(session)).items():
             if state.state is State.RUNNING:
                 spec = await session.store.container_spec(name)
                 await containers.stop(session, spec, state, grace_s, with_pod=True)
-        await session.connect()
+        await session.connection.open()
         await session.hooks.agent_tear_down_pod(pod=session.pod)
     except PodDamaged:
         raise  # that a record cannot be read is no reason to kill what runs

@@ -4,98 +4,108 @@ from __future__ import annotations
 
 import dataclasses
 
+from vc_core.engine.clones.pool import Pool
 from vc_core.engine.lifecycle import containers, machine
+from vc_core.engine.lifecycle.machine import MachineBoot
 from vc_core.engine.resources import root_folders, rootfs
+from vc_core.engine.resources.host_files import HostFiles
 from vc_core.engine.session import teardown
+from vc_core.engine.session.reconcile import mark_stopped
 from vc_core.engine.session.session import Session
 from vc_core.engine.state.records import ContainerState
-from vc_core.engine.state.rollback import Undo
-from vc_core.engine.state.states import State, require, require_transition
+from vc_core.engine.state.rollback import Rollback
+from vc_core.engine.state.states import AT_REST, State, require, require_transition
 from vc_core.spec.errors import AlreadyExists, UnsupportedOperation
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import Capability, ContainerSpec
 
 
-async def start(session: Session) -> None:
-    """Boots its machine and starts its containers. Raises StateError when it runs or is paused."""
-    require(_name(session), "start it", session.state.state, [State.READY, State.STOPPED])
-    await machine.boot(session)
-    await session.board.wiring.notify(EventSpec.pod_started, pod=session.pod)
+class PodLifecycle:
+    """Starts, pauses, resumes, stops and deletes pods."""
 
+    def __init__(self, boot: MachineBoot, pool: Pool, host: HostFiles) -> None:
+        """Args:
+        boot: boots their machines.
+        pool: that they may have their machines from.
+        host: files that containers are made from.
+        """
+        self._boot = boot
+        self._pool = pool
+        self._host = host
 
-async def pause(session: Session) -> None:
-    """Pauses its machine.
+    async def start(self, session: Session) -> None:
+        """Boots its machine and starts its containers. Raises StateError when it runs or is paused."""
+        require(_name(session), "start it", session.state.state, AT_REST)
+        await self._boot.boot(session)
+        await session.notify(EventSpec.pod_started, pod=session.pod)
 
-    Raises:
-        StateError: it does not run.
-        UnsupportedOperation: the hypervisor has no pause.
-    """
-    require_transition(_name(session), "pause it", session.state.state, State.PAUSED)
-    if Capability.PAUSE not in session.capabilities:
-        raise UnsupportedOperation("vm_pause")
-    async with Undo() as undo:
-        undo.push(session.hooks.vm_resume, pod=session.pod)
-        await session.hooks.vm_pause(pod=session.pod)
-        await _put(session, State.PAUSED)
-    await session.board.wiring.notify(EventSpec.pod_paused, pod=session.pod)
+    async def pause(self, session: Session) -> None:
+        """Pauses its machine.
 
+        Raises:
+            StateError: it does not run.
+            UnsupportedOperation: the hypervisor has no pause.
+        """
+        require_transition(_name(session), "pause it", session.state.state, State.PAUSED)
+        if Capability.PAUSE not in session.capabilities:
+            raise UnsupportedOperation("vm_pause")
+        async with Rollback() as rollback:
+            rollback.push(session.hooks.vm_resume, pod=session.pod)
+            await session.hooks.vm_pause(pod=session.pod)
+            await _put(session, State.PAUSED)
+        await session.notify(EventSpec.pod_paused, pod=session.pod)
 
-async def resume(session: Session) -> None:
-    """Lets its paused machine run; each container is as it was. Raises StateError when it is not paused."""
-    require(_name(session), "resume it", session.state.state, [State.PAUSED])
-    async with Undo() as undo:
-        undo.push(session.hooks.vm_pause, pod=session.pod)
-        await session.hooks.vm_resume(pod=session.pod)
-        await _put(session, State.RUNNING)
-    await containers.wake(session)
-    await session.board.wiring.notify(EventSpec.pod_resumed, pod=session.pod)
+    async def resume(self, session: Session) -> None:
+        """Lets its paused machine run; each container is as it was. Raises StateError when it is not paused."""
+        require(_name(session), "resume it", session.state.state, [State.PAUSED])
+        async with Rollback() as rollback:
+            rollback.push(session.hooks.vm_pause, pod=session.pod)
+            await session.hooks.vm_resume(pod=session.pod)
+            await _put(session, State.RUNNING)
+        await containers.sync_clock(session)
+        await session.notify(EventSpec.pod_resumed, pod=session.pod)
 
+    async def stop(self, session: Session, grace_s: float, force: bool) -> None:
+        """Ends its machine; each container has `grace_s` seconds to end by itself, none by force."""
+        if session.is_alive:
+            reason = await machine.shut_down(session, grace_s, force)
+            await session.notify(EventSpec.pod_stopped, pod=session.pod, reason=reason)
+        elif session.state.state is State.READY:
+            await mark_stopped(session, "stopped before it was started")
 
-async def stop(session: Session, grace_s: float, force: bool) -> None:
-    """Ends its machine; each container has `grace_s` seconds to end by itself, none by force."""
-    if session.is_alive:
-        reason = await machine.shut_down(session, grace_s, force)
-        await session.board.wiring.notify(EventSpec.pod_stopped, pod=session.pod, reason=reason)
-    elif session.state.state is State.READY:
-        await session.mark_stopped("stopped before it was started")
+    async def delete(self, session: Session, force: bool) -> None:
+        """Stops it without grace and removes all that is stored of it."""
+        await self.stop(session, 0, force)
+        teardown.remove_binds(session)  # of a start that was interrupted before there was a machine
+        await self._pool.give_up(session.state.home)
+        self._host.disks.remove(session.pod.id)
+        await session.store.delete()
+        await session.notify(EventSpec.pod_deleted, pod=session.pod)
 
+    async def create_container(self, session: Session, spec: ContainerSpec) -> None:
+        """Stores a checked specification; in a running pod the container is made in the guest, too.
 
-async def delete(session: Session, force: bool) -> None:
-    """Stops it without grace and removes all that is stored of it."""
-    await stop(session, 0, force)
-    teardown.remove_binds(session)  # of a start that was interrupted before there was a machine
-    await session.shared.pool.give_up(session.state.home)
-    session.shared.data.remove(session.pod.id)
-    await session.store.delete()
-    await session.board.wiring.notify(EventSpec.pod_deleted, pod=session.pod)
-
-
-async def create_container(session: Session, spec: ContainerSpec) -> None:
-    """Stores a checked specification; in a running pod the container is made in the guest, too.
-
-    Raises:
-        AlreadyExists: the pod has a container of this id.
-        StateError: the pod is paused.
-    """
-    allowed = [State.READY, State.RUNNING, State.STOPPED]
-    require(_name(session), "create a container", session.state.state, allowed)
-    root_folders.warn(session.config, spec.rootfs)
-    if spec.id in await session.store.containers():
-        raise AlreadyExists(f"{_name(session)} has a container {spec.id} already")
-    try:
-        await session.store.put_container_spec(spec)
-        await session.store.put_container_state(spec.id, ContainerState(State.READY, ""))
-        if session.state.state is State.RUNNING:
-            await containers.make(session, spec)
-        else:
-            # Refuses a rootfs that these plugins cannot bring into a machine.
-            await rootfs.block_of(session, spec)
-    except BaseException:
-        await session.store.delete(spec.id)
-        raise
-    await session.board.wiring.notify(
-        EventSpec.container_created, pod=session.pod, container_id=spec.id
-    )
+        Raises:
+            AlreadyExists: the pod has a container of this id.
+            StateError: the pod is paused.
+        """
+        allowed = frozenset(State) - {State.PAUSED}
+        require(_name(session), "create a container", session.state.state, allowed)
+        root_folders.warn(session.config, spec.rootfs)
+        if spec.id in await session.store.containers():
+            raise AlreadyExists(f"{_name(session)} has a container {spec.id} already")
+        try:
+            await session.store.put_container_spec(spec)
+            await session.store.put_container_state(spec.id, ContainerState(State.READY, ""))
+            if session.state.state is State.RUNNING:
+                await containers.make(session, self._host, spec)
+            else:
+                # Refuses a rootfs that these plugins cannot bring into a machine.
+                await rootfs.block_of(session, spec)
+        except BaseException:
+            await session.store.delete(spec.id)
+            raise
+        await session.notify(EventSpec.container_created, pod=session.pod, container_id=spec.id)
 
 
 async def _put(session: Session, state: State) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from vc_core.engine.host.container_disks import ContainerDisks
 from vc_core.engine.resources import devices
 from vc_core.engine.session.exit_reason import ENDED
 from vc_core.engine.session.session import Session
@@ -46,7 +47,7 @@ class LogLine:
     data: bytes
 
 
-async def plug(session: Session, spec: ContainerSpec) -> Plugged | None:
+async def plug(session: Session, disks: ContainerDisks, spec: ContainerSpec) -> Plugged | None:
     """Makes sure that a container that wants a log has one, as a disk in the machine; undone by `devices.release`.
 
     None, and a word of it, where no disk can be plugged: the container runs without.
@@ -59,7 +60,7 @@ async def plug(session: Session, spec: ContainerSpec) -> Plugged | None:
             spec.id,
         )
         return None
-    device = HostDevice(session.shared.data.make_log(session.pod.id, spec.id), "")
+    device = HostDevice(disks.make_log(session.pod.id, spec.id), "")
     return (await devices.acquire(session, device, spec.id)).plugged[0]
 
 
@@ -126,6 +127,7 @@ def _lines(data: bytes) -> list[bytes]:
 
 async def read(
     sessions: Sessions,
+    disks: ContainerDisks,
     container_id: str,
     follow: bool = False,
     tail: int | None = None,
@@ -135,6 +137,7 @@ async def read(
 
     Args:
         sessions: of its pod.
+        disks: of containers, where the log is.
         container_id: its name.
         follow: whether to wait for more, until its first process or its machine has ended. When the machine has ended
             by itself, a warning says how.
@@ -146,7 +149,7 @@ async def read(
     """
     async with sessions.open(exclusive=False) as session:
         await session.store.container_spec(container_id)
-        path = session.shared.data.log(session.pod.id, container_id)
+        path = disks.log(session.pod.id, container_id)
         pod, hooks, is_alive = session.pod, session.hooks, session.is_alive
     if not path.exists():
         raise NotFound(f"container {container_id} has no log; 'vc run -d' makes one")

@@ -10,8 +10,8 @@ import dataclasses
 
 from vc_core.engine.session.session import Session
 from vc_core.engine.state.records import HeldDevice
-from vc_core.engine.state.rollback import Undo
-from vc_core.engine.wiring import assemble
+from vc_core.engine.state.rollback import Rollback
+from vc_core.engine.wiring import vm_calls
 from vc_core.engine.wiring.wiring import Wiring
 from vc_core.spec.device import DeviceSpec
 from vc_core.spec.errors import DeviceError, InvalidRequest
@@ -95,17 +95,17 @@ async def acquire(session: Session, device: HostDevice, container_id: str) -> Gu
         held is not None
     ):  # whoever began to plug it is no more: it is readied and plugged anew, as the contract allows
         await _put(session, held, None)
-    name, hooks = await owner(session.board.wiring, session.pod, wanted)
-    async with Undo() as undo:
+    name, hooks = await owner(session.connection.wiring, session.pod, wanted)
+    async with Rollback() as rollback:
         held = HeldDevice(wanted, name, (), (container_id,))
         await _put(session, None, held)
-        undo.push(_forget, session, wanted)
-        undo.push(hooks.device_release, pod=session.pod, device=wanted)
+        rollback.push(_forget, session, wanted)
+        rollback.push(hooks.device_release, pod=session.pod, device=wanted)
         plugged = []
         for part in await hooks.device_prepare(pod=session.pod, device=wanted):
             plugged.append(await _plug(session, part))
             if not isinstance(part, GuestNode):
-                undo.push(unplug, session, plugged[-1])
+                rollback.push(unplug, session, plugged[-1])
         await _put(session, held, dataclasses.replace(held, plugged=tuple(plugged)))
     return GuestDevice(device, tuple(plugged))
 
@@ -121,13 +121,13 @@ async def release(session: Session, container_id: str) -> None:
             continue
         for plugged in reversed(held.plugged or await _found_again(session, held)):
             await unplug(session, plugged)
-        await assemble.give_back(session.board.wiring, session.pod, held)
+        await vm_calls.give_back(session.connection.wiring, session.pod, held)
         await _put(session, held, None)
 
 
 async def _found_again(session: Session, held: HeldDevice) -> list[Plugged]:
     """What a call may have plugged that died before it knew: plugging it again replaces that, and tells where it is."""
-    _, hooks = await owner(session.board.wiring, session.pod, held.device)
+    _, hooks = await owner(session.connection.wiring, session.pod, held.device)
     return [
         await _plug(session, part)
         for part in await hooks.device_prepare(pod=session.pod, device=held.device)
@@ -138,7 +138,7 @@ async def unplug(session: Session, plugged: Plugged) -> None:
     """Takes one device out of the machine, and remembers that."""
     if plugged.driver is not GuestDriver.NODE:
         await session.hooks.vm_unplug(pod=session.pod, plugged=plugged)
-        await session.save_machine()
+        await session.put_driver_state()
 
 
 async def _plug(session: Session, part: Pluggable | GuestNode) -> Plugged:
@@ -150,7 +150,7 @@ async def _plug(session: Session, part: Pluggable | GuestNode) -> Plugged:
             f"the hypervisor, as it is configured, cannot plug {what} ({capability.value})"
         )
     plugged = await session.hooks.vm_plug(pod=session.pod, device=part)
-    await session.save_machine()
+    await session.put_driver_state()
     return plugged
 
 

@@ -44,7 +44,7 @@ def checked(mount: Mount) -> Mount:
         raise InvalidRequest(
             f"the mount source {mount.source} does not exist on this host; give an absolute path"
         )
-    return _of_host(mount, source_paths.settled(mount.source))
+    return _of_host(mount, source_paths.resolved(mount.source))
 
 
 def in_order(is_ours: bool, wanted: tuple[Mount, ...]) -> tuple[Mount, ...]:

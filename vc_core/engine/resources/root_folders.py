@@ -59,24 +59,28 @@ def name(rootfs: Rootfs) -> str:
     return hashlib.blake2b(os.fsencode(about), digest_size=8).hexdigest()
 
 
-def show(session: Session, rootfs: Rootfs) -> None:
+def show(session: Session, rootfs: Rootfs, hidden: tuple[Path, ...]) -> None:
     """Makes sure that it is bound among the pod's root file systems."""
     if not bind_mounts.is_bound(session.roots_folder, name(rootfs)):
         bind_mounts.remove(session.roots_folder, name(rootfs))  # of a call that was killed
-        bind(session, rootfs, session.roots_folder, name(rootfs), is_share=True)
+        bind(session, rootfs, session.roots_folder, hidden, name(rootfs), is_share=True)
 
 
 def bind(
-    session: Session, rootfs: Rootfs, folder: Path, bound_as: str = "", is_share: bool = False
+    session: Session,
+    rootfs: Rootfs,
+    folder: Path,
+    hidden: tuple[Path, ...],
+    bound_as: str = "",
+    is_share: bool = False,
 ) -> str:
-    """Binds it into a folder of the pod; gives the name that it has there. As `binds.add`."""
-    stores = session.shared.stores
+    """Binds it into a folder of the pod; gives the name that it has there. What it has of `hidden` is covered."""
     if rootfs.mode is RootfsMode.READ_WRITE or not _is_hosts(rootfs.path):
         is_read_only = rootfs.mode is not RootfsMode.READ_WRITE
-        return bind_mounts.add(rootfs.path, folder, is_read_only, True, bound_as, stores, is_share)
+        return bind_mounts.add(rootfs.path, folder, is_read_only, True, bound_as, hidden, is_share)
     secrets = () if rootfs.show_secrets else hidden_paths.paths(session.config.secret_paths)
     return bind_mounts.add_host_root(
-        folder, bound_as, hidden_paths.without_nested((*stores, *secrets)), is_share
+        folder, bound_as, hidden_paths.without_nested((*hidden, *secrets)), is_share
     )
 
 

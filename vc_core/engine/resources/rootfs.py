@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vc_core.engine.host import block_rootfs
+from vc_core.engine.host.container_disks import ContainerDisks
 from vc_core.engine.resources import devices, root_folders, shares
+from vc_core.engine.resources.host_files import HostFiles
 from vc_core.engine.session.session import Session
 from vc_core.engine.state.records import BlockRootfs
 from vc_core.spec.errors import InvalidRequest
@@ -52,30 +54,30 @@ class Acquired:
     bound: tuple[GuestMount, ...] = ()
 
 
-async def acquire(session: Session, spec: ContainerSpec) -> Acquired:
+async def acquire(session: Session, host: HostFiles, spec: ContainerSpec) -> Acquired:
     """Makes sure that the root file system is in the machine, in use by the container. Undone by `release`, and by
     `shares.unbind` of what was bound.
     """
-    upper = await _upper(session, spec)
+    upper = await _upper(session, host.disks, spec)
     block = await block_of(session, spec)
     if block is None:
-        plugged, name = await shares.acquire_root(session, spec)
+        plugged, name = await shares.acquire_root(session, spec, host.hidden)
         is_read_only = spec.rootfs.mode is not RootfsMode.READ_WRITE
         bound = (
             (GuestMount(Mount(spec.rootfs.path, "/", is_read_only), plugged, name),) if name else ()
         )
         return Acquired(GuestRootfs(plugged, subpath=name, upper=upper), bound=bound)
-    await session.shared.images.verify(spec.rootfs.path)
-    block_rootfs.settle(block)
+    await host.images.verify(spec.rootfs.path)
+    block_rootfs.flush(block)
     plugged = (await devices.acquire(session, _drive(block, spec), spec.id)).plugged[0]
     found = BlockRootfs(block.device, block.fstype, plugged.address)
     return Acquired(GuestRootfs(plugged, block.fstype, block.subpath, upper), found)
 
 
-async def _upper(session: Session, spec: ContainerSpec) -> Plugged | None:
+async def _upper(session: Session, disks: ContainerDisks, spec: ContainerSpec) -> Plugged | None:
     if not spec.rootfs.disk_bytes:
         return None
-    disk = await session.shared.data.make_disk(session.pod.id, spec.id, spec.rootfs.disk_bytes)
+    disk = await disks.make_disk(session.pod.id, spec.id, spec.rootfs.disk_bytes)
     return (await devices.acquire(session, HostDevice(disk, ""), spec.id)).plugged[0]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from vc_core.engine.host import bind_mounts
 from vc_core.engine.resources import root_folders
@@ -121,7 +122,9 @@ def find(session: Session, share: Share) -> PluggedShare | None:
     return None
 
 
-async def acquire_root(session: Session, spec: ContainerSpec) -> tuple[Plugged, str]:
+async def acquire_root(
+    session: Session, spec: ContainerSpec, hidden: tuple[Path, ...]
+) -> tuple[Plugged, str]:
     """As `acquire`, for a root file system; and the name under which root has bound it, where it can get no share of
     its own any more.
     """
@@ -130,7 +133,7 @@ async def acquire_root(session: Session, spec: ContainerSpec) -> tuple[Plugged, 
     if os.geteuid() != 0:
         return await acquire(session, share, spec.id), ""
     if is_there or Capability.SHARE_PLUG in session.capabilities:
-        root_folders.show(session, spec.rootfs)
+        root_folders.show(session, spec.rootfs, hidden)
         try:
             return await acquire(session, share, spec.id), ""
         except BaseException:
@@ -138,7 +141,7 @@ async def acquire_root(session: Session, spec: ContainerSpec) -> tuple[Plugged, 
                 bind_mounts.remove(session.roots_folder, share.path.name)
             raise
     files = Share("", session.files_folder, False)
-    name = root_folders.bind(session, spec.rootfs, files.path)
+    name = root_folders.bind(session, spec.rootfs, files.path, hidden)
     return await _acquire_bound(session, files, spec.id, name), name
 
 
@@ -158,7 +161,7 @@ async def acquire(session: Session, share: Share, container_id: str) -> Plugged:
         pod=session.pod, device=dataclasses.replace(share, tag=tag)
     )
     try:
-        await session.save_machine()
+        await session.put_driver_state()
         held = PluggedShare(dataclasses.replace(share, tag=tag), plugged, (container_id,))
         await _put(session, None, held)
     except BaseException:
@@ -177,27 +180,31 @@ async def release(session: Session, container_id: str) -> None:
             await _put(session, held, dataclasses.replace(held, users=users))
         else:
             await session.hooks.vm_unplug(pod=session.pod, plugged=held.plugged)
-            await session.save_machine()
+            await session.put_driver_state()
             await _put(session, held, None)
             if held.share.path.parent == session.roots_folder:
                 bind_mounts.remove(session.roots_folder, held.share.path.name)
 
 
-async def mount(session: Session, spec: ContainerSpec, mount: Mount) -> GuestMount:
+async def mount(
+    session: Session, spec: ContainerSpec, mount: Mount, hidden: tuple[Path, ...]
+) -> GuestMount:
     """Makes one mount's source reachable for the guest."""
     if mount.kind is not MountKind.BIND:
         return GuestMount(mount)
     share = of_mount(session, mount)
     is_bound = share.path == session.files_folder
-    name = bind(session, mount) if is_bound else ""
+    name = bind(session, mount, hidden) if is_bound else ""
     return GuestMount(mount, await _acquire_bound(session, share, spec.id, name), name)
 
 
-def bind(session: Session, mount: Mount, name: str = "") -> str:
-    """Binds a mount's source into the pod's folder, under a name of its own or a given one; gives it."""
-    covered = session.shared.stores
+def bind(session: Session, mount: Mount, hidden: tuple[Path, ...], name: str = "") -> str:
+    """Binds a mount's source into the pod's folder, under a name of its own or a given one; gives it.
+
+    What it has of `hidden` is covered.
+    """
     return bind_mounts.add(
-        mount.source, session.files_folder, mount.read_only, mount.recursive, name, covered
+        mount.source, session.files_folder, mount.read_only, mount.recursive, name, hidden
     )
 
 

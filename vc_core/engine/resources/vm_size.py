@@ -118,7 +118,7 @@ async def fit(session: Session, changed: str = "", limits: Resources | None = No
             "make the pod with as much"
         )
     size = await session.hooks.vm_resize(pod=session.pod, size=wanted)
-    await session.save_machine()
+    await session.put_driver_state()
     plugged = max(0, size.memory_mib - base.memory_mib)
     await session.hooks.agent_online(
         pod=session.pod, vcpus=wanted.vcpus, plugged_memory_mib=plugged

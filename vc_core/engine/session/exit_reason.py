@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from typing import TYPE_CHECKING
 
+from vc_core.engine.session.session import Session
 from vc_core.engine.state.records import PodState
 from vc_core.engine.state.states import State
+from vc_core.engine.wiring import vm_calls
 from vc_core.spec.errors import (
     AgentError,
     AgentRefusal,
@@ -20,21 +21,17 @@ from vc_core.spec.errors import (
 )
 from vc_core.spec.values import VmPhase
 
-if TYPE_CHECKING:
-    from vc_core.engine.session.session import Session
-
 ENDED = "the machine ended: "
 """How the reason of a pod begins whose machine ended by itself."""
 _SOON_S = 2.0
-_ALIVE = (VmPhase.RUNNING, VmPhase.PAUSED)
 
 
 async def true_state(session: Session) -> PodState:
     """The pod's state as it is, whatever the store says; changes nothing."""
-    if session.board.machine is None:
+    if session.connection.driver_state is None:
         return session.state
     status = await session.hooks.vm_status(pod=session.pod)
-    is_running = status.phase in _ALIVE
+    is_running = status.phase in vm_calls.ALIVE
     if session.is_alive and not is_running:
         reason = f"{ENDED}{status.reason or 'nobody knows why'}"
         return PodState(State.STOPPED, reason, home=session.state.home)
@@ -93,7 +90,7 @@ async def _ends_now(session: Session) -> bool:
     """
     end = asyncio.ensure_future(session.hooks.vm_wait(pod=session.pod))
     tasks: list[asyncio.Future[object]] = [end]  # type: ignore[list-item]
-    if session.board.channel is not None:
+    if session.connection.channel is not None:
         tasks.append(asyncio.ensure_future(session.hooks.agent_list_containers(pod=session.pod)))
     try:
         async with asyncio.timeout(_SOON_S):

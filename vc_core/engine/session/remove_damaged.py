@@ -6,54 +6,116 @@ nothing but the removal of what is still mounted.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from vc_core.engine.clones import lost_machines
+from vc_core.engine.clones.pool import Pool
 from vc_core.engine.clones.templates import FILES
 from vc_core.engine.host import bind_mounts, mount_calls, mountinfo
+from vc_core.engine.host.container_disks import ContainerDisks
 from vc_core.engine.state.records import PluginChoice, PodState, Store
 from vc_core.engine.state.states import State
-from vc_core.engine.wiring import assemble
+from vc_core.engine.wiring import vm_calls
+from vc_core.engine.wiring.assemble import Wire
+from vc_core.engine.wiring.catalog import Catalog
 from vc_core.engine.wiring.wiring import Wiring
-from vc_core.spec.errors import PluginContractError, VcError
+from vc_core.spec.errors import NotFound, PluginContractError, VcError
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.values import DriverState, PodRef
 
-if TYPE_CHECKING:
-    from vc_core.engine.session.session import Shared
-
 T = TypeVar("T")
 _TERM_S = 2.0
+log = logging.getLogger(__name__)
+
+
+class DamagedPodRemover:
+    """Removes pods that cannot be opened."""
+
+    def __init__(
+        self,
+        storage: Hooks,
+        catalog: Catalog,
+        plugins: tuple[PluginChoice, ...],
+        wire: Wire,
+        pool: Pool,
+        disks: ContainerDisks,
+        lock_s: float,
+    ) -> None:
+        """Args:
+        storage: operations of the store.
+        catalog: of plugins.
+        plugins: that are configured, for pods of which nobody can read what they were made with.
+        wire: wires plugins.
+        pool: that a pod may have its machine from.
+        disks: of containers.
+        lock_s: how many seconds to wait for a pod's lock.
+        """
+        self.storage = storage
+        self.catalog = catalog
+        self.plugins = plugins
+        self.wire = wire
+        self.pool = pool
+        self.disks = disks
+        self._lock_s = lock_s
+
+    async def remove(self, pod_id: str, error: Exception) -> None:
+        """Ends and removes a pod; what cannot be read or used of it is logged.
+
+        Args:
+            pod_id: of the pod.
+            error: for which it could not be deleted in order.
+
+        Raises:
+            Busy: as storage_lock.
+            StorageError: something is still mounted there, or the medium fails.
+        """
+        reason = without_remedy(error)
+        log.warning("removed as it is: %s", reason)
+        async with AsyncExitStack() as stack:
+            try:
+                lock = await self.storage.storage_lock(
+                    pod_id=pod_id, exclusive=True, timeout_s=self._lock_s
+                )
+                stack.push_async_callback(lock.release)
+            except PluginContractError as wrong:  # a store without locks must not keep the pod
+                log.warning("removed without its lock: %s", wrong)
+            except NotFound:  # it was removed before that error
+                return
+            pod = PodRef(pod_id, await self.storage.storage_run_dir(pod_id=pod_id))
+            problems = await _Removal(self, pod).run()
+        for problem in problems:
+            if problem != reason:
+                log.warning("%s", problem)
 
 
 @dataclass
-class Salvage:
-    """The removal of one pod, whose lock the caller holds."""
+class _Removal:
+    """The removal of one pod, whose lock is held."""
 
-    hooks: Hooks
-    shared: Shared
+    remover: DamagedPodRemover
     pod: PodRef
     problems: list[str] = field(default_factory=list)
 
-    async def remove(self) -> tuple[str, ...]:
+    async def run(self) -> tuple[str, ...]:
         """Ends the pod's machine and removes all that is known of it; tells what could not be read or done.
 
         Raises:
             StorageError: the store cannot remove it: something is mounted there still, or the medium fails.
         """
-        store = Store(self.hooks, self.pod.id)
+        store = Store(self.remover.storage, self.pod.id)
         config = await self._tried(store.pod_config())
         state = await self._tried(store.pod_state()) or PodState(State.STOPPED)
         driver = await self._tried(store.driver_state())
-        chosen = config.plugins if config else self.shared.chosen
-        wiring = self._wired(chosen)
+        plugins = config.plugins if config else self.remover.plugins
+        wiring = self._wired(plugins)
         if wiring is not None and driver is not None:
             await self._end_known(wiring, driver)
-        self.problems += await lost_machines.end(self.shared.catalog, self.pod, chosen)
+        self.problems += await lost_machines.end(self.remover.catalog, self.pod, plugins)
         if state.process is not None:  # its plugin may be gone
             await state.process.kill(_TERM_S)
         await self._unbind(state)
@@ -63,18 +125,17 @@ class Salvage:
                     f"the device {held.device.path} was not given back: its plugin cannot be used"
                 )
             else:
-                await self._tried(assemble.give_back(wiring, self.pod, held))
+                await self._tried(vm_calls.give_back(wiring, self.pod, held))
         with self._going_on():
-            self.shared.data.remove(self.pod.id)
+            self.remover.disks.remove(self.pod.id)
         await self._forget(store)
         if wiring is not None:
             await wiring.notify(EventSpec.pod_deleted, pod=self.pod)
         return tuple(self.problems)
 
-    def _wired(self, chosen: tuple[PluginChoice, ...]) -> Wiring | None:
-        shared = self.shared
+    def _wired(self, plugins: tuple[PluginChoice, ...]) -> Wiring | None:
         try:
-            return assemble.wire(shared.catalog, chosen, shared.deadlines, shared.journal)
+            return self.remover.wire(plugins)
         except VcError as error:
             self.problems.append(f"the plugins that it was made with cannot be used: {error}")
             return None
@@ -89,12 +150,12 @@ class Salvage:
             await self._tried(step)
 
     async def _unbind(self, state: PodState) -> None:
-        homes = {*self.shared.pool.homes(self.pod), *([state.home] if state.home else [])}
+        homes = {*self.remover.pool.homes(self.pod), *([state.home] if state.home else [])}
         for folder in (self.pod.run_dir, *homes):
             with self._going_on():
                 bind_mounts.remove_all(folder / FILES)
         for home in homes:
-            await self._tried(self.shared.pool.give_up(home))
+            await self._tried(self.remover.pool.give_up(home))
         for one in reversed(mountinfo.below(self.pod.run_dir)):
             with self._going_on():
                 while mount_calls.unmount(one.point):
@@ -105,7 +166,7 @@ class Salvage:
         try:
             await store.delete()
         except PluginContractError as error:
-            if self.pod.id in (await self.hooks.storage_list()).pods:
+            if self.pod.id in (await self.remover.storage.storage_list()).pods:
                 raise
             self._note(error)
 

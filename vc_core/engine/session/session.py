@@ -1,105 +1,62 @@
-"""One call's view of a pod: its lock, its records, its board, brought in line with the truth."""
+"""What a call on a pod works with while it holds the pod's lock."""
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
-import logging
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Concatenate, ParamSpec
 
 from vc_core.defaults import Deadlines
 from vc_core.driver_kit.host_process import HostProcess
-from vc_core.engine.clones.pool import Pool
-from vc_core.engine.clones.templates import FILES, NOTHING, ROOTS, Templates
-from vc_core.engine.host import oci_hooks
-from vc_core.engine.host.container_disks import Data
-from vc_core.engine.session.exit_reason import true_state
-from vc_core.engine.session.teardown import end_machine
-from vc_core.engine.state.event_journal import Journal
-from vc_core.engine.state.ids import fresh
-from vc_core.engine.state.records import (
-    ContainerState,
-    PluginChoice,
-    PodConfig,
-    PodState,
-    Store,
-)
-from vc_core.engine.state.states import State
-from vc_core.engine.wiring import assemble
-from vc_core.engine.wiring.catalog import Catalog
-from vc_core.engine.wiring.wiring import Wiring
-from vc_core.images import Images
+from vc_core.engine.clones.templates import FILES, NOTHING, ROOTS
+from vc_core.engine.state.records import PodConfig, PodState, Store
+from vc_core.engine.state.states import ALIVE
+from vc_core.engine.wiring.connection import Connection
 from vc_core.spec.device import DeviceSpec
-from vc_core.spec.errors import (
-    NotFound,
-    OperationError,
-    OperationTimeout,
-)
-from vc_core.spec.events import EventSpec
+from vc_core.spec.errors import NotFound
 from vc_core.spec.hooks import Hooks
-from vc_core.spec.values import Capability, Channel, ContainerSpec, DriverState, PodRef, VmPhase
+from vc_core.spec.values import Capability, PodRef
 
-log = logging.getLogger(__name__)
-
-
-@dataclass
-class Board:
-    """A wired board of one machine, with at most one connection to its agent."""
-
-    wiring: Wiring
-    machine: DriverState | None
-    boot: str
-    channel: Channel | None = None
-    connecting: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What all pods of a runtime have in common."""
-
-    catalog: Catalog
-    chosen: tuple[PluginChoice, ...]
-    templates: Templates
-    pool: Pool
-    images: Images
-    data: Data
-    journal: Journal
-    deadlines: Deadlines
-    stores: tuple[Path, ...] = ()  # folders of ours, of which no guest sees anything
+P = ParamSpec("P")
 
 
 @dataclass
 class Session:
-    """What a call on a pod works with, while it holds the pod's lock."""
+    """A pod whose lock is held: its records, its machine and the connection to its agent.
+
+    Attributes:
+        pod: its id and its run folder.
+        config: what it was made with.
+        state: as it was last stored.
+        store: its records.
+        connection: its wired plugins, and the connection to its agent.
+        capabilities: what its hypervisor and its agent can do together.
+        deadlines: of operations.
+    """
 
     pod: PodRef
     config: PodConfig
     state: PodState
     store: Store
-    board: Board
+    connection: Connection
     capabilities: frozenset[Capability]
-    shared: Shared
+    deadlines: Deadlines
 
     @property
     def hooks(self) -> Hooks:
         """The pod's operations."""
-        return self.board.wiring.hooks
-
-    @property
-    def deadlines(self) -> Deadlines:
-        """Limits of operations."""
-        return self.shared.deadlines
+        return self.connection.hooks
 
     @property
     def devices(self) -> list[tuple[str, DeviceSpec]]:
         """The device plugins, by name."""
-        return self.board.wiring.devices
+        return self.connection.wiring.devices
 
     @property
     def is_alive(self) -> bool:
         """Whether the pod has a machine, running or paused."""
-        return self.state.state in (State.RUNNING, State.PAUSED)
+        return self.state.state in ALIVE
 
     @property
     def files_folder(self) -> Path:
@@ -132,15 +89,24 @@ class Session:
             )
         return known[0]
 
+    async def notify(
+        self,
+        event: Callable[Concatenate[Any, P], Awaitable[None]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        """Calls an event of every plugin, as `Wiring.notify`."""
+        await self.connection.wiring.notify(event, *args, **kwargs)
+
     async def put_state(self, state: PodState) -> None:
-        """Remembers the pod's new state."""
+        """Stores the pod's new state."""
         await self.store.put_pod_state(state)
         self.state = state
 
-    async def save_machine(self) -> None:
-        """Remembers what another process needs to take the machine over."""
-        self.board.machine = await self.hooks.vm_export_state(pod=self.pod)
-        await self.store.put_driver_state(self.board.machine)
+    async def put_driver_state(self) -> None:
+        """Stores what another process needs to take the machine over."""
+        self.connection.driver_state = await self.hooks.vm_export_state(pod=self.pod)
+        await self.store.put_driver_state(self.connection.driver_state)
 
     async def process(self) -> HostProcess | None:
         """That of the machine, if it is one of this host and can be looked at."""
@@ -149,107 +115,3 @@ class Session:
             return HostProcess.of(pid) if pid else None
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return None
-
-    async def connect(self, limit_s: float | None = None, name: str = "") -> None:
-        """Connects to the agent, unless that is done. The whole way, a booting guest included, has one deadline.
-
-        Args:
-            limit_s: the deadline; the default one when None.
-            name: of the channel; made up when empty.
-        """
-        async with (
-            self.board.connecting
-        ):  # tasks that share the pod's lock share the connection, too
-            if self.board.channel is None:
-                await self._connect(limit_s, name or f"vc.agent.{fresh()}")
-
-    async def _connect(self, limit_s: float | None, name: str) -> None:
-        limit = limit_s or self.deadlines.default
-        try:
-            async with asyncio.timeout(limit):
-                channel = await self.hooks.vm_open_channel(pod=self.pod, name=name)
-        except TimeoutError as error:
-            setting = "boot" if limit_s else "default"
-            raise OperationTimeout(limit, "vm_open_channel", "", self.pod.id, setting) from error
-        try:
-            await assemble.connect(self.hooks, self.pod, channel)
-        except BaseException:
-            try:
-                await self.hooks.vm_close_channel(pod=self.pod, channel=channel)
-            except (
-                OperationError
-            ) as error:  # not the reason: the next one to open a channel sweeps this one
-                log.info("a channel of pod %s could not be closed: %s", self.pod.id, error)
-            raise
-        self.board.channel = channel
-
-    async def forget_guest(self) -> None:
-        """Puts containers back that an interrupted start had made in a guest: they are as their pod is."""
-        before = State.STOPPED if self.state.state is State.STOPPED else State.READY
-        for container_id in await self.store.containers():
-            state = await self.store.container_state(container_id)
-            if state.is_in_guest or state.state is State.RUNNING:
-                await self._gone(container_id, state, before)
-        clean = dataclasses.replace(self.state, devices=(), shares=(), size=None, base=None)
-        if clean != self.state:
-            await self.put_state(clean)
-
-    async def mark_stopped(self, reason: str) -> None:
-        """Brings the store in line with a machine that is gone."""
-        for container_id in await self.store.containers():
-            state = await self.store.container_state(container_id)
-            kept = (
-                State.READY
-                if state.state is State.READY and not state.is_in_guest
-                else State.STOPPED
-            )
-            await self._gone(container_id, state, kept)
-        await self.put_state(PodState(State.STOPPED, reason, home=self.state.home))
-
-    async def poststop(self, spec: ContainerSpec, state: ContainerState) -> None:
-        """Runs the hooks of a container that is gone from the guest, if it was told of its start."""
-        if state.owes_poststop:
-            await oci_hooks.tell(spec.hooks.poststop, spec, "stopped", 0, self.deadlines.default)
-
-    async def _gone(self, container_id: str, state: ContainerState, now: State) -> None:
-        await self.store.put_container_state(
-            container_id, dataclasses.replace(state.gone(now), owes_poststop=False)
-        )
-        if state.owes_poststop:
-            await self.poststop(await self.store.container_spec(container_id), state)
-
-
-async def disconnect(current: Board, pod: PodRef) -> None:
-    """Ends the connection to the agent and takes its channel away.
-
-    The machine may be gone: that is no error.
-    """
-    channel = current.channel
-    if channel is not None:
-        await current.wiring.hooks.agent_disconnect(pod=pod)
-        current.channel = None
-        await current.wiring.hooks.vm_close_channel(pod=pod, channel=channel)
-
-
-async def settle(session: Session) -> None:
-    """Brings the store in line with the truth and ends what an interrupted call left half done."""
-    state = await true_state(session)
-    if state.is_saving and state.state is State.PAUSED:
-        await session.hooks.vm_resume(pod=session.pod)
-        state = dataclasses.replace(state, state=State.RUNNING)
-    state = dataclasses.replace(state, is_saving=False)
-    if session.is_alive and state.state is State.STOPPED:
-        await end_machine(session, 0)
-        await session.mark_stopped(state.reason)
-        await session.board.wiring.notify(
-            EventSpec.pod_stopped, pod=session.pod, reason=state.reason
-        )
-    elif not session.is_alive and session.board.machine is not None:
-        await disconnect(session.board, session.pod)  # a stop that failed may have left it
-        status = await session.hooks.vm_status(pod=session.pod)
-        if status.phase is not VmPhase.ABSENT:
-            await end_machine(session, 0)
-            await session.save_machine()
-        await session.forget_guest()
-    elif state != session.state:
-        await session.put_state(state)

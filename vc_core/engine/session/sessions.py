@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,10 +10,12 @@ from typing import NoReturn
 
 from vc_core.defaults import Deadlines
 from vc_core.engine.session.exit_reason import explained, true_state
-from vc_core.engine.session.remove_damaged import Salvage, without_remedy
-from vc_core.engine.session.session import Board, Session, Shared, disconnect, settle
+from vc_core.engine.session.reconcile import reconcile
+from vc_core.engine.session.session import Session
 from vc_core.engine.state.records import PodConfig, Store, damaged
 from vc_core.engine.wiring import assemble
+from vc_core.engine.wiring.assemble import Wire
+from vc_core.engine.wiring.connection import Connection
 from vc_core.engine.wiring.wiring import Wiring
 from vc_core.spec.errors import (
     AgentError,
@@ -34,20 +35,24 @@ log = logging.getLogger(__name__)
 
 
 class Sessions:
-    """Opens sessions of one pod; keeps the board between them, for as long as the machine is the same."""
+    """Opens sessions of one pod.
 
-    def __init__(self, runtime_hooks: Hooks, shared: Shared, pod_id: str) -> None:
-        self._storage = runtime_hooks
-        self._shared = shared
+    Keeps the connection between them, for as long as the machine is the same.
+    """
+
+    def __init__(self, pod_id: str, storage: Hooks, wire: Wire, deadlines: Deadlines) -> None:
+        """Args:
+        pod_id: of the pod.
+        storage: operations of the store.
+        wire: wires the plugins of the pod.
+        deadlines: of operations.
+        """
+        self.deadlines = deadlines
         self._pod_id = pod_id
-        self._board: Board | None = None
-        self._pod: PodRef | None = None
+        self._storage = storage
+        self._wire = wire
+        self._connection: Connection | None = None
         self._guard = asyncio.Lock()
-
-    @property
-    def deadlines(self) -> Deadlines:
-        """Limits of operations."""
-        return self._shared.deadlines
 
     @property
     def store(self) -> Store:
@@ -71,7 +76,7 @@ class Sessions:
                 how.
         """
         lock = await self._storage.storage_lock(
-            pod_id=self._pod_id, exclusive=exclusive, timeout_s=self._shared.deadlines.lock
+            pod_id=self._pod_id, exclusive=exclusive, timeout_s=self.deadlines.lock
         )
         try:
             session = await self._read(is_ending)
@@ -82,11 +87,11 @@ class Sessions:
                 async with self.open(exclusive=True):
                     pass
                 lock = await self._storage.storage_lock(
-                    pod_id=self._pod_id, exclusive=False, timeout_s=self._shared.deadlines.lock
+                    pod_id=self._pod_id, exclusive=False, timeout_s=self.deadlines.lock
                 )
                 session = await self._read(is_ending)
             if exclusive:
-                await settle(session)
+                await reconcile(session)
             else:
                 session.state = await true_state(session)
             try:
@@ -117,80 +122,48 @@ class Sessions:
         except Busy:  # somebody works on it for long
             raise error from None
 
-    async def salvage(self, error: Exception) -> None:
-        """Ends and removes the pod, which could not be deleted for this error; tells what cannot be read or used of it.
-
-        Raises:
-            Busy: as storage_lock.
-            StorageError: something is mounted there still, or the medium fails.
-        """
-        reason = without_remedy(error)
-        log.warning("removed as it is: %s", reason)
-        limit_s = self._shared.deadlines.lock
-        async with contextlib.AsyncExitStack() as stack:
+    async def disconnect_removed(self) -> None:
+        """Ends the connection to a pod that was removed; an error of the plugins is logged."""
+        if self._connection is not None:
             try:
-                lock = await self._storage.storage_lock(
-                    pod_id=self._pod_id, exclusive=True, timeout_s=limit_s
-                )
-                stack.push_async_callback(lock.release)
-            except PluginContractError as wrong:  # a store without locks must not keep the pod
-                log.warning("removed without its lock: %s", wrong)
-            except NotFound:  # it was removed before that error
-                return
-            pod = PodRef(self._pod_id, await self._storage.storage_run_dir(pod_id=self._pod_id))
-            problems = await Salvage(self._storage, self._shared, pod).remove()
-        if self._board is not None:
-            try:
-                await self._board.wiring.hooks.agent_disconnect(pod=pod)
-            except VcError as wrong:  # it is one to a machine that is gone
-                log.warning("%s", wrong)
-            self._board = None
-        for problem in problems:
-            if problem != reason:
-                log.warning("%s", problem)
+                await self._connection.hooks.agent_disconnect(pod=self._connection.pod)
+            except VcError as error:  # the machine is gone
+                log.warning("%s", error)
+            self._connection = None
 
     async def close(self) -> None:
         """Ends the connection to the agent, if there is one; the pod goes on."""
-        if self._board is not None and self._pod is not None:
-            await disconnect(self._board, self._pod)
-            self._board = None
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
 
     async def _read(self, is_ending: bool) -> Session:
         store = Store(self._storage, self._pod_id, is_ending)
         config = await store.pod_config()
-        run_dir = await self._storage.storage_run_dir(pod_id=self._pod_id)
-        self._pod = PodRef(self._pod_id, run_dir)
-        machine = await store.driver_state()
+        pod = PodRef(self._pod_id, await self._storage.storage_run_dir(pod_id=self._pod_id))
+        driver_state = await store.driver_state()
         state = await store.pod_state()
-        async with self._guard:  # tasks of this process that share the lock share the board, too
-            if self._board is None:
-                self._board = Board(self._wire(config), None, state.boot)
-            if self._board.boot != state.boot:
-                await disconnect(self._board, self._pod)
-                self._board.boot = state.boot
-            if machine is not None and self._board.machine != machine:
+        async with self._guard:  # tasks of this process that share the lock share the connection
+            if self._connection is None:
+                wiring = self._wired(config)
+                self._connection = Connection(wiring, pod, self.deadlines, boot=state.boot)
+            connection = self._connection
+            if connection.boot != state.boot:
+                await connection.close()
+                connection.boot = state.boot
+            if driver_state is not None and connection.driver_state != driver_state:
                 try:
-                    await self._board.wiring.hooks.vm_adopt(pod=self._pod, state=machine)
+                    await connection.hooks.vm_adopt(pod=pod, state=driver_state)
                 except HypervisorError as error:
                     raise await store.driver_damaged(error.message) from error
-            self._board.machine = machine
-        capabilities = await assemble.check_combination(self._board.wiring, self._pod)
-        return Session(
-            self._pod,
-            config,
-            state,
-            store,
-            self._board,
-            capabilities,
-            self._shared,
-        )
+            connection.driver_state = driver_state
+        capabilities = await assemble.check_combination(connection.wiring, pod)
+        return Session(pod, config, state, store, connection, capabilities, self.deadlines)
 
-    def _wire(self, config: PodConfig) -> Wiring:
-        """The board that the pod's config asks for: it remembers its plugins and their options."""
+    def _wired(self, config: PodConfig) -> Wiring:
+        """The plugins that the pod was made with, with their options as they were then."""
         try:
-            return assemble.wire(
-                self._shared.catalog, config.plugins, self._shared.deadlines, self._shared.journal
-            )
+            return self._wire(config.plugins)
         except (ConfigError, PluginError, PluginContractError) as error:
             raise damaged(
                 self._pod_id, f"the plugins that it was made with cannot be used: {error}"

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING
 
 from vc_core.engine.host import bind_mounts
-from vc_core.engine.wiring import assemble
+from vc_core.engine.session.session import Session
+from vc_core.engine.wiring import vm_calls
 from vc_core.spec.errors import VcError
-
-if TYPE_CHECKING:
-    from vc_core.engine.session.session import Session
 
 
 async def end_machine(session: Session, grace_s: float) -> None:
@@ -29,13 +26,13 @@ async def end_machine(session: Session, grace_s: float) -> None:
 
     await tried(hooks.agent_disconnect(pod=pod))
     if not errors:
-        session.board.channel = None
+        session.connection.channel = None
     await tried(hooks.vm_stop(pod=pod, grace_s=grace_s))
     await tried(hooks.vm_destroy(pod=pod))
     if not errors:  # otherwise it may run still, and use what is bound
         remove_binds(session)
     for held in devices:
-        await tried(assemble.give_back(session.board.wiring, pod, held))
+        await tried(vm_calls.give_back(session.connection.wiring, pod, held))
     if errors:
         raise errors[0]
 

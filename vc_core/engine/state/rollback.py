@@ -18,8 +18,8 @@ P = ParamSpec("P")
 log = logging.getLogger(__name__)
 
 
-class Undo:
-    """A list of what has to be done when the block fails: `async with Undo() as undo:`."""
+class Rollback:
+    """A list of what has to be done when the block fails: `async with Rollback() as rollback:`."""
 
     def __init__(self) -> None:
         self._steps: list[Callable[[], Awaitable[object]]] = []

@@ -28,6 +28,11 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.STOPPED: frozenset({State.RUNNING}),
 }
 
+ALIVE = frozenset({State.RUNNING, State.PAUSED})
+"""The states in which a pod has a machine, and a container processes."""
+
+AT_REST = frozenset(State) - ALIVE
+
 
 def require(subject: str, verb: str, actual: State, allowed: Collection[State]) -> None:
     """Refuses a call in a wrong state.

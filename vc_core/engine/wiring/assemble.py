@@ -1,30 +1,30 @@
-"""From chosen names to a wired board whose parts fit together."""
+"""From chosen names to wired plugins that fit together."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vc_core.config import Config
 from vc_core.defaults import Deadlines
 from vc_core.engine.state.event_journal import Journal
-from vc_core.engine.state.records import HeldDevice, PluginChoice
+from vc_core.engine.state.records import PluginChoice
 from vc_core.engine.wiring.catalog import Catalog
 from vc_core.engine.wiring.options import check, instantiate
 from vc_core.engine.wiring.wiring import Seat, Wiring
 from vc_core.spec.errors import (
     ConfigError,
-    DeviceError,
-    HypervisorError,
     PluginContractError,
     PluginError,
     VcError,
 )
-from vc_core.spec.hooks import Hooks
-from vc_core.spec.values import Capability, Channel, ChannelKind, Plugged, PodRef
+from vc_core.spec.values import Capability, ChannelKind, PodRef
 
 _CHANNELS = {Capability.UNIX_CHANNEL: ChannelKind.UNIX, Capability.VSOCK_CHANNEL: ChannelKind.VSOCK}
+
+
+Wire = Callable[[Iterable[PluginChoice]], Wiring]
+"""Wires chosen plugins: `wire` with all else given."""
 
 
 def choices(config: Config, catalog: Catalog) -> tuple[PluginChoice, ...]:
@@ -96,20 +96,6 @@ async def problems(config: Config, catalog: Catalog) -> list[str]:
     return []
 
 
-async def give_back(wiring: Wiring, pod: PodRef, held: HeldDevice) -> None:
-    """Gives a device back to the host, by the plugin that readied it. May be called twice.
-
-    Raises:
-        DeviceError: that plugin is no longer chosen.
-    """
-    hooks = dict(wiring.devices).get(held.owner)
-    if hooks is None:
-        raise DeviceError(
-            f"the device plugin {held.owner}, which readied {held.device.path}, is no longer there"
-        )
-    await hooks.device_release(pod=pod, device=held.device)
-
-
 async def check_combination(wiring: Wiring, pod: PodRef) -> frozenset[Capability]:
     """Finds out what hypervisor and agent can do together.
 
@@ -127,37 +113,3 @@ async def check_combination(wiring: Wiring, pod: PodRef) -> frozenset[Capability
             ]
         )
     return machine | agent
-
-
-async def shares_of(hooks: Hooks, pod: PodRef, count: int) -> tuple[Plugged, ...]:
-    """Where the guest finds the shares that its machine was made with.
-
-    Raises:
-        PluginContractError: the hypervisor tells of more or fewer than there are.
-    """
-    places = await hooks.vm_shares(pod=pod)
-    if len(places) != count:
-        wrong = f"the hypervisor plugin breaks the contract: vm_shares returned {len(places)} places for {count} shares"
-        raise PluginContractError([f"{wrong}; one that has no shares refuses them in vm_create"])
-    return places
-
-
-async def connect(hooks: Hooks, pod: PodRef, channel: Channel) -> None:
-    """Connects to the agent; does not wait for an answer that never comes when the machine ends meanwhile.
-
-    Raises:
-        HypervisorError: it did.
-    """
-    answer = asyncio.ensure_future(hooks.agent_connect(pod=pod, channel=channel))
-    end = asyncio.ensure_future(hooks.vm_wait(pod=pod))
-    try:
-        await asyncio.wait([answer, end], return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            raise HypervisorError(
-                f"the machine ended: {end.result().reason}", "vm_wait", "", pod.id
-            )
-        answer.result()
-    finally:
-        for task in (answer, end):
-            task.cancel()
-        await asyncio.gather(answer, end, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""One pod's board: the chosen plugins on one pluggy manager, checked, with the error border around each operation."""
+"""The chosen plugins of one pod on one pluggy manager, checked, with the error border around each operation."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Seat:
 
     @property
     def label(self) -> str:
-        """Unique on a board."""
+        """Unique in one wiring."""
         return f"{self.family}:{self.name}"
 
 
@@ -273,7 +273,7 @@ def _check_result(result: object, name: str, owner: str) -> None:
 
 
 class _Manager(pluggy.PluginManager):
-    """Looks at each plugin's class once: a board is made for every pod, and every look costs."""
+    """Looks at each plugin's class once: plugins are wired for every pod, and every look costs."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
         if name.startswith("_"):

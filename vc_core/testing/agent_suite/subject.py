@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from vc_core.defaults import DataDefaults
-from vc_core.engine.host.container_disks import Data
+from vc_core.engine.host.container_disks import ContainerDisks
 from vc_core.spec import (
     AgentSpec,
     Capability,
@@ -174,8 +174,8 @@ class InGuest:
             return list(reader.read())
 
     @property
-    def _data(self) -> Data:
-        return Data(DataDefaults(self.subject.folder / "data"))
+    def _data(self) -> ContainerDisks:
+        return ContainerDisks(DataDefaults(self.subject.folder / "data"))
 
     async def ends(self, name: str) -> int:
         """The exit code of its first process."""

@@ -1,0 +1,63 @@
+"""Starts the process that keeps a pool full.
+
+It is an ordinary process: when it is killed, only the machines made in advance are missing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+
+from vc_core.config import Config
+from vc_core.driver_kit.ownership import private_folder
+from vc_core.driver_kit.programs import own_command, python_environment
+
+log = logging.getLogger(__name__)
+
+READY = "ready"
+"""The line that the process writes each time that all machines wait."""
+LOG = "keeper.log"
+_SETTING = "template.dir"
+
+
+def spawn(
+    config: Config, size: int, output: int = subprocess.DEVNULL
+) -> subprocess.Popen[bytes] | None:
+    """Starts a keeper that outlives this process; None when no other process could read the configuration or run us.
+
+    Args:
+        config: from a file, or the defaults.
+        size: how many machines wait.
+        output: gets a line each time that all are there.
+    """
+    if config.source is None and config != Config():
+        log.info("nobody keeps the pool: its configuration is not in a file")
+        return None
+    try:
+        words = own_command()
+    except FileNotFoundError as error:
+        log.warning("nobody keeps the pool: %s", error)
+        return None
+    named = ["--config", str(config.source.absolute())] if config.source else []
+    folder = private_folder(private_folder(config.template.dir, _SETTING) / "pool", _SETTING)
+    handle = os.open(
+        folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
+    try:
+        keeper = subprocess.Popen(
+            [*words, *named, "pool", "keep", "--size", str(size)],
+            cwd="/",
+            env=python_environment(),
+            umask=0o077,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=handle,
+            start_new_session=True,
+        )
+        keeper.returncode = (
+            0  # it outlives us: subprocess need not warn that nobody has waited for it
+        )
+        return keeper
+    finally:
+        os.close(handle)

@@ -1,0 +1,73 @@
+"""Brings the store in line with the machine, and ends what an interrupted call left half done."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from vc_core.engine.host import oci_hooks
+from vc_core.engine.session.exit_reason import true_state
+from vc_core.engine.session.session import Session
+from vc_core.engine.session.teardown import end_machine
+from vc_core.engine.state.records import ContainerState, PodState
+from vc_core.engine.state.states import State
+from vc_core.spec.events import EventSpec
+from vc_core.spec.values import ContainerSpec, VmPhase
+
+
+async def reconcile(session: Session) -> None:
+    """Brings the store in line with the truth and ends what an interrupted call left half done."""
+    state = await true_state(session)
+    if state.is_saving and state.state is State.PAUSED:
+        await session.hooks.vm_resume(pod=session.pod)
+        state = dataclasses.replace(state, state=State.RUNNING)
+    state = dataclasses.replace(state, is_saving=False)
+    if session.is_alive and state.state is State.STOPPED:
+        await end_machine(session, 0)
+        await mark_stopped(session, state.reason)
+        await session.notify(EventSpec.pod_stopped, pod=session.pod, reason=state.reason)
+    elif not session.is_alive and session.connection.driver_state is not None:
+        await session.connection.close()  # a stop that failed may have left it
+        status = await session.hooks.vm_status(pod=session.pod)
+        if status.phase is not VmPhase.ABSENT:
+            await end_machine(session, 0)
+            await session.put_driver_state()
+        await forget_guest(session)
+    elif state != session.state:
+        await session.put_state(state)
+
+
+async def forget_guest(session: Session) -> None:
+    """Puts containers back that an interrupted start had made in a guest: they are as their pod is."""
+    before = State.STOPPED if session.state.state is State.STOPPED else State.READY
+    for container_id in await session.store.containers():
+        state = await session.store.container_state(container_id)
+        if state.is_in_guest or state.state is State.RUNNING:
+            await _put_gone(session, container_id, state, before)
+    clean = dataclasses.replace(session.state, devices=(), shares=(), size=None, base=None)
+    if clean != session.state:
+        await session.put_state(clean)
+
+
+async def mark_stopped(session: Session, reason: str) -> None:
+    """Brings the store in line with a machine that is gone."""
+    for container_id in await session.store.containers():
+        state = await session.store.container_state(container_id)
+        kept = (
+            State.READY if state.state is State.READY and not state.is_in_guest else State.STOPPED
+        )
+        await _put_gone(session, container_id, state, kept)
+    await session.put_state(PodState(State.STOPPED, reason, home=session.state.home))
+
+
+async def run_poststop(session: Session, spec: ContainerSpec, state: ContainerState) -> None:
+    """Runs the hooks of a container that is gone from the guest, if it was told of its start."""
+    if state.owes_poststop:
+        await oci_hooks.run(spec.hooks.poststop, spec, "stopped", 0, session.deadlines.default)
+
+
+async def _put_gone(session: Session, container_id: str, state: ContainerState, now: State) -> None:
+    await session.store.put_container_state(
+        container_id, dataclasses.replace(state.gone(now), owes_poststop=False)
+    )
+    if state.owes_poststop:
+        await run_poststop(session, await session.store.container_spec(container_id), state)

@@ -1,0 +1,112 @@
+"""The wired plugins of one machine, and the one connection to the agent in it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+from vc_core.defaults import Deadlines
+from vc_core.engine.state.ids import fresh
+from vc_core.engine.wiring.wiring import Wiring
+from vc_core.spec.errors import (
+    HypervisorError,
+    OperationError,
+    OperationTimeout,
+)
+from vc_core.spec.hooks import Hooks
+from vc_core.spec.values import Channel, DriverState, PodRef
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Connection:
+    """The plugins of one machine, wired, with at most one connection to its agent.
+
+    Attributes:
+        wiring: the plugins.
+        pod: whose machine it is.
+        deadlines: of operations.
+        driver_state: with which the hypervisor plugin knows the machine; None when it knows none.
+        boot: of the machine; another one has another agent.
+        channel: that the agent is connected through; None without a connection.
+    """
+
+    wiring: Wiring
+    pod: PodRef
+    deadlines: Deadlines
+    driver_state: DriverState | None = None
+    boot: str = ""
+    channel: Channel | None = None
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def hooks(self) -> Hooks:
+        """The machine's operations."""
+        return self.wiring.hooks
+
+    async def open(self, limit_s: float | None = None, name: str = "") -> None:
+        """Connects to the agent, unless that is done.
+
+        Opens a channel of the hypervisor and connects the agent through it. Does not wait for an
+        answer that never comes when the machine ends meanwhile.
+
+        Args:
+            limit_s: the deadline for the channel, in seconds, a booting guest included;
+                `deadlines.default` when None.
+            name: of the channel; made up when empty.
+
+        Raises:
+            OperationTimeout: the guest did not open the channel in time.
+            HypervisorError: the machine ended meanwhile.
+        """
+        async with self._opening:  # tasks that share the pod's lock share the connection, too
+            if self.channel is not None:
+                return
+            channel = await self._open_channel(limit_s, name or f"vc.agent.{fresh()}")
+            try:
+                await self._connect_agent(channel)
+            except BaseException:
+                try:
+                    await self.hooks.vm_close_channel(pod=self.pod, channel=channel)
+                except OperationError as error:
+                    # Not the reason: the next one to open a channel sweeps this one.
+                    log.info("a channel of pod %s could not be closed: %s", self.pod.id, error)
+                raise
+            self.channel = channel
+
+    async def close(self) -> None:
+        """Ends the connection and takes its channel away.
+
+        The machine may be gone: that is no error.
+        """
+        channel = self.channel
+        if channel is not None:
+            await self.hooks.agent_disconnect(pod=self.pod)
+            self.channel = None
+            await self.hooks.vm_close_channel(pod=self.pod, channel=channel)
+
+    async def _open_channel(self, limit_s: float | None, name: str) -> Channel:
+        limit = limit_s or self.deadlines.default
+        try:
+            async with asyncio.timeout(limit):
+                return await self.hooks.vm_open_channel(pod=self.pod, name=name)
+        except TimeoutError as error:
+            setting = "boot" if limit_s else "default"
+            raise OperationTimeout(limit, "vm_open_channel", "", self.pod.id, setting) from error
+
+    async def _connect_agent(self, channel: Channel) -> None:
+        answer = asyncio.ensure_future(self.hooks.agent_connect(pod=self.pod, channel=channel))
+        end = asyncio.ensure_future(self.hooks.vm_wait(pod=self.pod))
+        try:
+            await asyncio.wait([answer, end], return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise HypervisorError(
+                    f"the machine ended: {end.result().reason}", "vm_wait", "", self.pod.id
+                )
+            answer.result()
+        finally:
+            for task in (answer, end):
+                task.cancel()
+            await asyncio.gather(answer, end, return_exceptions=True)
