@@ -1,4 +1,6 @@
-"""The floor: QEMU clones with the arguments of our own, started and driven over QMP by this file and nothing else."""
+"""The floor: QEMU clones with the arguments of our own, started and driven over QMP by this file
+and nothing else.
+"""
 
 from __future__ import annotations
 

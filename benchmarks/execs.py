@@ -70,7 +70,8 @@ async def _crun(pod: Pod, count: int) -> list[float]:
     told = await inside(
         pod,
         f"for i in 1 2 3 4; do {crun} </dev/null >/dev/null 2>&1 || exit 9; done\n"
-        f"for i in $(seq {count}); do s=$(date +%s%N); {crun} </dev/null >/dev/null 2>&1 || exit 9\n"
+        f"for i in $(seq {count}); do s=$(date +%s%N); "
+        f"{crun} </dev/null >/dev/null 2>&1 || exit 9\n"
         "e=$(date +%s%N); echo $((e - s)); done\n",
     )
     return [int(line) / 1e9 for line in told.split()]

@@ -1,4 +1,6 @@
-"""What a user would pick instead, as far as it can be run here: on the same kernel, in the same run."""
+"""What a user would pick instead, as far as it can be run here: on the same kernel, in the same
+run.
+"""
 
 from __future__ import annotations
 

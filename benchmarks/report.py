@@ -103,12 +103,14 @@ class Report:
             sign = "at most" if ratio.is_at_most else "at least"
             wanted = f"{sign} {ratio.target:g}" if ratio.target else ""
             lines.append(
-                f"| {ratio.name} | {ratio.value:.2f} | {wanted} | {'' if ratio.is_met else 'missed'} |"
+                f"| {ratio.name} | {ratio.value:.2f} | {wanted} | "
+                f"{'' if ratio.is_met else 'missed'} |"
             )
         lines += ["", "| measure | median | p99 | unit | samples |", "|---|---|---|---|---|"]
         for one in self.series:
             lines.append(
-                f"| {one.name} | {one.median:.4g} | {one.p99:.4g} | {one.unit} | {len(one.samples)} |"
+                f"| {one.name} | {one.median:.4g} | {one.p99:.4g} | {one.unit} | "
+                f"{len(one.samples)} |"
             )
         lines += ["", *(f"- not measured: {name}: {why}" for name, why in self.skipped.items())]
         return "\n".join(lines).rstrip() + "\n"

@@ -1,4 +1,6 @@
-"""How long a pod takes to start: cold, from a template, from a pool; through the API and as a command."""
+"""How long a pod takes to start: cold, from a template, from a pool; through the API and as a
+command.
+"""
 
 from __future__ import annotations
 
@@ -124,7 +126,9 @@ async def _beside_bare(bench: Bench, runtime: Runtime) -> tuple[list[float], lis
 
 
 async def _pooled(bench: Bench, runtime: Runtime) -> list[Took]:
-    """With the keeper at work, as in daily use: the next machine is being made while a pod takes one."""
+    """With the keeper at work, as in daily use: the next machine is being made while a pod takes
+    one.
+    """
     bench.vc("pool", "start", "--size", "2")
     found = []
     for _ in bench.times(16):
@@ -179,7 +183,9 @@ def _program(words: list[str], bench: Bench) -> float:
 
 
 def _cpu(bench: Bench) -> float:
-    """Of the command's own process: QEMU, which it reaps, is told apart by asking the process itself."""
+    """Of the command's own process: QEMU, which it reaps, is told apart by asking the process
+    itself.
+    """
     script = (
         "import atexit, resource, sys\n"
         "def tell():\n"

@@ -1,4 +1,5 @@
-"""Pods and containers as a table of states, and every call on them as a rule: what must succeed, what must be refused.
+"""Pods and containers as a table of states, and every call on them as a rule: what must succeed,
+what must be refused.
 
 Subclasses say against what it runs, and look for leaks.
 """
@@ -32,7 +33,7 @@ class PodModel(RuleBasedStateMachine):
         self.containers: dict[tuple[str, str], State] = {}
         self.runtime = self.open()
 
-    # --- what a subclass gives ---------------------------------------------------------------------------------------
+    # --- what a subclass gives --------------------------------------------------------------------
 
     def open(self) -> Runtime:
         raise NotImplementedError
@@ -44,7 +45,7 @@ class PodModel(RuleBasedStateMachine):
         """Whether the last call met a fault that was asked for; clears it."""
         return False
 
-    # --- pods --------------------------------------------------------------------------------------------------------
+    # --- pods -------------------------------------------------------------------------------------
 
     @rule(pick=PICK)
     def create_pod(self, pick: int) -> None:
@@ -91,7 +92,7 @@ class PodModel(RuleBasedStateMachine):
             for key in self._keys(pod):
                 del self.containers[key]
 
-    # --- containers --------------------------------------------------------------------------------------------------
+    # --- containers -------------------------------------------------------------------------------
 
     @precondition(lambda self: self.pods)
     @rule(pick=PICK, which=st.sampled_from(NAMES), kind=st.sampled_from([0, 1, 2, 2]))
@@ -159,7 +160,7 @@ class PodModel(RuleBasedStateMachine):
         known = sorted(self.containers)
         return known[pick % len(known)] if known and pick < 9 else (self.pod(pick), "c2")
 
-    # --- what must always be true ------------------------------------------------------------------------------------
+    # --- what must always be true -----------------------------------------------------------------
 
     @invariant()
     def the_store_tells_the_truth(self) -> None:
@@ -178,7 +179,7 @@ class PodModel(RuleBasedStateMachine):
         self.loop.run_until_complete(self.runtime.close())
         self.loop.close()
 
-    # --- inside ------------------------------------------------------------------------------------------------------
+    # --- inside -----------------------------------------------------------------------------------
 
     def _seen(self) -> tuple[dict[str, State], dict[tuple[str, str], State]]:
         listing = self.loop.run_until_complete(self.runtime.list(ask_guests=True))
@@ -203,7 +204,9 @@ class PodModel(RuleBasedStateMachine):
         return refusal is None
 
     def _resync(self) -> None:
-        """After a fault: whatever is there now must be reachable from what was, by the table of states."""
+        """After a fault: whatever is there now must be reachable from what was, by the table of
+        states.
+        """
         pods, containers = self._seen()
         for pod, state in pods.items():
             before = self.pods.get(pod, READY)

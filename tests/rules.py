@@ -1,4 +1,6 @@
-"""What must be true of a run of the whole suite: nothing real was skipped, and what docs/parity.md names has passed."""
+"""What must be true of a run of the whole suite: nothing real was skipped, and what docs/parity.md
+names has passed.
+"""
 
 from __future__ import annotations
 
@@ -43,12 +45,16 @@ class SuiteRules:
 
     @property
     def _sees_all(self) -> bool:
-        """Whether the reports of all tests come here: of several processes only to the one that starts the others."""
+        """Whether the reports of all tests come here: of several processes only to the one that
+        starts the others.
+        """
         return self._is_whole and not hasattr(self._config, "workerinput")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: object) -> object:
-        """Of several processes some tests stay in one: they share a build or a daemon, or look at the whole host."""
+        """Of several processes some tests stay in one: they share a build or a daemon, or look at
+        the whole host.
+        """
         from xdist.scheduler import LoadScopeScheduling
 
         class Groups(LoadScopeScheduling):

@@ -1,4 +1,4 @@
-"""Writes docs/reference/cli.md from the commands: `make generate` runs it, a test looks whether it was run."""
+"""Writes docs/reference/cli.md from the help of the commands; `make generate` runs it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ HEAD = """# Commands
 
 <!-- Written by tools/cli_page.py from vc_core/cli: do not edit. -->
 
-What `vc COMMAND --help` prints. Results go to stdout and all else to stderr; what is a table for people is JSON with
-`--json` and plain text when it is piped. `vc run` and `vc exec` exit with the command's own code, else: 124 its time
-was over, 125 we have failed, 126 it cannot be executed, 127 it is not there, 130 interrupted.
+This is the output of `vc COMMAND --help`. Results are printed to stdout, all else to stderr. Tables
+are plain text if stdout is not a terminal, and JSON with `--json`. `vc run` and `vc exec` exit with
+the code of the command, or with 124 (timeout), 125 (error of `vc`), 126 (the command cannot be
+executed), 127 (the command does not exist) or 130 (interrupted).
 """
 _WIDTH = 80
 
@@ -32,9 +33,11 @@ def _sections(command: click.Command, ctx: click.Context) -> Iterator[str]:
     yield f"{level} `{ctx.command_path}`\n\n```text\n{command.get_help(ctx)}\n```\n"
     if isinstance(command, click.Group):
         for name in command.list_commands(ctx):
-            found = command.get_command(ctx, name)
-            if found is not None:
-                yield from _sections(found, click.Context(found, ctx, name, terminal_width=_WIDTH))
+            subcommand = command.get_command(ctx, name)
+            if subcommand is not None:
+                yield from _sections(
+                    subcommand, click.Context(subcommand, ctx, name, terminal_width=_WIDTH)
+                )
 
 
 if __name__ == "__main__":

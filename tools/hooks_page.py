@@ -1,4 +1,4 @@
-"""Writes docs/hooks.md from the contract: `make generate` runs it, a test looks whether it was run."""
+"""Writes docs/hooks.md from the contract; `make generate` runs it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ HEAD = """# Hooks
 
 <!-- Written by tools/hooks_page.py from vc_core/spec: do not edit. -->
 
-Every operation and event of the contract. An **operation** has exactly one answer, under the configured deadline; an
-*optional* one may be left out (callers get UnsupportedOperation); an *unbounded* one has no deadline; a *routed* one is
-answered by the device plugin that claims the device. An **event** is told to every plugin that listens, after the store
-knows it. All are `async`; a plugin may take fewer parameters than a hook gives.
+All operations and events of the contract. An **operation** is implemented by exactly one plugin and
+has the configured deadline. An *optional* operation may be missing (callers get
+UnsupportedOperation), an *unbounded* one has no deadline, and a *routed* one is implemented by the
+device plugin that claims the device. An **event** is sent to all plugins that listen, after it was
+stored. All hooks are `async`; a plugin may take fewer parameters than a hook has.
 """
 
 
@@ -35,15 +36,15 @@ def _family(name: str, spec: type) -> str:
 
 def _hook(name: str, declared: object) -> str:
     signature = inspect.signature(declared)  # type: ignore[arg-type]  # of a class's function
-    given = ", ".join(
-        f"{one.name}: {one.annotation}"
-        for one in signature.parameters.values()
-        if one.name != "self"
+    parameters = ", ".join(
+        f"{parameter.name}: {parameter.annotation}"
+        for parameter in signature.parameters.values()
+        if parameter.name != "self"
     )
     words = {OPTIONAL: "optional", UNBOUNDED: "unbounded", ROUTED: "routed"}
     kind = ", ".join(word for mark, word in words.items() if getattr(declared, mark, False))
     title = f"### `{name}`" + (f" ({kind})" if kind else "")
-    call = f"```python\nasync def {name}({given}) -> {signature.return_annotation}\n```"
+    call = f"```python\nasync def {name}({parameters}) -> {signature.return_annotation}\n```"
     return f"{title}\n\n{call}\n\n{inspect.cleandoc(inspect.getdoc(declared) or '')}\n"
 
 

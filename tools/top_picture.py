@@ -1,4 +1,6 @@
-"""Writes docs/howto/top.svg, a picture of `vc top` over three pods that run for it: for when the screen changes."""
+"""Writes docs/howto/top.svg, a picture of `vc top` over three pods that run for it: for when the
+screen changes.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +21,12 @@ WORK = "while :; do n=$((n+1)); echo job $n is done; sleep 1; done"
 
 
 def vc(*words: str) -> None:
-    """Types it."""
+    """Run a command of vc."""
     subprocess.run([sys.executable, "-P", "-m", "vc_core", *words], check=True)
 
 
 async def draw() -> None:
-    """The screen, when all that it can show of the chosen pod is on it."""
+    """Save the screen when it shows everything about the selected pod."""
     async with Runtime.open() as runtime:
         screen = Screen(runtime, interval_s=1)
         async with screen.run_test(size=(112, 30)) as pilot:
@@ -42,7 +44,7 @@ async def draw() -> None:
 
 
 def without_fonts(picture: str) -> str:
-    """Whoever reads the page asks nobody else for a font."""
+    """Remove web fonts, so that the page loads nothing from other hosts."""
     picture = re.sub(r"<!--.*?-->|@font-face \{.*?\}", "", picture, flags=re.DOTALL)
     return re.sub(
         r"[ \t]+$", "", picture.replace("Fira Code, monospace", "monospace"), flags=re.MULTILINE
@@ -50,7 +52,7 @@ def without_fonts(picture: str) -> str:
 
 
 def main() -> None:
-    """Pods, picture, end."""
+    """Start pods, save the picture, delete the pods."""
     vc("image", "build", "busybox")
     vc("pod", "create", "spare")
     vc("run", "-d", "--name", "web", *HEALTH, "busybox", "httpd", "-f", "-v")

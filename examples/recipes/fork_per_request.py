@@ -1,6 +1,8 @@
-"""Prepares a pod once and forks it for each request: what took long to prepare is there at once in each fork.
+"""Prepares a pod once and forks it for each request: what took long to prepare is there at once in
+each fork.
 
-`python fork_per_request.py WORD...` answers each word by a process that has been waiting with its memory full.
+`python fork_per_request.py WORD...` answers each word by a process that has been waiting with its
+memory full.
 """
 
 import asyncio

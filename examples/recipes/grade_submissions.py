@@ -1,4 +1,5 @@
-"""Grades a folder of submissions, each in a machine of its own, some at a time: `python grade_submissions.py FOLDER`.
+"""Grades a folder of submissions, each in a machine of its own, some at a time: `python
+grade_submissions.py FOLDER`.
 
 A submission is a Python file that is given a number on its input and shall print its square.
 One that takes longer than 20 s over a number is asked no further one.

@@ -1,6 +1,8 @@
-"""Runs Python that nobody has read: `python untrusted_python.py < code.py` prints what became of it as JSON.
+"""Runs Python that nobody has read: `python untrusted_python.py < code.py` prints what became of it
+as JSON.
 
-A machine of its own with no network, the host's files read-only under an overlay, 128 MiB, 64 processes, ten seconds.
+A machine of its own with no network, the host's files read-only under an overlay, 128 MiB, 64
+processes, ten seconds.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""A folder that a container has written to is a folder like any other: nothing that lies in it is run or imported."""
+"""A folder that a container has written to is a folder like any other: nothing that lies in it is
+run or imported.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,10 @@ def environ(tmp_path) -> dict[str, str]:
     folders = {"image": "dir", "data": "dir", "template": "dir", "snapshot": "dir", "volume": "dir"}
     text = "".join(f"[{table}]\n{key} = '{tmp_path}/{table}'\n" for table, key in folders.items())
     text += f"[storage.fs]\nrun_root = '{tmp_path}/run'\nconfig_root = '{tmp_path}/config'\n"
-    text += f"[agent.grpc]\ncache = '{tmp_path}/cache'\n[hypervisor.qemu]\nproof_dir = '{tmp_path}/proofs'\n"
+    text += (
+        f"[agent.grpc]\ncache = '{tmp_path}/cache'\n[hypervisor.qemu]\n"
+        f"proof_dir = '{tmp_path}/proofs'\n"
+    )
     settings.write_text(text)
     return {**os.environ, "PATH": f":.:./:../trap:{os.environ['PATH']}", "VC_CONFIG": str(settings)}
 

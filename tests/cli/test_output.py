@@ -1,4 +1,6 @@
-"""What `vc` prints: one line for an error, JSON for programs, a chain for --debug, no colours in a pipe."""
+"""What `vc` prints: one line for an error, JSON for programs, a chain for --debug, no colours in a
+pipe.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,10 @@ from vc_core.spec import (
 def vc(*words: str, config: str = "", tmp_path=None) -> subprocess.CompletedProcess[str]:
     environ = dict(os.environ)
     if tmp_path is not None:
-        text = f"[storage.fs]\nrun_root = '{tmp_path}/run'\nconfig_root = '{tmp_path}/config'\n{config}"
+        text = (
+            f"[storage.fs]\nrun_root = '{tmp_path}/run'\nconfig_root = '{tmp_path}/config'\n"
+            f"{config}"
+        )
         (tmp_path / "vc.toml").write_text(text)
         environ["VC_CONFIG"] = str(tmp_path / "vc.toml")
     return subprocess.run(

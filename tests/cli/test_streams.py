@@ -1,4 +1,6 @@
-"""Standard streams that are closed, full or not read any more: as coreutils and docker have it, in one line."""
+"""Standard streams that are closed, full or not read any more: as coreutils and docker have it, in
+one line.
+"""
 
 from __future__ import annotations
 

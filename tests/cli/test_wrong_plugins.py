@@ -17,7 +17,10 @@ from vc_core.cli.plugins import plugins
 HALF = (
     "from vc_core.spec import hookimpl, HypervisorSpec\nclass Plugin(HypervisorSpec):\n    pass\n"
 )
-GOOD = "from vc_core.testing.mocks import World, mock_hypervisor\nPlugin = mock_hypervisor(World(None))\n"
+GOOD = (
+    "from vc_core.testing.mocks import World, mock_hypervisor\n"
+    "Plugin = mock_hypervisor(World(None))\n"
+)
 CASES = {
     "exits": ("import sys\nsys.exit(3)\n", "cannot be imported: it raises SystemExit(3)"),
     "ends": (
@@ -34,7 +37,10 @@ CASES = {
     ),
     "constructor": (
         f"{GOOD}class Plugin(Plugin):\n    def __init__(self, host, port): pass\n",
-        "its constructor takes (host, port), but is called without arguments, for it has no options_type; give it one",
+        (
+            "its constructor takes (host, port), but is called without arguments, "
+            "for it has no options_type; give it one"
+        ),
     ),
     "options": (f"{GOOD}Plugin.options_type = 3\n", "its options_type is 3, not a dataclass"),
     "half": (HALF, "Plugin has no operation of a hypervisor plugin"),

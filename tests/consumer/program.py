@@ -1,4 +1,6 @@
-"""A program of somebody else, which mypy --strict finds nothing wrong with (tests/packaging/test_wheels.py)."""
+"""A program of somebody else, which mypy --strict finds nothing wrong with
+(tests/packaging/test_wheels.py).
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""Every shell and Python block of the documentation is typed as it stands, page by page, and says what the page says.
+"""Every shell and Python block of the documentation is typed as it stands, page by page, and says
+what the page says.
 
-In a `console` block lines behind `$ ` are typed and what follows is what they say; `...` stands for anything, on a line
-of its own for any number of lines. A comment that begins with `setup` is done first. docs/writing-a-plugin.md has a
-test of its own, which needs wheels; the blocks of docs/hooks.md are signatures, written from the code.
+In a `console` block lines behind `$ ` are typed and what follows is what they say; `...` stands for
+anything, on a line of its own for any number of lines. A comment that begins with `setup` is done
+first. docs/writing-a-plugin.md has a test of its own, which needs wheels; the blocks of
+docs/hooks.md are signatures, written from the code.
 """
 
 from __future__ import annotations

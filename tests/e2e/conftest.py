@@ -1,4 +1,6 @@
-"""Real virtual machines: a configuration of the test's own, `vc` as a user types it, and a look for what is left."""
+"""Real virtual machines: a configuration of the test's own, `vc` as a user types it, and a look for
+what is left.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""A libvirtd of the tests' own, with virtlogd, in a mount namespace: its files lie in a folder, it sees no /dev/kvm.
+"""A libvirtd of the tests' own, with virtlogd, in a mount namespace: its files lie in a folder, it
+sees no /dev/kvm.
 
-Where that node opens but does not work, libvirtd asks QEMU again and again what it can do, for two seconds each time.
-`python -m tests.e2e.libvirtd FOLDER` is the process that runs both. It obeys lines on its input, ends with that, and
-reaps what they leave: libvirtd waits until a machine's process is gone, and whoever is process 1 here takes its time.
+Where that node opens but does not work, libvirtd asks QEMU again and again what it can do, for two
+seconds each time. `python -m tests.e2e.libvirtd FOLDER` is the process that runs both. It obeys
+lines on its input, ends with that, and reaps what they leave: libvirtd waits until a machine's
+process is gone, and whoever is process 1 here takes its time.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ class Libvirtd:
     """The tests' side."""
 
     def __init__(self, folder: Path, shared: list[Path]) -> None:
-        """What is mounted below the folders in `shared`, it sees, too: as any libvirtd does that has no namespace."""
+        """What is mounted below the folders in `shared`, it sees, too: as any libvirtd does that
+        has no namespace.
+        """
         self.folder = folder
         self._shared = shared
         for path in shared:

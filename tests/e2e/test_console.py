@@ -1,4 +1,6 @@
-"""What a guest writes to its console is bounded by the kernel of this host, whether somebody looks or not."""
+"""What a guest writes to its console is bounded by the kernel of this host, whether somebody looks
+or not.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ LINE = "echo h > /tmp/sysrq-trigger"  # the kernel lists what it offers
 
 @pytest.fixture(params=["tmpfs", "disk"])
 def run_root(request, host):
-    """On each kind of file system: the longest files of a tmpfs are as long as an offset can say."""
+    """On each kind of file system: the longest files of a tmpfs are as long as an offset
+    can say.
+    """
     if request.param == "disk":
         yield host.folder / "run"
         return

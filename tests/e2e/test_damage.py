@@ -1,4 +1,6 @@
-"""Pods whose records are damaged, whose machines hang, and whose plugins are gone: seen and removed for real."""
+"""Pods whose records are damaged, whose machines hang, and whose plugins are gone: seen and removed
+for real.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,10 @@ def test_one_that_hangs_hides_nobody_and_what_is_damaged_is_removed_with_its_mac
     assert "running (no answer)" in lines["hung"]
     assert "running " in lines["good"]
     assert "no answer" not in lines["good"]
-    remedy = f"{config} is damaged: JSON is malformed: invalid character (byte 0); 'vc pod delete --force damaged' ends"
+    remedy = (
+        f"{config} is damaged: JSON is malformed: invalid character (byte 0); "
+        "'vc pod delete --force damaged' ends"
+    )
     assert remedy in seen.stderr.decode()
     states = {one["id"]: one["state"] for one in json.loads(host.vc("pod", "ls", "--json").stdout)}
     assert states == {"damaged": "damaged", "good": "running", "hung": "running"}

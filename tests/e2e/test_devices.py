@@ -102,7 +102,7 @@ def test_a_device_in_use_by_another_pod_is_refused_and_nothing_is_left(host, bus
     host.vc("pod", "delete", "first")
 
 
-# --- vhost-user ------------------------------------------------------------------------------------------------------
+# --- vhost-user -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -167,11 +167,13 @@ def test_qemu_knows_the_devices_that_this_host_has_no_backend_for(driver, argume
     assert f"  {argument}=" in told
 
 
-# --- vfio ----------------------------------------------------------------------------------------------------------
+# --- vfio -----------------------------------------------------------------------------------------
 
 
 async def test_qemu_takes_the_arguments_of_vfio(host):
-    """This host has no device to pass: QEMU must fail for want of that, not of a property it does not know."""
+    """This host has no device to pass: QEMU must fail for want of that, not of a property it does
+    not know.
+    """
     from vc_core.spec import HostPci
 
     async with (
@@ -184,11 +186,13 @@ async def test_qemu_takes_the_arguments_of_vfio(host):
             await session.hooks.vm_plug(pod=session.pod, device=HostPci("vfio-x", "0000:7f:00.0"))
 
 
-# --- unplugging ------------------------------------------------------------------------------------------------------
+# --- unplugging -----------------------------------------------------------------------------------
 
 
 async def test_a_guest_that_keeps_a_device_hangs_nobody(host, busybox, disk):
-    """A machine that is stopped cannot let a PCI device go: the call ends at its limit, and a later one succeeds."""
+    """A machine that is stopped cannot let a PCI device go: the call ends at its limit, and a later
+    one succeeds.
+    """
     host.configure("hypervisor", unplug_timeout_s=2)
     host.configure("device.block", bus="blk")
     async with host.runtime() as runtime, runtime.pod("p") as pod:

@@ -1,4 +1,6 @@
-"""One more process in a container: it is in the container, whatever the container has made of its files."""
+"""One more process in a container: it is in the container, whatever the container has made of its
+files.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,10 @@ from vc_core.spec import (
 
 pytestmark = pytest.mark.only("qemu")
 
-SHOWS = "id; pwd; echo $FOO-$MORE; grep -E 'CapBnd|NoNewPrivs|Seccomp:' /proc/self/status; ulimit -n; umask"
+SHOWS = (
+    "id; pwd; echo $FOO-$MORE; grep -E 'CapBnd|NoNewPrivs|Seccomp:' /proc/self/status; ulimit -n; "
+    "umask"
+)
 
 
 async def said(container, *args: str, **options: object) -> list[str]:
@@ -41,7 +46,8 @@ async def said(container, *args: str, **options: object) -> list[str]:
 def test_exec_is_in_the_container(host: Host, busybox):
     with (busybox / "etc/passwd").open("a") as passwd:
         passwd.write(
-            "1000:x:0:0:a name that is a number:/root:/bin/sh\nlate:x:1000:1001::/home/late:/bin/sh\n"
+            "1000:x:0:0:a name that is a number:/root:/bin/sh\n"
+            "late:x:1000:1001::/home/late:/bin/sh\n"
         )
     options = ("-u", "1000", "-e", "FOO=bar", "-w", "/tmp", "--group", "4321", "--cap-drop", "ALL")
     host.vc("run", "-d", "--name", "c", "--rootfs", str(busybox), *options, "--", "sleep", "999")

@@ -1,4 +1,6 @@
-"""Programs that fork while a runtime is open, and programs that end without leaving a block: with real machines."""
+"""Programs that fork while a runtime is open, and programs that end without leaving a block: with
+real machines.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A guest whose root is hostile, and the folders of the host that it has: each attack is made on a real machine."""
+"""A guest whose root is hostile, and the folders of the host that it has: each attack is made on a
+real machine.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +31,17 @@ BEGIN = r"""
 root=$1
 exec > $root/log 2>&1
 b="$root/bin/busybox"
-for name in sh mkdir ln touch mv rm rmdir mknod chmod mount umount ls cat grep seq sleep cp find id; do
+for name in sh mkdir ln touch mv rm rmdir mknod chmod mount umount ls cat grep seq sleep cp find \
+    id; do
     eval "$name() { $b $name \"\$@\"; }"
 done
 """
 
 
 def as_root_of_guest(host: Host, pod: str, script: str) -> str:
-    """Runs a script as root of a pod's guest, outside of its containers; `$root` is its container's folder."""
+    """Runs a script as root of a pod's guest, outside of its containers; `$root` is its container's
+    folder.
+    """
     whole = f"{BEGIN}\n{script}\ntouch $root/done\n"
     host.vc("exec", "--container", pod, pod, "--", "rm", "-f", "/done")
     return host.vc(
@@ -197,7 +202,8 @@ def test_secrets_of_the_host_reach_no_guest_that_runs_the_hosts_own_programs(hos
         attack = r"""
 for share in /run/vc/shares/* /run/vc/below/*; do
     echo "$share: $(ls $share | head -n 40)"
-    for path in etc/shadow root/.ssh/vc-test-PID proc/kcore proc/1/environ run/virtcontainers dev/mem; do
+    for path in etc/shadow root/.ssh/vc-test-PID proc/kcore proc/1/environ \
+        run/virtcontainers dev/mem; do
         [ -e $share/$path ] && echo "REACHED $share/$path"
     done
     for store in STORES; do [ -e $share$store ] && echo "REACHED $share$store"; done

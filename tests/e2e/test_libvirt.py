@@ -1,4 +1,6 @@
-"""What only libvirt has: machines that its own tools see, a daemon that may go away, a neighbour of another kind."""
+"""What only libvirt has: machines that its own tools see, a daemon that may go away, a neighbour of
+another kind.
+"""
 
 from __future__ import annotations
 

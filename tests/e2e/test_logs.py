@@ -1,4 +1,6 @@
-"""Containers that outlive their command: what they wrote, whether they are started again, whether they are well."""
+"""Containers that outlive their command: what they wrote, whether they are started again, whether
+they are well.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ def run(host, root, name, *words, **options):
 
 
 def rest(process: subprocess.Popen[bytes]) -> bytes:
-    """All that it writes to its end, which is a good one; what was read of it before is not lost, as by communicate."""
+    """All that it writes to its end, which is a good one; what was read of it before is not lost,
+    as by communicate.
+    """
     told = process.stdout.read()
     process.stdout.close()
     assert process.wait(timeout=60) == 0
@@ -122,7 +126,10 @@ def test_who_leaves_in_the_middle_is_no_error_and_a_log_can_be_read_in_part(host
 @pytest.mark.only("qemu")
 def test_a_log_is_as_large_as_it_is_configured_and_keeps_the_newest(host, busybox):
     host.configure("data", log_mib=1)
-    script = "i=0; while [ $i -lt 30000 ]; do echo line $i of a log that is larger than its file; i=$((i+1)); done"
+    script = (
+        "i=0; while [ $i -lt 30000 ]; do echo line $i of a log that is larger than its file; "
+        "i=$((i+1)); done"
+    )
     run(host, busybox, "p", "sh", "-c", script)
     host.vc("wait", "p")
     lines = host.vc("logs", "p").stdout.splitlines()
@@ -157,7 +164,10 @@ def test_what_has_no_log_is_told(host, busybox):
 @pytest.mark.only("qemu")
 @pytest.mark.needs("snapshot")
 def test_a_fork_goes_on_with_a_log_of_its_own(host, busybox):
-    script = "echo before; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo after in $(hostname); sleep 1000"
+    script = (
+        "echo before; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo after in $(hostname); "
+        "sleep 1000"
+    )
     host.vc("run", "-d", "--name", "p", "--rootfs", str(busybox), "sh", "-c", script)
     child = host.vc("pod", "fork", "p").stdout.decode().strip()
     for name in (child, "p"):
@@ -173,7 +183,10 @@ def test_a_fork_goes_on_with_a_log_of_its_own(host, busybox):
 
 @pytest.mark.only("qemu")
 def test_a_container_is_started_again_as_its_policy_says(host, busybox):
-    again = "echo run; test $(cat /runs 2>/dev/null | grep -c .) -lt 2 && echo x >> /runs && exit 7; exit 0"
+    again = (
+        "echo run; test $(cat /runs 2>/dev/null | grep -c .) -lt 2 && echo x >> /runs && exit 7; "
+        "exit 0"
+    )
     run(host, busybox, "p", "--restart", "on-failure", "--", "sh", "-c", again)
     assert host.vc("wait", "p").stdout == b"0\n"  # what it had written was still there
     assert (shown(host)["restarts"], shown(host)["exit"]["code"]) == (2, 0)

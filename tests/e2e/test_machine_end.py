@@ -1,4 +1,6 @@
-"""Every verb tells how the machine ended, also when its connection only breaks; nobody sees a transport's error."""
+"""Every verb tells how the machine ended, also when its connection only breaks; nobody sees a
+transport's error.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ _REASON = re.compile(rb"the machine ended: QEMU was (killed|ended)")
 
 @pytest.fixture
 def talk(host):
-    """Types a command of which nobody waits for the end; returns when it has written its first bytes."""
+    """Types a command of which nobody waits for the end; returns when it has written its first
+    bytes.
+    """
     started = []
 
     def begin(*words, is_silent=False):

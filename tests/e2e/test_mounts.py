@@ -193,7 +193,8 @@ async def test_one_containers_failure_leaves_its_siblings_mounts(host, busybox, 
 
 def test_an_ordinary_user_is_told_what_needs_root():
     code = (
-        "import os, sys; os.setuid(65534); from pathlib import Path; from vc_core.engine import mounts;"
+        "import os, sys; os.setuid(65534); from pathlib import Path; "
+        "from vc_core.engine import mounts;"
         "from vc_core.spec import Mount; mounts.checked(Mount(Path(sys.argv[1]), '/x'))"
     )
     done = subprocess.run(

@@ -231,7 +231,10 @@ def test_bundles_that_engines_write_run(host, bundle, tmp_path):
     host.vc("pod", "create", "p")
     host.vc("pod", "start", "p")
     for name, limits in resources.items():
-        script = f"for f in {files}; do cat /sys/fs/cgroup/memory.$f; done > /out/{name}; umask >> /out/{name}"
+        script = (
+            f"for f in {files}; do cat /sys/fs/cgroup/memory.$f; done > /out/{name}; "
+            f"umask >> /out/{name}"
+        )
         script += f"; cat /proc/self/oom_score_adj >> /out/{name}; hostname >> /out/{name}"
         linux: dict[str, Any] = {"resources": limits, "cgroupsPath": f"system.slice:{name}:c"}
         if name == "kubelet":

@@ -314,7 +314,9 @@ def test_a_machine_that_hangs_holds_no_call_past_its_deadline(host, busybox):
 
 @pytest.mark.only("qemu")
 async def test_a_client_that_hangs_up_in_the_middle_harms_nobody(host, busybox):
-    """Its port is there until somebody sweeps it; an agent that tries to write to it must not do so for ever."""
+    """Its port is there until somebody sweeps it; an agent that tries to write to it must not do so
+    for ever.
+    """
     hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
     async with host.runtime() as runtime, runtime.pod("p") as pod:
         async with pod._sessions.open(exclusive=True) as session:

@@ -1,4 +1,6 @@
-"""Machines made in advance, on a real host: taken by one each, paused meanwhile, and a keeper that may be killed."""
+"""Machines made in advance, on a real host: taken by one each, paused meanwhile, and a keeper that
+may be killed.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +92,10 @@ def test_waiting_machines_use_no_processor(pooled):
 
 
 def test_taken_machines_share_no_identity(pooled, busybox):
-    script = "cat /proc/sys/kernel/random/boot_id; hostname; head -c 16 /dev/urandom | od -An -tx1; date +%s"
+    script = (
+        "cat /proc/sys/kernel/random/boot_id; hostname; head -c 16 /dev/urandom | od -An -tx1; "
+        "date +%s"
+    )
     command = ("run", "--start", "pool", "--rootfs", "/", "--", "sh", "-c", script)
     both = [pooled.start(*command, stdout=subprocess.PIPE) for _ in range(2)]
     told = [process.communicate(timeout=120)[0].decode().splitlines() for process in both]

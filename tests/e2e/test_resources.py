@@ -189,7 +189,9 @@ def test_a_command_that_needs_too_much_memory_is_told_why_it_was_killed(host):
 
 
 async def test_memory_that_a_guest_has_freed_goes_back_to_the_host(host, busybox):
-    """Also after the pod was forked: a machine has no balloon while it is saved, and its children have none."""
+    """Also after the pod was forked: a machine has no balloon while it is saved, and its children
+    have none.
+    """
 
     async def comes_back(pod: Pod) -> None:
         container = pod.container("c")

@@ -114,7 +114,10 @@ def test_mounts_of_folders_and_files(host, busybox, tmp_path):
         "--mount",
         f"{single}:/etc/one",
     ]
-    script = "cat /data/in /etc/one; echo back > /data/out; echo no > /fixed/no; echo two > /etc/one; true"
+    script = (
+        "cat /data/in /etc/one; echo back > /data/out; echo no > /fixed/no; echo two > /etc/one; "
+        "true"
+    )
     done = host.vc("run", "--rootfs", str(busybox), *words, "--", "sh", "-c", script)
     assert done.stdout == b"from the hostone"
     assert b"Read-only file system" in done.stderr
@@ -127,7 +130,10 @@ def test_what_was_written_by_mmap_is_on_the_host(host, tmp_path):
     file = tmp_path / "data" / "file"
     file.parent.mkdir()
     file.write_bytes(b"." * (1 << 20))
-    code = "import mmap; f = open('/data/file', 'r+b'); m = mmap.mmap(f.fileno(), 0); m[5:10] = b'hello'"
+    code = (
+        "import mmap; f = open('/data/file', 'r+b'); m = mmap.mmap(f.fileno(), 0); "
+        "m[5:10] = b'hello'"
+    )
     words = ["--mount", f"{file.parent}:/data", "--rootfs", "/"]
     host.vc("run", *words, "--", "/usr/bin/python3", "-c", code)
     assert file.read_bytes()[:12] == b".....hello.."
@@ -219,7 +225,9 @@ def test_every_signal_that_can_be_forwarded_is(host, busybox):
 
 
 def test_a_plain_command_ends_with_ctrl_c(host, busybox):
-    """Also as the first process of its namespace, for which the kernel drops signals that nobody catches."""
+    """Also as the first process of its namespace, for which the kernel drops signals that nobody
+    catches.
+    """
     running = host.start("run", "--name", "p", "--rootfs", str(busybox), "--", "sleep", "300")
     while b"sleep 300" not in host.vc("container", "ps", "p", check=None).stdout:
         assert running.poll() is None

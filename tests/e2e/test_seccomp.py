@@ -12,10 +12,12 @@ pytestmark = pytest.mark.only("qemu")
 PROBE = """
 import ctypes, errno, json, os, threading
 libc = ctypes.CDLL(None, use_errno=True)
-calls = {"unshare user": (272, 0x10000000), "clone user": (56, 0x10000011, 0, 0, 0, 0), "clone3": (435, 0, 0),
-         "userfaultfd": (323, 0), "io_uring_setup": (425, 1, 0), "kcmp": (312, 1, 1, 0, 0, 0), "bpf": (321, 0, 0, 0),
-         "keyctl": (250, 0, -4, 1), "add_key": (248, b"user", b"k", b"v", 1, -4), "mount": (165, 0, 0, 0, 0, 0),
-         "perf_event_open": (298, 0, 0, -1, -1, 0), "setns": (308, 0, 0), "move_mount": (429, 0, 0, 0, 0, 0)}
+calls = {"unshare user": (272, 0x10000000), "clone user": (56, 0x10000011, 0, 0, 0, 0),
+         "clone3": (435, 0, 0), "userfaultfd": (323, 0), "io_uring_setup": (425, 1, 0),
+         "kcmp": (312, 1, 1, 0, 0, 0), "bpf": (321, 0, 0, 0), "keyctl": (250, 0, -4, 1),
+         "add_key": (248, b"user", b"k", b"v", 1, -4), "mount": (165, 0, 0, 0, 0, 0),
+         "perf_event_open": (298, 0, 0, -1, -1, 0), "setns": (308, 0, 0),
+         "move_mount": (429, 0, 0, 0, 0, 0)}
 got = {}
 for name, (number, *args) in calls.items():
     answer = libc.syscall(number, *args)

@@ -1,4 +1,6 @@
-"""Pods saved in the middle of their work, restored and forked: on real machines, with what containers hold open."""
+"""Pods saved in the middle of their work, restored and forked: on real machines, with what
+containers hold open.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ import pytest
 from tests.e2e.conftest import Host
 
 COUNT = "i=0; while :; do i=$((i+1)); echo $i > /tmp/count; echo tick $i; sleep 0.1; done"
-IDENTITY = "cat /etc/machine-id /proc/sys/kernel/random/boot_id; hostname; head -c 16 /dev/urandom | od -An -tx1"
+IDENTITY = (
+    "cat /etc/machine-id /proc/sys/kernel/random/boot_id; hostname; "
+    "head -c 16 /dev/urandom | od -An -tx1"
+)
 
 
 @pytest.fixture
@@ -235,7 +240,9 @@ def test_a_full_disk_is_told_and_nothing_is_left(host, counting, tmp_path):
 
 
 def test_who_saves_may_be_killed_at_any_moment(host, counting):
-    """The guest goes on: who waited for a folder has it again, and whoever comes next finds a running pod."""
+    """The guest goes on: who waited for a folder has it again, and whoever comes next finds a
+    running pod.
+    """
     for moment_s in (0.15, 0.25, 0.3, 0.35, 0.4, 0.5):
         saving = host.start(
             "pod", "snapshot", "p", "s", stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
@@ -267,11 +274,13 @@ def test_a_machine_that_cannot_go_on_leaves_no_pod(host, counting):
 
 FILES = r"""
 cd /data; umask 022
-echo one > a; ln a b; ln -s a c; mkdir -p d/e; mv a d/e/f; echo two >> b; cat d/e/f; stat -c '%h %s' b; readlink c
+echo one > a; ln a b; ln -s a c; mkdir -p d/e; mv a d/e/f; echo two >> b; cat d/e/f
+stat -c '%h %s' b; readlink c
 chmod 640 b; stat -c %a b; dd if=/dev/zero of=big bs=1k count=300 2>/dev/null; stat -c %s big
 dd if=b of=big bs=1 seek=5 conv=notrunc 2>/dev/null; stat -c %s big; : > big; stat -c %s big
 cat x 2>/dev/null || echo none; touch x; cat x && echo there; rm x; ls; ls d/e
-mv d/e/f d/g; cat d/g; rmdir d/e; ls d; mkdir full; touch full/x; rmdir full 2>/dev/null || echo not empty
+mv d/e/f d/g; cat d/g; rmdir d/e; ls d; mkdir full; touch full/x
+rmdir full 2>/dev/null || echo not empty
 exec 3<>held; echo kept >&3; rm held; exec 3>&-; ls | grep held || echo gone
 sh -c 'echo $$ > mine'; test -s mine && echo written
 i=0; while [ $i -lt 300 ]; do : > full/many$i; i=$((i+1)); done; ls full | grep -c many
@@ -301,7 +310,9 @@ def test_folders_behave_alike_whether_they_can_be_let_go_of_or_not(host, busybox
 
 
 def _behaviour(host, container: str, user: str, data: Path) -> tuple[str, list[tuple[object, ...]]]:
-    """What a user sees who does all kinds of things in a folder that is shared, and what the host finds there then."""
+    """What a user sees who does all kinds of things in a folder that is shared, and what the host
+    finds there then.
+    """
     within = ("exec", "-c", container, "-u", user, "p", "--", "sh", "-c")
     inside = host.vc(*within, FILES).stdout.decode()
     (data / "late").write_text("from the host")

@@ -1,4 +1,6 @@
-"""Pods that are clones: nothing shared that must not be, and whatever goes wrong, a pod or a clear word."""
+"""Pods that are clones: nothing shared that must not be, and whatever goes wrong, a pod or a clear
+word.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ import pytest
 
 from tests.e2e.conftest import Host, new_host, processes
 
-IDENTITY = "cat /etc/machine-id /proc/sys/kernel/random/boot_id; hostname; head -c 16 /dev/urandom | od -An -tx1"
+IDENTITY = (
+    "cat /etc/machine-id /proc/sys/kernel/random/boot_id; hostname; "
+    "head -c 16 /dev/urandom | od -An -tx1"
+)
 QEMU = "qemu-system-x86_64"
 
 pytestmark = pytest.mark.needs("clone")
@@ -79,7 +84,9 @@ def test_clones_share_no_identity_and_no_random_numbers(host):
 
 
 def test_a_clone_differs_without_any_seed_of_ours(host, tmp_path):
-    """vmgenid alone: the guest's kernel says that it has reseeded, and no agent had a part in it."""
+    """vmgenid alone: the guest's kernel says that it has reseeded, and no agent had a
+    part in it.
+    """
     log = "dmesg | grep -c 'reseeded due to virtual machine fork'"
     done = host.vc(
         "run", "--rootfs", "/", "--start", "template", "--cap-add", "SYSLOG", "--", "sh", "-c", log

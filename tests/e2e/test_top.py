@@ -43,7 +43,8 @@ def test_without_textual_the_remedy_is_named(host, tmp_path):
         sys.executable, ["-P", "-m", "vc_core", "top"], env=environ, timeout=60, encoding="utf-8"
     )
     screen.expect(
-        r"vc top needs textual \(no textual here\); pip install --find-links .make/wheels 'virtcontainers\[top\]'"
+        r"vc top needs textual \(no textual here\); run: "
+        r"pip install --find-links .make/wheels 'virtcontainers\[top\]'"
     )
     screen.expect(pexpect.EOF)
     screen.wait()

@@ -57,7 +57,10 @@ def test_a_new_volume_gets_what_the_image_has_there(host, tmp_path):
     first, _ = busybox_layers(Path(shutil.which("busybox") or "").read_bytes())
     made.image("v1", [first, layer(*data)], {"User": "1234:5678", "Env": ["PATH=/bin"]})
     host.vc("image", "import", str(made.folder), "app")
-    look = "cd /data; stat -c '%n %u:%g %a %F' . kept link deep deep/file; touch mine && echo written; rm -r kept"
+    look = (
+        "cd /data; stat -c '%n %u:%g %a %F' . kept link deep deep/file; "
+        "touch mine && echo written; rm -r kept"
+    )
     run = [
         "run",
         "--name",
@@ -115,7 +118,10 @@ def test_names_of_volumes_are_checked(host, busybox):
 def test_a_disk_takes_more_than_the_guest_has_memory_and_lasts_as_long_as_its_container(
     host, busybox
 ):
-    script = "cat /mark 2>/dev/null && exit 0; dd if=/dev/zero of=/big bs=1M count=400 2>/dev/null; echo mark > /mark"
+    script = (
+        "cat /mark 2>/dev/null && exit 0; dd if=/dev/zero of=/big bs=1M count=400 2>/dev/null; "
+        "echo mark > /mark"
+    )
     host.vc(
         "run", "-d", "--name", "p", "--disk", "1g", "--rootfs", str(busybox), "sh", "-c", script
     )

@@ -199,7 +199,9 @@ def _die_after(step: int, folder: Path, data: Path) -> None:
 
 
 def test_of_the_hosts_root_nothing_is_seen_that_is_hidden(place, tmp_path):
-    """Also what appears there, or is replaced, while it is shown; and the host may rename all of it meanwhile."""
+    """Also what appears there, or is replaced, while it is shown; and the host may rename all of it
+    meanwhile.
+    """
     folder = Path("/var/tmp") / f"vc-test-{tmp_path.name}-{os.getpid()}"
     (folder / "home/.ssh").mkdir(parents=True)
     (folder / "home").chmod(0o750)

@@ -198,6 +198,9 @@ print("parent", sorted(world.machines), flush=True)
         timeout=60,
         check=False,
     )
-    told = "this runtime was opened before fork(), in the parent process; open another one in this process"
+    told = (
+        "this runtime was opened before fork(), in the parent process; "
+        "open another one in this process"
+    )
     expected = [told] * 3 + ["own ['left', 'p']", "child ['left', 'p']", "parent ['left']"]
     assert (done.stdout.splitlines(), done.stderr) == (expected, "")

@@ -55,7 +55,10 @@ def test_a_named_file_must_exist(home):
 
 
 def test_every_problem_comes_at_once_with_line_and_nearest_name():
-    text = "[use]\nhypervisr = 'x'\ndevices = 'block'\n[pod]\nvcpus = 0\nmemory = 1\n\n[deadlines]\nboot = 'soon'\n"
+    text = (
+        "[use]\nhypervisr = 'x'\ndevices = 'block'\n[pod]\nvcpus = 0\nmemory = 1\n\n[deadlines]\n"
+        "boot = 'soon'\n"
+    )
     told = problems(text)
     assert told[0] == 'vc.toml:2: use.hypervisr: unknown key; did you mean "hypervisor"?'
     assert told[1].startswith("vc.toml:3: use.devices: expected `array`")

@@ -1,4 +1,6 @@
-"""A fault at every step of create, start, stop and delete: nothing is left behind, and the pod is as before."""
+"""A fault at every step of create, start, stop and delete: nothing is left behind, and the pod is
+as before.
+"""
 
 from __future__ import annotations
 
@@ -191,7 +193,9 @@ async def test_a_failed_stop_or_delete_can_be_said_again(
 async def test_a_caller_killed_at_any_step_leaves_a_pod_that_can_be_deleted(
     open_runtime, world, tmp_path, verb
 ):
-    """From the n-th operation on, nothing that the caller does has any effect: neither undo nor release."""
+    """From the n-th operation on, nothing that the caller does has any effect: neither undo nor
+    release.
+    """
     for step in range(STEPS):
         async with open_runtime() as doomed:
             pod = await _prepare(doomed, tmp_path)

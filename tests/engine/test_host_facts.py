@@ -63,7 +63,9 @@ def test_the_hosts_own_root_is_always_shared(mode):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can bind a folder")
 def test_the_hosts_own_root_is_shared_wherever_it_is_bound(tmp_path):
-    """Its device is mounted read-write: a guest that mounted it, too, would read what the host is writing."""
+    """Its device is mounted read-write: a guest that mounted it, too, would read what the host is
+    writing.
+    """
     bound = tmp_path / "bound"
     bound.mkdir()
     subprocess.run(["mount", "--bind", "/usr", bound], check=True)
@@ -109,7 +111,8 @@ def test_files_of_a_pods_own_take_the_guests_place():
 def test_a_bind_of_the_hosts_root_brings_no_other_pods_binds_and_nothing_of_the_kernels_along(
     tmp_path,
 ):
-    """Two pods that both show the host's root would keep each other's places busy for ever, and libvirtd confused.
+    """Two pods that both show the host's root would keep each other's places busy for ever, and
+    libvirtd confused.
 
     And /proc/kcore is the host's memory.
     """

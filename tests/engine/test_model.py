@@ -1,4 +1,6 @@
-"""Random sequences of all calls on mocks, with faults at random steps and processes that die at random moments."""
+"""Random sequences of all calls on mocks, with faults at random steps and processes that die at
+random moments.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,7 @@ class MockPods(PodModel):
                 self._next_process()
         return was_hit
 
-    # --- what goes wrong ---------------------------------------------------------------------------------------------
+    # --- what goes wrong --------------------------------------------------------------------------
 
     @precondition(lambda self: self.world.faults.at < 0)
     @rule(step=st.integers(1, 60), after=st.booleans(), is_deadly=st.booleans())
@@ -99,7 +101,7 @@ class MockPods(PodModel):
         self.loop.run_until_complete(self.runtime.close())
         self.runtime = self.open()
 
-    # --- what must always be true ------------------------------------------------------------------------------------
+    # --- what must always be true -----------------------------------------------------------------
 
     def the_store_tells_the_truth(self) -> None:
         pending, self.world.faults.at = self.world.faults.at - len(self.world.faults.calls), -1
@@ -127,7 +129,9 @@ class MockPods(PodModel):
             assert self.world.prepared == set(), "a device was not given back"
 
     def _is_interrupted(self, pod: str) -> bool:
-        """Whether a process died in a call on this pod, or its machine did: the next call that changes it cleans up."""
+        """Whether a process died in a call on this pod, or its machine did: the next call that
+        changes it cleans up.
+        """
         return pod in self._unsettled
 
     @property

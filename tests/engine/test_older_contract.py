@@ -31,7 +31,9 @@ SINCE = {"vm_resize", "vm_fingerprint", "vm_checkpoint"}
 
 @pytest.fixture
 def old_runtime(tmp_path, vc_world, vc_runtime, monkeypatch):
-    """An old hypervisor and an old observer among mocks; the agent's guest lives in the old machines."""
+    """An old hypervisor and an old observer among mocks; the agent's guest lives in the old
+    machines.
+    """
     monkeypatch.setitem(RETIRED, "vm_follow_console", "vm_console gives what there is")
     monkeypatch.setattr(plugin_checks, "_PROBLEMS", {})
     MACHINES.clear()

@@ -1,4 +1,6 @@
-"""Paths of the host that a container names are resolved once: what it plants there later is refused, not followed."""
+"""Paths of the host that a container names are resolved once: what it plants there later is
+refused, not followed.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from vc_core.spec import HostDevice, InvalidRequest, Mount
 async def test_a_link_that_was_planted_since_is_refused_in_one_line(
     open_runtime, world, tmp_path, what
 ):
-    """Whoever runs it, root or not; also where the link leads to a folder that the container had before."""
+    """Whoever runs it, root or not; also where the link leads to a folder that the container had
+    before.
+    """
     for name in ("data/inner", "secret/inner"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "data/inner/x.dev").touch()

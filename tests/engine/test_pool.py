@@ -1,4 +1,6 @@
-"""A pool: machines that wait, taken by one pod each, made again by a keeper whose death harms nobody."""
+"""A pool: machines that wait, taken by one pod each, made again by a keeper whose death harms
+nobody.
+"""
 
 from __future__ import annotations
 

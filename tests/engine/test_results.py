@@ -1,4 +1,6 @@
-"""What an operation returns is compared with its specification, and a plugin that returns garbage keeps no pod."""
+"""What an operation returns is compared with its specification, and a plugin that returns garbage
+keeps no pod.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,9 @@ def test_every_operation_has_a_return_type_that_is_checked():
 
 
 def lying(base, name, garbage, when):
-    """A plugin that does its work, but returns something else from one operation while `when` says so."""
+    """A plugin that does its work, but returns something else from one operation while `when` says
+    so.
+    """
     method = getattr(base, name)
 
     @functools.wraps(method)

@@ -1,4 +1,6 @@
-"""Snapshots and forks: a pod goes on twice, the parent is as it was, and nothing half made is left."""
+"""Snapshots and forks: a pod goes on twice, the parent is as it was, and nothing half
+made is left.
+"""
 
 from __future__ import annotations
 

@@ -189,7 +189,9 @@ async def test_a_copy_that_breaks_leaves_the_file_that_was_there(home):
 
 @ROOT
 async def test_folders_that_somebody_swaps_for_links_meanwhile_lead_nowhere(home):
-    """The folder belongs to somebody else, who acts between any two steps of ours: after each chunk."""
+    """The folder belongs to somebody else, who acts between any two steps of ours: after each
+    chunk.
+    """
     outside = home.parent / "outside"
     outside.chmod(0o700)
     members = [{"name": "x", "type": FOLDER, "mode": 0o777}]

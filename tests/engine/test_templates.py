@@ -1,4 +1,6 @@
-"""Templates: made once, never used half made, dropped at will, and never the reason that a pod does not start."""
+"""Templates: made once, never used half made, dropped at will, and never the reason that a pod does
+not start.
+"""
 
 from __future__ import annotations
 

@@ -235,7 +235,9 @@ def test_a_board_tells_all_missing_plugins(world):
 async def test_a_call_that_is_cancelled_before_it_has_begun_leaves_nothing_to_be_warned_of(
     seats, pod
 ):
-    """Warnings are errors here; a coroutine that nobody awaits is reported where it is collected."""
+    """Warnings are errors here; a coroutine that nobody awaits is reported where it is
+    collected.
+    """
     reported = []
     before, sys.unraisablehook = sys.unraisablehook, reported.append
     try:
@@ -265,9 +267,9 @@ def test_an_unknown_parameter_is_told_once_and_nothing_else(seats):
             """There is no colour."""
 
     (told,) = refused(seats, Wrong())
-    assert (
-        told
-        == "hypervisor:acme.vm_start takes 'colour', which that hook does not give (it gives pod); remove it"
+    assert told == (
+        "hypervisor:acme.vm_start takes 'colour', "
+        "which that hook does not give (it gives pod); remove it"
     )
 
 
@@ -280,15 +282,16 @@ def test_a_parameter_that_would_never_be_given_is_refused(seats, parameters):
     exec(text, scope)
     (told,) = refused(seats, scope["Wrong"]())
     assert told == (
-        "hypervisor:acme.vm_stop would never get 'grace_s'; make it a plain parameter without a default"
+        "hypervisor:acme.vm_stop would never get 'grace_s'; "
+        "make it a plain parameter without a default"
     )
 
 
 def test_a_plugin_of_another_family_is_one_line(seats):
     (told,) = refused(seats, seats[1].plugin)
     assert (
-        "acme: MockAgent has no operation of a hypervisor plugin; let the entry point name the plugin's class"
-        in told
+        "acme: MockAgent has no operation of a hypervisor plugin; "
+        "let the entry point name the plugin's class" in told
     )
 
 

@@ -1,6 +1,8 @@
-"""The guest's side of the protocol, played by a test: an agent that does nothing, and answers as the test likes.
+"""The guest's side of the protocol, played by a test: an agent that does nothing, and answers as
+the test likes.
 
-Requests and answers are bytes here, so that they can be anything. `Agent` speaks gRPC; `RawPeer` does not.
+Requests and answers are bytes here, so that they can be anything. `Agent` speaks gRPC; `RawPeer`
+does not.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ _STREAMS = {"ReadOutput", "Freeze"}
 
 
 class Agent(grpc.GenericRpcHandler):
-    """An agent without containers: processes end at once and say "hello", first processes when they are signalled.
+    """An agent without containers: processes end at once and say "hello", first processes when they
+    are signalled.
 
     Attributes:
         wrong: what it answers instead, by the method's name.

@@ -1,4 +1,6 @@
-"""A host whose pods have a guest that is played by the test: `vc` as a user types it, and what it needed of memory."""
+"""A host whose pods have a guest that is played by the test: `vc` as a user types it, and what it
+needed of memory.
+"""
 
 from __future__ import annotations
 

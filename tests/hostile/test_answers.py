@@ -1,4 +1,6 @@
-"""Single answers that cannot be, each by the commands that believe it: one clear line, and nothing of it is used."""
+"""Single answers that cannot be, each by the commands that believe it: one clear line, and nothing
+of it is used.
+"""
 
 from __future__ import annotations
 
@@ -164,7 +166,9 @@ def test_a_list_of_all_pods_tells_of_the_one_that_answers_what_cannot_be(hostile
 
 
 def test_names_of_processes_are_text_in_a_table(hostile):
-    """Neither what a terminal obeys nor what a table's library takes for markup; JSON escapes it in its own way."""
+    """Neither what a terminal obeys nor what a table's library takes for markup; JSON escapes it in
+    its own way.
+    """
     hostile.run()
     reply = processes(pid=1, state=_ESCAPES, command=[_ESCAPES, "line\nbreak"])
     hostile.agent.wrong["ListProcesses"] = lambda *_: reply.SerializeToString()

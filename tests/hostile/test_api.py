@@ -1,4 +1,6 @@
-"""Programs that use the API against a hostile guest: each call ends, with a right answer or an error of ours."""
+"""Programs that use the API against a hostile guest: each call ends, with a right answer or an
+error of ours.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`vc cp` meets hostile archives and refusals: nothing beside the target is touched, and it ends in one line."""
+"""`vc cp` meets hostile archives and refusals: nothing beside the target is touched, and it ends in
+one line.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A guest that answers wrong in every way gets nothing: each command ends, in one line, with little memory."""
+"""A guest that answers wrong in every way gets nothing: each command ends, in one line, with little
+memory.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,7 @@ def check(host: HostileHost, done: list[Done]) -> None:
     assert len(left.stdout.splitlines()) == 1, "something of a pod is left"
 
 
-# --- everything is wrong --------------------------------------------------------------------------------------------
+# --- everything is wrong --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""A guest that writes on its log's disk what it likes: reading it ends, in time and with little memory."""
+"""A guest that writes on its log's disk what it likes: reading it ends, in time and with little
+memory.
+"""
 
 from __future__ import annotations
 

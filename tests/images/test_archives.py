@@ -1,4 +1,6 @@
-"""Archives as many programs write them: each becomes the image that it holds, or is refused by name."""
+"""Archives as many programs write them: each becomes the image that it holds, or is refused by
+name.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +101,10 @@ async def test_what_is_no_known_archive_is_asked_about(images, tmp_path):
     )
     with pytest.raises(
         InvalidRequest,
-        match=r"neither an image archive nor a root file system .*; it has: project-1.0; .* '--format rootfs'",
+        match=(
+            r"neither an image archive nor a root file system .*; it has: project-1.0; "
+            r".* '--format rootfs'"
+        ),
     ):
         await images.take(of_path(file), "app")
     assert await images.list() == ()

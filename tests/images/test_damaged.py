@@ -1,4 +1,6 @@
-"""Layouts that somebody has written wrong, and images whose file has changed: one error that says so."""
+"""Layouts that somebody has written wrong, and images whose file has changed: one error that says
+so.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +38,16 @@ async def _fill(tree, _progress) -> None:
         '{"manifests": [{"digest": 7}]}',
         '{"manifests": [{"digest": ["a"]}]}',
         '{"manifests": [{"annotations": 7}]}',
-        '{"manifests": [{"annotations": {"org.opencontainers.image.ref.name": {}}, "digest": "x"}]}',
+        (
+            '{"manifests": [{"annotations": {"org.opencontainers.image.ref.name": {}}, "digest": '
+            '"x"}]}'
+        ),
         '{"manifests": [{"digest": "sha256:../../etc/passwd"}]}',
         f'{{"manifests": [{{"digest": "{_DIGEST}", "mediaType": ["a"]}}]}}',
-        f'{{"manifests": [{{"digest": "{_DIGEST}", "platform": 7}}, {{"digest": "{_DIGEST}", "platform": [7]}}]}}',
+        (
+            f'{{"manifests": [{{"digest": "{_DIGEST}", "platform": 7}}, {{"digest": "{_DIGEST}", '
+            f'"platform": [7]}}]}}'
+        ),
         "[" * 100_000,
         "1e999",
         "\\ud800",

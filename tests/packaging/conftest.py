@@ -1,4 +1,6 @@
-"""Every distribution as a wheel, and an environment in which nothing of the checkout can be seen."""
+"""Every distribution as a wheel, and an environment in which nothing of the checkout can
+be seen.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def wheels(place) -> Path:
-    """Built from a copy: a build leaves nothing in the checkout, and what git does not know is not in it."""
+    """Built from a copy: a build leaves nothing in the checkout, and what git does not know is not
+    in it.
+    """
     source = place / "source"
     files = run(
         "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT
@@ -72,7 +76,9 @@ def wheels(place) -> Path:
 
 @pytest.fixture(scope="session")
 def environment(place, wheels) -> Path:
-    """An environment in which nothing of the checkout can be seen, made by the line that the README has, as it is."""
+    """An environment in which nothing of the checkout can be seen, made by the line that the README
+    has, as it is.
+    """
     venv = place / "venv"
     run("/usr/bin/python3", "-m", "venv", venv)
     (line,) = re.findall(

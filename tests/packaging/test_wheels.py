@@ -1,4 +1,6 @@
-"""Every distribution as a wheel, in a fresh environment: what a user gets by pip, also one without root."""
+"""Every distribution as a wheel, in a fresh environment: what a user gets by pip, also one without
+root.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +50,8 @@ def test_the_core_alone_says_what_to_install(place, wheels):
     )
     assert done.returncode == 125
     assert (
-        "no hypervisor plugin 'qemu'; none is installed; run: pip install --find-links .make/wheels "
-        in done.stderr
+        "no hypervisor plugin 'qemu'; none is installed; "
+        "run: pip install --find-links .make/wheels " in done.stderr
     )
     assert "'virtcontainers[qemu]' (after 'make wheels' in a clone)" in done.stderr
 

@@ -1,4 +1,6 @@
-"""docs/writing-a-plugin.md, typed as it stands into an empty folder, with wheels of this checkout."""
+"""docs/writing-a-plugin.md, typed as it stands into an empty folder, with wheels of this
+checkout.
+"""
 
 from __future__ import annotations
 

@@ -2,8 +2,9 @@
 
 Once 0.1.0 is released, never edit them.
 
-That had no resizing, no templates and no snapshots, and vm_diagnose got no guests. They leave out what was
-optional then, and have one operation that the contract never had: tests retire it. See docs/versioning.md.
+That had no resizing, no templates and no snapshots, and vm_diagnose got no guests. They leave out
+what was optional then, and have one operation that the contract never had: tests retire it. See
+docs/versioning.md.
 """
 
 from __future__ import annotations

@@ -66,7 +66,9 @@ async def test_without_a_node_there_is_nothing_to_prove(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["link", "theirs", "open"])
 async def test_a_proof_is_kept_in_a_folder_of_this_users_alone(node, tmp_path, kind):
-    """Another user makes the folder in /tmp first: nothing of it is believed, followed or written."""
+    """Another user makes the folder in /tmp first: nothing of it is believed, followed
+    or written.
+    """
     place, target = tmp_path / "place", tmp_path / "target"
     target.mkdir()
     if kind == "link":

@@ -1,4 +1,6 @@
-"""Folders and files that decide what we run are ours alone, or they are refused: one check, one message."""
+"""Folders and files that decide what we run are ours alone, or they are refused: one check, one
+message.
+"""
 
 from __future__ import annotations
 

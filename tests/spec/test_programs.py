@@ -1,4 +1,6 @@
-"""Programs of the host are found where the user's PATH says, but for the current folder and what others can change."""
+"""Programs of the host are found where the user's PATH says, but for the current folder and what
+others can change.
+"""
 
 from __future__ import annotations
 

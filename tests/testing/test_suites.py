@@ -1,4 +1,6 @@
-"""The suites themselves: each rule quotes the contract, and a plugin that breaks it is caught by that rule."""
+"""The suites themselves: each rule quotes the contract, and a plugin that breaks it is caught by
+that rule.
+"""
 
 from __future__ import annotations
 

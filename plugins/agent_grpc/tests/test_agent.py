@@ -1,4 +1,6 @@
-"""The agent itself, as an ordinary process on a unix socket: what it answers, and what the host's side makes of it."""
+"""The agent itself, as an ordinary process on a unix socket: what it answers, and what the host's
+side makes of it.
+"""
 
 from __future__ import annotations
 

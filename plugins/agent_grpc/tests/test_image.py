@@ -1,4 +1,6 @@
-"""Building guest images: archive, kernel, modules, programs; each from inputs that the tests make."""
+"""Building guest images: archive, kernel, modules, programs; each from inputs that the
+tests make.
+"""
 
 from __future__ import annotations
 
@@ -138,11 +140,14 @@ def test_a_cargo_that_is_too_old_is_passed_over(tmp_path, monkeypatch):
 
 
 def test_the_agents_build_obeys_no_file_of_the_current_folder(tmp_path, monkeypatch):
-    """cargo and rustup read .cargo/config.toml and rust-toolchain.toml there, which can name any program."""
+    """cargo and rustup read .cargo/config.toml and rust-toolchain.toml there, which can name any
+    program.
+    """
     cargo = tmp_path / "bin/cargo"
     cargo.parent.mkdir()
     cargo.write_text(
-        f'#!/bin/sh\n[ "$1" = --version ] && echo cargo 1.99.0 && exit\npwd >{tmp_path}/where; exit 1\n'
+        '#!/bin/sh\n[ "$1" = --version ] && echo cargo 1.99.0 && exit\n'
+        f"pwd >{tmp_path}/where; exit 1\n"
     )
     cargo.chmod(0o755)
     monkeypatch.setenv("CARGO", "cargo")

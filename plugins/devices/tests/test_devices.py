@@ -75,7 +75,7 @@ async def test_char_devices_of_the_hosts_kernel_are_refused_with_the_reason(pod)
         await CharDevices().device_prepare(pod, HostDevice(Path("/dev/ptmx"), "/dev/ptmx"))
 
 
-# --- vfio, on a tree that looks like /sys -----------------------------------------------------------------------------
+# --- vfio, on a tree that looks like /sys ---------------------------------------------------------
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ async def test_a_failed_take_gives_back_what_was_taken(pod, sysfs):
     assert written(sysfs, NIC) == "\n"
 
 
-# --- vhost-user -------------------------------------------------------------------------------------------------------
+# --- vhost-user -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", list(VhostKind))
@@ -199,7 +199,7 @@ async def test_a_vhost_user_socket_becomes_a_device_of_its_kind(pod, tmp_path, k
     assert (part.kind, part.socket, part.mac) == (kind, path, device.mac)
 
 
-# --- the contract -----------------------------------------------------------------------------------------------------
+# --- the contract ---------------------------------------------------------------------------------
 
 
 class TestBlock(DeviceContract):

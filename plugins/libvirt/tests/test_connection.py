@@ -1,4 +1,6 @@
-"""Calls, errors and events of a connection, on libvirt's own test driver; the plugin's life on it."""
+"""Calls, errors and events of a connection, on libvirt's own test driver; the plugin's
+life on it.
+"""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_records_that_cannot_be_read(record, problem):
         MachineState.from_json(record)
 
 
-# --- files of saved machines -----------------------------------------------------------------------------------------
+# --- files of saved machines ----------------------------------------------------------------------
 
 
 @pytest.fixture

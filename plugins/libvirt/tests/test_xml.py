@@ -1,4 +1,6 @@
-"""Machines and devices as XML: as structured values, as libvirt itself reads them, and what of them is read back."""
+"""Machines and devices as XML: as structured values, as libvirt itself reads them, and what of them
+is read back.
+"""
 
 from __future__ import annotations
 

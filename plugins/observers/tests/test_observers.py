@@ -76,7 +76,7 @@ def container(rootfs: Path = Path("/"), **more: object) -> ContainerSpec:
     return ContainerSpec("c", Rootfs(rootfs), ProcessSpec(("sleep",)), **more)
 
 
-# --- trace ------------------------------------------------------------------------------------------------------------
+# --- trace ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,10 @@ async def test_a_failure_is_the_outcome_of_its_span(observed, spans, vc_faults):
 
 
 def exported(**environ: str) -> subprocess.CompletedProcess[str]:
-    code = "from vc_observers.trace import tracer\nwith tracer().start_as_current_span('one'): print('ours')"
+    code = (
+        "from vc_observers.trace import tracer\nwith tracer().start_as_current_span('one'): "
+        "print('ours')"
+    )
     command = [sys.executable, "-c", code]
     return subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, **environ}, check=False
@@ -135,7 +138,7 @@ def test_the_environment_says_where_spans_go():
     )
 
 
-# --- metrics ----------------------------------------------------------------------------------------------------------
+# --- metrics --------------------------------------------------------------------------------------
 
 
 def samples(text: str) -> dict[tuple[str, ...], float]:
@@ -201,7 +204,7 @@ def test_the_file_goes_with_its_process(tmp_path):
     assert not (tmp_path / "x.prom").exists()
 
 
-# --- policy -----------------------------------------------------------------------------------------------------------
+# --- policy ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -258,7 +261,7 @@ async def test_a_machine_is_not_larger_than_allowed_at_first_and_later(observed)
             ).start()
 
 
-# --- chaos ------------------------------------------------------------------------------------------------------------
+# --- chaos ----------------------------------------------------------------------------------------
 
 
 async def test_chaos_fails_what_it_is_told_to(observed):

@@ -1,4 +1,6 @@
-"""A file that the kernel keeps from growing, on each kind of file system that a run folder may lie on."""
+"""A file that the kernel keeps from growing, on each kind of file system that a run folder may lie
+on.
+"""
 
 from __future__ import annotations
 

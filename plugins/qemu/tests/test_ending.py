@@ -1,4 +1,6 @@
-"""Why a machine ended, read from its log; logs that are kept small; records that survive a process."""
+"""Why a machine ended, read from its log; logs that are kept small; records that survive
+a process.
+"""
 
 from __future__ import annotations
 

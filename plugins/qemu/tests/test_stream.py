@@ -1,4 +1,6 @@
-"""Taking the memory out of a saved state: streams built here byte by byte, as QEMU's migration/ram.c writes them."""
+"""Taking the memory out of a saved state: streams built here byte by byte, as QEMU's
+migration/ram.c writes them.
+"""
 
 from __future__ import annotations
 

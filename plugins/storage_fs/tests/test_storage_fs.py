@@ -120,7 +120,8 @@ async def work(root):
     (roots.run_root / "pods/b").chmod(0)
     (roots.run_root / "pods/c/state.json").chmod(0)
     print((await store.storage_list()).pods)
-    for name, record in (("a", Record.POD_CONFIG), ("b", Record.POD_STATE), ("c", Record.POD_STATE)):
+    records = {"a": Record.POD_CONFIG, "b": Record.POD_STATE, "c": Record.POD_STATE}
+    for name, record in records.items():
         try:
             await store.storage_get(name, "", record)
         except StorageError as error:

@@ -1,4 +1,6 @@
-"""A hypervisor without machines: every channel leads to the socket at which a test plays the guest."""
+"""A hypervisor without machines: every channel leads to the socket at which a test plays
+the guest.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""A program that uses the API against a hostile guest: a file for its peak of memory, then "asyncio" or "blocking".
+"""A program that uses the API against a hostile guest: a file for its peak of memory, then
+"asyncio" or "blocking".
 
-Each line on stdin is one round: the name of a pod, which is there when it is given. Each call of the round writes two
-lines of JSON: that it begins, and its outcome. "null" ends the round. Logs go to stderr, as do Python's own warnings.
+Each line on stdin is one round: the name of a pod, which is there when it is given. Each call of
+the round writes two lines of JSON: that it begins, and its outcome. "null" ends the round. Logs go
+to stderr, as do Python's own warnings.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ class GaveUp(Exception):
     """The program itself has had enough of a call that has no deadline."""
 
 
-# --- asyncio --------------------------------------------------------------------------------------------------------
+# --- asyncio --------------------------------------------------------------------------------------
 
 
 async def call(name: str, work: Callable[[], Awaitable[Any]], own_limit: bool = False) -> Any:
@@ -62,7 +64,9 @@ async def call(name: str, work: Callable[[], Awaitable[Any]], own_limit: bool = 
         error = raised
     say([name, *outcome(error)])
     error = None
-    gc.collect()  # the error holds our frame, that the error: what the call has kept would stay until Python looks
+    # The error holds our frame, that the error: what the call has kept would stay until Python
+    # looks.
+    gc.collect()
     return found
 
 
@@ -179,7 +183,7 @@ _ASYNC_USES: dict[str, Callable[[Any], Awaitable[Any]]] = {
 _BOUNDED = {"communicate", "process.kill", "resize"}
 
 
-# --- without asyncio ------------------------------------------------------------------------------------------------
+# --- without asyncio ------------------------------------------------------------------------------
 
 
 def blocking_call(name: str, work: Callable[[], Any]) -> Any:
@@ -192,7 +196,9 @@ def blocking_call(name: str, work: Callable[[], Any]) -> Any:
         error = raised
     say([name, *outcome(error)])
     error = None
-    gc.collect()  # the error holds our frame, that the error: what the call has kept would stay until Python looks
+    # The error holds our frame, that the error: what the call has kept would stay until Python
+    # looks.
+    gc.collect()
     return found
 
 
@@ -264,7 +270,7 @@ def blocking_round(pod_id: str) -> None:
     say(["beside the target", (folder / "mine").read_text() == "mine", "", ""])
 
 
-# --- the program ----------------------------------------------------------------------------------------------------
+# --- the program ----------------------------------------------------------------------------------
 
 
 def main() -> None:

@@ -1,4 +1,6 @@
-"""`vc` with a limit of memory, which writes down what it needed at most: a file, then the words of the command."""
+"""`vc` with a limit of memory, which writes down what it needed at most: a file, then the words of
+the command.
+"""
 
 from __future__ import annotations
 

@@ -117,8 +117,8 @@ class Cgroup:
         self.path.rmdir()
 
     def _await(self, line: str, group: Path | None = None, handle: int = -1) -> None:
-        """The kernel wakes whoever polls for what is exceptional when the file changes, and for input when a process of
-        that handle has ended.
+        """The kernel wakes whoever polls for what is exceptional when the file changes, and for
+        input when a process of that handle has ended.
         """
         with ((group or self.path) / "cgroup.events").open() as events:
             poll = select.poll()

@@ -190,7 +190,10 @@ class AcmeHypervisor(HypervisorSpec):
             return (Finding("cgroup v2", Verdict.BAD, detail, remedy),)
         missing = {"cpu", "memory", "pids"} - set(found)
         if missing:
-            detail = f"it has no controllers for {', '.join(sorted(missing))}: these limits cannot be kept"
+            detail = (
+                f"it has no controllers for {', '.join(sorted(missing))}: "
+                "these limits cannot be kept"
+            )
             return (
                 Finding(
                     "cgroup v2",
@@ -201,7 +204,7 @@ class AcmeHypervisor(HypervisorSpec):
             )
         return (Finding("cgroup v2", Verdict.GOOD, "it has all controllers that limits need"),)
 
-    # --- inside ------------------------------------------------------------------------------------------------------
+    # --- inside -----------------------------------------------------------------------------------
 
     def _process(self) -> HostProcess | None:
         """That of the sandbox; looked for when whoever started it had no time to write it down."""

@@ -77,7 +77,9 @@ class Sandbox:
 
 
 def lost(pod: PodRef) -> Sandbox:
-    """The pod's sandbox when nobody knows any more what `to_json` gave; an empty one when there is none."""
+    """The pod's sandbox when nobody knows any more what `to_json` gave; an empty one when there is
+    none.
+    """
     process = HostProcess.find(
         _OF_PARENT, str(pod.run_dir)
     )  # by its words alone: its agent mounts over /run and /tmp
@@ -87,7 +89,9 @@ def lost(pod: PodRef) -> Sandbox:
 
 
 def start(sandbox: Sandbox, pod: PodRef, spec: VmSpec, options: AcmeOptions) -> HostProcess:
-    """Starts the agent as the first process of new namespaces; whoever connects waits until it answers."""
+    """Starts the agent as the first process of new namespaces; whoever connects waits until it
+    answers.
+    """
     sandbox.socket.unlink(missing_ok=True)
     shares = [
         f"{share.tag}{':ro' if share.read_only else ''}={share.path}" for share in spec.shares
@@ -115,7 +119,9 @@ def start(sandbox: Sandbox, pod: PodRef, spec: VmSpec, options: AcmeOptions) -> 
 
 
 def _joined(group: Path, words: list[str]) -> list[str]:
-    """A command that joins a control group before it becomes another one, to which more words can be appended."""
+    """A command that joins a control group before it becomes another one, to which more words can
+    be appended.
+    """
     return [
         "/bin/sh",
         "-ec",
