@@ -210,7 +210,7 @@ async def test_a_guest_that_keeps_a_device_hangs_nobody(host, busybox, disk):
             await session.hooks.vm_pause(pod=session.pod)
             began = asyncio.get_running_loop().time()
             with pytest.raises(
-                OperationError, match=r"has not let .* go within 2 s; it is still there"
+                OperationError, match=r"has not released .* within 2 s; it is still plugged"
             ):
                 await session.hooks.vm_unplug(pod=session.pod, plugged=held.plugged[0])
             assert asyncio.get_running_loop().time() - began < 10

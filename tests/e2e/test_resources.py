@@ -108,7 +108,7 @@ def test_what_the_machine_cannot_grow_to_is_refused_and_nothing_is_left(host, bu
     host.vc("pod", "start", "p")
     create = ["container", "create", "--rootfs", str(busybox)]
     told = host.vc(*create, "--cpus", "9", "p", "--", "true", check=125).stderr.decode()
-    assert "9 vCPUs were asked for" in told
+    assert "9 vCPUs were requested" in told
     assert f"raise hypervisor.{host.hypervisor}.max_vcpus for new pods" in told
     told = host.vc(*create, "--memory", "9g", "p", "--", "true", check=125).stderr.decode()
     assert f"raise hypervisor.{host.hypervisor}.max_memory_mib or memory_slots" in told

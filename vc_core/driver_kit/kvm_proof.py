@@ -4,7 +4,6 @@ driver boots a guest, once per boot of the host and program that runs machines; 
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import json
 import os
@@ -20,14 +19,6 @@ _SETTING = "proof_dir of the hypervisor"
 _LARGEST = 64 << 10
 
 
-class Accelerator(enum.StrEnum):
-    """How a guest's instructions are run, as users choose it."""
-
-    AUTO = "auto"  # KVM where it is proven to work, else emulation, saying so
-    KVM = "kvm"
-    TCG = "tcg"  # emulation, by the name that it has in this field
-
-
 @dataclass(frozen=True)
 class KvmProof:
     """What was found out.
@@ -41,6 +32,21 @@ class KvmProof:
     works: bool
     detail: str
     is_new: bool = False
+
+    @classmethod
+    def booted(cls) -> KvmProof:
+        """The guest did what it should."""
+        return cls(True, "a guest on KVM booted and powered off")
+
+    @classmethod
+    def failed(cls, reason: str) -> KvmProof:
+        """The guest could not be started, or ended otherwise."""
+        return cls(False, f"a guest on KVM failed: {reason}")
+
+    @classmethod
+    def timed_out(cls, limit_s: float) -> KvmProof:
+        """The guest had not powered off after `limit_s` seconds."""
+        return cls(False, f"a guest on KVM did not reach userspace within {limit_s:g} s")
 
 
 def proof_dir() -> Path:

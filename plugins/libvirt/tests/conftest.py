@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from vc_libvirt.domain_xml import Domain, Folder
 
+from vc_core.driver_kit import Accelerator
+
 
 @pytest.fixture
 def wanted() -> Domain:
@@ -14,7 +16,7 @@ def wanted() -> Domain:
         name="vc-pod-7c0b1d9e",
         uuid="7c0b1d9e-0000-4000-8000-000000000001",
         pod="pod",
-        kind="qemu",
+        accelerator=Accelerator.TCG,
         emulator="/usr/bin/qemu-system-x86_64",
         machine="q35",
         cpu="",

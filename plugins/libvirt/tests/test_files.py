@@ -12,12 +12,12 @@ from xml.etree import ElementTree as ET
 import pytest
 from vc_libvirt import checkpoint, exit_reason
 from vc_libvirt.domain_xml import domain, owner_of, text
-from vc_libvirt.driver_state import MachineState
+from vc_libvirt.driver_state import SCHEMA, LibvirtState
 from vc_libvirt.errors import LibvirtError
 from vc_libvirt.save_image import Feed, SaveImage
 
-from vc_core.driver_kit import HostProcess
-from vc_core.spec import Checkpoint
+from vc_core.driver_kit import Accelerator, HostProcess, decode_record, encode_record
+from vc_core.spec import Checkpoint, HypervisorError
 
 STARTED = "2026-11-25 12:00:00.000+0000: starting up libvirt version: 9.0.0\n"
 ENDED = "2026-11-25 12:00:01.000+0000: shutting down, reason={}\n"
@@ -58,19 +58,13 @@ def test_a_log_that_is_not_there_is_an_empty_one(tmp_path):
     assert exit_reason.tail(tmp_path / "log", 4) == b"cdef"
 
 
-def test_records_survive():
-    known = MachineState("u", "vc-p-1", "qemu", True, HostProcess(7, 8), ("vc0",), 1, 256)
-    assert MachineState.from_json(known.to_json()) == known
-    assert MachineState.from_json(MachineState().to_json()) == MachineState()
-
-
-@pytest.mark.parametrize(
-    ("record", "problem"),
-    [('{"schema": 99}', "another version"), ("{", "damaged"), ('{"schema": 1}', "damaged")],
-)
-def test_records_that_cannot_be_read(record, problem):
-    with pytest.raises(LibvirtError, match=problem):
-        MachineState.from_json(record)
+def test_the_state_survives_a_process():
+    state = LibvirtState(
+        "u", Accelerator.KVM, True, HostProcess(7, 8), ("vc0",), 1, 256, name="vc-p-1"
+    )
+    for exported in (state, LibvirtState()):
+        text = encode_record(exported, SCHEMA)
+        assert decode_record(text, LibvirtState, SCHEMA, "the state") == exported
 
 
 # --- files of saved machines ----------------------------------------------------------------------
@@ -141,7 +135,7 @@ def test_a_file_that_ends_early_is_told(saved):
         ("{", "damaged"),
         ('{"schema": 0}', "another version"),
         (
-            '{"schema": 1, "vcpus": 1, "memory_mib": 256, "kind": "qemu", "image_bytes": 1}',
+            '{"schema": 2, "vcpus": 1, "memory_mib": 256, "accelerator": "tcg", "image_bytes": 1}',
             "another size",
         ),
     ],
@@ -150,7 +144,7 @@ def test_damage_is_told(tmp_path, saved, record, problem):
     saved(b"state")
     if record is not None:
         (tmp_path / "machine.json").write_text(record)
-    with pytest.raises(LibvirtError, match=problem):
+    with pytest.raises(HypervisorError, match=problem):
         checkpoint.read(Checkpoint(tmp_path, tmp_path / "memory"))
 
 

@@ -13,6 +13,7 @@ import pytest
 from vc_libvirt import device_xml, domain_xml
 from vc_libvirt.domain_xml import domain, text
 
+from vc_core.driver_kit import Accelerator, ChannelId, HostProcess
 from vc_core.spec import Drive, DriveBus, HostPci
 
 
@@ -37,16 +38,16 @@ def test_ceilings_are_never_below_the_start(wanted):
 
 
 @pytest.mark.parametrize(
-    ("kind", "cpu", "mode", "model"),
+    ("accelerator", "cpu", "mode", "model"),
     [
-        ("kvm", "", "host-passthrough", None),
-        ("qemu", "", "maximum", None),
-        ("qemu", "Skylake-Client", "custom", "Skylake-Client"),
+        (Accelerator.KVM, "", "host-passthrough", None),
+        (Accelerator.TCG, "", "maximum", None),
+        (Accelerator.TCG, "Skylake-Client", "custom", "Skylake-Client"),
     ],
 )
-def test_the_best_cpu_is_the_accelerators(wanted, kind, cpu, mode, model):
-    found = domain(dataclasses.replace(wanted, kind=kind, cpu=cpu)).find("cpu")
-    assert (found.get("mode"), found.findtext("model")) == (mode, model)
+def test_the_best_cpu_is_the_accelerators(wanted, accelerator, cpu, mode, model):
+    element = domain(dataclasses.replace(wanted, accelerator=accelerator, cpu=cpu)).find("cpu")
+    assert (element.get("mode"), element.findtext("model")) == (mode, model)
 
 
 def test_metadata_tells_whose_a_machine_is(wanted):
@@ -61,7 +62,8 @@ def test_metadata_tells_whose_a_machine_is(wanted):
 def test_libvirt_reads_a_machine_back_as_it_was_meant(wanted):
     """Its test driver has no QEMU behind it, but the same parser of machines."""
     handle = libvirt.open("test:///default")
-    made = domain(dataclasses.replace(wanted, kind="test", owner=None))
+    made = domain(dataclasses.replace(wanted, owner=None))
+    made.set("type", "test")
     for name in ("filesystem", "serial"):  # whose files the test driver's own checks refuse
         for found in made.findall(f"devices/{name}"):
             made.find("devices").remove(found)
@@ -85,9 +87,10 @@ def test_aliases_are_no_others(name):
 
 
 def test_a_channel_tells_its_owner():
-    alias = device_xml.channel_alias(12, 345, "a1b2")
-    assert device_xml.owner_of_channel(alias) == (12, 345)
-    assert device_xml.owner_of_channel("ua-disk_2d_1") is None
+    channel_id = ChannelId(HostProcess(12, 345), "a1b2")
+    assert device_xml.channel_id(device_xml.channel_alias(channel_id)) == channel_id
+    assert device_xml.channel_id("ua-disk_2d_1") is None
+    assert device_xml.channel_id(str(channel_id)) is None, "an alias of libvirt's own"
 
 
 def machine_with(*devices: ET.Element) -> ET.Element:
@@ -120,7 +123,7 @@ def test_the_guest_finds_a_device_by_what_is_told():
 def test_libvirt_counts_memory_in_kib():
     module = device_xml.module(0, 0)
     module.find("target/size").text = str(384 * 1024)
-    assert device_xml.modules(machine_with(module)) == {"ua-dimm-0": 384}
+    assert device_xml.modules(machine_with(module)) == {0: 384}
 
 
 @pytest.mark.parametrize(("place", "name"), [(0, "sda"), (25, "sdz"), (26, "sdaa"), (255, "sdiv")])

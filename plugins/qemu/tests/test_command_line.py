@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from vc_qemu import QemuOptions, machine_config
 from vc_qemu.command_line import FolderShare, Machine, option, words
-from vc_qemu.errors import QemuError
 
-from vc_core.spec import Guest, PodRef, VmSpec
+from vc_core.driver_kit import Accelerator
+from vc_core.spec import Guest, HypervisorError, PodRef, VmSpec
 
 MACHINE = Machine(
     binary="/usr/bin/qemu-system-x86_64",
@@ -153,7 +153,9 @@ def test_a_machine_above_its_ceilings_is_refused_with_the_setting(
     tmp_path, vcpus, memory_mib, setting
 ):
     spec = VmSpec(Guest("g", Path("/k"), Path("/i"), (), ()), vcpus, memory_mib)
-    with pytest.raises(QemuError, match=rf"is the most; raise hypervisor\.qemu\.{setting}"):
+    with pytest.raises(
+        HypervisorError, match=rf"the limit is \d+; raise hypervisor\.qemu\.{setting}"
+    ):
         machine_config.machine_of(
-            QemuOptions(), PodRef("p", tmp_path), spec, "/usr/bin/qemu", "tcg", ""
+            QemuOptions(), PodRef("p", tmp_path), spec, "/usr/bin/qemu", Accelerator.TCG, ""
         )

@@ -4,15 +4,17 @@ a process.
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import pytest
-from vc_qemu import exit_reason, process
-from vc_qemu.driver_state import MachineState
+from vc_qemu import checkpoint, exit_reason, process
+from vc_qemu.driver_state import SCHEMA, QemuState
 from vc_qemu.errors import QemuError
-from vc_qemu.hotplug import Place, free
+from vc_qemu.hotplug import Place, Room
 
-from vc_core.driver_kit import HostProcess
+from vc_core.driver_kit import HostProcess, decode_record, encode_record
+from vc_core.spec import HypervisorError
 
 RUNNING = "runstate_set current_run_state 6 (prelaunch) new_state 9 (running)\n"
 SHUTDOWN = "runstate_set current_run_state 9 (running) new_state 11 (shutdown)\n"
@@ -65,23 +67,37 @@ def test_a_log_that_a_guest_has_filled_does_not_tell_what_happened_since(tmp_pat
     assert log.stat().st_blocks * 512 < 2 << 20
 
 
-def test_records_survive():
-    saved = MachineState(
-        "u", "tcg", True, HostProcess(7, 8), ("vc0",), (Place("share-vc1", "9p", "vc1", 0, 0),)
+def test_the_state_survives_a_process():
+    state = QemuState(
+        uuid="u",
+        is_launched=True,
+        process=HostProcess(7, 8),
+        shares=("vc0",),
+        places=(Place("share-vc1", "9p", "vc1", 0, 0, backends=(("block", "disk"),)),),
     )
-    assert MachineState.from_json(saved.to_json()) == saved
-    assert saved.without("share-vc1").places == ()
-    for text in ("{", "{}", '{"schema": 99}'):
-        with pytest.raises(QemuError):
-            MachineState.from_json(text)
+    assert decode_record(encode_record(state, SCHEMA), QemuState, SCHEMA, "the state") == state
+    assert state.without("share-vc1").places == ()
 
 
-def test_places_are_reused_and_run_out_with_a_remedy():
-    assert free({0, 2}, 4, "root_ports") == 1
+def test_places_are_reused_and_run_out_with_a_remedy(tmp_path):
+    taken = tuple(Place(str(port), "pci", "", port=port) for port in (0, 2))
+    assert Room(tmp_path, 4, 0, taken).port() == 1
     with pytest.raises(
-        QemuError, match=r"all 2 places are taken; raise hypervisor\.qemu\.root_ports"
+        HypervisorError,
+        match=r"all 1 root ports are taken; raise hypervisor\.qemu\.root_ports for new pods",
     ):
-        free({0, 1}, 2, "root_ports")
+        Room(tmp_path, 1, 0, taken).port()
+
+
+async def test_a_qemu_that_never_finishes_a_save_does_not_hang_the_caller(monkeypatch):
+    class Unfinished:
+        async def execute(self, command):
+            raise QemuError(f"QEMU refused {command}: Migration is not finalized yet")
+
+    monkeypatch.setattr(checkpoint, "_CONT_S", 0.2)
+    async with asyncio.timeout(10):
+        with pytest.raises(QemuError, match=r"did not resume the machine within 0\.2 s"):
+            await checkpoint._cont(Unfinished())
 
 
 def test_a_missing_program_says_so(tmp_path):

@@ -6,13 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from vc_qemu import kvm_probe
-from vc_qemu.doctor import accelerator
-from vc_qemu.errors import QemuError
+from vc_qemu import accelerator
 from vc_qemu.options import QemuOptions
 
 from vc_core.driver_kit import Accelerator, kvm_proof
-from vc_core.spec import Guest
+from vc_core.spec import Guest, HypervisorError
 
 
 @pytest.mark.parametrize(
@@ -28,13 +26,15 @@ from vc_core.spec import Guest
     ],
 )
 async def test_what_it_does_is_the_proof(script, works, detail):
-    found = await kvm_probe.boot((sys.executable, "-c", script), 10)
-    assert (found.works, found.detail) == (works, detail)
+    proof = await accelerator.boot_guest((sys.executable, "-c", script), 10)
+    assert (proof.works, proof.detail) == (works, detail)
 
 
 async def test_one_that_hangs_has_a_deadline():
-    found = await kvm_probe.boot((sys.executable, "-c", "__import__('signal').pause()"), 0.3)
-    assert (found.works, found.detail) == (
+    proof = await accelerator.boot_guest(
+        (sys.executable, "-c", "__import__('signal').pause()"), 0.3
+    )
+    assert (proof.works, proof.detail) == (
         False,
         "a guest on KVM did not reach userspace within 0.3 s",
     )
@@ -45,8 +45,11 @@ async def test_kvm_that_was_demanded_and_does_not_work_is_an_error(tmp_path, mon
     guest = Guest("g", Path("/k"), Path("/i"), (), ())
     options = QemuOptions(accelerator=Accelerator.KVM, proof_dir=tmp_path)
     with pytest.raises(
-        QemuError, match="KVM does not work here: there is no /dev/kvm; set hypervisor"
+        HypervisorError, match="KVM does not work here: there is no /dev/kvm; set hypervisor"
     ):
-        await accelerator(options, "/bin/sh", guest)
-    assert await accelerator(QemuOptions(proof_dir=tmp_path), "/bin/sh", guest) == "tcg"
-    assert await accelerator(QemuOptions(accelerator=Accelerator.TCG), "/bin/sh", guest) == "tcg"
+        await accelerator.choose(options, "/bin/sh", guest)
+    assert await accelerator.choose(QemuOptions(proof_dir=tmp_path), "/bin/sh", guest) == "tcg"
+    assert (
+        await accelerator.choose(QemuOptions(accelerator=Accelerator.TCG), "/bin/sh", guest)
+        == "tcg"
+    )

@@ -1,79 +1,81 @@
-"""Which accelerator a machine gets, and a guest on KVM that powers off by itself."""
+"""KVM or TCG for a machine, and the guest that proves KVM: it powers off by itself."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
-from vc_core.driver_kit import Accelerator, KvmProof, prove_kvm
+from vc_core.driver_kit import Accelerator, KvmProof, choose_accelerator, prove_kvm
 from vc_core.spec import Guest
+from vc_libvirt import domain_xml
 from vc_libvirt.connection import Connection
-from vc_libvirt.domain_xml import Domain, domain, text
+from vc_libvirt.domain_xml import DOMAIN_TYPES, Domain, text
 from vc_libvirt.errors import LibvirtError
 from vc_libvirt.options import LibvirtOptions
 
-log = logging.getLogger(__name__)
-
-EMULATED = "qemu"  # libvirt's word for a machine without KVM
+OPTION = "hypervisor.libvirt.accelerator"
 
 
 async def emulator(connection: Connection, options: LibvirtOptions) -> str:
-    """The program that libvirt runs machines with.
+    """The path of the program by which libvirt runs machines.
 
     Raises:
-        LibvirtError: it can run none of this kind.
+        LibvirtError: libvirt has none for this type of machine.
     """
     if options.emulator:
         return options.emulator
-    told = await connection.call(
-        lambda handle: str(handle.getDomainCapabilities(None, "x86_64", options.machine, EMULATED))
+    capabilities = await connection.call(
+        lambda handle: str(
+            handle.getDomainCapabilities(
+                None, "x86_64", options.machine, DOMAIN_TYPES[Accelerator.TCG]
+            )
+        )
     )
-    return ET.fromstring(told).findtext("path") or ""
+    return ET.fromstring(capabilities).findtext("path") or ""
 
 
-async def kind(
-    connection: Connection, options: LibvirtOptions, wanted: Domain, guest: Guest
-) -> str:
-    """What was chosen, or what is proven.
+async def choose(
+    connection: Connection, options: LibvirtOptions, domain: Domain, guest: Guest
+) -> Accelerator:
+    """KVM or TCG, as configured or as proven.
 
     Raises:
-        LibvirtError: KVM was demanded and does not work here.
+        HypervisorError: KVM is configured and does not work here.
     """
-    if options.accelerator is Accelerator.TCG:
-        return EMULATED
-    found = await prove(connection, options, wanted, guest)
-    if found.works:
-        return "kvm"
-    if options.accelerator is Accelerator.KVM:
-        raise LibvirtError(
-            f"KVM does not work here: {found.detail}; set hypervisor.libvirt.accelerator to auto or tcg"
-        )
-    say = log.warning if found.is_new else log.info
-    say("KVM does not work here (%s); using TCG, which is slower", found.detail)
-    return EMULATED
+    return await choose_accelerator(
+        options.accelerator, OPTION, lambda: prove(connection, options, domain, guest)
+    )
 
 
 async def prove(
-    connection: Connection, options: LibvirtOptions, wanted: Domain, guest: Guest
+    connection: Connection, options: LibvirtOptions, domain: Domain, guest: Guest
 ) -> KvmProof:
-    """What is known, or found out now.
+    """Whether KVM works here: the remembered answer, or that of a guest booted now.
 
-    That libvirtd itself has no KVM is asked each time: it takes no boot.
+    libvirtd is asked each time whether it offers KVM at all: that takes no boot.
+
+    Args:
+        connection: to libvirtd.
+        options: as configured.
+        domain: the machine that is to run on KVM.
+        guest: that is booted for the proof.
+
+    Raises:
+        InvalidRequest: others can write to the folder of remembered answers.
     """
     try:
         await connection.call(
             lambda handle: handle.getDomainCapabilities(
-                wanted.emulator, "x86_64", wanted.machine, "kvm"
+                domain.emulator, "x86_64", domain.machine, "kvm"
             )
         )
     except LibvirtError as error:
         return KvmProof(False, f"libvirtd offers none: {error}")
     small = replace(
-        wanted,
-        kind="kvm",
+        domain,
+        accelerator=Accelerator.KVM,
         name=f"vc-proof-{uuid.uuid4().hex[:8]}",
         uuid=str(uuid.uuid4()),
         vcpus=1,
@@ -83,31 +85,30 @@ async def prove(
         shares=(),
     )
     return await prove_kvm(
-        wanted.emulator,
+        domain.emulator,
         options.proof_dir,
         lambda: _boot(connection, small, options.proof_timeout_s),
     )
 
 
-async def _boot(connection: Connection, small: Domain, limit_s: float) -> KvmProof:
+async def _boot(connection: Connection, domain: Domain, limit_s: float) -> KvmProof:
     import libvirt
 
-    with connection.listening(small.uuid) as listener:
+    xml = text(domain_xml.domain(domain))
+    with connection.listening(domain.uuid) as listener:
         try:
-            await connection.call(lambda handle: handle.createXML(text(domain(small)), 0) and None)
+            await connection.call(lambda handle: handle.createXML(xml, 0) and None)
         except LibvirtError as error:
-            return KvmProof(False, f"a guest on KVM failed: {error}")
+            return KvmProof.failed(str(error))
         try:
             async with asyncio.timeout(limit_s):
-                in_order = (await listener.stopped()).in_order
+                end = await listener.stopped()
         except TimeoutError:
-            return KvmProof(False, f"a guest on KVM did not reach userspace within {limit_s:g} s")
+            return KvmProof.timed_out(limit_s)
         finally:
             try:
-                await connection.on_domain(small.uuid, lambda found: found.destroy())
+                await connection.on_domain(domain.uuid, lambda handle: handle.destroy())
             except LibvirtError as error:
                 if error.code != libvirt.VIR_ERR_NO_DOMAIN:
                     raise
-    if not in_order:
-        return KvmProof(False, "a guest on KVM crashed")
-    return KvmProof(True, "a guest on KVM booted and powered off")
+    return KvmProof.booted() if end.in_order else KvmProof.failed("the guest crashed")

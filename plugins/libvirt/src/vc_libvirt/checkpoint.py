@@ -1,22 +1,20 @@
-"""Machines saved in the middle of their work, and others that go on from there.
+"""Saves running machines and starts machines from them.
 
-libvirt saves the memory of a running machine without ending it (an external snapshot of memory
-alone), in the format of `virsh save`. What goes on from that is restored under a name and uuid of
-its own.
+libvirt saves a running machine without ending it (an external snapshot of memory alone), in the
+format of `virsh save`. A machine that starts from it is restored under its own name and uuid.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from vc_core.driver_kit import write_private_file
+from vc_core.driver_kit import Accelerator, read_manifest, write_manifest
 from vc_core.spec import Checkpoint, Drive, Share
 from vc_libvirt import device_xml
 from vc_libvirt.connection import Connection
@@ -25,91 +23,83 @@ from vc_libvirt.errors import LibvirtError
 from vc_libvirt.running_machine import RunningMachine
 from vc_libvirt.save_image import Feed, SaveImage
 
-_SCHEMA = 1
-_RECORD, _IMAGE = "machine.json", "image"
+_SCHEMA = 2
+_MANIFEST, _IMAGE = "machine.json", "image"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a machine must know of the one that it starts from.
+    """What is recorded of a saved machine.
 
     Attributes:
-        vcpus: that it was started with.
-        memory_mib: that it was started with.
-        kind: "kvm" or "qemu".
-        image_bytes: the size of what libvirt wrote.
+        vcpus: number at its start.
+        memory_mib: memory in MiB at its start.
+        accelerator: of the machine; machines that start from it must have the same.
+        image_bytes: size of the file that libvirt wrote.
     """
 
     vcpus: int
     memory_mib: int
-    kind: str
+    accelerator: Accelerator
     image_bytes: int = 0
 
 
 def read(checkpoint: Checkpoint) -> tuple[Manifest, SaveImage]:
-    """What is known of a saved machine.
+    """The manifest and the image of a saved machine.
 
     Raises:
-        LibvirtError: it is not there, incomplete, or another version's.
+        HypervisorError: it is not there, damaged, or of another version.
     """
     path = checkpoint.folder / _IMAGE
+    manifest = read_manifest(checkpoint.folder / _MANIFEST, Manifest, _SCHEMA)
     try:
-        told = json.loads((checkpoint.folder / _RECORD).read_text())
-        if told.pop("schema") != _SCHEMA:
-            raise LibvirtError(
-                f"the saved machine in {checkpoint.folder} was written by another version of virtcontainers-libvirt"
-            )
-        origin = Manifest(**told)
         size = path.stat().st_size
     except OSError as error:
         raise LibvirtError(
             f"the saved machine in {checkpoint.folder} cannot be read: {error}"
         ) from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    if size != manifest.image_bytes:
         raise LibvirtError(
-            f"the saved machine in {checkpoint.folder} is damaged: {error}"
-        ) from error
-    if size != origin.image_bytes:
-        raise LibvirtError(
-            f"the saved machine in {checkpoint.folder} is damaged: its file has another size than at first"
+            f"the saved machine in {checkpoint.folder} is damaged: "
+            "its file has another size than when it was saved"
         )
-    return origin, SaveImage.read(path)
+    return manifest, SaveImage.read(path)
 
 
-async def save(machine: RunningMachine, into: Checkpoint, origin: Manifest) -> None:
-    """Writes a machine; it goes on, or stands still, as before.
+async def save(machine: RunningMachine, into: Checkpoint, manifest: Manifest) -> None:
+    """Saves a machine, which then runs, or is paused, as before.
 
     Raises:
         LibvirtError: libvirt cannot save it, or the disk is full.
     """
     import libvirt
 
-    found = await machine.xml()
-    if found.find("devices/hostdev") is not None:
+    xml = await machine.xml()
+    if xml.find("devices/hostdev") is not None:
         raise LibvirtError(
-            "a device of this host is plugged, and its state cannot be saved: unplug it before"
+            "a device of this host is plugged and its state cannot be saved; unplug it first"
         )
-    names = [str(target.get("dev")) for target in found.iterfind("devices/disk/target")]
+    names = [str(target.get("dev")) for target in xml.iterfind("devices/disk/target")]
     path = into.folder / _IMAGE
-    wanted = tree(
+    snapshot = tree(
         "domainsnapshot",
         element("memory", snapshot="external", file=str(path)),
         tree("disks", *(element("disk", name=name, snapshot="no") for name in names)),
     )
     flags = libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
-    await machine.ask(lambda domain: domain.snapshotCreateXML(text(wanted), flags) and None)
-    told = {"schema": _SCHEMA, **asdict(origin), "image_bytes": path.stat().st_size}
-    write_private_file(into.folder / _RECORD, json.dumps(told))
+    await machine.ask(lambda domain: domain.snapshotCreateXML(text(snapshot), flags) and None)
+    manifest = replace(manifest, image_bytes=path.stat().st_size)
+    write_manifest(into.folder / _MANIFEST, manifest, _SCHEMA)
 
 
 async def restore(connection: Connection, image: SaveImage, xml: ET.Element, folder: Path) -> None:
-    """Starts a machine where another was saved; returns when its vCPUs run.
+    """Starts a machine from a saved one; returns when its vCPUs run.
 
     Args:
         connection: to libvirtd.
         image: of the saved machine.
-        xml: of the new one, as `another` makes it.
-        folder: for the pipe through which libvirtd gets both.
+        xml: of the new machine, from `another`.
+        folder: for the pipe through which libvirtd reads both.
 
     Raises:
         LibvirtError: with libvirt's words.
@@ -127,53 +117,52 @@ async def restore(connection: Connection, image: SaveImage, xml: ET.Element, fol
         pipe.unlink()
 
 
-def another(image: SaveImage, wanted: Domain, restored: Mapping[str, Share | Drive]) -> ET.Element:
-    """The XML of a saved machine for one that goes on from it: what the guest sees stays.
+def another(image: SaveImage, domain: Domain, restored: Mapping[str, Share | Drive]) -> ET.Element:
+    """The XML for a machine that starts from a saved one: what the guest sees stays the same.
 
     Args:
         image: of the saved machine.
-        wanted: who the new one is, and where its own files are.
-        restored: by the aliases of devices: what is behind them for the new one.
+        domain: identity and files of the new machine.
+        restored: alias of a device to what the new machine has behind it.
 
     Raises:
-        LibvirtError: something has nothing behind it any more.
+        LibvirtError: a device has nothing behind it.
     """
-    made = ET.fromstring(image.xml)
-    made.attrib.pop("id", None)
-    for name, value in (("name", wanted.name), ("uuid", wanted.uuid)):
-        _child(made, name).text = value
-    if (genid := made.find("genid")) is not None:
-        made.remove(genid)
-    made.insert(2, element("genid"))
-    set_owner(made, wanted.pod)
-    for name, file in (("kernel", wanted.kernel), ("initrd", wanted.initrd)):
-        _child(made, f"os/{name}").text = str(file)
-    folders = {share.tag: share for share in wanted.shares}
-    for found in made.iterfind("devices/filesystem"):
-        _child(found, "source").set(
-            "dir", str(folders[str(_child(found, "target").get("dir"))].path)
-        )
-    for found in made.iterfind("devices/disk"):
-        _move_disk(found, restored)
-    for found in (*made.iterfind("devices/serial"), *made.iterfind("devices/console")):
-        _child(found, "source").set("path", str(wanted.console))
-    for found in made.iterfind("devices/channel"):
-        _cut_off(found)
-    return made
+    xml = ET.fromstring(image.xml)
+    xml.attrib.pop("id", None)
+    for name, value in (("name", domain.name), ("uuid", domain.uuid)):
+        _child(xml, name).text = value
+    if (genid := xml.find("genid")) is not None:
+        xml.remove(genid)
+    xml.insert(2, element("genid"))
+    set_owner(xml, domain.pod)
+    for name, file in (("kernel", domain.kernel), ("initrd", domain.initrd)):
+        _child(xml, f"os/{name}").text = str(file)
+    folders = {share.tag: share for share in domain.shares}
+    for filesystem in xml.iterfind("devices/filesystem"):
+        tag = str(_child(filesystem, "target").get("dir"))
+        _child(filesystem, "source").set("dir", str(folders[tag].path))
+    for disk in xml.iterfind("devices/disk"):
+        _move_disk(disk, restored)
+    for port in (*xml.iterfind("devices/serial"), *xml.iterfind("devices/console")):
+        _child(port, "source").set("path", str(domain.console))
+    for channel in xml.iterfind("devices/channel"):
+        _disconnect(channel)
+    return xml
 
 
 def left_channels(xml: ET.Element) -> list[str]:
-    """The aliases of channels whose clients are another machine's."""
-    return [
-        alias for alias in sorted(device_xml.aliases(xml)) if device_xml.owner_of_channel(alias)
-    ]
+    """The aliases of channels whose clients are the saved machine's."""
+    return [alias for alias in sorted(device_xml.aliases(xml)) if device_xml.channel_id(alias)]
 
 
 def _move_disk(disk: ET.Element, restored: Mapping[str, Share | Drive]) -> None:
     alias = str(_child(disk, "alias").get("name"))
     device: Any = restored.get(alias)
     if not isinstance(device, Drive):
-        raise LibvirtError(f"the saved machine had the disk {alias}, which nobody brought along")
+        raise LibvirtError(
+            f"the saved machine had the disk {alias}, and the new one was given none in its place"
+        )
     source = _child(disk, "source")
     source.attrib.clear()
     is_device = device.path.is_block_device()
@@ -181,15 +170,15 @@ def _move_disk(disk: ET.Element, restored: Mapping[str, Share | Drive]) -> None:
     disk.set("type", "block" if is_device else "file")
 
 
-def _cut_off(channel: ET.Element) -> None:
-    """The guest has the port open: it must be there, with nobody behind it."""
+def _disconnect(channel: ET.Element) -> None:
+    """Leaves the port, which the guest has open, without a client."""
     channel.set("type", "null")
-    for found in channel.findall("source"):
-        channel.remove(found)
+    for source in channel.findall("source"):
+        channel.remove(source)
 
 
 def _child(whole: ET.Element, path: str) -> ET.Element:
-    found = whole.find(path)
-    if found is None:
+    child = whole.find(path)
+    if child is None:
         raise LibvirtError(f"the saved machine's XML has no {path}")
-    return found
+    return child

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from vc_core.driver_kit import Accelerator
+
 NAMESPACE = "urn:virtcontainers:1"
 _METADATA = f"{{{NAMESPACE}}}pod"
 _LAST_PORT = 0x1E  # 0x1f is the q35 chipset's own
 _SCSI_SLOT, _SERIAL_SLOT, _BALLOON_SLOT, _FIRST_SHARE_SLOT = 2, 3, 4, 5
 _MAX_CHANNELS = 64
+DOMAIN_TYPES = {Accelerator.KVM: "kvm", Accelerator.TCG: "qemu"}
 ET.register_namespace("vc", NAMESPACE)
 
 
@@ -35,7 +38,7 @@ class Domain:
         name: unique at its libvirtd.
         uuid: by which others find it.
         pod: whose it is, in its metadata.
-        kind: "kvm" or "qemu".
+        accelerator: KVM or TCG.
         emulator: the program that runs it; empty for libvirt's own choice.
         machine: machine type.
         cpu: a model; empty for the best that the accelerator has.
@@ -57,7 +60,7 @@ class Domain:
     name: str
     uuid: str
     pod: str
-    kind: str
+    accelerator: Accelerator
     emulator: str
     machine: str
     cpu: str
@@ -113,7 +116,7 @@ def domain(machine: Domain) -> ET.Element:
         _cpu(machine, most if can_grow else 0),
         *(element(f"on_{event}", "destroy") for event in ("poweroff", "reboot", "crash")),
         _devices(machine),
-        type=machine.kind,
+        type=DOMAIN_TYPES[machine.accelerator],
     )
     if can_grow:
         made.insert(4, element("maxMemory", str(ceiling), unit="MiB", slots=machine.memory_slots))
@@ -163,7 +166,9 @@ def _os(machine: Domain) -> ET.Element:
 
 def _cpu(machine: Domain, cells: int) -> ET.Element:
     """Memory can be plugged only into a machine with a NUMA node."""
-    made = element("cpu", mode="host-passthrough" if machine.kind == "kvm" else "maximum")
+    made = element(
+        "cpu", mode="host-passthrough" if machine.accelerator is Accelerator.KVM else "maximum"
+    )
     if machine.cpu:
         made = tree("cpu", element("model", machine.cpu), mode="custom", match="exact")
     if cells:

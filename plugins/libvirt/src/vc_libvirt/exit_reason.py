@@ -1,9 +1,11 @@
-"""Why a machine ended, from the log that libvirtd keeps of it; and what its console has said."""
+"""Why a machine ended, from libvirtd's log of it; the end of its console."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+
+from vc_core.driver_kit import last_error
 
 # libvirt's virDomainShutoffReason, as it writes it.
 _REASONS = {
@@ -15,36 +17,26 @@ _REASONS = {
 }
 _END = re.compile(r"shutting down, reason=(\w+)")
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\d[T ][\d:.]+(Z|\+0000:)? ?")
-_PROGRAM = re.compile(r"^qemu[\w-]*: ")
 
 
 def reason(log: Path) -> str:
-    """One sentence; what the machine's program said last, when it did not end in order."""
+    """Why the machine ended, in one sentence; quotes QEMU when it did not shut down."""
     lines = tail(log, 1 << 16).decode(errors="replace").splitlines()
-    ends = [found[1] for line in lines if (found := _END.search(line))]
+    ends = [match[1] for line in lines if (match := _END.search(line))]
     if not ends:
         return "QEMU was killed or crashed"
-    told = _REASONS.get(ends[-1], ends[-1])
-    said = _own_words(lines)
-    if (
-        "terminating on signal" in said and ends[-1] != "destroyed"
-    ):  # libvirt ends machines by a signal, too
-        return f"QEMU was ended by a signal ({said})"
+    cause = _REASONS.get(ends[-1], ends[-1])
+    message = last_error((_STAMP.sub("", line) for line in lines), "qemu")
+    # libvirt itself ends a machine that is destroyed by a signal.
+    if "terminating on signal" in message and ends[-1] != "destroyed":
+        return f"QEMU was ended by a signal ({message})"
     if ends[-1] not in ("crashed", "failed"):
-        return told
-    return f"{told}; the last it said: {said}" if said else told
-
-
-def _own_words(lines: list[str]) -> str:
-    told = [_STAMP.sub("", line) for line in lines]
-    errors = [
-        _PROGRAM.sub("", line) for line in told if _PROGRAM.match(line) and "warning:" not in line
-    ]
-    return errors[-1] if errors else ""
+        return cause
+    return f"{cause}; the last it said: {message}" if message else cause
 
 
 def tail(file: Path, size: int) -> bytes:
-    """The last bytes of a file; none when it is not there or not ours to read."""
+    """The last bytes of a file; none when it is missing or not readable for this user."""
     try:
         with file.open("rb") as stream:
             stream.seek(max(0, file.stat().st_size - size))

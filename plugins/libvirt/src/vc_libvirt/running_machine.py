@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from vc_core.driver_kit import HostProcess
-from vc_core.spec import VmPhase, VmStatus
+from vc_core.driver_kit import StartedMachine, wait_for_release
+from vc_core.spec import VmPhase
 from vc_libvirt import device_xml, exit_reason
 from vc_libvirt.connection import Connection
 from vc_libvirt.domain_xml import text
@@ -25,41 +25,20 @@ _DESTROY_S = 1.5  # QEMU ends within milliseconds when it can
 
 
 @dataclass(frozen=True)
-class RunningMachine:
+class RunningMachine(StartedMachine):
     """A machine that was started; it may have ended since.
 
     Attributes:
         connection: to its libvirtd.
         uuid: of the machine.
         log: the file that libvirtd keeps of it.
-        process: its QEMU, None when the machine was never started.
         limit_s: how many seconds the guest has to release a device.
     """
 
     connection: Connection
     uuid: str
     log: Path
-    process: HostProcess | None
     limit_s: float
-
-    def is_alive(self) -> bool:
-        """Whether QEMU runs."""
-        return self.process is not None and self.process.is_alive()
-
-    async def live_process(self) -> HostProcess:
-        """The QEMU process.
-
-        Raises:
-            LibvirtError: the machine has ended.
-        """
-        if self.process is None or not self.process.is_alive():
-            raise LibvirtError(f"the machine has ended: {await self.exit_reason()}")
-        return self.process
-
-    async def ended(self) -> None:
-        """Returns when no QEMU runs."""
-        if self.process is not None:
-            await self.process.ended()
 
     async def exit_reason(self) -> str:
         """Why the machine has ended, in one sentence.
@@ -73,19 +52,7 @@ class RunningMachine:
                 await listener.stopped()
         return exit_reason.reason(self.log)
 
-    async def status(self) -> VmStatus:
-        """Phase, pid and the reason of an end.
-
-        Raises:
-            LibvirtError: libvirtd does not answer, or refuses.
-        """
-        if self.process is None:
-            return VmStatus(VmPhase.ABSENT)
-        if not self.process.is_alive():
-            return VmStatus(VmPhase.ENDED, 0, await self.exit_reason())
-        return VmStatus(await self._phase(), self.process.pid)
-
-    async def _phase(self) -> VmPhase:
+    async def live_phase(self) -> VmPhase:
         import libvirt
 
         try:
@@ -116,11 +83,11 @@ class RunningMachine:
         await self.ended()
 
     async def xml(self) -> ET.Element:
-        """What it is now."""
+        """The domain's XML as it is now."""
         return ET.fromstring(await self.ask(lambda domain: str(domain.XMLDesc())))
 
     async def ask(self, work: Callable[[Any], Any]) -> Any:
-        """Runs a blocking call with libvirt's object of it."""
+        """Runs a blocking call with libvirt's object of the domain."""
         return await self.connection.on_domain(self.uuid, work)
 
     async def attach(self, device: ET.Element) -> None:
@@ -132,15 +99,17 @@ class RunningMachine:
         )
 
     async def detach(self, alias: str) -> None:
-        """Unplugs a device and waits until the guest has let it go. One that is not there is no error.
+        """Unplugs a device; returns when the guest has released it.
+
+        A device that is not there is no error.
 
         Raises:
-            LibvirtError: refused, or kept by the guest beyond the limit: it is still there.
+            HypervisorError: refused, or kept by the guest beyond the limit.
         """
         import libvirt
 
         with self.listening() as listener:
-            if alias not in device_xml.aliases(await self.xml()):
+            if not await self._has(alias):
                 return
             try:
                 await self.ask(
@@ -150,28 +119,25 @@ class RunningMachine:
                 if error.code == libvirt.VIR_ERR_DEVICE_MISSING:
                     return
                 if _PENDING not in str(error):
-                    raise  # else: somebody has asked before, and the guest has not answered yet
-            try:
-                async with asyncio.timeout(self.limit_s):
-                    await _removed(listener, alias)
-            except TimeoutError as error:
-                if alias in device_xml.aliases(await self.xml()):
-                    raise LibvirtError(
-                        f"the guest has not let {alias} go within {self.limit_s:g} s; it is still there"
-                    ) from error
+                    raise  # else: it was requested before, and the guest has not answered yet
+            await wait_for_release(
+                alias, _is_released(listener, alias), self.limit_s, lambda: self._has(alias)
+            )
+
+    async def _has(self, alias: str) -> bool:
+        return alias in device_xml.aliases(await self.xml())
 
     @contextmanager
     def listening(self) -> Iterator[Listener]:
-        """What happens to it, for the length of a block."""
+        """The events of this machine, for the length of a block."""
         with self.connection.listening(self.uuid) as listener:
             yield listener
 
 
-async def _removed(listener: Listener, alias: str) -> None:
+async def _is_released(listener: Listener, alias: str) -> bool:
     async for event in listener.events():
         if isinstance(event, Stopped):
-            return
+            return True
         if isinstance(event, Removed) and event.alias == alias:
-            if not event.is_gone:
-                raise LibvirtError(f"the guest refuses to let {alias} go; it is still there")
-            return
+            return event.is_gone
+    raise AssertionError("events end with an exception")

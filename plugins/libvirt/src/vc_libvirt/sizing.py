@@ -1,106 +1,57 @@
-"""vCPUs and memory that come and go."""
+"""vCPUs and memory plugged into a running machine. libvirt is asked what is plugged."""
 
 from __future__ import annotations
 
-import logging
-
-from vc_core.spec import VmSize
+from vc_core.driver_kit import ResizableMachine
 from vc_libvirt import device_xml
 from vc_libvirt.errors import LibvirtError
 from vc_libvirt.running_machine import RunningMachine
 
-log = logging.getLogger(__name__)
 
-_STEP_MIB = 128  # the size of the guest's memory blocks: less cannot be brought online
+class LibvirtSize(ResizableMachine):
+    """The size of a running machine."""
 
+    def __init__(self, machine: RunningMachine) -> None:
+        self._machine = machine
 
-async def resize(
-    machine: RunningMachine, start: VmSize, target: VmSize, can_lose_vcpus: bool
-) -> VmSize:
-    """Brings a machine to a size.
+    async def vcpus(self) -> int:
+        return device_xml.vcpus(await self._machine.xml())
 
-    Args:
-        machine: that runs.
-        start: what it was started with; it never gets smaller.
-        target: totals.
-        can_lose_vcpus: whether vCPUs can be unplugged: under TCG QEMU 7.2 dies of it some moments
-            later.
+    async def add_vcpus(self, total: int) -> None:
+        import libvirt
 
-    Raises:
-        LibvirtError: it cannot grow so far; it is as before then, but for vCPUs that cannot be
-            unplugged.
-    """
-    before = device_xml.vcpus(await machine.xml())
-    if target.vcpus > before:
-        await _set_vcpus(machine, target.vcpus)
-    try:
-        await _grow_memory(machine, start.memory_mib, target.memory_mib)
-    except LibvirtError:
-        if can_lose_vcpus and target.vcpus > before:
-            await _set_vcpus(machine, before)
-        raise
-    await _shrink_memory(machine, start.memory_mib, max(start.memory_mib, target.memory_mib))
-    fewest = max(start.vcpus, target.vcpus)
-    if can_lose_vcpus and fewest < device_xml.vcpus(await machine.xml()):
-        await _lose_vcpus(machine, fewest)
-    found = await machine.xml()
-    return VmSize(
-        device_xml.vcpus(found), start.memory_mib + sum(device_xml.modules(found).values())
-    )
-
-
-async def _set_vcpus(machine: RunningMachine, count: int) -> None:
-    import libvirt
-
-    try:
-        await machine.ask(
-            lambda domain: domain.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-        )
-    except LibvirtError as error:
-        if error.code != libvirt.VIR_ERR_INVALID_ARG:
-            raise
-        raise LibvirtError(
-            f"{count} vCPUs were asked for: {error}; raise hypervisor.libvirt.max_vcpus for new pods",
-            error.code,
-        ) from error
-
-
-async def _lose_vcpus(machine: RunningMachine, count: int) -> None:
-    try:
-        await _set_vcpus(machine, count)
-    except LibvirtError as error:
-        log.info("the guest keeps its vCPUs: %s", error)
-
-
-async def _grow_memory(machine: RunningMachine, start_mib: int, target_mib: int) -> None:
-    modules = device_xml.modules(await machine.xml())
-    missing = target_mib - start_mib - sum(modules.values())
-    if missing <= 0:
-        return
-    size = -(-missing // _STEP_MIB) * _STEP_MIB
-    number = next(
-        number for number in range(len(modules) + 1) if f"ua-dimm-{number}" not in modules
-    )
-    try:
-        await machine.attach(device_xml.module(number, size))
-    except LibvirtError as error:
-        raise LibvirtError(
-            f"{size} MiB cannot be plugged: {error}; raise hypervisor.libvirt.max_memory_mib or memory_slots for new "
-            "pods",
-            error.code,
-        ) from error
-
-
-async def _shrink_memory(machine: RunningMachine, start_mib: int, target_mib: int) -> None:
-    """Unplugs the modules that fit into what is too much, the largest first, as far as the guest lets them go."""
-    modules = device_xml.modules(await machine.xml())
-    total = start_mib + sum(modules.values())
-    for alias, size in sorted(modules.items(), key=lambda item: -item[1]):
-        if size > total - target_mib:
-            continue
         try:
-            await machine.detach(alias)
+            await self._set_vcpus(total)
         except LibvirtError as error:
-            log.info("%s", error)
-        else:
-            total -= size
+            if error.code != libvirt.VIR_ERR_INVALID_ARG:
+                raise
+            raise LibvirtError(
+                f"{total} vCPUs were requested: {error}; "
+                "raise hypervisor.libvirt.max_vcpus for new pods",
+                error.code,
+            ) from error
+
+    async def remove_vcpus(self, total: int) -> None:
+        await self._set_vcpus(total)
+
+    async def memory_modules(self) -> dict[int, int]:
+        return device_xml.modules(await self._machine.xml())
+
+    async def add_memory_module(self, number: int, size_mib: int) -> None:
+        try:
+            await self._machine.attach(device_xml.module(number, size_mib))
+        except LibvirtError as error:
+            raise LibvirtError(
+                f"{size_mib} MiB cannot be plugged: {error}; "
+                "raise hypervisor.libvirt.max_memory_mib or memory_slots for new pods",
+                error.code,
+            ) from error
+
+    async def remove_memory_module(self, number: int) -> None:
+        await self._machine.detach(device_xml.module_alias(number))
+
+    async def _set_vcpus(self, total: int) -> None:
+        import libvirt
+
+        flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
+        await self._machine.ask(lambda domain: domain.setVcpusFlags(total, flags))

@@ -1,8 +1,8 @@
-"""Memory that the guest has freed goes back to the host: a balloon by which the guest reports free pages.
+"""The balloon, by which a guest reports free pages: QEMU gives them back to the host.
 
-Only where memory is the machine's alone. What QEMU discards of a file that it has mapped privately, it discards in the
-*file*, from which others go on: qemu.git, softmmu/physmem.c, ram_block_discard_range. So clones have none, and a
-machine does without while it is saved.
+Only where the memory belongs to the machine alone. What QEMU discards of a file that it has mapped
+privately, it discards in the *file*, which other machines use: qemu.git, softmmu/physmem.c,
+ram_block_discard_range. So clones have no balloon, and it is removed while a machine is saved.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from vc_core.spec import GuestDriver
 from vc_qemu.command_line import BALLOON, BALLOON_DRIVER, port_address
 from vc_qemu.hotplug import Place
 
@@ -19,18 +20,18 @@ if TYPE_CHECKING:
 
 
 def places(port: int) -> tuple[Place, ...]:
-    """What it occupies; nothing when there is none (-1)."""
-    return (Place(BALLOON, "pci", f"{port_address(port)}/00", port=port),) if port >= 0 else ()
+    """The place of the balloon; empty for port -1, which means none."""
+    return (Place(BALLOON, GuestDriver.PCI, f"{port_address(port)}/00", port=port),) if port >= 0 else ()
 
 
 @asynccontextmanager
 async def taken_out(
     monitor: Monitor, plugged: tuple[Place, ...], limit_s: float
 ) -> AsyncIterator[tuple[Place, ...]]:
-    """For the length of a block the machine has none; gives what else is plugged.
+    """Removes the balloon for the length of a block; yields the places of the other devices.
 
     Raises:
-        QemuError: the guest does not let it go.
+        HypervisorError: the guest does not release it.
     """
     others = tuple(place for place in plugged if place.id != BALLOON)
     if others == plugged:

@@ -1,46 +1,40 @@
-"""Virtio-serial ports that are plugged for one client and unplugged after it."""
+"""Channels: virtio-serial ports, each plugged for one client and unplugged after it."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vc_core.driver_kit import HostProcess
+from vc_core.driver_kit import ChannelId, HostProcess
+from vc_core.spec import HypervisorError
 from vc_qemu.command_line import FIRST, SERIAL_BUS
-from vc_qemu.errors import QemuError
 
 if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor
 
-# channel-<pid>-<start ticks>-<name>: who owns it, so that what a killed client left can be told and
-# taken away.
-_OWNED = re.compile(r"channel-(\d+)-(\d+)-(.+)")
-
-
-_LIMIT_S = 10.0  # a port goes at once: no guest is asked
+_UNPLUG_S = 10.0  # a port is released at once: the guest is not asked
 _UNTAKEN = f"{FIRST}.sock"
-_TAKEN = ".1st"  # the name before it tells by whom; short, for unix sockets have short paths
+_TAKEN = ".1st"  # after the pid and start ticks of its client; short: socket paths have 107 bytes
 
 
 def first_path(run_dir: Path) -> Path:
-    """Where the channel that is there from the start is found until somebody takes it."""
+    """The socket of the channel that a clone has from its start, until a client takes it."""
     return run_dir / _UNTAKEN
 
 
 def take_first(run_dir: Path) -> Path | None:
-    """The socket of the channel that is there from the start, for exactly one of all who ask."""
-    me = HostProcess.this()
-    mine = run_dir / f"{me.pid:x}-{me.start_ticks:x}{_TAKEN}"
+    """Takes that channel: gives its socket to the first client, None to every other."""
+    client = HostProcess.this()
+    path = run_dir / f"{client.pid:x}-{client.start_ticks:x}{_TAKEN}"
     try:
-        return first_path(run_dir).rename(mine)
+        return first_path(run_dir).rename(path)
     except FileNotFoundError:
         return None
 
 
 def forget(run_dir: Path) -> None:
-    """Removes the sockets of a machine that is no more."""
+    """Removes the sockets of a machine that has ended."""
     for path in (*run_dir.glob("*.sock"), *run_dir.glob(f"*{_TAKEN}")):
         path.unlink(missing_ok=True)
 
@@ -50,19 +44,18 @@ async def add(monitor: Monitor, run_dir: Path, name: str) -> tuple[str, Path]:
 
     Args:
         monitor: of the machine.
-        run_dir: where its socket goes.
-        name: the guest's agent knows its ports by name.
+        run_dir: the folder for its socket.
+        name: of the port, by which the guest's agent knows it.
 
     Returns:
         The channel's id and its socket.
 
     Raises:
-        QemuError: refused. A machine that ends meanwhile is for the caller to notice.
+        HypervisorError: QEMU refuses. The caller has to notice a machine that ends meanwhile.
     """
     await _sweep(monitor, run_dir)
-    me = HostProcess.this()
-    channel = f"channel-{me.pid}-{me.start_ticks}-{name}"
-    path = socket_path(run_dir, channel)
+    channel_id = ChannelId.of_name(name)
+    channel, path = str(channel_id), channel_id.socket(run_dir)
     path.unlink(missing_ok=True)
     address = {"type": "unix", "data": {"path": str(path)}}
     backend = {"type": "socket", "data": {"addr": address, "server": True, "wait": False}}
@@ -81,33 +74,27 @@ async def add(monitor: Monitor, run_dir: Path, name: str) -> tuple[str, Path]:
                 if change == {"id": f"{channel}-port", "open": True}:
                     break
     except BaseException:
-        with contextlib.suppress(
-            QemuError
-        ):  # the first error is the one that tells; a dead machine has no ports
+        # The first error is the one to report; a machine that has ended has no ports.
+        with contextlib.suppress(HypervisorError):
             await remove(monitor, channel, path)
         raise
     return channel, path
 
 
 async def remove(monitor: Monitor, channel: str, path: Path) -> None:
-    """Unplugs a port. One that is not there is no error."""
-    await monitor.unplug(f"{channel}-port", _LIMIT_S)
+    """Unplugs a port and removes its socket. A port that is not there is no error."""
+    await monitor.unplug(f"{channel}-port", _UNPLUG_S)
     if channel in await _labels(monitor):
         await monitor.execute("chardev-remove", {"id": channel})
     path.unlink(missing_ok=True)
 
 
-def socket_path(run_dir: Path, channel: str) -> Path:
-    """Where a channel's socket lies: short, for unix sockets have short paths."""
-    return run_dir / f"{channel.rpartition('.')[2]}.sock"
-
-
 async def _sweep(monitor: Monitor, run_dir: Path) -> None:
-    """Takes away what clients left that are no more."""
+    """Removes the channels of clients that have ended."""
     for label in await _labels(monitor):
-        match = _OWNED.fullmatch(label)
-        if match and not HostProcess(int(match[1]), int(match[2])).is_alive():
-            await remove(monitor, label, socket_path(run_dir, label))
+        channel_id = ChannelId.parse(label)
+        if channel_id is not None and not channel_id.owner.is_alive():
+            await remove(monitor, label, channel_id.socket(run_dir))
     for path in run_dir.glob(f"*{_TAKEN}"):
         pid, ticks = path.stem.split("-")
         if not HostProcess(int(pid, 16), int(ticks, 16)).is_alive():

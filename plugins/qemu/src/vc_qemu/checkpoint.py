@@ -1,25 +1,25 @@
-"""A machine's state to a file, and from it: QEMU's migration, without the memory, which lies in a file of its own.
+"""Saves a machine's state and starts machines from it, by QEMU's migration.
 
-The capability x-ignore-shared (QEMU >= 4.0) leaves memory out that is shared with a file. Both sides must set it. Of a
-machine whose memory is its own, the memory is taken out of the state afterwards: stream.py.
+The memory lies in a file of its own. The capability x-ignore-shared (QEMU >= 4.0), which both sides
+must set, leaves memory out that is shared with a file. Where the memory is the machine's own, it is
+taken out of the state afterwards: migration_stream.py.
 
-A descriptor is given and taken, which QEMU >= 9.1 warns about. By name ("file:", QEMU >= 8.2) QEMU 10 keeps the file of
-a save that has failed open, and with it the room on a disk that was full.
+The state is passed as a descriptor, which QEMU >= 9.1 warns about. By name ("file:", QEMU >= 8.2)
+QEMU 10 keeps the file of a failed save open, and with it the space on a full disk.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import mmap
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO
 
-from vc_core.driver_kit import write_private_file
+from vc_core.driver_kit import read_manifest, write_manifest
 from vc_core.spec import Checkpoint, Drive, Share
 from vc_qemu import migration_stream
 from vc_qemu.command_line import FIRST, RAM, STATE_FD
@@ -34,18 +34,21 @@ _CAPABILITIES = ("x-ignore-shared", "events")
 _ENDED = ("completed", "failed", "cancelled")
 _SCHEMA = 3
 _UNLIMITED_BYTES = 1 << 40  # per second
+_NOT_FINISHED = "not finalized"  # of QEMU's message: "Migration is not finalized yet"
+_CONT_S = 20.0
+_CONT_FIRST_DELAY_S, _CONT_MAX_DELAY_S = 0.001, 0.1
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a machine must know of the one that it starts from.
+    """What is recorded of a saved machine.
 
     Attributes:
-        vcpus: that it was started with.
-        memory_mib: that it was started with.
-        state_bytes: the size of what QEMU wrote.
-        program: which QEMU wrote it, as `program_of` tells.
-        hotplugged: what was plugged into it; None for a machine that was made to be cloned.
+        vcpus: number at its start.
+        memory_mib: memory in MiB at its start.
+        state_bytes: size of the state that QEMU wrote.
+        program: the QEMU that wrote it, as `program_of` identifies it.
+        hotplugged: what was plugged into it; None for a template, into which nothing is plugged.
     """
 
     vcpus: int
@@ -56,47 +59,34 @@ class Manifest:
 
 
 def program_of(binary: str) -> str:
-    """Tells one QEMU from another without running it."""
-    found = Path(binary).resolve()
-    about = found.stat()
-    return f"{found} {about.st_ino} {about.st_size} {about.st_mtime_ns}"
+    """Identifies a QEMU by its file, without running it."""
+    path = Path(binary).resolve()
+    about = path.stat()
+    return f"{path} {about.st_ino} {about.st_size} {about.st_mtime_ns}"
 
 
 def state_path(checkpoint: Checkpoint) -> Path:
-    """Where QEMU's own state lies."""
+    """The file of the state that QEMU wrote."""
     return checkpoint.folder / "state"
 
 
 def read(checkpoint: Checkpoint, binary: str) -> Manifest:
-    """What is known of a saved machine.
+    """The manifest of a saved machine.
 
     Raises:
-        QemuError: it is not there, incomplete, or another QEMU's.
+        HypervisorError: it is not there, damaged, or was written by another QEMU.
     """
+    subject = f"the saved machine in {checkpoint.folder}"
+    manifest = read_manifest(_manifest(checkpoint), Manifest, _SCHEMA)
     try:
-        told = json.loads(_record(checkpoint).read_text())
-        if told.pop("schema") != _SCHEMA:
-            raise QemuError(
-                f"the saved machine in {checkpoint.folder} was written by another version of virtcontainers-qemu"
-            )
-        hotplugged = told.pop("hotplugged")
-        origin = Manifest(**told, hotplugged=Hotplugged.of(hotplugged) if hotplugged else None)
         sizes = (state_path(checkpoint).stat().st_size, checkpoint.memory.stat().st_size)
     except OSError as error:
-        raise QemuError(
-            f"the saved machine in {checkpoint.folder} cannot be read: {error}"
-        ) from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise QemuError(f"the saved machine in {checkpoint.folder} is damaged: {error}") from error
-    if sizes != (origin.state_bytes, origin.memory_mib << 20):
-        raise QemuError(
-            f"the saved machine in {checkpoint.folder} is damaged: its files have other sizes than when it was saved"
-        )
-    if origin.program != program_of(binary):
-        raise QemuError(
-            f"the saved machine in {checkpoint.folder} is of another QEMU than {binary}"
-        )
-    return origin
+        raise QemuError(f"{subject} cannot be read: {error}") from error
+    if sizes != (manifest.state_bytes, manifest.memory_mib << 20):
+        raise QemuError(f"{subject} is damaged: its files have other sizes than when it was saved")
+    if manifest.program != program_of(binary):
+        raise QemuError(f"{subject} was written by another QEMU than {binary}")
+    return manifest
 
 
 async def go_on(
@@ -106,10 +96,10 @@ async def go_on(
     hotplugged: Hotplugged,
     devices: Mapping[str, Share | Drive],
 ) -> tuple[Place, ...]:
-    """As `load`, for a machine that was saved in the middle of its work; gives what is plugged.
+    """As `load`, for a machine that was saved while it ran; returns the places of its devices.
 
     Raises:
-        QemuError: something cannot be plugged as it was.
+        HypervisorError: something cannot be plugged as it was.
     """
     await _set_capabilities(monitor)
     places = await hotplugged.plug(monitor, run_dir, checkpoint.folder, devices)
@@ -119,16 +109,16 @@ async def go_on(
             if change["status"] in _ENDED:
                 break
     await monitor.execute("cont")
-    # Only now: to begin, QEMU 7.2 tells the guest about each port that the state has, and dies when
-    # one is gone.
+    # Only now: at its start QEMU 7.2 tells the guest about each port in the state, and crashes when
+    # one is missing.
     await hotplugged.drop_ports(monitor)
     return places
 
 
 async def load(monitor: Monitor) -> None:
-    """Lets a QEMU that waits for it read the state from its descriptor; returns when its vCPUs run.
+    """Has a waiting QEMU read the state from its descriptor; returns when its vCPUs run.
 
-    A QEMU that cannot read it ends: that is for the caller to notice.
+    A QEMU that cannot read the state ends: the caller has to notice.
     """
     async with monitor.events("RESUME") as resumed:
         await _set_capabilities(monitor)
@@ -137,42 +127,39 @@ async def load(monitor: Monitor) -> None:
             return
 
 
-async def save_template(monitor: Monitor, into: Checkpoint, origin: Manifest) -> None:
-    """Writes state and record; the memory lies where it should already. The vCPUs stand still afterwards.
+async def save_template(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> None:
+    """Writes state and manifest of a template, whose memory is a file already. Its vCPUs stay stopped.
 
     Raises:
         QemuError: QEMU cannot save it, or the disk is full.
     """
     ports = await monitor.execute("query-chardev")
     if not any(port["label"] == FIRST and port["frontend-open"] for port in ports):
-        raise QemuError("the guest has not opened the channel that its clones are to have")
+        raise QemuError("the guest has not opened the channel for its clones")
     target = state_path(into)
     handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         await _migrate(monitor, handle)
     finally:
         os.close(handle)
-    _write(into, replace(origin, state_bytes=target.stat().st_size))
+    manifest = replace(manifest, state_bytes=target.stat().st_size)
+    write_manifest(_manifest(into), manifest, _SCHEMA)
 
 
-def _write(into: Checkpoint, origin: Manifest) -> None:
-    write_private_file(_record(into), json.dumps({"schema": _SCHEMA, **asdict(origin)}))
-
-
-async def save(monitor: Monitor, into: Checkpoint, origin: Manifest) -> None:
-    """Writes state, memory and record of a machine that is at work; it goes on, or stands still, as before.
+async def save(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> None:
+    """Writes state, memory and manifest of a machine, which then runs, or is paused, as before.
 
     Args:
         monitor: of the machine.
-        into: where to.
-        origin: what to write down of it; the size of the state is found out.
+        into: the target.
+        manifest: of the machine; the size of the state and the devices are filled in.
 
     Raises:
         QemuError: QEMU cannot save it, or the disk is full.
     """
     was_running = bool((await monitor.execute("query-status"))["running"])
     hotplugged = await Hotplugged.look(
-        monitor, origin.hotplugged.places if origin.hotplugged else ()
+        monitor, manifest.hotplugged.places if manifest.hotplugged else ()
     )
     try:
         with tempfile.TemporaryFile(dir=into.folder) as raw:
@@ -187,21 +174,36 @@ async def save(monitor: Monitor, into: Checkpoint, origin: Manifest) -> None:
         raise QemuError(
             f"the machine cannot be saved in {into.folder}: {error.strerror}"
         ) from error
-    _write(into, replace(origin, state_bytes=size, hotplugged=hotplugged))
+    manifest = replace(manifest, state_bytes=size, hotplugged=hotplugged)
+    write_manifest(_manifest(into), manifest, _SCHEMA)
 
 
 async def _cont(monitor: Monitor) -> None:
-    """Lets the vCPUs run. QEMU tells that it has saved all a moment before its migration thread has ended, and
-    until then refuses; of that end it tells nothing, so that asking again is all there is.
+    """Lets the vCPUs run again after a save.
+
+    QEMU reports the end of the save a moment before its migration thread has finished, refuses
+    `cont` until then, and has no event for it: so `cont` is repeated, at growing intervals.
+
+    Raises:
+        QemuError: refused for another reason, or still after _CONT_S seconds.
     """
-    while True:
-        try:
-            await monitor.execute("cont")
-        except QemuError as error:
-            if "not finalized" not in str(error):
-                raise
-        else:
-            return
+    delay_s = _CONT_FIRST_DELAY_S
+    try:
+        async with asyncio.timeout(_CONT_S):
+            while True:
+                try:
+                    await monitor.execute("cont")
+                except QemuError as error:
+                    if _NOT_FINISHED not in str(error):
+                        raise
+                else:
+                    return
+                await asyncio.sleep(delay_s)
+                delay_s = min(2 * delay_s, _CONT_MAX_DELAY_S)
+    except TimeoutError as error:
+        raise QemuError(
+            f"QEMU did not resume the machine within {_CONT_S:g} s after it was saved; resume the pod"
+        ) from error
 
 
 def _take_apart(raw: IO[bytes], into: Checkpoint, hotplugged: Hotplugged) -> int:
@@ -233,14 +235,14 @@ async def _migrate(monitor: Monitor, handle: int) -> None:
             if status in _ENDED:
                 break
     if status != "completed":
-        told = await monitor.execute("query-migrate")
-        raise QemuError(f"QEMU could not save the machine: {told.get('error-desc', status)}")
+        result = await monitor.execute("query-migrate")
+        raise QemuError(f"QEMU could not save the machine: {result.get('error-desc', status)}")
 
 
 async def _set_capabilities(monitor: Monitor) -> None:
-    wanted = [{"capability": name, "state": True} for name in _CAPABILITIES]
-    await monitor.execute("migrate-set-capabilities", {"capabilities": wanted})
+    capabilities = [{"capability": name, "state": True} for name in _CAPABILITIES]
+    await monitor.execute("migrate-set-capabilities", {"capabilities": capabilities})
 
 
-def _record(checkpoint: Checkpoint) -> Path:
+def _manifest(checkpoint: Checkpoint) -> Path:
     return checkpoint.folder / "machine.json"

@@ -1,4 +1,4 @@
-"""Devices that come and go in a running machine: folders, disks, PCI devices of the host, backends of vhost-user."""
+"""Devices plugged into a running machine: folders, disks, host PCI devices, vhost-user."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
-from vc_core.spec import Drive, DriveBus, HostPci, Share, VhostKind, VhostUser
+from vc_core.driver_kit import first_free
+from vc_core.spec import Drive, DriveBus, GuestDriver, HostPci, Share, VhostKind, VhostUser
 from vc_qemu.command_line import port_address, slot_fsdev, slot_path
-from vc_qemu.errors import QemuError
 
 if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor
 
 Backend = tuple[str, str]
 _SCSI_TARGETS = 256
+_REMEDY = "raise hypervisor.qemu.{} for new pods"
 _VHOST_DEVICES = {
     VhostKind.NET: "virtio-net-pci",
     VhostKind.BLK: "vhost-user-blk-pci",
@@ -34,7 +35,7 @@ _REMOVALS = {
 
 @dataclass(frozen=True)
 class Place:
-    """What a plugged device occupies.
+    """The place of a plugged device.
 
     Attributes:
         id: of the device.
@@ -43,26 +44,21 @@ class Place:
         port: number of its root port, -1 for none.
         slot: number of its share slot, -1 for none.
         target: its SCSI target, -1 for none.
-        backends: kind and id of what QEMU has behind it, in the order of making.
+        backends: kind and id of what QEMU has behind it, in the order of their making.
     """
 
     id: str
-    driver: str
+    driver: GuestDriver
     address: str
     port: int = -1
     slot: int = -1
     target: int = -1
     backends: tuple[Backend, ...] = ()
 
-    @classmethod
-    def of(cls, told: dict[str, Any]) -> Self:
-        """From JSON."""
-        return cls(**{**told, "backends": tuple((kind, name) for kind, name in told["backends"])})
-
 
 @dataclass(frozen=True)
 class Room:
-    """Where devices can go: how many places a machine has, and those that are taken."""
+    """The places of a machine for devices: how many there are, and which are taken."""
 
     run_dir: Path
     root_ports: int
@@ -71,34 +67,25 @@ class Room:
 
     def port(self) -> int:
         """A free root port."""
-        return free({place.port for place in self.taken}, self.root_ports, "root_ports")
+        taken = {place.port for place in self.taken}
+        return first_free(taken, self.root_ports, "root ports", _REMEDY.format("root_ports"))
 
     def slot(self) -> int:
         """A free share slot."""
-        return free({place.slot for place in self.taken}, self.share_slots, "share_slots")
+        taken = {place.slot for place in self.taken}
+        return first_free(taken, self.share_slots, "share slots", _REMEDY.format("share_slots"))
 
     def target(self) -> int:
         """A free SCSI target."""
-        return free({place.target for place in self.taken}, _SCSI_TARGETS, "SCSI targets")
-
-
-def free(taken: set[int], count: int, what: str) -> int:
-    """The first free number.
-
-    Raises:
-        QemuError: all are taken; names the option that gives more.
-    """
-    for number in range(count):
-        if number not in taken:
-            return number
-    raise QemuError(f"all {count} places are taken; raise hypervisor.qemu.{what} for new pods")
+        taken = {place.target for place in self.taken}
+        return first_free(taken, _SCSI_TARGETS, "SCSI targets", "remove disks from this pod")
 
 
 async def add(monitor: Monitor, room: Room, device: Share | Drive | HostPci | VhostUser) -> Place:
     """Plugs a device into the first place that is free. On failure nothing of it is left.
 
     Raises:
-        QemuError: no place is free, or QEMU's own words.
+        HypervisorError: no place is free, or QEMU's own words.
     """
     return await put(monitor, room.run_dir, _place_for(device, room), device)
 
@@ -106,10 +93,10 @@ async def add(monitor: Monitor, room: Room, device: Share | Drive | HostPci | Vh
 async def put(
     monitor: Monitor, run_dir: Path, place: Place, device: Share | Drive | HostPci | VhostUser
 ) -> Place:
-    """Plugs a device into a certain place, which is given back with what is behind it. On failure nothing is left.
+    """Plugs a device into a given place; returns it with its backends. On failure nothing is left.
 
     Raises:
-        QemuError: QEMU's own words.
+        HypervisorError: QEMU's own words.
     """
     match device:
         case Share():
@@ -127,20 +114,20 @@ async def put(
 def _place_for(device: Share | Drive | HostPci | VhostUser, room: Room) -> Place:
     match device:
         case Share(tag=tag):
-            return Place(f"share-{tag}", "9p", tag, port=room.port(), slot=room.slot())
+            return Place(f"share-{tag}", GuestDriver.NINE_P, tag, port=room.port(), slot=room.slot())
         case Drive(bus=DriveBus.SCSI):
             target = room.target()
-            return Place(device.id, "scsi", f"{target}:0", target=target)
+            return Place(device.id, GuestDriver.SCSI, f"{target}:0", target=target)
         case Drive() | VhostUser(kind=VhostKind.BLK):
-            return _behind_port(device.id, "blk", room)
+            return _behind_port(device.id, GuestDriver.BLK, room)
         case HostPci() | VhostUser():
-            return _behind_port(device.id, "pci", room)
+            return _behind_port(device.id, GuestDriver.PCI, room)
 
 
 async def sweep(
     monitor: Monitor, device: Share | Drive | HostPci | VhostUser, limit_s: float
 ) -> None:
-    """Takes away a device of this name that a call has left which was interrupted before anybody knew of it."""
+    """Removes a device of this name that an interrupted call has left."""
     name = f"share-{device.tag}" if isinstance(device, Share) else device.id
     if name not in await monitor.devices():
         return
@@ -154,10 +141,10 @@ async def sweep(
 
 
 async def remove(monitor: Monitor, run_dir: Path, place: Place, limit_s: float) -> None:
-    """Unplugs a device and waits until the guest has let it go. One that is not there is no error.
+    """Unplugs a device; returns when the guest has released it. One that is not there is no error.
 
     Raises:
-        QemuError: the guest keeps it; it is still plugged.
+        HypervisorError: the guest keeps it; it is still plugged.
     """
     await monitor.unplug(place.id, limit_s)
     if place.slot >= 0:
@@ -168,7 +155,7 @@ async def remove(monitor: Monitor, run_dir: Path, place: Place, limit_s: float) 
 async def _add_folder(monitor: Monitor, run_dir: Path, place: Place, share: Share) -> Place:
     """Plugs a 9p device.
 
-    QEMU opens a slot's folder when its device is made, so the folder is put there just before.
+    QEMU opens a slot's folder when its device is added, so the folder is put there just before.
     """
     link = slot_path(run_dir, place.slot)
     link.parent.mkdir(mode=0o700, exist_ok=True)
@@ -187,7 +174,7 @@ async def _add_folder(monitor: Monitor, run_dir: Path, place: Place, share: Shar
 
 async def _add_disk(monitor: Monitor, drive: Drive, place: Place) -> Place:
     where: dict[str, object] = {"driver": "virtio-blk-pci", **_bus(place)}
-    if place.driver == "scsi":
+    if place.driver is GuestDriver.SCSI:
         where = {"driver": "scsi-hd", "bus": "scsi0.0", "scsi-id": place.target, "lun": 0}
     node = f"disk-{drive.id}"
     file = {
@@ -195,11 +182,11 @@ async def _add_disk(monitor: Monitor, drive: Drive, place: Place) -> Place:
         "filename": str(drive.path),
     }
     backend = {"driver": "raw", "node-name": node, "read-only": drive.read_only, "file": file}
-    async with _backends(monitor) as made:
+    async with _backends(monitor) as added:
         await monitor.execute("blockdev-add", backend)
-        made.append(("block", node))
+        added.append(("block", node))
         await monitor.execute("device_add", {"id": drive.id, "drive": node, **where})
-    return replace(place, backends=tuple(made))
+    return replace(place, backends=tuple(added))
 
 
 async def _add_vhost_user(monitor: Monitor, device: VhostUser, place: Place) -> Place:
@@ -213,20 +200,20 @@ async def _add_vhost_user(monitor: Monitor, device: VhostUser, place: Place) -> 
         "id": place.id,
         **_bus(place),
     }
-    async with _backends(monitor) as made:
+    async with _backends(monitor) as added:
         await monitor.execute("chardev-add", {"id": link, "backend": socket})
-        made.append(("chardev", link))
+        added.append(("chardev", link))
         if device.kind is VhostKind.NET:
             await monitor.execute("netdev_add", {"type": "vhost-user", "id": net, "chardev": link})
-            made.append(("netdev", net))
-            front |= {"netdev": net, "mac": device.mac or _made_up_mac()}
+            added.append(("netdev", net))
+            front |= {"netdev": net, "mac": device.mac or _random_mac()}
         else:
             front["chardev"] = link
         await monitor.execute("device_add", front)
-    return replace(place, backends=tuple(made))
+    return replace(place, backends=tuple(added))
 
 
-def _made_up_mac() -> str:
+def _random_mac() -> str:
     """Locally administered, unicast (IEEE 802, section 8.4).
 
     QEMU's own choice is the same in every machine.
@@ -237,12 +224,12 @@ def _made_up_mac() -> str:
 
 @asynccontextmanager
 async def _backends(monitor: Monitor) -> AsyncIterator[list[Backend]]:
-    """What is put on this list is removed again when the block fails."""
-    made: list[Backend] = []
+    """Removes the backends on the yielded list again when the block fails."""
+    added: list[Backend] = []
     try:
-        yield made
+        yield added
     except BaseException:
-        await _remove_backends(monitor, tuple(made))
+        await _remove_backends(monitor, tuple(added))
         raise
 
 
@@ -260,7 +247,7 @@ async def _remove_backends(monitor: Monitor, backends: tuple[Backend, ...]) -> N
         await monitor.execute(command, {argument: name})
 
 
-def _behind_port(name: str, driver: str, room: Room) -> Place:
+def _behind_port(name: str, driver: GuestDriver, room: Room) -> Place:
     port = room.port()
     return Place(name, driver, f"{port_address(port)}/00", port=port)
 

@@ -1,6 +1,7 @@
-"""What was plugged into a machine when it was saved: one that goes on from there must have it at the same places.
+"""What was plugged into a machine when it was saved.
 
-QEMU wants all of it to be there before it reads the state: qemu.git, docs/devel/migration, "device ordering".
+A machine that starts from the saved one must have the same devices at the same places before
+QEMU reads the state: qemu.git, docs/devel/migration, "device ordering".
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from vc_core.spec import Drive, Share
+from vc_core.spec import Drive, GuestDriver, Share
 from vc_qemu.command_line import SERIAL_BUS
 from vc_qemu.errors import QemuError
 from vc_qemu.hotplug import Place, put
@@ -20,19 +21,19 @@ if TYPE_CHECKING:
 
 _PERIPHERAL = "/machine/peripheral/"
 _PORT = "child<virtserialport>"
-_LIMIT_S = 10.0  # a port goes at once: no guest is asked
+_UNPLUG_S = 10.0  # a port is released at once: the guest is not asked
 
 
 @dataclass(frozen=True)
 class Hotplugged:
-    """All of it.
+    """Everything that was plugged.
 
     Attributes:
         places: of folders and disks.
-        vcpus: what device_add takes for each.
-        modules: likewise, of memory.
-        memories: what is behind those: name and bytes.
-        ports: of channels, with their numbers. Their clients are the saved machine's.
+        vcpus: arguments of device_add for each vCPU.
+        modules: arguments of device_add for each module of memory.
+        memories: name and size in bytes of the memory behind each module.
+        ports: name and number of each channel's port. Their clients are the saved machine's.
     """
 
     places: tuple[Place, ...]
@@ -42,24 +43,18 @@ class Hotplugged:
     ports: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, told: dict[str, Any]) -> Self:
-        """From JSON."""
-        places = tuple(Place.of(place) for place in told.pop("places"))
-        return cls(places, tuple(told.pop("vcpus")), tuple(told.pop("modules")), **told)
-
-    @classmethod
     async def look(cls, monitor: Monitor, places: tuple[Place, ...]) -> Self:
-        """What a machine has.
+        """What is plugged into a running machine.
 
         Raises:
-            QemuError: a checkpoint cannot contain something of it; names it.
+            QemuError: a device's state cannot be saved; names the device.
         """
         for place in places:
-            if place.driver == "pci" or any(
+            if place.driver is GuestDriver.PCI or any(
                 kind in ("chardev", "netdev") for kind, _ in place.backends
             ):
                 raise QemuError(
-                    f"the device {place.id} is of this host, and its state cannot be saved: unplug it before"
+                    f"the device {place.id} belongs to this host and its state cannot be saved; unplug it first"
                 )
         vcpus = []
         for place in await monitor.execute("query-hotpluggable-cpus"):
@@ -73,12 +68,12 @@ class Hotplugged:
                     }
                 )
         modules, memories = [], {}
-        for found in await monitor.execute("query-memory-devices"):
-            data = found["data"]
-            memory = str(data["memdev"]).rpartition("/")[2]
-            memories[memory] = int(data["size"])
-            names = {"driver": "pc-dimm", "id": data["id"], "memdev": memory}
-            modules.append({**names, "slot": data["slot"], "addr": data["addr"]})
+        for device in await monitor.execute("query-memory-devices"):
+            module = device["data"]
+            memory = str(module["memdev"]).rpartition("/")[2]
+            memories[memory] = int(module["size"])
+            names = {"driver": "pc-dimm", "id": module["id"], "memdev": memory}
+            modules.append({**names, "slot": module["slot"], "addr": module["addr"]})
         ports = {}
         for item in await monitor.execute("qom-list", {"path": _PERIPHERAL.rstrip("/")}):
             if item["type"] == _PORT:
@@ -91,12 +86,12 @@ class Hotplugged:
     async def plug(
         self, monitor: Monitor, run_dir: Path, folder: Path, devices: Mapping[str, Share | Drive]
     ) -> tuple[Place, ...]:
-        """Plugs it into a machine that has not begun.
+        """Plugs it into a machine that waits for the saved state.
 
         Args:
             monitor: of the machine.
             run_dir: of the machine.
-            folder: of the saved one: holds the memory of modules.
+            folder: of the saved machine, with the memory of its modules.
             devices: what to plug at each place, by its id.
 
         Raises:
@@ -104,7 +99,7 @@ class Hotplugged:
         """
         if missing := [place.id for place in self.places if place.id not in devices]:
             raise QemuError(
-                f"the saved machine had {', '.join(missing)}, which nobody brought along"
+                f"the saved machine had {', '.join(missing)}, and the new one was given nothing in its place"
             )
         for vcpu in self.vcpus:
             await monitor.execute("device_add", vcpu)
@@ -119,20 +114,20 @@ class Hotplugged:
             await monitor.execute("device_add", module)
         for name, number in self.ports.items():
             await monitor.execute(
-                "chardev-add", {"id": _link(name), "backend": {"type": "null", "data": {}}}
+                "chardev-add", {"id": _null_chardev(name), "backend": {"type": "null", "data": {}}}
             )
             port = {"driver": "virtserialport", "bus": f"{SERIAL_BUS}.0", "id": name, "nr": number}
-            await monitor.execute("device_add", {**port, "chardev": _link(name)})
+            await monitor.execute("device_add", {**port, "chardev": _null_chardev(name)})
         return tuple(
             [await put(monitor, run_dir, place, devices[place.id]) for place in self.places]
         )
 
     async def drop_ports(self, monitor: Monitor) -> None:
-        """Takes the channels away that are another machine's."""
+        """Removes the ports of the saved machine's clients."""
         for name in self.ports:
-            await monitor.unplug(name, _LIMIT_S)
-            await monitor.execute("chardev-remove", {"id": _link(name)})
+            await monitor.unplug(name, _UNPLUG_S)
+            await monitor.execute("chardev-remove", {"id": _null_chardev(name)})
 
 
-def _link(port: str) -> str:
-    return f"{port}-nobody"
+def _null_chardev(port: str) -> str:
+    return f"{port}-null"

@@ -1,11 +1,11 @@
-"""From options and what the engine wants to the machine that QEMU is told to make."""
+"""Makes the configuration of a machine from the options and the engine's specification."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from vc_core.driver_kit import find_program
+from vc_core.driver_kit import Accelerator, check_guest_files, check_size, find_program
 from vc_core.spec import FIRST_CHANNEL, PodRef, VmSpec
 from vc_qemu.checkpoint import program_of
 from vc_qemu.command_line import FolderShare, Machine, shape
@@ -14,37 +14,33 @@ from vc_qemu.options import QemuOptions
 
 
 def binary_of(options: QemuOptions, spec: VmSpec) -> str:
-    """QEMU's path, after a look at all that it will read.
+    """QEMU's path, when QEMU and the files of the guest are there.
 
     Raises:
-        QemuError: it, or a file of the guest, is not there.
+        HypervisorError: QEMU or a file of the guest is missing.
     """
-    for file in (spec.guest.kernel, spec.guest.initrd):
-        if not os.access(file, os.R_OK):
-            raise QemuError(f"the guest's {file} is missing or unreadable; run 'vc guest build'")
-    wanted = str(spec.binary or options.binary)
-    binary = find_program(wanted)
+    check_guest_files(spec.guest)
+    program = str(spec.binary or options.binary)
+    binary = find_program(program)
     if binary is None:
-        raise QemuError(f"{wanted} is missing; install the package qemu-system-x86")
+        raise QemuError(f"{program} is missing; install the package qemu-system-x86")
     return binary
 
 
 def machine_of(
-    options: QemuOptions, pod: PodRef, spec: VmSpec, binary: str, accelerator: str, uuid: str
+    options: QemuOptions,
+    pod: PodRef,
+    spec: VmSpec,
+    binary: str,
+    accelerator: Accelerator,
+    uuid: str,
 ) -> Machine:
-    """All that shapes the command line.
+    """The machine that the command line describes.
 
     Raises:
-        QemuError: the machine would be larger than the options allow.
+        HypervisorError: the machine would be larger than the options allow.
     """
-    for count, most, unit, name in (
-        (spec.vcpus, options.max_vcpus, "vCPUs", "max_vcpus"),
-        (spec.memory_mib, options.max_memory_mib, "MiB of memory", "max_memory_mib"),
-    ):
-        if count > most:
-            raise QemuError(
-                f"{count} {unit} were asked for and {most} is the most; raise hypervisor.qemu.{name}"
-            )
+    check_size(spec, options.max_vcpus, options.max_memory_mib, "hypervisor.qemu")
     saved = spec.origin or spec.checkpoint_to
     reports = options.free_page_reporting and not saved
     return Machine(
@@ -53,7 +49,7 @@ def machine_of(
         uuid=uuid,
         accelerator=accelerator,
         machine=options.machine,
-        cpu=options.cpu or ("host" if accelerator == "kvm" else "max"),
+        cpu=options.cpu or ("host" if accelerator is Accelerator.KVM else "max"),
         vcpus=spec.vcpus,
         max_vcpus=options.max_vcpus,
         memory_mib=spec.memory_mib,
@@ -77,6 +73,6 @@ def machine_of(
 
 
 def fingerprint(machine: Machine) -> str:
-    """Two machines with the same one can go on from each other's saved state."""
+    """Machines with the same fingerprint can start from each other's saved state."""
     files = (Path(machine.binary).resolve(), machine.kernel, machine.initrd)
     return "\n".join([*shape(machine), *(program_of(str(file)) for file in files)])

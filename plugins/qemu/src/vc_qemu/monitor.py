@@ -14,6 +14,7 @@ from typing import Any
 
 from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient, QMPError
 
+from vc_core.driver_kit import wait_for_release
 from vc_qemu.errors import NoSuchDeviceError, QemuError
 
 _GREETINGS = 10
@@ -79,10 +80,12 @@ class Monitor:
             yield _data(listener)
 
     async def unplug(self, device: str, limit_s: float) -> None:
-        """Removes a device and waits until both the guest and QEMU have let it go. One that is not there is no error.
+        """Removes a device; returns when the guest and QEMU have released it.
+
+        A device that is not there is no error.
 
         Raises:
-            QemuError: refused, kept by the guest beyond the limit, or QEMU went away.
+            HypervisorError: refused, kept by the guest beyond the limit, or QEMU ended.
         """
         async with self.events(_DELETED, *_KEPT) as answers:
             try:
@@ -91,15 +94,13 @@ class Monitor:
                 return
             except QemuError as error:
                 if _PENDING not in str(error):
-                    raise  # else: somebody has asked before, and the guest has not answered yet
-            try:
-                async with asyncio.timeout(limit_s):
-                    await _answer(answers, device)
-            except TimeoutError as error:
-                if device in await self.devices():
-                    raise QemuError(
-                        f"the guest has not let {device} go within {limit_s:g} s; it is still there"
-                    ) from error
+                    raise  # else: it was requested before, and the guest has not answered yet
+            await wait_for_release(
+                device, _is_released(answers, device), limit_s, lambda: self._has(device)
+            )
+
+    async def _has(self, device: str) -> bool:
+        return device in await self.devices()
 
     async def devices(self) -> set[str]:
         """Ids of all devices that have one."""
@@ -108,12 +109,11 @@ class Monitor:
         }
 
 
-async def _answer(answers: AsyncIterator[tuple[str, Mapping[str, Any]]], device: str) -> None:
+async def _is_released(answers: AsyncIterator[tuple[str, Mapping[str, Any]]], device: str) -> bool:
     async for name, data in answers:
         if data.get("device") == device:
-            if name in _KEPT:
-                raise QemuError(f"the guest refuses to let {device} go; it is still there")
-            return
+            return name == _DELETED
+    raise AssertionError("events end with an exception")
 
 
 async def _data(listener: EventListener) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:

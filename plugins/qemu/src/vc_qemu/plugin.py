@@ -12,7 +12,7 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
-from vc_core.driver_kit import HostProcess
+from vc_core.driver_kit import HostProcess, decode_record, encode_record, resize
 from vc_core.spec import (
     FIRST_CHANNEL,
     Capability,
@@ -23,7 +23,7 @@ from vc_core.spec import (
     DriverState,
     Finding,
     Guest,
-    GuestDriver,
+    HypervisorError,
     HypervisorSpec,
     Pluggable,
     Plugged,
@@ -37,6 +37,7 @@ from vc_core.spec import (
     hookimpl,
 )
 from vc_qemu import (
+    accelerator,
     balloon,
     channels,
     checkpoint,
@@ -49,8 +50,8 @@ from vc_qemu import (
 )
 from vc_qemu.checkpoint import Manifest
 from vc_qemu.command_line import FIRST, FIRST_FD, MONITOR_FD, STATE_FD, Machine, console_word, words
-from vc_qemu.doctor import accelerator, diagnose
-from vc_qemu.driver_state import MachineState
+from vc_qemu.doctor import diagnose
+from vc_qemu.driver_state import SCHEMA, QemuState
 from vc_qemu.errors import QemuError
 from vc_qemu.hotplugged import Hotplugged
 from vc_qemu.options import QemuOptions
@@ -58,8 +59,6 @@ from vc_qemu.running_machine import LOG, MONITOR_SOCKET, RunningMachine
 from vc_qemu.sockets import listening_socket
 
 log = logging.getLogger(__name__)
-
-_TERM_S = 2.0  # QEMU ends within milliseconds of a signal when it can
 
 
 class QemuHypervisor(HypervisorSpec):
@@ -69,7 +68,7 @@ class QemuHypervisor(HypervisorSpec):
 
     def __init__(self, options: QemuOptions) -> None:
         self._options = options
-        self._state = MachineState()
+        self._state = QemuState()
         self._is_fresh = True  # has neither made nor taken over a machine
         self._machine: Machine | None = None
         self._origin: Checkpoint | None = None
@@ -100,18 +99,20 @@ class QemuHypervisor(HypervisorSpec):
         binary = machine_config.binary_of(self._options, spec)
         if spec.origin is not None:
             self._hotplugged = checkpoint.read(spec.origin, binary).hotplugged
-        self._restored_devices = {one.plugged.id: one.device for one in spec.restored_devices}
-        self._state = MachineState()
+        self._restored_devices = {
+            restored.plugged.id: restored.device for restored in spec.restored_devices
+        }
+        self._state = QemuState()
         self._forget_files(pod)
         console.make(pod.run_dir, self._options.console_max_bytes)
         exit_reason.make_log(pod.run_dir / LOG)
-        chosen = await accelerator(self._options, binary, spec.guest)
+        chosen = await accelerator.choose(self._options, binary, spec.guest)
         self._origin = spec.origin
         name = str(uuid.uuid4())
         machine = machine_config.machine_of(self._options, pod, spec, binary, chosen, name)
-        self._state = MachineState(
-            name,
-            chosen,
+        self._state = QemuState(
+            uuid=name,
+            accelerator=chosen,
             is_launched=True,
             shares=tuple(share.tag for share in spec.shares),
             places=balloon.places(machine.balloon_port),
@@ -149,7 +150,7 @@ class QemuHypervisor(HypervisorSpec):
         try:
             await machine.while_alive(self._begin(machine))
         except BaseException:
-            await started.kill(_TERM_S)
+            await machine.end()
             raise
 
     @hookimpl
@@ -158,26 +159,20 @@ class QemuHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_wait(self, pod: PodRef) -> VmStatus:
-        machine = self._running(pod)
-        await machine.ended()
-        return await machine.status()
+        return await self._running(pod).wait()
 
     @hookimpl
     async def vm_stop(self, pod: PodRef, grace_s: float) -> VmStatus:
-        machine = self._running(pod)
-        if machine.process is not None and not await machine.process.ended_within(grace_s):
-            await machine.process.kill(_TERM_S)
-        return await machine.status()
+        return await self._running(pod).stop(grace_s)
 
     @hookimpl
     async def vm_destroy(self, pod: PodRef) -> None:
-        if (process := self._process()) is not None:
-            await process.kill(_TERM_S)
+        await self._running(pod).end()
         if self._is_fresh:  # the machine's record may be lost
             for lost in HostProcess.find_in(pod.run_dir, console_word(pod.run_dir)):
-                await lost.kill(_TERM_S)
+                await RunningMachine(lost, pod.run_dir).end()
         self._forget_files(pod)
-        self._state = MachineState(folder=self._state.folder)  # vm_console still needs it
+        self._state = QemuState(folder=self._state.folder)  # vm_console still needs it
         self._machine = None
 
     @hookimpl
@@ -208,7 +203,7 @@ class QemuHypervisor(HypervisorSpec):
             await hotplug.sweep(monitor, device, self._options.unplug_timeout_s)
             place = await hotplug.add(monitor, room, device)
         self._state = replace(self._state, places=(*room.taken, place))
-        return Plugged(place.id, GuestDriver(place.driver), place.address)
+        return Plugged(place.id, place.driver, place.address)
 
     @hookimpl
     async def vm_unplug(self, pod: PodRef, plugged: Plugged) -> None:
@@ -224,17 +219,15 @@ class QemuHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_resize(self, pod: PodRef, size: VmSize) -> VmSize:
-        start = VmSize(self._state.vcpus, self._state.memory_mib)
-        shared, can_lose_vcpus = self._options.shared_memory, self._state.accelerator == "kvm"
+        state, options = self._state, self._options
         async with self._running(pod).monitor() as monitor:
-            return await sizing.resize(
-                monitor, start, size, shared, can_lose_vcpus, self._options.unplug_timeout_s
-            )
+            machine = sizing.QemuSize(monitor, options.shared_memory, options.unplug_timeout_s)
+            return await resize(machine, state.start_size, size, state.can_unplug_vcpus)
 
     @hookimpl
     async def vm_fingerprint(self, pod: PodRef, spec: VmSpec) -> str:
         binary = machine_config.binary_of(self._options, spec)
-        chosen = await accelerator(self._options, binary, spec.guest)
+        chosen = await accelerator.choose(self._options, binary, spec.guest)
         return machine_config.fingerprint(
             machine_config.machine_of(self._options, pod, spec, binary, chosen, "")
         )
@@ -242,7 +235,7 @@ class QemuHypervisor(HypervisorSpec):
     @hookimpl
     async def vm_checkpoint(self, pod: PodRef, into: Checkpoint) -> None:
         state, machine = self._state, self._running(pod)
-        program = checkpoint.program_of(machine.live_process().program)
+        program = checkpoint.program_of((await machine.live_process()).program)
         manifest = Manifest(state.vcpus, state.memory_mib, 0, program, Hotplugged(state.places))
         is_template = self._machine is not None and self._machine.memory_file == into.memory
         async with machine.monitor() as monitor:
@@ -260,15 +253,12 @@ class QemuHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
-        return tuple(
-            Plugged(f"share-{tag}", GuestDriver.NINE_P, tag, is_fixed=True)
-            for tag in self._state.shares
-        )
+        return self._state.fixed_shares()
 
     @hookimpl
     async def vm_open_channel(self, pod: PodRef, name: str) -> Channel:
         machine = self._running(pod)
-        machine.live_process()
+        await machine.live_process()
         if name == FIRST_CHANNEL:
             first = channels.take_first(machine.folder)
             if first is not None:
@@ -298,14 +288,13 @@ class QemuHypervisor(HypervisorSpec):
             try:
                 async with machine.monitor_if_free() as monitor:
                     await console.trim(machine.folder, max_bytes, monitor)
-            except QemuError as error:
+            except HypervisorError as error:
                 log.warning("the console of pod %s is not trimmed now: %s", pod.id, error)
         return text
 
     @hookimpl
     async def vm_stats(self, pod: PodRef) -> VmStats:
-        process = self._running(pod).live_process()
-        return VmStats(*process.usage(), *process.transfers())
+        return await self._running(pod).stats()
 
     @hookimpl
     async def vm_diagnose(self, guests: tuple[Guest, ...]) -> tuple[Finding, ...]:
@@ -313,27 +302,22 @@ class QemuHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_export_state(self, pod: PodRef) -> DriverState:
-        return DriverState(self._state.to_json())
+        return DriverState(encode_record(self._state, SCHEMA))
 
     @hookimpl
     async def vm_adopt(self, pod: PodRef, state: DriverState) -> None:
         self._is_fresh = False
-        self._state = MachineState.from_json(state.json)
+        self._state = decode_record(state.json, QemuState, SCHEMA, "the machine's state")
 
     # --- internals --------------------------------------------------------------------------------
 
     def _running(self, pod: PodRef) -> RunningMachine:
-        return RunningMachine(self._folder(pod), self._process())
+        self._state = self._state.with_process("-uuid", self._state.uuid)
+        return RunningMachine(self._state.process, self._folder(pod))
 
     def _folder(self, pod: PodRef) -> Path:
         """The folder of the machine's files: a machine of the pool keeps the one it was made in."""
         return Path(self._state.folder) if self._state.folder else pod.run_dir
-
-    def _process(self) -> HostProcess | None:
-        """The machine's process. Searched for when its starter was killed before it noted the pid."""
-        if self._state.process is None and self._state.is_launched:
-            self._state = replace(self._state, process=HostProcess.find("-uuid", self._state.uuid))
-        return self._state.process
 
     async def _begin(self, machine: RunningMachine) -> None:
         """Returns when the guest's vCPUs run."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from vc_core.driver_kit import HostProcess, lock_file
-from vc_core.spec import VmPhase, VmStatus
+from vc_core.driver_kit import StartedMachine, lock_file
+from vc_core.spec import HypervisorError, VmPhase
 from vc_qemu import console, exit_reason
 from vc_qemu.errors import QemuError
 
@@ -24,62 +24,39 @@ log = logging.getLogger(__name__)
 MONITOR_SOCKET = "qmp.sock"
 _MONITOR_LOCK = "qmp.lock"
 LOG = "qemu.log"
+_TERM_S = 2.0  # QEMU ends within milliseconds of a signal when it can
 
 
 @dataclass(frozen=True)
-class RunningMachine:
+class RunningMachine(StartedMachine):
     """A machine that was started; it may have ended since.
 
     Attributes:
         folder: the folder of its socket, log and console.
-        process: the QEMU process, None when the machine was never started.
     """
 
     folder: Path
-    process: HostProcess | None
 
-    def is_alive(self) -> bool:
-        """Whether QEMU runs."""
-        return self.process is not None and self.process.is_alive()
-
-    def live_process(self) -> HostProcess:
-        """The QEMU process.
-
-        Raises:
-            QemuError: the machine has ended.
-        """
-        if self.process is None or not self.process.is_alive():
-            raise QemuError(f"the machine has ended: {self.exit_reason()}")
-        return self.process
-
-    async def ended(self) -> None:
-        """Returns when no QEMU runs."""
-        if self.process is not None:
-            await self.process.ended()
-
-    def exit_reason(self) -> str:
-        """Why the machine has ended, in one sentence."""
+    async def exit_reason(self) -> str:
         return exit_reason.reason(self.folder / LOG)
 
-    async def status(self) -> VmStatus:
-        """Phase, pid and the reason of an end."""
-        if self.process is None:
-            return VmStatus(VmPhase.ABSENT)
-        if not self.process.is_alive():
-            return VmStatus(VmPhase.ENDED, 0, self.exit_reason())
-        phase = VmPhase.PAUSED if await self._is_paused() else VmPhase.RUNNING
-        return VmStatus(phase, self.process.pid)
+    async def live_phase(self) -> VmPhase:
+        return VmPhase.PAUSED if await self._is_paused() else VmPhase.RUNNING
+
+    async def end(self) -> None:
+        if self.process is not None:
+            await self.process.kill(_TERM_S)
 
     @asynccontextmanager
     async def monitor(self) -> AsyncIterator[Monitor]:
         """A connection to QEMU's monitor, which serves one client at a time; waits for its turn.
 
         Raises:
-            QemuError: the machine has ended, or its monitor does not answer.
+            HypervisorError: the machine has ended, or its monitor does not answer.
         """
         from vc_qemu import monitor
 
-        self.live_process()
+        await self.live_process()
         async with (
             await lock_file(self.folder / _MONITOR_LOCK, exclusive=True),
             monitor.connected(self.folder / MONITOR_SOCKET) as connection,
@@ -91,7 +68,7 @@ class RunningMachine:
         """The same for a client that only reads: it waits neither for a boot nor for a QEMU that hangs.
 
         Raises:
-            QemuError: as `monitor`, or it was not free within console.LOOK_S seconds.
+            HypervisorError: as `monitor`, or it was not free within console.LOOK_S seconds.
         """
         try:
             async with asyncio.timeout(console.LOOK_S) as limit, self.monitor() as connection:
@@ -111,12 +88,12 @@ class RunningMachine:
         try:
             await asyncio.wait([work, end], return_when=asyncio.FIRST_COMPLETED)
             if end.done() and not self.is_alive():
-                raise QemuError(f"QEMU ended: {self.exit_reason()}")
+                raise QemuError(f"QEMU ended: {await self.exit_reason()}")
             return await work
-        except QemuError as error:
+        except HypervisorError as error:
             if self.is_alive():
                 raise
-            raise QemuError(f"QEMU ended: {self.exit_reason()}") from error
+            raise QemuError(f"QEMU ended: {await self.exit_reason()}") from error
         finally:
             for task in (work, end):
                 task.cancel()
@@ -128,6 +105,6 @@ class RunningMachine:
         try:  # a guest has filled the log, so the last change is not in it
             async with self.monitor_if_free() as monitor:
                 return str((await monitor.execute("query-status"))["status"]) in exit_reason.PAUSES
-        except QemuError as error:
+        except HypervisorError as error:
             log.warning("cannot tell whether the machine in %s is paused: %s", self.folder, error)
             return False

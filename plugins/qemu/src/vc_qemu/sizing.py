@@ -1,158 +1,96 @@
-"""vCPUs and memory that come and go. What is plugged is asked of QEMU, not remembered."""
+"""vCPUs and memory plugged into a running machine. QEMU is asked what is plugged."""
 
 from __future__ import annotations
 
-import logging
+import re
 from typing import TYPE_CHECKING, Any
 
-from vc_core.spec import VmSize
+from vc_core.driver_kit import ResizableMachine
 from vc_qemu.errors import QemuError
 
 if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor
 
-log = logging.getLogger(__name__)
-
-_STEP_MIB = 128  # the size of the guest's memory blocks: less cannot be brought online
 _PERIPHERAL = "/machine/peripheral/"
+_MODULE = re.compile(r"dimm-(\d+)")
 
 
-async def resize(
-    monitor: Monitor,
-    start: VmSize,
-    target: VmSize,
-    shared: bool,
-    can_lose_vcpus: bool,
-    limit_s: float,
-) -> VmSize:
-    """Brings a machine to a size.
+class QemuSize(ResizableMachine):
+    """The size of a running machine.
 
     Args:
         monitor: of the machine.
-        start: what it was started with; it never gets smaller.
-        target: totals.
-        shared: whether other processes map its memory.
-        can_lose_vcpus: whether vCPUs can be unplugged: under TCG QEMU 7.2 dies of it some moments
-            later.
-        limit_s: for the guest to let each thing go.
-
-    Raises:
-        QemuError: it cannot grow so far; it is as before then, but for vCPUs that cannot be
-            unplugged.
+        shared_memory: whether other processes map its memory.
+        limit_s: how many seconds the guest has to release a vCPU or a module.
     """
-    before = await _grow_vcpus(monitor, target.vcpus)
-    try:
-        memory_mib = await _grow_memory(monitor, start.memory_mib, target.memory_mib, shared)
-    except QemuError:
-        if can_lose_vcpus:
-            await _shrink_vcpus(monitor, before, limit_s)
-        raise
-    memory_mib = await _shrink_memory(
-        monitor, memory_mib, max(start.memory_mib, target.memory_mib), limit_s
-    )
-    if can_lose_vcpus:
-        await _shrink_vcpus(monitor, max(start.vcpus, target.vcpus), limit_s)
-    places = await monitor.execute("query-hotpluggable-cpus")
-    return VmSize(sum("qom-path" in place for place in places), memory_mib)
+
+    def __init__(self, monitor: Monitor, shared_memory: bool, limit_s: float) -> None:
+        self._monitor = monitor
+        self._shared_memory = shared_memory
+        self._limit_s = limit_s
+
+    async def vcpus(self) -> int:
+        return sum("qom-path" in slot for slot in await self._vcpu_slots())
+
+    async def add_vcpus(self, total: int) -> None:
+        slots = await self._vcpu_slots()
+        free = [slot for slot in slots if "qom-path" not in slot]
+        free.sort(key=lambda slot: _position(slot["props"]))
+        missing = total - (len(slots) - len(free))
+        if missing > len(free):
+            raise QemuError(
+                f"{total} vCPUs were requested and the machine has places for {len(slots)}; "
+                "raise hypervisor.qemu.max_vcpus for new pods"
+            )
+        for slot in free[:missing]:
+            name = "-".join(["cpu", *map(str, _position(slot["props"]))])
+            device = {"driver": slot["type"], "id": name, **slot["props"]}
+            await self._monitor.execute("device_add", device)
+
+    async def remove_vcpus(self, total: int) -> None:
+        """The last ones first, until the guest refuses."""
+        occupied = [slot for slot in await self._vcpu_slots() if "qom-path" in slot]
+        plugged = [slot for slot in occupied if slot["qom-path"].startswith(_PERIPHERAL)]
+        plugged.sort(key=lambda slot: _position(slot["props"]), reverse=True)
+        for slot in plugged[: max(0, len(occupied) - total)]:
+            await self._monitor.unplug(slot["qom-path"].removeprefix(_PERIPHERAL), self._limit_s)
+
+    async def memory_modules(self) -> dict[int, int]:
+        sizes = {}
+        for device in await self._monitor.execute("query-memory-devices"):
+            module = device["data"]
+            match = _MODULE.fullmatch(str(module.get("id", "")))
+            if match:
+                sizes[int(match[1])] = module["size"] >> 20
+        return sizes
+
+    async def add_memory_module(self, number: int, size_mib: int) -> None:
+        memory: dict[str, object] = {"qom-type": "memory-backend-ram"}
+        if self._shared_memory:
+            memory = {"qom-type": "memory-backend-memfd", "share": True}
+        memory |= {"id": f"mem-{number}", "size": size_mib << 20}
+        await self._monitor.execute("object-add", memory)
+        module: dict[str, object] = {
+            "driver": "pc-dimm",
+            "id": f"dimm-{number}",
+            "memdev": f"mem-{number}",
+        }
+        try:
+            await self._monitor.execute("device_add", module)
+        except QemuError as error:
+            await self._monitor.execute("object-del", {"id": f"mem-{number}"})
+            raise QemuError(
+                f"{size_mib} MiB cannot be plugged: {error}; "
+                "raise hypervisor.qemu.max_memory_mib or memory_slots for new pods"
+            ) from error
+
+    async def remove_memory_module(self, number: int) -> None:
+        await self._monitor.unplug(f"dimm-{number}", self._limit_s)
+        await self._monitor.execute("object-del", {"id": f"mem-{number}"})
+
+    async def _vcpu_slots(self) -> list[dict[str, Any]]:
+        return list(await self._monitor.execute("query-hotpluggable-cpus"))
 
 
-async def _grow_vcpus(monitor: Monitor, target: int) -> int:
-    """Plugs what is missing; gives the number there was before."""
-    places = await monitor.execute("query-hotpluggable-cpus")
-    before = sum("qom-path" in place for place in places)
-    free = sorted(
-        (place for place in places if "qom-path" not in place),
-        key=lambda place: _order(place["props"]),
-    )
-    missing = target - before
-    if missing > len(free):
-        raise QemuError(
-            f"{target} vCPUs were asked for and the machine has places for {len(places)}; "
-            "raise hypervisor.qemu.max_vcpus for new pods"
-        )
-    for place in free[: max(0, missing)]:
-        name = "-".join(["cpu", *map(str, _order(place["props"]))])
-        await monitor.execute("device_add", {"driver": place["type"], "id": name, **place["props"]})
-    return before
-
-
-async def _shrink_vcpus(monitor: Monitor, target: int, limit_s: float) -> None:
-    """Unplugs the last ones first, as far as the guest lets them go."""
-    places = [
-        place for place in await monitor.execute("query-hotpluggable-cpus") if "qom-path" in place
-    ]
-    plugged = sorted(
-        (
-            place["qom-path"].removeprefix(_PERIPHERAL)
-            for place in places
-            if place["qom-path"].startswith(_PERIPHERAL)
-        ),
-        key=lambda name: [int(number) for number in name.split("-")[1:]],
-    )
-    count = len(places)
-    while count > target and plugged:
-        if not await _let_go(monitor, plugged.pop(), limit_s):
-            break
-        count -= 1
-
-
-async def _grow_memory(monitor: Monitor, start_mib: int, target_mib: int, shared: bool) -> int:
-    """Plugs one module that is large enough for what is missing; gives the total."""
-    modules = await _modules(monitor)
-    total = start_mib + sum(modules.values())
-    missing = target_mib - total
-    if missing <= 0:
-        return total
-    size = -(-missing // _STEP_MIB) * _STEP_MIB
-    number = next(number for number in range(len(modules) + 1) if f"dimm-{number}" not in modules)
-    kind = (
-        {"qom-type": "memory-backend-memfd", "share": True}
-        if shared
-        else {"qom-type": "memory-backend-ram"}
-    )
-    await monitor.execute("object-add", {**kind, "id": f"mem-{number}", "size": size << 20})
-    try:
-        await monitor.execute(
-            "device_add", {"driver": "pc-dimm", "id": f"dimm-{number}", "memdev": f"mem-{number}"}
-        )
-    except QemuError as error:
-        await monitor.execute("object-del", {"id": f"mem-{number}"})
-        raise QemuError(
-            f"{size} MiB cannot be plugged into {total} MiB: {error}; "
-            "raise hypervisor.qemu.max_memory_mib or memory_slots for new pods"
-        ) from error
-    return total + size
-
-
-async def _shrink_memory(monitor: Monitor, total_mib: int, target_mib: int, limit_s: float) -> int:
-    """Unplugs the modules that fit into what is too much, the largest first; gives the total that is left."""
-    modules = await _modules(monitor)
-    for name, size in sorted(modules.items(), key=lambda item: -item[1]):
-        if size <= total_mib - target_mib and await _let_go(monitor, name, limit_s):
-            await monitor.execute("object-del", {"id": f"mem-{name.partition('-')[2]}"})
-            total_mib -= size
-    return total_mib
-
-
-async def _modules(monitor: Monitor) -> dict[str, int]:
-    """Plugged memory modules: id to MiB."""
-    found = [module["data"] for module in await monitor.execute("query-memory-devices")]
-    return {
-        data["id"]: data["size"] >> 20
-        for data in found
-        if str(data.get("id", "")).startswith("dimm-")
-    }
-
-
-async def _let_go(monitor: Monitor, device: str, limit_s: float) -> bool:
-    """Whether the guest could do without it."""
-    try:
-        await monitor.unplug(device, limit_s)
-    except QemuError as error:
-        log.info("%s", error)
-        return False
-    return True
-
-
-def _order(props: dict[str, Any]) -> tuple[int, int, int]:
+def _position(props: dict[str, Any]) -> tuple[int, int, int]:
     return props.get("socket-id", 0), props.get("core-id", 0), props.get("thread-id", 0)

@@ -1,0 +1,39 @@
+"""The end of an unplug: the guest has to release the device, and may not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from vc_core.spec import HypervisorError
+
+
+async def wait_for_release(
+    device: str,
+    answer: Awaitable[bool],
+    limit_s: float,
+    is_plugged: Callable[[], Awaitable[bool]],
+) -> None:
+    """Returns when the guest has released a device.
+
+    Args:
+        device: its id, for messages.
+        answer: the guest's answer: true when it has released the device, false when it refuses.
+        limit_s: how many seconds the guest has.
+        is_plugged: asked when there was no answer: the event may have been missed.
+
+    Raises:
+        HypervisorError: the guest refuses, or has not answered in time; the device is still
+            plugged.
+    """
+    try:
+        async with asyncio.timeout(limit_s):
+            is_released = await answer
+    except TimeoutError as error:
+        if await is_plugged():
+            raise HypervisorError(
+                f"the guest has not released {device} within {limit_s:g} s; it is still plugged"
+            ) from error
+        return
+    if not is_released:
+        raise HypervisorError(f"the guest refuses to release {device}; it is still plugged")

@@ -1,0 +1,81 @@
+"""A machine that is a process of this host, from its start on."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+
+from vc_core.driver_kit.host_process import HostProcess
+from vc_core.spec import HypervisorError, VmPhase, VmStats, VmStatus
+
+
+@dataclass(frozen=True)
+class StartedMachine(abc.ABC):
+    """A machine that was started; it may have ended since.
+
+    Drivers add how it is asked for its phase, ended, and why it has ended.
+
+    Attributes:
+        process: that runs the machine, None when it was never started.
+    """
+
+    process: HostProcess | None
+
+    @abc.abstractmethod
+    async def exit_reason(self) -> str:
+        """Why the machine has ended, in one sentence."""
+
+    @abc.abstractmethod
+    async def live_phase(self) -> VmPhase:
+        """The phase of a machine whose process runs."""
+
+    @abc.abstractmethod
+    async def end(self) -> None:
+        """Ends the machine; returns when it has ended. One that has ended is no error."""
+
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process is not None and self.process.is_alive()
+
+    async def live_process(self) -> HostProcess:
+        """The process.
+
+        Raises:
+            HypervisorError: the machine has ended.
+        """
+        if self.process is None or not self.process.is_alive():
+            raise HypervisorError(f"the machine has ended: {await self.exit_reason()}")
+        return self.process
+
+    async def ended(self) -> None:
+        """Returns when the process does not run, or no longer."""
+        if self.process is not None:
+            await self.process.ended()
+
+    async def status(self) -> VmStatus:
+        """For vm_status."""
+        if self.process is None:
+            return VmStatus(VmPhase.ABSENT)
+        if not self.process.is_alive():
+            return VmStatus(VmPhase.ENDED, 0, await self.exit_reason())
+        return VmStatus(await self.live_phase(), self.process.pid)
+
+    async def wait(self) -> VmStatus:
+        """For vm_wait: the status after the end."""
+        await self.ended()
+        return await self.status()
+
+    async def stop(self, grace_s: float) -> VmStatus:
+        """For vm_stop: ends a machine that still runs after `grace_s` seconds."""
+        if self.process is not None and not await self.process.ended_within(grace_s):
+            await self.end()
+        return await self.status()
+
+    async def stats(self) -> VmStats:
+        """For vm_stats.
+
+        Raises:
+            HypervisorError: the machine has ended.
+        """
+        process = await self.live_process()
+        return VmStats(*process.usage(), *process.transfers())
