@@ -14,7 +14,7 @@ from vc_qemu.errors import QemuError
 from vc_qemu.hotplug import Place, Room
 
 from vc_core.driver_kit import HostProcess, decode_record, encode_record
-from vc_core.spec import HypervisorError
+from vc_core.spec import GuestDriver, HypervisorError
 
 RUNNING = "runstate_set current_run_state 6 (prelaunch) new_state 9 (running)\n"
 SHUTDOWN = "runstate_set current_run_state 9 (running) new_state 11 (shutdown)\n"
@@ -73,14 +73,16 @@ def test_the_state_survives_a_process():
         is_launched=True,
         process=HostProcess(7, 8),
         shares=("vc0",),
-        places=(Place("share-vc1", "9p", "vc1", 0, 0, backends=(("block", "disk"),)),),
+        places=(
+            Place("share-vc1", GuestDriver.NINE_P, "vc1", 0, 0, backends=(("block", "disk"),)),
+        ),
     )
     assert decode_record(encode_record(state, SCHEMA), QemuState, SCHEMA, "the state") == state
     assert state.without("share-vc1").places == ()
 
 
 def test_places_are_reused_and_run_out_with_a_remedy(tmp_path):
-    taken = tuple(Place(str(port), "pci", "", port=port) for port in (0, 2))
+    taken = tuple(Place(str(port), GuestDriver.PCI, "", port=port) for port in (0, 2))
     assert Room(tmp_path, 4, 0, taken).port() == 1
     with pytest.raises(
         HypervisorError,

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 def places(port: int) -> tuple[Place, ...]:
     """The place of the balloon; empty for port -1, which means none."""
-    return (Place(BALLOON, GuestDriver.PCI, f"{port_address(port)}/00", port=port),) if port >= 0 else ()
+    return (
+        (Place(BALLOON, GuestDriver.PCI, f"{port_address(port)}/00", port=port),)
+        if port >= 0
+        else ()
+    )
 
 
 @asynccontextmanager

@@ -114,7 +114,9 @@ async def put(
 def _place_for(device: Share | Drive | HostPci | VhostUser, room: Room) -> Place:
     match device:
         case Share(tag=tag):
-            return Place(f"share-{tag}", GuestDriver.NINE_P, tag, port=room.port(), slot=room.slot())
+            return Place(
+                f"share-{tag}", GuestDriver.NINE_P, tag, port=room.port(), slot=room.slot()
+            )
         case Drive(bus=DriveBus.SCSI):
             target = room.target()
             return Place(device.id, GuestDriver.SCSI, f"{target}:0", target=target)
