@@ -1,6 +1,4 @@
-"""The floor: QEMU clones with the arguments of our own, started and driven over QMP by this file
-and nothing else.
-"""
+"""The baseline: QEMU clones with our arguments, started and driven over QMP by this file only."""
 
 from __future__ import annotations
 

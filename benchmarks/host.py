@@ -83,7 +83,7 @@ def bench(is_quick: bool) -> Iterator[Bench]:
 
 
 def described() -> dict[str, str]:
-    """The machine, for whoever reads the numbers."""
+    """Describe the machine, for readers of the results."""
     cpu = next(
         (
             line

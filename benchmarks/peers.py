@@ -1,6 +1,4 @@
-"""What a user would pick instead, as far as it can be run here: on the same kernel, in the same
-run.
-"""
+"""Alternatives that run on this machine, measured with the same kernel in the same run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""How long a pod takes to start: cold, from a template, from a pool; through the API and as a
-command.
-"""
+"""Start times of pods: cold, from a template, from the pool; by the API and by the command."""
 
 from __future__ import annotations
 
@@ -126,9 +124,7 @@ async def _beside_bare(bench: Bench, runtime: Runtime) -> tuple[list[float], lis
 
 
 async def _pooled(bench: Bench, runtime: Runtime) -> list[Took]:
-    """With the keeper at work, as in daily use: the next machine is being made while a pod takes
-    one.
-    """
+    """Pods of the pool, while its process starts the next machine, as in normal use."""
     bench.vc("pool", "start", "--size", "2")
     found = []
     for _ in bench.times(16):
@@ -183,9 +179,7 @@ def _program(words: list[str], bench: Bench) -> float:
 
 
 def _cpu(bench: Bench) -> float:
-    """Of the command's own process: QEMU, which it reaps, is told apart by asking the process
-    itself.
-    """
+    """CPU time of the command without that of QEMU, measured in the process itself."""
     script = (
         "import atexit, resource, sys\n"
         "def tell():\n"

@@ -69,9 +69,7 @@ async def _stdin(pod: Pod) -> float:
 
 
 async def _bare(pod: Pod, run_dir: Path, number: int) -> float:
-    """A port of our own, plugged over QMP; the guest's cat writes to it, and nobody frames or
-    forwards anything.
-    """
+    """A bare port that is plugged over QMP, to which `cat` in the guest writes."""
     path, name = run_dir / f"raw{number}.sock", f"raw{number}"
     address = {"type": "unix", "data": {"path": str(path)}}
     backend = {"type": "socket", "data": {"addr": address, "server": True, "wait": False}}

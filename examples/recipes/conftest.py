@@ -1,4 +1,4 @@
-"""A fixture that gives each test a machine of its own: put it into your conftest.py."""
+"""A pytest fixture that gives each test its own machine; copy it into your conftest.py."""
 
 from collections.abc import Iterator
 
@@ -15,6 +15,6 @@ def runtime() -> Iterator[Runtime]:
 
 @pytest.fixture
 def machine(runtime: Runtime) -> Iterator[Pod]:
-    """Fresh, and gone after the test whatever that has done to it."""
+    """A new pod, which is deleted after the test."""
     with runtime.pod() as pod:
         yield pod

@@ -1,8 +1,6 @@
-"""Prepares a pod once and forks it for each request: what took long to prepare is there at once in
-each fork.
+"""Prepares a pod once and forks it for each request, so that every fork starts prepared.
 
-`python fork_per_request.py WORD...` answers each word by a process that has been waiting with its
-memory full.
+`python fork_per_request.py WORD...` answers each word by a process that has its data in memory.
 """
 
 import asyncio
@@ -10,7 +8,7 @@ import sys
 
 from vc_core import Runtime
 
-# A server that has loaded what it needs: it takes one request from a pipe and answers on another.
+# A server that has loaded its data. It reads a request from one pipe and answers on another.
 SERVER = """
 mkfifo /tmp/ask /tmp/answer
 table=$(seq 1 2000 | sha256sum)

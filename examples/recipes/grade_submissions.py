@@ -1,8 +1,7 @@
-"""Grades a folder of submissions, each in a machine of its own, some at a time: `python
-grade_submissions.py FOLDER`.
+"""Grades a directory of submissions, each in its own machine, several at a time.
 
-A submission is a Python file that is given a number on its input and shall print its square.
-One that takes longer than 20 s over a number is asked no further one.
+`python grade_submissions.py DIRECTORY`: a submission is a Python file that reads a number and
+prints its square. If it takes longer than 20 s for a number, it is not asked again.
 """
 
 import asyncio
@@ -24,7 +23,7 @@ async def grade(runtime: Runtime, submission: Path, turns: asyncio.Semaphore) ->
             result = await pod.run(*command, stdin=question, resources=LIMITS, timeout_s=20)
             right += result.stdout.strip() == answer
             if result.end is End.TIMED_OUT:
-                break  # one that hangs is asked no more
+                break  # do not ask again
         return submission.stem, right
 
 
@@ -32,7 +31,8 @@ async def main(folder: Path) -> None:
     turns = asyncio.Semaphore(AT_ONCE)
     async with Runtime.open() as runtime, asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(grade(runtime, one, turns)) for one in sorted(folder.glob("*.py"))
+            group.create_task(grade(runtime, submission, turns))
+            for submission in sorted(folder.glob("*.py"))
         ]
     for task in tasks:
         name, right = task.result()

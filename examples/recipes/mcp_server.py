@@ -1,4 +1,4 @@
-"""A tool for an agent: runs Python in a machine of its own.
+"""A tool for AI agents that runs Python code in its own machine.
 
 Speaks MCP on stdio; needs `pip install mcp`.
 """
@@ -14,7 +14,7 @@ server = MCPServer("sandbox")
 
 
 class Outcome(BaseModel):
-    """What became of the code."""
+    """The outcome of the code."""
 
     stdout: str
     stderr: str
@@ -24,9 +24,9 @@ class Outcome(BaseModel):
 
 @server.tool()
 async def run_python(code: str, timeout_s: float = 10) -> Outcome:
-    """Runs Python code in a fresh virtual machine without a network.
+    """Run Python code in a new virtual machine without a network.
 
-    Files that it writes are gone afterwards.
+    Files that it writes are deleted afterwards.
     """
     async with Runtime.open() as runtime, runtime.pod() as pod:
         result = await pod.run("python3", "-I", "-c", code, resources=LIMITS, timeout_s=timeout_s)

@@ -1,4 +1,4 @@
-"""What a test with a machine of its own may do."""
+"""Tests that damage their own machine."""
 
 from vc_core.blocking import Pod
 

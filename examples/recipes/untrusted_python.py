@@ -1,8 +1,7 @@
-"""Runs Python that nobody has read: `python untrusted_python.py < code.py` prints what became of it
-as JSON.
+"""Runs untrusted Python code and prints the outcome as JSON: `python untrusted_python.py < code.py`.
 
-A machine of its own with no network, the host's files read-only under an overlay, 128 MiB, 64
-processes, ten seconds.
+The machine has no network, the files of the host read-only below an overlay, 128 MiB of memory, at
+most 64 processes and ten seconds.
 """
 
 import json
@@ -19,11 +18,11 @@ if __name__ == "__main__":
         result = pod.run(
             "python3", "-I", "-c", code, user="65534:65534", resources=LIMITS, timeout_s=10
         )
-    told = {
+    outcome = {
         "stdout": result.stdout.decode(errors="replace"),
         "stderr": result.stderr.decode(errors="replace"),
         "exit_code": result.exit_code,
         "end": result.end,
         "seconds": round(result.duration_s, 3),
     }
-    print(json.dumps(told, indent=2))
+    print(json.dumps(outcome, indent=2))

@@ -117,8 +117,10 @@ class Cgroup:
         self.path.rmdir()
 
     def _await(self, line: str, group: Path | None = None, handle: int = -1) -> None:
-        """The kernel wakes whoever polls for what is exceptional when the file changes, and for
-        input when a process of that handle has ended.
+        """Wait until a line is in cgroup.events, or a process has ended.
+
+        The kernel reports a change of the file as POLLPRI, and the end of a process as POLLIN on
+        its descriptor.
         """
         with ((group or self.path) / "cgroup.events").open() as events:
             poll = select.poll()

@@ -207,7 +207,7 @@ class AcmeHypervisor(HypervisorSpec):
     # --- inside -----------------------------------------------------------------------------------
 
     def _process(self) -> HostProcess | None:
-        """That of the sandbox; looked for when whoever started it had no time to write it down."""
+        """The process of the sandbox, also if the process that started it was killed."""
         known = self._sandbox
         if known.process is None and known.folder:
             self._sandbox = replace(known, process=known.find())

@@ -72,14 +72,12 @@ class Sandbox:
             raise HypervisorError(f"the sandbox's record is damaged: {error}") from error
 
     def find(self) -> HostProcess | None:
-        """Its process, when whoever started it had no time to write that down."""
+        """Its process, if the process that started it was killed before it stored the number."""
         return HostProcess.find(_OF_PARENT, self.folder)
 
 
 def lost(pod: PodRef) -> Sandbox:
-    """The pod's sandbox when nobody knows any more what `to_json` gave; an empty one when there is
-    none.
-    """
+    """Find the sandbox of a pod without its saved state; an empty one if there is none."""
     process = HostProcess.find(
         _OF_PARENT, str(pod.run_dir)
     )  # by its words alone: its agent mounts over /run and /tmp
@@ -89,9 +87,7 @@ def lost(pod: PodRef) -> Sandbox:
 
 
 def start(sandbox: Sandbox, pod: PodRef, spec: VmSpec, options: AcmeOptions) -> HostProcess:
-    """Starts the agent as the first process of new namespaces; whoever connects waits until it
-    answers.
-    """
+    """Start the agent as the first process of new namespaces; clients wait until it answers."""
     sandbox.socket.unlink(missing_ok=True)
     shares = [
         f"{share.tag}{':ro' if share.read_only else ''}={share.path}" for share in spec.shares
@@ -119,9 +115,7 @@ def start(sandbox: Sandbox, pod: PodRef, spec: VmSpec, options: AcmeOptions) -> 
 
 
 def _joined(group: Path, words: list[str]) -> list[str]:
-    """A command that joins a control group before it becomes another one, to which more words can
-    be appended.
-    """
+    """Prefix of a command that runs the rest of it in a control group."""
     return [
         "/bin/sh",
         "-ec",
