@@ -29,7 +29,7 @@ def signal_number(text: str) -> int:
     elif f"SIG{name}" in signal.Signals.__members__:
         number = signal.Signals[f"SIG{name}"].value
     if not 1 <= number <= LAST_SIGNAL:
-        raise InvalidRequest(f"there is no signal {text!r}; signal(7) lists them")
+        raise InvalidRequest(f"there is no signal {text!r}; see signal(7)")
     return number
 
 

@@ -244,7 +244,7 @@ def test_a_large_file_passes_unchanged(host, pod, tmp_path):
             ["/etc/passwd", "p:/no/folder/x"],
             "container p: /no/folder/x: No such file or directory (os error 2)",
         ),
-        (["p:/etc", "/no/folder/x"], "there is no folder /no/folder on this host"),
+        (["p:/etc", "/no/folder/x"], "there is no directory /no/folder on this host"),
         (
             ["a", "b"],
             "one of SOURCE and TARGET must be POD:PATH, the other a path of this host or -",
@@ -315,7 +315,7 @@ async def test_the_api_reads_writes_lists_and_watches(host, pod):
             await files.read("/none")
         assert (await files.read("/proc/version")).startswith(b"Linux version")
         assert b"\0" not in await files.read("/sys/kernel/uevent_seqnum")
-        with pytest.raises(InvalidRequest, match="is no file in the container"):
+        with pytest.raises(InvalidRequest, match="is not a file in the container"):
             await files.read("/tmp")
 
 

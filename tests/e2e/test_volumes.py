@@ -143,4 +143,4 @@ def test_a_disk_that_cannot_be_is_told(host, busybox):
     done = host.vc(
         "run", "--disk", "1g", "--read-only", "--rootfs", str(busybox), "--", "true", check=125
     )
-    assert b"a disk is for what is written over a root" in done.stderr
+    assert b"a disk needs a root file system without :rw and :ro" in done.stderr

@@ -30,7 +30,7 @@ WRONG_PODS = [
 WRONG_RUNS = [
     (("sleep", 0), {}, r"args\[1\]: expected str, got int"),
     (("sleep", b"1"), {}, "args"),
-    (("sleep", object()), {}, "args: object is no type"),
+    (("sleep", object()), {}, "args: object is not a supported type"),
     (("sleep",), {"env": "A=B"}, "env: expected array, got str"),
     (("sleep",), {"env": [1]}, r"env\[0\]: expected str, got int"),
     (("sleep",), {"mounts": ["/tmp"]}, r"mounts\[0\]: expected object, got str"),

@@ -30,16 +30,16 @@ CONTENT = [{"name": ".", "type": FOLDER}, {"name": "./y", "data": b"y"}]
         ("/x", ONE, "folder/", ["folder/x"]),
         ("/x", ONE, "file", ["file"]),
         ("/x", ONE, "new/", "is to be a folder; in the container it is a file"),
-        ("/x", ONE, "file/", "no folder on this host"),
+        ("/x", ONE, "file/", "not a directory on this host"),
         ("/x", ONE, "none/new", NotFound),
         ("/x/", TREE, "new", ["new/y"]),
         ("/x", TREE, "new/", ["new/y"]),
         ("/x", TREE, "folder/.", ["folder/x/y"]),
-        ("/x", TREE, "file", "is no folder; in the container it is one"),
+        ("/x", TREE, "file", "is not a directory, but it is one in the container"),
         ("/x", TREE, "none/new", NotFound),
         ("/x/.", CONTENT, "new", ["new/y"]),
         ("/x/.", CONTENT, "folder", ["folder/y"]),
-        ("/x/.", CONTENT, "file", "is no folder; in the container it is one"),
+        ("/x/.", CONTENT, "file", "is not a directory, but it is one in the container"),
         ("/x/.", [{"name": ".", "data": b"x"}], "new", "is to be a folder"),
         ("/x", ONE, "", "needs a target"),
         ("/x", ONE, "/dev/null", "is a device"),
@@ -58,7 +58,7 @@ async def test_where_a_copy_from_a_container_goes(
         with pytest.raises(InvalidRequest, match=made):
             await copy(packed(*members), path, target)
     else:
-        with pytest.raises(made, match="there is no folder"):
+        with pytest.raises(made, match="there is no directory"):
             await copy(packed(*members), path, target)
 
 
@@ -102,7 +102,7 @@ async def test_sources_that_are_none_are_told(tmp_path):
     with pytest.raises(InvalidRequest, match="is a socket"):
         copy_paths.source(f"{tmp_path}/socket")
     for path in (f"{tmp_path}/file/", f"{tmp_path}/file/."):
-        with pytest.raises(InvalidRequest, match="no folder"):
+        with pytest.raises(InvalidRequest, match="not a directory"):
             copy_paths.source(path)
     with pytest.raises(StorageError, match="cannot be read"):
         async with tar_stream.packed(tmp_path, "none", "none", False) as chunks:

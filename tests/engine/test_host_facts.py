@@ -51,7 +51,7 @@ def test_an_images_file_system_is_known_by_its_superblock(tmp_path, offset, magi
     image.write_bytes(bytes(offset) + magic + bytes(4096))
     assert block_rootfs.of(Rootfs(image)) == block_rootfs.Block(image, fstype)
     if fstype == "erofs":
-        with pytest.raises(InvalidRequest, match="erofs, which nobody can write"):
+        with pytest.raises(InvalidRequest, match="erofs, which is read-only"):
             block_rootfs.of(Rootfs(image, RootfsMode.READ_WRITE))
 
 

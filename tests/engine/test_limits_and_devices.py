@@ -66,15 +66,15 @@ def test_a_quota_is_a_share_of_processors():
     ("limits", "told"),
     [
         (Resources(cpu_quota_us=1, cpu_period_us=100_000), "CPU quota of 1"),
-        (Resources(cpu_period_us=1), "CPU period of 1"),
-        (Resources(cpu_shares=1), "1 CPU shares"),
+        (Resources(cpu_period_us=1), "cpu_period_us is 1"),
+        (Resources(cpu_shares=1), "cpu_shares is 1"),
         (Resources(memory_bytes=20), "4 MiB is the least"),
         (Resources(memory_bytes=-1), "4 MiB is the least"),
-        (Resources(pids=-1), "limit of -1 processes"),
-        (Resources(unified=(("../x", "1"),)), "'../x' is no limit of a cgroup"),
-        (Resources(unified=(("cgroup.procs", "1"),)), "'cgroup.procs' is no limit of a cgroup"),
-        (Resources(cpuset="0-"), "'0-' is no list of processors"),
-        (Resources(cpuset="a"), "'a' is no list of processors"),
+        (Resources(pids=-1), "pids is -1"),
+        (Resources(unified=(("../x", "1"),)), "'../x' is not a limit of a cgroup"),
+        (Resources(unified=(("cgroup.procs", "1"),)), "'cgroup.procs' is not a limit of a cgroup"),
+        (Resources(cpuset="0-"), "'0-' is not a list of CPUs"),
+        (Resources(cpuset="a"), "'a' is not a list of CPUs"),
     ],
 )
 async def test_limits_that_no_kernel_takes_are_refused(runtime, limits, told):
@@ -271,10 +271,10 @@ async def test_annotations_are_changed_and_kept(open_runtime):
 
 @pytest.mark.parametrize("name", ["a b", "x" * 65, "x" * 200, "-x", "a/b", "ä", "a\nb"])
 async def test_a_host_name_that_cannot_be_is_refused_before_anything_is_made(runtime, name):
-    with pytest.raises(InvalidRequest, match="is no host name; use 1 to 64 letters"):
+    with pytest.raises(InvalidRequest, match="is not a host name; use 1 to 64 letters"):
         await runtime.create("p", hostname=name)
     pod = await runtime.create("p", hostname="good-name.example_1")
-    with pytest.raises(InvalidRequest, match="is no host name"):
+    with pytest.raises(InvalidRequest, match="is not a host name"):
         await pod.create_container(dataclasses.replace(container("c"), hostname=name))
     assert (await pod.status()).containers == ()
 

@@ -100,7 +100,7 @@ async def test_what_came_later_is_refused_by_name(old_runtime):
 def test_without_being_retired_a_strange_operation_is_an_error(old_runtime, monkeypatch):
     monkeypatch.delitem(RETIRED, "vm_follow_console")
     (problem,) = plugin_checks.problems_of(OldHypervisor)
-    assert problem.startswith("vm_follow_console is no hook")
+    assert problem.startswith("vm_follow_console is not a hook")
 
 
 def test_what_is_retired_is_in_no_specification():

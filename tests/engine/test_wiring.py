@@ -81,7 +81,7 @@ def test_all_problems_come_at_once(seats, world):
             Seat("observer", "wrong", Wrong()),
         ]
     )
-    assert 'observer:wrong.vm_strart is no hook; did you mean "vm_start"?' in told
+    assert 'observer:wrong.vm_strart is not a hook; did you mean "vm_start"?' in told
     assert "observer:wrong.pod_started must be 'async def'" in told
     assert "observer:wrong.vm_start lacks @hookimpl" in told
     assert "vm_create has 2 implementations, of hypervisor:mock and hypervisor:second" in told

@@ -381,7 +381,7 @@ async def test_a_state_is_the_runtime_specs(runtime, tmp_path):
 
 
 async def test_a_bundle_that_cannot_be_made_leaves_no_pod(runtime, world, tmp_path):
-    with pytest.raises(InvalidRequest, match="is no folder, image or block device"):
+    with pytest.raises(InvalidRequest, match="is not a directory, image or block device"):
         await oci.create(runtime, write(tmp_path, config()), "c")
     assert world.records == {}
     notes = {"io.kubernetes.cri.container-type": "container"}

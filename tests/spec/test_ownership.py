@@ -77,7 +77,7 @@ def test_what_others_could_have_put_there_is_refused_with_the_setting(tmp_path, 
     place = tmp_path / "place"
     make_stranger(place, kind)
     before = place.lstat()
-    with pytest.raises(InvalidRequest, match=r"place.*; .*set x\.dir to a folder of yours"):
+    with pytest.raises(InvalidRequest, match=r"place.*; .*set x\.dir to a directory that you own"):
         private_folder(place, "x.dir")
     with pytest.raises(InvalidRequest), opened_private_folder(place, "x.dir"):
         pass
@@ -97,7 +97,7 @@ def test_every_store_asks_the_same(tmp_path, store, kind):
         "volume.dir": lambda: Volumes(place).create("v"),
         "data.dir": lambda: ContainerDisks(DataDefaults(place)).make_log("p", "c"),
     }
-    with pytest.raises(InvalidRequest, match=f"set {store} to a folder of yours"):
+    with pytest.raises(InvalidRequest, match=f"set {store} to a directory that you own"):
         calls[store]()
 
 

@@ -64,7 +64,7 @@ async def accelerator_finding(
     if setting is Accelerator.TCG:
         return finding(Verdict.WARNING, "TCG, as configured", f"set {option} to auto")
     if prove is None:
-        detail = "KVM is not proven: there is no guest"
+        detail = "KVM was not tested, as there is no guest image"
         return finding(Verdict.WARNING, detail, "run 'vc guest build'")
     try:
         proof = await prove()

@@ -85,24 +85,24 @@ def opened_private_folder(path: Path, setting: str) -> Iterator[int]:
                     folder.mkdir(mode=0o700)
         if path.is_symlink() or not path.is_dir():
             raise InvalidRequest(
-                f"{path} is not a folder; remove it, or set {setting} to a folder of yours"
+                f"{path} is not a folder; remove it, or set {setting} to a directory that you own"
             )
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise InvalidRequest(
-            f"{path} cannot be used: {error.strerror}; set {setting} to a folder of yours"
+            f"{path} cannot be used: {error.strerror}; set {setting} to a directory that you own"
         ) from error
     try:
         about = os.fstat(handle)
         if about.st_uid != os.geteuid():
             raise InvalidRequest(
                 f"{path} does not belong to this user but to {_name_of(about.st_uid)}; "
-                f"set {setting} to a folder of yours"
+                f"set {setting} to a directory that you own"
             )
         if about.st_mode & _OTHERS:
             raise InvalidRequest(
                 f"other users can write to {path}; 'chmod 700 {path}' when its content is yours, "
-                f"or set {setting} to a folder of yours"
+                f"or set {setting} to a directory that you own"
             )
         if stat.S_IMODE(about.st_mode) != 0o700:
             os.fchmod(handle, 0o700)

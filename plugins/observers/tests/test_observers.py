@@ -295,4 +295,4 @@ async def test_a_delayed_operation_can_run_into_its_deadline(tmp_path, vc_runtim
 
 def test_a_misspelt_operation_is_told():
     (problem,) = ChaosOptions(fail={"vm_strat": 1}).problems()
-    assert problem == "fail.vm_strat: is no operation; docs/hooks.md lists all"
+    assert problem == "fail.vm_strat: is not an operation; see docs/hooks.md"

@@ -98,7 +98,7 @@ def _is_one_of(value: object, plain: tuple[type, ...]) -> bool:
 def _text(value: object) -> str:
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(f"{type(value).__name__} is no type that can be given: {value!r:.60}")
+    raise TypeError(f"{type(value).__name__} is not a supported type: {value!r:.60}")
 
 
 def _path(kind: type, value: Any) -> Any:

@@ -77,7 +77,7 @@ def _stat(path: str, follows: bool) -> os.stat_result | None:
         return None
     except NotADirectoryError:
         raise InvalidRequest(
-            f"{path}: it, or a part of its path, is no folder on this host"
+            f"{path}: it, or a part of its path, is not a directory on this host"
         ) from None
     except (OSError, ValueError) as error:
         raise StorageError(f"{path!r} cannot be reached: {error}") from error
@@ -94,7 +94,7 @@ def _open(path: str, flags: int = 0) -> Iterator[int]:
     try:
         handle = os.open(path, _FOLDER | flags)
     except (FileNotFoundError, NotADirectoryError):
-        raise NotFound(f"there is no folder {path} on this host") from None
+        raise NotFound(f"there is no directory {path} on this host") from None
     except OSError as error:
         raise StorageError(f"{path} cannot be opened: {error.strerror}") from error
     try:

@@ -66,7 +66,7 @@ class Files:
             InvalidRequest: it is a folder, or a part of its path is a file.
         """
         if path.endswith("/"):
-            raise InvalidRequest(f"{path} is no path of a file; leave the last / away")
+            raise InvalidRequest(f"{path} is not a path of a file; remove the trailing slash")
         if isinstance(data, str):
             data = data.encode()
         above, up, below = _checked(path).rpartition(
@@ -327,5 +327,5 @@ def _checked(path: str) -> str:
     except UnicodeEncodeError:
         raise InvalidRequest(f"{path!r} is not UTF-8; copy the folder that it is in") from None
     if "\0" in path:
-        raise InvalidRequest(f"{path!r} is no path: it holds a NUL")
+        raise InvalidRequest(f"{path!r} is not a path: it has a NUL byte")
     return path

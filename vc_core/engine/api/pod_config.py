@@ -72,11 +72,11 @@ def _check_options(options: PodOptions) -> None:
         try:
             ipaddress.ip_address(server)
         except ValueError as error:
-            raise InvalidRequest(f"the name server {server!r} is no address") from error
+            raise InvalidRequest(f"the name server {server!r} is not an IP address") from error
     for word in (*options.dns.searches, *options.dns.options):
         if not _RESOLV_WORD.fullmatch(word):
-            raise InvalidRequest(f"{word!r} is no word of resolv.conf(5)")
+            raise InvalidRequest(f"{word!r} is not a word of resolv.conf(5)")
     if options.shared_shm_bytes < 0:
         raise InvalidRequest(
-            f"a /dev/shm of {options.shared_shm_bytes} bytes cannot be; 0 is none in common"
+            f"shared_shm_bytes is {options.shared_shm_bytes}; it must be 0 (not shared) or more"
         )

@@ -151,7 +151,7 @@ class Process:
         if self._kept_bytes > MAX_OUTPUT_BYTES:
             size = f"{MAX_OUTPUT_BYTES >> 20} MiB"
             raise AgentError(
-                f"more than {size} came on {name}, which nobody reads; read both streams by output()"
+                f"more than {size} is waiting on {name}, which is not read; use output() to read both"
             )
 
     @checked_arguments

@@ -32,12 +32,12 @@ def spawn(
         output: gets a line each time that all are there.
     """
     if config.source is None and config != Config():
-        log.info("nobody keeps the pool: its configuration is not in a file")
+        log.info("the pool is not kept ready: its configuration is not in a file")
         return None
     try:
         words = own_command()
     except FileNotFoundError as error:
-        log.warning("nobody keeps the pool: %s", error)
+        log.warning("the pool is not kept ready: %s", error)
         return None
     named = ["--config", str(config.source.absolute())] if config.source else []
     folder = private_folder(private_folder(config.template.dir, _SETTING) / "pool", _SETTING)

@@ -53,7 +53,7 @@ def prepare(folder: Path) -> None:
                 mount_calls.change(place, propagation=SHARED)
     except OSError as error:
         raise StorageError(
-            f"{folder} cannot be made a place for mounts: {error.strerror}"
+            f"{folder} cannot be prepared for bind mounts: {error.strerror}"
         ) from error
 
 

@@ -61,11 +61,11 @@ def chosen(
         return None
     if is_disabled:
         raise InvalidRequest(
-            f"the rootfs {path} is no folder, and pod.disable_block_device_use is set"
+            f"the rootfs {path} is not a directory, and pod.disable_block_device_use is set"
         )
     if not is_able:
         raise InvalidRequest(
-            f"the rootfs {path} is no folder, and the chosen plugins cannot plug drives"
+            f"the rootfs {path} is not a directory, and the chosen plugins cannot plug drives"
         )
     return of(spec.rootfs)
 
@@ -147,9 +147,7 @@ def _of_image(rootfs: Rootfs) -> Block:
     for fstype, (offset, magic) in _MAGIC.items():
         if head[offset : offset + len(magic)] == magic:
             if fstype == "erofs" and rootfs.mode is RootfsMode.READ_WRITE:
-                raise InvalidRequest(
-                    f"the rootfs {path} is erofs, which nobody can write; leave :rw away"
-                )
+                raise InvalidRequest(f"the rootfs {path} is erofs, which is read-only; remove :rw")
             return Block(path, fstype)
     raise InvalidRequest(
         f"the rootfs {path} has no file system that a guest can mount ({', '.join(_MAGIC)})"

@@ -134,7 +134,7 @@ async def only_file(chunks: AsyncGenerator[bytes, None], path: str, limit: int) 
             count += 1
             if member.kind is not Kind.FILE or count > 1:
                 raise InvalidRequest(
-                    f"{path} is no file in the container; copy_out takes folders, too"
+                    f"{path} is not a file in the container; use copy_out for directories"
                 )
             if member.size > limit:
                 raise InvalidRequest(
@@ -146,7 +146,7 @@ async def only_file(chunks: AsyncGenerator[bytes, None], path: str, limit: int) 
                     content.write(chunk)
             content.write(bytes(member.size - content.tell()))
         if not count:
-            raise InvalidRequest(f"{path} is no file in the container")
+            raise InvalidRequest(f"{path} is not a file in the container")
         return content.getvalue()
 
     return await _read(chunks, collect)

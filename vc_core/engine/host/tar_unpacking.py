@@ -147,7 +147,7 @@ class Unpacker:
                 f"{where} is to be a folder; in the container it is a {kind.value}"
             )
         if kind is Kind.FOLDER and self._to.replaces_file:
-            raise InvalidRequest(f"{where} is no folder; in the container it is one")
+            raise InvalidRequest(f"{where} is not a directory, but it is one in the container")
 
     def _make_folder(self, member: Member, parts: Parts, parent: int) -> None:
         name = parts[-1]
@@ -156,7 +156,7 @@ class Unpacker:
         except FileExistsError:
             if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
                 raise InvalidRequest(
-                    f"{self._named(parts)} is no folder; in the container it is one"
+                    f"{self._named(parts)} is not a directory, but it is one in the container"
                 ) from None
             return
         self._unfinished.append(

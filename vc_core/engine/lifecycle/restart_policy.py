@@ -17,7 +17,8 @@ def check(spec: ContainerSpec) -> None:
         restart.max_retries and restart.policy is not RestartPolicy.ON_FAILURE
     ):
         raise InvalidRequest(
-            f"a limit of {restart.max_retries} restarts cannot be with the policy {restart.policy}"
+            f"max_retries is {restart.max_retries} with the policy {restart.policy}; "
+            "it must be 0, or more with on-failure"
         )
     if health is None:
         return
@@ -44,5 +45,5 @@ def require(capabilities: frozenset[Capability], spec: ContainerSpec) -> None:
     ):
         raise InvalidRequest(
             f"the guest's agent, as it is chosen, neither starts container {spec.id} again nor checks its health; "
-            "leave restart and health away"
+            "remove restart and health"
         )

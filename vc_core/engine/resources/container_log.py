@@ -191,7 +191,7 @@ async def _all_of(
             yield line
         if reader.is_damaged:
             log.warning(
-                "the log of container %s is damaged: what is no record of a log was left out",
+                "the log of container %s is damaged; invalid records were skipped",
                 container_id,
             )
 

@@ -32,7 +32,7 @@ def check(rootfs: Rootfs) -> None:
     if is_writable and os.geteuid() == 0 and not rootfs.show_secrets and _is_hosts(rootfs.path):
         raise InvalidRequest(
             "secrets of the host's own root cannot be hidden where it is written to (:rw); "
-            "leave :rw away, or show them (--show-secrets)"
+            "remove :rw, or show them (--show-secrets)"
         )
 
 

@@ -104,7 +104,7 @@ def check(spec: ContainerSpec) -> None:
         spec.rootfs.disk_bytes and spec.rootfs.mode is not RootfsMode.OVERLAY
     ):
         raise InvalidRequest(
-            "a disk is for what is written over a root that does not change; leave it or :rw, :ro away"
+            "a disk needs a root file system without :rw and :ro; remove the disk or the mode"
         )
     if not spec.rootfs.path.is_dir():
         block_rootfs.of(spec.rootfs)

@@ -41,7 +41,7 @@ def check_rootfs(spec: ContainerSpec) -> None:
     is_there = root.is_dir() or root.is_file() or root.is_block_device()
     if not root.is_absolute() or not is_there:
         raise InvalidRequest(
-            f"the rootfs {root} is no folder, image or block device on this host; "
+            f"the rootfs {root} is not a directory, image or block device on this host; "
             "give an absolute path, or / for the host's own"
         )
     if not os.access(root, os.R_OK | (os.X_OK if root.is_dir() else 0)):

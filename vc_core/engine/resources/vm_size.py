@@ -32,26 +32,26 @@ def check(resources: Resources) -> None:
     """
     if resources.cpu_period_us not in _PERIODS_US:
         raise InvalidRequest(
-            f"a CPU period of {resources.cpu_period_us} µs cannot be; 1000 to 1000000 can"
+            f"cpu_period_us is {resources.cpu_period_us}; it must be 1000 to 1000000"
         )
     if 0 < resources.cpu_quota_us < _SMALLEST_QUOTA_US:
         raise InvalidRequest(
             f"a CPU quota of {resources.cpu_quota_us} µs is too little; 1000 is the least"
         )
     if resources.cpu_shares and resources.cpu_shares not in _SHARES:
-        raise InvalidRequest(f"{resources.cpu_shares} CPU shares cannot be; 2 to 262144 can")
+        raise InvalidRequest(f"cpu_shares is {resources.cpu_shares}; it must be 2 to 262144")
     if resources.memory_bytes < 0 or 0 < resources.memory_bytes < _SMALLEST_MEMORY:
         raise InvalidRequest(
             f"a memory limit of {resources.memory_bytes} bytes is too little; 4 MiB is the least"
         )
     if not _CPUSET.fullmatch(resources.cpuset):
-        raise InvalidRequest(f"{resources.cpuset!r} is no list of processors; 0-2,4 is one")
+        raise InvalidRequest(f"{resources.cpuset!r} is not a list of CPUs; use e.g. 0-2,4")
     if resources.pids < 0:
-        raise InvalidRequest(f"a limit of {resources.pids} processes cannot be; 0 is none")
+        raise InvalidRequest(f"pids is {resources.pids}; it must be 0 (unlimited) or more")
     for name, value in resources.unified:
         if not _CGROUP_FILE.fullmatch(name) or name.startswith("cgroup.") or "\0" in value:
             raise InvalidRequest(
-                f"{name!r} is no limit of a cgroup; memory.low and io.weight are such"
+                f"{name!r} is not a limit of a cgroup; use e.g. memory.low or io.weight"
             )
 
 

@@ -33,7 +33,7 @@ async def true_state(session: Session) -> PodState:
     status = await session.hooks.vm_status(pod=session.pod)
     is_running = status.phase in vm_calls.ALIVE
     if session.is_alive and not is_running:
-        reason = f"{ENDED}{status.reason or 'nobody knows why'}"
+        reason = f"{ENDED}{status.reason or 'reason unknown'}"
         return PodState(State.STOPPED, reason, home=session.state.home)
     if not session.is_alive and is_running:
         return PodState(
@@ -80,7 +80,7 @@ async def _reason(session: Session, error: VcError) -> str:
         and await _ends_now(session)
     ):
         status = await session.hooks.vm_status(pod=session.pod)
-    return f"{ENDED}{status.reason or 'nobody knows why'}" if status.phase is VmPhase.ENDED else ""
+    return f"{ENDED}{status.reason or 'reason unknown'}" if status.phase is VmPhase.ENDED else ""
 
 
 async def _ends_now(session: Session) -> bool:

@@ -33,7 +33,7 @@ def checked_hostname(name: str) -> str:
     """
     if name and not _HOSTNAME.fullmatch(name):
         raise InvalidRequest(
-            f"{name[:80]!r} is no host name; use 1 to 64 letters, digits, '-', '.', '_', the first a letter or digit"
+            f"{name[:80]!r} is not a host name; use 1 to 64 letters, digits, '-', '.', '_', the first a letter or digit"
         )
     return name
 

@@ -20,7 +20,7 @@ def instantiate(plugin: Plugin, table: Table) -> object:
         PluginLoadError: its constructor failed.
     """
     if wrong := constructor_problem(plugin.factory):
-        message = f"the {plugin.family} plugin {plugin.name!r} cannot be made: {wrong}"
+        message = f"the {plugin.family} plugin {plugin.name!r} cannot be created: {wrong}"
         raise PluginLoadError(plugin.family, plugin.name, message)
     problems: list[str] = []
     options = parse(plugin, table, problems)
@@ -29,7 +29,7 @@ def instantiate(plugin: Plugin, table: Table) -> object:
     try:
         return plugin.factory() if options is None else plugin.factory(options)
     except (Exception, SystemExit) as error:
-        message = f"the {plugin.family} plugin {plugin.name!r} cannot be made: {type(error).__name__}: {error}"
+        message = f"the {plugin.family} plugin {plugin.name!r} cannot be created: {type(error).__name__}: {error}"
         raise PluginLoadError(plugin.family, plugin.name, message) from error
 
 

@@ -143,7 +143,7 @@ def _find_problems(plugin: type) -> Iterator[str]:
         if name in RETIRED:
             log.warning("%s.%s is never called any more: %s", plugin.__name__, name, RETIRED[name])
         elif marked and name not in known:
-            yield f"{name} is no hook{nearest(name, known)}"
+            yield f"{name} is not a hook{nearest(name, known)}"
         elif marked:
             yield from _signature_problems(name, member)
         elif prefix and name in known and _is_own(member):

@@ -199,7 +199,7 @@ class Wiring:
         owner = next((item.plugin_name for item in impls if not item.wrapper), "nobody")
         inner = outcome.get_result()
         if inner is None:
-            raise PluginContractError([f"nobody implements {name}"])
+            raise PluginContractError([f"no plugin implements {name}"])
         limit_s = None if _is_unbounded(name) else self._deadlines.of(name)
         outer = _bordered(inner, Operation(name, owner.partition(":")[2], pod_id), owner, limit_s)
         outcome.force_result(_Call(outer, inner))

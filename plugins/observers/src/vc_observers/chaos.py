@@ -33,7 +33,7 @@ class ChaosOptions:
         """Values that cannot be."""
         for key, values in (("fail", self.fail), ("delay_s", self.delay_s)):
             for name in sorted(set(values) - _NAMES):
-                yield f"{key}.{name}: is no operation; docs/hooks.md lists all"
+                yield f"{key}.{name}: is not an operation; see docs/hooks.md"
 
 
 @around_all

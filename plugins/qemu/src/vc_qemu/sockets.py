@@ -25,6 +25,6 @@ def listening_socket(path: Path) -> socket.socket:
     except OSError as error:
         made.close()
         raise QemuError(
-            f"the socket {path} cannot be made: {error}; choose a shorter run folder"
+            f"the socket {path} cannot be created: {error}; choose a shorter run_root"
         ) from error
     return made

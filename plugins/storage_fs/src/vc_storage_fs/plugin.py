@@ -106,7 +106,7 @@ class FsStorage(StorageSpec):
         except OSError as error:
             raise StorageError(f"{path} cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:
-            raise StorageError(f"{path} is damaged: it is no text") from error
+            raise StorageError(f"{path} is damaged: it is not UTF-8 text") from error
 
     @hookimpl
     async def storage_place(self, pod_id: str, container_id: str, record: Record) -> str:
@@ -205,7 +205,7 @@ def _examine(root: Path, option: str) -> Finding:
     existing = next(path for path in (root, *root.parents) if path.exists())
     if os.access(existing, os.W_OK | os.X_OK):
         return Finding(f"store {option}", Verdict.GOOD, str(root))
-    remedy = f"set storage.fs.{option} to a folder of yours, or give yourself access to {existing}"
+    remedy = f"set storage.fs.{option} to a directory that you own, or give yourself access to {existing}"
     return Finding(
         f"store {option}", Verdict.BAD, f"{existing} cannot be written by this user", remedy
     )
