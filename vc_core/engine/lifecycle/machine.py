@@ -56,10 +56,12 @@ class MachineBoot:
     """Boots pods: starts their machines, as clones where that is wanted, and their containers."""
 
     def __init__(self, templates: Templates, pool: Pool, host: HostFiles) -> None:
-        """Args:
-        templates: that machines are cloned from.
-        pool: of clones that wait.
-        host: files that containers are made from.
+        """Create a `MachineBoot`.
+
+        Args:
+            templates: that machines are cloned from.
+            pool: of clones that wait.
+            host: files that containers are made from.
         """
         self._templates = templates
         self._pool = pool

@@ -24,10 +24,12 @@ class PodLifecycle:
     """Starts, pauses, resumes, stops and deletes pods."""
 
     def __init__(self, boot: MachineBoot, pool: Pool, host: HostFiles) -> None:
-        """Args:
-        boot: boots their machines.
-        pool: that they may have their machines from.
-        host: files that containers are made from.
+        """Create a `PodLifecycle`.
+
+        Args:
+            boot: boots their machines.
+            pool: that they may have their machines from.
+            host: files that containers are made from.
         """
         self._boot = boot
         self._pool = pool

@@ -46,14 +46,16 @@ class DamagedPodRemover:
         disks: ContainerDisks,
         lock_s: float,
     ) -> None:
-        """Args:
-        storage: operations of the store.
-        catalog: of plugins.
-        plugins: that are configured, for pods of which nobody can read what they were made with.
-        wire: wires plugins.
-        pool: that a pod may have its machine from.
-        disks: of containers.
-        lock_s: how many seconds to wait for a pod's lock.
+        """Create a `DamagedPodRemover`.
+
+        Args:
+            storage: operations of the store.
+            catalog: of plugins.
+            plugins: that are configured, for pods of which nobody can read what they were made with.
+            wire: wires plugins.
+            pool: that a pod may have its machine from.
+            disks: of containers.
+            lock_s: how many seconds to wait for a pod's lock.
         """
         self.storage = storage
         self.catalog = catalog

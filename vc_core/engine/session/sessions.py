@@ -41,11 +41,13 @@ class Sessions:
     """
 
     def __init__(self, pod_id: str, storage: Hooks, wire: Wire, deadlines: Deadlines) -> None:
-        """Args:
-        pod_id: of the pod.
-        storage: operations of the store.
-        wire: wires the plugins of the pod.
-        deadlines: of operations.
+        """Create a `Sessions`.
+
+        Args:
+            pod_id: of the pod.
+            storage: operations of the store.
+            wire: wires the plugins of the pod.
+            deadlines: of operations.
         """
         self.deadlines = deadlines
         self._pod_id = pod_id

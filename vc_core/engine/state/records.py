@@ -190,11 +190,13 @@ class Store:
     """Typed records of one pod on top of the storage operations."""
 
     def __init__(self, hooks: Hooks, pod_id: str, is_ending: bool = False) -> None:
-        """Args:
-        hooks: of the store.
-        pod_id: whose records.
-        is_ending: whether the pod or a container is being ended: that must not fail for want of
-        space. What is not written then is found out again by whoever looks at the machine.
+        """Create a `Store`.
+
+        Args:
+            hooks: of the store.
+            pod_id: whose records.
+            is_ending: whether the pod or a container is being ended: that must not fail for want of
+            space. What is not written then is found out again by whoever looks at the machine.
         """
         self._hooks = hooks
         self._pod = pod_id
