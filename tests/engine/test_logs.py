@@ -18,7 +18,7 @@ BLOCK, HEAD = 4096, 20
 
 
 class Writer:
-    """As the guest's agent writes: plugins/agent_grpc/guest/src/log.rs."""
+    """As the guest's agent writes: plugins/agent_grpc/guest/src/process/log.rs."""
 
     def __init__(self, path: Path, places: int) -> None:
         path.write_bytes(bytes(places * BLOCK))

@@ -1,4 +1,4 @@
-"""A container's log as it lies on the host: a ring of blocks, written by the guest's agent (guest/src/log.rs).
+"""A container's log as it lies on the host: a ring of blocks, written by the guest's agent (guest/src/process/log.rs).
 
 All numbers are little-endian. The file is a whole number of blocks of 4096 bytes:
 

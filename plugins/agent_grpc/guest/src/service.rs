@@ -8,16 +8,16 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::containers::{Containers, internal};
-use crate::identity;
-use crate::log;
-use crate::machine;
-use crate::pod;
-use crate::process::Output;
-use crate::procfs;
+use crate::container::table::{Containers, internal};
+use crate::machine::identity;
+use crate::process::log;
+use crate::machine::online;
+use crate::container::pod;
+use crate::process::child::Output;
+use crate::process::procfs;
 use crate::proto::agent_server::{Agent, AgentServer};
 use crate::proto::*;
-use crate::shares;
+use crate::share_fs::shares;
 
 /// Raised when an older client could not live with what this agent says.
 const PROTOCOL: u32 = 5;
@@ -42,7 +42,7 @@ pub fn server(containers: Arc<Containers>) -> Served {
 fn keep_time(request: Request<()>) -> Result<Request<()>, Status> {
     let said = request.metadata().get(TIME).and_then(|value| value.to_str().ok()?.parse().ok());
     if let Some(time_ns) = said {
-        machine::catch_up(time_ns).map_err(internal)?;
+        online::catch_up(time_ns).map_err(internal)?;
     }
     Ok(request)
 }
@@ -121,12 +121,12 @@ impl Agent for Service {
     }
 
     async fn power_off(&self, _: Request<Empty>) -> Reply<Empty> {
-        match machine::power_off().map_err(internal)? {}
+        match online::power_off().map_err(internal)? {}
     }
 
     async fn online_resources(&self, request: Request<OnlineResourcesRequest>) -> Reply<OnlineResourcesReply> {
         let OnlineResourcesRequest { vcpus, memory_bytes } = request.into_inner();
-        let outcome = machine::online(vcpus as usize, memory_bytes, &self.0.events).await;
+        let outcome = online::online(vcpus as usize, memory_bytes, &self.0.events).await;
         let (vcpus, memory_bytes) = outcome.map_err(internal)?;
         let vcpus = u32::try_from(vcpus).unwrap_or(u32::MAX);
         Ok(Response::new(OnlineResourcesReply { vcpus, memory_bytes }))
@@ -229,7 +229,7 @@ impl Agent for Service {
         let ResizeRequest { container_id, token, rows, columns } = request.into_inner();
         let process = self.0.process(&container_id, &token)?;
         let terminal = process.terminal.as_ref().ok_or_else(|| Status::failed_precondition("the process has no terminal"))?;
-        machine::resize(terminal, rows, columns).map_err(internal)?;
+        online::resize(terminal, rows, columns).map_err(internal)?;
         done()
     }
 }

@@ -34,7 +34,7 @@ VERSION = "1.0.2"
 SHARES = "/run/vc/shares"
 DRIVES = "/run/vc/drives"
 CONTAINERS = "/run/vc/containers"
-# What the containers of a pod share; made by the agent (guest/src/pod.rs).
+# What the containers of a pod share; made by the agent (guest/src/container/pod.rs).
 PIDNS = "/run/vc/pidns"
 SHM = "/run/vc/shm"
 RESOLV_CONF = "/run/vc/resolv.conf"
@@ -43,7 +43,7 @@ _IDENTITY = {  # of the pod, not of whoever has built the rootfs or of the machi
     "/proc/sys/kernel/random/boot_id": "/run/vc/identity/boot-id",
 }
 _COMPILED_FILTER = "run.oci.seccomp_bpf_data"  # crun(1)
-_COPY_UP = "x-vc-copy-up"  # for the agent (guest/src/volumes.rs)
+_COPY_UP = "x-vc-copy-up"  # for the agent (guest/src/container/volumes.rs)
 _NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup")
 
 _MASKED = [

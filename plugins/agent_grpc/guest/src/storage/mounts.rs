@@ -9,12 +9,12 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 
 use crate::Failure;
-use crate::boot;
-use crate::devices;
+use crate::machine::boot;
+use crate::storage::devices;
 use crate::proto::Storage;
-use crate::sandbox;
-use crate::shares;
-use crate::uevents::{Uevents, until};
+use crate::machine::sandbox;
+use crate::share_fs::shares;
+use crate::machine::uevents::{Uevents, until};
 
 /// Those of disks, each with its list of modules in the image.
 const FILE_SYSTEMS: [&str; 2] = ["ext4", "erofs"];

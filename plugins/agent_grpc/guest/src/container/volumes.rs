@@ -19,7 +19,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 use serde_json::{Value, json};
 
 use crate::Failure;
-use crate::reaper::Reaper;
+use crate::process::reaper::Reaper;
 
 pub const WORD: &str = "--copy-up";
 const OPTION: &str = "x-vc-copy-up";

@@ -7,8 +7,8 @@ use tokio::sync::{mpsc, watch};
 use tonic::Status;
 
 use crate::fd_stream::FdStream;
-use crate::log::{Kind, Log};
-use crate::process::{Output, next_chunk};
+use crate::process::log::{Kind, Log};
+use crate::process::child::{Output, next_chunk};
 use crate::proto::output_chunk::Stream;
 use crate::proto::{OutputChunk, WaitReply};
 

@@ -16,9 +16,9 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
 use crate::Failure;
-use crate::shares::attributes::attributes;
-use crate::shares::held::Held;
-use crate::shares::nodes::{Nodes, ROOT};
+use crate::share_fs::attributes::attributes;
+use crate::share_fs::fd_cache::Held;
+use crate::share_fs::nodes::{Nodes, ROOT};
 
 pub type Outcome<T> = Result<T, Errno>;
 
@@ -199,7 +199,7 @@ impl Folder {
         for entry in folder.iter() {
             let entry = entry?;
             let name = std::os::unix::ffi::OsStrExt::from_bytes(entry.file_name().to_bytes());
-            let kind = entry.file_type().map_or(FileType::RegularFile, crate::shares::attributes::kind_of_entry);
+            let kind = entry.file_type().map_or(FileType::RegularFile, crate::share_fs::attributes::kind_of_entry);
             entries.push(Entry { ino: self.nodes.likely(number, entry.ino()), kind, name: OsStr::to_owned(name) });
         }
         let handle = self.number();

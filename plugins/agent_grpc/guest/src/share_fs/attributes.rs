@@ -11,7 +11,7 @@ use nix::sys::stat::{FchmodatFlags, FileStat, Mode, UtimensatFlags, fchmodat, ut
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat, ftruncate};
 
-use crate::shares::passthrough::{Folder, Outcome, of_descriptor};
+use crate::share_fs::passthrough::{Folder, Outcome, of_descriptor};
 
 pub fn attributes(found: &FileStat, ino: u64) -> FileAttr {
     FileAttr {

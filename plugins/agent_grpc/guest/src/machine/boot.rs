@@ -15,7 +15,7 @@ use nix::mount::{MsFlags, mount};
 use nix::unistd::{chdir, chroot, dup2_stderr, execv};
 
 use crate::Failure;
-use crate::machine;
+use crate::machine::online;
 
 pub const SECOND_STAGE: &str = "--second-stage";
 const MODULES: &str = "/lib/modules";
@@ -81,8 +81,8 @@ pub fn ready_machine() -> Result<(), Failure> {
     if has_balloon()? {
         load_modules("balloon")?;
     }
-    machine::raise_loopback()?;
-    machine::prepare_for_memory()?;
+    online::raise_loopback()?;
+    online::prepare_for_memory()?;
     fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+cpu +memory +pids +io +cpuset")?;
     fs::create_dir_all("/run/vc")?;
     // SAFETY: nobody else runs yet in this process.

@@ -1,13 +1,6 @@
 //! Folders of the host, of which the machine can let go while containers use them: each is mounted where nobody sees it,
 //! and passed through to where it is seen. A machine with a 9p mount cannot be saved, for its files are known to the host.
 
-mod attributes;
-mod fuse;
-mod held;
-mod nodes;
-mod passthrough;
-mod xattrs;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -22,7 +15,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
 
 use crate::Failure;
-use crate::shares::passthrough::Passthrough;
+use crate::share_fs::passthrough::Passthrough;
 
 /// What a storage is that is to be shown so.
 pub const KIND: &str = "fuse";

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::Failure;
 use crate::fd_stream::{FdStream, watched};
-use crate::uevents::Uevents;
+use crate::machine::uevents::Uevents;
 
 const CLASS: &str = "/sys/class/virtio-ports";
 /// Ports with other names belong to somebody else.

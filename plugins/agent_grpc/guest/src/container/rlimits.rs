@@ -6,7 +6,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use crate::Failure;
-use crate::sandbox;
+use crate::machine::sandbox;
 
 const MOST_FILES: &str = "/proc/sys/fs/nr_open";
 /// The most that the kernel accepts there, which systemd sets, too.

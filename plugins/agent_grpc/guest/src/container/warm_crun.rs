@@ -11,8 +11,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use crate::Failure;
-use crate::crun::{Crun, Running, first_pid};
-use crate::process::{Streams, pipes};
+use crate::container::crun::{Crun, Running, first_pid};
+use crate::process::child::{Streams, pipes};
 
 /// By which crun knows its container.
 pub const ID: &str = "_spare"; // no id of a container begins so

@@ -6,13 +6,13 @@ use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 use tonic::Status;
 
-use super::Containers;
 use crate::Failure;
-use crate::log::{Kind, Log};
-use crate::logged::tell;
-use crate::process::Process;
+use crate::container::table::Containers;
+use crate::process::log::{Kind, Log};
+use crate::process::log_pump::tell;
+use crate::process::child::Process;
 use crate::proto::{CreateContainerRequest, ExecRequest, HealthCheck, RestartPolicy, Stdio, WaitReply};
-use crate::restarts::{self, Health, Restart};
+use crate::container::supervise::{self, Health, Restart};
 
 /// What it takes to start it again, and to look after it.
 #[derive(Clone, Default)]
@@ -50,11 +50,11 @@ impl Containers {
     pub fn look_after(self: &Arc<Self>, id: String, again: Again) {
         if let Some(restart) = again.restart {
             let (containers, id) = (self.clone(), id.clone());
-            tokio::spawn(async move { restarts::supervise(&containers, &id, &restart).await });
+            tokio::spawn(async move { supervise::supervise(&containers, &id, &restart).await });
         }
         if let Some(health) = again.health {
             let containers = self.clone();
-            tokio::spawn(async move { restarts::look_after(&containers, &id, &health).await });
+            tokio::spawn(async move { supervise::look_after(&containers, &id, &health).await });
         }
     }
 

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use tonic::Status;
 
-use super::{Containers, unknown};
 use crate::Failure;
-use crate::containers::internal;
-use crate::files;
-use crate::procfs::OomKills;
-use crate::process::{Process, pipes};
+use crate::container::table::{Containers, internal, unknown};
+use crate::container::files;
+use crate::process::procfs::OomKills;
+use crate::process::child::{Process, pipes};
 use crate::proto::FilesRequest;
 
 impl Containers {

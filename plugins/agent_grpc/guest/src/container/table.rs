@@ -1,9 +1,5 @@
 //! The containers of this guest and their processes.
 
-mod again;
-mod exec;
-mod files;
-
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,49 +10,49 @@ use serde_json::{Value, json};
 use tonic::Status;
 use tonic::metadata::MetadataValue;
 
-use self::again::Again;
+use crate::container::restart::Again;
 use crate::Failure;
-use crate::crun::{Crun, Handles, Refusal, Refused};
-use crate::boot;
-use crate::devices;
-use crate::identity;
-use crate::inside::{self, Root, Turn};
-use crate::limits;
-use crate::log::{Kind, Log};
-use crate::procfs::{self, OomKills};
-use crate::process::{ConsoleSocket, Process, Streams, output_pipes, pipes, terminal_streams};
+use crate::container::crun::{Crun, Handles, Refusal, Refused};
+use crate::machine::boot;
+use crate::storage::devices;
+use crate::machine::identity;
+use crate::container::rootfs::{self, Root, Turn};
+use crate::container::rlimits;
+use crate::process::log::{Kind, Log};
+use crate::process::procfs::{self, OomKills};
+use crate::process::child::{ConsoleSocket, Process, Streams, output_pipes, pipes, terminal_streams};
 use crate::proto::{self, ContainerInfo, CreateContainerRequest, ProcessInfo, SignalRequest, Stdio};
-use crate::reaper::Reaper;
-use crate::sandbox;
-use crate::spare::{self, Spare};
-use crate::storage::Mounted;
-use crate::uevents::Uevents;
-use crate::users;
-use crate::volumes;
+use crate::process::reaper::Reaper;
+use crate::machine::sandbox;
+use crate::container::warm_crun::{self, Spare};
+use crate::storage::mounts::Mounted;
+use crate::machine::uevents::Uevents;
+use crate::container::users;
+use crate::container::volumes;
 
 const ROOT: &str = "/run/vc/containers";
 /// The name of the metadata that says what is wrong with a program: "missing" or "not-executable".
 const REFUSAL: &str = "vc-refusal";
 const LAST_SIGNAL: i32 = 64;
 
-struct Container {
+pub(super) struct Container {
     /// By which crun knows it.
-    name: String,
-    folder: PathBuf,
-    rootfs: PathBuf,
+    pub(super) name: String,
+    pub(super) folder: PathBuf,
+    pub(super) rootfs: PathBuf,
     /// The token of its first process.
-    first: String,
-    mounted: Mounted,
+    pub(super) first: String,
+    pub(super) mounted: Mounted,
     /// Of who reads its files.
-    turn: Turn,
-    processes: HashMap<String, Arc<Process>>,
-    again: Again,
+    pub(super) turn: Turn,
+    pub(super) processes: HashMap<String, Arc<Process>>,
+    pub(super) again: Again,
 }
 
 pub struct Containers {
     pub events: Uevents,
-    crun: Crun,
-    reaper: Reaper,
+    pub(super) crun: Crun,
+    pub(super) reaper: Reaper,
     spare: Mutex<Option<Spare>>,
     table: Mutex<HashMap<String, Container>>,
 }
@@ -111,9 +107,9 @@ impl Containers {
         spec["root"]["path"] = json!(request.rootfs);
         spec["linux"]["cgroupsPath"] = json!(format!("/vc/{}", request.container_id));
         identity::write_names(folder, spec["hostname"].as_str().unwrap_or_default())?;
-        limits::fit(&mut spec["process"]);
+        rlimits::fit(&mut spec["process"]);
         let root = Root::Folder(request.rootfs.clone().into());
-        let mut spec = inside::ask(root, turn, move |root| {
+        let mut spec = rootfs::ask(root, turn, move |root| {
             users::complete(&mut spec["process"], root)?;
             identity::drop_absent_mounts(&mut spec, root);
             Ok(spec)
@@ -130,7 +126,7 @@ impl Containers {
         let again = Again { is_terminal: spec["process"]["terminal"] == json!(true), ..again };
         let is_plain = request.starts && !again.is_terminal && again.restart.is_none();
         if is_plain && request.stdio() == Stdio::Pipes && let Some(process) = self.run_spare(&config, &request.container_id).await? {
-            return Ok((spare::ID.to_owned(), process, again));
+            return Ok((warm_crun::ID.to_owned(), process, again));
         }
         fs::write(folder.join("config.json"), config)?;
         let verb = if request.starts { "run" } else { "create" };
@@ -138,7 +134,7 @@ impl Containers {
         Ok((request.container_id.clone(), process, again))
     }
 
-    async fn begin(&self, verb: &str, name: &str, folder: &Path, again: &Again) -> Result<Process, Failure> {
+    pub(super) async fn begin(&self, verb: &str, name: &str, folder: &Path, again: &Again) -> Result<Process, Failure> {
         self.launch(folder, again, |console, handles| async {
             let console = console;
             self.crun.create(verb, name, folder, console.as_deref(), handles).await
@@ -225,7 +221,7 @@ impl Containers {
     }
 
     /// Runs crun by `call` with the streams that are asked for, and takes charge of the process it leaves behind.
-    async fn launch<F>(
+    pub(super) async fn launch<F>(
         &self,
         folder: &Path,
         again: &Again,
@@ -307,21 +303,21 @@ impl Containers {
     pub async fn list_processes(&self, id: &str) -> Result<Vec<ProcessInfo>, Status> {
         let turn = self.table().get(id).map(|container| container.turn.clone()).ok_or_else(|| unknown(id))?;
         let id = id.to_owned();
-        inside::beside(turn, move || procfs::processes(&id)).await.map_err(internal)
+        rootfs::beside(turn, move || procfs::processes(&id)).await.map_err(internal)
     }
 
     /// Its name for crun, and its folder.
-    fn known(&self, id: &str) -> Result<(String, PathBuf), Status> {
+    pub(super) fn known(&self, id: &str) -> Result<(String, PathBuf), Status> {
         let table = self.table();
         table.get(id).map(|container| (container.name.clone(), container.folder.clone())).ok_or_else(|| unknown(id))
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<String, Container>> {
+    pub(super) fn table(&self) -> MutexGuard<'_, HashMap<String, Container>> {
         self.table.lock().expect("no holder of this lock panics")
     }
 }
 
-fn remove_folder(folder: &Path) -> Result<(), Failure> {
+pub(super) fn remove_folder(folder: &Path) -> Result<(), Failure> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
@@ -329,7 +325,7 @@ fn remove_folder(folder: &Path) -> Result<(), Failure> {
 }
 
 /// Why there is no process. Where that is its program, the metadata says so: the text is for people.
-fn refusal(error: &Failure, more: &str) -> Status {
+pub(super) fn refusal(error: &Failure, more: &str) -> Status {
     let told = format!("{error}{more}");
     let word = match error.downcast_ref::<Refused>().map(|refused| refused.why) {
         None => return Status::internal(told),
@@ -341,7 +337,7 @@ fn refusal(error: &Failure, more: &str) -> Status {
     status
 }
 
-fn unknown(id: &str) -> Status {
+pub(super) fn unknown(id: &str) -> Status {
     Status::not_found(format!("no container {id} in this guest"))
 }
 

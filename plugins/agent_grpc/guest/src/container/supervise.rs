@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::containers::Containers;
+use crate::container::table::Containers;
 use crate::proto::{self, HealthCheck, RestartPolicy, WaitReply};
 
 /// The pause before a new start doubles with each, up to a limit, until one has lasted.

@@ -19,15 +19,15 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tonic::Status;
 
 use crate::Failure;
-use crate::crun::Handles;
+use crate::container::crun::Handles;
 use crate::fd_stream::FdStream;
-use crate::log::Log;
-use crate::logged::Logged;
-use crate::procfs::{self, OomKills};
+use crate::process::log::Log;
+use crate::process::log_pump::Logged;
+use crate::process::procfs::{self, OomKills};
 use crate::proto::output_chunk::Stream;
 use crate::proto::{OutputChunk, WaitReply};
-use crate::reaper::Ended;
-use crate::restarts::Restart;
+use crate::process::reaper::Ended;
+use crate::container::supervise::Restart;
 
 const CHUNK_BYTES: usize = 64 << 10;
 

@@ -11,9 +11,9 @@ use nix::sys::stat::{major, minor};
 use serde_json::{Value, json};
 
 use crate::Failure;
-use crate::boot;
+use crate::machine::boot;
 use crate::proto::Device;
-use crate::uevents::{Uevents, until};
+use crate::machine::uevents::{Uevents, until};
 
 /// How long a plugged device may take to be seen: under software emulation PCIe hot plug needs some 0.3 s.
 pub const LIMIT: Duration = Duration::from_secs(30);

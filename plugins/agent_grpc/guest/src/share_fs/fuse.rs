@@ -22,9 +22,9 @@ use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{LinkatFlags, UnlinkatFlags, Whence, linkat, lseek, symlinkat, unlinkat};
 
-use crate::shares::attributes::{self, Changes};
-use crate::shares::passthrough::{Outcome, Passthrough, number, of_descriptor, read};
-use crate::shares::xattrs;
+use crate::share_fs::attributes::{self, Changes};
+use crate::share_fs::passthrough::{Outcome, Passthrough, number, of_descriptor, read};
+use crate::share_fs::xattrs;
 
 const MAX_WRITE: u32 = 1 << 20;
 const MOMENT: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{ForkResult, fork, pause};
 
 use crate::Failure;
-use crate::reaper::Reaper;
+use crate::process::reaper::Reaper;
 
 pub const PAUSE: &str = "--pause";
 const PIDNS: &str = "/run/vc/pidns";

@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use serde_json::{Value, json};
 
 use crate::Failure;
-use crate::inside::Opened;
+use crate::container::rootfs::Opened;
 
 /// The largest id that container engines accept.
 const LARGEST_ID: u32 = i32::MAX as u32;

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::Failure;
-use crate::reaper::{Ended, Reaper};
+use crate::process::reaper::{Ended, Reaper};
 
 const STATE: &str = "/run/vc/crun";
 const PID: &str = "pid";

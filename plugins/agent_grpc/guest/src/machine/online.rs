@@ -12,8 +12,8 @@ use nix::time::{ClockId, clock_settime};
 use nix::unistd::{sethostname, sync};
 
 use crate::Failure;
-use crate::sandbox;
-use crate::uevents::{Uevents, until};
+use crate::machine::sandbox;
+use crate::machine::uevents::{Uevents, until};
 
 const CPUS: &str = "/sys/devices/system/cpu";
 const MEMORY: &str = "/sys/devices/system/memory";

@@ -10,10 +10,10 @@ use nix::unistd::{gethostname, sethostname};
 use serde_json::{Value, json};
 
 use crate::Failure;
-use crate::inside::Opened;
-use crate::machine;
+use crate::container::rootfs::Opened;
+use crate::machine::online;
 use crate::proto::SetUpPodRequest;
-use crate::sandbox;
+use crate::machine::sandbox;
 
 const FOLDER: &str = "/run/vc/identity";
 const OPTIONAL: &str = "x-vc-optional";
@@ -23,14 +23,14 @@ const OPTIONAL: &str = "x-vc-optional";
 /// A machine that goes on from a saved one has containers already: those that bore its old name bear the new one.
 pub fn take(request: &SetUpPodRequest, processes: &[i32], containers: &[PathBuf]) -> Result<(), Failure> {
     if !request.seed.is_empty() && !sandbox::is_one() {
-        machine::seed(&request.seed)?;
+        online::seed(&request.seed)?;
     }
     if request.time_ns != 0 && !sandbox::is_one() {
-        machine::set_time(request.time_ns)?;
+        online::set_time(request.time_ns)?;
     }
     if !request.hostname.is_empty() {
         let former = gethostname()?;
-        machine::set_hostname(&request.hostname)?;
+        online::set_hostname(&request.hostname)?;
         for pid in processes {
             rename(*pid, &former, &request.hostname)?;
         }

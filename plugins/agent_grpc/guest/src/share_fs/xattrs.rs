@@ -8,7 +8,7 @@ use fuser::{Errno as Refusal, ReplyXattr};
 use nix::errno::Errno;
 use nix::libc;
 
-use crate::shares::passthrough::{Outcome, of_descriptor};
+use crate::share_fs::passthrough::{Outcome, of_descriptor};
 
 /// Of size 0: only how much there is.
 pub enum Found {

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tonic::Status;
 
-use super::again::Again;
-use super::{Containers, internal, refusal, remove_folder, unknown};
 use crate::Failure;
-use crate::inside::{self, Root, Turn};
-use crate::limits;
-use crate::process::Process;
-use crate::procfs;
+use crate::container::restart::Again;
+use crate::container::table::{Containers, internal, refusal, remove_folder, unknown};
+use crate::container::rootfs::{self, Root, Turn};
+use crate::container::rlimits;
+use crate::process::child::Process;
+use crate::process::procfs;
 use crate::proto::ExecRequest;
-use crate::sandbox;
-use crate::users;
+use crate::machine::sandbox;
+use crate::container::users;
 
 impl Containers {
     pub async fn exec(&self, request: ExecRequest) -> Result<i32, Status> {
@@ -49,9 +49,9 @@ impl Containers {
     async fn exec_in(&self, name: &str, folder: &Path, request: &ExecRequest) -> Result<Process, Failure> {
         fs::create_dir_all(folder)?;
         let mut spec: Value = serde_json::from_slice(&request.oci_process)?;
-        limits::fit(&mut spec);
+        rlimits::fit(&mut spec);
         let (root, turn) = self.root(&request.container_id)?;
-        let mut spec = inside::ask(root, turn, move |root| {
+        let mut spec = rootfs::ask(root, turn, move |root| {
             users::complete(&mut spec, root)?;
             Ok(spec)
         })

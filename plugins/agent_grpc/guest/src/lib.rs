@@ -1,0 +1,24 @@
+//! The agent of a virtcontainers guest. Each module imports from those that stand below it here, never from above:
+//! plugins/agent_grpc/tests/test_guest_layers.py checks it.
+
+pub mod server;
+
+pub mod service;
+
+pub mod container;
+
+pub mod process;
+
+pub mod storage;
+
+pub mod share_fs;
+
+pub mod machine;
+
+pub mod fd_stream;
+
+pub mod proto {
+    tonic::include_proto!("virtcontainers.agent.v1");
+}
+
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
