@@ -33,7 +33,8 @@ impl FdStream {
 
 /// Registers a descriptor with the event loop for as long as it lives.
 pub fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an OwnedFd keeps its number open until it is dropped, and the AsyncFd owns it from here on.
+    // SAFETY: an OwnedFd keeps its number open until it is dropped, and the AsyncFd owns it from
+    // here on.
     Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
@@ -45,7 +46,11 @@ fn read(fd: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 impl AsyncRead for FdStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
             let mut guard = ready!(self.0.poll_read_ready(cx))?;
             let unfilled = buffer.initialize_unfilled();
@@ -58,7 +63,11 @@ impl AsyncRead for FdStream {
 }
 
 impl AsyncWrite for FdStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.0.poll_write_ready(cx))?;
             let is_closed = guard.ready().is_write_closed();
@@ -66,7 +75,8 @@ impl AsyncWrite for FdStream {
                 return Poll::Ready(outcome);
             }
             if is_closed {
-                // A port whose client has hung up takes nothing and says "ready" for ever: without this, a loop without end.
+                // A port whose client has hung up takes nothing and says "ready" for ever: without
+                // this, a loop without end.
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
             }
         }

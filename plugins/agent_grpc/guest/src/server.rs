@@ -15,7 +15,8 @@ use crate::service;
 pub fn run(socket: Option<UnixListener>) -> Result<(), Failure> {
     nix::sys::prctl::set_child_subreaper(true)?;
     rlimits::raise()?;
-    // One thread: every pod pays for the agent's memory, and the order of spawn and reap is certain.
+    // One thread: every pod pays for the agent's memory, and the order of spawn and reap is
+    // certain.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(socket))
 }
@@ -43,7 +44,9 @@ async fn serve(socket: Option<UnixListener>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn async_accept(listener: tokio::net::UnixListener) -> ReceiverStream<std::io::Result<tokio::net::UnixStream>> {
+fn async_accept(
+    listener: tokio::net::UnixListener,
+) -> ReceiverStream<std::io::Result<tokio::net::UnixStream>> {
     let (sender, receiver) = tokio::sync::mpsc::channel(4);
     tokio::spawn(async move {
         while sender.send(listener.accept().await.map(|(stream, _)| stream)).await.is_ok() {}

@@ -8,12 +8,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::container::pod;
 use crate::container::table::{Containers, internal};
 use crate::machine::identity;
-use crate::process::log;
 use crate::machine::online;
-use crate::container::pod;
 use crate::process::child::Output;
+use crate::process::log;
 use crate::process::procfs;
 use crate::proto::agent_server::{Agent, AgentServer};
 use crate::proto::*;
@@ -31,14 +31,16 @@ type Reply<T> = Result<Response<T>, Status>;
 pub struct Service(Arc<Containers>);
 
 /// What the server serves.
-pub type Served = InterceptedService<AgentServer<Service>, fn(Request<()>) -> Result<Request<()>, Status>>;
+pub type Served =
+    InterceptedService<AgentServer<Service>, fn(Request<()>) -> Result<Request<()>, Status>>;
 
 pub fn server(containers: Arc<Containers>) -> Served {
     let agent = AgentServer::new(Service(containers)).max_decoding_message_size(MAX_MESSAGE_BYTES);
     InterceptedService::new(agent, keep_time)
 }
 
-/// Calls say what time it is on the host: a machine that was frozen, or whose host was suspended, is behind.
+/// Calls say what time it is on the host: a machine that was frozen, or whose host was suspended,
+/// is behind.
 fn keep_time(request: Request<()>) -> Result<Request<()>, Status> {
     let said = request.metadata().get(TIME).and_then(|value| value.to_str().ok()?.parse().ok());
     if let Some(time_ns) = said {
@@ -52,7 +54,9 @@ fn done() -> Reply<Empty> {
 }
 
 /// For what must not end half done, because the client has given up or is gone.
-async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T, Status>> + Send + 'static) -> Result<T, Status> {
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Status>> + Send + 'static,
+) -> Result<T, Status> {
     tokio::spawn(work).await.map_err(|error| Status::internal(error.to_string()))?
 }
 
@@ -98,11 +102,13 @@ impl Agent for Service {
         let (sender, receiver) = mpsc::channel(1);
         sender.try_send(Ok(Empty {})).map_err(|error| Status::internal(error.to_string()))?;
         tokio::spawn(async move {
-            // Whoever asked may be killed, or be the client of another machine: nobody is left waiting for ever.
+            // Whoever asked may be killed, or be the client of another machine: nobody is left
+            // waiting for ever.
             sender.closed().await;
             log::take();
             if let Err(error) = shares::take() {
-                eprintln!("vc-agent: the folders are not there again: {error}"); // for the console: nobody listens
+                // for the console: nobody listens
+                eprintln!("vc-agent: the folders are not there again: {error}");
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -124,7 +130,10 @@ impl Agent for Service {
         match online::power_off().map_err(internal)? {}
     }
 
-    async fn online_resources(&self, request: Request<OnlineResourcesRequest>) -> Reply<OnlineResourcesReply> {
+    async fn online_resources(
+        &self,
+        request: Request<OnlineResourcesRequest>,
+    ) -> Reply<OnlineResourcesReply> {
         let OnlineResourcesRequest { vcpus, memory_bytes } = request.into_inner();
         let outcome = online::online(vcpus as usize, memory_bytes, &self.0.events).await;
         let (vcpus, memory_bytes) = outcome.map_err(internal)?;
@@ -132,7 +141,10 @@ impl Agent for Service {
         Ok(Response::new(OnlineResourcesReply { vcpus, memory_bytes }))
     }
 
-    async fn create_container(&self, request: Request<CreateContainerRequest>) -> Reply<ProcessReply> {
+    async fn create_container(
+        &self,
+        request: Request<CreateContainerRequest>,
+    ) -> Reply<ProcessReply> {
         let (containers, request) = (self.0.clone(), request.into_inner());
         let pid = to_the_end(async move { containers.create(request).await }).await?;
         Ok(Response::new(ProcessReply { pid }))
@@ -159,13 +171,19 @@ impl Agent for Service {
         done()
     }
 
-    async fn container_stats(&self, request: Request<ContainerRequest>) -> Reply<ContainerStatsReply> {
+    async fn container_stats(
+        &self,
+        request: Request<ContainerRequest>,
+    ) -> Reply<ContainerStatsReply> {
         let id = request.into_inner().container_id;
         self.0.check(&id)?;
         procfs::stats(&id).map(Response::new).map_err(internal)
     }
 
-    async fn list_processes(&self, request: Request<ContainerRequest>) -> Reply<ListProcessesReply> {
+    async fn list_processes(
+        &self,
+        request: Request<ContainerRequest>,
+    ) -> Reply<ListProcessesReply> {
         let id = request.into_inner().container_id;
         let processes = self.0.list_processes(&id).await?;
         Ok(Response::new(ListProcessesReply { processes }))
@@ -190,7 +208,9 @@ impl Agent for Service {
         let (sender, receiver) = mpsc::channel(4);
         process.attach(&sender)?;
         // Without it a client could not tell acceptance from a refusal that is still on its way.
-        sender.try_send(Ok(OutputChunk { stream: None })).map_err(|error| Status::internal(error.to_string()))?;
+        sender
+            .try_send(Ok(OutputChunk { stream: None }))
+            .map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -198,7 +218,8 @@ impl Agent for Service {
         let mut chunks = request.into_inner();
         let first = chunks.message().await?;
         let named = first.as_ref().and_then(|chunk| chunk.process.clone());
-        let named = named.ok_or_else(|| Status::invalid_argument("the first chunk names no process"))?;
+        let named =
+            named.ok_or_else(|| Status::invalid_argument("the first chunk names no process"))?;
         let process = self.0.process(&named.container_id, &named.token)?;
         let attached = || Status::failed_precondition("another client writes to this process");
         let mut stdin = process.streams.stdin.clone().try_lock_owned().map_err(|_| attached())?;
@@ -228,7 +249,10 @@ impl Agent for Service {
     async fn resize(&self, request: Request<ResizeRequest>) -> Reply<Empty> {
         let ResizeRequest { container_id, token, rows, columns } = request.into_inner();
         let process = self.0.process(&container_id, &token)?;
-        let terminal = process.terminal.as_ref().ok_or_else(|| Status::failed_precondition("the process has no terminal"))?;
+        let terminal = process
+            .terminal
+            .as_ref()
+            .ok_or_else(|| Status::failed_precondition("the process has no terminal"))?;
         online::resize(terminal, rows, columns).map_err(internal)?;
         done()
     }

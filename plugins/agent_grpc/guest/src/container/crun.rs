@@ -53,22 +53,23 @@ impl Crun {
         self.run(Path::new(STATE), words(&["list"]), Handles::null()).await
     }
 
-    /// A path of crun's program in memory that nobody can write to. A crun that finds itself elsewhere first makes such
-    /// a copy and runs again from there, each time: CVE-2019-5736.
+    /// A path of crun's program in memory that nobody can write to. A crun that finds itself
+    /// elsewhere first makes such a copy and runs again from there, each time: CVE-2019-5736.
     fn program(&self) -> Result<String, Failure> {
         let file = match self.sealed.get() {
             Some(file) => file,
             None => {
                 let found = search("crun").ok_or("crun is not on the PATH")?;
-                let made = seal(&found).map_err(|error| format!("{} cannot be copied: {error}", found.display()))?;
+                let made = seal(&found)
+                    .map_err(|error| format!("{} cannot be copied: {error}", found.display()))?;
                 self.sealed.get_or_init(|| made)
             }
         };
         Ok(format!("/proc/self/fd/{}", file.as_raw_fd()))
     }
 
-    /// Makes the container of `bundle` and lets it wait ("create") or not ("run"); the pid of its first process, a child
-    /// of ours by now.
+    /// Makes the container of `bundle` and lets it wait ("create") or not ("run"); the pid of its
+    /// first process, a child of ours by now.
     pub async fn create(
         &self,
         verb: &str,
@@ -86,10 +87,23 @@ impl Crun {
     }
 
     /// Starts the process described in `folder`/process.json; its pid.
-    pub async fn exec(&self, id: &str, folder: &Path, console: Option<&Path>, handles: Handles) -> Result<i32, Failure> {
+    pub async fn exec(
+        &self,
+        id: &str,
+        folder: &Path,
+        console: Option<&Path>,
+        handles: Handles,
+    ) -> Result<i32, Failure> {
         let pid_file = folder.join(PID);
         let process = folder.join("process.json");
-        let mut args = words(&["exec", "--detach", "--process", &text(&process), "--pid-file", &text(&pid_file)]);
+        let mut args = words(&[
+            "exec",
+            "--detach",
+            "--process",
+            &text(&process),
+            "--pid-file",
+            &text(&pid_file),
+        ]);
         args.extend(console_socket(console));
         args.push(id.into());
         self.run(folder, args, handles).await?;
@@ -105,14 +119,20 @@ impl Crun {
     }
 
     pub async fn update(&self, id: &str, bundle: &Path, resources: &Path) -> Result<(), Failure> {
-        self.run(bundle, words(&["update", "--resources", &text(resources), id]), Handles::null()).await
+        self.run(bundle, words(&["update", "--resources", &text(resources), id]), Handles::null())
+            .await
     }
 
     async fn run(&self, folder: &Path, args: Vec<String>, handles: Handles) -> Result<(), Failure> {
         let mut running = self.begin(folder, args, handles)?;
         match timeout(LIMIT, running.end()).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(format!("crun {} did not end within {} s and was killed", running.verb, LIMIT.as_secs()).into()),
+            Err(_) => Err(format!(
+                "crun {} did not end within {} s and was killed",
+                running.verb,
+                LIMIT.as_secs()
+            )
+            .into()),
         }
     }
 
@@ -121,12 +141,26 @@ impl Crun {
         self.begin(bundle, make_words("run", id, bundle, None), handles)
     }
 
-    fn begin(&self, folder: &Path, args: Vec<String>, handles: Handles) -> Result<Running, Failure> {
+    fn begin(
+        &self,
+        folder: &Path,
+        args: Vec<String>,
+        handles: Handles,
+    ) -> Result<Running, Failure> {
         let log = folder.join("crun.log");
         let verb = args.first().cloned().unwrap_or_default();
         let child = Command::new(self.program()?)
             .arg0("crun")
-            .args(["--root", STATE, "--cgroup-manager", "cgroupfs", "--log-format", "json", "--log", &text(&log)])
+            .args([
+                "--root",
+                STATE,
+                "--cgroup-manager",
+                "cgroupfs",
+                "--log-format",
+                "json",
+                "--log",
+                &text(&log),
+            ])
             .args(args)
             .stdin(handles.stdin)
             .stdout(handles.stdout)
@@ -147,10 +181,12 @@ pub struct Running {
 }
 
 impl Drop for Running {
-    /// Whoever no longer waits leaves nothing behind: it may wait for a file system that never answers.
+    /// Whoever no longer waits leaves nothing behind: it may wait for a file system that never
+    /// answers.
     fn drop(&mut self) {
         if matches!(self.ended.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
-            let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL); // not reaped yet: its number is nobody else's
+            // not reaped yet: its number is nobody else's
+            let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
         }
     }
 }
@@ -199,14 +235,17 @@ fn sorted(message: String) -> Failure {
     let is_about_program = says(&["executable", "exec ", "execv"]);
     let why = match () {
         () if is_about_program && says(&["not found", "no such file"]) => Refusal::Missing,
-        () if is_about_program && says(&["permission denied", "exec format error"]) => Refusal::NotExecutable,
+        () if is_about_program && says(&["permission denied", "exec format error"]) => {
+            Refusal::NotExecutable
+        }
         () => return message.into(),
     };
     Refused { why, message }.into()
 }
 
 fn make_words(verb: &str, id: &str, bundle: &Path, console: Option<&Path>) -> Vec<String> {
-    let mut args = words(&[verb, "--bundle", &text(bundle), "--pid-file", &text(&bundle.join(PID))]);
+    let mut args =
+        words(&[verb, "--bundle", &text(bundle), "--pid-file", &text(&bundle.join(PID))]);
     if verb == "run" {
         args.push("--detach".into());
     }
@@ -229,7 +268,10 @@ fn seal(program: &Path) -> io::Result<File> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let mut copy = File::from(memfd_create(c"crun", flags)?);
     io::copy(&mut File::open(program)?, &mut copy)?;
-    let seals = SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
+    let seals = SealFlag::F_SEAL_SEAL
+        | SealFlag::F_SEAL_SHRINK
+        | SealFlag::F_SEAL_GROW
+        | SealFlag::F_SEAL_WRITE;
     fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(copy)
 }

@@ -9,14 +9,14 @@ use tonic::Status;
 
 use crate::Failure;
 use crate::container::restart::Again;
-use crate::container::table::{Containers, internal, refusal, remove_folder, unknown};
-use crate::container::rootfs::{self, Root, Turn};
 use crate::container::rlimits;
+use crate::container::rootfs::{self, Root, Turn};
+use crate::container::table::{Containers, internal, refusal, remove_folder, unknown};
+use crate::container::users;
+use crate::machine::sandbox;
 use crate::process::child::Process;
 use crate::process::procfs;
 use crate::proto::ExecRequest;
-use crate::machine::sandbox;
-use crate::container::users;
 
 impl Containers {
     pub async fn exec(&self, request: ExecRequest) -> Result<i32, Status> {
@@ -34,7 +34,8 @@ impl Containers {
         Ok(pid)
     }
 
-    /// The root of a container as its first process sees it, while that lives, and the turn of who reads there.
+    /// The root of a container as its first process sees it, while that lives, and the turn of who
+    /// reads there.
     fn root(&self, id: &str) -> Result<(Root, Turn), Failure> {
         let table = self.table();
         let container = table.get(id).ok_or_else(|| format!("no container {id} in this guest"))?;
@@ -46,7 +47,12 @@ impl Containers {
         Ok((root, container.turn.clone()))
     }
 
-    async fn exec_in(&self, name: &str, folder: &Path, request: &ExecRequest) -> Result<Process, Failure> {
+    async fn exec_in(
+        &self,
+        name: &str,
+        folder: &Path,
+        request: &ExecRequest,
+    ) -> Result<Process, Failure> {
         fs::create_dir_all(folder)?;
         let mut spec: Value = serde_json::from_slice(&request.oci_process)?;
         rlimits::fit(&mut spec);
@@ -68,7 +74,8 @@ impl Containers {
             })
             .await?;
         if let Some(adjustment) = spec["oomScoreAdj"].as_i64() {
-            procfs::adjust_oom_score(process.pid, adjustment)?; // crun does that for first processes only
+            // crun does that for first processes only
+            procfs::adjust_oom_score(process.pid, adjustment)?;
         }
         Ok(process)
     }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tonic::Status;
 
 use crate::Failure;
-use crate::container::table::{Containers, internal, unknown};
 use crate::container::files;
-use crate::process::procfs::OomKills;
+use crate::container::table::{Containers, internal, unknown};
 use crate::process::child::{Process, pipes};
+use crate::process::procfs::OomKills;
 use crate::proto::FilesRequest;
 
 impl Containers {
@@ -37,8 +37,17 @@ impl Containers {
         let (handles, streams) = pipes()?;
         let mut command = Command::new("/proc/self/exe");
         command.args([files::WORD, &request.verb, root, &request.path, &request.name]);
-        let child = command.stdin(handles.stdin).stdout(handles.stdout).stderr(handles.stderr).spawn()?;
+        let child =
+            command.stdin(handles.stdin).stdout(handles.stdout).stderr(handles.stderr).spawn()?;
         let pid = i32::try_from(child.id())?;
-        Ok(Process::new(pid, streams, None, self.reaper.claim(pid), None, None, OomKills::nowhere()))
+        Ok(Process::new(
+            pid,
+            streams,
+            None,
+            self.reaper.claim(pid),
+            None,
+            None,
+            OomKills::nowhere(),
+        ))
     }
 }

@@ -31,7 +31,8 @@ pub fn share_shm(bytes: u64) -> Result<(), Failure> {
     Ok(mount(Some("shm"), SHM, Some("tmpfs"), flags, Some(options.as_str()))?)
 }
 
-/// Starts the namespace's first process, which only lets orphans go, and keeps the namespace under a path that does not change.
+/// Starts the namespace's first process, which only lets orphans go, and keeps the namespace under
+/// a path that does not change.
 pub async fn share_pid(reaper: &Reaper) -> Result<(), Failure> {
     if Path::new(PIDNS).exists() {
         return Ok(()); // set up before
@@ -45,10 +46,14 @@ pub async fn share_pid(reaper: &Reaper) -> Result<(), Failure> {
         .stdout(output)
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|error| format!("the process that holds the pid namespace cannot be started: {error}"))?;
+        .map_err(|error| {
+            format!("the process that holds the pid namespace cannot be started: {error}")
+        })?;
     let ended = reaper.claim(child.id().try_into()?).await?;
     if ended.code != 0 {
-        return Err(format!("the process that holds the pid namespace ended with {}", ended.code).into());
+        return Err(
+            format!("the process that holds the pid namespace ended with {}", ended.code).into()
+        );
     }
     let pid: i32 = fs::read_to_string(note)?.trim().parse()?;
     fs::write(PIDNS, "")?;
@@ -56,14 +61,16 @@ pub async fn share_pid(reaper: &Reaper) -> Result<(), Failure> {
     Ok(mount(Some(namespace.as_str()), PIDNS, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
 }
 
-/// What `--pause` does: makes the namespace, leaves its first process behind, prints that one's number.
+/// What `--pause` does: makes the namespace, leaves its first process behind, prints that one's
+/// number.
 pub fn hold_namespace() -> Result<(), Failure> {
     unshare(CloneFlags::CLONE_NEWPID)?;
     // SAFETY: this process has one thread.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => println!("{child}"),
         ForkResult::Child => {
-            // SAFETY: no handler of ours is installed. Ignored, the ends of orphans need nobody who waits for them.
+            // SAFETY: no handler of ours is installed. Ignored, the ends of orphans need nobody who
+            // waits for them.
             unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
             loop {
                 pause();

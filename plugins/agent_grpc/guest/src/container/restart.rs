@@ -7,12 +7,14 @@ use tokio::sync::Mutex;
 use tonic::Status;
 
 use crate::Failure;
+use crate::container::supervise::{self, Health, Restart};
 use crate::container::table::Containers;
+use crate::process::child::Process;
 use crate::process::log::{Kind, Log};
 use crate::process::log_pump::tell;
-use crate::process::child::Process;
-use crate::proto::{CreateContainerRequest, ExecRequest, HealthCheck, RestartPolicy, Stdio, WaitReply};
-use crate::container::supervise::{self, Health, Restart};
+use crate::proto::{
+    CreateContainerRequest, ExecRequest, HealthCheck, RestartPolicy, Stdio, WaitReply,
+};
 
 /// What it takes to start it again, and to look after it.
 #[derive(Clone, Default)]
@@ -25,14 +27,16 @@ pub struct Again {
     pub log: Option<Log>,
     pub stdio: Stdio,
     pub is_terminal: bool,
-    /// Held by who starts it again, and by who removes it: what is being removed must not begin once more.
+    /// Held by who starts it again, and by who removes it: what is being removed must not begin
+    /// once more.
     pub turn: Arc<Mutex<()>>,
 }
 
 impl Again {
     pub fn wanted(request: &CreateContainerRequest, log: Option<Log>) -> Self {
         let wanted = request.restart.unwrap_or_default();
-        let restart = (wanted.policy() != RestartPolicy::No).then(|| Restart::new(wanted.policy(), wanted.max_retries));
+        let restart = (wanted.policy() != RestartPolicy::No)
+            .then(|| Restart::new(wanted.policy(), wanted.max_retries));
         Self {
             id: request.container_id.clone(),
             restart: restart.map(Arc::new),
@@ -60,7 +64,11 @@ impl Containers {
 
     /// A new first process in place of one that has ended.
     pub async fn run_again(&self, id: &str) -> Result<(), Failure> {
-        let again = self.table().get(id).map(|container| container.again.clone()).ok_or("it was removed")?;
+        let again = self
+            .table()
+            .get(id)
+            .map(|container| container.again.clone())
+            .ok_or("it was removed")?;
         let _turn = again.turn.lock().await;
         let (name, folder) = self.known(id).map_err(|status| status.message().to_owned())?;
         self.crun.delete(&name, &folder).await?;
@@ -73,7 +81,8 @@ impl Containers {
             container.processes.insert(container.first.clone(), process.clone());
         }
         if again.restart.is_some_and(|restart| restart.is_unwanted()) {
-            process.kill(); // whoever wants the end found no process to signal while this one was made
+            // whoever wants the end found no process to signal while this one was made
+            process.kill();
         }
         Ok(())
     }
@@ -98,9 +107,19 @@ impl Containers {
         found.is_some_and(|found| std::ptr::eq(found, health))
     }
 
-    pub async fn run_check(&self, id: &str, token: &str, check: &HealthCheck) -> Result<Arc<Process>, Status> {
+    pub async fn run_check(
+        &self,
+        id: &str,
+        token: &str,
+        check: &HealthCheck,
+    ) -> Result<Arc<Process>, Status> {
         let (container_id, token) = (id.to_owned(), token.to_owned());
-        let request = ExecRequest { container_id, token: token.clone(), oci_process: check.oci_process.clone(), stdio: 0 };
+        let request = ExecRequest {
+            container_id,
+            token: token.clone(),
+            oci_process: check.oci_process.clone(),
+            stdio: 0,
+        };
         self.exec(request).await?;
         self.process(id, &token)
     }
@@ -116,22 +135,34 @@ impl Containers {
         let table = self.table();
         let Some(container) = table.get(id) else { return };
         let is_first = token.is_empty() || token == container.first;
-        let ends = [Signal::SIGTERM as i32, Signal::SIGKILL as i32, container.again.stop_signal].contains(&number);
-        if let Some(restart) = &container.again.restart && is_first && ends {
+        let ends = [Signal::SIGTERM as i32, Signal::SIGKILL as i32, container.again.stop_signal]
+            .contains(&number);
+        if let Some(restart) = &container.again.restart
+            && is_first
+            && ends
+        {
             restart.stop();
         }
     }
 
-    /// How a process has ended, when it has; the first one only when no other follows. A log has all of it then.
+    /// How a process has ended, when it has; the first one only when no other follows. A log has
+    /// all of it then.
     pub async fn end_of(&self, id: &str, token: &str) -> Result<WaitReply, Status> {
         let (mut ended, logged) = {
             let process = self.process(id, token)?;
             let table = self.table();
             let first = table.get(id).filter(|container| container.first == token);
             let restart = first.and_then(|container| container.again.restart.clone());
-            (restart.map_or_else(|| process.ended(), |restart| restart.end()), process.logged.clone())
+            (
+                restart.map_or_else(|| process.ended(), |restart| restart.end()),
+                process.logged.clone(),
+            )
         };
-        let found = ended.wait_for(Option::is_some).await.map_err(|error| Status::internal(error.to_string()))?.clone();
+        let found = ended
+            .wait_for(Option::is_some)
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?
+            .clone();
         if let Some(logged) = logged {
             logged.done().await;
         }

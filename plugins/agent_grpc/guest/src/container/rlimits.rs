@@ -1,4 +1,5 @@
-//! Limits of processes, getrlimit(2): what the kernel begins with is less than programs in containers expect.
+//! Limits of processes, getrlimit(2): what the kernel begins with is less than programs in
+//! containers expect.
 
 use std::fs;
 
@@ -14,8 +15,8 @@ const NR_OPEN: u64 = 1_073_741_816;
 /// Up to where a process of a container may raise its number of open files.
 const HARD_FILES: u64 = 1 << 20;
 
-/// What containers inherit. What a process may have at once stays as it is: programs that close all that they could
-/// have open would take long.
+/// What containers inherit. What a process may have at once stays as it is: programs that close all
+/// that they could have open would take long.
 pub fn raise() -> Result<(), Failure> {
     if std::process::id() != 1 {
         return Ok(()); // these are the host's
@@ -34,7 +35,10 @@ pub fn raise() -> Result<(), Failure> {
 
 /// No process can have more files open than the kernel allows: "unlimited" is that many.
 pub fn fit(process: &mut Value) {
-    let most = fs::read_to_string(MOST_FILES).ok().and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(HARD_FILES);
+    let most = fs::read_to_string(MOST_FILES)
+        .ok()
+        .and_then(|text| text.trim().parse::<u64>().ok())
+        .unwrap_or(HARD_FILES);
     for limit in process["rlimits"].as_array_mut().into_iter().flatten() {
         if limit["type"] == json!("RLIMIT_NOFILE") {
             for end in ["soft", "hard"] {

@@ -1,7 +1,8 @@
 //! Files of a container, as the agent reads them: what lies there is the container's own doing.
 //!
-//! Only regular files are read, to a limit, and no link leads out of the root. All of it happens in a thread beside the
-//! agent, with a deadline: the file system may be one that never answers. A container has one such thread at a time.
+//! Only regular files are read, to a limit, and no link leads out of the root. All of it happens in
+//! a thread beside the agent, with a deadline: the file system may be one that never answers. A
+//! container has one such thread at a time.
 
 use std::fs::File;
 use std::io::Read;
@@ -79,7 +80,8 @@ pub async fn beside<T: Send + 'static>(
 impl Opened {
     /// The text of a file, links followed as the container would. Absent reads as empty.
     pub fn read(&self, path: &str) -> Result<String, Failure> {
-        let told = |error: Errno| format!("the container's /{path} cannot be opened: {}", error.desc());
+        let told =
+            |error: Errno| format!("the container's /{path} cannot be opened: {}", error.desc());
         // First without opening it: a device does things when it is opened.
         let found = match self.find(path, OFlag::empty()) {
             Ok(found) => File::from(found),
@@ -99,7 +101,9 @@ impl Opened {
         let mut bytes = Vec::new();
         file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MOST_BYTES {
-            return Err(format!("the container's /{path} is larger than {} MiB", MOST_BYTES >> 20).into());
+            return Err(
+                format!("the container's /{path} is larger than {} MiB", MOST_BYTES >> 20).into()
+            );
         }
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
@@ -107,11 +111,14 @@ impl Opened {
     /// Whether a regular file lies there itself, not a link to one.
     pub fn has_file(&self, path: &str) -> bool {
         let path = path.trim_start_matches('/');
-        self.find(path, OFlag::O_NOFOLLOW).is_ok_and(|found| File::from(found).metadata().is_ok_and(|meta| meta.is_file()))
+        self.find(path, OFlag::O_NOFOLLOW)
+            .is_ok_and(|found| File::from(found).metadata().is_ok_and(|meta| meta.is_file()))
     }
 
     fn find(&self, path: &str, more: OFlag) -> nix::Result<OwnedFd> {
-        let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC | more).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC | more)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT);
         openat2(&self.0, Path::new(path), how)
     }
 }

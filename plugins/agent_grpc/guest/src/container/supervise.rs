@@ -1,4 +1,5 @@
-//! Whether a container is started again when its first process has ended, and how it fares meanwhile.
+//! Whether a container is started again when its first process has ended, and how it fares
+//! meanwhile.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -36,7 +37,8 @@ impl Restart {
             RestartPolicy::OnFailure => exit_code != 0,
             RestartPolicy::Always => true,
         };
-        let has_tries = self.max_retries == 0 || self.count.load(Ordering::Relaxed) < self.max_retries;
+        let has_tries =
+            self.max_retries == 0 || self.count.load(Ordering::Relaxed) < self.max_retries;
         is_meant && has_tries && !self.is_unwanted()
     }
 
@@ -65,7 +67,8 @@ pub async fn supervise(containers: &Containers, id: &str, restart: &Restart) {
     loop {
         let Some(process) = containers.first_process(id) else { return }; // removed
         let began = Instant::now();
-        let status = process.ended().wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
+        let status =
+            process.ended().wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
         let status = status.unwrap_or_default();
         if let Some(logged) = &process.logged {
             logged.done().await;
@@ -83,7 +86,9 @@ pub async fn supervise(containers: &Containers, id: &str, restart: &Restart) {
                 restart.count.fetch_add(1, Ordering::Relaxed);
                 match containers.run_again(id).await {
                     Ok(()) => continue,
-                    Err(error) => eprintln!("vc-agent: container {id} cannot be started again: {error}"),
+                    Err(error) => {
+                        eprintln!("vc-agent: container {id} cannot be started again: {error}")
+                    }
                 }
             }
             containers.log_last(id, status.exit_code).await;
@@ -102,7 +107,12 @@ pub struct Health {
 
 impl Health {
     pub fn new(check: HealthCheck) -> Self {
-        Self { check, is_healthy: AtomicBool::new(false), failures: AtomicU32::new(0), began: Instant::now() }
+        Self {
+            check,
+            is_healthy: AtomicBool::new(false),
+            failures: AtomicU32::new(0),
+            began: Instant::now(),
+        }
     }
 
     pub fn state(&self) -> proto::Health {
@@ -119,7 +129,9 @@ impl Health {
         if is_good {
             self.is_healthy.store(true, Ordering::Relaxed);
             self.failures.store(0, Ordering::Relaxed);
-        } else if self.is_healthy.load(Ordering::Relaxed) || self.began.elapsed() >= self.start_period() {
+        } else if self.is_healthy.load(Ordering::Relaxed)
+            || self.began.elapsed() >= self.start_period()
+        {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -10,25 +10,29 @@ use serde_json::{Value, json};
 use tonic::Status;
 use tonic::metadata::MetadataValue;
 
-use crate::container::restart::Again;
 use crate::Failure;
 use crate::container::crun::{Crun, Handles, Refusal, Refused};
-use crate::machine::boot;
-use crate::storage::devices;
-use crate::machine::identity;
-use crate::container::rootfs::{self, Root, Turn};
+use crate::container::restart::Again;
 use crate::container::rlimits;
-use crate::process::log::{Kind, Log};
-use crate::process::procfs::{self, OomKills};
-use crate::process::child::{ConsoleSocket, Process, Streams, output_pipes, pipes, terminal_streams};
-use crate::proto::{self, ContainerInfo, CreateContainerRequest, ProcessInfo, SignalRequest, Stdio};
-use crate::process::reaper::Reaper;
-use crate::machine::sandbox;
-use crate::container::warm_crun::{self, Spare};
-use crate::storage::mounts::Mounted;
-use crate::machine::uevents::Uevents;
+use crate::container::rootfs::{self, Root, Turn};
 use crate::container::users;
 use crate::container::volumes;
+use crate::container::warm_crun::{self, Spare};
+use crate::machine::boot;
+use crate::machine::identity;
+use crate::machine::sandbox;
+use crate::machine::uevents::Uevents;
+use crate::process::child::{
+    ConsoleSocket, Process, Streams, output_pipes, pipes, terminal_streams,
+};
+use crate::process::log::{Kind, Log};
+use crate::process::procfs::{self, OomKills};
+use crate::process::reaper::Reaper;
+use crate::proto::{
+    self, ContainerInfo, CreateContainerRequest, ProcessInfo, SignalRequest, Stdio,
+};
+use crate::storage::devices;
+use crate::storage::mounts::Mounted;
 
 const ROOT: &str = "/run/vc/containers";
 /// The name of the metadata that says what is wrong with a program: "missing" or "not-executable".
@@ -59,7 +63,13 @@ pub struct Containers {
 
 impl Containers {
     pub fn new(reaper: Reaper, events: Uevents) -> Self {
-        Self { events, crun: Crun::new(reaper.clone()), reaper, spare: Mutex::default(), table: Mutex::default() }
+        Self {
+            events,
+            crun: Crun::new(reaper.clone()),
+            reaper,
+            spare: Mutex::default(),
+            table: Mutex::default(),
+        }
     }
 
     pub async fn create(self: &Arc<Self>, request: CreateContainerRequest) -> Result<i32, Status> {
@@ -77,7 +87,8 @@ impl Containers {
                 let processes = HashMap::from([(request.token.clone(), Arc::new(process))]);
                 let rootfs = request.rootfs.into();
                 let first = request.token;
-                let made = Container { name, folder, rootfs, first, mounted, turn, processes, again };
+                let made =
+                    Container { name, folder, rootfs, first, mounted, turn, processes, again };
                 self.table().insert(id.clone(), made);
                 self.look_after(id, kept);
                 Ok(pid)
@@ -125,7 +136,10 @@ impl Containers {
         let config = serde_json::to_vec(&spec)?;
         let again = Again { is_terminal: spec["process"]["terminal"] == json!(true), ..again };
         let is_plain = request.starts && !again.is_terminal && again.restart.is_none();
-        if is_plain && request.stdio() == Stdio::Pipes && let Some(process) = self.run_spare(&config, &request.container_id).await? {
+        if is_plain
+            && request.stdio() == Stdio::Pipes
+            && let Some(process) = self.run_spare(&config, &request.container_id).await?
+        {
             return Ok((warm_crun::ID.to_owned(), process, again));
         }
         fs::write(folder.join("config.json"), config)?;
@@ -134,7 +148,13 @@ impl Containers {
         Ok((request.container_id.clone(), process, again))
     }
 
-    pub(super) async fn begin(&self, verb: &str, name: &str, folder: &Path, again: &Again) -> Result<Process, Failure> {
+    pub(super) async fn begin(
+        &self,
+        verb: &str,
+        name: &str,
+        folder: &Path,
+        again: &Again,
+    ) -> Result<Process, Failure> {
         self.launch(folder, again, |console, handles| async {
             let console = console;
             self.crun.create(verb, name, folder, console.as_deref(), handles).await
@@ -142,7 +162,11 @@ impl Containers {
         .await
     }
 
-    async fn open_log(&self, request: &CreateContainerRequest, mounted: &mut Mounted) -> Result<Option<Log>, Failure> {
+    async fn open_log(
+        &self,
+        request: &CreateContainerRequest,
+        mounted: &mut Mounted,
+    ) -> Result<Option<Log>, Failure> {
         let Some(device) = &request.log else { return Ok(None) };
         mounted.hold(&device.driver, &device.address);
         let node = devices::find(device, &self.events).await?.ok_or("the log is on no disk")?;
@@ -157,7 +181,9 @@ impl Containers {
         let _expecting = self.reaper.expect();
         let killed = OomKills::begin(id);
         let begun = spare.run(config).await?;
-        Ok(begun.map(|(pid, streams)| Process::new(pid, streams, None, self.reaper.claim(pid), None, None, killed)))
+        Ok(begun.map(|(pid, streams)| {
+            Process::new(pid, streams, None, self.reaper.claim(pid), None, None, killed)
+        }))
     }
 
     pub async fn update(&self, id: &str, resources: &[u8]) -> Result<(), Status> {
@@ -167,7 +193,8 @@ impl Containers {
         self.crun.update(&name, &folder, &file).await.map_err(internal)
     }
 
-    /// Loads what every container needs, so that a machine cloned from this one need not. With containers that is done.
+    /// Loads what every container needs, so that a machine cloned from this one need not. With
+    /// containers that is done.
     pub async fn warm_up(&self) -> Result<(), Failure> {
         if !self.table().is_empty() {
             return Ok(());
@@ -199,7 +226,12 @@ impl Containers {
             container_id: id.clone(),
             ended: ended(container),
             restarts: container.again.restart.as_ref().map_or(0, |restart| restart.count()),
-            health: container.again.health.as_ref().map_or(proto::Health::None, |health| health.state()).into(),
+            health: container
+                .again
+                .health
+                .as_ref()
+                .map_or(proto::Health::None, |health| health.state())
+                .into(),
         });
         told.collect()
     }
@@ -207,7 +239,8 @@ impl Containers {
     /// Of each container the process that it was made for, while that lives.
     pub fn first_processes(&self) -> Vec<i32> {
         let table = self.table();
-        let firsts = table.values().filter_map(|container| container.processes.get(&container.first));
+        let firsts =
+            table.values().filter_map(|container| container.processes.get(&container.first));
         firsts.filter(|process| process.is_alive()).map(|process| process.pid).collect()
     }
 
@@ -220,7 +253,8 @@ impl Containers {
         self.crun.start(&name, &folder).await.map_err(|error| refusal(&error, ""))
     }
 
-    /// Runs crun by `call` with the streams that are asked for, and takes charge of the process it leaves behind.
+    /// Runs crun by `call` with the streams that are asked for, and takes charge of the process it
+    /// leaves behind.
     pub(super) async fn launch<F>(
         &self,
         folder: &Path,
@@ -237,7 +271,15 @@ impl Containers {
             let console = ConsoleSocket::bind(folder)?;
             let pid = call(Some(console.path.clone()), Handles::null()).await?;
             let (streams, master) = terminal_streams(console.receive()?)?;
-            return Ok(Process::new(pid, streams, Some(master), self.reaper.claim(pid), log, restart, killed));
+            return Ok(Process::new(
+                pid,
+                streams,
+                Some(master),
+                self.reaper.claim(pid),
+                log,
+                restart,
+                killed,
+            ));
         }
         let (handles, streams) = match again.stdio {
             Stdio::Null => (Handles::null(), Streams::default()),
@@ -252,11 +294,14 @@ impl Containers {
         let table = self.table();
         let container = table.get(id).ok_or_else(|| unknown(id))?;
         let process = container.processes.get(token);
-        process.cloned().ok_or_else(|| Status::not_found(format!("container {id} has no process {token}")))
+        process
+            .cloned()
+            .ok_or_else(|| Status::not_found(format!("container {id} has no process {token}")))
     }
 
     pub async fn signal(&self, request: &SignalRequest) -> Result<(), Status> {
-        let number = i32::try_from(request.signal).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let number = i32::try_from(request.signal)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
         if !(1..=LAST_SIGNAL).contains(&number) {
             return Err(Status::invalid_argument(format!("there is no signal {number}")));
         }
@@ -268,20 +313,27 @@ impl Containers {
         }
         let process = self.process(id, &request.token)?;
         if !process.is_alive() {
-            return Err(Status::failed_precondition(format!("process {} has ended", request.token)));
+            return Err(Status::failed_precondition(format!(
+                "process {} has ended",
+                request.token
+            )));
         }
         process.signal(number).map_err(|error| internal(error.into()))
     }
 
-    /// Kills what is left of the container and forgets it. Of an unknown container nothing is left: no error.
+    /// Kills what is left of the container and forgets it. Of an unknown container nothing is left:
+    /// no error.
     pub async fn remove(&self, id: &str) -> Result<(), Status> {
         let Ok((name, folder)) = self.known(id) else { return Ok(()) };
         self.note_end(id, "", Signal::SIGKILL as i32);
-        let turn = self.table().get(id).map(|container| container.again.turn.clone()).unwrap_or_default();
+        let turn =
+            self.table().get(id).map(|container| container.again.turn.clone()).unwrap_or_default();
         let _turn = turn.lock().await;
         self.crun.delete(&name, &folder).await.map_err(internal)?;
         let Some(mut container) = self.table().remove(id) else { return Ok(()) };
-        if let Some(logged) = container.processes.get(&container.first).and_then(|process| process.logged.clone()) {
+        if let Some(logged) =
+            container.processes.get(&container.first).and_then(|process| process.logged.clone())
+        {
             logged.done().await; // before its disk goes
         }
         container.mounted.remove().and(remove_folder(&container.folder)).map_err(internal)
@@ -299,9 +351,14 @@ impl Containers {
         self.known(id).map(drop)
     }
 
-    /// What runs in it. The words of a process's command lie in its memory, which may be a file that never answers.
+    /// What runs in it. The words of a process's command lie in its memory, which may be a file
+    /// that never answers.
     pub async fn list_processes(&self, id: &str) -> Result<Vec<ProcessInfo>, Status> {
-        let turn = self.table().get(id).map(|container| container.turn.clone()).ok_or_else(|| unknown(id))?;
+        let turn = self
+            .table()
+            .get(id)
+            .map(|container| container.turn.clone())
+            .ok_or_else(|| unknown(id))?;
         let id = id.to_owned();
         rootfs::beside(turn, move || procfs::processes(&id)).await.map_err(internal)
     }
@@ -309,7 +366,10 @@ impl Containers {
     /// Its name for crun, and its folder.
     pub(super) fn known(&self, id: &str) -> Result<(String, PathBuf), Status> {
         let table = self.table();
-        table.get(id).map(|container| (container.name.clone(), container.folder.clone())).ok_or_else(|| unknown(id))
+        table
+            .get(id)
+            .map(|container| (container.name.clone(), container.folder.clone()))
+            .ok_or_else(|| unknown(id))
     }
 
     pub(super) fn table(&self) -> MutexGuard<'_, HashMap<String, Container>> {
@@ -324,7 +384,8 @@ pub(super) fn remove_folder(folder: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Why there is no process. Where that is its program, the metadata says so: the text is for people.
+/// Why there is no process. Where that is its program, the metadata says so: the text is for
+/// people.
 pub(super) fn refusal(error: &Failure, more: &str) -> Status {
     let told = format!("{error}{more}");
     let word = match error.downcast_ref::<Refused>().map(|refused| refused.why) {

@@ -10,29 +10,43 @@ use crate::container::rootfs::Opened;
 /// The largest id that container engines accept.
 const LARGEST_ID: u32 = i32::MAX as u32;
 
-/// Turns an OCI process's `user.username` ("name", "uid", "name:group", ...) and `user.groups` (names or numbers of
-/// more groups) into uid, gid and additional groups, and gives the process a HOME when it has none.
+/// Turns an OCI process's `user.username` ("name", "uid", "name:group", ...) and `user.groups`
+/// (names or numbers of more groups) into uid, gid and additional groups, and gives the process a
+/// HOME when it has none.
 ///
-/// A number is an id, whoever bears it as a name. The first line with it says what else is true of that user.
+/// A number is an id, whoever bears it as a name. The first line with it says what else is true of
+/// that user.
 pub fn complete(process: &mut Value, root: &Opened) -> Result<(), Failure> {
-    let Some(named) = process["user"]["username"].as_str().map(str::to_owned) else { return Ok(()) };
+    let Some(named) = process["user"]["username"].as_str().map(str::to_owned) else {
+        return Ok(());
+    };
     let passwd = root.read("etc/passwd")?;
     let groups = Groups { root, text: OnceCell::new() };
-    let (user, wanted_group) = named.split_once(':').map_or((named.as_str(), None), |(user, group)| (user, Some(group)));
+    let (user, wanted_group) =
+        named.split_once(':').map_or((named.as_str(), None), |(user, group)| (user, Some(group)));
     let number = id(if user.is_empty() { "0" } else { user })?;
     let mut users = lines(&passwd).filter_map(|fields| User::read(&fields));
     let found = match number {
         Some(uid) => users.find(|one| one.uid == uid),
-        None => Some(users.find(|one| one.name == user).ok_or_else(|| format!("the container has no user {user:?}"))?),
+        None => Some(
+            users
+                .find(|one| one.name == user)
+                .ok_or_else(|| format!("the container has no user {user:?}"))?,
+        ),
     };
     let uid = number.or(found.as_ref().map(|one| one.uid)).unwrap_or_default();
     let own_group = found.as_ref().map_or(0, |one| one.gid);
-    let gid = wanted_group.filter(|name| !name.is_empty()).map_or(Ok(own_group), |name| groups.id(name))?;
+    let gid = wanted_group
+        .filter(|name| !name.is_empty())
+        .map_or(Ok(own_group), |name| groups.id(name))?;
     let mut also: Vec<u32> = match (wanted_group, &found) {
-        (None, Some(one)) => memberships(groups.text()?, one.name).filter(|other| *other != gid).collect(),
+        (None, Some(one)) => {
+            memberships(groups.text()?, one.name).filter(|other| *other != gid).collect()
+        }
         _ => Vec::new(),
     };
-    for more in process["user"]["groups"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+    for more in process["user"]["groups"].as_array().into_iter().flatten().filter_map(Value::as_str)
+    {
         also.push(groups.id(more)?);
     }
     let umask = process["user"]["umask"].take();
@@ -55,7 +69,9 @@ fn id(text: &str) -> Result<Option<u32>, Failure> {
         return Ok(None);
     }
     let number = text.parse().ok().filter(|number| *number <= LARGEST_ID);
-    number.map(Some).ok_or_else(|| format!("{text} is no id of a user or group: they are from 0 to {LARGEST_ID}").into())
+    number.map(Some).ok_or_else(|| {
+        format!("{text} is no id of a user or group: they are from 0 to {LARGEST_ID}").into()
+    })
 }
 
 /// A line of passwd(5).
@@ -101,7 +117,9 @@ impl Groups<'_> {
 
 fn memberships<'a>(groups: &'a str, name: &'a str) -> impl Iterator<Item = u32> + 'a {
     lines(groups)
-        .filter(move |fields| fields.get(3).is_some_and(|members| members.split(',').any(|member| member == name)))
+        .filter(move |fields| {
+            fields.get(3).is_some_and(|members| members.split(',').any(|member| member == name))
+        })
         .filter_map(|fields| id(fields.get(2)?).ok().flatten())
 }
 

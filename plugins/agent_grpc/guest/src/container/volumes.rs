@@ -1,7 +1,9 @@
-//! Volumes: an empty one gets what the root file system has at its place, with owners and permissions.
+//! Volumes: an empty one gets what the root file system has at its place, with owners and
+//! permissions.
 //!
-//! `vc-agent --copy-up ROOTFS PATH VOLUME` does the work, a process of its own: links in PATH are those of the root file
-//! system, which is its root. Below the volume no link is followed, for other pods may write there at the same time.
+//! `vc-agent --copy-up ROOTFS PATH VOLUME` does the work, a process of its own: links in PATH are
+//! those of the root file system, which is its root. Below the volume no link is followed, for
+//! other pods may write there at the same time.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, File, Metadata, Permissions};
@@ -26,7 +28,12 @@ const OPTION: &str = "x-vc-copy-up";
 const ERROR: &str = "copy-up.error";
 
 /// Fills the volumes among a container's mounts that ask for it.
-pub async fn fill(spec: &mut Value, rootfs: &str, folder: &Path, reaper: &Reaper) -> Result<(), Failure> {
+pub async fn fill(
+    spec: &mut Value,
+    rootfs: &str,
+    folder: &Path,
+    reaper: &Reaper,
+) -> Result<(), Failure> {
     let Some(mounts) = spec["mounts"].as_array_mut() else { return Ok(()) };
     for mount in mounts {
         let Some(options) = mount["options"].as_array_mut() else { continue };
@@ -35,7 +42,10 @@ pub async fn fill(spec: &mut Value, rootfs: &str, folder: &Path, reaper: &Reaper
         if options.len() == before {
             continue;
         }
-        let (Some(source), Some(path)) = (mount["source"].as_str(), mount["destination"].as_str()) else { continue };
+        let (Some(source), Some(path)) = (mount["source"].as_str(), mount["destination"].as_str())
+        else {
+            continue;
+        };
         let error = folder.join(ERROR);
         let mut command = Command::new("/proc/self/exe");
         command.args([WORD, rootfs, path, source]).stdin(Stdio::null()).stdout(Stdio::null());
@@ -57,7 +67,9 @@ pub fn serve(rootfs: &str, path: &str, volume: &str) -> Result<(), Failure> {
     chroot(rootfs)?;
     std::env::set_current_dir("/")?;
     let outcome = match fs::metadata(path) {
-        Ok(found) if found.is_dir() && is_empty(&target)? => copy_folder(Path::new(path), &found, target.try_clone()?),
+        Ok(found) if found.is_dir() && is_empty(&target)? => {
+            copy_folder(Path::new(path), &found, target.try_clone()?)
+        }
         _ => return Ok(()), // nothing is there to be copied, or no place for it
     };
     if let Err(error) = outcome {
@@ -73,7 +85,12 @@ fn is_empty(folder: &OwnedFd) -> nix::Result<bool> {
 }
 
 fn names(folder: &OwnedFd) -> nix::Result<Vec<CString>> {
-    let opened = openat(folder, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let opened = openat(
+        folder,
+        ".",
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
     let mut found = Vec::new();
     for entry in Dir::from_fd(opened)?.iter() {
         let name = entry?.file_name().to_owned();
@@ -101,7 +118,8 @@ fn copy_one(from: &Path, name: &OsStr, into: &OwnedFd) -> Result<(), Failure> {
     let opened = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     if kind.is_dir() {
         mkdirat(into, name, private)?;
-        let made = openat(into, name, opened | OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?;
+        let made =
+            openat(into, name, opened | OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?;
         return copy_folder(from, &found, made);
     }
     if kind.is_file() {
@@ -115,10 +133,12 @@ fn copy_one(from: &Path, name: &OsStr, into: &OwnedFd) -> Result<(), Failure> {
     }
     symlinkat(&fs::read_link(from)?, into, name)?;
     let (uid, gid) = (Uid::from_raw(found.uid()), Gid::from_raw(found.gid()));
-    Ok(own(fchownat(into, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).map_err(io::Error::from))?)
+    Ok(own(fchownat(into, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
+        .map_err(io::Error::from))?)
 }
 
-/// A folder of an ordinary user of the host has no other owners, and neither have the images of such a user.
+/// A folder of an ordinary user of the host has no other owners, and neither have the images of
+/// such a user.
 fn own(outcome: io::Result<()>) -> io::Result<()> {
     match outcome {
         Err(error) if error.raw_os_error() == Some(Errno::EPERM as i32) => Ok(()),
@@ -128,7 +148,8 @@ fn own(outcome: io::Result<()>) -> io::Result<()> {
 
 fn take_on(made: &File, found: &Metadata) -> io::Result<()> {
     own(fchown(made, Some(found.uid()), Some(found.gid())))?;
-    made.set_permissions(Permissions::from_mode(found.mode() & 0o7777))?; // behind fchown, which takes set-uid bits away
+    // behind fchown, which takes set-uid bits away
+    made.set_permissions(Permissions::from_mode(found.mode() & 0o7777))?;
     made.set_modified(found.modified()?)
 }
 

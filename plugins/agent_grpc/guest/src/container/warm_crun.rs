@@ -1,5 +1,6 @@
-//! A crun that has begun and waits for the container that it is to run. Where the machine is emulated, a third of what a
-//! first container costs is that a program starts. So a template has one of these, and each of its clones finds it there.
+//! A crun that has begun and waits for the container that it is to run. Where the machine is
+//! emulated, a third of what a first container costs is that a program starts. So a template has
+//! one of these, and each of its clones finds it there.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -35,7 +36,8 @@ impl Spare {
         let (handles, streams) = pipes()?;
         let mut crun = crun.begin_run(ID, folder, handles)?;
         let path = pipe.clone();
-        let mut opening = tokio::task::spawn_blocking(move || OpenOptions::new().write(true).open(path));
+        let mut opening =
+            tokio::task::spawn_blocking(move || OpenOptions::new().write(true).open(path));
         tokio::select! {
             config = &mut opening => Ok(Self { crun, config: config??, streams }),
             ended = crun.end() => {
@@ -59,7 +61,9 @@ impl Spare {
         let outcome = match written {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(None),
             Err(error) => Err(error.into()),
-            Ok(()) => self.crun.end().await.and_then(|()| Ok(Some((first_pid(folder)?, self.streams)))),
+            Ok(()) => {
+                self.crun.end().await.and_then(|()| Ok(Some((first_pid(folder)?, self.streams))))
+            }
         };
         fs::remove_dir_all(folder)?;
         outcome

@@ -20,8 +20,8 @@ use crate::machine::online;
 pub const SECOND_STAGE: &str = "--second-stage";
 const MODULES: &str = "/lib/modules";
 
-/// Moves everything from the kernel's own root into a tmpfs and runs this program again there: the kernel's root can
-/// not be pivoted, and containers want to be.
+/// Moves everything from the kernel's own root into a tmpfs and runs this program again there: the
+/// kernel's root can not be pivoted, and containers want to be.
 pub fn move_root() -> Result<std::convert::Infallible, Failure> {
     fs::create_dir("/root.new")?;
     mount(Some("root"), "/root.new", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
@@ -62,7 +62,13 @@ pub fn ready_machine() -> Result<(), Failure> {
         ("proc", "/proc", "proc", safe, ""),
         ("sys", "/sys", "sysfs", safe, ""),
         ("dev", "/dev", "devtmpfs", MsFlags::MS_NOSUID, "mode=755"),
-        ("pts", "/dev/pts", "devpts", MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, "ptmxmode=0666,mode=620,gid=5"),
+        (
+            "pts",
+            "/dev/pts",
+            "devpts",
+            MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
+            "ptmxmode=0666,mode=620,gid=5",
+        ),
         ("run", "/run", "tmpfs", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=755"),
         ("tmp", "/tmp", "tmpfs", nothing, "mode=1777"),
         ("cgroup", "/sys/fs/cgroup", "cgroup2", safe, ""),
@@ -75,7 +81,8 @@ pub fn ready_machine() -> Result<(), Failure> {
         }
     }
     // The image has no device nodes, so that the kernel could not open the console for us.
-    let console = OpenOptions::new().write(true).custom_flags(OFlag::O_NOCTTY.bits()).open("/dev/console")?;
+    let console =
+        OpenOptions::new().write(true).custom_flags(OFlag::O_NOCTTY.bits()).open("/dev/console")?;
     dup2_stderr(console)?;
     load_modules("boot")?;
     if has_balloon()? {
@@ -90,7 +97,8 @@ pub fn ready_machine() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether the machine wants to be told of free memory: a device of the virtio kind 5 (virtio 1.2, section 5).
+/// Whether the machine wants to be told of free memory: a device of the virtio kind 5 (virtio 1.2,
+/// section 5).
 fn has_balloon() -> io::Result<bool> {
     for device in fs::read_dir("/sys/bus/virtio/devices")? {
         if fs::read_to_string(device?.path().join("device"))?.trim() == "0x0005" {
@@ -102,7 +110,8 @@ fn has_balloon() -> io::Result<bool> {
 
 static LOADED: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
 
-/// Loads the modules that the image lists under `purpose`, once. Where there is no list (not PID 1) the host has its own.
+/// Loads the modules that the image lists under `purpose`, once. Where there is no list (not PID 1)
+/// the host has its own.
 pub fn load_modules(purpose: &str) -> Result<(), Failure> {
     let mut loaded = LOADED.lock().map_err(|_| "module table poisoned")?;
     if !loaded.insert(purpose.to_owned()) {

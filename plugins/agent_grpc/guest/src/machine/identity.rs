@@ -1,4 +1,5 @@
-//! What one guest must not have in common with another, a clone of the same machine: random numbers, name, ids, clock.
+//! What one guest must not have in common with another, a clone of the same machine: random
+//! numbers, name, ids, clock.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,16 +13,21 @@ use serde_json::{Value, json};
 use crate::Failure;
 use crate::container::rootfs::Opened;
 use crate::machine::online;
-use crate::proto::SetUpPodRequest;
 use crate::machine::sandbox;
+use crate::proto::SetUpPodRequest;
 
 const FOLDER: &str = "/run/vc/identity";
 const OPTIONAL: &str = "x-vc-optional";
 
 /// The seed comes first: what is made up here must differ between clones.
 ///
-/// A machine that goes on from a saved one has containers already: those that bore its old name bear the new one.
-pub fn take(request: &SetUpPodRequest, processes: &[i32], containers: &[PathBuf]) -> Result<(), Failure> {
+/// A machine that goes on from a saved one has containers already: those that bore its old name
+/// bear the new one.
+pub fn take(
+    request: &SetUpPodRequest,
+    processes: &[i32],
+    containers: &[PathBuf],
+) -> Result<(), Failure> {
     if !request.seed.is_empty() && !sandbox::is_one() {
         online::seed(&request.seed)?;
     }
@@ -39,13 +45,15 @@ pub fn take(request: &SetUpPodRequest, processes: &[i32], containers: &[PathBuf]
         }
     }
     fs::create_dir_all(FOLDER)?;
-    // The kernel makes its own boot id up once; a guest that goes on from a saved one needs another.
+    // The kernel makes its own boot id up once; a guest that goes on from a saved one needs
+    // another.
     fs::write(format!("{FOLDER}/boot-id"), fs::read_to_string("/proc/sys/kernel/random/uuid")?)?;
     fs::write(format!("{FOLDER}/machine-id"), format!("{}\n", request.machine_id))?;
     Ok(())
 }
 
-/// The files that tell a container its name, in a folder of its own, whose size is limited: the container may write to it.
+/// The files that tell a container its name, in a folder of its own, whose size is limited: the
+/// container may write to it.
 const NAMES: &str = "names";
 
 fn hosts(name: &str) -> String {
@@ -65,8 +73,8 @@ pub fn write_names(container: &Path, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes the new name where the former one stands and nothing else was written. The files stay the same: they are
-/// mounted in the container.
+/// Writes the new name where the former one stands and nothing else was written. The files stay the
+/// same: they are mounted in the container.
 pub fn change_names(container: &Path, former: &str, name: &str) -> Result<(), Failure> {
     let is_as_written = |file: &str, text: String| {
         let path = container.join(NAMES).join(file);
@@ -94,11 +102,15 @@ fn rename(pid: i32, former: &OsStr, name: &str) -> Result<(), Failure> {
             }
             Ok(())
         });
-        renaming.join().map_err(|_| "the thread that renames a container has died")?.map_err(Failure::from)
+        renaming
+            .join()
+            .map_err(|_| "the thread that renames a container has died")?
+            .map_err(Failure::from)
     })
 }
 
-/// Takes mounts out of a container's spec that are wanted only where its root file system has the file.
+/// Takes mounts out of a container's spec that are wanted only where its root file system has the
+/// file.
 pub fn drop_absent_mounts(spec: &mut Value, root: &Opened) {
     let Some(mounts) = spec["mounts"].as_array_mut() else { return };
     mounts.retain_mut(|mount| {

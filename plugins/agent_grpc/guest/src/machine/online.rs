@@ -25,13 +25,17 @@ pub fn set_hostname(name: &str) -> Result<(), Failure> {
 
 pub fn set_time(since_epoch_ns: i64) -> Result<(), Failure> {
     const SECOND: i64 = 1_000_000_000;
-    Ok(clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::new(since_epoch_ns / SECOND, since_epoch_ns % SECOND))?)
+    Ok(clock_settime(
+        ClockId::CLOCK_REALTIME,
+        TimeSpec::new(since_epoch_ns / SECOND, since_epoch_ns % SECOND),
+    )?)
 }
 
 /// How far behind the clock may be: less is what a call takes on its way.
 const BEHIND_NS: i64 = 500_000_000;
 
-/// Sets the clock if it is behind. Never back: a call may have waited on its way, for a machine that was frozen.
+/// Sets the clock if it is behind. Never back: a call may have waited on its way, for a machine
+/// that was frozen.
 pub fn catch_up(since_epoch_ns: i64) -> Result<(), Failure> {
     if sandbox::is_one() || std::process::id() != 1 {
         return Ok(()); // the clock is the host's
@@ -66,16 +70,19 @@ static BLOCKS_AT_BOOT: LazyLock<u64> = LazyLock::new(online_blocks);
 pub fn prepare_for_memory() -> io::Result<()> {
     LazyLock::force(&BLOCKS_AT_BOOT);
     match fs::write(format!("{MEMORY}/auto_online_blocks"), "online_movable") {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()), // a kernel without memory hot plug
+        // a kernel without memory hot plug
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         outcome => outcome,
     }
 }
 
-/// Brings plugged memory and the first `vcpus` vCPUs online, takes the others offline; waits until that many are there,
-/// and `plugged` bytes beyond those at boot. The number of vCPUs online, and the memory in bytes.
+/// Brings plugged memory and the first `vcpus` vCPUs online, takes the others offline; waits until
+/// that many are there, and `plugged` bytes beyond those at boot. The number of vCPUs online, and
+/// the memory in bytes.
 pub async fn online(vcpus: usize, plugged: u64, events: &Uevents) -> Result<(usize, u64), Failure> {
     if sandbox::is_one() {
-        return Ok((vcpus, memory_bytes()?)); // the host's own are all in use, and none of ours to switch off
+        // the host's own are all in use, and none of ours to switch off
+        return Ok((vcpus, memory_bytes()?));
     }
     let block = block_bytes();
     let look = || {
@@ -95,7 +102,10 @@ fn set_vcpus(count: usize) -> io::Result<usize> {
     numbers.sort_unstable();
     for (place, number) in numbers.iter().enumerate() {
         // The first one has no such file: it is always online.
-        switch(&format!("{CPUS}/cpu{number}/online"), if place < count { ("0", "1") } else { ("1", "0") })?;
+        switch(
+            &format!("{CPUS}/cpu{number}/online"),
+            if place < count { ("0", "1") } else { ("1", "0") },
+        )?;
     }
     Ok(numbers.len())
 }
@@ -141,7 +151,10 @@ fn online_vcpus() -> usize {
 
 fn memory_bytes() -> Result<u64, Failure> {
     let text = fs::read_to_string("/proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:")).ok_or("meminfo has no MemTotal")?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .ok_or("meminfo has no MemTotal")?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib << 10)
 }
@@ -153,7 +166,12 @@ pub fn power_off() -> Result<std::convert::Infallible, Failure> {
 
 pub fn resize(terminal: &std::os::fd::OwnedFd, rows: u32, columns: u32) -> Result<(), Failure> {
     nix::ioctl_write_ptr_bad!(set_size, libc::TIOCSWINSZ, libc::winsize);
-    let size = libc::winsize { ws_row: rows.try_into()?, ws_col: columns.try_into()?, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = libc::winsize {
+        ws_row: rows.try_into()?,
+        ws_col: columns.try_into()?,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: the pointer is to a winsize, which is what this request reads.
     unsafe { set_size(terminal.as_raw_fd(), &raw const size) }?;
     Ok(())

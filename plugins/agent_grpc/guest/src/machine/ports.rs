@@ -1,8 +1,9 @@
 //! Virtio-serial ports that come and go: each is one client's connection.
 //!
-//! A port whose host side is not connected reads as end of file and polls as hung up, and that hang-up would stick in the
-//! event loop's own bookkeeping. So new ports first wait in an edge-triggered epoll of ours, which speaks when the host
-//! side connects; only then do they become a stream.
+//! A port whose host side is not connected reads as end of file and polls as hung up, and that
+//! hang-up would stick in the event loop's own bookkeeping. So new ports first wait in an
+//! edge-triggered epoll of ours, which speaks when the host side connects; only then do they become
+//! a stream.
 
 use std::collections::HashMap;
 use std::fs;
@@ -22,7 +23,10 @@ const CLASS: &str = "/sys/class/virtio-ports";
 const PREFIX: &str = "vc.agent.";
 
 /// Sends a stream for each port that a client has connected to, for as long as anybody receives.
-pub async fn watch(mut events: Uevents, connected: mpsc::Sender<io::Result<FdStream>>) -> Result<(), Failure> {
+pub async fn watch(
+    mut events: Uevents,
+    connected: mpsc::Sender<io::Result<FdStream>>,
+) -> Result<(), Failure> {
     let edges = watched(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?.0)?;
     let mut known: HashMap<String, Port> = HashMap::new();
     let mut number = 0;
@@ -61,7 +65,8 @@ pub async fn watch(mut events: Uevents, connected: mpsc::Sender<io::Result<FdStr
 
 struct Port {
     number: u64,
-    /// Until the host side has connected. A port serves one client and is then left alone until it is unplugged.
+    /// Until the host side has connected. A port serves one client and is then left alone until it
+    /// is unplugged.
     waiting: Option<OwnedFd>,
 }
 
@@ -92,7 +97,8 @@ fn connected_ports(edges: &OwnedFd) -> nix::Result<Vec<u64>> {
     let count = with_epoll(edges, |epoll| epoll.wait(&mut events, EpollTimeout::ZERO))?;
     let spoken = &events[..count];
     let ready = |event: &&EpollEvent| !event.events().contains(EpollFlags::EPOLLHUP);
-    // A hang-up is the usual first edge of an unconnected port: keep asking until the queue is empty.
+    // A hang-up is the usual first edge of an unconnected port: keep asking until the queue is
+    // empty.
     let mut numbers: Vec<u64> = spoken.iter().filter(ready).map(EpollEvent::data).collect();
     if count > 0 && numbers.is_empty() {
         numbers.extend(connected_ports(edges)?);
@@ -108,8 +114,11 @@ fn remove(edges: &OwnedFd, fd: &OwnedFd) -> nix::Result<()> {
     with_epoll(edges, |epoll| epoll.delete(fd))
 }
 
-/// The event loop owns the descriptor; nix's type wants to own it too, so lend it a duplicate for one call.
+/// The event loop owns the descriptor; nix's type wants to own it too, so lend it a duplicate for
+/// one call.
 fn with_epoll<T>(edges: &OwnedFd, call: impl FnOnce(&Epoll) -> nix::Result<T>) -> nix::Result<T> {
-    let lent = edges.try_clone().map_err(|error| nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
+    let lent = edges
+        .try_clone()
+        .map_err(|error| nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
     call(&Epoll(lent))
 }

@@ -1,5 +1,6 @@
-//! A pod without a machine: this program as the first process of namespaces that somebody else has made, on the host's
-//! kernel. What belongs to a machine as a whole (clock, random numbers, processors) is the host's and left alone.
+//! A pod without a machine: this program as the first process of namespaces that somebody else has
+//! made, on the host's kernel. What belongs to a machine as a whole (clock, random numbers,
+//! processors) is the host's and left alone.
 
 use std::ffi::CString;
 use std::fs;
@@ -29,8 +30,8 @@ pub fn is_one() -> bool {
 
 /// Readies the namespaces.
 ///
-/// `socket` is the number of a listening socket that was inherited, `folder` one that may be hidden, and each of
-/// `shares` says "tag=path" or "tag:ro=path".
+/// `socket` is the number of a listening socket that was inherited, `folder` one that may be
+/// hidden, and each of `shares` says "tag=path" or "tag:ro=path".
 pub fn enter(socket: &str, folder: &str, shares: &[&str]) -> Result<UnixListener, Failure> {
     if getpid().as_raw() != 1 {
         return Err("--sandbox needs to be the first process of a pid namespace".into());
@@ -44,20 +45,36 @@ pub fn enter(socket: &str, folder: &str, shares: &[&str]) -> Result<UnixListener
     mount(none, "/", none, MsFlags::MS_SLAVE | MsFlags::MS_REC, none)?;
     make_run(folder, shares)?;
     let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    let mounts = [("proc", "/proc", "proc"), ("sys", "/sys", "sysfs"), ("cgroup", CGROUPS, "cgroup2")];
+    let mounts =
+        [("proc", "/proc", "proc"), ("sys", "/sys", "sysfs"), ("cgroup", CGROUPS, "cgroup2")];
     for (source, target, kind) in mounts {
-        mount(Some(source), target, Some(kind), safe, none).map_err(|error| format!("{target} cannot be mounted: {error}"))?;
+        mount(Some(source), target, Some(kind), safe, none)
+            .map_err(|error| format!("{target} cannot be mounted: {error}"))?;
     }
-    mount(Some("tmp"), "/tmp", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=1777"))?;
+    mount(
+        Some("tmp"),
+        "/tmp",
+        Some("tmpfs"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        Some("mode=1777"),
+    )?;
     delegate()?;
     Ok(listener)
 }
 
-/// A /run of our own with the folders of the host in it. It is made elsewhere first, for they may lie below the host's.
+/// A /run of our own with the folders of the host in it. It is made elsewhere first, for they may
+/// lie below the host's.
 fn make_run(folder: &str, shares: &[&str]) -> Result<(), Failure> {
     let none: Option<&str> = None;
-    let sources: Vec<(String, bool, fs::File)> = shares.iter().map(|word| parse(word)).collect::<Result<_, _>>()?;
-    mount(Some("run"), folder, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=755"))?;
+    let sources: Vec<(String, bool, fs::File)> =
+        shares.iter().map(|word| parse(word)).collect::<Result<_, _>>()?;
+    mount(
+        Some("run"),
+        folder,
+        Some("tmpfs"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        Some("mode=755"),
+    )?;
     for (tag, is_read_only, source) in &sources {
         let target = format!("{folder}{}/{tag}", SHARES.trim_start_matches("/run"));
         fs::create_dir_all(&target)?;
@@ -68,9 +85,11 @@ fn make_run(folder: &str, shares: &[&str]) -> Result<(), Failure> {
 }
 
 fn parse(word: &str) -> Result<(String, bool, fs::File), Failure> {
-    let (name, path) = word.split_once('=').ok_or_else(|| format!("{word:?} is no share; tag=path is one"))?;
+    let (name, path) =
+        word.split_once('=').ok_or_else(|| format!("{word:?} is no share; tag=path is one"))?;
     let (tag, is_read_only) = name.strip_suffix(":ro").map_or((name, false), |tag| (tag, true));
-    let file = fs::File::open(path).map_err(|error| format!("the folder {path} cannot be opened: {error}"))?;
+    let file = fs::File::open(path)
+        .map_err(|error| format!("the folder {path} cannot be opened: {error}"))?;
     Ok((tag.to_owned(), is_read_only, file))
 }
 
@@ -81,27 +100,45 @@ pub fn bind(source: &str, target: &str, is_read_only: bool) -> Result<(), Failur
     if is_read_only { read_only(target) } else { Ok(()) }
 }
 
-/// mount_setattr(2), for all mounts of a tree at once: a remount would leave those below as they are.
+/// mount_setattr(2), for all mounts of a tree at once: a remount would leave those below as they
+/// are.
 fn read_only(target: &str) -> Result<(), Failure> {
-    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
     let path = CString::new(target)?;
     let (size, flags) = (size_of_val(&attributes), libc::AT_RECURSIVE);
-    // SAFETY: the pointers are to a string and a structure that outlive the call, and the size is that structure's.
+    // SAFETY: the pointers are to a string and a structure that outlive the call, and the size is
+    // that structure's.
     let outcome = unsafe {
-        libc::syscall(libc::SYS_mount_setattr, libc::AT_FDCWD, path.as_ptr(), flags, &raw const attributes, size)
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            flags,
+            &raw const attributes,
+            size,
+        )
     };
-    Errno::result(outcome).map_err(|error| format!("{target} cannot be made read-only: {error}"))?;
+    Errno::result(outcome)
+        .map_err(|error| format!("{target} cannot be made read-only: {error}"))?;
     Ok(())
 }
 
-/// Makes what the host offers of limits available to containers. Where processes are, none can be: ours go aside.
+/// Makes what the host offers of limits available to containers. Where processes are, none can be:
+/// ours go aside.
 fn delegate() -> Result<(), Failure> {
     let aside = Path::new(CGROUPS).join("agent");
     fs::create_dir_all(&aside)?;
     fs::write(aside.join("cgroup.procs"), "0")?;
     for name in fs::read_to_string(format!("{CGROUPS}/cgroup.controllers"))?.split_whitespace() {
         match fs::write(format!("{CGROUPS}/cgroup.subtree_control"), format!("+{name}")) {
-            Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(Errno::EBUSY as i32) => {}
+            Err(error)
+                if error.kind() == ErrorKind::NotFound
+                    || error.raw_os_error() == Some(Errno::EBUSY as i32) => {}
             outcome => outcome?, // not found: the host keeps this one to itself
         }
     }
@@ -110,15 +147,16 @@ fn delegate() -> Result<(), Failure> {
 
 const CAP_SYS_RESOURCE: u64 = 24; // capability.h
 
-/// Whether containers here can have no filter of devices. An older crun (1.8) raises RLIMIT_MEMLOCK before it loads one,
-/// which root may not without CAP_SYS_RESOURCE, say in a container.
+/// Whether containers here can have no filter of devices. An older crun (1.8) raises RLIMIT_MEMLOCK
+/// before it loads one, which root may not without CAP_SYS_RESOURCE, say in a container.
 fn lacks_device_filter() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or("0").trim();
     is_one() && u64::from_str_radix(mask, 16).is_ok_and(|mask| mask >> CAP_SYS_RESOURCE & 1 == 0)
 }
 
-/// crun goes on without a filter of devices where no rule denies any: then no container may make their nodes itself.
+/// crun goes on without a filter of devices where no rule denies any: then no container may make
+/// their nodes itself.
 pub fn adapt(spec: &mut Value) {
     if lacks_device_filter() {
         if let Some(rules) = spec["linux"]["resources"]["devices"].as_array_mut() {
@@ -130,7 +168,9 @@ pub fn adapt(spec: &mut Value) {
 
 /// The same for one more process.
 pub fn adapt_process(process: &mut Value) {
-    if lacks_device_filter() && let Some(sets) = process["capabilities"].as_object_mut() {
+    if lacks_device_filter()
+        && let Some(sets) = process["capabilities"].as_object_mut()
+    {
         for names in sets.values_mut().filter_map(Value::as_array_mut) {
             names.retain(|name| name != &json!("CAP_MKNOD"));
         }

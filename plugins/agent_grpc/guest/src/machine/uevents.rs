@@ -3,7 +3,9 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -40,7 +42,8 @@ async fn count(socket: AsyncFd<OwnedFd>, counter: watch::Sender<u64>) -> Result<
     }
 }
 
-/// The first `Some` of `look`, tried now and after each event; an error naming `what` after `limit`.
+/// The first `Some` of `look`, tried now and after each event; an error naming `what` after
+/// `limit`.
 pub async fn until<T>(
     events: &Uevents,
     limit: Duration,
@@ -56,7 +59,9 @@ pub async fn until<T>(
         }
         match timeout_at(deadline, events.changed()).await {
             Ok(outcome) => outcome?,
-            Err(_) => return Err(format!("{what} did not appear within {} s", limit.as_secs()).into()),
+            Err(_) => {
+                return Err(format!("{what} did not appear within {} s", limit.as_secs()).into());
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! One process of a container: its streams while somebody is attached, its end until the container is removed.
+//! One process of a container: its streams while somebody is attached, its end until the container
+//! is removed.
 
 use std::io;
 use std::io::IoSliceMut;
@@ -20,20 +21,21 @@ use tonic::Status;
 
 use crate::Failure;
 use crate::container::crun::Handles;
+use crate::container::supervise::Restart;
 use crate::fd_stream::FdStream;
 use crate::process::log::Log;
 use crate::process::log_pump::Logged;
 use crate::process::procfs::{self, OomKills};
+use crate::process::reaper::Ended;
 use crate::proto::output_chunk::Stream;
 use crate::proto::{OutputChunk, WaitReply};
-use crate::process::reaper::Ended;
-use crate::container::supervise::Restart;
 
 const CHUNK_BYTES: usize = 64 << 10;
 
 pub type Output = Result<OutputChunk, Status>;
 
-/// Our ends of a process's standard streams. With a terminal, `stdin` and `stdout` are two handles of it.
+/// Our ends of a process's standard streams. With a terminal, `stdin` and `stdout` are two handles
+/// of it.
 #[derive(Default)]
 pub struct Streams {
     pub stdin: Arc<Mutex<Option<FdStream>>>,
@@ -80,10 +82,16 @@ impl Process {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let ended_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
             let signal = signal.unsigned_abs();
-            sender.send_replace(Some(WaitReply { exit_code: code, signal, ended_ns, out_of_memory }));
+            sender.send_replace(Some(WaitReply {
+                exit_code: code,
+                signal,
+                ended_ns,
+                out_of_memory,
+            }));
         });
         let logged = log.map(|log| {
-            let taken = [&streams.stdout, &streams.stderr].map(|held| held.try_lock().ok().and_then(|mut one| one.take()));
+            let taken = [&streams.stdout, &streams.stderr]
+                .map(|held| held.try_lock().ok().and_then(|mut one| one.take()));
             let [stdout, stderr] = taken;
             Logged::begin(log, stdout, stderr, ended.clone(), known)
         });
@@ -92,10 +100,14 @@ impl Process {
 
     /// Sends a signal.
     ///
-    /// The kernel drops what the first process of a pid namespace neither catches nor ignores, so a `sleep` could be
-    /// interrupted by nobody. Such a signal, where it would end any other process, ends this one by a kill in its name.
+    /// The kernel drops what the first process of a pid namespace neither catches nor ignores, so a
+    /// `sleep` could be interrupted by nobody. Such a signal, where it would end any other process,
+    /// ends this one by a kill in its name.
     pub fn signal(&self, number: i32) -> Result<(), Errno> {
-        let sent = if ends(number) && procfs::is_namespace_init(self.pid) && !procfs::minds(self.pid, number) {
+        let sent = if ends(number)
+            && procfs::is_namespace_init(self.pid)
+            && !procfs::minds(self.pid, number)
+        {
             self.stands_for.store(number, Ordering::Relaxed);
             libc::SIGKILL
         } else {
@@ -111,7 +123,8 @@ impl Process {
 
     pub fn kill(&self) {
         if self.is_alive() {
-            let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL); // it has ended just now: that is what is wanted
+            // it has ended just now: that is what is wanted
+            let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
         }
     }
 
@@ -123,17 +136,17 @@ impl Process {
         self.ended.clone()
     }
 
-    /// Sends stdout and stderr until the process has ended and its pipes are empty, or nobody receives.
+    /// Sends stdout and stderr until the process has ended and its pipes are empty, or nobody
+    /// receives.
     pub fn attach(&self, sender: &mpsc::Sender<Output>) -> Result<(), Status> {
         if let Some(logged) = &self.logged {
             return logged.attach(sender);
         }
         let wraps: [fn(Vec<u8>) -> Stream; 2] = [Stream::Stdout, Stream::Stderr];
         for (stream, wrap) in [&self.streams.stdout, &self.streams.stderr].into_iter().zip(wraps) {
-            let held = stream
-                .clone()
-                .try_lock_owned()
-                .map_err(|_| Status::failed_precondition("another client is attached to this process"))?;
+            let held = stream.clone().try_lock_owned().map_err(|_| {
+                Status::failed_precondition("another client is attached to this process")
+            })?;
             tokio::spawn(forward(held, self.ended(), sender.clone(), wrap));
         }
         Ok(())
@@ -161,13 +174,18 @@ async fn forward(
     *held = None;
 }
 
-/// What a process has written; `None` when it has ended and nothing is left. May be cancelled: nothing is lost.
-pub async fn next_chunk(stream: &mut FdStream, ended: &mut watch::Receiver<Option<WaitReply>>) -> Option<Vec<u8>> {
+/// What a process has written; `None` when it has ended and nothing is left. May be cancelled:
+/// nothing is lost.
+pub async fn next_chunk(
+    stream: &mut FdStream,
+    ended: &mut watch::Receiver<Option<WaitReply>>,
+) -> Option<Vec<u8>> {
     let mut buffer = vec![0; CHUNK_BYTES];
     let count = tokio::select! {
         biased;
         outcome = stream.read(&mut buffer) => outcome.unwrap_or(0),
-        // A child that outlives the process may hold the pipe open for ever: what is in it now is all that counts.
+        // A child that outlives the process may hold the pipe open for ever: what is in it now is
+        // all that counts.
         _ = ended.wait_for(Option::is_some) => stream.read_now(&mut buffer).ok().flatten().unwrap_or(0),
     };
     buffer.truncate(count);
@@ -179,7 +197,11 @@ pub fn pipes() -> Result<(Handles, Streams), Failure> {
     let (stdin, stdin_ours) = io::pipe()?;
     let (stdout_ours, stdout) = io::pipe()?;
     let (stderr_ours, stderr) = io::pipe()?;
-    let handles = Handles { stdin: Stdio::from(stdin), stdout: Stdio::from(stdout), stderr: Stdio::from(stderr) };
+    let handles = Handles {
+        stdin: Stdio::from(stdin),
+        stdout: Stdio::from(stdout),
+        stderr: Stdio::from(stderr),
+    };
     let streams = Streams {
         stdin: held(stdin_ours.into())?,
         stdout: held(stdout_ours.into())?,
@@ -196,7 +218,11 @@ pub fn output_pipes() -> Result<(Handles, Streams), Failure> {
 
 /// The streams of a terminal, and the handle that knows its size.
 pub fn terminal_streams(master: OwnedFd) -> Result<(Streams, OwnedFd), Failure> {
-    let streams = Streams { stdin: held(master.try_clone()?)?, stdout: held(master.try_clone()?)?, ..Streams::default() };
+    let streams = Streams {
+        stdin: held(master.try_clone()?)?,
+        stdout: held(master.try_clone()?)?,
+        ..Streams::default()
+    };
     Ok((streams, master))
 }
 
@@ -222,7 +248,12 @@ impl ConsoleSocket {
         let mut name = [0; 256];
         let mut slices = [IoSliceMut::new(&mut name)];
         let mut space = nix::cmsg_space!([libc::c_int; 1]);
-        let message = recvmsg::<()>(peer.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+        let message = recvmsg::<()>(
+            peer.as_raw_fd(),
+            &mut slices,
+            Some(&mut space),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        )?;
         for control in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(fds) = control
                 && let Some(&fd) = fds.first()

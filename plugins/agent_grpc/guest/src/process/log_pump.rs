@@ -7,12 +7,13 @@ use tokio::sync::{mpsc, watch};
 use tonic::Status;
 
 use crate::fd_stream::FdStream;
-use crate::process::log::{Kind, Log};
 use crate::process::child::{Output, next_chunk};
+use crate::process::log::{Kind, Log};
 use crate::proto::output_chunk::Stream;
 use crate::proto::{OutputChunk, WaitReply};
 
-/// So much of what was in a process's pipes at its end is kept for who reads slowly; more comes only from its children.
+/// So much of what was in a process's pipes at its end is kept for who reads slowly; more comes
+/// only from its children.
 const LATE_CHUNKS: usize = 64;
 
 #[derive(Clone)]
@@ -38,7 +39,12 @@ impl Logged {
                 pump(stdout, ended.clone(), &log, Kind::Stdout, Stream::Stdout, &seen),
                 pump(stderr, ended, &log, Kind::Stderr, Stream::Stderr, &seen),
             );
-            let status = end.wait_for(Option::is_some).await.ok().and_then(|found| found.clone()).unwrap_or_default();
+            let status = end
+                .wait_for(Option::is_some)
+                .await
+                .ok()
+                .and_then(|found| found.clone())
+                .unwrap_or_default();
             let kind = if is_followed.load(Ordering::Relaxed) { Kind::Ended } else { Kind::Last };
             tell(log.append(kind, status.exit_code.to_le_bytes().to_vec()).await);
             seen.lock().expect("no holder of this lock panics").take();
@@ -61,7 +67,8 @@ impl Logged {
 
     /// Returns when the log has all of it.
     pub async fn done(&self) {
-        let _ = self.done.clone().wait_for(|is_done| *is_done).await; // a writer that is gone writes no more
+        // a writer that is gone writes no more
+        let _ = self.done.clone().wait_for(|is_done| *is_done).await;
     }
 }
 
@@ -96,7 +103,8 @@ async fn pump(
             late.push((sender, chunk));
         }
     }
-    // Who looks on and reads slowly still gets the rest, but neither the log nor the process's end waits for that.
+    // Who looks on and reads slowly still gets the rest, but neither the log nor the process's end
+    // waits for that.
     tokio::spawn(async move {
         for (sender, chunk) in late {
             let _ = sender.send(chunk).await; // as above

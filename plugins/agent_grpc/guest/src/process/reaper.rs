@@ -1,4 +1,5 @@
-//! The one place that waits for children: crun's own processes, the containers' first processes, orphans.
+//! The one place that waits for children: crun's own processes, the containers' first processes,
+//! orphans.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -20,7 +21,8 @@ pub struct Ended {
 #[derive(Default)]
 struct Table {
     claims: HashMap<i32, oneshot::Sender<Ended>>,
-    /// Children that ended before anybody claimed them, kept only while somebody `expects` to claim a pid soon.
+    /// Children that ended before anybody claimed them, kept only while somebody `expects` to claim
+    /// a pid soon.
     early: HashMap<i32, Ended>,
     expecting: usize,
 }
@@ -65,7 +67,8 @@ impl Reaper {
     fn reap(&self) {
         loop {
             let mut status = 0;
-            // SAFETY: writes one number. nix's own fails for a process that a realtime signal has ended.
+            // SAFETY: writes one number. nix's own fails for a process that a realtime signal has
+            // ended.
             let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
             if pid == 0 || (pid < 0 && Errno::last() == Errno::ECHILD) {
                 return;
@@ -74,7 +77,10 @@ impl Reaper {
                 continue;
             }
             if libc::WIFEXITED(status) {
-                self.settle(Pid::from_raw(pid), Ended { code: libc::WEXITSTATUS(status), signal: 0 });
+                self.settle(
+                    Pid::from_raw(pid),
+                    Ended { code: libc::WEXITSTATUS(status), signal: 0 },
+                );
             } else if libc::WIFSIGNALED(status) {
                 let signal = libc::WTERMSIG(status);
                 self.settle(Pid::from_raw(pid), Ended { code: 128 + signal, signal });

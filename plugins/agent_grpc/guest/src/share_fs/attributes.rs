@@ -66,11 +66,22 @@ impl Changes {
         if let (uid, gid) = self.owner
             && (uid.is_some() || gid.is_some())
         {
-            fchownat(pointed.as_ref(), "", uid.map(Uid::from_raw), gid.map(Gid::from_raw), AtFlags::AT_EMPTY_PATH)?;
+            fchownat(
+                pointed.as_ref(),
+                "",
+                uid.map(Uid::from_raw),
+                gid.map(Gid::from_raw),
+                AtFlags::AT_EMPTY_PATH,
+            )?;
         }
         if let Some(mode) = self.mode {
             let mode = Mode::from_bits_truncate(mode);
-            fchmodat(AT_FDCWD, of_descriptor(pointed.as_ref()).as_str(), mode, FchmodatFlags::FollowSymlink)?;
+            fchmodat(
+                AT_FDCWD,
+                of_descriptor(pointed.as_ref()).as_str(),
+                mode,
+                FchmodatFlags::FollowSymlink,
+            )?;
         }
         if let Some(size) = self.size {
             let size = size.try_into().map_err(|_| Errno::EFBIG)?;
@@ -80,7 +91,13 @@ impl Changes {
             && (atime.is_some() || mtime.is_some())
         {
             let path = of_descriptor(pointed.as_ref());
-            utimensat(AT_FDCWD, path.as_str(), &spec(atime), &spec(mtime), UtimensatFlags::FollowSymlink)?;
+            utimensat(
+                AT_FDCWD,
+                path.as_str(),
+                &spec(atime),
+                &spec(mtime),
+                UtimensatFlags::FollowSymlink,
+            )?;
         }
         Ok(())
     }
@@ -90,12 +107,17 @@ fn spec(wanted: Option<TimeOrNow>) -> TimeSpec {
     match wanted {
         None => TimeSpec::UTIME_OMIT,
         Some(TimeOrNow::Now) => TimeSpec::UTIME_NOW,
-        Some(TimeOrNow::SpecificTime(time)) => TimeSpec::from_duration(time.duration_since(UNIX_EPOCH).unwrap_or_default()),
+        Some(TimeOrNow::SpecificTime(time)) => {
+            TimeSpec::from_duration(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+        }
     }
 }
 
 fn time(seconds: i64, nanoseconds: i64) -> SystemTime {
-    let (since, fraction) = (Duration::from_secs(seconds.unsigned_abs()), Duration::from_nanos(nanoseconds.unsigned_abs()));
+    let (since, fraction) = (
+        Duration::from_secs(seconds.unsigned_abs()),
+        Duration::from_nanos(nanoseconds.unsigned_abs()),
+    );
     if seconds < 0 { UNIX_EPOCH - since + fraction } else { UNIX_EPOCH + since + fraction }
 }
 

@@ -1,6 +1,8 @@
-//! Files that are held for a moment, so that nobody has to go there again for the next question about them.
+//! Files that are held for a moment, so that nobody has to go there again for the next question
+//! about them.
 //!
-//! Not for long: while the guest's kernel has a file of a share in hand, it does not ask the host what has its name now.
+//! Not for long: while the guest's kernel has a file of a share in hand, it does not ask the host
+//! what has its name now.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -29,7 +31,9 @@ impl Held {
         if COUNT.load(Ordering::Relaxed) >= MOST {
             self.clear();
         }
-        if COUNT.load(Ordering::Relaxed) < MOST && self.0.insert(number, (point.clone(), Instant::now())).is_none() {
+        if COUNT.load(Ordering::Relaxed) < MOST
+            && self.0.insert(number, (point.clone(), Instant::now())).is_none()
+        {
             COUNT.fetch_add(1, Ordering::Relaxed);
         }
         point

@@ -1,4 +1,5 @@
-//! The kernel's questions about a folder that is passed through, each answered by the folder itself.
+//! The kernel's questions about a folder that is passed through, each answered by the folder
+//! itself.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -11,9 +12,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BsdFileFlags, Errno as Refusal, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
-    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
-    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, Errno as Refusal, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
+    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags as Rename, openat, readlinkat, renameat2};
@@ -43,7 +45,8 @@ macro_rules! answer {
     };
 }
 
-/// What a file system makes while it lives belongs to whoever asked for it: the kernel has checked that they may.
+/// What a file system makes while it lives belongs to whoever asked for it: the kernel has checked
+/// that they may.
 struct Owner;
 
 impl Owner {
@@ -54,7 +57,8 @@ impl Owner {
 
     /// Of this thread alone: the C library's own function would change all of them.
     fn set(uid: u32, gid: u32) {
-        // SAFETY: two calls that take numbers. The group first: afterwards there may be no right to change it.
+        // SAFETY: two calls that take numbers. The group first: afterwards there may be no right to
+        // change it.
         unsafe {
             libc::syscall(libc::SYS_setfsgid, gid);
             libc::syscall(libc::SYS_setfsuid, uid);
@@ -93,7 +97,8 @@ impl Passthrough {
 
     fn remove(&self, parent: INodeNo, name: &OsStr, flags: UnlinkatFlags, reply: ReplyEmpty) {
         let mut folder = self.folder();
-        let outcome = folder.point(number(parent)).and_then(|point| unlinkat(point.as_ref(), name, flags));
+        let outcome =
+            folder.point(number(parent)).and_then(|point| unlinkat(point.as_ref(), name, flags));
         answer!(reply, outcome, () => {
             if let Some(gone) = folder.nodes.gone(number(parent), name) {
                 folder.held.drop(gone);
@@ -102,8 +107,8 @@ impl Passthrough {
         });
     }
 
-    /// How long the kernel may believe what it is told. That a folder is where it was, a moment, whatever the host does:
-    /// on the way to each file there may be many.
+    /// How long the kernel may believe what it is told. That a folder is where it was, a moment,
+    /// whatever the host does: on the way to each file there may be many.
     fn trust_in(&self, found: &FileAttr) -> Duration {
         if found.kind == FileType::Directory { self.trust.max(MOMENT) } else { self.trust }
     }
@@ -162,29 +167,65 @@ impl Filesystem for Passthrough {
     ) {
         let mut folder = self.folder();
         let changes = Changes { mode, owner: (uid, gid), size, times: (atime, mtime) };
-        let outcome = changes.make(&mut folder, number(ino)).and_then(|()| folder.attributes(number(ino), handle));
+        let outcome = changes
+            .make(&mut folder, number(ino))
+            .and_then(|()| folder.attributes(number(ino), handle));
         answer!(reply, outcome, found => reply.attr(&self.trust_in(&found), &found));
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
-        let outcome = self.folder().point(number(ino)).and_then(|point| readlinkat(point.as_ref(), ""));
+        let outcome =
+            self.folder().point(number(ino)).and_then(|point| readlinkat(point.as_ref(), ""));
         answer!(reply, outcome, target => reply.data(&target.into_vec()));
     }
 
-    fn mknod(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, device: u32, reply: ReplyEntry) {
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        device: u32,
+        reply: ReplyEntry,
+    ) {
         let kind = SFlag::from_bits_truncate(mode & libc::S_IFMT);
-        self.make(request, parent, name, reply, |point| mknodat(point, name, kind, mode_of(mode, umask), device.into()));
+        self.make(request, parent, name, reply, |point| {
+            mknodat(point, name, kind, mode_of(mode, umask), device.into())
+        });
     }
 
-    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
         self.make(request, parent, name, reply, |point| mkdirat(point, name, mode_of(mode, umask)));
     }
 
-    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+    fn symlink(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
         self.make(request, parent, name, reply, |point| symlinkat(target, point, name));
     }
 
-    fn link(&self, request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn link(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        parent: INodeNo,
+        name: &OsStr,
+        reply: ReplyEntry,
+    ) {
         let linked = self.folder().point(number(ino));
         self.make(request, parent, name, reply, |point| {
             let former = of_descriptor(linked?.as_ref());
@@ -214,7 +255,8 @@ impl Filesystem for Passthrough {
         let (from, to) = (number(parent), number(new_parent));
         let how = Rename::from_bits_truncate(flags.bits());
         let places = folder.point(from).and_then(|one| Ok((one, folder.point(to)?)));
-        let outcome = places.and_then(|(one, other)| renameat2(one.as_ref(), name, other.as_ref(), new_name, how));
+        let outcome = places
+            .and_then(|(one, other)| renameat2(one.as_ref(), name, other.as_ref(), new_name, how));
         answer!(reply, outcome, () => {
             folder.nodes.moved((from, name), (to, new_name), flags.contains(RenameFlags::RENAME_EXCHANGE));
             reply.ok();
@@ -240,7 +282,12 @@ impl Filesystem for Passthrough {
         let flags = OFlag::from_bits_truncate(flags).difference(OFlag::O_DIRECT);
         let made = folder.point(number(parent)).and_then(|point| {
             let _owner = Owner::of(request);
-            openat(point.as_ref(), name, flags | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, mode_of(mode, umask))
+            openat(
+                point.as_ref(),
+                name,
+                flags | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+                mode_of(mode, umask),
+            )
         });
         let outcome = made.and_then(|made| Ok((folder.look_up(number(parent), name)?, made)));
         answer!(reply, outcome, (found, made) => {
@@ -287,7 +334,8 @@ impl Filesystem for Passthrough {
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        reply.error(Refusal::ENOSYS); // do not ask again: what was written is below already, nothing is kept back here
+        // do not ask again: what was written is below already, nothing is kept back here
+        reply.error(Refusal::ENOSYS);
     }
 
     fn release(
@@ -304,7 +352,14 @@ impl Filesystem for Passthrough {
         reply.ok();
     }
 
-    fn fsync(&self, _: &Request, _: INodeNo, handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
+    fn fsync(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        data_only: bool,
+        reply: ReplyEmpty,
+    ) {
         let file = self.folder().file(handle).map_err(io::Error::from);
         match file.and_then(|file| if data_only { file.sync_data() } else { file.sync_all() }) {
             Ok(()) => reply.ok(),
@@ -317,7 +372,14 @@ impl Filesystem for Passthrough {
         answer!(reply, outcome, handle => reply.opened(handle, FopenFlags::empty()));
     }
 
-    fn readdir(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+    fn readdir(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
         let listing = self.folder().listing(handle);
         answer!(reply, listing, entries => {
             for (place, entry) in entries.iter().enumerate().skip(usize::try_from(offset).unwrap_or(usize::MAX)) {
@@ -329,7 +391,14 @@ impl Filesystem for Passthrough {
         });
     }
 
-    fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+    fn releasedir(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
         self.folder().release(handle);
         reply.ok();
     }
@@ -354,26 +423,52 @@ impl Filesystem for Passthrough {
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let outcome = self.folder().point(number(ino)).and_then(|point| xattrs::get(point.as_ref(), name, size));
+        let outcome = self
+            .folder()
+            .point(number(ino))
+            .and_then(|point| xattrs::get(point.as_ref(), name, size));
         xattrs::tell(outcome, size, reply);
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let outcome = self.folder().point(number(ino)).and_then(|point| xattrs::list(point.as_ref(), size));
+        let outcome =
+            self.folder().point(number(ino)).and_then(|point| xattrs::list(point.as_ref(), size));
         xattrs::tell(outcome, size, reply);
     }
 
-    fn setxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, value: &[u8], flags: i32, _: u32, reply: ReplyEmpty) {
-        let outcome = self.folder().point(number(ino)).and_then(|point| xattrs::set(point.as_ref(), name, value, flags));
+    fn setxattr(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _: u32,
+        reply: ReplyEmpty,
+    ) {
+        let outcome = self
+            .folder()
+            .point(number(ino))
+            .and_then(|point| xattrs::set(point.as_ref(), name, value, flags));
         answer!(reply, outcome, () => reply.ok());
     }
 
     fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let outcome = self.folder().point(number(ino)).and_then(|point| xattrs::remove(point.as_ref(), name));
+        let outcome =
+            self.folder().point(number(ino)).and_then(|point| xattrs::remove(point.as_ref(), name));
         answer!(reply, outcome, () => reply.ok());
     }
 
-    fn fallocate(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: u64, length: u64, mode: i32, reply: ReplyEmpty) {
+    fn fallocate(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
         let call = |file: Arc<File>| {
             let mode = nix::fcntl::FallocateFlags::from_bits_truncate(mode);
             nix::fcntl::fallocate(file.as_ref(), mode, offset.cast_signed(), length.cast_signed())
@@ -382,13 +477,22 @@ impl Filesystem for Passthrough {
         answer!(reply, outcome, () => reply.ok());
     }
 
-    fn lseek(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+    fn lseek(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
         let whence = match whence {
             libc::SEEK_DATA => Whence::SeekData,
             libc::SEEK_HOLE => Whence::SeekHole,
             _ => return reply.error(Refusal::EINVAL), // the rest the kernel knows by itself
         };
-        let outcome = self.folder().file(handle).and_then(|file| lseek(file.as_ref(), offset, whence));
+        let outcome =
+            self.folder().file(handle).and_then(|file| lseek(file.as_ref(), offset, whence));
         answer!(reply, outcome, found => reply.offset(found));
     }
 }

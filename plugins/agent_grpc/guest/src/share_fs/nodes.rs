@@ -1,4 +1,5 @@
-//! Which file a number means that the kernel knows it by: remembered by path, so that nothing needs to be held open.
+//! Which file a number means that the kernel knows it by: remembered by path, so that nothing needs
+//! to be held open.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -10,9 +11,11 @@ type Place = (u64, OsString);
 
 #[derive(Default)]
 struct Node {
-    /// What the folder calls it; the kernel's number is another one when the same is seen in several views.
+    /// What the folder calls it; the kernel's number is another one when the same is seen in
+    /// several views.
     ino: u64,
-    /// Which view of the host's files it is in: a folder that the host has bound to two places is in two.
+    /// Which view of the host's files it is in: a folder that the host has bound to two places is
+    /// in two.
     view: u64,
     /// Where it was seen, the last one last: a file with hard links has several.
     places: Vec<Place>,
@@ -53,7 +56,8 @@ impl Nodes {
         (self.at(parent, name) != Some(known)).then_some(known)
     }
 
-    /// The kernel is told of a file by the number that this gives, and will tell when it has forgotten that.
+    /// The kernel is told of a file by the number that this gives, and will tell when it has
+    /// forgotten that.
     pub fn seen(&mut self, ino: u64, parent: u64, name: &OsStr, is_other_view: bool) -> u64 {
         let place = (parent, name.to_owned());
         let at_place = self.at(parent, name).filter(|number| self.ino(*number) == ino);
@@ -120,7 +124,9 @@ impl Nodes {
 
     /// Where it was seen, the place seen last first.
     pub fn places(&self, number: u64) -> Vec<Place> {
-        self.nodes.get(&number).map_or_else(Vec::new, |node| node.places.iter().rev().cloned().collect())
+        self.nodes
+            .get(&number)
+            .map_or_else(Vec::new, |node| node.places.iter().rev().cloned().collect())
     }
 
     /// What was seen at a place.

@@ -1,5 +1,6 @@
-//! A folder shown through FUSE: what containers hold open of it is known by path here, so that the folder itself can be
-//! let go of and taken again while they run, in this machine or in one that goes on from its saved state.
+//! A folder shown through FUSE: what containers hold open of it is known by path here, so that the
+//! folder itself can be let go of and taken again while they run, in this machine or in one that
+//! goes on from its saved state.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -22,9 +23,11 @@ use crate::share_fs::nodes::{Nodes, ROOT};
 
 pub type Outcome<T> = Result<T, Errno>;
 
-const NOT_KEPT: OFlag = OFlag::O_CREAT.union(OFlag::O_EXCL).union(OFlag::O_TRUNC).union(OFlag::O_DIRECT);
+const NOT_KEPT: OFlag =
+    OFlag::O_CREAT.union(OFlag::O_EXCL).union(OFlag::O_TRUNC).union(OFlag::O_DIRECT);
 
-/// One that somebody has opened. Without a file since the folder was let go of: opened again by path when it is used.
+/// One that somebody has opened. Without a file since the folder was let go of: opened again by
+/// path when it is used.
 struct Opened {
     number: u64,
     flags: OFlag,
@@ -37,7 +40,8 @@ pub struct Entry {
     pub name: OsString,
 }
 
-/// All that is known of the folder. While `root` is None it is let go of, and whoever wants something of it waits.
+/// All that is known of the folder. While `root` is None it is let go of, and whoever wants
+/// something of it waits.
 #[derive(Default)]
 pub struct Folder {
     root: Option<Arc<OwnedFd>>,
@@ -76,10 +80,12 @@ impl Passthrough {
         self.now().root.is_none()
     }
 
-    /// Closes all that is open in it. Refused when something was deleted that is still in use: no path leads there.
+    /// Closes all that is open in it. Refused when something was deleted that is still in use: no
+    /// path leads there.
     pub fn let_go(&self) -> Result<(), Failure> {
         let mut folder = self.now();
-        let is_deleted = |file: &Arc<File>| fstat(file.as_ref()).is_ok_and(|found| found.st_nlink == 0);
+        let is_deleted =
+            |file: &Arc<File>| fstat(file.as_ref()).is_ok_and(|found| found.st_nlink == 0);
         if folder.opened.values().any(|opened| opened.file.as_ref().is_some_and(is_deleted)) {
             return Err("a deleted file in it is still open".into());
         }
@@ -115,7 +121,9 @@ impl Folder {
         }
         for (parent, name) in self.nodes.places(number) {
             match self.point(parent).and_then(|folder| point_at(&folder, &name)) {
-                Ok((point, found)) if found.st_ino == self.nodes.ino(number) => return Ok(self.held.put(number, point)),
+                Ok((point, found)) if found.st_ino == self.nodes.ino(number) => {
+                    return Ok(self.held.put(number, point));
+                }
                 Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ESTALE) => {}
                 Err(error) => return Err(error),
             }
@@ -126,19 +134,21 @@ impl Folder {
     /// The same, opened.
     pub fn reach(&mut self, number: u64, flags: OFlag) -> Outcome<OwnedFd> {
         let point = self.point(number)?;
-        let flags = flags.difference(OFlag::O_NOFOLLOW); // what has been found is behind a link of /proc
+        // what has been found is behind a link of /proc
+        let flags = flags.difference(OFlag::O_NOFOLLOW);
         open(of_descriptor(point.as_ref()).as_str(), flags | OFlag::O_CLOEXEC, Mode::empty())
     }
 
     pub fn look_up(&mut self, parent: u64, name: &OsStr) -> Outcome<FileAttr> {
         let folder = self.point(parent)?;
         if let Some(number) = self.nodes.at(parent, name) {
-            self.held.drop_old(number); // the kernel would go on to believe that this is what has the name
+            // the kernel would go on to believe that this is what has the name
+            self.held.drop_old(number);
         }
         let (point, found) = point_at(&folder, name)?;
         let is_folder = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
-        // What has no hard links and is still where it was seen before, too, the host has bound to two places: one of
-        // them may be read-only, or show what is mounted below.
+        // What has no hard links and is still where it was seen before, too, the host has bound to
+        // two places: one of them may be read-only, or show what is mounted below.
         let is_single = is_folder || found.st_nlink == 1;
         let former = self.nodes.elsewhere(found.st_ino, parent, name).filter(|_| is_single);
         let is_other_view = former.is_some_and(|former| self.is_there(former));
@@ -173,7 +183,8 @@ impl Folder {
 
     pub fn hold(&mut self, number: u64, flags: OFlag, file: Arc<File>) -> FileHandle {
         let handle = self.number();
-        self.opened.insert(handle, Opened { number, flags: flags.difference(NOT_KEPT), file: Some(file) });
+        self.opened
+            .insert(handle, Opened { number, flags: flags.difference(NOT_KEPT), file: Some(file) });
         FileHandle(handle)
     }
 
@@ -192,15 +203,23 @@ impl Folder {
         self.listed.remove(&handle.0);
     }
 
-    /// Reads all names at once: what somebody has read half of is read to its end, whatever happens meanwhile.
+    /// Reads all names at once: what somebody has read half of is read to its end, whatever happens
+    /// meanwhile.
     pub fn list(&mut self, number: u64) -> Outcome<FileHandle> {
-        let mut folder = nix::dir::Dir::from_fd(self.reach(number, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)?;
+        let mut folder =
+            nix::dir::Dir::from_fd(self.reach(number, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)?;
         let mut entries = Vec::new();
         for entry in folder.iter() {
             let entry = entry?;
             let name = std::os::unix::ffi::OsStrExt::from_bytes(entry.file_name().to_bytes());
-            let kind = entry.file_type().map_or(FileType::RegularFile, crate::share_fs::attributes::kind_of_entry);
-            entries.push(Entry { ino: self.nodes.likely(number, entry.ino()), kind, name: OsStr::to_owned(name) });
+            let kind = entry
+                .file_type()
+                .map_or(FileType::RegularFile, crate::share_fs::attributes::kind_of_entry);
+            entries.push(Entry {
+                ino: self.nodes.likely(number, entry.ino()),
+                kind,
+                name: OsStr::to_owned(name),
+            });
         }
         let handle = self.number();
         self.listed.insert(handle, Arc::new(entries));
@@ -237,7 +256,8 @@ pub fn of_descriptor(fd: &impl AsRawFd) -> String {
 
 /// What has a name in a folder, itself and not what it may link to.
 fn point_at(folder: &OwnedFd, name: &OsStr) -> Outcome<(OwnedFd, FileStat)> {
-    let point = openat(folder, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    let point =
+        openat(folder, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
     let found = fstat(&point)?;
     Ok((point, found))
 }

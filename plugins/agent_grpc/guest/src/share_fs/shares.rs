@@ -1,5 +1,6 @@
-//! Folders of the host, of which the machine can let go while containers use them: each is mounted where nobody sees it,
-//! and passed through to where it is seen. A machine with a 9p mount cannot be saved, for its files are known to the host.
+//! Folders of the host, of which the machine can let go while containers use them: each is mounted
+//! where nobody sees it, and passed through to where it is seen. A machine with a 9p mount cannot
+//! be saved, for its files are known to the host.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -50,7 +51,13 @@ impl Share {
         if !self.passthrough.is_let_go() {
             return Ok(());
         }
-        mount(Some(self.tag.as_str()), &self.below(), Some("9p"), self.flags, Some(self.data.as_str()))?;
+        mount(
+            Some(self.tag.as_str()),
+            &self.below(),
+            Some("9p"),
+            self.flags,
+            Some(self.data.as_str()),
+        )?;
         self.passthrough.take(self.root()?);
         Ok(())
     }
@@ -71,9 +78,15 @@ impl Share {
             device.as_raw_fd()
         );
         mount(Some(self.tag.as_str()), point, Some("fuse"), self.flags, Some(data.as_str()))?;
-        let session = Session::from_fd(self.passthrough.clone(), device, SessionACL::All, Config::default()).map_err(code)?;
-        // It ends with the mount. What it says then is how the mount ended, which whoever unmounts knows.
-        std::thread::Builder::new().name(self.tag.clone()).spawn(move || session.run()).map_err(code)?;
+        let session =
+            Session::from_fd(self.passthrough.clone(), device, SessionACL::All, Config::default())
+                .map_err(code)?;
+        // It ends with the mount. What it says then is how the mount ended, which whoever unmounts
+        // knows.
+        std::thread::Builder::new()
+            .name(self.tag.clone())
+            .spawn(move || session.run())
+            .map_err(code)?;
         Ok(())
     }
 }
@@ -81,7 +94,8 @@ impl Share {
 /// Mounts a 9p share and shows it at a place. ENOENT: there is no such share yet.
 pub fn show(tag: &str, point: &Path, flags: MsFlags, data: &str) -> Result<(), Errno> {
     let trust = if data.contains("cache=loose") { FOR_EVER } else { Duration::ZERO };
-    let share = Share { tag: tag.into(), flags, data: data.into(), passthrough: Passthrough::new(trust) };
+    let share =
+        Share { tag: tag.into(), flags, data: data.into(), passthrough: Passthrough::new(trust) };
     fs::create_dir_all(share.below()).map_err(code)?;
     share.take()?;
     if let Err(error) = share.serve(point) {
@@ -106,7 +120,8 @@ pub fn hide(point: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Lets go of all shares: whoever uses one waits until they are taken again. When one cannot be let go of, all are as before.
+/// Lets go of all shares: whoever uses one waits until they are taken again. When one cannot be let
+/// go of, all are as before.
 pub fn let_go() -> Result<(), Failure> {
     let shares = shares();
     for share in shares.values() {
@@ -118,14 +133,17 @@ pub fn let_go() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Takes all shares again, in this machine or in one that goes on from its saved state. May be called twice.
+/// Takes all shares again, in this machine or in one that goes on from its saved state. May be
+/// called twice.
 pub fn take() -> Result<(), Failure> {
     take_all(&shares())
 }
 
 fn take_all(shares: &BTreeMap<PathBuf, Share>) -> Result<(), Failure> {
     for share in shares.values() {
-        share.take().map_err(|error| format!("the share {} cannot be mounted again: {error}", share.tag))?;
+        share
+            .take()
+            .map_err(|error| format!("the share {} cannot be mounted again: {error}", share.tag))?;
     }
     Ok(())
 }

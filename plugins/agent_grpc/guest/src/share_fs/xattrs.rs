@@ -1,4 +1,5 @@
-//! Extended attributes of a file that is only pointed at: through its name below /proc, for no call takes such a descriptor.
+//! Extended attributes of a file that is only pointed at: through its name below /proc, for no call
+//! takes such a descriptor.
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::AsRawFd;
@@ -19,7 +20,9 @@ pub enum Found {
 pub fn get(pointed: &impl AsRawFd, name: &OsStr, size: u32) -> Outcome<Found> {
     let (path, name) = (path(pointed)?, text(name.as_bytes())?);
     // SAFETY: both are strings that live through the call, and the buffer is as long as is said.
-    fetch(size, |buffer, size| unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), buffer.cast(), size) })
+    fetch(size, |buffer, size| unsafe {
+        libc::getxattr(path.as_ptr(), name.as_ptr(), buffer.cast(), size)
+    })
 }
 
 pub fn list(pointed: &impl AsRawFd, size: u32) -> Outcome<Found> {
@@ -31,7 +34,9 @@ pub fn list(pointed: &impl AsRawFd, size: u32) -> Outcome<Found> {
 pub fn set(pointed: &impl AsRawFd, name: &OsStr, value: &[u8], flags: i32) -> Outcome<()> {
     let (path, name) = (path(pointed)?, text(name.as_bytes())?);
     // SAFETY: as above.
-    let outcome = unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), flags) };
+    let outcome = unsafe {
+        libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), flags)
+    };
     Errno::result(outcome).map(drop)
 }
 

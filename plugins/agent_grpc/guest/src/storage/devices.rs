@@ -12,32 +12,44 @@ use serde_json::{Value, json};
 
 use crate::Failure;
 use crate::machine::boot;
-use crate::proto::Device;
 use crate::machine::uevents::{Uevents, until};
+use crate::proto::Device;
 
-/// How long a plugged device may take to be seen: under software emulation PCIe hot plug needs some 0.3 s.
+/// How long a plugged device may take to be seen: under software emulation PCIe hot plug needs some
+/// 0.3 s.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// How many containers use a SCSI disk, by its address.
 static USERS: LazyLock<Mutex<HashMap<String, usize>>> = LazyLock::new(Mutex::default);
 
 /// Adds the nodes of a container's devices to its specification, with the guest's numbers.
-pub async fn add_nodes(spec: &mut Value, devices: &[Device], events: &Uevents) -> Result<(), Failure> {
+pub async fn add_nodes(
+    spec: &mut Value,
+    devices: &[Device],
+    events: &Uevents,
+) -> Result<(), Failure> {
     for device in devices {
         let Some(node) = find(device, events).await? else { continue };
         if device.destination.is_empty() {
             continue;
         }
-        let meta = fs::metadata(&node).map_err(|error| format!("the guest has no {node}: {error}"))?;
+        let meta =
+            fs::metadata(&node).map_err(|error| format!("the guest has no {node}: {error}"))?;
         let kind = if meta.file_type().is_block_device() { "b" } else { "c" };
         let (major, minor) = (major(meta.rdev()), minor(meta.rdev()));
-        push(&mut spec["linux"]["devices"], json!({
-            "path": device.destination, "type": kind, "major": major, "minor": minor,
-            "fileMode": device.mode, "uid": device.uid, "gid": device.gid,
-        }));
-        push(&mut spec["linux"]["resources"]["devices"], json!({
-            "allow": true, "type": kind, "major": major, "minor": minor, "access": device.access,
-        }));
+        push(
+            &mut spec["linux"]["devices"],
+            json!({
+                "path": device.destination, "type": kind, "major": major, "minor": minor,
+                "fileMode": device.mode, "uid": device.uid, "gid": device.gid,
+            }),
+        );
+        push(
+            &mut spec["linux"]["resources"]["devices"],
+            json!({
+                "allow": true, "type": kind, "major": major, "minor": minor, "access": device.access,
+            }),
+        );
     }
     Ok(())
 }
@@ -81,17 +93,20 @@ pub async fn scsi_disk(address: &str, events: &Uevents) -> Result<String, Failur
 fn scsi_device(address: &str) -> Option<PathBuf> {
     let suffix = format!(":0:{address}");
     let disks = fs::read_dir("/sys/class/scsi_disk").ok()?.flatten();
-    let found = disks.map(|disk| disk.path()).find(|path| path.to_string_lossy().ends_with(&suffix))?;
+    let found =
+        disks.map(|disk| disk.path()).find(|path| path.to_string_lossy().ends_with(&suffix))?;
     Some(found.join("device"))
 }
 
 /// Counts one more container that uses a SCSI disk.
 pub fn hold(address: &str) {
-    *USERS.lock().expect("no holder of this lock panics").entry(address.to_owned()).or_default() += 1;
+    *USERS.lock().expect("no holder of this lock panics").entry(address.to_owned()).or_default() +=
+        1;
 }
 
-/// The last one to let a SCSI disk go takes it out of the kernel. The host unplugs it next and may plug another one in
-/// its place at once, while the kernel still handles the end of the first and would take one for the other.
+/// The last one to let a SCSI disk go takes it out of the kernel. The host unplugs it next and may
+/// plug another one in its place at once, while the kernel still handles the end of the first and
+/// would take one for the other.
 pub fn let_go(address: &str) -> Result<(), Failure> {
     let mut users = USERS.lock().expect("no holder of this lock panics");
     if let Some(count) = users.get_mut(address) {
@@ -102,7 +117,8 @@ pub fn let_go(address: &str) -> Result<(), Failure> {
     }
     users.remove(address);
     match scsi_device(address) {
-        Some(folder) => fs::write(folder.join("delete"), "1").map_err(|error| format!("disk {address}: {error}").into()),
+        Some(folder) => fs::write(folder.join("delete"), "1")
+            .map_err(|error| format!("disk {address}: {error}").into()),
         None => Ok(()),
     }
 }
@@ -112,13 +128,15 @@ pub async fn virtio_disk(address: &str, events: &Uevents) -> Result<String, Fail
     boot::load_modules("virtio-blk")?;
     let look = || {
         let virtio = fs::read_dir(behind_port(address)?).ok()?.flatten();
-        let mut folders = virtio.filter(|entry| entry.file_name().to_string_lossy().starts_with("virtio"));
+        let mut folders =
+            virtio.filter(|entry| entry.file_name().to_string_lossy().starts_with("virtio"));
         block_node(&folders.next()?.path().join("block"))
     };
     until(events, LIMIT, &format!("the disk at {address}"), look).await
 }
 
-/// The folder in /sys of "port/device": buses are numbered by the guest, so the one behind the port is looked up.
+/// The folder in /sys of "port/device": buses are numbered by the guest, so the one behind the port
+/// is looked up.
 fn behind_port(address: &str) -> Option<PathBuf> {
     let (port, device) = address.split_once('/')?;
     let folder = PathBuf::from(format!("/sys/bus/pci/devices/0000:00:{port}.0"));
@@ -134,7 +152,8 @@ fn behind_port(address: &str) -> Option<PathBuf> {
 fn block_node(folder: &Path) -> Option<String> {
     let block = fs::read_dir(folder).ok()?.flatten().next()?;
     let node = Path::new("/dev").join(block.file_name());
-    // It is there a moment before the disk can be opened (device_add_disk in Linux); an event follows.
+    // It is there a moment before the disk can be opened (device_add_disk in Linux); an event
+    // follows.
     fs::File::open(&node).ok()?;
     Some(node.to_string_lossy().into_owned())
 }

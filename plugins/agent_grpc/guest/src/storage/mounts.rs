@@ -10,11 +10,11 @@ use nix::mount::{MsFlags, mount};
 
 use crate::Failure;
 use crate::machine::boot;
-use crate::storage::devices;
-use crate::proto::Storage;
 use crate::machine::sandbox;
-use crate::share_fs::shares;
 use crate::machine::uevents::{Uevents, until};
+use crate::proto::Storage;
+use crate::share_fs::shares;
+use crate::storage::devices;
 
 /// Those of disks, each with its list of modules in the image.
 const FILE_SYSTEMS: [&str; 2] = ["ext4", "erofs"];
@@ -22,7 +22,8 @@ const FILE_SYSTEMS: [&str; 2] = ["ext4", "erofs"];
 /// How many containers use a mount point.
 static USERS: LazyLock<Mutex<HashMap<PathBuf, usize>>> = LazyLock::new(Mutex::default);
 
-/// Mount points of one container, in the order in which they were mounted, and the disks that it uses.
+/// Mount points of one container, in the order in which they were mounted, and the disks that it
+/// uses.
 #[derive(Default)]
 pub struct Mounted {
     points: Vec<PathBuf>,
@@ -55,14 +56,16 @@ impl Mounted {
         }
     }
 
-    /// Unmounts in reverse what nobody else uses, and lets disks go. Every one is tried; the first failure is told.
+    /// Unmounts in reverse what nobody else uses, and lets disks go. Every one is tried; the first
+    /// failure is told.
     pub fn remove(&mut self) -> Result<(), Failure> {
         let mut first = Ok(());
         while let Some(point) = self.points.pop() {
             if leave(&point)
                 && let Err(error) = shares::hide(&point)
             {
-                first = first.and(Err(format!("{} cannot be unmounted: {error}", point.display()).into()));
+                first = first
+                    .and(Err(format!("{} cannot be unmounted: {error}", point.display()).into()));
             }
         }
         for address in self.disks.drain(..) {
@@ -107,11 +110,16 @@ async fn mount_one(storage: &Storage, events: &Uevents) -> Result<(), Failure> {
     }
     fs::create_dir_all(&storage.mount_point)?;
     if storage.driver == "bind" {
-        return sandbox::bind(&storage.source, &storage.mount_point, storage.options.iter().any(|option| option == "ro"));
+        return sandbox::bind(
+            &storage.source,
+            &storage.mount_point,
+            storage.options.iter().any(|option| option == "ro"),
+        );
     }
     let (flags, data) = split(&storage.options);
     let (point, kind) = (storage.mount_point.as_str(), storage.fstype.as_str());
-    // Whether a share is there, only the mount tells: its tag is in /sys a moment before. An event follows.
+    // Whether a share is there, only the mount tells: its tag is in /sys a moment before. An event
+    // follows.
     let can_come = storage.driver == "9p";
     let call = || match kind {
         shares::KIND => shares::show(&source, Path::new(point), flags, &data),
@@ -121,8 +129,11 @@ async fn mount_one(storage: &Storage, events: &Uevents) -> Result<(), Failure> {
         Err(Errno::ENOENT) if can_come => None,
         outcome => Some(outcome),
     };
-    let outcome = until(events, devices::LIMIT, &format!("the share {}", storage.source), look).await?;
-    outcome.map_err(|error| format!("{} cannot be mounted on {}: {error}", storage.source, storage.mount_point).into())
+    let outcome =
+        until(events, devices::LIMIT, &format!("the share {}", storage.source), look).await?;
+    outcome.map_err(|error| {
+        format!("{} cannot be mounted on {}: {error}", storage.source, storage.mount_point).into()
+    })
 }
 
 fn make_overlay_folders(options: &[String]) -> Result<(), Failure> {

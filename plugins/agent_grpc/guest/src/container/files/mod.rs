@@ -1,7 +1,9 @@
-//! `vc-agent --files VERB ROOT PATH NAME`: a process with a container's files before it, whose streams are the answer.
+//! `vc-agent --files VERB ROOT PATH NAME`: a process with a container's files before it, whose
+//! streams are the answer.
 //!
-//! A process of its own, for it enters the container's mount namespace: what a path means there, the container says, and
-//! no link leads out of it. Archives are GNU tar: links and holes of files stay what they are.
+//! A process of its own, for it enters the container's mount namespace: what a path means there,
+//! the container says, and no link leads out of it. Archives are GNU tar: links and holes of files
+//! stay what they are.
 
 mod pack;
 mod unpack;
@@ -70,7 +72,9 @@ fn exit_code(error: &(dyn std::error::Error + 'static)) -> i32 {
         if let Some(error) = cause.downcast_ref::<io::Error>() {
             match error.kind() {
                 ErrorKind::NotFound => return MISSING,
-                ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::AlreadyExists => return UNFIT,
+                ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+                    return UNFIT;
+                }
                 ErrorKind::DirectoryNotEmpty => return UNFIT,
                 _ => (),
             }
@@ -116,7 +120,8 @@ fn described(name: &str, path: &Path) -> io::Result<Value> {
         () if kind.is_file() => "file",
         () => "special",
     };
-    let target = fs::read_link(path).map(|target| target.to_string_lossy().into_owned()).unwrap_or_default();
+    let target =
+        fs::read_link(path).map(|target| target.to_string_lossy().into_owned()).unwrap_or_default();
     let mtime_ns = meta.mtime() * 1_000_000_000 + meta.mtime_nsec();
     Ok(json!({
         "name": name, "kind": kind, "size": meta.len(), "mode": meta.mode() & 0o7777, "uid": meta.uid(), "gid": meta.gid(),
@@ -124,12 +129,16 @@ fn described(name: &str, path: &Path) -> io::Result<Value> {
     }))
 }
 
-/// One line of JSON for each change in a folder or of a file; the first, empty one says that it has begun.
+/// One line of JSON for each change in a folder or of a file; the first, empty one says that it has
+/// begun.
 fn watch(path: &Path) -> Result<(), Failure> {
     use AddWatchFlags as Flag;
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
     let own = Flag::IN_DELETE_SELF | Flag::IN_MOVE_SELF;
-    inotify.add_watch(path, Flag::IN_CREATE | Flag::IN_CLOSE_WRITE | Flag::IN_DELETE | Flag::IN_MOVE | own)?;
+    inotify.add_watch(
+        path,
+        Flag::IN_CREATE | Flag::IN_CLOSE_WRITE | Flag::IN_DELETE | Flag::IN_MOVE | own,
+    )?;
     let mut out = io::stdout();
     writeln!(out, "{}", json!({}))?;
     out.flush()?;

@@ -1,5 +1,5 @@
-//! A file or folder as a GNU tar archive. Files may grow, shrink and vanish meanwhile, and may have no size at all
-//! (proc(5)): the archive is well-formed in any case.
+//! A file or folder as a GNU tar archive. Files may grow, shrink and vanish meanwhile, and may have
+//! no size at all (proc(5)): the archive is well-formed in any case.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -16,7 +16,8 @@ use tar::{Builder, EntryType, GnuExtSparseHeader, Header};
 use super::Unfit;
 use crate::Failure;
 
-/// What is read before its size is told, so that small files are what they are and not what they claim to be.
+/// What is read before its size is told, so that small files are what they are and not what they
+/// claim to be.
 const READ_AHEAD: u64 = 1 << 20;
 /// The same for files that claim to be empty.
 const MOST_WITHOUT_SIZE: u64 = 16 << 20;
@@ -46,7 +47,13 @@ pub fn read(path: &Path, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn pack(archive: &mut Output, path: &Path, name: &Path, meta: &Metadata, links: &mut Links) -> io::Result<()> {
+fn pack(
+    archive: &mut Output,
+    path: &Path,
+    name: &Path,
+    meta: &Metadata,
+    links: &mut Links,
+) -> io::Result<()> {
     let kind = meta.file_type();
     if kind.is_socket() {
         return Ok(()); // it means nothing to anybody else
@@ -113,7 +120,8 @@ fn header_of(meta: &Metadata, entry_type: EntryType) -> Header {
 fn pack_file(archive: &mut Output, path: &Path, name: &Path) -> io::Result<()> {
     // Whatever takes the file's place meanwhile: no link is followed, and no FIFO waited for.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let Some(mut file) = unless_gone(OpenOptions::new().read(true).custom_flags(flags).open(path))? else {
+    let Some(mut file) = unless_gone(OpenOptions::new().read(true).custom_flags(flags).open(path))?
+    else {
         return Ok(());
     };
     let meta = file.metadata()?;
@@ -130,7 +138,10 @@ fn pack_file(archive: &mut Output, path: &Path, name: &Path) -> io::Result<()> {
     if begin.len() as u64 == READ_AHEAD && meta.len() <= READ_AHEAD {
         begin.extend(read_most(&mut file, MOST_WITHOUT_SIZE - READ_AHEAD)?);
         if begin.len() as u64 == MOST_WITHOUT_SIZE && meta.len() == 0 {
-            let text = format!("{} claims to be empty and has more than {MOST_WITHOUT_SIZE} bytes", path.display());
+            let text = format!(
+                "{} claims to be empty and has more than {MOST_WITHOUT_SIZE} bytes",
+                path.display()
+            );
             return Err(io::Error::other(text));
         }
     }
@@ -150,7 +161,8 @@ fn read_most(file: &mut File, most: u64) -> io::Result<Vec<u8>> {
 }
 
 trait Exactly: Read + Sized {
-    /// So many bytes: what a file has lost meanwhile is zeros, as tar(1) has it; what it has gained is left.
+    /// So many bytes: what a file has lost meanwhile is zeros, as tar(1) has it; what it has gained
+    /// is left.
     fn exactly(self, size: u64) -> impl Read {
         self.chain(io::repeat(0)).take(size)
     }
@@ -158,7 +170,8 @@ trait Exactly: Read + Sized {
 
 impl<R: Read> Exactly for R {}
 
-/// Offset and length of what is written in a file; `None` when it has no holes, or more than can be told.
+/// Offset and length of what is written in a file; `None` when it has no holes, or more than can be
+/// told.
 fn segments(file: &File, size: u64) -> io::Result<Option<Vec<(u64, u64)>>> {
     let mut segments = Vec::new();
     let mut at: i64 = 0;
@@ -188,7 +201,8 @@ fn rewound<T>(mut file: &File, answer: T) -> io::Result<T> {
     Ok(answer)
 }
 
-/// GNU tar manual, "Old GNU Format": four segments in the header, twenty-one in each block that follows it.
+/// GNU tar manual, "Old GNU Format": four segments in the header, twenty-one in each block that
+/// follows it.
 fn pack_sparse(
     archive: &mut Output,
     file: &mut File,
@@ -221,7 +235,8 @@ fn pack_sparse(
         extension.set_is_extended(groups.peek().is_some());
         extensions.extend_from_slice(extension.as_bytes());
     }
-    // The blocks stand between header and content. They are whole ones: what follows is padded as if they were not there.
+    // The blocks stand between header and content. They are whole ones: what follows is padded as
+    // if they were not there.
     archive.append_data(&mut header, name, &extensions[..])?;
     let output = archive.get_mut();
     for (offset, length) in segments {

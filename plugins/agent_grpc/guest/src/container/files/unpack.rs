@@ -1,4 +1,5 @@
-//! An archive from the host into a container's files. What is there is replaced; folders that are there stay as they are.
+//! An archive from the host into a container's files. What is there is replaced; folders that are
+//! there stay as they are.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -13,8 +14,9 @@ use tar::{Archive, Entry, EntryType};
 use super::{Unfit, missing};
 use crate::Failure;
 
-/// Unpacks what comes as `name` or below: into `path` where that is a folder, else as `path`, whose folder must exist. A
-/// `name` of "." is all that comes, into the folder `path`, which is made unless it ends in "/".
+/// Unpacks what comes as `name` or below: into `path` where that is a folder, else as `path`, whose
+/// folder must exist. A `name` of "." is all that comes, into the folder `path`, which is made
+/// unless it ends in "/".
 pub fn write(text: &str, name: &str) -> Result<(), Failure> {
     let path = Path::new(text);
     let demands_folder = text.ends_with('/') || text.ends_with("/.");
@@ -49,7 +51,11 @@ pub fn write(text: &str, name: &str) -> Result<(), Failure> {
         let place = placed(into, &entry.path()?, renamed)?;
         if renamed.is_some() && place == path {
             match existing_is_folder {
-                Some(false) if is_folder => return Err(Unfit("it is no folder, and a folder would replace it".into()).into()),
+                Some(false) if is_folder => {
+                    return Err(
+                        Unfit("it is no folder, and a folder would replace it".into()).into()
+                    );
+                }
                 None if demands_folder && !is_folder => return Err(missing()),
                 _ => (),
             }
@@ -64,7 +70,8 @@ pub fn write(text: &str, name: &str) -> Result<(), Failure> {
                 return Err(Unfit(format!("{}: {error}", place.display())).into());
             }
         } else {
-            made.push((place, entry)); // its mode and time last: what is unpacked in it changes them
+            // its mode and time last: what is unpacked in it changes them
+            made.push((place, entry));
         }
     }
     for (place, mut entry) in made.into_iter().rev() {
@@ -86,7 +93,11 @@ fn unpack(
     renamed: Option<&OsStr>,
 ) -> Result<(), Failure> {
     if fs::symlink_metadata(place).is_ok_and(|existing| existing.is_dir()) {
-        return Err(Unfit(format!("{} is a folder, and no folder would replace it", place.display())).into());
+        return Err(Unfit(format!(
+            "{} is a folder, and no folder would replace it",
+            place.display()
+        ))
+        .into());
     }
     let kind = match entry.header().entry_type() {
         EntryType::Link => {
@@ -106,9 +117,15 @@ fn unpack(
     let header = entry.header();
     let device = match kind {
         SFlag::S_IFIFO => 0, // its fields may be empty
-        _ => makedev(header.device_major()?.unwrap_or(0).into(), header.device_minor()?.unwrap_or(0).into()),
+        _ => makedev(
+            header.device_major()?.unwrap_or(0).into(),
+            header.device_minor()?.unwrap_or(0).into(),
+        ),
     };
-    let owner = (Uid::from_raw(u32::try_from(header.uid()?)?), Gid::from_raw(u32::try_from(header.gid()?)?));
+    let owner = (
+        Uid::from_raw(u32::try_from(header.uid()?)?),
+        Gid::from_raw(u32::try_from(header.gid()?)?),
+    );
     remove(place)?;
     mknod(place, kind, Mode::S_IRUSR | Mode::S_IWUSR, device)
         .map_err(|error| format!("{} cannot be made: {error}", place.display()))?;
@@ -136,7 +153,8 @@ fn placed(into: &Path, entry: &Path, renamed: Option<&OsStr>) -> Result<PathBuf,
         match part {
             Component::Normal(word) => place.push(word),
             _ => {
-                let text = format!("the archive has the path {}, which leads out of it", entry.display());
+                let text =
+                    format!("the archive has the path {}, which leads out of it", entry.display());
                 return Err(Unfit(text).into());
             }
         }
