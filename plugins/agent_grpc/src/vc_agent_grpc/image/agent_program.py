@@ -13,7 +13,7 @@ from pathlib import Path
 from vc_agent_grpc.image.errors import ImageError
 from vc_core.driver_kit import find_program, program_environment
 
-OLDEST_RUST = (1, 85)
+OLDEST_RUST = (1, 88)
 TARGET = "x86_64-unknown-linux-gnu"
 _VERSION = re.compile(r"cargo (\d+)\.(\d+)")
 
