@@ -158,11 +158,10 @@ impl Containers {
                 process.logged.clone(),
             )
         };
-        let found = ended
+        let found = *ended
             .wait_for(Option::is_some)
             .await
-            .map_err(|error| Status::internal(error.to_string()))?
-            .clone();
+            .map_err(|error| Status::internal(error.to_string()))?;
         if let Some(logged) = logged {
             logged.done().await;
         }

@@ -67,8 +67,7 @@ pub async fn supervise(containers: &Containers, id: &str, restart: &Restart) {
     loop {
         let Some(process) = containers.first_process(id) else { return }; // removed
         let began = Instant::now();
-        let status =
-            process.ended().wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
+        let status = process.ended().wait_for(Option::is_some).await.ok().and_then(|found| *found);
         let status = status.unwrap_or_default();
         if let Some(logged) = &process.logged {
             logged.done().await;
@@ -161,7 +160,7 @@ pub async fn look_after(containers: &Containers, id: &str, health: &Health) {
                 if within.is_err() {
                     process.kill();
                 }
-                let status = within.ok().and_then(Result::ok).and_then(|found| found.clone());
+                let status = within.ok().and_then(Result::ok).and_then(|found| *found);
                 status.is_some_and(|status| status.exit_code == 0)
             }
         };

@@ -217,9 +217,9 @@ impl Containers {
     pub fn list(&self) -> Vec<ContainerInfo> {
         let ended = |container: &Container| {
             if let Some(restart) = &container.again.restart {
-                return restart.end().borrow().clone();
+                return *restart.end().borrow();
             }
-            container.processes.get(&container.first)?.ended().borrow().clone()
+            *container.processes.get(&container.first)?.ended().borrow()
         };
         let table = self.table();
         let told = table.iter().map(|(id, container)| ContainerInfo {

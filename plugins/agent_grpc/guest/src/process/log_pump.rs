@@ -43,7 +43,7 @@ impl Logged {
                 .wait_for(Option::is_some)
                 .await
                 .ok()
-                .and_then(|found| found.clone())
+                .and_then(|found| *found)
                 .unwrap_or_default();
             let kind = if is_followed.load(Ordering::Relaxed) { Kind::Ended } else { Kind::Last };
             tell(log.append(kind, status.exit_code.to_le_bytes().to_vec()).await);
