@@ -17,6 +17,7 @@ from vc_agent_grpc.options import SYSTEM_CACHE
 from vc_core.spec import (
     AgentError,
     AgentRefusal,
+    AlreadyExists,
     CannotExecute,
     ExitStatus,
     InvalidRequest,
@@ -104,25 +105,54 @@ class Refusal(grpc.aio.AioRpcError):
         super().__init__(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details)
 
 
-@pytest.mark.parametrize(("word", "is_missing"), [("missing", True), ("not-executable", False)])
-async def test_what_is_wrong_with_a_program_is_said_beside_the_text(word, is_missing):
+def refused(reason, code=grpc.StatusCode.FAILED_PRECONDITION):
+    """A call that the agent refuses for a reason."""
+
     @client.translated
     async def call():
-        refusal = grpc.aio.Metadata(("vc-refusal", word))
-        raise grpc.aio.AioRpcError(
-            grpc.StatusCode.FAILED_PRECONDITION, grpc.aio.Metadata(), refusal, "words"
-        )
+        metadata = grpc.aio.Metadata(("vc-reason", reason))
+        raise grpc.aio.AioRpcError(code, grpc.aio.Metadata(), metadata, "text of the guest")
 
-    with pytest.raises(CannotExecute, match="words") as caught:
-        await call()
+    return call()
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_missing"), [("REASON_PROGRAM_MISSING", True), ("REASON_PROGRAM_NOT_EXECUTABLE", False)]
+)
+async def test_what_is_wrong_with_a_program_is_said_beside_the_text(reason, is_missing):
+    with pytest.raises(CannotExecute, match="text of the guest") as caught:
+        await refused(reason)
     assert caught.value.is_missing is is_missing
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("REASON_NO_CONTAINER", NotFound),
+        ("REASON_NO_PROCESS", NotFound),
+        ("REASON_CONTAINER_EXISTS", AlreadyExists),
+        ("REASON_INVALID_REQUEST", InvalidRequest),
+        ("REASON_NO_TERMINAL", AgentRefusal),
+    ],
+)
+async def test_a_reason_decides_which_error_it_is(reason, kind):
+    for code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.FAILED_PRECONDITION):
+        with pytest.raises(kind, match="text of the guest") as caught:
+            await refused(reason, code)
+        assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize("reason", ["", "REASON_", "9", "REASON_PROGRAM_MISSING ", "x" * 5000, "reason_no_container"])
+async def test_a_reason_that_is_none_decides_nothing(reason):
+    with pytest.raises(AgentRefusal, match="text of the guest"):
+        await refused(reason)
 
 
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        (grpc.StatusCode.INVALID_ARGUMENT, InvalidRequest),
-        (grpc.StatusCode.NOT_FOUND, NotFound),
+        (grpc.StatusCode.INVALID_ARGUMENT, AgentRefusal),
+        (grpc.StatusCode.NOT_FOUND, AgentRefusal),
         (grpc.StatusCode.INTERNAL, AgentRefusal),
         (grpc.StatusCode.UNAVAILABLE, AgentError),
     ],

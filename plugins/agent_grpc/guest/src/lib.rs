@@ -5,6 +5,8 @@ pub mod server;
 
 pub mod service;
 
+pub mod status;
+
 pub mod container;
 
 pub mod process;
@@ -17,8 +19,8 @@ pub mod machine;
 
 pub mod fd_stream;
 
+pub mod error;
+
 pub mod proto {
     tonic::include_proto!("virtcontainers.agent.v1");
 }
-
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -6,25 +6,31 @@ use std::sync::Arc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
-use crate::Failure;
-use crate::container::{rlimits, table::Containers};
-use crate::machine::{ports, uevents};
+use crate::container::agent::Agent;
+use crate::container::rlimits;
+use crate::error::Error;
+use crate::machine::kind::Kind;
+use crate::machine::modules::Modules;
+use crate::machine::ports;
+use crate::machine::state::Machine;
 use crate::process::reaper::Reaper;
 use crate::service;
 
-pub fn run(socket: Option<UnixListener>) -> Result<(), Failure> {
+/// Serves for ever: on `socket`, or on each channel of the machine.
+pub fn run(kind: Kind, modules: Modules, socket: Option<UnixListener>) -> Result<(), Error> {
     nix::sys::prctl::set_child_subreaper(true)?;
-    rlimits::raise()?;
+    rlimits::raise(kind)?;
     // One thread: every pod pays for the agent's memory, and the order of spawn and reap is
     // certain.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(socket))
+    runtime.block_on(serve(kind, modules, socket))
 }
 
-async fn serve(socket: Option<UnixListener>) -> Result<(), Failure> {
+async fn serve(kind: Kind, modules: Modules, socket: Option<UnixListener>) -> Result<(), Error> {
     let reaper = Reaper::start()?;
-    let uevents = uevents::listen()?;
-    let agent = Arc::new(Containers::new(reaper, uevents.clone()));
+    let machine = Machine::new(kind, modules)?;
+    let events = machine.events.clone();
+    let agent = Arc::new(Agent::new(machine, reaper));
     let server = Server::builder()
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
@@ -37,7 +43,11 @@ async fn serve(socket: Option<UnixListener>) -> Result<(), Failure> {
         }
         None => {
             let (sender, receiver) = tokio::sync::mpsc::channel(4);
-            tokio::spawn(ports::watch(uevents, sender));
+            tokio::spawn(async move {
+                if let Err(error) = ports::watch(events, sender).await {
+                    eprintln!("vc-agent: no more connections are accepted: {error}");
+                }
+            });
             server.serve_with_incoming(ReceiverStream::new(receiver)).await?;
         }
     }

@@ -35,6 +35,9 @@ _MAX_CODE = 255
 _MAX_SIGNAL = 64
 _BY_SIGNAL = 128
 
+_REASON = "vc-reason"
+_REASONS = dict(pb.Reason.items())
+
 _HEALTH = {
     pb.HEALTH_NONE: Health.NONE,
     pb.HEALTH_STARTING: Health.STARTING,
@@ -57,6 +60,13 @@ def details(error: grpc.aio.AioRpcError) -> str:
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode() for one in cut
     )
+
+
+def reason(error: grpc.aio.AioRpcError) -> pb.Reason.ValueType:
+    """Why the guest refuses a call, as agent.proto has it; REASON_UNSPECIFIED when it gives no reason that we know."""
+    metadata = error.trailing_metadata()
+    name = metadata.get(_REASON) if metadata is not None else None
+    return _REASONS.get(name, pb.REASON_UNSPECIFIED) if isinstance(name, str) else pb.REASON_UNSPECIFIED
 
 
 def wrong(what: str) -> AgentRefusal:

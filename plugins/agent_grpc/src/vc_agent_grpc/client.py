@@ -41,11 +41,7 @@ from vc_core.spec import (
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# What the agent says of a program that it cannot execute, beside the text
-# (guest/src/containers.rs).
 _TIME = "vc-time-ns"
-_REFUSAL = "vc-refusal"
-_IS_MISSING = {"missing": True, "not-executable": False}
 
 OLDEST_PROTOCOL = 5
 NEWEST_PROTOCOL = 5
@@ -81,25 +77,25 @@ def translated(call: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, An
 
 
 def _error(error: grpc.aio.AioRpcError) -> Exception:
-    code = error.code()
-    told = checked_answers.details(error)
-    metadata = error.trailing_metadata()
-    refusal = metadata.get(_REFUSAL) if metadata is not None else None
-    if refusal in _IS_MISSING:
-        return CannotExecute(told, is_missing=_IS_MISSING[refusal])
-    match code:
-        case grpc.StatusCode.NOT_FOUND:
-            return NotFound(told)
-        case grpc.StatusCode.ALREADY_EXISTS:
-            return AlreadyExists(told)
-        case grpc.StatusCode.INVALID_ARGUMENT:
-            return InvalidRequest(told)
+    text = checked_answers.details(error)
+    match checked_answers.reason(error):
+        case pb.REASON_PROGRAM_MISSING:
+            return CannotExecute(text, is_missing=True)
+        case pb.REASON_PROGRAM_NOT_EXECUTABLE:
+            return CannotExecute(text, is_missing=False)
+        case pb.REASON_NO_CONTAINER | pb.REASON_NO_PROCESS:
+            return NotFound(text)
+        case pb.REASON_CONTAINER_EXISTS:
+            return AlreadyExists(text)
+        case pb.REASON_INVALID_REQUEST:
+            return InvalidRequest(text)
+    match error.code():  # grpc's own: of calls whose connection is gone, or was closed here
         case grpc.StatusCode.UNAVAILABLE:
-            return AgentError(f"the guest's agent does not answer: {told}")
-        case grpc.StatusCode.CANCELLED:  # grpc says so itself of calls whose connection it closes
-            return AgentError(told)
+            return AgentError(f"the guest's agent does not answer: {text}")
+        case grpc.StatusCode.CANCELLED:
+            return AgentError(text)
         case _:
-            return AgentRefusal(told)
+            return AgentRefusal(text)
 
 
 class _Time(grpc.aio.UnaryUnaryClientInterceptor):
@@ -132,6 +128,7 @@ async def connect(address: str) -> Client:
         )
     except grpc.aio.AioRpcError as error:
         await channel.close()
+        # By its code: an agent of another protocol need not know our reasons.
         if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
             raise AgentError(
                 f"{checked_answers.details(error)}; run 'vc guest build' and start the pod anew"
@@ -286,7 +283,7 @@ class Client:
                 pb.SignalRequest(container_id=container_id, token=token, signal=number)
             )
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+            if checked_answers.reason(error) == pb.REASON_PROCESS_ENDED:
                 subject = f"process {token} of container {container_id}"
                 raise StateError(subject, "signal it", "ended", ["running"]) from error
             raise

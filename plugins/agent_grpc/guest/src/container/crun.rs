@@ -1,12 +1,11 @@
 //! crun's command line, and nothing else that knows it.
 
-use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -17,8 +16,10 @@ use nix::unistd::Pid;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::Failure;
+use crate::container::crun_error::{error_of, last_message};
+use crate::error::Error;
 use crate::process::reaper::{Ended, Reaper};
+use crate::process::streams::Handles;
 
 const STATE: &str = "/run/vc/crun";
 const PID: &str = "pid";
@@ -26,21 +27,8 @@ const PID: &str = "pid";
 const LIMIT: Duration = Duration::from_secs(45);
 
 pub struct Crun {
-    reaper: Reaper,
+    pub reaper: Reaper,
     sealed: OnceLock<File>,
-}
-
-/// What a started process inherits.
-pub struct Handles {
-    pub stdin: Stdio,
-    pub stdout: Stdio,
-    pub stderr: Stdio,
-}
-
-impl Handles {
-    pub fn null() -> Self {
-        Self { stdin: Stdio::null(), stdout: Stdio::null(), stderr: Stdio::null() }
-    }
 }
 
 impl Crun {
@@ -48,20 +36,21 @@ impl Crun {
         Self { reaper, sealed: OnceLock::new() }
     }
 
-    pub async fn warm_up(&self) -> Result<(), Failure> {
+    pub async fn warm_up(&self) -> Result<(), Error> {
         fs::create_dir_all(STATE)?;
         self.run(Path::new(STATE), words(&["list"]), Handles::null()).await
     }
 
     /// A path of crun's program in memory that nobody can write to. A crun that finds itself
     /// elsewhere first makes such a copy and runs again from there, each time: CVE-2019-5736.
-    fn program(&self) -> Result<String, Failure> {
+    fn program(&self) -> Result<String, Error> {
         let file = match self.sealed.get() {
             Some(file) => file,
             None => {
-                let found = search("crun").ok_or("crun is not on the PATH")?;
+                let found =
+                    search("crun").ok_or_else(|| Error::failed("crun is not on the PATH"))?;
                 let made = seal(&found)
-                    .map_err(|error| format!("{} cannot be copied: {error}", found.display()))?;
+                    .map_err(Error::context(format!("{} cannot be copied", found.display())))?;
                 self.sealed.get_or_init(|| made)
             }
         };
@@ -75,14 +64,14 @@ impl Crun {
         verb: &str,
         id: &str,
         bundle: &Path,
-        console: Option<&Path>,
+        console: Option<PathBuf>,
         handles: Handles,
-    ) -> Result<i32, Failure> {
+    ) -> Result<i32, Error> {
         self.run(bundle, make_words(verb, id, bundle, console), handles).await?;
         first_pid(bundle)
     }
 
-    pub async fn start(&self, id: &str, bundle: &Path) -> Result<(), Failure> {
+    pub async fn start(&self, id: &str, bundle: &Path) -> Result<(), Error> {
         self.run(bundle, words(&["start", id]), Handles::null()).await
     }
 
@@ -91,9 +80,9 @@ impl Crun {
         &self,
         id: &str,
         folder: &Path,
-        console: Option<&Path>,
+        console: Option<PathBuf>,
         handles: Handles,
-    ) -> Result<i32, Failure> {
+    ) -> Result<i32, Error> {
         let pid_file = folder.join(PID);
         let process = folder.join("process.json");
         let mut args = words(&[
@@ -110,43 +99,36 @@ impl Crun {
         read_pid(&pid_file)
     }
 
-    pub async fn kill_all(&self, id: &str, bundle: &Path, signal: i32) -> Result<(), Failure> {
+    pub async fn kill_all(&self, id: &str, bundle: &Path, signal: i32) -> Result<(), Error> {
         self.run(bundle, words(&["kill", "--all", id, &signal.to_string()]), Handles::null()).await
     }
 
-    pub async fn delete(&self, id: &str, bundle: &Path) -> Result<(), Failure> {
+    pub async fn delete(&self, id: &str, bundle: &Path) -> Result<(), Error> {
         self.run(bundle, words(&["delete", "--force", id]), Handles::null()).await
     }
 
-    pub async fn update(&self, id: &str, bundle: &Path, resources: &Path) -> Result<(), Failure> {
+    pub async fn update(&self, id: &str, bundle: &Path, resources: &Path) -> Result<(), Error> {
         self.run(bundle, words(&["update", "--resources", &text(resources), id]), Handles::null())
             .await
     }
 
-    async fn run(&self, folder: &Path, args: Vec<String>, handles: Handles) -> Result<(), Failure> {
+    async fn run(&self, folder: &Path, args: Vec<String>, handles: Handles) -> Result<(), Error> {
         let mut running = self.begin(folder, args, handles)?;
         match timeout(LIMIT, running.end()).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(format!(
-                "crun {} did not end within {} s and was killed",
-                running.verb,
-                LIMIT.as_secs()
-            )
-            .into()),
+            Err(_) => {
+                let what = format!("crun {} was killed: it did not end", running.verb);
+                Err(Error::Timeout { what, seconds: LIMIT.as_secs() })
+            }
         }
     }
 
     /// Starts one that makes the container of `bundle` and lets it run.
-    pub fn begin_run(&self, id: &str, bundle: &Path, handles: Handles) -> Result<Running, Failure> {
+    pub fn begin_run(&self, id: &str, bundle: &Path, handles: Handles) -> Result<Running, Error> {
         self.begin(bundle, make_words("run", id, bundle, None), handles)
     }
 
-    fn begin(
-        &self,
-        folder: &Path,
-        args: Vec<String>,
-        handles: Handles,
-    ) -> Result<Running, Failure> {
+    fn begin(&self, folder: &Path, args: Vec<String>, handles: Handles) -> Result<Running, Error> {
         let log = folder.join("crun.log");
         let verb = args.first().cloned().unwrap_or_default();
         let child = Command::new(self.program()?)
@@ -166,7 +148,7 @@ impl Crun {
             .stdout(handles.stdout)
             .stderr(handles.stderr)
             .spawn()
-            .map_err(|error| format!("crun cannot be run: {error}"))?;
+            .map_err(Error::context("crun cannot be run"))?;
         let pid = child.id().try_into()?;
         Ok(Running { verb, log, pid, ended: self.reaper.claim(pid) })
     }
@@ -193,57 +175,22 @@ impl Drop for Running {
 
 impl Running {
     /// Returns when it has done its work, or why it has not.
-    pub async fn end(&mut self) -> Result<(), Failure> {
+    pub async fn end(&mut self) -> Result<(), Error> {
         let (log, verb) = (&self.log, &self.verb);
         let ended = (&mut self.ended).await?;
-        let told = last_error(log);
+        let message = fs::read_to_string(log).ok().and_then(|text| last_message(&text));
         drop(fs::remove_file(log)); // absent when crun had nothing to say
-        match (ended.code, told) {
+        match (ended.code, message) {
             (0, _) => Ok(()),
-            (_, Some(message)) => Err(sorted(message)),
-            (code, None) => Err(format!("crun {verb} ended with {code} and said nothing").into()),
+            (_, Some(message)) => Err(error_of(message)),
+            (code, None) => {
+                Err(Error::Crun(format!("crun {verb} ended with {code} and said nothing")))
+            }
         }
     }
 }
 
-/// What is wrong with the program of a process.
-#[derive(Clone, Copy, Debug)]
-pub enum Refusal {
-    Missing,
-    NotExecutable,
-}
-
-/// There is no process, because of its program.
-#[derive(Debug)]
-pub struct Refused {
-    pub why: Refusal,
-    message: String,
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Refused {}
-
-/// crun tells of all failures in words alone.
-fn sorted(message: String) -> Failure {
-    let words = message.to_lowercase();
-    let says = |known: &[&str]| known.iter().any(|word| words.contains(word));
-    let is_about_program = says(&["executable", "exec ", "execv"]);
-    let why = match () {
-        () if is_about_program && says(&["not found", "no such file"]) => Refusal::Missing,
-        () if is_about_program && says(&["permission denied", "exec format error"]) => {
-            Refusal::NotExecutable
-        }
-        () => return message.into(),
-    };
-    Refused { why, message }.into()
-}
-
-fn make_words(verb: &str, id: &str, bundle: &Path, console: Option<&Path>) -> Vec<String> {
+fn make_words(verb: &str, id: &str, bundle: &Path, console: Option<PathBuf>) -> Vec<String> {
     let mut args =
         words(&[verb, "--bundle", &text(bundle), "--pid-file", &text(&bundle.join(PID))]);
     if verb == "run" {
@@ -255,7 +202,7 @@ fn make_words(verb: &str, id: &str, bundle: &Path, console: Option<&Path>) -> Ve
 }
 
 /// The first process of a container that crun has made.
-pub fn first_pid(bundle: &Path) -> Result<i32, Failure> {
+pub fn first_pid(bundle: &Path) -> Result<i32, Error> {
     read_pid(&bundle.join(PID))
 }
 
@@ -276,18 +223,11 @@ fn seal(program: &Path) -> io::Result<File> {
     Ok(copy)
 }
 
-fn last_error(log: &Path) -> Option<String> {
-    let text = fs::read_to_string(log).ok()?;
-    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
-    let entry: serde_json::Value = serde_json::from_str(line).ok()?;
-    entry.get("msg")?.as_str().map(str::to_owned)
+fn console_socket(path: Option<PathBuf>) -> Vec<String> {
+    path.map_or_else(Vec::new, |path| words(&["--console-socket", &text(&path)]))
 }
 
-fn console_socket(path: Option<&Path>) -> Vec<String> {
-    path.map_or_else(Vec::new, |path| words(&["--console-socket", &text(path)]))
-}
-
-fn read_pid(file: &PathBuf) -> Result<i32, Failure> {
+fn read_pid(file: &PathBuf) -> Result<i32, Error> {
     Ok(fs::read_to_string(file)?.trim().parse()?)
 }
 

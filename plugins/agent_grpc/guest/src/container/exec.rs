@@ -5,76 +5,64 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tonic::Status;
 
-use crate::Failure;
-use crate::container::restart::Again;
-use crate::container::rlimits;
-use crate::container::rootfs::{self, Root, Turn};
-use crate::container::table::{Containers, internal, refusal, remove_folder, unknown};
-use crate::container::users;
+use crate::container::agent::Agent;
+use crate::container::folder::remove_folder;
+use crate::container::launch::Launch;
+use crate::container::{rlimits, rootfs, users};
+use crate::error::Error;
 use crate::machine::sandbox;
 use crate::process::child::Process;
 use crate::process::procfs;
 use crate::proto::ExecRequest;
 
-impl Containers {
-    pub async fn exec(&self, request: ExecRequest) -> Result<i32, Status> {
+impl Agent {
+    /// Starts a process in a container; its pid.
+    pub async fn exec(&self, request: ExecRequest) -> Result<i32, Error> {
         let id = &request.container_id;
-        let (name, folder) = self.known(id)?;
+        let (crun_name, folder) = self.containers.crun_name(id)?;
         let folder = folder.join("exec").join(&request.token);
-        let outcome = self.exec_in(&name, &folder, &request).await;
-        remove_folder(&folder).map_err(internal)?;
-        let process = outcome.map_err(|error| refusal(&error, ""))?;
+        let outcome = self.exec_in(&crun_name, &folder, &request).await;
+        remove_folder(&folder)?;
+        let process = outcome?;
         let pid = process.pid;
-        match self.table().get_mut(id) {
-            Some(container) => drop(container.processes.insert(request.token, Arc::new(process))),
-            None => return Err(unknown(id)), // removed meanwhile, and the process with it
+        match self.containers.lock().get_mut(id) {
+            Some(container) => {
+                container.processes.insert(request.token, Arc::new(process));
+            }
+            // It was removed meanwhile, and the process with it.
+            None => return Err(Error::NoContainer(id.clone())),
         }
         Ok(pid)
     }
 
-    /// The root of a container as its first process sees it, while that lives, and the turn of who
-    /// reads there.
-    fn root(&self, id: &str) -> Result<(Root, Turn), Failure> {
-        let table = self.table();
-        let container = table.get(id).ok_or_else(|| format!("no container {id} in this guest"))?;
-        let first = container.processes.get(&container.first).filter(|process| process.is_alive());
-        let root = match first {
-            Some(process) => Root::of_process(process.pid)?,
-            None => Root::Folder(container.rootfs.clone()),
-        };
-        Ok((root, container.turn.clone()))
-    }
-
     async fn exec_in(
         &self,
-        name: &str,
+        crun_name: &str,
         folder: &Path,
         request: &ExecRequest,
-    ) -> Result<Process, Failure> {
+    ) -> Result<Process, Error> {
         fs::create_dir_all(folder)?;
         let mut spec: Value = serde_json::from_slice(&request.oci_process)?;
         rlimits::fit(&mut spec);
-        let (root, turn) = self.root(&request.container_id)?;
-        let mut spec = rootfs::ask(root, turn, move |root| {
+        let (root, reading) = self.containers.root(&request.container_id)?;
+        let mut spec = rootfs::ask(root, reading, move |root| {
             users::complete(&mut spec, root)?;
             Ok(spec)
         })
         .await?;
-        sandbox::adapt_process(&mut spec);
+        sandbox::adapt_process(self.machine.kind, &mut spec);
         fs::write(folder.join("process.json"), serde_json::to_vec(&spec)?)?;
-        let is_terminal = spec["terminal"] == json!(true);
-        let id = request.container_id.clone();
-        let once = Again { id, is_terminal, stdio: request.stdio(), ..Again::default() };
-        let process = self
-            .launch(folder, &once, |console, handles| async {
-                let console = console;
-                self.crun.exec(name, folder, console.as_deref(), handles).await
-            })
-            .await?;
+        let launch = Launch {
+            container: request.container_id.clone(),
+            stdio: request.stdio(),
+            is_terminal: spec["terminal"] == json!(true),
+            ..Launch::default()
+        };
+        let call = |console, handles| self.crun.exec(crun_name, folder, console, handles);
+        let process = launch.start(&self.reaper, folder, call).await?;
         if let Some(adjustment) = spec["oomScoreAdj"].as_i64() {
-            // crun does that for first processes only
+            // crun does that for first processes only.
             procfs::adjust_oom_score(process.pid, adjustment)?;
         }
         Ok(process)

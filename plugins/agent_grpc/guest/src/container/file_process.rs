@@ -3,51 +3,48 @@
 use std::process::Command;
 use std::sync::Arc;
 
-use tonic::Status;
-
-use crate::Failure;
+use crate::container::agent::Agent;
 use crate::container::files;
-use crate::container::table::{Containers, internal, unknown};
-use crate::process::child::{Process, pipes};
+use crate::error::Error;
+use crate::process::child::{Process, Started};
 use crate::process::procfs::OomKills;
+use crate::process::streams::pipes;
 use crate::proto::FilesRequest;
 
-impl Containers {
-    pub async fn files(&self, request: FilesRequest) -> Result<i32, Status> {
+impl Agent {
+    /// Starts one; its pid.
+    pub async fn files(&self, request: FilesRequest) -> Result<i32, Error> {
         let id = &request.container_id;
-        let root = {
-            let table = self.table();
-            let container = table.get(id).ok_or_else(|| unknown(id))?;
-            match container.processes.get(&container.first).filter(|process| process.is_alive()) {
-                Some(process) => format!("pid:{}", process.pid),
-                None => container.rootfs.to_string_lossy().into_owned(),
-            }
+        let root = match self.containers.root_or_pid(id)? {
+            Ok(pid) => format!("pid:{pid}"),
+            Err(path) => path.to_string_lossy().into_owned(),
         };
-        let process = self.begin_files(&request, &root).map_err(internal)?;
+        let process = self.begin_files(&request, &root)?;
         let pid = process.pid;
-        match self.table().get_mut(id) {
-            Some(container) => drop(container.processes.insert(request.token, Arc::new(process))),
+        match self.containers.lock().get_mut(id) {
+            Some(container) => {
+                container.processes.insert(request.token, Arc::new(process));
+            }
             None => process.kill(), // removed meanwhile
         }
         Ok(pid)
     }
 
-    fn begin_files(&self, request: &FilesRequest, root: &str) -> Result<Process, Failure> {
+    fn begin_files(&self, request: &FilesRequest, root: &str) -> Result<Process, Error> {
         let _expecting = self.reaper.expect();
         let (handles, streams) = pipes()?;
         let mut command = Command::new("/proc/self/exe");
         command.args([files::WORD, &request.verb, root, &request.path, &request.name]);
-        let child =
-            command.stdin(handles.stdin).stdout(handles.stdout).stderr(handles.stderr).spawn()?;
-        let pid = i32::try_from(child.id())?;
-        Ok(Process::new(
+        let command = command.stdin(handles.stdin).stdout(handles.stdout).stderr(handles.stderr);
+        let pid = i32::try_from(command.spawn()?.id())?;
+        Ok(Process::new(Started {
             pid,
             streams,
-            None,
-            self.reaper.claim(pid),
-            None,
-            None,
-            OomKills::nowhere(),
-        ))
+            terminal: None,
+            end: self.reaper.claim(pid),
+            log: None,
+            is_followed: Box::new(|_| false),
+            oom_kills: OomKills::nowhere(),
+        }))
     }
 }

@@ -1,9 +1,18 @@
-//! Containers: what they are made from, how they are made by crun, what is done with them.
+//! Containers: what they are made from, how crun makes them, what is done with them.
 
+pub mod agent;
+pub mod checkpoint;
+pub mod create;
 pub mod crun;
+pub mod crun_error;
 pub mod exec;
 pub mod file_process;
 pub mod files;
+pub mod folder;
+pub mod health;
+pub mod launch;
+pub mod lifecycle;
+pub mod names;
 pub mod pod;
 pub mod restart;
 pub mod rlimits;

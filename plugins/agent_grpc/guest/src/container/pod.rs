@@ -9,19 +9,43 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{ForkResult, fork, pause};
 
-use crate::Failure;
+use crate::container::agent::Agent;
+use crate::container::names;
+use crate::error::Error;
+use crate::machine::identity;
 use crate::process::reaper::Reaper;
+use crate::proto::SetUpPodRequest;
 
 pub const PAUSE: &str = "--pause";
 const PIDNS: &str = "/run/vc/pidns";
 const SHM: &str = "/run/vc/shm";
 const RESOLV_CONF: &str = "/run/vc/resolv.conf";
 
-pub fn set_resolv_conf(text: &str) -> Result<(), Failure> {
+impl Agent {
+    /// Gives the guest its identity, and makes what containers share. May be called again.
+    pub async fn set_up_pod(&self, request: &SetUpPodRequest) -> Result<(), Error> {
+        if let Some(former) = identity::take(self.machine.kind, request)? {
+            let (pids, folders) = (self.containers.first_pids(), self.containers.folders());
+            names::change_all(&pids, &folders, &former, &request.hostname)?;
+        }
+        if !request.resolv_conf.is_empty() {
+            set_resolv_conf(&request.resolv_conf)?;
+        }
+        if request.shm_bytes != 0 {
+            share_shm(request.shm_bytes)?;
+        }
+        if request.shared_pid {
+            share_pid(&self.reaper).await?;
+        }
+        Ok(())
+    }
+}
+
+fn set_resolv_conf(text: &str) -> Result<(), Error> {
     Ok(fs::write(RESOLV_CONF, text)?)
 }
 
-pub fn share_shm(bytes: u64) -> Result<(), Failure> {
+fn share_shm(bytes: u64) -> Result<(), Error> {
     let options = format!("mode=1777,size={bytes}");
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     if Path::new(SHM).exists() {
@@ -33,7 +57,7 @@ pub fn share_shm(bytes: u64) -> Result<(), Failure> {
 
 /// Starts the namespace's first process, which only lets orphans go, and keeps the namespace under
 /// a path that does not change.
-pub async fn share_pid(reaper: &Reaper) -> Result<(), Failure> {
+async fn share_pid(reaper: &Reaper) -> Result<(), Error> {
     if Path::new(PIDNS).exists() {
         return Ok(()); // set up before
     }
@@ -46,14 +70,13 @@ pub async fn share_pid(reaper: &Reaper) -> Result<(), Failure> {
         .stdout(output)
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|error| {
-            format!("the process that holds the pid namespace cannot be started: {error}")
-        })?;
+        .map_err(Error::context("the process that holds the pid namespace cannot be started"))?;
     let ended = reaper.claim(child.id().try_into()?).await?;
     if ended.code != 0 {
-        return Err(
-            format!("the process that holds the pid namespace ended with {}", ended.code).into()
-        );
+        let code = ended.code;
+        return Err(Error::Failed(format!(
+            "the process that holds the pid namespace ended with {code}"
+        )));
     }
     let pid: i32 = fs::read_to_string(note)?.trim().parse()?;
     fs::write(PIDNS, "")?;
@@ -63,7 +86,7 @@ pub async fn share_pid(reaper: &Reaper) -> Result<(), Failure> {
 
 /// What `--pause` does: makes the namespace, leaves its first process behind, prints that one's
 /// number.
-pub fn hold_namespace() -> Result<(), Failure> {
+pub fn hold_namespace() -> Result<(), Error> {
     unshare(CloneFlags::CLONE_NEWPID)?;
     // SAFETY: this process has one thread.
     match unsafe { fork() }? {

@@ -1,170 +1,101 @@
-//! Containers that are started again, and looked after meanwhile.
+//! Whether a container is started again when its first process has ended.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use nix::sys::signal::Signal;
-use tokio::sync::Mutex;
-use tonic::Status;
+use tokio::sync::watch;
 
-use crate::Failure;
-use crate::container::supervise::{self, Health, Restart};
-use crate::container::table::Containers;
-use crate::process::child::Process;
-use crate::process::log::{Kind, Log};
-use crate::process::log_pump::tell;
-use crate::proto::{
-    CreateContainerRequest, ExecRequest, HealthCheck, RestartPolicy, Stdio, WaitReply,
-};
+use crate::proto::{RestartPolicy, WaitReply};
 
-/// What it takes to start it again, and to look after it.
-#[derive(Clone, Default)]
-pub struct Again {
-    /// Of the container.
-    pub id: String,
-    pub restart: Option<Arc<Restart>>,
-    pub stop_signal: i32,
-    pub health: Option<Arc<Health>>,
-    pub log: Option<Log>,
-    pub stdio: Stdio,
-    pub is_terminal: bool,
-    /// Held by who starts it again, and by who removes it: what is being removed must not begin
-    /// once more.
-    pub turn: Arc<Mutex<()>>,
+pub struct Restart {
+    policy: RestartPolicy,
+    /// 0 is no limit.
+    max_retries: u32,
+    count: AtomicU32,
+    is_unwanted: watch::Sender<bool>,
+    end: watch::Sender<Option<WaitReply>>,
 }
 
-impl Again {
-    pub fn wanted(request: &CreateContainerRequest, log: Option<Log>) -> Self {
-        let wanted = request.restart.unwrap_or_default();
-        let restart = (wanted.policy() != RestartPolicy::No)
-            .then(|| Restart::new(wanted.policy(), wanted.max_retries));
-        Self {
-            id: request.container_id.clone(),
-            restart: restart.map(Arc::new),
-            stop_signal: i32::try_from(wanted.stop_signal).unwrap_or_default(),
-            health: request.health.clone().map(|check| Arc::new(Health::new(check))),
-            log,
-            stdio: request.stdio(),
-            ..Self::default()
-        }
+impl Restart {
+    pub fn new(policy: RestartPolicy, max_retries: u32) -> Self {
+        let (is_unwanted, end) = (watch::Sender::new(false), watch::Sender::new(None));
+        Self { policy, max_retries, count: AtomicU32::new(0), is_unwanted, end }
+    }
+
+    /// Whether a process that has ended like this is followed by another.
+    pub fn follows(&self, exit_code: i32) -> bool {
+        let is_meant = match self.policy {
+            RestartPolicy::No => false,
+            RestartPolicy::OnFailure => exit_code != 0,
+            RestartPolicy::Always => true,
+        };
+        let has_tries = self.max_retries == 0 || self.count() < self.max_retries;
+        is_meant && has_tries && !self.is_unwanted()
+    }
+
+    /// Somebody wants it to end: no other follows.
+    pub fn stop(&self) {
+        self.is_unwanted.send_replace(true);
+    }
+
+    pub fn is_unwanted(&self) -> bool {
+        *self.is_unwanted.borrow()
+    }
+
+    /// Returns when somebody wants it to end.
+    pub async fn stopped(&self) {
+        // Its sender lives as long as `self`.
+        let _ = self.is_unwanted.subscribe().wait_for(|is_unwanted| *is_unwanted).await;
+    }
+
+    pub fn count(&self) -> u32 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub fn note_start(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How the last process ended, after which none follows.
+    pub fn end(&self) -> watch::Receiver<Option<WaitReply>> {
+        self.end.subscribe()
+    }
+
+    /// No process follows.
+    pub fn finish(&self, status: WaitReply) {
+        self.end.send_replace(Some(status));
     }
 }
 
-impl Containers {
-    /// Starts tasks that last as long as the container.
-    pub fn look_after(self: &Arc<Self>, id: String, again: Again) {
-        if let Some(restart) = again.restart {
-            let (containers, id) = (self.clone(), id.clone());
-            tokio::spawn(async move { supervise::supervise(&containers, &id, &restart).await });
-        }
-        if let Some(health) = again.health {
-            let containers = self.clone();
-            tokio::spawn(async move { supervise::look_after(&containers, &id, &health).await });
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_decides_by_the_exit_code() {
+        let policies = [
+            (RestartPolicy::No, [false, false]),
+            (RestartPolicy::OnFailure, [false, true]),
+            (RestartPolicy::Always, [true, true]),
+        ];
+        for (policy, expected) in policies {
+            let restart = Restart::new(policy, 0);
+            assert_eq!([0, 1].map(|code| restart.follows(code)), expected, "{policy:?}");
         }
     }
 
-    /// A new first process in place of one that has ended.
-    pub async fn run_again(&self, id: &str) -> Result<(), Failure> {
-        let again = self
-            .table()
-            .get(id)
-            .map(|container| container.again.clone())
-            .ok_or("it was removed")?;
-        let _turn = again.turn.lock().await;
-        let (name, folder) = self.known(id).map_err(|status| status.message().to_owned())?;
-        self.crun.delete(&name, &folder).await?;
-        if let Some(log) = &again.log {
-            log.append(Kind::Begun, Vec::new()).await?;
-        }
-        let process = self.begin("run", &name, &folder, &again).await?;
-        let process = Arc::new(process);
-        if let Some(container) = self.table().get_mut(id) {
-            container.processes.insert(container.first.clone(), process.clone());
-        }
-        if again.restart.is_some_and(|restart| restart.is_unwanted()) {
-            // whoever wants the end found no process to signal while this one was made
-            process.kill();
-        }
-        Ok(())
+    #[test]
+    fn tries_run_out() {
+        let restart = Restart::new(RestartPolicy::Always, 2);
+        restart.note_start();
+        assert!(restart.follows(0));
+        restart.note_start();
+        assert!(!restart.follows(0));
     }
 
-    /// Whoever follows the log of a container was told that another process comes, and none does.
-    pub async fn log_last(&self, id: &str, exit_code: i32) {
-        let log = self.table().get(id).and_then(|container| container.again.log.clone());
-        if let Some(log) = log {
-            tell(log.append(Kind::Last, exit_code.to_le_bytes().to_vec()).await);
-        }
-    }
-
-    pub fn first_process(&self, id: &str) -> Option<Arc<Process>> {
-        let table = self.table();
-        let container = table.get(id)?;
-        container.processes.get(&container.first).cloned()
-    }
-
-    pub fn is_checked_by(&self, id: &str, health: &Health) -> bool {
-        let table = self.table();
-        let found = table.get(id).and_then(|container| container.again.health.as_deref());
-        found.is_some_and(|found| std::ptr::eq(found, health))
-    }
-
-    pub async fn run_check(
-        &self,
-        id: &str,
-        token: &str,
-        check: &HealthCheck,
-    ) -> Result<Arc<Process>, Status> {
-        let (container_id, token) = (id.to_owned(), token.to_owned());
-        let request = ExecRequest {
-            container_id,
-            token: token.clone(),
-            oci_process: check.oci_process.clone(),
-            stdio: 0,
-        };
-        self.exec(request).await?;
-        self.process(id, &token)
-    }
-
-    pub fn forget_check(&self, id: &str, token: &str) {
-        if let Some(container) = self.table().get_mut(id) {
-            container.processes.remove(token);
-        }
-    }
-
-    /// A signal that asks the container to end: it is not started again.
-    pub fn note_end(&self, id: &str, token: &str, number: i32) {
-        let table = self.table();
-        let Some(container) = table.get(id) else { return };
-        let is_first = token.is_empty() || token == container.first;
-        let ends = [Signal::SIGTERM as i32, Signal::SIGKILL as i32, container.again.stop_signal]
-            .contains(&number);
-        if let Some(restart) = &container.again.restart
-            && is_first
-            && ends
-        {
-            restart.stop();
-        }
-    }
-
-    /// How a process has ended, when it has; the first one only when no other follows. A log has
-    /// all of it then.
-    pub async fn end_of(&self, id: &str, token: &str) -> Result<WaitReply, Status> {
-        let (mut ended, logged) = {
-            let process = self.process(id, token)?;
-            let table = self.table();
-            let first = table.get(id).filter(|container| container.first == token);
-            let restart = first.and_then(|container| container.again.restart.clone());
-            (
-                restart.map_or_else(|| process.ended(), |restart| restart.end()),
-                process.logged.clone(),
-            )
-        };
-        let found = *ended
-            .wait_for(Option::is_some)
-            .await
-            .map_err(|error| Status::internal(error.to_string()))?;
-        if let Some(logged) = logged {
-            logged.done().await;
-        }
-        found.ok_or_else(|| Status::internal("the process has no end"))
+    #[test]
+    fn what_was_stopped_is_not_started_again() {
+        let restart = Restart::new(RestartPolicy::Always, 0);
+        restart.stop();
+        assert!(!restart.follows(1));
     }
 }

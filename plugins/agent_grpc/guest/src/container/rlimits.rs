@@ -6,8 +6,8 @@ use std::fs;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
-use crate::Failure;
-use crate::machine::sandbox;
+use crate::error::Error;
+use crate::machine::kind::Kind;
 
 const MOST_FILES: &str = "/proc/sys/fs/nr_open";
 /// The most that the kernel accepts there, which systemd sets, too.
@@ -17,18 +17,18 @@ const HARD_FILES: u64 = 1 << 20;
 
 /// What containers inherit. What a process may have at once stays as it is: programs that close all
 /// that they could have open would take long.
-pub fn raise() -> Result<(), Failure> {
-    if std::process::id() != 1 {
+pub fn raise(kind: Kind) -> Result<(), Error> {
+    if kind == Kind::Process {
         return Ok(()); // these are the host's
     }
-    if !sandbox::is_one() {
+    if !kind.is_sandbox() {
         fs::write(MOST_FILES, NR_OPEN.to_string())?;
     }
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let wanted = hard.max(HARD_FILES);
     // In a sandbox the host may have the last word.
-    if setrlimit(Resource::RLIMIT_NOFILE, soft, wanted).is_err() && !sandbox::is_one() {
-        return Err("the limit of open files cannot be raised".into());
+    if setrlimit(Resource::RLIMIT_NOFILE, soft, wanted).is_err() && !kind.is_sandbox() {
+        return Err(Error::failed("the limit of open files cannot be raised"));
     }
     Ok(())
 }

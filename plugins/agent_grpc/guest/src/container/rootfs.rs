@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use crate::Failure;
+use crate::error::Error;
 
 const LIMIT: Duration = Duration::from_secs(10);
 const MOST_BYTES: u64 = 4 << 20;
@@ -35,11 +35,11 @@ pub enum Root {
 
 impl Root {
     /// As a process sees it, with all that is mounted there.
-    pub fn of_process(pid: i32) -> Result<Self, Failure> {
+    pub fn of_process(pid: i32) -> Result<Self, Error> {
         Ok(Self::Opened(open(format!("/proc/{pid}/root").as_str(), folder(), Mode::empty())?))
     }
 
-    fn open(self) -> Result<Opened, Failure> {
+    fn open(self) -> Result<Opened, Error> {
         Ok(Opened(match self {
             Self::Folder(path) => open(&path, folder(), Mode::empty())?,
             Self::Opened(found) => found,
@@ -54,16 +54,16 @@ pub struct Opened(OwnedFd);
 pub async fn ask<T: Send + 'static>(
     root: Root,
     turn: Turn,
-    work: impl FnOnce(&Opened) -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
+    work: impl FnOnce(&Opened) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     beside(turn, move || work(&root.open()?)).await
 }
 
 /// As `ask`, for work that needs no root.
 pub async fn beside<T: Send + 'static>(
     turn: Turn,
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     let asking = async {
         let held = turn.lock_owned().await;
         let done = spawn_blocking(move || {
@@ -72,38 +72,42 @@ pub async fn beside<T: Send + 'static>(
         });
         done.await?
     };
-    let limit = LIMIT.as_secs();
-    let answer = timeout(LIMIT, asking).await;
-    answer.map_err(|_| format!("the container's file system did not answer within {limit} s"))?
+    timeout(LIMIT, asking).await.unwrap_or_else(|_| {
+        let what = "the container's file system did not answer".to_owned();
+        Err(Error::Timeout { what, seconds: LIMIT.as_secs() })
+    })
 }
 
 impl Opened {
     /// The text of a file, links followed as the container would. Absent reads as empty.
-    pub fn read(&self, path: &str) -> Result<String, Failure> {
-        let told =
-            |error: Errno| format!("the container's /{path} cannot be opened: {}", error.desc());
+    pub fn read(&self, path: &str) -> Result<String, Error> {
+        let refused = |error: Errno| {
+            let text = error.desc();
+            Error::Failed(format!("the container's /{path} cannot be opened: {text}"))
+        };
         // First without opening it: a device does things when it is opened.
         let found = match self.find(path, OFlag::empty()) {
             Ok(found) => File::from(found),
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(String::new()),
-            Err(error) => return Err(told(error).into()),
+            Err(error) => return Err(refused(error)),
         };
         let meta = found.metadata()?;
         if meta.file_type().is_char_device() && meta.rdev() == makedev(1, 3) {
             return Ok(String::new()); // /dev/null hides a file
         }
         if !meta.is_file() {
-            return Err(format!("the container's /{path} is no regular file").into());
+            return Err(Error::Failed(format!("the container's /{path} is no regular file")));
         }
         let again = format!("/proc/self/fd/{}", found.as_raw_fd());
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        let file = File::from(open(again.as_str(), flags, Mode::empty()).map_err(told)?);
+        let file = File::from(open(again.as_str(), flags, Mode::empty()).map_err(refused)?);
         let mut bytes = Vec::new();
         file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MOST_BYTES {
-            return Err(
-                format!("the container's /{path} is larger than {} MiB", MOST_BYTES >> 20).into()
-            );
+            let most = MOST_BYTES >> 20;
+            return Err(Error::Failed(format!(
+                "the container's /{path} is larger than {most} MiB"
+            )));
         }
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }

@@ -4,8 +4,8 @@ use std::cell::OnceCell;
 
 use serde_json::{Value, json};
 
-use crate::Failure;
 use crate::container::rootfs::Opened;
+use crate::error::Error;
 
 /// The largest id that container engines accept.
 const LARGEST_ID: u32 = i32::MAX as u32;
@@ -16,7 +16,7 @@ const LARGEST_ID: u32 = i32::MAX as u32;
 ///
 /// A number is an id, whoever bears it as a name. The first line with it says what else is true of
 /// that user.
-pub fn complete(process: &mut Value, root: &Opened) -> Result<(), Failure> {
+pub fn complete(process: &mut Value, root: &Opened) -> Result<(), Error> {
     let Some(named) = process["user"]["username"].as_str().map(str::to_owned) else {
         return Ok(());
     };
@@ -31,7 +31,7 @@ pub fn complete(process: &mut Value, root: &Opened) -> Result<(), Failure> {
         None => Some(
             users
                 .find(|one| one.name == user)
-                .ok_or_else(|| format!("the container has no user {user:?}"))?,
+                .ok_or_else(|| Error::Failed(format!("the container has no user {user:?}")))?,
         ),
     };
     let uid = number.or(found.as_ref().map(|one| one.uid)).unwrap_or_default();
@@ -64,13 +64,15 @@ pub fn complete(process: &mut Value, root: &Opened) -> Result<(), Failure> {
 }
 
 /// The id that a number stands for; none for a name.
-fn id(text: &str) -> Result<Option<u32>, Failure> {
+fn id(text: &str) -> Result<Option<u32>, Error> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(None);
     }
     let number = text.parse().ok().filter(|number| *number <= LARGEST_ID);
     number.map(Some).ok_or_else(|| {
-        format!("{text} is no id of a user or group: they are from 0 to {LARGEST_ID}").into()
+        Error::Failed(format!(
+            "{text} is no id of a user or group: they are from 0 to {LARGEST_ID}"
+        ))
     })
 }
 
@@ -98,20 +100,20 @@ struct Groups<'a> {
 }
 
 impl Groups<'_> {
-    fn text(&self) -> Result<&str, Failure> {
+    fn text(&self) -> Result<&str, Error> {
         if self.text.get().is_none() {
             drop(self.text.set(self.root.read("etc/group")?));
         }
         Ok(self.text.get().map_or("", String::as_str))
     }
 
-    fn id(&self, name: &str) -> Result<u32, Failure> {
+    fn id(&self, name: &str) -> Result<u32, Error> {
         if let Some(number) = id(name)? {
             return Ok(number);
         }
         let mut named = lines(self.text()?).filter(|fields| fields[0] == name);
         let number = named.find_map(|fields| id(fields.get(2)?).ok().flatten());
-        number.ok_or_else(|| format!("the container has no group {name:?}").into())
+        number.ok_or_else(|| Error::Failed(format!("the container has no group {name:?}")))
     }
 }
 

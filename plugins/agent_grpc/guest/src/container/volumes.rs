@@ -20,7 +20,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
 use serde_json::{Value, json};
 
-use crate::Failure;
+use crate::error::Error;
 use crate::process::reaper::Reaper;
 
 pub const WORD: &str = "--copy-up";
@@ -33,7 +33,7 @@ pub async fn fill(
     rootfs: &str,
     folder: &Path,
     reaper: &Reaper,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let Some(mounts) = spec["mounts"].as_array_mut() else { return Ok(()) };
     for mount in mounts {
         let Some(options) = mount["options"].as_array_mut() else { continue };
@@ -54,14 +54,17 @@ pub async fn fill(
         let told = fs::read_to_string(&error).unwrap_or_default();
         fs::remove_file(&error)?;
         if ended.code != 0 {
-            return Err(format!("the volume for {path} cannot be filled: {}", told.trim()).into());
+            return Err(Error::Failed(format!(
+                "the volume for {path} cannot be filled: {}",
+                told.trim()
+            )));
         }
     }
     Ok(())
 }
 
 /// What that process does. Nothing is left in the volume when it fails.
-pub fn serve(rootfs: &str, path: &str, volume: &str) -> Result<(), Failure> {
+pub fn serve(rootfs: &str, path: &str, volume: &str) -> Result<(), Error> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let target = open(volume, flags, Mode::empty())?;
     chroot(rootfs)?;
@@ -102,17 +105,17 @@ fn names(folder: &OwnedFd) -> nix::Result<Vec<CString>> {
 }
 
 /// Its owner and permissions come last: a folder that must not be written is filled before.
-fn copy_folder(from: &Path, found: &Metadata, into: OwnedFd) -> Result<(), Failure> {
+fn copy_folder(from: &Path, found: &Metadata, into: OwnedFd) -> Result<(), Error> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (path, name) = (entry.path(), entry.file_name());
-        copy_one(&path, &name, &into).map_err(|error| format!("{}: {error}", path.display()))?;
+        copy_one(&path, &name, &into).map_err(Error::context(format!("{}", path.display())))?;
     }
     take_on(&File::from(into), found)?;
     Ok(())
 }
 
-fn copy_one(from: &Path, name: &OsStr, into: &OwnedFd) -> Result<(), Failure> {
+fn copy_one(from: &Path, name: &OsStr, into: &OwnedFd) -> Result<(), Error> {
     let found = fs::symlink_metadata(from)?;
     let (kind, private) = (found.file_type(), Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IXUSR);
     let opened = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;

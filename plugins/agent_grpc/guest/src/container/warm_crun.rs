@@ -11,24 +11,24 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::Failure;
 use crate::container::crun::{Crun, Running, first_pid};
-use crate::process::child::{Streams, pipes};
+use crate::error::Error;
+use crate::process::streams::{Streams, pipes};
 
 /// By which crun knows its container.
-pub const ID: &str = "_spare"; // no id of a container begins so
-const FOLDER: &str = "/run/vc/spare";
+pub const ID: &str = "_warm"; // no id of a container begins so
+const FOLDER: &str = "/run/vc/warm";
 const CONFIG: &str = "config.json";
 
-pub struct Spare {
+pub struct WarmCrun {
     crun: Running,
     config: File,
     streams: Streams,
 }
 
-impl Spare {
+impl WarmCrun {
     /// Returns when it waits. It reads its config from a pipe: that is where it waits.
-    pub async fn ready(crun: &Crun) -> Result<Self, Failure> {
+    pub async fn begin(crun: &Crun) -> Result<Self, Error> {
         let folder = Path::new(FOLDER);
         fs::create_dir_all(folder)?;
         let pipe = folder.join(CONFIG);
@@ -42,16 +42,18 @@ impl Spare {
             config = &mut opening => Ok(Self { crun, config: config??, streams }),
             ended = crun.end() => {
                 // Whoever waits for a reader gets one.
-                drop(OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&pipe)?);
+                let flags = OFlag::O_NONBLOCK.bits();
+                drop(OpenOptions::new().read(true).custom_flags(flags).open(&pipe)?);
                 drop(opening.await);
                 fs::remove_dir_all(folder)?;
-                Err(ended.err().unwrap_or_else(|| "crun has not waited for its config".into()))
+                let early = || Error::failed("crun has not waited for its config");
+                Err(ended.err().unwrap_or_else(early))
             }
         }
     }
 
     /// Runs a container; its first process and that one's streams. `None`: nobody waits any more.
-    pub async fn run(mut self, config: &[u8]) -> Result<Option<(i32, Streams)>, Failure> {
+    pub async fn run(mut self, config: &[u8]) -> Result<Option<(i32, Streams)>, Error> {
         let folder = Path::new(FOLDER);
         // The pipe is open already; what reads the config again finds a file in its place.
         fs::write(folder.join("file"), config)?;

@@ -1,28 +1,26 @@
 //! From the kernel's first userspace instruction to a machine in which containers can be made.
 
-use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
-use std::sync::{LazyLock, Mutex};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::unistd::{chdir, chroot, dup2_stderr, execv};
 
-use crate::Failure;
-use crate::machine::online;
+use crate::error::Error;
+use crate::machine::hotplug;
+use crate::machine::modules::Modules;
 
 pub const SECOND_STAGE: &str = "--second-stage";
-const MODULES: &str = "/lib/modules";
 
 /// Moves everything from the kernel's own root into a tmpfs and runs this program again there: the
 /// kernel's root can not be pivoted, and containers want to be.
-pub fn move_root() -> Result<std::convert::Infallible, Failure> {
+pub fn move_root() -> Result<std::convert::Infallible, Error> {
     fs::create_dir("/root.new")?;
     mount(Some("root"), "/root.new", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
     move_tree(Path::new("/"), Path::new("/root.new"), fs::metadata("/")?.dev())?;
@@ -55,7 +53,9 @@ fn move_tree(from: &Path, to: &Path, device: u64) -> io::Result<()> {
     Ok(())
 }
 
-pub fn ready_machine() -> Result<(), Failure> {
+/// Mounts what every program expects and loads the modules that every machine needs.
+pub fn ready_machine() -> Result<Modules, Error> {
+    let modules = Modules::default();
     let nothing = MsFlags::empty();
     let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let mounts = [
@@ -77,24 +77,26 @@ pub fn ready_machine() -> Result<(), Failure> {
         fs::create_dir_all(target)?;
         match mount(Some(source), target, Some(kind), flags, Some(data)) {
             Ok(()) | Err(Errno::EBUSY) => {} // busy: the kernel has mounted devtmpfs by itself
-            Err(error) => return Err(format!("{target} cannot be mounted: {error}").into()),
+            Err(error) => {
+                return Err(Error::context(format!("{target} cannot be mounted"))(error));
+            }
         }
     }
     // The image has no device nodes, so that the kernel could not open the console for us.
     let console =
         OpenOptions::new().write(true).custom_flags(OFlag::O_NOCTTY.bits()).open("/dev/console")?;
     dup2_stderr(console)?;
-    load_modules("boot")?;
+    modules.load("boot")?;
     if has_balloon()? {
-        load_modules("balloon")?;
+        modules.load("balloon")?;
     }
-    online::raise_loopback()?;
-    online::prepare_for_memory()?;
+    raise_loopback()?;
+    hotplug::prepare_for_memory()?;
     fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+cpu +memory +pids +io +cpuset")?;
     fs::create_dir_all("/run/vc")?;
     // SAFETY: nobody else runs yet in this process.
     unsafe { std::env::set_var("PATH", "/bin") };
-    Ok(())
+    Ok(modules)
 }
 
 /// Whether the machine wants to be told of free memory: a device of the virtio kind 5 (virtio 1.2,
@@ -108,22 +110,17 @@ fn has_balloon() -> io::Result<bool> {
     Ok(false)
 }
 
-static LOADED: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
-
-/// Loads the modules that the image lists under `purpose`, once. Where there is no list (not PID 1)
-/// the host has its own.
-pub fn load_modules(purpose: &str) -> Result<(), Failure> {
-    let mut loaded = LOADED.lock().map_err(|_| "module table poisoned")?;
-    if !loaded.insert(purpose.to_owned()) {
-        return Ok(());
+/// Programs of a pod reach each other by 127.0.0.1: netdevice(7).
+fn raise_loopback() -> Result<(), Error> {
+    nix::ioctl_write_ptr_bad!(set_flags, libc::SIOCSIFFLAGS, libc::ifreq);
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: an ifreq is plain numbers, for which zeroes are good values.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (place, byte) in request.ifr_name.iter_mut().zip(b"lo") {
+        *place = *byte as libc::c_char;
     }
-    let Ok(list) = fs::read_to_string(format!("{MODULES}/{purpose}.list")) else { return Ok(()) };
-    for name in list.lines() {
-        let file = fs::File::open(format!("{MODULES}/{name}"))?;
-        match finit_module(&file, c"", ModuleInitFlags::empty()) {
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(error) => return Err(format!("the module {name} cannot be loaded: {error}").into()),
-        }
-    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the kernel reads one ifreq and keeps no pointer to it.
+    unsafe { set_flags(socket.as_raw_fd(), &request) }?;
     Ok(())
 }

@@ -1,8 +1,13 @@
 //! The machine, or the namespaces, in which the containers of one pod run.
 
 pub mod boot;
+pub mod clock;
+pub mod hotplug;
 pub mod identity;
-pub mod online;
+pub mod kind;
+pub mod modules;
 pub mod ports;
+pub mod power;
 pub mod sandbox;
+pub mod state;
 pub mod uevents;

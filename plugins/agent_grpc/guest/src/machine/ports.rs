@@ -14,7 +14,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use tokio::sync::mpsc;
 
-use crate::Failure;
+use crate::error::Error;
 use crate::fd_stream::{FdStream, watched};
 use crate::machine::uevents::Uevents;
 
@@ -26,7 +26,7 @@ const PREFIX: &str = "vc.agent.";
 pub async fn watch(
     mut events: Uevents,
     connected: mpsc::Sender<io::Result<FdStream>>,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let edges = watched(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?.0)?;
     let mut known: HashMap<String, Port> = HashMap::new();
     let mut number = 0;

@@ -8,35 +8,27 @@ use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::unistd::getpid;
 use serde_json::{Value, json};
 
-use crate::Failure;
+use crate::error::Error;
+use crate::machine::kind::Kind;
 
 /// Below it lie the folders of the host, each under its tag.
 const SHARES: &str = "/run/vc/host";
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-static IS_ONE: OnceLock<()> = OnceLock::new();
-
-/// Whether the kernel is the host's.
-pub fn is_one() -> bool {
-    IS_ONE.get().is_some()
-}
-
 /// Readies the namespaces.
 ///
 /// `socket` is the number of a listening socket that was inherited, `folder` one that may be
 /// hidden, and each of `shares` says "tag=path" or "tag:ro=path".
-pub fn enter(socket: &str, folder: &str, shares: &[&str]) -> Result<UnixListener, Failure> {
+pub fn enter(socket: &str, folder: &str, shares: &[&str]) -> Result<UnixListener, Error> {
     if getpid().as_raw() != 1 {
-        return Err("--sandbox needs to be the first process of a pid namespace".into());
+        return Err(Error::failed("--sandbox needs to be the first process of a pid namespace"));
     }
-    IS_ONE.get_or_init(|| ());
     let number = socket.parse()?;
     // SAFETY: whoever started us has handed this descriptor over, and nobody else has it.
     let listener = UnixListener::from(unsafe { OwnedFd::from_raw_fd(number) });
@@ -49,7 +41,7 @@ pub fn enter(socket: &str, folder: &str, shares: &[&str]) -> Result<UnixListener
         [("proc", "/proc", "proc"), ("sys", "/sys", "sysfs"), ("cgroup", CGROUPS, "cgroup2")];
     for (source, target, kind) in mounts {
         mount(Some(source), target, Some(kind), safe, none)
-            .map_err(|error| format!("{target} cannot be mounted: {error}"))?;
+            .map_err(Error::context(format!("{target} cannot be mounted")))?;
     }
     mount(
         Some("tmp"),
@@ -64,7 +56,7 @@ pub fn enter(socket: &str, folder: &str, shares: &[&str]) -> Result<UnixListener
 
 /// A /run of our own with the folders of the host in it. It is made elsewhere first, for they may
 /// lie below the host's.
-fn make_run(folder: &str, shares: &[&str]) -> Result<(), Failure> {
+fn make_run(folder: &str, shares: &[&str]) -> Result<(), Error> {
     let none: Option<&str> = None;
     let sources: Vec<(String, bool, fs::File)> =
         shares.iter().map(|word| parse(word)).collect::<Result<_, _>>()?;
@@ -84,17 +76,18 @@ fn make_run(folder: &str, shares: &[&str]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn parse(word: &str) -> Result<(String, bool, fs::File), Failure> {
-    let (name, path) =
-        word.split_once('=').ok_or_else(|| format!("{word:?} is no share; tag=path is one"))?;
+fn parse(word: &str) -> Result<(String, bool, fs::File), Error> {
+    let (name, path) = word
+        .split_once('=')
+        .ok_or_else(|| Error::Failed(format!("{word:?} is no share; tag=path is one")))?;
     let (tag, is_read_only) = name.strip_suffix(":ro").map_or((name, false), |tag| (tag, true));
     let file = fs::File::open(path)
-        .map_err(|error| format!("the folder {path} cannot be opened: {error}"))?;
+        .map_err(Error::context(format!("the folder {path} cannot be opened")))?;
     Ok((tag.to_owned(), is_read_only, file))
 }
 
 /// Shows a folder with all that is mounted below it at another place.
-pub fn bind(source: &str, target: &str, is_read_only: bool) -> Result<(), Failure> {
+pub fn bind(source: &str, target: &str, is_read_only: bool) -> Result<(), Error> {
     let none: Option<&str> = None;
     mount(Some(source), target, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
     if is_read_only { read_only(target) } else { Ok(()) }
@@ -102,7 +95,7 @@ pub fn bind(source: &str, target: &str, is_read_only: bool) -> Result<(), Failur
 
 /// mount_setattr(2), for all mounts of a tree at once: a remount would leave those below as they
 /// are.
-fn read_only(target: &str) -> Result<(), Failure> {
+fn read_only(target: &str) -> Result<(), Error> {
     let attributes = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_RDONLY,
         attr_clr: 0,
@@ -123,14 +116,13 @@ fn read_only(target: &str) -> Result<(), Failure> {
             size,
         )
     };
-    Errno::result(outcome)
-        .map_err(|error| format!("{target} cannot be made read-only: {error}"))?;
+    Errno::result(outcome).map_err(Error::context(format!("{target} cannot be made read-only")))?;
     Ok(())
 }
 
 /// Makes what the host offers of limits available to containers. Where processes are, none can be:
 /// ours go aside.
-fn delegate() -> Result<(), Failure> {
+fn delegate() -> Result<(), Error> {
     let aside = Path::new(CGROUPS).join("agent");
     fs::create_dir_all(&aside)?;
     fs::write(aside.join("cgroup.procs"), "0")?;
@@ -149,26 +141,27 @@ const CAP_SYS_RESOURCE: u64 = 24; // capability.h
 
 /// Whether containers here can have no filter of devices. An older crun (1.8) raises RLIMIT_MEMLOCK
 /// before it loads one, which root may not without CAP_SYS_RESOURCE, say in a container.
-fn lacks_device_filter() -> bool {
+fn lacks_device_filter(kind: Kind) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or("0").trim();
-    is_one() && u64::from_str_radix(mask, 16).is_ok_and(|mask| mask >> CAP_SYS_RESOURCE & 1 == 0)
+    kind.is_sandbox()
+        && u64::from_str_radix(mask, 16).is_ok_and(|mask| mask >> CAP_SYS_RESOURCE & 1 == 0)
 }
 
 /// crun goes on without a filter of devices where no rule denies any: then no container may make
 /// their nodes itself.
-pub fn adapt(spec: &mut Value) {
-    if lacks_device_filter() {
+pub fn adapt(kind: Kind, spec: &mut Value) {
+    if lacks_device_filter(kind) {
         if let Some(rules) = spec["linux"]["resources"]["devices"].as_array_mut() {
             rules.retain(|rule| rule["allow"] == json!(true));
         }
-        adapt_process(&mut spec["process"]);
+        adapt_process(kind, &mut spec["process"]);
     }
 }
 
 /// The same for one more process.
-pub fn adapt_process(process: &mut Value) {
-    if lacks_device_filter()
+pub fn adapt_process(kind: Kind, process: &mut Value) {
+    if lacks_device_filter(kind)
         && let Some(sets) = process["capabilities"].as_object_mut()
     {
         for names in sets.values_mut().filter_map(Value::as_array_mut) {

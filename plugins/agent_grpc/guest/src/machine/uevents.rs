@@ -10,14 +10,14 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::Failure;
+use crate::error::Error;
 use crate::fd_stream::watched;
 
 pub type Uevents = watch::Receiver<u64>;
 
 const KERNEL_EVENTS: u32 = 1;
 
-pub fn listen() -> Result<Uevents, Failure> {
+pub fn listen() -> Result<Uevents, Error> {
     let fd = socket(
         AddressFamily::Netlink,
         SockType::Datagram,
@@ -30,7 +30,7 @@ pub fn listen() -> Result<Uevents, Failure> {
     Ok(receiver)
 }
 
-async fn count(socket: AsyncFd<OwnedFd>, counter: watch::Sender<u64>) -> Result<(), Failure> {
+async fn count(socket: AsyncFd<OwnedFd>, counter: watch::Sender<u64>) -> Result<(), Error> {
     let mut buffer = [0; 4096];
     loop {
         let mut guard = socket.readable().await?;
@@ -49,7 +49,7 @@ pub async fn until<T>(
     limit: Duration,
     what: &str,
     mut look: impl FnMut() -> Option<T>,
-) -> Result<T, Failure> {
+) -> Result<T, Error> {
     let mut events = events.clone();
     let deadline = Instant::now() + limit;
     loop {
@@ -60,7 +60,8 @@ pub async fn until<T>(
         match timeout_at(deadline, events.changed()).await {
             Ok(outcome) => outcome?,
             Err(_) => {
-                return Err(format!("{what} did not appear within {} s", limit.as_secs()).into());
+                let what = format!("{what} did not appear");
+                return Err(Error::Timeout { what, seconds: limit.as_secs() });
             }
         }
     }

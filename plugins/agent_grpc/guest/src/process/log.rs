@@ -1,17 +1,20 @@
-//! A container's log: a disk of its own, written as a ring of blocks, which the host reads as a file.
+//! A container's log: a disk of its own, written as a ring of blocks, which the host reads as a
+//! file.
 //!
-//! The host needs nobody to write it, nothing that the guest does makes it larger, and it is there when machine and
-//! agent are gone. vc_core/spec/log_format.py reads it and has the format's description; both sides must agree.
+//! The host needs nobody to write it, nothing that the guest does makes it larger, and it is there
+//! when machine and agent are gone. vc_core/spec/log_format.py reads it and has the format's
+//! description; both sides must agree.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
-use crate::Failure;
+use crate::error::Error;
 
 const BLOCK: usize = 4096;
 const MAGIC: &[u8; 4] = b"VCL1";
@@ -31,45 +34,54 @@ pub enum Kind {
     Begun = 5,
 }
 
-/// Held by all who write, alone by who saves the machine: what lies on the disk is then what the memory says.
-static GATE: LazyLock<Arc<RwLock<()>>> = LazyLock::new(Arc::default);
-static HELD: Mutex<Option<OwnedRwLockWriteGuard<()>>> = Mutex::new(None);
-
-/// Lets nobody write until `take`.
-pub async fn let_go() {
-    let guard = GATE.clone().write_owned().await;
-    *HELD.lock().expect("no holder of this lock panics") = Some(guard);
+/// Held by all who write, and alone while the machine is saved: what lies on the disk is then what
+/// the memory says.
+#[derive(Default)]
+pub struct Gate {
+    lock: Arc<RwLock<()>>,
+    closed: Mutex<Option<OwnedRwLockWriteGuard<()>>>,
 }
 
-/// May be called twice.
-pub fn take() {
-    drop(HELD.lock().expect("no holder of this lock panics").take());
+impl Gate {
+    /// Lets nobody write until `open`.
+    pub async fn close(&self) {
+        let guard = self.lock.clone().write_owned().await;
+        *self.closed.lock() = Some(guard);
+    }
+
+    /// May be called twice.
+    pub fn open(&self) {
+        drop(self.closed.lock().take());
+    }
 }
 
 #[derive(Clone)]
-pub struct Log(Arc<Mutex<Ring>>);
+pub struct Log {
+    ring: Arc<Mutex<Ring>>,
+    gate: Arc<RwLock<()>>,
+}
 
 impl Log {
     /// Goes on behind what is there.
-    pub fn open(node: &str) -> Result<Self, Failure> {
-        Ok(Self(Arc::new(Mutex::new(Ring::open(node)?))))
+    pub fn open(node: &str, gate: &Gate) -> Result<Self, Error> {
+        Ok(Self { ring: Arc::new(Mutex::new(Ring::open(node)?)), gate: gate.lock.clone() })
     }
 
     /// Returns when the disk has it.
-    pub async fn append(&self, kind: Kind, data: Vec<u8>) -> Result<(), Failure> {
-        let _open = GATE.clone().read_owned().await;
-        let ring = self.0.clone();
+    pub async fn append(&self, kind: Kind, data: Vec<u8>) -> Result<(), Error> {
+        let _open = self.gate.clone().read_owned().await;
+        let ring = self.ring.clone();
         tokio::task::spawn_blocking(move || {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-            let mut ring = ring.lock().expect("no holder of this lock panics");
-            ring.append(kind, u64::try_from(now).unwrap_or(u64::MAX), &data)
+            ring.lock().append(kind, u64::try_from(now).unwrap_or(u64::MAX), &data)
         })
         .await??;
         Ok(())
     }
 }
 
-/// As O_DIRECT wants it: without it a write would lie in the guest's memory until that feels like writing it.
+/// As O_DIRECT wants it: without it a write would lie in the guest's memory until that feels like
+/// writing it.
 #[repr(C, align(4096))]
 #[derive(Clone)]
 struct Block([u8; BLOCK]);
@@ -86,7 +98,8 @@ struct Ring {
 
 impl Ring {
     fn open(node: &str) -> io::Result<Self> {
-        let mut disk = OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(node)?;
+        let mut disk =
+            OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(node)?;
         let count = disk.seek(SeekFrom::End(0))? / BLOCK as u64;
         if count == 0 {
             return Err(io::Error::other("the disk of the log has no room"));
@@ -107,7 +120,8 @@ impl Ring {
             }
             let (now, later) = rest.split_at(rest.len().min(room - RECORD_HEAD));
             let length = u16::try_from(now.len()).map_err(io::Error::other)?;
-            let record = [&[kind as u8][..], &length.to_le_bytes(), &time_ns.to_le_bytes(), now].concat();
+            let record =
+                [&[kind as u8][..], &length.to_le_bytes(), &time_ns.to_le_bytes(), now].concat();
             let at = HEAD + self.used;
             if let Some(block) = self.blocks.last_mut() {
                 block.0[at..at + record.len()].copy_from_slice(&record);
@@ -135,15 +149,18 @@ impl Ring {
         }
     }
 
-    /// Writes all blocks, at most twice at once: to the ring's end, and on from its beginning. Keeps the last.
+    /// Writes all blocks, at most twice at once: to the ring's end, and on from its beginning.
+    /// Keeps the last.
     fn write(&mut self) -> io::Result<()> {
         let mut written = 0;
         while written < self.blocks.len() {
             let place = (self.sequence + written as u64 - 1) % self.count;
             let fitting = usize::try_from(self.count - place).unwrap_or(usize::MAX);
             let run = &self.blocks[written..self.blocks.len().min(written.saturating_add(fitting))];
-            // SAFETY: a Block is 4096 plain bytes without padding, and the slice lives as long as this call.
-            let bytes = unsafe { std::slice::from_raw_parts(run.as_ptr().cast::<u8>(), size_of_val(run)) };
+            // SAFETY: a Block is 4096 plain bytes without padding, and the slice lives as long as
+            // this call.
+            let bytes =
+                unsafe { std::slice::from_raw_parts(run.as_ptr().cast::<u8>(), size_of_val(run)) };
             self.disk.write_all_at(bytes, place * BLOCK as u64)?;
             written += run.len();
         }
@@ -153,13 +170,15 @@ impl Ring {
     }
 }
 
-/// Of the block that was written last, 0 for an empty log. Sequences grow from place to place until that one.
+/// Of the block that was written last, 0 for an empty log. Sequences grow from place to place until
+/// that one.
 fn last_sequence(disk: &File, count: u64) -> io::Result<u64> {
     let first = sequence_at(disk, 0)?;
     if first == 0 {
         return Ok(0);
     }
-    let (mut low, mut high) = (0, count); // low belongs to the same round as the first, high does not
+    // low belongs to the same round as the first, high does not
+    let (mut low, mut high) = (0, count);
     while high - low > 1 {
         let middle = u64::midpoint(low, high);
         if sequence_at(disk, middle)? == first + middle { low = middle } else { high = middle }

@@ -1,14 +1,15 @@
 //! A process whose output goes to a log, and to whoever looks on meanwhile.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
-use tonic::Status;
 
+use crate::error::Error;
 use crate::fd_stream::FdStream;
-use crate::process::child::{Output, next_chunk};
 use crate::process::log::{Kind, Log};
+use crate::process::streams::{Output, next_chunk};
 use crate::proto::output_chunk::Stream;
 use crate::proto::{OutputChunk, WaitReply};
 
@@ -17,17 +18,16 @@ use crate::proto::{OutputChunk, WaitReply};
 const LATE_CHUNKS: usize = 64;
 
 #[derive(Clone)]
-pub struct Logged {
+pub struct LogPump {
     viewer: Arc<Mutex<Option<mpsc::Sender<Output>>>>,
     done: watch::Receiver<bool>,
 }
 
-impl Logged {
+impl LogPump {
     /// Takes the streams over until they and the process have ended.
     pub fn begin(
         log: Log,
-        stdout: Option<FdStream>,
-        stderr: Option<FdStream>,
+        [stdout, stderr]: [Option<FdStream>; 2],
         ended: watch::Receiver<Option<WaitReply>>,
         is_followed: Arc<AtomicBool>,
     ) -> Self {
@@ -47,17 +47,17 @@ impl Logged {
                 .unwrap_or_default();
             let kind = if is_followed.load(Ordering::Relaxed) { Kind::Ended } else { Kind::Last };
             tell(log.append(kind, status.exit_code.to_le_bytes().to_vec()).await);
-            seen.lock().expect("no holder of this lock panics").take();
+            seen.lock().take();
             sender.send_replace(true);
         });
         Self { viewer, done }
     }
 
     /// Sends what comes from now on.
-    pub fn attach(&self, sender: &mpsc::Sender<Output>) -> Result<(), Status> {
-        let mut viewer = self.viewer.lock().expect("no holder of this lock panics");
+    pub fn attach(&self, sender: &mpsc::Sender<Output>) -> Result<(), Error> {
+        let mut viewer = self.viewer.lock();
         if viewer.as_ref().is_some_and(|other| !other.is_closed()) {
-            return Err(Status::failed_precondition("another client is attached to this process"));
+            return Err(Error::StreamTaken("is attached to"));
         }
         if !*self.done.borrow() {
             *viewer = Some(sender.clone());
@@ -84,7 +84,7 @@ async fn pump(
     let mut late = Vec::new();
     while let Some(data) = next_chunk(&mut stream, &mut ended).await {
         tell(log.append(kind, data.clone()).await);
-        let sender = viewer.lock().expect("no holder of this lock panics").clone();
+        let sender = viewer.lock().clone();
         let Some(sender) = sender else { continue };
         let chunk = Ok(OutputChunk { stream: Some(wrap(data)) });
         if late.is_empty() {
@@ -113,7 +113,7 @@ async fn pump(
 }
 
 /// On the console: a log that cannot be written must not stop its process.
-pub fn tell(outcome: Result<(), crate::Failure>) {
+pub fn tell(outcome: Result<(), Error>) {
     if let Err(error) = outcome {
         eprintln!("vc-agent: a log cannot be written: {error}");
     }

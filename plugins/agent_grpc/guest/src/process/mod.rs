@@ -5,3 +5,5 @@ pub mod log;
 pub mod log_pump;
 pub mod procfs;
 pub mod reaper;
+pub mod streams;
+pub mod terminal;

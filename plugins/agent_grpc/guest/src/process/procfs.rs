@@ -4,24 +4,26 @@ use std::fs;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use crate::Failure;
+use crate::error::Error;
 use crate::proto::{ContainerStatsReply, ProcessInfo};
 
 /// Bytes of one process's command that are told, and of all that fit into an answer.
 const MOST_WORDS: u64 = 16 << 10;
 const MOST_OF_ALL: usize = 256 << 10;
-/// What a word takes beside its letters: the host takes no more than so many words (vc_agent_grpc/checked_answers.py).
+/// What a word takes beside its letters: the host takes no more than so many words
+/// (vc_agent_grpc/checked_answers.py).
 const WORD: usize = 4;
 
 pub fn cgroup(container: &str) -> PathBuf {
     Path::new("/sys/fs/cgroup/vc").join(container)
 }
 
-pub fn processes(container: &str) -> Result<Vec<ProcessInfo>, Failure> {
+pub fn processes(container: &str) -> Result<Vec<ProcessInfo>, Error> {
     let mut pids = Vec::new();
     collect_pids(&cgroup(container), &mut pids)?;
     // A process may end between being listed and being read.
-    let mut found: Vec<ProcessInfo> = pids.into_iter().filter_map(|pid| describe(pid).ok()).collect();
+    let mut found: Vec<ProcessInfo> =
+        pids.into_iter().filter_map(|pid| describe(pid).ok()).collect();
     let mut room = MOST_OF_ALL;
     for process in &mut found {
         let bytes: usize = process.command.iter().map(|word| word.len() + WORD).sum();
@@ -33,7 +35,7 @@ pub fn processes(container: &str) -> Result<Vec<ProcessInfo>, Failure> {
     Ok(found)
 }
 
-pub fn stats(container: &str) -> Result<ContainerStatsReply, Failure> {
+pub fn stats(container: &str) -> Result<ContainerStatsReply, Error> {
     let folder = cgroup(container);
     let cpu = fs::read_to_string(folder.join("cpu.stat"))?;
     let usage = cpu.lines().find_map(|line| line.strip_prefix("usage_usec ")).unwrap_or("0");
@@ -50,7 +52,7 @@ pub fn stats(container: &str) -> Result<ContainerStatsReply, Failure> {
     })
 }
 
-pub fn adjust_oom_score(pid: i32, adjustment: i64) -> Result<(), Failure> {
+pub fn adjust_oom_score(pid: i32, adjustment: i64) -> Result<(), Error> {
     match fs::write(format!("/proc/{pid}/oom_score_adj"), adjustment.to_string()) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()), // not found: it has ended already
@@ -58,18 +60,24 @@ pub fn adjust_oom_score(pid: i32, adjustment: i64) -> Result<(), Failure> {
 }
 
 /// Kills whatever is in the container's cgroup, if there is one.
-pub fn kill_all(container: &str) -> Result<(), Failure> {
+pub fn kill_all(container: &str) -> Result<(), Error> {
     match fs::write(cgroup(container).join("cgroup.kill"), "1") {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }
 }
 
-/// A sandbox has the controllers that its host has to spare. Where they are missing, processes are added up.
-fn added_up(container: &str, cpu_ns: u64) -> Result<ContainerStatsReply, Failure> {
+/// A sandbox has the controllers that its host has to spare. Where they are missing, processes are
+/// added up.
+fn added_up(container: &str, cpu_ns: u64) -> Result<ContainerStatsReply, Error> {
     let found = processes(container)?;
     let memory_bytes = found.iter().map(|process| process.resident_bytes).sum();
-    Ok(ContainerStatsReply { cpu_ns, memory_bytes, processes: found.len() as u64, ..Default::default() })
+    Ok(ContainerStatsReply {
+        cpu_ns,
+        memory_bytes,
+        processes: found.len() as u64,
+        ..Default::default()
+    })
 }
 
 /// How many processes of a container its limit of memory had cost when a process began.
@@ -88,25 +96,27 @@ impl OomKills {
     }
 
     pub fn has_more(&self) -> bool {
-        self.0.as_ref().is_some_and(|(folder, count)| oom_kills(folder).is_ok_and(|now| now > *count))
+        self.0
+            .as_ref()
+            .is_some_and(|(folder, count)| oom_kills(folder).is_ok_and(|now| now > *count))
     }
 }
 
-fn oom_kills(folder: &Path) -> Result<u64, Failure> {
+fn oom_kills(folder: &Path) -> Result<u64, Error> {
     let events = fs::read_to_string(folder.join("memory.events"))?;
     let count = events.lines().find_map(|line| line.strip_prefix("oom_kill ")).unwrap_or("0");
     Ok(count.trim().parse()?)
 }
 
 /// The number in a cgroup file; "max" is 0, which says: none.
-fn number(file: &Path) -> Result<u64, Failure> {
+fn number(file: &Path) -> Result<u64, Error> {
     match fs::read_to_string(file)?.trim() {
         "max" => Ok(0),
         text => Ok(text.parse()?),
     }
 }
 
-fn collect_pids(folder: &Path, pids: &mut Vec<i32>) -> Result<(), Failure> {
+fn collect_pids(folder: &Path, pids: &mut Vec<i32>) -> Result<(), Error> {
     for line in fs::read_to_string(folder.join("cgroup.procs"))?.lines() {
         pids.push(line.parse()?);
     }
@@ -118,17 +128,24 @@ fn collect_pids(folder: &Path, pids: &mut Vec<i32>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// proc(5): fields of stat are counted after the command's closing parenthesis, where field 3 (state) follows.
-fn describe(pid: i32) -> Result<ProcessInfo, Failure> {
+/// proc(5): fields of stat are counted after the command's closing parenthesis, where field 3
+/// (state) follows.
+fn describe(pid: i32) -> Result<ProcessInfo, Error> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let fields: Vec<&str> = stat.rsplit_once(')').ok_or("no command in stat")?.1.split_whitespace().collect();
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .ok_or_else(|| Error::failed("no command in stat"))?
+        .1
+        .split_whitespace()
+        .collect();
     let field = |number: usize| fields.get(number - 3).copied().unwrap_or("0");
     let ticks = field(14).parse::<u64>()? + field(15).parse::<u64>()?;
     let mut line = Vec::new();
     fs::File::open(format!("/proc/{pid}/cmdline"))?.take(MOST_WORDS).read_to_end(&mut line)?;
     let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
-    let mut command: Vec<String> = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    let mut command: Vec<String> =
+        words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
     if command.is_empty() {
         command.push(format!("[{}]", status_line(&status, "Name:")));
     }
@@ -165,6 +182,9 @@ pub fn is_namespace_init(pid: i32) -> bool {
 /// Whether a process catches or ignores a signal.
 pub fn minds(pid: i32, signal: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let has = |key| u64::from_str_radix(status_line(&status, key), 16).is_ok_and(|mask| mask >> (signal - 1) & 1 == 1);
+    let has = |key| {
+        u64::from_str_radix(status_line(&status, key), 16)
+            .is_ok_and(|mask| mask >> (signal - 1) & 1 == 1)
+    };
     has("SigCgt:") || has("SigIgn:")
 }

@@ -2,14 +2,15 @@
 //! orphans.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::Failure;
+use crate::error::Error;
 
 /// How a process ended. `code` is 128 + `signal` when a signal ended it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,7 +35,7 @@ pub struct Reaper(Arc<Mutex<Table>>);
 pub struct Expecting(Reaper);
 
 impl Reaper {
-    pub fn start() -> Result<Self, Failure> {
+    pub fn start() -> Result<Self, Error> {
         let reaper = Self(Arc::default());
         let mut children = signal(SignalKind::child())?;
         let this = reaper.clone();
@@ -97,8 +98,8 @@ impl Reaper {
         }
     }
 
-    fn table(&self) -> std::sync::MutexGuard<'_, Table> {
-        self.0.lock().expect("no holder of this lock panics")
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock()
     }
 }
 

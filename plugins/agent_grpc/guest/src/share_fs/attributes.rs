@@ -1,17 +1,11 @@
-//! What stat(2) tells, as FUSE wants to hear it; and changing it.
+//! What stat(2) says of a file, as FUSE has it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fuser::{FileAttr, FileType, INodeNo, TimeOrNow};
+use fuser::{FileAttr, FileType, INodeNo};
 use nix::dir::Type;
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::libc;
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, UtimensatFlags, fchmodat, utimensat};
-use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchownat, ftruncate};
-
-use crate::share_fs::passthrough::{Folder, Outcome, of_descriptor};
+use nix::sys::stat::FileStat;
 
 pub fn attributes(found: &FileStat, ino: u64) -> FileAttr {
     FileAttr {
@@ -51,67 +45,6 @@ pub const NOTHING: FileAttr = FileAttr {
     blksize: 0,
     flags: 0,
 };
-
-/// What setattr asks for; None for what stays.
-pub struct Changes {
-    pub mode: Option<u32>,
-    pub owner: (Option<u32>, Option<u32>),
-    pub size: Option<u64>,
-    pub times: (Option<TimeOrNow>, Option<TimeOrNow>),
-}
-
-impl Changes {
-    pub fn make(&self, folder: &mut Folder, ino: u64) -> Outcome<()> {
-        let pointed = folder.point(ino)?;
-        if let (uid, gid) = self.owner
-            && (uid.is_some() || gid.is_some())
-        {
-            fchownat(
-                pointed.as_ref(),
-                "",
-                uid.map(Uid::from_raw),
-                gid.map(Gid::from_raw),
-                AtFlags::AT_EMPTY_PATH,
-            )?;
-        }
-        if let Some(mode) = self.mode {
-            let mode = Mode::from_bits_truncate(mode);
-            fchmodat(
-                AT_FDCWD,
-                of_descriptor(pointed.as_ref()).as_str(),
-                mode,
-                FchmodatFlags::FollowSymlink,
-            )?;
-        }
-        if let Some(size) = self.size {
-            let size = size.try_into().map_err(|_| Errno::EFBIG)?;
-            ftruncate(folder.reach(ino, OFlag::O_WRONLY)?, size)?;
-        }
-        if let (atime, mtime) = self.times
-            && (atime.is_some() || mtime.is_some())
-        {
-            let path = of_descriptor(pointed.as_ref());
-            utimensat(
-                AT_FDCWD,
-                path.as_str(),
-                &spec(atime),
-                &spec(mtime),
-                UtimensatFlags::FollowSymlink,
-            )?;
-        }
-        Ok(())
-    }
-}
-
-fn spec(wanted: Option<TimeOrNow>) -> TimeSpec {
-    match wanted {
-        None => TimeSpec::UTIME_OMIT,
-        Some(TimeOrNow::Now) => TimeSpec::UTIME_NOW,
-        Some(TimeOrNow::SpecificTime(time)) => {
-            TimeSpec::from_duration(time.duration_since(UNIX_EPOCH).unwrap_or_default())
-        }
-    }
-}
 
 fn time(seconds: i64, nanoseconds: i64) -> SystemTime {
     let (since, fraction) = (

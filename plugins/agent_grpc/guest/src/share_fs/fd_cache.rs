@@ -14,50 +14,63 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// Of all shares together: a process may have 1024 files open.
 const MOST: usize = 512;
 
-static COUNT: AtomicUsize = AtomicUsize::new(0);
+/// How many files all caches hold together.
+#[derive(Clone, Default)]
+pub struct Budget(Arc<AtomicUsize>);
 
-#[derive(Default)]
-pub struct Held(HashMap<u64, (Arc<OwnedFd>, Instant)>);
+pub struct FdCache {
+    budget: Budget,
+    entries: HashMap<u64, (Arc<OwnedFd>, Instant)>,
+}
 
-impl Held {
+impl FdCache {
+    pub fn new(budget: Budget) -> Self {
+        Self { budget, entries: HashMap::new() }
+    }
+
+    /// To be shared with another cache.
+    pub fn budget(&self) -> Budget {
+        self.budget.clone()
+    }
+
     pub fn get(&mut self, number: u64) -> Option<Arc<OwnedFd>> {
         self.drop_old(number);
-        self.0.get(&number).map(|(point, _)| point.clone())
+        self.entries.get(&number).map(|(point, _)| point.clone())
     }
 
     /// Holds it, where there is room; gives it back.
     pub fn put(&mut self, number: u64, point: OwnedFd) -> Arc<OwnedFd> {
         let point = Arc::new(point);
-        if COUNT.load(Ordering::Relaxed) >= MOST {
+        if self.budget.0.load(Ordering::Relaxed) >= MOST {
             self.clear();
         }
-        if COUNT.load(Ordering::Relaxed) < MOST
-            && self.0.insert(number, (point.clone(), Instant::now())).is_none()
+        if self.budget.0.load(Ordering::Relaxed) < MOST
+            && self.entries.insert(number, (point.clone(), Instant::now())).is_none()
         {
-            COUNT.fetch_add(1, Ordering::Relaxed);
+            self.budget.0.fetch_add(1, Ordering::Relaxed);
         }
         point
     }
 
     pub fn drop(&mut self, number: u64) {
-        if self.0.remove(&number).is_some() {
-            COUNT.fetch_sub(1, Ordering::Relaxed);
+        if self.entries.remove(&number).is_some() {
+            self.budget.0.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     pub fn drop_old(&mut self, number: u64) {
-        if self.0.get(&number).is_some_and(|(_, since)| since.elapsed() > MOMENT) {
+        if self.entries.get(&number).is_some_and(|(_, since)| since.elapsed() > MOMENT) {
             self.drop(number);
         }
     }
 
-    fn clear(&mut self) {
-        COUNT.fetch_sub(self.0.len(), Ordering::Relaxed);
-        self.0.clear();
+    pub fn clear(&mut self) {
+        self.budget.0.fetch_sub(self.entries.len(), Ordering::Relaxed);
+        self.entries.clear();
     }
 }
 
-impl Drop for Held {
+impl Drop for FdCache {
     fn drop(&mut self) {
         self.clear();
     }

@@ -4,119 +4,33 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, Errno as Refusal, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
-    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, Errno as Refusal, FileHandle, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags as Rename, openat, readlinkat, renameat2};
+use nix::fcntl::{AT_FDCWD, OFlag, RenameFlags as Rename, readlinkat};
 use nix::libc;
-use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
+use nix::sys::stat::{SFlag, mkdirat, mknodat};
 use nix::sys::statvfs::fstatvfs;
-use nix::unistd::{LinkatFlags, UnlinkatFlags, Whence, linkat, lseek, symlinkat, unlinkat};
+use nix::unistd::{LinkatFlags, UnlinkatFlags, Whence, linkat, lseek, symlinkat};
 
-use crate::share_fs::attributes::{self, Changes};
-use crate::share_fs::passthrough::{Outcome, Passthrough, number, of_descriptor, read};
+use crate::share_fs::attributes;
+use crate::share_fs::changes::Changes;
+use crate::share_fs::entries::{answer, mode_of};
+use crate::share_fs::fd_path::fd_path;
+use crate::share_fs::passthrough::{Passthrough, number, read};
 use crate::share_fs::xattrs;
 
 const MAX_WRITE: u32 = 1 << 20;
-const MOMENT: Duration = Duration::from_secs(1);
-
-fn refusal(error: Errno) -> Refusal {
-    Refusal::from_i32(error as i32)
-}
-
-/// Answers with what was found, or with why there is nothing.
-macro_rules! answer {
-    ($reply:ident, $outcome:expr, $found:pat => $told:expr) => {
-        match $outcome {
-            Ok($found) => $told,
-            Err(error) => $reply.error(refusal(error)),
-        }
-    };
-}
-
-/// What a file system makes while it lives belongs to whoever asked for it: the kernel has checked
-/// that they may.
-struct Owner;
-
-impl Owner {
-    fn of(request: &Request) -> Self {
-        Self::set(request.uid(), request.gid());
-        Self
-    }
-
-    /// Of this thread alone: the C library's own function would change all of them.
-    fn set(uid: u32, gid: u32) {
-        // SAFETY: two calls that take numbers. The group first: afterwards there may be no right to
-        // change it.
-        unsafe {
-            libc::syscall(libc::SYS_setfsgid, gid);
-            libc::syscall(libc::SYS_setfsuid, uid);
-        }
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        Self::set(0, 0);
-    }
-}
-
-fn mode_of(mode: u32, umask: u32) -> Mode {
-    Mode::from_bits_truncate(mode & !umask & 0o7777)
-}
-
-impl Passthrough {
-    /// Makes something below a folder and tells of it.
-    fn make(
-        &self,
-        request: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        reply: ReplyEntry,
-        call: impl FnOnce(&OwnedFd) -> Outcome<()>,
-    ) {
-        let mut folder = self.folder();
-        let outcome = folder.point(number(parent)).and_then(|point| {
-            let _owner = Owner::of(request);
-            call(&point)
-        });
-        let outcome = outcome.and_then(|()| folder.look_up(number(parent), name));
-        answer!(reply, outcome, found => reply.entry(&self.trust_in(&found), &found, Generation(0)));
-    }
-
-    fn remove(&self, parent: INodeNo, name: &OsStr, flags: UnlinkatFlags, reply: ReplyEmpty) {
-        let mut folder = self.folder();
-        let outcome =
-            folder.point(number(parent)).and_then(|point| unlinkat(point.as_ref(), name, flags));
-        answer!(reply, outcome, () => {
-            if let Some(gone) = folder.nodes.gone(number(parent), name) {
-                folder.held.drop(gone);
-            }
-            reply.ok();
-        });
-    }
-
-    /// How long the kernel may believe what it is told. That a folder is where it was, a moment,
-    /// whatever the host does: on the way to each file there may be many.
-    fn trust_in(&self, found: &FileAttr) -> Duration {
-        if found.kind == FileType::Directory { self.trust.max(MOMENT) } else { self.trust }
-    }
-
-    fn kept(&self) -> FopenFlags {
-        if self.trust.is_zero() { FopenFlags::empty() } else { FopenFlags::FOPEN_KEEP_CACHE }
-    }
-}
 
 impl Filesystem for Passthrough {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
@@ -132,13 +46,13 @@ impl Filesystem for Passthrough {
             Err(Errno::ENOENT) if !self.trust.is_zero() => Ok(attributes::NOTHING),
             outcome => outcome,
         };
-        answer!(reply, outcome, found => reply.entry(&self.trust_in(&found), &found, Generation(0)));
+        self.tell(outcome, reply);
     }
 
     fn forget(&self, _: &Request, ino: INodeNo, count: u64) {
         let mut folder = self.folder();
         if folder.nodes.forget(number(ino), count) {
-            folder.held.drop(number(ino));
+            folder.fd_cache.drop(number(ino));
         }
     }
 
@@ -228,7 +142,7 @@ impl Filesystem for Passthrough {
     ) {
         let linked = self.folder().point(number(ino));
         self.make(request, parent, name, reply, |point| {
-            let former = of_descriptor(linked?.as_ref());
+            let former = fd_path(linked?.as_ref());
             linkat(AT_FDCWD, former.as_str(), point, name, LinkatFlags::AT_SYMLINK_FOLLOW)
         });
     }
@@ -251,21 +165,15 @@ impl Filesystem for Passthrough {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let mut folder = self.folder();
-        let (from, to) = (number(parent), number(new_parent));
-        let how = Rename::from_bits_truncate(flags.bits());
-        let places = folder.point(from).and_then(|one| Ok((one, folder.point(to)?)));
-        let outcome = places
-            .and_then(|(one, other)| renameat2(one.as_ref(), name, other.as_ref(), new_name, how));
-        answer!(reply, outcome, () => {
-            folder.nodes.moved((from, name), (to, new_name), flags.contains(RenameFlags::RENAME_EXCHANGE));
-            reply.ok();
-        });
+        let (from, to) = ((number(parent), name), (number(new_parent), new_name));
+        let flags = Rename::from_bits_truncate(flags.bits());
+        let outcome = self.folder().rename(from, to, flags);
+        answer!(reply, outcome, () => reply.ok());
     }
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let outcome = self.folder().open(number(ino), flags.0);
-        answer!(reply, outcome, handle => reply.opened(handle, self.kept()));
+        answer!(reply, outcome, handle => reply.opened(handle, self.cache_flags()));
     }
 
     fn create(
@@ -280,19 +188,10 @@ impl Filesystem for Passthrough {
     ) {
         let mut folder = self.folder();
         let flags = OFlag::from_bits_truncate(flags).difference(OFlag::O_DIRECT);
-        let made = folder.point(number(parent)).and_then(|point| {
-            let _owner = Owner::of(request);
-            openat(
-                point.as_ref(),
-                name,
-                flags | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-                mode_of(mode, umask),
-            )
-        });
-        let outcome = made.and_then(|made| Ok((folder.look_up(number(parent), name)?, made)));
-        answer!(reply, outcome, (found, made) => {
-            let handle = folder.hold(found.ino.0, flags, Arc::new(File::from(made)));
-            reply.created(&self.trust, &found, Generation(0), handle, self.kept());
+        let mode = mode_of(mode, umask);
+        let outcome = folder.create(request, (number(parent), name), flags, mode);
+        answer!(reply, outcome, (found, handle) => {
+            reply.created(&self.trust, &found, Generation(0), handle, self.cache_flags());
         });
     }
 
@@ -382,7 +281,8 @@ impl Filesystem for Passthrough {
     ) {
         let listing = self.folder().listing(handle);
         answer!(reply, listing, entries => {
-            for (place, entry) in entries.iter().enumerate().skip(usize::try_from(offset).unwrap_or(usize::MAX)) {
+            let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+            for (place, entry) in entries.iter().enumerate().skip(offset) {
                 if reply.add(INodeNo(entry.ino), place as u64 + 1, entry.kind, &entry.name) {
                     break;
                 }

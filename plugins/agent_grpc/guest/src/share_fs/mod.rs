@@ -1,7 +1,10 @@
 //! A FUSE file system between containers and the 9p shares of the host.
 
 mod attributes;
+mod changes;
+mod entries;
 mod fd_cache;
+mod fd_path;
 mod fuse;
 mod nodes;
 mod passthrough;

@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fuser::{FileAttr, FileHandle, FileType, INodeNo};
@@ -16,12 +16,13 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 
-use crate::Failure;
-use crate::share_fs::attributes::attributes;
-use crate::share_fs::fd_cache::Held;
-use crate::share_fs::nodes::{Nodes, ROOT};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
-pub type Outcome<T> = Result<T, Errno>;
+use crate::error::Error;
+use crate::share_fs::attributes::{attributes, kind_of_entry};
+use crate::share_fs::fd_cache::{Budget, FdCache};
+use crate::share_fs::fd_path::fd_path;
+use crate::share_fs::nodes::{Nodes, ROOT};
 
 const NOT_KEPT: OFlag =
     OFlag::O_CREAT.union(OFlag::O_EXCL).union(OFlag::O_TRUNC).union(OFlag::O_DIRECT);
@@ -42,12 +43,11 @@ pub struct Entry {
 
 /// All that is known of the folder. While `root` is None it is let go of, and whoever wants
 /// something of it waits.
-#[derive(Default)]
 pub struct Folder {
     root: Option<Arc<OwnedFd>>,
     is_over: bool,
     pub nodes: Nodes,
-    pub held: Held,
+    pub fd_cache: FdCache,
     opened: HashMap<u64, Opened>,
     listed: HashMap<u64, Arc<Vec<Entry>>>,
     next: u64,
@@ -62,18 +62,19 @@ pub struct Passthrough {
 
 impl Passthrough {
     /// Of no folder yet.
-    pub fn new(trust: Duration) -> Self {
-        Self { shared: Arc::default(), trust }
+    pub fn new(trust: Duration, budget: Budget) -> Self {
+        Self { shared: Arc::new((Mutex::new(Folder::new(budget)), Condvar::new())), trust }
     }
 
     fn now(&self) -> MutexGuard<'_, Folder> {
-        self.shared.0.lock().expect("no holder of this lock panics")
+        self.shared.0.lock()
     }
 
     /// The folder, as soon as there is one.
     pub fn folder(&self) -> MutexGuard<'_, Folder> {
-        let waits = |folder: &mut Folder| folder.root.is_none() && !folder.is_over;
-        self.shared.1.wait_while(self.now(), waits).expect("no holder of this lock panics")
+        let mut folder = self.now();
+        self.shared.1.wait_while(&mut folder, |folder| folder.root.is_none() && !folder.is_over);
+        folder
     }
 
     pub fn is_let_go(&self) -> bool {
@@ -82,17 +83,17 @@ impl Passthrough {
 
     /// Closes all that is open in it. Refused when something was deleted that is still in use: no
     /// path leads there.
-    pub fn let_go(&self) -> Result<(), Failure> {
+    pub fn let_go(&self) -> Result<(), Error> {
         let mut folder = self.now();
         let is_deleted =
             |file: &Arc<File>| fstat(file.as_ref()).is_ok_and(|found| found.st_nlink == 0);
         if folder.opened.values().any(|opened| opened.file.as_ref().is_some_and(is_deleted)) {
-            return Err("a deleted file in it is still open".into());
+            return Err(Error::failed("a deleted file in it is still open"));
         }
         for opened in folder.opened.values_mut() {
             opened.file = None;
         }
-        folder.held = Held::default();
+        folder.fd_cache.clear();
         folder.root = None;
         Ok(())
     }
@@ -104,25 +105,40 @@ impl Passthrough {
 
     /// Nobody will ask any more, or be answered.
     pub fn end(&self) {
-        *self.now() = Folder { is_over: true, ..Folder::default() };
+        let mut folder = self.now();
+        let budget = folder.fd_cache.budget();
+        *folder = Folder { is_over: true, ..Folder::new(budget) };
+        drop(folder);
         self.shared.1.notify_all();
     }
 }
 
 impl Folder {
+    fn new(budget: Budget) -> Self {
+        Self {
+            root: None,
+            is_over: false,
+            nodes: Nodes::default(),
+            fd_cache: FdCache::new(budget),
+            opened: HashMap::new(),
+            listed: HashMap::new(),
+            next: 0,
+        }
+    }
+
     /// A file by its number. It must still be that file, and nobody follows a link on the way.
-    pub fn point(&mut self, number: u64) -> Outcome<Arc<OwnedFd>> {
+    pub fn point(&mut self, number: u64) -> nix::Result<Arc<OwnedFd>> {
         let root = self.root.as_ref().ok_or(Errno::EIO)?;
         if number == ROOT {
             return Ok(root.clone());
         }
-        if let Some(held) = self.held.get(number) {
+        if let Some(held) = self.fd_cache.get(number) {
             return Ok(held);
         }
         for (parent, name) in self.nodes.places(number) {
             match self.point(parent).and_then(|folder| point_at(&folder, &name)) {
                 Ok((point, found)) if found.st_ino == self.nodes.ino(number) => {
-                    return Ok(self.held.put(number, point));
+                    return Ok(self.fd_cache.put(number, point));
                 }
                 Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ESTALE) => {}
                 Err(error) => return Err(error),
@@ -132,18 +148,18 @@ impl Folder {
     }
 
     /// The same, opened.
-    pub fn reach(&mut self, number: u64, flags: OFlag) -> Outcome<OwnedFd> {
+    pub fn reach(&mut self, number: u64, flags: OFlag) -> nix::Result<OwnedFd> {
         let point = self.point(number)?;
         // what has been found is behind a link of /proc
         let flags = flags.difference(OFlag::O_NOFOLLOW);
-        open(of_descriptor(point.as_ref()).as_str(), flags | OFlag::O_CLOEXEC, Mode::empty())
+        open(fd_path(point.as_ref()).as_str(), flags | OFlag::O_CLOEXEC, Mode::empty())
     }
 
-    pub fn look_up(&mut self, parent: u64, name: &OsStr) -> Outcome<FileAttr> {
+    pub fn look_up(&mut self, parent: u64, name: &OsStr) -> nix::Result<FileAttr> {
         let folder = self.point(parent)?;
         if let Some(number) = self.nodes.at(parent, name) {
             // the kernel would go on to believe that this is what has the name
-            self.held.drop_old(number);
+            self.fd_cache.drop_old(number);
         }
         let (point, found) = point_at(&folder, name)?;
         let is_folder = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
@@ -153,21 +169,21 @@ impl Folder {
         let former = self.nodes.elsewhere(found.st_ino, parent, name).filter(|_| is_single);
         let is_other_view = former.is_some_and(|former| self.is_there(former));
         let number = self.nodes.seen(found.st_ino, parent, name, is_other_view);
-        self.held.put(number, point);
+        self.fd_cache.put(number, point);
         Ok(attributes(&found, number))
     }
 
     /// Whether a file is still at a place where it was seen, whatever is held of it.
     fn is_there(&mut self, number: u64) -> bool {
-        self.held.drop(number);
+        self.fd_cache.drop(number);
         self.point(number).is_ok()
     }
 
-    pub fn attributes(&mut self, number: u64, handle: Option<FileHandle>) -> Outcome<FileAttr> {
+    pub fn attributes(&mut self, number: u64, handle: Option<FileHandle>) -> nix::Result<FileAttr> {
         Ok(attributes(&self.stat(number, handle)?, number))
     }
 
-    fn stat(&mut self, number: u64, handle: Option<FileHandle>) -> Outcome<FileStat> {
+    fn stat(&mut self, number: u64, handle: Option<FileHandle>) -> nix::Result<FileStat> {
         let opened = handle.and_then(|handle| self.opened.get(&handle.0)?.file.clone());
         match opened {
             Some(file) => fstat(file.as_ref()),
@@ -175,7 +191,7 @@ impl Folder {
         }
     }
 
-    pub fn open(&mut self, number: u64, flags: i32) -> Outcome<FileHandle> {
+    pub fn open(&mut self, number: u64, flags: i32) -> nix::Result<FileHandle> {
         let flags = OFlag::from_bits_truncate(flags).difference(NOT_KEPT);
         let file = Arc::new(File::from(self.reach(number, flags)?));
         Ok(self.hold(number, flags, file))
@@ -188,7 +204,7 @@ impl Folder {
         FileHandle(handle)
     }
 
-    pub fn file(&mut self, handle: FileHandle) -> Outcome<Arc<File>> {
+    pub fn file(&mut self, handle: FileHandle) -> nix::Result<Arc<File>> {
         let opened = self.opened.get(&handle.0).ok_or(Errno::EBADF)?;
         if let Some(file) = &opened.file {
             return Ok(file.clone());
@@ -205,16 +221,14 @@ impl Folder {
 
     /// Reads all names at once: what somebody has read half of is read to its end, whatever happens
     /// meanwhile.
-    pub fn list(&mut self, number: u64) -> Outcome<FileHandle> {
+    pub fn list(&mut self, number: u64) -> nix::Result<FileHandle> {
         let mut folder =
             nix::dir::Dir::from_fd(self.reach(number, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)?;
         let mut entries = Vec::new();
         for entry in folder.iter() {
             let entry = entry?;
             let name = std::os::unix::ffi::OsStrExt::from_bytes(entry.file_name().to_bytes());
-            let kind = entry
-                .file_type()
-                .map_or(FileType::RegularFile, crate::share_fs::attributes::kind_of_entry);
+            let kind = entry.file_type().map_or(FileType::RegularFile, kind_of_entry);
             entries.push(Entry {
                 ino: self.nodes.likely(number, entry.ino()),
                 kind,
@@ -226,7 +240,7 @@ impl Folder {
         Ok(FileHandle(handle))
     }
 
-    pub fn listing(&self, handle: FileHandle) -> Outcome<Arc<Vec<Entry>>> {
+    pub fn listing(&self, handle: FileHandle) -> nix::Result<Arc<Vec<Entry>>> {
         self.listed.get(&handle.0).cloned().ok_or(Errno::EBADF)
     }
 
@@ -249,13 +263,8 @@ pub fn read(file: &File, size: u32, offset: u64) -> io::Result<Vec<u8>> {
     Ok(buffer)
 }
 
-/// The path under which the kernel shows a descriptor: for calls that take no descriptor.
-pub fn of_descriptor(fd: &impl AsRawFd) -> String {
-    format!("/proc/self/fd/{}", fd.as_raw_fd())
-}
-
 /// What has a name in a folder, itself and not what it may link to.
-fn point_at(folder: &OwnedFd, name: &OsStr) -> Outcome<(OwnedFd, FileStat)> {
+fn point_at(folder: &OwnedFd, name: &OsStr) -> nix::Result<(OwnedFd, FileStat)> {
     let point =
         openat(folder, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
     let found = fstat(&point)?;

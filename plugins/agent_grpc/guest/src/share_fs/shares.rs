@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use fuser::{Config, Session, SessionACL};
@@ -14,8 +13,10 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
+use parking_lot::Mutex;
 
-use crate::Failure;
+use crate::error::Error;
+use crate::share_fs::fd_cache::Budget;
 use crate::share_fs::passthrough::Passthrough;
 
 /// What a storage is that is to be shown so.
@@ -29,13 +30,6 @@ struct Share {
     flags: MsFlags,
     data: String,
     passthrough: Passthrough,
-}
-
-/// By the place where it is seen.
-static SHARES: Mutex<BTreeMap<PathBuf, Share>> = Mutex::new(BTreeMap::new());
-
-fn shares() -> MutexGuard<'static, BTreeMap<PathBuf, Share>> {
-    SHARES.lock().expect("no holder of this lock panics")
 }
 
 impl Share {
@@ -62,7 +56,7 @@ impl Share {
         Ok(())
     }
 
-    fn let_go(&self) -> Result<(), Failure> {
+    fn let_go(&self) -> Result<(), Error> {
         self.passthrough.let_go()?;
         if let Err(error) = umount2(&self.below(), MntFlags::empty()) {
             self.passthrough.take(self.root()?);
@@ -91,59 +85,70 @@ impl Share {
     }
 }
 
-/// Mounts a 9p share and shows it at a place. ENOENT: there is no such share yet.
-pub fn show(tag: &str, point: &Path, flags: MsFlags, data: &str) -> Result<(), Errno> {
-    let trust = if data.contains("cache=loose") { FOR_EVER } else { Duration::ZERO };
-    let share =
-        Share { tag: tag.into(), flags, data: data.into(), passthrough: Passthrough::new(trust) };
-    fs::create_dir_all(share.below()).map_err(code)?;
-    share.take()?;
-    if let Err(error) = share.serve(point) {
-        share.passthrough.end();
-        umount2(&share.below(), MntFlags::MNT_DETACH)?;
-        return Err(error);
-    }
-    shares().insert(point.into(), share);
-    Ok(())
+/// The shares that are mounted, each by the place where it is seen.
+#[derive(Default)]
+pub struct Shares {
+    shares: Mutex<BTreeMap<PathBuf, Share>>,
+    fd_budget: Budget,
 }
 
-/// Unmounts what is seen at a place, and what is below it.
-pub fn hide(point: &Path) -> Result<(), Failure> {
-    umount2(point, MntFlags::MNT_DETACH)?;
-    if let Some(share) = shares().remove(point) {
-        let is_let_go = share.passthrough.is_let_go();
-        share.passthrough.end();
-        if !is_let_go {
+impl Shares {
+    /// Mounts a 9p share and shows it at a place. ENOENT: there is no such share yet.
+    pub fn show(&self, tag: &str, point: &Path, flags: MsFlags, data: &str) -> Result<(), Errno> {
+        let trust = if data.contains("cache=loose") { FOR_EVER } else { Duration::ZERO };
+        let passthrough = Passthrough::new(trust, self.fd_budget.clone());
+        let share = Share { tag: tag.into(), flags, data: data.into(), passthrough };
+        fs::create_dir_all(share.below()).map_err(code)?;
+        share.take()?;
+        if let Err(error) = share.serve(point) {
+            share.passthrough.end();
             umount2(&share.below(), MntFlags::MNT_DETACH)?;
+            return Err(error);
         }
+        self.shares.lock().insert(point.into(), share);
+        Ok(())
     }
-    Ok(())
-}
 
-/// Lets go of all shares: whoever uses one waits until they are taken again. When one cannot be let
-/// go of, all are as before.
-pub fn let_go() -> Result<(), Failure> {
-    let shares = shares();
-    for share in shares.values() {
-        if let Err(error) = share.let_go() {
-            take_all(&shares)?;
-            return Err(format!("the share {} cannot be let go of: {error}", share.tag).into());
+    /// Unmounts what is seen at a place, and what is below it.
+    pub fn hide(&self, point: &Path) -> Result<(), Error> {
+        umount2(point, MntFlags::MNT_DETACH)?;
+        let mut shares = self.shares.lock();
+        if let Some(share) = shares.remove(point) {
+            let is_let_go = share.passthrough.is_let_go();
+            share.passthrough.end();
+            if !is_let_go {
+                umount2(&share.below(), MntFlags::MNT_DETACH)?;
+            }
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Lets go of all shares: whoever uses one waits until they are taken again. When one cannot be
+    /// let go of, all are as before.
+    pub fn let_go(&self) -> Result<(), Error> {
+        let shares = self.shares.lock();
+        for share in shares.values() {
+            if let Err(error) = share.let_go() {
+                take_all(&shares)?;
+                let what = format!("the share {} cannot be let go of", share.tag);
+                return Err(Error::context(what)(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all shares again, in this machine or in one that goes on from its saved state. May be
+    /// called twice.
+    pub fn take(&self) -> Result<(), Error> {
+        take_all(&self.shares.lock())
+    }
 }
 
-/// Takes all shares again, in this machine or in one that goes on from its saved state. May be
-/// called twice.
-pub fn take() -> Result<(), Failure> {
-    take_all(&shares())
-}
-
-fn take_all(shares: &BTreeMap<PathBuf, Share>) -> Result<(), Failure> {
+fn take_all(shares: &BTreeMap<PathBuf, Share>) -> Result<(), Error> {
     for share in shares.values() {
         share
             .take()
-            .map_err(|error| format!("the share {} cannot be mounted again: {error}", share.tag))?;
+            .map_err(Error::context(format!("the share {} cannot be mounted again", share.tag)))?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use fuser::{Errno as Refusal, ReplyXattr};
 use nix::errno::Errno;
 use nix::libc;
 
-use crate::share_fs::passthrough::{Outcome, of_descriptor};
+use crate::share_fs::fd_path::fd_path;
 
 /// Of size 0: only how much there is.
 pub enum Found {
@@ -17,7 +17,7 @@ pub enum Found {
     Data(Vec<u8>),
 }
 
-pub fn get(pointed: &impl AsRawFd, name: &OsStr, size: u32) -> Outcome<Found> {
+pub fn get(pointed: &impl AsRawFd, name: &OsStr, size: u32) -> nix::Result<Found> {
     let (path, name) = (path(pointed)?, text(name.as_bytes())?);
     // SAFETY: both are strings that live through the call, and the buffer is as long as is said.
     fetch(size, |buffer, size| unsafe {
@@ -25,13 +25,13 @@ pub fn get(pointed: &impl AsRawFd, name: &OsStr, size: u32) -> Outcome<Found> {
     })
 }
 
-pub fn list(pointed: &impl AsRawFd, size: u32) -> Outcome<Found> {
+pub fn list(pointed: &impl AsRawFd, size: u32) -> nix::Result<Found> {
     let path = path(pointed)?;
     // SAFETY: as above.
     fetch(size, |buffer, size| unsafe { libc::listxattr(path.as_ptr(), buffer.cast(), size) })
 }
 
-pub fn set(pointed: &impl AsRawFd, name: &OsStr, value: &[u8], flags: i32) -> Outcome<()> {
+pub fn set(pointed: &impl AsRawFd, name: &OsStr, value: &[u8], flags: i32) -> nix::Result<()> {
     let (path, name) = (path(pointed)?, text(name.as_bytes())?);
     // SAFETY: as above.
     let outcome = unsafe {
@@ -40,13 +40,13 @@ pub fn set(pointed: &impl AsRawFd, name: &OsStr, value: &[u8], flags: i32) -> Ou
     Errno::result(outcome).map(drop)
 }
 
-pub fn remove(pointed: &impl AsRawFd, name: &OsStr) -> Outcome<()> {
+pub fn remove(pointed: &impl AsRawFd, name: &OsStr) -> nix::Result<()> {
     let (path, name) = (path(pointed)?, text(name.as_bytes())?);
     // SAFETY: as above.
     Errno::result(unsafe { libc::removexattr(path.as_ptr(), name.as_ptr()) }).map(drop)
 }
 
-pub fn tell(outcome: Outcome<Found>, size: u32, reply: ReplyXattr) {
+pub fn tell(outcome: nix::Result<Found>, size: u32, reply: ReplyXattr) {
     match outcome {
         Ok(Found::Size(found)) => reply.size(found),
         Ok(Found::Data(data)) if data.len() <= size as usize => reply.data(&data),
@@ -55,7 +55,7 @@ pub fn tell(outcome: Outcome<Found>, size: u32, reply: ReplyXattr) {
     }
 }
 
-fn fetch(size: u32, call: impl FnOnce(*mut u8, usize) -> isize) -> Outcome<Found> {
+fn fetch(size: u32, call: impl FnOnce(*mut u8, usize) -> isize) -> nix::Result<Found> {
     let mut buffer = vec![0; size as usize];
     let count = Errno::result(call(buffer.as_mut_ptr(), buffer.len()))?;
     if size == 0 {
@@ -65,10 +65,10 @@ fn fetch(size: u32, call: impl FnOnce(*mut u8, usize) -> isize) -> Outcome<Found
     Ok(Found::Data(buffer))
 }
 
-fn path(pointed: &impl AsRawFd) -> Outcome<CString> {
-    text(of_descriptor(pointed).as_bytes())
+fn path(pointed: &impl AsRawFd) -> nix::Result<CString> {
+    text(fd_path(pointed).as_bytes())
 }
 
-fn text(bytes: &[u8]) -> Outcome<CString> {
+fn text(bytes: &[u8]) -> nix::Result<CString> {
     CString::new(bytes).map_err(|_| Errno::EINVAL)
 }

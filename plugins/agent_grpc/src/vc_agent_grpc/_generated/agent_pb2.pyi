@@ -24,6 +24,58 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Reason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REASON_UNSPECIFIED: _Reason.ValueType  # 0
+    REASON_PROTOCOL: _Reason.ValueType  # 1
+    """FAILED_PRECONDITION, of Negotiate: the ranges do not meet"""
+    REASON_INVALID_REQUEST: _Reason.ValueType  # 2
+    """INVALID_ARGUMENT"""
+    REASON_NO_CONTAINER: _Reason.ValueType  # 3
+    """NOT_FOUND"""
+    REASON_NO_PROCESS: _Reason.ValueType  # 4
+    """NOT_FOUND"""
+    REASON_CONTAINER_EXISTS: _Reason.ValueType  # 5
+    """ALREADY_EXISTS"""
+    REASON_PROCESS_ENDED: _Reason.ValueType  # 6
+    """FAILED_PRECONDITION, as all that follow"""
+    REASON_STREAM_TAKEN: _Reason.ValueType  # 7
+    """another client reads or writes the process's streams"""
+    REASON_NO_TERMINAL: _Reason.ValueType  # 8
+    REASON_PROGRAM_MISSING: _Reason.ValueType  # 9
+    """the process's program is not in the container"""
+    REASON_PROGRAM_NOT_EXECUTABLE: _Reason.ValueType  # 10
+
+class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
+    """Why a call was refused, for programs. The name of one of these is in the trailing metadata "vc-reason", beside a
+    status and a text for people. Without it, something has failed in the guest.
+    """
+
+REASON_UNSPECIFIED: Reason.ValueType  # 0
+REASON_PROTOCOL: Reason.ValueType  # 1
+"""FAILED_PRECONDITION, of Negotiate: the ranges do not meet"""
+REASON_INVALID_REQUEST: Reason.ValueType  # 2
+"""INVALID_ARGUMENT"""
+REASON_NO_CONTAINER: Reason.ValueType  # 3
+"""NOT_FOUND"""
+REASON_NO_PROCESS: Reason.ValueType  # 4
+"""NOT_FOUND"""
+REASON_CONTAINER_EXISTS: Reason.ValueType  # 5
+"""ALREADY_EXISTS"""
+REASON_PROCESS_ENDED: Reason.ValueType  # 6
+"""FAILED_PRECONDITION, as all that follow"""
+REASON_STREAM_TAKEN: Reason.ValueType  # 7
+"""another client reads or writes the process's streams"""
+REASON_NO_TERMINAL: Reason.ValueType  # 8
+REASON_PROGRAM_MISSING: Reason.ValueType  # 9
+"""the process's program is not in the container"""
+REASON_PROGRAM_NOT_EXECUTABLE: Reason.ValueType  # 10
+Global___Reason: _TypeAlias = Reason  # noqa: Y015
+
 class _RestartPolicy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

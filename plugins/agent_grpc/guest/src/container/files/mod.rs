@@ -5,13 +5,12 @@
 //! the container says, and no link leads out of it. Archives are GNU tar: links and holes of files
 //! stay what they are.
 
-mod pack;
-mod unpack;
+pub mod error;
+pub mod pack;
+pub mod unpack;
 
-use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, ErrorKind, Write};
-use std::iter;
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{MetadataExt, chroot};
 use std::path::Path;
 
@@ -19,72 +18,30 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde_json::{Value, json};
 
-use crate::Failure;
+use crate::container::files::error::FilesError;
+use crate::error::Error;
 
 pub const WORD: &str = "--files";
 
-// How it ends: the contract of agent_serve_files in vc_core/spec/agent.py.
-const FAILED: i32 = 1;
-const MISSING: i32 = 2;
-const UNFIT: i32 = 3;
-
-/// What was asked for does not fit what is there.
-#[derive(Debug)]
-struct Unfit(String);
-
-impl fmt::Display for Unfit {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Unfit {}
-
-/// Nothing is there.
-fn missing() -> Failure {
-    io::Error::from_raw_os_error(libc::ENOENT).into()
-}
-
-pub fn serve(verb: &str, root: &str, path: &str, name: &str) -> Result<(), Failure> {
+pub fn serve(verb: &str, root: &str, path: &str, name: &str) -> Result<(), Error> {
     enter(root)?;
     let outcome = match verb {
         "read" => pack::read(Path::new(path), name),
-        "write" => unpack::write(path, name),
+        "write" => unpack::write(io::stdin(), path, name),
         "list" => list(Path::new(path)),
         "watch" => watch(Path::new(path)),
-        other => Err(format!("no verb {other}").into()),
+        other => Err(FilesError::Failed(format!("no verb {other}"))),
     };
     // In one line, for whoever asked: the agent's own way of failing is not theirs.
     if let Err(error) = outcome {
-        let causes = iter::successors(error.source(), |cause| cause.source());
-        let text: String = causes.map(|cause| format!(": {cause}")).collect();
-        eprintln!("{path}: {error}{text}");
-        std::process::exit(exit_code(error.as_ref()));
+        eprintln!("{path}: {}", error.line());
+        std::process::exit(error.exit_code());
     }
     Ok(())
 }
 
-fn exit_code(error: &(dyn std::error::Error + 'static)) -> i32 {
-    for cause in iter::successors(Some(error), |cause| cause.source()) {
-        if cause.is::<Unfit>() {
-            return UNFIT;
-        }
-        if let Some(error) = cause.downcast_ref::<io::Error>() {
-            match error.kind() {
-                ErrorKind::NotFound => return MISSING,
-                ErrorKind::IsADirectory | ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
-                    return UNFIT;
-                }
-                ErrorKind::DirectoryNotEmpty => return UNFIT,
-                _ => (),
-            }
-        }
-    }
-    FAILED
-}
-
 /// `root` is that of a process, whose mount namespace is then ours, or a folder.
-fn enter(root: &str) -> Result<(), Failure> {
+fn enter(root: &str) -> Result<(), Error> {
     match root.strip_prefix("pid:") {
         Some(pid) => setns(File::open(format!("/proc/{pid}/ns/mnt"))?, CloneFlags::CLONE_NEWNS)?,
         None => chroot(root)?,
@@ -94,7 +51,7 @@ fn enter(root: &str) -> Result<(), Failure> {
 }
 
 /// One line of JSON for each entry of a folder, or for a file itself.
-fn list(path: &Path) -> Result<(), Failure> {
+fn list(path: &Path) -> Result<(), FilesError> {
     let mut out = BufWriter::new(io::stdout());
     if !fs::metadata(path)?.is_dir() {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -124,14 +81,15 @@ fn described(name: &str, path: &Path) -> io::Result<Value> {
         fs::read_link(path).map(|target| target.to_string_lossy().into_owned()).unwrap_or_default();
     let mtime_ns = meta.mtime() * 1_000_000_000 + meta.mtime_nsec();
     Ok(json!({
-        "name": name, "kind": kind, "size": meta.len(), "mode": meta.mode() & 0o7777, "uid": meta.uid(), "gid": meta.gid(),
+        "name": name, "kind": kind, "size": meta.len(), "mode": meta.mode() & 0o7777,
+        "uid": meta.uid(), "gid": meta.gid(),
         "mtime_ns": mtime_ns, "target": target,
     }))
 }
 
 /// One line of JSON for each change in a folder or of a file; the first, empty one says that it has
 /// begun.
-fn watch(path: &Path) -> Result<(), Failure> {
+fn watch(path: &Path) -> Result<(), FilesError> {
     use AddWatchFlags as Flag;
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;
     let own = Flag::IN_DELETE_SELF | Flag::IN_MOVE_SELF;

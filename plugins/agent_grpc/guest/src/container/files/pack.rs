@@ -13,8 +13,7 @@ use nix::sys::stat::{major, minor};
 use nix::unistd::{Whence, lseek};
 use tar::{Builder, EntryType, GnuExtSparseHeader, Header};
 
-use super::Unfit;
-use crate::Failure;
+use crate::container::files::error::FilesError;
 
 /// What is read before its size is told, so that small files are what they are and not what they
 /// claim to be.
@@ -31,13 +30,13 @@ type Output = Builder<BufWriter<io::Stdout>>;
 type Links = HashMap<(u64, u64), PathBuf>;
 
 /// Packs a file or folder under a name; under its own when that is empty.
-pub fn read(path: &Path, name: &str) -> Result<(), Failure> {
+pub fn read(path: &Path, name: &str) -> Result<(), FilesError> {
     let meta = fs::symlink_metadata(path)?;
     if meta.file_type().is_socket() {
-        return Err(Unfit("it is a socket, which cannot be copied".into()).into());
+        return Err(FilesError::unfit("it is a socket, which cannot be copied"));
     }
     if name == "." && !meta.is_dir() {
-        return Err(Unfit("it is no folder".into()).into());
+        return Err(FilesError::unfit("it is no folder"));
     }
     let own = path.file_name().unwrap_or(OsStr::new("."));
     let name = if name.is_empty() { PathBuf::from(own) } else { PathBuf::from(name) };

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -11,13 +11,12 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{Gid, Uid, chown};
 use tar::{Archive, Entry, EntryType};
 
-use super::{Unfit, missing};
-use crate::Failure;
+use crate::container::files::error::FilesError;
 
 /// Unpacks what comes as `name` or below: into `path` where that is a folder, else as `path`, whose
 /// folder must exist. A `name` of "." is all that comes, into the folder `path`, which is made
 /// unless it ends in "/".
-pub fn write(text: &str, name: &str) -> Result<(), Failure> {
+pub fn write(input: impl Read, text: &str, name: &str) -> Result<(), FilesError> {
     let path = Path::new(text);
     let demands_folder = text.ends_with('/') || text.ends_with("/.");
     let existing_is_folder = match fs::metadata(path) {
@@ -27,19 +26,19 @@ pub fn write(text: &str, name: &str) -> Result<(), Failure> {
     };
     let (into, renamed) = match existing_is_folder {
         Some(true) => (path, None),
-        Some(false) if name == "." => return Err(Unfit("it is no folder".into()).into()),
-        None if name == "." && demands_folder => return Err(missing()),
+        Some(false) if name == "." => return Err(FilesError::unfit("it is no folder")),
+        None if name == "." && demands_folder => return Err(FilesError::missing()),
         None if name == "." => {
             fs::create_dir(path)?;
             (path, None)
         }
         _ => {
-            let parent = path.parent().ok_or_else(missing)?;
+            let parent = path.parent().ok_or_else(FilesError::missing)?;
             fs::metadata(parent)?;
-            (parent, Some(path.file_name().ok_or_else(missing)?))
+            (parent, Some(path.file_name().ok_or_else(FilesError::missing)?))
         }
     };
-    let mut archive = Archive::new(io::stdin());
+    let mut archive = Archive::new(input);
     archive.set_preserve_permissions(true);
     archive.set_preserve_ownerships(true);
     archive.set_preserve_mtime(true);
@@ -52,11 +51,11 @@ pub fn write(text: &str, name: &str) -> Result<(), Failure> {
         if renamed.is_some() && place == path {
             match existing_is_folder {
                 Some(false) if is_folder => {
-                    return Err(
-                        Unfit("it is no folder, and a folder would replace it".into()).into()
-                    );
+                    return Err(FilesError::unfit(
+                        "it is no folder, and a folder would replace it",
+                    ));
                 }
-                None if demands_folder && !is_folder => return Err(missing()),
+                None if demands_folder && !is_folder => return Err(FilesError::missing()),
                 _ => (),
             }
         }
@@ -67,7 +66,7 @@ pub fn write(text: &str, name: &str) -> Result<(), Failure> {
             unpack(&mut entry, &place, into, renamed)?;
         } else if let Err(error) = fs::create_dir(&place) {
             if !place.is_dir() {
-                return Err(Unfit(format!("{}: {error}", place.display())).into());
+                return Err(FilesError::Unfit(format!("{}: {error}", place.display())));
             }
         } else {
             // its mode and time last: what is unpacked in it changes them
@@ -82,26 +81,32 @@ pub fn write(text: &str, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn unfit(error: io::Error) -> Failure {
-    Unfit(format!("it is no archive: {error}")).into()
+fn no_target() -> FilesError {
+    FilesError::unfit("it is no archive: it has a link without a target")
+}
+
+/// The owner of a file, which an archive may have larger than the kernel does.
+fn id(number: u64) -> Result<u32, FilesError> {
+    u32::try_from(number).map_err(|_| FilesError::Unfit(format!("there is no user {number}")))
+}
+
+fn unfit(error: io::Error) -> FilesError {
+    FilesError::Unfit(format!("it is no archive: {error}"))
 }
 
 fn unpack(
-    entry: &mut Entry<'_, io::Stdin>,
+    entry: &mut Entry<'_, impl Read>,
     place: &Path,
     into: &Path,
     renamed: Option<&OsStr>,
-) -> Result<(), Failure> {
+) -> Result<(), FilesError> {
     if fs::symlink_metadata(place).is_ok_and(|existing| existing.is_dir()) {
-        return Err(Unfit(format!(
-            "{} is a folder, and no folder would replace it",
-            place.display()
-        ))
-        .into());
+        let text = format!("{} is a folder, and no folder would replace it", place.display());
+        return Err(FilesError::Unfit(text));
     }
     let kind = match entry.header().entry_type() {
         EntryType::Link => {
-            let target = entry.link_name()?.ok_or("a link without a target")?;
+            let target = entry.link_name()?.ok_or_else(no_target)?;
             let target = placed(into, &target, renamed)?;
             remove(place)?;
             return Ok(fs::hard_link(target, place)?);
@@ -122,13 +127,11 @@ fn unpack(
             header.device_minor()?.unwrap_or(0).into(),
         ),
     };
-    let owner = (
-        Uid::from_raw(u32::try_from(header.uid()?)?),
-        Gid::from_raw(u32::try_from(header.gid()?)?),
-    );
+    let owner = (Uid::from_raw(id(header.uid()?)?), Gid::from_raw(id(header.gid()?)?));
     remove(place)?;
-    mknod(place, kind, Mode::S_IRUSR | Mode::S_IWUSR, device)
-        .map_err(|error| format!("{} cannot be made: {error}", place.display()))?;
+    mknod(place, kind, Mode::S_IRUSR | Mode::S_IWUSR, device).map_err(|error| {
+        FilesError::Failed(format!("{} cannot be made: {error}", place.display()))
+    })?;
     chown(place, Some(owner.0), Some(owner.1))?;
     Ok(fs::set_permissions(place, Permissions::from_mode(header.mode()? & 0o7777))?)
 }
@@ -142,7 +145,7 @@ fn remove(place: &Path) -> io::Result<()> {
 }
 
 /// Where an entry goes: never above the folder.
-fn placed(into: &Path, entry: &Path, renamed: Option<&OsStr>) -> Result<PathBuf, Failure> {
+fn placed(into: &Path, entry: &Path, renamed: Option<&OsStr>) -> Result<PathBuf, FilesError> {
     let mut parts = entry.components().filter(|part| *part != Component::CurDir);
     let mut place = into.to_owned();
     if let Some(name) = renamed {
@@ -155,7 +158,7 @@ fn placed(into: &Path, entry: &Path, renamed: Option<&OsStr>) -> Result<PathBuf,
             _ => {
                 let text =
                     format!("the archive has the path {}, which leads out of it", entry.display());
-                return Err(Unfit(text).into());
+                return Err(FilesError::Unfit(text));
             }
         }
     }

@@ -1,0 +1,35 @@
+//! All that the agent knows.
+
+use parking_lot::Mutex;
+
+use crate::container::crun::Crun;
+use crate::container::table::Containers;
+use crate::container::warm_crun::WarmCrun;
+use crate::machine::state::Machine;
+use crate::process::log::Gate;
+use crate::process::reaper::Reaper;
+use crate::storage::mounts::Mounts;
+
+pub struct Agent {
+    pub machine: Machine,
+    pub mounts: Mounts,
+    pub log_gate: Gate,
+    pub reaper: Reaper,
+    pub crun: Crun,
+    pub warm_crun: Mutex<Option<WarmCrun>>,
+    pub containers: Containers,
+}
+
+impl Agent {
+    pub fn new(machine: Machine, reaper: Reaper) -> Self {
+        Self {
+            machine,
+            mounts: Mounts::default(),
+            log_gate: Gate::default(),
+            crun: Crun::new(reaper.clone()),
+            reaper,
+            warm_crun: Mutex::default(),
+            containers: Containers::default(),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Readying the guest for being saved with its memory, and going on afterwards.
+
+use crate::container::agent::Agent;
+use crate::container::warm_crun::WarmCrun;
+use crate::error::Error;
+
+impl Agent {
+    /// Lets go of what the host holds for the guest: shares and logs. Containers that need them
+    /// wait until `thaw`.
+    pub async fn freeze(&self) -> Result<(), Error> {
+        self.warm_up().await?;
+        self.mounts.shares.let_go()?;
+        self.log_gate.close().await;
+        Ok(())
+    }
+
+    /// May be called twice.
+    pub fn thaw(&self) -> Result<(), Error> {
+        self.log_gate.open();
+        self.mounts.shares.take()
+    }
+
+    /// Loads what every container needs, so that a machine cloned from this one need not. With
+    /// containers that is done.
+    async fn warm_up(&self) -> Result<(), Error> {
+        if !self.containers.lock().is_empty() {
+            return Ok(());
+        }
+        for purpose in ["9p", "fuse", "overlay"] {
+            self.machine.modules.load(purpose)?;
+        }
+        self.crun.warm_up().await?;
+        if self.warm_crun.lock().is_none() {
+            let warm_crun = WarmCrun::begin(&self.crun).await?;
+            *self.warm_crun.lock() = Some(warm_crun);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! Making a container.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::container::agent::Agent;
+use crate::container::folder::remove_folder;
+use crate::container::health::Health;
+use crate::container::launch::Launch;
+use crate::container::restart::Restart;
+use crate::container::rootfs::{self, Root, Turn};
+use crate::container::table::Container;
+use crate::container::{names, rlimits, users, volumes, warm_crun};
+use crate::error::Error;
+use crate::machine::sandbox;
+use crate::process::child::{Process, Started};
+use crate::process::log::{Kind, Log};
+use crate::process::procfs::{self, OomKills};
+use crate::proto::{CreateContainerRequest, RestartPolicy, Stdio};
+use crate::storage::devices::nodes;
+use crate::storage::mounts::ContainerMounts;
+
+const ROOT: &str = "/run/vc/containers";
+
+struct Made {
+    crun_name: String,
+    process: Process,
+    launch: Launch,
+}
+
+impl Agent {
+    /// Makes a container and its first process, whose pid is the answer.
+    pub async fn create(self: &Arc<Self>, request: CreateContainerRequest) -> Result<i32, Error> {
+        let id = request.container_id.clone();
+        if self.containers.check(&id).is_ok() {
+            return Err(Error::ContainerExists(id));
+        }
+        let folder = Path::new(ROOT).join(&id);
+        let mut mounts = ContainerMounts::default();
+        let reading = Turn::default();
+        let made = match self.make(&request, &folder, &mut mounts, reading.clone()).await {
+            Ok(made) => made,
+            Err(error) => {
+                // Undo in full before the client hears of it; what fails here too is told with it.
+                let unmounted = mounts.remove(&self.mounts);
+                let undo = procfs::kill_all(&id).and(unmounted).and(remove_folder(&folder));
+                let Err(undoing) = undo else { return Err(error) };
+                return Err(Error::NotUndone { cause: error.into(), undoing: undoing.into() });
+            }
+        };
+        let pid = made.process.pid;
+        let restart = request.restart.unwrap_or_default();
+        let container = Container {
+            crun_name: made.crun_name,
+            folder,
+            rootfs: request.rootfs.into(),
+            processes: HashMap::from([(request.token.clone(), Arc::new(made.process))]),
+            first_token: request.token,
+            mounts,
+            reading,
+            launch: made.launch,
+            stop_signal: i32::try_from(restart.stop_signal).unwrap_or_default(),
+            health: request.health.map(|check| Arc::new(Health::new(check))),
+            restarting: Turn::default(),
+        };
+        let (restart, health) = (container.launch.restart.clone(), container.health.clone());
+        self.containers.lock().insert(id.clone(), container);
+        self.look_after(&id, restart, health);
+        Ok(pid)
+    }
+
+    async fn make(
+        &self,
+        request: &CreateContainerRequest,
+        folder: &Path,
+        mounts: &mut ContainerMounts,
+        reading: Turn,
+    ) -> Result<Made, Error> {
+        fs::create_dir_all(folder)?;
+        for storage in &request.storages {
+            mounts.add(&self.mounts, storage, &self.machine).await?;
+        }
+        let mut spec: Value = serde_json::from_slice(&request.oci_spec)?;
+        spec["root"]["path"] = json!(request.rootfs);
+        spec["linux"]["cgroupsPath"] = json!(format!("/vc/{}", request.container_id));
+        names::write(folder, spec["hostname"].as_str().unwrap_or_default())?;
+        rlimits::fit(&mut spec["process"]);
+        let root = Root::Folder(request.rootfs.clone().into());
+        let mut spec = rootfs::ask(root, reading, move |root| {
+            users::complete(&mut spec["process"], root)?;
+            names::drop_absent_mounts(&mut spec, root);
+            Ok(spec)
+        })
+        .await?;
+        volumes::fill(&mut spec, &request.rootfs, folder, &self.reaper).await?;
+        for device in &request.devices {
+            mounts.hold(&self.mounts, &device.driver, &device.address);
+        }
+        nodes::add(&mut spec, &request.devices, &self.machine).await?;
+        sandbox::adapt(self.machine.kind, &mut spec);
+        let launch = Launch {
+            container: request.container_id.clone(),
+            stdio: request.stdio(),
+            is_terminal: spec["process"]["terminal"] == json!(true),
+            log: self.open_log(request, mounts).await?,
+            restart: restart_of(request),
+        };
+        let config = serde_json::to_vec(&spec)?;
+        let is_plain = request.starts && !launch.is_terminal && launch.restart.is_none();
+        if is_plain
+            && launch.stdio == Stdio::Pipes
+            && let Some(process) = self.run_warm(&config, &launch).await?
+        {
+            return Ok(Made { crun_name: warm_crun::ID.to_owned(), process, launch });
+        }
+        fs::write(folder.join("config.json"), config)?;
+        let verb = if request.starts { "run" } else { "create" };
+        let crun_name = request.container_id.clone();
+        let process = launch.start_first(&self.crun, verb, &crun_name, folder).await?;
+        Ok(Made { crun_name, process, launch })
+    }
+
+    async fn open_log(
+        &self,
+        request: &CreateContainerRequest,
+        mounts: &mut ContainerMounts,
+    ) -> Result<Option<Log>, Error> {
+        let Some(device) = &request.log else { return Ok(None) };
+        mounts.hold(&self.mounts, &device.driver, &device.address);
+        let node = nodes::find(device, &self.machine).await?;
+        let node = node.ok_or_else(|| Error::failed("the log is on no disk"))?;
+        let log = Log::open(&node, &self.log_gate);
+        let log = log.map_err(Error::context(format!("the log on {node}")))?;
+        log.append(Kind::Begun, Vec::new()).await?;
+        Ok(Some(log))
+    }
+
+    /// Runs the container by the crun that waits for one; none when there is no such crun.
+    async fn run_warm(&self, config: &[u8], launch: &Launch) -> Result<Option<Process>, Error> {
+        let Some(warm_crun) = self.warm_crun.lock().take() else { return Ok(None) };
+        let _expecting = self.reaper.expect();
+        let oom_kills = OomKills::begin(&launch.container);
+        let Some((pid, streams)) = warm_crun.run(config).await? else { return Ok(None) };
+        Ok(Some(Process::new(Started {
+            pid,
+            streams,
+            terminal: None,
+            end: self.reaper.claim(pid),
+            log: None,
+            is_followed: launch.is_followed(),
+            oom_kills,
+        })))
+    }
+}
+
+fn restart_of(request: &CreateContainerRequest) -> Option<Arc<Restart>> {
+    let restart = request.restart.unwrap_or_default();
+    let is_wanted = restart.policy() != RestartPolicy::No;
+    is_wanted.then(|| Arc::new(Restart::new(restart.policy(), restart.max_retries)))
+}

@@ -1,0 +1,105 @@
+//! Why the files of a container could not be read or written, and with which code the process that
+//! does so ends.
+
+use std::error::Error as _;
+use std::io::{self, ErrorKind};
+use std::iter;
+
+use nix::errno::Errno;
+
+// The contract of agent_serve_files in vc_core/spec/agent.py.
+const FAILED: i32 = 1;
+const MISSING: i32 = 2;
+const UNFIT: i32 = 3;
+
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// What was asked for does not fit what is there.
+    #[error("{0}")]
+    Unfit(String),
+    #[error("{0}")]
+    Failed(String),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<Errno> for FilesError {
+    fn from(error: Errno) -> Self {
+        Self::Io(error.into())
+    }
+}
+
+impl FilesError {
+    pub fn unfit(message: impl Into<String>) -> Self {
+        Self::Unfit(message.into())
+    }
+
+    /// Nothing is there.
+    pub fn missing() -> Self {
+        Errno::ENOENT.into()
+    }
+
+    /// With all its causes, in one line.
+    pub fn line(&self) -> String {
+        let causes: String = causes(self.source()).map(|cause| format!(": {cause}")).collect();
+        format!("{self}{causes}")
+    }
+
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Unfit(_) => UNFIT,
+            Self::Failed(_) => FAILED,
+            Self::Io(error) => {
+                // tar has put its own around it.
+                let inner =
+                    causes(error.source()).filter_map(|cause| cause.downcast_ref::<io::Error>());
+                let kinds = iter::once(error).chain(inner).map(io::Error::kind);
+                kinds.filter_map(code_of).next().unwrap_or(FAILED)
+            }
+        }
+    }
+}
+
+type Cause<'a> = &'a (dyn std::error::Error + 'static);
+
+fn causes(first: Option<Cause<'_>>) -> impl Iterator<Item = Cause<'_>> {
+    iter::successors(first, |cause| (**cause).source())
+}
+
+fn code_of(kind: ErrorKind) -> Option<i32> {
+    match kind {
+        ErrorKind::NotFound => Some(MISSING),
+        ErrorKind::IsADirectory
+        | ErrorKind::NotADirectory
+        | ErrorKind::AlreadyExists
+        | ErrorKind::DirectoryNotEmpty => Some(UNFIT),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_of_an_error_decides_the_exit_code() {
+        assert_eq!(FilesError::missing().exit_code(), MISSING);
+        assert_eq!(FilesError::from(Errno::EISDIR).exit_code(), UNFIT);
+        assert_eq!(FilesError::from(Errno::EACCES).exit_code(), FAILED);
+        assert_eq!(FilesError::unfit("x").exit_code(), UNFIT);
+        assert_eq!(FilesError::Failed("no such file (os error 2)".into()).exit_code(), FAILED);
+    }
+
+    #[test]
+    fn what_lies_below_another_error_counts() {
+        let below = io::Error::from_raw_os_error(libc::ENOENT);
+        let around = io::Error::other(Around(below));
+        let error = FilesError::from(around);
+        assert_eq!(error.exit_code(), MISSING);
+        assert_eq!(error.line(), "while unpacking: No such file or directory (os error 2)");
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("while unpacking")]
+    struct Around(#[source] io::Error);
+}

@@ -1,0 +1,134 @@
+//! What is done with a container between its creation and its end.
+
+use std::fs;
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use tokio::sync::watch;
+
+use crate::container::agent::Agent;
+use crate::container::folder::remove_folder;
+use crate::container::rootfs;
+use crate::error::Error;
+use crate::process::procfs;
+use crate::proto::{ContainerStatsReply, ProcessInfo, SignalRequest, WaitReply};
+
+const LAST_SIGNAL: i32 = 64;
+
+impl Agent {
+    pub async fn start(&self, id: &str) -> Result<(), Error> {
+        let (crun_name, folder) = self.containers.crun_name(id)?;
+        self.crun.start(&crun_name, &folder).await
+    }
+
+    /// Changes its limits.
+    pub async fn update(&self, id: &str, resources: &[u8]) -> Result<(), Error> {
+        let (crun_name, folder) = self.containers.crun_name(id)?;
+        let file = folder.join("resources.json");
+        fs::write(&file, resources)?;
+        self.crun.update(&crun_name, &folder, &file).await
+    }
+
+    pub fn stats(&self, id: &str) -> Result<ContainerStatsReply, Error> {
+        self.containers.check(id)?;
+        procfs::stats(id)
+    }
+
+    /// What runs in it. The words of a process's command lie in its memory, which may be a file
+    /// that never answers.
+    pub async fn list_processes(&self, id: &str) -> Result<Vec<ProcessInfo>, Error> {
+        let reading = self.containers.with(id, |container| container.reading.clone())?;
+        let id = id.to_owned();
+        rootfs::beside(reading, move || procfs::processes(&id)).await
+    }
+
+    pub async fn signal(&self, request: &SignalRequest) -> Result<(), Error> {
+        let number = signal_number(request.signal)?;
+        let (id, token) = (&request.container_id, &request.token);
+        self.note_end(id, token, number);
+        if token.is_empty() {
+            let (crun_name, folder) = self.containers.crun_name(id)?;
+            return self.crun.kill_all(&crun_name, &folder, number).await;
+        }
+        let process = self.containers.process(id, token)?;
+        if !process.is_alive() {
+            return Err(Error::ProcessEnded(token.clone()));
+        }
+        Ok(process.signal(number)?)
+    }
+
+    /// A signal that asks the container to end: it is not started again.
+    fn note_end(&self, id: &str, token: &str, number: i32) {
+        let table = self.containers.lock();
+        let Some(container) = table.get(id) else { return };
+        let is_first = token.is_empty() || token == container.first_token;
+        let ends = [Signal::SIGTERM as i32, Signal::SIGKILL as i32, container.stop_signal];
+        if let Some(restart) = &container.launch.restart
+            && is_first
+            && ends.contains(&number)
+        {
+            restart.stop();
+        }
+    }
+
+    /// How a process has ended, when it has; the first one only when no other follows. A log has
+    /// all of it then.
+    pub async fn end_of(&self, id: &str, token: &str) -> Result<WaitReply, Error> {
+        let process = self.containers.process(id, token)?;
+        let restart = self.containers.with(id, |container| {
+            let is_first = container.first_token == token;
+            container.launch.restart.clone().filter(|_| is_first)
+        })?;
+        let mut end: watch::Receiver<_> =
+            restart.map_or_else(|| process.ended(), |restart| restart.end());
+        let reply = *end.wait_for(Option::is_some).await?;
+        if let Some(log_pump) = &process.log_pump {
+            log_pump.done().await;
+        }
+        reply.ok_or_else(|| Error::failed("the process has no end"))
+    }
+
+    /// Kills what is left of the container and forgets it. Of an unknown container nothing is left:
+    /// no error.
+    pub async fn remove(&self, id: &str) -> Result<(), Error> {
+        let Ok((crun_name, folder)) = self.containers.crun_name(id) else { return Ok(()) };
+        self.note_end(id, "", Signal::SIGKILL as i32);
+        let restarting = self.containers.with(id, |container| container.restarting.clone());
+        let restarting = restarting.unwrap_or_default();
+        let _turn = restarting.lock().await;
+        self.crun.delete(&crun_name, &folder).await?;
+        let Some(mut container) = self.containers.lock().remove(id) else { return Ok(()) };
+        if let Some(log_pump) = container.first_process().and_then(|first| first.log_pump.clone()) {
+            log_pump.done().await; // before its disk goes
+        }
+        container.mounts.remove(&self.mounts).and(remove_folder(Path::new(&container.folder)))
+    }
+
+    pub async fn remove_all(&self) -> Result<(), Error> {
+        let ids: Vec<String> = self.containers.lock().keys().cloned().collect();
+        for id in ids {
+            self.remove(&id).await?;
+        }
+        Ok(())
+    }
+}
+
+fn signal_number(number: u32) -> Result<i32, Error> {
+    let wrong = || Error::InvalidRequest(format!("there is no signal {number}"));
+    let number = i32::try_from(number).map_err(|_| wrong())?;
+    if (1..=LAST_SIGNAL).contains(&number) { Ok(number) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_are_from_1_to_64() {
+        assert_eq!(signal_number(1).unwrap(), 1);
+        assert_eq!(signal_number(64).unwrap(), 64);
+        for number in [0, 65, u32::MAX] {
+            assert!(matches!(signal_number(number), Err(Error::InvalidRequest(_))), "{number}");
+        }
+    }
+}

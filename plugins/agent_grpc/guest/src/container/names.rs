@@ -1,0 +1,105 @@
+//! A container's own name, in its name space and in its files.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::{gethostname, sethostname};
+use serde_json::{Value, json};
+
+use crate::container::rootfs::Opened;
+use crate::error::Error;
+
+/// An option of mounts that are wanted only where the root file system has the file.
+const OPTIONAL: &str = "x-vc-optional";
+
+/// The files that tell a container its name, in a folder of its own, whose size is limited: the
+/// container may write to it.
+const NAMES: &str = "names";
+
+fn hosts(name: &str) -> String {
+    format!(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
+         ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n\
+         127.0.0.1\t{name}\n"
+    )
+}
+
+/// Writes them, where the container has such a folder.
+pub fn write(container: &Path, name: &str) -> Result<(), Error> {
+    let folder = container.join(NAMES);
+    if folder.is_dir() {
+        fs::write(folder.join("hosts"), hosts(name))?;
+        fs::write(folder.join("hostname"), format!("{name}\n"))?;
+    }
+    Ok(())
+}
+
+/// Gives the containers that bore the machine's former name its new one: a machine that goes on
+/// from a saved one has containers already.
+///
+/// Args: `pids` are their first processes, `folders` those in which the agent keeps what is theirs.
+pub fn change_all(
+    pids: &[i32],
+    folders: &[PathBuf],
+    former: &OsStr,
+    name: &str,
+) -> Result<(), Error> {
+    for pid in pids {
+        rename(*pid, former, name)?;
+    }
+    for folder in folders {
+        change(folder, &former.to_string_lossy(), name)?;
+    }
+    Ok(())
+}
+
+/// Writes the new name where the former one stands and nothing else was written. The files stay the
+/// same: they are mounted in the container.
+fn change(container: &Path, former: &str, name: &str) -> Result<(), Error> {
+    let is_as_written = |file: &str, text: String| {
+        let path = container.join(NAMES).join(file);
+        let has_size = fs::metadata(&path).is_ok_and(|meta| meta.len() == text.len() as u64);
+        has_size && fs::read(&path).is_ok_and(|found| found == text.into_bytes())
+    };
+    if is_as_written("hosts", hosts(former)) && is_as_written("hostname", format!("{former}\n")) {
+        write(container, name)?;
+    }
+    Ok(())
+}
+
+/// Changes the host name in a container's name space, unless that has one of its own choice.
+fn rename(pid: i32, former: &OsStr, name: &str) -> Result<(), Error> {
+    let namespace = match fs::File::open(format!("/proc/{pid}/ns/uts")) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()), // it has ended just now
+        opened => opened?,
+    };
+    // In a thread of its own: a thread that has gone there need not come back.
+    std::thread::scope(|scope| {
+        let renaming = scope.spawn(|| -> nix::Result<()> {
+            setns(&namespace, CloneFlags::CLONE_NEWUTS)?;
+            if gethostname()? == former {
+                sethostname(name)?;
+            }
+            Ok(())
+        });
+        let outcome = renaming.join();
+        Ok(outcome.map_err(|_| Error::failed("the thread that renames a container has died"))??)
+    })
+}
+
+/// Takes mounts out of a container's spec that are wanted only where its root file system has the
+/// file.
+pub fn drop_absent_mounts(spec: &mut Value, root: &Opened) {
+    let Some(mounts) = spec["mounts"].as_array_mut() else { return };
+    mounts.retain_mut(|mount| {
+        let Some(options) = mount["options"].as_array_mut() else { return true };
+        let before = options.len();
+        options.retain(|option| option != &json!(OPTIONAL));
+        let is_optional = options.len() < before;
+        let target = mount["destination"].as_str().unwrap_or_default();
+        !is_optional || root.has_file(target)
+    });
+}

@@ -1,0 +1,31 @@
+//! What the agent knows of its machine.
+
+use crate::error::Error;
+use crate::machine::hotplug::{Hotplug, memory_bytes};
+use crate::machine::kind::Kind;
+use crate::machine::modules::Modules;
+use crate::machine::uevents::{self, Uevents};
+
+pub struct Machine {
+    pub kind: Kind,
+    pub modules: Modules,
+    pub events: Uevents,
+    hotplug: Hotplug,
+}
+
+impl Machine {
+    /// Needs the event loop, for events of devices.
+    pub fn new(kind: Kind, modules: Modules) -> Result<Self, Error> {
+        Ok(Self { kind, modules, events: uevents::listen()?, hotplug: Hotplug::at_boot() })
+    }
+
+    /// Has exactly so many vCPUs online, and so many bytes of plugged memory. The number of vCPUs
+    /// online, and the memory in bytes.
+    pub async fn online(&self, vcpus: usize, plugged: u64) -> Result<(usize, u64), Error> {
+        // Those of a sandbox are the host's: all in use, and not the agent's to switch off.
+        if !self.kind.is_sandbox() {
+            self.hotplug.online(vcpus, plugged, &self.events).await?;
+        }
+        Ok((vcpus, memory_bytes()?))
+    }
+}
