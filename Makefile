@@ -40,6 +40,7 @@ lint:
 	.venv/bin/mypy vc_core plugins/*/src examples/*/src benchmarks
 	.venv/bin/lint-imports --no-logo
 	PYTHON=$(PY) plugins/agent_grpc/generate --check
+	plugins/agent_grpc/check_guest
 
 generate:
 	PYTHON=$(PY) plugins/agent_grpc/generate
