@@ -1,7 +1,7 @@
 //! Processes and use of one container, as /proc and its cgroup tell them.
 
 use std::fs;
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -13,6 +13,9 @@ const MOST_OF_ALL: usize = 256 << 10;
 /// What a word takes beside its letters: the host takes no more than so many words
 /// (vc_agent_grpc/checked_answers.py).
 const WORD: usize = 4;
+const PAGE: u64 = 4096;
+/// The kernel counts time in hundredths of a second here, whatever its own ticks are.
+const TICK_NS: u64 = 1_000_000_000 / 100;
 
 pub fn cgroup(container: &str) -> PathBuf {
     Path::new("/sys/fs/cgroup/vc").join(container)
@@ -128,41 +131,67 @@ fn collect_pids(folder: &Path, pids: &mut Vec<i32>) -> Result<(), Error> {
     Ok(())
 }
 
-/// proc(5): fields of stat are counted after the command's closing parenthesis, where field 3
-/// (state) follows.
+/// A file of a process, in which names are what that process likes: any bytes.
+fn read_lossy(pid: i32, name: &str) -> io::Result<String> {
+    let bytes = fs::read(format!("/proc/{pid}/{name}"))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What stat tells of a process.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Stat {
+    pub state: String,
+    pub parent_pid: i32,
+    pub ticks: u64,
+    pub resident_pages: u64,
+}
+
+impl Stat {
+    /// proc(5): fields are counted from the command's closing parenthesis, behind which field 3
+    /// (state) follows. The command may contain parentheses.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let (_, behind) =
+            text.rsplit_once(')').ok_or_else(|| Error::failed("no command in stat"))?;
+        let fields: Vec<&str> = behind.split_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3).copied().unwrap_or("0");
+        Ok(Self {
+            state: field(3).to_owned(),
+            parent_pid: field(4).parse()?,
+            ticks: field(14).parse::<u64>()?.saturating_add(field(15).parse()?),
+            resident_pages: field(24).parse()?,
+        })
+    }
+}
+
+/// The words of a command line, which are separated by zero bytes.
+fn words(line: &[u8]) -> Vec<String> {
+    let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+    words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
 fn describe(pid: i32) -> Result<ProcessInfo, Error> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let fields: Vec<&str> = stat
-        .rsplit_once(')')
-        .ok_or_else(|| Error::failed("no command in stat"))?
-        .1
-        .split_whitespace()
-        .collect();
-    let field = |number: usize| fields.get(number - 3).copied().unwrap_or("0");
-    let ticks = field(14).parse::<u64>()? + field(15).parse::<u64>()?;
+    let stat = Stat::parse(&read_lossy(pid, "stat")?)?;
+    let status = read_lossy(pid, "status")?;
     let mut line = Vec::new();
     fs::File::open(format!("/proc/{pid}/cmdline"))?.take(MOST_WORDS).read_to_end(&mut line)?;
-    let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
-    let mut command: Vec<String> =
-        words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    let mut command = words(&line);
     if command.is_empty() {
         command.push(format!("[{}]", status_line(&status, "Name:")));
     }
     Ok(ProcessInfo {
         pid: last(status_line(&status, "NSpid:")).parse()?,
-        parent_pid: field(4).parse().map(|parent| inner_pid(parent).unwrap_or(0))?,
+        parent_pid: inner_pid(stat.parent_pid).unwrap_or(0),
         uid: status_line(&status, "Uid:").split_whitespace().nth(1).unwrap_or("0").parse()?,
-        state: field(3).to_owned(),
-        resident_bytes: field(24).parse::<u64>()? * 4096,
-        cpu_ns: ticks * (1_000_000_000 / 100),
+        state: stat.state,
+        resident_bytes: stat.resident_pages.saturating_mul(PAGE),
+        cpu_ns: stat.ticks.saturating_mul(TICK_NS),
         command,
     })
 }
 
 /// A process's number inside its own pid namespace; 0 for the agent, which is outside all of them.
 fn inner_pid(pid: i32) -> Option<i32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let status = read_lossy(pid, "status").ok()?;
     let numbers = status_line(&status, "NSpid:");
     (numbers.split_whitespace().count() > 1).then(|| last(numbers).parse().ok())?
 }
@@ -181,10 +210,56 @@ pub fn is_namespace_init(pid: i32) -> bool {
 
 /// Whether a process catches or ignores a signal.
 pub fn minds(pid: i32, signal: i32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = read_lossy(pid, "status").unwrap_or_default();
     let has = |key| {
         u64::from_str_radix(status_line(&status, key), 16)
             .is_ok_and(|mask| mask >> (signal - 1) & 1 == 1)
     };
     has("SigCgt:") || has("SigIgn:")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_may_contain_what_stat_is_written_with() {
+        let rest = "S 7 1 1 0 -1 0 0 0 0 0 30 12 0 0 20 0 1 0 5 9000 250 0";
+        for name in ["sh", "a) R 1 (b", ") ", "x\u{fffd}y"] {
+            let stat = Stat::parse(&format!("12 ({name}) {rest}")).unwrap();
+            let expected =
+                Stat { state: "S".into(), parent_pid: 7, ticks: 42, resident_pages: 250 };
+            assert_eq!(stat, expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_stat_is_an_error() {
+        for text in ["", "12 (sh", "12 (sh) S", "12 (sh) S x", "12 (sh) S 99999999999 0"] {
+            let parsed = Stat::parse(text);
+            assert!(parsed.is_err() || text == "12 (sh) S", "{text:?}: {parsed:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_with_any_name_is_described() {
+        // SAFETY: a string that outlives the call, and a call without arguments.
+        let thread = unsafe {
+            libc::prctl(libc::PR_SET_NAME, c"\xff)\n\xc3".as_ptr());
+            libc::gettid()
+        };
+        let described = describe(thread).unwrap();
+        assert_eq!(described.parent_pid, 0);
+        assert!(described.resident_bytes > 0);
+        // SAFETY: takes numbers; a signal that is ignored has no handler.
+        unsafe { libc::signal(libc::SIGUSR2, libc::SIG_IGN) };
+        assert!(minds(thread, libc::SIGUSR2));
+        assert!(!minds(thread, libc::SIGUSR1));
+    }
+
+    #[test]
+    fn words_of_a_command_are_what_lies_between_zero_bytes() {
+        assert_eq!(words(b"sh\0-c\0\0\xff\0"), ["sh", "-c", "\u{fffd}"]);
+        assert!(words(b"\0\0").is_empty());
+    }
 }
