@@ -169,3 +169,19 @@ pub fn adapt_process(kind: Kind, process: &mut Value) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_a_tag_and_a_folder() {
+        let (tag, is_read_only, _) = parse("name=/tmp").unwrap();
+        assert_eq!((tag.as_str(), is_read_only), ("name", false));
+        let (tag, is_read_only, _) = parse("name:ro=/tmp").unwrap();
+        assert_eq!((tag.as_str(), is_read_only), ("name", true));
+        for word in ["", "name", "name=", "name=/nonesuch", "name=/a\0b"] {
+            assert!(parse(word).is_err(), "{word:?}");
+        }
+    }
+}

@@ -20,6 +20,8 @@ const BLOCK: usize = 4096;
 const MAGIC: &[u8; 4] = b"VCL1";
 const HEAD: usize = 20;
 const RECORD_HEAD: usize = 11;
+/// No log gets so far: what says so was written by somebody else.
+const LAST_SEQUENCE: u64 = 1 << 62;
 
 /// What a record is about.
 #[derive(Clone, Copy)]
@@ -98,8 +100,11 @@ struct Ring {
 
 impl Ring {
     fn open(node: &str) -> io::Result<Self> {
-        let mut disk =
-            OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(node)?;
+        Self::on(OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(node)?)
+    }
+
+    /// Goes on behind what a disk holds, whatever that is.
+    fn on(mut disk: File) -> io::Result<Self> {
         let count = disk.seek(SeekFrom::End(0))? / BLOCK as u64;
         if count == 0 {
             return Err(io::Error::other("the disk of the log has no room"));
@@ -195,5 +200,90 @@ fn sequence_at(disk: &File, place: u64) -> io::Result<u64> {
     if &bytes[..4] != MAGIC || bytes[4..8] != sum {
         return Ok(0);
     }
-    Ok(u64::from_le_bytes(bytes[8..16].try_into().map_err(io::Error::other)?))
+    let sequence = u64::from_le_bytes(bytes[8..16].try_into().map_err(io::Error::other)?);
+    Ok(if sequence > LAST_SEQUENCE { 0 } else { sequence })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(content: &[u8]) -> File {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(content, 0).unwrap();
+        file
+    }
+
+    fn empty(blocks: usize) -> File {
+        disk(&vec![0; blocks * BLOCK])
+    }
+
+    #[test]
+    fn a_ring_goes_on_where_it_ended_whatever_its_size() {
+        for blocks in 1..9 {
+            let file = empty(blocks);
+            for round in 1..40 {
+                let mut ring = Ring::on(file.try_clone().unwrap()).unwrap();
+                assert_eq!(ring.sequence, round, "{blocks} blocks");
+                ring.append(Kind::Stdout, 1, &[b'x'; 100]).unwrap();
+                assert_eq!(last_sequence(&file, blocks as u64).unwrap(), round);
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_larger_than_the_ring_leaves_its_end() {
+        let file = empty(3);
+        let mut ring = Ring::on(file.try_clone().unwrap()).unwrap();
+        let data: Vec<u8> = (0..10 * BLOCK).map(|number| (number % 251) as u8).collect();
+        ring.append(Kind::Stdout, 1, &data).unwrap();
+        let mut block = [0; BLOCK];
+        let last = last_sequence(&file, 3).unwrap();
+        file.read_exact_at(&mut block, (last - 1) % 3 * BLOCK as u64).unwrap();
+        let used = usize::from(u16::from_le_bytes([block[16], block[17]]));
+        assert!(data.ends_with(&block[HEAD + RECORD_HEAD..HEAD + used]));
+    }
+
+    #[test]
+    fn blocks_that_were_not_written_to_their_end_count_as_empty() {
+        let file = empty(4);
+        let mut ring = Ring::on(file.try_clone().unwrap()).unwrap();
+        for _ in 0..2 {
+            ring.append(Kind::Stdout, 1, &[b'x'; BLOCK]).unwrap();
+        }
+        let before = last_sequence(&file, 4).unwrap();
+        file.write_all_at(b"garbage", (before - 1) * BLOCK as u64 + 100).unwrap();
+        assert_eq!(last_sequence(&file, 4).unwrap(), before - 1);
+    }
+
+    #[test]
+    fn any_content_of_a_disk_is_gone_on_from_or_refused() {
+        assert!(Ring::on(disk(&[0; BLOCK - 1])).is_err(), "no room for a block");
+        let mut noise = 1_u32;
+        for _ in 0..50 {
+            let content: Vec<u8> = (0..5 * BLOCK)
+                .map(|_| {
+                    noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (noise >> 24) as u8
+                })
+                .collect();
+            let file = disk(&content);
+            let mut ring = Ring::on(file.try_clone().unwrap()).unwrap();
+            ring.append(Kind::Stderr, 1, b"text").unwrap();
+            assert_eq!(last_sequence(&file, 5).unwrap(), ring.sequence);
+        }
+    }
+
+    #[test]
+    fn a_block_that_claims_the_largest_sequence_breaks_nothing() {
+        let mut block = [0; BLOCK];
+        block[..4].copy_from_slice(MAGIC);
+        block[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+        let sum = crc32fast::hash(&block[8..]);
+        block[4..8].copy_from_slice(&sum.to_le_bytes());
+        let file = disk(&[block, [0; BLOCK]].concat());
+        let mut ring = Ring::on(file.try_clone().unwrap()).unwrap();
+        ring.append(Kind::Stdout, 1, b"text").unwrap();
+        assert_eq!(last_sequence(&file, 2).unwrap(), 1);
+    }
 }

@@ -75,3 +75,47 @@ impl Drop for FdCache {
         self.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    fn file() -> OwnedFd {
+        File::open("/dev/null").unwrap().into()
+    }
+
+    #[test]
+    fn caches_share_their_budget_and_give_it_back() {
+        let budget = Budget::default();
+        let count = || budget.0.load(Ordering::Relaxed);
+        let (mut one, mut other) = (FdCache::new(budget.clone()), FdCache::new(budget.clone()));
+        for number in 0..2 {
+            one.put(number, file());
+            other.put(number, file());
+        }
+        one.put(0, file());
+        assert_eq!(count(), 4);
+        one.drop(0);
+        one.drop(0);
+        assert_eq!(count(), 3);
+        other.clear();
+        assert_eq!(count(), 1);
+        drop(one);
+        assert_eq!(count(), 0);
+    }
+
+    #[test]
+    fn a_full_cache_begins_anew_and_one_that_cannot_holds_nothing() {
+        let budget = Budget::default();
+        budget.0.store(MOST - 1, Ordering::Relaxed);
+        let mut cache = FdCache::new(budget.clone());
+        cache.put(1, file());
+        cache.put(2, file());
+        assert!(cache.get(1).is_none() && cache.get(2).is_some());
+        let mut other = FdCache::new(budget);
+        other.put(3, file());
+        assert!(other.get(3).is_none());
+    }
+}

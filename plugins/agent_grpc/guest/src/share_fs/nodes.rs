@@ -145,3 +145,63 @@ impl Nodes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> &OsStr {
+        OsStr::new(text)
+    }
+
+    #[test]
+    fn a_file_has_one_number_wherever_it_is_seen_in_a_view() {
+        let mut nodes = Nodes::default();
+        let first = nodes.seen(7, ROOT, name("a"), false);
+        assert_eq!(nodes.seen(7, ROOT, name("b"), false), first);
+        assert_eq!(nodes.ino(first), 7);
+        assert_eq!(nodes.places(first), [(ROOT, "b".into()), (ROOT, "a".into())]);
+        let other = nodes.seen(7, ROOT, name("c"), true);
+        assert_ne!(other, first);
+        assert_eq!(nodes.ino(other), 7);
+    }
+
+    #[test]
+    fn no_file_gets_the_number_of_the_root_or_of_another() {
+        let mut nodes = Nodes::default();
+        let mut numbers = vec![ROOT];
+        for (place, ino) in [0, 1, 1 << 48, (1 << 48) + 1, u64::MAX].into_iter().enumerate() {
+            let number = nodes.seen(ino, ROOT, name(&place.to_string()), false);
+            assert!(!numbers.contains(&number), "{ino}");
+            assert_eq!(nodes.ino(number), ino);
+            numbers.push(number);
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_has_forgotten_is_nowhere() {
+        let mut nodes = Nodes::default();
+        let number = nodes.seen(7, ROOT, name("a"), false);
+        nodes.seen(7, ROOT, name("a"), false);
+        assert!(!nodes.forget(number, 1));
+        assert!(nodes.forget(number, 1));
+        assert!(!nodes.forget(number, 1));
+        assert_eq!(nodes.at(ROOT, name("a")), None);
+        assert!(nodes.places(number).is_empty());
+    }
+
+    #[test]
+    fn what_was_moved_is_at_its_new_place() {
+        let mut nodes = Nodes::default();
+        let (one, other) =
+            (nodes.seen(7, ROOT, name("a"), false), nodes.seen(8, ROOT, name("b"), false));
+        nodes.moved((ROOT, name("a")), (ROOT, name("b")), true);
+        assert_eq!(nodes.at(ROOT, name("b")), Some(one));
+        assert_eq!(nodes.at(ROOT, name("a")), Some(other));
+        nodes.moved((ROOT, name("b")), (ROOT, name("a")), false);
+        assert_eq!(nodes.at(ROOT, name("a")), Some(one));
+        assert_eq!(nodes.at(ROOT, name("b")), None);
+        assert!(nodes.places(other).is_empty());
+        assert_eq!(nodes.gone(ROOT, name("nonesuch")), None);
+    }
+}

@@ -179,3 +179,28 @@ fn flags_and_data(options: &[String]) -> (MsFlags, String) {
     }
     (flags, data.join(","))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_words_are_flags_and_the_rest_is_for_the_file_system() {
+        let options = ["ro", "size=64m", "nosuid", "x=a,b", ""].map(str::to_owned);
+        let (flags, data) = flags_and_data(&options);
+        assert_eq!(flags, MsFlags::MS_RDONLY | MsFlags::MS_NOSUID);
+        assert_eq!(data, "size=64m,x=a,b,");
+        assert_eq!(flags_and_data(&[]), (MsFlags::empty(), String::new()));
+    }
+
+    #[test]
+    fn the_last_user_of_a_mount_point_unmounts_it() {
+        let (mounts, point) = (Mounts::default(), Path::new("/run/vc/x"));
+        assert!(mounts.join(point));
+        assert!(!mounts.join(point));
+        assert!(!mounts.leave(point));
+        assert!(mounts.leave(point));
+        assert!(!mounts.leave(point), "nobody uses it any more");
+        assert!(mounts.join(point));
+    }
+}
