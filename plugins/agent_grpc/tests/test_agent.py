@@ -117,7 +117,8 @@ def refused(reason, code=grpc.StatusCode.FAILED_PRECONDITION):
 
 
 @pytest.mark.parametrize(
-    ("reason", "is_missing"), [("REASON_PROGRAM_MISSING", True), ("REASON_PROGRAM_NOT_EXECUTABLE", False)]
+    ("reason", "is_missing"),
+    [("REASON_PROGRAM_MISSING", True), ("REASON_PROGRAM_NOT_EXECUTABLE", False)],
 )
 async def test_what_is_wrong_with_a_program_is_said_beside_the_text(reason, is_missing):
     with pytest.raises(CannotExecute, match="text of the guest") as caught:
@@ -142,7 +143,9 @@ async def test_a_reason_decides_which_error_it_is(reason, kind):
         assert type(caught.value) is kind
 
 
-@pytest.mark.parametrize("reason", ["", "REASON_", "9", "REASON_PROGRAM_MISSING ", "x" * 5000, "reason_no_container"])
+@pytest.mark.parametrize(
+    "reason", ["", "REASON_", "9", "REASON_PROGRAM_MISSING ", "x" * 5000, "reason_no_container"]
+)
 async def test_a_reason_that_is_none_decides_nothing(reason):
     with pytest.raises(AgentRefusal, match="text of the guest"):
         await refused(reason)

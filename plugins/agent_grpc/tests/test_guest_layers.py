@@ -1,4 +1,4 @@
-"""The agent's modules stand above each other: none imports from one above itself, and no two import each other."""
+"""The order of the agent's modules: none imports from one above itself, and there is no circle."""
 
 from __future__ import annotations
 
@@ -56,8 +56,12 @@ def paths(tree: str) -> list[str]:
 
 def imports(module: str, text: str, modules: set[str]) -> set[str]:
     """The modules of the crate that a module names, in a `use` or where it stands."""
-    code = "\n".join(line.split("//")[0] for line in text.split("#[cfg(test)]")[0].splitlines())
-    named = [path for tree in _USE.findall(code) for path in paths(tree)] + _INLINE.findall(_USE.sub("", code))
+    code = "\n".join(
+        line.split("//")[0] for line in text.split("#[cfg(test)]", maxsplit=1)[0].splitlines()
+    )
+    named = [path for tree in _USE.findall(code) for path in paths(tree)] + _INLINE.findall(
+        _USE.sub("", code)
+    )
     found = set()
     for path in named:
         parts = path.split("::")
@@ -77,7 +81,9 @@ def imports(module: str, text: str, modules: set[str]) -> set[str]:
 
 def graph(folder: Path) -> dict[str, set[str]]:
     """What each module imports. The program itself and the list of modules are in no layer."""
-    texts = {module: text for module, text in sources(folder).items() if module not in ("main", "lib")}
+    texts = {
+        module: text for module, text in sources(folder).items() if module not in ("main", "lib")
+    }
     modules = {*texts, "proto"}
     return {module: imports(module, text, modules) for module, text in texts.items()}
 
@@ -113,11 +119,23 @@ def test_the_order_is_that_of_the_crate():
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        ({"error.rs": "use crate::machine::boot;", "machine/boot.rs": ""}, ["error imports machine::boot"]),
-        ({"error.rs": "fn f() { crate::machine::boot::go() }", "machine/boot.rs": ""}, ["error imports machine::boot"]),
         (
-            {"machine/a.rs": "use crate::machine::{\n    b::B,\n};", "machine/b.rs": "use super::a;"},
-            ["machine::a imports machine::b imports machine::a", "machine::b imports machine::a imports machine::b"],
+            {"error.rs": "use crate::machine::boot;", "machine/boot.rs": ""},
+            ["error imports machine::boot"],
+        ),
+        (
+            {"error.rs": "fn f() { crate::machine::boot::go() }", "machine/boot.rs": ""},
+            ["error imports machine::boot"],
+        ),
+        (
+            {
+                "machine/a.rs": "use crate::machine::{\n    b::B,\n};",
+                "machine/b.rs": "use super::a;",
+            },
+            [
+                "machine::a imports machine::b imports machine::a",
+                "machine::b imports machine::a imports machine::b",
+            ],
         ),
         ({"machine/a.rs": "use crate::machine::b;", "machine/b.rs": "// use super::a;"}, []),
     ],

@@ -122,7 +122,7 @@ def test_no_cargo_names_the_packages(monkeypatch):
     monkeypatch.setattr(agent_program, "find_program", lambda _: None)
     with pytest.raises(
         image.ImageError,
-        match=r"cargo 1\.85 or newer is missing; install the packages cargo-web and rustc-web",
+        match=r"cargo 1\.88 or newer is missing; install the packages cargo-web and rustc-web",
     ):
         agent_program.find_cargo()
 

@@ -66,7 +66,11 @@ def reason(error: grpc.aio.AioRpcError) -> pb.Reason.ValueType:
     """Why the guest refuses a call, as agent.proto has it; REASON_UNSPECIFIED when it gives no reason that we know."""
     metadata = error.trailing_metadata()
     name = metadata.get(_REASON) if metadata is not None else None
-    return _REASONS.get(name, pb.REASON_UNSPECIFIED) if isinstance(name, str) else pb.REASON_UNSPECIFIED
+    return (
+        _REASONS.get(name, pb.REASON_UNSPECIFIED)
+        if isinstance(name, str)
+        else pb.REASON_UNSPECIFIED
+    )
 
 
 def wrong(what: str) -> AgentRefusal:

@@ -35,7 +35,7 @@ from vc_core.spec import (
 _CACHED = "cache=loose"
 _SHARED = "cache=mmap"
 _9P = ("trans=virtio", "version=9p2000.L", "msize=512000", "access=client")
-# How the guest mounts a share: as it is, or so that it can let go of it (guest/src/shares.rs),
+# How the guest mounts a share: as it is, or so that it can let go of it (guest/src/share_fs/),
 # which costs some speed.
 _KEPT, _LET_GO = "9p", "fuse"
 _OF_SHARES = (GuestDriver.NINE_P, GuestDriver.BIND)

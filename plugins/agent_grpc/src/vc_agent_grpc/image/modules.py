@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vc_agent_grpc.image.errors import ImageError
 
-# What the agent asks for by purpose (guest/src/boot.rs). `boot` is loaded always, the rest when
+# What the agent asks for by purpose (guest/src/machine/boot.rs). `boot` is loaded always, the rest when
 # first needed. File systems want crc32c at mount time, which their dependencies do not say (a soft
 # one).
 PURPOSES: dict[str, tuple[str, ...]] = {
