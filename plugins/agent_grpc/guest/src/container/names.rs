@@ -93,13 +93,64 @@ fn rename(pid: i32, former: &OsStr, name: &str) -> Result<(), Error> {
 /// Takes mounts out of a container's spec that are wanted only where its root file system has the
 /// file.
 pub fn drop_absent_mounts(spec: &mut Value, root: &Opened) {
-    let Some(mounts) = spec["mounts"].as_array_mut() else { return };
+    let Some(mounts) = spec.get_mut("mounts").and_then(Value::as_array_mut) else { return };
     mounts.retain_mut(|mount| {
-        let Some(options) = mount["options"].as_array_mut() else { return true };
+        let Some(options) = mount.get_mut("options").and_then(Value::as_array_mut) else {
+            return true;
+        };
         let before = options.len();
         options.retain(|option| option != &json!(OPTIONAL));
         let is_optional = options.len() < before;
         let target = mount["destination"].as_str().unwrap_or_default();
         !is_optional || root.has_file(target)
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_with_the_former_name_get_the_new_one_unless_somebody_wrote_to_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(NAMES).join(name);
+        write(folder.path(), "one").unwrap();
+        assert!(!file("hosts").exists(), "this container has none");
+        fs::create_dir(folder.path().join(NAMES)).unwrap();
+        write(folder.path(), "one").unwrap();
+        change(folder.path(), "another", "two").unwrap();
+        assert_eq!(fs::read_to_string(file("hostname")).unwrap(), "one\n");
+        change(folder.path(), "one", "two").unwrap();
+        assert_eq!(fs::read_to_string(file("hostname")).unwrap(), "two\n");
+        assert!(fs::read_to_string(file("hosts")).unwrap().ends_with("\n127.0.0.1\ttwo\n"));
+        fs::write(file("hosts"), "own").unwrap();
+        change(folder.path(), "two", "three").unwrap();
+        assert_eq!(fs::read_to_string(file("hostname")).unwrap(), "two\n");
+        assert_eq!(fs::read_to_string(file("hosts")).unwrap(), "own");
+    }
+
+    #[test]
+    fn optional_mounts_are_dropped_where_there_is_no_such_file() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("there"), "").unwrap();
+        let opened = Opened::folder(root.path()).unwrap();
+        let mut spec = json!({ "mounts": [
+            { "destination": "/there", "options": ["ro", OPTIONAL] },
+            { "destination": "/absent", "options": [OPTIONAL] },
+            { "destination": "/needed", "options": ["ro"] },
+            { "destination": "/bare" },
+        ] });
+        drop_absent_mounts(&mut spec, &opened);
+        assert_eq!(
+            spec["mounts"],
+            json!([
+                { "destination": "/there", "options": ["ro"] },
+                { "destination": "/needed", "options": ["ro"] },
+                { "destination": "/bare" },
+            ])
+        );
+        let mut none = json!({});
+        drop_absent_mounts(&mut none, &opened);
+        assert_eq!(none, json!({}));
+    }
 }

@@ -41,7 +41,7 @@ impl Root {
 
     fn open(self) -> Result<Opened, Error> {
         Ok(Opened(match self {
-            Self::Folder(path) => open(&path, folder(), Mode::empty())?,
+            Self::Folder(path) => return Opened::folder(&path),
             Self::Opened(found) => found,
         }))
     }
@@ -79,6 +79,10 @@ pub async fn beside<T: Send + 'static>(
 }
 
 impl Opened {
+    pub fn folder(path: &Path) -> Result<Self, Error> {
+        Ok(Self(open(path, folder(), Mode::empty())?))
+    }
+
     /// The text of a file, links followed as the container would. Absent reads as empty.
     pub fn read(&self, path: &str) -> Result<String, Error> {
         let refused = |error: Errno| {
@@ -129,4 +133,53 @@ impl Opened {
 
 fn folder() -> OFlag {
     OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use nix::unistd::mkfifo;
+
+    use super::*;
+
+    #[test]
+    fn links_stay_in_the_root() {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("root");
+        fs::create_dir_all(root.join("etc")).unwrap();
+        fs::write(outer.path().join("secret"), "outside").unwrap();
+        fs::write(root.join("secret"), "inside").unwrap();
+        symlink("../../../../secret", root.join("etc/up")).unwrap();
+        symlink(outer.path().join("secret"), root.join("etc/away")).unwrap();
+        symlink("/secret", root.join("etc/rooted")).unwrap();
+        symlink("loop", root.join("etc/loop")).unwrap();
+        let opened = Opened::folder(&root).unwrap();
+        assert_eq!(opened.read("etc/up").unwrap(), "inside");
+        assert_eq!(opened.read("etc/rooted").unwrap(), "inside");
+        assert_eq!(opened.read("../secret").unwrap(), "inside");
+        assert_eq!(opened.read("etc/away").unwrap(), "", "there is no such file in the root");
+        assert!(opened.read("etc/loop").is_err());
+        assert!(opened.has_file("/secret"));
+        assert!(!opened.has_file("/etc/up") && !opened.has_file("/etc") && !opened.has_file("/x"));
+    }
+
+    #[test]
+    fn only_regular_files_of_some_size_are_read() {
+        let root = tempfile::tempdir().unwrap();
+        let opened = Opened::folder(root.path()).unwrap();
+        mkfifo(&root.path().join("fifo"), Mode::S_IRUSR).unwrap();
+        fs::create_dir(root.path().join("folder")).unwrap();
+        fs::write(root.path().join("file"), b"a\xffb").unwrap();
+        File::create(root.path().join("large")).unwrap().set_len(MOST_BYTES + 1).unwrap();
+        File::create(root.path().join("full")).unwrap().set_len(MOST_BYTES).unwrap();
+        for name in ["fifo", "folder", "large"] {
+            assert!(opened.read(name).is_err(), "{name}");
+        }
+        assert_eq!(opened.read("full").unwrap().len() as u64, MOST_BYTES);
+        assert_eq!(opened.read("file").unwrap(), "a\u{fffd}b");
+        assert_eq!(opened.read("nonesuch").unwrap(), "");
+        assert_eq!(opened.read("file/below").unwrap(), "");
+    }
 }

@@ -128,3 +128,74 @@ fn memberships<'a>(groups: &'a str, name: &'a str) -> impl Iterator<Item = u32> 
 fn lines(text: &str) -> impl Iterator<Item = Vec<&str>> {
     text.lines().map(|line| line.split(':').collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/srv:/bin/false\n\
+        1000:x:7:8::/odd:\nnohome:x:5:5::\nbroken:x:no:5::/x:\nlarge:x:4294967295:1::/x:\n\
+        \n:::\nweb:x:1:1::/second:\n";
+    const GROUP: &str = "root:x:0:\nwww:x:34:\nlog:x:40:web,root\nbad:x:no:web\nshort\n\
+        all:x:41:web\n";
+
+    fn completed(user: &Value) -> Result<Value, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("etc")).unwrap();
+        fs::write(folder.path().join("etc/passwd"), PASSWD).unwrap();
+        fs::write(folder.path().join("etc/group"), GROUP).unwrap();
+        let mut process = json!({ "user": user, "env": ["A=b"] });
+        complete(&mut process, &Opened::folder(folder.path()).unwrap())?;
+        Ok(process)
+    }
+
+    fn ids(username: &str) -> (u64, u64, Value) {
+        let process = completed(&json!({ "username": username })).unwrap();
+        let user = &process["user"];
+        (
+            user["uid"].as_u64().unwrap(),
+            user["gid"].as_u64().unwrap(),
+            user["additionalGids"].clone(),
+        )
+    }
+
+    #[test]
+    fn names_and_numbers_become_ids() {
+        assert_eq!(ids(""), (0, 0, json!([40])));
+        assert_eq!(ids("web"), (33, 34, json!([40, 41])));
+        assert_eq!(ids("33"), (33, 34, json!([40, 41])));
+        assert_eq!(ids("web:log"), (33, 40, json!([])));
+        assert_eq!(ids("web:"), (33, 34, json!([])));
+        assert_eq!(ids(":log"), (0, 40, json!([])));
+        assert_eq!(ids("1000"), (1000, 0, json!([])), "a number is no name");
+        assert_eq!(ids("12:13"), (12, 13, json!([])));
+    }
+
+    #[test]
+    fn what_is_unknown_or_no_id_is_an_error() {
+        for username in ["nobody", "broken", "large", "web:nogroup", "web:bad", "web:short"] {
+            assert!(completed(&json!({ "username": username })).is_err(), "{username}");
+        }
+        for username in ["2147483648", "99999999999999999999", "0:2147483648", "-1", "+1", " 1"] {
+            assert!(completed(&json!({ "username": username })).is_err(), "{username}");
+        }
+    }
+
+    #[test]
+    fn more_groups_are_added_by_name_and_number() {
+        let process = completed(&json!({ "username": "nohome", "groups": ["log", "77"] })).unwrap();
+        assert_eq!(process["user"]["additionalGids"], json!([40, 77]));
+        assert_eq!(process["env"], json!(["A=b", "HOME=/"]));
+        assert!(completed(&json!({ "username": "0", "groups": ["nogroup"] })).is_err());
+    }
+
+    #[test]
+    fn a_umask_stays_and_a_user_who_is_not_named_is_left_alone() {
+        let process = completed(&json!({ "username": "web", "umask": 18 })).unwrap();
+        assert_eq!(process["user"]["umask"], json!(18));
+        let process = completed(&json!({ "uid": 5 })).unwrap();
+        assert_eq!(process, json!({ "user": { "uid": 5 }, "env": ["A=b"] }));
+    }
+}

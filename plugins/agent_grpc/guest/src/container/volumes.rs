@@ -34,9 +34,11 @@ pub async fn fill(
     folder: &Path,
     reaper: &Reaper,
 ) -> Result<(), Error> {
-    let Some(mounts) = spec["mounts"].as_array_mut() else { return Ok(()) };
+    let Some(mounts) = spec.get_mut("mounts").and_then(Value::as_array_mut) else { return Ok(()) };
     for mount in mounts {
-        let Some(options) = mount["options"].as_array_mut() else { continue };
+        let Some(options) = mount.get_mut("options").and_then(Value::as_array_mut) else {
+            continue;
+        };
         let before = options.len();
         options.retain(|option| option != &json!(OPTION));
         if options.len() == before {

@@ -164,3 +164,79 @@ fn placed(into: &Path, entry: &Path, renamed: Option<&OsStr>) -> Result<PathBuf,
     }
     Ok(place)
 }
+
+#[cfg(test)]
+mod tests {
+    use tar::{Builder, Header};
+
+    use super::*;
+
+    /// An archive with one file under a name that tar itself would not write.
+    fn archive(name: &str, entry_type: EntryType, link: &str) -> Vec<u8> {
+        let mut header = Header::new_gnu();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+        header.set_entry_type(entry_type);
+        header.set_mode(0o644);
+        // SAFETY: takes nothing and cannot fail.
+        let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+        header.set_uid(uid.into());
+        header.set_gid(gid.into());
+        let content: &[u8] = if entry_type == EntryType::Regular { b"text" } else { b"" };
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        let mut builder = Builder::new(Vec::new());
+        builder.append(&header, content).unwrap();
+        builder.into_inner().unwrap()
+    }
+
+    fn unpacked(bytes: &[u8], into: &Path) -> Result<(), FilesError> {
+        write(bytes, &into.to_string_lossy(), ".")
+    }
+
+    #[test]
+    fn no_path_leads_out_of_the_folder() {
+        let outer = tempfile::tempdir().unwrap();
+        let into = outer.path().join("into");
+        fs::create_dir(&into).unwrap();
+        let outside = outer.path().join("x");
+        let absolute = outside.to_string_lossy().into_owned();
+        for name in ["../x", "a/../../x", "..", "a/..", absolute.as_str()] {
+            let outcome = unpacked(&archive(name, EntryType::Regular, ""), &into);
+            assert!(matches!(outcome, Err(FilesError::Unfit(_))), "{name}: {outcome:?}");
+        }
+        for target in ["../x", absolute.as_str()] {
+            fs::write(&outside, "secret").unwrap();
+            let outcome = unpacked(&archive("link", EntryType::Link, target), &into);
+            assert!(matches!(outcome, Err(FilesError::Unfit(_))), "{target}: {outcome:?}");
+        }
+        assert_eq!(fs::read_dir(&into).unwrap().count(), 0);
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "secret");
+    }
+
+    #[test]
+    fn a_file_is_unpacked_into_a_folder_or_under_a_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = archive("./a", EntryType::Regular, "");
+        unpacked(&bytes, folder.path()).unwrap();
+        assert_eq!(fs::read_to_string(folder.path().join("a")).unwrap(), "text");
+        let renamed = folder.path().join("b");
+        write(&bytes[..], &renamed.to_string_lossy(), "a").unwrap();
+        assert_eq!(fs::read_to_string(renamed).unwrap(), "text");
+        let below = folder.path().join("nonesuch/b");
+        assert!(write(&bytes[..], &below.to_string_lossy(), "a").is_err());
+    }
+
+    #[test]
+    fn what_is_no_archive_or_ends_early_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = archive("a", EntryType::Regular, "");
+        assert!(unpacked(&whole[..513], folder.path()).is_err());
+        assert!(unpacked(&whole[..100], folder.path()).is_err());
+        assert!(unpacked(&[b'x'; 1024], folder.path()).is_err());
+        unpacked(&[0; 1024], folder.path()).unwrap();
+        unpacked(&[], folder.path()).unwrap();
+        let target = EntryType::Link;
+        assert!(unpacked(&archive("link", target, ""), folder.path()).is_err());
+    }
+}
