@@ -105,12 +105,12 @@ class Refusal(grpc.aio.AioRpcError):
         super().__init__(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details)
 
 
-def refused(reason, code=grpc.StatusCode.FAILED_PRECONDITION):
+def refused(reason, code=grpc.StatusCode.FAILED_PRECONDITION, key="vc-reason"):
     """A call that the agent refuses for a reason."""
 
     @client.translated
     async def call():
-        metadata = grpc.aio.Metadata(("vc-reason", reason))
+        metadata = grpc.aio.Metadata((key, reason))
         raise grpc.aio.AioRpcError(code, grpc.aio.Metadata(), metadata, "text of the guest")
 
     return call()
@@ -151,11 +151,18 @@ async def test_a_reason_that_is_none_decides_nothing(reason):
         await refused(reason)
 
 
+@pytest.mark.parametrize(("word", "is_missing"), [("missing", True), ("not-executable", False)])
+async def test_an_older_agent_says_by_a_refusal_what_is_wrong_with_a_program(word, is_missing):
+    with pytest.raises(CannotExecute, match="text of the guest") as caught:
+        await refused(word, key="vc-refusal")
+    assert caught.value.is_missing is is_missing
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        (grpc.StatusCode.INVALID_ARGUMENT, AgentRefusal),
-        (grpc.StatusCode.NOT_FOUND, AgentRefusal),
+        (grpc.StatusCode.INVALID_ARGUMENT, InvalidRequest),
+        (grpc.StatusCode.NOT_FOUND, NotFound),
         (grpc.StatusCode.INTERNAL, AgentRefusal),
         (grpc.StatusCode.UNAVAILABLE, AgentError),
     ],

@@ -35,8 +35,17 @@ _MAX_CODE = 255
 _MAX_SIGNAL = 64
 _BY_SIGNAL = 128
 
-_REASON = "vc-reason"
 _REASONS = dict(pb.Reason.items())
+_REASONS_BY_STATUS = {
+    "NOT_FOUND": pb.REASON_NO_CONTAINER,
+    "ALREADY_EXISTS": pb.REASON_CONTAINER_EXISTS,
+    "INVALID_ARGUMENT": pb.REASON_INVALID_REQUEST,
+    "FAILED_PRECONDITION": pb.REASON_PROCESS_ENDED,
+}
+_REASONS_BY_REFUSAL = {
+    "missing": pb.REASON_PROGRAM_MISSING,
+    "not-executable": pb.REASON_PROGRAM_NOT_EXECUTABLE,
+}
 
 _HEALTH = {
     pb.HEALTH_NONE: Health.NONE,
@@ -63,14 +72,22 @@ def details(error: grpc.aio.AioRpcError) -> str:
 
 
 def reason(error: grpc.aio.AioRpcError) -> pb.Reason.ValueType:
-    """Why the guest refuses a call, as agent.proto has it; REASON_UNSPECIFIED when it gives no reason that we know."""
+    """Why the guest refuses a call, as agent.proto has it.
+
+    REASON_UNSPECIFIED when it gives no reason that this version knows. Agents that were built
+    before there were reasons give the status alone.
+    """
+    name = _metadata(error, "vc-reason")
+    if name is not None:
+        return _REASONS.get(name, pb.REASON_UNSPECIFIED)
+    by_status = _REASONS_BY_STATUS.get(error.code().name, pb.REASON_UNSPECIFIED)
+    return _REASONS_BY_REFUSAL.get(_metadata(error, "vc-refusal") or "", by_status)
+
+
+def _metadata(error: grpc.aio.AioRpcError, key: str) -> str | None:
     metadata = error.trailing_metadata()
-    name = metadata.get(_REASON) if metadata is not None else None
-    return (
-        _REASONS.get(name, pb.REASON_UNSPECIFIED)
-        if isinstance(name, str)
-        else pb.REASON_UNSPECIFIED
-    )
+    value = metadata.get(key) if metadata is not None else None
+    return value if isinstance(value, str) else None
 
 
 def wrong(what: str) -> AgentRefusal:
