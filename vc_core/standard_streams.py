@@ -1,4 +1,6 @@
-"""Our standard streams where they are closed or cannot be written, as coreutils and docker treat them."""
+"""Our standard streams where they are closed or cannot be written, as coreutils and docker treat
+them.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,11 @@ NAMES = ("stdin", "stdout", "stderr")
 
 
 def set_up() -> None:
-    """Opens /dev/null in the place of each stream that is closed; remembers why stdout could not be written.
+    """Opens /dev/null in the place of each stream that is closed; remembers why stdout could not be
+    written.
 
-    Else the next file that is opened gets a closed one's number, and a command's output is written to it.
+    Else the next file that is opened gets a closed one's number, and a command's output is written
+    to it.
     """
     for number, name in enumerate(NAMES):
         try:
@@ -67,7 +71,8 @@ def unwritable() -> str:
 
 
 def finish() -> str:
-    """Writes what is left to be printed; nothing is left for the interpreter's end, which would print its own error.
+    """Writes what is left to be printed; nothing is left for the interpreter's end, which would
+    print its own error.
 
     Returns:
         As `unwritable`.

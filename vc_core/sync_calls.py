@@ -128,7 +128,9 @@ def sync_iterator(
 
 
 class _Block(AbstractContextManager[Outer]):
-    """An object of the engine for the length of a block; or of the program, where nobody leaves the block."""
+    """An object of the engine for the length of a block; or of the program, where nobody leaves the
+    block.
+    """
 
     def __init__(
         self, manager: AbstractAsyncContextManager[T], kind: Callable[[T, Loop], Outer], loop: Loop

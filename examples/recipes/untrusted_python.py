@@ -1,4 +1,5 @@
-"""Runs untrusted Python code and prints the outcome as JSON: `python untrusted_python.py < code.py`.
+"""Runs untrusted Python code and prints the outcome as JSON: `python untrusted_python.py <
+code.py`.
 
 The machine has no network, the files of the host read-only below an overlay, 128 MiB of memory, at
 most 64 processes and ten seconds.

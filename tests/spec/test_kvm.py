@@ -82,7 +82,8 @@ async def test_a_proof_is_kept_in_a_folder_of_this_users_alone(node, tmp_path, k
         os.chown(place, 65534, 65534)
     boots = Boots(KvmProof(True, "told"))
     with pytest.raises(
-        InvalidRequest, match=r"place.*; .*set proof_dir of the hypervisor to a directory that you own"
+        InvalidRequest,
+        match=r"place.*; .*set proof_dir of the hypervisor to a directory that you own",
     ):
         await prove_kvm(sys.executable, place, boots)
     assert (boots.count, list(target.iterdir())) == (0, [])

@@ -1,4 +1,6 @@
-"""Records of drivers: what was written is read again, and what was not is refused with the reason."""
+"""Records of drivers: what was written is read again, and what was not is refused with
+the reason.
+"""
 
 from __future__ import annotations
 

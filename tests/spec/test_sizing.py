@@ -1,4 +1,6 @@
-"""The steps of a resize, on a machine of numbers: what is plugged, what is given back, what is undone."""
+"""The steps of a resize, on a machine of numbers: what is plugged, what is given back, what is
+undone.
+"""
 
 from __future__ import annotations
 

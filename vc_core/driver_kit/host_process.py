@@ -51,15 +51,18 @@ class HostProcess:
 
     @classmethod
     def find(cls, *words: str) -> Self | None:
-        """The live one whose command line has all these words: for whoever was killed before a number was noted."""
+        """The live one whose command line has all these words: for whoever was killed before a
+        number was noted.
+        """
         return next(cls._all({word.encode() for word in words}), None)
 
     @classmethod
     def find_in(cls, folder: Path, *words: str) -> tuple[Self, ...]:
-        """All live ones whose command line has all these words and to which `folder` is the folder that it is here.
+        """All live ones whose command line has all these words and to which `folder` is the folder
+        that it is here.
 
-        For a driver whose record is lost: the words name a file of the machine, and a path means another file to a
-        process of another mount namespace.
+        For a driver whose record is lost: the words name a file of the machine, and a path means
+        another file to a process of another mount namespace.
         """
         return tuple(
             found for found in cls._all({word.encode() for word in words}) if found.sees(folder)
@@ -94,8 +97,8 @@ class HostProcess:
         return f"/proc/{self.pid}/exe"
 
     def is_alive(self) -> bool:
-        """Whether it runs. One that has ended but was not waited for does not; nor one that is on its way out, of which
-        others see already that it hangs up.
+        """Whether it runs. One that has ended but was not waited for does not; nor one that is on
+        its way out, of which others see already that it hangs up.
         """
         fields = self._stat()
         return bool(fields) and fields[0] not in "ZX" and not int(fields[_FLAGS]) & _EXITING
@@ -143,7 +146,9 @@ class HostProcess:
         await self.ended()
 
     def transfers(self) -> tuple[int, int]:
-        """Bytes that it has had read from disks and written to them: read_bytes and write_bytes of proc(5)'s io."""
+        """Bytes that it has had read from disks and written to them: read_bytes and write_bytes of
+        proc(5)'s io.
+        """
         fields = dict(
             line.split(": ") for line in Path(f"/proc/{self.pid}/io").read_text().splitlines()
         )

@@ -1,5 +1,6 @@
-"""Does KVM work here? A node that opens proves nothing: hosts exist where guests hang or their machine aborts. So a
-driver boots a guest, once per boot of the host and program that runs machines; all drivers remember it in one place.
+"""Does KVM work here? A node that opens proves nothing: hosts exist where guests hang or their
+machine aborts. So a driver boots a guest, once per boot of the host and program that runs machines;
+all drivers remember it in one place.
 """
 
 from __future__ import annotations

@@ -24,7 +24,9 @@ def is_host_root() -> bool:
 
 
 def trusted_owners() -> frozenset[int]:
-    """Root and the effective user; for root under sudo also the user who typed it, as git has it."""
+    """Root and the effective user; for root under sudo also the user who typed it, as
+    git has it.
+    """
     owners = {*host_owners(), os.geteuid()}
     if os.geteuid() == 0 and (typed_by := os.environ.get("SUDO_UID", "")).isdecimal():
         owners.add(int(typed_by))
@@ -61,15 +63,16 @@ def untrusted(path: Path, owners: frozenset[int]) -> str:
 
 
 def private_folder(path: Path, setting: str) -> Path:
-    """Makes a folder with mode 0700 that is this user's alone; parents that are missing get the same mode.
+    """Makes a folder with mode 0700 that is this user's alone; parents that are missing get the
+    same mode.
 
     Args:
         path: of the folder.
         setting: which names the folder in the configuration or the environment, for messages.
 
     Raises:
-        InvalidRequest: it is a link or no folder, belongs to somebody else, others can write to it, or it cannot be
-            made. What others could have put there is not trusted.
+        InvalidRequest: it is a link or no folder, belongs to somebody else, others can write to it,
+            or it cannot be made. What others could have put there is not trusted.
     """
     with opened_private_folder(path, setting):
         return path

@@ -49,7 +49,9 @@ def find_program(name: str) -> str | None:
 
 
 def program_environment() -> dict[str, str]:
-    """The environment for a program: as ours, with a PATH on which the program finds what we would find."""
+    """The environment for a program: as ours, with a PATH on which the program finds what we would
+    find.
+    """
     folders = _folders()
     if is_host_root():
         folders = [folder for folder in folders if not untrusted(Path(folder), _ROOT)]

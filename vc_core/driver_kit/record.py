@@ -1,4 +1,6 @@
-"""Records of a driver as JSON with a schema number: its state, and the manifest of a saved machine."""
+"""Records of a driver as JSON with a schema number: its state, and the manifest of a
+saved machine.
+"""
 
 from __future__ import annotations
 

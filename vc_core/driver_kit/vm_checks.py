@@ -31,7 +31,8 @@ def check_size(spec: VmSpec, max_vcpus: int, max_memory_mib: int, table: str) ->
     ):
         if requested > limit:
             raise HypervisorError(
-                f"{requested} {unit} were requested and the limit is {limit}; raise {table}.{option}"
+                f"{requested} {unit} were requested and the limit is {limit}; "
+                f"raise {table}.{option}"
             )
 
 

@@ -1,10 +1,12 @@
-"""The agent family: the one who runs containers inside the guest, and the guest image that holds it.
+"""The agent family: the one who runs containers inside the guest, and the guest image that holds
+it.
 
-A plugin object holds at most one connection. Except for agent_capabilities, agent_guest, agent_disconnect and the
-operations on guest images, all need agent_connect before. Every operation raises AgentError when the guest does not
-answer; NotFound for a container or process that the guest does not know, unless said otherwise. An AgentRefusal, which
-is an AgentError, says that the guest answered: after any other AgentError the machine may be about to end, and a call
-waits a moment for that.
+A plugin object holds at most one connection. Except for agent_capabilities, agent_guest,
+agent_disconnect and the operations on guest images, all need agent_connect before. Every operation
+raises AgentError when the guest does not answer; NotFound for a container or process that the guest
+does not know, unless said otherwise. An AgentRefusal, which is an AgentError, says that the guest
+answered: after any other AgentError the machine may be about to end, and a call waits a moment for
+that.
 """
 
 from __future__ import annotations
@@ -75,8 +77,8 @@ class AgentSpec:
 
     @operation
     async def agent_set_up_pod(self, pod: PodRef, setup: PodSetup) -> None:
-        """Gives a guest its identity. Called before any container is made, and again in a machine that goes on from a
-        saved one, whose containers take it on, too. May be called twice.
+        """Gives a guest its identity. Called before any container is made, and again in a machine
+        that goes on from a saved one, whose containers take it on, too. May be called twice.
         """
         raise NotImplementedError
 
@@ -115,15 +117,17 @@ class AgentSpec:
 
     @operation
     async def agent_create_container(self, pod: PodRef, container: GuestContainer) -> None:
-        """Makes the container; its first process exists and waits, or runs when `container.starts` says so.
+        """Makes the container; its first process exists and waits, or runs when `container.starts`
+        says so.
 
-        On failure nothing of it is left in the guest. `container.log` is there only for agents that declare
-        Capability.LOG. What a process with Stdio.LOG has written is on that disk before its end is told.
-        Restart and HealthCheck are asked only of those that declare Capability.SUPERVISE.
-        What Mount.copy_up asks for is in the folder before the first process exists.
+        On failure nothing of it is left in the guest. `container.log` is there only for agents that
+        declare Capability.LOG. What a process with Stdio.LOG has written is on that disk before its
+        end is told. Restart and HealthCheck are asked only of those that declare
+        Capability.SUPERVISE. What Mount.copy_up asks for is in the folder before the first process
+        exists.
 
-        Raises AlreadyExists when the guest has a container of this id, CannotExecute when its program is not there.
-        Raises AgentError when a file of Resources.unified is not there.
+        Raises AlreadyExists when the guest has a container of this id, CannotExecute when its
+        program is not there. Raises AgentError when a file of Resources.unified is not there.
         """
         raise NotImplementedError
 
@@ -156,15 +160,18 @@ class AgentSpec:
     async def agent_update_container(
         self, pod: PodRef, container_id: str, resources: Resources
     ) -> None:
-        """Changes the limits of a container that the guest has; what is 0 or empty has none afterwards."""
+        """Changes the limits of a container that the guest has; what is 0 or empty has none
+        afterwards.
+        """
         raise NotImplementedError
 
     @optional_operation
     async def agent_online(self, pod: PodRef, vcpus: int, plugged_memory_mib: int) -> None:
-        """Returns when the guest uses exactly this many vCPUs, and this much memory beyond that of its start.
+        """Returns when the guest uses exactly this many vCPUs, and this much memory beyond that of
+        its start.
 
-        Called after vm_resize, also when that could not take vCPUs away. Declared by Capability.ONLINE.
-        Raises AgentError when they do not come.
+        Called after vm_resize, also when that could not take vCPUs away. Declared by
+        Capability.ONLINE. Raises AgentError when they do not come.
         """
         raise NotImplementedError
 
@@ -219,7 +226,8 @@ class AgentSpec:
 
     @operation
     async def agent_attach(self, pod: PodRef, container_id: str, token: str) -> ProcessStreams:
-        """The streams of a process that was made with Stdio.PIPES. Raises AgentError while another client has them.
+        """The streams of a process that was made with Stdio.PIPES. Raises AgentError while another
+        client has them.
 
         Of a process with Stdio.LOG they are what comes from now on; it has no input.
         """
@@ -227,7 +235,8 @@ class AgentSpec:
 
     @unbounded_operation
     async def agent_wait(self, pod: PodRef, container_id: str, token: str) -> ExitStatus:
-        """Returns when the process has ended; at once when it has. The answer stays until the container is removed.
+        """Returns when the process has ended; at once when it has. The answer stays until the
+        container is removed.
 
         A first process that another one follows has not ended.
         """
@@ -251,7 +260,8 @@ class AgentSpec:
 
     @unbounded_operation
     async def agent_build_guest(self, source: KernelSource, report: Report) -> Guest:
-        """Makes the guest image for this host and makes it current; does nothing when it is there. Belongs to no pod.
+        """Makes the guest image for this host and makes it current; does nothing when it is there.
+        Belongs to no pod.
 
         Raises AgentError naming the missing program and the package that has it.
         """

@@ -25,10 +25,11 @@ class DeviceSpec:
     async def device_prepare(
         self, pod: PodRef, device: HostDevice
     ) -> tuple[Pluggable | GuestNode, ...]:
-        """Readies a claimed device on the host; returns what is to be plugged into the machine, in this order.
+        """Readies a claimed device on the host; returns what is to be plugged into the machine, in
+        this order.
 
-        May be called twice with the same outcome. Raises DeviceError when it cannot be passed, with the reason;
-        nothing was changed on the host then.
+        May be called twice with the same outcome. Raises DeviceError when it cannot be passed, with
+        the reason; nothing was changed on the host then.
         """
         raise NotImplementedError
 

@@ -98,7 +98,10 @@ class StateError(VcError):
 
     def __str__(self) -> str:
         reason = f": {self.reason}" if self.reason else ""
-        return f"{self._subject} is {self.actual}{reason}; to {self._verb} it must be {' or '.join(self.required)}"
+        return (
+            f"{self._subject} is {self.actual}{reason}; "
+            f"to {self._verb} it must be {' or '.join(self.required)}"
+        )
 
 
 class NotFound(VcError):
@@ -179,7 +182,9 @@ class StorageError(OperationError):
 
 
 class PodDamaged(StorageError):
-    """What is known of the pod cannot be read; deleting it by force ends its machine and removes it."""
+    """What is known of the pod cannot be read; deleting it by force ends its machine and removes
+    it.
+    """
 
 
 class DeviceError(OperationError):

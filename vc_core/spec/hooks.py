@@ -24,4 +24,6 @@ FAMILIES: dict[str, type] = {
 }
 ALL_SPECS: tuple[type, ...] = (*FAMILIES.values(), EventSpec)
 RETIRED: dict[str, str] = {}
-"""Operations that the contract no longer has: name to what to know. A plugin may still have one; it is never called."""
+"""Operations that the contract no longer has: name to what to know. A plugin may still have one; it
+is never called.
+"""

@@ -60,9 +60,11 @@ class HypervisorSpec:
 
     @operation
     async def vm_status(self, pod: PodRef) -> VmStatus:
-        """Tells the truth about the machine now, without talking to the guest. Fast; called for each pod of a listing.
+        """Tells the truth about the machine now, without talking to the guest. Fast; called for
+        each pod of a listing.
 
-        A reused process id is never taken for the machine. Raises nothing for an absent or dead machine.
+        A reused process id is never taken for the machine. Raises nothing for an absent or dead
+        machine.
         """
         raise NotImplementedError
 
@@ -76,22 +78,25 @@ class HypervisorSpec:
 
     @operation
     async def vm_stop(self, pod: PodRef, grace_s: float) -> VmStatus:
-        """Ends the machine: it is given `grace_s` seconds to end by itself, then it is ended, then killed.
+        """Ends the machine: it is given `grace_s` seconds to end by itself, then it is ended, then
+        killed.
 
-        Called in any phase, with 0 when the guest was not asked to end. The phase is ended or absent afterwards.
-        May be called twice.
+        Called in any phase, with 0 when the guest was not asked to end. The phase is ended or
+        absent afterwards. May be called twice.
         """
         raise NotImplementedError
 
     @operation
     async def vm_destroy(self, pod: PodRef) -> None:
-        """Removes all that vm_create and vm_start left behind; kills the machine if it still runs. May be called twice.
+        """Removes all that vm_create and vm_start left behind; kills the machine if it still runs.
+        May be called twice.
 
         An object that has neither made nor adopted a machine finds the pod's by itself, by what is
         on the host: it is called when what vm_export_state returned is lost. No pod but this one
         may lose its machine by that: ids are unique in a store, run folders on the host.
 
-        What its console said may stay in the pod's run folder, for vm_console; that goes with the pod.
+        What its console said may stay in the pod's run folder, for vm_console; that goes with the
+        pod.
         """
         raise NotImplementedError
 
@@ -113,40 +118,46 @@ class HypervisorSpec:
 
     @optional_operation
     async def vm_plug(self, pod: PodRef, device: Pluggable) -> Plugged:
-        """Adds a device to a running machine; returns when that has accepted it, which is before the guest sees it.
+        """Adds a device to a running machine; returns when that has accepted it, which is before
+        the guest sees it.
 
-        Which kinds are possible is declared by Capability.SHARE_PLUG, DRIVE_PLUG, PCI_PLUG and VHOST_USER_PLUG.
-        Plugging it again replaces what a call has left that was interrupted before its answer was known.
-        Raises HypervisorError when no place is free or the device is refused; nothing is left of it then.
+        Which kinds are possible is declared by Capability.SHARE_PLUG, DRIVE_PLUG, PCI_PLUG and
+        VHOST_USER_PLUG. Plugging it again replaces what a call has left that was interrupted before
+        its answer was known. Raises HypervisorError when no place is free or the device is refused;
+        nothing is left of it then.
         """
         raise NotImplementedError
 
     @optional_operation
     async def vm_unplug(self, pod: PodRef, plugged: Plugged) -> None:
-        """Removes a device; returns when the guest has let it go. Its place and id are free afterwards.
+        """Removes a device; returns when the guest has let it go. Its place and id are free
+        afterwards.
 
-        A device that is not there is no error: may be called twice. Raises HypervisorError when the guest keeps it
-        beyond the driver's limit; it is still plugged then, and a later call tries again.
+        A device that is not there is no error: may be called twice. Raises HypervisorError when the
+        guest keeps it beyond the driver's limit; it is still plugged then, and a later call tries
+        again.
         """
         raise NotImplementedError
 
     @optional_operation
     async def vm_resize(self, pod: PodRef, size: VmSize) -> VmSize:
-        """Plugs or unplugs vCPUs and memory until the machine has these totals; returns what it has then.
+        """Plugs or unplugs vCPUs and memory until the machine has these totals; returns what it has
+        then.
 
-        Growing offers to the guest what agent_online then takes; memory may be rounded up. Shrinking goes as far as
-        driver and guest can, never below the size at the start, and is no error when it stops before. The phase is
-        running. Declared by Capability.RESIZE. Raises HypervisorError when the machine cannot grow so far; it is as
-        before then.
+        Growing offers to the guest what agent_online then takes; memory may be rounded up.
+        Shrinking goes as far as driver and guest can, never below the size at the start, and is no
+        error when it stops before. The phase is running. Declared by Capability.RESIZE. Raises
+        HypervisorError when the machine cannot grow so far; it is as before then.
         """
         raise NotImplementedError
 
     @optional_operation
     async def vm_fingerprint(self, pod: PodRef, spec: VmSpec) -> str:
-        """All that shapes a machine and cannot change when it starts from a saved one, as text for comparing.
+        """All that shapes a machine and cannot change when it starts from a saved one, as text for
+        comparing.
 
-        The shares' folders can change; their number, and the driver's program and options, are part of it. Called
-        before vm_create. Declared by Capability.CLONE. Raises as vm_create.
+        The shares' folders can change; their number, and the driver's program and options, are part
+        of it. Called before vm_create. Declared by Capability.CLONE. Raises as vm_create.
         """
         raise NotImplementedError
 
@@ -199,7 +210,8 @@ class HypervisorSpec:
 
     @operation
     async def vm_console(self, pod: PodRef, tail_bytes: int) -> bytes:
-        """The last bytes that the guest's kernel wrote to its console; also of a machine that has ended.
+        """The last bytes that the guest's kernel wrote to its console; also of a machine that has
+        ended.
 
         Called by `Pod.console`, and when a machine does not come up, to say why. The phase is any;
         a pod without a console has an empty one. Returns at most `tail_bytes` bytes.
@@ -234,8 +246,10 @@ class HypervisorSpec:
 
     @operation
     async def vm_diagnose(self, guests: tuple[Guest, ...]) -> tuple[Finding, ...]:
-        """What a user should know about this host: binaries, acceleration, permissions. Belongs to no pod.
+        """What a user should know about this host: binaries, acceleration, permissions. Belongs to
+        no pod.
 
-        `guests` are the guest images, the current one first: what can only be proven by booting is proven with that.
+        `guests` are the guest images, the current one first: what can only be proven by booting is
+        proven with that.
         """
         raise NotImplementedError

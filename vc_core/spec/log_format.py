@@ -1,4 +1,5 @@
-"""A container's log as it lies on the host: a ring of blocks, written by the guest's agent (guest/src/process/log.rs).
+"""A container's log as it lies on the host: a ring of blocks, written by the guest's agent
+(guest/src/process/log.rs).
 
 All numbers are little-endian. The file is a whole number of blocks of 4096 bytes:
 
@@ -8,9 +9,10 @@ All numbers are little-endian. The file is a whole number of blocks of 4096 byte
     16  used      16 bits: bytes of records
     20  records   one behind the other, none goes on in the next block
 
-A record: kind (8 bits: 1 stdout, 2 stderr, 3 a process ended and is started again, 4 one ended, 5 one begins), length
-(16 bits), time (64 bits, nanoseconds since the epoch by the guest's clock), data. An end's data is the exit code, 32
-bits. The last block is written again whenever something is added; one whose checksum is wrong is just being written.
+A record: kind (8 bits: 1 stdout, 2 stderr, 3 a process ended and is started again, 4 one ended, 5
+one begins), length (16 bits), time (64 bits, nanoseconds since the epoch by the guest's clock),
+data. An end's data is the exit code, 32 bits. The last block is written again whenever something is
+added; one whose checksum is wrong is just being written.
 """
 
 from __future__ import annotations
@@ -86,7 +88,9 @@ class Reader:
         os.close(self._handle)
 
     def read(self) -> Iterator[Record]:
-        """All records since the last time, but no more than a whole log of them: a guest can write without an end."""
+        """All records since the last time, but no more than a whole log of them: a guest can write
+        without an end.
+        """
         self.has_more = False
         if self._sequence == 0:
             found = self._oldest()

@@ -1,6 +1,8 @@
-"""What a hook is: an operation (exactly one answer), an optional one, a routed one, or an event (any number).
+"""What a hook is: an operation (exactly one answer), an optional one, a routed one, or an event
+(any number).
 
-Every hook is `async def` with plain positional parameters and no defaults. Wiring refuses anything else.
+Every hook is `async def` with plain positional parameters and no defaults. Wiring refuses anything
+else.
 """
 
 from __future__ import annotations
@@ -46,11 +48,15 @@ def optional_operation(function: F) -> F:
 
 
 def routed_operation(function: F) -> F:
-    """An operation that several plugins implement side by side; each call goes to the one that claims its subject."""
+    """An operation that several plugins implement side by side; each call goes to the one that
+    claims its subject.
+    """
     setattr(function, ROUTED, True)
     return operation(function)
 
 
 def event(function: F) -> F:
-    """Something that has happened: every plugin that listens is told, and one that fails stops nobody."""
+    """Something that has happened: every plugin that listens is told, and one that fails stops
+    nobody.
+    """
     return _specification(function)

@@ -26,7 +26,8 @@ class StorageSpec:
 
     @operation
     async def storage_create(self, pod_id: str, config: str) -> None:
-        """Makes room for a pod, with its POD_CONFIG in it, in one step: a crash leaves all or nothing.
+        """Makes room for a pod, with its POD_CONFIG in it, in one step: a crash leaves all or
+        nothing.
 
         The run folder exists afterwards. Raises AlreadyExists when the id is taken.
         """
@@ -34,8 +35,8 @@ class StorageSpec:
 
     @operation
     async def storage_list(self) -> StoreListing:
-        """All pods that have a POD_CONFIG. What killed calls have left half made is taken away; foreign things are
-        reported, never touched, never fatal.
+        """All pods that have a POD_CONFIG. What killed calls have left half made is taken away;
+        foreign things are reported, never touched, never fatal.
         """
         raise NotImplementedError
 
@@ -49,19 +50,21 @@ class StorageSpec:
 
     @unbounded_operation
     async def storage_lock(self, pod_id: str, exclusive: bool, timeout_s: float) -> StoreLock:
-        """Locks a pod against other processes and other tasks of this one: readers share, a writer is alone.
+        """Locks a pod against other processes and other tasks of this one: readers share, a writer
+        is alone.
 
-        Raises Busy when it was not free within `timeout_s` seconds, NotFound when there is no such pod, also when it
-        was deleted during the wait.
+        Raises Busy when it was not free within `timeout_s` seconds, NotFound when there is no such
+        pod, also when it was deleted during the wait.
         """
         raise NotImplementedError
 
     @operation
     async def storage_put(self, pod_id: str, container_id: str, record: Record, data: str) -> None:
-        """Writes one record, durably and atomically: a reader sees the old text or the new, also after a power cut.
+        """Writes one record, durably and atomically: a reader sees the old text or the new, also
+        after a power cut.
 
-        `container_id` is empty for the pod's own records. The run folder exists after a state was put, also when a
-        reboot of the host has removed it. Raises NotFound for an unknown pod.
+        `container_id` is empty for the pod's own records. The run folder exists after a state was
+        put, also when a reboot of the host has removed it. Raises NotFound for an unknown pod.
         """
         raise NotImplementedError
 
@@ -75,7 +78,8 @@ class StorageSpec:
 
     @optional_operation
     async def storage_place(self, pod_id: str, container_id: str, record: Record) -> str:
-        """Where a record lies, as people would look for it: a path, a URL. Named when the record is damaged.
+        """Where a record lies, as people would look for it: a path, a URL. Named when the record is
+        damaged.
 
         Each record has another place. The pod and the record need not exist. Raises nothing.
         """
@@ -83,10 +87,11 @@ class StorageSpec:
 
     @operation
     async def storage_delete(self, pod_id: str, container_id: str) -> None:
-        """Removes a container, or the whole pod when `container_id` is empty. What is not there is no error.
+        """Removes a container, or the whole pod when `container_id` is empty. What is not there is
+        no error.
 
-        Needs no free space, and no record that can be read: what is damaged is removed, too. A crash in the middle
-        leaves something that can be listed and deleted again.
+        Needs no free space, and no record that can be read: what is damaged is removed, too. A
+        crash in the middle leaves something that can be listed and deleted again.
         """
         raise NotImplementedError
 

@@ -1,4 +1,5 @@
-"""For authors of plugins: suites that say which sentence of the contract a plugin breaks, and pods without a host.
+"""For authors of plugins: suites that say which sentence of the contract a plugin breaks, and pods
+without a host.
 
     from vc_core.testing import StorageContract, StorageSubject
 

@@ -1,4 +1,6 @@
-"""A plugin that makes one operation fail: for tests that a fault at any step leaves nothing behind."""
+"""A plugin that makes one operation fail: for tests that a fault at any step leaves
+nothing behind.
+"""
 
 from __future__ import annotations
 

@@ -42,7 +42,9 @@ def vc_config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 def vc_runtime(vc_world: World, vc_config: Config) -> Callable[..., Runtime]:
-    """Opens runtimes of mocks, each as another process would: `vc_runtime(config, {family_and_name: plugin})`."""
+    """Opens runtimes of mocks, each as another process would: `vc_runtime(config, {family_and_name:
+    plugin})`.
+    """
     from vc_core.testing.pods import mock_runtime
 
     def opened(

@@ -32,7 +32,7 @@ class HypervisorContract:
         """The author's."""
         raise NotImplementedError("give a fixture `subject` that returns a HypervisorSubject")
 
-    # --- life --------------------------------------------------------------------------------------------------------
+    # --- life -------------------------------------------------------------------------------------
 
     @rule("vm_capabilities", "Must not need a running machine, and answers the same each time.")
     async def test_capabilities_stay(self, subject: HypervisorSubject) -> None:
@@ -177,7 +177,7 @@ class HypervisorContract:
             phase = await subject.phase(driver)
         assert phase is VmPhase.RUNNING, f"it is {phase}"
 
-    # --- devices and size --------------------------------------------------------------------------------------------
+    # --- devices and size -------------------------------------------------------------------------
 
     @rule("vm_plug", "Plugging it again replaces what a call has left that was interrupted")
     async def test_a_device_is_plugged_again(self, subject: HypervisorSubject) -> None:
@@ -245,7 +245,7 @@ class HypervisorContract:
         assert all(one.is_fixed for one in found), "one could be unplugged"
         assert other == found, f"another object tells {other}"
 
-    # --- channels ----------------------------------------------------------------------------------------------------
+    # --- channels ---------------------------------------------------------------------------------
 
     @rule(
         "vm_open_channel",
@@ -276,11 +276,14 @@ class HypervisorContract:
             await driver.vm_stop(pod=subject.pod, grace_s=0)
             await driver.vm_close_channel(pod=subject.pod, channel=channel)
 
-    # --- what is known -----------------------------------------------------------------------------------------------
+    # --- what is known ----------------------------------------------------------------------------
 
     @rule(
         "vm_console",
-        "The last bytes that the guest's kernel wrote to its console; also of a machine that has ended.",
+        (
+            "The last bytes that the guest's kernel wrote to its console; "
+            "also of a machine that has ended."
+        ),
     )
     async def test_a_console_outlives_its_machine(self, subject: HypervisorSubject) -> None:
         async with subject.machine() as driver:
@@ -332,7 +335,7 @@ class HypervisorContract:
         found = await subject.driver().vm_diagnose(guests=())
         assert all(isinstance(one, Finding) for one in found), f"it gave {found}"
 
-    # --- saved machines ----------------------------------------------------------------------------------------------
+    # --- saved machines ---------------------------------------------------------------------------
 
     @rule(
         "vm_fingerprint",

@@ -1,4 +1,6 @@
-"""What every observer must keep that refuses nothing: one that does is to be configured so that all of this passes."""
+"""What every observer must keep that refuses nothing: one that does is to be configured so that all
+of this passes.
+"""
 
 from __future__ import annotations
 

@@ -61,7 +61,9 @@ Check = Callable[[Suite, Subject], Coroutine[Any, Any, None]]
 def rule(
     operation: str, sentence: str
 ) -> Callable[[Check[Suite, Subject]], Callable[[Suite, Subject], None]]:
-    """Makes a coroutine of a suite the test of one rule, which pytest can call without a plugin for asyncio."""
+    """Makes a coroutine of a suite the test of one rule, which pytest can call without a plugin for
+    asyncio.
+    """
     about = Rule(operation, sentence)
 
     def mark(check: Check[Suite, Subject]) -> Callable[[Suite, Subject], None]:
@@ -97,7 +99,9 @@ def says(documentation: str, sentence: str) -> bool:
 
 
 def wired(world: World, **plugins: object) -> Wiring:
-    """Plugins as the engine wires them, each in place of a mock: hypervisor, agent, storage, device, observer."""
+    """Plugins as the engine wires them, each in place of a mock: hypervisor, agent, storage,
+    device, observer.
+    """
     given = {
         "hypervisor": mock_hypervisor(world)(),
         "agent": mock_agent(world)(),

@@ -1,4 +1,6 @@
-"""What programs give to the API, checked before anything is done: no wrong type reaches the store or the guest."""
+"""What programs give to the API, checked before anything is done: no wrong type reaches the store
+or the guest.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,9 @@ from vc_core.spec.values import (
 
 
 class CommandOptions(TypedDict):
-    """What both are given of the process and of what it may use; the docstring of `Pod.launch` says what it is."""
+    """What both are given of the process and of what it may use; the docstring of `Pod.launch` says
+    what it is.
+    """
 
     env: Sequence[str]
     cwd: str
@@ -40,7 +42,9 @@ def command_spec(
     options: CommandOptions,
     show_secrets: bool = False,
 ) -> ContainerSpec:
-    """What is empty is as the image says; without one the root is a folder of the host, or the host's own."""
+    """What is empty is as the image says; without one the root is a folder of the host, or the
+    host's own.
+    """
     first = ProcessSpec(tuple(args), (DEFAULT_PATH,)) if image is None else image.process(args)
     process = dataclasses.replace(
         first,

@@ -51,7 +51,9 @@ class Container:
 
     @property
     def files(self) -> Files:
-        """What it sees, volumes and all; also when its first process has ended, until it is stopped or deleted."""
+        """What it sees, volumes and all; also when its first process has ended, until it is stopped
+        or deleted.
+        """
         return Files(self._sessions, self.pod_id, self.id)
 
     async def start(self) -> Process:
@@ -236,7 +238,8 @@ class Container:
             return await session.hooks.agent_list_processes(pod=session.pod, container_id=self.id)
 
     async def stats(self) -> ContainerStats:
-        """What it uses of the guest; after its end what it has used, until it is stopped or deleted.
+        """What it uses of the guest; after its end what it has used, until it is stopped or
+        deleted.
 
         Raises:
             StateError: it is not in a guest, or its pod is paused.
@@ -266,7 +269,8 @@ class Container:
         return await Process(self._sessions, self.pod_id, self.id, state.token).wait()
 
     async def process(self) -> Process:
-        """Its first process, to attach to; also one that has ended by itself: its output and its end are still there.
+        """Its first process, to attach to; also one that has ended by itself: its output and its
+        end are still there.
 
         Raises:
             StateError: it was not started, or is no longer in a guest.
@@ -284,7 +288,8 @@ class Container:
     async def logs(
         self, follow: bool = False, tail: int | None = None, since_ns: int = 0
     ) -> AsyncGenerator[LogLine, None]:
-        """What it has written, when it was made with Stdio.LOG: also when it or its machine has ended.
+        """What it has written, when it was made with Stdio.LOG: also when it or its machine has
+        ended.
 
         Args:
             follow: whether to wait for more, until its first process or its machine has ended.
@@ -341,7 +346,9 @@ class Container:
 
     @contextlib.contextmanager
     def _asking_guest(self, session: Session, verb: str) -> Iterator[None]:
-        """A guest refuses with any error: it becomes an OperationError that names what ends its machine."""
+        """A guest refuses with any error: it becomes an OperationError that names what ends its
+        machine.
+        """
         try:
             yield
         except StorageError:
@@ -353,7 +360,10 @@ class Container:
                 else AgentError(str(error), pod=session.pod.id)
             )
             if session.is_alive and "ends the machine" not in failed.message:
-                failed.message += f"; 'vc pod {verb} --force {session.pod.id}' ends the machine and all that runs there"
+                failed.message += (
+                    f"; 'vc pod {verb} --force {session.pod.id}' ends the machine and all that "
+                    "runs there"
+                )
             if failed is error:
                 raise
             raise failed from error

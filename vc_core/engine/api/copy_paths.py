@@ -50,7 +50,8 @@ def opened(path: str, target: str) -> Iterator[Destination]:
     existing = _stat(target, is_folder)
     if existing is not None and stat.S_ISLNK(existing.st_mode) and Path(target).is_dir():
         raise InvalidRequest(
-            f"{target} is a symbolic link, which a copy does not follow; write {target}/ to follow it"
+            f"{target} is a symbolic link, which a copy does not follow; "
+            f"write {target}/ to follow it"
         )
     if existing is not None and (stat.S_ISBLK(existing.st_mode) or stat.S_ISCHR(existing.st_mode)):
         raise InvalidRequest(
@@ -104,7 +105,8 @@ def _open(path: str, flags: int = 0) -> Iterator[int]:
 
 
 def source(path: str) -> tuple[Path, str, str]:
-    """A file or folder of this host that is to be copied: the folder that it is in, its name there and in an archive.
+    """A file or folder of this host that is to be copied: the folder that it is in, its name there
+    and in an archive.
 
     The names are CONTENT for what is in a folder. A link is followed when it ends in "/".
 

@@ -1,4 +1,6 @@
-"""A container's files, as the user holds them: read, written, listed, watched and copied while it is in a guest."""
+"""A container's files, as the user holds them: read, written, listed, watched and copied while it
+is in a guest.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ _MOST_KILL_S = 2.0
 _DEADLINE = "agent_serve_files"
 _BEGUN = b"{}"  # the first line of a watch
 
-# The exit codes of a process that serves a FilesRequest: agent_serve_files in vc_core/spec/agent.py.
+# The exit codes of a process that serves a FilesRequest: agent_serve_files in
+# vc_core/spec/agent.py.
 _ERRORS: dict[int, type[VcError]] = {2: NotFound, 3: InvalidRequest}
 
 
@@ -45,7 +48,8 @@ class Files:
 
     @checked_arguments
     async def read(self, path: str) -> bytes:
-        """The content of a file of 64 MiB at most; `copy_out` takes larger ones. Files of /proc and /sys are read, too.
+        """The content of a file of 64 MiB at most; `copy_out` takes larger ones. Files of /proc and
+        /sys are read, too.
 
         Raises:
             NotFound: it is not there.
@@ -55,7 +59,8 @@ class Files:
 
     @checked_arguments
     async def write(self, path: str, data: bytes | str, mode: int = 0o644) -> None:
-        """Writes a file, which belongs to root there; folders that are missing on the way to it are made.
+        """Writes a file, which belongs to root there; folders that are missing on the way to it are
+        made.
 
         Args:
             path: of the file.
@@ -121,14 +126,15 @@ class Files:
         keep_owner: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        """Copies a file or folder of the host as `docker cp` does: into `path` where that is a folder, else as `path`.
+        """Copies a file or folder of the host as `docker cp` does: into `path` where that is a
+        folder, else as `path`.
 
         Args:
-            source: of the host. "folder/." is what is in the folder; a link is followed when it ends in "/". A Path
-                drops such an end; give text.
+            source: of the host. "folder/." is what is in the folder; a link is followed when it
+                ends in "/". A Path drops such an end; give text.
             path: in the container. One that ends in "/" must be a folder.
-            is_content: as "/." at the end of the source: what is in it goes into the folder `path`, which is made when
-                it is not there.
+            is_content: as "/." at the end of the source: what is in it goes into the folder `path`,
+                which is made when it is not there.
             keep_owner: whether owners stay what they are; root otherwise.
             progress: is told how many bytes have been copied.
 
@@ -154,20 +160,25 @@ class Files:
         keep_owner: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        """Copies a file or folder to the host as `docker cp` does: into `target` if that is a folder, else as `target`.
+        """Copies a file or folder to the host as `docker cp` does: into `target` if that is a
+        folder, else as `target`.
 
-        Nothing else is written or changed, whatever the guest says. Set-uid bits and device nodes do not come along.
-        Folders that are there keep owner, mode and time.
+        Nothing else is written or changed, whatever the guest says. Set-uid bits and device nodes
+        do not come along. Folders that are there keep owner, mode and time.
 
         Args:
-            path: in the container. "/folder/." is what is in the folder; a link is followed when it ends in "/".
-            target: of the host. One that ends in "/" must be a folder. A link to a folder is followed only then.
-            keep_owner: whether owners stay what they are, where we may give files away; they become ours otherwise.
+            path: in the container. "/folder/." is what is in the folder; a link is followed when it
+                ends in "/".
+            target: of the host. One that ends in "/" must be a folder. A link to a folder is
+                followed only then.
+            keep_owner: whether owners stay what they are, where we may give files away; they become
+                ours otherwise.
             progress: is told how many bytes have been copied.
 
         Raises:
             NotFound: it is not there, or there is no folder to put it in.
-            InvalidRequest: a folder would replace a file, or a file a folder; the target is a device or a link.
+            InvalidRequest: a folder would replace a file, or a file a folder; the target is a
+                device or a link.
             AgentError: the guest has sent something else.
             StorageError: the host cannot write.
         """

@@ -70,10 +70,10 @@ class Pod:
         self._sessions = sessions
         self._services = services
 
-    # --- its life ----------------------------------------------------------------------------------------------------
+    # --- its life ---------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Boots its machine and starts its containers; a stopped pod boots again. Undone in full when it fails.
+        """Start the machine and the containers. A failed start is undone.
 
         Raises:
             StateError: it runs, or is paused.
@@ -130,11 +130,11 @@ class Pod:
         async with self._sessions.open(exclusive=True, is_ending=True) as session:
             await self._services.lifecycle.delete(session, force)
 
-    # --- pods out of it ----------------------------------------------------------------------------------------------
+    # --- pods out of it ---------------------------------------------------------------------------
 
     @checked_arguments
     async def snapshot(self, name: str) -> Snapshot:
-        """Saves it, running as it is with its memory, under a name; it goes on. `Runtime.restore` starts it again.
+        """Save the running pod with its memory as a snapshot; see `Runtime.restore`.
 
         Raises:
             AlreadyExists: there is a snapshot of this name.
@@ -145,7 +145,7 @@ class Pod:
 
     @checked_arguments
     async def fork(self, count: int = 1) -> tuple[Pod, ...]:
-        """New pods that go on from where it is now, each with an identity of its own; it goes on, too.
+        """Start copies of the running pod, each with its own identity.
 
         All of them or none.
 
@@ -159,11 +159,11 @@ class Pod:
             Pod(name, self._services.forks.sessions(name), self._services) for name in names
         )
 
-    # --- what is in it -----------------------------------------------------------------------------------------------
+    # --- what is in it ----------------------------------------------------------------------------
 
     @checked_arguments
     async def create_container(self, spec: ContainerSpec) -> Container:
-        """Makes a container. In a running pod it exists in the guest and waits; otherwise it starts with the pod.
+        """Create a container. In a running pod it waits to be started, else it starts with the pod.
 
         Raises:
             InvalidRequest: its id, rootfs or mounts cannot be.
@@ -244,13 +244,13 @@ class Pod:
         stdio: Stdio = Stdio.LOG,
         show_secrets: bool = False,
     ) -> Container:
-        """Starts a command in a container of its own and lets it run; starts the pod when it does not run.
+        """Start a command in a new container; start the pod if it is not running.
 
         Args:
             args: the whole argv; of an image, what stands behind its entrypoint.
             container_id: made up when empty.
             image: what the container is made from; that of the pod when empty, if it has one.
-            rootfs: a folder of the host instead; never changed by the command. The host's own where there is no image.
+            rootfs: a directory of the host instead of an image; not changed. The default is /.
             env: "NAME=value" words, beside a PATH or those of the image.
             cwd: in the container; "/" or that of the image when empty.
             user: "uid[:gid]" or names; root or that of the image when empty.
@@ -258,7 +258,7 @@ class Pod:
             devices: of the host.
             resources: limits.
             stdio: where its output goes, `Container.logs` by default.
-            show_secrets: whether it sees all of the host's own root, where that is its rootfs (`pod.secret_paths`).
+            show_secrets: whether paths of `pod.secret_paths` are visible if the rootfs is /.
 
         Raises:
             NotFound: there is no such image.
@@ -303,10 +303,11 @@ class Pod:
         max_output_bytes: int = MAX_OUTPUT_BYTES,
         show_secrets: bool = False,
     ) -> Result:
-        """Runs a command in a container of its own, which is gone afterwards; starts the pod when it does not run.
+        """Run a command in a new container and delete that; start the pod if it is not running.
 
-        `stdin` is its input; text goes as UTF-8. After `timeout_s` seconds it is killed, as when it writes more than
-        `max_output_bytes`; what it has written until then is in the result. All else is as `launch` has it.
+        `stdin` is its input; text is encoded as UTF-8. The command is killed after `timeout_s`
+        seconds, or when it has written `max_output_bytes`; the result has the output up to then.
+        Other arguments are those of `launch`.
 
         Raises:
             NotFound: there is no such image.
@@ -329,7 +330,7 @@ class Pod:
         finally:
             await container.delete(force=True)
 
-    # --- what is true of it ------------------------------------------------------------------------------------------
+    # --- what is true of it -----------------------------------------------------------------------
 
     async def status(self, ask_guest: bool = True) -> PodStatus:
         """What is true of it now.
@@ -370,7 +371,7 @@ class Pod:
             return await session.hooks.vm_console(pod=session.pod, tail_bytes=tail_bytes)
 
     async def refresh(self) -> None:
-        """Writes down what is true of it and its containers, and tells of what has ended meanwhile."""
+        """Update the records of the pod and its containers, and report what has ended."""
         async with self._sessions.open(exclusive=True) as session:
             await containers.reconcile(session)
 

@@ -111,7 +111,8 @@ class Unanswered(Exception):
 
 
 async def within(limit_s: float, work: Awaitable[T]) -> T:
-    """What is known within so many seconds. What was begun is cancelled, and its clean-up not waited for for long.
+    """What is known within so many seconds. What was begun is cancelled, and its clean-up not
+    waited for for long.
 
     Raises:
         Unanswered: it takes longer.
@@ -169,7 +170,9 @@ async def known(store: Store, unanswered: str) -> PodStatus:
 
 
 async def look(pods: Iterable[ViewedPod], ask_guests: bool) -> list[PodStatus | DamagedPod]:
-    """What is true of pods, which are asked side by side; those that are deleted meanwhile are left out."""
+    """What is true of pods, which are asked side by side; those that are deleted meanwhile are left
+    out.
+    """
     room = asyncio.Semaphore(_AT_ONCE)
 
     async def one(pod: ViewedPod) -> PodStatus | DamagedPod | None:

@@ -11,7 +11,8 @@ log = logging.getLogger(__name__)
 
 
 async def keep(runtime: Runtime, size: int, tell: Callable[[], None]) -> None:
-    """Keeps `size` machines waiting until it is told to quit or cancelled; then those that nobody has taken are ended.
+    """Keeps `size` machines waiting until it is told to quit or cancelled; then those that nobody
+    has taken are ended.
 
     Args:
         runtime: whose pool it is.

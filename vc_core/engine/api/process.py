@@ -116,7 +116,8 @@ class Process:
 
     @property
     def stdout(self) -> AsyncIterator[bytes]:
-        """What it writes there, as it comes. What comes on the other stream is kept until somebody reads that.
+        """What it writes there, as it comes. What comes on the other stream is kept until somebody
+        reads that.
 
         Raises:
             AgentError: more than MAX_OUTPUT_BYTES came on the other one, and nobody reads it.
@@ -151,7 +152,8 @@ class Process:
         if self._kept_bytes > MAX_OUTPUT_BYTES:
             size = f"{MAX_OUTPUT_BYTES >> 20} MiB"
             raise AgentError(
-                f"more than {size} is waiting on {name}, which is not read; use output() to read both"
+                f"more than {size} is waiting on {name}, which is not read; "
+                "use output() to read both"
             )
 
     @checked_arguments
@@ -270,7 +272,8 @@ class Process:
             after_s: the seconds after which it was killed.
         """
         return AgentError(
-            f"the process was killed after {after_s:g} s, and the guest has not told of its end for "
+            f"the process was killed after {after_s:g} s, "
+            "and the guest has not told of its end for "
             f"{self.end_limit_s:g} s; 'vc pod delete --force {self.pod_id}' ends the machine",
             pod=self.pod_id,
         )

@@ -204,7 +204,8 @@ class Runtime:
 
     @checked_arguments
     async def delete(self, pod_id: str, force: bool = False) -> None:
-        """Removes a pod, as `Pod.delete`; by force also one that is damaged, which `get` cannot give.
+        """Removes a pod, as `Pod.delete`; by force also one that is damaged, which `get` cannot
+        give.
 
         Raises:
             NotFound: there is none of this id.
@@ -275,7 +276,9 @@ class Runtime:
 
     @checked_arguments
     async def list(self, ask_guests: bool = False) -> Listing:
-        """All pods, asked side by side: one that cannot be read or does not answer keeps none of the others."""
+        """All pods, asked side by side: one that cannot be read or does not answer keeps none of
+        the others.
+        """
         listing = await self.hooks.storage_list()
         pods = [self._pod(name) for name in listing.pods]
         found = await pod_views.look(pods, ask_guests)
@@ -351,7 +354,8 @@ class Runtime:
         return used_roots((await self.list()).pods, await self.images.list())
 
     async def template_request(self) -> TemplateRequest:
-        """The template for pods of this configuration, as it is now: another guest image wants another one.
+        """The template for pods of this configuration, as it is now: another guest image wants
+        another one.
 
         Raises:
             InvalidRequest: the chosen plugins cannot clone.

@@ -1,4 +1,6 @@
-"""Machines of which nobody can read any more how to find them: each hypervisor that is here looks for them."""
+"""Machines of which nobody can read any more how to find them: each hypervisor that is here looks
+for them.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Clones made in advance. Any process takes one; a keeper, an ordinary process, makes others in their place.
+"""Clones made in advance. Any process takes one; a keeper, an ordinary process, makes others in
+their place.
 
-A folder each, below that of the templates. `ready-<key>.json` in it says that the machine stands still and nobody has
-it; whoever renames that file to `taken-<pod>.json` does. Without either it is being made, or its maker was killed.
+A folder each, below that of the templates. `ready-<key>.json` in it says that the machine stands
+still and nobody has it; whoever renames that file to `taken-<pod>.json` does. Without either it is
+being made, or its maker was killed.
 """
 
 from __future__ import annotations
@@ -111,7 +113,9 @@ class Pool:
         return tuple(sorted(found, key=lambda one: one.made_ns))
 
     def homes(self, pod: PodRef) -> tuple[Path, ...]:
-        """Folders of machines that a pod has taken: for who cannot read any more which one it was."""
+        """Folders of machines that a pod has taken: for who cannot read any more which
+        one it was.
+        """
         found = (path.parent for path in self._path.glob(f"*/{_TAKEN}{pod.id}{_SUFFIX}"))
         return tuple(folder for folder in found if _taker(folder) == str(pod.run_dir))
 
@@ -142,7 +146,9 @@ class Pool:
             await self._end(folder)
 
     async def make(self, hooks: Hooks, request: TemplateRequest) -> Waiting:
-        """Adds one: a clone whose agent was spoken to, so that what it needs is in memory, and that stands still."""
+        """Adds one: a clone whose agent was spoken to, so that what it needs is in memory, and that
+        stands still.
+        """
         key = await self._templates.key(hooks, request)
         name = fresh()
         folder = self._folder() / name
@@ -189,7 +195,8 @@ class Pool:
         await self._end(folder)
 
     async def sweep(self, hooks: Hooks) -> None:
-        """Ends what makers and takers left that were killed. Only for who holds the keeper's right: no other makes any.
+        """Ends what makers and takers left that were killed. Only for who holds the keeper's right:
+        no other makes any.
 
         Args:
             hooks: of the store that knows which pods there are.
@@ -202,11 +209,12 @@ class Pool:
             ):
                 await self._end(folder)
 
-    # --- the keeper --------------------------------------------------------------------------------------------------
+    # --- the keeper -------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def keeping(self) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
-        """The keeper's right, for the length of a block; gives a wait for the next `poke`: whether to go on.
+        """The keeper's right, for the length of a block; gives a wait for the next `poke`: whether
+        to go on.
 
         Raises:
             Busy: another process keeps this pool.
@@ -256,7 +264,7 @@ class Pool:
         ):
             return True
 
-    # --- inside ------------------------------------------------------------------------------------------------------
+    # --- inside -----------------------------------------------------------------------------------
 
     async def _end(self, folder: Path) -> None:
         if folder.exists():
@@ -300,8 +308,8 @@ async def _poked(handle: int) -> bool:
 
 
 def _claim(folder: Path, key: str, pod: PodRef) -> Ready | None:
-    """Makes a waiting machine a pod's, unless somebody else was faster. One whose record is damaged is left to `sweep`,
-    which ends what nobody has.
+    """Makes a waiting machine a pod's, unless somebody else was faster. One whose record is damaged
+    is left to `sweep`, which ends what nobody has.
     """
     taken = folder / f"{_TAKEN}{pod.id}{_SUFFIX}"
     try:

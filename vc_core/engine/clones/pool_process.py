@@ -24,7 +24,8 @@ _SETTING = "template.dir"
 def spawn(
     config: Config, size: int, output: int = subprocess.DEVNULL
 ) -> subprocess.Popen[bytes] | None:
-    """Starts a keeper that outlives this process; None when no other process could read the configuration or run us.
+    """Starts a keeper that outlives this process; None when no other process could read the
+    configuration or run us.
 
     Args:
         config: from a file, or the defaults.

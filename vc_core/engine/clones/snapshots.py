@@ -1,7 +1,8 @@
-"""Saved pods on disk: a folder each with what the hypervisor has saved, and a manifest, which is written last.
+"""Saved pods on disk: a folder each with what the hypervisor has saved, and a manifest, which is
+written last.
 
-A folder gets its name when it is complete. Its lock is held by all who start pods from it, alone by who makes or
-removes it.
+A folder gets its name when it is complete. Its lock is held by all who start pods from it, alone by
+who makes or removes it.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class Snapshots:
 
     @asynccontextmanager
     async def making(self, name: str) -> AsyncIterator[Checkpoint]:
-        """An empty place for the length of a block, which calls `complete` at its end. Nothing is left otherwise.
+        """An empty place for the length of a block, which calls `complete` at its end. Nothing is
+        left otherwise.
 
         Raises:
             AlreadyExists: there is one of this name.

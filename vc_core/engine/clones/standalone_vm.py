@@ -1,4 +1,5 @@
-"""Machines that belong to no pod: one that becomes a template, those of a pool that nobody has taken.
+"""Machines that belong to no pod: one that becomes a template, those of a pool that nobody has
+taken.
 
 A record beside each lets anybody end it whose maker was killed.
 """

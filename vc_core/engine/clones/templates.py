@@ -1,7 +1,9 @@
-"""Templates: saved machines from which pods are cloned. Made by whoever comes first, used by all, dropped at will.
+"""Templates: saved machines from which pods are cloned. Made by whoever comes first, used by all,
+dropped at will.
 
-A folder each, below the configured one: what the hypervisor has saved, and a manifest, which is written last. A folder
-gets its name when it is complete. Its lock is held by all who clone from it, alone by who makes or removes it.
+A folder each, below the configured one: what the hypervisor has saved, and a manifest, which is
+written last. A folder gets its name when it is complete. Its lock is held by all who clone from it,
+alone by who makes or removes it.
 """
 
 from __future__ import annotations
@@ -94,7 +96,8 @@ class Templates:
 
     @asynccontextmanager
     async def origin(self, hooks: Hooks, request: TemplateRequest) -> AsyncIterator[Checkpoint]:
-        """The template that fits, for the length of a block in which nobody can remove it; made when there is none.
+        """The template that fits, for the length of a block in which nobody can remove it; made
+        when there is none.
 
         Raises:
             OperationError: it cannot be made.
@@ -154,7 +157,7 @@ class Templates:
             self._lock_path(found[0].key).unlink(missing_ok=True)
         return found[0]
 
-    # --- making ------------------------------------------------------------------------------------------------------
+    # --- making -----------------------------------------------------------------------------------
 
     async def _make(self, key: str, request: TemplateRequest) -> Template:
         target = self.folder() / key
@@ -190,7 +193,9 @@ class Templates:
     async def _boot_and_save(
         self, half: Path, checkpoint: Checkpoint, request: TemplateRequest
     ) -> None:
-        """Boots a machine of its own, readies its guest, saves it and ends it; when it fails, `_sweep` ends it."""
+        """Boots a machine of its own, readies its guest, saves it and ends it; when it fails,
+        `_sweep` ends it.
+        """
         machine = StandaloneVm(self._catalog, self._deadlines, request.plugins, _pod_of(half))
         (half / NOTHING).mkdir(mode=0o700)
         await machine.start(
@@ -203,7 +208,7 @@ class Templates:
         machine.forget()
         (half / _LEFT).unlink()
 
-    # --- clearing up -------------------------------------------------------------------------------------------------
+    # --- clearing up ------------------------------------------------------------------------------
 
     async def _sweep_all(self) -> None:
         folder = self.folder()
@@ -222,7 +227,9 @@ class Templates:
             await self._sweep(key)
 
     async def _sweep(self, key: str) -> None:
-        """Takes away what a maker left that was killed, its machine included, and a template that cannot be used."""
+        """Takes away what a maker left that was killed, its machine included, and a template that
+        cannot be used.
+        """
         folder = self.folder()
         half = folder / (_HALF + key)
         if half.exists():
@@ -250,7 +257,7 @@ class Templates:
         memory.unlink(missing_ok=True)
         shutil.rmtree(folder)
 
-    # --- looking -----------------------------------------------------------------------------------------------------
+    # --- looking ----------------------------------------------------------------------------------
 
     def _read(self, folder: Path) -> Template | None:
         """A complete template of this boot of the host."""
@@ -279,7 +286,9 @@ class Templates:
             return folder / _MEMORY
 
     async def key(self, hooks: Hooks, request: TemplateRequest) -> str:
-        """The name of the template that fits: of all that shapes a machine, and of this boot of the host."""
+        """The name of the template that fits: of all that shapes a machine, and of this boot of the
+        host.
+        """
         pod = PodRef("template", self.folder())
         spec = dataclasses.replace(
             request.spec,
@@ -317,7 +326,8 @@ class Templates:
         free_mib = usage.free >> 20
         if usage.total and free_mib < memory_mib:  # a hugetlbfs tells nothing
             raise InvalidRequest(
-                f"{where} has {free_mib} MiB left and a template may take {memory_mib}; make room there, set "
+                f"{where} has {free_mib} MiB left and a template may take {memory_mib}; "
+                "make room there, set "
                 "template.dir, or start with --start cold"
             )
 

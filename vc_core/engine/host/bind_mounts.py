@@ -1,10 +1,12 @@
-"""Files and folders of the host bound into a folder of the pod, under names that nobody can guess. Root only.
+"""Files and folders of the host bound into a folder of the pod, under names that nobody can guess.
+Root only.
 
-The folder is a file system of its own in memory, and its mount is read-only: that is what a guest sees of it, and it
-can neither make nor replace anything in there. What is bound in it is writable or not for itself. To add a mount point,
-a second mount of the same file system is made that may be written to; it is never attached to any path, and is gone
-when its descriptor is closed. Source and target are opened once, without following links, and are named to the kernel
-by descriptor only (see docs/decisions/0020).
+The folder is a file system of its own in memory, and its mount is read-only: that is what a guest
+sees of it, and it can neither make nor replace anything in there. What is bound in it is writable
+or not for itself. To add a mount point, a second mount of the same file system is made that may be
+written to; it is never attached to any path, and is gone when its descriptor is closed. Source and
+target are opened once, without following links, and are named to the kernel by descriptor only (see
+docs/decisions/0020).
 """
 
 from __future__ import annotations
@@ -101,7 +103,9 @@ def add(
 
 
 def add_host_root(folder: Path, name: str, hidden: Collection[Path], is_share: bool = False) -> str:
-    """Shows the host's root in the folder, read-only and without what is hidden and what the kernel makes. As `add`."""
+    """Shows the host's root in the folder, read-only and without what is hidden and what the kernel
+    makes. As `add`.
+    """
     return _put(
         lambda: _guarded(folder_view.host_root(hidden), NOSUID | NODEV | RDONLY),
         Path("/"),
@@ -168,7 +172,9 @@ def remove(folder: Path, name: str) -> None:
             pass  # one may lie over another
         with opened(mount_calls.open_plain(folder.resolve(), _PLACE)) as place:
             if not _is_place(place):
-                return  # of a machine that an older version has started: its folder is emptied with the pod
+                # Of a machine that an older version has started: its folder is emptied with the
+                # pod.
+                return
             with opened(_writable(place)) as room:
                 _remove_point(room, name)
     except FileNotFoundError:
@@ -178,7 +184,8 @@ def remove(folder: Path, name: str) -> None:
 
 
 def remove_all(folder: Path) -> None:
-    """Unbinds whatever is bound in the folder and removes what was in it, whoever has put it there. The folder stays.
+    """Unbinds whatever is bound in the folder and removes what was in it, whoever has put it there.
+    The folder stays.
 
     Raises:
         StorageError: the kernel refused; names what is left.
@@ -218,7 +225,9 @@ def _attach(tree: int, folder: Path, name: str, is_folder: bool) -> None:
 
 
 def _writable(place: int) -> int:
-    """The same file system once more, seen by nobody else, where mount points can be made and removed."""
+    """The same file system once more, seen by nobody else, where mount points can be made and
+    removed.
+    """
     room = mount_calls.clone(place)
     try:
         mount_calls.change(room, clear=RDONLY, propagation=PRIVATE)

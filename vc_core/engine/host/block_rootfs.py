@@ -102,7 +102,8 @@ def of(rootfs: Rootfs) -> Block | None:
 
 
 def flush(block: Block) -> None:
-    """Brings what the host has written to the device, for a guest that mounts it without its journal.
+    """Brings what the host has written to the device, for a guest that mounts it without its
+    journal.
 
     Raises:
         StorageError: the kernel refused.

@@ -1,4 +1,5 @@
-"""Files that a container writes and that outlive its machine. They go with the container, or with its pod.
+"""Files that a container writes and that outlive its machine. They go with the container, or with
+its pod.
 
 <data.dir>/<pod>/<container>.log     what it has written to its streams
 <data.dir>/<pod>/<container>.disk    what it has written to its root
@@ -47,7 +48,8 @@ class ContainerDisks:
         return path
 
     async def make_disk(self, pod_id: str, container_id: str, size: int) -> Path:
-        """Makes sure that there is one, with an empty ext4 at first; sparse: it takes what is written.
+        """Makes sure that there is one, with an empty ext4 at first; sparse: it takes what is
+        written.
 
         Raises:
             InvalidRequest: mkfs.ext4 is missing, or finds the disk too small.

@@ -90,10 +90,12 @@ def tree(origin: int, source: Path, recursive: bool, covered: Collection[Path] =
 
 
 def host_root(hidden: Collection[Path]) -> int:
-    """The host's root with all that is mounted below, but without what is hidden and what the kernel makes.
+    """The host's root with all that is mounted below, but without what is hidden and what the
+    kernel makes.
 
-    Nothing is mounted on the host's own files, which would keep the host from renaming them: each file system of which
-    something is hidden is seen through an overlay, in which those names are not.
+    Nothing is mounted on the host's own files, which would keep the host from renaming them: each
+    file system of which something is hidden is seen through an overlay, in which those names are
+    not.
 
     Args:
         hidden: paths, whether there is anything or not.
@@ -208,7 +210,9 @@ def _empty_like(target: int) -> int:
 
 
 def _put_aside(mount: int) -> None:
-    """Only what is mounted somewhere can be a layer of an overlay or be bound: here, where no view shows it."""
+    """Only what is mounted somewhere can be a layer of an overlay or be bound: here, where no view
+    shows it.
+    """
     with opened(mount_calls.open_plain("/dev")) as place:
         mount_calls.attach(mount, place)
 
@@ -228,7 +232,8 @@ def _without(origin: int, point: Path, hidden: Iterable[Path]) -> int:
             return mount_calls.new_file_system("overlay", RDONLY, lowerdir=lower, xino="on")
         except OSError as error:
             raise StorageError(
-                f"secrets on {point} cannot be hidden, for this kernel makes no overlay of it ({error.strerror}); give "
+                f"secrets on {point} cannot be hidden, "
+                f"for this kernel makes no overlay of it ({error.strerror}); give "
                 "an image, another --rootfs, or --show-secrets"
             ) from error
 

@@ -1,4 +1,6 @@
-"""What of the host's root a guest is not to see: secrets, as the configuration lists them, and our own stores."""
+"""What of the host's root a guest is not to see: secrets, as the configuration lists them, and our
+own stores.
+"""
 
 from __future__ import annotations
 

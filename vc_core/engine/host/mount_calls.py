@@ -158,7 +158,9 @@ def unmount(path: str | Path) -> bool:
 
 
 def own_namespace() -> None:
-    """Gives this thread a table of mounts of its own, in which it changes nothing of anybody else's."""
+    """Gives this thread a table of mounts of its own, in which it changes nothing of anybody
+    else's.
+    """
     clone_newns, clone_fs = 0x00020000, 0x00000200
     if _libc.unshare(clone_newns | clone_fs) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -51,7 +51,9 @@ def points() -> list[MountPoint]:
 
 
 def holding(path: Path, table: list[MountPoint] | None = None) -> MountPoint:
-    """The mount point that a path lies on; of several at one place the last, which hides the others."""
+    """The mount point that a path lies on; of several at one place the last, which hides the
+    others.
+    """
     real = path.resolve()
     found = [one for one in table or points() if one.point == real or one.point in real.parents]
     return max(enumerate(found), key=lambda item: (len(item[1].point.parts), item[0]))[1]

@@ -90,5 +90,6 @@ async def _run(hook: OciHook, state: bytes, limit_s: float) -> None:
     if process.returncode != 0:
         words_of_it = told[-_TOLD_BYTES:].decode(errors="replace").strip().replace("\n", "; ")
         raise HookError(
-            f"the hook {hook.path} ended with {process.returncode}: {words_of_it or 'it said nothing'}"
+            f"the hook {hook.path} ended with {process.returncode}: "
+            f"{words_of_it or 'it said nothing'}"
         )

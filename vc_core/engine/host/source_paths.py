@@ -1,6 +1,8 @@
-"""Paths of the host that a container names: resolved once, when it is created, and never through a link afterwards.
+"""Paths of the host that a container names: resolved once, when it is created, and never through a
+link afterwards.
 
-What a container can write, it can replace: a folder by a link to a file of the host, which the next start would follow.
+What a container can write, it can replace: a folder by a link to a file of the host, which the next
+start would follow.
 """
 
 from __future__ import annotations
@@ -37,11 +39,13 @@ def opened_plainly(path: Path) -> int:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise InvalidRequest(
-                f"{path} is not what it was when the container was created: something in the path is a link or no "
+                f"{path} is not what it was when the container was created: "
+                "something in the path is a link or no "
                 "folder now; put back what was there, or delete the container and create it again"
             ) from error
         raise InvalidRequest(
-            f"{path} cannot be opened: {error.strerror}; put it back, or delete the container and create it again"
+            f"{path} cannot be opened: {error.strerror}; "
+            "put it back, or delete the container and create it again"
         ) from error
 
 

@@ -245,7 +245,9 @@ class TarReader:
         return chunk
 
     def _skip_trailing(self) -> None:
-        """Archives are filled up to a full record; the sender ends well only when all of that is read."""
+        """Archives are filled up to a full record; the sender ends well only when all of that is
+        read.
+        """
         count = len(self._buffer)
         while chunk := self._pull():
             count += len(chunk)

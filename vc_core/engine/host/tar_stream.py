@@ -27,7 +27,8 @@ _COMPLAINT_BYTES = 4096
 async def packed(
     folder: Path, name: str, called: str, keep_owner: bool
 ) -> AsyncIterator[AsyncGenerator[bytes, None]]:
-    """A file or folder in a folder of the host as an archive, with links and holes. It ends with the block.
+    """A file or folder in a folder of the host as an archive, with links and holes. It ends with
+    the block.
 
     Args:
         folder: of the host.
@@ -108,7 +109,8 @@ async def _first_bytes(stream: asyncio.StreamReader) -> bytes:
 async def unpack(
     chunks: AsyncGenerator[bytes, None], destination: Destination, keep_owner: bool
 ) -> None:
-    """Unpacks an archive that somebody else has made: what was asked for, and nowhere else. See `Unpacker`.
+    """Unpacks an archive that somebody else has made: what was asked for, and nowhere else. See
+    `Unpacker`.
 
     Raises:
         AgentError: it is no archive, or holds what was not asked for; what came before stays.

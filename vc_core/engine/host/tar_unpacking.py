@@ -209,7 +209,8 @@ class Unpacker:
         if linked is None or not stat.S_ISREG(linked.st_mode) or linked not in self._made:
             target_name = shown("/".join(member.target_parts))
             raise AgentError(
-                f"the guest has sent a hard link to {target_name}, which it has not sent as a file before"
+                f"the guest has sent a hard link to {target_name}, "
+                "which it has not sent as a file before"
             )
 
     def _make_fifo(self, member: Member, staging: int, new: str) -> None:
@@ -275,7 +276,9 @@ class Unpacker:
 
 
 class _Folder:
-    """An open folder, with one in it that is ours alone: who else can write here cannot swap what is made there."""
+    """An open folder, with one in it that is ours alone: who else can write here cannot swap what
+    is made there.
+    """
 
     def __init__(self, parts: Parts, handle: int) -> None:
         self.parts = parts
@@ -284,7 +287,9 @@ class _Folder:
 
     @contextmanager
     def renamed(self, name: str) -> Iterator[tuple[int, str]]:
-        """A folder's descriptor and a new name in it, which becomes `name` here; nothing is left when that fails."""
+        """A folder's descriptor and a new name in it, which becomes `name` here; nothing is left
+        when that fails.
+        """
         staging = self._staged()
         try:
             yield staging, name

@@ -1,7 +1,8 @@
-"""Removes what somebody hostile may have made: trees of any depth, odd names, links, what must not be changed.
+"""Removes what somebody hostile may have made: trees of any depth, odd names, links, what must not
+be changed.
 
-Nothing is followed and no mount point is entered. A folder within a folder is moved to the top before it is emptied:
-so neither depth nor descriptors grow.
+Nothing is followed and no mount point is entered. A folder within a folder is moved to the top
+before it is emptied: so neither depth nor descriptors grow.
 """
 
 from __future__ import annotations
@@ -159,7 +160,9 @@ def _unlock(handle: int) -> None:
         ):
             os.fchmod(handle, 0o700)
     except OSError:
-        return  # no such attributes here, or not ours to change: the attempt that follows says why it stays
+        # No such attributes here, or not ours to change: the attempt that follows says why it
+        # stays.
+        return
 
 
 def _names(folder: int) -> list[str]:

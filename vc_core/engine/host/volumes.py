@@ -1,4 +1,5 @@
-"""Named volumes: folders of the host that outlive pods, for what containers are to keep or to share.
+"""Named volumes: folders of the host that outlive pods, for what containers are to keep or to
+share.
 
 <volume.dir>/<name>/    what is in it; the folder alone is the volume
 """

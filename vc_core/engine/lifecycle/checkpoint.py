@@ -179,7 +179,9 @@ async def _take_again(session: Session) -> None:
 
 
 def _logs(pod_id: str, devices: tuple[HeldDevice, ...]) -> dict[str, HeldDevice]:
-    """The disks that are logs of a pod's containers, by container: they are copied, where no other disk is."""
+    """The disks that are logs of a pod's containers, by container: they are copied, where no other
+    disk is.
+    """
     names = {ContainerDisks.whose_log(pod_id, held.device.path): held for held in devices}
     return {name: held for name, held in names.items() if name}
 
@@ -187,7 +189,9 @@ def _logs(pod_id: str, devices: tuple[HeldDevice, ...]) -> dict[str, HeldDevice]
 def _lets_go(
     session: Session, logs: Mapping[str, HeldDevice], folders: Mapping[Path, Path]
 ) -> bool:
-    """Whether the guest has to let go of folders and logs; refuses a pod whose folders cannot be."""
+    """Whether the guest has to let go of folders and logs; refuses a pod whose folders
+    cannot be.
+    """
     used = [
         folders.get(held.share.path, held.share.path) for held in session.state.shares if held.users
     ]
@@ -196,7 +200,8 @@ def _lets_go(
     ):
         raise InvalidRequest(
             f"pod {session.pod.id} was made without can_quiesce and uses the folder {used[0]}, "
-            "which a snapshot cannot contain; make the pod with can_quiesce, or give its containers images"
+            "which a snapshot cannot contain; make the pod with can_quiesce, "
+            "or give its containers images"
         )
     if logs and Capability.QUIESCE not in session.capabilities:
         raise InvalidRequest(
@@ -206,16 +211,20 @@ def _lets_go(
 
 
 def _check_device(held: HeldDevice) -> None:
-    """Refuses a device whose state is outside of the machine, or which two machines must not write to."""
+    """Refuses a device whose state is outside of the machine, or which two machines must not write
+    to.
+    """
     device, users = held.device, ", ".join(held.users)
     drivers = {plugged.driver for plugged in held.plugged}
     if GuestDriver.PCI in drivers or device.path.is_socket():
         raise InvalidRequest(
-            f"the device {device.path} of container {users} belongs to this host, and a snapshot cannot contain it"
+            f"the device {device.path} of container {users} belongs to this host, "
+            "and a snapshot cannot contain it"
         )
     if drivers & _DISKS and not device.read_only:
         raise InvalidRequest(
-            f"the disk {device.path} of container {users} is written to, and two machines must not do that; "
+            f"the disk {device.path} of container {users} is written to, "
+            "and two machines must not do that; "
             "make it read-only, or an overlay"
         )
 

@@ -70,7 +70,8 @@ async def make(
     starts: bool = False,
     is_fresh: bool = False,
 ) -> ContainerState:
-    """Makes a container in the guest; its first process waits, or runs. Whatever fails, nothing of it is left.
+    """Makes a container in the guest; its first process waits, or runs. Whatever fails, nothing of
+    it is left.
 
     Args:
         session: of its pod.
@@ -133,7 +134,9 @@ async def make(
 
 
 async def clear(session: Session, container_id: str) -> None:
-    """Takes away what a call has left that died before it could write down that the guest has the container."""
+    """Takes away what a call has left that died before it could write down that the guest has the
+    container.
+    """
     await session.connection.open()
     await session.hooks.agent_remove_container(pod=session.pod, container_id=container_id)
     await rootfs.release(session, container_id)
@@ -198,7 +201,8 @@ async def stop(
     grace_s: float,
     with_pod: bool = False,
 ) -> ContainerState:
-    """Asks the first process to end, kills all of the container after `grace_s` seconds, takes it out of the guest.
+    """Asks the first process to end, kills all of the container after `grace_s` seconds, takes it
+    out of the guest.
 
     Args:
         session: of its pod.
@@ -279,7 +283,9 @@ async def sync_clock(session: Session) -> None:
 
 
 async def update(session: Session, spec: ContainerSpec, limits: Resources) -> None:
-    """Changes the limits of a container that the guest has: the machine grows before and shrinks after. Undone."""
+    """Changes the limits of a container that the guest has: the machine grows before and shrinks
+    after. Undone.
+    """
     pod, agent = session.pod, session.hooks
     async with Rollback() as rollback:
         await session.connection.open()
@@ -320,7 +326,9 @@ async def current_states(session: Session) -> dict[str, ContainerState]:
 
 
 async def observed_states(session: Session) -> dict[str, ContainerState]:
-    """As `current_states`, for who only looks: that a machine ends while its guest is asked is an answer, too."""
+    """As `current_states`, for who only looks: that a machine ends while its guest is asked is an
+    answer, too.
+    """
     try:
         return await current_states(session)
     except OperationError:

@@ -234,7 +234,9 @@ def identity(config: PodConfig) -> PodSetup:
 
 
 def _check_files() -> None:
-    """Raises InvalidRequest when too few files may be open for a machine and those who talk to it."""
+    """Raises InvalidRequest when too few files may be open for a machine and those who
+    talk to it.
+    """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit != resource.RLIM_INFINITY and limit < _FEWEST_FILES:
         raise InvalidRequest(
@@ -249,7 +251,9 @@ async def _prepare(session: Session) -> None:
 
 
 async def connect(session: Session, channel: str = "") -> None:
-    """To the agent of a machine that has just begun; a failure tells what the guest's console said last."""
+    """To the agent of a machine that has just begun; a failure tells what the guest's console said
+    last.
+    """
     try:
         await session.connection.open(session.deadlines.boot, channel)
     except OperationError as error:
@@ -283,7 +287,9 @@ async def shut_down(session: Session, grace_s: float, force: bool) -> str:
 
 
 async def _stop_in_order(session: Session, grace_s: float) -> str:
-    """A guest that does not answer cannot be asked: its machine ends all the same, and the reason says so."""
+    """A guest that does not answer cannot be asked: its machine ends all the same, and the reason
+    says so.
+    """
     try:
         if session.state.state is State.PAUSED:
             await session.hooks.vm_resume(pod=session.pod)

@@ -36,7 +36,9 @@ class PodLifecycle:
         self._host = host
 
     async def start(self, session: Session) -> None:
-        """Boots its machine and starts its containers. Raises StateError when it runs or is paused."""
+        """Boots its machine and starts its containers. Raises StateError when it runs or
+        is paused.
+        """
         require(_name(session), "start it", session.state.state, AT_REST)
         await self._boot.boot(session)
         await session.notify(EventSpec.pod_started, pod=session.pod)
@@ -58,7 +60,9 @@ class PodLifecycle:
         await session.notify(EventSpec.pod_paused, pod=session.pod)
 
     async def resume(self, session: Session) -> None:
-        """Lets its paused machine run; each container is as it was. Raises StateError when it is not paused."""
+        """Lets its paused machine run; each container is as it was. Raises StateError when it is
+        not paused.
+        """
         require(_name(session), "resume it", session.state.state, [State.PAUSED])
         async with Rollback() as rollback:
             rollback.push(session.hooks.vm_pause, pod=session.pod)
@@ -68,7 +72,9 @@ class PodLifecycle:
         await session.notify(EventSpec.pod_resumed, pod=session.pod)
 
     async def stop(self, session: Session, grace_s: float, force: bool) -> None:
-        """Ends its machine; each container has `grace_s` seconds to end by itself, none by force."""
+        """Ends its machine; each container has `grace_s` seconds to end by itself, none
+        by force.
+        """
         if session.is_alive:
             reason = await machine.shut_down(session, grace_s, force)
             await session.notify(EventSpec.pod_stopped, pod=session.pod, reason=reason)

@@ -1,4 +1,6 @@
-"""What a process of a container is started with: what its own specification leaves open, the container says."""
+"""What a process of a container is started with: what its own specification leaves open, the
+container says.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def first_process(spec: ContainerSpec, hostname: str) -> ProcessSpec:
 
 
 def added_process(spec: ContainerSpec, hostname: str, wanted: ProcessSpec) -> ProcessSpec:
-    """One more process of a running container, complete: in all that it leaves open it is like the first one."""
+    """One more process of a running container, complete: in all that it leaves open it is like the
+    first one.
+    """
     first = first_process(spec, hostname)
     limits = {limit.kind: limit for limit in (*first.rlimits, *wanted.rlimits)}
     return dataclasses.replace(

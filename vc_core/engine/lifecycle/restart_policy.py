@@ -44,6 +44,7 @@ def require(capabilities: frozenset[Capability], spec: ContainerSpec) -> None:
         spec.restart != Restart() or spec.health is not None
     ):
         raise InvalidRequest(
-            f"the guest's agent, as it is chosen, neither starts container {spec.id} again nor checks its health; "
+            f"the guest's agent, as it is chosen, neither starts container {spec.id} again nor "
+            "checks its health; "
             "remove restart and health"
         )

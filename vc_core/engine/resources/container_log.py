@@ -1,4 +1,6 @@
-"""What a container has written, from its log: also when it, its machine and whoever started it are gone."""
+"""What a container has written, from its log: also when it, its machine and whoever started it are
+gone.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,8 @@ class LogLine:
 
 
 async def plug(session: Session, disks: ContainerDisks, spec: ContainerSpec) -> Plugged | None:
-    """Makes sure that a container that wants a log has one, as a disk in the machine; undone by `devices.release`.
+    """Makes sure that a container that wants a log has one, as a disk in the machine; undone by
+    `devices.release`.
 
     None, and a word of it, where no disk can be plugged: the container runs without.
     """
@@ -56,7 +59,10 @@ async def plug(session: Session, disks: ContainerDisks, spec: ContainerSpec) -> 
         return None
     if not session.capabilities >= _NEEDED:
         log.warning(
-            "the output of container %s is thrown away: the chosen plugins cannot plug a disk for it",
+            (
+                "the output of container %s is thrown away: "
+                "the chosen plugins cannot plug a disk for it"
+            ),
             spec.id,
         )
         return None
@@ -133,14 +139,15 @@ async def read(
     tail: int | None = None,
     since_ns: int = 0,
 ) -> AsyncGenerator[LogLine, None]:
-    """The lines of a container's log, oldest first. They are not held in memory: the guest decides how many there are.
+    """The lines of a container's log, oldest first. They are not held in memory: the guest decides
+    how many there are.
 
     Args:
         sessions: of its pod.
         disks: of containers, where the log is.
         container_id: its name.
-        follow: whether to wait for more, until its first process or its machine has ended. When the machine has ended
-            by itself, a warning says how.
+        follow: whether to wait for more, until its first process or its machine has ended. When the
+            machine has ended by itself, a warning says how.
         tail: no more than so many of those that are there.
         since_ns: none that is older.
 
@@ -168,7 +175,9 @@ async def read(
 async def _all_of(
     path: Path, container_id: str, tail: int | None, gone: Awaitable[object] | None
 ) -> AsyncGenerator[LogLine, None]:
-    """The lines of a log; those that are still to come, too, when there is something that ends it."""
+    """The lines of a log; those that are still to come, too, when there is something
+    that ends it.
+    """
     async with AsyncExitStack() as stack:
         changes = stack.enter_context(_Changes(path, gone)) if gone is not None else None
         lines = Lines(0 if tail is None else max(0, await _count(path, changes is not None) - tail))
@@ -229,7 +238,9 @@ class _Changes:
 
 
 async def _count(path: Path, is_going_on: bool) -> int:
-    """How many lines a log has now; those that are not yet complete count when no more of them is waited for."""
+    """How many lines a log has now; those that are not yet complete count when no more of them is
+    waited for.
+    """
     lines = Lines(_ALL)
     with Reader(path) as reader:
         async for _ in _read_on(reader, lines):

@@ -93,7 +93,9 @@ async def acquire(session: Session, device: HostDevice, container_id: str) -> Gu
         return GuestDevice(device, held.plugged)
     if (
         held is not None
-    ):  # whoever began to plug it is no more: it is readied and plugged anew, as the contract allows
+        # Whoever began to plug it is no more: it is readied and plugged anew, as the contract
+        # allows.
+    ):
         await _put(session, held, None)
     name, hooks = await owner(session.connection.wiring, session.pod, wanted)
     async with Rollback() as rollback:
@@ -126,7 +128,9 @@ async def release(session: Session, container_id: str) -> None:
 
 
 async def _found_again(session: Session, held: HeldDevice) -> list[Plugged]:
-    """What a call may have plugged that died before it knew: plugging it again replaces that, and tells where it is."""
+    """What a call may have plugged that died before it knew: plugging it again replaces that, and
+    tells where it is.
+    """
     _, hooks = await owner(session.connection.wiring, session.pod, held.device)
     return [
         await _plug(session, part)

@@ -48,7 +48,8 @@ def checked(mount: Mount) -> Mount:
 
 
 def in_order(is_ours: bool, wanted: tuple[Mount, ...]) -> tuple[Mount, ...]:
-    """The order in which mounts are made: outer ones first, as other engines have it, or inner ones would be hidden.
+    """The order in which mounts are made: outer ones first, as other engines have it, or inner ones
+    would be hidden.
 
     A bundle's keep their order (runtime-spec, config.md: "in the listed order").
 
@@ -77,7 +78,8 @@ def _of_host(mount: Mount, real: Path) -> Mount:
         if folder in (real, *real.parents):
             if Path(mount.destination) != mount.source:
                 raise InvalidRequest(
-                    f"{mount.source} is made by this host's kernel and cannot be shown at {mount.destination}; "
+                    f"{mount.source} is made by this host's kernel and cannot be shown at "
+                    f"{mount.destination}; "
                     f"the guest has its own {mount.source}, mounted there or not at all"
                 )
             log.warning("the container gets the guest's own %s, not this host's", mount.source)
@@ -92,7 +94,8 @@ def _of_host(mount: Mount, real: Path) -> Mount:
         )
     if not real.is_dir() and os.geteuid() != 0:
         raise InvalidRequest(
-            f"only root can mount the single file {mount.source}; mount its folder {mount.source.parent} instead"
+            f"only root can mount the single file {mount.source}; "
+            f"mount its folder {mount.source.parent} instead"
         )
     if not mount.recursive and os.geteuid() != 0 and (inner := mountinfo.below(real)):
         raise InvalidRequest(

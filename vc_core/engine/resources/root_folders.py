@@ -1,7 +1,8 @@
-"""Root file systems that are folders of the host, as root shows them: bound where no guest can write.
+"""Root file systems that are folders of the host, as root shows them: bound where no guest can
+write.
 
-Of the host's own root a guest does not see what the configuration lists as secret. That is enforced in what is bound,
-not in the guest, which may be hostile.
+Of the host's own root a guest does not see what the configuration lists as secret. That is enforced
+in what is bound, not in the guest, which may be hostile.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def check(rootfs: Rootfs) -> None:
 
 
 def warn(config: PodConfig, rootfs: Rootfs) -> None:
-    """Says what an ordinary user's guest can read: nobody but root can take something out of what is shared."""
+    """Says what an ordinary user's guest can read: nobody but root can take something out of what
+    is shared.
+    """
     if os.geteuid() == 0 or rootfs.show_secrets or not _is_hosts(rootfs.path):
         return
     seen = [
@@ -74,7 +77,9 @@ def bind(
     bound_as: str = "",
     is_share: bool = False,
 ) -> str:
-    """Binds it into a folder of the pod; gives the name that it has there. What it has of `hidden` is covered."""
+    """Binds it into a folder of the pod; gives the name that it has there. What it has of `hidden`
+    is covered.
+    """
     if rootfs.mode is RootfsMode.READ_WRITE or not _is_hosts(rootfs.path):
         is_read_only = rootfs.mode is not RootfsMode.READ_WRITE
         return bind_mounts.add(rootfs.path, folder, is_read_only, True, bound_as, hidden, is_share)

@@ -1,4 +1,6 @@
-"""A container's root file system: a drive that the guest mounts by itself where that can be, else a shared folder."""
+"""A container's root file system: a drive that the guest mounts by itself where that can be, else a
+shared folder.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ from vc_core.spec.values import (
 
 
 async def block_of(session: Session, spec: ContainerSpec) -> block_rootfs.Block | None:
-    """What the guest is to mount by itself; None for a folder that is shared, also where no plugin passes disks.
+    """What the guest is to mount by itself; None for a folder that is shared, also where no plugin
+    passes disks.
 
     Raises:
         InvalidRequest: it is an image or a device, and that cannot be.
@@ -55,8 +58,8 @@ class Acquired:
 
 
 async def acquire(session: Session, host: HostFiles, spec: ContainerSpec) -> Acquired:
-    """Makes sure that the root file system is in the machine, in use by the container. Undone by `release`, and by
-    `shares.unbind` of what was bound.
+    """Makes sure that the root file system is in the machine, in use by the container. Undone by
+    `release`, and by `shares.unbind` of what was bound.
     """
     upper = await _upper(session, host.disks, spec)
     block = await block_of(session, spec)

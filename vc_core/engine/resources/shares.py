@@ -49,7 +49,9 @@ def check_rootfs(spec: ContainerSpec) -> None:
 
 
 def of_rootfs(session: Session, spec: ContainerSpec) -> Share:
-    """The share of a root file system that is a folder: for root what is bound of it, else the folder itself."""
+    """The share of a root file system that is a folder: for root what is bound of it, else the
+    folder itself.
+    """
     path = (
         session.roots_folder / root_folders.name(spec.rootfs)
         if os.geteuid() == 0
@@ -64,14 +66,18 @@ def of_mounts(session: Session, spec: ContainerSpec) -> list[Share]:
 
 
 def of_mount(session: Session, mount: Mount) -> Share:
-    """The share through which a mount goes: one of the pod for all that root can bind, else the folder's own."""
+    """The share through which a mount goes: one of the pod for all that root can bind, else the
+    folder's own.
+    """
     if os.geteuid() == 0:
         return Share("", session.files_folder, False)
     return Share("", mount.source, mount.read_only)
 
 
 def assign(wanted: Mapping[str, list[Share]]) -> list[PluggedShare]:
-    """Tags for the shares of containers that are made with the machine, by container; nothing is plugged yet."""
+    """Tags for the shares of containers that are made with the machine, by container; nothing is
+    plugged yet.
+    """
     users: dict[Share, list[str]] = {}
     for container_id, shares in wanted.items():
         for share in shares:
@@ -83,7 +89,9 @@ def assign(wanted: Mapping[str, list[Share]]) -> list[PluggedShare]:
 
 
 def of_boot(session: Session, wanted: list[PluggedShare]) -> list[PluggedShare]:
-    """What a machine boots with: what is wanted, and where none can be plugged later, the one for what root binds."""
+    """What a machine boots with: what is wanted, and where none can be plugged later, the one for
+    what root binds.
+    """
     files = Share(f"vc{len(wanted)}", session.files_folder, False)
     has_it = any(one.share.path == session.files_folder for one in wanted)
     if has_it or os.geteuid() != 0 or Capability.SHARE_PLUG in session.capabilities:
@@ -94,7 +102,8 @@ def of_boot(session: Session, wanted: list[PluggedShare]) -> list[PluggedShare]:
 def of_clone(
     session: Session, wanted: list[PluggedShare], tags: tuple[str, str]
 ) -> list[PluggedShare]:
-    """What stands behind the shares that a template has: a root file system, and what root binds or one folder more.
+    """What stands behind the shares that a template has: a root file system, and what root binds or
+    one folder more.
 
     The rest is plugged when its container is made.
     """
@@ -125,8 +134,8 @@ def find(session: Session, share: Share) -> PluggedShare | None:
 async def acquire_root(
     session: Session, spec: ContainerSpec, hidden: tuple[Path, ...]
 ) -> tuple[Plugged, str]:
-    """As `acquire`, for a root file system; and the name under which root has bound it, where it can get no share of
-    its own any more.
+    """As `acquire`, for a root file system; and the name under which root has bound it, where it
+    can get no share of its own any more.
     """
     share = of_rootfs(session, spec)
     is_there = find(session, share) is not None
@@ -153,7 +162,8 @@ async def acquire(session: Session, share: Share, container_id: str) -> Plugged:
         return held.plugged
     if Capability.SHARE_PLUG not in session.capabilities:
         raise InvalidRequest(
-            f"the hypervisor cannot add {share.path} to a running pod; create the container before the pod starts"
+            f"the hypervisor cannot add {share.path} to a running pod; "
+            "create the container before the pod starts"
         )
     taken = {other.share.tag for other in session.state.shares}
     tag = next(f"vc{number}" for number in range(len(taken) + 1) if f"vc{number}" not in taken)
@@ -171,7 +181,9 @@ async def acquire(session: Session, share: Share, container_id: str) -> Plugged:
 
 
 async def release(session: Session, container_id: str) -> None:
-    """Takes the container from the users of all shares; one without users leaves the machine, if it can."""
+    """Takes the container from the users of all shares; one without users leaves the machine, if it
+    can.
+    """
     for held in session.state.shares:
         if container_id not in held.users:
             continue
@@ -199,7 +211,8 @@ async def mount(
 
 
 def bind(session: Session, mount: Mount, hidden: tuple[Path, ...], name: str = "") -> str:
-    """Binds a mount's source into the pod's folder, under a name of its own or a given one; gives it.
+    """Binds a mount's source into the pod's folder, under a name of its own or a given one; gives
+    it.
 
     What it has of `hidden` is covered.
     """
@@ -224,7 +237,9 @@ async def unbind(session: Session, mounts: tuple[GuestMount, ...]) -> None:
 
 
 async def _put(session: Session, old: PluggedShare | None, new: PluggedShare | None) -> None:
-    """In its place: a machine that starts from this one's saved state finds its shares by their order, too."""
+    """In its place: a machine that starts from this one's saved state finds its shares by their
+    order, too.
+    """
     shares = [new if held is old else held for held in session.state.shares]
     if old is None:
         shares.append(new)

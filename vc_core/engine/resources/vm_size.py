@@ -114,7 +114,8 @@ async def fit(session: Session, changed: str = "", limits: Resources | None = No
         if wanted == start:
             return
         raise InvalidRequest(
-            f"{wanted.vcpus} vCPUs and {wanted.memory_mib} MiB are needed and the machine cannot grow; "
+            f"{wanted.vcpus} vCPUs and {wanted.memory_mib} MiB are needed and the machine cannot "
+            "grow; "
             "make the pod with as much"
         )
     size = await session.hooks.vm_resize(pod=session.pod, size=wanted)

@@ -1,4 +1,6 @@
-"""Machines that end by themselves: how a pod's state shows it, and calls that fail by it tell how the machine ended."""
+"""Machines that end by themselves: how a pod's state shows it, and calls that fail by it tell how
+the machine ended.
+"""
 
 from __future__ import annotations
 
@@ -47,13 +49,14 @@ async def true_state(session: Session) -> PodState:
 
 
 async def explained(session: Session, error: VcError, exclusive: bool) -> VcError:
-    """The error to raise for one that came up in a session: one that says how the machine ended, if it did.
+    """The error to raise for one that came up in a session: one that says how the machine ended, if
+    it did.
 
     Args:
         session: in which it came up.
         error: that came up.
-        exclusive: whether the session changes the pod. Of a pod that is stopped it starts the machine, and the end
-            of the machine before is no reason for anything.
+        exclusive: whether the session changes the pod. Of a pod that is stopped it starts the
+            machine, and the end of the machine before is no reason for anything.
     """
     if isinstance(error, StateError):
         if error.actual == State.STOPPED and session.state.state is State.STOPPED:
@@ -84,7 +87,8 @@ async def _reason(session: Session, error: VcError) -> str:
 
 
 async def _ends_now(session: Session) -> bool:
-    """Whether the machine is ending: connections break a moment before it is gone. An agent that answers says no.
+    """Whether the machine is ending: connections break a moment before it is gone. An agent that
+    answers says no.
 
     Whatever it answers: a guest whose every answer is an error must not delay each call.
     """

@@ -37,7 +37,9 @@ async def reconcile(session: Session) -> None:
 
 
 async def forget_guest(session: Session) -> None:
-    """Puts containers back that an interrupted start had made in a guest: they are as their pod is."""
+    """Puts containers back that an interrupted start had made in a guest: they are as
+    their pod is.
+    """
     before = State.STOPPED if session.state.state is State.STOPPED else State.READY
     for container_id in await session.store.containers():
         state = await session.store.container_state(container_id)

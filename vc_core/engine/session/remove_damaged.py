@@ -51,7 +51,8 @@ class DamagedPodRemover:
         Args:
             storage: operations of the store.
             catalog: of plugins.
-            plugins: that are configured, for pods of which nobody can read what they were made with.
+            plugins: that are configured, for pods of which nobody can read what they were made
+                with.
             wire: wires plugins.
             pool: that a pod may have its machine from.
             disks: of containers.
@@ -104,10 +105,12 @@ class _Removal:
     problems: list[str] = field(default_factory=list)
 
     async def run(self) -> tuple[str, ...]:
-        """Ends the pod's machine and removes all that is known of it; tells what could not be read or done.
+        """Ends the pod's machine and removes all that is known of it; tells what could not be read
+        or done.
 
         Raises:
-            StorageError: the store cannot remove it: something is mounted there still, or the medium fails.
+            StorageError: the store cannot remove it: something is mounted there still, or the
+                medium fails.
         """
         store = Store(self.remover.storage, self.pod.id)
         config = await self._tried(store.pod_config())

@@ -108,14 +108,18 @@ class Sessions:
 
     @asynccontextmanager
     async def explaining(self) -> AsyncIterator[None]:
-        """For what goes on without the pod's lock: an error tells how the machine ended, as in `open`."""
+        """For what goes on without the pod's lock: an error tells how the machine ended, as in
+        `open`.
+        """
         try:
             yield
         except OperationError as error:
             await self.explain(error)
 
     async def explain(self, error: OperationError) -> NoReturn:
-        """Raises the error, or one that tells how the machine ended; for generators, which no manager may suspend."""
+        """Raises the error, or one that tells how the machine ended; for generators, which no
+        manager may suspend.
+        """
         try:
             async with self.open(exclusive=False):
                 raise error

@@ -79,5 +79,6 @@ def _check(kind: str, asset: Asset) -> None:
         raise InvalidRequest(f"the {kind} {asset.path} is empty")
     if asset.sha512 and found != asset.sha512.lower():
         raise InvalidRequest(
-            f"the {kind} {asset.path} has the SHA-512 {found}, and {asset.sha512.lower()} was demanded"
+            f"the {kind} {asset.path} has the SHA-512 {found}, "
+            f"and {asset.sha512.lower()} was demanded"
         )

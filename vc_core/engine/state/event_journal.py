@@ -1,6 +1,6 @@
-"""What has happened to pods and containers, written down for whoever asks later: a line of JSON for each event.
+"""Writes events of pods and containers to a journal, one line of JSON for each event.
 
-<data.dir>/.events.jsonl, and .events.1.jsonl, which it becomes when it is long. An observer like any other.
+The journal is <data.dir>/.events.jsonl; when it is long, it is renamed to .events.1.jsonl.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Journal:
         self._file = folder / ".events.jsonl"
         self._older = folder / ".events.1.jsonl"
 
-    # --- events ------------------------------------------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------------
 
     @hookimpl
     async def pod_created(self, pod: PodRef) -> None:
@@ -96,7 +96,7 @@ class Journal:
     async def container_deleted(self, pod: PodRef, container_id: str) -> None:
         self._write("container_deleted", pod, container_id)
 
-    # --- the file ----------------------------------------------------------------------------------------------------
+    # --- the file ---------------------------------------------------------------------------------
 
     def _write(
         self,

@@ -20,7 +20,8 @@ def checked(kind: str, name: str) -> str:
     """
     if not _ALLOWED.fullmatch(name):
         raise InvalidRequest(
-            f"{name!r} is no {kind} id; use 1 to 64 letters, digits, '_', '.', '-', the first a letter or digit"
+            f"{name!r} is no {kind} id; use 1 to 64 letters, digits, '_', '.', '-', "
+            "the first a letter or digit"
         )
     return name
 
@@ -33,7 +34,8 @@ def checked_hostname(name: str) -> str:
     """
     if name and not _HOSTNAME.fullmatch(name):
         raise InvalidRequest(
-            f"{name[:80]!r} is not a host name; use 1 to 64 letters, digits, '-', '.', '_', the first a letter or digit"
+            f"{name[:80]!r} is not a host name; use 1 to 64 letters, digits, '-', '.', '_', "
+            "the first a letter or digit"
         )
     return name
 

@@ -340,7 +340,8 @@ def decode(text: str, kind: type[T], what: str) -> T:
         schema = envelope["schema"]
         if schema != SCHEMA:
             raise StorageError(
-                f"{what} has schema {schema}, this version reads {SCHEMA}; use the version that wrote it"
+                f"{what} has schema {schema}, this version reads {SCHEMA}; "
+                "use the version that wrote it"
             )
         return msgspec.convert(envelope["data"], kind, dec_hook=_decode_path)
     except (msgspec.MsgspecError, KeyError, TypeError) as error:

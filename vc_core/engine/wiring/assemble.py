@@ -79,9 +79,11 @@ def wire(
 
 
 async def problems(config: Config, catalog: Catalog) -> list[str]:
-    """Everything for which no pod could be made with a configuration, one line each. Starts nothing.
+    """Everything for which no pod could be made with a configuration, one line each. Starts
+    nothing.
 
-    The chosen plugins are made and wired, and hypervisor and agent asked for a channel that both know.
+    The chosen plugins are made and wired, and hypervisor and agent asked for a channel that both
+    know.
     """
     found = check(config, catalog)
     if found:
@@ -109,7 +111,10 @@ async def check_combination(wiring: Wiring, pod: PodRef) -> frozenset[Capability
         spoken = ", ".join(kind.value for kind in _CHANNELS if kind in agent) or "none"
         raise PluginContractError(
             [
-                f"the hypervisor offers {offered}, the agent speaks through {spoken}: choose ones that fit"
+                (
+                    f"the hypervisor offers {offered}, the agent speaks through {spoken}: "
+                    "choose ones that fit"
+                )
             ]
         )
     return machine | agent

@@ -132,7 +132,8 @@ class Catalog:
 
         class Named(NamedExtensionManager[type]):
             def list_entry_points(self) -> list[importlib.metadata.EntryPoint]:
-                return points  # stevedore's own list comes from a cache on disk that may be out of date
+                # Stevedore's own list comes from a cache on disk that may be out of date.
+                return points
 
         try:
             found = Named(
@@ -176,7 +177,10 @@ def _no_class(family: str, name: str, owner: str, what: object) -> str:
         if callable(what) and hasattr(what, "__code__")
         else f"a {type(what).__name__} object"
     )
-    return f"the {family} plugin {name!r}{owner} is {kind}, not a class; name the plugin's class in the entry point"
+    return (
+        f"the {family} plugin {name!r}{owner} is {kind}, not a class; "
+        "name the plugin's class in the entry point"
+    )
 
 
 def _distribution(point: importlib.metadata.EntryPoint) -> tuple[str, str]:

@@ -1,4 +1,6 @@
-"""What fork(2) leaves a child with: connections and locks of its parent, and none of the threads that serve them."""
+"""What fork(2) leaves a child with: connections and locks of its parent, and none of the threads
+that serve them.
+"""
 
 from __future__ import annotations
 
@@ -31,5 +33,6 @@ class Origin:
         """Raises InvalidRequest in a child of the process in which it was made."""
         if not self.is_here():
             raise InvalidRequest(
-                "this runtime was opened before fork(), in the parent process; open another one in this process"
+                "this runtime was opened before fork(), in the parent process; "
+                "open another one in this process"
             )

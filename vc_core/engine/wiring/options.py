@@ -29,12 +29,17 @@ def instantiate(plugin: Plugin, table: Table) -> object:
     try:
         return plugin.factory() if options is None else plugin.factory(options)
     except (Exception, SystemExit) as error:
-        message = f"the {plugin.family} plugin {plugin.name!r} cannot be created: {type(error).__name__}: {error}"
+        message = (
+            f"the {plugin.family} plugin {plugin.name!r} cannot be created: "
+            f"{type(error).__name__}: {error}"
+        )
         raise PluginLoadError(plugin.family, plugin.name, message) from error
 
 
 def parse(plugin: Plugin, table: Table, problems: list[str]) -> Any:
-    """The options object, None for a plugin without options; wrong keys become lines in `problems`."""
+    """The options object, None for a plugin without options; wrong keys become lines in
+    `problems`.
+    """
     kind = getattr(plugin.factory, "options_type", None)
     path = f"{plugin.family}.{plugin.name}"
     if kind is None:
@@ -59,7 +64,9 @@ def effective(config: Config, catalog: Catalog) -> Iterator[tuple[str, Any]]:
 
 
 def check(config: Config, catalog: Catalog) -> list[str]:
-    """Every problem of the chosen plugins and their tables that is seen without making them, one line each."""
+    """Every problem of the chosen plugins and their tables that is seen without making them, one
+    line each.
+    """
     problems: list[str] = []
     for family, name in config.plugins():
         try:

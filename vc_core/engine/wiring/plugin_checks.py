@@ -1,4 +1,6 @@
-"""What can be said of a plugin without running it: its class, its constructor, its hooks and their parameters."""
+"""What can be said of a plugin without running it: its class, its constructor, its hooks and their
+parameters.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def fulfilment(
 
 
 def problems_of(plugin: type) -> tuple[str, ...]:
-    """What is wrong with the hooks that a class has: their names, marks, parameters, and whether they are async."""
+    """What is wrong with the hooks that a class has: their names, marks, parameters, and whether
+    they are async.
+    """
     if plugin not in _PROBLEMS:
         _PROBLEMS[plugin] = tuple(_find_problems(plugin))
     return _PROBLEMS[plugin]
@@ -56,7 +60,10 @@ def lacks(family: str, plugin: type) -> str:
     """Which operations of its family a class has not. Empty when it has all that a plugin needs."""
     missing = _missing(family, plugin)
     if is_of_another_family(family, plugin):
-        return f"{plugin.__name__} has no operation of a {family} plugin; let the entry point name the plugin's class"
+        return (
+            f"{plugin.__name__} has no operation of a {family} plugin; "
+            "let the entry point name the plugin's class"
+        )
     return (
         f"{plugin.__name__} lacks {listed(missing)}; write them, docs/hooks.md says what each does"
         if missing
@@ -107,7 +114,10 @@ def constructor_problem(factory: Callable[..., object]) -> str:
         signature.bind(*([] if kind is None else [None]))
     except TypeError:
         if kind is None:
-            remedy = "without arguments, for it has no options_type; give it one, or write 'def __init__(self)'"
+            remedy = (
+                "without arguments, for it has no options_type; "
+                "give it one, or write 'def __init__(self)'"
+            )
         else:
             remedy = "with its options alone; write 'def __init__(self, options)'"
         return f"its constructor takes {signature}, but is called {remedy}"
@@ -125,7 +135,10 @@ def version_problems(requirements: Iterable[str]) -> Iterator[str]:
         except InvalidRequirement:
             continue  # pip tells
         if requirement.name == CORE and not requirement.specifier.contains(ours, prereleases=True):
-            yield f"it was made for {CORE} {requirement.specifier}, this is {ours}; install a version that fits"
+            yield (
+                f"it was made for {CORE} {requirement.specifier}, this is {ours}; "
+                "install a version that fits"
+            )
 
 
 def hook_names(spec: type) -> list[str]:
@@ -171,9 +184,15 @@ def _signature_problems(name: str, member: object) -> Iterator[str]:
         has_default = parameter.default is not parameter.empty
         if parameter.name not in given and not has_default:
             offered = ", ".join(given) or "none"
-            yield f"{name} takes '{parameter.name}', which that hook does not give (it gives {offered}); remove it"
+            yield (
+                f"{name} takes '{parameter.name}', which that hook does not give (it gives "
+                f"{offered}); remove it"
+            )
         elif parameter.name in given and (has_default or parameter.kind is parameter.KEYWORD_ONLY):
-            yield f"{name} would never get '{parameter.name}'; make it a plain parameter without a default"
+            yield (
+                f"{name} would never get '{parameter.name}'; "
+                "make it a plain parameter without a default"
+            )
 
 
 @functools.cache
@@ -189,5 +208,7 @@ def _is_there(plugin: type, name: str) -> bool:
 
 
 def _is_own(member: object) -> bool:
-    """Whether a plugin wrote this method itself: inherited from the specification, it is merely absent."""
+    """Whether a plugin wrote this method itself: inherited from the specification, it is merely
+    absent.
+    """
     return not any(member is declared for spec in ALL_SPECS for declared in vars(spec).values())

@@ -67,5 +67,8 @@ def _described(result: object) -> str:
         return "None"
     name = type(result).__name__
     if isinstance(result, tuple | frozenset | list | set) and result:
-        return f"{name} of {' and '.join(sorted({type(one).__name__ for one in islice(result, _MAX_ELEMENTS)}))}"
+        return (
+            f"{name} of "
+            f"{' and '.join(sorted({type(one).__name__ for one in islice(result, _MAX_ELEMENTS)}))}"
+        )
     return name

@@ -64,6 +64,9 @@ async def shares_of(hooks: Hooks, pod: PodRef, count: int) -> tuple[Plugged, ...
     """
     places = await hooks.vm_shares(pod=pod)
     if len(places) != count:
-        wrong = f"the hypervisor plugin breaks the contract: vm_shares returned {len(places)} places for {count} shares"
+        wrong = (
+            "the hypervisor plugin breaks the contract: "
+            f"vm_shares returned {len(places)} places for {count} shares"
+        )
         raise PluginContractError([f"{wrong}; one that has no shares refuses them in vm_create"])
     return places

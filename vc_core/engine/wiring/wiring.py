@@ -1,4 +1,6 @@
-"""The chosen plugins of one pod on one pluggy manager, checked, with the error border around each operation."""
+"""The chosen plugins of one pod on one pluggy manager, checked, with the error border around each
+operation.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,9 @@ class Wiring:
 
     @property
     def devices(self) -> list[tuple[str, DeviceSpec]]:
-        """The device plugins, each with the hooks that reach it alone (and everybody who surrounds)."""
+        """The device plugins, each with the hooks that reach it alone (and everybody who
+        surrounds).
+        """
         return self._devices
 
     async def notify(
@@ -116,10 +120,12 @@ class Wiring:
             if isinstance(outcome, BaseException):
                 log.warning("a listener of %s failed: %s", name, outcome, exc_info=outcome)
 
-    # --- before the first call ---------------------------------------------------------------------------------------
+    # --- before the first call --------------------------------------------------------------------
 
     def _check_classes(self) -> Iterable[str]:
-        """One that has a mistake is told of it and of what it lacks, and is left out of all that follows."""
+        """One that has a mistake is told of it and of what it lacks, and is left out of all that
+        follows.
+        """
         for seat in self._seats:
             kind = type(seat.plugin)
             yield from (f"{seat.label}.{problem}" for problem in problems_of(kind))
@@ -156,7 +162,9 @@ class Wiring:
             for name, labels in owners.items():
                 if len(labels) > 1:
                     both = " and ".join(sorted(labels))
-                    yield f"{name} has {len(labels)} implementations, of {both}; it needs exactly one"
+                    yield (
+                        f"{name} has {len(labels)} implementations, of {both}; it needs exactly one"
+                    )
             missing = [name for name, labels in owners.items() if not labels]
             for name in missing:
                 if getattr(vars(spec)[name], OPTIONAL, False):
@@ -185,12 +193,14 @@ class Wiring:
             setattr(relay, name, self._manager.subset_hook_caller(name, remove_plugins=others))
         return cast(DeviceSpec, relay)
 
-    # --- the border --------------------------------------------------------------------------------------------------
+    # --- the border -------------------------------------------------------------------------------
 
     def _guard(
         self, outcome: pluggy.Result[Any], name: str, impls: Any, arguments: Mapping[str, object]
     ) -> None:
-        """Called by pluggy after each hook call, which has only made a coroutine: puts the border around it."""
+        """Called by pluggy after each hook call, which has only made a coroutine: puts the border
+        around it.
+        """
         prefix = name.partition("_")[0]
         if outcome.exception is not None or prefix not in _BORDER_ERRORS:
             return
@@ -303,7 +313,10 @@ def _missing(family: str, seats: Sequence[Seat], names: Sequence[str]) -> str:
     if not seats:
         return f"there is no {family} plugin: {listed(names)} have no implementation"
     (seat, *_) = seats
-    return f"{seat.label}: {lacks(family, type(seat.plugin)) or f'{listed(names)} have no implementation'}"
+    return (
+        f"{seat.label}: "
+        f"{lacks(family, type(seat.plugin)) or f'{listed(names)} have no implementation'}"
+    )
 
 
 def _foreign(error: Exception | SystemExit, operation: Operation) -> OperationError:

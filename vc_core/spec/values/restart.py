@@ -1,4 +1,6 @@
-"""What crosses the border about containers that are to last: when one is started again, how it is found to be well."""
+"""What crosses the border about containers that are to last: when one is started again, how it is
+found to be well.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ class RestartPolicy(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Restart:
-    """When the guest starts a container again, with all that it has written. Not after somebody has asked it to end.
+    """When the guest starts a container again, with all that it has written. Not after somebody has
+    asked it to end.
 
     Attributes:
         policy: whether.
@@ -29,7 +32,8 @@ class Restart:
 
 @dataclass(frozen=True)
 class HealthCheck:
-    """A command that the guest runs in a container again and again; it exits with 0 when all is well.
+    """A command that the guest runs in a container again and again; it exits with 0 when all is
+    well.
 
     Attributes:
         args: the whole argv.

@@ -185,12 +185,14 @@ class VmSize:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A machine that was saved with its memory: others start from it instead of booting, any number of times.
+    """A machine that was saved with its memory: others start from it instead of booting, any number
+    of times.
 
     Attributes:
-        folder: holds what the driver writes, but for the memory. Who asks for it makes and removes the folder.
-        memory: the file of the memory that it had at its start, without what was plugged since; on a file system that
-            the host keeps in memory, or not.
+        folder: holds what the driver writes, but for the memory. Who asks for it makes and removes
+            the folder.
+        memory: the file of the memory that it had at its start, without what was plugged since; on
+            a file system that the host keeps in memory, or not.
     """
 
     folder: Path
@@ -199,7 +201,8 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class RestoredDevice:
-    """What was plugged into a machine when it was saved, and is to be in one that goes on from there.
+    """What was plugged into a machine when it was saved, and is to be in one that goes on from
+    there.
 
     Attributes:
         device: as this machine is to have it: a folder may have moved.
@@ -281,7 +284,9 @@ class VmStats:
 
 @dataclass(frozen=True)
 class DriverState:
-    """What another process needs to take a machine over: JSON text, understood by the driver that made it."""
+    """What another process needs to take a machine over: JSON text, understood by the driver that
+    made it.
+    """
 
     json: str
 

@@ -185,7 +185,9 @@ class InGuest:
     async def container_status(
         self, name: str, is_it: Callable[[GuestContainerStatus], bool]
     ) -> GuestContainerStatus:
-        """What the guest knows of a container, as soon as that is so: nobody tells of it, one has to ask again."""
+        """What the guest knows of a container, as soon as that is so: nobody tells of it, one has
+        to ask again.
+        """
         async with time_limit():
             while True:
                 rows = await self.agent.agent_list_containers(pod=self.pod)

@@ -49,7 +49,10 @@ class SupervisionRules:
 
     @rule(
         "agent_signal",
-        "SIGKILL, SIGTERM and the container's stop signal ask for its end: no other process follows.",
+        (
+            "SIGKILL, SIGTERM and the container's stop signal ask for its end: "
+            "no other process follows."
+        ),
     )
     async def test_what_is_to_end_is_not_started_again(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:

@@ -1,4 +1,6 @@
-"""What mock plugins act on: one world per test, seen by the plugins of every pod, as the host is by real plugins."""
+"""What mock plugins act on: one world per test, seen by the plugins of every pod, as the host is by
+real plugins.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_MESSAGE_BYTES = 1 << 20
-"""Of one answer: the largest is a list of processes. In memory it takes up to a hundred times as much."""
+"""Of one answer: the largest is a list of processes. In memory it takes up to a hundred times as
+much.
+"""
 
 _MAX_ROWS = 1 << 15
 _MAX_WORDS = 1 << 16  # of all command lines of a list
@@ -63,7 +65,9 @@ def message(reply: T | None) -> T:
 
 
 def details(error: grpc.aio.AioRpcError) -> str:
-    """What the guest, or grpc, says of an error: one line without control characters, short enough to be read."""
+    """What the guest, or grpc, says of an error: one line without control characters, short enough
+    to be read.
+    """
     text = error.details() or error.code().name
     cut = text if len(text) <= _MAX_DETAILS else f"{text[:_MAX_DETAILS]} […]"
     return "".join(
@@ -93,7 +97,8 @@ def _metadata(error: grpc.aio.AioRpcError, key: str) -> str | None:
 def wrong(what: str) -> AgentRefusal:
     """The error for an answer that cannot be."""
     return AgentRefusal(
-        f"the guest's agent answers what cannot be: {what}; 'vc pod delete --force' ends the machine"
+        f"the guest's agent answers what cannot be: {what}; "
+        "'vc pod delete --force' ends the machine"
     )
 
 

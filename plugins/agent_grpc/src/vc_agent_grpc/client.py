@@ -1,4 +1,6 @@
-"""The agent's calls, over one connection. grpc is imported with this module, which is when a connection is made."""
+"""The agent's calls, over one connection. grpc is imported with this module, which is when a
+connection is made.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +101,9 @@ def _error(error: grpc.aio.AioRpcError) -> Exception:
 
 
 class _Time(grpc.aio.UnaryUnaryClientInterceptor):
-    """Tells the guest with each call what time it is: while it was paused, its clock stood still."""
+    """Tells the guest with each call what time it is: while it was paused, its clock
+    stood still.
+    """
 
     async def intercept_unary_unary(
         self, continuation: Any, client_call_details: Any, request: Any

@@ -203,7 +203,9 @@ def _devices(wanted: GuestDevice) -> list[pb.Device]:
 
 
 def _names(folder: str) -> pb.Storage:
-    """For /etc/hosts and /etc/hostname, which the container may write to: no more than this much of the memory."""
+    """For /etc/hosts and /etc/hostname, which the container may write to: no more than this much of
+    the memory.
+    """
     return pb.Storage(
         driver="tmpfs",
         fstype="tmpfs",

@@ -38,7 +38,8 @@ CONTAINERS = "/run/vc/containers"
 PIDNS = "/run/vc/pidns"
 SHM = "/run/vc/shm"
 RESOLV_CONF = "/run/vc/resolv.conf"
-_IDENTITY = {  # of the pod, not of whoever has built the rootfs or of the machine that this one is a clone of
+# Of the pod, not of whoever has built the rootfs or of the machine that this one is a clone of.
+_IDENTITY = {
     "/etc/machine-id": "/run/vc/identity/machine-id",
     "/proc/sys/kernel/random/boot_id": "/run/vc/identity/boot-id",
 }
@@ -123,7 +124,9 @@ def shared_at(plugged: Plugged) -> str:
 
 
 def process_of(process: ProcessSpec) -> Json:
-    """The `process` object; the agent resolves user.username and user.groups by the container's own files."""
+    """The `process` object; the agent resolves user.username and user.groups by the container's own
+    files.
+    """
     env = list(process.env)
     if process.terminal and not any(word.startswith("TERM=") for word in env):
         env.append("TERM=xterm")
@@ -220,7 +223,9 @@ def _mount(one: GuestMount) -> Json:
 
 
 def _mounts(container: GuestContainer) -> list[Json]:
-    """What every container has, but for what its own mounts put there; then those, in their order."""
+    """What every container has, but for what its own mounts put there; then those, in
+    their order.
+    """
     spec, pod = container.spec, container.pod
     own = [_mount(one) for one in container.mounts]
     default = (
@@ -301,8 +306,8 @@ def _identity() -> list[Json]:
 
 
 def _names(spec: ContainerSpec) -> list[Json]:
-    """Files that the agent makes, so that the container knows itself by name. A folder of the host that it may write to
-    gets no new files by that: there they are only in place of others.
+    """Files that the agent makes, so that the container knows itself by name. A folder of the host
+    that it may write to gets no new files by that: there they are only in place of others.
     """
     optional = ["x-vc-optional"] if spec.rootfs.mode is RootfsMode.READ_WRITE else []
     return [
@@ -317,7 +322,9 @@ def _names(spec: ContainerSpec) -> list[Json]:
 
 
 def _host_root_mounts(spec: ContainerSpec) -> list[Json]:
-    """The host's own root has sockets and pid files of services that do not run in the guest: not shown."""
+    """The host's own root has sockets and pid files of services that do not run in the guest: not
+    shown.
+    """
     if str(spec.rootfs.path) != "/":
         return []
     options = ["nosuid", "nodev"]

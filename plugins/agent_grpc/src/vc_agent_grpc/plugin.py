@@ -1,4 +1,6 @@
-"""Agent operations over gRPC: holds one connection, made by client.py, and the guest images, made by image/."""
+"""Agent operations over gRPC: holds one connection, made by client.py, and the guest images, made
+by image/.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,7 @@ class GrpcAgent(AgentSpec):
         }
         return frozenset(able | {Capability.SUPERVISE, Capability.LOG, Capability.FILES})
 
-    # --- connection --------------------------------------------------------------------------------------------------
+    # --- connection -------------------------------------------------------------------------------
 
     @hookimpl
     async def agent_prepare(self, pod: PodRef) -> None:
@@ -110,7 +112,7 @@ class GrpcAgent(AgentSpec):
             raise AgentError("there is no connection to the guest's agent")
         return self._connection
 
-    # --- pod, containers, processes ----------------------------------------------------------------------------------
+    # --- pod, containers, processes ---------------------------------------------------------------
 
     @hookimpl
     async def agent_set_up_pod(self, pod: PodRef, setup: PodSetup) -> None:
@@ -197,7 +199,7 @@ class GrpcAgent(AgentSpec):
     ) -> None:
         await self._client.resize(container_id, token, rows, columns)
 
-    # --- guest images ------------------------------------------------------------------------------------------------
+    # --- guest images -----------------------------------------------------------------------------
 
     @hookimpl
     async def agent_guest(self, pod: PodRef) -> Guest:
@@ -285,7 +287,9 @@ class GrpcAgent(AgentSpec):
 
     @functools.cached_property
     def _compiled_filter(self) -> bytes:
-        """Of the current guest image, if that was built with the list of this version; else empty."""
+        """Of the current guest image, if that was built with the list of this version;
+        else empty.
+        """
         wanted = seccomp.digest(seccomp.default_filter(DEFAULT_CAPABILITIES))
         built = (
             found for cache in self._caches() for found in image.images(cache) if found.is_current

@@ -20,7 +20,9 @@ _CHUNK_BYTES = 64 << 10
 
 
 def is_our_own_end() -> bool:
-    """Whether it is the task that is cancelled: grpc cancels calls, too, when their connection is closed."""
+    """Whether it is the task that is cancelled: grpc cancels calls, too, when their connection is
+    closed.
+    """
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
 
@@ -81,7 +83,9 @@ class GrpcStreams:
             self._input.cancel()
 
     async def _send(self, data: bytes, is_last: bool) -> None:
-        """Input for a process that has ended, or no longer reads, is worth nothing: the call has its answer then."""
+        """Input for a process that has ended, or no longer reads, is worth nothing: the call has
+        its answer then.
+        """
         if not self._is_input_open:
             return
         process = self._process if self._input is None else None

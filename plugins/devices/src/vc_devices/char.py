@@ -1,4 +1,6 @@
-"""Char devices: what the guest's kernel has too is its own; what only the host has is refused with the reason."""
+"""Char devices: what the guest's kernel has too is its own; what only the host has is refused with
+the reason.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,8 @@ class CharDevices(DeviceSpec):
         own = _KERNELS_OWN.get((os.major(number), os.minor(number)))
         if own is None:
             raise DeviceError(
-                f"{device.path} belongs to the host's kernel and cannot be passed into a machine that has its own; "
+                f"{device.path} belongs to the host's kernel and cannot be passed into a machine "
+                "that has its own; "
                 f"the guest has its own {', '.join(sorted(_KERNELS_OWN.values()))}"
             )
         return (GuestNode(own),)

@@ -29,7 +29,9 @@ _BRIDGE = "0x0604"  # PCI class of bridges between buses: they are in groups and
 
 
 class VfioDevices(DeviceSpec):
-    """The plugin `vfio`: /dev/vfio/<group>, or /sys/bus/pci/devices/<domain:bus:device.function>."""
+    """The plugin `vfio`: /dev/vfio/<group>, or
+    /sys/bus/pci/devices/<domain:bus:device.function>.
+    """
 
     options_type = VfioOptions
 
@@ -75,7 +77,8 @@ class VfioDevices(DeviceSpec):
                 raise DeviceError(f"this host has no PCI device {address}; 'lspci -D' lists them")
             if not (self._device(address) / "iommu_group").exists():
                 raise DeviceError(
-                    f"the PCI device {address} is in no IOMMU group; switch the IOMMU on (intel_iommu=on)"
+                    f"the PCI device {address} is in no IOMMU group; "
+                    "switch the IOMMU on (intel_iommu=on)"
                 )
             return [address]
         folder = self._sysfs / "kernel/iommu_groups" / group[1] / "devices"

@@ -1,4 +1,6 @@
-"""Virtio devices whose backends are other processes of the host: SPDK, DPDK, qemu-storage-daemon, passt."""
+"""Virtio devices whose backends are other processes of the host: SPDK, DPDK, qemu-storage-daemon,
+passt.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ class VhostUserDevices(DeviceSpec):
     ) -> tuple[Pluggable | GuestNode, ...]:
         if not device.path.is_socket():
             raise DeviceError(
-                f"{device.path} is not a socket; start the backend of the {device.kind} device first"
+                f"{device.path} is not a socket; start the backend of the {device.kind} device "
+                "first"
             )
         if not os.access(device.path, os.R_OK | os.W_OK):
             raise DeviceError(f"the socket {device.path} is not open to this user")

@@ -1,7 +1,9 @@
-"""Connections to libvirtd: one for each URI in a process, with a thread for each of its blocking calls.
+"""Connections to libvirtd: one for each URI in a process, with a thread for each of its blocking
+calls.
 
-A lost one is made anew by the next call: the machines are not in libvirtd, they go on without it. So is one whose call
-was given up (a machine that hangs makes libvirtd hang with it): its thread ends when that call does.
+A lost one is made anew by the next call: the machines are not in libvirtd, they go on without it.
+So is one whose call was given up (a machine that hangs makes libvirtd hang with it): its thread
+ends when that call does.
 """
 
 from __future__ import annotations
@@ -75,8 +77,8 @@ class Connection:
 
 
 class _Link:
-    """A libvirt connection. Each call has a thread of its own: one that hangs, because its machine does, holds up no
-    other. Daemons: nobody waits for a call that hangs.
+    """A libvirt connection. Each call has a thread of its own: one that hangs, because its machine
+    does, holds up no other. Daemons: nobody waits for a call that hangs.
     """
 
     def __init__(self, uri: str, board: events.Board, lost: Callable[[_Link], None]) -> None:

@@ -1,7 +1,9 @@
-"""What happens to machines, as libvirtd tells it: an event loop of libvirt's own, in a thread, once per process.
+"""What happens to machines, as libvirtd tells it: an event loop of libvirt's own, in a thread, once
+per process.
 
-libvirt has one implementation of events per process, which must be there before the first connection, and lasts; loops
-of programs come and go. So libvirtaio runs in a loop that lasts, and what happens is handed over to whoever waits.
+libvirt has one implementation of events per process, which must be there before the first
+connection, and lasts; loops of programs come and go. So libvirtaio runs in a loop that lasts, and
+what happens is handed over to whoever waits.
 """
 
 from __future__ import annotations
@@ -190,7 +192,9 @@ class Board:
 
 
 def _handed_over(method: Callable[..., Any]) -> Any:
-    """A loop's method that is run in the loop's own thread, whoever calls it: nobody needs what it gives."""
+    """A loop's method that is run in the loop's own thread, whoever calls it: nobody needs what it
+    gives.
+    """
 
     @functools.wraps(method)
     def call(self: _Loop, *args: Any, **kwargs: Any) -> Any:

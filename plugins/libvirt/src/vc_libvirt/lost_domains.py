@@ -1,4 +1,6 @@
-"""The machine of a pod whose record is lost: libvirt knows which file its console writes to, and whose it is."""
+"""The machine of a pod whose record is lost: libvirt knows which file its console writes to, and
+whose it is.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ async def end(connection: Connection, pod: str, console: Path, limit_s: float) -
 
 
 def is_of(xml: str, pod: str, console: Path) -> bool:
-    """Whether a machine is that of a pod: pods of two stores may have the same name, but not the same folder."""
+    """Whether a machine is that of a pod: pods of two stores may have the same name, but not the
+    same folder.
+    """
     made = ET.fromstring(xml)
     files = {source.get("path") for source in made.iterfind("devices/serial/source")}
     return owner_of(made.find("metadata")) == pod and str(console) in files

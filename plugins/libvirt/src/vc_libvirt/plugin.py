@@ -191,7 +191,7 @@ class LibvirtHypervisor(HypervisorSpec):
             return
         await channels.remove(self._running, channel.id, Path(channel.address))
 
-    # --- information -------------------------------------------------------------------------------
+    # --- information ------------------------------------------------------------------------------
 
     @hookimpl
     async def vm_console(self, pod: PodRef, tail_bytes: int) -> bytes:
@@ -221,7 +221,7 @@ class LibvirtHypervisor(HypervisorSpec):
         self._is_fresh = False
         self._state = decode_record(state.json, LibvirtState, SCHEMA, "the machine's state")
 
-    # --- internals ---------------------------------------------------------------------------------
+    # --- internals --------------------------------------------------------------------------------
 
     @property
     def _connection(self) -> Connection:

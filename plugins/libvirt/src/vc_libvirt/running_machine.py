@@ -64,7 +64,8 @@ class RunningMachine(StartedMachine):
         return VmPhase.PAUSED if state == libvirt.VIR_DOMAIN_PAUSED else VmPhase.RUNNING
 
     async def end(self) -> None:
-        """Ends the machine. Kills the process where libvirtd is not there, or hangs with the machine.
+        """Ends the machine. Kills the process where libvirtd is not there, or hangs with the
+        machine.
 
         Raises:
             LibvirtError: libvirtd refuses.

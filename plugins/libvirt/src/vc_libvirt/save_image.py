@@ -90,7 +90,9 @@ class Feed:
             return
 
     def release(self) -> None:
-        """Lets `run` go, which nobody reads from any more: a reader comes, and leaves when the writer is there."""
+        """Lets `run` go, which nobody reads from any more: a reader comes, and leaves when the
+        writer is there.
+        """
         reader = os.open(self._pipe, os.O_RDONLY | os.O_NONBLOCK)
         self._is_open.wait()
         os.close(reader)

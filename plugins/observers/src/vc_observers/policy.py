@@ -15,7 +15,8 @@ _EVERYTHING = ("*",)
 
 @dataclass(frozen=True)
 class PolicyOptions:
-    """What is allowed. Patterns are the shell's, "*" goes across slashes; no pattern allows nothing.
+    """What is allowed. Patterns are the shell's, "*" goes across slashes; no pattern allows
+    nothing.
 
     Attributes:
         rootfs: patterns of paths of root file systems, links followed.

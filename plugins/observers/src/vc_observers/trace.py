@@ -48,7 +48,8 @@ class Trace:
 
 @functools.cache
 def tracer() -> Tracer:
-    """The process's. A program that has set OpenTelemetry up keeps its own; else the environment says what is exported.
+    """The process's. A program that has set OpenTelemetry up keeps its own; else the environment
+    says what is exported.
 
     Raises:
         LookupError: an exporter is named that is not installed.

@@ -128,7 +128,8 @@ async def load(monitor: Monitor) -> None:
 
 
 async def save_template(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> None:
-    """Writes state and manifest of a template, whose memory is a file already. Its vCPUs stay stopped.
+    """Writes state and manifest of a template, whose memory is a file already. Its vCPUs stay
+    stopped.
 
     Raises:
         QemuError: QEMU cannot save it, or the disk is full.
@@ -202,7 +203,8 @@ async def _cont(monitor: Monitor) -> None:
                 delay_s = min(2 * delay_s, _CONT_MAX_DELAY_S)
     except TimeoutError as error:
         raise QemuError(
-            f"QEMU did not resume the machine within {_CONT_S:g} s after it was saved; resume the pod"
+            f"QEMU did not resume the machine within {_CONT_S:g} s after it was saved; "
+            "resume the pod"
         ) from error
 
 

@@ -105,7 +105,9 @@ def words(machine: Machine) -> tuple[str, ...]:
 
 
 def shape(machine: Machine) -> tuple[str, ...]:
-    """The argv without what may differ between a machine and another that goes on from its saved state."""
+    """The argv without what may differ between a machine and another that goes on from its saved
+    state.
+    """
     nowhere = Path("/")
     shares = tuple(replace(share, path=nowhere, read_only=True) for share in machine.shares)
     memory = nowhere if machine.memory_file else None
@@ -157,7 +159,9 @@ def option(kind: str, /, **values: str | int | bool) -> str:
 
 
 def port_address(number: int) -> str:
-    """The fixed slot of a root port, in hex digits: from the bus's end, where QEMU puts nothing by itself."""
+    """The fixed slot of a root port, in hex digits: from the bus's end, where QEMU puts nothing by
+    itself.
+    """
     return f"{_LAST_PORT - number:x}"
 
 
@@ -224,7 +228,9 @@ def _boot(machine: Machine) -> Iterator[str]:
 
 
 def console_word(run_dir: Path) -> str:
-    """What the command line of the machine whose files lie in a folder says of its console, and no other's does."""
+    """What the command line of the machine whose files lie in a folder says of its console, and no
+    other's does.
+    """
     return option("file", id=CONSOLE, path=str(run_dir / CONSOLE), append=True)
 
 

@@ -1,4 +1,6 @@
-"""The guest's console: a file that QEMU appends to, the kernel bounds, and every look makes room in."""
+"""The guest's console: a file that QEMU appends to, the kernel bounds, and every look makes room
+in.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ LOOK_S = 2.0
 
 
 def make(folder: Path, max_bytes: int) -> None:
-    """Makes an empty one for a machine whose files lie in a folder; that of the boot before goes."""
+    """Makes an empty one for a machine whose files lie in a folder; that of the boot
+    before goes.
+    """
     (folder / CONSOLE).unlink(missing_ok=True)
     bounded_file.make(folder / CONSOLE, _room(max_bytes))
 
@@ -42,5 +46,7 @@ async def trim(folder: Path, max_bytes: int, monitor: Monitor) -> None:
 
 
 def _room(max_bytes: int) -> int:
-    """Twice as much as is kept: a guest that writes no more than that between two looks loses nothing."""
+    """Twice as much as is kept: a guest that writes no more than that between two looks loses
+    nothing.
+    """
     return 2 * max_bytes

@@ -54,7 +54,8 @@ class Hotplugged:
                 kind in ("chardev", "netdev") for kind, _ in place.backends
             ):
                 raise QemuError(
-                    f"the device {place.id} belongs to this host and its state cannot be saved; unplug it first"
+                    f"the device {place.id} belongs to this host and its state cannot be saved; "
+                    "unplug it first"
                 )
         vcpus = []
         for place in await monitor.execute("query-hotpluggable-cpus"):
@@ -99,7 +100,8 @@ class Hotplugged:
         """
         if missing := [place.id for place in self.places if place.id not in devices]:
             raise QemuError(
-                f"the saved machine had {', '.join(missing)}, and the new one was given nothing in its place"
+                f"the saved machine had {', '.join(missing)}, "
+                "and the new one was given nothing in its place"
             )
         for vcpu in self.vcpus:
             await monitor.execute("device_add", vcpu)

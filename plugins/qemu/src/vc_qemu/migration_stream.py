@@ -111,7 +111,9 @@ def _command(stream: _Reader, rest: BinaryIO) -> None:
 
 
 def _skip_configuration(stream: _Reader) -> None:
-    """What the machine is called and, in subsections, how it was saved: both without a length of their own."""
+    """What the machine is called and, in subsections, how it was saved: both without a length of
+    their own.
+    """
     if stream.peek() != _CONFIGURATION:
         return
     stream.take(1)

@@ -31,7 +31,8 @@ class Monitor:
         self._client = client
 
     async def execute(self, command: str, arguments: dict[str, object] | None = None) -> Any:
-        """Runs one command. Each has a limit of its own: what undoes a failed one must not hang where that did.
+        """Runs one command. Each has a limit of its own: what undoes a failed one must not hang
+        where that did.
 
         Raises:
             QemuError: with QEMU's own words, or that it said none.
@@ -125,7 +126,8 @@ async def _data(listener: EventListener) -> AsyncIterator[tuple[str, Mapping[str
 
 @asynccontextmanager
 async def connected(path: Path) -> AsyncIterator[Monitor]:
-    """A connection for the length of a block. The caller holds the lock that keeps other clients away.
+    """A connection for the length of a block. The caller holds the lock that keeps other clients
+    away.
 
     Raises:
         QemuError: nobody listens.
@@ -141,7 +143,8 @@ async def connected(path: Path) -> AsyncIterator[Monitor]:
 
 
 async def _greeted(path: Path) -> QMPClient:
-    """QEMU may still be busy with the client before: a new one then reads what was meant for that, or is hung up on.
+    """QEMU may still be busy with the client before: a new one then reads what was meant for that,
+    or is hung up on.
 
     Nothing was commanded yet, so to connect again is safe, and each time QEMU has got further.
     """

@@ -197,7 +197,8 @@ class QemuHypervisor(HypervisorSpec):
         )
         if isinstance(device, VhostUser) and not self._options.shared_memory:
             raise QemuError(
-                "vhost-user devices map the guest's memory; set hypervisor.qemu.shared_memory for new pods"
+                "vhost-user devices map the guest's memory; "
+                "set hypervisor.qemu.shared_memory for new pods"
             )
         async with self._running(pod).monitor() as monitor:
             await hotplug.sweep(monitor, device, self._options.unplug_timeout_s)

@@ -1,5 +1,5 @@
-"""Sockets that are there before QEMU is. Not with who speaks through them: that takes time to import, and QEMU begins
-first.
+"""Sockets that are there before QEMU is. Not with who speaks through them: that takes time to
+import, and QEMU begins first.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from vc_qemu.errors import QemuError
 
 
 def listening_socket(path: Path) -> socket.socket:
-    """A bound, listening socket: whoever connects before QEMU is up waits in its backlog instead of polling.
+    """A bound, listening socket: whoever connects before QEMU is up waits in its backlog instead of
+    polling.
 
     Raises:
         QemuError: the path is too long for a unix socket.

@@ -75,7 +75,9 @@ def remove_folder(folder: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise
-        dead = folder  # there is no room for another name: a killed call leaves a part of it, which is removed again
+        # There is no room for another name: a killed call leaves a part of it, which is removed
+        # again.
+        dead = folder
     _remove_tree(dead)
     sync_folder(folder.parent)
 

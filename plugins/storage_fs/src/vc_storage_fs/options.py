@@ -13,7 +13,9 @@ _LONGEST_RUN_ROOT = _SOCKET_PATH - len("/pods/0123456789ab/") - len("0123456789a
 
 
 def default_run_root() -> Path:
-    """/run for root; for others the folder that empties with a reboot, or one of their own where there is none."""
+    """/run for root; for others the folder that empties with a reboot, or one of their own where
+    there is none.
+    """
     if os.geteuid() == 0:
         return Path("/run/virtcontainers")
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
@@ -45,6 +47,7 @@ class FsOptions:
         length = len(os.fsencode(self.run_root))
         if length > _LONGEST_RUN_ROOT:
             yield (
-                f"run_root: is {length} bytes long, and the paths of sockets below it may have {_SOCKET_PATH}; "
+                f"run_root: is {length} bytes long, and the paths of sockets below it may have "
+                f"{_SOCKET_PATH}; "
                 f"use one of at most {_LONGEST_RUN_ROOT}"
             )

@@ -123,7 +123,7 @@ class FsStorage(StorageSpec):
             for root, option in ((self._run, "run_root"), (self._config, "config_root"))
         )
 
-    # --- on threads --------------------------------------------------------------------------------------------------
+    # --- on threads -------------------------------------------------------------------------------
 
     def _create(self, pod_id: str, config: str) -> None:
         for root, setting in ((self._config, _CONFIG_ROOT), (self._run, _RUN)):
@@ -182,7 +182,7 @@ class FsStorage(StorageSpec):
         files.remove_folder(self._pod_config(pod_id))
         (self._run / "locks" / pod_id).unlink(missing_ok=True)
 
-    # --- paths -------------------------------------------------------------------------------------------------------
+    # --- paths ------------------------------------------------------------------------------------
 
     def _pod_config(self, pod_id: str) -> Path:
         return self._config / "pods" / pod_id
@@ -205,7 +205,10 @@ def _examine(root: Path, option: str) -> Finding:
     existing = next(path for path in (root, *root.parents) if path.exists())
     if os.access(existing, os.W_OK | os.X_OK):
         return Finding(f"store {option}", Verdict.GOOD, str(root))
-    remedy = f"set storage.fs.{option} to a directory that you own, or give yourself access to {existing}"
+    remedy = (
+        f"set storage.fs.{option} to a directory that you own, "
+        f"or give yourself access to {existing}"
+    )
     return Finding(
         f"store {option}", Verdict.BAD, f"{existing} cannot be written by this user", remedy
     )

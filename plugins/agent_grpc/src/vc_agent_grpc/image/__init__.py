@@ -1,4 +1,5 @@
-"""Builds the guest image: a kernel that boots directly, and an initrd with the agent, crun and the modules they need.
+"""Builds the guest image: a kernel that boots directly, and an initrd with the agent, crun and the
+modules they need.
 
 Of vc_core this package imports the contract only.
 """

@@ -19,7 +19,9 @@ _VERSION = re.compile(r"cargo (\d+)\.(\d+)")
 
 
 def source() -> tuple[Path, Path]:
-    """The cargo project and the .proto file: beside this package in a wheel, above it in a checkout."""
+    """The cargo project and the .proto file: beside this package in a wheel, above it in a
+    checkout.
+    """
     package = Path(__file__).resolve().parent.parent
     for base in (package / "_agent", package.parent.parent):
         if (base / "guest/Cargo.toml").is_file():
@@ -94,7 +96,9 @@ def built(cache: Path, report: Callable[[str], None]) -> Path:
 
 
 def readable_folder(path: Path) -> Path:
-    """Makes a folder that other users can read and not write, whatever the umask; parents that are missing, too."""
+    """Makes a folder that other users can read and not write, whatever the umask; parents that are
+    missing, too.
+    """
     for folder in reversed((path, *path.parents)):
         if not folder.exists():
             folder.mkdir(exist_ok=True)
@@ -128,5 +132,6 @@ def find_cargo() -> Path:
     found_text = f" ({'; '.join(too_old)})" if too_old else ""
     oldest = ".".join(map(str, OLDEST_RUST))
     raise ImageError(
-        f"cargo {oldest} or newer is missing{found_text}; install the packages cargo-web and rustc-web"
+        f"cargo {oldest} or newer is missing{found_text}; "
+        "install the packages cargo-web and rustc-web"
     )

@@ -1,4 +1,6 @@
-"""Guest images in the cache folder: made once per content, never overwritten, listed and removed."""
+"""Guest images in the cache folder: made once per content, never overwritten, listed and
+removed.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,8 @@ def build(
     kernel_modules: Path | None = None,
     agent: Path | None = None,
 ) -> Guest:
-    """Makes the image of this machine's kernel package, agent and crun current; makes it when it is not there.
+    """Makes the image of this machine's kernel package, agent and crun current; makes it when it is
+    not there.
 
     Args:
         cache: the folder that holds images.
@@ -159,7 +162,9 @@ def images(cache: Path) -> tuple[Guest, ...]:
 
 
 def missing() -> list[tuple[str, str, str]]:
-    """(what is missing, the remedy, a command that mends it) for each thing that building an image would need."""
+    """(what is missing, the remedy, a command that mends it) for each thing that building an image
+    would need.
+    """
     found = []
     needs: tuple[tuple[Callable[[], Path], str], ...] = (
         (functools.partial(programs.find, "crun", "crun"), "crun"),

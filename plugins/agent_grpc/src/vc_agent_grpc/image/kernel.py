@@ -1,4 +1,6 @@
-"""Where the guest's kernel comes from: a path, or the distribution's package, fetched without installing it."""
+"""Where the guest's kernel comes from: a path, or the distribution's package, fetched without
+installing it.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,8 @@ def fingerprint(image: Path | None, modules: Path | None) -> str:
 
 @contextmanager
 def fetched(report: Report) -> Iterator[Kernel]:
-    """Downloads and unpacks the distribution's kernel package into a temporary folder, which goes at the end.
+    """Downloads and unpacks the distribution's kernel package into a temporary folder, which goes
+    at the end.
 
     Raises:
         ImageError: apt or dpkg-deb is missing or failed.
@@ -95,7 +98,10 @@ def fetched(report: Report) -> Iterator[Kernel]:
 
 def _package_version() -> str:
     """The real package behind PACKAGE, as `name=version`."""
-    unknown = f"no package list knows {PACKAGE}; run 'apt-get update', or name a kernel with --kernel, --modules"
+    unknown = (
+        f"no package list knows {PACKAGE}; run 'apt-get update', or name a kernel with --kernel, "
+        "--modules"
+    )
     try:
         depends = _run([_tool("apt-cache", "apt"), "depends", "--important", PACKAGE], "/")
     except _Failed as error:
@@ -117,7 +123,8 @@ def _tool(name: str, package: str) -> str:
     found = find_program(name)
     if found is None:
         raise ImageError(
-            f"{name} is missing; install the package {package}, or name a kernel with --kernel and --modules"
+            f"{name} is missing; install the package {package}, "
+            "or name a kernel with --kernel and --modules"
         )
     return found
 

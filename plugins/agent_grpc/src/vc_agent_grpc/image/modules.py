@@ -8,7 +8,8 @@ from pathlib import Path
 
 from vc_agent_grpc.image.errors import ImageError
 
-# What the agent asks for by purpose (guest/src/machine/boot.rs). `boot` is loaded always, the rest when
+# What the agent asks for by purpose (guest/src/machine/boot.rs). `boot` is loaded always, the rest
+# when
 # first needed. File systems want crc32c at mount time, which their dependencies do not say (a soft
 # one).
 PURPOSES: dict[str, tuple[str, ...]] = {
@@ -57,7 +58,8 @@ def _visit(
         return
     if name not in paths:
         raise ImageError(
-            f"the kernel has no module {name}; the package linux-image-amd64 has it, its cloud flavour has not"
+            f"the kernel has no module {name}; the package linux-image-amd64 has it, "
+            "its cloud flavour has not"
         )
     content = files.setdefault(f"{name}.ko", _read(paths[name]))
     for dependency in _depends(content):

@@ -1,7 +1,8 @@
-"""Compiles a seccomp filter to the program that the kernel runs, by libseccomp, which every crun comes with.
+"""Compiles a seccomp filter to the program that the kernel runs, by libseccomp, which every crun
+comes with.
 
-crun would compile it again for each container: 60 ms in an emulated machine. An image has it compiled once.
-The functions are those of seccomp.h, https://github.com/seccomp/libseccomp.
+crun would compile it again for each container: 60 ms in an emulated machine. An image has it
+compiled once. The functions are those of seccomp.h, https://github.com/seccomp/libseccomp.
 """
 
 from __future__ import annotations

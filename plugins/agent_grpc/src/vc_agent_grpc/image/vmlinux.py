@@ -62,7 +62,8 @@ def _unpack(payload: bytes) -> bytes:
         if payload.startswith(magic):
             return unpack(payload)
     raise ImageError(
-        f"unknown kernel compression (it begins with {payload[:6].hex()}); give an uncompressed vmlinux with --kernel"
+        f"unknown kernel compression (it begins with {payload[:6].hex()}); "
+        "give an uncompressed vmlinux with --kernel"
     )
 
 
@@ -90,7 +91,9 @@ def _zstd(data: bytes) -> bytes:
 
 
 def _lz4(data: bytes) -> bytes:
-    """The legacy frame of `lz4 -l`: a magic number, then blocks of up to 8 MiB, each behind its compressed size."""
+    """The legacy frame of `lz4 -l`: a magic number, then blocks of up to 8 MiB, each behind its
+    compressed size.
+    """
     import lz4.block
 
     parts, position = [], 4

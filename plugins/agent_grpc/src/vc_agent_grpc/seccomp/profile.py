@@ -88,7 +88,9 @@ def _published() -> Json:
 
 
 def _applies(entry: Json, capabilities: Collection[str]) -> bool:
-    """Whether a rule of the published list holds on this architecture and with these capabilities."""
+    """Whether a rule of the published list holds on this architecture and with these
+    capabilities.
+    """
     includes, excludes = entry.get("includes") or {}, entry.get("excludes") or {}
     if includes.get("arches") and _ARCHITECTURE not in includes["arches"]:
         return False
