@@ -86,7 +86,7 @@ async def test_whoever_waits_learns_that_the_connection_is_lost(machine):
     with made.listening(uuid) as listener:
         with pytest.raises(ConnectionLost, match="libvirtd went away: Domain not found"):
             await made.call(lose)
-        with pytest.raises(ConnectionLost, match="try again when it is back"):
+        with pytest.raises(ConnectionLost, match="try again when libvirtd is back"):
             await listener.stopped()
     assert await made.call(lambda handle: handle.isAlive()) == 1, "the next call connects anew"
 
@@ -140,11 +140,14 @@ async def test_a_machine_pauses_and_goes_on(machine):
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
-        ({"uri": "nonsense"}, "uri: is none; qemu:///system and qemu:///session are"),
+        (
+            {"uri": "nonsense"},
+            "uri: must be a libvirt URI, such as qemu:///system or qemu:///session",
+        ),
         ({"max_vcpus": 0}, "max_vcpus: must be at least 1"),
         (
             {"root_ports": 17},
-            "root_ports: must be from 0 to 16, the machine's bus has no more places",
+            "root_ports: must be from 0 to 16, the number of places on the machine's bus",
         ),
     ],
 )

@@ -137,10 +137,13 @@ def test_a_state_that_ends_too_early_is_refused_wherever_it_ends(tmp_path: Path)
         (b"#!/bin/sh\n", "another format"),
         (head(subsection="configuration/new"), "configuration/new"),
         (head() + b"\x01" + struct.pack(">I", 1) + text("dirty-bitmap") + TAIL, "dirty-bitmap"),
-        (head() + section(1, sizes({"rom": PAGE})) + section(3) + TAIL, "has no memory ram"),
-        (head() + section(1, sizes({"ram": PAGE})) + TAIL, "not known: kind 4"),
+        (head() + section(1, sizes({"rom": PAGE})) + section(3) + TAIL, "lacks the memory ram"),
+        (head() + section(1, sizes({"ram": PAGE})) + TAIL, "unknown part: kind 4"),
         (head() + section(1, sizes({"ram": PAGE}), struct.pack(">Q", 0x40) + text("ram")), "0x40"),
-        (head() + section(1, sizes({"ram": PAGE}))[:-4] + b"oops" + TAIL, "does not end"),
+        (
+            head() + section(1, sizes({"ram": PAGE}))[:-4] + b"oops" + TAIL,
+            "section without its footer",
+        ),
     ],
 )
 def test_what_is_not_understood_is_refused_by_name(tmp_path: Path, data: bytes, said: str) -> None:

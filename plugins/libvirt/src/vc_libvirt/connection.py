@@ -1,9 +1,8 @@
-"""Connections to libvirtd: one for each URI in a process, with a thread for each of its blocking
-calls.
+"""Connections to libvirtd: one for each URI and process, with a thread for each blocking call.
 
-A lost one is made anew by the next call: the machines are not in libvirtd, they go on without it.
-So is one whose call was given up (a machine that hangs makes libvirtd hang with it): its thread
-ends when that call does.
+The next call connects again after a connection was lost: machines run on without libvirtd. It also
+does so after a call was cancelled, since libvirtd hangs with a machine that hangs; the thread of
+such a call ends when libvirtd answers.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ Handle = Any  # libvirt's own classes have no types
 
 
 class Connection:
-    """One to a libvirtd."""
+    """A connection to a libvirtd."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        self._board = events.Board()
+        self._listeners = events.Listeners()
         self._link: _Link | None = None
         self._guard = threading.Lock()
 
@@ -37,7 +36,7 @@ class Connection:
 
         Raises:
             ConnectionLost: libvirtd does not answer.
-            LibvirtError: with libvirt's words and code.
+            LibvirtError: libvirt refuses; has its message and code.
         """
         link = self._linked()
         try:
@@ -47,26 +46,26 @@ class Connection:
             raise
         except ConnectionLost:
             self._forget(link)
-            self._board.tell_all(events.Lost())
+            self._listeners.tell_all(events.Lost())
             raise
 
     async def on_domain(self, uuid: str, work: Callable[[Handle], T]) -> T:
-        """The same with one machine.
+        """Runs blocking work with libvirt's object of a machine.
 
-        Raises LibvirtError with VIR_ERR_NO_DOMAIN for one that is gone.
+        Raises LibvirtError with VIR_ERR_NO_DOMAIN for a machine that has ended.
         """
         return await self.call(lambda handle: work(handle.lookupByUUIDString(uuid)))
 
     @contextmanager
     def listening(self, uuid: str) -> Iterator[events.Listener]:
-        """What happens to a machine, for the length of a block; a call made in it is heard of."""
-        with self._board.listening(uuid) as listener:
+        """The events of a machine for the length of a block, those of calls in the block included."""
+        with self._listeners.listening(uuid) as listener:
             yield listener
 
     def _linked(self) -> _Link:
         with self._guard:
             if self._link is None:
-                self._link = _Link(self.uri, self._board, self._forget)
+                self._link = _Link(self.uri, self._listeners, self._forget)
             return self._link
 
     def _forget(self, link: _Link) -> None:
@@ -77,13 +76,16 @@ class Connection:
 
 
 class _Link:
-    """A libvirt connection. Each call has a thread of its own: one that hangs, because its machine
-    does, holds up no other. Daemons: nobody waits for a call that hangs.
+    """A libvirt connection. Each call has its own thread, so that one that hangs delays no other.
+
+    The threads are daemons: the process can end while a call hangs.
     """
 
-    def __init__(self, uri: str, board: events.Board, lost: Callable[[_Link], None]) -> None:
+    def __init__(
+        self, uri: str, listeners: events.Listeners, lost: Callable[[_Link], None]
+    ) -> None:
         self._uri = uri
-        self._board = board
+        self._listeners = listeners
         self._lost = lost
         self._handle: Handle | None = None
         self._close: Callable[[], None] | None = None
@@ -95,11 +97,12 @@ class _Link:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
 
-        def give(outcome: T | None, error: Exception | None) -> None:
+        def settle(outcome: T | None, error: Exception | None) -> None:
             if answer.cancelled():
                 return
             if error is None:
-                answer.set_result(outcome)  # type: ignore[arg-type]  # None only where work gives that
+                # None only where the work returns it.
+                answer.set_result(outcome)  # type: ignore[arg-type]
             else:
                 answer.set_exception(error)
 
@@ -110,17 +113,15 @@ class _Link:
             except Exception as failure:
                 error = failure
             self._count(-1)
-            with contextlib.suppress(
-                RuntimeError
-            ):  # the loop has been closed meanwhile: nobody waits any more
-                loop.call_soon_threadsafe(give, outcome, error)
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                loop.call_soon_threadsafe(settle, outcome, error)
 
         self._count(1)
         threading.Thread(target=job, name="libvirt", daemon=True).start()
         return await answer
 
     def end(self) -> None:
-        """After the calls that still run."""
+        """Closes the connection when its last call has ended."""
         self._has_ended = True
         self._count(0)
 
@@ -132,7 +133,7 @@ class _Link:
             if self._calls or not self._has_ended or self._close is None:
                 return
             close, self._close = self._close, None
-        with contextlib.suppress(libvirt.libvirtError):  # of a lost one nothing is left to close
+        with contextlib.suppress(libvirt.libvirtError):  # a lost connection is closed already
             close()
 
     def _run(self, work: Callable[[Handle], T]) -> T:
@@ -145,21 +146,23 @@ class _Link:
                 handle = self._handle
         except libvirt.libvirtError as error:
             raise ConnectionLost(
-                f"libvirtd does not answer at {self._uri}: {_said(error)}", _code(error)
+                f"libvirtd does not answer at {self._uri}: {_message(error)}", _code(error)
             ) from error
         try:
             return work(handle)
         except libvirt.libvirtError as error:
             if not _is_alive(handle):
-                raise ConnectionLost(f"libvirtd went away: {_said(error)}", _code(error)) from error
-            raise LibvirtError(_said(error), _code(error)) from error
+                raise ConnectionLost(
+                    f"libvirtd went away: {_message(error)}", _code(error)
+                ) from error
+            raise LibvirtError(_message(error), _code(error)) from error
 
     def _open(self) -> Handle:
         import libvirt
 
         events.start()
         handle = libvirt.open(self._uri)
-        self._close = self._board.register(handle, functools.partial(self._lost, self))
+        self._close = self._listeners.register(handle, functools.partial(self._lost, self))
         return handle
 
 
@@ -167,7 +170,7 @@ _guard = threading.Lock()
 
 
 def connection(uri: str) -> Connection:
-    """That of this process."""
+    """The connection of this process to a URI."""
     with _guard:
         return _connection(uri)
 
@@ -186,7 +189,7 @@ def _is_alive(handle: Handle) -> bool:
         return False
 
 
-def _said(error: Any) -> str:
+def _message(error: Any) -> str:
     return str(error.get_error_message() or error)
 
 

@@ -19,13 +19,13 @@ _PACKAGES = "install the packages libvirt-daemon-system and qemu-system-x86, and
 async def diagnose(
     connection: Connection, options: LibvirtOptions, guests: tuple[Guest, ...], sample: Domain
 ) -> tuple[Finding, ...]:
-    """Findings on libvirtd and on the acceleration, which is proven when there is a guest for it.
+    """Findings on libvirtd and on the accelerator, which is proven when there is a guest image.
 
     Args:
         connection: to libvirtd.
         options: as configured.
-        guests: to prove with, the current one first.
-        sample: a machine as it would be made.
+        guests: the guest images, the current one first.
+        sample: a machine as it would be created.
     """
     try:
         version = _numbers(await connection.call(lambda handle: int(handle.getLibVersion())))

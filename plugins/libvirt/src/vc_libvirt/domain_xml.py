@@ -1,4 +1,4 @@
-"""A machine as libvirt's XML, from typed parts to elements.
+"""Makes the XML of a machine from typed values.
 
 Format: libvirt.org/formatdomain.html.
 """
@@ -23,7 +23,7 @@ ET.register_namespace("vc", NAMESPACE)
 
 @dataclass(frozen=True)
 class Folder:
-    """A 9p share that is there from the start."""
+    """A 9p share from the start."""
 
     tag: str
     path: Path
@@ -32,29 +32,29 @@ class Folder:
 
 @dataclass(frozen=True)
 class Domain:
-    """All that shapes a machine.
+    """Everything that shapes a machine.
 
     Attributes:
         name: unique at its libvirtd.
-        uuid: by which others find it.
-        pod: whose it is, in its metadata.
+        uuid: by which libvirt finds it.
+        pod: the owner, in its metadata.
         accelerator: KVM or TCG.
         emulator: the program that runs it; empty for libvirt's own choice.
         machine: machine type.
         cpu: a model; empty for the best that the accelerator has.
-        vcpus: at the start.
-        max_vcpus: ceiling.
-        memory_mib: at the start.
-        max_memory_mib: ceiling.
-        memory_slots: how often memory can be plugged.
+        vcpus: number at the start.
+        max_vcpus: the largest number.
+        memory_mib: MiB at the start.
+        max_memory_mib: the largest memory in MiB.
+        memory_slots: how many times memory can be plugged.
         kernel: an ELF kernel with a PVH entry.
         initrd: the guest's first root.
         parameters: the kernel's command line.
-        console: the file that gets what the guest's kernel writes.
-        shares: present from the start.
-        root_ports: spare places for hot plug.
-        free_page_reporting: whether the guest's free memory goes back.
-        owner: user and group that the machine runs as; None leaves that to libvirtd.
+        console: the file of the guest's console.
+        shares: the shares from the start.
+        root_ports: places for devices that are plugged later.
+        free_page_reporting: whether memory that the guest has freed is returned.
+        owner: user and group id of the process; None leaves them to libvirtd.
     """
 
     name: str
@@ -80,60 +80,62 @@ class Domain:
 
 
 def element(name: str, text: str = "", /, **attributes: str | int) -> ET.Element:
-    """An element without children. Attributes that are words of Python end with an underscore."""
-    made = ET.Element(name, {key.rstrip("_"): str(value) for key, value in attributes.items()})
-    made.text = text or None
-    return made
+    """An element without children. Underscores at the end of attributes are removed."""
+    node = ET.Element(name, {key.rstrip("_"): str(value) for key, value in attributes.items()})
+    node.text = text or None
+    return node
 
 
 def tree(name: str, *children: ET.Element, **attributes: str | int) -> ET.Element:
     """An element with children."""
-    made = element(name, **attributes)
-    made.extend(children)
-    return made
+    node = element(name, **attributes)
+    node.extend(children)
+    return node
 
 
-def text(made: ET.Element) -> str:
-    """The one place that serialises."""
-    return ET.tostring(made, encoding="unicode")
+def text(node: ET.Element) -> str:
+    """An element as text."""
+    return ET.tostring(node, encoding="unicode")
 
 
 def domain(machine: Domain) -> ET.Element:
-    """The whole machine."""
-    most = max(machine.vcpus, machine.max_vcpus)
-    ceiling = max(machine.memory_mib, machine.max_memory_mib)
-    can_grow = ceiling > machine.memory_mib
-    made = tree(
+    """The XML of a machine."""
+    max_vcpus = max(machine.vcpus, machine.max_vcpus)
+    max_memory_mib = max(machine.memory_mib, machine.max_memory_mib)
+    can_grow = max_memory_mib > machine.memory_mib
+    root = tree(
         "domain",
         element("name", machine.name),
         element("uuid", machine.uuid),
         element("genid"),
         tree("metadata", ET.Element(_METADATA, {"id": machine.pod})),
         element("memory", str(machine.memory_mib), unit="MiB"),
-        element("vcpu", str(most), placement="static", current=machine.vcpus),
+        element("vcpu", str(max_vcpus), placement="static", current=machine.vcpus),
         _os(machine),
         tree("features", element("acpi"), element("apic"), element("vmport", state="off")),
-        _cpu(machine, most if can_grow else 0),
+        _cpu(machine, max_vcpus if can_grow else 0),
         *(element(f"on_{event}", "destroy") for event in ("poweroff", "reboot", "crash")),
         _devices(machine),
         type=DOMAIN_TYPES[machine.accelerator],
     )
     if can_grow:
-        made.insert(4, element("maxMemory", str(ceiling), unit="MiB", slots=machine.memory_slots))
+        root.insert(
+            4, element("maxMemory", str(max_memory_mib), unit="MiB", slots=machine.memory_slots)
+        )
     if machine.owner:
         user, group = machine.owner
         label = element("label", f"+{user}:+{group}")
-        made.append(tree("seclabel", label, type="static", model="dac", relabel="no"))
-    return made
+        root.append(tree("seclabel", label, type="static", model="dac", relabel="no"))
+    return root
 
 
 def pci_address(bus: int, slot: int) -> ET.Element:
-    """Where a device lies on the machine's buses."""
+    """The PCI address of a device."""
     return element("address", type="pci", domain=0, bus=bus, slot=f"{slot:#04x}", function=0)
 
 
 def port_slot(number: int) -> int:
-    """The fixed slot of a root port: from the bus's end, where libvirt puts nothing by itself."""
+    """The fixed slot of a root port, from the end of the bus, where libvirt places nothing."""
     return _LAST_PORT - number
 
 
@@ -143,15 +145,15 @@ def port_bus(number: int) -> int:
 
 
 def owner_of(metadata: ET.Element | None) -> str:
-    """The pod that a machine's metadata names; empty for a machine that is not ours."""
-    found = metadata.find(_METADATA) if metadata is not None else None
-    return found.get("id", "") if found is not None else ""
+    """The pod in a machine's metadata; empty for a machine that is not of this plugin."""
+    owner = metadata.find(_METADATA) if metadata is not None else None
+    return owner.get("id", "") if owner is not None else ""
 
 
-def set_owner(made: ET.Element, pod: str) -> None:
-    """Gives a machine to another pod."""
-    for found in made.iter(_METADATA):
-        found.set("id", pod)
+def set_owner(domain: ET.Element, pod: str) -> None:
+    """Writes another pod into a machine's metadata."""
+    for owner in domain.iter(_METADATA):
+        owner.set("id", pod)
 
 
 def _os(machine: Domain) -> ET.Element:
@@ -165,44 +167,44 @@ def _os(machine: Domain) -> ET.Element:
 
 
 def _cpu(machine: Domain, cells: int) -> ET.Element:
-    """Memory can be plugged only into a machine with a NUMA node."""
-    made = element(
+    """The CPU model, and a NUMA node, without which no memory can be plugged."""
+    cpu = element(
         "cpu", mode="host-passthrough" if machine.accelerator is Accelerator.KVM else "maximum"
     )
     if machine.cpu:
-        made = tree("cpu", element("model", machine.cpu), mode="custom", match="exact")
+        cpu = tree("cpu", element("model", machine.cpu), mode="custom", match="exact")
     if cells:
         memory: Mapping[str, str | int] = {"memory": machine.memory_mib, "unit": "MiB"}
-        made.append(tree("numa", element("cell", id=0, cpus=f"0-{cells - 1}", **memory)))
-    return made
+        cpu.append(tree("numa", element("cell", id=0, cpus=f"0-{cells - 1}", **memory)))
+    return cpu
 
 
 def _devices(machine: Domain) -> ET.Element:
-    made = ET.Element("devices")
+    devices = ET.Element("devices")
     if machine.emulator:
-        made.append(element("emulator", machine.emulator))
-    made.append(element("controller", type="usb", model="none"))
-    made.append(element("controller", type="pci", index=0, model="pcie-root"))
+        devices.append(element("emulator", machine.emulator))
+    devices.append(element("controller", type="usb", model="none"))
+    devices.append(element("controller", type="pci", index=0, model="pcie-root"))
     for number in range(machine.root_ports):
         place = pci_address(0, port_slot(number))
-        made.append(
+        devices.append(
             tree("controller", place, type="pci", index=port_bus(number), model="pcie-root-port")
         )
-    made.append(
+    devices.append(
         tree("controller", pci_address(0, _SCSI_SLOT), type="scsi", index=0, model="virtio-scsi")
     )
     serial = pci_address(0, _SERIAL_SLOT)
-    made.append(tree("controller", serial, type="virtio-serial", index=0, ports=_MAX_CHANNELS))
+    devices.append(tree("controller", serial, type="virtio-serial", index=0, ports=_MAX_CHANNELS))
     for number, share in enumerate(machine.shares):
-        made.append(_filesystem(share, _FIRST_SHARE_SLOT + number))
+        devices.append(_filesystem(share, _FIRST_SHARE_SLOT + number))
     console = element("source", path=str(machine.console), append="on")
-    made.append(tree("serial", console, element("target", port=0), type="file"))
+    devices.append(tree("serial", console, element("target", port=0), type="file"))
     if machine.free_page_reporting:
         place = pci_address(0, _BALLOON_SLOT)
-        made.append(tree("memballoon", place, model="virtio", freePageReporting="on"))
+        devices.append(tree("memballoon", place, model="virtio", freePageReporting="on"))
     else:
-        made.append(element("memballoon", model="none"))
-    return made
+        devices.append(element("memballoon", model="none"))
+    return devices
 
 
 def _filesystem(share: Folder, slot: int) -> ET.Element:

@@ -1,15 +1,15 @@
-"""What happens to machines, as libvirtd tells it: an event loop of libvirt's own, in a thread, once
-per process.
+"""Events of machines, by an event loop for libvirt in a thread, one for each process.
 
-libvirt has one implementation of events per process, which must be there before the first
-connection, and lasts; loops of programs come and go. So libvirtaio runs in a loop that lasts, and
-what happens is handed over to whoever waits.
+libvirt has one implementation of events per process. It must be registered before the first
+connection and stays until the process ends, while event loops of programs come and go. So
+libvirtaio runs in a loop of its own, which passes events on to the loops of those who wait.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,7 +25,7 @@ class Stopped:
     """The machine has ended.
 
     Attributes:
-        in_order: whether the guest has powered off.
+        in_order: whether the guest powered off.
     """
 
     in_order: bool
@@ -40,7 +40,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Removed:
-    """A device is gone; or the guest refuses to let it go."""
+    """The guest has released a device (`is_gone`), or refuses to."""
 
     alias: str
     is_gone: bool
@@ -48,35 +48,35 @@ class Removed:
 
 @dataclass(frozen=True)
 class Lost:
-    """Nothing more will be heard from this libvirtd."""
+    """The connection was lost: there will be no more events."""
 
 
 Event = Stopped | Opened | Removed | Lost
 
 
 class Listener:
-    """What happens to one machine from now on, for a task of whatever loop."""
+    """The events of one machine from now on, for a task of any loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
 
     def tell(self, event: Event) -> None:
-        """From any thread. A loop that has ended has nobody who waits."""
+        """Called from any thread. Does nothing when the loop was closed."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._queue.put_nowait, event)
 
     async def events(self) -> AsyncIterator[Event]:
-        """One after the other.
+        """Yields the events in order.
 
         Raises:
-            ConnectionLost: there will be no more.
+            ConnectionLost: there will be no more events.
         """
         while True:
             event = await self._queue.get()
             if isinstance(event, Lost):
                 raise ConnectionLost(
-                    "libvirtd went away; the machine goes on: try again when it is back"
+                    "libvirtd went away; the machine still runs: try again when libvirtd is back"
                 )
             yield event
 
@@ -88,8 +88,8 @@ class Listener:
         raise AssertionError("events end with an exception")
 
 
-class Board:
-    """Who listens to which machine of one connection. Used from several threads."""
+class Listeners:
+    """The listeners of a connection, by machine. Used from several threads."""
 
     def __init__(self) -> None:
         self._listeners: dict[str, list[Listener]] = {}
@@ -97,7 +97,7 @@ class Board:
 
     @contextmanager
     def listening(self, uuid: str) -> Iterator[Listener]:
-        """For the length of a block."""
+        """Registers a listener for the length of a block."""
         listener = Listener()
         with self._guard:
             self._listeners.setdefault(uuid, []).append(listener)
@@ -110,25 +110,25 @@ class Board:
                     del self._listeners[uuid]
 
     def tell(self, uuid: str, event: Event) -> None:
-        """Tells who listens to one machine."""
+        """Passes an event to the listeners of one machine."""
         with self._guard:
             listeners = list(self._listeners.get(uuid, ()))
         for listener in listeners:
             listener.tell(event)
 
     def tell_all(self, event: Event) -> None:
-        """Tells everybody."""
+        """Passes an event to all listeners."""
         with self._guard:
-            listeners = [one for found in self._listeners.values() for one in found]
+            listeners = list(itertools.chain.from_iterable(self._listeners.values()))
         for listener in listeners:
             listener.tell(event)
 
     def register(self, connection: Any, lost: Callable[[], None]) -> Callable[[], None]:
-        """Has a new connection tell us what happens to all machines; gives what ends that.
+        """Registers for the events of a new connection; returns a function that closes it.
 
         Args:
-            connection: libvirt's own.
-            lost: called when it is, before whoever listens is told.
+            connection: libvirt's object.
+            lost: called when the connection is lost, before the listeners are told.
         """
         import libvirt
         import libvirt_qemu
@@ -151,9 +151,8 @@ class Board:
             for kind, callback in by_kind
         ]
         ports = None
-        if (
-            connection.getType() == "QEMU"
-        ):  # libvirt 9 tells of no port but the guest agent's otherwise
+        # libvirt 9 itself has an event for no port but that of its own guest agent.
+        if connection.getType() == "QEMU":
             ports = libvirt_qemu.qemuMonitorEventRegister(
                 connection, None, "VSERPORT_CHANGE", self._on_port, None
             )
@@ -186,15 +185,13 @@ class Board:
     def _on_port(
         self, _c: Any, domain: Any, _event: str, _s: int, _us: int, details: str, _opaque: object
     ) -> None:
-        told = json.loads(details)
-        if told.get("open"):
-            self.tell(domain.UUIDString(), Opened(told["id"]))
+        change = json.loads(details)
+        if change.get("open"):
+            self.tell(domain.UUIDString(), Opened(change["id"]))
 
 
 def _handed_over(method: Callable[..., Any]) -> Any:
-    """A loop's method that is run in the loop's own thread, whoever calls it: nobody needs what it
-    gives.
-    """
+    """Runs a method of a loop in the loop's thread, for callers that need no result."""
 
     @functools.wraps(method)
     def call(self: _Loop, *args: Any, **kwargs: Any) -> Any:
@@ -206,7 +203,7 @@ def _handed_over(method: Callable[..., Any]) -> Any:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """libvirt calls from any thread for what asyncio takes from its own only."""
+    """A loop for libvirt, which calls these methods from any thread; asyncio allows only its own."""
 
     thread: int = 0
     call_soon: Any = _handed_over(asyncio.SelectorEventLoop.call_soon)
@@ -216,17 +213,17 @@ class _Loop(asyncio.SelectorEventLoop):
     remove_writer: Any = _handed_over(asyncio.SelectorEventLoop.remove_writer)
 
     def is_foreign(self) -> bool:
-        """Whether the caller is not the loop's own thread."""
+        """Whether the caller is in another thread than the loop."""
         return self.thread not in (0, threading.get_ident())
 
 
 @functools.cache
 def start() -> None:
-    """Makes libvirt tell of events in this process. May be called twice."""
+    """Starts libvirt's events in this process. May be called twice."""
     import libvirt
     import libvirtaio
 
-    libvirt.registerErrorHandler(lambda *_: None, None)  # every error comes as an exception, too
+    libvirt.registerErrorHandler(lambda *_: None, None)  # errors are raised as exceptions, too
     loop = _Loop()
     libvirtaio.virEventRegisterAsyncIOImpl(loop=loop)
     thread = threading.Thread(target=loop.run_forever, name="libvirt-events", daemon=True)

@@ -1,6 +1,4 @@
-"""The machine of a pod whose record is lost: libvirt knows which file its console writes to, and
-whose it is.
-"""
+"""Ends the machine of a pod whose record is lost: its XML names the pod and its console file."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from vc_libvirt.domain_xml import owner_of
 
 
 async def end(connection: Connection, pod: str, console: Path, limit_s: float) -> bool:
-    """Ends every machine of the pod that writes its console to this file. Whether there was one.
+    """Ends every machine of the pod that writes its console to this file; whether there was one.
 
     Raises:
         LibvirtError: libvirtd does not answer, or refuses.
@@ -22,21 +20,19 @@ async def end(connection: Connection, pod: str, console: Path, limit_s: float) -
     """
 
     def work(handle: Any) -> bool:
-        found = [
+        domains = [
             domain for domain in handle.listAllDomains() if is_of(domain.XMLDesc(), pod, console)
         ]
-        for domain in found:
+        for domain in domains:
             domain.destroy()
-        return bool(found)
+        return bool(domains)
 
     async with asyncio.timeout(limit_s):
         return await connection.call(work)
 
 
 def is_of(xml: str, pod: str, console: Path) -> bool:
-    """Whether a machine is that of a pod: pods of two stores may have the same name, but not the
-    same folder.
-    """
-    made = ET.fromstring(xml)
-    files = {source.get("path") for source in made.iterfind("devices/serial/source")}
-    return owner_of(made.find("metadata")) == pod and str(console) in files
+    """Whether a machine is a pod's: pods of two stores may have one name, but not one folder."""
+    domain = ET.fromstring(xml)
+    files = {source.get("path") for source in domain.iterfind("devices/serial/source")}
+    return owner_of(domain.find("metadata")) == pod and str(console) in files

@@ -11,30 +11,30 @@ from vc_core.driver_kit import Accelerator, proof_dir
 
 
 def default_uri() -> str:
-    """The system's libvirtd for root, the user's own for everybody else."""
+    """The system's libvirtd for root, the user's own for other users."""
     return "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
 
 
 @dataclass(frozen=True)
 class LibvirtOptions:
-    """How machines are run.
+    """How the plugin runs machines.
 
     Attributes:
-        uri: which libvirtd, on this host: the machines' files are shared with it.
-        emulator: the absolute path of the program that runs machines; empty for libvirt's own
-            choice.
-        accelerator: auto proves KVM by booting a guest, once per boot and emulator.
-        machine: the machine type; must have PCIe.
-        cpu: a CPU model of libvirt's; empty for the best that the accelerator has.
-        max_vcpus: the ceiling for hot plug.
-        max_memory_mib: the ceiling for hot plug.
-        memory_slots: how often memory can be plugged.
-        free_page_reporting: whether a machine gives memory back that its guest has freed.
-        root_ports: places for devices that are plugged later.
-        unplug_timeout_s: for the guest to let a device go.
-        log_dir: where libvirtd writes what it says of each machine; empty for its own choice.
-        proof_timeout_s: for the guest that proves KVM.
-        proof_dir: where the proof is remembered.
+        uri: of a libvirtd on this host, which opens the files of the machines.
+        emulator: absolute path of the program that runs machines; empty for libvirt's choice.
+        accelerator: kvm, tcg (emulation) or auto: KVM when a test guest boots on it. The test is
+            made once for each boot of the host and each emulator.
+        machine: QEMU's machine type; must have PCIe.
+        cpu: libvirt's CPU model; empty for the best that the accelerator offers.
+        max_vcpus: the largest number of vCPUs of a machine.
+        max_memory_mib: the largest memory of a machine in MiB.
+        memory_slots: how many times memory can be added to a running machine.
+        free_page_reporting: whether a machine returns memory that its guest has freed.
+        root_ports: how many PCI devices can be added to a running machine.
+        unplug_timeout_s: seconds for the guest to release a device.
+        log_dir: the folder of libvirtd's logs of machines; empty for the default of the URI.
+        proof_timeout_s: seconds for the test guest to boot on KVM.
+        proof_dir: the folder where results of the test are kept.
     """
 
     uri: str = field(default_factory=default_uri)
@@ -53,30 +53,30 @@ class LibvirtOptions:
     proof_dir: Path = field(default_factory=proof_dir)
 
     def problems(self) -> Iterator[str]:
-        """Values that cannot be."""
+        """Yields a sentence for each invalid value."""
         if "://" not in self.uri and ":///" not in self.uri:
-            yield "uri: is none; qemu:///system and qemu:///session are"
+            yield "uri: must be a libvirt URI, such as qemu:///system or qemu:///session"
         if self.emulator and not self.emulator.startswith("/"):
             yield "emulator: must be an absolute path"
         for name in ("max_vcpus", "max_memory_mib", "memory_slots"):
             if getattr(self, name) < 1:
                 yield f"{name}: must be at least 1"
         if not 0 <= self.root_ports <= 16:
-            yield "root_ports: must be from 0 to 16, the machine's bus has no more places"
+            yield "root_ports: must be from 0 to 16, the number of places on the machine's bus"
 
     @property
     def is_session(self) -> bool:
-        """Whether machines run as this user, by a libvirtd of the user's own."""
+        """Whether the URI is of a libvirtd of this user, whose machines run as this user."""
         return "/session" in self.uri
 
     @property
     def is_mock(self) -> bool:
-        """Whether libvirt only pretends: its test driver."""
+        """Whether the URI is of libvirt's test driver, which runs no machines."""
         return self.uri.startswith("test:")
 
     @property
     def logs(self) -> Path:
-        """The folder of logs."""
+        """The folder of libvirtd's logs of machines."""
         if self.log_dir:
             return Path(self.log_dir)
         if not self.is_session:

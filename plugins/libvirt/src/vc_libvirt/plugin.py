@@ -62,7 +62,7 @@ class LibvirtHypervisor(HypervisorSpec):
     def __init__(self, options: LibvirtOptions) -> None:
         self._options = options
         self._state = LibvirtState()
-        self._is_fresh = True  # has neither made nor taken over a machine
+        self._is_fresh = True  # has neither created nor adopted a machine
         self._domain: Domain | None = None
         self._origin: Checkpoint | None = None
         self._restored_devices: dict[str, Share | Drive] = {}

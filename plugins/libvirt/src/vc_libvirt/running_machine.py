@@ -64,8 +64,7 @@ class RunningMachine(StartedMachine):
         return VmPhase.PAUSED if state == libvirt.VIR_DOMAIN_PAUSED else VmPhase.RUNNING
 
     async def end(self) -> None:
-        """Ends the machine. Kills the process where libvirtd is not there, or hangs with the
-        machine.
+        """Ends the machine. Kills the process when libvirtd is not running or hangs.
 
         Raises:
             LibvirtError: libvirtd refuses.

@@ -1,7 +1,7 @@
-"""libvirt's own files of saved machines, read and given another machine's XML.
+"""Files of machines saved by libvirt, read and given another machine's XML.
 
-libvirt refuses to restore a machine under another uuid (the XML may change in ways that the guest
-does not see, and to libvirt that is none), but reads the XML that stands in the file. The format
+libvirt refuses to restore a machine under another uuid, but compares it only with the XML in the
+file. The format
 has been the same since version 2, libvirt 0.9.4: libvirt.git, src/qemu/qemu_saveimage.h, struct
 _virQEMUSaveHeader. After header and XML comes what QEMU reads.
 """
@@ -28,9 +28,9 @@ class SaveImage:
 
     Attributes:
         path: of the file.
-        xml: what libvirt knew of the machine.
-        begin: where QEMU's part begins.
-        compressed: how that is compressed.
+        xml: of the machine that was saved.
+        begin: offset of QEMU's part.
+        compressed: libvirt's number of the compression of that part.
     """
 
     path: Path
@@ -40,14 +40,14 @@ class SaveImage:
 
     @classmethod
     def read(cls, path: Path) -> SaveImage:
-        """Raises LibvirtError for a file that is none, or of another version."""
+        """Raises LibvirtError for a file of another format, or one that cannot be read."""
         try:
             with path.open("rb") as stream:
-                told = _HEADER.unpack(stream.read(_HEADER.size))
-                magic, version, length, _running, compressed, cookie = told[:6]
+                fields = _HEADER.unpack(stream.read(_HEADER.size))
+                magic, version, length, _running, compressed, cookie = fields[:6]
                 if magic != _MAGIC or version != _VERSION:
                     raise LibvirtError(
-                        f"{path} is no saved machine, or of a libvirt that this version cannot read"
+                        f"{path} is no saved machine, or was written by a libvirt of another format"
                     )
                 data = stream.read(length)
         except (OSError, struct.error) as error:
@@ -56,7 +56,7 @@ class SaveImage:
         return cls(path, xml, _HEADER.size + length, compressed)
 
     def head(self, xml: str) -> bytes:
-        """What comes before QEMU's part when another machine goes on from it, running."""
+        """The header and the XML for another machine, which is to run when it is restored."""
         data = xml.encode() + b"\0"
         return (
             _HEADER.pack(_MAGIC, _VERSION, len(data), _RUNNING, self.compressed, 0, *[0] * 14)
@@ -65,7 +65,7 @@ class SaveImage:
 
 
 class Feed:
-    """Writes a saved machine with other XML into a pipe that libvirtd reads. Both calls block."""
+    """Writes a saved machine with other XML into a pipe that libvirtd reads. Both methods block."""
 
     def __init__(self, image: SaveImage, xml: str, pipe: Path) -> None:
         self._image = image
@@ -74,10 +74,7 @@ class Feed:
         self._is_open = threading.Event()
 
     def run(self) -> None:
-        """Returns when libvirtd has all of it.
-
-        If that reads less it gets no more, which it knows the reason of.
-        """
+        """Returns when libvirtd has read everything, or has closed the pipe after an error."""
         try:
             with self._pipe.open("wb") as stream, self._image.path.open("rb") as source:
                 self._is_open.set()
@@ -90,9 +87,7 @@ class Feed:
             return
 
     def release(self) -> None:
-        """Lets `run` go, which nobody reads from any more: a reader comes, and leaves when the
-        writer is there.
-        """
+        """Ends a `run` without a reader: opens the pipe, and closes it when `run` has opened it."""
         reader = os.open(self._pipe, os.O_RDONLY | os.O_NONBLOCK)
         self._is_open.wait()
         os.close(reader)

@@ -54,7 +54,7 @@ async def boot_guest(command: tuple[str, ...], timeout_s: float) -> KvmProof:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        # QEMU looks for its firmware in the current folder first: qemu.git, softmmu/datadir.c.
+        # QEMU looks for firmware in the current folder first: qemu.git, softmmu/datadir.c.
         cwd="/",
         env=program_environment(),
     )

@@ -128,8 +128,9 @@ async def load(monitor: Monitor) -> None:
 
 
 async def save_template(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> None:
-    """Writes state and manifest of a template, whose memory is a file already. Its vCPUs stay
-    stopped.
+    """Writes state and manifest of a template, whose memory is a file already.
+
+    Its vCPUs stay stopped.
 
     Raises:
         QemuError: QEMU cannot save it, or the disk is full.

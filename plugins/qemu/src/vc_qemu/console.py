@@ -1,6 +1,4 @@
-"""The guest's console: a file that QEMU appends to, the kernel bounds, and every look makes room
-in.
-"""
+"""The guest's console: a file of bounded size to which QEMU appends, trimmed when it is read."""
 
 from __future__ import annotations
 
@@ -14,31 +12,29 @@ if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor
 
 LOOK_S = 2.0
-"""How long somebody who only looks waits for the monitor."""
+"""Seconds that a client which only reads waits for the monitor."""
 
 
 def make(folder: Path, max_bytes: int) -> None:
-    """Makes an empty one for a machine whose files lie in a folder; that of the boot
-    before goes.
-    """
+    """Makes an empty console file in a machine's folder; removes that of the boot before."""
     (folder / CONSOLE).unlink(missing_ok=True)
     bounded_file.make(folder / CONSOLE, _room(max_bytes))
 
 
 def tail(folder: Path, max_bytes: int, size: int) -> bytes:
-    """The last bytes of it; none when it is not there."""
+    """The last bytes of the console; none when the file is missing."""
     return bounded_file.tail(folder / CONSOLE, size, _room(max_bytes))
 
 
 def is_over(folder: Path, max_bytes: int) -> bool:
-    """Whether it is to be trimmed."""
+    """Whether the file has to be trimmed."""
     return bounded_file.length(folder / CONSOLE, _room(max_bytes)) > max_bytes
 
 
 async def trim(folder: Path, max_bytes: int, monitor: Monitor) -> None:
-    """Makes room in it when it has more than `max_bytes`.
+    """Removes the older part of the text when there are more than `max_bytes`.
 
-    Whoever has the machine's monitor is alone with it.
+    The monitor's lock keeps other processes from trimming at the same time.
     """
     if is_over(folder, max_bytes):
         bounded_file.trim(folder / CONSOLE, max_bytes // 2, _room(max_bytes))
@@ -46,7 +42,5 @@ async def trim(folder: Path, max_bytes: int, monitor: Monitor) -> None:
 
 
 def _room(max_bytes: int) -> int:
-    """Twice as much as is kept: a guest that writes no more than that between two looks loses
-    nothing.
-    """
+    """Twice what is kept, so that a guest can write as much again between two reads."""
     return 2 * max_bytes

@@ -18,9 +18,7 @@ _INSTALL = "apt-get install -y --no-install-recommends qemu-system-x86"
 
 
 async def diagnose(options: QemuOptions, guests: tuple[Guest, ...]) -> tuple[Finding, ...]:
-    """Findings on the binary and on the acceleration, which is proven when there is a
-    guest for it.
-    """
+    """Findings on QEMU and on the accelerator, which is proven when there is a guest image."""
     binary = find_program(options.binary)
     if binary is None:
         return (Finding("QEMU", Verdict.BAD, f"{options.binary} is missing", _PACKAGE, _INSTALL),)

@@ -1,4 +1,4 @@
-"""Takes the memory out of a saved machine's state, so that many can share it.
+"""Takes the memory out of a saved machine's state, so that clones can share it.
 
 QEMU writes the memory of a machine whose memory is its own into the stream of its state, page by
 page. Here the pages go into a file for each block, with holes where nothing was, and the rest stays
@@ -33,7 +33,7 @@ _U8, _U16, _U32, _U64 = (
 
 
 class _Reader:
-    """A place in the stream that moves on."""
+    """Reads the stream from front to back."""
 
     def __init__(self, data: memoryview) -> None:
         self.data = data
@@ -63,10 +63,10 @@ def split(data: memoryview, rest: BinaryIO, files: Mapping[str, Path]) -> None:
     Args:
         data: what QEMU wrote, with the capability x-ignore-shared.
         rest: gets the state without them.
-        files: by the name of the block; made here.
+        files: name of a block to the file for its pages, which is created.
 
     Raises:
-        QemuError: it is no stream of this format, or lacks one of the blocks.
+        QemuError: the stream has another format, or lacks one of the blocks.
         OSError: the disk is full.
     """
     try:
@@ -92,18 +92,18 @@ def _split(stream: _Reader, rest: BinaryIO, files: Mapping[str, Path]) -> None:
             elif kind in (_SECTION_START, _SECTION_PART, _SECTION_END):
                 _section(stream, rest, pages)
             else:
-                raise QemuError(f"QEMU's state has a part that is not known: kind {kind}")
+                raise QemuError(f"QEMU's state has an unknown part: kind {kind}")
     finally:
         pages.close()
     if missing := [name for name in files if name not in pages.sizes]:
-        raise QemuError(f"QEMU's state has no memory {', '.join(missing)}")
+        raise QemuError(f"QEMU's state lacks the memory {', '.join(missing)}")
     if stream.at == len(stream.data):
         raise QemuError("QEMU's state ends too early")
     rest.write(stream.data[stream.at :])
 
 
 def _command(stream: _Reader, rest: BinaryIO) -> None:
-    """A word to the other side, between parts: QEMU 10 says so when the last part begins."""
+    """Copies a command to the other side, which QEMU 10 sends before the last section."""
     begin = stream.at
     stream.take(3)
     stream.take(stream.number(_U16))
@@ -111,9 +111,7 @@ def _command(stream: _Reader, rest: BinaryIO) -> None:
 
 
 def _skip_configuration(stream: _Reader) -> None:
-    """What the machine is called and, in subsections, how it was saved: both without a length of
-    their own.
-    """
+    """Skips the machine type and, in subsections, the capabilities: neither has a length field."""
     if stream.peek() != _CONFIGURATION:
         return
     stream.take(1)
@@ -123,30 +121,30 @@ def _skip_configuration(stream: _Reader) -> None:
         name = stream.text()
         stream.take(4)
         if name != "configuration/capabilities":
-            raise QemuError(f"QEMU's state has a part that is not known: {name}")
+            raise QemuError(f"QEMU's state has an unknown part: {name}")
         for _ in range(stream.number(_U32)):
             stream.text()
 
 
 def _section(stream: _Reader, rest: BinaryIO, pages: _Pages) -> None:
-    """One part of the memory: nothing else is saved in parts here."""
+    """Reads one section of the memory: nothing else is saved in several sections."""
     begin = stream.at
     kind = stream.number(_U8)
     number = stream.number(_U32)
     if kind == _SECTION_START:
         if (name := stream.text()) != "ram":
-            raise QemuError(f"QEMU's state has a part that is not known: {name}")
+            raise QemuError(f"QEMU's state has an unknown part: {name}")
         stream.take(8)
     rest.write(stream.data[begin : stream.at])
     pages.read(stream)
     begin = stream.at
     if (stream.number(_U8), stream.number(_U32)) != (_FOOTER, number):
-        raise QemuError("QEMU's state does not end a part where it should")
+        raise QemuError("QEMU's state has a section without its footer")
     rest.write(stream.data[begin : stream.at])
 
 
 class _Pages:
-    """Where pages go: into their block's file, or, when it has none, on."""
+    """Writes pages into the file of their block, or into the rest when it has no file."""
 
     def __init__(self, rest: BinaryIO, files: Mapping[str, Path]) -> None:
         self.sizes: dict[str, int] = {}
@@ -156,7 +154,7 @@ class _Pages:
         self._block = ""
 
     def read(self, stream: _Reader) -> None:
-        """All records of one section."""
+        """Reads all records of one section."""
         while True:
             begin = stream.at
             word = stream.number(_U64)
@@ -177,7 +175,7 @@ class _Pages:
             os.close(handle)
 
     def _read_sizes(self, stream: _Reader, total: int) -> None:
-        """Name, length and place of each block."""
+        """Reads name, length and address of each block."""
         while total > 0:
             name, size = stream.text(), stream.number(_U64)
             stream.take(8)
@@ -198,7 +196,7 @@ class _Pages:
         elif flags == _PAGE:
             page = stream.take(_PAGE_BYTES)
         else:
-            raise QemuError(f"QEMU's state has a page of a kind that is not known: {flags:#x}")
+            raise QemuError(f"QEMU's state has a page of an unknown kind: {flags:#x}")
         if handle is None:
             self._rest.write(stream.data[begin : stream.at])
         elif page:

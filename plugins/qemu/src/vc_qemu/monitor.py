@@ -1,6 +1,6 @@
-"""QMP: short connections.
+"""Short QMP connections.
 
-The socket serves one client at a time, and QEMU lets no more than one wait: callers lock.
+The socket serves one client at a time and QEMU refuses a third, so callers hold a lock.
 """
 
 from __future__ import annotations
@@ -31,11 +31,10 @@ class Monitor:
         self._client = client
 
     async def execute(self, command: str, arguments: dict[str, object] | None = None) -> Any:
-        """Runs one command. Each has a limit of its own: what undoes a failed one must not hang
-        where that did.
+        """Runs one command. Each has its own time limit, so that undoing a failed one does not hang.
 
         Raises:
-            QemuError: with QEMU's own words, or that it said none.
+            QemuError: QEMU refuses, does not answer in time, or has ended.
         """
         try:
             async with asyncio.timeout(_ANSWER_S):
@@ -59,11 +58,10 @@ class Monitor:
         await self.execute("getfd", {"fdname": name})
 
     async def reopen(self, chardev: str, file: Path) -> None:
-        """Has QEMU open the file that a character device appends to once more.
+        """Has QEMU open the file of a character device again.
 
-        Its own offset is at the end of what it wrote, however short the file is by now. On a file
-        system whose files may be as long as an offset can say, the kernel takes no further byte
-        from one that was full.
+        QEMU's offset stays at the end of what it wrote after the file was truncated. Where files
+        can be as long as the largest offset, the kernel then accepts no further byte from it.
 
         Raises:
             QemuError: refused.
@@ -75,7 +73,7 @@ class Monitor:
     async def events(
         self, *names: str
     ) -> AsyncIterator[AsyncIterator[tuple[str, Mapping[str, Any]]]]:
-        """Name and data of events of these names that come from now on."""
+        """Name and data of the events of these names from now on."""
         listener = EventListener(names)
         with self._client.listen(listener):
             yield _data(listener)
@@ -104,7 +102,7 @@ class Monitor:
         return device in await self.devices()
 
     async def devices(self) -> set[str]:
-        """Ids of all devices that have one."""
+        """Ids of all devices with an id."""
         return {
             item["name"] for item in await self.execute("qom-list", {"path": "/machine/peripheral"})
         }
@@ -126,11 +124,10 @@ async def _data(listener: EventListener) -> AsyncIterator[tuple[str, Mapping[str
 
 @asynccontextmanager
 async def connected(path: Path) -> AsyncIterator[Monitor]:
-    """A connection for the length of a block. The caller holds the lock that keeps other clients
-    away.
+    """A connection for the length of a block. The caller must hold the monitor's lock.
 
     Raises:
-        QemuError: nobody listens.
+        QemuError: QEMU does not answer.
     """
     client = await _greeted(path)
     try:
@@ -143,14 +140,14 @@ async def connected(path: Path) -> AsyncIterator[Monitor]:
 
 
 async def _greeted(path: Path) -> QMPClient:
-    """QEMU may still be busy with the client before: a new one then reads what was meant for that,
-    or is hung up on.
+    """Connects again when QEMU has not finished with the client before.
 
-    Nothing was commanded yet, so to connect again is safe, and each time QEMU has got further.
+    A new client then reads what was meant for that one, or is disconnected. Connecting again is
+    safe, since no command was sent.
     """
     for attempt in range(_GREETINGS):
         client = QMPClient("vc")
-        client.logger.disabled = True  # what it would log reaches us as an exception as well
+        client.logger.disabled = True  # everything it logs is raised as an exception, too
         try:
             await client.connect(str(path))
         except ConnectError as error:

@@ -11,29 +11,29 @@ from vc_core.driver_kit import Accelerator, proof_dir
 
 @dataclass(frozen=True)
 class QemuOptions:
-    """How QEMU is run.
+    """How the plugin runs QEMU.
 
     Attributes:
-        binary: a name on the path, or an absolute path.
-        accelerator: auto proves KVM by booting a guest, once per boot and QEMU.
+        binary: QEMU: a name on the path, or an absolute path.
+        accelerator: kvm, tcg (emulation) or auto: KVM when a test guest boots on it. The test is
+            made once for each boot of the host and each QEMU.
         machine: QEMU's machine type; must have PCIe.
-        cpu: QEMU's CPU model; empty for the best that the accelerator has.
-        max_vcpus: the ceiling for hot plug.
-        max_memory_mib: the ceiling for hot plug.
-        memory_slots: how often memory can be plugged.
-        shared_memory: whether other processes can map the guest's memory: vhost-user devices need
-            it.
-        free_page_reporting: whether a booted machine gives memory back that its guest has freed;
-            takes a place.
-        root_ports: places for devices that are plugged later.
-        share_slots: folders that can be added to a running pod.
-        unplug_timeout_s: for the guest to let a device go.
-        console_max_bytes: what is kept of the guest's console; until somebody looks, at most twice
-            as much.
-        proof_timeout_s: for the guest that proves KVM.
-        proof_dir: where the proof is remembered.
-        extra_arguments: appended to QEMU's command line as they are; paths in them must be
-            absolute.
+        cpu: QEMU's CPU model; empty for the best that the accelerator offers.
+        max_vcpus: the largest number of vCPUs of a machine.
+        max_memory_mib: the largest memory of a machine in MiB.
+        memory_slots: how many times memory can be added to a running machine.
+        shared_memory: whether other processes can map the guest's memory, as vhost-user devices
+            require.
+        free_page_reporting: whether a booted machine returns memory that its guest has freed;
+            takes one root port.
+        root_ports: how many PCI devices can be added to a running machine.
+        share_slots: how many folders can be added to a running machine.
+        unplug_timeout_s: seconds for the guest to release a device.
+        console_max_bytes: how much of the guest's console is kept; the file may have twice that
+            size until it is read.
+        proof_timeout_s: seconds for the test guest to boot on KVM.
+        proof_dir: the folder where results of the test are kept.
+        extra_arguments: appended unchanged to QEMU's command line; paths in them must be absolute.
     """
 
     binary: str = "qemu-system-x86_64"
@@ -54,7 +54,7 @@ class QemuOptions:
     extra_arguments: tuple[str, ...] = ()
 
     def problems(self) -> Iterator[str]:
-        """Values that cannot be."""
+        """Yields a sentence for each invalid value."""
         if not self.binary or ("/" in self.binary and not self.binary.startswith("/")):
             yield "binary: must be a name on the path, or an absolute path"
         for name in ("max_vcpus", "max_memory_mib", "memory_slots", "console_max_bytes"):
@@ -62,4 +62,4 @@ class QemuOptions:
                 yield f"{name}: must be at least 1"
         for name in ("root_ports", "share_slots"):
             if not 0 <= getattr(self, name) <= 24:
-                yield f"{name}: must be from 0 to 24, the machine's bus has no more places"
+                yield f"{name}: must be from 0 to 24, the number of places on the machine's bus"

@@ -69,7 +69,7 @@ class QemuHypervisor(HypervisorSpec):
     def __init__(self, options: QemuOptions) -> None:
         self._options = options
         self._state = QemuState()
-        self._is_fresh = True  # has neither made nor taken over a machine
+        self._is_fresh = True  # has neither created nor adopted a machine
         self._machine: Machine | None = None
         self._origin: Checkpoint | None = None
         self._hotplugged: Hotplugged | None = None
@@ -120,7 +120,7 @@ class QemuHypervisor(HypervisorSpec):
             memory_mib=spec.memory_mib,
             folder=str(pod.run_dir),
         )
-        # One that goes on from the middle of its work has the channels of that, and then none.
+        # A machine that starts from a running one has the ports of that until it runs.
         self._machine = replace(machine, first_channel="") if self._hotplugged else machine
 
     @hookimpl

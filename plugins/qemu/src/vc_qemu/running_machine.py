@@ -65,8 +65,7 @@ class RunningMachine(StartedMachine):
 
     @asynccontextmanager
     async def monitor_if_free(self) -> AsyncIterator[Monitor]:
-        """The same for a client that only reads: it waits neither for a boot nor for a QEMU that
-        hangs.
+        """The same for a client that only reads and does not wait for a boot or a QEMU that hangs.
 
         Raises:
             HypervisorError: as `monitor`, or it was not free within console.LOOK_S seconds.
