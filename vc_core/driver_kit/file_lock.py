@@ -3,9 +3,8 @@
 For stores, and for drivers whose machine's control socket serves one client at a time.
 
 flock(2) has no deadline, so a wait is a thread of its own that nothing interrupts: one that is
-given up ends by itself when it gets the lock, and gives it back at once. A lock file may be deleted
-while somebody waits for it: whoever gets the lock looks whether the file is still the one of that
-name.
+given up ends when it gets the lock, and releases it at once. A lock file may be deleted while
+another process waits for it: who gets the lock checks that the file still has that name.
 """
 
 from __future__ import annotations
@@ -22,35 +21,35 @@ class LockTimeout(Exception):
 
 
 class FileLock:
-    """A lock that is held until `release`, or to the end of an `async with`."""
+    """A lock, held until `release` or the end of an `async with`."""
 
     def __init__(self, handle: int) -> None:
         self._handle: int | None = handle
 
     async def release(self) -> None:
-        """Gives it back. May be called twice."""
+        """Releases the lock. May be called twice."""
         handle, self._handle = self._handle, None
         if handle is not None:
             os.close(handle)
 
     def __del__(self) -> None:
-        if self._handle is not None:  # whoever had it failed before it could give it back
+        if self._handle is not None:  # its holder failed before it could release it
             os.close(self._handle)
 
     async def __aenter__(self) -> None:
-        """Held already."""
+        """The lock is held already."""
 
     async def __aexit__(self, *_: object) -> None:
         await self.release()
 
 
 async def lock_file(path: Path, exclusive: bool, timeout_s: float | None = None) -> FileLock:
-    """Waits for the lock of a file, which is made when it is not there.
+    """Waits for the lock of a file, which is created when it is missing.
 
     Args:
         path: in an existing folder.
-        exclusive: alone, or together with others that are not.
-        timeout_s: how long to wait; for ever when None.
+        exclusive: whether nobody else may hold the lock; else others that are not exclusive may.
+        timeout_s: seconds to wait; without limit when None.
 
     Raises:
         LockTimeout: it was not free within `timeout_s` seconds.
@@ -69,7 +68,7 @@ async def lock_file(path: Path, exclusive: bool, timeout_s: float | None = None)
 
 
 async def _flock(handle: int, mode: int) -> None:
-    """Takes the lock; closes the handle when it cannot."""
+    """Takes the lock; closes the handle on failure."""
     try:
         fcntl.flock(handle, mode | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,7 +1,4 @@
-"""A process of this host and no other: for drivers whose machines are processes.
-
-Numbers alone are reused.
-"""
+"""A process of this host, by pid and start time: a pid alone is reused."""
 
 from __future__ import annotations
 
@@ -26,11 +23,11 @@ _CHUNK_BYTES = 64 << 10
 
 @dataclass(frozen=True)
 class HostProcess:
-    """A process, told from others that had or will have its number.
+    """A process, distinct from others that had or will have its pid.
 
     Attributes:
-        pid: its number.
-        start_ticks: when it began, in clock ticks since boot: field 22 of proc(5)'s stat.
+        pid: its process id.
+        start_ticks: when it started, in clock ticks since boot: field 22 of proc(5)'s stat.
     """
 
     pid: int
@@ -38,67 +35,64 @@ class HostProcess:
 
     @classmethod
     def of(cls, pid: int) -> Self:
-        """The one that has this number now.
+        """The process that has this pid now.
 
-        Raises ProcessLookupError or FileNotFoundError when none has.
+        Raises ProcessLookupError or FileNotFoundError when there is none.
         """
         return cls(pid, int(_fields(pid)[_START_TICKS]))
 
     @classmethod
     def this(cls) -> Self:
-        """The calling one."""
+        """The calling process."""
         return cls.of(os.getpid())
 
     @classmethod
     def find(cls, *words: str) -> Self | None:
-        """The live one whose command line has all these words: for whoever was killed before a
-        number was noted.
-        """
+        """The live process with all these words on its command line, when its pid was not noted."""
         return next(cls._all({word.encode() for word in words}), None)
 
     @classmethod
     def find_in(cls, folder: Path, *words: str) -> tuple[Self, ...]:
-        """All live ones whose command line has all these words and to which `folder` is the folder
-        that it is here.
+        """All live processes whose command line has all these words and that see `folder` as we do.
 
-        For a driver whose record is lost: the words name a file of the machine, and a path means
-        another file to a process of another mount namespace.
+        For a driver whose state is lost: the words name a file of the machine, and a path is
+        another file for a process of another mount namespace.
         """
-        return tuple(
-            found for found in cls._all({word.encode() for word in words}) if found.sees(folder)
-        )
+        processes = cls._all({word.encode() for word in words})
+        return tuple(process for process in processes if process.sees(folder))
 
     @classmethod
-    def _all(cls, wanted: set[bytes]) -> Iterator[Self]:
+    def _all(cls, words: set[bytes]) -> Iterator[Self]:
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             try:
-                if wanted <= set((entry / "cmdline").read_bytes().split(b"\0")):
-                    found = cls.of(int(entry.name))
-                    if found.is_alive():
-                        yield found
+                if words <= set((entry / "cmdline").read_bytes().split(b"\0")):
+                    process = cls.of(int(entry.name))
+                    if process.is_alive():
+                        yield process
             except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue  # it ended, or is somebody else's
+                continue  # it ended, or belongs to another user
 
     def sees(self, folder: Path) -> bool:
-        """Whether a folder's path means the same to it as to us."""
+        """Whether a folder's path is the same folder for it and for us."""
         own = Path(f"/proc/{self.pid}")
         try:
             if (own / "ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink():
                 return True
             return (own / "root" / folder.relative_to("/")).samefile(folder)
         except OSError:
-            return False  # it ended, is somebody else's, or has no such folder
+            return False  # it ended, belongs to another user, or has no such folder
 
     @property
     def program(self) -> str:
-        """A path to the program that it runs, also when that was replaced meanwhile."""
+        """A path to the program that it runs, even when the program's file was replaced."""
         return f"/proc/{self.pid}/exe"
 
     def is_alive(self) -> bool:
-        """Whether it runs. One that has ended but was not waited for does not; nor one that is on
-        its way out, of which others see already that it hangs up.
+        """Whether it runs.
+
+        A zombie does not, nor does a process that is exiting: its sockets may be closed already.
         """
         fields = self._stat()
         return bool(fields) and fields[0] not in "ZX" and not int(fields[_FLAGS]) & _EXITING
@@ -125,7 +119,7 @@ class HostProcess:
         return True
 
     def send(self, signal: signals.Signals) -> None:
-        """Signals it, and no other that may have its number by now."""
+        """Signals it, and no other process that may have its pid by now."""
         with contextlib.suppress(ProcessLookupError):
             handle = os.pidfd_open(self.pid)
             try:
@@ -146,9 +140,7 @@ class HostProcess:
         await self.ended()
 
     def transfers(self) -> tuple[int, int]:
-        """Bytes that it has had read from disks and written to them: read_bytes and write_bytes of
-        proc(5)'s io.
-        """
+        """Bytes read from and written to disks: read_bytes and write_bytes of proc(5)'s io."""
         fields = dict(
             line.split(": ") for line in Path(f"/proc/{self.pid}/io").read_text().splitlines()
         )
@@ -162,7 +154,7 @@ class HostProcess:
         return cpu_ns, int(fields[_RESIDENT_PAGES]) * os.sysconf("SC_PAGE_SIZE")
 
     def _stat(self) -> list[str]:
-        """Empty when it is gone, whoever has its number now."""
+        """Its fields of proc(5)'s stat; empty when it has ended, even if its pid was reused."""
         try:
             fields = _fields(self.pid)
         except (FileNotFoundError, ProcessLookupError):

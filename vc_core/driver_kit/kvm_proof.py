@@ -1,6 +1,8 @@
-"""Does KVM work here? A node that opens proves nothing: hosts exist where guests hang or their
-machine aborts. So a driver boots a guest, once per boot of the host and program that runs machines;
-all drivers remember it in one place.
+"""Whether KVM works here.
+
+That /dev/kvm can be opened proves nothing: there are hosts where guests hang or their machine
+aborts. So a driver boots a guest, once for each boot of the host and each program that runs
+machines. All drivers keep the results in one folder.
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ _LARGEST = 64 << 10
 
 @dataclass(frozen=True)
 class KvmProof:
-    """What was found out.
+    """The result of a test.
 
     Attributes:
         works: whether a guest reached userspace and powered off.
-        detail: what happened, for people.
-        is_new: whether it was found out just now.
+        detail: what happened, in words for users.
+        is_new: whether the test was made just now.
     """
 
     works: bool
@@ -51,7 +53,7 @@ class KvmProof:
 
 
 def proof_dir() -> Path:
-    """Where proofs are remembered until the next reboot, unless somebody says otherwise."""
+    """The default folder of results, which a reboot empties."""
     if os.geteuid() == 0:
         return Path("/run/virtcontainers/proofs")
     runtime = os.environ.get("XDG_RUNTIME_DIR")
@@ -61,13 +63,13 @@ def proof_dir() -> Path:
 async def prove_kvm(
     program: str, folder: Path, boot: Callable[[], Awaitable[KvmProof]]
 ) -> KvmProof:
-    """The remembered answer of this boot of the host and this program, or a new one.
+    """The stored result for this boot of the host and this program, or that of a new test.
 
     Args:
-        program: the path of what runs machines.
-        folder: where answers are remembered.
-        boot: tries with a guest that powers off by itself (Guest.proof_parameters), under a
-            deadline of its own.
+        program: path of the program that runs machines.
+        folder: of the results.
+        boot: boots a guest that powers off by itself (Guest.proof_parameters), within a time
+            limit of its own.
 
     Raises:
         InvalidRequest: the folder is not this user's alone.
@@ -75,8 +77,8 @@ async def prove_kvm(
     known = known_kvm_proof(program, folder)
     if known is not None:
         return known
-    found = await boot()
-    proof = {"works": found.works, "detail": found.detail}
+    result = await boot()
+    proof = {"works": result.works, "detail": result.detail}
     text = json.dumps({"key": _key(program), "proof": proof}, indent=2) + "\n"
     name = _name(program)
     half = f".{name}.{secrets.token_hex(4)}"
@@ -90,11 +92,11 @@ async def prove_kvm(
         with os.fdopen(handle, "w") as stream:
             stream.write(text)
         os.rename(half, name, src_dir_fd=place, dst_dir_fd=place)
-    return replace(found, is_new=True)
+    return replace(result, is_new=True)
 
 
 def known_kvm_proof(program: str, folder: Path) -> KvmProof | None:
-    """What is known without booting anything; None when nothing is.
+    """The stored result, or that there is no usable /dev/kvm; None when a test is needed.
 
     Raises:
         InvalidRequest: the folder is not this user's alone.
@@ -104,17 +106,17 @@ def known_kvm_proof(program: str, folder: Path) -> KvmProof | None:
     if not os.access(NODE, os.R_OK | os.W_OK):
         return KvmProof(False, "/dev/kvm is not open to this user (add yourself to the group kvm)")
     try:
-        found = json.loads(_read(folder, _name(program)))
-        proof = found["proof"]
-        if found["key"] == _key(program):
+        stored = json.loads(_read(folder, _name(program)))
+        proof = stored["proof"]
+        if stored["key"] == _key(program):
             return KvmProof(bool(proof["works"]), str(proof["detail"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # none, or a damaged one, which the next proof replaces
+        return None  # no result, or a damaged one, which the next test replaces
     return None
 
 
 def _read(folder: Path, name: str) -> bytes:
-    """A file of the folder's own, no link."""
+    """Reads a file of the folder; does not follow a link."""
     with opened_private_folder(folder, _SETTING) as place:
         handle = os.open(
             name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place
@@ -128,7 +130,7 @@ def _name(program: str) -> str:
 
 
 def _key(program: str) -> list[str]:
-    """Another boot of the host, or another program (another file), needs another proof."""
+    """Another boot of the host, or another file of the program, needs another test."""
     about = Path(program).stat()
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return [boot_id, program, str(about.st_mtime_ns), str(about.st_size)]

@@ -1,6 +1,4 @@
-"""Records of a driver as JSON with a schema number: its state, and the manifest of a
-saved machine.
-"""
+"""Records of a driver as JSON with a schema number: states, and manifests of saved machines."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from acme_hypervisor import cgroup, sandbox
 from acme_hypervisor.options import AcmeOptions
-from acme_hypervisor.sandbox import Sandbox
-from vc_core.driver_kit import HostProcess, find_program
+from acme_hypervisor.sandbox import SCHEMA, Sandbox
+from vc_core.driver_kit import HostProcess, decode_record, encode_record, find_program
 from vc_core.spec import (
     Capability,
     Channel,
@@ -175,11 +175,11 @@ class AcmeHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_export_state(self, pod: PodRef) -> DriverState:
-        return DriverState(self._sandbox.to_json())
+        return DriverState(encode_record(self._sandbox, SCHEMA))
 
     @hookimpl
     async def vm_adopt(self, pod: PodRef, state: DriverState) -> None:
-        self._sandbox = Sandbox.from_json(state.json)
+        self._sandbox = decode_record(state.json, Sandbox, SCHEMA, "the sandbox's state")
 
     @hookimpl
     async def vm_diagnose(self, guests: tuple[Guest, ...]) -> tuple[Finding, ...]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from acme_hypervisor.cgroup import Cgroup, group_of
 from acme_hypervisor.options import AcmeOptions
 from vc_core.driver_kit import HostProcess, program_environment
-from vc_core.spec import HypervisorError, PodRef, VmSpec
+from vc_core.spec import PodRef, VmSpec
 
-_SCHEMA = 1
+SCHEMA = 1
 _NAMESPACES = ("--mount", "--propagation=unchanged", "--uts", "--ipc", "--pid", "--fork")
 _OF_PARENT = "--kill-child"
 _LISTENER = 3
@@ -51,25 +50,6 @@ class Sandbox:
     def control(self) -> Cgroup:
         """Its control group."""
         return Cgroup(Path(self.cgroup))
-
-    def to_json(self) -> str:
-        """As text."""
-        return json.dumps({"schema": _SCHEMA, **asdict(self)})
-
-    @classmethod
-    def from_json(cls, text: str) -> Sandbox:
-        """Raises HypervisorError for text that is none, or another version's."""
-        try:
-            told = json.loads(text)
-            if told.pop("schema") != _SCHEMA:
-                raise HypervisorError("the sandbox was made by another version of acme-hypervisor")
-            process = told.pop("process")
-            return cls(
-                **{**told, "tags": tuple(told["tags"])},
-                process=HostProcess(**process) if process else None,
-            )
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise HypervisorError(f"the sandbox's record is damaged: {error}") from error
 
     def find(self) -> HostProcess | None:
         """Its process, if the process that started it was killed before it stored the number."""

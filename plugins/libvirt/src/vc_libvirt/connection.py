@@ -58,7 +58,7 @@ class Connection:
 
     @contextmanager
     def listening(self, uuid: str) -> Iterator[events.Listener]:
-        """The events of a machine for the length of a block, those of calls in the block included."""
+        """The events of a machine for the length of a block, also of calls in the block."""
         with self._listeners.listening(uuid) as listener:
             yield listener
 

@@ -203,7 +203,7 @@ def _handed_over(method: Callable[..., Any]) -> Any:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """A loop for libvirt, which calls these methods from any thread; asyncio allows only its own."""
+    """A loop whose methods libvirt may call from any thread; asyncio allows only its own."""
 
     thread: int = 0
     call_soon: Any = _handed_over(asyncio.SelectorEventLoop.call_soon)

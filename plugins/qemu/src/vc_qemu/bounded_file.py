@@ -1,9 +1,9 @@
-"""A file that somebody appends to, and that cannot grow beyond a limit: the kernel refuses it.
+"""A file to which another process appends and that the kernel keeps within a limit.
 
 No file reaches beyond the largest offset of its file system (s_maxbytes: 8 EiB on tmpfs, 16 TiB on
 ext4). A file of ours starts with a hole, which takes no space, and the text behind it has a fixed
-room. A write that has no room left fails, and changes nothing. So nobody has to look after the
-file, and an ordinary user's is limited, too.
+room. A write that has no room left fails, and changes nothing. So no process has to watch the
+file, and it works for ordinary users, too.
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ def trim(file: Path, kept_bytes: int, room: int) -> None:
             return  # we could not write back what is kept
         kept = _read(handle, kept_bytes, room)
         os.ftruncate(handle, start)
-        os.write(
-            handle, kept
-        )  # both sides append: what the writer adds meanwhile is overwritten by nobody
+        os.write(handle, kept)  # both sides append, so nothing is overwritten
     except OSError as error:
         if error.errno != errno.EFBIG:
             raise

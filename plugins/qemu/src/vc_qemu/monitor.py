@@ -31,7 +31,7 @@ class Monitor:
         self._client = client
 
     async def execute(self, command: str, arguments: dict[str, object] | None = None) -> Any:
-        """Runs one command. Each has its own time limit, so that undoing a failed one does not hang.
+        """Runs one command, with a time limit of its own: undoing a failed one must not hang.
 
         Raises:
             QemuError: QEMU refuses, does not answer in time, or has ended.
