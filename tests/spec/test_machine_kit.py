@@ -132,7 +132,9 @@ class Sleeper(StartedMachine):
 
 @pytest.fixture
 def sleeper() -> Iterator[Sleeper]:
-    with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as child:
+    script = "import signal; print(flush=True); signal.pause()"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"\n", "it runs"
         yield Sleeper(HostProcess.of(child.pid))
         child.kill()
 
