@@ -164,13 +164,13 @@ async def test_what_a_killed_maker_left_is_taken_away_with_its_machine(open_runt
             await _started(runtime, "q")
             assert world.machines["q"].is_clone, step
             assert not any(name.startswith("template-") for name in world.machines), step
-            assert not any(name.startswith("half-") for name in _folders(config)), step
+            assert not any(name.startswith(".half-") for name in _folders(config)), step
             for name in ("p", "q"):
                 await (await runtime.get(name)).delete(force=True)
             await runtime.templates.remove("")
         if not was_hit:
             break
-    assert {"template", "half"} <= left
+    assert {"template", ".half"} <= left
     assert 30 < step < STEPS
 
 

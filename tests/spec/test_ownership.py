@@ -4,6 +4,7 @@ message.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import stat
@@ -17,6 +18,7 @@ from vc_core.driver_kit.ownership import trusted_owners, untrusted
 from vc_core.engine.host.container_disks import ContainerDisks
 from vc_core.engine.host.volumes import Volumes
 from vc_core.engine.state.event_journal import Journal
+from vc_core.images.sources import of_reference
 from vc_core.images.store import Images
 from vc_core.spec import InvalidRequest
 
@@ -93,7 +95,9 @@ def test_every_store_asks_the_same(tmp_path, store, kind):
     place = tmp_path / "place"
     make_stranger(place, kind)
     calls = {
-        "image.dir": lambda: Images(place, 1)._root(),
+        "image.dir": lambda: asyncio.run(
+            Images(place, 1).take(of_reference("debian:12"), "debian:12")
+        ),
         "volume.dir": lambda: Volumes(place).create("v"),
         "data.dir": lambda: ContainerDisks(DataDefaults(place)).make_log("p", "c"),
     }

@@ -2,37 +2,34 @@
 
 <dir>/names.json                     {"debian:12": "<id>"}
 <dir>/<id>/{rootfs.erofs,config.json,manifest.json,verified.json}
-<dir>/.half-<source>                 being created, with a lock beside it
+<dir>/.half-<source>                 being created
 
-A directory gets its name when it is complete. Leftovers of a killed process are removed by the next
-command.
+Leftovers of a killed process are removed by the next command.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import difflib
 import hashlib
 import json
 import logging
 import re
-import shutil
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from vc_core.artifact_store import MANIFEST, ArtifactStore
 from vc_core.driver_kit.file_lock import FileLock, LockTimeout, lock_file
-from vc_core.driver_kit.ownership import private_folder, write_private_file
+from vc_core.driver_kit.ownership import write_private_file
 from vc_core.images import platforms, verified
 from vc_core.images.image import Image, ImageConfig, ImageError, Progress
 from vc_core.images.source import Source
 from vc_core.spec.errors import Busy, InvalidRequest, NotFound
 
-_ROOTFS, _CONFIG, _MANIFEST = "rootfs.erofs", "config.json", "manifest.json"
+_ROOTFS, _CONFIG = "rootfs.erofs", "config.json"
 _NAMES = "names.json"
-_HALF = ".half-"
 _ID = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9]([A-Za-z0-9._:/@-]*[A-Za-z0-9])?")
 _MIN_PREFIX = 4
@@ -54,6 +51,7 @@ class Images:
             folder: the directory; created when it is first needed.
             limit_s: seconds to wait for the lock of the names.
         """
+        self._artifacts = ArtifactStore(folder, "image.dir", "image", limit_s=None)
         self._folder = folder
         self._limit_s = limit_s
 
@@ -61,10 +59,10 @@ class Images:
 
     async def list(self) -> tuple[Image, ...]:
         """All images, the newest first."""
-        await self._sweep()
+        await self._artifacts.sweep()
         names = self._names()
         images = []
-        for image_id in self._ids():
+        for image_id in self._artifacts.names():
             try:
                 images.append(self._read(self._folder / image_id, names))
             except ImageError as error:
@@ -81,9 +79,6 @@ class Images:
         names = self._names()
         return self._read(self._folder / self._find(text, names), names)
 
-    def _ids(self) -> tuple[str, ...]:
-        return tuple(path.parent.name for path in self._folder.glob(f"[!.]*/{_MANIFEST}"))
-
     def _find(self, text: str, names: dict[str, str]) -> str:
         """Find the id of an image without reading the image."""
         text = text.removeprefix("sha256:")
@@ -91,7 +86,7 @@ class Images:
             return image_id
         fitting = [
             known_id
-            for known_id in self._ids()
+            for known_id in self._artifacts.names()
             if len(text) >= _MIN_PREFIX and known_id.startswith(text)
         ]
         if len(fitting) == 1:
@@ -117,7 +112,7 @@ class Images:
         ):
             return
         self._read(rootfs.parent, {})
-        manifest = json.loads((rootfs.parent / _MANIFEST).read_text())
+        manifest = json.loads((rootfs.parent / MANIFEST).read_text())
         await verified.verify(rootfs, str(manifest.get("sha256", "")))
 
     # --- creation ---
@@ -130,7 +125,7 @@ class Images:
             InvalidRequest: the name is invalid, or the source is not an image.
         """
         name, asked_ns = tagged(name), time.time_ns()
-        self._root()
+        self._artifacts.root()
         async with self._making(source.key, progress) as half:
             with contextlib.suppress(NotFound):
                 image = await self.get(name)
@@ -145,15 +140,15 @@ class Images:
 
     def _from(self, digest: str) -> str:
         """The id of the image with this configuration digest, before or after conversion."""
-        for manifest in self._folder.glob(f"[!.]*/{_MANIFEST}") if digest else ():
-            if digest in (manifest.parent.name, json.loads(manifest.read_text()).get("origin")):
-                return manifest.parent.name
+        for name in self._artifacts.names() if digest else ():
+            manifest = json.loads((self._artifacts.path(name) / MANIFEST).read_text())
+            if digest in (name, manifest.get("origin")):
+                return name
         return ""
 
     async def _make(self, source: Source, origin: str, half: Path, progress: Progress) -> str:
         from vc_core.images import erofs  # imported here, as starting a container does not need it
 
-        half.mkdir(mode=0o700)
         work, image = half / "work", half / "image"
         work.mkdir()
         image.mkdir(mode=0o700)
@@ -175,11 +170,10 @@ class Images:
             "bytes": (image / _ROOTFS).stat().st_size,
             "sha256": await verified.make_record(image / _ROOTFS),
         }
-        write_private_file(image / _MANIFEST, json.dumps(manifest))
         try:
-            image.rename(self._folder / image_id)
+            self._artifacts.complete(image, image_id, json.dumps(manifest))
         except OSError:
-            if not (self._folder / image_id / _MANIFEST).exists():
+            if image_id not in self._artifacts.names():
                 raise
             # The same image was added from another source meanwhile.
         return image_id
@@ -227,7 +221,7 @@ class Images:
         async with self._naming() as names:
             for name in mine:
                 names.pop(name, None)
-        self._discard(found_id)
+        self._artifacts.discard(found_id)
         return shown
 
     async def prune(self, used: Iterable[Path] = (), also_named: bool = False) -> tuple[Image, ...]:
@@ -236,9 +230,9 @@ class Images:
         A damaged image is logged instead.
         """
         in_use, removed = set(used), []
-        await self._sweep()
+        await self._artifacts.sweep()
         names = self._names(is_lenient=True)
-        for image_id in self._ids():
+        for image_id in self._artifacts.names():
             if self._folder / image_id / _ROOTFS in in_use or (
                 image_id in names.values() and not also_named
             ):
@@ -250,34 +244,29 @@ class Images:
             async with self._naming() as known:
                 for name in [name for name, named_id in known.items() if named_id == image_id]:
                     del known[name]
-            self._discard(image_id)
+            self._artifacts.discard(image_id)
         return tuple(removed)
 
     # --- files ---
 
     @asynccontextmanager
     async def _making(self, key: str, progress: Progress) -> AsyncIterator[Path]:
-        """Yield an exclusive path to create the image of one source; it is removed afterwards."""
-        half = self._folder / (_HALF + hashlib.sha256(key.encode()).hexdigest()[:16])
+        """Yield an empty directory to create the image of one source; it is removed afterwards."""
+        name = hashlib.sha256(key.encode()).hexdigest()[:16]
         try:
-            lock = await lock_file(self._lock_of(half), exclusive=True, timeout_s=0)
-        except LockTimeout:
+            lock = await self._artifacts.lock(name, exclusive=True, limit_s=0)
+        except Busy:
             progress("waiting for another command that adds the same image")
-            lock = await lock_file(self._lock_of(half), exclusive=True)
-        async with lock:
-            try:
-                await _clear(half)  # left by a killed process
-                yield half
-            finally:
-                await _clear(half)
-                self._lock_of(half).unlink(missing_ok=True)
+            lock = await self._artifacts.lock(name, exclusive=True)
+        async with lock, self._artifacts.making(name) as half:
+            yield half
 
     @asynccontextmanager
     async def _naming(self) -> AsyncIterator[dict[str, str]]:
         """Yield all names for changes, which are saved at the end of the block."""
         try:
             lock: FileLock = await lock_file(
-                self._root() / ".names.lock", exclusive=True, timeout_s=self._limit_s
+                self._artifacts.root() / ".names.lock", exclusive=True, timeout_s=self._limit_s
             )
         except LockTimeout as error:
             raise Busy(f"another command holds the lock of the image names: {error}") from error
@@ -287,14 +276,6 @@ class Images:
             half = self._folder / f".{_NAMES}"
             write_private_file(half, json.dumps(names, indent=1, sort_keys=True))
             half.replace(self._folder / _NAMES)
-
-    async def _sweep(self) -> None:
-        for half in self._folder.glob(f"{_HALF}*"):
-            if half.suffix != ".lock":
-                with contextlib.suppress(LockTimeout):  # in use
-                    async with await lock_file(self._lock_of(half), exclusive=True, timeout_s=0):
-                        await _clear(half)
-                        self._lock_of(half).unlink(missing_ok=True)
 
     def _names(self, is_lenient: bool = False) -> dict[str, str]:
         file = self._folder / _NAMES
@@ -311,13 +292,13 @@ class Images:
         return {
             name: image_id
             for name, image_id in names.items()
-            if (self._folder / image_id / _MANIFEST).exists()
+            if (self._folder / image_id / MANIFEST).exists()
         }
 
     def _read(self, folder: Path, names: dict[str, str]) -> Image:
         rootfs = folder / _ROOTFS
         try:
-            manifest = json.loads((folder / _MANIFEST).read_text())
+            manifest = json.loads((folder / MANIFEST).read_text())
             document = json.loads((folder / _CONFIG).read_text())
             size = rootfs.stat().st_size
             if size != manifest["bytes"]:
@@ -333,19 +314,6 @@ class Images:
             raise ImageError(f"the image in {folder} is damaged: {error}; {remedy}") from error
         mine = tuple(sorted(name for name, found in names.items() if found == folder.name))
         return Image(folder.name, config, architecture, made_ns, source, rootfs, size, mine)
-
-    def _discard(self, image_id: str) -> None:
-        (self._folder / image_id / _MANIFEST).unlink(
-            missing_ok=True
-        )  # first, as it makes the image exist
-        shutil.rmtree(self._folder / image_id)
-
-    def _root(self) -> Path:
-        return private_folder(self._folder, "image.dir")
-
-    @staticmethod
-    def _lock_of(half: Path) -> Path:
-        return half.with_name(f"{half.name}.lock")
 
 
 def tagged(name: str) -> str:
@@ -370,9 +338,3 @@ def _near(text: str, names: Iterable[str]) -> list[str]:
     found = difflib.get_close_matches(text, [*short, *parts], n=_NEAR_NAMES)
     inside = [name for name in short.values() if text in name][:_NEAR_NAMES]
     return list(dict.fromkeys([*((short | parts)[one] for one in found), *inside]))[:_NEAR_NAMES]
-
-
-async def _clear(folder: Path) -> None:
-    """Remove a directory in a thread, which completes even if the task is cancelled."""
-    if folder.exists():
-        await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder))

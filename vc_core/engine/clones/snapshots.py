@@ -1,32 +1,24 @@
-"""Saved pods on disk: a folder each with what the hypervisor has saved, and a manifest, which is
-written last.
+"""Saved pods on disk: a folder each, with what the hypervisor has saved and a manifest.
 
-A folder gets its name when it is complete. Its lock is held by all who start pods from it, alone by
-who makes or removes it.
+The lock of a folder is held by all who start pods from it, alone by who makes or removes it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core.driver_kit.file_lock import FileLock, LockTimeout, lock_file
-from vc_core.driver_kit.ownership import private_folder, write_private_file
+from vc_core.artifact_store import MANIFEST, ArtifactStore
 from vc_core.engine.state.ids import checked
 from vc_core.engine.state.records import ContainerState, PodConfig, PodState, decode, encode
-from vc_core.spec.errors import AlreadyExists, Busy, NotFound, StorageError, VcError
+from vc_core.spec.errors import AlreadyExists, NotFound, StorageError, VcError
 from vc_core.spec.values import Checkpoint, ContainerSpec
 
 log = logging.getLogger(__name__)
-
-_MANIFEST = "manifest.json"
-_HALF = ".half-"
 
 
 @dataclass(frozen=True)
@@ -60,8 +52,7 @@ class Snapshots:
     """The snapshots below one folder."""
 
     def __init__(self, folder: Path, limit_s: float) -> None:
-        self._folder = folder
-        self._limit_s = limit_s
+        self._artifacts = ArtifactStore(folder, "snapshot.dir", "snapshot", limit_s)
 
     @asynccontextmanager
     async def making(self, name: str) -> AsyncIterator[Checkpoint]:
@@ -72,27 +63,20 @@ class Snapshots:
             AlreadyExists: there is one of this name.
             InvalidRequest: it is no name; or the folder is not ours.
         """
-        half = self._root() / (_HALF + checked("snapshot", name))
-        async with await self._lock(name, exclusive=True):
-            if (self._root() / name).exists():
+        checked("snapshot", name)
+        async with await self._artifacts.lock(name, exclusive=True):
+            if self._artifacts.path(name).exists():
                 raise AlreadyExists(
                     f"there is a snapshot {name} already; 'vc snapshot rm {name}' removes it"
                 )
-            _discard(half)  # of somebody who was killed
-            half.mkdir(mode=0o700)
-            try:
+            async with self._artifacts.making(name) as half:
                 yield checkpoint_in(half)
-            finally:
-                _discard(half)
-                if not (self._root() / name).exists():
-                    self._lock_path(name).unlink(missing_ok=True)
 
     def complete(self, snapshot: Snapshot) -> Snapshot:
         """Gives what was made its name."""
-        half = self._root() / (_HALF + snapshot.name)
+        half = self._artifacts.half(snapshot.name)
         complete = dataclasses.replace(snapshot, sizes=_sizes(half))
-        write_private_file(half / _MANIFEST, encode(complete))
-        target = half.rename(self._root() / snapshot.name)
+        target = self._artifacts.complete(half, snapshot.name, encode(complete))
         return dataclasses.replace(complete, bytes=_bytes(target))
 
     @asynccontextmanager
@@ -104,17 +88,17 @@ class Snapshots:
             StorageError: it is damaged.
         """
         folder = self._existing(name)
-        async with await self._lock(name, exclusive=False):
+        async with await self._artifacts.lock(name, exclusive=False):
             yield self._read(folder), checkpoint_in(folder)
 
     async def list(self) -> tuple[Snapshot, ...]:
         """All that are complete, by name. What somebody left who was killed is taken away."""
-        for half in self._root().glob(f"{_HALF}*"):
-            await self._sweep(half)
+        self._artifacts.root()
+        await self._artifacts.sweep()
         found = []
-        for manifest in sorted(self._root().glob(f"[!.]*/{_MANIFEST}")):
+        for name in self._artifacts.names():
             try:
-                found.append(self._read(manifest.parent))
+                found.append(self._read(self._artifacts.path(name)))
             except VcError as error:
                 log.warning("%s", error)
         return tuple(found)
@@ -125,44 +109,24 @@ class Snapshots:
         Raises:
             NotFound: there is none of this name.
         """
-        folder = self._existing(name)
-        async with await self._lock(name, exclusive=True):
-            with contextlib.suppress(OSError):  # damaged: it is no file
-                (folder / _MANIFEST).unlink(
-                    missing_ok=True
-                )  # first: without it there is no snapshot
-            _discard(folder)
-            self._lock_path(name).unlink(missing_ok=True)
+        self._existing(name)
+        async with await self._artifacts.lock(name, exclusive=True):
+            self._artifacts.discard(name)
+            self._artifacts.remove_unused_lock(name)
 
     def _existing(self, name: str) -> Path:
-        folder = self._root() / checked("snapshot", name)
+        self._artifacts.root()
+        folder = self._artifacts.path(checked("snapshot", name))
         if not folder.exists():
-            known = (
-                ", ".join(
-                    sorted(path.parent.name for path in self._root().glob(f"[!.]*/{_MANIFEST}"))
-                )
-                or "none"
-            )
+            known = ", ".join(self._artifacts.names()) or "none"
             raise NotFound(f"no snapshot {name}; there are: {known}")
         return folder
-
-    async def _sweep(self, half: Path) -> None:
-        name = half.name.removeprefix(_HALF)
-        try:
-            lock = await self._lock(name, exclusive=True, limit_s=0)
-        except Busy:
-            return  # being made
-        async with lock:
-            _discard(half)
-            self._lock_path(name).unlink(missing_ok=True)
 
     @staticmethod
     def _read(folder: Path) -> Snapshot:
         remedy = f"'vc snapshot rm {folder.name}' removes it"
         try:
-            found = decode(
-                (folder / _MANIFEST).read_text(), Snapshot, f"the snapshot {folder.name}"
-            )
+            found = decode((folder / MANIFEST).read_text(), Snapshot, f"the snapshot {folder.name}")
         except (OSError, UnicodeDecodeError) as error:
             raise StorageError(
                 f"the snapshot {folder.name} cannot be read: {error}; {remedy}"
@@ -174,19 +138,6 @@ class Snapshots:
             raise StorageError(f"the snapshot {folder.name} is damaged: {reason}; {remedy}")
         return dataclasses.replace(found, bytes=_bytes(folder))
 
-    async def _lock(self, name: str, exclusive: bool, limit_s: float | None = None) -> FileLock:
-        try:
-            limit = self._limit_s if limit_s is None else limit_s
-            return await lock_file(self._lock_path(name), exclusive, limit)
-        except LockTimeout as error:
-            raise Busy(f"the snapshot {name} is being made or used: {error}") from error
-
-    def _lock_path(self, name: str) -> Path:
-        return self._root() / f".{name}.lock"
-
-    def _root(self) -> Path:
-        return private_folder(self._folder, "snapshot.dir")
-
 
 def checkpoint_in(folder: Path) -> Checkpoint:
     """What the hypervisor keeps in a snapshot's folder."""
@@ -194,13 +145,8 @@ def checkpoint_in(folder: Path) -> Checkpoint:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    return {file.name: file.stat().st_size for file in folder.iterdir() if file.name != _MANIFEST}
+    return {file.name: file.stat().st_size for file in folder.iterdir() if file.name != MANIFEST}
 
 
 def _bytes(folder: Path) -> int:
     return sum(file.stat().st_blocks * 512 for file in folder.iterdir())
-
-
-def _discard(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)

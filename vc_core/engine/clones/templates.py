@@ -1,9 +1,8 @@
 """Templates: saved machines from which pods are cloned. Made by whoever comes first, used by all,
 dropped at will.
 
-A folder each, below the configured one: what the hypervisor has saved, and a manifest, which is
-written last. A folder gets its name when it is complete. Its lock is held by all who clone from it,
-alone by who makes or removes it.
+A folder each, with what the hypervisor has saved and a manifest. Its lock is held by all who clone
+from it, alone by who makes or removes it.
 """
 
 from __future__ import annotations
@@ -20,14 +19,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from vc_core.artifact_store import HALF, MANIFEST, ArtifactStore, remove_tree
 from vc_core.defaults import Deadlines, Start, TemplateDefaults
-from vc_core.driver_kit.file_lock import FileLock, LockTimeout, lock_file
-from vc_core.driver_kit.ownership import private_folder, write_private_file
+from vc_core.driver_kit.ownership import write_private_file
 from vc_core.engine.clones import standalone_vm
 from vc_core.engine.clones.standalone_vm import StandaloneVm
 from vc_core.engine.state.ids import fresh
 from vc_core.engine.state.records import PluginChoice, decode, encode
-from vc_core.engine.state.rollback import Rollback
 from vc_core.engine.wiring.catalog import Catalog
 from vc_core.spec.errors import Busy, InvalidRequest, NotFound, VcError
 from vc_core.spec.hooks import Hooks
@@ -35,9 +33,7 @@ from vc_core.spec.values import Capability, Checkpoint, PodRef, Share, VmSize, V
 
 log = logging.getLogger(__name__)
 
-_MANIFEST = "manifest.json"
 _MEMORY = "memory"
-_HALF = "half-"
 _LEFT = "left-by"
 NOTHING = "nothing"
 FILES = "files"
@@ -93,6 +89,9 @@ class Templates:
         self.defaults = defaults
         self._catalog = catalog
         self._deadlines = deadlines
+        self._artifacts = ArtifactStore(
+            defaults.dir, "template.dir", "template", deadlines.boot, self._clear_half
+        )
 
     @asynccontextmanager
     async def origin(self, hooks: Hooks, request: TemplateRequest) -> AsyncIterator[Checkpoint]:
@@ -103,41 +102,39 @@ class Templates:
             OperationError: it cannot be made.
             InvalidRequest: the folder is not ours.
         """
-        folder = self.folder()
         key = await self.key(hooks, request)
+        folder = self._artifacts.path(key)
         while True:
-            async with await self._lock(key, exclusive=False):
-                found = self._read(folder / key)
+            async with await self._artifacts.lock(key, exclusive=False):
+                found = self._read(key)
                 if found is not None:
-                    os.utime(folder / key / _MANIFEST)
-                    yield Checkpoint(folder / key, found.memory)
+                    os.utime(folder / MANIFEST)
+                    yield Checkpoint(folder, found.memory)
                     return
             await self.make(hooks, request)
 
     async def make(self, hooks: Hooks, request: TemplateRequest) -> Template:
         """The template that fits; boots a machine and saves it when there is none."""
-        folder = self.folder()
         key = await self.key(hooks, request)
-        async with await self._lock(key, exclusive=True):
-            found = self._read(folder / key)
+        async with await self._artifacts.lock(key, exclusive=True):
+            found = self._read(key)
             if found is None:
-                await self._sweep(key)
-                self._check_room(request.spec.memory_mib)
+                self._discard_unusable(key)
                 found = await self._make(key, request)
         await self._drop_oldest(key)
         return found
 
     async def list(self) -> tuple[Template, ...]:
         """Those that are complete, the last used first. What killed makers left is taken away."""
-        folder = self.folder()
-        await self._sweep_all()
-        manifests = sorted(folder.glob(f"*/{_MANIFEST}"), key=lambda path: -path.stat().st_mtime_ns)
-        found = (
-            self._read(manifest.parent)
-            for manifest in manifests
-            if not manifest.parent.name.startswith(_HALF)
+        self.folder()
+        await self._sweep()
+        found = [self._read(name) for name in self._artifacts.names()]
+        return tuple(
+            sorted(
+                (template for template in found if template is not None),
+                key=lambda template: -self._used_ns(template.key),
+            )
         )
-        return tuple(template for template in found if template is not None)
 
     async def remove(self, prefix: str) -> Template:
         """Drops one; pods that were cloned from it go on.
@@ -152,49 +149,42 @@ class Templates:
             raise NotFound(
                 f"{len(found) or 'no'} templates begin with {prefix!r}; there are: {keys}"
             )
-        async with await self._lock(found[0].key, exclusive=True):
-            self._drop(self.folder() / found[0].key, found[0].memory)
-            self._lock_path(found[0].key).unlink(missing_ok=True)
+        async with await self._artifacts.lock(found[0].key, exclusive=True):
+            self._discard(found[0].key, found[0].memory)
+            self._artifacts.remove_unused_lock(found[0].key)
         return found[0]
 
     # --- making -----------------------------------------------------------------------------------
 
     async def _make(self, key: str, request: TemplateRequest) -> Template:
-        target = self.folder() / key
-        half = target.with_name(_HALF + key)
         memory_dir = self.defaults.memory_dir
-        memory = Path(memory_dir) / f"vc-{key}-{fresh()}" if memory_dir else half / _MEMORY
-        half.mkdir(mode=0o700)
-        write_private_file(half / _LEFT, str(memory))
         log.info("making the template %s", key)
-        async with Rollback() as rollback:
-            rollback.push(self._sweep, key)
+        async with self._artifacts.making(key) as half:
+            self._check_room(request.spec.memory_mib)
+            memory = Path(memory_dir) / f"vc-{key}-{fresh()}" if memory_dir else half / _MEMORY
+            write_private_file(half / _LEFT, str(memory))
             await self._boot_and_save(half, Checkpoint(half, memory), request)
-            final = memory if memory_dir else target / _MEMORY
-            hypervisor = next(
-                choice.name for choice in request.plugins if choice.family == "hypervisor"
-            )
-            size = VmSize(request.spec.vcpus, request.spec.memory_mib)
-            sizes = _sizes(half, memory)
             made = Template(
-                key,
-                hypervisor,
-                request.spec.guest.id,
-                size,
-                time.time_ns(),
-                final,
-                _host_boot(),
-                sizes,
+                key=key,
+                hypervisor=next(
+                    choice.name for choice in request.plugins if choice.family == "hypervisor"
+                ),
+                guest=request.spec.guest.id,
+                size=VmSize(request.spec.vcpus, request.spec.memory_mib),
+                made_ns=time.time_ns(),
+                memory=memory if memory_dir else self._artifacts.path(key) / _MEMORY,
+                boot=_host_boot(),
+                sizes=_sizes(half, memory),
             )
-            write_private_file(half / _MANIFEST, encode(made))
-            half.rename(target)
-        return dataclasses.replace(made, bytes=_bytes(target, final))
+            folder = self._artifacts.complete(half, key, encode(made))
+        return dataclasses.replace(made, bytes=_bytes(folder, made.memory))
 
     async def _boot_and_save(
         self, half: Path, checkpoint: Checkpoint, request: TemplateRequest
     ) -> None:
-        """Boots a machine of its own, readies its guest, saves it and ends it; when it fails,
-        `_sweep` ends it.
+        """Boots a machine of its own, readies its guest, saves it and ends it.
+
+        When it fails, `_clear_half` ends it.
         """
         machine = StandaloneVm(self._catalog, self._deadlines, request.plugins, _pod_of(half))
         (half / NOTHING).mkdir(mode=0o700)
@@ -210,33 +200,37 @@ class Templates:
 
     # --- clearing up ------------------------------------------------------------------------------
 
-    async def _sweep_all(self) -> None:
-        folder = self.folder()
-        for half in folder.glob(f"{_HALF}*"):
-            await self._sweep_unlocked(half.name.removeprefix(_HALF))
-        for manifest in folder.glob(f"*/{_MANIFEST}"):
-            if self._read(manifest.parent) is None:  # of an earlier boot of the host, or damaged
-                await self._sweep_unlocked(manifest.parent.name)
+    async def _sweep(self) -> None:
+        """Takes away what killed makers left, and templates that cannot be used."""
+        await self._artifacts.sweep()
+        for name in self._artifacts.names():
+            if self._read(name) is None:  # of an earlier boot of the host, or damaged
+                with contextlib.suppress(Busy):  # it is being made or used
+                    async with await self._artifacts.lock(name, exclusive=True, limit_s=0):
+                        self._discard_unusable(name)
+                        self._artifacts.remove_unused_lock(name)
 
-    async def _sweep_unlocked(self, key: str) -> None:
-        try:
-            lock = await self._lock(key, exclusive=True, limit_s=0)
-        except Busy:
-            return  # being made or used
-        async with lock:
-            await self._sweep(key)
-
-    async def _sweep(self, key: str) -> None:
-        """Takes away what a maker left that was killed, its machine included, and a template that
-        cannot be used.
-        """
-        folder = self.folder()
-        half = folder / (_HALF + key)
+    async def _clear_half(self, half: Path) -> None:
+        """Takes away what was half made, with its machine and its memory."""
         if half.exists():
             await standalone_vm.end_left(self._catalog, self._deadlines, _pod_of(half))
-            await _discard(half, _memory_of_half(half))
-        if (folder / key).exists() and self._read(folder / key) is None:
-            self._drop(folder / key, self._memory_of(folder / key))
+            _memory_of_half(half).unlink(missing_ok=True)
+            await remove_tree(half)
+
+    def _discard_unusable(self, key: str) -> None:
+        if self._artifacts.path(key).exists() and self._read(key) is None:
+            self._discard(key, self._memory_of(key))
+
+    def _discard(self, key: str, memory: Path) -> None:
+        memory.unlink(missing_ok=True)
+        self._artifacts.discard(key)
+
+    def _used_ns(self, key: str) -> int:
+        """When it was last used, since the epoch."""
+        try:
+            return (self._artifacts.path(key) / MANIFEST).stat().st_mtime_ns
+        except FileNotFoundError:  # removed meanwhile
+            return 0
 
     async def _drop_oldest(self, kept: str) -> None:
         for template in (await self.list())[self.defaults.keep :]:
@@ -250,18 +244,12 @@ class Templates:
                 except NotFound:
                     continue  # somebody else was faster
 
-    @staticmethod
-    def _drop(folder: Path, memory: Path) -> None:
-        with contextlib.suppress(OSError):  # damaged: it is no file
-            (folder / _MANIFEST).unlink(missing_ok=True)  # first: without it there is no template
-        memory.unlink(missing_ok=True)
-        shutil.rmtree(folder)
-
     # --- looking ----------------------------------------------------------------------------------
 
-    def _read(self, folder: Path) -> Template | None:
+    def _read(self, key: str) -> Template | None:
         """A complete template of this boot of the host."""
-        manifest = folder / _MANIFEST
+        folder = self._artifacts.path(key)
+        manifest = folder / MANIFEST
         if not manifest.exists():
             return None
         try:
@@ -279,9 +267,10 @@ class Templates:
             return None
         return dataclasses.replace(found, bytes=_bytes(folder, found.memory))
 
-    def _memory_of(self, folder: Path) -> Path:
+    def _memory_of(self, key: str) -> Path:
+        folder = self._artifacts.path(key)
         try:
-            return decode((folder / _MANIFEST).read_text(), Template, str(folder)).memory
+            return decode((folder / MANIFEST).read_text(), Template, str(folder)).memory
         except (VcError, OSError, UnicodeDecodeError):
             return folder / _MEMORY
 
@@ -302,23 +291,13 @@ class Templates:
         versions = [f"{choice.family} {choice.name} {choice.version}" for choice in shaping]
         return hashlib.sha256("\n".join([told, _host_boot(), *versions]).encode()).hexdigest()[:16]
 
-    async def _lock(self, key: str, exclusive: bool, limit_s: float | None = None) -> FileLock:
-        limit = self._deadlines.boot if limit_s is None else limit_s
-        try:
-            return await lock_file(self._lock_path(key), exclusive, limit)
-        except LockTimeout as error:
-            raise Busy(f"the template {key} is being made or used: {error}") from error
-
-    def _lock_path(self, key: str) -> Path:
-        return self.folder() / f"{key}.lock"
-
     def folder(self) -> Path:
         """Where they lie, made when it is not there.
 
         Raises:
             InvalidRequest: it is somebody else's.
         """
-        return private_folder(self.defaults.dir, "template.dir")
+        return self._artifacts.root()
 
     def _check_room(self, memory_mib: int) -> None:
         where = Path(self.defaults.memory_dir) if self.defaults.memory_dir else self.folder()
@@ -358,7 +337,7 @@ def small(spec: VmSpec, defaults: TemplateDefaults, can_grow: bool) -> VmSpec:
 
 
 def _pod_of(half: Path) -> PodRef:
-    return PodRef(f"template-{half.name.removeprefix(_HALF)}", half)
+    return PodRef(f"template-{half.name.removeprefix(HALF)}", half)
 
 
 def empty_shares(run_dir: Path) -> tuple[Share, ...]:
@@ -374,15 +353,10 @@ def _memory_of_half(half: Path) -> Path:
         return half / _MEMORY
 
 
-async def _discard(half: Path, memory: Path) -> None:
-    memory.unlink(missing_ok=True)
-    shutil.rmtree(half)
-
-
 def _sizes(folder: Path, memory: Path) -> dict[str, int]:
     files = {
         memory,
-        *(file for file in folder.iterdir() if file.is_file() and file.name != _MANIFEST),
+        *(file for file in folder.iterdir() if file.is_file() and file.name != MANIFEST),
     }
     return {file.name: file.stat().st_size for file in files if file.exists()}
 
