@@ -26,6 +26,7 @@ OperationError at the border, with the original as its cause.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Self
 
 
 class VcError(Exception):
@@ -148,6 +149,12 @@ class OperationError(VcError):
         where = f"pod {self.pod}: " if self.pod else ""
         who = f" ({self.plugin}, {self.operation})" if self.plugin else ""
         return f"{where}{self.message}{who}"
+
+    def with_detail(self, detail: str) -> Self:
+        """A copy of the error with `detail` appended to its message, to be raised from it."""
+        error = type(self).__new__(type(self), *self.args)
+        error.__dict__.update(self.__dict__, message=f"{self.message}{detail}")
+        return error
 
 
 class HypervisorError(OperationError):

@@ -360,7 +360,7 @@ class Container:
                 else AgentError(str(error), pod=session.pod.id)
             )
             if session.is_alive and "ends the machine" not in failed.message:
-                failed.message += (
+                failed = failed.with_detail(
                     f"; 'vc pod {verb} --force {session.pod.id}' ends the machine and all that "
                     "runs there"
                 )

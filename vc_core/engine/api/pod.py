@@ -22,6 +22,7 @@ from vc_core.engine.resources.host_files import HostFiles
 from vc_core.engine.session.remove_damaged import DamagedPodRemover
 from vc_core.engine.session.sessions import Sessions
 from vc_core.engine.state.ids import annotated, fresh
+from vc_core.engine.state.rollback import Rollback
 from vc_core.engine.state.states import ALIVE, State, require
 from vc_core.images import Image
 from vc_core.spec.errors import (
@@ -276,14 +277,12 @@ class Pod:
             container_id or fresh(), args, made_from, rootfs, stdio, command_options, show_secrets
         )
         container = await self.create_container(spec)
-        try:
+        async with Rollback() as rollback:
+            rollback.push(container.delete, force=True)
             if (await self.status()).state is State.RUNNING:
                 await container.start()
             else:
                 await self.start()
-        except BaseException:
-            await container.delete(force=True)
-            raise
         return container
 
     @checked_arguments

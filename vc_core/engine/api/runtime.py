@@ -35,6 +35,7 @@ from vc_core.engine.state.boot_assets import Assets
 from vc_core.engine.state.event_journal import Event, Journal
 from vc_core.engine.state.ids import checked, fresh
 from vc_core.engine.state.records import PodConfig, PodState, Store, encode
+from vc_core.engine.state.rollback import Rollback
 from vc_core.engine.state.states import State
 from vc_core.engine.wiring import assemble
 from vc_core.engine.wiring.catalog import Catalog, Factory
@@ -195,11 +196,9 @@ class Runtime:
         pod = PodRef(config.id, await self.hooks.storage_run_dir(pod_id=config.id))
         templates.check(config.start, await assemble.check_combination(self._wiring, pod))
         await self.hooks.storage_create(pod_id=config.id, config=encode(config))
-        try:
+        async with Rollback() as rollback:
+            rollback.push(self.hooks.storage_delete, pod_id=config.id, container_id="")
             await Store(self.hooks, config.id).put_pod_state(PodState(State.READY))
-        except BaseException:
-            await self.hooks.storage_delete(pod_id=config.id, container_id="")
-            raise
         await self._wiring.notify(EventSpec.pod_created, pod=pod)
 
     @checked_arguments

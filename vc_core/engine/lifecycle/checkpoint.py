@@ -164,9 +164,8 @@ async def _let_go(session: Session, folders: Mapping[Path, Path]) -> None:
         await session.hooks.agent_quiesce(pod=session.pod)
     except AgentError as error:
         used = [held.share for held in session.state.shares if held.users]
-        told = ", ".join(f"{share.tag} is {folders.get(share.path, share.path)}" for share in used)
-        error.message += f" ({told})"
-        raise
+        tags = ", ".join(f"{share.tag} is {folders.get(share.path, share.path)}" for share in used)
+        raise error.with_detail(f" ({tags})") from error
 
 
 async def _take_again(session: Session) -> None:

@@ -14,6 +14,7 @@ from vc_core.engine.resources.host_files import HostFiles
 from vc_core.engine.session.sessions import Sessions
 from vc_core.engine.state.ids import fresh
 from vc_core.engine.state.records import PodConfig, Store
+from vc_core.engine.state.rollback import Rollback
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.values import Checkpoint
 
@@ -103,15 +104,14 @@ class Forks:
         await self._pods.register(config)
         sessions = self._pods.sessions(pod_id)
         try:
-            store = Store(self._pods.hooks, pod_id)
-            for spec, state in saved.containers:
-                await store.put_container_spec(spec)
-                await store.put_container_state(spec.id, state.gone(state.state))
-            async with sessions.open(exclusive=True) as session:
-                await checkpoint.start_from(session, self._host, saved, origin)
-        except BaseException:
-            await self._pods.hooks.storage_delete(pod_id=pod_id, container_id="")
-            raise
+            async with Rollback() as rollback:
+                rollback.push(self._pods.hooks.storage_delete, pod_id=pod_id, container_id="")
+                store = Store(self._pods.hooks, pod_id)
+                for spec, state in saved.containers:
+                    await store.put_container_spec(spec)
+                    await store.put_container_state(spec.id, state.gone(state.state))
+                async with sessions.open(exclusive=True) as session:
+                    await checkpoint.start_from(session, self._host, saved, origin)
         finally:
             await sessions.close()
         return pod_id

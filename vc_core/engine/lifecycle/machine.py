@@ -259,9 +259,10 @@ async def connect(session: Session, channel: str = "") -> None:
     except OperationError as error:
         tail = await session.hooks.vm_console(pod=session.pod, tail_bytes=_CONSOLE_BYTES)
         lines = tail.decode(errors="replace").strip().splitlines()
-        if lines:
-            error.message += f"; the guest's console ends with: {shown(lines[-1].strip())}"
-        raise
+        if not lines:
+            raise
+        last = shown(lines[-1].strip())
+        raise error.with_detail(f"; the guest's console ends with: {last}") from error
 
 
 async def undo_start(session: Session, former: PodState) -> None:

@@ -102,7 +102,8 @@ class PodLifecycle:
         root_folders.warn(session.config, spec.rootfs)
         if spec.id in await session.store.containers():
             raise AlreadyExists(f"{_name(session)} has a container {spec.id} already")
-        try:
+        async with Rollback() as rollback:
+            rollback.push(session.store.delete, spec.id)
             await session.store.put_container_spec(spec)
             await session.store.put_container_state(spec.id, ContainerState(State.READY, ""))
             if session.state.state is State.RUNNING:
@@ -110,9 +111,6 @@ class PodLifecycle:
             else:
                 # Refuses a rootfs that these plugins cannot bring into a machine.
                 await rootfs.block_of(session, spec)
-        except BaseException:
-            await session.store.delete(spec.id)
-            raise
         await session.notify(EventSpec.container_created, pod=session.pod, container_id=spec.id)
 
 

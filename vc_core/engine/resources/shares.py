@@ -15,6 +15,7 @@ from vc_core.engine.host import bind_mounts
 from vc_core.engine.resources import root_folders
 from vc_core.engine.session.session import Session
 from vc_core.engine.state.records import PluggedShare
+from vc_core.engine.state.rollback import Rollback
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import (
     Capability,
@@ -170,13 +171,11 @@ async def acquire(session: Session, share: Share, container_id: str) -> Plugged:
     plugged = await session.hooks.vm_plug(
         pod=session.pod, device=dataclasses.replace(share, tag=tag)
     )
-    try:
+    async with Rollback() as rollback:
+        rollback.push(session.hooks.vm_unplug, pod=session.pod, plugged=plugged)
         await session.put_driver_state()
         held = PluggedShare(dataclasses.replace(share, tag=tag), plugged, (container_id,))
         await _put(session, None, held)
-    except BaseException:
-        await session.hooks.vm_unplug(pod=session.pod, plugged=plugged)
-        raise
     return plugged
 
 
