@@ -142,7 +142,7 @@ def test_what_was_written_by_mmap_is_on_the_host(host, tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--rootfs", "/no/such", "--", "true"], "the rootfs /no/such is no folder"),
+        (["--rootfs", "/no/such", "--", "true"], "the rootfs /no/such is not a directory"),
         (["--mount", "/no/such:/x", "--", "true"], "the mount source /no/such does not exist"),
         (["--mount", "nonsense", "--", "true"], "'nonsense' is not SRC:DST"),
         (["--workdir", "relative", "--", "true"], "must be an absolute path"),

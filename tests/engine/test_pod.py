@@ -263,7 +263,7 @@ async def test_impossible_requests_leave_nothing(runtime, world):
         await runtime.create("p", vcpus=0)
     assert world.records == {}
     pod = await runtime.create("p")
-    with pytest.raises(InvalidRequest, match="/no/such is no folder"):
+    with pytest.raises(InvalidRequest, match="/no/such is not a directory"):
         await pod.create_container(container(rootfs="/no/such"))
     assert (await pod.status()).containers == ()
 
