@@ -1,4 +1,5 @@
-# `make demo` for newcomers, `make test` for every check, `make bench` for numbers. All ready the machine themselves.
+# `make demo` runs a first command, `make test` every check, `make bench` the benchmarks. Each
+# prepares the machine first.
 .PHONY: demo test bench docs wheels lint generate clean
 
 VC := .venv/bin/vc
@@ -13,7 +14,7 @@ test:
 	@tools/prepare test
 	@$(MAKE) --no-print-directory lint
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
-	@# Two at once; in a folder with a short name, for sockets have short paths.
+	@# Two tests at a time, in a directory with a short path, as paths of sockets are limited.
 	@folder=$$(mktemp -d /tmp/vc.XXXX) && trap 'rm -rf --one-file-system $$folder' EXIT && \
 		$(PY) -m pytest --vm-required -n 2 --basetemp $$folder/t
 
@@ -22,12 +23,13 @@ docs:
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
 	@echo "== the pages are in .make/site" >&2
 
-# Every distribution as a wheel: what `pip install --find-links` takes, as the README has it.
+# Builds a wheel of every distribution, for `pip install --find-links` (see the README).
 WHEELS := .make/wheels
 wheels:
 	@test -x $(PY) || python3 -m venv .venv
 	@rm -rf $(WHEELS)
-	$(PY) -m pip wheel -q --disable-pip-version-check --no-deps $(WHEEL_OPTIONS) -w $(WHEELS) . $(patsubst %/pyproject.toml,./%,$(wildcard plugins/*/pyproject.toml))
+	$(PY) -m pip wheel -q --disable-pip-version-check --no-deps $(WHEEL_OPTIONS) -w $(WHEELS) \
+		. $(patsubst %/pyproject.toml,./%,$(wildcard plugins/*/pyproject.toml))
 	@echo "== the wheels are in $(WHEELS)" >&2
 
 bench:

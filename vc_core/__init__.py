@@ -4,8 +4,7 @@
         async with runtime.pod() as pod:
             result = await pod.run("uname", "-a")
 
-The same without asyncio is in `vc_core.blocking`.
-Names are imported when they are first used: `vc --help` pays for none of them.
+The same API without asyncio is in `vc_core.blocking`. Names are imported when they are first used.
 """
 
 from __future__ import annotations

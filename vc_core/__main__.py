@@ -9,9 +9,8 @@ import sys
 from vc_core import __version__
 
 if __name__ == "__main__" and not sys.flags.safe_path:
-    del sys.path[
-        0
-    ]  # the current folder, which `python -m` puts there: nothing else is imported from it
+    # Remove the current directory, which `python -m` adds: nothing is imported from it.
+    del sys.path[0]
 
 from vc_core import standard_streams
 
@@ -19,20 +18,19 @@ _FEW_COLLECTIONS = 50_000
 
 
 def main() -> None:
-    """The entry point. Scripts ask for the version often: that needs no parser of options."""
+    """Run `vc`. `vc --version` is answered without importing click."""
     standard_streams.set_up()
     if sys.argv[1:] == ["--version"]:
-        with contextlib.suppress(OSError):  # which is told next
+        with contextlib.suppress(OSError):  # reported below
             sys.stdout.write(f"vc {__version__}\n")
         if reason := standard_streams.finish():
             with contextlib.suppress(OSError):
                 sys.stderr.write(f"vc: error: stdout cannot be written: {reason}\n")
-            standard_streams.finish()  # of that
+            standard_streams.finish()
             sys.exit(125)
         return
-    gc.set_threshold(
-        _FEW_COLLECTIONS
-    )  # what imports make stays: to look through it again and again costs 10 ms
+    # Imports create few garbage objects; collecting them repeatedly takes 10 ms.
+    gc.set_threshold(_FEW_COLLECTIONS)
     from vc_core import cli
 
     cli.main()

@@ -1,12 +1,12 @@
-"""The same API for programs without asyncio: each call returns when it is done.
+"""The API for programs without asyncio: every call blocks until it is done.
 
     from vc_core.blocking import Runtime
 
     with Runtime.open() as runtime, runtime.pod(memory_mib=512) as pod:
         result = pod.run("python3", "-c", "print(6 * 7)", timeout_s=10)
 
-A runtime has a thread with a loop of its own; what it gives may be used from any thread. An
-interrupted call (Ctrl-C) is cancelled and cleaned up before the interruption goes on.
+A runtime has its own thread with an event loop; its objects may be used from any thread. A call
+that is interrupted (Ctrl-C) is cancelled and cleaned up before KeyboardInterrupt is raised.
 """
 
 from __future__ import annotations

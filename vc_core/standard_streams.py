@@ -1,6 +1,4 @@
-"""Our standard streams where they are closed or cannot be written, as coreutils and docker treat
-them.
-"""
+"""Handles standard streams that are closed or cannot be written, as coreutils and Docker do."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ import os
 import select
 import sys
 
-TYPE_CHECKING = False  # as typing has it, which takes longer to import than all of this
+TYPE_CHECKING = False  # not imported from typing, which takes longer to import than this module
 
 if TYPE_CHECKING:
     from typing import Any, TextIO
@@ -20,11 +18,10 @@ NAMES = ("stdin", "stdout", "stderr")
 
 
 def set_up() -> None:
-    """Opens /dev/null in the place of each stream that is closed; remembers why stdout could not be
-    written.
+    """Open /dev/null in place of each closed stream, and wrap stdout so that `unwritable` works.
 
-    Else the next file that is opened gets a closed one's number, and a command's output is written
-    to it.
+    Otherwise the next opened file gets the descriptor of the closed stream, and output of the
+    command is written to it.
     """
     for number, name in enumerate(NAMES):
         try:
@@ -38,7 +35,7 @@ def set_up() -> None:
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
     printed = sys.stdout
     if not isinstance(printed, io.TextIOWrapper):
-        return  # somebody's own, who looks after it
+        return  # replaced by the caller
     printed.flush()
     sys.stdout = io.TextIOWrapper(
         io.BufferedWriter(_Stdout()),
@@ -50,7 +47,7 @@ def set_up() -> None:
 
 
 class _Stdout(io.FileIO):
-    """Descriptor 1. Where an OSError is caught, `failure` says whether it was this one's."""
+    """Descriptor 1; `failure` is the text of its last error."""
 
     failure = ""
 
@@ -66,13 +63,12 @@ class _Stdout(io.FileIO):
 
 
 def unwritable() -> str:
-    """Why what was printed cannot be written to stdout; empty when all of it has been."""
+    """Why output could not be written to stdout; empty if it was written."""
     return _Stdout.failure or _reason(sys.stdout)
 
 
 def finish() -> str:
-    """Writes what is left to be printed; nothing is left for the interpreter's end, which would
-    print its own error.
+    """Flush all output, so that the interpreter does not print its own error at exit.
 
     Returns:
         As `unwritable`.
@@ -89,11 +85,11 @@ def finish() -> str:
 
 
 def write_all(number: int, data: bytes) -> None:
-    """Writes all of it to stdout or stderr, waiting where that does not block.
+    """Write data to stdout or stderr, also if the descriptor is non-blocking.
 
     Raises:
-        BrokenPipeError: nobody reads it any more.
-        OSError: it cannot be written; names the stream.
+        BrokenPipeError: the reader has closed it.
+        OSError: it cannot be written; the file name is that of the stream.
     """
     view = memoryview(data)
     while view:
@@ -110,7 +106,7 @@ def write_all(number: int, data: bytes) -> None:
 
 
 def read_some(count: int) -> bytes:
-    """Input as it comes; empty at its end.
+    """Read from stdin; empty at its end.
 
     Raises:
         OSError: it cannot be read.
@@ -127,6 +123,6 @@ def _reason(stream: TextIO) -> str:
         stream.flush()
     except OSError as error:
         return os.strerror(error.errno or errno.EIO)
-    except ValueError:  # it was closed by somebody
+    except ValueError:  # the stream was closed
         return ""
     return ""

@@ -1,7 +1,4 @@
-"""Turns methods of asyncio objects into methods that return when the work is done.
-
-Each call runs in an event loop that has a thread of its own.
-"""
+"""Turns asyncio methods into blocking methods, which run in an event loop in its own thread."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Loop:
-    """A loop in a thread of its own."""
+    """An event loop in its own thread."""
 
     def __init__(self) -> None:
         self._origin = Origin()

@@ -201,7 +201,7 @@ def test_an_ordinary_user_is_told_what_needs_root():
         [sys.executable, "-c", code, "/etc/passwd"], capture_output=True, text=True, check=False
     )
     assert (
-        "only root can mount the single file /etc/passwd; mount its folder /etc instead"
+        "only root can mount the single file /etc/passwd; mount its directory /etc instead"
         in done.stderr
     )
     assert subprocess.run([sys.executable, "-c", code, "/etc"], check=False).returncode == 0

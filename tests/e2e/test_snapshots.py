@@ -211,7 +211,7 @@ def test_what_a_snapshot_cannot_contain_is_named(host, counting, tmp_path, ext4,
     )
     host.vc("pod", "start", "q")
     told = host.vc("pod", "fork", "q", check=125).stderr.decode()
-    assert f"pod q was made without can_quiesce and uses the folder {busybox}" in told
+    assert f"pod q was made without can_quiesce and uses the directory {busybox}" in told
     host.vc("pod", "stop", "q")
     assert (
         b"pod q is stopped; to save it it must be running"

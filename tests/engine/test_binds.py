@@ -68,7 +68,7 @@ def test_what_is_bound_has_no_power_through_the_bind(place, data):
 
 def test_what_became_a_pipe_or_a_device_is_refused(place, data):
     os.mkfifo(data / "pipe")
-    with pytest.raises(InvalidRequest, match="neither a folder nor a plain file any more"):
+    with pytest.raises(InvalidRequest, match="neither a directory nor a plain file any more"):
         bind_mounts.add(data / "pipe", place, False, True)
     assert list(place.iterdir()) == []
 

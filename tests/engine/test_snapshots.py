@@ -154,7 +154,7 @@ async def test_what_a_snapshot_cannot_contain_is_named(runtime, world, data, con
     await pod.create_container(_demanding(data))
     await pod.start()
     with pytest.raises(
-        InvalidRequest, match="pod p was made without can_quiesce and uses the folder /usr"
+        InvalidRequest, match="pod p was made without can_quiesce and uses the directory /usr"
     ):
         await pod.fork()
     assert _files(config) == []

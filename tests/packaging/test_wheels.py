@@ -135,7 +135,7 @@ def test_an_ordinary_user_runs_a_container(environment, place, request):
         check=False,
     )
     assert (
-        "only root can mount the single file /etc/hostname; mount its folder /etc instead"
+        "only root can mount the single file /etc/hostname; mount its directory /etc instead"
         in single.stderr
     )
     vc("run", "-d", "--name", "p", "--rootfs", str(rootfs), "--", "busybox", "sleep", "300")

@@ -88,7 +88,8 @@ def opened_private_folder(path: Path, setting: str) -> Iterator[int]:
                     folder.mkdir(mode=0o700)
         if path.is_symlink() or not path.is_dir():
             raise InvalidRequest(
-                f"{path} is not a folder; remove it, or set {setting} to a directory that you own"
+                f"{path} is not a directory; remove it, "
+                f"or set {setting} to a directory that you own"
             )
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:

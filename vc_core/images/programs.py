@@ -20,7 +20,7 @@ _KNOWN = {
     "umoci": ("umoci", "unpacking layers"),
     "mkfs.erofs": ("erofs-utils", "every image"),
     "debootstrap": ("debootstrap", "vc image build debian"),
-    "tar": ("tar", "tarballs and folders"),
+    "tar": ("tar", "tarballs and directories"),
     "zstd": ("zstd", "layers and archives that zstd has compressed"),
     "xz": ("xz-utils", "archives that xz has compressed"),
     "bzip2": ("bzip2", "archives that bzip2 has compressed"),

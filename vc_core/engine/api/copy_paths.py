@@ -55,7 +55,7 @@ def opened(path: str, target: str) -> Iterator[Destination]:
         )
     if existing is not None and (stat.S_ISBLK(existing.st_mode) or stat.S_ISCHR(existing.st_mode)):
         raise InvalidRequest(
-            f"{target} is a device; copy to a file or a folder, or to - for a tar archive"
+            f"{target} is a device; copy to a file or a directory, or to - for a tar archive"
         )
     if existing is not None and stat.S_ISDIR(existing.st_mode):
         with _open(target, 0 if is_folder else os.O_NOFOLLOW) as folder:

@@ -107,9 +107,9 @@ class Listing:
         self.entries += (file_info(line) for line in self._lines.add(chunk))
         if len(self.entries) > MOST_ENTRIES or self._bytes > _MOST_BYTES:
             raise AgentError(
-                f"the folder has more than {MOST_ENTRIES} files, "
+                f"the directory has more than {MOST_ENTRIES} files, "
                 f"or {_MOST_BYTES >> 20} MiB of names; "
-                "run ls or find in the container, or list folders below it"
+                "run ls or find in the container, or list directories below it"
             )
 
 

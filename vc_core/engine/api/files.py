@@ -336,7 +336,7 @@ def _checked(path: str) -> str:
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise InvalidRequest(f"{path!r} is not UTF-8; copy the folder that it is in") from None
+        raise InvalidRequest(f"{path!r} is not UTF-8; copy the directory that it is in") from None
     if "\0" in path:
         raise InvalidRequest(f"{path!r} is not a path: it has a NUL byte")
     return path

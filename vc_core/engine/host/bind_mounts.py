@@ -92,7 +92,8 @@ def add(
         is_folder = stat.S_ISDIR(mode)
         if not is_folder and not stat.S_ISREG(mode):
             raise InvalidRequest(
-                f"{source} is neither a folder nor a plain file any more; put back what was there"
+                f"{source} is neither a directory nor a plain file any more; "
+                "put back what was there"
             )
 
         def make() -> int:

@@ -138,7 +138,8 @@ def _of_image(rootfs: Rootfs) -> Block:
         ]
         if used:
             raise InvalidRequest(
-                f"the rootfs {path} is mounted on {used[0]}; unmount it there, or give that folder"
+                f"the rootfs {path} is mounted on {used[0]}; "
+                "unmount it there, or give that directory"
             )
     try:
         with path.open("rb") as stream:

@@ -40,8 +40,8 @@ def opened_plainly(path: Path) -> int:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise InvalidRequest(
                 f"{path} is not what it was when the container was created: "
-                "something in the path is a link or no "
-                "folder now; put back what was there, or delete the container and create it again"
+                "part of the path is a link or not a directory; "
+                "restore it, or delete the container and create it again"
             ) from error
         raise InvalidRequest(
             f"{path} cannot be opened: {error.strerror}; "

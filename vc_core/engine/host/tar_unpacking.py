@@ -122,7 +122,7 @@ class Unpacker:
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISDIR(os.stat(name, dir_fd=folder.handle, follow_symlinks=False).st_mode):
                 raise InvalidRequest(
-                    f"{self._named(parts)} is a folder; in the container it is none"
+                    f"{self._named(parts)} is a directory, but not in the container"
                 )
         with folder.renamed(name) as (staging, new):
             if member.kind is Kind.FILE:
@@ -144,7 +144,7 @@ class Unpacker:
         where = self._named(self._top)
         if kind is not Kind.FOLDER and self._to.is_folder:
             raise InvalidRequest(
-                f"{where} is to be a folder; in the container it is a {kind.value}"
+                f"{where} must be a directory, but it is a {kind.value} in the container"
             )
         if kind is Kind.FOLDER and self._to.replaces_file:
             raise InvalidRequest(f"{where} is not a directory, but it is one in the container")
@@ -250,7 +250,7 @@ class Unpacker:
                 except NotADirectoryError:
                     where = self._named(parts[:count])
                     raise InvalidRequest(
-                        f"{where} is a link or no folder: nothing is written through it"
+                        f"{where} is a link or not a directory, so nothing is written through it"
                     ) from None
                 os.close(parent)
             yield handle

@@ -198,7 +198,7 @@ def _lets_go(
         session.config.options.can_quiesce and Capability.QUIESCE in session.capabilities
     ):
         raise InvalidRequest(
-            f"pod {session.pod.id} was made without can_quiesce and uses the folder {used[0]}, "
+            f"pod {session.pod.id} was made without can_quiesce and uses the directory {used[0]}, "
             "which a snapshot cannot contain; make the pod with can_quiesce, "
             "or give its containers images"
         )

@@ -36,7 +36,7 @@ def checked(mount: Mount) -> Mount:
         )
     if mount.copy_up and (mount.kind is not MountKind.BIND or mount.read_only):
         raise InvalidRequest(
-            f"copy_up of {mount.destination} needs a folder of the host that can be written"
+            f"copy_up of {mount.destination} needs a directory of the host that can be written"
         )
     if mount.kind is not MountKind.BIND:
         return mount
@@ -95,7 +95,7 @@ def _of_host(mount: Mount, real: Path) -> Mount:
     if not real.is_dir() and os.geteuid() != 0:
         raise InvalidRequest(
             f"only root can mount the single file {mount.source}; "
-            f"mount its folder {mount.source.parent} instead"
+            f"mount its directory {mount.source.parent} instead"
         )
     if not mount.recursive and os.geteuid() != 0 and (inner := mountinfo.below(real)):
         raise InvalidRequest(

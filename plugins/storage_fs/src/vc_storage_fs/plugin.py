@@ -144,7 +144,7 @@ class FsStorage(StorageSpec):
             if files.is_at_work(path):
                 continue
             if not path.is_dir():
-                problems.append(f"{path}: not a pod's folder; remove it")
+                problems.append(f"{path}: not a pod's directory; remove it")
             elif files.is_missing(path / _CONFIG):
                 problems.append(
                     f"{path}: has no {_CONFIG}; 'vc pod delete --force {path.name}' removes it"

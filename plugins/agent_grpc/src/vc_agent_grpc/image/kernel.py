@@ -58,7 +58,7 @@ def from_paths(image: Path, modules: Path | None) -> Kernel:
             f"the kernel {image} is missing or not readable; name another with --kernel"
         )
     if not (folder / "modules.builtin").is_file():
-        raise ImageError(f"{folder} holds no kernel modules; name their folder with --modules")
+        raise ImageError(f"{folder} has no kernel modules; give their directory with --modules")
     return Kernel(image, folder)
 
 
