@@ -185,6 +185,29 @@ async def test_realtime_signals_arrive_and_end(host: Host, busybox):
             await pod.delete(force=True)
 
 
+async def test_a_process_whose_name_is_no_text_is_listed_and_gets_its_signals(host: Host, busybox):
+    script = (
+        "printf '\\377)' >/proc/self/comm; trap 'echo caught' 15; echo ready; "
+        "while :; do sleep 1 & wait $!; done"
+    )
+    async with host.runtime() as runtime:
+        pod = await runtime.create("p")
+        try:
+            process = ProcessSpec(("sh", "-c", script), ("PATH=/bin",))
+            await pod.create_container(
+                ContainerSpec("a", Rootfs(busybox), process, stdio=Stdio.PIPES)
+            )
+            await pod.start()
+            container = pod.container("a")
+            output = (await container.process()).stdout
+            assert await anext(output) == b"ready\n"
+            assert 1 in [listed.pid for listed in await container.processes()]
+            await container.kill(15)
+            assert await anext(output) == b"caught\n"
+        finally:
+            await pod.delete(force=True)
+
+
 async def test_the_clock_is_the_hosts_after_a_pause(host: Host, busybox):
     process = ProcessSpec(("sleep", "999"), ("PATH=/bin",))
     async with host.runtime() as runtime:
