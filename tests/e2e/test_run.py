@@ -51,7 +51,9 @@ def test_odd_bytes_pass_unchanged(host, busybox, data):
     [
         (["nosuchprogram"], 127),
         (["/bin/nosuchprogram"], 127),
+        (["/etc/passwd/below"], 127),
         (["/etc/passwd"], 126),
+        (["/etc"], 126),
         (["sh", "-c", "sh -c 'kill -9 $$'; exit $?"], 137),
     ],
 )
