@@ -39,7 +39,7 @@ def host_owners() -> frozenset[int]:
 
 
 def untrusted(path: Path, owners: frozenset[int]) -> str:
-    """Why the content of a path may be somebody else's; empty when it cannot be.
+    """Why another user could have written a path; empty if none could.
 
     Looks at the path itself and the folder that it is in, both as named and behind symbolic links.
 

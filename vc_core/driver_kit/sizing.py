@@ -19,7 +19,7 @@ class ResizableMachine(Protocol):
         """How many vCPUs it has."""
 
     async def add_vcpus(self, total: int) -> None:
-        """Plugs vCPUs until there are `total`. Raises HypervisorError when there cannot be."""
+        """Plug vCPUs until there are `total`; raise HypervisorError if that fails."""
 
     async def remove_vcpus(self, total: int) -> None:
         """Unplugs vCPUs until there are `total`. Raises HypervisorError when the guest refuses."""

@@ -102,7 +102,7 @@ class Reader:
             if block is None:
                 newest = self._oldest()
                 if newest is None or newest <= self._sequence:
-                    return  # being written: whoever is told of the write comes again
+                    return  # being written; the reader comes again after the write
                 self.has_lost, self._sequence, self._used = True, newest, 0
                 continue
             yield from self._records(block)

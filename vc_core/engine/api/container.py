@@ -169,7 +169,7 @@ class Container:
             limits: all of them: what is 0 or empty has no limit any more.
 
         Raises:
-            InvalidRequest: a limit that cannot be, or for which the machine cannot grow.
+            InvalidRequest: a limit is invalid, or the machine cannot grow for it.
             StateError: its pod is paused.
         """
         vm_size.check(limits)

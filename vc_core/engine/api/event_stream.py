@@ -1,6 +1,6 @@
 """Events as they happen.
 
-There is no daemon to see what ends by itself: whoever follows events looks on meanwhile.
+There is no daemon to see what ends by itself, so the process that follows events watches pods.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ class Pod:
         """Create a container. In a running pod it waits to be started, else it starts with the pod.
 
         Raises:
-            InvalidRequest: its id, rootfs or mounts cannot be.
+            InvalidRequest: its id, rootfs or mounts are invalid.
             AlreadyExists: the pod has a container of this id.
             StateError: the pod is paused.
         """
@@ -200,7 +200,7 @@ class Pod:
         cwd: str = "",
         user: str = "",
     ) -> Process:
-        """Runs one more process in a running container; its streams are held for whoever attaches.
+        """Start a process in a running container; its streams are kept until a client attaches.
 
         Args:
             args: the whole argv.

@@ -169,7 +169,7 @@ class Runtime:
             image: what its containers are made from where they do not say; see `Runtime.images`.
 
         Raises:
-            InvalidRequest: an id, size, option or file that cannot be.
+            InvalidRequest: an id, size, option or file is invalid.
             AlreadyExists: the id is taken.
             NotFound: there is no such image.
         """

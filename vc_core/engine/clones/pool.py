@@ -1,9 +1,9 @@
 """Clones made in advance. Any process takes one; a keeper, an ordinary process, makes others in
 their place.
 
-A folder each, below that of the templates. `ready-<key>.json` in it says that the machine stands
-still and nobody has it; whoever renames that file to `taken-<pod>.json` does. Without either it is
-being made, or its maker was killed.
+Each has a directory below that of the templates. `ready-<key>.json` in it says that the machine is
+paused and not in use; the process that renames it to `taken-<pod>.json` takes the machine. Without
+either file it is being made, or the process that made it was killed.
 """
 
 from __future__ import annotations

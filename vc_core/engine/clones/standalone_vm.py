@@ -50,7 +50,7 @@ class StandaloneVm:
         return self._connection.hooks
 
     async def start(self, spec: VmSpec) -> None:
-        """Starts it. Whoever is killed meanwhile leaves what `end_left` needs."""
+        """Start it. If this process is killed, the file that `end_left` needs is left."""
         await start_vm(self.hooks, self.pod, spec, self.put_driver_state)
 
     async def put_driver_state(self) -> DriverState:

@@ -53,7 +53,7 @@ def chosen(
         is_disabled: whether folders are always shared.
 
     Raises:
-        InvalidRequest: it is an image or a device, and that cannot be.
+        InvalidRequest: it is an image or a device that cannot be used.
     """
     path = spec.rootfs.path
     is_able = capabilities >= _NEEDED

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 def check(spec: ContainerSpec) -> ContainerSpec:
-    """The container as it will be made; refuses what cannot be, before anything is done.
+    """The container as it will be made; refuses invalid values before anything is done.
 
     Raises:
         InvalidRequest: naming what is wrong.

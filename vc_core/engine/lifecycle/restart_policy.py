@@ -7,7 +7,7 @@ from vc_core.spec.values import Capability, ContainerSpec, Restart, RestartPolic
 
 
 def check(spec: ContainerSpec) -> None:
-    """Refuses what cannot be, before anything is done.
+    """Refuse invalid values before anything is done.
 
     Raises:
         InvalidRequest: naming what is wrong.

@@ -1,7 +1,7 @@
 """Devices of the host in the machine: who owns them, which are there, which containers use them.
 
 Containers with the same device share it. What is done to the host is written down before it is
-done: whoever dies in between leaves something that is given back when the machine ends.
+done: if the process is killed in between, it is given back when the machine ends.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NEEDED: dict[type, tuple[Capability, str]] = {
 
 
 def check(device: HostDevice) -> None:
-    """Refuses what cannot be, before anything is done.
+    """Refuse invalid values before anything is done.
 
     Raises:
         InvalidRequest: naming the device.

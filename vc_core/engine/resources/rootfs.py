@@ -30,7 +30,7 @@ async def block_of(session: Session, spec: ContainerSpec) -> block_rootfs.Block 
     passes disks.
 
     Raises:
-        InvalidRequest: it is an image or a device, and that cannot be.
+        InvalidRequest: it is an image or a device that cannot be used.
     """
     block = block_rootfs.chosen(spec, session.capabilities, session.config.disable_block_device_use)
     if block is None or not spec.rootfs.path.is_dir():
@@ -100,7 +100,7 @@ async def release(session: Session, container_id: str) -> None:
 
 
 def check(spec: ContainerSpec) -> None:
-    """Refuses what cannot be a root file system, before anything is done."""
+    """Refuse an invalid root file system before anything is done."""
     shares.check_rootfs(spec)
     root_folders.check(spec.rootfs)
     if spec.rootfs.disk_bytes < 0 or (

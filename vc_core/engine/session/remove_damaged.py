@@ -194,5 +194,5 @@ class _Removal:
 
 
 def without_remedy(error: Exception) -> str:
-    """What is wrong with a damaged pod, for whoever is just removing it."""
+    """What is wrong with a damaged pod, without the remedy: it is being removed."""
     return str(error).partition("; 'vc pod delete")[0]

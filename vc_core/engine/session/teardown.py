@@ -38,6 +38,6 @@ async def end_machine(session: Session, grace_s: float) -> None:
 
 
 def remove_binds(session: Session) -> None:
-    """Takes away all that was bound for the pod, whoever was interrupted."""
+    """Unmount all that was bound for the pod, also by an interrupted process."""
     for folder in (session.files_folder, session.roots_folder):
         bind_mounts.remove_all(folder)

@@ -95,9 +95,9 @@ def _metadata(error: grpc.aio.AioRpcError, key: str) -> str | None:
 
 
 def wrong(what: str) -> AgentRefusal:
-    """The error for an answer that cannot be."""
+    """The error for an invalid answer."""
     return AgentRefusal(
-        f"the guest's agent answers what cannot be: {what}; "
+        f"the guest's agent gave an invalid answer: {what}; "
         "'vc pod delete --force' ends the machine"
     )
 

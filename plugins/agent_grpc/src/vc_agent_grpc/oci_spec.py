@@ -38,7 +38,7 @@ CONTAINERS = "/run/vc/containers"
 PIDNS = "/run/vc/pidns"
 SHM = "/run/vc/shm"
 RESOLV_CONF = "/run/vc/resolv.conf"
-# Of the pod, not of whoever has built the rootfs or of the machine that this one is a clone of.
+# The files of the pod, not those of the root file system or of the template.
 _IDENTITY = {
     "/etc/machine-id": "/run/vc/identity/machine-id",
     "/proc/sys/kernel/random/boot_id": "/run/vc/identity/boot-id",

@@ -30,7 +30,7 @@ class ChaosOptions:
     seed: int = 0
 
     def problems(self) -> Iterator[str]:
-        """Values that cannot be."""
+        """Yield invalid settings."""
         for key, values in (("fail", self.fail), ("delay_s", self.delay_s)):
             for name in sorted(set(values) - _NAMES):
                 yield f"{key}.{name}: is not an operation; see docs/hooks.md"

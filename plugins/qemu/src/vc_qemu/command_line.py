@@ -198,7 +198,7 @@ def _base(machine: Machine) -> Iterator[str]:
             "on", obsolete="deny", elevateprivileges="deny", spawn="deny", resourcecontrol="deny"
         ),
     )
-    # How a machine ended stands in its log, for whoever looks after everybody who knew it is gone.
+    # The log says how a machine ended, also when the process that started it is gone.
     yield from ("-trace", "runstate_set", "-trace", "qemu_system_shutdown_request")
 
 

@@ -68,7 +68,7 @@ def remove_folder(folder: Path) -> None:
         return
     dead = folder.parent / _own_name("dead")
     try:
-        _open_for_owner(folder)  # what cannot be entered cannot be moved either
+        _open_for_owner(folder)  # a directory without search permission cannot be moved
         folder.rename(dead)
     except FileNotFoundError:
         return

@@ -43,7 +43,7 @@ class FsOptions:
     config_root: Path = field(default_factory=default_config_root)
 
     def problems(self) -> Iterator[str]:
-        """Values that cannot be."""
+        """Yield invalid settings."""
         length = len(os.fsencode(self.run_root))
         if length > _LONGEST_RUN_ROOT:
             yield (

@@ -40,7 +40,7 @@ class Guest:
         id: the first 16 hex digits of the SHA-256 over kernel and initrd.
         kernel: an ELF `vmlinux` with a PVH entry.
         initrd: an uncompressed newc archive: unpacking costs more than reading, under emulation.
-        program: the agent in it, for whoever runs that without a kernel; None in images of old.
+        program: the agent alone, to run it without a kernel; None in images of older versions.
         release: the kernel's.
         inputs: what it was made of, name to version or digest.
         size_bytes: all files.
