@@ -113,7 +113,10 @@ async def _started(pod: Pod, began: float) -> float:
 
 async def _sleeping(pod: Pod) -> None:
     spec = ContainerSpec(
-        "c", Rootfs(Path("/")), ProcessSpec(("/bin/sleep", "1000")), stdio=Stdio.NULL
+        id="c",
+        rootfs=Rootfs(path=Path("/")),
+        process=ProcessSpec(args=("/bin/sleep", "1000")),
+        stdio=Stdio.NULL,
     )
     await (await pod.create_container(spec)).start()
     await pod.close()

@@ -49,13 +49,17 @@ async def run(report: Report, bench: Bench) -> None:
 
 async def _exec(report: Report, bench: Bench, pod: Pod) -> None:
     container = await pod.create_container(
-        ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("sleep", "1000"), _ENV))
+        ContainerSpec(
+            id="c",
+            rootfs=Rootfs(path=Path("/")),
+            process=ProcessSpec(args=("sleep", "1000"), env=_ENV),
+        )
     )
     await container.start()
     ours = []
     for number in range(4 + len(bench.times(20))):  # the first few warm up
         began = time.monotonic()
-        process = await container.exec(ProcessSpec(("true",), _ENV), Stdio.NULL)
+        process = await container.exec(ProcessSpec(args=("true",), env=_ENV), Stdio.NULL)
         await process.wait()
         if number >= 4:
             ours.append(time.monotonic() - began)
@@ -84,11 +88,23 @@ async def inside(pod: Pod, script: str) -> bytes:
     """
     able = (*_ALL, *_MORE, *_REST)
     spec = ContainerSpec(
-        "inside",
-        Rootfs(Path("/")),
-        ProcessSpec(("bash", "-c", script), _ENV, capabilities=Capabilities(able, able, able)),
-        (Mount(Path("/"), "/guest", read_only=False, kind=MountKind.GUEST, recursive=True),),
-        Stdio.PIPES,
+        id="inside",
+        rootfs=Rootfs(path=Path("/")),
+        process=ProcessSpec(
+            args=("bash", "-c", script),
+            env=_ENV,
+            capabilities=Capabilities(bounding=able, effective=able, permitted=able),
+        ),
+        mounts=(
+            Mount(
+                source=Path("/"),
+                destination="/guest",
+                read_only=False,
+                kind=MountKind.GUEST,
+                recursive=True,
+            ),
+        ),
+        stdio=Stdio.PIPES,
         confinement=Confinement(
             namespaces=("mount", "ipc", "uts"), masked_paths=(), readonly_paths=()
         ),
@@ -109,7 +125,10 @@ async def _trees(report: Report, bench: Bench, pod: Pod) -> None:
         file = tree / str(number // 100) / f"{number}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"file {number}\n" * 20)
-    mounts = (Mount(tree, "/tree", read_only=True), Mount(back, "/back", read_only=False))
+    mounts = (
+        Mount(source=tree, destination="/tree", read_only=True),
+        Mount(source=back, destination="/back", read_only=False),
+    )
     for name, words in (
         ("in", ("cp", "-r", "/tree", "/tmp/t")),
         ("out", ("cp", "-r", "/tree", "/back/t")),

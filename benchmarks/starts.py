@@ -140,7 +140,11 @@ async def _forked(bench: Bench, runtime: Runtime) -> list[float]:
     found = []
     try:
         await pod.create_container(
-            ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("/bin/sleep", "1000")))
+            ContainerSpec(
+                id="c",
+                rootfs=Rootfs(path=Path("/")),
+                process=ProcessSpec(args=("/bin/sleep", "1000")),
+            )
         )
         await pod.start()
         for _ in bench.times(8):

@@ -48,7 +48,12 @@ async def _stdout(pod: Pod) -> float:
     """From the first bytes to the last."""
     words = ("/usr/bin/head", "-c", f"{_MIB}M", "/dev/zero")
     container = await pod.create_container(
-        ContainerSpec("stream", Rootfs(Path("/")), ProcessSpec(words), stdio=Stdio.PIPES)
+        ContainerSpec(
+            id="stream",
+            rootfs=Rootfs(path=Path("/")),
+            process=ProcessSpec(args=words),
+            stdio=Stdio.PIPES,
+        )
     )
     process = await container.start()
     began, total = 0.0, 0

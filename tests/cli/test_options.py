@@ -37,7 +37,7 @@ def test_options_make_a_specification(monkeypatch):
     spec = spec_of(
         "--rootfs", "/x:ro", "-v", "/a:/b:ro", "-v", "/c:/d", "--tmpfs", "/t:2m", "--shm-size", "1g"
     )
-    assert spec.rootfs == Rootfs(Path("/x"), RootfsMode.READ_ONLY)
+    assert spec.rootfs == Rootfs(path=Path("/x"), mode=RootfsMode.READ_ONLY)
     assert [(str(one.source), one.destination, one.read_only) for one in spec.mounts] == [
         ("/a", "/b", True),
         ("/c", "/d", False),
@@ -52,7 +52,14 @@ def test_options_make_limits_and_devices():
     spec = spec_of(
         "--cpus", "1.5", "--memory", "64m", "--pids", "9", "--cpu-shares", "512", "--cpuset", "0-1"
     )
-    assert spec.resources == Resources(150_000, 100_000, 512, "0-1", 64 << 20, 9)
+    assert spec.resources == Resources(
+        cpu_quota_us=150_000,
+        cpu_period_us=100_000,
+        cpu_shares=512,
+        cpuset="0-1",
+        memory_bytes=64 << 20,
+        pids=9,
+    )
     told = [
         "/dev/loop0",
         "/dev/loop1:/dev/x:ro",
@@ -193,9 +200,9 @@ def test_options_make_limits_of_a_process():
         "--ulimit", "nofile=1024:65536", "--ulimit", "core=0", "--ulimit", "memlock=-1"
     ).process.rlimits
     assert limits == (
-        Rlimit("RLIMIT_NOFILE", 1024, 65536),
-        Rlimit("RLIMIT_CORE", 0, 0),
-        Rlimit("RLIMIT_MEMLOCK", 2**64 - 1, 2**64 - 1),
+        Rlimit(kind="RLIMIT_NOFILE", soft=1024, hard=65536),
+        Rlimit(kind="RLIMIT_CORE", soft=0, hard=0),
+        Rlimit(kind="RLIMIT_MEMLOCK", soft=2**64 - 1, hard=2**64 - 1),
     )
     for text in (
         "files=1",

@@ -194,14 +194,17 @@ def test_the_state_of_a_container_tells_its_end_and_since_when():
     assert shown(State.RUNNING) == "running for 2 min"
     assert shown(State.READY, started_ns=0) == "ready"
     assert shown(State.STOPPED) == "stopped"
-    assert shown(State.STOPPED, ExitStatus(3)) == "exited (3)"
-    assert shown(State.STOPPED, ExitStatus(3, 0, now - 60_000_000_000)) == "exited (3) 1 min ago"
-    assert shown(State.STOPPED, ExitStatus(3, 0, 1)) == "exited (3) 2 min ago", (
-        "not before its start"
+    assert shown(State.STOPPED, ExitStatus(code=3)) == "exited (3)"
+    assert (
+        shown(State.STOPPED, ExitStatus(code=3, signal=0, ended_ns=now - 60_000_000_000))
+        == "exited (3) 1 min ago"
     )
-    assert shown(State.STOPPED, ExitStatus(3, 0, now * 2)) == "exited (3) 0 s ago", (
-        "not in the future"
-    )
+    assert (
+        shown(State.STOPPED, ExitStatus(code=3, signal=0, ended_ns=1)) == "exited (3) 2 min ago"
+    ), "not before its start"
+    assert (
+        shown(State.STOPPED, ExitStatus(code=3, signal=0, ended_ns=now * 2)) == "exited (3) 0 s ago"
+    ), "not in the future"
 
 
 @pytest.mark.parametrize("words", [("run",), ("container", "create"), ("exec",)])

@@ -27,7 +27,9 @@ async def test_what_there_is_and_what_happens_is_on_one_screen(open_runtime):
     async with open_runtime() as runtime:
         first = await runtime.create("one")
         await first.create_container(
-            ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("endless",)))
+            ContainerSpec(
+                id="c", rootfs=Rootfs(path=Path("/")), process=ProcessSpec(args=("endless",))
+            )
         )
         await first.start()
         await runtime.create("two")
@@ -72,7 +74,9 @@ async def test_a_process_named_like_markup_is_a_cell(open_runtime):
     async with open_runtime() as runtime:
         pod = await runtime.create("one")
         words = ("endless", "[/x]", "\x1b[2J")
-        await pod.create_container(ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(words)))
+        await pod.create_container(
+            ContainerSpec(id="c", rootfs=Rootfs(path=Path("/")), process=ProcessSpec(args=words))
+        )
         await pod.start()
         screen = Screen(runtime, 0.1)
         async with screen.run_test(size=(120, 40)) as pilot:

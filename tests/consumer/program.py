@@ -40,13 +40,13 @@ async def service(runtime: Runtime) -> bytes:
     pod = await runtime.create("web", image="busybox")
     spec = image.container(
         ContainerSpec(
-            "web",
-            image.root(),
-            image.process(["httpd", "-f"]),
-            mounts=(Mount(Path("/srv"), "/www", read_only=True),),
+            id="web",
+            rootfs=image.root(),
+            process=image.process(["httpd", "-f"]),
+            mounts=(Mount(source=Path("/srv"), destination="/www", read_only=True),),
             stdio=Stdio.LOG,
-            restart=Restart(RestartPolicy.ON_FAILURE, 3),
-            health=HealthCheck(("true",), interval_s=5),
+            restart=Restart(policy=RestartPolicy.ON_FAILURE, max_retries=3),
+            health=HealthCheck(args=("true",), interval_s=5),
             resources=Resources(memory_bytes=64 << 20),
         )
     )

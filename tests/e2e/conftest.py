@@ -61,7 +61,7 @@ def capabilities(hypervisor: str) -> frozenset[Capability]:
     """What it declares, as it is configured here."""
     found = Catalog().find("hypervisor", hypervisor).factory
     driver = found(found.options_type())
-    return asyncio.run(driver.vm_capabilities(PodRef("any", Path("/tmp"))))
+    return asyncio.run(driver.vm_capabilities(PodRef(id="any", run_dir=Path("/tmp"))))
 
 
 @pytest.fixture(scope="session", autouse=True)

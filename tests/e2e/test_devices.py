@@ -34,8 +34,8 @@ async def test_a_disk_has_a_node_with_mode_and_owner_and_gives_its_place_back(
     device = loop(disk)
     async with host.runtime() as runtime, runtime.pod("p") as pod:
         wanted = [
-            HostDevice(device, "/dev/data", mode=0o640, uid=12, gid=34),
-            HostDevice(disk.with_name("other.img"), "/dev/other", read_only=True),
+            HostDevice(path=device, destination="/dev/data", mode=0o640, uid=12, gid=34),
+            HostDevice(path=disk.with_name("other.img"), destination="/dev/other", read_only=True),
         ]
         wanted[1].path.write_bytes(b"SECOND".ljust(1 << 20, b"\0"))
         script = (
@@ -62,7 +62,7 @@ async def test_only_the_devices_of_a_container_are_open_to_it(host, busybox, dis
             "-c",
             "stat -c '%t %T' /dev/data; sleep 0",
             rootfs=busybox,
-            devices=[HostDevice(disk, "/dev/data")],
+            devices=[HostDevice(path=disk, destination="/dev/data")],
         )
         major, minor = (int(number, 16) for number in one.stdout.split())
         script = f"busybox mknod /x b {major} {minor}; head -c 1 /x"
@@ -183,7 +183,9 @@ async def test_qemu_takes_the_arguments_of_vfio(host):
     ):
         wanting = r"0000:7f:00\.0.*(no such host device|No such file)|host doesn't support VFIO"
         with pytest.raises(HypervisorError, match=wanting):
-            await session.hooks.vm_plug(pod=session.pod, device=HostPci("vfio-x", "0000:7f:00.0"))
+            await session.hooks.vm_plug(
+                pod=session.pod, device=HostPci(id="vfio-x", address="0000:7f:00.0")
+            )
 
 
 # --- unplugging -----------------------------------------------------------------------------------
@@ -199,10 +201,10 @@ async def test_a_guest_that_keeps_a_device_hangs_nobody(host, busybox, disk):
         from vc_core import ContainerSpec, ProcessSpec, Rootfs
 
         spec = ContainerSpec(
-            "a",
-            Rootfs(busybox),
-            ProcessSpec(("/bin/sleep", "99")),
-            devices=(HostDevice(disk, "/dev/data"),),
+            id="a",
+            rootfs=Rootfs(path=busybox),
+            process=ProcessSpec(args=("/bin/sleep", "99")),
+            devices=(HostDevice(path=disk, destination="/dev/data"),),
         )
         one = await pod.create_container(spec)
         async with pod._sessions.open(exclusive=True) as session:

@@ -37,7 +37,7 @@ SHOWS = (
 
 async def said(container, *args: str, **options: object) -> list[str]:
     """What a process in it prints, line by line."""
-    process = await container.exec(ProcessSpec(args, **options))
+    process = await container.exec(ProcessSpec(args=args, **options))
     result = await process.communicate()
     assert result.exit_code == 0, result.stderr
     return result.stdout.decode().splitlines()
@@ -88,18 +88,23 @@ def test_exec_is_in_the_container(host: Host, busybox):
 async def test_all_that_a_bundle_can_say_of_a_process_holds_for_one_more(host: Host, busybox):
     seccomp = '{"defaultAction": "SCMP_ACT_ALLOW"}'
     process = ProcessSpec(
-        ("sleep", "999"),
-        ("PATH=/bin", "FOO=bar"),
-        "/etc",
-        "12:34",
-        ("56",),
+        args=("sleep", "999"),
+        env=("PATH=/bin", "FOO=bar"),
+        cwd="/etc",
+        user="12:34",
+        groups=("56",),
         no_new_privileges=False,
-        capabilities=Capabilities(("CAP_CHOWN",), (), ()),
-        rlimits=(Rlimit("RLIMIT_NOFILE", 77, 99),),
+        capabilities=Capabilities(bounding=("CAP_CHOWN",), effective=(), permitted=()),
+        rlimits=(Rlimit(kind="RLIMIT_NOFILE", soft=77, hard=99),),
         umask=0o27,
         oom_score_adj=321,
     )
-    spec = ContainerSpec("a", Rootfs(busybox), process, confinement=Confinement(seccomp=seccomp))
+    spec = ContainerSpec(
+        id="a",
+        rootfs=Rootfs(path=busybox),
+        process=process,
+        confinement=Confinement(seccomp=seccomp),
+    )
     async with host.runtime() as runtime:
         pod = await runtime.create("p")
         try:
@@ -121,8 +126,10 @@ async def test_all_that_a_bundle_can_say_of_a_process_holds_for_one_more(host: H
 
 async def test_files_that_a_container_has_planted_stop_nobody_else(host: Host, busybox):
     def spec(name: str) -> ContainerSpec:
-        process = ProcessSpec(("sleep", "999"), ("PATH=/bin",))
-        return ContainerSpec(name, Rootfs(busybox), process, stdio=Stdio.NULL)
+        process = ProcessSpec(args=("sleep", "999"), env=("PATH=/bin",))
+        return ContainerSpec(
+            id=name, rootfs=Rootfs(path=busybox), process=process, stdio=Stdio.NULL
+        )
 
     async with host.runtime() as runtime:
         pod = await runtime.create("p")
@@ -133,7 +140,7 @@ async def test_files_that_a_container_has_planted_stop_nobody_else(host: Host, b
             async def planted(script: str, told: str, user: str = "0:nosuch") -> None:
                 await said(bad, "sh", "-c", f"cd /etc; {script}", user="0:0")
                 with pytest.raises(AgentError, match=told):
-                    await bad.exec(ProcessSpec(("id",), user=user))
+                    await bad.exec(ProcessSpec(args=("id",), user=user))
                 assert (await said(good, "id"))[0].startswith("uid=0(root)")
 
             await planted("busybox rm group; busybox mkfifo group", "/etc/group is no regular file")
@@ -166,9 +173,11 @@ async def test_realtime_signals_arrive_and_end(host: Host, busybox):
     async with host.runtime() as runtime:
         pod = await runtime.create("p")
         try:
-            process = ProcessSpec(("sh", "-c", script), ("PATH=/bin",))
+            process = ProcessSpec(args=("sh", "-c", script), env=("PATH=/bin",))
             await pod.create_container(
-                ContainerSpec("a", Rootfs(busybox), process, stdio=Stdio.PIPES)
+                ContainerSpec(
+                    id="a", rootfs=Rootfs(path=busybox), process=process, stdio=Stdio.PIPES
+                )
             )
             await pod.start()
             container = pod.container("a")
@@ -177,10 +186,10 @@ async def test_realtime_signals_arrive_and_end(host: Host, busybox):
             assert await anext(output) == b"ready\n"
             await container.kill(37)
             assert await anext(output) == b"37\n"
-            killed = await container.exec(ProcessSpec(("sh", "-c", "kill -35 $$")))
-            assert await killed.wait() == ExitStatus(163, 35)
+            killed = await container.exec(ProcessSpec(args=("sh", "-c", "kill -35 $$")))
+            assert await killed.wait() == ExitStatus(code=163, signal=35)
             await container.kill(40)  # which a first process does not mind: it ends in its name
-            assert await first.wait() == ExitStatus(168, 40)
+            assert await first.wait() == ExitStatus(code=168, signal=40)
         finally:
             await pod.delete(force=True)
 
@@ -193,9 +202,11 @@ async def test_a_process_whose_name_is_no_text_is_listed_and_gets_its_signals(ho
     async with host.runtime() as runtime:
         pod = await runtime.create("p")
         try:
-            process = ProcessSpec(("sh", "-c", script), ("PATH=/bin",))
+            process = ProcessSpec(args=("sh", "-c", script), env=("PATH=/bin",))
             await pod.create_container(
-                ContainerSpec("a", Rootfs(busybox), process, stdio=Stdio.PIPES)
+                ContainerSpec(
+                    id="a", rootfs=Rootfs(path=busybox), process=process, stdio=Stdio.PIPES
+                )
             )
             await pod.start()
             container = pod.container("a")
@@ -209,11 +220,13 @@ async def test_a_process_whose_name_is_no_text_is_listed_and_gets_its_signals(ho
 
 
 async def test_the_clock_is_the_hosts_after_a_pause(host: Host, busybox):
-    process = ProcessSpec(("sleep", "999"), ("PATH=/bin",))
+    process = ProcessSpec(args=("sleep", "999"), env=("PATH=/bin",))
     async with host.runtime() as runtime:
         pod = await runtime.create("p")
         try:
-            await pod.create_container(ContainerSpec("a", Rootfs(busybox), process))
+            await pod.create_container(
+                ContainerSpec(id="a", rootfs=Rootfs(path=busybox), process=process)
+            )
             await pod.start()
             await pod.pause()
             await asyncio.sleep(3)  # the gap itself
@@ -230,23 +243,29 @@ async def test_containers_know_themselves_by_name(host: Host, busybox, tmp_path)
     own = tmp_path / "hosts"
     own.write_text("192.0.2.1\tmine\n")
     process = ProcessSpec(
-        ("sleep", "999"), ("PATH=/bin",), rlimits=(Rlimit("RLIMIT_NOFILE", 5000, (1 << 64) - 1),)
+        args=("sleep", "999"),
+        env=("PATH=/bin",),
+        rlimits=(Rlimit(kind="RLIMIT_NOFILE", soft=5000, hard=(1 << 64) - 1),),
     )
-    kept = Rootfs(busybox, RootfsMode.READ_WRITE)
-    proc = Mount(Path("proc"), "/proc", kind=MountKind.PROC)
-    mine = (Mount(own, "/etc/hosts", read_only=True),)
+    kept = Rootfs(path=busybox, mode=RootfsMode.READ_WRITE)
+    proc = Mount(source=Path("proc"), destination="/proc", kind=MountKind.PROC)
+    mine = (Mount(source=own, destination="/etc/hosts", read_only=True),)
     (busybox / "etc/hostname").symlink_to("/run/vc/shown")
     async with host.runtime() as runtime:
         pod = await runtime.create("p")
         try:
-            a = await pod.create_container(ContainerSpec("a", Rootfs(busybox), process, mine))
-            b = await pod.create_container(ContainerSpec("b", kept, process, hostname="named"))
+            a = await pod.create_container(
+                ContainerSpec(id="a", rootfs=Rootfs(path=busybox), process=process, mounts=mine)
+            )
+            b = await pod.create_container(
+                ContainerSpec(id="b", rootfs=kept, process=process, hostname="named")
+            )
             bundle = await pod.create_container(
                 ContainerSpec(
-                    "c",
-                    Rootfs(busybox, RootfsMode.READ_ONLY),
-                    process,
-                    (proc,),
+                    id="c",
+                    rootfs=Rootfs(path=busybox, mode=RootfsMode.READ_ONLY),
+                    process=process,
+                    mounts=(proc,),
                     has_default_mounts=False,
                 )
             )

@@ -264,13 +264,20 @@ async def test_the_api_runs_images_and_streams(host):
         image = await runtime.images.get("busybox")
         script = "for i in 1 2 3; do echo $i; echo err$i >&2; done; read x; echo got $x"
         spec = image.container(
-            ContainerSpec("c", image.root(), image.process(("sh", "-c", script)), stdio=Stdio.PIPES)
+            ContainerSpec(
+                id="c",
+                rootfs=image.root(),
+                process=image.process(("sh", "-c", script)),
+                stdio=Stdio.PIPES,
+            )
         )
         process = await (await pod.create_container(spec)).start()
         await process.write(b"it\n")
         assert b"".join([chunk async for chunk in process.stdout]) == b"1\n2\n3\ngot it\n"
         assert b"".join([chunk async for chunk in process.stderr]) == b"err1\nerr2\nerr3\n"
-        spec = image.container(ContainerSpec("d", image.root(), image.process(("sleep", "1000"))))
+        spec = image.container(
+            ContainerSpec(id="d", rootfs=image.root(), process=image.process(("sleep", "1000")))
+        )
         await (await pod.create_container(spec)).start()
         process = await pod.exec("sh", "-c", "echo $PATH", container="d")
         assert (

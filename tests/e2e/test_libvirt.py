@@ -49,10 +49,14 @@ def test_a_pod_lives_through_a_restart_of_libvirtd_and_is_found_again(host, libv
 async def test_one_process_goes_on_after_a_restart_of_libvirtd(host, libvirtd):
     async with host.runtime() as runtime, runtime.pod("p") as pod:
         container = await pod.create_container(
-            ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("/bin/sleep", "99")))
+            ContainerSpec(
+                id="c",
+                rootfs=Rootfs(path=Path("/")),
+                process=ProcessSpec(args=("/bin/sleep", "99")),
+            )
         )
         await container.start()
-        process = await container.exec(ProcessSpec(("/bin/cat",)))
+        process = await container.exec(ProcessSpec(args=("/bin/cat",)))
         streams = await process.streams()
         await asyncio.to_thread(libvirtd.restart)
         await streams.write(b"through")

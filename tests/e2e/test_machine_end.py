@@ -82,11 +82,15 @@ def test_each_command_tells_how_the_machine_ended(host, busybox, tmp_path, talk)
 
 async def test_each_call_tells_how_the_machine_ended(host, busybox):
     async with host.runtime() as runtime, runtime.pod("p") as pod:
-        first = ContainerSpec("c", Rootfs(busybox), ProcessSpec(("sleep", "300"), ("PATH=/bin",)))
+        first = ContainerSpec(
+            id="c",
+            rootfs=Rootfs(path=busybox),
+            process=ProcessSpec(args=("sleep", "300"), env=("PATH=/bin",)),
+        )
         container = await pod.create_container(first)
         process = await container.start()
         other, third = await container.exec(first.process), await container.exec(first.process)
-        reading = await container.exec(ProcessSpec(("cat", "/dev/zero")))
+        reading = await container.exec(ProcessSpec(args=("cat", "/dev/zero")))
         await other.streams()
         output = reading.output()
         await anext(output)

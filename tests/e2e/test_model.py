@@ -31,9 +31,15 @@ class RealPods(PodModel):
         return self.host.runtime()
 
     def spec(self, name: str, kind: int) -> ContainerSpec:
-        mounts = (Mount(self.host.folder, "/mnt"),) if kind == 2 else ()
-        process = ProcessSpec(("/bin/sleep", "600"))
-        return ContainerSpec(name, Rootfs(Path("/")), process, mounts, resources=LIMITS[kind])
+        mounts = (Mount(source=self.host.folder, destination="/mnt"),) if kind == 2 else ()
+        process = ProcessSpec(args=("/bin/sleep", "600"))
+        return ContainerSpec(
+            id=name,
+            rootfs=Rootfs(path=Path("/")),
+            process=process,
+            mounts=mounts,
+            resources=LIMITS[kind],
+        )
 
     @initialize()
     def begin_with_a_pod_that_runs(self) -> None:

@@ -95,9 +95,9 @@ def test_thirty_folders_need_no_thirty_devices(host, busybox, tmp_path):
 async def test_what_is_mounted_below_comes_along_where_asked(host, busybox, nested):
     async with host.runtime() as runtime, runtime.pod("p") as pod:
         mounts = [
-            Mount(nested, "/all"),
-            Mount(nested, "/top", recursive=False),
-            Mount(nested, "/ro", read_only=True),
+            Mount(source=nested, destination="/all"),
+            Mount(source=nested, destination="/top", recursive=False),
+            Mount(source=nested, destination="/ro", read_only=True),
         ]
         script = "ls /all/inner /top/inner /ro/inner; touch /all/inner/w; touch /ro/inner/no"
         result = await pod.run("sh", "-c", script, rootfs=busybox, mounts=mounts)
@@ -170,10 +170,15 @@ async def test_one_containers_failure_leaves_its_siblings_mounts(host, busybox, 
     for name in ("shared", "own"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "here").touch()
-    shared = Mount(tmp_path / "shared", "/shared")
+    shared = Mount(source=tmp_path / "shared", destination="/shared")
 
     def spec(name: str, *args: str, mounts: tuple[Mount, ...] = (shared,)) -> ContainerSpec:
-        return ContainerSpec(name, Rootfs(busybox), ProcessSpec(args, PATH), mounts)
+        return ContainerSpec(
+            id=name,
+            rootfs=Rootfs(path=busybox),
+            process=ProcessSpec(args=args, env=PATH),
+            mounts=mounts,
+        )
 
     async with host.runtime() as runtime, runtime.pod("p") as pod:
         good = await pod.create_container(spec("good", "sleep", "99"))
@@ -181,12 +186,16 @@ async def test_one_containers_failure_leaves_its_siblings_mounts(host, busybox, 
         before = mountinfo.below(host.folder / "run")
         for broken in (
             spec("bad", "/missing"),
-            spec("bad", "true", mounts=(shared, Mount(tmp_path / "own", "/bin/sh/x"))),
+            spec(
+                "bad",
+                "true",
+                mounts=(shared, Mount(source=tmp_path / "own", destination="/bin/sh/x")),
+            ),
         ):
             with pytest.raises(Exception, match=r"missing|Not a directory|not a directory"):
                 await (await pod.create_container(broken)).start()
         assert mountinfo.below(host.folder / "run") == before
-        listed = await good.exec(ProcessSpec(("ls", "/shared", "/bin/sh"), PATH))
+        listed = await good.exec(ProcessSpec(args=("ls", "/shared", "/bin/sh"), env=PATH))
         assert b"here" in (await listed.communicate()).stdout
         assert [one.id for one in (await pod.status()).containers] == ["good"]
 

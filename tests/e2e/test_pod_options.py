@@ -15,17 +15,23 @@ PATH = ("PATH=/bin",)
 
 
 def _spec(name: str, rootfs, *args: str) -> ContainerSpec:
-    return ContainerSpec(name, Rootfs(rootfs), ProcessSpec(args, PATH))
+    return ContainerSpec(
+        id=name, rootfs=Rootfs(path=rootfs), process=ProcessSpec(args=args, env=PATH)
+    )
 
 
 async def _told(container, *args: str) -> str:
-    process = await container.exec(ProcessSpec(args, PATH))
+    process = await container.exec(ProcessSpec(args=args, env=PATH))
     return (await process.communicate()).stdout.decode()
 
 
 async def test_containers_share_pids_memory_and_name_servers_when_asked(host, busybox):
     options = PodOptions(
-        Dns(("192.0.2.1", "2001:db8::1"), ("example.org",), ("ndots:2",)), True, 2 << 20
+        dns=Dns(
+            servers=("192.0.2.1", "2001:db8::1"), searches=("example.org",), options=("ndots:2",)
+        ),
+        is_pid_shared=True,
+        shared_shm_bytes=2 << 20,
     )
     async with host.runtime() as runtime, runtime.pod("p", hostname="one", options=options) as pod:
         first, second = [

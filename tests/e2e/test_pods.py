@@ -206,11 +206,11 @@ async def test_the_api_runs_pods(host, busybox):
         )
         assert (result.exit_code, result.stdout, result.stderr) == (3, b"good", b"bad\n")
         spec = ContainerSpec(
-            "c",
-            Rootfs(busybox),
-            ProcessSpec(("sh", "-c", "echo 1; read x; echo $x"), ("PATH=/bin",)),
-            (),
-            Stdio.PIPES,
+            id="c",
+            rootfs=Rootfs(path=busybox),
+            process=ProcessSpec(args=("sh", "-c", "echo 1; read x; echo $x"), env=("PATH=/bin",)),
+            mounts=(),
+            stdio=Stdio.PIPES,
         )
         process = await (await pod.create_container(spec)).start()
         seen = b""
@@ -237,7 +237,11 @@ async def test_pods_run_side_by_side_in_one_process(host, busybox):
 
 async def test_the_process_tells_when_its_machine_dies(host, busybox):
     async with host.runtime() as runtime, runtime.pod("p") as pod:
-        spec = ContainerSpec("c", Rootfs(busybox), ProcessSpec(("sleep", "300"), ("PATH=/bin",)))
+        spec = ContainerSpec(
+            id="c",
+            rootfs=Rootfs(path=busybox),
+            process=ProcessSpec(args=("sleep", "300"), env=("PATH=/bin",)),
+        )
         container = await pod.create_container(spec)
         process = await container.start()
         other = await container.exec(spec.process)
@@ -253,11 +257,17 @@ async def test_the_process_tells_when_its_machine_dies(host, busybox):
 @pytest.mark.only("qemu")
 async def test_a_process_has_a_terminal_of_the_size_that_was_asked_for(host, busybox):
     async with host.runtime() as runtime, runtime.pod("p") as pod:
-        first = ContainerSpec("c", Rootfs(busybox), ProcessSpec(("sleep", "300"), ("PATH=/bin",)))
+        first = ContainerSpec(
+            id="c",
+            rootfs=Rootfs(path=busybox),
+            process=ProcessSpec(args=("sleep", "300"), env=("PATH=/bin",)),
+        )
         container = await pod.create_container(first)
         await container.start()
         script = "busybox tty; busybox stty size; read x; echo got $x; busybox stty size"
-        spec = ProcessSpec(("sh", "-c", script), ("PATH=/bin",), terminal=True, rows=33, columns=77)
+        spec = ProcessSpec(
+            args=("sh", "-c", script), env=("PATH=/bin",), terminal=True, rows=33, columns=77
+        )
         process = await container.exec(spec)
         seen = b""
         async for _, data in process.output():
@@ -279,7 +289,7 @@ async def test_a_disk_comes_and_goes_and_its_place_is_free_again(host, tmp_path)
     ):
         hooks, ref = session.hooks, session.pod
         for _ in range(3):
-            plugged = await hooks.vm_plug(pod=ref, device=Drive("drive-a", image))
+            plugged = await hooks.vm_plug(pod=ref, device=Drive(id="drive-a", path=image))
             assert (plugged.driver, plugged.address) == ("scsi", "0:0")
             await hooks.vm_unplug(pod=ref, plugged=plugged)
             await hooks.vm_unplug(pod=ref, plugged=plugged)

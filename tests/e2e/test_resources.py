@@ -19,7 +19,10 @@ HOG = 'busybox dd if=/dev/zero of=/dev/null bs="$1" count=1 2>/dev/null || exit;
 
 def _spec(name: str, rootfs, *args: str, **limits: object) -> ContainerSpec:
     return ContainerSpec(
-        name, Rootfs(rootfs), ProcessSpec(args, PATH), resources=Resources(**limits)
+        id=name,
+        rootfs=Rootfs(path=rootfs),
+        process=ProcessSpec(args=args, env=PATH),
+        resources=Resources(**limits),
     )
 
 
@@ -131,7 +134,7 @@ async def test_a_memory_hog_dies_of_its_own_limit_and_its_sibling_lives(host, bu
             _spec("hog", busybox, "sh", "-c", script, "hog", str(100 * MIB), memory_bytes=32 * MIB)
         )
         await hog.start()
-        assert await hog.wait() == ExitStatus(137, out_of_memory=True)
+        assert await hog.wait() == ExitStatus(code=137, out_of_memory=True)
         for words in (("ps",), ("container", "status", "p", "hog"), ("pod", "status", "p")):
             assert b"137, out of memory" in host.vc(*words).stdout, words
         (found,) = json.loads(host.vc("inspect", "p").stdout)
@@ -140,12 +143,12 @@ async def test_a_memory_hog_dies_of_its_own_limit_and_its_sibling_lives(host, bu
         await hog.stop(0)
         assert b"p/hog  (exit 137, out of memory)" in host.vc("events", "p").stdout
         assert b"137, out of memory" in host.vc("ps").stdout, "it is written down"
-        within = await sibling.exec(ProcessSpec(("sh", "-c", "kill -9 $$"), PATH))
-        assert await within.wait() == ExitStatus(137, 9)
+        within = await sibling.exec(ProcessSpec(args=("sh", "-c", "kill -9 $$"), env=PATH))
+        assert await within.wait() == ExitStatus(code=137, signal=9)
         stats = await sibling.stats()
         assert stats.memory_limit_bytes == 32 * MIB
         assert stats.oom_kills == 0
-        alive = await sibling.exec(ProcessSpec(("echo", "alive"), PATH))
+        alive = await sibling.exec(ProcessSpec(args=("echo", "alive"), env=PATH))
         assert (await alive.communicate()).stdout == b"alive\n"
         roomy = await pod.run(
             "sh",
@@ -196,11 +199,13 @@ async def test_memory_that_a_guest_has_freed_goes_back_to_the_host(host, busybox
     async def comes_back(pod: Pod) -> None:
         container = pod.container("c")
         filled = await container.exec(
-            ProcessSpec(("sh", "-c", "head -c 96m /dev/zero > /scratch/x"), PATH)
+            ProcessSpec(args=("sh", "-c", "head -c 96m /dev/zero > /scratch/x"), env=PATH)
         )
         assert (await filled.communicate()).exit_code == 0
         most = (await pod.stats()).resident_bytes
-        await (await container.exec(ProcessSpec(("busybox", "rm", "/scratch/x"), PATH))).wait()
+        await (
+            await container.exec(ProcessSpec(args=("busybox", "rm", "/scratch/x"), env=PATH))
+        ).wait()
         async with asyncio.timeout(60):
             while (await pod.stats()).resident_bytes > most - 72 * MIB:
                 await container.processes()
@@ -208,7 +213,10 @@ async def test_memory_that_a_guest_has_freed_goes_back_to_the_host(host, busybox
     async with host.runtime() as runtime:
         pod = await runtime.create("p", memory_mib=512, start=Start.COLD)
         spec = ContainerSpec(
-            "c", Rootfs(busybox), ProcessSpec(("sleep", "999"), PATH), (Mount.tmpfs("/scratch"),)
+            id="c",
+            rootfs=Rootfs(path=busybox),
+            process=ProcessSpec(args=("sleep", "999"), env=PATH),
+            mounts=(Mount.tmpfs("/scratch"),),
         )
         await pod.create_container(spec)
         await pod.start()
@@ -216,6 +224,6 @@ async def test_memory_that_a_guest_has_freed_goes_back_to_the_host(host, busybox
         (child,) = await pod.fork()
         await comes_back(pod)
         for one in (pod, child):
-            listed = await one.container("c").exec(ProcessSpec(("ls", "/bin/sh"), PATH))
+            listed = await one.container("c").exec(ProcessSpec(args=("ls", "/bin/sh"), env=PATH))
             assert (await listed.communicate()).stdout == b"/bin/sh\n"
             await one.delete(force=True)

@@ -140,7 +140,9 @@ def test_images_that_cannot_be_are_refused_by_name(host, ext4, mounted, tmp_path
 async def test_a_failed_container_takes_its_drive_along_and_harms_no_sibling(host, ext4):
     def spec(name: str, *args: str) -> ContainerSpec:
         return ContainerSpec(
-            name, Rootfs(Path(ext4), RootfsMode.OVERLAY), ProcessSpec(args, ("PATH=/bin",))
+            id=name,
+            rootfs=Rootfs(path=Path(ext4), mode=RootfsMode.OVERLAY),
+            process=ProcessSpec(args=args, env=("PATH=/bin",)),
         )
 
     async with host.runtime() as runtime, runtime.pod("p") as pod:
@@ -149,6 +151,6 @@ async def test_a_failed_container_takes_its_drive_along_and_harms_no_sibling(hos
         with pytest.raises(Exception, match="missing"):
             await (await pod.create_container(spec("bad", "/missing"))).start()
         assert [one.id for one in (await pod.status()).containers] == ["good"]
-        listed = await good.exec(ProcessSpec(("ls", "/"), ("PATH=/bin",)))
+        listed = await good.exec(ProcessSpec(args=("ls", "/"), env=("PATH=/bin",)))
         assert b"bin" in (await listed.communicate()).stdout
         await good.delete(force=True)

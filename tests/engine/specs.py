@@ -16,5 +16,10 @@ def container(
     **more,
 ):
     return ContainerSpec(
-        name, Rootfs(Path(rootfs)), ProcessSpec(args or ("sleep",)), mounts, stdio, **more
+        id=name,
+        rootfs=Rootfs(path=Path(rootfs)),
+        process=ProcessSpec(args=args or ("sleep",)),
+        mounts=mounts,
+        stdio=stdio,
+        **more,
     )

@@ -66,7 +66,7 @@ async def test_no_wrong_type_reaches_a_container(runtime, world):
     made = await pod.create_container(container())
     await pod.start()
     calls = [
-        (made.exec, ProcessSpec(("sleep", 1)), r"process\.args\[1\]: expected str, got int"),
+        (made.exec, ProcessSpec(args=("sleep", 1)), r"process\.args\[1\]: expected str, got int"),
         (made.update, Resources(pids="7"), r"limits\.pids: expected int, got str"),
         (made.annotate, {"a": 1}, "annotations"),
         (made.kill, "TERM", "signal: expected int, got str"),
@@ -74,7 +74,7 @@ async def test_no_wrong_type_reaches_a_container(runtime, world):
         (pod.annotate, {1: "a"}, "annotations"),
         (
             pod.create_container,
-            ContainerSpec("c2", Rootfs("/usr"), ProcessSpec("sleep")),
+            ContainerSpec(id="c2", rootfs=Rootfs(path="/usr"), process=ProcessSpec(args="sleep")),
             r"spec\.process\.args",
         ),
         (pod.fork, "2", "count: expected int, got str"),
@@ -93,7 +93,9 @@ async def test_no_wrong_type_reaches_a_container(runtime, world):
 async def test_what_means_the_same_is_taken(runtime):
     pod = await runtime.create("p", start="cold", annotations={"a": "b"})
     assert (await pod.status()).config.start is Start.COLD
-    spec = ContainerSpec("c", Rootfs("/usr"), ProcessSpec(["sleep", Path("/x")]))
+    spec = ContainerSpec(
+        id="c", rootfs=Rootfs(path="/usr"), process=ProcessSpec(args=["sleep", Path("/x")])
+    )
     found = await (await pod.create_container(spec)).spec()
     assert (found.rootfs.path, found.process.args) == (Path("/usr"), ("sleep", "/x"))
     await pod.stop(grace_s=1)

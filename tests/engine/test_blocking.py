@@ -73,7 +73,12 @@ def test_a_pod_is_there_for_the_length_of_a_block(runtime, world):
         assert pod.run("exit", "3").exit_code == 3
         assert [found.id for found in runtime.list().pods] == ["p"]
         made = pod.create_container(
-            ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("cat",)), stdio=Stdio.PIPES)
+            ContainerSpec(
+                id="c",
+                rootfs=Rootfs(path=Path("/")),
+                process=ProcessSpec(args=("cat",)),
+                stdio=Stdio.PIPES,
+            )
         )
         process = made.start()
         process.write(b"through")

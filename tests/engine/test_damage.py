@@ -94,11 +94,13 @@ async def test_a_machine_of_the_pool_is_found_by_its_pod(open_runtime, config, w
     async with open_runtime() as runtime:
         await runtime.pool.make(runtime.hooks, await runtime.template_request())
         taken = await runtime.pool.take(
-            runtime.hooks, await runtime.template_request(), PodRef("p", world.run_root / "p")
+            runtime.hooks,
+            await runtime.template_request(),
+            PodRef(id="p", run_dir=world.run_root / "p"),
         )
         assert taken is not None
-        assert runtime.pool.homes(PodRef("p", world.run_root / "p")) == (taken[0],)
-        assert runtime.pool.homes(PodRef("p", world.run_root / "another/p")) == (), (
+        assert runtime.pool.homes(PodRef(id="p", run_dir=world.run_root / "p")) == (taken[0],)
+        assert runtime.pool.homes(PodRef(id="p", run_dir=world.run_root / "another/p")) == (), (
             "that of another store"
         )
         await runtime.pool.give_up(taken[0])

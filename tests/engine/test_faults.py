@@ -33,8 +33,8 @@ def _demanding(tmp_path):
     (tmp_path / "x.dev").touch()
     return container(
         "a",
-        mounts=(Mount(tmp_path / "data", "/data"),),
-        devices=(HostDevice(tmp_path / "x.dev", "/dev/x"),),
+        mounts=(Mount(source=tmp_path / "data", destination="/data"),),
+        devices=(HostDevice(path=tmp_path / "x.dev", destination="/dev/x"),),
         resources=Resources(cpu_quota_us=200_000, memory_bytes=64 << 20),
     )
 

@@ -49,16 +49,16 @@ def test_the_last_mount_at_a_place_is_the_one_that_shows():
 def test_an_images_file_system_is_known_by_its_superblock(tmp_path, offset, magic, fstype):
     image = tmp_path / "image"
     image.write_bytes(bytes(offset) + magic + bytes(4096))
-    assert block_rootfs.of(Rootfs(image)) == block_rootfs.Block(image, fstype)
+    assert block_rootfs.of(Rootfs(path=image)) == block_rootfs.Block(image, fstype)
     if fstype == "erofs":
         with pytest.raises(InvalidRequest, match="erofs, which is read-only"):
-            block_rootfs.of(Rootfs(image, RootfsMode.READ_WRITE))
+            block_rootfs.of(Rootfs(path=image, mode=RootfsMode.READ_WRITE))
 
 
 @pytest.mark.parametrize("mode", list(RootfsMode))
 def test_the_hosts_own_root_is_always_shared(mode):
-    assert block_rootfs.of(Rootfs(Path("/"), mode)) is None
-    assert block_rootfs.of(Rootfs(Path("/usr"), mode)) is None
+    assert block_rootfs.of(Rootfs(path=Path("/"), mode=mode)) is None
+    assert block_rootfs.of(Rootfs(path=Path("/usr"), mode=mode)) is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can bind a folder")
@@ -69,7 +69,7 @@ def test_the_hosts_own_root_is_shared_wherever_it_is_bound(tmp_path):
     bound = tmp_path / "bound"
     bound.mkdir()
     subprocess.run(["mount", "--bind", "/usr", bound], check=True)
-    assert block_rootfs.of(Rootfs(bound)) is None
+    assert block_rootfs.of(Rootfs(path=bound)) is None
 
 
 def test_the_references_vector_of_a_digest(tmp_path):
@@ -99,7 +99,7 @@ def test_files_of_a_pods_own_are_checked_each(tmp_path, kind):
 
 
 def test_files_of_a_pods_own_take_the_guests_place():
-    guest = Guest("g", Path("/k"), Path("/i"), (), ())
+    guest = Guest(id="g", kernel=Path("/k"), initrd=Path("/i"), parameters=(), proof_parameters=())
     assert boot_assets.apply(Assets(), guest) == guest
     changed = boot_assets.apply(
         Assets(kernel=Asset(Path("/mine")), image=Asset(Path("/own"))), guest

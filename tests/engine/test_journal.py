@@ -12,7 +12,7 @@ from vc_core.spec import ExitStatus, PodRef
 
 
 def ref(name: str) -> PodRef:
-    return PodRef(name, Path("/tmp"))
+    return PodRef(id=name, run_dir=Path("/tmp"))
 
 
 async def all_of(journal: Journal) -> list[str]:
@@ -21,7 +21,7 @@ async def all_of(journal: Journal) -> list[str]:
 
 async def test_what_was_told_is_read_by_another(tmp_path):
     await Journal(tmp_path).pod_created(ref("p"))
-    await Journal(tmp_path).container_stopped(ref("p"), "c", ExitStatus(3))
+    await Journal(tmp_path).container_stopped(ref("p"), "c", ExitStatus(code=3))
     found = [event async for event in Journal(tmp_path).events()]
     assert [(one.event, one.pod, one.container, one.exit_code) for one in found] == [
         ("pod_created", "p", "", None),

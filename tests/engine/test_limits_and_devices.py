@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import resource
@@ -10,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tests.engine.specs import container
 from vc_core.engine.host import mountinfo
@@ -41,16 +41,19 @@ CONFIG = PodConfig("p", (), 1, 256, "p", 0)
 @pytest.mark.parametrize(
     ("limits", "size"),
     [
-        ([], VmSize(1, 256)),
-        ([Resources(cpu_quota_us=-1)], VmSize(1, 256)),
-        ([Resources(cpu_quota_us=-1000, cpu_period_us=1000)], VmSize(1, 256)),
-        ([Resources(cpu_quota_us=100_000)], VmSize(1, 256)),
-        ([Resources(cpu_quota_us=100_001)], VmSize(2, 256)),
-        ([Resources(cpu_quota_us=50_000)] * 3, VmSize(2, 256)),
-        ([Resources(cpuset="0")], VmSize(1, 256)),
-        ([Resources(cpuset="0-1,3"), Resources(cpuset="2")], VmSize(4, 256)),
-        ([Resources(memory_bytes=1)], VmSize(1, 257)),
-        ([Resources(memory_bytes=64 * MIB), Resources(memory_bytes=32 * MIB)], VmSize(1, 352)),
+        ([], VmSize(vcpus=1, memory_mib=256)),
+        ([Resources(cpu_quota_us=-1)], VmSize(vcpus=1, memory_mib=256)),
+        ([Resources(cpu_quota_us=-1000, cpu_period_us=1000)], VmSize(vcpus=1, memory_mib=256)),
+        ([Resources(cpu_quota_us=100_000)], VmSize(vcpus=1, memory_mib=256)),
+        ([Resources(cpu_quota_us=100_001)], VmSize(vcpus=2, memory_mib=256)),
+        ([Resources(cpu_quota_us=50_000)] * 3, VmSize(vcpus=2, memory_mib=256)),
+        ([Resources(cpuset="0")], VmSize(vcpus=1, memory_mib=256)),
+        ([Resources(cpuset="0-1,3"), Resources(cpuset="2")], VmSize(vcpus=4, memory_mib=256)),
+        ([Resources(memory_bytes=1)], VmSize(vcpus=1, memory_mib=257)),
+        (
+            [Resources(memory_bytes=64 * MIB), Resources(memory_bytes=32 * MIB)],
+            VmSize(vcpus=1, memory_mib=352),
+        ),
     ],
 )
 def test_limits_decide_the_size_and_negative_ones_are_none(limits, size):
@@ -93,20 +96,20 @@ def test_an_update_has_room_for_what_was_and_for_what_will_be():
 async def test_the_machine_grows_and_shrinks_with_its_containers(runtime, world):
     async with runtime.pod("p") as pod:
         one = await pod.create_container(container("a", resources=Resources(cpu_quota_us=200_000)))
-        assert world.machines["p"].size == VmSize(2, 256)
+        assert world.machines["p"].size == VmSize(vcpus=2, memory_mib=256)
         two = await pod.create_container(container("b", resources=Resources(memory_bytes=64 * MIB)))
-        assert (await pod.status()).size == VmSize(2, 320)
+        assert (await pod.status()).size == VmSize(vcpus=2, memory_mib=320)
         await one.start()
         await one.update(Resources(cpu_quota_us=350_000))
-        assert world.machines["p"].size == VmSize(4, 320)
+        assert world.machines["p"].size == VmSize(vcpus=4, memory_mib=320)
         assert world.machines["p"].containers["a"].resources == Resources(cpu_quota_us=350_000)
         with pytest.raises(OperationError, match="5 vCPUs are too many"):
             await one.update(Resources(cpu_quota_us=500_000))
         assert (await one.status()).spec.resources == Resources(cpu_quota_us=350_000)
         await one.stop()
-        assert world.machines["p"].size == VmSize(1, 320)
+        assert world.machines["p"].size == VmSize(vcpus=1, memory_mib=320)
         await two.delete()
-        assert (await pod.status()).size == VmSize(1, 256)
+        assert (await pod.status()).size == VmSize(vcpus=1, memory_mib=256)
 
 
 async def test_a_machine_that_cannot_grow_refuses_what_needs_it(open_runtime, world):
@@ -122,7 +125,8 @@ async def test_a_machine_that_cannot_grow_refuses_what_needs_it(open_runtime, wo
 
 
 @pytest.mark.parametrize(
-    "asked", [{"restart": Restart(RestartPolicy.ALWAYS)}, {"health": HealthCheck(("true",))}]
+    "asked",
+    [{"restart": Restart(policy=RestartPolicy.ALWAYS)}, {"health": HealthCheck(args=("true",))}],
 )
 async def test_an_agent_that_takes_no_care_refuses_what_needs_it(open_runtime, world, asked):
     async with open_runtime() as runtime, runtime.pod("p") as pod:
@@ -158,10 +162,10 @@ async def test_a_device_is_shared_by_containers_and_given_back_after_the_last(
     runtime, world, tmp_path
 ):
     (tmp_path / "x.dev").touch()
-    device = HostDevice(tmp_path / "x.dev", "/dev/x")
+    device = HostDevice(path=tmp_path / "x.dev", destination="/dev/x")
     async with runtime.pod("p") as pod:
         for name, mode in (("a", 0o600), ("b", 0o644)):
-            other = HostDevice(device.path, f"/dev/{name}", mode=mode)
+            other = HostDevice(path=device.path, destination=f"/dev/{name}", mode=mode)
             await pod.create_container(container(name, devices=(other,)))
         assert list(world.machines["p"].devices) == ["drive-x.dev"]
         made = world.machines["p"].containers["b"].made.devices[0]
@@ -177,8 +181,8 @@ async def test_devices_and_mounts_are_given_back_when_the_machine_dies(runtime, 
     (tmp_path / "data").mkdir()
     pod = await runtime.create("p")
     mounts, devices = (
-        (Mount(tmp_path / "data", "/data"),),
-        (HostDevice(tmp_path / "x.dev", "/dev/x"),),
+        (Mount(source=tmp_path / "data", destination="/data"),),
+        (HostDevice(path=tmp_path / "x.dev", destination="/dev/x"),),
     )
     await pod.create_container(container("a", mounts=mounts, devices=devices))
     await pod.start()
@@ -197,7 +201,7 @@ async def test_devices_and_mounts_are_given_back_when_the_machine_dies(runtime, 
 async def test_devices_that_cannot_be_are_refused_and_nothing_is_left(runtime, world, tmp_path):
     for name in ("x.dev", "x.refused", "x.other"):
         (tmp_path / name).touch()
-    good = HostDevice(tmp_path / "x.dev", "/dev/x")
+    good = HostDevice(path=tmp_path / "x.dev", destination="/dev/x")
     async with runtime.pod("p") as pod:
         for bad, told in (
             ("x.refused", "refused"),
@@ -205,13 +209,15 @@ async def test_devices_that_cannot_be_are_refused_and_nothing_is_left(runtime, w
         ):
             with pytest.raises(DeviceError, match=told):
                 await pod.create_container(
-                    container("a", devices=(good, HostDevice(tmp_path / bad, "/dev/y")))
+                    container(
+                        "a", devices=(good, HostDevice(path=tmp_path / bad, destination="/dev/y"))
+                    )
                 )
             assert (world.prepared, world.machines["p"].devices) == (set(), {})
         for device in (
-            HostDevice(tmp_path / "no", "/x"),
-            HostDevice(Path("x"), "/x"),
-            HostDevice(good.path, "x"),
+            HostDevice(path=tmp_path / "no", destination="/x"),
+            HostDevice(path=Path("x"), destination="/x"),
+            HostDevice(path=good.path, destination="x"),
         ):
             with pytest.raises(InvalidRequest):
                 await pod.create_container(container("a", devices=(device,)))
@@ -222,7 +228,7 @@ def _hook(tmp_path: Path, name: str, script: str = "") -> OciHook:
     path = tmp_path / name
     path.write_text(f"#!/bin/sh\ncat > {tmp_path}/{name}.json\n{script}\n")
     path.chmod(0o755)
-    return OciHook(path, env=("PATH=/usr/bin:/bin",))
+    return OciHook(path=path, env=("PATH=/usr/bin:/bin",))
 
 
 async def test_poststop_is_told_when_the_machine_dies_and_its_failure_is_a_warning(
@@ -247,7 +253,7 @@ async def test_poststop_is_told_when_the_machine_dies_and_its_failure_is_a_warni
 
 
 async def test_a_hook_that_cannot_be_run_is_told(runtime, tmp_path):
-    hooks = OciHooks(prestart=(OciHook(tmp_path / "absent"),))
+    hooks = OciHooks(prestart=(OciHook(path=tmp_path / "absent"),))
     async with runtime.pod("p") as pod:
         one = await pod.create_container(container("a", hooks=hooks))
         with pytest.raises(HookError, match="absent cannot be run: No such file"):
@@ -275,7 +281,7 @@ async def test_a_host_name_that_cannot_be_is_refused_before_anything_is_made(run
         await runtime.create("p", hostname=name)
     pod = await runtime.create("p", hostname="good-name.example_1")
     with pytest.raises(InvalidRequest, match="is not a host name"):
-        await pod.create_container(dataclasses.replace(container("c"), hostname=name))
+        await pod.create_container(structs.replace(container("c"), hostname=name))
     assert (await pod.status()).containers == ()
 
 

@@ -21,7 +21,7 @@ from vc_core.spec import (
     around,
 )
 
-_TRUE = ProcessSpec(("true",))
+_TRUE = ProcessSpec(args=("true",))
 
 
 async def _running(runtime):

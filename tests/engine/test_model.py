@@ -53,8 +53,8 @@ class MockPods(PodModel):
                 resources=Resources(cpu_quota_us=200_000, memory_bytes=64 << 20),
             )
         device, mount = (
-            HostDevice(self.folder / "x.dev", "/dev/x"),
-            Mount(self.folder / "data", "/data"),
+            HostDevice(path=self.folder / "x.dev", destination="/dev/x"),
+            Mount(source=self.folder / "data", destination="/data"),
         )
         return container(name, mounts=(mount,), devices=(device,))
 

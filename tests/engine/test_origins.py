@@ -23,9 +23,11 @@ async def test_a_link_that_was_planted_since_is_refused_in_one_line(
     (tmp_path / "secret/inner/x.dev").touch()
     inner = tmp_path / "data/inner"
     wanted = {
-        "mount": lambda: container("a", mounts=(Mount(inner, "/inner"),)),
+        "mount": lambda: container("a", mounts=(Mount(source=inner, destination="/inner"),)),
         "rootfs": lambda: container("a", rootfs=str(inner)),
-        "device": lambda: container("a", devices=(HostDevice(inner / "x.dev", "/dev/x"),)),
+        "device": lambda: container(
+            "a", devices=(HostDevice(path=inner / "x.dev", destination="/dev/x"),)
+        ),
     }[what]()
     async with open_runtime() as runtime:
         pod = await runtime.create("p")
@@ -57,7 +59,7 @@ async def test_a_link_of_the_users_own_is_followed_once_when_the_container_is_cr
     async with open_runtime() as runtime:
         pod = await runtime.create("p")
         made = await pod.create_container(
-            container("a", mounts=(Mount(tmp_path / "current", "/current"),))
+            container("a", mounts=(Mount(source=tmp_path / "current", destination="/current"),))
         )
         assert [mount.source for mount in (await made.spec()).mounts] == [tmp_path / "one"]
         await pod.delete()

@@ -27,7 +27,12 @@ async def test_a_process_that_writes_more_than_is_collected_is_killed(runtime):
 async def test_what_nobody_reads_of_the_other_stream_is_kept_up_to_a_size(runtime, monkeypatch):
     monkeypatch.setattr(processes, "MAX_OUTPUT_BYTES", 1000)
     async with runtime.pod("p") as pod:
-        spec = ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("endless",)), stdio=Stdio.PIPES)
+        spec = ContainerSpec(
+            id="c",
+            rootfs=Rootfs(path=Path("/")),
+            process=ProcessSpec(args=("endless",)),
+            stdio=Stdio.PIPES,
+        )
         await pod.create_container(spec)
         await pod.container("c").start()
         process = await pod.container("c").process()

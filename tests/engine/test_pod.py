@@ -82,7 +82,7 @@ async def test_another_process_takes_over(runtime, open_runtime):
     async with open_runtime() as third:
         again = await third.get("p")
         assert (await again.container("c1").wait()).code == 3
-        assert (await again.status()).containers[0].exit == ExitStatus(3)
+        assert (await again.status()).containers[0].exit == ExitStatus(code=3)
         await again.delete()
     with pytest.raises(NotFound):
         await pod.status()
@@ -95,7 +95,7 @@ async def test_status_of_a_container_is_never_stale(runtime, world):
         made = world.machines["p"].containers["c1"]
         made.processes[made.made.token].end(5)
         found = await one.status()
-        assert (found.state, found.exit) == (State.STOPPED, ExitStatus(5))
+        assert (found.state, found.exit) == (State.STOPPED, ExitStatus(code=5))
 
 
 async def test_status_of_an_unknown_container_is_an_error(runtime):
@@ -196,11 +196,11 @@ async def test_stop_gives_grace_then_kills(runtime):
         polite = await pod.create_container(container("polite"))
         await polite.start()
         await polite.stop(grace_s=5)
-        assert (await polite.status()).exit == ExitStatus(143, 15)
+        assert (await polite.status()).exit == ExitStatus(code=143, signal=15)
         stubborn = await pod.create_container(container("stubborn", "stubborn"))
         await stubborn.start()
         await stubborn.stop(grace_s=0.05)
-        assert (await stubborn.status()).exit == ExitStatus(137, 9)
+        assert (await stubborn.status()).exit == ExitStatus(code=137, signal=9)
         await stubborn.stop()
 
 

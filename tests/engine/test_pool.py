@@ -70,7 +70,7 @@ async def test_many_takers_never_share_one(open_runtime, world):
 async def test_a_large_pod_takes_a_small_machine_and_grows(runtime, world):
     await pool_keeper.fill(runtime, 1)
     await _started(runtime, "p", vcpus=2, memory_mib=512)
-    assert world.machines["p"].size == VmSize(2, 512)
+    assert world.machines["p"].size == VmSize(vcpus=2, memory_mib=512)
     assert runtime.pool.list() == ()
 
 

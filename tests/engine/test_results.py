@@ -25,7 +25,11 @@ from vc_core.spec import (
 from vc_core.testing.mocks import mock_agent, mock_hypervisor, mock_storage
 
 MOCKS = {"hypervisor": mock_hypervisor, "agent": mock_agent, "storage": mock_storage}
-GARBAGE = {"None": None, "a str": "garbage", "a wrong dataclass": Finding("x", Verdict.BAD, "y")}
+GARBAGE = {
+    "None": None,
+    "a str": "garbage",
+    "a wrong dataclass": Finding(subject="x", verdict=Verdict.BAD, detail="y"),
+}
 OPERATIONS = [
     (family, name)
     for family in MOCKS
@@ -40,13 +44,13 @@ OPERATIONS = [
         ("vm_capabilities", frozenset({Capability.PAUSE})),
         ("vm_capabilities", frozenset()),
         ("vm_create", None),
-        ("vm_status", VmStatus(VmPhase.RUNNING)),
+        ("vm_status", VmStatus(phase=VmPhase.RUNNING)),
         ("vm_console", b""),
         ("storage_get", None),
         ("storage_get", "text"),
         ("storage_run_dir", Path("/x")),
         ("device_claims", True),
-        ("device_prepare", (GuestNode("/dev/x"),)),
+        ("device_prepare", (GuestNode(path="/dev/x"),)),
         ("storage_containers", ()),
     ],
 )

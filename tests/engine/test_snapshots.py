@@ -43,8 +43,10 @@ def _demanding(data, *args, read_only=True):
     return container(
         "a",
         *args,
-        mounts=(Mount(data, "/data"),),
-        devices=(HostDevice(data.parent / "x.dev", "/dev/x", read_only),),
+        mounts=(Mount(source=data, destination="/data"),),
+        devices=(
+            HostDevice(path=data.parent / "x.dev", destination="/dev/x", read_only=read_only),
+        ),
         resources=Resources(cpu_quota_us=200_000, memory_bytes=64 << 20),
     )
 
@@ -262,9 +264,9 @@ async def test_who_was_killed_while_saving_leaves_a_pod_that_goes_on(
 
 async def test_the_size_is_that_of_the_parent(runtime, world, data):
     pod = await _running(runtime, data, vcpus=2, memory_mib=512)
-    assert (await pod.status()).size == VmSize(2, 576)
+    assert (await pod.status()).size == VmSize(vcpus=2, memory_mib=576)
     (child,) = await pod.fork()
-    assert (await child.status()).size == VmSize(2, 576)
+    assert (await child.status()).size == VmSize(vcpus=2, memory_mib=576)
     config = (await child.status()).config
     assert dataclasses.replace(config, id="p", hostname="p", created_ns=0) == dataclasses.replace(
         (await pod.status()).config, created_ns=0

@@ -77,8 +77,8 @@ async def test_several_at_once_make_one(open_runtime, world, config):
 async def test_a_larger_pod_grows_from_the_same_template(runtime, world, config):
     await _started(runtime, "small")
     large = await _started(runtime, "large", vcpus=3, memory_mib=1024)
-    assert world.machines["large"].size == VmSize(3, 1024)
-    assert (await large.status()).size == VmSize(3, 1024)
+    assert world.machines["large"].size == VmSize(vcpus=3, memory_mib=1024)
+    assert (await large.status()).size == VmSize(vcpus=3, memory_mib=1024)
     assert len(_folders(config)) == 1
 
 

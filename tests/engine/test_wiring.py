@@ -52,7 +52,7 @@ def seats(world):
 
 @pytest.fixture
 def pod(tmp_path):
-    return PodRef("p", tmp_path)
+    return PodRef(id="p", run_dir=tmp_path)
 
 
 def problems(seats) -> str:
@@ -190,7 +190,7 @@ def device_plugin(suffix: str):
 
         @hookimpl
         async def device_prepare(self, pod, device):
-            return (GuestNode(suffix),)
+            return (GuestNode(path=suffix),)
 
         @hookimpl
         async def device_release(self, pod, device):
@@ -206,15 +206,15 @@ async def test_devices_go_to_the_one_who_claims_them(seats, pod, tmp_path):
     ]
     wiring = Wiring([*seats, *claims], DEADLINES)
     for suffix in (".a", ".b"):
-        device = HostDevice(tmp_path / f"x{suffix}", "/dev/x")
+        device = HostDevice(path=tmp_path / f"x{suffix}", destination="/dev/x")
         name, owner = await devices.owner(wiring, pod, device)
         assert name == {".a": "one", ".b": "two"}[suffix]
-        assert await owner.device_prepare(pod=pod, device=device) == (GuestNode(suffix),)
+        assert await owner.device_prepare(pod=pod, device=device) == (GuestNode(path=suffix),)
     with pytest.raises(DeviceError, match=r"no device plugin claims .*x\.c \(asked: one, two\)"):
-        await devices.owner(wiring, pod, HostDevice(tmp_path / "x.c", "/dev/x"))
+        await devices.owner(wiring, pod, HostDevice(path=tmp_path / "x.c", destination="/dev/x"))
     doubled = Wiring([*seats, *claims, Seat("device", "three", device_plugin(".a"))], DEADLINES)
     with pytest.raises(DeviceError, match="is claimed by one and three"):
-        await devices.owner(doubled, pod, HostDevice(tmp_path / "x.a", "/dev/x"))
+        await devices.owner(doubled, pod, HostDevice(path=tmp_path / "x.a", destination="/dev/x"))
 
 
 def test_a_board_tells_all_missing_plugins(world):

@@ -54,7 +54,11 @@ class OldHypervisor:
     @hookimpl
     async def vm_status(self, pod):
         found = MACHINES.get(pod.id)
-        return VmStatus(found.phase, 0, "") if found else VmStatus(VmPhase.ABSENT)
+        return (
+            VmStatus(phase=found.phase, pid=0, reason="")
+            if found
+            else VmStatus(phase=VmPhase.ABSENT)
+        )
 
     @hookimpl
     async def vm_wait(self, pod):
@@ -74,14 +78,17 @@ class OldHypervisor:
 
     @hookimpl
     async def vm_shares(self, pod):
-        return tuple(Plugged(tag, GuestDriver.NINE_P, tag, True) for tag in MACHINES[pod.id].tags)
+        return tuple(
+            Plugged(id=tag, driver=GuestDriver.NINE_P, address=tag, is_fixed=True)
+            for tag in MACHINES[pod.id].tags
+        )
 
     @hookimpl
     async def vm_open_channel(self, pod, name):
         if pod.id not in MACHINES:
             raise HypervisorError("the machine has ended")
         MACHINES[pod.id].channels.add(name)
-        return Channel(name, ChannelKind.UNIX, f"/old/{name}")
+        return Channel(id=name, kind=ChannelKind.UNIX, address=f"/old/{name}")
 
     @hookimpl
     async def vm_close_channel(self, pod, channel):
@@ -94,11 +101,11 @@ class OldHypervisor:
 
     @hookimpl
     async def vm_stats(self):
-        return VmStats(1, 1)
+        return VmStats(cpu_ns=1, resident_bytes=1)
 
     @hookimpl
     async def vm_export_state(self):
-        return DriverState(json.dumps(self._tags))
+        return DriverState(json=json.dumps(self._tags))
 
     @hookimpl
     async def vm_adopt(self, state):

@@ -84,4 +84,4 @@ async def test_a_task_cancelled_before_its_first_step_closes_all():
 
 def test_values_are_frozen(tmp_path):
     with pytest.raises(AttributeError):
-        PodRef("p", tmp_path).id = "q"  # type: ignore[misc]
+        PodRef(id="p", run_dir=tmp_path).id = "q"  # type: ignore[misc]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import vc_core.spec
-from vc_core.spec import ALL_SPECS, FAMILIES, EventSpec, Hooks, values
+from vc_core.spec import ALL_SPECS, FAMILIES, EventSpec, ExitStatus, Hooks, PodSetup, values
 
 HOOKS = [(spec, name) for spec in ALL_SPECS for name in vars(spec) if not name.startswith("_")]
 PREFIXES = {"hypervisor": "vm_", "agent": "agent_", "storage": "storage_", "device": "device_"}
@@ -51,16 +51,38 @@ def test_there_are_not_too_many():
     assert 30 <= len([name for spec, name in HOOKS if spec is not EventSpec]) <= 64
 
 
-def test_values_across_the_border_are_frozen():
-    for name, kind in vars(values).items():
-        if dataclasses.is_dataclass(kind):
-            assert kind.__dataclass_params__.frozen, name
+def test_values_across_the_border_are_frozen_and_made_with_keywords():
+    structs = [
+        kind
+        for name, kind in vars(values).items()
+        if hasattr(kind, "__struct_config__") and name != "Struct"
+    ]
+    assert len(structs) > 40
+    for kind in structs:
+        assert kind.__struct_config__.frozen, kind
+        if kind.__struct_fields__:
+            with pytest.raises(TypeError, match="positional"):
+                kind("positional")
+    assert not [kind for kind in vars(values).values() if dataclasses.is_dataclass(kind)]
 
 
-def test_the_contract_imports_only_the_standard_library_and_pluggy():
+def test_a_seed_is_in_no_representation():
+    setup = PodSetup(hostname="h", time_ns=1, seed=b"secret", machine_id="0" * 32)
+    assert "secret" not in repr(setup)
+    assert "secret" not in repr((setup,))
+
+
+def test_ends_that_differ_in_their_time_only_are_equal():
+    first, second = (ExitStatus(code=0, ended_ns=time) for time in (1, 2))
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first != ExitStatus(code=1, ended_ns=1)
+
+
+def test_the_contract_imports_only_the_standard_library_msgspec_and_pluggy():
     import sys
 
-    for file in Path(vc_core.spec.__file__).parent.glob("*.py"):
+    for file in Path(vc_core.spec.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             names = []
             if isinstance(node, ast.Import):
@@ -69,7 +91,7 @@ def test_the_contract_imports_only_the_standard_library_and_pluggy():
                 names = [node.module or ""]
             for name in names:
                 top = name.partition(".")[0]
-                assert top in {*sys.stdlib_module_names, "pluggy"} or name.startswith(
+                assert top in {*sys.stdlib_module_names, "msgspec", "pluggy"} or name.startswith(
                     "vc_core.spec"
                 ), (file.name, name)
 

@@ -9,7 +9,7 @@ import pytest
 from vc_core.driver_kit import ResizableMachine, resize
 from vc_core.spec import HypervisorError, VmSize
 
-START = VmSize(1, 256)
+START = VmSize(vcpus=1, memory_mib=256)
 
 
 class Numbers(ResizableMachine):
@@ -51,27 +51,33 @@ class Numbers(ResizableMachine):
 
 async def test_a_machine_grows_by_whole_blocks_of_memory():
     machine = Numbers()
-    assert await resize(machine, START, VmSize(3, 300), True) == VmSize(3, 384)
+    assert await resize(machine, START, VmSize(vcpus=3, memory_mib=300), True) == VmSize(
+        vcpus=3, memory_mib=384
+    )
     assert machine.modules == {0: 128}
-    assert await resize(machine, START, VmSize(3, 640), True) == VmSize(3, 640)
+    assert await resize(machine, START, VmSize(vcpus=3, memory_mib=640), True) == VmSize(
+        vcpus=3, memory_mib=640
+    )
     assert machine.modules == {0: 128, 1: 256}
 
 
 async def test_a_machine_shrinks_to_its_start_and_numbers_are_used_again():
     machine = Numbers()
     for memory_mib in (384, 768):
-        await resize(machine, START, VmSize(4, memory_mib), True)
-    assert await resize(machine, START, VmSize(2, 500), True) == VmSize(2, 640)
-    assert await resize(machine, START, VmSize(0, 0), True) == START
-    await resize(machine, START, VmSize(1, 384), True)
+        await resize(machine, START, VmSize(vcpus=4, memory_mib=memory_mib), True)
+    assert await resize(machine, START, VmSize(vcpus=2, memory_mib=500), True) == VmSize(
+        vcpus=2, memory_mib=640
+    )
+    assert await resize(machine, START, VmSize(vcpus=0, memory_mib=0), True) == START
+    await resize(machine, START, VmSize(vcpus=1, memory_mib=384), True)
     assert machine.modules == {0: 128}
 
 
 async def test_what_the_guest_keeps_stays_and_is_counted():
     machine = Numbers(kept=(0,), keeps_vcpus=True)
     for memory_mib in (512, 640):
-        await resize(machine, START, VmSize(2, memory_mib), True)
-    assert await resize(machine, START, START, True) == VmSize(2, 512)
+        await resize(machine, START, VmSize(vcpus=2, memory_mib=memory_mib), True)
+    assert await resize(machine, START, START, True) == VmSize(vcpus=2, memory_mib=512)
     assert machine.modules == {0: 256}
 
 
@@ -79,15 +85,15 @@ async def test_what_the_guest_keeps_stays_and_is_counted():
 async def test_a_machine_that_cannot_grow_is_as_before(can_unplug_vcpus):
     machine = Numbers()
     with pytest.raises(HypervisorError, match="so much memory"):
-        await resize(machine, START, VmSize(2, 2048), can_unplug_vcpus)
+        await resize(machine, START, VmSize(vcpus=2, memory_mib=2048), can_unplug_vcpus)
     assert machine.modules == {}
     assert machine.count == (1 if can_unplug_vcpus else 2)
     with pytest.raises(HypervisorError, match="so many vCPUs"):
-        await resize(machine, START, VmSize(5, 512), can_unplug_vcpus)
+        await resize(machine, START, VmSize(vcpus=5, memory_mib=512), can_unplug_vcpus)
     assert machine.modules == {}
 
 
 async def test_vcpus_that_cannot_be_unplugged_are_left_alone():
     machine = Numbers()
-    await resize(machine, START, VmSize(3, 256), False)
-    assert await resize(machine, START, START, False) == VmSize(3, 256)
+    await resize(machine, START, VmSize(vcpus=3, memory_mib=256), False)
+    assert await resize(machine, START, START, False) == VmSize(vcpus=3, memory_mib=256)

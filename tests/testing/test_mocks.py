@@ -54,7 +54,8 @@ class TestDevice(DeviceContract):
     @pytest.fixture
     def subject(self, tmp_path):
         own, foreign, broken = (
-            HostDevice(tmp_path / name, "/dev/x") for name in ("a.dev", "a.txt", "a.refused")
+            HostDevice(path=tmp_path / name, destination="/dev/x")
+            for name in ("a.dev", "a.txt", "a.refused")
         )
         return DeviceSubject(mock_device(World(tmp_path)), own, foreign, tmp_path, broken)
 

@@ -66,7 +66,8 @@ def subject_of(suite: type, wrong: type, folder: Path) -> object:
         return StorageSubject(plugin, lambda: world.litter.append("odd") or "odd")
     if suite is DeviceContract:
         own, foreign, broken = (
-            HostDevice(folder / name, "/dev/x") for name in ("a.dev", "a.txt", "a.refused")
+            HostDevice(path=folder / name, destination="/dev/x")
+            for name in ("a.dev", "a.txt", "a.refused")
         )
         return DeviceSubject(plugin, own, foreign, folder, broken)
     return ObserverSubject(wrong, folder)

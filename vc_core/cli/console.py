@@ -66,7 +66,7 @@ class Console:
         if not ending.done() or ending.cancelled() or status is None:
             return status
         log.warning("the command was killed after %g s (--timeout)", self.timeout_s)
-        return ExitStatus(Exit.TIMED_OUT)
+        return ExitStatus(code=Exit.TIMED_OUT)
 
     async def _connect(self, process: Process, interrupts: Interrupts) -> ExitStatus | None:
         if self.is_terminal:

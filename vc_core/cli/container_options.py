@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from msgspec import structs
 
 from vc_core.cli import mounts, restart_options, security_options, storage_options
 from vc_core.cli.limit_options import LIMIT_OPTIONS, limits
@@ -117,19 +117,19 @@ def container_spec(
     elif entrypoint:
         command = (*entrypoint, *command)
     spec = ContainerSpec(
-        container_id,
-        dataclasses.replace(
+        id=container_id,
+        rootfs=structs.replace(
             storage_options.rootfs(options["rootfs"] or "/", options["read_only"]),
             disk_bytes=options["disk"],
             show_secrets=options["show_secrets"],
         ),
-        dataclasses.replace(
+        process=structs.replace(
             process_spec(command, options, default),
             rlimits=tuple(ulimit(text) for text in options["ulimits"]),
         ),
-        (*volume_mounts, *(mounts.tmpfs(text) for text in options["tmpfs"])),
-        stdio,
-        options["hostname"],
+        mounts=(*volume_mounts, *(mounts.tmpfs(text) for text in options["tmpfs"])),
+        stdio=stdio,
+        hostname=options["hostname"],
         devices=tuple(storage_options.device(text) for text in options["devices"]),
         resources=limits(options, Resources()),
         shm_bytes=options["shm_size"],
@@ -141,4 +141,4 @@ def container_spec(
         spec = image.container(spec)
     if not options["stop_signal"]:
         return spec
-    return dataclasses.replace(spec, stop_signal=signal_number(options["stop_signal"]))
+    return structs.replace(spec, stop_signal=signal_number(options["stop_signal"]))

@@ -46,7 +46,7 @@ def build(
         async with settings.runtime() as runtime:
             with _progress() as report:
                 return await runtime.hooks.agent_build_guest(
-                    source=KernelSource(kernel, modules, agent), report=report
+                    source=KernelSource(image=kernel, modules=modules, agent=agent), report=report
                 )
 
     _show(run_async(work()), as_json)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
+from msgspec import structs
 
 from vc_core.cli.option_groups import add_options
 from vc_core.cli.units import SIZE
@@ -43,7 +43,7 @@ def limit_options(function: F) -> F:
 def limits(options: Mapping[str, Any], before: Resources) -> Resources:
     """Apply the limits that were given; 0 removes one."""
     cpus, memory, pids = options["cpus"], options["memory"], options["pids"]
-    return dataclasses.replace(
+    return structs.replace(
         before,
         cpu_quota_us=before.cpu_quota_us if cpus is None else round(cpus * _CPU_PERIOD_US),
         cpu_period_us=before.cpu_period_us if cpus is None else _CPU_PERIOD_US,

@@ -61,7 +61,13 @@ def _bind(source: str, destination: str, options: list[str], what: str, volumes:
     path = volumes.create(source, may_exist=True).path if is_volume else Path(source).absolute()
     copy_up = is_volume and copies and not is_read_only
     return Mount(
-        path, destination, is_read_only, MountKind.BIND, tuple(passed), is_recursive, copy_up
+        source=path,
+        destination=destination,
+        read_only=is_read_only,
+        kind=MountKind.BIND,
+        options=tuple(passed),
+        recursive=is_recursive,
+        copy_up=copy_up,
     )
 
 
@@ -143,4 +149,10 @@ def tmpfs(text: str) -> Mount:
                 f"--tmpfs {text!r}: unknown option {word!r}; use e.g. /x:rw,size=64m,mode=1777"
             )
     passed = (*options, *(f"{key}={value}" for key, value in settings.items()))
-    return Mount(Path("tmpfs"), destination, is_read_only, MountKind.TMPFS, passed)
+    return Mount(
+        source=Path("tmpfs"),
+        destination=destination,
+        read_only=is_read_only,
+        kind=MountKind.TMPFS,
+        options=passed,
+    )

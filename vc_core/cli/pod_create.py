@@ -84,7 +84,11 @@ def create(
     as_json: bool,
 ) -> None:
     """Create a pod and print its name. Its machine starts with 'vc pod start'."""
-    options = PodOptions(Dns(dns, dns_search, dns_option), share_pid or init, share_shm)
+    options = PodOptions(
+        dns=Dns(servers=dns, searches=dns_search, options=dns_option),
+        is_pid_shared=share_pid or init,
+        shared_shm_bytes=share_shm,
+    )
     assets = Assets(*(_asset(text) for text in (kernel, initrd, hypervisor)))
 
     async def work() -> None:

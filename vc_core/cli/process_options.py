@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from msgspec import structs
 
 from vc_core.cli import security_options
 from vc_core.cli.option_groups import add_options
@@ -78,7 +78,7 @@ PROCESS_OPTIONS = (
 )
 
 # What a process gets where neither an option nor an image says otherwise.
-DEFAULT_PROCESS = ProcessSpec((), (DEFAULT_PATH,))
+DEFAULT_PROCESS = ProcessSpec(args=(), env=(DEFAULT_PATH,))
 
 
 def process_options(function: F) -> F:
@@ -104,8 +104,8 @@ def process_spec(
     workdir = options["workdir"] or default.cwd
     if workdir and not workdir.startswith("/"):
         raise InvalidRequest(f"--workdir {workdir!r} must be an absolute path in the container")
-    return dataclasses.replace(
-        _terminal() if options["tty"] else ProcessSpec(()),
+    return structs.replace(
+        _terminal() if options["tty"] else ProcessSpec(args=()),
         args=tuple(command),
         env=_environment(options, default.env),
         cwd=workdir,
@@ -169,4 +169,4 @@ def _terminal() -> ProcessSpec:
     from vc_core.cli.terminal import size
 
     rows, columns = size()
-    return ProcessSpec((), terminal=True, rows=rows, columns=columns)
+    return ProcessSpec(args=(), terminal=True, rows=rows, columns=columns)

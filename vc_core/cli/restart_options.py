@@ -74,7 +74,7 @@ def restart(options: Mapping[str, Any]) -> Restart:
         raise InvalidRequest(
             f"--restart {options['restart']!r} is not no, always, on-failure or on-failure:N"
         )
-    return Restart(RestartPolicy(match[1]), int(match[2] or 0))
+    return Restart(policy=RestartPolicy(match[1]), max_retries=int(match[2] or 0))
 
 
 def health(options: Mapping[str, Any]) -> HealthCheck | None:
@@ -88,9 +88,9 @@ def health(options: Mapping[str, Any]) -> HealthCheck | None:
     if not shlex.split(options["health_cmd"]):
         raise InvalidRequest(f"{_HEALTH} is empty; give a command")
     return HealthCheck(
-        ("sh", "-c", options["health_cmd"]),
-        options["health_interval"],
-        options["health_timeout"],
-        options["health_retries"],
-        options["health_start_period"],
+        args=("sh", "-c", options["health_cmd"]),
+        interval_s=options["health_interval"],
+        timeout_s=options["health_timeout"],
+        retries=options["health_retries"],
+        start_period_s=options["health_start_period"],
     )

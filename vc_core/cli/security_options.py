@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+
+from msgspec import structs
 
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import DEFAULT_CAPABILITIES, Capabilities, ContainerSpec
@@ -29,7 +30,11 @@ def capabilities(
     )
     if unknown := sorted((add | drop) - {*_EVERY, "CAP_ALL"}):
         raise InvalidRequest(f"unknown capability {unknown[0]}; see capabilities(7)")
-    usual = default or Capabilities(*[DEFAULT_CAPABILITIES] * 3)
+    usual = default or Capabilities(
+        bounding=DEFAULT_CAPABILITIES,
+        effective=DEFAULT_CAPABILITIES,
+        permitted=DEFAULT_CAPABILITIES,
+    )
 
     def changed(names: Sequence[str], more: set[str]) -> tuple[str, ...]:
         base = () if "CAP_ALL" in drop else _EVERY if "CAP_ALL" in more else names
@@ -56,18 +61,16 @@ def confined(spec: ContainerSpec, words: Sequence[str]) -> ContainerSpec:
         separator = "=" if "=" in word else ":"  # docker reads both
         name, _, value = word.partition(separator)
         if name == "no-new-privileges" and value in _YES | _NO:
-            process = dataclasses.replace(spec.process, no_new_privileges=value in _YES)
-            spec = dataclasses.replace(spec, process=process)
+            process = structs.replace(spec.process, no_new_privileges=value in _YES)
+            spec = structs.replace(spec, process=process)
         elif (name, value) == ("seccomp", "unconfined"):
-            spec = dataclasses.replace(
-                spec, confinement=dataclasses.replace(spec.confinement, seccomp="")
-            )
+            spec = structs.replace(spec, confinement=structs.replace(spec.confinement, seccomp=""))
         elif (name, value) == ("systempaths", "unconfined") or (name, value.upper()) == (
             "unmask",
             "ALL",
         ):
-            shown = dataclasses.replace(spec.confinement, masked_paths=(), readonly_paths=())
-            spec = dataclasses.replace(spec, confinement=shown)
+            shown = structs.replace(spec.confinement, masked_paths=(), readonly_paths=())
+            spec = structs.replace(spec, confinement=shown)
         elif not (name in _WITHOUT_EFFECT and value in _OFF):
             raise InvalidRequest(f"--security-opt {word!r} is not supported; {_remedy(name)}")
     return spec

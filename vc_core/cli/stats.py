@@ -131,7 +131,7 @@ async def _use(runtime: Runtime, status: PodStatus, before: Use | None) -> Use |
     limit_s, unanswered = runtime.config.deadlines.view, status.unanswered
     names = [entry.id for entry in status.containers if entry.state.value == "running"]
     inside: list[ContainerStats] = []
-    machine, at_s = VmStats(0, 0), time.monotonic()
+    machine, at_s = VmStats(cpu_ns=0, resident_bytes=0), time.monotonic()
     try:
         pod = await runtime.get(status.id)
         try:

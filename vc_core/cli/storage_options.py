@@ -77,8 +77,10 @@ def rootfs(text: str, read_only: bool) -> Rootfs:
                 raise InvalidRequest(
                     "--read-only and --rootfs PATH:rw contradict each other; give one of them"
                 )
-            return Rootfs(Path(text.removesuffix(suffix)).absolute(), mode)
-    return Rootfs(Path(text).absolute(), RootfsMode.READ_ONLY if read_only else RootfsMode.OVERLAY)
+            return Rootfs(path=Path(text.removesuffix(suffix)).absolute(), mode=mode)
+    return Rootfs(
+        path=Path(text).absolute(), mode=RootfsMode.READ_ONLY if read_only else RootfsMode.OVERLAY
+    )
 
 
 def device(text: str) -> HostDevice:
@@ -90,13 +92,15 @@ def device(text: str) -> HostDevice:
     kind, equals, path = text.partition("=")
     if equals and kind.startswith("vhost-user-"):
         path, _, destination = path.partition(":")
-        return HostDevice(Path(path).absolute(), destination, kind=kind)
+        return HostDevice(path=Path(path).absolute(), destination=destination, kind=kind)
     if _PCI_ADDRESS.fullmatch(text):
-        return HostDevice(Path("/sys/bus/pci/devices") / text, "")
+        return HostDevice(path=Path("/sys/bus/pci/devices") / text, destination="")
     parts = text.split(":")
     is_read_only = _IS_READ_ONLY.get(parts[-1]) if len(parts) > 1 else None
     if is_read_only is not None:
         parts.pop()
     if len(parts) > 2 or not parts[-1].startswith("/"):
         raise InvalidRequest(f"--device {text!r} is not DEVICE, DEVICE:DST or DEVICE:DST:ro")
-    return HostDevice(Path(parts[0]).absolute(), parts[-1], bool(is_read_only))
+    return HostDevice(
+        path=Path(parts[0]).absolute(), destination=parts[-1], read_only=bool(is_read_only)
+    )

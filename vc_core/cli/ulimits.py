@@ -45,7 +45,7 @@ def ulimit(text: str) -> Rlimit:
     low, high = (limit or 0 for limit in limits)
     if low > high:
         raise InvalidRequest(f"--ulimit {text!r}: the soft limit must not exceed the hard limit")
-    return Rlimit(f"RLIMIT_{name.upper()}", low, high)
+    return Rlimit(kind=f"RLIMIT_{name.upper()}", soft=low, hard=high)
 
 
 def _number(word: str) -> int | None:

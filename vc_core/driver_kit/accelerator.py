@@ -59,7 +59,7 @@ async def accelerator_finding(
     """
 
     def finding(verdict: Verdict, detail: str, remedy: str = "") -> Finding:
-        return Finding("acceleration", verdict, detail, remedy)
+        return Finding(subject="acceleration", verdict=verdict, detail=detail, remedy=remedy)
 
     if setting is Accelerator.TCG:
         return finding(Verdict.WARNING, "TCG, as configured", f"set {option} to auto")

@@ -48,7 +48,7 @@ class MachineState:
     @property
     def start_size(self) -> VmSize:
         """The size at the start, below which a machine never shrinks."""
-        return VmSize(self.vcpus, self.memory_mib)
+        return VmSize(vcpus=self.vcpus, memory_mib=self.memory_mib)
 
     @property
     def can_unplug_vcpus(self) -> bool:
@@ -58,5 +58,6 @@ class MachineState:
     def fixed_shares(self) -> tuple[Plugged, ...]:
         """The 9p shares that the machine was created with, for vm_shares."""
         return tuple(
-            Plugged(f"share-{tag}", GuestDriver.NINE_P, tag, is_fixed=True) for tag in self.shares
+            Plugged(id=f"share-{tag}", driver=GuestDriver.NINE_P, address=tag, is_fixed=True)
+            for tag in self.shares
         )

@@ -66,7 +66,7 @@ async def resize(
     if can_unplug_vcpus and fewest_vcpus < await machine.vcpus():
         await _shrink_vcpus(machine, fewest_vcpus)
     modules = await machine.memory_modules()
-    return VmSize(await machine.vcpus(), start.memory_mib + sum(modules.values()))
+    return VmSize(vcpus=await machine.vcpus(), memory_mib=start.memory_mib + sum(modules.values()))
 
 
 async def _shrink_vcpus(machine: ResizableMachine, total: int) -> None:

@@ -55,10 +55,10 @@ class StartedMachine(abc.ABC):
     async def status(self) -> VmStatus:
         """For vm_status."""
         if self.process is None:
-            return VmStatus(VmPhase.ABSENT)
+            return VmStatus(phase=VmPhase.ABSENT)
         if not self.process.is_alive():
-            return VmStatus(VmPhase.ENDED, 0, await self.exit_reason())
-        return VmStatus(await self.live_phase(), self.process.pid)
+            return VmStatus(phase=VmPhase.ENDED, pid=0, reason=await self.exit_reason())
+        return VmStatus(phase=await self.live_phase(), pid=self.process.pid)
 
     async def wait(self) -> VmStatus:
         """For vm_wait: the status after the end."""
@@ -78,4 +78,11 @@ class StartedMachine(abc.ABC):
             HypervisorError: the machine has ended.
         """
         process = await self.live_process()
-        return VmStats(*process.usage(), *process.transfers())
+        cpu_ns, resident_bytes = process.usage()
+        read_bytes, written_bytes = process.transfers()
+        return VmStats(
+            cpu_ns=cpu_ns,
+            resident_bytes=resident_bytes,
+            read_bytes=read_bytes,
+            written_bytes=written_bytes,
+        )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 from vc_core.signals import signal_number
 from vc_core.spec.errors import InvalidRequest, VcError
@@ -149,7 +150,7 @@ class Image:
         env = self.config.env
         if not any(word.startswith("PATH=") for word in env):
             env = (DEFAULT_PATH, *env)
-        return ProcessSpec(words, env, self.config.workdir, self.config.user)
+        return ProcessSpec(args=words, env=env, cwd=self.config.workdir, user=self.config.user)
 
     def container(self, spec: ContainerSpec) -> ContainerSpec:
         """Add this image's root file system, volumes, labels and stop signal to a container.
@@ -163,9 +164,9 @@ class Image:
                 Mount.tmpfs(path, mode=0o755) for path in self.config.volumes if path not in taken
             ]
         notes = {**self.config.labels, **dict(spec.annotations), NAME_NOTE: self.name}
-        return dataclasses.replace(
+        return msgspec.structs.replace(
             spec,
-            rootfs=dataclasses.replace(spec.rootfs, path=self.rootfs),
+            rootfs=msgspec.structs.replace(spec.rootfs, path=self.rootfs),
             mounts=tuple(mounts),
             annotations=tuple(notes.items()),
             stop_signal=signal_number(self.config.stop_signal or "TERM"),
@@ -173,4 +174,4 @@ class Image:
 
     def root(self, mode: RootfsMode = RootfsMode.OVERLAY) -> Rootfs:
         """Its root file system, which is read-only; an overlay of it can be writable."""
-        return Rootfs(self.rootfs, mode)
+        return Rootfs(path=self.rootfs, mode=mode)

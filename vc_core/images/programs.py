@@ -131,16 +131,16 @@ def diagnose() -> list[Finding]:
     findings = []
     for program, (package, purpose) in _KNOWN.items():
         try:
-            findings.append(Finding(program, Verdict.GOOD, path_of(program)))
+            findings.append(Finding(subject=program, verdict=Verdict.GOOD, detail=path_of(program)))
         except ImageError:
             text = f"not installed; needed for {purpose}"
             findings.append(
                 Finding(
-                    program,
-                    Verdict.WARNING,
-                    text,
-                    f"apt-get install {package}",
-                    installing(package),
+                    subject=program,
+                    verdict=Verdict.WARNING,
+                    detail=text,
+                    remedy=f"apt-get install {package}",
+                    fix=installing(package),
                 )
             )
     return findings

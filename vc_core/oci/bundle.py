@@ -84,7 +84,7 @@ def _bundle(
     notes = config.pairs("annotations")
     spec = ContainerSpec(
         id=container_id,
-        rootfs=Rootfs(folder / root.text("path", "rootfs"), mode),
+        rootfs=Rootfs(path=folder / root.text("path", "rootfs"), mode=mode),
         process=process.read(config.object("process")),
         mounts=config.each("mounts", lambda mount: mounts.read(mount, folder)),
         stdio=stdio,
@@ -121,7 +121,11 @@ def _hooks(hooks: Reader) -> OciHooks:
         )
     hooks.refuse_others((*_ON_HOST, *_IN_CONTAINER))
     before = (*hooks.each("prestart", _hook), *hooks.each("createRuntime", _hook))
-    return OciHooks(before, hooks.each("poststart", _hook), hooks.each("poststop", _hook))
+    return OciHooks(
+        prestart=before,
+        poststart=hooks.each("poststart", _hook),
+        poststop=hooks.each("poststop", _hook),
+    )
 
 
 def _hook(hook: Reader) -> OciHook:
@@ -130,4 +134,4 @@ def _hook(hook: Reader) -> OciHook:
         hook.problems.append(f"{hook.at('path')}: must be an absolute path")
     if any("=" not in word for word in env):
         hook.problems.append(f"{hook.at('env')}: must be NAME=VALUE words")
-    return OciHook(path, hook.texts("args"), env, hook.number("timeout"))
+    return OciHook(path=path, args=hook.texts("args"), env=env, timeout_s=hook.number("timeout"))

@@ -69,8 +69,8 @@ def device(entry: Reader) -> HostDevice | None:
         return None
     mode = entry.raw("fileMode")
     return HostDevice(
-        _host_path(_KINDS[kind], entry.number("major"), entry.number("minor"), path),
-        path,
+        path=_host_path(_KINDS[kind], entry.number("major"), entry.number("minor"), path),
+        destination=path,
         mode=0o660 if mode is None else entry.number("fileMode") & 0o7777,
         uid=entry.number("uid"),
         gid=entry.number("gid"),

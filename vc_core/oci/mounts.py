@@ -31,13 +31,26 @@ def read(mount: Reader, bundle: Path) -> Mount | None:
     if kind in _BINDS or any(option in _BINDS for option in options):
         source = bundle / mount.text("source")  # an absolute one stays as it is
         is_recursive = "rbind" in (kind, *options)
-        return Mount(source, destination, is_read_only, MountKind.BIND, others, is_recursive)
+        return Mount(
+            source=source,
+            destination=destination,
+            read_only=is_read_only,
+            kind=MountKind.BIND,
+            options=others,
+            recursive=is_recursive,
+        )
     if kind not in _KINDS:
         mount.problems.append(
             f"{mount.at('type')}: {kind!r} is not supported (on {destination}); use bind or tmpfs"
         )
         return None
-    return Mount(Path(kind), destination, is_read_only, _KINDS[kind], others)
+    return Mount(
+        source=Path(kind),
+        destination=destination,
+        read_only=is_read_only,
+        kind=_KINDS[kind],
+        options=others,
+    )
 
 
 def _absolute(destination: str) -> str:

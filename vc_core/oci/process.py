@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 
 from vc_core.oci.reading import Reader
@@ -25,7 +24,7 @@ _KNOWN = (
     *("oomScoreAdj", "apparmorProfile", "selinuxLabel"),
 )
 _USER = ("uid", "gid", "umask", "additionalGids")
-_SETS = tuple(field.name for field in dataclasses.fields(Capabilities))
+_SETS = Capabilities.__struct_fields__
 
 
 def read(process: Reader) -> ProcessSpec:
@@ -78,4 +77,4 @@ def _capabilities(process: Reader) -> Capabilities:
 
 
 def _rlimit(limit: Reader) -> Rlimit:
-    return Rlimit(limit.text("type"), limit.number("soft"), limit.number("hard"))
+    return Rlimit(kind=limit.text("type"), soft=limit.number("soft"), hard=limit.number("hard"))

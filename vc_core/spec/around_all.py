@@ -13,15 +13,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
+
+from msgspec import Struct
 
 from vc_core.spec.around import around
 from vc_core.spec.hooks import FAMILIES
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(Struct, frozen=True, kw_only=True):
     """One call of an operation.
 
     Attributes:

@@ -37,7 +37,7 @@ class DeviceSubject:
     world: World = field(default_factory=lambda: World(Path("/nowhere")))
 
     def __post_init__(self) -> None:
-        self.pod = PodRef("contract", self.folder / "run")
+        self.pod = PodRef(id="contract", run_dir=self.folder / "run")
         self.pod.run_dir.mkdir(mode=0o700)
 
     def plugin(self) -> DeviceSpec:

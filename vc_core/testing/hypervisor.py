@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 
 import pytest
+from msgspec import structs
 
 from vc_core.driver_kit import HostProcess
 from vc_core.spec import (
@@ -21,7 +21,7 @@ from vc_core.spec import (
 from vc_core.testing.machines import GONE, HypervisorSubject
 from vc_core.testing.rules import fails_with, rule, time_limit
 
-_TOO_LARGE = VmSize(4096, 1 << 30)
+_TOO_LARGE = VmSize(vcpus=4096, memory_mib=1 << 30)
 
 
 class HypervisorContract:
@@ -62,8 +62,8 @@ class HypervisorContract:
     )
     async def test_a_guest_that_is_not_there_is_refused(self, subject: HypervisorSubject) -> None:
         missing = subject.folder / "missing"
-        guest = dataclasses.replace(subject.guest, kernel=missing, initrd=missing, program=missing)
-        wanted = VmSpec(guest, 1, subject.memory_mib)
+        guest = structs.replace(subject.guest, kernel=missing, initrd=missing, program=missing)
+        wanted = VmSpec(guest=guest, vcpus=1, memory_mib=subject.memory_mib)
         await fails_with(HypervisorError, subject.driver().vm_create(pod=subject.pod, spec=wanted))
 
     @rule(
@@ -152,7 +152,7 @@ class HypervisorContract:
     ) -> None:
         async with subject.machine() as driver:
             await subject.driver().vm_destroy(
-                pod=PodRef(subject.pod.id, subject.folder / "another")
+                pod=PodRef(id=subject.pod.id, run_dir=subject.folder / "another")
             )
             phase = await subject.phase(driver)
             assert phase is VmPhase.RUNNING, f"that of another pod with the same id is {phase}"
@@ -210,7 +210,7 @@ class HypervisorContract:
     @rule("vm_resize", "has these totals; returns what it has then.")
     async def test_a_machine_grows(self, subject: HypervisorSubject) -> None:
         await subject.needs(Capability.RESIZE)
-        wanted = VmSize(2, subject.memory_mib + 128)
+        wanted = VmSize(vcpus=2, memory_mib=subject.memory_mib + 128)
         async with subject.machine() as driver:
             await subject.guest_is_up(driver)
             told = await driver.vm_resize(pod=subject.pod, size=wanted)
@@ -227,7 +227,7 @@ class HypervisorContract:
         self, subject: HypervisorSubject
     ) -> None:
         await subject.needs(Capability.RESIZE)
-        wanted = VmSize(1, subject.memory_mib)
+        wanted = VmSize(vcpus=1, memory_mib=subject.memory_mib)
         async with subject.machine() as driver:
             await subject.guest_is_up(driver)
             await fails_with(HypervisorError, driver.vm_resize(pod=subject.pod, size=_TOO_LARGE))
@@ -322,7 +322,7 @@ class HypervisorContract:
     @rule("vm_adopt", "Raises HypervisorError for a state that this driver cannot read.")
     async def test_a_state_that_cannot_be_read_is_refused(self, subject: HypervisorSubject) -> None:
         for text in ("", "{", '{"schema": -1}'):
-            state = DriverState(text)
+            state = DriverState(json=text)
             await fails_with(
                 HypervisorError, subject.driver().vm_adopt(pod=subject.pod, state=state)
             )
@@ -345,7 +345,7 @@ class HypervisorContract:
         await subject.needs(Capability.CLONE)
         one, larger = (
             subject.spec(),
-            dataclasses.replace(subject.spec(), memory_mib=subject.memory_mib * 2),
+            structs.replace(subject.spec(), memory_mib=subject.memory_mib * 2),
         )
         told = [
             await subject.driver().vm_fingerprint(pod=subject.pod, spec=spec)
@@ -371,9 +371,7 @@ class HypervisorContract:
             await subject.guest_is_up(driver)
             await driver.vm_checkpoint(pod=subject.pod, into=into)
         other = subject.driver()
-        await other.vm_create(
-            pod=subject.pod, spec=dataclasses.replace(subject.spec(), origin=into)
-        )
+        await other.vm_create(pod=subject.pod, spec=structs.replace(subject.spec(), origin=into))
         try:
             await other.vm_start(pod=subject.pod)
             async with time_limit():

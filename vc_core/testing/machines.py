@@ -51,7 +51,7 @@ class HypervisorSubject:
     world: World = field(default_factory=lambda: World(Path("/nowhere")))
 
     def __post_init__(self) -> None:
-        self.pod = PodRef("contract", self.folder / "run")
+        self.pod = PodRef(id="contract", run_dir=self.folder / "run")
         self.pod.run_dir.mkdir(mode=0o700)
 
     def driver(self) -> HypervisorSpec:
@@ -62,8 +62,8 @@ class HypervisorSubject:
         """A machine with folders."""
         for tag in shares:
             (self.folder / tag).mkdir(exist_ok=True)
-        found = tuple(Share(tag, self.folder / tag) for tag in shares)
-        return VmSpec(self.guest, 1, self.memory_mib, found)
+        found = tuple(Share(tag=tag, path=self.folder / tag) for tag in shares)
+        return VmSpec(guest=self.guest, vcpus=1, memory_mib=self.memory_mib, shares=found)
 
     @asynccontextmanager
     async def machine(self, *shares: str) -> AsyncIterator[HypervisorSpec]:
@@ -94,9 +94,9 @@ class HypervisorSubject:
             image = self.folder / "image"
             with image.open("wb") as file:
                 file.truncate(_MIB)
-            return Drive("d-1", image, read_only=True)
+            return Drive(id="d-1", path=image, read_only=True)
         (self.folder / "plugged").mkdir(exist_ok=True)
-        return Share("s-1", self.folder / "plugged")
+        return Share(tag="s-1", path=self.folder / "plugged")
 
     async def other(self, driver: HypervisorSpec) -> HypervisorSpec:
         """Another object that has taken the machine over."""
@@ -113,7 +113,7 @@ class HypervisorSubject:
         """A place for a saved machine."""
         folder = self.folder / "checkpoint"
         folder.mkdir(mode=0o700)
-        return Checkpoint(folder, folder / "memory")
+        return Checkpoint(folder=folder, memory=folder / "memory")
 
 
 def installed_guest(name: str = DEFAULTS["agent"]) -> Guest:
@@ -124,4 +124,6 @@ def installed_guest(name: str = DEFAULTS["agent"]) -> Guest:
         AgentError: no guest image has been built, naming the command.
     """
     wiring = wired(World(Path("/nowhere")), agent=instantiate(Catalog().find("agent", name), {}))
-    return asyncio.run(wiring.hooks.agent_guest(pod=PodRef("contract", Path("/nowhere"))))
+    return asyncio.run(
+        wiring.hooks.agent_guest(pod=PodRef(id="contract", run_dir=Path("/nowhere")))
+    )

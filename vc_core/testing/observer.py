@@ -112,10 +112,10 @@ async def _live(runtime: Runtime) -> None:
     pod = await runtime.create("p")
     await pod.start()
     container = await pod.create_container(
-        ContainerSpec("c", Rootfs(Path("/")), ProcessSpec(("sleep",)))
+        ContainerSpec(id="c", rootfs=Rootfs(path=Path("/")), process=ProcessSpec(args=("sleep",)))
     )
     await container.start()
-    process = await container.exec(ProcessSpec(("sleep",)))
+    process = await container.exec(ProcessSpec(args=("sleep",)))
     await process.kill(9)
     await process.close()
     await pod.pause()

@@ -102,7 +102,7 @@ class StorageContract:
             await subject.store().storage_create(pod_id=name, config="{}")
         await subject.store().storage_delete(pod_id="c", container_id="")
         found = await subject.store().storage_list()
-        assert found == StoreListing(("a", "b")), f"it gave {found}"
+        assert found == StoreListing(pods=("a", "b")), f"it gave {found}"
 
     @rule("storage_list", "foreign things are reported, never touched, never fatal.")
     async def test_foreign_things_are_reported(self, subject: StorageSubject) -> None:

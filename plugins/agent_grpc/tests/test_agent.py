@@ -67,7 +67,7 @@ async def test_versions_that_do_not_meet_are_told(socket, monkeypatch):
 
 
 async def test_what_the_guest_does_not_have_is_not_found(connected):
-    process = ProcessSpec(("true",))
+    process = ProcessSpec(args=("true",))
     for call in (
         connected.start_container("c"),
         connected.execute("c", "t", process, Stdio.NULL),
@@ -177,12 +177,12 @@ async def test_status_codes_become_the_contracts_errors(code, kind):
 
 
 def test_the_environment_keeps_its_equal_signs():
-    process = ProcessSpec(("env",), ("A=b=c", "EMPTY=", "QUOTED='x'"))
+    process = ProcessSpec(args=("env",), env=("A=b=c", "EMPTY=", "QUOTED='x'"))
     assert oci_spec.process_of(process)["env"] == ["A=b=c", "EMPTY=", "QUOTED='x'"]
 
 
 def test_a_terminal_has_a_kind_and_a_size():
-    found = oci_spec.process_of(ProcessSpec(("sh",), terminal=True, rows=5, columns=7))
+    found = oci_spec.process_of(ProcessSpec(args=("sh",), terminal=True, rows=5, columns=7))
     assert found["consoleSize"] == {"height": 5, "width": 7}
     assert "TERM=xterm" in found["env"]
 
@@ -191,5 +191,5 @@ def test_an_end_by_a_signal():
     from vc_agent_grpc._generated import agent_pb2 as pb
 
     assert checked_answers.exit_status(pb.WaitReply(exit_code=143, signal=15)) == ExitStatus(
-        143, 15
+        code=143, signal=15
     )

@@ -86,9 +86,18 @@ def test_the_filter_compiles_and_depends_on_capabilities():
 
 def document_of(seccomp, compiled_filter):
     confinement = Confinement(seccomp=seccomp)
-    spec = ContainerSpec("c", Rootfs(Path("/r")), ProcessSpec(("true",)), confinement=confinement)
+    spec = ContainerSpec(
+        id="c",
+        rootfs=Rootfs(path=Path("/r")),
+        process=ProcessSpec(args=("true",)),
+        confinement=confinement,
+    )
     return spec_of(
-        GuestContainer(spec, "token", GuestRootfs(Plugged("", GuestDriver.NINE_P, "tag"))),
+        GuestContainer(
+            spec=spec,
+            token="token",
+            rootfs=GuestRootfs(plugged=Plugged(id="", driver=GuestDriver.NINE_P, address="tag")),
+        ),
         compiled_filter,
     )
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import socket
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from vc_devices import BlockDevices, CharDevices, VfioDevices, VhostUserDevices
 from vc_devices.options import BlockOptions, VfioOptions
 
@@ -28,7 +28,7 @@ NIC, AUDIO, BRIDGE = "0000:01:00.0", "0000:01:00.1", "0000:00:01.0"
 
 @pytest.fixture
 def pod(tmp_path):
-    return PodRef("p", tmp_path)
+    return PodRef(id="p", run_dir=tmp_path)
 
 
 def block(bus=DriveBus.SCSI) -> BlockDevices:
@@ -38,7 +38,8 @@ def block(bus=DriveBus.SCSI) -> BlockDevices:
 async def test_an_image_file_becomes_a_drive_with_an_id_of_its_own(pod, tmp_path):
     prefix = tmp_path / ("same-prefix-" * 5)
     devices = [
-        HostDevice(Path(f"{prefix}{number}"), "/dev/x", read_only=True) for number in range(2)
+        HostDevice(path=Path(f"{prefix}{number}"), destination="/dev/x", read_only=True)
+        for number in range(2)
     ]
     for device in devices:
         device.path.touch()
@@ -49,30 +50,30 @@ async def test_an_image_file_becomes_a_drive_with_an_id_of_its_own(pod, tmp_path
     assert first.id != second.id
     assert len(first.id) <= 31
     assert first.read_only
-    (writable,) = await block().device_prepare(
-        pod, dataclasses.replace(devices[0], read_only=False)
-    )
+    (writable,) = await block().device_prepare(pod, structs.replace(devices[0], read_only=False))
     assert writable.id != first.id, "both may be in one machine"
 
 
 async def test_the_bus_of_disks_is_an_option(pod, tmp_path):
     (tmp_path / "disk").touch()
     (drive,) = await block(DriveBus.BLK).device_prepare(
-        pod, HostDevice(tmp_path / "disk", "/dev/x")
+        pod, HostDevice(path=tmp_path / "disk", destination="/dev/x")
     )
     assert drive.bus is DriveBus.BLK
 
 
 async def test_char_devices_that_every_kernel_has_are_the_guests_own(pod):
-    device = HostDevice(Path("/dev/null"), "/dev/nothing")
+    device = HostDevice(path=Path("/dev/null"), destination="/dev/nothing")
     assert await CharDevices().device_claims(pod, device)
     assert not await block().device_claims(pod, device)
-    assert await CharDevices().device_prepare(pod, device) == (GuestNode("/dev/null"),)
+    assert await CharDevices().device_prepare(pod, device) == (GuestNode(path="/dev/null"),)
 
 
 async def test_char_devices_of_the_hosts_kernel_are_refused_with_the_reason(pod):
     with pytest.raises(DeviceError, match="belongs to the host's kernel"):
-        await CharDevices().device_prepare(pod, HostDevice(Path("/dev/ptmx"), "/dev/ptmx"))
+        await CharDevices().device_prepare(
+            pod, HostDevice(path=Path("/dev/ptmx"), destination="/dev/ptmx")
+        )
 
 
 # --- vfio, on a tree that looks like /sys ---------------------------------------------------------
@@ -112,13 +113,14 @@ def written(root: Path, address: str) -> str:
 
 async def test_a_vfio_group_is_taken_and_given_back(pod, sysfs):
     vfio = VfioDevices(VfioOptions(sysfs))
-    device = HostDevice(Path("/dev/vfio/7"), "")
+    device = HostDevice(path=Path("/dev/vfio/7"), destination="")
     assert await vfio.device_claims(pod, device)
     assert not await CharDevices().device_claims(pod, device)
     parts = await vfio.device_prepare(pod, device)
-    assert parts == (HostPci("vfio-0000-01-00-0", NIC), HostPci("vfio-0000-01-00-1", AUDIO)), (
-        "bridges stay"
-    )
+    assert parts == (
+        HostPci(id="vfio-0000-01-00-0", address=NIC),
+        HostPci(id="vfio-0000-01-00-1", address=AUDIO),
+    ), "bridges stay"
     assert written(sysfs, NIC) == written(sysfs, AUDIO) == "vfio-pci"
     assert (sysfs / "bus/pci/drivers/e1000e/unbind").read_text() == NIC
     assert (sysfs / "bus/pci/drivers_probe").read_text() == AUDIO, "the last one that was probed"
@@ -138,17 +140,17 @@ async def test_a_vfio_group_is_taken_and_given_back(pod, sysfs):
 
 async def test_a_vfio_device_is_named_by_its_whole_address(pod, sysfs):
     vfio = VfioDevices(VfioOptions(sysfs))
-    device = HostDevice(Path("/sys/bus/pci/devices") / NIC, "")
+    device = HostDevice(path=Path("/sys/bus/pci/devices") / NIC, destination="")
     assert await vfio.device_claims(pod, device)
-    assert await vfio.device_prepare(pod, device) == (HostPci("vfio-0000-01-00-0", NIC),)
+    assert await vfio.device_prepare(pod, device) == (HostPci(id="vfio-0000-01-00-0", address=NIC),)
     assert not await vfio.device_claims(
-        pod, HostDevice(Path("/sys/bus/pci/devices/01:00.0"), "")
+        pod, HostDevice(path=Path("/sys/bus/pci/devices/01:00.0"), destination="")
     ), "no domain"
 
 
 async def test_what_was_vfios_before_stays_so(pod, sysfs):
     bind(sysfs, NIC, "vfio-pci")
-    device = HostDevice(Path("/sys/bus/pci/devices") / NIC, "")
+    device = HostDevice(path=Path("/sys/bus/pci/devices") / NIC, destination="")
     vfio = VfioDevices(VfioOptions(sysfs))
     await vfio.device_prepare(pod, device)
     await vfio.device_release(pod, device)
@@ -167,7 +169,9 @@ async def test_what_was_vfios_before_stays_so(pod, sysfs):
 async def test_what_vfio_cannot_pass_is_refused_with_the_reason(pod, sysfs, path, told):
     (sysfs / "bus/pci/devices/0000:02:00.0").mkdir()
     with pytest.raises(DeviceError, match=told):
-        await VfioDevices(VfioOptions(sysfs)).device_prepare(pod, HostDevice(Path(path), ""))
+        await VfioDevices(VfioOptions(sysfs)).device_prepare(
+            pod, HostDevice(path=Path(path), destination="")
+        )
 
 
 async def test_a_failed_take_gives_back_what_was_taken(pod, sysfs):
@@ -175,7 +179,7 @@ async def test_a_failed_take_gives_back_what_was_taken(pod, sysfs):
     (sysfs / "bus/pci/devices" / AUDIO / "driver_override").mkdir()
     with pytest.raises(DeviceError, match=f"{AUDIO} cannot be given to vfio-pci"):
         await VfioDevices(VfioOptions(sysfs)).device_prepare(
-            pod, HostDevice(Path("/dev/vfio/7"), "")
+            pod, HostDevice(path=Path("/dev/vfio/7"), destination="")
         )
     assert written(sysfs, NIC) == "\n"
 
@@ -186,7 +190,7 @@ async def test_a_failed_take_gives_back_what_was_taken(pod, sysfs):
 @pytest.mark.parametrize("kind", list(VhostKind))
 async def test_a_vhost_user_socket_becomes_a_device_of_its_kind(pod, tmp_path, kind):
     path = tmp_path / "backend.sock"
-    device = HostDevice(path, "", kind=kind.value, mac="52:54:00:00:00:01")
+    device = HostDevice(path=path, destination="", kind=kind.value, mac="52:54:00:00:00:01")
     plugin = VhostUserDevices()
     assert await plugin.device_claims(pod, device)
     assert not await block().device_claims(pod, device)
@@ -207,8 +211,8 @@ class TestBlock(DeviceContract):
     def subject(self, tmp_path):
         (tmp_path / "image").touch()
         own, foreign = (
-            HostDevice(tmp_path / "image", "/dev/x"),
-            HostDevice(Path("/dev/null"), "/dev/null"),
+            HostDevice(path=tmp_path / "image", destination="/dev/x"),
+            HostDevice(path=Path("/dev/null"), destination="/dev/null"),
         )
         return DeviceSubject(block, own, foreign, tmp_path)
 
@@ -218,11 +222,15 @@ class TestChar(DeviceContract):
     def subject(self, tmp_path):
         (tmp_path / "image").touch()
         own, foreign = (
-            HostDevice(Path("/dev/null"), "/dev/null"),
-            HostDevice(tmp_path / "image", "/dev/x"),
+            HostDevice(path=Path("/dev/null"), destination="/dev/null"),
+            HostDevice(path=tmp_path / "image", destination="/dev/x"),
         )
         return DeviceSubject(
-            CharDevices, own, foreign, tmp_path, HostDevice(Path("/dev/ptmx"), "/dev/x")
+            CharDevices,
+            own,
+            foreign,
+            tmp_path,
+            HostDevice(path=Path("/dev/ptmx"), destination="/dev/x"),
         )
 
 
@@ -230,7 +238,8 @@ class TestVfio(DeviceContract):
     @pytest.fixture
     def subject(self, sysfs, tmp_path):
         own, foreign, broken = (
-            HostDevice(Path(path), "") for path in ("/dev/vfio/7", "/dev/null", "/dev/vfio/8")
+            HostDevice(path=Path(path), destination="")
+            for path in ("/dev/vfio/7", "/dev/null", "/dev/vfio/8")
         )
         return DeviceSubject(
             lambda: VfioDevices(VfioOptions(sysfs)), own, foreign, tmp_path, broken
@@ -241,10 +250,15 @@ class TestVhostUser(DeviceContract):
     @pytest.fixture
     def subject(self, tmp_path):
         own, broken = (
-            HostDevice(tmp_path / name, "", kind="vhost-user-blk") for name in ("a.sock", "b.sock")
+            HostDevice(path=tmp_path / name, destination="", kind="vhost-user-blk")
+            for name in ("a.sock", "b.sock")
         )
         with socket.socket(socket.AF_UNIX) as backend:
             backend.bind(str(own.path))
             yield DeviceSubject(
-                VhostUserDevices, own, HostDevice(Path("/dev/null"), "/dev/null"), tmp_path, broken
+                VhostUserDevices,
+                own,
+                HostDevice(path=Path("/dev/null"), destination="/dev/null"),
+                tmp_path,
+                broken,
             )

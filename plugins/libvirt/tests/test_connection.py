@@ -119,7 +119,7 @@ def test_a_connection_outlives_the_loops_of_its_callers():
 
 async def test_the_test_driver_declares_what_it_can(tmp_path):
     plugin = LibvirtHypervisor(LibvirtOptions(uri=URI))
-    assert await plugin.vm_capabilities(PodRef("p", tmp_path)) == {
+    assert await plugin.vm_capabilities(PodRef(id="p", run_dir=tmp_path)) == {
         Capability.UNIX_CHANNEL,
         Capability.PAUSE,
     }

@@ -145,7 +145,7 @@ def test_damage_is_told(tmp_path, saved, record, problem):
     if record is not None:
         (tmp_path / "machine.json").write_text(record)
     with pytest.raises(HypervisorError, match=problem):
-        checkpoint.read(Checkpoint(tmp_path, tmp_path / "memory"))
+        checkpoint.read(Checkpoint(folder=tmp_path, memory=tmp_path / "memory"))
 
 
 def test_the_next_machine_has_a_name_of_its_own_and_the_same_devices(saved, wanted):

@@ -100,9 +100,9 @@ def machine_with(*devices: ET.Element) -> ET.Element:
 def test_places_that_are_taken_are_read_back(tmp_path):
     file = tmp_path / "disk"
     file.touch()
-    scsi = device_xml.drive(Drive("d1", file, read_only=True, bus=DriveBus.SCSI), 7)
-    blk = device_xml.drive(Drive("d2", file, read_only=False, bus=DriveBus.BLK), 1)
-    pci = device_xml.host_pci(HostPci("p", "0000:3b:1f.7"), 3)
+    scsi = device_xml.drive(Drive(id="d1", path=file, read_only=True, bus=DriveBus.SCSI), 7)
+    blk = device_xml.drive(Drive(id="d2", path=file, read_only=False, bus=DriveBus.BLK), 1)
+    pci = device_xml.host_pci(HostPci(id="p", address="0000:3b:1f.7"), 3)
     found = machine_with(scsi, blk, pci, device_xml.module(2, 128))
     assert device_xml.scsi_targets(found) == {7}
     assert device_xml.ports(found) == {1, 3}
@@ -128,5 +128,5 @@ def test_libvirt_counts_memory_in_kib():
 
 @pytest.mark.parametrize(("place", "name"), [(0, "sda"), (25, "sdz"), (26, "sdaa"), (255, "sdiv")])
 def test_libvirt_names_disks_like_linux(tmp_path, place, name):
-    made = device_xml.drive(Drive("d", tmp_path, read_only=True, bus=DriveBus.SCSI), place)
+    made = device_xml.drive(Drive(id="d", path=tmp_path, read_only=True, bus=DriveBus.SCSI), place)
     assert made.find("target").get("dev") == name

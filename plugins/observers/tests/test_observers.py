@@ -73,7 +73,9 @@ def observed(tmp_path, vc_runtime):
 
 
 def container(rootfs: Path = Path("/"), **more: object) -> ContainerSpec:
-    return ContainerSpec("c", Rootfs(rootfs), ProcessSpec(("sleep",)), **more)
+    return ContainerSpec(
+        id="c", rootfs=Rootfs(path=rootfs), process=ProcessSpec(args=("sleep",)), **more
+    )
 
 
 # --- trace ----------------------------------------------------------------------------------------
@@ -213,12 +215,12 @@ def test_the_file_goes_with_its_process(tmp_path):
         (PolicyOptions(rootfs=("/srv/*",)), container(), "root file system /; it allows: /srv/*"),
         (
             PolicyOptions(mounts=()),
-            container(mounts=(Mount(Path("/etc"), "/x"),)),
+            container(mounts=(Mount(source=Path("/etc"), destination="/x"),)),
             "mount /etc; it allows: none",
         ),
         (
             PolicyOptions(devices=("/dev/n*",)),
-            container(devices=(HostDevice(Path("/dev/zero"), "/x"),)),
+            container(devices=(HostDevice(path=Path("/dev/zero"), destination="/x"),)),
             "device /dev/zero",
         ),
     ],
@@ -228,7 +230,7 @@ async def test_what_no_rule_allows_is_refused_and_leaves_nothing(
 ):
     if spec.devices:
         (tmp_path / "x.dev").touch()
-        spec = container(devices=(HostDevice(tmp_path / "x.dev", "/x"),))
+        spec = container(devices=(HostDevice(path=tmp_path / "x.dev", destination="/x"),))
         told = f"device {tmp_path}/x.dev"
     async with observed(lambda: Policy(options)) as runtime:
         pod = await runtime.create("p")

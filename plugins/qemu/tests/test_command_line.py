@@ -152,10 +152,21 @@ def test_what_gives_memory_back_takes_a_place():
 def test_a_machine_above_its_ceilings_is_refused_with_the_setting(
     tmp_path, vcpus, memory_mib, setting
 ):
-    spec = VmSpec(Guest("g", Path("/k"), Path("/i"), (), ()), vcpus, memory_mib)
+    spec = VmSpec(
+        guest=Guest(
+            id="g", kernel=Path("/k"), initrd=Path("/i"), parameters=(), proof_parameters=()
+        ),
+        vcpus=vcpus,
+        memory_mib=memory_mib,
+    )
     with pytest.raises(
         HypervisorError, match=rf"the limit is \d+; raise hypervisor\.qemu\.{setting}"
     ):
         machine_config.machine_of(
-            QemuOptions(), PodRef("p", tmp_path), spec, "/usr/bin/qemu", Accelerator.TCG, ""
+            QemuOptions(),
+            PodRef(id="p", run_dir=tmp_path),
+            spec,
+            "/usr/bin/qemu",
+            Accelerator.TCG,
+            "",
         )

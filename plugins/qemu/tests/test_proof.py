@@ -42,7 +42,7 @@ async def test_one_that_hangs_has_a_deadline():
 
 async def test_kvm_that_was_demanded_and_does_not_work_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(kvm_proof, "NODE", tmp_path / "none")
-    guest = Guest("g", Path("/k"), Path("/i"), (), ())
+    guest = Guest(id="g", kernel=Path("/k"), initrd=Path("/i"), parameters=(), proof_parameters=())
     options = QemuOptions(accelerator=Accelerator.KVM, proof_dir=tmp_path)
     with pytest.raises(
         HypervisorError, match="KVM does not work here: there is no /dev/kvm; set hypervisor"

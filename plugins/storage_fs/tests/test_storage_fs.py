@@ -177,7 +177,7 @@ async def test_what_has_lost_its_config_can_still_be_removed(store, roots):
     for name in ("empty", "odd", "orphan"):
         await (await store.storage_lock(name, exclusive=True, timeout_s=1)).release()
         await store.storage_delete(name, "")
-    assert await store.storage_list() == StoreListing(())
+    assert await store.storage_list() == StoreListing(pods=())
 
 
 async def test_a_reboot_takes_the_run_root_only(store, roots):

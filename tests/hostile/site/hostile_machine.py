@@ -81,8 +81,10 @@ class HostileMachine(HypervisorSpec):
     @hookimpl
     async def vm_status(self, pod: PodRef) -> VmStatus:
         if not self._state.is_running:
-            return VmStatus(VmPhase.ABSENT)
-        return VmStatus(VmPhase.PAUSED if self._state.is_paused else VmPhase.RUNNING, os.getpid())
+            return VmStatus(phase=VmPhase.ABSENT)
+        return VmStatus(
+            phase=VmPhase.PAUSED if self._state.is_paused else VmPhase.RUNNING, pid=os.getpid()
+        )
 
     @hookimpl
     async def vm_wait(self, pod: PodRef) -> VmStatus:
@@ -93,7 +95,7 @@ class HostileMachine(HypervisorSpec):
     @hookimpl
     async def vm_stop(self, pod: PodRef, grace_s: float) -> VmStatus:
         self._state = _State()
-        return VmStatus(VmPhase.ENDED, 0, "it was ended")
+        return VmStatus(phase=VmPhase.ENDED, pid=0, reason="it was ended")
 
     @hookimpl
     async def vm_destroy(self, pod: PodRef) -> None:
@@ -110,9 +112,9 @@ class HostileMachine(HypervisorSpec):
     @hookimpl
     async def vm_plug(self, pod: PodRef, device: Pluggable) -> Plugged:
         if isinstance(device, Share):
-            return Plugged(device.tag, GuestDriver.NINE_P, device.tag)
+            return Plugged(id=device.tag, driver=GuestDriver.NINE_P, address=device.tag)
         self._state = replace(self._state, plugged=self._state.plugged + 1)
-        return Plugged(device.id, GuestDriver.SCSI, f"0:{self._state.plugged}")
+        return Plugged(id=device.id, driver=GuestDriver.SCSI, address=f"0:{self._state.plugged}")
 
     @hookimpl
     async def vm_unplug(self, pod: PodRef, plugged: Plugged) -> None:
@@ -125,7 +127,8 @@ class HostileMachine(HypervisorSpec):
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
         return tuple(
-            Plugged(tag, GuestDriver.NINE_P, tag, is_fixed=True) for tag in self._state.tags
+            Plugged(id=tag, driver=GuestDriver.NINE_P, address=tag, is_fixed=True)
+            for tag in self._state.tags
         )
 
     @hookimpl
@@ -134,7 +137,7 @@ class HostileMachine(HypervisorSpec):
 
     @hookimpl
     async def vm_open_channel(self, pod: PodRef, name: str) -> Channel:
-        return Channel(name, ChannelKind.UNIX, str(self._options.socket))
+        return Channel(id=name, kind=ChannelKind.UNIX, address=str(self._options.socket))
 
     @hookimpl
     async def vm_close_channel(self, pod: PodRef, channel: Channel) -> None:
@@ -146,11 +149,11 @@ class HostileMachine(HypervisorSpec):
 
     @hookimpl
     async def vm_stats(self, pod: PodRef) -> VmStats:
-        return VmStats(1, 2)
+        return VmStats(cpu_ns=1, resident_bytes=2)
 
     @hookimpl
     async def vm_export_state(self, pod: PodRef) -> DriverState:
-        return DriverState(json.dumps(vars(self._state)))
+        return DriverState(json=json.dumps(vars(self._state)))
 
     @hookimpl
     async def vm_adopt(self, pod: PodRef, state: DriverState) -> None:

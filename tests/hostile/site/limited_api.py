@@ -115,7 +115,7 @@ async def look(runtime: Runtime, pod: Pod, box: Container) -> None:
 
 
 async def use_processes(pod: Pod, box: Container) -> None:
-    await call("exec, thrown away", lambda: box.exec(ProcessSpec(("ls",)), Stdio.NULL))
+    await call("exec, thrown away", lambda: box.exec(ProcessSpec(args=("ls",)), Stdio.NULL))
     for name, use in _ASYNC_USES.items():
         await use_process(pod, box, name, use)
         gc.collect()  # one process keeps up to 64 MiB of output; the next one has its own
@@ -234,7 +234,7 @@ def blocking_round(pod_id: str) -> None:
         blocking_call("update", lambda: box.update(Resources(memory_bytes=64 << 20)))
         blocking_call("logs", lambda: first_of(box.logs()))
         blocking_call("events", lambda: first_of(runtime.events()))
-        blocking_call("exec, thrown away", lambda: box.exec(ProcessSpec(("ls",)), Stdio.NULL))
+        blocking_call("exec, thrown away", lambda: box.exec(ProcessSpec(args=("ls",)), Stdio.NULL))
         uses: dict[str, Callable[[Any], Any]] = {
             "communicate": lambda one: one.communicate(b"in" * 100_000, timeout_s=0.2),
             "output": lambda one: first_of(one.output()),

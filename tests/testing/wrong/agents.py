@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from msgspec import structs
 
 from tests.testing.wrong import Wrong, table
 from vc_core.spec import (
@@ -53,7 +53,7 @@ class MakesUp(MockAgent):
 class OldestFirst(MockAgent):
     @hookimpl
     async def agent_list_guests(self):
-        return (dataclasses.replace(GUEST, id="old", is_current=False), GUEST)
+        return (structs.replace(GUEST, id="old", is_current=False), GUEST)
 
 
 @breaks("test_a_guest_that_is_not_there_is_not_removed")
@@ -90,7 +90,7 @@ class StaysOn(MockAgent):
 class Hasty(MockAgent):
     @hookimpl
     async def agent_create_container(self, pod, container):
-        await super().agent_create_container(pod, dataclasses.replace(container, starts=True))
+        await super().agent_create_container(pod, structs.replace(container, starts=True))
 
 
 @breaks("test_an_id_is_given_once")
@@ -129,15 +129,15 @@ class Untidy(MockAgent):
 class WritesNoFiles(MockAgent):
     @hookimpl
     async def agent_create_container(self, pod, container):
-        spec = dataclasses.replace(container.spec, resources=Resources())
-        await super().agent_create_container(pod, dataclasses.replace(container, spec=spec))
+        spec = structs.replace(container.spec, resources=Resources())
+        await super().agent_create_container(pod, structs.replace(container, spec=spec))
 
 
 @breaks("test_an_empty_volume_gets_what_lies_at_its_place")
 class FillsNoVolume(MockAgent):
     @hookimpl
     async def agent_create_container(self, pod, container):
-        await super().agent_create_container(pod, dataclasses.replace(container, mounts=()))
+        await super().agent_create_container(pod, structs.replace(container, mounts=()))
 
 
 @breaks("test_removing_twice_is_no_error")
@@ -175,7 +175,7 @@ class LimitsNobody(MockAgent):
 class CountsAll(MockAgent):
     @hookimpl
     async def agent_container_stats(self, pod, container_id):
-        return ContainerStats(1, 2, 0, 1)
+        return ContainerStats(cpu_ns=1, memory_bytes=2, memory_limit_bytes=0, processes=1)
 
 
 @breaks("test_processes_are_listed")
@@ -234,7 +234,7 @@ class TellsOnce(MockAgent):
         status = await super().agent_wait(pod, container_id, token)
         self._process(
             self._container(await self._machine(pod), container_id), token
-        ).status = ExitStatus(0)
+        ).status = ExitStatus(code=0)
         return status
 
 
@@ -296,7 +296,7 @@ class Optimist(Careful):
     @hookimpl
     async def agent_list_containers(self, pod):
         found = await super().agent_list_containers(pod)
-        return tuple(dataclasses.replace(one, health=Health.HEALTHY) for one in found)
+        return tuple(structs.replace(one, health=Health.HEALTHY) for one in found)
 
 
 class Told(MockStreams):

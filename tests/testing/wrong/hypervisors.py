@@ -68,7 +68,7 @@ class AlwaysEnded(MockHypervisor):
     @hookimpl
     async def vm_status(self, pod):
         found = await super().vm_status(pod)
-        return found if found.phase in ALIVE else VmStatus(VmPhase.ENDED)
+        return found if found.phase in ALIVE else VmStatus(phase=VmPhase.ENDED)
 
 
 @breaks("test_an_end_is_waited_for")
@@ -146,7 +146,7 @@ class KeepsPlaces(MockHypervisor):
     @hookimpl
     async def vm_plug(self, pod, device):
         found = await super().vm_plug(pod, device)
-        return Plugged(found.id, found.driver, f"{next(self.numbers)}:0")
+        return Plugged(id=found.id, driver=found.driver, address=f"{next(self.numbers)}:0")
 
 
 @breaks("test_unplugging_twice_is_no_error")
@@ -160,14 +160,16 @@ class UnplugsOnce(MockHypervisor):
 class Promises(MockHypervisor):
     @hookimpl
     async def vm_resize(self, pod, size):
-        return VmSize(1, size.memory_mib)
+        return VmSize(vcpus=1, memory_mib=size.memory_mib)
 
 
 @breaks("test_a_machine_that_cannot_grow_is_as_before")
 class Clamps(MockHypervisor):
     @hookimpl
     async def vm_resize(self, pod, size):
-        return await super().vm_resize(pod, VmSize(min(size.vcpus, 4), min(size.memory_mib, 4096)))
+        return await super().vm_resize(
+            pod, VmSize(vcpus=min(size.vcpus, 4), memory_mib=min(size.memory_mib, 4096))
+        )
 
 
 @breaks("test_shares_are_told_in_order")
@@ -175,7 +177,7 @@ class TellsToItself(MockHypervisor):
     @hookimpl
     async def vm_shares(self, pod):
         return tuple(
-            Plugged(tag, GuestDriver.NINE_P, tag, is_fixed=True)
+            Plugged(id=tag, driver=GuestDriver.NINE_P, address=tag, is_fixed=True)
             for tag in sorted(self._alive(pod).fixed)[:1]
         )
 
@@ -184,14 +186,14 @@ class TellsToItself(MockHypervisor):
 class OneForAll(MockHypervisor):
     @hookimpl
     async def vm_open_channel(self, pod, name):
-        return Channel("one", ChannelKind.UNIX, "/mock/one")
+        return Channel(id="one", kind=ChannelKind.UNIX, address="/mock/one")
 
 
 @breaks("test_an_ended_machine_opens_no_channel")
 class OpensAnyway(MockHypervisor):
     @hookimpl
     async def vm_open_channel(self, pod, name):
-        return Channel(name, ChannelKind.UNIX, f"/mock/{name}")
+        return Channel(id=name, kind=ChannelKind.UNIX, address=f"/mock/{name}")
 
 
 @breaks("test_closing_twice_is_no_error")
@@ -213,7 +215,7 @@ class Quiet(MockHypervisor):
 class CountsTheDead(MockHypervisor):
     @hookimpl
     async def vm_stats(self, pod):
-        return VmStats(1, 2)
+        return VmStats(cpu_ns=1, resident_bytes=2)
 
 
 @breaks("test_taking_over_does_not_touch")
@@ -232,7 +234,7 @@ class ReadsAnything(MockHypervisor):
 
     @hookimpl
     async def vm_export_state(self, pod):
-        return DriverState("true" if self._launched else "")
+        return DriverState(json="true" if self._launched else "")
 
 
 @breaks("test_a_diagnosis_is_findings")

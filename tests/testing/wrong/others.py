@@ -35,14 +35,14 @@ class Counts(MockDevice):
 
     @hookimpl
     async def device_prepare(self, pod, device):
-        return (Drive(f"drive-{next(self.numbers)}", device.path),)
+        return (Drive(id=f"drive-{next(self.numbers)}", path=device.path),)
 
 
 @breaks("test_what_cannot_be_passed_is_refused")
 class PassesAnything(MockDevice):
     @hookimpl
     async def device_prepare(self, pod, device):
-        return (Drive("drive", device.path),)
+        return (Drive(id="drive", path=device.path),)
 
 
 @breaks("test_releasing_twice_is_no_error")

@@ -57,14 +57,14 @@ class Replaces(MockStorage):
 class Unsorted(MockStorage):
     @hookimpl
     async def storage_list(self):
-        return StoreListing(tuple(self.world.records))
+        return StoreListing(pods=tuple(self.world.records))
 
 
 @breaks("test_foreign_things_are_reported")
 class Silent(MockStorage):
     @hookimpl
     async def storage_list(self):
-        return StoreListing(tuple(sorted(self.world.records)))
+        return StoreListing(pods=tuple(sorted(self.world.records)))
 
 
 @breaks("test_containers_are_listed")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
+
+from msgspec import structs
 
 from vc_core.images import Image
 from vc_core.spec.values import (
@@ -45,19 +46,21 @@ def command_spec(
     """What is empty is as the image says; without one the root is a folder of the host, or the
     host's own.
     """
-    first = ProcessSpec(tuple(args), (DEFAULT_PATH,)) if image is None else image.process(args)
-    process = dataclasses.replace(
+    first = (
+        ProcessSpec(args=tuple(args), env=(DEFAULT_PATH,)) if image is None else image.process(args)
+    )
+    process = structs.replace(
         first,
         env=(*first.env, *options["env"]),
         cwd=options["cwd"] or first.cwd,
         user=options["user"] or first.user,
     )
     spec = ContainerSpec(
-        container_id,
-        Rootfs(Path(rootfs or "/"), show_secrets=show_secrets),
-        process,
-        tuple(options["mounts"]),
-        stdio,
+        id=container_id,
+        rootfs=Rootfs(path=Path(rootfs or "/"), show_secrets=show_secrets),
+        process=process,
+        mounts=tuple(options["mounts"]),
+        stdio=stdio,
         devices=tuple(options["devices"]),
         resources=options["resources"],
     )

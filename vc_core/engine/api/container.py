@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 from collections.abc import AsyncGenerator, Iterator, Mapping
+
+from msgspec import structs
 
 from vc_core.engine.api.arguments import checked_arguments
 from vc_core.engine.api.container_status import ContainerStatus
@@ -184,7 +185,7 @@ class Container:
                 )
                 await containers.update(session, spec, limits)
             else:
-                await session.store.put_container_spec(dataclasses.replace(spec, resources=limits))
+                await session.store.put_container_spec(structs.replace(spec, resources=limits))
 
     async def annotations(self) -> dict[str, str]:
         """What was annotated, by its maker and since."""
@@ -198,7 +199,7 @@ class Container:
             spec = await session.store.container_spec(self.id)
             found = annotated(dict(spec.annotations), annotations)
             await session.store.put_container_spec(
-                dataclasses.replace(spec, annotations=tuple(found.items()))
+                structs.replace(spec, annotations=tuple(found.items()))
             )
             return found
 
@@ -213,7 +214,7 @@ class Container:
         """
         says_where = any(word.startswith("PATH=") for word in (await self.spec()).process.env)
         process = await self.exec(
-            ProcessSpec(("ps", *(args or ("-ef",))), () if says_where else (DEFAULT_PATH,))
+            ProcessSpec(args=("ps", *(args or ("-ef",))), env=() if says_where else (DEFAULT_PATH,))
         )
         result = await process.communicate(max_output_bytes=_PS_BYTES)
         if result.end is End.TOO_MUCH_OUTPUT:

@@ -97,7 +97,7 @@ class Files:
         """
         listing = Listing()
         async with contextlib.aclosing(
-            self._output(FilesRequest(FilesVerb.LIST, _checked(path)))
+            self._output(FilesRequest(verb=FilesVerb.LIST, path=_checked(path)))
         ) as chunks:
             async for chunk in chunks:
                 listing.add(chunk)
@@ -111,7 +111,7 @@ class Files:
         """
         lines = Lines()
         async with contextlib.aclosing(
-            self._output(FilesRequest(FilesVerb.WATCH, _checked(path)))
+            self._output(FilesRequest(verb=FilesVerb.WATCH, path=_checked(path)))
         ) as chunks:
             async for chunk in chunks:
                 for line in lines.add(chunk):
@@ -195,7 +195,9 @@ class Files:
         Raises:
             NotFound: it is not there.
         """
-        request = FilesRequest(FilesVerb.READ, _checked(path), name or copy_paths.name_of(path))
+        request = FilesRequest(
+            verb=FilesVerb.READ, path=_checked(path), name=name or copy_paths.name_of(path)
+        )
         async with contextlib.aclosing(self._output(request)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -212,7 +214,9 @@ class Files:
             NotFound: there is no folder to put it in.
             InvalidRequest: it is no archive, or one with paths that lead out of it.
         """
-        process, limit_s = await self._start(FilesRequest(FilesVerb.WRITE, _checked(path), name))
+        process, limit_s = await self._start(
+            FilesRequest(verb=FilesVerb.WRITE, path=_checked(path), name=name)
+        )
         async with _ended_with(process):
             await process.streams()
 

@@ -213,7 +213,7 @@ class Pod:
             NotFound: no container was named and there is not exactly one.
         """
         found = self.container(container or await self.only_container())
-        return await found.exec(ProcessSpec(args, tuple(env), cwd, user))
+        return await found.exec(ProcessSpec(args=args, env=tuple(env), cwd=cwd, user=user))
 
     async def only_container(self) -> str:
         """The id of the one container that it has. Raises NotFound when it has none, or more."""

@@ -8,6 +8,8 @@ import re
 import time
 from collections.abc import Mapping
 
+from msgspec import structs
+
 from vc_core.defaults import PodDefaults, Start
 from vc_core.engine.state.boot_assets import Assets
 from vc_core.engine.state.boot_assets import check as check_assets
@@ -58,7 +60,7 @@ def pod_config(
         hostname=checked_hostname(hostname) or name,
         created_ns=time.time_ns(),
         annotations=annotated({}, annotations),
-        options=dataclasses.replace(options, can_quiesce=can_quiesce),
+        options=structs.replace(options, can_quiesce=can_quiesce),
         assets=assets,
         disable_block_device_use=defaults.disable_block_device_use,
         start=start or defaults.start,

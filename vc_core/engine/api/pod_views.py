@@ -70,7 +70,7 @@ class PodStatus:
         unanswered: str = "",
     ) -> PodStatus:
         """As its records tell it."""
-        size = state.size or VmSize(config.vcpus, config.memory_mib)
+        size = state.size or VmSize(vcpus=config.vcpus, memory_mib=config.memory_mib)
         return cls(
             config.id, state.state, state.reason, pid, config, tuple(containers), size, unanswered
         )

@@ -193,7 +193,7 @@ class Runtime:
         return self._hold(config.id)
 
     async def _register(self, config: PodConfig) -> None:
-        pod = PodRef(config.id, await self.hooks.storage_run_dir(pod_id=config.id))
+        pod = PodRef(id=config.id, run_dir=await self.hooks.storage_run_dir(pod_id=config.id))
         templates.check(config.start, await assemble.check_combination(self._wiring, pod))
         await self.hooks.storage_create(pod_id=config.id, config=encode(config))
         async with Rollback() as rollback:
@@ -359,11 +359,12 @@ class Runtime:
         Raises:
             InvalidRequest: the chosen plugins cannot clone.
         """
-        hooks, pod = self.hooks, PodRef("template", self.config.template.dir)
+        hooks, pod = self.hooks, PodRef(id="template", run_dir=self.config.template.dir)
         capabilities = await assemble.check_combination(self._wiring, pod)
         templates.check(Start.TEMPLATE, capabilities)
         defaults = self.config.pod
-        spec = VmSpec(await hooks.agent_guest(pod=pod), defaults.vcpus, defaults.memory_mib)
+        guest = await hooks.agent_guest(pod=pod)
+        spec = VmSpec(guest=guest, vcpus=defaults.vcpus, memory_mib=defaults.memory_mib)
         return TemplateRequest(
             self._chosen,
             templates.small(spec, self.config.template, vm_size.can_grow(capabilities)),
@@ -379,7 +380,7 @@ class Runtime:
             *await hooks.agent_diagnose(),
             *await hooks.storage_diagnose(),
             *(
-                Finding(f"pod {one.id}", Verdict.BAD, one.reason)
+                Finding(subject=f"pod {one.id}", verdict=Verdict.BAD, detail=one.reason)
                 for one in (await self.list()).damaged
             ),
             *programs.diagnose(),

@@ -9,7 +9,6 @@ either file it is being made, or the process that made it was killed.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import errno
 import functools
 import logging
@@ -19,6 +18,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import structs
 
 from vc_core.defaults import Deadlines
 from vc_core.driver_kit.file_lock import LockTimeout, lock_file
@@ -159,19 +160,22 @@ class Pool:
             if os.geteuid() == 0:
                 bind_mounts.prepare(folder / FILES)
             machine = StandaloneVm(self._catalog, self._deadlines, request.plugins, _pod_of(folder))
-            empty, files = Share("", folder / NOTHING, True), Share("", folder / FILES, False)
+            empty, files = (
+                Share(tag="", path=folder / NOTHING, read_only=True),
+                Share(tag="", path=folder / FILES, read_only=False),
+            )
             wanted = (empty, files if os.geteuid() == 0 else empty)
             shares = tuple(
-                dataclasses.replace(one, tag=tag) for one, tag in zip(wanted, TAGS, strict=True)
+                structs.replace(one, tag=tag) for one, tag in zip(wanted, TAGS, strict=True)
             )
             async with self._templates.origin(hooks, request) as origin:
-                await machine.start(dataclasses.replace(request.spec, shares=shares, origin=origin))
+                await machine.start(structs.replace(request.spec, shares=shares, origin=origin))
             async with machine.connected():
                 await machine.hooks.agent_quiesce(pod=machine.pod)
             await machine.hooks.vm_pause(pod=machine.pod)
             places = await vm_calls.shares_of(machine.hooks, machine.pod, len(shares))
             plugged = tuple(PluggedShare(*pair, ()) for pair in zip(shares, places, strict=True))
-            base = VmSize(request.spec.vcpus, request.spec.memory_mib)
+            base = VmSize(vcpus=request.spec.vcpus, memory_mib=request.spec.memory_mib)
             ready = Ready(key, await machine.put_driver_state(), base, plugged)
             half = folder / "half"
             write_private_file(half, encode(ready))
@@ -335,4 +339,4 @@ def _label(path: Path, prefix: str) -> str:
 
 
 def _pod_of(folder: Path) -> PodRef:
-    return PodRef(f"pool-{folder.name}", folder)
+    return PodRef(id=f"pool-{folder.name}", run_dir=folder)

@@ -141,7 +141,7 @@ class Snapshots:
 
 def checkpoint_in(folder: Path) -> Checkpoint:
     """What the hypervisor keeps in a snapshot's folder."""
-    return Checkpoint(folder, folder / "memory")
+    return Checkpoint(folder=folder, memory=folder / "memory")
 
 
 def _sizes(folder: Path) -> dict[str, int]:

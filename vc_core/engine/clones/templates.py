@@ -19,6 +19,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import structs
+
 from vc_core.artifact_store import HALF, MANIFEST, ArtifactStore, remove_tree
 from vc_core.defaults import Deadlines, Start, TemplateDefaults
 from vc_core.driver_kit.ownership import write_private_file
@@ -109,7 +111,7 @@ class Templates:
                 found = self._read(key)
                 if found is not None:
                     os.utime(folder / MANIFEST)
-                    yield Checkpoint(folder, found.memory)
+                    yield Checkpoint(folder=folder, memory=found.memory)
                     return
             await self.make(hooks, request)
 
@@ -163,14 +165,14 @@ class Templates:
             self._check_room(request.spec.memory_mib)
             memory = Path(memory_dir) / f"vc-{key}-{fresh()}" if memory_dir else half / _MEMORY
             write_private_file(half / _LEFT, str(memory))
-            await self._boot_and_save(half, Checkpoint(half, memory), request)
+            await self._boot_and_save(half, Checkpoint(folder=half, memory=memory), request)
             made = Template(
                 key=key,
                 hypervisor=next(
                     choice.name for choice in request.plugins if choice.family == "hypervisor"
                 ),
                 guest=request.spec.guest.id,
-                size=VmSize(request.spec.vcpus, request.spec.memory_mib),
+                size=VmSize(vcpus=request.spec.vcpus, memory_mib=request.spec.memory_mib),
                 made_ns=time.time_ns(),
                 memory=memory if memory_dir else self._artifacts.path(key) / _MEMORY,
                 boot=_host_boot(),
@@ -189,7 +191,7 @@ class Templates:
         machine = StandaloneVm(self._catalog, self._deadlines, request.plugins, _pod_of(half))
         (half / NOTHING).mkdir(mode=0o700)
         await machine.start(
-            dataclasses.replace(request.spec, shares=empty_shares(half), checkpoint_to=checkpoint)
+            structs.replace(request.spec, shares=empty_shares(half), checkpoint_to=checkpoint)
         )
         async with machine.connected():
             await machine.hooks.agent_quiesce(pod=machine.pod)
@@ -278,11 +280,11 @@ class Templates:
         """The name of the template that fits: of all that shapes a machine, and of this boot of the
         host.
         """
-        pod = PodRef("template", self.folder())
-        spec = dataclasses.replace(
+        pod = PodRef(id="template", run_dir=self.folder())
+        spec = structs.replace(
             request.spec,
             shares=empty_shares(pod.run_dir),
-            checkpoint_to=Checkpoint(pod.run_dir, pod.run_dir),
+            checkpoint_to=Checkpoint(folder=pod.run_dir, memory=pod.run_dir),
         )
         told = await hooks.vm_fingerprint(pod=pod, spec=spec)
         # Whoever runs the machine and whoever lives in it; who stores, passes devices or watches
@@ -333,17 +335,17 @@ def small(spec: VmSpec, defaults: TemplateDefaults, can_grow: bool) -> VmSpec:
     """The machine of the template for a machine: one for all sizes, where machines can grow."""
     if not can_grow:
         return spec
-    return dataclasses.replace(spec, vcpus=1, memory_mib=min(spec.memory_mib, defaults.memory_mib))
+    return structs.replace(spec, vcpus=1, memory_mib=min(spec.memory_mib, defaults.memory_mib))
 
 
 def _pod_of(half: Path) -> PodRef:
-    return PodRef(f"template-{half.name.removeprefix(HALF)}", half)
+    return PodRef(id=f"template-{half.name.removeprefix(HALF)}", run_dir=half)
 
 
 def empty_shares(run_dir: Path) -> tuple[Share, ...]:
     """What stands in for folders that a machine has no use for yet."""
     nothing = run_dir / NOTHING
-    return tuple(Share(tag, nothing, True) for tag in TAGS)
+    return tuple(Share(tag=tag, path=nothing, read_only=True) for tag in TAGS)
 
 
 def _memory_of_half(half: Path) -> Path:

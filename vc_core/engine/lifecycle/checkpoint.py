@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from msgspec import structs
+
 from vc_core.engine.clones.snapshots import Snapshot
 from vc_core.engine.clones.templates import ROOTS
 from vc_core.engine.host import bind_mounts, source_paths
@@ -99,7 +101,9 @@ async def start_from(
     async with Rollback() as rollback:
         rollback.push(machine.undo_start, session, session.state)
         shares = tuple(_moved(session, saved, held) for held in saved.state.shares)
-        base = saved.state.base or VmSize(saved.config.vcpus, saved.config.memory_mib)
+        base = saved.state.base or VmSize(
+            vcpus=saved.config.vcpus, memory_mib=saved.config.memory_mib
+        )
         begun = dataclasses.replace(
             saved.state,
             state=State.READY,
@@ -111,14 +115,14 @@ async def start_from(
         )
         await session.put_state(begun)
         restored = [
-            RestoredDevice(held.share, held.plugged) for held in shares if not held.plugged.is_fixed
+            RestoredDevice(device=held.share, plugged=held.plugged)
+            for held in shares
+            if not held.plugged.is_fixed
         ]
         logs = _logs(saved.config.id, saved.state.devices)
         for name, held in logs.items():
             path = host.disks.copy_log(origin.folder / f"{name}.log", session.pod.id, name)
-            logs[name] = dataclasses.replace(
-                held, device=dataclasses.replace(held.device, path=path)
-            )
+            logs[name] = dataclasses.replace(held, device=structs.replace(held.device, path=path))
         for held in saved.state.devices:
             name = ContainerDisks.whose_log(saved.config.id, held.device.path)
             restored += await _ready(session, logs.get(name, held))
@@ -128,17 +132,17 @@ async def start_from(
             session.hooks,
             session.pod,
             VmSpec(
-                boot_assets.apply(
+                guest=boot_assets.apply(
                     session.config.assets, await session.hooks.agent_guest(pod=session.pod)
                 ),
-                base.vcpus,
-                base.memory_mib,
-                tuple(held.share for held in shares if held.plugged.is_fixed),
-                session.config.assets.hypervisor.path
+                vcpus=base.vcpus,
+                memory_mib=base.memory_mib,
+                shares=tuple(held.share for held in shares if held.plugged.is_fixed),
+                binary=session.config.assets.hypervisor.path
                 if session.config.assets.hypervisor.is_given
                 else None,
-                origin,
-                tuple(restored),
+                origin=origin,
+                restored_devices=tuple(restored),
             ),
             session.put_driver_state,
         )
@@ -254,7 +258,7 @@ def _moved(session: Session, saved: Snapshot, held: PluggedShare) -> PluggedShar
         bind_mounts.prepare(path)
     elif path == session.nothing_folder:
         path.mkdir(mode=0o700, exist_ok=True)
-    return dataclasses.replace(held, share=dataclasses.replace(held.share, path=path))
+    return dataclasses.replace(held, share=structs.replace(held.share, path=path))
 
 
 async def _ready(session: Session, held: HeldDevice) -> list[RestoredDevice]:
@@ -265,7 +269,7 @@ async def _ready(session: Session, held: HeldDevice) -> list[RestoredDevice]:
     )
     parts = await hooks.device_prepare(pod=session.pod, device=held.device)
     return [
-        RestoredDevice(dataclasses.replace(part, id=plugged.id), plugged)
+        RestoredDevice(device=structs.replace(part, id=plugged.id), plugged=plugged)
         for part, plugged in zip(parts, held.plugged, strict=True)
         if isinstance(part, Drive)
     ]

@@ -9,6 +9,8 @@ import logging
 import signal
 import time
 
+from msgspec import structs
+
 from vc_core.engine.host import oci_hooks, source_paths
 from vc_core.engine.lifecycle import restart_policy
 from vc_core.engine.lifecycle.process_spec import first_process
@@ -50,14 +52,14 @@ def check(spec: ContainerSpec) -> ContainerSpec:
     restart_policy.check(spec)
     for device in spec.devices:
         devices.check(device)
-    return dataclasses.replace(
+    return structs.replace(
         spec,
-        rootfs=dataclasses.replace(spec.rootfs, path=source_paths.resolved(spec.rootfs.path)),
+        rootfs=structs.replace(spec.rootfs, path=source_paths.resolved(spec.rootfs.path)),
         mounts=mount_rules.in_order(
             spec.has_default_mounts, tuple(mount_rules.checked(mount) for mount in spec.mounts)
         ),
         devices=tuple(
-            dataclasses.replace(device, path=source_paths.resolved(device.path))
+            structs.replace(device, path=source_paths.resolved(device.path))
             for device in spec.devices
         ),
     )
@@ -102,7 +104,7 @@ async def make(
                 await shares.mount(
                     session,
                     spec,
-                    dataclasses.replace(one, copy_up=one.copy_up and is_first),
+                    structs.replace(one, copy_up=one.copy_up and is_first),
                     host.hidden,
                 )
             )
@@ -110,18 +112,18 @@ async def make(
         stdio = Stdio.NULL if spec.stdio is Stdio.LOG and log is None else spec.stdio
         hostname = session.config.hostname
         process = first_process(spec, hostname)
-        named = dataclasses.replace(
+        named = structs.replace(
             spec, process=process, hostname=spec.hostname or hostname, stdio=stdio
         )
         container = GuestContainer(
-            named,
-            fresh(),
-            root.guest,
-            tuple(made),
-            tuple(passed),
-            session.config.options,
-            starts,
-            log,
+            spec=named,
+            token=fresh(),
+            rootfs=root.guest,
+            mounts=tuple(made),
+            devices=tuple(passed),
+            pod=session.config.options,
+            starts=starts,
+            log=log,
         )
         rollback.push(session.hooks.agent_remove_container, pod=session.pod, container_id=spec.id)
         await session.hooks.agent_create_container(pod=session.pod, container=container)
@@ -297,7 +299,7 @@ async def update(session: Session, spec: ContainerSpec, limits: Resources) -> No
         await agent.agent_update_container(pod=pod, container_id=spec.id, resources=limits)
         await vm_size.fit(session, spec.id, limits)
         rollback.push(session.store.put_container_spec, spec)
-        await session.store.put_container_spec(dataclasses.replace(spec, resources=limits))
+        await session.store.put_container_spec(structs.replace(spec, resources=limits))
 
 
 async def current_states(session: Session) -> dict[str, ContainerState]:

@@ -13,6 +13,8 @@ import resource
 import time
 from collections.abc import Awaitable, Callable
 
+from msgspec import structs
+
 from vc_core.defaults import Start
 from vc_core.engine.clones import templates
 from vc_core.engine.clones.pool import Pool
@@ -109,7 +111,9 @@ class MachineBoot:
         config = session.config
         guest = boot_assets.apply(config.assets, await session.hooks.agent_guest(pod=session.pod))
         binary = config.assets.hypervisor.path if config.assets.hypervisor.is_given else None
-        spec = VmSpec(guest, config.vcpus, config.memory_mib, (), binary)
+        spec = VmSpec(
+            guest=guest, vcpus=config.vcpus, memory_mib=config.memory_mib, shares=(), binary=binary
+        )
         _check_files()
         await self._check_size(session, spec, specs)
         if config.start is not Start.COLD and session.capabilities >= templates.CLONING:
@@ -135,7 +139,7 @@ class MachineBoot:
         """
         if session.capabilities >= templates.CLONING and vm_size.can_grow(session.capabilities):
             size = vm_size.demand(session.config, (one.resources for one in specs))
-            full = dataclasses.replace(spec, vcpus=size.vcpus, memory_mib=size.memory_mib)
+            full = structs.replace(spec, vcpus=size.vcpus, memory_mib=size.memory_mib)
             if full != templates.small(spec, self._templates.defaults, True):
                 await session.hooks.vm_fingerprint(pod=session.pod, spec=full)
 
@@ -150,9 +154,7 @@ class MachineBoot:
             return
         async with self._templates.origin(session.hooks, request) as origin:
             fixed = shares.of_clone(session, wanted, templates.TAGS)
-            await self._start_machine(
-                session, dataclasses.replace(small, origin=origin), fixed, specs
-            )
+            await self._start_machine(session, structs.replace(small, origin=origin), fixed, specs)
         await connect(session, FIRST_CHANNEL)
         await vm_size.fit(session)
 
@@ -193,7 +195,7 @@ class MachineBoot:
                 root_folders.show(session, container.rootfs, self._host.hidden)
         if any(one.share.path == session.files_folder for one in held):
             bind_mounts.prepare(session.files_folder)
-        spec = dataclasses.replace(spec, shares=tuple(one.share for one in held))
+        spec = structs.replace(spec, shares=tuple(one.share for one in held))
         await start_vm(
             session.hooks,
             session.pod,
@@ -207,7 +209,7 @@ class MachineBoot:
             for one, where in zip(held, plugged, strict=True)
         )
         session.connection.boot = fresh()
-        base = VmSize(spec.vcpus, spec.memory_mib)
+        base = VmSize(vcpus=spec.vcpus, memory_mib=spec.memory_mib)
         await session.put_state(
             dataclasses.replace(
                 session.state, boot=session.connection.boot, shares=placed, base=base
@@ -225,11 +227,11 @@ def identity(config: PodConfig) -> PodSetup:
     about = f"{config.id} {config.created_ns}".encode()
     machine_id = hashlib.blake2b(about, digest_size=16).hexdigest()
     return PodSetup(
-        config.hostname[:_HOSTNAME_BYTES],
-        time.time_ns(),
-        os.urandom(_SEED_BYTES),
-        machine_id,
-        config.options,
+        hostname=config.hostname[:_HOSTNAME_BYTES],
+        time_ns=time.time_ns(),
+        seed=os.urandom(_SEED_BYTES),
+        machine_id=machine_id,
+        options=config.options,
     )
 
 

@@ -4,9 +4,10 @@ container says.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import TypeVar
+
+from msgspec import structs
 
 from vc_core.spec.values import ContainerSpec, ProcessSpec
 
@@ -25,7 +26,7 @@ def first_process(spec: ContainerSpec, hostname: str) -> ProcessSpec:
     name = spec.hostname or hostname
     if spec.has_default_mounts and name:  # a bundle's environment is as its config.json has it
         env = merged_env((f"HOSTNAME={name}",), env)
-    return dataclasses.replace(
+    return structs.replace(
         process,
         env=env,
         cwd=process.cwd or "/",
@@ -40,7 +41,7 @@ def added_process(spec: ContainerSpec, hostname: str, wanted: ProcessSpec) -> Pr
     """
     first = first_process(spec, hostname)
     limits = {limit.kind: limit for limit in (*first.rlimits, *wanted.rlimits)}
-    return dataclasses.replace(
+    return structs.replace(
         wanted,
         env=merged_env(first.env, wanted.env),
         cwd=wanted.cwd or first.cwd,

@@ -66,7 +66,7 @@ async def plug(session: Session, disks: ContainerDisks, spec: ContainerSpec) -> 
             spec.id,
         )
         return None
-    device = HostDevice(disks.make_log(session.pod.id, spec.id), "")
+    device = HostDevice(path=disks.make_log(session.pod.id, spec.id), destination="")
     return (await devices.acquire(session, device, spec.id)).plugged[0]
 
 

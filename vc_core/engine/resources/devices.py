@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from msgspec import structs
+
 from vc_core.engine.session.session import Session
 from vc_core.engine.state.records import HeldDevice
 from vc_core.engine.state.rollback import Rollback
@@ -90,7 +92,7 @@ async def acquire(session: Session, device: HostDevice, container_id: str) -> Gu
     held = next((one for one in session.state.devices if one.device == wanted), None)
     if held is not None and held.plugged:
         await _put(session, held, dataclasses.replace(held, users=(*{*held.users, container_id},)))
-        return GuestDevice(device, held.plugged)
+        return GuestDevice(device=device, plugged=held.plugged)
     if (
         held is not None
         # Whoever began to plug it is no more: it is readied and plugged anew, as the contract
@@ -109,7 +111,7 @@ async def acquire(session: Session, device: HostDevice, container_id: str) -> Gu
             if not isinstance(part, GuestNode):
                 rollback.push(unplug, session, plugged[-1])
         await _put(session, held, dataclasses.replace(held, plugged=tuple(plugged)))
-    return GuestDevice(device, tuple(plugged))
+    return GuestDevice(device=device, plugged=tuple(plugged))
 
 
 async def release(session: Session, container_id: str) -> None:
@@ -147,7 +149,7 @@ async def unplug(session: Session, plugged: Plugged) -> None:
 
 async def _plug(session: Session, part: Pluggable | GuestNode) -> Plugged:
     if isinstance(part, GuestNode):
-        return Plugged("", GuestDriver.NODE, part.path)
+        return Plugged(id="", driver=GuestDriver.NODE, address=part.path)
     capability, what = _NEEDED[type(part)]
     if capability not in session.capabilities:
         raise InvalidRequest(
@@ -172,5 +174,5 @@ async def _put(session: Session, old: HeldDevice | None, new: HeldDevice | None)
 
 def _without_node(device: HostDevice) -> HostDevice:
     """What is plugged does not depend on how a container sees it."""
-    plain = HostDevice(device.path, "")
-    return dataclasses.replace(plain, read_only=device.read_only, kind=device.kind, mac=device.mac)
+    plain = HostDevice(path=device.path, destination="")
+    return structs.replace(plain, read_only=device.read_only, kind=device.kind, mac=device.mac)

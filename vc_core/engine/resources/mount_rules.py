@@ -5,10 +5,11 @@ Nothing is dropped silently: it is done, done with a warning, or refused.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from pathlib import Path
+
+from msgspec import structs
 
 from vc_core.engine.host import mountinfo, source_paths
 from vc_core.spec.errors import InvalidRequest
@@ -73,7 +74,7 @@ def _of_host(mount: Mount, real: Path) -> Mount:
         log.warning(
             "the container gets the guest's /dev; devices of this host are passed one by one"
         )
-        return dataclasses.replace(mount, kind=MountKind.GUEST, source=_DEV)
+        return structs.replace(mount, kind=MountKind.GUEST, source=_DEV)
     for folder in _KERNELS:
         if folder in (real, *real.parents):
             if Path(mount.destination) != mount.source:
@@ -83,7 +84,7 @@ def _of_host(mount: Mount, real: Path) -> Mount:
                     f"the guest has its own {mount.source}, mounted there or not at all"
                 )
             log.warning("the container gets the guest's own %s, not this host's", mount.source)
-            return dataclasses.replace(mount, kind=MountKind.GUEST)
+            return structs.replace(mount, kind=MountKind.GUEST)
     if real.is_block_device() or real.is_char_device():
         raise InvalidRequest(
             f"{mount.source} is a device; pass it as one (--device), not as a mount"
@@ -102,4 +103,4 @@ def _of_host(mount: Mount, real: Path) -> Mount:
             f"only root can leave out what is mounted below {mount.source} ({inner[0].point}); "
             "mount it recursively (rbind)"
         )
-    return dataclasses.replace(mount, source=real)
+    return structs.replace(mount, source=real)

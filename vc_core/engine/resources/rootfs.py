@@ -67,21 +67,33 @@ async def acquire(session: Session, host: HostFiles, spec: ContainerSpec) -> Acq
         plugged, name = await shares.acquire_root(session, spec, host.hidden)
         is_read_only = spec.rootfs.mode is not RootfsMode.READ_WRITE
         bound = (
-            (GuestMount(Mount(spec.rootfs.path, "/", is_read_only), plugged, name),) if name else ()
+            (
+                GuestMount(
+                    mount=Mount(source=spec.rootfs.path, destination="/", read_only=is_read_only),
+                    plugged=plugged,
+                    subpath=name,
+                ),
+            )
+            if name
+            else ()
         )
-        return Acquired(GuestRootfs(plugged, subpath=name, upper=upper), bound=bound)
+        return Acquired(GuestRootfs(plugged=plugged, subpath=name, upper=upper), bound=bound)
     await host.images.verify(spec.rootfs.path)
     block_rootfs.flush(block)
     plugged = (await devices.acquire(session, _drive(block, spec), spec.id)).plugged[0]
     found = BlockRootfs(block.device, block.fstype, plugged.address)
-    return Acquired(GuestRootfs(plugged, block.fstype, block.subpath, upper), found)
+    return Acquired(
+        GuestRootfs(plugged=plugged, fstype=block.fstype, subpath=block.subpath, upper=upper), found
+    )
 
 
 async def _upper(session: Session, disks: ContainerDisks, spec: ContainerSpec) -> Plugged | None:
     if not spec.rootfs.disk_bytes:
         return None
     disk = await disks.make_disk(session.pod.id, spec.id, spec.rootfs.disk_bytes)
-    return (await devices.acquire(session, HostDevice(disk, ""), spec.id)).plugged[0]
+    return (await devices.acquire(session, HostDevice(path=disk, destination=""), spec.id)).plugged[
+        0
+    ]
 
 
 async def wanted(session: Session, spec: ContainerSpec) -> list[Share]:
@@ -114,4 +126,6 @@ def check(spec: ContainerSpec) -> None:
 
 
 def _drive(block: block_rootfs.Block, spec: ContainerSpec) -> HostDevice:
-    return HostDevice(block.device, "", spec.rootfs.mode is not RootfsMode.READ_WRITE)
+    return HostDevice(
+        path=block.device, destination="", read_only=spec.rootfs.mode is not RootfsMode.READ_WRITE
+    )

@@ -11,6 +11,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from msgspec import structs
+
 from vc_core.engine.host import bind_mounts
 from vc_core.engine.resources import root_folders
 from vc_core.engine.session.session import Session
@@ -29,7 +31,7 @@ from vc_core.spec.values import (
     Share,
 )
 
-_NOT_YET = Plugged("", GuestDriver.NINE_P, "")  # until the machine has the share
+_NOT_YET = Plugged(id="", driver=GuestDriver.NINE_P, address="")  # until the machine has the share
 
 
 def check_rootfs(spec: ContainerSpec) -> None:
@@ -58,7 +60,7 @@ def of_rootfs(session: Session, spec: ContainerSpec) -> Share:
         if os.geteuid() == 0
         else spec.rootfs.path
     )
-    return Share("", path, spec.rootfs.mode is not RootfsMode.READ_WRITE)
+    return Share(tag="", path=path, read_only=spec.rootfs.mode is not RootfsMode.READ_WRITE)
 
 
 def of_mounts(session: Session, spec: ContainerSpec) -> list[Share]:
@@ -71,8 +73,8 @@ def of_mount(session: Session, mount: Mount) -> Share:
     folder's own.
     """
     if os.geteuid() == 0:
-        return Share("", session.files_folder, False)
-    return Share("", mount.source, mount.read_only)
+        return Share(tag="", path=session.files_folder, read_only=False)
+    return Share(tag="", path=mount.source, read_only=mount.read_only)
 
 
 def assign(wanted: Mapping[str, list[Share]]) -> list[PluggedShare]:
@@ -84,7 +86,7 @@ def assign(wanted: Mapping[str, list[Share]]) -> list[PluggedShare]:
         for share in shares:
             users.setdefault(share, []).append(container_id)
     return [
-        PluggedShare(dataclasses.replace(share, tag=f"vc{number}"), _NOT_YET, tuple(ids))
+        PluggedShare(structs.replace(share, tag=f"vc{number}"), _NOT_YET, tuple(ids))
         for number, (share, ids) in enumerate(users.items())
     ]
 
@@ -93,7 +95,7 @@ def of_boot(session: Session, wanted: list[PluggedShare]) -> list[PluggedShare]:
     """What a machine boots with: what is wanted, and where none can be plugged later, the one for
     what root binds.
     """
-    files = Share(f"vc{len(wanted)}", session.files_folder, False)
+    files = Share(tag=f"vc{len(wanted)}", path=session.files_folder, read_only=False)
     has_it = any(one.share.path == session.files_folder for one in wanted)
     if has_it or os.geteuid() != 0 or Capability.SHARE_PLUG in session.capabilities:
         return wanted
@@ -108,7 +110,7 @@ def of_clone(
 
     The rest is plugged when its container is made.
     """
-    nothing = Share("", session.nothing_folder, True)
+    nothing = Share(tag="", path=session.nothing_folder, read_only=True)
     nothing.path.mkdir(mode=0o700, exist_ok=True)
     free = [one for one in wanted if one.share.path != session.files_folder]
     files = next((one for one in wanted if one not in free), None)
@@ -116,18 +118,19 @@ def of_clone(
     first = free[0] if free else empty
     second = free[1] if len(free) > 1 else empty
     if os.geteuid() == 0:
-        second = files or dataclasses.replace(empty, share=Share("", session.files_folder, False))
+        second = files or dataclasses.replace(
+            empty, share=Share(tag="", path=session.files_folder, read_only=False)
+        )
     pairs = zip((first, second), tags, strict=True)
     return [
-        dataclasses.replace(one, share=dataclasses.replace(one.share, tag=tag))
-        for one, tag in pairs
+        dataclasses.replace(one, share=structs.replace(one.share, tag=tag)) for one, tag in pairs
     ]
 
 
 def find(session: Session, share: Share) -> PluggedShare | None:
     """The device that has this folder already."""
     for held in session.state.shares:
-        if dataclasses.replace(held.share, tag="") == share:
+        if structs.replace(held.share, tag="") == share:
             return held
     return None
 
@@ -150,7 +153,7 @@ async def acquire_root(
             if not is_there:
                 bind_mounts.remove(session.roots_folder, share.path.name)
             raise
-    files = Share("", session.files_folder, False)
+    files = Share(tag="", path=session.files_folder, read_only=False)
     name = root_folders.bind(session, spec.rootfs, files.path, hidden)
     return await _acquire_bound(session, files, spec.id, name), name
 
@@ -168,13 +171,11 @@ async def acquire(session: Session, share: Share, container_id: str) -> Plugged:
         )
     taken = {other.share.tag for other in session.state.shares}
     tag = next(f"vc{number}" for number in range(len(taken) + 1) if f"vc{number}" not in taken)
-    plugged = await session.hooks.vm_plug(
-        pod=session.pod, device=dataclasses.replace(share, tag=tag)
-    )
+    plugged = await session.hooks.vm_plug(pod=session.pod, device=structs.replace(share, tag=tag))
     async with Rollback() as rollback:
         rollback.push(session.hooks.vm_unplug, pod=session.pod, plugged=plugged)
         await session.put_driver_state()
-        held = PluggedShare(dataclasses.replace(share, tag=tag), plugged, (container_id,))
+        held = PluggedShare(structs.replace(share, tag=tag), plugged, (container_id,))
         await _put(session, None, held)
     return plugged
 
@@ -202,11 +203,13 @@ async def mount(
 ) -> GuestMount:
     """Makes one mount's source reachable for the guest."""
     if mount.kind is not MountKind.BIND:
-        return GuestMount(mount)
+        return GuestMount(mount=mount)
     share = of_mount(session, mount)
     is_bound = share.path == session.files_folder
     name = bind(session, mount, hidden) if is_bound else ""
-    return GuestMount(mount, await _acquire_bound(session, share, spec.id, name), name)
+    return GuestMount(
+        mount=mount, plugged=await _acquire_bound(session, share, spec.id, name), subpath=name
+    )
 
 
 def bind(session: Session, mount: Mount, hidden: tuple[Path, ...], name: str = "") -> str:

@@ -7,6 +7,8 @@ import math
 import re
 from collections.abc import Iterable
 
+from msgspec import structs
+
 from vc_core.engine.session.session import Session
 from vc_core.engine.state.records import PodConfig
 from vc_core.spec.errors import InvalidRequest
@@ -66,7 +68,10 @@ def demand(config: PodConfig, limits: Iterable[Resources]) -> VmSize:
     vcpus = math.ceil(sum(one.cpus for one in found))
     named = max((_named(one) for one in found), default=0)
     memory_bytes = sum(one.memory_bytes for one in found)
-    return VmSize(max(config.vcpus, vcpus, named), config.memory_mib + -(-memory_bytes // _MIB))
+    return VmSize(
+        vcpus=max(config.vcpus, vcpus, named),
+        memory_mib=config.memory_mib + -(-memory_bytes // _MIB),
+    )
 
 
 def larger(one: Resources, other: Resources) -> Resources:
@@ -74,7 +79,7 @@ def larger(one: Resources, other: Resources) -> Resources:
     most_cpus = max(one, other, key=lambda limits: limits.cpus)
     most_named = max(one, other, key=_named)
     memory_bytes = max(one.memory_bytes, other.memory_bytes)
-    return dataclasses.replace(most_cpus, cpuset=most_named.cpuset, memory_bytes=memory_bytes)
+    return structs.replace(most_cpus, cpuset=most_named.cpuset, memory_bytes=memory_bytes)
 
 
 def _named(limits: Resources) -> int:
@@ -105,7 +110,7 @@ async def fit(session: Session, changed: str = "", limits: Resources | None = No
     ]
     if limits is not None:
         found.append(limits)
-    start = VmSize(session.config.vcpus, session.config.memory_mib)
+    start = VmSize(vcpus=session.config.vcpus, memory_mib=session.config.memory_mib)
     base = session.state.base or start
     wanted = demand(session.config, found)
     if wanted == (session.state.size or base):
@@ -124,5 +129,5 @@ async def fit(session: Session, changed: str = "", limits: Resources | None = No
     await session.hooks.agent_online(
         pod=session.pod, vcpus=wanted.vcpus, plugged_memory_mib=plugged
     )
-    in_use = dataclasses.replace(size, vcpus=wanted.vcpus)
+    in_use = structs.replace(size, vcpus=wanted.vcpus)
     await session.put_state(dataclasses.replace(session.state, size=in_use))

@@ -89,7 +89,7 @@ class DamagedPodRemover:
                 log.warning("removed without its lock: %s", wrong)
             except NotFound:  # it was removed before that error
                 return
-            pod = PodRef(pod_id, await self.storage.storage_run_dir(pod_id=pod_id))
+            pod = PodRef(id=pod_id, run_dir=await self.storage.storage_run_dir(pod_id=pod_id))
             problems = await _Removal(self, pod).run()
         for problem in problems:
             if problem != reason:

@@ -146,7 +146,9 @@ class Sessions:
     async def _read(self, is_ending: bool) -> Session:
         store = Store(self._storage, self._pod_id, is_ending)
         config = await store.pod_config()
-        pod = PodRef(self._pod_id, await self._storage.storage_run_dir(pod_id=self._pod_id))
+        pod = PodRef(
+            id=self._pod_id, run_dir=await self._storage.storage_run_dir(pod_id=self._pod_id)
+        )
         driver_state = await store.driver_state()
         state = await store.pod_state()
         async with self._guard:  # tasks of this process that share the lock share the connection

@@ -7,6 +7,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import structs
+
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Guest
 
@@ -63,7 +65,7 @@ def apply(assets: Assets, guest: Guest) -> Guest:
     """The guest with the pod's own files in it."""
     kernel = assets.kernel.path if assets.kernel.is_given else guest.kernel
     initrd = assets.image.path if assets.image.is_given else guest.initrd
-    return dataclasses.replace(guest, kernel=kernel, initrd=initrd)
+    return structs.replace(guest, kernel=kernel, initrd=initrd)
 
 
 def _check(kind: str, asset: Asset) -> None:

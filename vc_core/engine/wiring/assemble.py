@@ -90,7 +90,7 @@ async def problems(config: Config, catalog: Catalog) -> list[str]:
         return found
     try:
         wiring = wire(catalog, choices(config, catalog), config.deadlines)
-        await check_combination(wiring, PodRef("check", Path("/nonexistent")))
+        await check_combination(wiring, PodRef(id="check", run_dir=Path("/nonexistent")))
     except (ConfigError, PluginContractError) as error:
         return list(error.problems)
     except VcError as error:

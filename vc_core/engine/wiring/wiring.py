@@ -211,7 +211,9 @@ class Wiring:
         if inner is None:
             raise PluginContractError([f"no plugin implements {name}"])
         limit_s = None if _is_unbounded(name) else self._deadlines.of(name)
-        outer = _bordered(inner, Operation(name, owner.partition(":")[2], pod_id), owner, limit_s)
+        outer = _bordered(
+            inner, Operation(name=name, plugin=owner.partition(":")[2], pod=pod_id), owner, limit_s
+        )
         outcome.force_result(_Call(outer, inner))
 
 

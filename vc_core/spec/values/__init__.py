@@ -1,4 +1,4 @@
-"""What crosses the border between engine and plugins: frozen dataclasses and enums, nothing else.
+"""What crosses the border between engine and plugins: frozen `msgspec.Struct`s and enums.
 
 Those about machines and those about containers lie next door; all are imported from here.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
 
 from vc_core.spec.values.container import (
     AgentInfo,
@@ -77,8 +78,7 @@ Report = Callable[[str], None]
 """Called with one line before each long step of an operation."""
 
 
-@dataclass(frozen=True)
-class PodRef:
+class PodRef(Struct, frozen=True, kw_only=True):
     """Which pod a hook is about.
 
     Attributes:
@@ -133,8 +133,7 @@ class Record(enum.StrEnum):
     DEVICES = "devices"
 
 
-@dataclass(frozen=True)
-class StoreListing:
+class StoreListing(Struct, frozen=True, kw_only=True):
     """What is in the store.
 
     Attributes:
@@ -161,8 +160,7 @@ class Verdict(enum.StrEnum):
     BAD = "bad"  # does not work
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """One line of `vc doctor`.
 
     Attributes:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 import signal
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+
+from msgspec import Struct
 
 from vc_core.spec.values.oci_hooks import OciHooks
 from vc_core.spec.values.process import ExitStatus, ProcessSpec, Stdio
@@ -22,8 +23,7 @@ class RootfsMode(enum.StrEnum):
     READ_WRITE = "rw"  # writes change the folder on the host
 
 
-@dataclass(frozen=True)
-class Rootfs:
+class Rootfs(Struct, frozen=True, kw_only=True):
     """A container's root file system.
 
     Attributes:
@@ -54,8 +54,7 @@ class MountKind(enum.StrEnum):
     CGROUP = "cgroup"
 
 
-@dataclass(frozen=True)
-class Mount:
+class Mount(Struct, frozen=True, kw_only=True):
     """A mount in a container.
 
     Attributes:
@@ -84,11 +83,12 @@ class Mount:
         """An empty folder in the guest's memory; `size_bytes` 0 is half of that."""
         size = (f"size={size_bytes}",) if size_bytes else ()
         options = ("nosuid", "nodev", f"mode={mode:o}", *size)
-        return cls(Path("tmpfs"), destination, kind=MountKind.TMPFS, options=options)
+        return cls(
+            source=Path("tmpfs"), destination=destination, kind=MountKind.TMPFS, options=options
+        )
 
 
-@dataclass(frozen=True)
-class HostDevice:
+class HostDevice(Struct, frozen=True, kw_only=True):
     """A device of the host that a container shall have.
 
     Attributes:
@@ -114,8 +114,7 @@ class HostDevice:
     mac: str = ""
 
 
-@dataclass(frozen=True)
-class Resources:
+class Resources(Struct, frozen=True, kw_only=True):
     """Limits of a container, enforced by the guest's cgroups. What is 0 or empty has no limit.
 
     Attributes:
@@ -143,8 +142,7 @@ class Resources:
         return Fraction(max(0, self.cpu_quota_us), self.cpu_period_us)
 
 
-@dataclass(frozen=True)
-class Confinement:
+class Confinement(Struct, frozen=True, kw_only=True):
     """How a container is kept from the guest. None is what container engines agree on.
 
     Attributes:
@@ -164,8 +162,7 @@ class Confinement:
     propagation: str = ""
 
 
-@dataclass(frozen=True)
-class ContainerSpec:
+class ContainerSpec(Struct, frozen=True, kw_only=True):
     """A container to make.
 
     Attributes:
@@ -201,15 +198,14 @@ class ContainerSpec:
     shm_bytes: int = 64 << 20
     has_default_mounts: bool = True
     confinement: Confinement = Confinement()
-    hooks: OciHooks = field(default_factory=OciHooks)
+    hooks: OciHooks = OciHooks()
     bundle: str = ""
     stop_signal: int = signal.SIGTERM
-    restart: Restart = field(default_factory=Restart)
+    restart: Restart = Restart()
     health: HealthCheck | None = None
 
 
-@dataclass(frozen=True)
-class Dns:
+class Dns(Struct, frozen=True, kw_only=True):
     """What stands in the containers' /etc/resolv.conf.
 
     Attributes:
@@ -223,8 +219,7 @@ class Dns:
     options: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class PodOptions:
+class PodOptions(Struct, frozen=True, kw_only=True):
     """What the containers of a pod have in common.
 
     Attributes:
@@ -241,8 +236,7 @@ class PodOptions:
     can_quiesce: bool = False
 
 
-@dataclass(frozen=True)
-class GuestRootfs:
+class GuestRootfs(Struct, frozen=True, kw_only=True):
     """A root file system as the agent has to find it.
 
     Attributes:
@@ -258,8 +252,7 @@ class GuestRootfs:
     upper: Plugged | None = None
 
 
-@dataclass(frozen=True)
-class GuestMount:
+class GuestMount(Struct, frozen=True, kw_only=True):
     """A mount as the agent has to make it.
 
     Attributes:
@@ -274,8 +267,7 @@ class GuestMount:
     subpath: str = ""
 
 
-@dataclass(frozen=True)
-class GuestDevice:
+class GuestDevice(Struct, frozen=True, kw_only=True):
     """A device as the agent has to find it.
 
     Attributes:
@@ -287,8 +279,7 @@ class GuestDevice:
     plugged: tuple[Plugged, ...]
 
 
-@dataclass(frozen=True)
-class GuestContainer:
+class GuestContainer(Struct, frozen=True, kw_only=True):
     """A container as the agent has to make it.
 
     Attributes:
@@ -313,8 +304,7 @@ class GuestContainer:
     log: Plugged | None = None
 
 
-@dataclass(frozen=True)
-class GuestContainerStatus:
+class GuestContainerStatus(Struct, frozen=True, kw_only=True):
     """What the guest knows about one container.
 
     Attributes:
@@ -330,8 +320,7 @@ class GuestContainerStatus:
     health: Health = Health.NONE
 
 
-@dataclass(frozen=True)
-class ContainerStats:
+class ContainerStats(Struct, frozen=True, kw_only=True):
     """Use of the guest by one container.
 
     Attributes:
@@ -349,8 +338,7 @@ class ContainerStats:
     oom_kills: int = 0
 
 
-@dataclass(frozen=True)
-class PodSetup:
+class PodSetup(Struct, frozen=True, kw_only=True):
     """What makes a freshly booted or cloned guest this pod.
 
     Attributes:
@@ -363,13 +351,15 @@ class PodSetup:
 
     hostname: str
     time_ns: int
-    seed: bytes = field(repr=False)
+    seed: bytes
     machine_id: str
     options: PodOptions = PodOptions()
 
+    def __repr__(self) -> str:  # the seed is a secret, and logs show calls
+        return f"PodSetup(hostname={self.hostname!r}, machine_id={self.machine_id!r})"
 
-@dataclass(frozen=True)
-class AgentInfo:
+
+class AgentInfo(Struct, frozen=True, kw_only=True):
     """Who answers in the guest.
 
     Attributes:

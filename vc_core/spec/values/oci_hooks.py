@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 
-@dataclass(frozen=True)
-class OciHook:
+
+class OciHook(Struct, frozen=True, kw_only=True):
     """A program of the host that is run when a container's life moves on, with its state on stdin.
 
     Attributes:
@@ -23,8 +23,7 @@ class OciHook:
     timeout_s: float = 0
 
 
-@dataclass(frozen=True)
-class OciHooks:
+class OciHooks(Struct, frozen=True, kw_only=True):
     """The runtime-spec's hooks that run on the host.
 
     Attributes:

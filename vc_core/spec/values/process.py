@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct
 
 # What container engines agree on: bounding, effective and permitted.
 DEFAULT_CAPABILITIES = tuple(
@@ -30,8 +31,7 @@ DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 """The word of an environment in which nobody has said where programs are."""
 
 
-@dataclass(frozen=True)
-class Capabilities:
+class Capabilities(Struct, frozen=True, kw_only=True):
     """The five sets of capabilities(7), by names like "CAP_CHOWN"."""
 
     bounding: tuple[str, ...] = ()
@@ -41,8 +41,7 @@ class Capabilities:
     ambient: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Rlimit:
+class Rlimit(Struct, frozen=True, kw_only=True):
     """One limit of getrlimit(2).
 
     Attributes:
@@ -56,8 +55,7 @@ class Rlimit:
     hard: int
 
 
-@dataclass(frozen=True)
-class ProcessSpec:
+class ProcessSpec(Struct, frozen=True, kw_only=True):
     """A process to start in a container.
 
     What is empty or None of one that `Container.exec` starts is as the container's first process
@@ -104,8 +102,7 @@ class FilesVerb(enum.StrEnum):
     WATCH = "watch"  # a line of JSON for each change, after an empty object
 
 
-@dataclass(frozen=True)
-class FilesRequest:
+class FilesRequest(Struct, frozen=True, kw_only=True):
     """What a process of the agent's own is to do with a container's files (agent_serve_files).
 
     Attributes:
@@ -138,8 +135,7 @@ class StreamName(enum.StrEnum):
     STDERR = "stderr"
 
 
-@dataclass(frozen=True)
-class ExitStatus:
+class ExitStatus(Struct, frozen=True, kw_only=True):
     """How a process ended.
 
     Attributes:
@@ -153,12 +149,20 @@ class ExitStatus:
 
     code: int
     signal: int = 0
-    ended_ns: int = field(default=0, compare=False)
+    ended_ns: int = 0
     out_of_memory: bool = False
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ExitStatus) and self._compared() == other._compared()
 
-@dataclass(frozen=True)
-class ProcessInfo:
+    def __hash__(self) -> int:
+        return hash(self._compared())
+
+    def _compared(self) -> tuple[int, int, bool]:
+        return self.code, self.signal, self.out_of_memory
+
+
+class ProcessInfo(Struct, frozen=True, kw_only=True):
     """One row of a container's process list.
 
     Attributes:

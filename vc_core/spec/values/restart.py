@@ -5,7 +5,8 @@ found to be well.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
 class RestartPolicy(enum.StrEnum):
@@ -16,8 +17,7 @@ class RestartPolicy(enum.StrEnum):
     ALWAYS = "always"
 
 
-@dataclass(frozen=True)
-class Restart:
+class Restart(Struct, frozen=True, kw_only=True):
     """When the guest starts a container again, with all that it has written. Not after somebody has
     asked it to end.
 
@@ -30,8 +30,7 @@ class Restart:
     max_retries: int = 0
 
 
-@dataclass(frozen=True)
-class HealthCheck:
+class HealthCheck(Struct, frozen=True, kw_only=True):
     """A command that the guest runs in a container again and again; it exits with 0 when all is
     well.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 
-@dataclass(frozen=True)
-class Guest:
+
+class Guest(Struct, frozen=True, kw_only=True):
     """What a machine boots.
 
     Attributes:
@@ -36,8 +36,7 @@ class Guest:
     program: Path | None = None
 
 
-@dataclass(frozen=True)
-class KernelSource:
+class KernelSource(Struct, frozen=True, kw_only=True):
     """Where a guest image's kernel comes from.
 
     Attributes:
@@ -51,8 +50,7 @@ class KernelSource:
     agent: Path | None = None
 
 
-@dataclass(frozen=True)
-class Share:
+class Share(Struct, frozen=True, kw_only=True):
     """A folder of the host that the guest can mount.
 
     Attributes:
@@ -73,8 +71,7 @@ class DriveBus(enum.StrEnum):
     BLK = "blk"  # virtio-blk: a PCI device of its own for each
 
 
-@dataclass(frozen=True)
-class Drive:
+class Drive(Struct, frozen=True, kw_only=True):
     """A block device or image file of the host, as a disk in the guest.
 
     Attributes:
@@ -90,8 +87,7 @@ class Drive:
     bus: DriveBus = DriveBus.SCSI
 
 
-@dataclass(frozen=True)
-class HostPci:
+class HostPci(Struct, frozen=True, kw_only=True):
     """A PCI device of the host that vfio-pci holds.
 
     Attributes:
@@ -111,8 +107,7 @@ class VhostKind(enum.StrEnum):
     SCSI = "vhost-user-scsi"
 
 
-@dataclass(frozen=True)
-class VhostUser:
+class VhostUser(Struct, frozen=True, kw_only=True):
     """A virtio device whose backend is another process of the host, behind a unix socket.
 
     Attributes:
@@ -128,8 +123,7 @@ class VhostUser:
     mac: str = ""
 
 
-@dataclass(frozen=True)
-class GuestNode:
+class GuestNode(Struct, frozen=True, kw_only=True):
     """A device of the guest's own kernel, like that of the host: nothing is plugged for it.
 
     Attributes:
@@ -153,8 +147,7 @@ class GuestDriver(enum.StrEnum):
     NODE = "node"  # a path below /dev
 
 
-@dataclass(frozen=True)
-class Plugged:
+class Plugged(Struct, frozen=True, kw_only=True):
     """A device that is in the machine.
 
     Attributes:
@@ -170,8 +163,7 @@ class Plugged:
     is_fixed: bool = False
 
 
-@dataclass(frozen=True)
-class VmSize:
+class VmSize(Struct, frozen=True, kw_only=True):
     """How large a machine is: totals, never differences.
 
     Attributes:
@@ -183,8 +175,7 @@ class VmSize:
     memory_mib: int
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Struct, frozen=True, kw_only=True):
     """A machine that was saved with its memory: others start from it instead of booting, any number
     of times.
 
@@ -199,8 +190,7 @@ class Checkpoint:
     memory: Path
 
 
-@dataclass(frozen=True)
-class RestoredDevice:
+class RestoredDevice(Struct, frozen=True, kw_only=True):
     """What was plugged into a machine when it was saved, and is to be in one that goes on from
     there.
 
@@ -213,8 +203,7 @@ class RestoredDevice:
     plugged: Plugged
 
 
-@dataclass(frozen=True)
-class VmSpec:
+class VmSpec(Struct, frozen=True, kw_only=True):
     """The machine to make.
 
     Attributes:
@@ -249,8 +238,7 @@ class VmPhase(enum.StrEnum):
     ENDED = "ended"
 
 
-@dataclass(frozen=True)
-class VmStatus:
+class VmStatus(Struct, frozen=True, kw_only=True):
     """What is true of a machine now.
 
     Attributes:
@@ -264,8 +252,7 @@ class VmStatus:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class VmStats:
+class VmStats(Struct, frozen=True, kw_only=True):
     """Use of the host by one machine.
 
     Attributes:
@@ -282,8 +269,7 @@ class VmStats:
     written_bytes: int = 0
 
 
-@dataclass(frozen=True)
-class DriverState:
+class DriverState(Struct, frozen=True, kw_only=True):
     """What another process needs to take a machine over: JSON text, understood by the driver that
     made it.
     """
@@ -302,8 +288,7 @@ FIRST_CHANNEL = "vc.agent.first"
 """The name of the channel that a machine with an origin has from its start, for one client."""
 
 
-@dataclass(frozen=True)
-class Channel:
+class Channel(Struct, frozen=True, kw_only=True):
     """A byte stream between one client on the host and the guest's agent.
 
     Attributes:

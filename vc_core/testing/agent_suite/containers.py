@@ -67,8 +67,8 @@ class ContainerRules:
     )
     async def test_an_empty_volume_gets_what_lies_at_its_place(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
-            mount = Mount(guest.volume_folder, "/bin", copy_up=True)
-            await guest.create("c", LIVES, mounts=(GuestMount(mount, guest.volume),))
+            mount = Mount(source=guest.volume_folder, destination="/bin", copy_up=True)
+            await guest.create("c", LIVES, mounts=(GuestMount(mount=mount, plugged=guest.volume),))
             names = {path.name for path in guest.volume_folder.iterdir()}
         assert {"sh", "sleep", "cat"} <= names, f"it has {sorted(names)[:5]}"
 

@@ -15,7 +15,9 @@ class FileRules:
         async with subject.guest() as guest:
             await guest.needs(Capability.FILES)
             await guest.run("c", LIVES)
-            code, _, told = await guest.files("c", FilesRequest(FilesVerb.LIST, "/no-such-folder"))
+            code, _, told = await guest.files(
+                "c", FilesRequest(verb=FilesVerb.LIST, path="/no-such-folder")
+            )
         assert (code, told.count(b"\n")) == (2, 1), f"it exits with {code} and says {told!r}"
 
     @rule("agent_serve_files", "with 3 when the request does not fit what is there")
@@ -25,7 +27,9 @@ class FileRules:
         async with subject.guest() as guest:
             await guest.needs(Capability.FILES)
             await guest.run("c", LIVES)
-            code, _, told = await guest.files("c", FilesRequest(FilesVerb.READ, "/bin/sh/below"))
+            code, _, told = await guest.files(
+                "c", FilesRequest(verb=FilesVerb.READ, path="/bin/sh/below")
+            )
         assert (code, told.count(b"\n")) == (3, 1), f"it exits with {code} and says {told!r}"
 
     @rule("agent_serve_files", "The container's first process may have ended.")
@@ -34,7 +38,7 @@ class FileRules:
             await guest.needs(Capability.FILES)
             await guest.run("c", ENDS)
             await guest.ends("c")
-            code, listed, told = await guest.files("c", FilesRequest(FilesVerb.LIST, "/"))
+            code, listed, told = await guest.files("c", FilesRequest(verb=FilesVerb.LIST, path="/"))
         assert code == 0, f"it exits with {code} and says {told!r}"
         assert b'"bin"' in listed, f"it lists {listed!r}"
 
@@ -43,6 +47,8 @@ class FileRules:
         async with subject.guest() as guest:
             await guest.needs(Capability.FILES)
             await guest.run("c", LIVES)
-            inside = await guest.files("c", FilesRequest(FilesVerb.LIST, "/bin"))
-            outside = await guest.files("c", FilesRequest(FilesVerb.LIST, "/../../../bin"))
+            inside = await guest.files("c", FilesRequest(verb=FilesVerb.LIST, path="/bin"))
+            outside = await guest.files(
+                "c", FilesRequest(verb=FilesVerb.LIST, path="/../../../bin")
+            )
         assert outside == inside, f"/../../../bin is {outside}, /bin is {inside}"

@@ -41,7 +41,10 @@ from vc_core.testing.mocks import World
 from vc_core.testing.rules import time_limit, wired
 
 SETUP = PodSetup(
-    "contract", 1_800_000_000_000_000_000, bytes(range(32)), "0123456789abcdef0123456789abcdef"
+    hostname="contract",
+    time_ns=1_800_000_000_000_000_000,
+    seed=bytes(range(32)),
+    machine_id="0123456789abcdef0123456789abcdef",
 )
 
 LIVES = ("sleep", "1000")
@@ -52,7 +55,7 @@ MISSING = ("missing",)
 
 def process(args: tuple[str, ...]) -> ProcessSpec:
     """One that finds the programs of AgentSubject.rootfs."""
-    return ProcessSpec(args, ("PATH=/bin",), "/", "0:0", no_new_privileges=True)
+    return ProcessSpec(args=args, env=("PATH=/bin",), cwd="/", user="0:0", no_new_privileges=True)
 
 
 @dataclass
@@ -73,7 +76,7 @@ class AgentSubject:
     world: World = field(default_factory=lambda: World(Path("/nowhere")))
 
     def __post_init__(self) -> None:
-        self.pod = PodRef("contract", self.folder / "run")
+        self.pod = PodRef(id="contract", run_dir=self.folder / "run")
         self.pod.run_dir.mkdir(mode=0o700)
 
     def agent(self) -> AgentSpec:
@@ -87,8 +90,13 @@ class AgentSubject:
         booted = await hooks.agent_guest(pod=self.pod)
         folder = self.folder / "volume"
         folder.mkdir(exist_ok=True)
-        shares = (Share("root", self.rootfs), Share("volume", folder, False))
-        await hooks.vm_create(pod=self.pod, spec=VmSpec(booted, 1, 256, shares))
+        shares = (
+            Share(tag="root", path=self.rootfs),
+            Share(tag="volume", path=folder, read_only=False),
+        )
+        await hooks.vm_create(
+            pod=self.pod, spec=VmSpec(guest=booted, vcpus=1, memory_mib=256, shares=shares)
+        )
         try:
             await hooks.vm_start(pod=self.pod)
             channel = await hooks.vm_open_channel(pod=self.pod, name="vc.agent.1")
@@ -149,11 +157,19 @@ class InGuest:
             mounts: all of them.
             asked: more of its ContainerSpec.
         """
-        spec = ContainerSpec(name, Rootfs(self.subject.rootfs), process(args), stdio=stdio, **asked)
+        spec = ContainerSpec(
+            id=name,
+            rootfs=Rootfs(path=self.subject.rootfs),
+            process=process(args),
+            stdio=stdio,
+            **asked,
+        )
         log = await self._plug_log(name) if stdio is Stdio.LOG else None
         await self.agent.agent_create_container(
             pod=self.pod,
-            container=GuestContainer(spec, name, GuestRootfs(self.root), mounts, log=log),
+            container=GuestContainer(
+                spec=spec, token=name, rootfs=GuestRootfs(plugged=self.root), mounts=mounts, log=log
+            ),
         )
 
     async def run(
@@ -165,7 +181,8 @@ class InGuest:
 
     async def _plug_log(self, name: str) -> Plugged:
         return await self.agent.vm_plug(
-            pod=self.pod, device=Drive(f"log-{name}", self._data.make_log(self.pod.id, name))
+            pod=self.pod,
+            device=Drive(id=f"log-{name}", path=self._data.make_log(self.pod.id, name)),
         )
 
     def logged(self, name: str) -> list[Record]:

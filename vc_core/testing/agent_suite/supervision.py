@@ -40,7 +40,9 @@ class SupervisionRules:
     async def test_what_failed_is_started_again(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.needs(Capability.SUPERVISE)
-            await guest.run("c", ENDS, restart=Restart(RestartPolicy.ON_FAILURE, max_retries=2))
+            await guest.run(
+                "c", ENDS, restart=Restart(policy=RestartPolicy.ON_FAILURE, max_retries=2)
+            )
             code = await guest.ends("c")
             (found,) = await guest.agent.agent_list_containers(pod=guest.pod)
         assert (code, found.restarts) == (3, 2), (
@@ -57,7 +59,7 @@ class SupervisionRules:
     async def test_what_is_to_end_is_not_started_again(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.needs(Capability.SUPERVISE)
-            await guest.run("c", LIVES, restart=Restart(RestartPolicy.ALWAYS))
+            await guest.run("c", LIVES, restart=Restart(policy=RestartPolicy.ALWAYS))
             await guest.agent.agent_signal(
                 pod=guest.pod, container_id="c", token="c", signal=signal.SIGKILL
             )
@@ -73,7 +75,7 @@ class SupervisionRules:
         async with subject.guest() as guest:
             await guest.needs(Capability.SUPERVISE)
             for name, code in (("good", 0), ("bad", 1)):
-                check = HealthCheck(("sh", "-c", f"exit {code}"), interval_s=0.1, retries=2)
+                check = HealthCheck(args=("sh", "-c", f"exit {code}"), interval_s=0.1, retries=2)
                 await guest.run(name, LIVES, health=check)
             for name, health in (("good", Health.HEALTHY), ("bad", Health.UNHEALTHY)):
                 found = await guest.container_status(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
+
+from msgspec import structs
 
 from vc_core.spec import (
     AgentError,
@@ -42,7 +43,13 @@ from vc_core.spec import (
 from vc_core.testing.mocks.world import MockContainer, MockMachine, MockProcess, World
 
 _CGROUP_FILES = ("memory.low", "memory.oom.group")
-GUEST = Guest("mock", Path("/mock/kernel"), Path("/mock/initrd"), (), ())
+GUEST = Guest(
+    id="mock",
+    kernel=Path("/mock/kernel"),
+    initrd=Path("/mock/initrd"),
+    parameters=(),
+    proof_parameters=(),
+)
 
 
 class MockStreams:
@@ -86,7 +93,7 @@ class MockAgent(AgentSpec):
 
     @hookimpl
     async def agent_guest(self, pod: PodRef) -> Guest:
-        return dataclasses.replace(GUEST, id=self.world.guest_id)
+        return structs.replace(GUEST, id=self.world.guest_id)
 
     @hookimpl
     async def agent_prepare(self, pod: PodRef) -> None:
@@ -101,7 +108,7 @@ class MockAgent(AgentSpec):
         self._channel = channel
         self.world.connections += 1
         self.world.connected.set()
-        return AgentInfo("0", 1, (), "mock")
+        return AgentInfo(version="0", protocol=1, features=(), kernel="mock")
 
     @hookimpl
     async def agent_disconnect(self, pod: PodRef) -> None:
@@ -179,7 +186,7 @@ class MockAgent(AgentSpec):
     async def agent_list_containers(self, pod: PodRef) -> tuple[GuestContainerStatus, ...]:
         machine = await self._machine(pod)
         return tuple(
-            GuestContainerStatus(name, found.processes[found.made.token].status)
+            GuestContainerStatus(id=name, exit=found.processes[found.made.token].status)
             for name, found in machine.containers.items()
         )
 
@@ -199,13 +206,21 @@ class MockAgent(AgentSpec):
     @hookimpl
     async def agent_container_stats(self, pod: PodRef, container_id: str) -> ContainerStats:
         self._container(await self._machine(pod), container_id)
-        return ContainerStats(1, 2, 0, 1)
+        return ContainerStats(cpu_ns=1, memory_bytes=2, memory_limit_bytes=0, processes=1)
 
     @hookimpl
     async def agent_list_processes(self, pod: PodRef, container_id: str) -> tuple[ProcessInfo, ...]:
         found = self._container(await self._machine(pod), container_id)
         return tuple(
-            ProcessInfo(number, 0, 0, "S", 0, 0, process.args)
+            ProcessInfo(
+                pid=number,
+                parent_pid=0,
+                uid=0,
+                state="S",
+                resident_bytes=0,
+                cpu_ns=0,
+                command=process.args,
+            )
             for number, process in enumerate(found.processes.values(), 1)
             if process.status is None
         )

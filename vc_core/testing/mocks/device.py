@@ -31,7 +31,9 @@ class MockDevice(DeviceSpec):
         if device.path.suffix == ".refused":
             raise DeviceError("refused")
         self.world.prepared.add(device.path)
-        return (Drive(f"drive-{device.path.name}", device.path, device.read_only),)
+        return (
+            Drive(id=f"drive-{device.path.name}", path=device.path, read_only=device.read_only),
+        )
 
     @hookimpl
     async def device_release(self, pod: PodRef, device: HostDevice) -> None:

@@ -84,7 +84,7 @@ class MockHypervisor(HypervisorSpec):
             machine = MockMachine(
                 is_hung=self.world.is_booting_for_ever, is_clone=origin is not None
             )
-            machine.size = VmSize(self._spec.vcpus, self._spec.memory_mib)
+            machine.size = VmSize(vcpus=self._spec.vcpus, memory_mib=self._spec.memory_mib)
         machine.shares |= {share.tag: share for share in self._spec.shares}
         machine.fixed = tuple(share.tag for share in self._spec.shares)
         machine.run_dir = pod.run_dir
@@ -94,8 +94,10 @@ class MockHypervisor(HypervisorSpec):
     async def vm_status(self, pod: PodRef) -> VmStatus:
         found = self.world.machines.get(pod.id) if self._launched else None
         if found is None:
-            return VmStatus(VmPhase.ABSENT)
-        return VmStatus(found.phase, found.pid if found.phase in ALIVE else 0, found.reason)
+            return VmStatus(phase=VmPhase.ABSENT)
+        return VmStatus(
+            phase=found.phase, pid=found.pid if found.phase in ALIVE else 0, reason=found.reason
+        )
 
     @hookimpl
     async def vm_wait(self, pod: PodRef) -> VmStatus:
@@ -132,9 +134,11 @@ class MockHypervisor(HypervisorSpec):
         machine = self._alive(pod)
         if not isinstance(device, Share):
             machine.devices[device.id] = device
-            return Plugged(device.id, GuestDriver.SCSI, f"{len(machine.devices)}:0")
+            return Plugged(
+                id=device.id, driver=GuestDriver.SCSI, address=f"{len(machine.devices)}:0"
+            )
         machine.shares[device.tag] = device
-        return Plugged(device.tag, GuestDriver.NINE_P, device.tag)
+        return Plugged(id=device.tag, driver=GuestDriver.NINE_P, address=device.tag)
 
     @hookimpl
     async def vm_unplug(self, pod: PodRef, plugged: Plugged) -> None:
@@ -172,7 +176,8 @@ class MockHypervisor(HypervisorSpec):
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
         return tuple(
-            Plugged(tag, GuestDriver.NINE_P, tag, is_fixed=True) for tag in self._alive(pod).fixed
+            Plugged(id=tag, driver=GuestDriver.NINE_P, address=tag, is_fixed=True)
+            for tag in self._alive(pod).fixed
         )
 
     @hookimpl
@@ -182,7 +187,7 @@ class MockHypervisor(HypervisorSpec):
         if machine.is_clone and self.world.dies_when_cloned:
             machine.is_hung = True
             asyncio.get_running_loop().call_soon(machine.end, "it died while loading")
-        return Channel(name, ChannelKind.UNIX, f"/mock/{name}")
+        return Channel(id=name, kind=ChannelKind.UNIX, address=f"/mock/{name}")
 
     @hookimpl
     async def vm_close_channel(self, pod: PodRef, channel: Channel) -> None:
@@ -196,11 +201,11 @@ class MockHypervisor(HypervisorSpec):
     @hookimpl
     async def vm_stats(self, pod: PodRef) -> VmStats:
         self._alive(pod)
-        return VmStats(1, 2)
+        return VmStats(cpu_ns=1, resident_bytes=2)
 
     @hookimpl
     async def vm_export_state(self, pod: PodRef) -> DriverState:
-        return DriverState(json.dumps({"launched": self._launched, "name": pod.id}))
+        return DriverState(json=json.dumps({"launched": self._launched, "name": pod.id}))
 
     @hookimpl
     async def vm_adopt(self, pod: PodRef, state: DriverState) -> None:

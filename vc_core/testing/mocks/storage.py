@@ -55,7 +55,9 @@ class MockStorage(StorageSpec):
 
     @hookimpl
     async def storage_list(self) -> StoreListing:
-        return StoreListing(tuple(sorted(self.world.records)), tuple(self.world.litter))
+        return StoreListing(
+            pods=tuple(sorted(self.world.records)), problems=tuple(self.world.litter)
+        )
 
     @hookimpl
     async def storage_containers(self, pod_id: str) -> tuple[str, ...]:

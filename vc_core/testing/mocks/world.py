@@ -36,7 +36,7 @@ class MockProcess:
 
     def end(self, code: int, signal: int = 0) -> None:
         if self.status is None:
-            self.status = ExitStatus(code, signal)
+            self.status = ExitStatus(code=code, signal=signal)
             self.ended.set()
             for call in self.on_end:
                 call()
@@ -62,7 +62,7 @@ class MockMachine:
     fixed: tuple[str, ...] = ()  # the tags of the shares that it started with
     shares: dict[str, Share] = field(default_factory=dict)
     devices: dict[str, object] = field(default_factory=dict)
-    size: VmSize = field(default_factory=lambda: VmSize(1, 256))
+    size: VmSize = field(default_factory=lambda: VmSize(vcpus=1, memory_mib=256))
     channels: set[str] = field(default_factory=set)
     containers: dict[str, MockContainer] = field(default_factory=dict)
     is_set_up: bool = False

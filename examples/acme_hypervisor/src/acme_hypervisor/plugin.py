@@ -76,7 +76,9 @@ class AcmeHypervisor(HypervisorSpec):
         if self._spec is None:
             raise HypervisorError("the sandbox was not created")
         try:
-            self._sandbox.control.make(VmSize(self._spec.vcpus, self._spec.memory_mib))
+            self._sandbox.control.make(
+                VmSize(vcpus=self._spec.vcpus, memory_mib=self._spec.memory_mib)
+            )
             process = await asyncio.to_thread(
                 sandbox.start, self._sandbox, pod, self._spec, self._options
             )
@@ -89,11 +91,11 @@ class AcmeHypervisor(HypervisorSpec):
     async def vm_status(self, pod: PodRef) -> VmStatus:
         found = self._process()
         if found is None:
-            return VmStatus(VmPhase.ABSENT)
+            return VmStatus(phase=VmPhase.ABSENT)
         if not found.is_alive():
-            return VmStatus(VmPhase.ENDED, 0, self._reason())
+            return VmStatus(phase=VmPhase.ENDED, pid=0, reason=self._reason())
         is_frozen = self._sandbox.control.is_frozen()
-        return VmStatus(VmPhase.PAUSED if is_frozen else VmPhase.RUNNING, found.pid)
+        return VmStatus(phase=VmPhase.PAUSED if is_frozen else VmPhase.RUNNING, pid=found.pid)
 
     @hookimpl
     async def vm_wait(self, pod: PodRef) -> VmStatus:
@@ -132,7 +134,8 @@ class AcmeHypervisor(HypervisorSpec):
     async def vm_resize(self, pod: PodRef, size: VmSize) -> VmSize:
         self._alive()
         host = VmSize(
-            os.cpu_count() or 1, (os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) >> 20
+            vcpus=os.cpu_count() or 1,
+            memory_mib=(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) >> 20,
         )
         if size.vcpus > host.vcpus or size.memory_mib > host.memory_mib:
             raise HypervisorError(
@@ -144,14 +147,14 @@ class AcmeHypervisor(HypervisorSpec):
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
         return tuple(
-            Plugged(tag, GuestDriver.BIND, f"{_HOST}/{tag}", is_fixed=True)
+            Plugged(id=tag, driver=GuestDriver.BIND, address=f"{_HOST}/{tag}", is_fixed=True)
             for tag in self._sandbox.tags
         )
 
     @hookimpl
     async def vm_open_channel(self, pod: PodRef, name: str) -> Channel:
         self._alive()
-        return Channel(name, ChannelKind.UNIX, str(self._sandbox.socket))
+        return Channel(id=name, kind=ChannelKind.UNIX, address=str(self._sandbox.socket))
 
     @hookimpl
     async def vm_close_channel(self, pod: PodRef, channel: Channel) -> None:
@@ -171,11 +174,11 @@ class AcmeHypervisor(HypervisorSpec):
                 resident += HostProcess.of(pid).usage()[1]
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it has ended just now
-        return VmStats(control.cpu_ns(), resident)
+        return VmStats(cpu_ns=control.cpu_ns(), resident_bytes=resident)
 
     @hookimpl
     async def vm_export_state(self, pod: PodRef) -> DriverState:
-        return DriverState(encode_record(self._sandbox, SCHEMA))
+        return DriverState(json=encode_record(self._sandbox, SCHEMA))
 
     @hookimpl
     async def vm_adopt(self, pod: PodRef, state: DriverState) -> None:
@@ -187,7 +190,9 @@ class AcmeHypervisor(HypervisorSpec):
             found = (cgroup.hierarchy() / "cgroup.controllers").read_text().split()
         except HypervisorError as error:
             detail, _, remedy = str(error).partition(": ")
-            return (Finding("cgroup v2", Verdict.BAD, detail, remedy),)
+            return (
+                Finding(subject="cgroup v2", verdict=Verdict.BAD, detail=detail, remedy=remedy),
+            )
         missing = {"cpu", "memory", "pids"} - set(found)
         if missing:
             detail = (
@@ -196,13 +201,19 @@ class AcmeHypervisor(HypervisorSpec):
             )
             return (
                 Finding(
-                    "cgroup v2",
-                    Verdict.WARNING,
-                    detail,
-                    "boot with systemd.unified_cgroup_hierarchy=1",
+                    subject="cgroup v2",
+                    verdict=Verdict.WARNING,
+                    detail=detail,
+                    remedy="boot with systemd.unified_cgroup_hierarchy=1",
                 ),
             )
-        return (Finding("cgroup v2", Verdict.GOOD, "it has all controllers that limits need"),)
+        return (
+            Finding(
+                subject="cgroup v2",
+                verdict=Verdict.GOOD,
+                detail="it has all controllers that limits need",
+            ),
+        )
 
     # --- inside -----------------------------------------------------------------------------------
 

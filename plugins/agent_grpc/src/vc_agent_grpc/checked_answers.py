@@ -111,7 +111,12 @@ def agreed(reply: pb.NegotiateReply, oldest: int, newest: int) -> AgentInfo:
     names = (reply.agent_version, reply.kernel, *reply.features)
     for name in names:
         _name(name)
-    return AgentInfo(reply.agent_version, reply.protocol, tuple(reply.features), reply.kernel)
+    return AgentInfo(
+        version=reply.agent_version,
+        protocol=reply.protocol,
+        features=tuple(reply.features),
+        kernel=reply.kernel,
+    )
 
 
 def exit_status(reply: pb.WaitReply) -> ExitStatus:
@@ -123,7 +128,9 @@ def exit_status(reply: pb.WaitReply) -> ExitStatus:
         or (signal and code != _BY_SIGNAL + signal)
     ):
         raise wrong(f"a process that ended with exit code {code} and signal {signal}")
-    return ExitStatus(code, signal, max(0, reply.ended_ns), reply.out_of_memory)
+    return ExitStatus(
+        code=code, signal=signal, ended_ns=max(0, reply.ended_ns), out_of_memory=reply.out_of_memory
+    )
 
 
 def containers(reply: pb.ListContainersReply) -> tuple[GuestContainerStatus, ...]:
@@ -136,17 +143,19 @@ def _container(row: pb.ContainerInfo) -> GuestContainerStatus:
     if row.health not in _HEALTH:
         raise wrong(f"a container whose health is number {row.health}")
     ended = exit_status(row.ended) if row.HasField("ended") else None
-    return GuestContainerStatus(_name(row.container_id), ended, row.restarts, _HEALTH[row.health])
+    return GuestContainerStatus(
+        id=_name(row.container_id), exit=ended, restarts=row.restarts, health=_HEALTH[row.health]
+    )
 
 
 def stats(reply: pb.ContainerStatsReply) -> ContainerStats:
     """What a container uses."""
     return ContainerStats(
-        _number(reply.cpu_ns),
-        _number(reply.memory_bytes),
-        _number(reply.memory_limit_bytes),
-        _number(reply.processes),
-        _number(reply.oom_kills),
+        cpu_ns=_number(reply.cpu_ns),
+        memory_bytes=_number(reply.memory_bytes),
+        memory_limit_bytes=_number(reply.memory_limit_bytes),
+        processes=_number(reply.processes),
+        oom_kills=_number(reply.oom_kills),
     )
 
 
@@ -164,7 +173,13 @@ def processes(reply: pb.ListProcessesReply) -> tuple[ProcessInfo, ...]:
 def _process(row: pb.ProcessInfo) -> ProcessInfo:
     resident, cpu_ns = _number(row.resident_bytes), _number(row.cpu_ns)
     return ProcessInfo(
-        row.pid, row.parent_pid, row.uid, _name(row.state), resident, cpu_ns, tuple(row.command)
+        pid=row.pid,
+        parent_pid=row.parent_pid,
+        uid=row.uid,
+        state=_name(row.state),
+        resident_bytes=resident,
+        cpu_ns=cpu_ns,
+        command=tuple(row.command),
     )
 
 

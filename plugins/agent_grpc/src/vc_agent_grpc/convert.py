@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+
+from msgspec import structs
 
 from vc_agent_grpc._generated import agent_pb2 as pb
 from vc_agent_grpc.oci_spec import (
@@ -98,7 +99,7 @@ def _health(spec: ContainerSpec) -> pb.HealthCheck | None:
     check = spec.health
     if check is None:
         return None
-    process = dataclasses.replace(spec.process, args=check.args, terminal=False)
+    process = structs.replace(spec.process, args=check.args, terminal=False)
     return pb.HealthCheck(
         oci_process=process_json(process),
         interval_ms=round(check.interval_s * 1000),

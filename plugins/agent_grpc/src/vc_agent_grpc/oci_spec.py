@@ -7,9 +7,10 @@ and read-only paths are those that container engines agree on.
 from __future__ import annotations
 
 import base64
-import dataclasses
 import json
 from typing import Any
+
+from msgspec import structs
 
 from vc_agent_grpc.seccomp import default_filter
 from vc_core.spec import (
@@ -189,7 +190,7 @@ def unlimited_resources(resources: Resources) -> Json:
 def _capabilities(wanted: Capabilities | None) -> Json:
     if wanted is None:
         return {name: list(DEFAULT_CAPABILITIES) for name in ("bounding", "effective", "permitted")}
-    return {name: list(names) for name, names in dataclasses.asdict(wanted).items()}
+    return {name: list(names) for name, names in structs.asdict(wanted).items()}
 
 
 def _namespaces(confinement: Confinement, pod: PodOptions) -> list[Json]:

@@ -243,20 +243,32 @@ class GrpcAgent(AgentSpec):
         guests = [self._guest(found) for cache in self._caches() for found in image.images(cache)]
         missing = image.missing()
         tools = [
-            Finding("building guests", Verdict.WARNING if guests else Verdict.BAD, *one)
-            for one in missing
+            Finding(
+                subject="building guests",
+                verdict=Verdict.WARNING if guests else Verdict.BAD,
+                detail=detail,
+                remedy=remedy,
+                fix=fix,
+            )
+            for detail, remedy, fix in missing
         ]
         if not missing:
-            tools = [Finding("building guests", Verdict.GOOD, "all that it needs is here")]
+            tools = [
+                Finding(
+                    subject="building guests",
+                    verdict=Verdict.GOOD,
+                    detail="all that it needs is here",
+                )
+            ]
         if not guests:
             return (
                 *tools,
                 Finding(
-                    "guest image",
-                    Verdict.BAD,
-                    f"none in {self._options.cache}",
-                    "run 'vc guest build'",
-                    "vc guest build",
+                    subject="guest image",
+                    verdict=Verdict.BAD,
+                    detail=f"none in {self._options.cache}",
+                    remedy="run 'vc guest build'",
+                    fix="vc guest build",
                 ),
             )
         damaged = [
@@ -267,14 +279,11 @@ class GrpcAgent(AgentSpec):
         ]
         tools += [
             Finding(
-                "guest image",
-                Verdict.BAD if one.id == guests[0].id else Verdict.WARNING,
-                f"{one.id} is damaged: its kernel or initrd is not what was built",
-                *(
-                    ("run 'vc guest build'", "vc guest build")
-                    if one.is_current
-                    else (f"'vc guest rm {one.id}'",)
-                ),
+                subject="guest image",
+                verdict=Verdict.BAD if one.id == guests[0].id else Verdict.WARNING,
+                detail=f"{one.id} is damaged: its kernel or initrd is not what was built",
+                remedy="run 'vc guest build'" if one.is_current else f"'vc guest rm {one.id}'",
+                fix="vc guest build" if one.is_current else "",
             )
             for one in damaged
         ]
@@ -282,7 +291,11 @@ class GrpcAgent(AgentSpec):
             return tuple(tools)
         return (
             *tools,
-            Finding("guest image", Verdict.GOOD, f"{guests[0].id}: {guests[0].description}"),
+            Finding(
+                subject="guest image",
+                verdict=Verdict.GOOD,
+                detail=f"{guests[0].id}: {guests[0].description}",
+            ),
         )
 
     @functools.cached_property

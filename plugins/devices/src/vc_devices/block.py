@@ -43,7 +43,14 @@ class BlockDevices(DeviceSpec):
         # stays the same.
         name = hashlib.sha256(os.fsencode(device.path)).hexdigest()[:16]
         access = "ro" if device.read_only else "rw"
-        return (Drive(f"drive-{name}-{access}", device.path, device.read_only, self._options.bus),)
+        return (
+            Drive(
+                id=f"drive-{name}-{access}",
+                path=device.path,
+                read_only=device.read_only,
+                bus=self._options.bus,
+            ),
+        )
 
     @hookimpl
     async def device_release(self, pod: PodRef, device: HostDevice) -> None:

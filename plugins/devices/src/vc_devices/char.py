@@ -47,7 +47,7 @@ class CharDevices(DeviceSpec):
                 "that has its own; "
                 f"the guest has its own {', '.join(sorted(_KERNELS_OWN.values()))}"
             )
-        return (GuestNode(own),)
+        return (GuestNode(path=own),)
 
     @hookimpl
     async def device_release(self, pod: PodRef, device: HostDevice) -> None:

@@ -60,7 +60,7 @@ class VfioDevices(DeviceSpec):
                 f"{taken[-1]} cannot be given to {_DRIVER}: {error.strerror}; is the module loaded?"
             ) from error
         return tuple(
-            HostPci(f"vfio-{address.replace(':', '-').replace('.', '-')}", address)
+            HostPci(id=f"vfio-{address.replace(':', '-').replace('.', '-')}", address=address)
             for address in addresses
         )
 

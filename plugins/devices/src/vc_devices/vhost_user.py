@@ -41,7 +41,11 @@ class VhostUserDevices(DeviceSpec):
         if not os.access(device.path, os.R_OK | os.W_OK):
             raise DeviceError(f"the socket {device.path} is not open to this user")
         name = hashlib.sha256(os.fsencode(device.path)).hexdigest()[:16]
-        return (VhostUser(f"vhost-{name}", _KINDS[device.kind], device.path, device.mac),)
+        return (
+            VhostUser(
+                id=f"vhost-{name}", kind=_KINDS[device.kind], socket=device.path, mac=device.mac
+            ),
+        )
 
     @hookimpl
     async def device_release(self, pod: PodRef, device: HostDevice) -> None:

@@ -31,12 +31,25 @@ async def diagnose(
         version = _numbers(await connection.call(lambda handle: int(handle.getLibVersion())))
         program = await accelerator.emulator(connection, options)
     except LibvirtError as error:
-        return (Finding("libvirt", Verdict.BAD, str(error), _PACKAGES),)
+        return (
+            Finding(subject="libvirt", verdict=Verdict.BAD, detail=str(error), remedy=_PACKAGES),
+        )
     number = ".".join(map(str, version))
     if version < OLDEST:
         oldest = ".".join(map(str, OLDEST))
-        return (Finding("libvirt", Verdict.BAD, number, f"use libvirt {oldest} or newer"),)
-    finding = Finding("libvirt", Verdict.GOOD, f"{number} at {options.uri}, which runs {program}")
+        return (
+            Finding(
+                subject="libvirt",
+                verdict=Verdict.BAD,
+                detail=number,
+                remedy=f"use libvirt {oldest} or newer",
+            ),
+        )
+    finding = Finding(
+        subject="libvirt",
+        verdict=Verdict.GOOD,
+        detail=f"{number} at {options.uri}, which runs {program}",
+    )
     prove = (
         functools.partial(accelerator.prove, connection, options, sample, guests[0])
         if guests

@@ -29,10 +29,10 @@ async def plug(machine: RunningMachine, device: Drive | HostPci, root_ports: int
         place = first_free(device_xml.ports(xml), root_ports, "root ports", _PORTS_REMEDY)
     if isinstance(device, HostPci):
         await machine.attach(device_xml.host_pci(device, place))
-        return Plugged(device.id, GuestDriver.PCI, device_xml.behind_port(place))
+        return Plugged(id=device.id, driver=GuestDriver.PCI, address=device_xml.behind_port(place))
     await machine.attach(device_xml.drive(device, place))
     driver = GuestDriver.SCSI if device.bus is DriveBus.SCSI else GuestDriver.BLK
-    return Plugged(device.id, driver, device_xml.drive_address(device.bus, place))
+    return Plugged(id=device.id, driver=driver, address=device_xml.drive_address(device.bus, place))
 
 
 async def unplug(machine: RunningMachine, plugged: Plugged) -> None:

@@ -182,7 +182,7 @@ class LibvirtHypervisor(HypervisorSpec):
     async def vm_open_channel(self, pod: PodRef, name: str) -> Channel:
         await self._running.live_process()
         alias, path = await channels.add(self._running, pod.run_dir, name)
-        return Channel(alias, ChannelKind.UNIX, str(path))
+        return Channel(id=alias, kind=ChannelKind.UNIX, address=str(path))
 
     @hookimpl
     async def vm_close_channel(self, pod: PodRef, channel: Channel) -> None:
@@ -203,9 +203,15 @@ class LibvirtHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_diagnose(self, guests: tuple[Guest, ...]) -> tuple[Finding, ...]:
-        guest = guests[0] if guests else Guest("", Path("/"), Path("/"), (), ())
-        pod = PodRef("sample", Path("/tmp"))
-        spec = VmSpec(guest, 1, 256)
+        guest = (
+            guests[0]
+            if guests
+            else Guest(
+                id="", kernel=Path("/"), initrd=Path("/"), parameters=(), proof_parameters=()
+            )
+        )
+        pod = PodRef(id="sample", run_dir=Path("/tmp"))
+        spec = VmSpec(guest=guest, vcpus=1, memory_mib=256)
         try:
             sample = await self._domain_of(pod, spec)
         except LibvirtError:  # the diagnosis meets the same error and reports it
@@ -214,7 +220,7 @@ class LibvirtHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_export_state(self, pod: PodRef) -> DriverState:
-        return DriverState(encode_record(self._state, SCHEMA))
+        return DriverState(json=encode_record(self._state, SCHEMA))
 
     @hookimpl
     async def vm_adopt(self, pod: PodRef, state: DriverState) -> None:

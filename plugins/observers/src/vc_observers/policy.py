@@ -44,7 +44,7 @@ class Policy:
     @around
     @asynccontextmanager
     async def vm_create(self, spec: VmSpec) -> AsyncIterator[None]:
-        self._check_size(VmSize(spec.vcpus, spec.memory_mib))
+        self._check_size(VmSize(vcpus=spec.vcpus, memory_mib=spec.memory_mib))
         yield
 
     @around

@@ -21,7 +21,15 @@ async def diagnose(options: QemuOptions, guests: tuple[Guest, ...]) -> tuple[Fin
     """Findings on QEMU and on the accelerator, which is proven when there is a guest image."""
     binary = find_program(options.binary)
     if binary is None:
-        return (Finding("QEMU", Verdict.BAD, f"{options.binary} is missing", _PACKAGE, _INSTALL),)
+        return (
+            Finding(
+                subject="QEMU",
+                verdict=Verdict.BAD,
+                detail=f"{options.binary} is missing",
+                remedy=_PACKAGE,
+                fix=_INSTALL,
+            ),
+        )
     text = subprocess.run(
         [binary, "--version"],
         capture_output=True,
@@ -36,13 +44,16 @@ async def diagnose(options: QemuOptions, guests: tuple[Guest, ...]) -> tuple[Fin
         oldest = ".".join(map(str, OLDEST))
         return (
             Finding(
-                "QEMU",
-                Verdict.BAD,
-                f"{line or 'does not say its version'}",
-                f"use QEMU {oldest} or newer",
+                subject="QEMU",
+                verdict=Verdict.BAD,
+                detail=f"{line or 'does not say its version'}",
+                remedy=f"use QEMU {oldest} or newer",
             ),
         )
-    return (Finding("QEMU", Verdict.GOOD, line), await _acceleration(options, binary, guests))
+    return (
+        Finding(subject="QEMU", verdict=Verdict.GOOD, detail=line),
+        await _acceleration(options, binary, guests),
+    )
 
 
 async def _acceleration(options: QemuOptions, binary: str, guests: tuple[Guest, ...]) -> Finding:

@@ -204,7 +204,7 @@ class QemuHypervisor(HypervisorSpec):
             await hotplug.sweep(monitor, device, self._options.unplug_timeout_s)
             place = await hotplug.add(monitor, room, device)
         self._state = replace(self._state, places=(*room.taken, place))
-        return Plugged(place.id, place.driver, place.address)
+        return Plugged(id=place.id, driver=place.driver, address=place.address)
 
     @hookimpl
     async def vm_unplug(self, pod: PodRef, plugged: Plugged) -> None:
@@ -263,12 +263,12 @@ class QemuHypervisor(HypervisorSpec):
         if name == FIRST_CHANNEL:
             first = channels.take_first(machine.folder)
             if first is not None:
-                return Channel(FIRST, ChannelKind.UNIX, str(first))
+                return Channel(id=FIRST, kind=ChannelKind.UNIX, address=str(first))
             name = f"{name}.{uuid.uuid4().hex[:12]}"
         async with machine.monitor() as monitor:
             await console.trim(machine.folder, self._options.console_max_bytes, monitor)
             channel, path = await machine.while_alive(channels.add(monitor, machine.folder, name))
-        return Channel(channel, ChannelKind.UNIX, str(path))
+        return Channel(id=channel, kind=ChannelKind.UNIX, address=str(path))
 
     @hookimpl
     async def vm_close_channel(self, pod: PodRef, channel: Channel) -> None:
@@ -303,7 +303,7 @@ class QemuHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_export_state(self, pod: PodRef) -> DriverState:
-        return DriverState(encode_record(self._state, SCHEMA))
+        return DriverState(json=encode_record(self._state, SCHEMA))
 
     @hookimpl
     async def vm_adopt(self, pod: PodRef, state: DriverState) -> None:

@@ -151,7 +151,7 @@ class FsStorage(StorageSpec):
                 )
             else:
                 pods.append(path.name)
-        return StoreListing(tuple(sorted(pods)), tuple(problems))
+        return StoreListing(pods=tuple(sorted(pods)), problems=tuple(problems))
 
     def _foreign_runs(self) -> Iterator[str]:
         for path in self._entries(self._run):
@@ -204,11 +204,14 @@ class FsStorage(StorageSpec):
 def _examine(root: Path, option: str) -> Finding:
     existing = next(path for path in (root, *root.parents) if path.exists())
     if os.access(existing, os.W_OK | os.X_OK):
-        return Finding(f"store {option}", Verdict.GOOD, str(root))
+        return Finding(subject=f"store {option}", verdict=Verdict.GOOD, detail=str(root))
     remedy = (
         f"set storage.fs.{option} to a directory that you own, "
         f"or give yourself access to {existing}"
     )
     return Finding(
-        f"store {option}", Verdict.BAD, f"{existing} cannot be written by this user", remedy
+        subject=f"store {option}",
+        verdict=Verdict.BAD,
+        detail=f"{existing} cannot be written by this user",
+        remedy=remedy,
     )
