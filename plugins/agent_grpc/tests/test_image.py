@@ -114,7 +114,9 @@ def test_a_kernel_that_is_not_there_says_so(tmp_path):
     with pytest.raises(image.ImageError, match="is missing or not readable"):
         kernel.from_paths(tmp_path / "vmlinuz-1", None)
     (tmp_path / "vmlinuz-1").write_bytes(KERNEL)
-    with pytest.raises(image.ImageError, match="has no kernel modules; give their directory with --modules"):
+    with pytest.raises(
+        image.ImageError, match="has no kernel modules; give their directory with --modules"
+    ):
         kernel.from_paths(tmp_path / "vmlinuz-1", tmp_path)
 
 
