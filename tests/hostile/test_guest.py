@@ -135,10 +135,23 @@ def floods(connection: socket.socket) -> None:
         connection.sendall(_PING * 1000)
 
 
-def headers_without_end(connection: socket.socket) -> None:
-    connection.sendall(_SETTINGS + b"\0\0\0\1\0\0\0\0\1")
+def headers_without_end(connection: socket.socket, stream: int) -> None:
+    """Headers of a stream in CONTINUATION frames; streams 2 and 3 are ones that nobody opened."""
+    number = stream.to_bytes(4, "big")
+    connection.sendall(_SETTINGS + b"\0\0\0\1\0" + number)
     while True:
-        connection.sendall(b"\0\x40\0\x09\0\0\0\0\1" + b"\x40\x7f\x80\x7f".ljust(1 << 14, b"a"))
+        connection.sendall(b"\0\x40\0\x09\0" + number + b"\x40\x7f\x80\x7f".ljust(1 << 14, b"a"))
+
+
+def repeats(frames: bytes) -> Callable[[socket.socket], None]:
+    """A peer that greets and then sends these frames for ever."""
+
+    def play(connection: socket.socket) -> None:
+        connection.sendall(_SETTINGS)
+        while True:
+            connection.sendall(frames)
+
+    return play
 
 
 @pytest.mark.parametrize(
@@ -152,7 +165,12 @@ def headers_without_end(connection: socket.socket) -> None:
         ),
         pytest.param(lambda connection: connection.sendall(_SETTINGS), id="stops-after-a-greeting"),
         pytest.param(floods, id="floods"),
-        pytest.param(headers_without_end, id="headers-without-end"),
+        pytest.param(lambda peer: headers_without_end(peer, 1), id="headers-without-end"),
+        pytest.param(lambda peer: headers_without_end(peer, 2), id="headers-of-no-stream"),
+        pytest.param(lambda peer: headers_without_end(peer, 3), id="headers-of-a-later-stream"),
+        pytest.param(repeats(_SETTINGS * 2000), id="settings"),
+        pytest.param(repeats(b"\0\0\4\x08\0\0\0\0\1\0\0\0\1" * 1000), id="window-updates"),
+        pytest.param(repeats(b"\0\x40\0\x77\0\0\0\0\0" + bytes(1 << 14)), id="unknown-frames"),
     ],
 )
 def test_a_guest_that_does_not_speak_the_protocol(hostile, play: Callable[[socket.socket], None]):

@@ -45,6 +45,8 @@ T = TypeVar("T")
 
 _TIME = "vc-time-ns"
 
+_READ_BYTES = 8192
+
 OLDEST_PROTOCOL = 5
 NEWEST_PROTOCOL = 5
 _OPTIONS = (
@@ -53,6 +55,14 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", checked_answers.MAX_MESSAGE_BYTES),
     # A channel serves one connection: what a second one would find is an unplugged port.
     ("grpc.enable_retries", 0),
+    # grpc reads as much at once as it got the last time, twice that, and so on: a guest that
+    # floods us would get hundreds of MiB of ours. These bound each read, frame and stream.
+    ("grpc.experimental.tcp_read_chunk_size", _READ_BYTES),
+    ("grpc.experimental.tcp_min_read_chunk_size", _READ_BYTES),
+    ("grpc.experimental.tcp_max_read_chunk_size", 8 * _READ_BYTES),
+    ("grpc.http2.max_frame_size", 16384),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 1 << 20),
 )
 
 # What grpc logs of a message that it cannot read is an error that it raises, too.
@@ -126,7 +136,7 @@ async def connect(address: str) -> Client:
     channel = grpc.aio.insecure_channel(address, options=_OPTIONS, interceptors=[_Time()])
     request = pb.NegotiateRequest(oldest=OLDEST_PROTOCOL, newest=NEWEST_PROTOCOL)
     try:
-        reply = await AgentStub(channel).Negotiate(request, wait_for_ready=True)
+        reply = await AgentStub(channel).Negotiate(request)
         info = checked_answers.agreed(
             checked_answers.message(reply), OLDEST_PROTOCOL, NEWEST_PROTOCOL
         )
