@@ -69,6 +69,8 @@ class Connection:
                 await self._connect_agent(channel)
             except BaseException:
                 try:
+                    # It may have connected just when this task was cancelled.
+                    await self.hooks.agent_disconnect(pod=self.pod)
                     await self.hooks.vm_close_channel(pod=self.pod, channel=channel)
                 except OperationError as error:
                     # Not the reason: the next one to open a channel sweeps this one.
