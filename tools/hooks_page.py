@@ -8,6 +8,14 @@ from pathlib import Path
 
 from vc_core.spec import FAMILIES, EventSpec
 from vc_core.spec.markers import OPTIONAL, ROUTED, UNBOUNDED
+from vc_core.testing import (
+    AgentContract,
+    DeviceContract,
+    HypervisorContract,
+    ObserverContract,
+    StorageContract,
+    rules_of,
+)
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/hooks.md"
 HEAD = """# Hooks
@@ -21,11 +29,35 @@ device plugin that claims the device. An **event** is sent to all plugins that l
 stored. All hooks are `async`; a plugin may take fewer parameters than a hook has.
 """
 
+RULES = """## Rules
+
+The suites of `vc_core.testing` test these rules, by the names of their tests. For each there
+is a plugin that breaks it, in `tests/testing/wrong`.
+
+| operation | rules |
+|---|---|"""
+SUITES = (HypervisorContract, AgentContract, StorageContract, DeviceContract, ObserverContract)
+
 
 def page() -> str:
     """The whole text."""
     families = [_family(name, spec) for name, spec in FAMILIES.items()]
-    return "\n".join([HEAD, *families, _family("event", EventSpec)])
+    return "\n".join([HEAD, *families, _family("event", EventSpec), _rules()])
+
+
+def _rules() -> str:
+    """The table of operations and the rules that the suites test."""
+    tests: dict[str, list[str]] = {}
+    for suite in SUITES:
+        for test, rule in rules_of(suite):
+            tests.setdefault(rule.operation, []).append(f"`{test.removeprefix('test_')}`")
+    rows = [
+        f"| `{hook}` | {'<br>'.join(tests.get(hook, []))} |"
+        for spec in FAMILIES.values()
+        for hook in vars(spec)
+        if not hook.startswith("_")
+    ]
+    return "\n".join([RULES, *rows, ""])
 
 
 def _family(name: str, spec: type) -> str:

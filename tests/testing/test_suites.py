@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.testing.wrong import quiet_agents  # noqa: F401 - its plugins are filed when imported
 from tests.testing.wrong.agents import AGENTS
 from tests.testing.wrong.hypervisors import HYPERVISORS
 from tests.testing.wrong.others import DEVICES, OBSERVERS
@@ -99,3 +100,11 @@ def test_a_rule_quotes_the_contract(suite, name, rule: Rule):
         if rule.operation in vars(spec)
     ]
     assert any(says(text, rule.sentence) for text in texts), f"nowhere does it say: {rule}"
+
+
+def test_every_operation_has_a_rule():
+    ruled = {rule.operation for _, _, rule in RULES}
+    operations = {
+        name for spec in FAMILIES.values() for name in vars(spec) if not name.startswith("_")
+    }
+    assert operations - ruled == set()

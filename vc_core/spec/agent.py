@@ -86,11 +86,11 @@ class AgentSpec:
     async def agent_quiesce(self, pod: PodRef) -> None:
         """Makes the guest quiet, so that the machine can be checkpointed.
 
-        Returns when the guest has let go of all folders of the host. Nothing is written to logs
-        from then on. A process that uses such a folder waits until agent_unquiesce or the end of
-        this connection. Only containers of a pod with PodOptions.can_quiesce may have folders. A
-        guest without containers also does once what each clone would do again: it loads what
-        containers always need. It then holds nothing that two pods must not share;
+        Returns when the guest has let go of all folders of the host. Containers go on. Nothing is
+        written to logs from then on. A process that uses such a folder waits until agent_unquiesce
+        or the end of this connection. Only containers of a pod with PodOptions.can_quiesce may have
+        folders. A guest without containers also does once what each clone would do again: it loads
+        what containers always need. It then holds nothing that two pods must not share;
         agent_set_up_pod gives each its own.
 
         Called before vm_checkpoint. Declared by Capability.QUIESCE. Raises AgentError naming the
@@ -263,7 +263,8 @@ class AgentSpec:
         """Makes the guest image for this host and makes it current; does nothing when it is there.
         Belongs to no pod.
 
-        Raises AgentError naming the missing program and the package that has it.
+        Raises AgentError when a file of `source` is not there. Raises AgentError naming the
+        missing program and the package that has it.
         """
         raise NotImplementedError
 

@@ -305,6 +305,14 @@ class HypervisorContract:
             await driver.vm_stop(pod=subject.pod, grace_s=0)
             await fails_with(HypervisorError, driver.vm_stats(pod=subject.pod))
 
+    @rule("vm_export_state", "Returns what vm_adopt needs in another process.")
+    async def test_what_is_exported_describes_the_machine(self, subject: HypervisorSubject) -> None:
+        async with subject.machine() as driver:
+            known = await driver.vm_status(pod=subject.pod)
+            other = await subject.other(driver)
+            adopted = await other.vm_status(pod=subject.pod)
+        assert adopted == known, f"it is {known}, and after the take-over {adopted}"
+
     @rule("vm_adopt", "Must not touch the machine: it may be dead, and reading never harms.")
     async def test_taking_over_does_not_touch(self, subject: HypervisorSubject) -> None:
         async with subject.machine() as driver:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 
 from tests.testing.wrong import Wrong, table
 from vc_core.spec import (
@@ -264,3 +265,10 @@ class SavesNothing(MockHypervisor):
     @hookimpl
     async def vm_checkpoint(self, pod, into):
         await asyncio.sleep(0)
+
+
+@breaks("test_what_is_exported_describes_the_machine")
+class ExportsNothing(MockHypervisor):
+    @hookimpl
+    async def vm_export_state(self, pod):
+        return DriverState(json=json.dumps({"launched": False, "name": pod.id}))

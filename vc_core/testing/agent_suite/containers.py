@@ -28,6 +28,14 @@ class ContainerRules:
             code = await guest.ends("c")
         assert code == 3, f"it ended with {code}"
 
+    @rule("agent_start_container", "Lets the first process of a created container run.")
+    async def test_a_started_process_runs_to_its_end(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.create("c", ENDS)
+            await guest.agent.agent_start_container(pod=guest.pod, container_id="c")
+            code = await guest.ends("c")
+        assert code == 3, f"it ended with {code}"
+
     @rule(
         "agent_create_container", "Raises AlreadyExists when the guest has a container of this id"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vc_core.spec import Finding, Guest, NotFound
+from vc_core.spec import AgentError, Finding, Guest, KernelSource, NotFound
 from vc_core.testing.agent_suite.subject import AgentSubject
 from vc_core.testing.rules import fails_with, rule
 
@@ -31,3 +31,17 @@ class ImageRules:
     async def test_a_diagnosis_is_findings(self, subject: AgentSubject) -> None:
         found = await subject.agent().agent_diagnose()
         assert all(isinstance(one, Finding) for one in found), f"it gave {found}"
+
+    @rule("agent_guest", "The guest image for a pod that boots now.")
+    async def test_a_pod_boots_the_current_image(self, subject: AgentSubject) -> None:
+        image = await subject.agent().agent_guest(pod=subject.pod)
+        assert image.is_current, f"{image.id} is not the current image"
+
+    @rule("agent_build_guest", "Raises AgentError when a file of `source` is not there.")
+    async def test_no_image_is_built_of_a_kernel_that_is_not_there(
+        self, subject: AgentSubject
+    ) -> None:
+        source = KernelSource(image=subject.folder / "no-such-kernel")
+        await fails_with(
+            AgentError, subject.agent().agent_build_guest(source=source, report=lambda _: None)
+        )

@@ -26,6 +26,7 @@ from vc_core.spec import (
     GuestRootfs,
     Hooks,
     Plugged,
+    PodOptions,
     PodRef,
     PodSetup,
     ProcessSpec,
@@ -146,6 +147,7 @@ class InGuest:
         args: tuple[str, ...],
         stdio: Stdio = Stdio.NULL,
         mounts: tuple[GuestMount, ...] = (),
+        pod: PodOptions | None = None,
         **asked: Any,
     ) -> None:
         """Makes a container that waits for its start; its first process's token is its name.
@@ -155,6 +157,7 @@ class InGuest:
             args: of its first process.
             stdio: of that.
             mounts: all of them.
+            pod: what the containers of its pod have in common; None for the defaults.
             asked: more of its ContainerSpec.
         """
         spec = ContainerSpec(
@@ -168,7 +171,12 @@ class InGuest:
         await self.agent.agent_create_container(
             pod=self.pod,
             container=GuestContainer(
-                spec=spec, token=name, rootfs=GuestRootfs(plugged=self.root), mounts=mounts, log=log
+                spec=spec,
+                token=name,
+                rootfs=GuestRootfs(plugged=self.root),
+                mounts=mounts,
+                pod=pod or PodOptions(),
+                log=log,
             ),
         )
 

@@ -281,6 +281,8 @@ class MockAgent(AgentSpec):
 
     @hookimpl
     async def agent_build_guest(self, source: KernelSource, report: Report) -> Guest:
+        if source.image is not None and not source.image.exists():
+            raise AgentError(f"{source.image} is missing")
         report("building")
         return GUEST
 
