@@ -247,7 +247,8 @@ class AgentSpec:
         """Sends a signal to one process, or to all of the container when `token` is empty.
 
         SIGKILL, SIGTERM and the container's stop signal ask for its end: no other process follows.
-        Raises StateError when the one process has ended.
+        Raises StateError when the one process has ended. Raises InvalidRequest when the guest's
+        kernel has no signal of this number.
         """
         raise NotImplementedError
 

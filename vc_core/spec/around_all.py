@@ -1,10 +1,10 @@
-"""Surround every operation: for whoever measures, traces or disturbs all of them alike.
+"""Surround every operation: for plugins that measure, trace or disturb all of them alike.
 
 @around_all
 class Printer:
 @asynccontextmanager
 async def surround(self, operation: Operation) -> AsyncIterator[None]:
-yield                       # the operation runs here; its exception is raised here
+yield                   # the operation runs here; its exception is raised here
 print(operation.pod, operation.plugin, operation.name)
 """
 

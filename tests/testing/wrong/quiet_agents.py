@@ -1,11 +1,11 @@
-"""Wrong agents: of the connection, of quiet guests and of guest images."""
+"""Wrong agents: of the connection, of quiet guests, of guest images and of signals."""
 
 from __future__ import annotations
 
 from msgspec import structs
 
 from tests.testing.wrong.agents import breaks
-from vc_core.spec import AgentError, AgentInfo, hookimpl
+from vc_core.spec import AgentError, AgentInfo, InvalidRequest, hookimpl
 from vc_core.testing.mocks import MockAgent
 from vc_core.testing.mocks.agent import GUEST
 
@@ -74,3 +74,13 @@ class BuildsOfNothing(MockAgent):
     @hookimpl
     async def agent_build_guest(self, source, report):
         return GUEST
+
+
+@breaks("test_an_unknown_signal_is_an_invalid_request")
+class CannotExecuteSignals(MockAgent):
+    @hookimpl
+    async def agent_signal(self, pod, container_id, token, signal):
+        try:
+            await super().agent_signal(pod, container_id, token, signal)
+        except InvalidRequest as error:
+            raise AgentError(str(error)) from error

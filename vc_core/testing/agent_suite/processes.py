@@ -7,6 +7,7 @@ import signal
 from vc_core.spec import (
     AgentError,
     CannotExecute,
+    InvalidRequest,
     StateError,
     Stdio,
     StreamName,
@@ -127,6 +128,15 @@ class ProcessRules:
                 guest.agent.agent_signal(
                     pod=guest.pod, container_id="c", token="c", signal=signal.SIGTERM
                 ),
+            )
+
+    @rule("agent_signal", "InvalidRequest when the guest's kernel has no signal of this number.")
+    async def test_an_unknown_signal_is_an_invalid_request(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.run("c", LIVES)
+            await fails_with(
+                InvalidRequest,
+                guest.agent.agent_signal(pod=guest.pod, container_id="c", token="c", signal=999),
             )
 
     @rule("agent_resize", "Raises AgentError when it has none.")

@@ -24,6 +24,7 @@ from vc_core.spec import (
     GuestContainer,
     GuestContainerStatus,
     GuestDriver,
+    InvalidRequest,
     KernelSource,
     Mount,
     NotFound,
@@ -42,6 +43,7 @@ from vc_core.spec import (
 )
 from vc_core.testing.mocks.world import MockContainer, MockMachine, MockProcess, World
 
+_LAST_SIGNAL = 64
 _CGROUP_FILES = ("memory.low", "memory.oom.group")
 GUEST = Guest(
     id="mock",
@@ -266,6 +268,8 @@ class MockAgent(AgentSpec):
 
     @hookimpl
     async def agent_signal(self, pod: PodRef, container_id: str, token: str, signal: int) -> None:
+        if not 0 < signal <= _LAST_SIGNAL:
+            raise InvalidRequest(f"there is no signal {signal}")
         found = self._container(await self._machine(pod), container_id)
         for process in [self._process(found, token)] if token else found.processes.values():
             if process.status is not None and token:
