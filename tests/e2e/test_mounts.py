@@ -203,8 +203,9 @@ async def test_one_containers_failure_leaves_its_siblings_mounts(host, busybox, 
 def test_an_ordinary_user_is_told_what_needs_root():
     code = (
         "import os, sys; os.setuid(65534); from pathlib import Path; "
-        "from vc_core.engine import mounts;"
-        "from vc_core.spec import Mount; mounts.checked(Mount(Path(sys.argv[1]), '/x'))"
+        "from vc_core.engine.resources import mount_rules;"
+        "from vc_core.spec import Mount;"
+        "mount_rules.checked(Mount(source=Path(sys.argv[1]), destination='/x'))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "/etc/passwd"], capture_output=True, text=True, check=False
