@@ -1,12 +1,11 @@
-"""The contract: all that the author of a plugin imports.
+"""The contract: everything that the author of a plugin imports.
 
     from vc_core.spec import HypervisorSpec, PodRef, hookimpl
 
 Families: hypervisor (vm_*), agent (agent_*), storage (storage_*), device (device_*), and events. A
-plugin is a class whose constructor takes its options, with async methods marked by `hookimpl`,
-offered as an entry point of the group `vc_core.<family>` (observers: `vc_core.observer`). Its
-options are a frozen dataclass named by the attribute `options_type`; without one the plugin has no
-options.
+plugin is a class with async methods marked by `hookimpl`, offered as an entry point of the group
+`vc_core.<family>` (observers: `vc_core.observer`). Its constructor takes its options: a frozen
+dataclass named by the attribute `options_type`; without that attribute the plugin has no options.
 """
 
 from vc_core.spec.agent import AgentSpec

@@ -23,9 +23,9 @@ from vc_core.spec.markers import hookimpl
 class _Around(Coroutine[Any, Any, Any]):
     """An operation not yet begun, with a context to enter around it.
 
-    pluggy knows nothing of coroutines: a wrapper sees the un-awaited inner one. This composes the
-    two, and closes the inner one when it is never begun (a context that raises, a task cancelled
-    before its first step).
+    pluggy does not support coroutines: a wrapper receives the inner coroutine before it is awaited.
+    This class composes the two, and closes the inner one when it is never started (a context that
+    raises, a task cancelled before its first step).
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class _Around(Coroutine[Any, Any, Any]):
 
 
 def around(method: Callable[..., AbstractAsyncContextManager[None]]) -> Callable[..., Any]:
-    """Makes an async context manager the wrapper of the operation with the same name."""
+    """Makes an async context manager the wrapper of the operation of the same name."""
 
     @hookimpl(wrapper=True)
     @functools.wraps(method)

@@ -2,10 +2,10 @@
 
 @around_all
 class Printer:
-@asynccontextmanager
-async def surround(self, operation: Operation) -> AsyncIterator[None]:
-yield                   # the operation runs here; its exception is raised here
-print(operation.pod, operation.plugin, operation.name)
+    @asynccontextmanager
+    async def surround(self, operation: Operation) -> AsyncIterator[None]:
+        yield                   # the operation runs here; its exception is raised here
+        print(operation.pod, operation.plugin, operation.name)
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Operation(Struct, frozen=True, kw_only=True):
     """One call of an operation.
 
     Attributes:
-        name: of its hook.
-        plugin: the name of the plugin that answers.
-        pod: the id of its pod; empty for one that belongs to none.
+        name: name of its hook.
+        plugin: name of the plugin that implements it.
+        pod: id of its pod; empty for an operation that belongs to none.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Operation(Struct, frozen=True, kw_only=True):
 
 
 class Surrounding(Protocol):
-    """What a class must have for `around_all`."""
+    """The method that a class must have for `around_all`."""
 
     def surround(self, operation: Operation) -> AbstractAsyncContextManager[None]:
         """Entered before each operation, left after it."""
@@ -45,7 +45,7 @@ class Surrounding(Protocol):
 S = TypeVar("S", bound=type[Surrounding])
 
 CURRENT: ContextVar[Operation] = ContextVar("operation")
-"""Set by the engine around each operation."""
+"""Set by the engine during each operation."""
 
 
 def around_all(plugin: S) -> S:

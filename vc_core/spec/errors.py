@@ -1,4 +1,4 @@
-"""All that can go wrong, as one tree.
+"""The exceptions of this project, as one tree.
 
 VcError
 ├── ConfigError                    problems: file, line, key path, nearest name
@@ -6,7 +6,7 @@ VcError
 │   ├── PluginNotFound             installed names, what to install
 │   ├── PluginLoadError            distribution, cause
 │   └── PluginContractError        list of problems
-├── InvalidRequest                 what was asked for makes no sense; nothing was done
+├── InvalidRequest                 the arguments are invalid; nothing was done
 ├── StateError                     actual, required
 ├── NotFound · AlreadyExists       pod or container id
 ├── Busy                           the pod's lock was not free in time
@@ -19,8 +19,8 @@ VcError
     │                   └── CannotExecute   is_missing
     └── OperationTimeout           limit_s
 
-A plugin raises VcErrors or anything it likes: what is not a VcError becomes its family's
-OperationError at the border, with the original as its cause.
+A plugin may raise any exception. The engine converts one that is no VcError into the OperationError
+of the plugin's family, with the original as its cause.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from typing import Self
 
 
 class VcError(Exception):
-    """Root of all errors of this project. Its text is one line that names the remedy."""
+    """Root of all errors of this project. Its text is one line that includes the remedy."""
 
 
 class ConfigError(VcError):
-    """The configuration cannot be used.
+    """The configuration is invalid.
 
     Attributes:
-        problems: one line each, all of them.
+        problems: all problems, one line each.
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
@@ -66,7 +66,7 @@ class PluginContractError(VcError):
     """The chosen plugins break the contract or do not fit together.
 
     Attributes:
-        problems: one line each, all of them.
+        problems: all problems, one line each.
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
@@ -75,16 +75,17 @@ class PluginContractError(VcError):
 
 
 class InvalidRequest(VcError):
-    """What was asked for makes no sense; nothing was done."""
+    """The arguments of the call are invalid; nothing was done."""
 
 
 class StateError(VcError):
-    """The pod or container is in a state in which this cannot be done.
+    """The operation is not possible in the current state of the pod or container.
 
     Attributes:
-        actual: the state found.
-        required: the states in which it could be done.
-        reason: why it is in that state, for people; empty when that is nothing special.
+        actual: the current state.
+        required: the states in which the operation is possible.
+        reason: the cause of the current state, as text for people; empty when there is no special
+            cause.
     """
 
     def __init__(self, subject: str, verb: str, actual: str, required: Iterable[str]) -> None:
@@ -114,11 +115,11 @@ class AlreadyExists(VcError):
 
 
 class Busy(VcError):
-    """Another process holds the pod's lock, and went on holding it."""
+    """Another process held the pod's lock until the time limit of the call."""
 
 
 class UnsupportedOperation(VcError):
-    """The plugin leaves this optional operation out."""
+    """The plugin does not implement this optional operation."""
 
     def __init__(self, operation: str) -> None:
         self.operation = operation
@@ -126,14 +127,14 @@ class UnsupportedOperation(VcError):
 
 
 class HookError(VcError):
-    """A container's hook failed or was killed at its limit."""
+    """A container's hook failed, or was killed at its time limit."""
 
 
 class OperationError(VcError):
     """An operation failed.
 
     Attributes:
-        operation: the hook's name, or empty when raised by a plugin (the border fills it in).
+        operation: the hook's name; empty when raised by a plugin (the engine fills it in).
         plugin: the plugin's name, likewise.
         pod: the pod's id, empty for operations of no pod.
     """
@@ -151,7 +152,7 @@ class OperationError(VcError):
         return f"{where}{self.message}{who}"
 
     def with_detail(self, detail: str) -> Self:
-        """A copy of the error with `detail` appended to its message, to be raised from it."""
+        """Returns a copy of the error with `detail` appended to its message."""
         error = type(self).__new__(type(self), *self.args)
         error.__dict__.update(self.__dict__, message=f"{self.message}{detail}")
         return error
@@ -162,21 +163,21 @@ class HypervisorError(OperationError):
 
 
 class AgentError(OperationError):
-    """The guest's agent, or the way to it, failed."""
+    """The guest's agent, or the connection to it, failed."""
 
 
 class AgentRefusal(AgentError):
-    """The guest's agent answered: with an error, or with what makes no sense.
+    """The guest's agent answered with an error or with an invalid answer.
 
-    The way to it stands.
+    The connection still works.
     """
 
 
 class CannotExecute(AgentError):
-    """A process's program is not in the container, or is none.
+    """The program of a process does not exist in the container, or is not executable.
 
     Attributes:
-        is_missing: whether it is not there at all.
+        is_missing: whether the program does not exist.
     """
 
     def __init__(self, message: str, is_missing: bool) -> None:
@@ -189,13 +190,14 @@ class StorageError(OperationError):
 
 
 class PodDamaged(StorageError):
-    """What is known of the pod cannot be read; deleting it by force ends its machine and removes
-    it.
+    """The pod's records are unreadable.
+
+    Deleting the pod by force ends its machine and removes it.
     """
 
 
 class DeviceError(OperationError):
-    """A device cannot be passed."""
+    """A device of the host is unfit to be passed to a machine."""
 
 
 class OperationTimeout(OperationError):

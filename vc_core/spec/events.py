@@ -1,7 +1,8 @@
-"""Events: what has happened, told to every plugin that listens.
+"""Events: notifications, sent to every plugin that listens.
 
-Told after the store knows it. A listener that fails is logged and stops nobody. Events are not for
-refusing or changing anything: surround an operation for that (vc_core.spec.around).
+An event is sent after the change is stored. The failure of a listener is logged and
+affects no other. Events do not refuse or change anything: surround an operation for
+that (vc_core.spec.around).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from vc_core.spec.values import ExitStatus, PodRef
 
 
 class EventSpec:
-    """Events, in the past tense."""
+    """The events, named in the past tense."""
 
     @event
     async def pod_created(self, pod: PodRef) -> None:
@@ -31,11 +32,11 @@ class EventSpec:
 
     @event
     async def pod_stopped(self, pod: PodRef, reason: str) -> None:
-        """The machine has ended; `reason` says why, for people."""
+        """The machine has ended; `reason` is the cause, as text for people."""
 
     @event
     async def pod_deleted(self, pod: PodRef) -> None:
-        """The pod is gone from the store."""
+        """The pod was removed from the store."""
 
     @event
     async def container_created(self, pod: PodRef, container_id: str) -> None:
@@ -43,12 +44,12 @@ class EventSpec:
 
     @event
     async def container_started(self, pod: PodRef, container_id: str) -> None:
-        """Its first process runs."""
+        """The container's first process runs."""
 
     @event
     async def container_stopped(self, pod: PodRef, container_id: str, status: ExitStatus) -> None:
-        """Its first process has ended."""
+        """The container's first process has ended."""
 
     @event
     async def container_deleted(self, pod: PodRef, container_id: str) -> None:
-        """The container is gone from the store."""
+        """The container was removed from the store."""

@@ -10,9 +10,9 @@ from vc_core.spec.storage import StorageSpec
 
 
 class Hooks(HypervisorSpec, AgentSpec, StorageSpec):
-    """Operations with exactly one answer.
+    """The operations with exactly one answer.
 
-    Events and devices have several: wiring has methods of its own for them.
+    Events and device operations may have several: wiring has separate methods for them.
     """
 
 
@@ -24,6 +24,7 @@ FAMILIES: dict[str, type] = {
 }
 ALL_SPECS: tuple[type, ...] = (*FAMILIES.values(), EventSpec)
 RETIRED: dict[str, str] = {}
-"""Operations that the contract no longer has: name to what to know. A plugin may still have one; it
-is never called.
+"""Operations removed from the contract: the name, and a note for the author of a plugin.
+
+A plugin may still have such a method; it is never called.
 """

@@ -1,8 +1,8 @@
 """The hypervisor family: one virtual machine per pod.
 
-Life of a machine: vm_create -> vm_start -> (vm_pause <-> vm_resume) -> vm_stop -> vm_destroy. A
-plugin object serves one pod in one process. Another process takes the pod over: it calls vm_adopt
-with what vm_export_state returned. There is no daemon.
+Life cycle of a machine: vm_create -> vm_start -> (vm_pause <-> vm_resume) -> vm_stop -> vm_destroy.
+A plugin object serves one pod in one process. There is no daemon: to take a pod over, another
+process calls vm_adopt with the state that vm_export_state returned.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from vc_core.spec.values import (
 
 
 class HypervisorSpec:
-    """Operations named vm_*."""
+    """The operations named vm_*."""
 
     @operation
     async def vm_capabilities(self, pod: PodRef) -> frozenset[Capability]:
-        """Says what this driver can do beyond what all must.
+        """Returns the optional capabilities of this driver.
 
         Called by the engine before anything else, in any phase. Must not need a running machine,
         and answers the same each time. Raises nothing.
@@ -43,60 +43,61 @@ class HypervisorSpec:
 
         Called once per boot, before vm_start; the phase is absent or ended. Afterwards
         vm_export_state describes the machine. Raises HypervisorError when a binary is missing, the
-        guest's files are unreadable or a value is impossible.
+        guest's files are unreadable or a value is out of range.
         """
         raise NotImplementedError
 
     @operation
     async def vm_start(self, pod: PodRef) -> None:
-        """Starts the created machine; returns when its vCPUs run. The guest need not be up yet.
+        """Starts the created machine; returns when its vCPUs run.
 
-        Called after vm_create. One with an origin goes on where that was saved; its shares are
-        where VmSpec says now. Afterwards the phase is running and vm_export_state describes where
-        the machine is. The machine outlives the calling process. On failure nothing of it is left
-        running. Raises HypervisorError with the machine's own words when it dies.
+        The guest need not have booted by then. Called after vm_create. A machine with an
+        origin resumes from its saved state, with its shares at the folders that VmSpec names.
+        Afterwards the phase is running and vm_export_state describes where the machine is. The
+        machine outlives the calling process. On failure no part of it is left running. Raises
+        HypervisorError with the hypervisor's own error message when the machine ends during
+        its start.
         """
         raise NotImplementedError
 
     @operation
     async def vm_status(self, pod: PodRef) -> VmStatus:
-        """Tells the truth about the machine now, without talking to the guest. Fast; called for
-        each pod of a listing.
+        """Returns the current state of the machine without contacting the guest.
 
-        A reused process id is never taken for the machine. Raises nothing for an absent or dead
-        machine.
+        Called for each pod of a listing, so it must be fast. A reused process id is never taken for
+        the machine. Raises nothing for an absent or dead machine.
         """
         raise NotImplementedError
 
     @unbounded_operation
     async def vm_wait(self, pod: PodRef) -> VmStatus:
-        """Returns when the machine has ended; at once when it has, or never began.
+        """Returns when the machine has ended; at once when it has, or was never started.
 
-        Waits for an event.
+        Waits for an event; does not poll.
         """
         raise NotImplementedError
 
     @operation
     async def vm_stop(self, pod: PodRef, grace_s: float) -> VmStatus:
-        """Ends the machine: it is given `grace_s` seconds to end by itself, then it is ended, then
-        killed.
+        """Ends the machine: allows it `grace_s` seconds to end by itself, then terminates it.
 
-        Called in any phase, with 0 when the guest was not asked to end. The phase is ended or
-        absent afterwards. May be called twice.
+        A machine that does not react to the termination is killed. Called in any phase, with a
+        `grace_s` of 0 when the guest was not asked to power off. The phase is ended or absent
+        afterwards. May be called twice.
         """
         raise NotImplementedError
 
     @operation
     async def vm_destroy(self, pod: PodRef) -> None:
         """Removes all that vm_create and vm_start left behind; kills the machine if it still runs.
-        May be called twice.
 
-        An object that has neither made nor adopted a machine finds the pod's by itself, by what is
-        on the host: it is called when what vm_export_state returned is lost. No pod but this one
-        may lose its machine by that: ids are unique in a store, run folders on the host.
+        May be called twice. An object that has neither made nor adopted a machine finds the pod's
+        by itself, from what is on the host: the engine calls it so when the state that
+        vm_export_state returned is lost. It must not affect the machine of another pod: ids are
+        unique in a store, run folders on the host.
 
-        What its console said may stay in the pod's run folder, for vm_console; that goes with the
-        pod.
+        The console output may stay in the pod's run folder, for vm_console; it is removed with
+        the pod.
         """
         raise NotImplementedError
 
@@ -110,7 +111,7 @@ class HypervisorSpec:
 
     @optional_operation
     async def vm_resume(self, pod: PodRef) -> None:
-        """Lets the stopped vCPUs of a paused machine run.
+        """Resumes the vCPUs of a paused machine.
 
         The phase is paused before and running after. Declared by Capability.PAUSE.
         """
@@ -118,46 +119,44 @@ class HypervisorSpec:
 
     @optional_operation
     async def vm_plug(self, pod: PodRef, device: Pluggable) -> Plugged:
-        """Adds a device to a running machine; returns when that has accepted it, which is before
-        the guest sees it.
+        """Adds a device to a running machine; returns when the machine has accepted it.
 
-        Which kinds are possible is declared by Capability.SHARE_PLUG, DRIVE_PLUG, PCI_PLUG and
-        VHOST_USER_PLUG. Plugging it again replaces what a call has left that was interrupted before
-        its answer was known. Raises HypervisorError when no place is free or the device is refused;
-        nothing is left of it then.
+        The guest may see the device only later. The supported kinds are declared by
+        Capability.SHARE_PLUG, DRIVE_PLUG, PCI_PLUG and VHOST_USER_PLUG. Plugging the same device
+        again replaces what an interrupted call left behind. Raises HypervisorError when no slot is
+        free or the device is refused; nothing of it is left in the machine then.
         """
         raise NotImplementedError
 
     @optional_operation
     async def vm_unplug(self, pod: PodRef, plugged: Plugged) -> None:
-        """Removes a device; returns when the guest has let it go. Its place and id are free
-        afterwards.
+        """Removes a device; returns when the guest has released it.
 
-        A device that is not there is no error: may be called twice. Raises HypervisorError when the
-        guest keeps it beyond the driver's limit; it is still plugged then, and a later call tries
-        again.
+        Its slot and id are free afterwards. A device that is not there is no error: may be called
+        twice. Raises HypervisorError when the guest does not release the device within the driver's
+        limit; it is still plugged then, and a later call tries again.
         """
         raise NotImplementedError
 
     @optional_operation
     async def vm_resize(self, pod: PodRef, size: VmSize) -> VmSize:
-        """Plugs or unplugs vCPUs and memory until the machine has these totals; returns what it has
-        then.
+        """Plugs or unplugs vCPUs and memory until the machine has these totals.
 
-        Growing offers to the guest what agent_online then takes; memory may be rounded up.
-        Shrinking goes as far as driver and guest can, never below the size at the start, and is no
-        error when it stops before. The phase is running. Declared by Capability.RESIZE. Raises
-        HypervisorError when the machine cannot grow so far; it is as before then.
+        Returns the size that the machine then has. Growing offers vCPUs and memory to the guest,
+        which agent_online then takes into use; memory may be rounded up. Shrinking goes as far as
+        driver and guest support, never below the size at the start, and stopping before `size` is
+        no error. The phase is running. Declared by Capability.RESIZE. Raises HypervisorError when
+        the machine cannot grow so far; its size is unchanged then.
         """
         raise NotImplementedError
 
     @optional_operation
     async def vm_fingerprint(self, pod: PodRef, spec: VmSpec) -> str:
-        """All that shapes a machine and cannot change when it starts from a saved one, as text for
-        comparing.
+        """Returns a text of all properties that a machine and its clones have in common.
 
-        The shares' folders can change; their number, and the driver's program and options, are part
-        of it. Called before vm_create. Declared by Capability.CLONE. Raises as vm_create.
+        The engine compares two such texts. The folders of the shares may differ between them; the
+        number of shares, and the driver's program and options, are part of the text. Called before
+        vm_create. Declared by Capability.CLONE. Raises the errors of vm_create.
         """
         raise NotImplementedError
 
@@ -165,24 +164,25 @@ class HypervisorSpec:
     async def vm_checkpoint(self, pod: PodRef, into: Checkpoint) -> None:
         """Saves the machine with its memory.
 
-        The phase is running or paused before, and the same again afterwards. Where the machine was
-        made with `checkpoint_to` as `into`, its memory lies there already (Capability.CLONE). Any
-        other machine is saved as it is, in the middle of its work and with what was plugged
-        (Capability.SNAPSHOT): one that starts from it gets that back by VmSpec.restored_devices, is
-        as large, and has none of its channels. The guest has let go of its shares before
-        (agent_quiesce).
+        The phase is running or paused before, and the same again afterwards. For a machine that was
+        created with `into` as its `checkpoint_to`, the memory is already in that file
+        (Capability.CLONE). Any other machine is saved during its work and with its plugged devices
+        (Capability.SNAPSHOT): a machine that starts from it gets them back through
+        VmSpec.restored_devices, has the same size, and has none of its channels. The guest has
+        closed its shares before the call (agent_quiesce).
 
-        `into.folder` exists and is empty but for the memory's file. What is written there is
-        complete when this returns; the caller keeps others from it until then, and removes it when
-        this fails. Machines whose VmSpec names it as `origin` start from it, this one alive or not.
-        Raises HypervisorError when something in the machine cannot be saved, naming it; the machine
-        is as before.
+        `into.folder` exists and is empty apart from the file of the memory. Its contents are
+        complete when this returns; until then the caller keeps other users away from the folder,
+        and it removes the folder when this fails. Machines whose VmSpec has this checkpoint as
+        `origin` start from it, whether or not the saved machine still runs. Raises HypervisorError
+        naming the device when the state of something in the machine is not supported by the
+        checkpoint; the machine is unchanged then.
         """
         raise NotImplementedError
 
     @operation
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
-        """How the guest finds the shares of VmSpec, in their order.
+        """Returns how the guest finds the shares of VmSpec, in their order.
 
         The phase is running or paused.
         """
@@ -190,19 +190,19 @@ class HypervisorSpec:
 
     @unbounded_operation
     async def vm_open_channel(self, pod: PodRef, name: str) -> Channel:
-        """Makes a fresh byte stream to the guest's agent, for one client of one process.
+        """Opens a new byte stream to the guest's agent, for one client of one process.
 
-        Called by the engine under its own deadline, which covers the guest's boot: returns when the
-        guest has opened its side, so that the first byte is answered. `name` is unique in the pod,
-        or FIRST_CHANNEL: then it is the channel that is there from the start, for the first who
-        asks; for all others that is like any name. Raises HypervisorError when the machine ends
-        meanwhile.
+        Called by the engine with a deadline that covers the boot of the guest: returns when the
+        guest has opened its side, so that the agent answers the first byte. `name` is unique in the
+        pod, or FIRST_CHANNEL: the channel that exists from the start, for the first client that
+        opens it; for later clients FIRST_CHANNEL is a name like any other. Raises HypervisorError
+        when the machine ends meanwhile.
         """
         raise NotImplementedError
 
     @operation
     async def vm_close_channel(self, pod: PodRef, channel: Channel) -> None:
-        """Removes a channel from both sides.
+        """Removes a channel on both sides.
 
         A channel or machine that is gone is no error: may be called twice.
         """
@@ -210,24 +210,27 @@ class HypervisorSpec:
 
     @operation
     async def vm_console(self, pod: PodRef, tail_bytes: int) -> bytes:
-        """The last bytes that the guest's kernel wrote to its console; also of a machine that has
-        ended.
+        """Returns the last bytes that the guest's kernel wrote to its console.
 
-        Called by `Pod.console`, and when a machine does not come up, to say why. The phase is any;
-        a pod without a console has an empty one. Returns at most `tail_bytes` bytes.
+        Also works for a machine that has ended. Called by `Pod.console`, and to report the cause
+        when a machine fails to boot. The phase is any; the output of a pod without a console is
+        empty. Returns at most `tail_bytes` bytes.
         """
         raise NotImplementedError
 
     @operation
     async def vm_stats(self, pod: PodRef) -> VmStats:
-        """Use of the host by the machine. The phase is running or paused, else HypervisorError."""
+        """Returns the machine's use of host resources.
+
+        The phase is running or paused, else HypervisorError.
+        """
         raise NotImplementedError
 
     @operation
     async def vm_export_state(self, pod: PodRef) -> DriverState:
-        """Returns what vm_adopt needs in another process.
+        """Returns the state that vm_adopt needs in another process.
 
-        Called after each change of the machine; cheap.
+        Called after each change of the machine, so it must be cheap.
         """
         raise NotImplementedError
 
@@ -235,21 +238,20 @@ class HypervisorSpec:
     async def vm_adopt(self, pod: PodRef, state: DriverState) -> None:
         """Takes over the machine that `state` describes.
 
-        Called first on a fresh plugin object, and again whenever another process has changed the
-        machine. The state may have been exported under another PodRef, of a pool: the machine's
-        files stay where they are, and vm_destroy removes them there.
+        Called first on a new plugin object, and again whenever another process has changed the
+        machine. The state may have been exported under another PodRef, that of a pool: the
+        machine's files stay where they are, and vm_destroy removes them there.
 
-        Must not touch the machine: it may be dead, and reading never harms. Raises HypervisorError
-        for a state that this driver cannot read.
+        Must not touch the machine, which may have ended. Raises HypervisorError for a state that
+        this driver cannot read.
         """
         raise NotImplementedError
 
     @operation
     async def vm_diagnose(self, guests: tuple[Guest, ...]) -> tuple[Finding, ...]:
-        """What a user should know about this host: binaries, acceleration, permissions. Belongs to
-        no pod.
+        """Reports whether this host is fit for the driver: binaries, acceleration, permissions.
 
-        `guests` are the guest images, the current one first: what can only be proven by booting is
-        proven with that.
+        Belongs to no pod. `guests` are the guest images, the current one first; a check that
+        requires a boot boots that one.
         """
         raise NotImplementedError

@@ -1,18 +1,18 @@
-"""A container's log as it lies on the host: a ring of blocks, written by the guest's agent
-(guest/src/process/log.rs).
+"""The format of a container's log on the host: a ring of blocks.
 
-All numbers are little-endian. The file is a whole number of blocks of 4096 bytes:
+The guest's agent writes it (guest/src/process/log.rs). All numbers are little-endian. The file is a
+whole number of blocks of 4096 bytes:
 
      0  magic     "VCL1"
-     4  checksum  CRC-32 (as zlib has it) of all that follows in the block
-     8  sequence  64 bits, from 1: block number n lies at place (n - 1) modulo the number of places
+     4  checksum  CRC-32 (as in zlib) of all that follows in the block
+     8  sequence  64 bits, from 1: block number n is at place (n - 1) modulo the number of places
     16  used      16 bits: bytes of records
-    20  records   one behind the other, none goes on in the next block
+    20  records   consecutive; no record continues in the next block
 
-A record: kind (8 bits: 1 stdout, 2 stderr, 3 a process ended and is started again, 4 one ended, 5
-one begins), length (16 bits), time (64 bits, nanoseconds since the epoch by the guest's clock),
-data. An end's data is the exit code, 32 bits. The last block is written again whenever something is
-added; one whose checksum is wrong is just being written.
+A record: kind (8 bits: 1 stdout, 2 stderr, 3 a process ended and is restarted, 4 one ended, 5 one
+begins), length (16 bits), time (64 bits, nanoseconds since the epoch by the guest's clock), data.
+The data of an end is the exit code, 32 bits. The last block is rewritten whenever a record is
+added; a block with a wrong checksum is being written.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SUMMED = 8
 
 
 class Kind(enum.IntEnum):
-    """What a record is about."""
+    """The kind of a record."""
 
     STDOUT = 1
     STDERR = 2
@@ -46,11 +46,11 @@ _KINDS = {kind.value: kind for kind in Kind}
 
 
 class Record(NamedTuple):  # cheap to make: there can be a million in a log
-    """One piece of a log.
+    """One record of a log.
 
     Attributes:
-        kind: what it is.
-        time_ns: when it was written, since the epoch.
+        kind: the kind of the record.
+        time_ns: time of the write, in nanoseconds since the epoch.
         data: bytes of output, or an exit code.
     """
 
@@ -60,22 +60,22 @@ class Record(NamedTuple):  # cheap to make: there can be a million in a log
 
 
 class Reader:
-    """Reads a log, and on from there whenever it is asked again.
+    """Reads a log, and continues from there at each further call.
 
-    The guest has the disk and writes on it what it likes: what is no block is passed over, and what
-    is no record ends its block.
+    The guest has write access to the disk, so its contents are untrusted: an invalid block is
+    skipped, and an invalid record ends its block.
 
     Attributes:
         has_lost: whether blocks were overwritten before they were read.
-        has_more: whether there was more than one call gives.
-        is_damaged: whether there was something that is no record.
+        has_more: whether more records were there than one call returns.
+        is_damaged: whether there was an invalid record.
     """
 
     def __init__(self, path: Path) -> None:
         """Raises FileNotFoundError when there is no log."""
         self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._places = os.fstat(self._handle).st_size // _BLOCK
-        self._sequence = 0  # of the block that was read last
+        self._sequence = 0  # number of the block that was read last
         self._used = 0  # bytes of its records that were read
         self.has_lost = False
         self.has_more = False
@@ -88,8 +88,9 @@ class Reader:
         os.close(self._handle)
 
     def read(self) -> Iterator[Record]:
-        """All records since the last time, but no more than a whole log of them: a guest can write
-        without an end.
+        """Yields the records since the last call, but no more than the size of a whole log.
+
+        Without that bound, a guest that writes without an end would keep the reader busy forever.
         """
         self.has_more = False
         if self._sequence == 0:
@@ -102,7 +103,7 @@ class Reader:
             if block is None:
                 newest = self._oldest()
                 if newest is None or newest <= self._sequence:
-                    return  # being written; the reader comes again after the write
+                    return  # being written; a later call reads it
                 self.has_lost, self._sequence, self._used = True, newest, 0
                 continue
             yield from self._records(block)
@@ -124,7 +125,7 @@ class Reader:
             yield Record(_KINDS[kind], time_ns, block[begin : self._used])
 
     def _oldest(self) -> int | None:
-        """The number of the first block that is still there, when all later ones are, too."""
+        """Returns the number of the first block that still exists with all later ones."""
         there = {number for place in range(self._places) if (number := self._number(place))}
         if not there:
             return None
@@ -134,14 +135,14 @@ class Reader:
         return oldest
 
     def _number(self, place: int) -> int:
-        """That of the block in a place; 0 when there is none that belongs there."""
+        """Returns the number of the block in a place; 0 when there is none that belongs there."""
         block = os.pread(self._handle, _BLOCK, place * _BLOCK)
         magic, checksum, number, _ = _HEAD.unpack_from(block)
         is_block = magic == _MAGIC and checksum == zlib.crc32(block[_SUMMED:])
         return number if is_block and number and (number - 1) % self._places == place else 0
 
     def _block(self, number: int) -> bytes | None:
-        """Its records; None when it is not there, no longer or not yet."""
+        """Returns the records of a block; None when it was overwritten or is not written yet."""
         block = os.pread(self._handle, _BLOCK, (number - 1) % self._places * _BLOCK)
         magic, checksum, found, used = _HEAD.unpack_from(block)
         if magic != _MAGIC or found != number or checksum != zlib.crc32(block[_SUMMED:]):

@@ -54,7 +54,7 @@ class DeviceContract:
         """The author's."""
         raise NotImplementedError("give a fixture `subject` that returns a DeviceSubject")
 
-    @rule("device_claims", "Whether the device is of a kind that this plugin owns.")
+    @rule("device_claims", "Returns whether this plugin is responsible for the device's kind.")
     async def test_it_claims_its_own(self, subject: DeviceSubject) -> None:
         plugin = subject.plugin()
         own = await plugin.device_claims(pod=subject.pod, device=subject.device)
@@ -62,7 +62,7 @@ class DeviceContract:
         assert own, f"it does not claim {subject.device.path}"
         assert not foreign, f"it claims {subject.foreign.path}"
 
-    @rule("device_prepare", "returns what is to be plugged into the machine, in this order.")
+    @rule("device_prepare", "Returns what is to be plugged into the machine, in this order.")
     async def test_it_says_what_is_to_be_plugged(self, subject: DeviceSubject) -> None:
         plugin = subject.plugin()
         found = await plugin.device_prepare(pod=subject.pod, device=subject.device)
@@ -79,7 +79,9 @@ class DeviceContract:
         await subject.plugin().device_release(pod=subject.pod, device=subject.device)
         assert found[0] == found[1], f"it returned {found[0]}, then {found[1]}"
 
-    @rule("device_prepare", "Raises DeviceError when it cannot be passed, with the reason")
+    @rule(
+        "device_prepare", "Raises DeviceError with the reason when the device is unfit to be passed"
+    )
     async def test_what_cannot_be_passed_is_refused(self, subject: DeviceSubject) -> None:
         if subject.broken is None:
             pytest.skip("this host has no device of its kind that cannot be passed")
@@ -97,7 +99,7 @@ class DeviceContract:
         for _ in range(2):
             await subject.plugin().device_release(pod=subject.pod, device=subject.device)
 
-    @rule("device_release", "Gives the device back to the host, after it was unplugged.")
+    @rule("device_release", "Returns the device to the host, after it was unplugged.")
     async def test_a_released_device_can_be_prepared_again(self, subject: DeviceSubject) -> None:
         found = []
         for _ in range(2):

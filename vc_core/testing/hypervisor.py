@@ -89,7 +89,9 @@ class HypervisorContract:
             phase = await subject.phase(driver)
             assert phase in GONE, f"a dead one is {phase}"
 
-    @rule("vm_wait", "Returns when the machine has ended; at once when it has, or never began.")
+    @rule(
+        "vm_wait", "Returns when the machine has ended; at once when it has, or was never started."
+    )
     async def test_an_end_is_waited_for(self, subject: HypervisorSubject) -> None:
         async with time_limit():
             await subject.driver().vm_wait(pod=subject.pod)
@@ -179,7 +181,9 @@ class HypervisorContract:
 
     # --- devices and size -------------------------------------------------------------------------
 
-    @rule("vm_plug", "Plugging it again replaces what a call has left that was interrupted")
+    @rule(
+        "vm_plug", "Plugging the same device again replaces what an interrupted call left behind."
+    )
     async def test_a_device_is_plugged_again(self, subject: HypervisorSubject) -> None:
         device = await subject.pluggable()
         async with subject.machine() as driver:
@@ -188,7 +192,7 @@ class HypervisorContract:
             again = await (await subject.other(driver)).vm_plug(pod=subject.pod, device=device)
         assert first.id == again.id, f"its id was {first.id} and is {again.id}"
 
-    @rule("vm_unplug", "Its place and id are free afterwards.")
+    @rule("vm_unplug", "Its slot and id are free afterwards.")
     async def test_a_place_is_free_again(self, subject: HypervisorSubject) -> None:
         device = await subject.pluggable()
         async with subject.machine() as driver:
@@ -207,7 +211,7 @@ class HypervisorContract:
             for _ in range(2):
                 await driver.vm_unplug(pod=subject.pod, plugged=plugged)
 
-    @rule("vm_resize", "has these totals; returns what it has then.")
+    @rule("vm_resize", "Returns the size that the machine then has.")
     async def test_a_machine_grows(self, subject: HypervisorSubject) -> None:
         await subject.needs(Capability.RESIZE)
         wanted = VmSize(vcpus=2, memory_mib=subject.memory_mib + 128)
@@ -221,7 +225,7 @@ class HypervisorContract:
 
     @rule(
         "vm_resize",
-        "Raises HypervisorError when the machine cannot grow so far; it is as before then.",
+        "Raises HypervisorError when the machine cannot grow so far; its size is unchanged then.",
     )
     async def test_a_machine_that_cannot_grow_is_as_before(
         self, subject: HypervisorSubject
@@ -234,7 +238,7 @@ class HypervisorContract:
             found = await driver.vm_resize(pod=subject.pod, size=wanted)
         assert found == wanted, f"it has {found}"
 
-    @rule("vm_shares", "How the guest finds the shares of VmSpec, in their order.")
+    @rule("vm_shares", "Returns how the guest finds the shares of VmSpec, in their order.")
     async def test_shares_are_told_in_order(self, subject: HypervisorSubject) -> None:
         await subject.needs(Capability.SHARE)
         async with subject.machine("b", "a") as driver:
@@ -249,7 +253,7 @@ class HypervisorContract:
 
     @rule(
         "vm_open_channel",
-        "Makes a fresh byte stream to the guest's agent, for one client of one process.",
+        "Opens a new byte stream to the guest's agent, for one client of one process.",
     )
     async def test_each_client_has_a_channel_of_its_own(self, subject: HypervisorSubject) -> None:
         async with subject.machine() as driver:
@@ -278,13 +282,7 @@ class HypervisorContract:
 
     # --- what is known ----------------------------------------------------------------------------
 
-    @rule(
-        "vm_console",
-        (
-            "The last bytes that the guest's kernel wrote to its console; "
-            "also of a machine that has ended."
-        ),
-    )
+    @rule("vm_console", "Also works for a machine that has ended.")
     async def test_a_console_outlives_its_machine(self, subject: HypervisorSubject) -> None:
         async with subject.machine() as driver:
             before = await driver.vm_console(pod=subject.pod, tail_bytes=1 << 20)
@@ -305,7 +303,7 @@ class HypervisorContract:
             await driver.vm_stop(pod=subject.pod, grace_s=0)
             await fails_with(HypervisorError, driver.vm_stats(pod=subject.pod))
 
-    @rule("vm_export_state", "Returns what vm_adopt needs in another process.")
+    @rule("vm_export_state", "Returns the state that vm_adopt needs in another process.")
     async def test_what_is_exported_describes_the_machine(self, subject: HypervisorSubject) -> None:
         async with subject.machine() as driver:
             known = await driver.vm_status(pod=subject.pod)
@@ -313,7 +311,7 @@ class HypervisorContract:
             adopted = await other.vm_status(pod=subject.pod)
         assert adopted == known, f"it is {known}, and after the take-over {adopted}"
 
-    @rule("vm_adopt", "Must not touch the machine: it may be dead, and reading never harms.")
+    @rule("vm_adopt", "Must not touch the machine, which may have ended.")
     async def test_taking_over_does_not_touch(self, subject: HypervisorSubject) -> None:
         async with subject.machine() as driver:
             state = await driver.vm_export_state(pod=subject.pod)
@@ -337,7 +335,7 @@ class HypervisorContract:
 
     @rule(
         "vm_diagnose",
-        "What a user should know about this host: binaries, acceleration, permissions.",
+        "Reports whether this host is fit for the driver: binaries, acceleration, permissions.",
     )
     async def test_a_diagnosis_is_findings(self, subject: HypervisorSubject) -> None:
         found = await subject.driver().vm_diagnose(guests=())
@@ -347,7 +345,7 @@ class HypervisorContract:
 
     @rule(
         "vm_fingerprint",
-        "All that shapes a machine and cannot change when it starts from a saved one",
+        "Returns a text of all properties that a machine and its clones have in common.",
     )
     async def test_a_fingerprint_tells_machines_apart(self, subject: HypervisorSubject) -> None:
         await subject.needs(Capability.CLONE)
@@ -371,7 +369,7 @@ class HypervisorContract:
             phase = await subject.phase(driver)
         assert phase is VmPhase.RUNNING, f"it is {phase}"
 
-    @rule("vm_start", "One with an origin goes on where that was saved")
+    @rule("vm_start", "A machine with an origin resumes from its saved state")
     async def test_another_goes_on_from_a_saved_one(self, subject: HypervisorSubject) -> None:
         await subject.needs(Capability.SNAPSHOT)
         into = subject.checkpoint()

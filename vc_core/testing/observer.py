@@ -98,7 +98,7 @@ class ObserverContract:
             assert done, "it went on"
             assert starting.cancelled(), f"it ended by {starting.exception()!r}"
 
-    @rule("observers", "A listener that fails is logged and stops nobody.")
+    @rule("observers", "The failure of a listener is logged and affects no other.")
     async def test_its_listeners_do_not_fail(self, subject: ObserverSubject) -> None:
         with _warnings() as told:
             async with subject.runtime(subject.world("run")) as runtime:

@@ -62,7 +62,7 @@ class StorageContract:
         after = await subject.store().storage_run_dir(pod_id="p")
         assert before == after, f"{before} became {after}"
 
-    @rule("storage_run_dir", "The private folder on this host for the pod's runtime files.")
+    @rule("storage_run_dir", "Returns the private folder on this host for the pod's runtime files.")
     async def test_a_run_folder_is_private(self, subject: StorageSubject) -> None:
         store = subject.store()
         await store.storage_create(pod_id="p", config="{}")
@@ -72,7 +72,7 @@ class StorageContract:
         mode = stat.S_IMODE(folder.stat().st_mode)
         assert mode & 0o077 == 0, f"others may enter it: its mode is {mode:o}"
 
-    @rule("storage_create", "Makes room for a pod, with its POD_CONFIG in it, in one step")
+    @rule("storage_create", "Creates a pod with its POD_CONFIG in one step")
     async def test_a_new_pod_has_its_config(self, subject: StorageSubject) -> None:
         await subject.store().storage_create(pod_id="p", config='{"a": "ü\\n"}')
         found = await subject.store().storage_get(
@@ -96,7 +96,7 @@ class StorageContract:
         )
         assert found == "{}", "the first one's config was replaced"
 
-    @rule("storage_list", "All pods that have a POD_CONFIG.")
+    @rule("storage_list", "Returns all pods that have a POD_CONFIG.")
     async def test_pods_are_listed(self, subject: StorageSubject) -> None:
         for name in ("b", "a", "c"):
             await subject.store().storage_create(pod_id=name, config="{}")
@@ -104,7 +104,7 @@ class StorageContract:
         found = await subject.store().storage_list()
         assert found == StoreListing(pods=("a", "b")), f"it gave {found}"
 
-    @rule("storage_list", "foreign things are reported, never touched, never fatal.")
+    @rule("storage_list", "Foreign files are reported, never touched, and cause no error.")
     async def test_foreign_things_are_reported(self, subject: StorageSubject) -> None:
         if subject.litter is None:
             pytest.skip("nobody else can put anything into this store")
@@ -118,7 +118,8 @@ class StorageContract:
             )
 
     @rule(
-        "storage_containers", "The ids of a pod's containers that have a CONTAINER_CONFIG, sorted."
+        "storage_containers",
+        "Returns the ids of a pod's containers that have a CONTAINER_CONFIG, sorted.",
     )
     async def test_containers_are_listed(self, subject: StorageSubject) -> None:
         store = subject.store()
@@ -136,7 +137,7 @@ class StorageContract:
     async def test_an_unknown_pod_has_no_containers(self, subject: StorageSubject) -> None:
         await fails_with(NotFound, subject.store().storage_containers(pod_id="none"))
 
-    @rule("storage_lock", "readers share, a writer is alone.")
+    @rule("storage_lock", "Any number of readers share the lock; a writer has it alone.")
     async def test_readers_share_and_a_writer_is_alone(self, subject: StorageSubject) -> None:
         one, two = subject.store(), subject.store()
         await one.storage_create(pod_id="p", config="{}")
@@ -182,7 +183,7 @@ class StorageContract:
         await held.release()
         await fails_with(NotFound, _outcome(waiting))
 
-    @rule("storage_put", "a reader sees the old text or the new, also after a power cut.")
+    @rule("storage_put", "A reader sees the old text or the new, also after a power cut.")
     async def test_a_record_is_replaced_whole(self, subject: StorageSubject) -> None:
         store = subject.store()
         await store.storage_create(pod_id="p", config="{}")
@@ -204,7 +205,7 @@ class StorageContract:
         )
         assert (await store.storage_list()).pods == (), "it is a pod now"
 
-    @rule("storage_get", "None when there is none, say after a reboot.")
+    @rule("storage_get", "None when there is none, for example after a reboot.")
     async def test_what_was_not_put_is_none(self, subject: StorageSubject) -> None:
         store = subject.store()
         await store.storage_create(pod_id="p", config="{}")
@@ -257,10 +258,7 @@ class StorageContract:
         for container in ("none", "", ""):
             await store.storage_delete(pod_id="p", container_id=container)
 
-    @rule(
-        "storage_diagnose",
-        "What a user should know: where the store is, whether it can be written.",
-    )
+    @rule("storage_diagnose", "Reports where the store is and whether it is writable.")
     async def test_a_diagnosis_is_findings(self, subject: StorageSubject) -> None:
         found = await subject.store().storage_diagnose()
         assert all(isinstance(one, Finding) for one in found), f"it gave {found}"

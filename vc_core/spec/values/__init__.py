@@ -1,6 +1,6 @@
-"""What crosses the border between engine and plugins: frozen `msgspec.Struct`s and enums.
+"""Values passed between the engine and plugins: frozen `msgspec.Struct`s and enums.
 
-Those about machines and those about containers lie next door; all are imported from here.
+Those about machines and containers are in modules of their own; all are imported from here.
 """
 
 from __future__ import annotations
@@ -79,12 +79,12 @@ Report = Callable[[str], None]
 
 
 class PodRef(Struct, frozen=True, kw_only=True):
-    """Which pod a hook is about.
+    """Identifies the pod of a hook call.
 
     Attributes:
         id: unique on this host.
-        run_dir: a private folder (0700) for sockets and other runtime files of the drivers; empties
-            with a reboot.
+        run_dir: a private folder (0700) for sockets and other runtime files of the drivers; emptied
+            by a reboot.
     """
 
     id: str
@@ -92,34 +92,35 @@ class PodRef(Struct, frozen=True, kw_only=True):
 
 
 class Capability(enum.StrEnum):
-    """What a hypervisor or an agent can do beyond what all must."""
+    """An optional capability of a hypervisor or an agent."""
 
     UNIX_CHANNEL = "unix-channel"  # channels are unix sockets on the host
     VSOCK_CHANNEL = "vsock-channel"  # channels are vsock addresses
     PAUSE = "pause"
-    SHARE = "share"  # folders of the host, given when the machine starts
-    SHARE_PLUG = "share-plug"  # and later
-    DRIVE_PLUG = "drive-plug"  # block devices and image files, later
-    PCI_PLUG = "pci-plug"  # PCI devices of the host, later
-    VHOST_USER_PLUG = "vhost-user-plug"  # devices whose backends are processes of the host, later
-    CLONE = "clone"  # machines are saved with their memory, and others start from that
-    SNAPSHOT = "snapshot"  # machines are saved in the middle of their work, with what was plugged
-    QUIESCE = (
-        "quiesce"  # the guest can be made quiet for a checkpoint; a new identity is given after
-    )
-    RESIZE = "resize"  # vCPUs and memory come and go
-    ONLINE = "online"  # the guest takes such vCPUs and memory into use
+    SHARE = "share"  # folders of the host, present from the machine's start
+    SHARE_PLUG = "share-plug"  # folders of the host, plugged into a running machine
+    DRIVE_PLUG = "drive-plug"  # block devices and image files, plugged
+    PCI_PLUG = "pci-plug"  # PCI devices of the host, plugged
+    VHOST_USER_PLUG = "vhost-user-plug"  # devices with a backend process on the host, plugged
+    CLONE = "clone"  # machines are saved with their memory, others start from them
+    SNAPSHOT = "snapshot"  # machines are saved during their work, with plugged devices
+    QUIESCE = "quiesce"  # the guest can be quiesced for a checkpoint and given a new identity
+    RESIZE = "resize"  # vCPUs and memory are plugged and unplugged
+    ONLINE = "online"  # the guest takes plugged vCPUs and memory into use
     DRIVE = "drive"  # the guest mounts drives as root file systems
     TERMINAL = "terminal"  # processes with a terminal
-    FILES = "files"  # files of containers are reached (agent_serve_files)
+    FILES = "files"  # access to the files of containers (agent_serve_files)
     SUPERVISE = (
         "supervise"  # containers are restarted and their health checked (Restart, HealthCheck)
     )
-    LOG = "log"  # the guest writes output to a disk (Stdio.LOG)
+    LOG = "log"  # the guest writes output to a log disk (Stdio.LOG)
 
 
 class Record(enum.StrEnum):
-    """What the store keeps. The first group survives a reboot of the host, the second does not."""
+    """The kinds of records in the store.
+
+    The first group survives a reboot of the host, the second does not.
+    """
 
     POD_CONFIG = "pod-config"
     CONTAINER_CONFIG = "container-config"
@@ -134,11 +135,11 @@ class Record(enum.StrEnum):
 
 
 class StoreListing(Struct, frozen=True, kw_only=True):
-    """What is in the store.
+    """The contents of the store.
 
     Attributes:
         pods: ids, sorted.
-        problems: one line for each thing that is there and should not be, with its path.
+        problems: one line, with the path, for each thing that does not belong there.
     """
 
     pods: tuple[str, ...]
@@ -149,11 +150,11 @@ class StoreLock(Protocol):
     """A lock that is held."""
 
     async def release(self) -> None:
-        """Gives it back. May be called twice."""
+        """Releases the lock. May be called twice."""
 
 
 class Verdict(enum.StrEnum):
-    """How a finding is meant."""
+    """The severity of a finding."""
 
     GOOD = "good"
     WARNING = "warning"  # works, but not as well as it could
@@ -164,13 +165,13 @@ class Finding(Struct, frozen=True, kw_only=True):
     """One line of `vc doctor`.
 
     Attributes:
-        subject: what was looked at.
-        verdict: how it is.
-        detail: what was found.
-        remedy: what to do; empty when it is good.
-        fix: a command that does it and harms nothing, for `vc doctor --fix`: words of a shell
-            without its operators, beginning with "vc" or a program of the host; empty where people
-            must decide.
+        subject: what was checked.
+        verdict: the severity.
+        detail: the result of the check.
+        remedy: what to do; empty when nothing is wrong.
+        fix: a command that applies the remedy and does no harm, for `vc doctor --fix`: words of a
+            shell without operators, beginning with "vc" or a program of the host; empty where
+            people must decide.
     """
 
     subject: str

@@ -1,4 +1,4 @@
-"""What crosses the border about pods' insides: containers, their mounts, limits and devices."""
+"""Values of the contract about containers, their mounts, limits and devices."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Rootfs(Struct, frozen=True, kw_only=True):
     """A container's root file system.
 
     Attributes:
-        path: a folder on the host; "/" is the host's own.
+        path: a folder on the host; "/" is the host's own root.
         mode: what the container may do to it.
-        disk_bytes: what an overlay is written to: a disk of this size, which lasts as long as the
-            container, or the guest's memory when 0.
-        show_secrets: whether also those files of the host's own root are seen that the
-            configuration hides; the engine's matter alone.
+        disk_bytes: size of the disk that holds an overlay's writes, in bytes; the disk is kept for
+            the container's lifetime. 0 keeps the writes in the guest's memory.
+        show_secrets: whether files of the host's own root that the configuration hides are visible;
+            used by the engine only.
     """
 
     path: Path
@@ -42,10 +42,12 @@ class Rootfs(Struct, frozen=True, kw_only=True):
 
 
 class MountKind(enum.StrEnum):
-    """What a mount shows: something of the host, or a file system of the guest's kernel."""
+    """The source of a mount: a file of the host or the guest, or a file system of the
+    guest's kernel.
+    """
 
     BIND = "bind"  # a folder or file of the host
-    GUEST = "guest"  # a folder or file of the guest itself
+    GUEST = "guest"  # a folder or file of the guest
     TMPFS = "tmpfs"
     PROC = "proc"
     SYSFS = "sysfs"
@@ -58,16 +60,16 @@ class Mount(Struct, frozen=True, kw_only=True):
     """A mount in a container.
 
     Attributes:
-        source: on the host, absolute; in the guest for MountKind.GUEST; without meaning for the
+        source: an absolute path on the host, or in the guest for MountKind.GUEST; unused for the
             other kinds.
-        destination: in the container, absolute.
-        read_only: whether writing is refused.
-        kind: what it shows.
-        options: more words of mount(8), given to the guest: "noexec", "size=64m".
-        recursive: whether mounts below the source come along.
-        copy_up: whether an empty folder of the host gets what the root file system has at the
-            destination, with owners and permissions, when the container is first made. It must be
-            writable.
+        destination: absolute path in the container.
+        read_only: whether writes are refused.
+        kind: the source of the mount.
+        options: further options of mount(8), passed to the guest: "noexec", "size=64m".
+        recursive: whether mounts below the source are included.
+        copy_up: whether an empty folder of the host is filled with what the root file system has at
+            the destination, with owners and permissions, when the container is first created. The
+            mount must be writable.
     """
 
     source: Path
@@ -80,7 +82,10 @@ class Mount(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def tmpfs(cls, destination: str, size_bytes: int = 0, mode: int = 0o1777) -> Mount:
-        """An empty folder in the guest's memory; `size_bytes` 0 is half of that."""
+        """Returns a mount of an empty folder in the guest's memory.
+
+        A `size_bytes` of 0 limits it to half of the guest's memory.
+        """
         size = (f"size={size_bytes}",) if size_bytes else ()
         options = ("nosuid", "nodev", f"mode={mode:o}", *size)
         return cls(
@@ -89,19 +94,19 @@ class Mount(Struct, frozen=True, kw_only=True):
 
 
 class HostDevice(Struct, frozen=True, kw_only=True):
-    """A device of the host that a container shall have.
+    """A device of the host for a container.
 
     Attributes:
-        path: on the host, absolute: a node, an image file, a socket, or a folder of
+        path: absolute path on the host: a device node, an image file, a socket, or a folder of
             /sys/bus/pci/devices.
-        destination: of its node in the container; empty for a device without one.
-        read_only: whether writing is refused.
-        kind: what it is where the path does not say: "vhost-user-net", "vhost-user-blk",
-            "vhost-user-scsi".
+        destination: path of its node in the container; empty for a device without a node.
+        read_only: whether writes are refused.
+        kind: the type of the device where the path does not determine it: "vhost-user-net",
+            "vhost-user-blk", "vhost-user-scsi".
         mode: permission bits of the node.
         uid: owner of the node.
         gid: group of the node.
-        mac: of a net device; empty for one that is made up.
+        mac: MAC address of a net device; empty for a generated one.
     """
 
     path: Path
@@ -115,17 +120,17 @@ class HostDevice(Struct, frozen=True, kw_only=True):
 
 
 class Resources(Struct, frozen=True, kw_only=True):
-    """Limits of a container, enforced by the guest's cgroups. What is 0 or empty has no limit.
+    """Limits of a container, enforced by the guest's cgroups. 0 or empty means no limit.
 
     Attributes:
-        cpu_quota_us: processor time in each period; negative is no limit, too.
-        cpu_period_us: how long a period is.
-        cpu_shares: weight among siblings, from 2 to 262144, 1024 being usual.
-        cpuset: which of the guest's processors, as in "0-2,4".
-        memory_bytes: of memory.
-        pids: processes.
-        unified: files of the container's cgroup (version 2) and what is written to them, as in
-            ("memory.oom.group", "1"). It comes after all other limits.
+        cpu_quota_us: processor time per period, in microseconds; negative means no limit, too.
+        cpu_period_us: length of a period, in microseconds.
+        cpu_shares: weight relative to sibling cgroups, from 2 to 262144; 1024 is the usual weight.
+        cpuset: the guest's processors that the container may use, as in "0-2,4".
+        memory_bytes: limit of memory, in bytes.
+        pids: maximum number of processes.
+        unified: files of the container's cgroup (version 2) and their contents, as in
+            ("memory.oom.group", "1"). They are written after all other limits.
     """
 
     cpu_quota_us: int = 0
@@ -138,20 +143,22 @@ class Resources(Struct, frozen=True, kw_only=True):
 
     @property
     def cpus(self) -> Fraction:
-        """How many processors it may use; 0 when that is not limited."""
+        """The number of processors that the container may use; 0 for no limit."""
         return Fraction(max(0, self.cpu_quota_us), self.cpu_period_us)
 
 
 class Confinement(Struct, frozen=True, kw_only=True):
-    """How a container is kept from the guest. None is what container engines agree on.
+    """How a container is isolated from the guest. The defaults are those of container engines.
 
     Attributes:
-        namespaces: "pid", "mount", "ipc", "uts", "cgroup", "user", "network": those of its own.
-        masked_paths: not to be seen.
-        readonly_paths: not to be written.
-        sysctl: names and values, of its own namespaces.
+        namespaces: the container's own namespaces, of "pid", "mount", "ipc", "uts", "cgroup",
+            "user" and "network".
+        masked_paths: paths that are hidden.
+        readonly_paths: paths that are read-only.
+        sysctl: names and values, in the container's own namespaces.
         seccomp: JSON text of the runtime-spec's linux.seccomp; empty for no filter.
-        propagation: of the root's mounts: "private", "slave", "shared"; empty leaves it alone.
+        propagation: mount propagation of the root: "private", "slave", "shared"; empty leaves it
+            unchanged.
     """
 
     namespaces: tuple[str, ...] | None = None
@@ -163,27 +170,27 @@ class Confinement(Struct, frozen=True, kw_only=True):
 
 
 class ContainerSpec(Struct, frozen=True, kw_only=True):
-    """A container to make.
+    """A container to create.
 
     Attributes:
         id: unique in the pod.
         rootfs: its root file system.
         process: its first process.
-        mounts: in the order in which they are made.
-        stdio: what its first process's streams are connected to.
-        hostname: what the process sees; empty for the pod's.
-        annotations: kept and given back, nothing more.
-        devices: of the host.
+        mounts: in the order in which they are mounted.
+        stdio: what the streams of its first process are connected to.
+        hostname: its host name; empty for that of the pod.
+        annotations: stored and returned unchanged.
+        devices: devices of the host.
         resources: its limits.
-        shm_bytes: size of its /dev/shm.
-        has_default_mounts: whether /proc, /dev and the like are made where `mounts` do not name
-            them.
-        confinement: what keeps it in.
+        shm_bytes: size of its /dev/shm, in bytes.
+        has_default_mounts: whether /proc, /dev and the other standard mounts are made where
+            `mounts` does not name them.
+        confinement: how it is isolated from the guest.
         hooks: programs of the host to run.
-        bundle: the OCI bundle it came from, for hooks; empty for none.
-        stop_signal: what asks its first process to end.
+        bundle: the OCI bundle it was made from, for hooks; empty for none.
+        stop_signal: the signal that asks its first process to end.
         restart: when it is started again.
-        health: how it is found to be well; None for no check.
+        health: its health check; None for no check.
     """
 
     id: str
@@ -206,12 +213,12 @@ class ContainerSpec(Struct, frozen=True, kw_only=True):
 
 
 class Dns(Struct, frozen=True, kw_only=True):
-    """What stands in the containers' /etc/resolv.conf.
+    """The contents of the containers' /etc/resolv.conf.
 
     Attributes:
-        servers: addresses.
-        searches: domains.
-        options: as resolv.conf(5) has them.
+        servers: addresses of the name servers.
+        searches: search domains.
+        options: options of resolv.conf(5).
     """
 
     servers: tuple[str, ...] = ()
@@ -220,14 +227,15 @@ class Dns(Struct, frozen=True, kw_only=True):
 
 
 class PodOptions(Struct, frozen=True, kw_only=True):
-    """What the containers of a pod have in common.
+    """Options that all containers of a pod share.
 
     Attributes:
-        dns: where names are looked up; without servers containers keep their own file.
-        is_pid_shared: whether they see each other's processes.
-        shared_shm_bytes: size of a /dev/shm for all of them; 0 gives each its own.
-        can_quiesce: whether their folders of the host are mounted so that the guest can let go of
-            them (agent_quiesce).
+        dns: the resolver's configuration; without servers containers keep their own file.
+        is_pid_shared: whether the containers share one pid namespace.
+        shared_shm_bytes: size in bytes of a /dev/shm that all containers share; 0 gives each its
+            own.
+        can_quiesce: whether folders of the host are mounted so that the guest can close them for a
+            checkpoint (agent_quiesce).
     """
 
     dns: Dns = Dns()
@@ -237,13 +245,13 @@ class PodOptions(Struct, frozen=True, kw_only=True):
 
 
 class GuestRootfs(Struct, frozen=True, kw_only=True):
-    """A root file system as the agent has to find it.
+    """Where the agent finds a root file system.
 
     Attributes:
         plugged: the share or drive that holds it.
-        fstype: of a drive; empty for a share.
-        subpath: below the share's or drive's root; empty for the root itself.
-        upper: the disk, an ext4, that an overlay is written to; None for the guest's memory.
+        fstype: file system type of a drive; empty for a share.
+        subpath: path below the root of the share or drive; empty for the root itself.
+        upper: the disk (ext4) that holds an overlay's writes; None for the guest's memory.
     """
 
     plugged: Plugged
@@ -253,13 +261,13 @@ class GuestRootfs(Struct, frozen=True, kw_only=True):
 
 
 class GuestMount(Struct, frozen=True, kw_only=True):
-    """A mount as the agent has to make it.
+    """A mount as passed to the agent.
 
     Attributes:
-        mount: what was asked for.
-        plugged: the share that holds a folder or file of the host; None for what the guest makes by
-            itself.
-        subpath: below the share's root; empty for the root itself.
+        mount: the requested mount.
+        plugged: the share that holds a folder or file of the host; None for what the guest provides
+            by itself.
+        subpath: path below the share's root; empty for the root itself.
     """
 
     mount: Mount
@@ -268,11 +276,11 @@ class GuestMount(Struct, frozen=True, kw_only=True):
 
 
 class GuestDevice(Struct, frozen=True, kw_only=True):
-    """A device as the agent has to find it.
+    """A device as passed to the agent.
 
     Attributes:
-        device: what was asked for.
-        plugged: what it is to the guest; several for a group of devices.
+        device: the requested device.
+        plugged: how the guest finds it; several entries for a group of devices.
     """
 
     device: HostDevice
@@ -280,18 +288,18 @@ class GuestDevice(Struct, frozen=True, kw_only=True):
 
 
 class GuestContainer(Struct, frozen=True, kw_only=True):
-    """A container as the agent has to make it.
+    """A container as passed to the agent.
 
     Attributes:
-        spec: what was asked for.
-        token: of its first process.
+        spec: the requested container.
+        token: identifies its first process.
         rootfs: its root file system.
-        mounts: in order.
-        devices: all of them.
-        pod: what it has in common with its siblings.
+        mounts: in the order in which they are mounted.
+        devices: all of its devices.
+        pod: options that all containers of the pod share.
         starts: whether its first process runs at once, instead of waiting for
             agent_start_container.
-        log: the disk to which Stdio.LOG writes, a ring of blocks as vc_core.spec.log_format has it.
+        log: the disk to which Stdio.LOG writes, in the format of vc_core.spec.log_format.
     """
 
     spec: ContainerSpec
@@ -305,13 +313,13 @@ class GuestContainer(Struct, frozen=True, kw_only=True):
 
 
 class GuestContainerStatus(Struct, frozen=True, kw_only=True):
-    """What the guest knows about one container.
+    """The state of one container in the guest.
 
     Attributes:
-        id: the container's.
-        exit: how its first process ended; None while it lives, or is started again.
-        restarts: how often it was started again.
-        health: what its checks have found.
+        id: the container's id.
+        exit: how its first process ended; None while it runs or is about to be restarted.
+        restarts: number of restarts.
+        health: result of its health checks.
     """
 
     id: str
@@ -321,14 +329,14 @@ class GuestContainerStatus(Struct, frozen=True, kw_only=True):
 
 
 class ContainerStats(Struct, frozen=True, kw_only=True):
-    """Use of the guest by one container.
+    """Use of the guest's resources by one container.
 
     Attributes:
-        cpu_ns: processor time since its start.
-        memory_bytes: in use.
-        memory_limit_bytes: 0 when there is none.
-        processes: their number.
-        oom_kills: processes that the limit of memory has cost.
+        cpu_ns: processor time since its start, in nanoseconds.
+        memory_bytes: memory in use, in bytes.
+        memory_limit_bytes: limit of memory, in bytes; 0 for no limit.
+        processes: number of processes.
+        oom_kills: number of processes killed at the limit of memory.
     """
 
     cpu_ns: int
@@ -339,14 +347,14 @@ class ContainerStats(Struct, frozen=True, kw_only=True):
 
 
 class PodSetup(Struct, frozen=True, kw_only=True):
-    """What makes a freshly booted or cloned guest this pod.
+    """The identity that a newly booted or cloned guest gets from its pod.
 
     Attributes:
         hostname: at most 64 bytes.
-        time_ns: since the epoch.
-        seed: for the guest's random numbers.
-        machine_id: as machine-id(5): 32 hex digits, the same for as long as the pod exists.
-        options: what its containers have in common.
+        time_ns: current time, in nanoseconds since the epoch.
+        seed: entropy for the guest's random number generator.
+        machine_id: as in machine-id(5): 32 hex digits, constant for the lifetime of the pod.
+        options: options that all containers of the pod share.
     """
 
     hostname: str
@@ -360,13 +368,13 @@ class PodSetup(Struct, frozen=True, kw_only=True):
 
 
 class AgentInfo(Struct, frozen=True, kw_only=True):
-    """Who answers in the guest.
+    """The guest's agent, as it describes itself.
 
     Attributes:
-        version: of the agent.
-        protocol: agreed on.
-        features: names of what this agent can do beyond its protocol.
-        kernel: its release.
+        version: version of the agent.
+        protocol: the negotiated version of the protocol.
+        features: names of optional features of the agent.
+        kernel: release of the guest's kernel.
     """
 
     version: str

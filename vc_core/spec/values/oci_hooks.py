@@ -1,4 +1,4 @@
-"""What crosses the border about programs of the host that a container's life runs."""
+"""Values of the contract about OCI hooks: programs of the host run in a container's life cycle."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from msgspec import Struct
 
 
 class OciHook(Struct, frozen=True, kw_only=True):
-    """A program of the host that is run when a container's life moves on, with its state on stdin.
+    """A program of the host that is run at a point of a container's life cycle.
+
+    The program gets the state of the container as JSON on stdin.
 
     Attributes:
-        path: of the program, absolute.
+        path: absolute path of the program.
         args: the whole argv; empty for the path alone.
-        env: its whole environment.
-        timeout_s: after which it is killed; 0 is the configured deadline.
+        env: the whole environment.
+        timeout_s: time limit in seconds, after which the program is killed; 0 for the configured
+            deadline.
     """
 
     path: Path
@@ -24,13 +27,13 @@ class OciHook(Struct, frozen=True, kw_only=True):
 
 
 class OciHooks(Struct, frozen=True, kw_only=True):
-    """The runtime-spec's hooks that run on the host.
+    """The hooks of the runtime-spec that run on the host.
 
     Attributes:
-        prestart: the container exists in the guest and its process waits; one that fails stops the
-            start.
-        poststart: its process runs.
-        poststop: it is gone from the guest.
+        prestart: run when the container exists in the guest and its process waits; a failure stops
+            the start.
+        poststart: run when its process runs.
+        poststop: run when the container is removed from the guest.
     """
 
     prestart: tuple[OciHook, ...] = ()

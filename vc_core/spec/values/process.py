@@ -1,4 +1,4 @@
-"""What crosses the border about processes."""
+"""Values of the contract about processes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-# What container engines agree on: bounding, effective and permitted.
+# The defaults of container engines: bounding, effective and permitted.
 DEFAULT_CAPABILITIES = tuple(
     f"CAP_{name}"
     for name in (
@@ -28,7 +28,7 @@ DEFAULT_CAPABILITIES = tuple(
 
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""The word of an environment in which nobody has said where programs are."""
+"""The PATH of an environment that does not set it."""
 
 
 class Capabilities(Struct, frozen=True, kw_only=True):
@@ -45,9 +45,9 @@ class Rlimit(Struct, frozen=True, kw_only=True):
     """One limit of getrlimit(2).
 
     Attributes:
-        kind: like "RLIMIT_NOFILE".
-        soft: what is enforced.
-        hard: up to where the process may raise it.
+        kind: the name, like "RLIMIT_NOFILE".
+        soft: the enforced limit.
+        hard: the value up to which the process may raise the soft limit.
     """
 
     kind: str
@@ -58,24 +58,24 @@ class Rlimit(Struct, frozen=True, kw_only=True):
 class ProcessSpec(Struct, frozen=True, kw_only=True):
     """A process to start in a container.
 
-    What is empty or None of one that `Container.exec` starts is as the container's first process
-    has it. Agents get `cwd`, `user` and `no_new_privileges` filled in.
+    For a process that `Container.exec` starts, empty or None fields default to the values of the
+    container's first process. Agents get `cwd`, `user` and `no_new_privileges` filled in.
 
     Attributes:
         args: the whole argv.
-        env: "NAME=value" words; the value may hold "=".
-        cwd: absolute, in the container; empty for "/".
-        user: "uid", "uid:gid", or names known inside the container's /etc/passwd and /etc/group;
-            empty for root.
-        groups: more groups, by number or name.
-        terminal: whether it gets one.
-        no_new_privileges: whether set-uid programs lose their power; None for yes.
+        env: "NAME=value" words; the value may contain "=".
+        cwd: absolute path in the container; empty for "/".
+        user: "uid", "uid:gid", or names from the container's /etc/passwd and /etc/group; empty for
+            root.
+        groups: supplementary groups, by number or name.
+        terminal: whether it gets a terminal.
+        no_new_privileges: whether set-uid programs gain no privileges; None for yes.
         capabilities: None for DEFAULT_CAPABILITIES.
         rlimits: limits of resources.
         umask: None for that of the guest.
-        oom_score_adj: from -1000 to 1000; None leaves it alone.
-        rows: the terminal's height.
-        columns: the terminal's width.
+        oom_score_adj: from -1000 to 1000; None leaves it unchanged.
+        rows: height of the terminal, in characters.
+        columns: width of the terminal, in characters.
     """
 
     args: tuple[str, ...]
@@ -94,25 +94,26 @@ class ProcessSpec(Struct, frozen=True, kw_only=True):
 
 
 class FilesVerb(enum.StrEnum):
-    """What is to be done with files of a container."""
+    """The operation on the files of a container."""
 
-    READ = "read"  # a tar archive of them on stdout
-    WRITE = "write"  # the tar archive on stdin is unpacked
-    LIST = "list"  # a line of JSON for each
-    WATCH = "watch"  # a line of JSON for each change, after an empty object
+    READ = "read"  # writes a tar archive of them to stdout
+    WRITE = "write"  # unpacks the tar archive on stdin
+    LIST = "list"  # writes a line of JSON for each
+    WATCH = "watch"  # writes an empty object, then a line of JSON for each change
 
 
 class FilesRequest(Struct, frozen=True, kw_only=True):
-    """What a process of the agent's own is to do with a container's files (agent_serve_files).
+    """A request for an agent's process that accesses a container's files (agent_serve_files).
 
     Attributes:
-        verb: what.
-        path: in the container, absolute.
-        name: what a file or folder is called in an archive. For READ, its own name when empty; "."
-            for what is in a folder. For WRITE, it is unpacked into the folder `path`, or as `path`
-            where that is none; "." is all, into the folder `path`, which is made when it is not
-            there and its path does not end in "/". Nothing but a folder is unpacked as a path that
-            ends in "/". Folders that are there keep owner, mode and time.
+        verb: the operation.
+        path: absolute path in the container.
+        name: name of the file or folder in an archive. For READ, empty selects its own name, and
+            "." the contents of a folder. For WRITE, the entry `name` is unpacked into the folder
+            `path`, or as `path` where that is no folder; "." unpacks everything into the folder
+            `path`, which is created when it does not exist and the path does not end in "/". Only a
+            folder is unpacked as a path that ends in "/". Existing folders keep owner, mode and
+            time.
     """
 
     verb: FilesVerb
@@ -123,13 +124,13 @@ class FilesRequest(Struct, frozen=True, kw_only=True):
 class Stdio(enum.StrEnum):
     """What a process's standard streams are connected to."""
 
-    NULL = "null"  # no input; output is thrown away
-    PIPES = "pipes"  # held for agent_attach; a full pipe makes the process wait
-    LOG = "log"  # no input; output goes to a log on the host, and from now on to who attaches
+    NULL = "null"  # no input; output is discarded
+    PIPES = "pipes"  # kept for agent_attach; a full pipe blocks the process
+    LOG = "log"  # no input; output goes to a log on the host, and to a client while attached
 
 
 class StreamName(enum.StrEnum):
-    """Which of a process's output streams."""
+    """The name of an output stream of a process."""
 
     STDOUT = "stdout"
     STDERR = "stderr"
@@ -139,12 +140,12 @@ class ExitStatus(Struct, frozen=True, kw_only=True):
     """How a process ended.
 
     Attributes:
-        code: its exit code; 128 + signal when a signal ended it.
-        signal: the signal's number, 0 when it exited by itself.
-        ended_ns: when, since the epoch and by the guest's clock; 0 when nobody knows. Two that
-            differ in this only are equal.
-        out_of_memory: whether its container's limit of memory has cost it, or the process that it
-            ended by, its life.
+        code: exit code; 128 + signal when a signal ended it.
+        signal: number of the signal, 0 when it exited by itself.
+        ended_ns: time of the end by the guest's clock, in nanoseconds since the epoch; 0 when
+            unknown. Not part of the comparison of two values.
+        out_of_memory: whether the process, or the one whose end ended it, was killed at the
+            container's limit of memory.
     """
 
     code: int
@@ -166,12 +167,12 @@ class ProcessInfo(Struct, frozen=True, kw_only=True):
     """One row of a container's process list.
 
     Attributes:
-        pid: inside the container.
-        parent_pid: inside the container, 0 when outside.
+        pid: in the container's pid namespace.
+        parent_pid: in the container's pid namespace; 0 when the parent is outside.
         uid: effective user.
-        state: one letter, as proc(5) has it.
-        resident_bytes: memory in use.
-        cpu_ns: processor time used.
+        state: one letter, as in proc(5).
+        resident_bytes: resident memory, in bytes.
+        cpu_ns: processor time used, in nanoseconds.
         command: argv.
     """
 
@@ -185,19 +186,19 @@ class ProcessInfo(Struct, frozen=True, kw_only=True):
 
 
 class ProcessStreams(Protocol):
-    """The standard streams of a process in the guest. One client at a time."""
+    """The standard streams of a process in the guest. At most one client has them at a time."""
 
     async def write(self, data: bytes) -> None:
-        """Sends input; returns when the way is free for more.
+        """Sends input; returns when more input can be sent.
 
-        Input for a process that no longer reads is dropped.
+        Input for a process that has closed its stdin is dropped.
         """
 
     async def close_stdin(self) -> None:
         """Ends the input. May be called twice."""
 
     def chunks(self) -> AsyncIterator[tuple[StreamName, bytes]]:
-        """Output as it comes; ends when the process has ended and all it wrote has been given."""
+        """Yields output as it arrives, until the process has ended and all output was yielded."""
 
     async def close(self) -> None:
         """Detaches. The process goes on. May be called twice."""

@@ -1,6 +1,4 @@
-"""What crosses the border about containers that are to last: when one is started again, how it is
-found to be well.
-"""
+"""Values of the contract about the supervision of containers: restarts and health checks."""
 
 from __future__ import annotations
 
@@ -10,20 +8,21 @@ from msgspec import Struct
 
 
 class RestartPolicy(enum.StrEnum):
-    """Whether a container is started again when its first process has ended by itself."""
+    """When a container is restarted after its first process has ended by itself."""
 
     NO = "no"
-    ON_FAILURE = "on-failure"  # when that has exited with another code than 0
+    ON_FAILURE = "on-failure"  # when it has exited with another code than 0
     ALWAYS = "always"
 
 
 class Restart(Struct, frozen=True, kw_only=True):
-    """When the guest starts a container again, with all that it has written. Not after somebody has
-    asked it to end.
+    """When the guest restarts a container. Its files are kept.
+
+    A container that was asked to end is not restarted.
 
     Attributes:
-        policy: whether.
-        max_retries: how often; 0 is no limit.
+        policy: which ends of the first process cause a restart.
+        max_retries: maximum number of restarts; 0 for no limit.
     """
 
     policy: RestartPolicy = RestartPolicy.NO
@@ -31,15 +30,16 @@ class Restart(Struct, frozen=True, kw_only=True):
 
 
 class HealthCheck(Struct, frozen=True, kw_only=True):
-    """A command that the guest runs in a container again and again; it exits with 0 when all is
-    well.
+    """A command that the guest runs in a container periodically; exit code 0 means healthy.
 
     Attributes:
         args: the whole argv.
-        interval_s: between two of them.
-        timeout_s: after which one is killed, which counts as a failure.
-        retries: so many failures one after the other make the container unhealthy.
-        start_period_s: failures do not count so long, until a first success.
+        interval_s: time between two checks, in seconds.
+        timeout_s: time limit of a check, in seconds; a check that exceeds it is killed and counts
+            as failed.
+        retries: number of consecutive failures that make the container unhealthy.
+        start_period_s: time after the start, in seconds, in which failures do not count, until a
+            first success.
     """
 
     args: tuple[str, ...]
@@ -50,7 +50,7 @@ class HealthCheck(Struct, frozen=True, kw_only=True):
 
 
 class Health(enum.StrEnum):
-    """What the checks of a container have found."""
+    """The health of a container, as its checks determined it."""
 
     NONE = ""  # there is no check
     STARTING = "starting"

@@ -1,4 +1,4 @@
-"""What crosses the border about machines."""
+"""Values of the contract about machines."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from msgspec import Struct
 
 
 class Guest(Struct, frozen=True, kw_only=True):
-    """What a machine boots.
+    """A guest image: what a machine boots.
 
     Attributes:
-        id: names the image among others.
+        id: identifies the image.
         kernel: an uncompressed kernel with a direct boot entry.
-        initrd: the first root file system.
+        initrd: the initial root file system.
         parameters: the kernel's command line, one word each.
-        proof_parameters: instead of them: makes the guest power off as soon as it has reached
-            userspace.
-        description: for people.
-        size_bytes: of both files.
-        is_current: whether new pods get it.
-        program: the agent itself, for a hypervisor that runs it without a kernel; None where the
+        proof_parameters: an alternative command line, with which the guest powers off as soon as it
+            has reached userspace.
+        description: text for people.
+        size_bytes: total size of both files, in bytes.
+        is_current: whether new pods use it.
+        program: the agent's program, for a hypervisor that runs it without a kernel; None where the
             image has none.
     """
 
@@ -40,8 +40,8 @@ class KernelSource(Struct, frozen=True, kw_only=True):
     """Where a guest image's kernel comes from.
 
     Attributes:
-        image: a kernel on this host; None fetches the distribution's.
-        modules: its modules' folder; None guesses it from the image's name.
+        image: a kernel on this host; None downloads that of the distribution.
+        modules: folder of its modules; None derives it from the image's name.
         agent: the agent's program; None builds it.
     """
 
@@ -54,9 +54,9 @@ class Share(Struct, frozen=True, kw_only=True):
     """A folder of the host that the guest can mount.
 
     Attributes:
-        tag: by which the guest finds it; unique in the pod, at most 31 bytes.
+        tag: the mount tag; unique in the pod, at most 31 bytes.
         path: a folder on the host.
-        read_only: enforced on the host's side.
+        read_only: enforced on the host.
     """
 
     tag: str
@@ -65,10 +65,10 @@ class Share(Struct, frozen=True, kw_only=True):
 
 
 class DriveBus(enum.StrEnum):
-    """What a disk looks like to the guest."""
+    """How a disk is attached to the guest."""
 
     SCSI = "scsi"  # virtio-scsi: hundreds of disks on one controller
-    BLK = "blk"  # virtio-blk: a PCI device of its own for each
+    BLK = "blk"  # virtio-blk: a PCI device for each disk
 
 
 class Drive(Struct, frozen=True, kw_only=True):
@@ -77,8 +77,8 @@ class Drive(Struct, frozen=True, kw_only=True):
     Attributes:
         id: unique in the pod.
         path: the device or a raw image.
-        read_only: enforced on the host's side.
-        bus: what it looks like to the guest.
+        read_only: enforced on the host.
+        bus: how it is attached to the guest.
     """
 
     id: str
@@ -88,11 +88,11 @@ class Drive(Struct, frozen=True, kw_only=True):
 
 
 class HostPci(Struct, frozen=True, kw_only=True):
-    """A PCI device of the host that vfio-pci holds.
+    """A PCI device of the host that is bound to vfio-pci.
 
     Attributes:
         id: unique in the pod.
-        address: domain:bus:device.function, as /sys/bus/pci/devices has it.
+        address: domain:bus:device.function, as in /sys/bus/pci/devices.
     """
 
     id: str
@@ -100,7 +100,7 @@ class HostPci(Struct, frozen=True, kw_only=True):
 
 
 class VhostKind(enum.StrEnum):
-    """What a vhost-user backend is to the guest."""
+    """The type of the virtio device that a vhost-user backend implements."""
 
     NET = "vhost-user-net"
     BLK = "vhost-user-blk"
@@ -112,9 +112,9 @@ class VhostUser(Struct, frozen=True, kw_only=True):
 
     Attributes:
         id: unique in the pod.
-        kind: what it is to the guest.
-        socket: on which the backend listens.
-        mac: of a net device; empty for one that is made up.
+        kind: the type of the virtio device.
+        socket: path of the backend's socket.
+        mac: MAC address of a net device; empty for a generated one.
     """
 
     id: str
@@ -124,10 +124,12 @@ class VhostUser(Struct, frozen=True, kw_only=True):
 
 
 class GuestNode(Struct, frozen=True, kw_only=True):
-    """A device of the guest's own kernel, like that of the host: nothing is plugged for it.
+    """A device of the guest's own kernel that stands for the same one of the host.
+
+    Nothing is plugged for it.
 
     Attributes:
-        path: below /dev.
+        path: path below /dev.
     """
 
     path: str
@@ -137,24 +139,24 @@ Pluggable = Share | Drive | HostPci | VhostUser
 
 
 class GuestDriver(enum.StrEnum):
-    """How a guest looks for a device, and what its address is."""
+    """How the guest finds a device, and the format of its address."""
 
     NINE_P = "9p"  # a mount tag
-    BIND = "bind"  # a folder that the guest has already
+    BIND = "bind"  # a folder that exists in the guest
     SCSI = "scsi"  # "target:lun"
     BLK = "blk"  # a PCI path, "<slot of the root port>/<slot behind it>" in hex digits
-    PCI = "pci"  # likewise
+    PCI = "pci"  # a PCI path, likewise
     NODE = "node"  # a path below /dev
 
 
 class Plugged(Struct, frozen=True, kw_only=True):
-    """A device that is in the machine.
+    """A device that is plugged into the machine.
 
     Attributes:
-        id: what to give to vm_unplug.
-        driver: how the guest is to look for it.
-        address: what it is to look for, as GuestDriver says.
-        is_fixed: part of the machine from its start: it cannot be unplugged.
+        id: the argument of vm_unplug.
+        driver: how the guest finds it.
+        address: its address, in the format of the GuestDriver.
+        is_fixed: whether it is part of the machine from its start and is never unplugged.
     """
 
     id: str
@@ -164,11 +166,11 @@ class Plugged(Struct, frozen=True, kw_only=True):
 
 
 class VmSize(Struct, frozen=True, kw_only=True):
-    """How large a machine is: totals, never differences.
+    """The size of a machine, as totals.
 
     Attributes:
-        vcpus: processors.
-        memory_mib: memory.
+        vcpus: number of processors.
+        memory_mib: memory, in MiB.
     """
 
     vcpus: int
@@ -176,14 +178,13 @@ class VmSize(Struct, frozen=True, kw_only=True):
 
 
 class Checkpoint(Struct, frozen=True, kw_only=True):
-    """A machine that was saved with its memory: others start from it instead of booting, any number
-    of times.
+    """A machine that was saved with its memory; any number of machines can start from it.
 
     Attributes:
-        folder: holds what the driver writes, but for the memory. Who asks for it makes and removes
-            the folder.
-        memory: the file of the memory that it had at its start, without what was plugged since; on
-            a file system that the host keeps in memory, or not.
+        folder: holds everything that the driver writes apart from the memory. The caller creates
+            and removes the folder.
+        memory: file of the memory that the machine had at its start, without memory that was
+            plugged later; it may be on a file system in the host's memory.
     """
 
     folder: Path
@@ -191,12 +192,11 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
 
 
 class RestoredDevice(Struct, frozen=True, kw_only=True):
-    """What was plugged into a machine when it was saved, and is to be in one that goes on from
-    there.
+    """A device that was plugged when a machine was saved, for a machine that starts from it.
 
     Attributes:
-        device: as this machine is to have it: a folder may have moved.
-        plugged: as the saved machine had it. Id and address stay.
+        device: the device in the new machine; the path of a folder may differ.
+        plugged: the device in the saved machine. Id and address stay the same.
     """
 
     device: Pluggable
@@ -204,19 +204,19 @@ class RestoredDevice(Struct, frozen=True, kw_only=True):
 
 
 class VmSpec(Struct, frozen=True, kw_only=True):
-    """The machine to make.
+    """The machine to create.
 
     Attributes:
         guest: what it boots.
-        vcpus: at the start, at least 1.
-        memory_mib: at the start.
+        vcpus: number of processors at the start, at least 1.
+        memory_mib: memory at the start, in MiB.
         shares: present from the start.
-        binary: the hypervisor's program; None for the one that its options name.
-        origin: it starts from this instead of booting.
-        restored_devices: what was plugged into the machine of `origin` when that was saved, but for
-            its first shares.
-        checkpoint_to: where vm_checkpoint will be asked to save it, so that its memory can lie
-            there from the start.
+        binary: the hypervisor's program; None for the one in the driver's options.
+        origin: the checkpoint from which it starts; None boots it.
+        restored_devices: devices that were plugged into the machine of `origin` when it was saved,
+            other than its first shares.
+        checkpoint_to: the checkpoint that vm_checkpoint will be asked for, so that the memory can
+            be in its file from the start.
     """
 
     guest: Guest
@@ -230,7 +230,7 @@ class VmSpec(Struct, frozen=True, kw_only=True):
 
 
 class VmPhase(enum.StrEnum):
-    """Where a machine is in its life."""
+    """The phase of a machine's life cycle."""
 
     ABSENT = "absent"  # never started, or destroyed
     RUNNING = "running"
@@ -239,12 +239,12 @@ class VmPhase(enum.StrEnum):
 
 
 class VmStatus(Struct, frozen=True, kw_only=True):
-    """What is true of a machine now.
+    """The current state of a machine.
 
     Attributes:
-        phase: where it is in its life.
-        pid: of the process that is the machine; 0 when there is none.
-        reason: why it ended, for people; empty while it has not.
+        phase: phase of its life cycle.
+        pid: id of the machine's process on the host; 0 when there is none.
+        reason: why the machine ended, as text for people; empty while it has not.
     """
 
     phase: VmPhase
@@ -253,14 +253,14 @@ class VmStatus(Struct, frozen=True, kw_only=True):
 
 
 class VmStats(Struct, frozen=True, kw_only=True):
-    """Use of the host by one machine.
+    """Use of the host's resources by one machine.
 
     Attributes:
-        cpu_ns: processor time since its start.
-        resident_bytes: memory of the host in use.
-        read_bytes: from the host's disks since its start, what lay in its page cache not counted; 0
-            when not known.
-        written_bytes: to them, likewise.
+        cpu_ns: processor time since its start, in nanoseconds.
+        resident_bytes: resident memory on the host, in bytes.
+        read_bytes: bytes read from the host's disks since its start, without reads served by the
+            page cache; 0 when unknown.
+        written_bytes: bytes written to the host's disks, likewise.
     """
 
     cpu_ns: int
@@ -270,22 +270,23 @@ class VmStats(Struct, frozen=True, kw_only=True):
 
 
 class DriverState(Struct, frozen=True, kw_only=True):
-    """What another process needs to take a machine over: JSON text, understood by the driver that
-    made it.
+    """The state that another process needs to take over a machine.
+
+    JSON text, interpreted only by the driver that wrote it.
     """
 
     json: str
 
 
 class ChannelKind(enum.StrEnum):
-    """How a channel is reached on the host."""
+    """The transport of a channel on the host."""
 
     UNIX = "unix"
     VSOCK = "vsock"
 
 
 FIRST_CHANNEL = "vc.agent.first"
-"""The name of the channel that a machine with an origin has from its start, for one client."""
+"""Name of the channel that a machine with an origin has from its start, for one client."""
 
 
 class Channel(Struct, frozen=True, kw_only=True):
@@ -293,8 +294,8 @@ class Channel(Struct, frozen=True, kw_only=True):
 
     Attributes:
         id: unique in the pod, for vm_close_channel.
-        kind: how it is reached.
-        address: a socket's path, or "cid:port".
+        kind: its transport.
+        address: path of a socket, or "cid:port".
     """
 
     id: str

@@ -12,7 +12,7 @@ from vc_core.testing.rules import fails_with, rule, time_limit
 class ConnectionRules:
     """Rules of the connection to a guest's agent, and of the pod that it sets up."""
 
-    @rule("agent_capabilities", "Says which channels it can speak through")
+    @rule("agent_capabilities", "Returns the channels that this agent supports")
     async def test_it_speaks_through_some_channel(self, subject: AgentSubject) -> None:
         found = await subject.agent().agent_capabilities(pod=subject.pod)
         assert found & {Capability.UNIX_CHANNEL, Capability.VSOCK_CHANNEL}, (
@@ -47,12 +47,15 @@ class ConnectionRules:
             async with time_limit():
                 await guest.agent.vm_wait(pod=guest.pod)
 
-    @rule("agent_prepare", "Does what a connection needs that takes time, but no guest.")
+    @rule("agent_prepare", "Does the slow part of connecting that needs no guest.")
     async def test_a_connection_is_prepared_without_a_guest(self, subject: AgentSubject) -> None:
         with contextlib.suppress(UnsupportedOperation):
             await subject.agent().agent_prepare(pod=subject.pod)
 
-    @rule("agent_connect", "Connects through a fresh channel and agrees on a protocol.")
+    @rule(
+        "agent_connect",
+        "Connects through a new channel and negotiates the version of the protocol.",
+    )
     async def test_a_second_client_connects_and_agrees_on_a_protocol(
         self, subject: AgentSubject
     ) -> None:
@@ -67,7 +70,7 @@ class ConnectionRules:
             finally:
                 await second.agent_disconnect(pod=guest.pod)
 
-    @rule("agent_quiesce", "Containers go on.")
+    @rule("agent_quiesce", "Containers keep running.")
     async def test_a_quiet_guest_keeps_its_containers(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.needs(Capability.QUIESCE)
@@ -77,7 +80,7 @@ class ConnectionRules:
             await guest.agent.agent_unquiesce(pod=guest.pod)
         assert [(one.id, one.exit) for one in statuses] == [("c", None)], f"it has {statuses}"
 
-    @rule("agent_unquiesce", "the guest opens the folders again, and processes that wait go on.")
+    @rule("agent_unquiesce", "the guest reopens the folders, and waiting processes continue.")
     async def test_a_guest_uses_its_folders_again(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.needs(Capability.QUIESCE)
@@ -89,7 +92,7 @@ class ConnectionRules:
             code = await guest.ends("c")
         assert code == 3, f"its process ended with {code}"
 
-    @rule("agent_online", "Returns when the guest uses exactly this many vCPUs")
+    @rule("agent_online", "Waits until the guest uses exactly this many vCPUs")
     async def test_a_guest_uses_the_processors_that_it_has(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.needs(Capability.ONLINE)

@@ -18,7 +18,7 @@ from vc_core.testing.rules import fails_with, rule
 class ContainerRules:
     """Rules of containers in a guest."""
 
-    @rule("agent_create_container", "Makes the container; its first process exists and waits")
+    @rule("agent_create_container", "Creates the container; its first process exists and waits")
     async def test_a_container_waits_for_its_start(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.create("c", ENDS)
@@ -28,7 +28,7 @@ class ContainerRules:
             code = await guest.ends("c")
         assert code == 3, f"it ended with {code}"
 
-    @rule("agent_start_container", "Lets the first process of a created container run.")
+    @rule("agent_start_container", "Starts the first process of a created container.")
     async def test_a_started_process_runs_to_its_end(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.create("c", ENDS)
@@ -51,7 +51,7 @@ class ContainerRules:
         async with subject.guest() as guest:
             await fails_with(CannotExecute, guest.run("c", MISSING))
 
-    @rule("agent_create_container", "On failure nothing of it is left in the guest.")
+    @rule("agent_create_container", "On failure nothing of the container is left in the guest.")
     async def test_nothing_is_left_of_a_failure(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await fails_with(AgentError, guest.create("c", MISSING))
@@ -87,7 +87,10 @@ class ContainerRules:
             for _ in range(2):
                 await guest.agent.agent_remove_container(pod=guest.pod, container_id="c")
 
-    @rule("agent_remove_container", "Kills what is left of the container and forgets it.")
+    @rule(
+        "agent_remove_container",
+        "Kills all processes of the container and removes it from the guest.",
+    )
     async def test_a_removed_container_is_forgotten(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.run("c", LIVES)
@@ -99,7 +102,7 @@ class ContainerRules:
 
     @rule(
         "agent_list_containers",
-        "All containers that the guest has, and whether their first processes live.",
+        "Returns all containers of the guest, and whether their first processes run.",
     )
     async def test_containers_are_listed_with_their_ends(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
@@ -114,7 +117,7 @@ class ContainerRules:
         assert found["a"] is not None, "one that has ended lives"
         assert found["a"].code == 3, f"its exit code is {found['a'].code}"
 
-    @rule("agent_update_container", "Changes the limits of a container that the guest has")
+    @rule("agent_update_container", "Replaces the limits of a container of the guest.")
     async def test_limits_are_those_of_a_container(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await fails_with(
@@ -124,7 +127,7 @@ class ContainerRules:
                 ),
             )
 
-    @rule("agent_container_stats", "Measures what one container uses of the guest.")
+    @rule("agent_container_stats", "Measures a container's use of the guest's resources.")
     async def test_a_container_uses_something(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.run("c", LIVES)

@@ -42,7 +42,7 @@ class FileRules:
         assert code == 0, f"it exits with {code} and says {told!r}"
         assert b'"bin"' in listed, f"it lists {listed!r}"
 
-    @rule("agent_serve_files", "No path leads out of what the container sees.")
+    @rule("agent_serve_files", "No path leads out of the file systems that the container sees.")
     async def test_no_path_leads_out_of_a_container(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.needs(Capability.FILES)

@@ -19,7 +19,7 @@ from vc_core.testing.rules import fails_with, rule, time_limit
 class ProcessRules:
     """Rules of processes in a container, their streams, signals and ends."""
 
-    @rule("agent_list_processes", "The processes of one container that have not ended.")
+    @rule("agent_list_processes", "Returns the processes of one container that have not ended.")
     async def test_processes_are_listed(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.run("c", LIVES)
@@ -27,10 +27,7 @@ class ProcessRules:
             found = await guest.agent.agent_list_processes(pod=guest.pod, container_id="c")
         assert [one.command[-2:] for one in found] == [LIVES], f"it lists {found}"
 
-    @rule(
-        "agent_exec",
-        "Starts one more process, known by `token` from then on, in a started container.",
-    )
+    @rule("agent_exec", "Starts a further process, identified by `token`, in a started container.")
     async def test_one_more_process_runs(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.run("c", LIVES)
@@ -52,7 +49,7 @@ class ProcessRules:
         assert status.signal == signal.SIGKILL, f"it ended by {status}"
         assert first.exit is None, "the first process ended with it"
 
-    @rule("agent_exec", "Raises CannotExecute when its program cannot be executed.")
+    @rule("agent_exec", "Raises CannotExecute when its program is missing or not executable.")
     async def test_a_second_program_that_is_not_there_is_told(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.run("c", LIVES)
@@ -64,7 +61,7 @@ class ProcessRules:
                 ),
             )
 
-    @rule("agent_attach", "The streams of a process that was made with Stdio.PIPES.")
+    @rule("agent_attach", "Returns the streams of a process that was started with Stdio.PIPES.")
     async def test_what_is_written_comes_back(self, subject: AgentSubject) -> None:
         data = bytes(range(256)) * 64
         async with subject.guest() as guest:
@@ -79,7 +76,7 @@ class ProcessRules:
             await streams.close()
         assert found == data, f"{len(found)} bytes of {len(data)} came back, or others"
 
-    @rule("agent_attach", "Raises AgentError while another client has them.")
+    @rule("agent_attach", "Raises AgentError while another client has the streams.")
     async def test_streams_have_one_client(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.run("c", ECHOES, Stdio.PIPES)
@@ -87,7 +84,7 @@ class ProcessRules:
             await fails_with(AgentError, guest.streams("c"))
             await streams.close()
 
-    @rule("agent_wait", "at once when it has. The answer stays until the container is removed.")
+    @rule("agent_wait", "The exit status is kept until the container is removed.")
     async def test_an_exit_code_stays(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.run("c", ENDS)
@@ -139,7 +136,7 @@ class ProcessRules:
                 guest.agent.agent_signal(pod=guest.pod, container_id="c", token="c", signal=999),
             )
 
-    @rule("agent_resize", "Raises AgentError when it has none.")
+    @rule("agent_resize", "Raises AgentError when the process has no terminal.")
     async def test_what_has_no_terminal_has_no_size(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.run("c", LIVES)

@@ -22,7 +22,7 @@ class SupervisionRules:
 
     @rule(
         "agent_create_container",
-        "What a process with Stdio.LOG has written is on that disk before its end is told.",
+        "The output of a process with Stdio.LOG is on that disk before its end is reported.",
     )
     async def test_what_was_written_is_in_the_log(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
@@ -36,7 +36,7 @@ class SupervisionRules:
         assert found[Kind.STDOUT] == b"good\n", f"it has {found}"
         assert found[Kind.STDERR] == b"bad\n", f"it has {found}"
 
-    @rule("agent_wait", "A first process that another one follows has not ended.")
+    @rule("agent_wait", "A first process that is followed by a restart has not ended.")
     async def test_what_failed_is_started_again(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.needs(Capability.SUPERVISE)
@@ -51,10 +51,7 @@ class SupervisionRules:
 
     @rule(
         "agent_signal",
-        (
-            "SIGKILL, SIGTERM and the container's stop signal ask for its end: "
-            "no other process follows."
-        ),
+        "SIGKILL, SIGTERM and the container's stop signal ask for its end: it is not restarted.",
     )
     async def test_what_is_to_end_is_not_started_again(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
@@ -69,7 +66,7 @@ class SupervisionRules:
 
     @rule(
         "agent_list_containers",
-        "A check that fails as often as it may makes its container unhealthy.",
+        "As many consecutive failed checks as HealthCheck.retries make a container unhealthy.",
     )
     async def test_checks_tell_how_a_container_fares(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
