@@ -1,1 +1,1 @@
-"""What programs call: runtime, pods, containers, processes, files and events."""
+"""The public API: runtime, pods, containers, processes, files and events."""

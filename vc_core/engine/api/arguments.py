@@ -1,6 +1,4 @@
-"""What programs give to the API, checked before anything is done: no wrong type reaches the store
-or the guest.
-"""
+"""Checks the types of API arguments, so that no wrong type reaches the store or the guest."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _PLAIN = (str, int, float, bool, bytes, Path, types.NoneType)
-# What msgspec would otherwise take for text.
+# Types that msgspec would otherwise accept as text.
 _NO_TEXT = (bytes, bytearray, dt.datetime, dt.date, dt.time, dt.timedelta, UUID, Decimal)
 _SKIPPED = ("self", "return")
 
@@ -31,9 +29,9 @@ _SKIPPED = ("self", "return")
 def checked_arguments(
     method: Callable[P, Coroutine[Any, Any, T]],
 ) -> Callable[P, Coroutine[Any, Any, T]]:
-    """The same method, whose arguments have the types that it declares.
+    """Decorates a method: its arguments are converted to the types of its annotations.
 
-    Lists do where tuples are declared, text where paths and enums are, and paths where text is.
+    Lists are accepted for tuples, text for paths and enums, and paths for text.
 
     Raises:
         InvalidRequest: naming the argument, what was expected and what was given.
@@ -53,10 +51,10 @@ def checked_arguments(
 
 
 def checked(name: str, value: Any, kind: Any) -> Any:
-    """The value as an object of this type.
+    """Returns the value converted to `kind`.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: it has another type.
     """
     plain = _plain(kind)
     if plain:
@@ -77,7 +75,7 @@ def checked(name: str, value: Any, kind: Any) -> Any:
 
 @functools.cache
 def _hints(method: Callable[..., object]) -> dict[str, Any]:
-    """By parameter; of one that takes all the rest, that of all the rest."""
+    """Returns the annotated type of each parameter; for a variadic one, that of its elements."""
     hints = typing.get_type_hints(method)
     for name, parameter in inspect.signature(method).parameters.items():
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
@@ -86,7 +84,7 @@ def _hints(method: Callable[..., object]) -> dict[str, Any]:
 
 
 def _plain(kind: Any) -> tuple[type, ...]:
-    """The classes of a type that is one, or a choice of some; empty for any other."""
+    """Returns the classes of a class or a union of classes; empty for any other type."""
     parts = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     return parts if all(part in _PLAIN for part in parts) else ()
 

@@ -1,4 +1,4 @@
-"""From what `Pod.run` and `Pod.launch` are given to the specification of a container."""
+"""Builds the specification of a container from the arguments of `Pod.run` and `Pod.launch`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ from vc_core.spec.values import (
 
 
 class CommandOptions(TypedDict):
-    """What both are given of the process and of what it may use; the docstring of `Pod.launch` says
-    what it is.
-    """
+    """The arguments that both have in common; `Pod.launch` documents them."""
 
     env: Sequence[str]
     cwd: str
@@ -43,8 +41,9 @@ def command_spec(
     options: CommandOptions,
     show_secrets: bool = False,
 ) -> ContainerSpec:
-    """What is empty is as the image says; without one the root is a folder of the host, or the
-    host's own.
+    """Returns the specification of a container; the image provides the defaults of empty values.
+
+    Without an image the root is a folder of the host, or the host's own root.
     """
     first = (
         ProcessSpec(args=tuple(args), env=(DEFAULT_PATH,)) if image is None else image.process(args)

@@ -1,4 +1,4 @@
-"""A container, as the user holds it: an id and calls on it. Nothing of its state is kept here."""
+"""The API of a container: an id and calls on it. The object keeps none of its state."""
 
 from __future__ import annotations
 
@@ -52,16 +52,17 @@ class Container:
 
     @property
     def files(self) -> Files:
-        """What it sees, volumes and all; also when its first process has ended, until it is stopped
-        or deleted.
+        """The files that the container sees, including its volumes.
+
+        Available until the container is stopped or deleted, also after its first process has ended.
         """
         return Files(self._sessions, self.pod_id, self.id)
 
     async def start(self) -> Process:
-        """Lets it run; a stopped one is made again. Its first process.
+        """Starts the container, also one that was stopped; returns its first process.
 
         Raises:
-            StateError: the pod does not run, or the container does already.
+            StateError: the pod does not run, or the container runs already.
         """
         async with self._sessions.open(exclusive=True) as session:
             spec, state = await self._of(session)
@@ -78,9 +79,9 @@ class Container:
 
     @checked_arguments
     async def stop(self, grace_s: float = 10) -> None:
-        """Asks its first process to end, kills all of it after `grace_s` seconds.
+        """Asks the first process to end; kills all processes after `grace_s` seconds.
 
-        Of a stopped one: nothing.
+        Does nothing when the container is stopped.
         """
         async with self._sessions.open(exclusive=True, is_ending=True) as session:
             await session.store.container_spec(self.id)
@@ -100,15 +101,15 @@ class Container:
 
     @checked_arguments
     async def delete(self, force: bool = False) -> None:
-        """Removes it. A running one is refused unless forced, which stops it without grace.
+        """Removes the container; a running one only with `force`, which kills it at once.
 
-        By force it goes also when the guest does not remove it: the machine ends with it, unless
-        others run there.
+        With `force` the container is removed even when the guest fails to remove it: the machine is
+        ended then, unless other containers run there.
 
         Raises:
-            StateError: it runs, or its pod is paused.
-            OperationError: the guest does not remove it, and this is not forced or others run in
-                the machine.
+            StateError: the container runs, or its pod is paused.
+            OperationError: the guest fails to remove it, and `force` is not set or other containers
+                run in the machine.
         """
         async with self._sessions.open(exclusive=True, is_ending=True) as session:
             await session.store.container_spec(self.id)
@@ -124,17 +125,17 @@ class Container:
 
     @checked_arguments
     async def exec(self, process: ProcessSpec, stdio: Stdio = Stdio.PIPES) -> Process:
-        """Starts one more process in it.
+        """Starts a further process in the container.
 
         Args:
-            process: what it leaves open is as the first process has it: user, groups, folder,
-                privileges, capabilities and limits. Its variables come to those of the first
-                process, or replace them.
+            process: what to run. Empty fields default to the values of the first process: user,
+                groups, folder, privileges, capabilities and limits. Its variables are added to
+                those of the first process, or replace them.
             stdio: what its streams are connected to.
 
         Raises:
-            StateError: it does not run.
-            AgentError: the program cannot be executed.
+            StateError: the container does not run.
+            AgentError: the program is missing or not executable.
         """
         token = fresh()
         async with self._sessions.open(exclusive=False) as session:
@@ -148,10 +149,10 @@ class Container:
 
     @checked_arguments
     async def kill(self, signal: int, everything: bool = False) -> None:
-        """Sends a signal to its first process, or to all of it.
+        """Sends a signal to the first process, or with `everything` to all processes.
 
         Raises:
-            StateError: it does not run.
+            StateError: the container does not run.
         """
         async with self._sessions.open(exclusive=False) as session:
             token = await self._require_running(session, "signal it")
@@ -164,13 +165,13 @@ class Container:
 
     @checked_arguments
     async def update(self, limits: Resources) -> None:
-        """Changes its limits, at once when it runs; the machine grows or shrinks with them.
+        """Changes the limits, immediately if the container runs; the machine is resized to fit.
 
         Args:
-            limits: all of them: what is 0 or empty has no limit any more.
+            limits: all limits: one that is 0 or empty is removed.
 
         Raises:
-            InvalidRequest: a limit is invalid, or the machine cannot grow for it.
+            InvalidRequest: a limit is invalid, or the machine is unable to grow for it.
             StateError: its pod is paused.
         """
         vm_size.check(limits)
@@ -188,13 +189,13 @@ class Container:
                 await session.store.put_container_spec(structs.replace(spec, resources=limits))
 
     async def annotations(self) -> dict[str, str]:
-        """What was annotated, by its maker and since."""
+        """Returns the annotations, those set at creation and those set since."""
         async with self._sessions.open(exclusive=False) as session:
             return dict((await session.store.container_spec(self.id)).annotations)
 
     @checked_arguments
     async def annotate(self, annotations: Mapping[str, str | None]) -> dict[str, str]:
-        """Sets annotations, and removes those that are None; gives all of them."""
+        """Sets annotations, and removes those that are None; returns all of them."""
         async with self._sessions.open(exclusive=True) as session:
             spec = await session.store.container_spec(self.id)
             found = annotated(dict(spec.annotations), annotations)
@@ -205,12 +206,12 @@ class Container:
 
     @checked_arguments
     async def ps(self, *args: str) -> str:
-        """What the container's own `ps` prints with these arguments, "-ef" without any.
+        """Returns the output of the container's own `ps` with these arguments, "-ef" by default.
 
         Raises:
-            StateError: it does not run.
+            StateError: the container does not run.
             CannotExecute: it has no `ps`; `processes` needs none.
-            AgentError: `ps` failed or wrote more than 4 MiB, with its own words.
+            AgentError: `ps` failed or wrote more than 4 MiB; includes its error output.
         """
         says_where = any(word.startswith("PATH=") for word in (await self.spec()).process.env)
         process = await self.exec(
@@ -229,21 +230,22 @@ class Container:
         return result.stdout.decode(errors="replace")
 
     async def processes(self) -> tuple[ProcessInfo, ...]:
-        """What runs in it.
+        """Returns the processes of the container.
 
         Raises:
-            StateError: it does not run.
+            StateError: the container does not run.
         """
         async with self._sessions.open(exclusive=False) as session:
             await self._require_running(session, "list its processes")
             return await session.hooks.agent_list_processes(pod=session.pod, container_id=self.id)
 
     async def stats(self) -> ContainerStats:
-        """What it uses of the guest; after its end what it has used, until it is stopped or
-        deleted.
+        """Returns the container's use of the guest's resources.
+
+        Available until the container is stopped or deleted, also after its first process has ended.
 
         Raises:
-            StateError: it is not in a guest, or its pod is paused.
+            StateError: the container is not in a guest, or its pod is paused.
         """
         async with self._sessions.open(exclusive=False) as session:
             await session.store.container_spec(self.id)
@@ -256,7 +258,7 @@ class Container:
             return await session.hooks.agent_container_stats(pod=session.pod, container_id=self.id)
 
     async def wait(self) -> ExitStatus:
-        """Returns when its first process has ended; at once when it has.
+        """Returns when the first process has ended; at once when it has ended before.
 
         Raises:
             StateError: it was never started, or its machine ended first.
@@ -270,8 +272,9 @@ class Container:
         return await Process(self._sessions, self.pod_id, self.id, state.token).wait()
 
     async def process(self) -> Process:
-        """Its first process, to attach to; also one that has ended by itself: its output and its
-        end are still there.
+        """Returns the first process, to attach to.
+
+        Also returns one that has ended by itself: its output and its exit status are kept.
 
         Raises:
             StateError: it was not started, or is no longer in a guest.
@@ -280,7 +283,7 @@ class Container:
             await session.store.container_spec(self.id)
             state = await session.store.container_state(
                 self.id
-            )  # the guest is not asked: the process may just end
+            )  # without asking the guest: the process may be ending
             was_started = state.is_in_guest and state.state is not State.READY
             if not was_started or session.state.state is not State.RUNNING:
                 await self._require_running(session, "attach to it")
@@ -289,13 +292,14 @@ class Container:
     async def logs(
         self, follow: bool = False, tail: int | None = None, since_ns: int = 0
     ) -> AsyncGenerator[LogLine, None]:
-        """What it has written, when it was made with Stdio.LOG: also when it or its machine has
-        ended.
+        """Yields the output of a container that was created with Stdio.LOG.
+
+        Available also after the container or its machine has ended.
 
         Args:
             follow: whether to wait for more, until its first process or its machine has ended.
-            tail: no more than so many lines of those that are there.
-            since_ns: none that is older, since the epoch.
+            tail: maximum number of existing lines.
+            since_ns: leaves out older lines; in nanoseconds since the epoch.
 
         Raises:
             NotFound: it has no log.
@@ -306,12 +310,12 @@ class Container:
             yield line
 
     async def spec(self) -> ContainerSpec:
-        """What it was made as, with the limits that it has now."""
+        """Returns the specification of the container, with its current limits."""
         async with self._sessions.open(exclusive=False) as session:
             return await session.store.container_spec(self.id)
 
     async def status(self) -> ContainerStatus:
-        """What is true of it now.
+        """Returns the current status.
 
         Raises:
             NotFound: the pod has no such container.
@@ -322,7 +326,7 @@ class Container:
             return ContainerStatus.of(session.state, spec, state)
 
     async def _take_out(self, session: Session, force: bool) -> None:
-        """Out of the guest and the machine."""
+        """Removes the container from the guest and its devices from the machine."""
         with self._asking_guest(session, "delete"):
             spec, state = await self._of(session)
         if not force:
@@ -347,9 +351,7 @@ class Container:
 
     @contextlib.contextmanager
     def _asking_guest(self, session: Session, verb: str) -> Iterator[None]:
-        """A guest refuses with any error: it becomes an OperationError that names what ends its
-        machine.
-        """
+        """Converts an error of the guest to an OperationError that says how to end the machine."""
         try:
             yield
         except StorageError:
@@ -370,7 +372,7 @@ class Container:
             raise failed from error
 
     async def _has_company(self, session: Session) -> bool:
-        """Whether other containers run in the machine, or it is not known to run."""
+        """Returns whether other containers run in the machine, or may run there."""
         others = [name for name in await session.store.containers() if name != self.id]
         states = [(await session.store.container_state(name)).state for name in others]
         return session.state.state is not State.RUNNING or State.RUNNING in states
@@ -393,7 +395,7 @@ class Container:
         return await containers.of(session, self.id)
 
     async def _require_running(self, session: Session, verb: str) -> str:
-        """The token of its first process."""
+        """Returns the token of the first process."""
         await session.store.container_spec(self.id)
         state = (await containers.observed_states(session))[self.id]
         require(self._name, verb, shown_state(session.state, state), [State.RUNNING])

@@ -1,4 +1,4 @@
-"""What people see of a container."""
+"""The status of a container, as shown to people."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from vc_core.spec.values import ContainerSpec, ExitStatus, Health
 
 @dataclass(frozen=True)
 class ContainerStatus:
-    """What is true of a container now.
+    """The current status of a container.
 
     Attributes:
         id: unique in the pod.
-        state: "paused" while its pod is paused and it runs.
+        state: "paused" when the container runs and its pod is paused.
         exit: how its first process ended; None while it has not, or when the machine ended first.
-        spec: what it was made from, with its limits and annotations as they are now.
+        spec: its specification, with its current limits and annotations.
         block: its root file system, while that is a drive in the guest.
-        restarts: how often the guest has started it again.
-        health: what its checks have found.
-        unanswered: who has not answered in time, for people; all else is then as it was last known.
-        started_ns: when it was last started, since the epoch; 0 when it never was.
+        restarts: number of restarts by the guest.
+        health: result of its health checks.
+        unanswered: what did not answer in time, as text for people; all other fields are then the
+            last known values.
+        started_ns: time of its last start, in nanoseconds since the epoch; 0 when it was never
+            started.
     """
 
     id: str
@@ -38,7 +40,7 @@ class ContainerStatus:
 
     @classmethod
     def of(cls, pod: PodState, spec: ContainerSpec, state: ContainerState) -> Self:
-        """As its records tell it."""
+        """Makes a status from the container's records."""
         shown = shown_state(pod, state)
         known = (state.block, state.restarts, state.health)
         return cls(spec.id, shown, state.exit, spec, *known, started_ns=state.started_ns)

@@ -1,8 +1,8 @@
-"""What SOURCE and TARGET of a copy mean: the rules of `docker cp`, with one exception.
+"""The meaning of SOURCE and TARGET of a copy: the rules of `docker cp`, with one exception.
 
 https://docs.docker.com/reference/cli/docker/container/cp/. The exception: a TARGET of this host
-that is a symbolic link is not followed unless it ends in "/". A guest could have sent that link
-with an earlier copy.
+that is a symbolic link is not followed unless it ends in "/". A guest may have created that link in
+an earlier copy.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from pathlib import Path
 from vc_core.engine.host.tar_unpacking import Destination
 from vc_core.spec.errors import InvalidRequest, NotFound, StorageError
 
-CONTENT = "."  # the name of what is in a folder
+CONTENT = "."  # the name that stands for the contents of a folder
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def is_content(path: str) -> bool:
-    """Whether a source means what is in it: "folder/." and "."."""
+    """Returns whether a source means the contents of a folder: "folder/." and "."."""
     return path.rstrip("/").endswith("/.") or path.rstrip("/") == "."
 
 
 def name_of(path: str) -> str:
-    """What a file of a container is called in an archive."""
+    """Returns the name of a container's file in an archive."""
     return CONTENT if is_content(path) else posixpath.basename(posixpath.normpath(path)) or CONTENT
 
 
 @contextmanager
 def opened(path: str, target: str) -> Iterator[Destination]:
-    """Where a copy of a container's file goes on this host.
+    """Opens the destination on this host for a copy of a container's file.
 
     Args:
-        path: in the container.
-        target: on this host.
+        path: path in the container.
+        target: path on this host.
 
     Raises:
-        NotFound: there is no folder to put it in.
+        NotFound: there is no folder to copy it into.
         InvalidRequest: the target is a device, or a link.
     """
     if not target:
@@ -71,7 +71,7 @@ def opened(path: str, target: str) -> Iterator[Destination]:
 
 
 def _stat(path: str, follows: bool) -> os.stat_result | None:
-    """None when nothing is there."""
+    """Returns None when the path does not exist."""
     try:
         return os.stat(path, follow_symlinks=follows)  # noqa: PTH116 (a Path drops the last /, which counts)
     except FileNotFoundError:
@@ -85,7 +85,7 @@ def _stat(path: str, follows: bool) -> os.stat_result | None:
 
 
 def without_end(path: str) -> str:
-    """A path without "/" and "/." at its end."""
+    """Returns a path without "/" and "/." at its end."""
     plain = path.rstrip("/")
     return without_end(plain[:-2]) if plain.endswith("/.") else plain or "/"
 
@@ -105,13 +105,13 @@ def _open(path: str, flags: int = 0) -> Iterator[int]:
 
 
 def source(path: str) -> tuple[Path, str, str]:
-    """A file or folder of this host that is to be copied: the folder that it is in, its name there
-    and in an archive.
+    """Resolves a file or folder of this host that is to be copied.
 
-    The names are CONTENT for what is in a folder. A link is followed when it ends in "/".
+    Returns its parent folder, its name there, and its name in an archive. Both names are CONTENT
+    for the contents of a folder. A link is followed when it ends in "/".
 
     Raises:
-        NotFound: it is not there.
+        NotFound: it does not exist.
         InvalidRequest: it is a socket, or ends in "/" and is no folder.
     """
     follows = path.endswith("/") or is_content(path)
@@ -123,7 +123,7 @@ def source(path: str) -> tuple[Path, str, str]:
     if is_content(path):
         return Path(path), CONTENT, CONTENT
     plain = Path(path)
-    if plain.name in ("", ".."):  # "/" and "..", which have another name in an archive
+    if plain.name in ("", ".."):  # "/" and "..": their name in an archive differs
         plain = plain.resolve()
     if not plain.name:
         return plain, CONTENT, CONTENT

@@ -1,6 +1,7 @@
-"""Events as they happen.
+"""The stream of events, as they happen.
 
-There is no daemon to see what ends by itself, so the process that follows events watches pods.
+There is no daemon that notices when a machine or container ends by itself, so the process that
+follows events watches the pods.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ _CHANGES = {"pod_started", "pod_resumed", "container_started"}
 
 
 class Pods(Protocol):
-    """What is asked of the runtime whose events are followed."""
+    """The operations of the runtime whose events are followed."""
 
     async def list(self) -> Listing:
-        """As `Runtime.list`."""
+        """See `Runtime.list`."""
 
     async def get(self, pod_id: str) -> Pod:
-        """As `Runtime.get`."""
+        """See `Runtime.get`."""
 
 
 async def events(pods: Pods, journal: Journal) -> AsyncGenerator[Event, None]:
-    """Those that are written down, and those that come, for ever."""
+    """Yields the events of the journal, then new ones without an end."""
     began_ns = time.time_ns()
     watchers: dict[str, _Watcher] = {}
 
@@ -68,14 +69,14 @@ async def events(pods: Pods, journal: Journal) -> AsyncGenerator[Event, None]:
 
 @dataclass(frozen=True)
 class _Watcher:
-    """Who looks at one pod, and how to tell it to look again."""
+    """The task that watches a pod, and the event that makes it look again."""
 
     task: asyncio.Task[None]
     has_changed: asyncio.Event
 
 
 async def _watch(pods: Pods, pod_id: str, has_changed: asyncio.Event) -> None:
-    """Has what ends by itself written down, until the pod's machine has ended or it is gone."""
+    """Records what ends by itself in the journal, until the machine or the pod is gone."""
     try:
         pod = await pods.get(pod_id)
     except NotFound:
@@ -88,7 +89,7 @@ async def _watch(pods: Pods, pod_id: str, has_changed: asyncio.Event) -> None:
                     return
             except NotFound:
                 return
-            except VcError as error:  # it is busy, or just ends: looked at again, not given up
+            except VcError as error:  # the pod is busy or ending: look again
                 log.info("pod %s could not be looked at: %s", pod_id, error)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(has_changed.wait(), _PAUSE_S)
@@ -98,7 +99,7 @@ async def _watch(pods: Pods, pod_id: str, has_changed: asyncio.Event) -> None:
 
 
 async def _look(pod: Pod, has_changed: asyncio.Event) -> bool:
-    """Tells of what has ended, and waits for something to end; whether it still runs."""
+    """Records what has ended, and waits for the next end; returns whether the pod still runs."""
     await pod.refresh()
     status = await pod.status()
     if status.state not in ALIVE:
@@ -109,7 +110,7 @@ async def _look(pod: Pod, has_changed: asyncio.Event) -> bool:
 
 
 async def _first(*works: Awaitable[Any]) -> None:
-    """Returns when one of them has; raises what it has raised."""
+    """Returns when the first of `works` has ended; raises its exception."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""What the guest's agent tells of files: lines of JSON, of a sender that is not trusted."""
+"""Parses what the guest's agent sends about files: lines of JSON from an untrusted sender."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_SIZE = 1 << 63
 
 
 class FileKind(enum.StrEnum):
-    """What a file is."""
+    """The type of a file."""
 
     FILE = "file"
     FOLDER = "folder"
@@ -36,14 +36,14 @@ class FileInfo:
     """A file of a container.
 
     Attributes:
-        name: in its folder.
-        kind: what it is.
-        size: in bytes.
+        name: name in its folder.
+        kind: type of the file.
+        size: size in bytes.
         mode: permission bits.
         uid: its owner.
         gid: its group.
-        mtime_ns: when it was last changed, since the epoch.
-        target: of a symbolic link.
+        mtime_ns: time of the last modification, in nanoseconds since the epoch.
+        target: target of a symbolic link.
     """
 
     name: str
@@ -57,7 +57,7 @@ class FileInfo:
 
 
 class Change(enum.StrEnum):
-    """What has happened to a file."""
+    """The kind of a change of a file."""
 
     CREATED = "created"
     WRITTEN = "written"
@@ -66,11 +66,11 @@ class Change(enum.StrEnum):
 
 @dataclass(frozen=True)
 class FileChange:
-    """Something that has happened.
+    """A change of a file.
 
     Attributes:
-        name: of the file in the watched folder; empty for a watched file.
-        change: what.
+        name: name of the file in the watched folder; empty for a watched file.
+        change: the kind of the change.
     """
 
     name: str
@@ -78,13 +78,13 @@ class FileChange:
 
 
 class Lines:
-    """Cuts chunks into lines."""
+    """Splits chunks into lines."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def add(self, chunk: bytes) -> list[bytes]:
-        """The lines that are complete with it. Raises AgentError for one without an end."""
+        """Returns the lines that this chunk completes. Raises AgentError for an overlong line."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         if any(len(line) > _MOST_LINE_BYTES for line in (self._rest, *lines)):
             raise AgentError(
@@ -102,7 +102,7 @@ class Listing:
         self.entries: list[FileInfo] = []
 
     def add(self, chunk: bytes) -> None:
-        """Raises AgentError for what is no list, or one too long to be held."""
+        """Adds a chunk. Raises AgentError when it is no list of files, or the list is too long."""
         self._bytes += len(chunk)
         self.entries += (file_info(line) for line in self._lines.add(chunk))
         if len(self.entries) > MOST_ENTRIES or self._bytes > _MOST_BYTES:
@@ -114,7 +114,7 @@ class Listing:
 
 
 def file_info(line: bytes) -> FileInfo:
-    """A file. Raises AgentError when it is none."""
+    """Parses a file. Raises AgentError when the line is invalid."""
     info = _decoded(line, FileInfo)
     _check_name(info.name)
     is_possible = (
@@ -130,7 +130,7 @@ def file_info(line: bytes) -> FileInfo:
 
 
 def file_change(line: bytes) -> FileChange:
-    """A change. Raises AgentError when it is none."""
+    """Parses a change. Raises AgentError when the line is invalid."""
     change = _decoded(line, FileChange)
     _check_name(change.name)
     return change
@@ -146,6 +146,6 @@ def _decoded(line: bytes, kind: type[T]) -> T:
 
 
 def _check_name(name: str) -> None:
-    """A name is one part of a path: who joins it to a folder stays in that."""
+    """Requires that a name is one component of a path, so that it does not lead out of a folder."""
     if "/" in name or "\0" in name or name in (".", ".."):
         raise AgentError("the guest's agent has sent a file name that leads elsewhere")

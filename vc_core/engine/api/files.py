@@ -1,6 +1,4 @@
-"""A container's files, as the user holds them: read, written, listed, watched and copied while it
-is in a guest.
-"""
+"""The API of a container's files: read, write, list, watch and copy them while it is in a guest."""
 
 from __future__ import annotations
 
@@ -32,40 +30,40 @@ _MOST_KILL_S = 2.0
 _DEADLINE = "agent_serve_files"
 _BEGUN = b"{}"  # the first line of a watch
 
-# The exit codes of a process that serves a FilesRequest: agent_serve_files in
-# vc_core/spec/agent.py.
+# The exit codes of a process that serves a FilesRequest, from agent_serve_files
+# in vc_core/spec/agent.py.
 _ERRORS: dict[int, type[VcError]] = {2: NotFound, 3: InvalidRequest}
 
 
 class Files:
-    """The files of one container. Paths are absolute, in it; links in it lead nowhere else."""
+    """The files of one container. Paths are absolute and resolved inside it, including links."""
 
     def __init__(self, sessions: Sessions, pod_id: str, container_id: str = "") -> None:
-        """Without an id they are those of the pod's only container."""
+        """Without a container id, the files are those of the pod's only container."""
         self._sessions = sessions
         self._pod_id = pod_id
         self._container_id = container_id
 
     @checked_arguments
     async def read(self, path: str) -> bytes:
-        """The content of a file of 64 MiB at most; `copy_out` takes larger ones. Files of /proc and
-        /sys are read, too.
+        """Returns the content of a file of at most 64 MiB; use `copy_out` for larger ones.
+
+        Files of /proc and /sys are supported.
 
         Raises:
-            NotFound: it is not there.
-            InvalidRequest: it is no file, or too large.
+            NotFound: it does not exist.
+            InvalidRequest: it is not a file, or too large.
         """
         return await tar_stream.only_file(self.archive(path), path, MOST_READ_BYTES)
 
     @checked_arguments
     async def write(self, path: str, data: bytes | str, mode: int = 0o644) -> None:
-        """Writes a file, which belongs to root there; folders that are missing on the way to it are
-        made.
+        """Writes a file, owned by root in the container; creates missing parent folders.
 
         Args:
-            path: of the file.
-            data: all that is in it then; text goes as UTF-8.
-            mode: its permissions.
+            path: path of the file.
+            data: its new content; text is encoded as UTF-8.
+            mode: its permission bits.
 
         Raises:
             InvalidRequest: it is a folder, or a part of its path is a file.
@@ -76,7 +74,7 @@ class Files:
             data = data.encode()
         above, up, below = _checked(path).rpartition(
             "/../"
-        )  # what is above ".." must be there for it to mean anything
+        )  # the part before ".." must exist to be resolved
         packed, member = io.BytesIO(), tarfile.TarInfo(posixpath.normpath(below).lstrip("/"))
         member.size, member.mode, member.mtime = len(data), mode, int(time.time())
         with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
@@ -89,10 +87,10 @@ class Files:
 
     @checked_arguments
     async def list(self, path: str = "/") -> tuple[FileInfo, ...]:
-        """What is in a folder of 100000 files at most, by name; or the one file.
+        """Returns the files of a folder, at most 100000, sorted by name; or the one file.
 
         Raises:
-            NotFound: it is not there.
+            NotFound: it does not exist.
             AgentError: there are more.
         """
         listing = Listing()
@@ -104,10 +102,10 @@ class Files:
         return tuple(listing.entries)
 
     async def watch(self, path: str) -> AsyncGenerator[FileChange, None]:
-        """What happens in a folder, or to a file, from now on; ends when that is deleted.
+        """Yields the changes in a folder, or of a file, from now on; ends when it is deleted.
 
         Raises:
-            NotFound: it is not there.
+            NotFound: it does not exist.
         """
         lines = Lines()
         async with contextlib.aclosing(
@@ -126,26 +124,27 @@ class Files:
         keep_owner: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        """Copies a file or folder of the host as `docker cp` does: into `path` where that is a
-        folder, else as `path`.
+        """Copies a file or folder of the host into the container, as `docker cp` does.
+
+        The copy is placed into `path` where that is a folder, otherwise it becomes `path`.
 
         Args:
-            source: of the host. "folder/." is what is in the folder; a link is followed when it
-                ends in "/". A Path drops such an end; give text.
-            path: in the container. One that ends in "/" must be a folder.
-            is_content: as "/." at the end of the source: what is in it goes into the folder `path`,
-                which is made when it is not there.
-            keep_owner: whether owners stay what they are; root otherwise.
-            progress: is told how many bytes have been copied.
+            source: path on the host. "folder/." means the contents of the folder; a link is
+                followed when it ends in "/". A Path drops such an ending; pass text.
+            path: path in the container. One that ends in "/" must be a folder.
+            is_content: like "/." at the end of the source: its contents are copied into the folder
+                `path`, which is created when it does not exist.
+            keep_owner: whether owners are kept; root otherwise.
+            progress: called with the number of bytes copied so far.
 
         Raises:
-            NotFound: there is no such source, or no folder to put it in.
+            NotFound: there is no such source, or no folder to copy it into.
             InvalidRequest: a folder would replace a file, or a file a folder.
         """
         text = os.fspath(source)
         folder, name, called = copy_paths.source(f"{text}/." if is_content else text)
         is_content = called == copy_paths.CONTENT
-        # A folder whose content is copied need not be there, also when its path ends in "/".
+        # A folder for copied contents need not exist, also when its path ends in "/".
         into = copy_paths.without_end(path) if is_content else path
         async with (
             tar_stream.packed(folder, name, called, keep_owner) as chunks,
@@ -160,27 +159,27 @@ class Files:
         keep_owner: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        """Copies a file or folder to the host as `docker cp` does: into `target` if that is a
-        folder, else as `target`.
+        """Copies a file or folder of the container to the host, as `docker cp` does.
 
-        Nothing else is written or changed, whatever the guest says. Set-uid bits and device nodes
-        do not come along. Folders that are there keep owner, mode and time.
+        The copy is placed into `target` where that is a folder, otherwise it becomes `target`.
+        Nothing else is written or changed, whatever the guest sends. Set-uid bits and device nodes
+        are not copied. Existing folders keep owner, mode and time.
 
         Args:
-            path: in the container. "/folder/." is what is in the folder; a link is followed when it
-                ends in "/".
-            target: of the host. One that ends in "/" must be a folder. A link to a folder is
+            path: path in the container. "/folder/." means the contents of the folder; a link is
+                followed when it ends in "/".
+            target: path on the host. One that ends in "/" must be a folder. A link to a folder is
                 followed only then.
-            keep_owner: whether owners stay what they are, where we may give files away; they become
-                ours otherwise.
-            progress: is told how many bytes have been copied.
+            keep_owner: whether owners are kept, if this user may change owners; otherwise files
+                belong to this user.
+            progress: called with the number of bytes copied so far.
 
         Raises:
-            NotFound: it is not there, or there is no folder to put it in.
+            NotFound: it does not exist, or there is no folder to copy it into.
             InvalidRequest: a folder would replace a file, or a file a folder; the target is a
                 device or a link.
-            AgentError: the guest has sent something else.
-            StorageError: the host cannot write.
+            AgentError: the guest sent something else.
+            StorageError: writing on the host failed.
         """
         _checked(path)
         with copy_paths.opened(path, os.fspath(target)) as destination:
@@ -188,12 +187,12 @@ class Files:
             await tar_stream.unpack(chunks, destination, keep_owner)
 
     async def archive(self, path: str, name: str = "") -> AsyncGenerator[bytes, None]:
-        """A file or folder as a tar archive, in which it is called `name`; its own name when empty.
+        """Yields a file or folder as a tar archive, with the entry `name`; its own name when empty.
 
-        What is in "/folder/." is called ".".
+        The contents of "/folder/." are below the entry ".".
 
         Raises:
-            NotFound: it is not there.
+            NotFound: it does not exist.
         """
         request = FilesRequest(
             verb=FilesVerb.READ, path=_checked(path), name=name or copy_paths.name_of(path)
@@ -206,13 +205,13 @@ class Files:
         """Unpacks a tar archive (GNU or ustar).
 
         Args:
-            path: a folder; made when it is not there, unless it ends in "/".
-            chunks: of the archive.
-            name: what all in it is called or lies below: unpacked as `path` when that is no folder.
+            path: a folder; created when it does not exist, unless it ends in "/".
+            chunks: data of the archive.
+            name: the entry that all others are below: unpacked as `path` when that is no folder.
 
         Raises:
-            NotFound: there is no folder to put it in.
-            InvalidRequest: it is no archive, or one with paths that lead out of it.
+            NotFound: there is no folder to unpack it into.
+            InvalidRequest: it is no archive, or has paths that lead out of it.
         """
         process, limit_s = await self._start(
             FilesRequest(verb=FilesVerb.WRITE, path=_checked(path), name=name)
@@ -237,7 +236,7 @@ class Files:
             try:
                 await asyncio.wait({feeding, listening}, return_when=asyncio.FIRST_COMPLETED)
                 if not listening.done():
-                    feeding.result()  # raises what has failed while it was read
+                    feeding.result()  # raises the failure of the read
                     async with self._deadline(limit_s):
                         await listening
                 listening.result()
@@ -268,7 +267,7 @@ class Files:
 
     @contextlib.asynccontextmanager
     async def _deadline(self, limit_s: float | None) -> AsyncIterator[None]:
-        """For the guest to do the next bit."""
+        """Limits the time in which the guest makes the next progress."""
         try:
             async with asyncio.timeout(limit_s):
                 yield
@@ -278,7 +277,7 @@ class Files:
             ) from error
 
     async def _start(self, request: FilesRequest) -> tuple[Process, float]:
-        """The process that serves it, and how long it may say nothing."""
+        """Returns the process that serves the request, and its idle limit in seconds."""
         token = f"_files-{fresh()}"
         async with self._sessions.open(exclusive=False) as session:
             container = self._container_id or await session.only_container()
@@ -308,12 +307,11 @@ class Files:
 
 @contextlib.asynccontextmanager
 async def _ended_with(process: Process) -> AsyncIterator[None]:
-    """A process in the guest does not outlive whom it serves."""
+    """Ends the process in the guest when its caller is done with it."""
     try:
         yield
     except BaseException:
-        # Where the guest does not answer, it cannot be reached: whoever gives up does not wait for
-        # that.
+        # A guest that does not answer is not waited for.
         with contextlib.suppress(VcError, TimeoutError):
             async with asyncio.timeout(_MOST_KILL_S):
                 await process.kill(signal.SIGKILL)

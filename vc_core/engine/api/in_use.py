@@ -1,4 +1,4 @@
-"""What containers have in use of images and volumes, which are then not removed."""
+"""Images and volumes that containers use, and that must not be removed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vc_core.images import Image
 
 
 def used_roots(pods: Iterable[PodStatus], images: Iterable[Image]) -> set[Path]:
-    """Root file systems of containers, and of the images that pods make containers from."""
+    """Returns the root file systems of containers, and of images that pods refer to."""
     pods = tuple(pods)
     pod_images = {pod.config.image for pod in pods}
     roots = {container.spec.rootfs.path for pod in pods for container in pod.containers}
@@ -22,7 +22,7 @@ def used_roots(pods: Iterable[PodStatus], images: Iterable[Image]) -> set[Path]:
 
 
 def used_mount_sources(pods: Iterable[PodStatus]) -> set[Path]:
-    """Paths of the host that containers have mounted."""
+    """Returns the paths of the host that containers have mounted."""
     return {
         mount.source
         for pod in pods

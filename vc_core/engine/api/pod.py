@@ -1,4 +1,4 @@
-"""A pod, as the user holds it: an id and calls on it. Nothing of its state is kept here."""
+"""The API of a pod: an id and calls on it. The object keeps none of its state."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ _UNLIMITED = Resources()
 
 @dataclass(frozen=True)
 class PodServices:
-    """What a pod's calls are passed on to.
+    """The services that implement a pod's calls.
 
     Attributes:
         lifecycle: starts, stops and deletes pods.
         forks: saves and forks pods.
-        damaged: removes pods that cannot be read.
+        damaged: removes pods whose records are unreadable.
         host: files that containers are made from.
     """
 
@@ -71,53 +71,54 @@ class Pod:
         self._sessions = sessions
         self._services = services
 
-    # --- its life ---------------------------------------------------------------------------------
+    # --- life cycle -------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start the machine and the containers. A failed start is undone.
+        """Starts the machine and the containers. A failed start is undone.
 
         Raises:
-            StateError: it runs, or is paused.
+            StateError: the pod runs, or is paused.
         """
         async with self._sessions.open(exclusive=True) as session:
             await self._services.lifecycle.start(session)
 
     @checked_arguments
     async def stop(self, grace_s: float = 10, force: bool = False) -> None:
-        """Stops its containers, each with `grace_s` seconds to end by itself, and ends its machine.
+        """Stops the containers, each with `grace_s` seconds to end by itself, and ends the machine.
 
-        Works from every state; of a stopped pod: nothing. By force nobody is asked.
+        Works in every state; does nothing when the pod is stopped. With `force` the guest is
+        not asked.
         """
         async with self._sessions.open(exclusive=True, is_ending=True) as session:
             await self._services.lifecycle.stop(session, grace_s, force)
 
     async def pause(self) -> None:
-        """Pauses its machine.
+        """Pauses the machine.
 
         Raises:
-            StateError: it does not run.
+            StateError: the pod does not run.
         """
         async with self._sessions.open(exclusive=True) as session:
             await self._services.lifecycle.pause(session)
 
     async def resume(self) -> None:
-        """Lets its paused machine run; each container is as it was.
+        """Resumes the paused machine; the containers continue unchanged.
 
         Raises:
-            StateError: it is not paused.
+            StateError: the pod is not paused.
         """
         async with self._sessions.open(exclusive=True) as session:
             await self._services.lifecycle.resume(session)
 
     @checked_arguments
     async def delete(self, force: bool = False) -> None:
-        """Stops it when it runs, and removes all that is known of it.
+        """Stops the pod when it runs, and removes it with all its records.
 
-        By force nobody in the guest is asked, and what cannot be read or used of it is no obstacle:
-        its machine is looked for and ended, and what was damaged is told as warnings.
+        With `force` the guest is not asked, and unreadable records or missing plugins are no
+        obstacle: the machine is looked for and ended, and the damage is reported in warnings.
 
         Raises:
-            PodDamaged: it cannot be read; only by force it can be removed.
+            PodDamaged: a record is unreadable; `force` is necessary.
         """
         try:
             await self._delete(force)
@@ -131,28 +132,26 @@ class Pod:
         async with self._sessions.open(exclusive=True, is_ending=True) as session:
             await self._services.lifecycle.delete(session, force)
 
-    # --- pods out of it ---------------------------------------------------------------------------
+    # --- snapshots and forks ----------------------------------------------------------------------
 
     @checked_arguments
     async def snapshot(self, name: str) -> Snapshot:
-        """Save the running pod with its memory as a snapshot; see `Runtime.restore`.
+        """Saves the running pod with its memory as a snapshot; see `Runtime.restore`.
 
         Raises:
             AlreadyExists: there is a snapshot of this name.
-            StateError: it does not run.
-            InvalidRequest: a snapshot cannot contain something of it; names it.
+            StateError: the pod does not run.
+            InvalidRequest: something of the pod is not supported by snapshots; names it.
         """
         return await self._services.forks.save(self._sessions, name)
 
     @checked_arguments
     async def fork(self, count: int = 1) -> tuple[Pod, ...]:
-        """Start copies of the running pod, each with its own identity.
-
-        All of them or none.
+        """Starts copies of the running pod, each with its own identity: all of them or none.
 
         Raises:
-            StateError: it does not run.
-            InvalidRequest: a snapshot cannot contain something of it; names it.
+            StateError: the pod does not run.
+            InvalidRequest: something of the pod is not supported by snapshots; names it.
         """
         names = tuple(fresh() for _ in range(count))
         await self._services.forks.fork(self._sessions, names)
@@ -160,11 +159,11 @@ class Pod:
             Pod(name, self._services.forks.sessions(name), self._services) for name in names
         )
 
-    # --- what is in it ----------------------------------------------------------------------------
+    # --- containers -------------------------------------------------------------------------------
 
     @checked_arguments
     async def create_container(self, spec: ContainerSpec) -> Container:
-        """Create a container. In a running pod it waits to be started, else it starts with the pod.
+        """Creates a container. It starts with the pod, or by `Container.start` in a running pod.
 
         Raises:
             InvalidRequest: its id, rootfs or mounts are invalid.
@@ -177,13 +176,13 @@ class Pod:
         return self.container(spec.id)
 
     async def annotations(self) -> dict[str, str]:
-        """What was annotated, by its maker and since."""
+        """Returns the annotations, those set at creation and those set since."""
         async with self._sessions.open(exclusive=False) as session:
             return dict(session.config.annotations)
 
     @checked_arguments
     async def annotate(self, annotations: Mapping[str, str | None]) -> dict[str, str]:
-        """Sets annotations, and removes those that are None; gives all of them."""
+        """Sets annotations, and removes those that are None; returns all of them."""
         async with self._sessions.open(exclusive=True) as session:
             found = annotated(session.config.annotations, annotations)
             await session.store.put_pod_config(
@@ -200,13 +199,13 @@ class Pod:
         cwd: str = "",
         user: str = "",
     ) -> Process:
-        """Start a process in a running container; its streams are kept until a client attaches.
+        """Starts a process in a running container; its streams are kept until a client attaches.
 
         Args:
             args: the whole argv.
-            container: its id; may be empty when the pod has only one.
-            env: "NAME=value" words, beside those of the container's first process.
-            cwd: in the container; that of the first process when empty.
+            container: id of the container; may be empty when the pod has only one.
+            env: "NAME=value" words, in addition to those of the container's first process.
+            cwd: path in the container; that of the first process when empty.
             user: that of the first process when empty.
 
         Raises:
@@ -216,17 +215,17 @@ class Pod:
         return await found.exec(ProcessSpec(args=args, env=tuple(env), cwd=cwd, user=user))
 
     async def only_container(self) -> str:
-        """The id of the one container that it has. Raises NotFound when it has none, or more."""
+        """Returns the id of the pod's only container. Raises NotFound when it has none, or more."""
         async with self._sessions.open(exclusive=False) as session:
             return await session.only_container()
 
     @property
     def files(self) -> Files:
-        """Those of its only container; `container(...).files` where it has more."""
+        """The files of the pod's only container; use `container(...).files` if it has more."""
         return Files(self._sessions, self.id)
 
     def container(self, container_id: str) -> Container:
-        """A container of this pod; its existence is checked at the first call on it."""
+        """Returns a container of this pod; its existence is checked at the first call on it."""
         return Container(self._sessions, self.id, container_id, self._services.host)
 
     @checked_arguments
@@ -245,20 +244,20 @@ class Pod:
         stdio: Stdio = Stdio.LOG,
         show_secrets: bool = False,
     ) -> Container:
-        """Start a command in a new container; start the pod if it is not running.
+        """Starts a command in a new container; starts the pod if it is not running.
 
         Args:
-            args: the whole argv; of an image, what stands behind its entrypoint.
-            container_id: made up when empty.
-            image: what the container is made from; that of the pod when empty, if it has one.
+            args: the whole argv; with an image, the arguments after its entrypoint.
+            container_id: generated when empty.
+            image: image of the container; that of the pod when empty, if it has one.
             rootfs: a directory of the host instead of an image; not changed. The default is /.
-            env: "NAME=value" words, beside a PATH or those of the image.
-            cwd: in the container; "/" or that of the image when empty.
+            env: "NAME=value" words, in addition to a PATH or those of the image.
+            cwd: path in the container; "/" or that of the image when empty.
             user: "uid[:gid]" or names; root or that of the image when empty.
             mounts: folders and files of the host.
-            devices: of the host.
+            devices: devices of the host.
             resources: limits.
-            stdio: where its output goes, `Container.logs` by default.
+            stdio: destination of its output, `Container.logs` by default.
             show_secrets: whether paths of `pod.secret_paths` are visible if the rootfs is /.
 
         Raises:
@@ -302,7 +301,7 @@ class Pod:
         max_output_bytes: int = MAX_OUTPUT_BYTES,
         show_secrets: bool = False,
     ) -> Result:
-        """Run a command in a new container and delete that; start the pod if it is not running.
+        """Runs a command in a new container and deletes that; starts the pod if it is not running.
 
         `stdin` is its input; text is encoded as UTF-8. The command is killed after `timeout_s`
         seconds, or when it has written `max_output_bytes`; the result has the output up to then.
@@ -329,19 +328,19 @@ class Pod:
         finally:
             await container.delete(force=True)
 
-    # --- what is true of it -----------------------------------------------------------------------
+    # --- status -----------------------------------------------------------------------------------
 
     async def status(self, ask_guest: bool = True) -> PodStatus:
-        """What is true of it now.
+        """Returns the current status.
 
         Args:
-            ask_guest: whether the guest is asked which processes live; without, containers are told
-                as last seen. One that does not answer within `deadlines.view` is told as
-                `unanswered`.
+            ask_guest: whether the guest is asked which processes run; otherwise the containers'
+                last known status is returned. A guest that does not answer within `deadlines.view`
+                is named in `unanswered`.
 
         Raises:
-            NotFound: it does not exist.
-            PodDamaged: it cannot be read.
+            NotFound: the pod does not exist.
+            PodDamaged: its records are unreadable.
         """
         try:
             return await pod_views.within(self._sessions.deadlines.view, self._status(ask_guest))
@@ -355,33 +354,33 @@ class Pod:
             return await pod_views.asked(session, ask_guest)
 
     async def stats(self) -> VmStats:
-        """What its machine uses of the host.
+        """Returns the machine's use of host resources.
 
         Raises:
-            StateError: it has no machine.
+            StateError: the pod has no machine.
         """
         async with self._sessions.open(exclusive=False) as session:
             require(self._name, "measure it", session.state.state, ALIVE)
             return await session.hooks.vm_stats(pod=session.pod)
 
     async def console(self, tail_bytes: int = 65536) -> bytes:
-        """The last of what its guest's kernel wrote."""
+        """Returns the last `tail_bytes` bytes of the console of the guest's kernel."""
         async with self._sessions.open(exclusive=False) as session:
             return await session.hooks.vm_console(pod=session.pod, tail_bytes=tail_bytes)
 
     async def refresh(self) -> None:
-        """Update the records of the pod and its containers, and report what has ended."""
+        """Updates the records of the pod and its containers, and reports what has ended."""
         async with self._sessions.open(exclusive=True) as session:
             await containers.reconcile(session)
 
     async def ended(self) -> str:
-        """Returns when its machine has ended, at once when it has none; tells why, for people."""
+        """Returns the cause when the machine has ended; at once when there is none."""
         async with self._sessions.open(exclusive=False) as session:
             hooks, pod = session.hooks, session.pod
         return (await hooks.vm_wait(pod=pod)).reason
 
     async def close(self) -> None:
-        """Ends this process's connection to the guest; the pod goes on. May be called twice."""
+        """Closes the connection to the guest; the pod keeps running. May be called twice."""
         await self._sessions.close()
 
     @property

@@ -1,4 +1,4 @@
-"""Makes a pod's configuration from what a caller gives and what the configuration file says."""
+"""Builds a pod's configuration from the caller's arguments and the configuration file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pod_config(
     can_quiesce: bool | None,
     image: str,
 ) -> PodConfig:
-    """The configuration of a new pod. The arguments are those of `Runtime.create`.
+    """Returns the configuration of a new pod. The arguments are those of `Runtime.create`.
 
     Raises:
         InvalidRequest: an id, size, option or file is not valid.

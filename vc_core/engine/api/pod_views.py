@@ -1,4 +1,4 @@
-"""What people see of pods: at once, also when a guest or another call keeps them waiting."""
+"""Status and listings of pods, with a time limit on every pod and guest that is asked."""
 
 from __future__ import annotations
 
@@ -19,36 +19,37 @@ from vc_core.spec.values import VmSize
 
 
 class ViewedPod(Protocol):
-    """What is asked of a pod whose status is shown."""
+    """The operations of a pod whose status is shown."""
 
     id: str
 
     async def status(self, ask_guest: bool = True) -> PodStatus:
-        """As `Pod.status`."""
+        """See `Pod.status`."""
 
     async def close(self) -> None:
-        """As `Pod.close`."""
+        """See `Pod.close`."""
 
 
 T = TypeVar("T")
 
-_AT_ONCE = 8  # more would only keep each other waiting
+_AT_ONCE = 8  # more calls at once only delay each other
 _CLEANING_S = 3.0
 
 
 @dataclass(frozen=True)
 class PodStatus:
-    """What is true of a pod now.
+    """The current status of a pod.
 
     Attributes:
         id: unique on this host.
-        state: where it is in its life.
-        reason: why it is stopped, for people.
-        pid: of the machine's process, 0 when there is none.
-        config: what it was made from.
-        containers: those it has.
-        size: of the machine now; as configured when there is none.
-        unanswered: who has not answered in time, for people; all else is then as it was last known.
+        state: its state.
+        reason: why it is stopped, as text for people.
+        pid: id of the machine's process, 0 when there is none.
+        config: the configuration it was created with.
+        containers: the status of its containers.
+        size: current size of the machine; the configured size when there is none.
+        unanswered: what did not answer in time, as text for people; all other fields are then the
+            last known values.
     """
 
     id: str
@@ -69,7 +70,7 @@ class PodStatus:
         containers: Iterable[ContainerStatus],
         unanswered: str = "",
     ) -> PodStatus:
-        """As its records tell it."""
+        """Makes a status from the pod's records."""
         size = state.size or VmSize(vcpus=config.vcpus, memory_mib=config.memory_mib)
         return cls(
             config.id, state.state, state.reason, pid, config, tuple(containers), size, unanswered
@@ -78,11 +79,11 @@ class PodStatus:
 
 @dataclass(frozen=True)
 class DamagedPod:
-    """A pod that cannot be read; by force it can be deleted.
+    """A pod whose records are unreadable. It can be deleted by force.
 
     Attributes:
         id: unique on this host.
-        reason: what cannot be read, and the remedy, for people.
+        reason: what is unreadable, and the remedy, as text for people.
         state: "damaged".
     """
 
@@ -93,12 +94,12 @@ class DamagedPod:
 
 @dataclass(frozen=True)
 class Listing:
-    """All pods, and what could not be listed.
+    """All pods, and problems found while listing them.
 
     Attributes:
         pods: sorted by id.
-        damaged: pods that cannot be read.
-        problems: what else is wrong, one line each.
+        damaged: pods whose records are unreadable.
+        problems: other problems, one line each.
     """
 
     pods: tuple[PodStatus, ...]
@@ -107,15 +108,16 @@ class Listing:
 
 
 class Unanswered(Exception):
-    """Somebody did not answer in time."""
+    """A pod or guest did not answer in time."""
 
 
 async def within(limit_s: float, work: Awaitable[T]) -> T:
-    """What is known within so many seconds. What was begun is cancelled, and its clean-up not
-    waited for for long.
+    """Returns the result of `work`, which is cancelled after `limit_s` seconds.
+
+    Waits only briefly for the clean-up of cancelled work.
 
     Raises:
-        Unanswered: it takes longer.
+        Unanswered: the work takes longer.
     """
     task = asyncio.ensure_future(work)
     try:
@@ -130,12 +132,12 @@ async def within(limit_s: float, work: Awaitable[T]) -> T:
 
 
 def reason_of(error: Exception) -> str:
-    """Why a pod could not be asked, for people who see which one it is."""
+    """Returns why a pod gave no status, as text for people who see which pod it is."""
     return error.message if isinstance(error, OperationError) else str(error)
 
 
 async def asked(session: Session, ask_guest: bool) -> PodStatus:
-    """What a pod and its machine tell, and its guest if that is wanted."""
+    """Returns a pod's status from its records, its machine and, if `ask_guest`, its guest."""
     names = await session.store.containers()
     if ask_guest or not session.is_alive:
         states = await containers.observed_states(session)
@@ -150,7 +152,7 @@ async def asked(session: Session, ask_guest: bool) -> PodStatus:
 
 
 async def known(store: Store, unanswered: str) -> PodStatus:
-    """What the store knows of a pod, without its lock and without a word from its machine.
+    """Returns a pod's status from the store, without the pod's lock and without asking its machine.
 
     Raises:
         NotFound, PodDamaged: as the store.
@@ -170,8 +172,9 @@ async def known(store: Store, unanswered: str) -> PodStatus:
 
 
 async def look(pods: Iterable[ViewedPod], ask_guests: bool) -> list[PodStatus | DamagedPod]:
-    """What is true of pods, which are asked side by side; those that are deleted meanwhile are left
-    out.
+    """Returns the status of pods, which are asked concurrently.
+
+    Pods that are deleted meanwhile are left out.
     """
     room = asyncio.Semaphore(_AT_ONCE)
 
@@ -184,7 +187,7 @@ async def look(pods: Iterable[ViewedPod], ask_guests: bool) -> list[PodStatus | 
             except VcError as error:
                 return DamagedPod(pod.id, reason_of(error))
             finally:
-                with contextlib.suppress(VcError, Unanswered):  # a machine that answers nobody
+                with contextlib.suppress(VcError, Unanswered):  # the machine does not answer
                     await within(_CLEANING_S, pod.close())
 
     found = await asyncio.gather(*(one(pod) for pod in pods))

@@ -1,4 +1,4 @@
-"""What the process that keeps a pool full does. `vc_core.engine.clones.pool_process` starts it."""
+"""The work of the pool process, which `vc_core.engine.clones.pool_process` starts."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ log = logging.getLogger(__name__)
 
 
 async def keep(runtime: Runtime, size: int, tell: Callable[[], None]) -> None:
-    """Keeps `size` machines waiting until it is told to quit or cancelled; then those that nobody
-    has taken are ended.
+    """Keeps `size` machines waiting until it is cancelled or told to quit; then ends unused ones.
 
     Args:
-        runtime: whose pool it is.
-        size: how many wait.
-        tell: called each time that all are there.
+        runtime: the runtime of the pool.
+        size: number of waiting machines.
+        tell: called each time that all of them are ready.
 
     Raises:
         Busy: another process keeps this pool.
@@ -37,10 +36,10 @@ async def keep(runtime: Runtime, size: int, tell: Callable[[], None]) -> None:
 
 
 async def fill(runtime: Runtime, size: int) -> None:
-    """Makes what is missing of the machines that new pods want now, and ends all others that wait.
+    """Starts the missing machines for new pods of this configuration; ends all other waiting ones.
 
-    Only for who has the keeper's right: whoever gets that next takes what is half made for a dead
-    keeper's.
+    Only for the holder of the keeper's lock: its next holder removes machines that a dead keeper
+    left incomplete.
     """
     pool, request = runtime.pool, await runtime.template_request()
     key = await runtime.templates.key(runtime.hooks, request)

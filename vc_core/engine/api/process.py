@@ -1,4 +1,4 @@
-"""A process in a container, as the user holds it."""
+"""The API of a process in a container."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from vc_core.spec.errors import AgentError, OperationError, StateError
 from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName
 
 MAX_OUTPUT_BYTES = 64 << 20
-"""What is collected of a process's output, unless the caller says otherwise: it is in memory."""
-_CHUNK_COST = 64  # bytes of memory that a chunk takes besides its own
+"""Default limit of the collected output of a process, in bytes; the output is kept in memory."""
+_CHUNK_COST = 64  # bytes of memory per chunk besides its data
 
 
 class End(enum.StrEnum):
@@ -27,9 +27,9 @@ class End(enum.StrEnum):
 
     EXITED = "exited"
     SIGNALLED = "signalled"
-    TIMED_OUT = "timed out"  # it was killed when its time was over
-    TOO_MUCH_OUTPUT = "too much output"  # it was killed when it had written more than is collected
-    OUT_OF_MEMORY = "out of memory"  # the kernel killed it: it needed more than its limit
+    TIMED_OUT = "timed out"  # killed at the time limit
+    TOO_MUCH_OUTPUT = "too much output"  # killed because it wrote more than the output limit
+    OUT_OF_MEMORY = "out of memory"  # killed by the kernel at its memory limit
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Result:
 
     Attributes:
         exit_code: 128 + signal when a signal ended it.
-        signal: the signal's number, 0 when it exited by itself.
-        stdout: all of it, or as much as was to be collected.
-        stderr: the same.
-        duration_s: from the start to the end.
+        signal: number of the signal, 0 when it exited by itself.
+        stdout: the whole output, or the part within the output limit.
+        stderr: likewise.
+        duration_s: seconds from the start to the end.
         end: why it ended.
     """
 
@@ -54,26 +54,26 @@ class Result:
 
 
 class _Collected:
-    """Output, up to a size."""
+    """Collected output, up to a limit of bytes."""
 
     def __init__(self, room: int) -> None:
         self._room = room
         self._streams = {name: io.BytesIO() for name in StreamName}
 
     def add(self, name: StreamName, data: bytes) -> bool:
-        """Keeps what there is room for; whether that was all."""
+        """Keeps as much as the limit allows; returns whether that was all."""
         self._streams[name].write(data[: self._room])
         is_all = len(data) <= self._room
         self._room -= min(len(data), self._room)
         return is_all
 
     def of(self, name: StreamName) -> bytes:
-        """What came on a stream."""
+        """Returns the collected output of a stream."""
         return self._streams[name].getvalue()
 
 
 class Process:
-    """One process, known by its token. Holds no lock: it may live for days."""
+    """One process, identified by its token. The object holds no lock: it may exist for days."""
 
     def __init__(self, sessions: Sessions, pod_id: str, container_id: str, token: str) -> None:
         self._sessions = sessions
@@ -88,7 +88,7 @@ class Process:
         self.token = token
 
     async def streams(self) -> ProcessStreams:
-        """Attaches to its standard streams; the same ones each time.
+        """Attaches to the standard streams; returns the same object each time.
 
         Raises:
             AgentError: another client is attached, or the process was started without streams.
@@ -102,7 +102,7 @@ class Process:
         return self._streams
 
     async def output(self) -> AsyncGenerator[tuple[StreamName, bytes], None]:
-        """Its output as it comes, until it has ended.
+        """Yields the output as it arrives, until the process has ended.
 
         Raises:
             AgentError: the machine ended before.
@@ -116,17 +116,16 @@ class Process:
 
     @property
     def stdout(self) -> AsyncIterator[bytes]:
-        """What it writes there, as it comes. What comes on the other stream is kept until somebody
-        reads that.
+        """Yields the standard output as it arrives. Error output is kept until it is read.
 
         Raises:
-            AgentError: more than MAX_OUTPUT_BYTES came on the other one, and nobody reads it.
+            AgentError: more than MAX_OUTPUT_BYTES of unread error output arrived.
         """
         return self._one(StreamName.STDOUT)
 
     @property
     def stderr(self) -> AsyncIterator[bytes]:
-        """The same for its errors."""
+        """Yields the error output as it arrives, likewise."""
         return self._one(StreamName.STDERR)
 
     async def _one(self, wanted: StreamName) -> AsyncIterator[bytes]:
@@ -170,7 +169,7 @@ class Process:
             await streams.close_stdin()
 
     async def wait(self) -> ExitStatus:
-        """Returns when it has ended.
+        """Returns when the process has ended.
 
         Raises:
             AgentError: the machine ended before.
@@ -187,17 +186,18 @@ class Process:
         timeout_s: float | None = None,
         max_output_bytes: int = MAX_OUTPUT_BYTES,
     ) -> Result:
-        """Sends all input, collects all output, waits.
+        """Sends all input, collects all output, and waits for the end.
 
         Args:
-            stdin: its input; text goes as UTF-8.
-            timeout_s: after which it is killed; what it has written until then is in the result.
-            max_output_bytes: of both streams together. A process that writes more is killed;
-                `Result.end` tells.
+            stdin: the input; text is encoded as UTF-8.
+            timeout_s: seconds after which the process is killed; the result has the output until
+                then.
+            max_output_bytes: limit of both streams together. A process that writes more is killed;
+                see `Result.end`.
 
         Raises:
-            AgentError: the machine ended before, or the guest does not tell of the end of a process
-                that was killed.
+            AgentError: the machine ended before, or the guest does not report the end of a killed
+                process.
         """
         collected = _Collected(max_output_bytes)
         await self.streams()
@@ -206,7 +206,7 @@ class Process:
         async def end(why: End) -> None:
             nonlocal cause
             cause = why
-            with contextlib.suppress(StateError):  # it has ended at the same moment
+            with contextlib.suppress(StateError):  # it ended at the same moment
                 await self.kill(signals.SIGKILL)
 
         async def end_in_time() -> None:
@@ -262,14 +262,14 @@ class Process:
 
     @property
     def end_limit_s(self) -> float:
-        """How many seconds the guest has to tell of its end when it was killed."""
+        """Seconds that the guest has to report the end of a killed process."""
         return self._sessions.deadlines.of("agent_wait")
 
     def does_not_end(self, after_s: float) -> AgentError:
-        """The error for a guest that does not tell of its end.
+        """Returns the error for a guest that does not report the end of the process.
 
         Args:
-            after_s: the seconds after which it was killed.
+            after_s: seconds after which the process was killed.
         """
         return AgentError(
             f"the process was killed after {after_s:g} s, "
@@ -280,7 +280,7 @@ class Process:
 
     @checked_arguments
     async def kill(self, signal: int) -> None:
-        """Sends it a signal.
+        """Sends a signal to the process.
 
         Raises:
             StateError: it has ended.
@@ -293,7 +293,7 @@ class Process:
 
     @checked_arguments
     async def resize(self, rows: int, columns: int) -> None:
-        """Sets the size of its terminal."""
+        """Sets the size of the terminal, in characters."""
         async with self._sessions.open(exclusive=False) as session:
             await session.connection.open()
             await session.hooks.agent_resize(
@@ -305,7 +305,7 @@ class Process:
             )
 
     async def close(self) -> None:
-        """Detaches from its streams; it goes on. May be called twice."""
+        """Detaches from the streams; the process keeps running. May be called twice."""
         if self._streams is not None:
             await self._streams.close()
             self._streams = None

@@ -1,4 +1,4 @@
-"""The door: opens a configuration, makes and finds pods."""
+"""The entry point of the API: opens a configuration, creates and finds pods."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _OURS = Assets()
 
 
 class Runtime:
-    """Makes, finds and lists pods. Use it as `async with Runtime.open() as runtime:`."""
+    """Creates, finds and lists pods. Use it as `async with Runtime.open() as runtime:`."""
 
     def __init__(self, config: Config, catalog: Catalog) -> None:
         self.config = config
@@ -104,8 +104,8 @@ class Runtime:
         """Wires the chosen plugins.
 
         Args:
-            config: the file that wins, or the defaults, when None.
-            plugins: given in code by (family, name), beside the installed ones.
+            config: the configuration; None loads the file that takes precedence, or the defaults.
+            plugins: plugins given in code by (family, name), in addition to the installed ones.
 
         Raises:
             ConfigError, PluginError, PluginContractError: with all problems.
@@ -124,7 +124,7 @@ class Runtime:
         await self.close()
 
     async def close(self) -> None:
-        """Ends this process's connections; the pods go on. May be called twice."""
+        """Closes this process's connections; the pods keep running. May be called twice."""
         while self._pods and self._origin.is_here():
             await self._pods.pop().close()
 
@@ -135,7 +135,7 @@ class Runtime:
 
     @property
     def images(self) -> Images:
-        """What containers are made from."""
+        """The images that containers are made from."""
         return self._host.images
 
     @checked_arguments
@@ -153,20 +153,20 @@ class Runtime:
         can_quiesce: bool | None = None,
         image: str = "",
     ) -> Pod:
-        """Makes a pod; its machine boots when it is started.
+        """Creates a pod; its machine boots when the pod is started.
 
         Args:
-            pod_id: made up when empty.
-            vcpus: the configured default when None.
-            memory_mib: the configured default when None.
+            pod_id: generated when empty.
+            vcpus: number of processors; the configured default when None.
+            memory_mib: memory in MiB; the configured default when None.
             hostname: the pod's id when empty.
-            annotations: kept and given back.
-            options: what its containers have in common.
-            assets: files of its own in place of the guest's and the hypervisor's.
-            start: how its machine comes to run; the configured way when None.
-            can_quiesce: whether its folders can be let go of for snapshots and forks; as configured
+            annotations: stored and returned unchanged.
+            options: options that all its containers share.
+            assets: files that replace the guest's and the hypervisor's.
+            start: how its machine is started; the configured way when None.
+            can_quiesce: whether its folders can be closed for snapshots and forks; as configured
                 when None.
-            image: what its containers are made from where they do not say; see `Runtime.images`.
+            image: the image of containers that name none; see `Runtime.images`.
 
         Raises:
             InvalidRequest: an id, size, option or file is invalid.
@@ -203,11 +203,10 @@ class Runtime:
 
     @checked_arguments
     async def delete(self, pod_id: str, force: bool = False) -> None:
-        """Removes a pod, as `Pod.delete`; by force also one that is damaged, which `get` cannot
-        give.
+        """Removes a pod, as `Pod.delete` does; with `force` also a damaged one.
 
         Raises:
-            NotFound: there is none of this id.
+            NotFound: there is no pod of this id.
         """
         pod = self._pod(checked("pod", pod_id))
         try:
@@ -227,7 +226,7 @@ class Runtime:
         start: Start | None = None,
         image: str = "",
     ) -> AsyncIterator[Pod]:
-        """A started pod for the length of a block; deleted at its end, whatever happens."""
+        """Provides a started pod for the length of a block; deletes it at the end in any case."""
         pod = await self.create(
             pod_id,
             vcpus=vcpus,
@@ -247,10 +246,10 @@ class Runtime:
 
     @checked_arguments
     async def get(self, pod_id: str) -> Pod:
-        """An existing pod.
+        """Returns an existing pod.
 
         Raises:
-            NotFound: there is none of this id.
+            NotFound: there is no pod of this id.
         """
         checked("pod", pod_id)
         await Store(self.hooks, pod_id).pod_config()
@@ -258,16 +257,16 @@ class Runtime:
 
     @checked_arguments
     async def restore(self, name: str, pod_id: str = "") -> Pod:
-        """A new pod that goes on where a snapshot was taken.
+        """Creates a pod that continues from the state of a snapshot.
 
         Args:
-            name: of the snapshot.
-            pod_id: made up when empty.
+            name: name of the snapshot.
+            pod_id: generated when empty.
 
         Raises:
             NotFound: there is no snapshot of this name.
             AlreadyExists: the id is taken.
-            InvalidRequest: something that the saved pod had is gone from this host; names it.
+            InvalidRequest: something that the saved pod had is missing on this host; names it.
         """
         return self._hold(
             await self.forks.restore(name, checked("pod", pod_id) if pod_id else fresh())
@@ -275,8 +274,9 @@ class Runtime:
 
     @checked_arguments
     async def list(self, ask_guests: bool = False) -> Listing:
-        """All pods, asked side by side: one that cannot be read or does not answer keeps none of
-        the others.
+        """Returns all pods, which are asked concurrently.
+
+        A pod that is unreadable or does not answer delays or hides none of the others.
         """
         listing = await self.hooks.storage_list()
         pods = [self._pod(name) for name in listing.pods]
@@ -288,12 +288,12 @@ class Runtime:
         )
 
     async def events(self, follow: bool = False, since_ns: int = 0) -> AsyncGenerator[Event, None]:
-        """What has happened to pods, as far as it is still written down, oldest first.
+        """Yields the recorded events of pods, oldest first.
 
         Args:
-            follow: whether to wait for more, for ever. Meanwhile what ends by itself is seen at
-                once.
-            since_ns: none that is older, since the epoch.
+            follow: whether to wait for more, without an end. Meanwhile pods and containers that end
+                by themselves are noticed at once.
+            since_ns: leaves out older events; in nanoseconds since the epoch.
         """
         async with aclosing(
             event_stream.events(self, self._journal) if follow else self._journal.events()
@@ -303,18 +303,18 @@ class Runtime:
                     yield event
 
     async def make_template(self) -> Template:
-        """What pods of this configuration are cloned from, made now when it is not there.
+        """Returns the template for pods of this configuration; creates it if missing.
 
         Raises:
-            InvalidRequest: the chosen plugins cannot clone.
+            InvalidRequest: the chosen plugins do not support clones.
         """
         return await self.templates.make(self.hooks, await self.template_request())
 
     async def remove_template(self, prefix: str) -> Template:
-        """Drops a template, and the machines of the pool that are clones of it; pods go on.
+        """Removes a template and the pool machines cloned from it; pods keep running.
 
         Raises:
-            NotFound: none begins with `prefix`, or several do.
+            NotFound: no template, or more than one, begins with `prefix`.
         """
         removed = await self.templates.remove(prefix)
         for waiting in self.pool.list():
@@ -323,41 +323,40 @@ class Runtime:
         return removed
 
     async def remove_image(self, text: str) -> str:
-        """Takes a name away from an image, and the image with its last one; tells what went.
+        """Removes a name of an image, and the image with its last name; returns what was removed.
 
         Raises:
             NotFound: there is no such image.
-            InvalidRequest: a container has it.
+            InvalidRequest: a container uses it.
         """
         return await self.images.remove(text, await self._used_roots())
 
     @property
     def volumes(self) -> Volumes:
-        """Folders that outlive pods."""
+        """Named folders that are kept when pods are deleted."""
         return Volumes(self.config.volume.dir)
 
     async def remove_volume(self, name: str) -> None:
-        """Removes a volume with all that is in it.
+        """Removes a volume with all its contents.
 
         Raises:
-            NotFound: there is none of this name.
-            InvalidRequest: a container has it.
+            NotFound: there is no volume of this name.
+            InvalidRequest: a container uses it.
         """
         self.volumes.remove(name, used_mount_sources((await self.list()).pods))
 
     async def prune_images(self, also_named: bool = False) -> tuple[Image, ...]:
-        """Removes images without a name, or all that no container has; tells which."""
+        """Removes images without a name, or all that no container uses; returns them."""
         return await self.images.prune(await self._used_roots(), also_named)
 
     async def _used_roots(self) -> set[Path]:
         return used_roots((await self.list()).pods, await self.images.list())
 
     async def template_request(self) -> TemplateRequest:
-        """The template for pods of this configuration, as it is now: another guest image wants
-        another one.
+        """Returns the template request for pods of this configuration and the current guest image.
 
         Raises:
-            InvalidRequest: the chosen plugins cannot clone.
+            InvalidRequest: the chosen plugins do not support clones.
         """
         hooks, pod = self.hooks, PodRef(id="template", run_dir=self.config.template.dir)
         capabilities = await assemble.check_combination(self._wiring, pod)
@@ -371,7 +370,7 @@ class Runtime:
         )
 
     async def diagnose(self) -> tuple[Finding, ...]:
-        """What a user should know about this host."""
+        """Reports whether this host is fit for the chosen plugins."""
         from vc_core.images import programs
 
         hooks = self.hooks
