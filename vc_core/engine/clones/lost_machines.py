@@ -1,6 +1,4 @@
-"""Machines of which nobody can read any more how to find them: each hypervisor that is here looks
-for them.
-"""
+"""Ends machines whose records are unreadable: each available hypervisor plugin looks for them."""
 
 from __future__ import annotations
 
@@ -16,13 +14,13 @@ _LIMIT_S = 15.0
 
 
 async def end(catalog: Catalog, pod: PodRef, chosen: Iterable[PluginChoice] = ()) -> list[str]:
-    """Ends whatever machine a pod has and removes its files; tells what did not work.
+    """Ends the machine of a pod and removes its files; returns the failures.
 
     Args:
-        catalog: of plugins.
-        pod: whose machine it is.
-        chosen: plugins that may have made it, with their options; those that are installed are
-            asked beside them, and only of these it is no news when they cannot be used.
+        catalog: the catalog of plugins.
+        pod: the pod of the machine.
+        chosen: plugins that may have started it, with their options. The other installed ones are
+            asked, too; if one of those is unusable, that is not reported.
     """
     asked = {choice.name: choice for choice in chosen if choice.family == "hypervisor"}
     problems = []
@@ -31,7 +29,7 @@ async def end(catalog: Catalog, pod: PodRef, chosen: Iterable[PluginChoice] = ()
             await _end(catalog, pod, asked.get(name, PluginChoice("hypervisor", name)))
         except (
             Exception
-        ) as error:  # a plugin may fail in any way, and the next one may be that of the machine
+        ) as error:  # a plugin may fail in any way; the next one may be that of the machine
             if name in asked:
                 reason = error or type(error).__name__
                 problems.append(f"the hypervisor {name} could not look for its machine: {reason}")
@@ -39,7 +37,7 @@ async def end(catalog: Catalog, pod: PodRef, chosen: Iterable[PluginChoice] = ()
 
 
 async def _end(catalog: Catalog, pod: PodRef, choice: PluginChoice) -> None:
-    """By the plugin alone: what it would be wired with may be what is damaged."""
+    """Ends it by the plugin alone, because the other plugins or their options may be damaged."""
     plugin = instantiate(catalog.find(choice.family, choice.name), choice.options)
     async with asyncio.timeout(_LIMIT_S):
         await plugin.vm_destroy(pod=pod)  # type: ignore[attr-defined]

@@ -1,9 +1,9 @@
-"""Clones made in advance. Any process takes one; a keeper, an ordinary process, makes others in
-their place.
+"""The pool: clones started in advance. Any process takes one; a keeper process replaces it.
 
-Each has a directory below that of the templates. `ready-<key>.json` in it says that the machine is
-paused and not in use; the process that renames it to `taken-<pod>.json` takes the machine. Without
-either file it is being made, or the process that made it was killed.
+Each clone has a directory below that of the templates. `ready-<key>.json` in it means that the
+machine is paused and not in use; the process that renames the file to `taken-<pod>.json` takes the
+machine. A directory without either file belongs to a machine that is being started, or whose maker
+was killed.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ _LOOK, _QUIT = b"!", b"q"
 
 @dataclass(frozen=True)
 class Ready:
-    """A machine that stands still and waits for a pod.
+    """A paused machine that waits for a pod.
 
     Attributes:
-        key: of the template that it is a clone of.
-        driver: what takes it over.
-        base: what it was started with.
-        shares: that are in it, with nothing behind them.
+        key: key of the template that it was cloned from.
+        driver: the driver state with which it is taken over.
+        base: its size at the start.
+        shares: its shares, with empty folders.
     """
 
     key: str
@@ -67,12 +67,12 @@ class Ready:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A machine of the pool as people see it.
+    """A machine of the pool, as shown to people.
 
     Attributes:
-        id: of the machine in the pool.
-        key: of its template.
-        made_ns: since the epoch.
+        id: id of the machine in the pool.
+        key: key of its template.
+        made_ns: time of its creation, in nanoseconds since the epoch.
     """
 
     id: str
@@ -81,13 +81,13 @@ class Waiting:
 
 
 class Pool:
-    """The clones that wait, of all templates in one folder.
+    """The waiting clones of all templates in one folder.
 
     Args:
-        templates: that they are clones of.
-        catalog: of plugins.
-        deadlines: of operations.
-        revive: called when something was wanted and nobody keeps the pool.
+        templates: templates that they are cloned from.
+        catalog: the catalog of plugins.
+        deadlines: deadlines of operations.
+        revive: called when a machine was wanted and no process keeps the pool.
     """
 
     def __init__(
@@ -103,29 +103,27 @@ class Pool:
         self._deadlines = deadlines
 
     def list(self) -> tuple[Waiting, ...]:
-        """Those that nobody has taken, the oldest first."""
+        """Returns the waiting machines, the oldest first."""
         found = []
         for path in self._path.glob(f"*/{_READY}*{_SUFFIX}"):
             try:
                 made_ns = path.stat().st_mtime_ns
             except FileNotFoundError:
-                continue  # taken just now
+                continue  # taken meanwhile
             found.append(Waiting(path.parent.name, _label(path, _READY), made_ns))
         return tuple(sorted(found, key=lambda one: one.made_ns))
 
     def homes(self, pod: PodRef) -> tuple[Path, ...]:
-        """Folders of machines that a pod has taken: for who cannot read any more which
-        one it was.
-        """
+        """Returns the folders of machines that a pod with unreadable records has taken."""
         found = (path.parent for path in self._path.glob(f"*/{_TAKEN}{pod.id}{_SUFFIX}"))
         return tuple(folder for folder in found if _taker(folder) == str(pod.run_dir))
 
     async def take(
         self, hooks: Hooks, request: TemplateRequest, pod: PodRef
     ) -> tuple[Path, Ready] | None:
-        """A machine for a pod, and its folder; None when none of this kind waits.
+        """Takes a waiting machine for a pod, exclusively; returns its folder and its record.
 
-        Nobody else gets it.
+        Returns None when no machine of this kind waits.
         """
         key = await self._templates.key(hooks, request)
         taken = None
@@ -139,16 +137,17 @@ class Pool:
         return taken
 
     async def give_up(self, folder: Path | None) -> None:
-        """Ends a machine that a pod has taken, as far as it still runs, and removes its folder.
+        """Ends a machine that a pod has taken, if it still runs, and removes its folder.
 
-        None is no error.
+        Does nothing for None.
         """
         if folder is not None:
             await self._end(folder)
 
     async def make(self, hooks: Hooks, request: TemplateRequest) -> Waiting:
-        """Adds one: a clone whose agent was spoken to, so that what it needs is in memory, and that
-        stands still.
+        """Adds a clone to the pool and returns it.
+
+        Its agent was contacted before it was paused, so that the memory for that is loaded.
         """
         key = await self._templates.key(hooks, request)
         name = fresh()
@@ -183,13 +182,13 @@ class Pool:
         return Waiting(name, key, folder.stat().st_mtime_ns)
 
     async def is_alive(self, waiting: Waiting) -> bool:
-        """Whether its machine still stands there."""
+        """Returns whether the waiting machine is still there."""
         return await standalone_vm.is_alive(
             self._catalog, self._deadlines, _pod_of(self._folder() / waiting.id)
         )
 
     async def drop(self, waiting: Waiting) -> None:
-        """Ends one that nobody has taken; one that somebody has taken meanwhile stays theirs."""
+        """Ends a waiting machine, unless a pod has taken it meanwhile."""
         folder = self._folder() / waiting.id
         taken = folder / f"{_TAKEN}{_SUFFIX}"
         try:
@@ -199,11 +198,12 @@ class Pool:
         await self._end(folder)
 
     async def sweep(self, hooks: Hooks) -> None:
-        """Ends what makers and takers left that were killed. Only for who holds the keeper's right:
-        no other makes any.
+        """Ends machines that killed makers and takers left behind.
+
+        Only for the holder of the keeper's lock, because no other process makes machines.
 
         Args:
-            hooks: of the store that knows which pods there are.
+            hooks: operations of the store with the pods.
         """
         for folder in [path for path in self._folder().iterdir() if path.is_dir()]:
             taken = next(folder.glob(f"{_TAKEN}*{_SUFFIX}"), None)
@@ -217,8 +217,9 @@ class Pool:
 
     @asynccontextmanager
     async def keeping(self) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
-        """The keeper's right, for the length of a block; gives a wait for the next `poke`: whether
-        to go on.
+        """Holds the keeper's lock for the length of a block.
+
+        Yields a function that waits for the next `poke` and returns whether to go on.
 
         Raises:
             Busy: another process keeps this pool.
@@ -241,7 +242,7 @@ class Pool:
                 os.close(handle)
 
     def poke(self, word: bytes = _LOOK) -> bool:
-        """Lets the keeper look whether any is missing, or quit. Whether there is one."""
+        """Tells the keeper to check the pool, or to quit; returns whether there is one."""
         try:
             handle = os.open(self._path / _POKE, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -257,9 +258,9 @@ class Pool:
         return True
 
     async def end_keeper(self) -> bool:
-        """Asks the keeper to end what waits, and then itself; returns when it has.
+        """Asks the keeper to end the waiting machines and itself; returns when it has.
 
-        Whether there was one.
+        The result is whether there was a keeper.
         """
         if not self.poke(_QUIT):
             return False
@@ -277,7 +278,10 @@ class Pool:
             shutil.rmtree(folder)
 
     async def _is_home(self, hooks: Hooks, pod_id: str, folder: Path) -> bool:
-        """Whether a pod knows that it has this machine; one that is just taking it has its lock."""
+        """Returns whether a pod's records say that it has this machine.
+
+        A pod that is taking a machine at the moment is locked.
+        """
         try:
             limit = self._deadlines.lock
             lock = await hooks.storage_lock(pod_id=pod_id, exclusive=False, timeout_s=limit)
@@ -286,13 +290,13 @@ class Pool:
         try:
             return (await Store(hooks, pod_id).pod_state()).home == folder
         except PodDamaged:
-            return True  # it may be: who deletes that pod ends it
+            return True  # it may be: deleting that pod ends the machine
         finally:
             await lock.release()
 
     @property
     def _path(self) -> Path:
-        """Where they lie, for who only looks."""
+        """The folder of the machines, which need not exist."""
         return self._templates.defaults.dir / "pool"
 
     def _folder(self) -> Path:
@@ -312,8 +316,9 @@ async def _poked(handle: int) -> bool:
 
 
 def _claim(folder: Path, key: str, pod: PodRef) -> Ready | None:
-    """Makes a waiting machine a pod's, unless somebody else was faster. One whose record is damaged
-    is left to `sweep`, which ends what nobody has.
+    """Takes a waiting machine for a pod; returns None when another process was faster.
+
+    A machine with a damaged record is left to `sweep`, which ends it.
     """
     taken = folder / f"{_TAKEN}{pod.id}{_SUFFIX}"
     try:

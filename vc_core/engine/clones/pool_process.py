@@ -1,6 +1,6 @@
 """Starts the process that keeps a pool full.
 
-It is an ordinary process: when it is killed, only the machines made in advance are missing.
+It is an ordinary process: when it is killed, no machines are started in advance.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vc_core.driver_kit.programs import own_command, python_environment
 log = logging.getLogger(__name__)
 
 READY = "ready"
-"""The line that the process writes each time that all machines wait."""
+"""The line that the process writes each time that all machines are ready."""
 LOG = "keeper.log"
 _SETTING = "template.dir"
 
@@ -24,13 +24,15 @@ _SETTING = "template.dir"
 def spawn(
     config: Config, size: int, output: int = subprocess.DEVNULL
 ) -> subprocess.Popen[bytes] | None:
-    """Starts a keeper that outlives this process; None when no other process could read the
-    configuration or run us.
+    """Starts a keeper that outlives this process.
+
+    Returns None when another process would be unable to read the configuration or to run
+    this program.
 
     Args:
-        config: from a file, or the defaults.
-        size: how many machines wait.
-        output: gets a line each time that all are there.
+        config: the configuration, from a file or the defaults.
+        size: number of waiting machines.
+        output: receives a line each time that all machines are ready.
     """
     if config.source is None and config != Config():
         log.info("the pool is not kept ready: its configuration is not in a file")
@@ -57,7 +59,7 @@ def spawn(
             start_new_session=True,
         )
         keeper.returncode = (
-            0  # it outlives us: subprocess need not warn that nobody has waited for it
+            0  # it outlives this process: subprocess must not warn that it was not waited for
         )
         return keeper
     finally:

@@ -1,6 +1,7 @@
-"""Saved pods on disk: a folder each, with what the hypervisor has saved and a manifest.
+"""Snapshots: saved pods on disk, each a folder with the files of the hypervisor and a manifest.
 
-The lock of a folder is held by all who start pods from it, alone by who makes or removes it.
+Processes that start pods from a snapshot share its folder's lock; a process that makes or removes
+it holds the lock exclusively.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A pod as it was when it was saved.
+    """A pod at the time when it was saved.
 
     Attributes:
-        name: of the snapshot.
-        config: of the pod.
-        state: of the pod.
-        containers: what they were made from, and where they were.
+        name: name of the snapshot.
+        config: configuration of the pod.
+        state: state of the pod.
+        containers: specifications and states of the containers.
         files: the folder in which the pod's mounts were bound.
-        nothing: the empty folder that stood in for others.
-        made_ns: since the epoch.
-        sizes: of all its files, by name: one that has others now is damaged.
-        bytes: what its files take.
+        nothing: the empty folder that was the placeholder for others.
+        made_ns: time of its creation, in nanoseconds since the epoch.
+        sizes: sizes in bytes of all its files, by name; a snapshot with other sizes is damaged.
+        bytes: disk space of its files, in bytes.
     """
 
     name: str
@@ -56,12 +57,13 @@ class Snapshots:
 
     @asynccontextmanager
     async def making(self, name: str) -> AsyncIterator[Checkpoint]:
-        """An empty place for the length of a block, which calls `complete` at its end. Nothing is
-        left otherwise.
+        """Provides an empty checkpoint for the length of a block, which ends with `complete`.
+
+        Without that call nothing is left.
 
         Raises:
-            AlreadyExists: there is one of this name.
-            InvalidRequest: it is no name; or the folder is not ours.
+            AlreadyExists: there is a snapshot of this name.
+            InvalidRequest: the name is invalid, or the folder belongs to another user.
         """
         checked("snapshot", name)
         async with await self._artifacts.lock(name, exclusive=True):
@@ -73,7 +75,7 @@ class Snapshots:
                 yield checkpoint_in(half)
 
     def complete(self, snapshot: Snapshot) -> Snapshot:
-        """Gives what was made its name."""
+        """Renames the finished snapshot to its final name."""
         half = self._artifacts.half(snapshot.name)
         complete = dataclasses.replace(snapshot, sizes=_sizes(half))
         target = self._artifacts.complete(half, snapshot.name, encode(complete))
@@ -81,10 +83,10 @@ class Snapshots:
 
     @asynccontextmanager
     async def using(self, name: str) -> AsyncIterator[tuple[Snapshot, Checkpoint]]:
-        """One of them, for the length of a block in which nobody can remove it.
+        """Provides a snapshot for the length of a block, locked against removal.
 
         Raises:
-            NotFound: there is none of this name.
+            NotFound: there is no snapshot of this name.
             StorageError: it is damaged.
         """
         folder = self._existing(name)
@@ -92,7 +94,7 @@ class Snapshots:
             yield self._read(folder), checkpoint_in(folder)
 
     async def list(self) -> tuple[Snapshot, ...]:
-        """All that are complete, by name. What somebody left who was killed is taken away."""
+        """Returns the complete snapshots, by name. Removes what killed processes left."""
         self._artifacts.root()
         await self._artifacts.sweep()
         found = []
@@ -104,10 +106,10 @@ class Snapshots:
         return tuple(found)
 
     async def remove(self, name: str) -> None:
-        """Removes one, damaged or not; pods that were started from it go on.
+        """Removes a snapshot, damaged or not; pods that were started from it keep running.
 
         Raises:
-            NotFound: there is none of this name.
+            NotFound: there is no snapshot of this name.
         """
         self._existing(name)
         async with await self._artifacts.lock(name, exclusive=True):
@@ -140,7 +142,7 @@ class Snapshots:
 
 
 def checkpoint_in(folder: Path) -> Checkpoint:
-    """What the hypervisor keeps in a snapshot's folder."""
+    """Returns the checkpoint in a snapshot's folder."""
     return Checkpoint(folder=folder, memory=folder / "memory")
 
 

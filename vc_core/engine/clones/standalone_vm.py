@@ -1,7 +1,6 @@
-"""Machines that belong to no pod: one that becomes a template, those of a pool that nobody has
-taken.
+"""Machines that belong to no pod: one that becomes a template, and waiting ones of a pool.
 
-A record beside each lets anybody end it whose maker was killed.
+With the record beside each, any process can end a machine whose maker was killed.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _RECORD = "machine-record.json"
 
 
 class StandaloneVm:
-    """A machine whose files lie in a folder of its own, with plugins of its own."""
+    """A machine with its files in a folder of its own and its own plugin objects."""
 
     def __init__(
         self, catalog: Catalog, deadlines: Deadlines, plugins: Sequence[PluginChoice], pod: PodRef
@@ -46,26 +45,26 @@ class StandaloneVm:
 
     @property
     def hooks(self) -> Hooks:
-        """Its operations."""
+        """The machine's operations."""
         return self._connection.hooks
 
     async def start(self, spec: VmSpec) -> None:
-        """Start it. If this process is killed, the file that `end_left` needs is left."""
+        """Starts the machine. The record for `end_left` remains if this process is killed."""
         await start_vm(self.hooks, self.pod, spec, self.put_driver_state)
 
     async def put_driver_state(self) -> DriverState:
-        """Writes down what is needed to find it again."""
+        """Stores what is necessary to find the machine again."""
         state = await self.hooks.vm_export_state(pod=self.pod)
         write_private_file(self.pod.run_dir / _RECORD, encode((state, self._plugins)))
         return state
 
     def forget(self) -> None:
-        """Removes the record: somebody else answers for the machine, or it is no more."""
+        """Removes the record: a pod is responsible for the machine now, or the machine is gone."""
         (self.pod.run_dir / _RECORD).unlink()
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        """A connection to its agent for the length of a block; it may still boot."""
+        """Connects to the agent for the length of a block; waits for the boot."""
         async with Rollback() as rollback:
             rollback.push(self.hooks.agent_disconnect, pod=self.pod)
             await self._connection.open(self._deadlines.boot)
@@ -73,16 +72,16 @@ class StandaloneVm:
             await self._connection.close()
 
     async def end(self) -> None:
-        """Ends it and removes the driver's files. May be called twice."""
+        """Ends the machine and removes the driver's files. May be called twice."""
         await self.hooks.vm_stop(pod=self.pod, grace_s=0)
         await self.hooks.vm_destroy(pod=self.pod)
 
 
 async def end_left(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> None:
-    """Ends the machine that somebody has left in a folder, if there is one.
+    """Ends the machine that a killed process left in a folder, if there is one.
 
-    When its record cannot be read, or its plugin is gone, every hypervisor that is here looks for
-    it.
+    When its record is unreadable, or its plugin is gone, every available hypervisor plugin looks
+    for it.
     """
     try:
         left = await _left(catalog, deadlines, pod)
@@ -96,7 +95,7 @@ async def end_left(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> None:
 
 
 async def is_alive(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> bool:
-    """Whether the machine whose record lies in a folder runs or stands still."""
+    """Returns whether the machine whose record is in a folder runs or is paused."""
     left = await _left(catalog, deadlines, pod)
     return left is not None and (await left.hooks.vm_status(pod=pod)).phase in vm_calls.ALIVE
 

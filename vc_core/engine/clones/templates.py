@@ -1,8 +1,8 @@
-"""Templates: saved machines from which pods are cloned. Made by whoever comes first, used by all,
-dropped at will.
+"""Templates: saved machines from which pods are cloned.
 
-A folder each, with what the hypervisor has saved and a manifest. Its lock is held by all who clone
-from it, alone by who makes or removes it.
+A template is made by the first process that needs it and used by all; it may be removed at any
+time. Each is a folder with the files of the hypervisor and a manifest. Processes that clone from it
+share its lock; a process that makes or removes it holds the lock exclusively.
 """
 
 from __future__ import annotations
@@ -46,18 +46,19 @@ TAGS = ("vc0", "vc1")
 
 @dataclass(frozen=True)
 class Template:
-    """A template as people see it.
+    """A template, as shown to people.
 
     Attributes:
-        key: of all that shapes it.
+        key: hash of everything that shapes it.
         hypervisor: the plugin that made it.
-        guest: the id of the image that it has booted.
-        size: of its machine.
-        made_ns: since the epoch.
-        memory: the file of its memory.
-        boot: of the host.
-        sizes: of all its files, by name, when it was complete: one that has others now is damaged.
-        bytes: what its files take.
+        guest: id of the image that it has booted.
+        size: size of its machine.
+        made_ns: time of its creation, in nanoseconds since the epoch.
+        memory: file of its memory.
+        boot: boot id of the host.
+        sizes: sizes in bytes of all its files, by name, when it was complete; a template with other
+            sizes is damaged.
+        bytes: disk space of its files, in bytes.
     """
 
     key: str
@@ -73,10 +74,10 @@ class Template:
 
 @dataclass(frozen=True)
 class TemplateRequest:
-    """What a template is wanted for.
+    """The properties of a requested template.
 
     Attributes:
-        plugins: of the pod.
+        plugins: the plugins of the pod.
         spec: the machine, without shares.
     """
 
@@ -97,12 +98,13 @@ class Templates:
 
     @asynccontextmanager
     async def origin(self, hooks: Hooks, request: TemplateRequest) -> AsyncIterator[Checkpoint]:
-        """The template that fits, for the length of a block in which nobody can remove it; made
-        when there is none.
+        """Provides the matching template for the length of a block, locked against removal.
+
+        Makes the template when there is none.
 
         Raises:
-            OperationError: it cannot be made.
-            InvalidRequest: the folder is not ours.
+            OperationError: making it failed.
+            InvalidRequest: the folder belongs to another user.
         """
         key = await self.key(hooks, request)
         folder = self._artifacts.path(key)
@@ -116,7 +118,7 @@ class Templates:
             await self.make(hooks, request)
 
     async def make(self, hooks: Hooks, request: TemplateRequest) -> Template:
-        """The template that fits; boots a machine and saves it when there is none."""
+        """Returns the matching template; boots a machine and saves it when there is none."""
         key = await self.key(hooks, request)
         async with await self._artifacts.lock(key, exclusive=True):
             found = self._read(key)
@@ -127,7 +129,7 @@ class Templates:
         return found
 
     async def list(self) -> tuple[Template, ...]:
-        """Those that are complete, the last used first. What killed makers left is taken away."""
+        """Returns the complete templates, the last used first. Removes what killed makers left."""
         self.folder()
         await self._sweep()
         found = [self._read(name) for name in self._artifacts.names()]
@@ -139,10 +141,10 @@ class Templates:
         )
 
     async def remove(self, prefix: str) -> Template:
-        """Drops one; pods that were cloned from it go on.
+        """Removes a template; pods that were cloned from it keep running.
 
         Raises:
-            NotFound: none begins with `prefix`, or several do.
+            NotFound: no template, or more than one, begins with `prefix`.
         """
         known = await self.list()
         found = [template for template in known if template.key.startswith(prefix)]
@@ -184,9 +186,9 @@ class Templates:
     async def _boot_and_save(
         self, half: Path, checkpoint: Checkpoint, request: TemplateRequest
     ) -> None:
-        """Boots a machine of its own, readies its guest, saves it and ends it.
+        """Boots a machine, prepares its guest, saves the machine and ends it.
 
-        When it fails, `_clear_half` ends it.
+        When it fails, `_clear_half` ends the machine.
         """
         machine = StandaloneVm(self._catalog, self._deadlines, request.plugins, _pod_of(half))
         (half / NOTHING).mkdir(mode=0o700)
@@ -203,7 +205,7 @@ class Templates:
     # --- clearing up ------------------------------------------------------------------------------
 
     async def _sweep(self) -> None:
-        """Takes away what killed makers left, and templates that cannot be used."""
+        """Removes what killed makers left, and unusable templates."""
         await self._artifacts.sweep()
         for name in self._artifacts.names():
             if self._read(name) is None:  # of an earlier boot of the host, or damaged
@@ -213,7 +215,7 @@ class Templates:
                         self._artifacts.remove_unused_lock(name)
 
     async def _clear_half(self, half: Path) -> None:
-        """Takes away what was half made, with its machine and its memory."""
+        """Removes an incomplete template with its machine and its memory."""
         if half.exists():
             await standalone_vm.end_left(self._catalog, self._deadlines, _pod_of(half))
             _memory_of_half(half).unlink(missing_ok=True)
@@ -228,7 +230,7 @@ class Templates:
         self._artifacts.discard(key)
 
     def _used_ns(self, key: str) -> int:
-        """When it was last used, since the epoch."""
+        """Returns when it was last used, in nanoseconds since the epoch."""
         try:
             return (self._artifacts.path(key) / MANIFEST).stat().st_mtime_ns
         except FileNotFoundError:  # removed meanwhile
@@ -244,12 +246,12 @@ class Templates:
                 try:
                     await self.remove(template.key)
                 except NotFound:
-                    continue  # somebody else was faster
+                    continue  # another process was faster
 
     # --- looking ----------------------------------------------------------------------------------
 
     def _read(self, key: str) -> Template | None:
-        """A complete template of this boot of the host."""
+        """Returns a complete template of this boot of the host."""
         folder = self._artifacts.path(key)
         manifest = folder / MANIFEST
         if not manifest.exists():
@@ -277,9 +279,7 @@ class Templates:
             return folder / _MEMORY
 
     async def key(self, hooks: Hooks, request: TemplateRequest) -> str:
-        """The name of the template that fits: of all that shapes a machine, and of this boot of the
-        host.
-        """
+        """Returns the key of the matching template: a hash of all that shapes a machine."""
         pod = PodRef(id="template", run_dir=self.folder())
         spec = structs.replace(
             request.spec,
@@ -287,17 +287,17 @@ class Templates:
             checkpoint_to=Checkpoint(folder=pod.run_dir, memory=pod.run_dir),
         )
         told = await hooks.vm_fingerprint(pod=pod, spec=spec)
-        # Whoever runs the machine and whoever lives in it; who stores, passes devices or watches
-        # leaves no trace in it.
+        # Only the hypervisor and the agent shape a machine; storage, device and observer plugins
+        # leave no trace in it.
         shaping = [choice for choice in request.plugins if choice.family in ("hypervisor", "agent")]
         versions = [f"{choice.family} {choice.name} {choice.version}" for choice in shaping]
         return hashlib.sha256("\n".join([told, _host_boot(), *versions]).encode()).hexdigest()[:16]
 
     def folder(self) -> Path:
-        """Where they lie, made when it is not there.
+        """The folder of the templates; created when it does not exist.
 
         Raises:
-            InvalidRequest: it is somebody else's.
+            InvalidRequest: it belongs to another user.
         """
         return self._artifacts.root()
 
@@ -305,7 +305,7 @@ class Templates:
         where = Path(self.defaults.memory_dir) if self.defaults.memory_dir else self.folder()
         usage = shutil.disk_usage(where)
         free_mib = usage.free >> 20
-        if usage.total and free_mib < memory_mib:  # a hugetlbfs tells nothing
+        if usage.total and free_mib < memory_mib:  # a hugetlbfs does not report its use
             raise InvalidRequest(
                 f"{where} has {free_mib} MiB left and a template may take {memory_mib}; "
                 "make room there, set "
@@ -314,14 +314,14 @@ class Templates:
 
 
 CLONING = frozenset({Capability.CLONE, Capability.QUIESCE})
-"""What starting from a template needs of both sides."""
+"""The capabilities of hypervisor and agent that starting from a template requires."""
 
 
 def check(start: Start, capabilities: frozenset[Capability]) -> None:
-    """Refuses a way to start that these plugins do not have.
+    """Refuses a start mode that these plugins do not support.
 
     Raises:
-        InvalidRequest: naming what they lack.
+        InvalidRequest: naming the missing capabilities.
     """
     missing = CLONING - capabilities
     if start in (Start.TEMPLATE, Start.POOL) and missing:
@@ -332,7 +332,7 @@ def check(start: Start, capabilities: frozenset[Capability]) -> None:
 
 
 def small(spec: VmSpec, defaults: TemplateDefaults, can_grow: bool) -> VmSpec:
-    """The machine of the template for a machine: one for all sizes, where machines can grow."""
+    """Returns the template's machine for a machine: one for all sizes, where machines can grow."""
     if not can_grow:
         return spec
     return structs.replace(spec, vcpus=1, memory_mib=min(spec.memory_mib, defaults.memory_mib))
@@ -343,7 +343,7 @@ def _pod_of(half: Path) -> PodRef:
 
 
 def empty_shares(run_dir: Path) -> tuple[Share, ...]:
-    """What stands in for folders that a machine has no use for yet."""
+    """Returns the placeholders for shares that a machine does not use yet."""
     nothing = run_dir / NOTHING
     return tuple(Share(tag=tag, path=nothing, read_only=True) for tag in TAGS)
 
@@ -364,7 +364,7 @@ def _sizes(folder: Path, memory: Path) -> dict[str, int]:
 
 
 def _bytes(folder: Path, memory: Path) -> int:
-    """What is really taken: a guest's memory is a file with holes."""
+    """Returns the disk space used, in bytes; a file with a guest's memory is sparse."""
     files = {memory, *folder.iterdir()}
     return sum(file.stat().st_blocks * 512 for file in files if file.exists())
 

@@ -1,4 +1,4 @@
-"""A running pod into a snapshot, and a pod that goes on from there. Callers hold the pod's lock."""
+"""Saves a running pod as a snapshot, and starts pods from one. Callers hold the pod's lock."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _DISKS = {GuestDriver.SCSI, GuestDriver.BLK}
 
 
 async def save(session: Session, into: Checkpoint, name: str) -> Snapshot:
-    """Saves a running pod; it goes on, but for the moment in which its memory is written.
+    """Saves a running pod, which is paused only while its memory is written.
 
     Raises:
-        StateError: it does not run.
-        InvalidRequest: a checkpoint cannot contain something of it; names it.
+        StateError: the pod does not run.
+        InvalidRequest: something of the pod is not supported by checkpoints; names it.
     """
     require(f"pod {session.pod.id}", "save it", session.state.state, [State.RUNNING])
     if Capability.SNAPSHOT not in session.capabilities:
@@ -73,7 +73,7 @@ async def save(session: Session, into: Checkpoint, name: str) -> Snapshot:
         if lets_go:
             await _let_go(session, folders)
         await session.hooks.vm_checkpoint(pod=session.pod, into=into)
-        for container_id, held in logs.items():  # while the guest keeps from writing to them
+        for container_id, held in logs.items():  # while the guest does not write to them
             copy_sparse(held.device.path, into.folder / f"{container_id}.log")
     finally:
         try:
@@ -89,10 +89,10 @@ async def save(session: Session, into: Checkpoint, name: str) -> Snapshot:
 async def start_from(
     session: Session, host: HostFiles, saved: Snapshot, origin: Checkpoint
 ) -> None:
-    """Starts a new pod's machine where a snapshot was taken. Whatever fails, no machine is left.
+    """Starts a new pod's machine from a snapshot. On any failure no machine is left.
 
     Raises:
-        InvalidRequest: something that it had is gone from this host; names it.
+        InvalidRequest: something that the saved pod had is missing on this host; names it.
     """
     for spec, state in saved.containers:
         if state.is_in_guest:
@@ -176,14 +176,15 @@ async def _take_again(session: Session) -> None:
     try:
         await session.hooks.agent_unquiesce(pod=session.pod)
     except BaseException:
-        # What waits in the guest waits no longer than that.
+        # Operations that wait in the guest wait no longer than that.
         await session.connection.close()
         raise
 
 
 def _logs(pod_id: str, devices: tuple[HeldDevice, ...]) -> dict[str, HeldDevice]:
-    """The disks that are logs of a pod's containers, by container: they are copied, where no other
-    disk is.
+    """Returns the log disks of a pod's containers, by container.
+
+    Log disks are copied; no other disk is.
     """
     names = {ContainerDisks.whose_log(pod_id, held.device.path): held for held in devices}
     return {name: held for name, held in names.items() if name}
@@ -192,8 +193,9 @@ def _logs(pod_id: str, devices: tuple[HeldDevice, ...]) -> dict[str, HeldDevice]
 def _lets_go(
     session: Session, logs: Mapping[str, HeldDevice], folders: Mapping[Path, Path]
 ) -> bool:
-    """Whether the guest has to let go of folders and logs; refuses a pod whose folders
-    cannot be.
+    """Returns whether the guest must close folders and logs before the checkpoint.
+
+    Refuses a pod whose folders do not support that.
     """
     used = [
         folders.get(held.share.path, held.share.path) for held in session.state.shares if held.users
@@ -214,9 +216,7 @@ def _lets_go(
 
 
 def _check_device(held: HeldDevice) -> None:
-    """Refuses a device whose state is outside of the machine, or which two machines must not write
-    to.
-    """
+    """Refuses a device with external state, or one that two machines must not write to."""
     device, users = held.device, ", ".join(held.users)
     drivers = {plugged.driver for plugged in held.plugged}
     if GuestDriver.PCI in drivers or device.path.is_socket():
@@ -245,7 +245,7 @@ def _check_sources(pod_id: str, container_id: str, sources: list[Path]) -> None:
 
 
 def _moved(session: Session, saved: Snapshot, held: PluggedShare) -> PluggedShare:
-    """A share as the new pod has it: what is the pod's own lies in another folder."""
+    """Returns a share as the new pod has it: the pod's own files are in another folder."""
     own = {saved.files: session.files_folder, saved.nothing: session.nothing_folder}
     path = own.get(held.share.path, held.share.path)
     if os.geteuid() == 0 and path.parent.name == ROOTS:
@@ -262,7 +262,7 @@ def _moved(session: Session, saved: Snapshot, held: PluggedShare) -> PluggedShar
 
 
 async def _ready(session: Session, held: HeldDevice) -> list[RestoredDevice]:
-    """Readies a device on the host for the new pod, under the ids that it has in the guest."""
+    """Prepares a device on the host for the new pod, with the ids that it has in the guest."""
     _, hooks = await devices.owner(session.connection.wiring, session.pod, held.device)
     await session.put_state(
         dataclasses.replace(session.state, devices=(*session.state.devices, held))

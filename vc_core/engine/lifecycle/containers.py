@@ -1,4 +1,4 @@
-"""A container's life inside the guest, as steps with their undo. Callers hold the pod's lock."""
+"""Life cycle of a container in the guest, with undo steps. Callers hold the pod's lock."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 def check(spec: ContainerSpec) -> ContainerSpec:
-    """The container as it will be made; refuses invalid values before anything is done.
+    """Checks a specification; returns it with its mounts resolved and ordered.
 
     Raises:
         InvalidRequest: naming what is wrong.
@@ -72,15 +72,16 @@ async def make(
     starts: bool = False,
     is_fresh: bool = False,
 ) -> ContainerState:
-    """Makes a container in the guest; its first process waits, or runs. Whatever fails, nothing of
-    it is left.
+    """Creates a container in the guest; its first process waits, or runs with `starts`.
+
+    On any failure nothing of the container is left.
 
     Args:
-        session: of its pod.
+        session: session of its pod.
         host: files that it is made from.
-        spec: of the container.
+        spec: the container.
         starts: whether its first process runs at once.
-        is_fresh: whether the machine has just begun, so that nobody can have left anything in it.
+        is_fresh: whether the machine has just started, so that no earlier call left anything in it.
     """
     restart_policy.require(session.capabilities, spec)
     source_paths.check(spec)
@@ -99,7 +100,7 @@ async def make(
         for one in spec.mounts:
             is_first = (
                 former.state is State.READY
-            )  # what was taken out of a volume since must not come back
+            )  # files that were removed from a volume since must stay removed
             made.append(
                 await shares.mount(
                     session,
@@ -136,9 +137,7 @@ async def make(
 
 
 async def clear(session: Session, container_id: str) -> None:
-    """Takes away what a call has left that died before it could write down that the guest has the
-    container.
-    """
+    """Removes what a call left that was killed before it recorded the container as in the guest."""
     await session.connection.open()
     await session.hooks.agent_remove_container(pod=session.pod, container_id=container_id)
     await rootfs.release(session, container_id)
@@ -147,9 +146,9 @@ async def clear(session: Session, container_id: str) -> None:
 async def start(
     session: Session, host: HostFiles, spec: ContainerSpec, is_fresh: bool = False
 ) -> ContainerState:
-    """Lets the container run; makes it in the guest before when it is not there.
+    """Starts the container; creates it in the guest first when it is not there.
 
-    Undone when it fails. As `make`.
+    Undone when it fails. Arguments as for `make`.
     """
     former = await session.store.container_state(spec.id)
     async with Rollback() as rollback:
@@ -203,15 +202,14 @@ async def stop(
     grace_s: float,
     with_pod: bool = False,
 ) -> ContainerState:
-    """Asks the first process to end, kills all of the container after `grace_s` seconds, takes it
-    out of the guest.
+    """Asks the first process to end, kills all processes after the grace period, and cleans up.
 
     Args:
-        session: of its pod.
-        spec: of the container.
-        state: as it is.
-        grace_s: for its first process to end by itself.
-        with_pod: the machine ends right after, and with it what is plugged for the container.
+        session: session of its pod.
+        spec: the container.
+        state: its current state.
+        grace_s: seconds for its first process to end by itself.
+        with_pod: whether the machine ends right after, and with it the container's plugged devices.
     """
     status = state.exit
     if state.is_in_guest:
@@ -241,9 +239,9 @@ async def _end(session: Session, spec: ContainerSpec, token: str, grace_s: float
                     pod=session.pod, container_id=container_id, token=token
                 )
         except StateError:
-            pass  # it has ended by itself just now: the wait below answers at once
+            pass  # it has just ended by itself: the wait below answers at once
         except TimeoutError:
-            pass  # it had its time
+            pass  # the grace period is over
     with contextlib.suppress(StateError):  # as above
         await session.hooks.agent_signal(
             pod=session.pod, container_id=container_id, token=token, signal=signal.SIGKILL
@@ -261,7 +259,7 @@ async def _end(session: Session, spec: ContainerSpec, token: str, grace_s: float
 async def remove(
     session: Session, spec: ContainerSpec, state: ContainerState, with_pod: bool = False
 ) -> None:
-    """Takes a container out of the guest, and out of the machine what was there for it.
+    """Removes a container from the guest, and its devices from the machine.
 
     May be called twice.
     """
@@ -273,9 +271,9 @@ async def remove(
 
 
 async def sync_clock(session: Session) -> None:
-    """Lets the guest know that it runs again, by which its clock is set.
+    """Notifies the guest that it runs again, which sets its clock.
 
-    The machine runs, whatever the guest says.
+    An error of the guest is ignored: the machine runs anyway.
     """
     try:
         await session.connection.open()
@@ -285,8 +283,9 @@ async def sync_clock(session: Session) -> None:
 
 
 async def update(session: Session, spec: ContainerSpec, limits: Resources) -> None:
-    """Changes the limits of a container that the guest has: the machine grows before and shrinks
-    after. Undone.
+    """Changes the limits of a container in the guest; undone when it fails.
+
+    The machine grows before the change, and shrinks after it.
     """
     pod, agent = session.pod, session.hooks
     async with Rollback() as rollback:
@@ -303,7 +302,7 @@ async def update(session: Session, spec: ContainerSpec, limits: Resources) -> No
 
 
 async def current_states(session: Session) -> dict[str, ContainerState]:
-    """Every container's state as it is. Asks the guest when that can answer; changes nothing."""
+    """Returns the current state of every container. Asks the guest if it runs; changes nothing."""
     states = {
         name: await session.store.container_state(name) for name in await session.store.containers()
     }
@@ -328,9 +327,7 @@ async def current_states(session: Session) -> dict[str, ContainerState]:
 
 
 async def observed_states(session: Session) -> dict[str, ContainerState]:
-    """As `current_states`, for who only looks: that a machine ends while its guest is asked is an
-    answer, too.
-    """
+    """Like `current_states`, for readers: the end of the machine meanwhile is no error."""
     try:
         return await current_states(session)
     except OperationError:
@@ -347,7 +344,7 @@ def _after_machine(state: ContainerState) -> ContainerState:
 
 
 async def reconcile(session: Session) -> dict[str, ContainerState]:
-    """Writes down what `current_states` finds and tells of what has ended."""
+    """Stores the states that `current_states` returns, and sends events for what has ended."""
     states = await current_states(session)
     for name, state in states.items():
         stored = await session.store.container_state(name)
@@ -364,7 +361,7 @@ async def reconcile(session: Session) -> dict[str, ContainerState]:
 
 
 async def of(session: Session, container_id: str) -> tuple[ContainerSpec, ContainerState]:
-    """One container as it is, written down.
+    """Returns one container's specification and current state, after storing the state.
 
     Raises:
         NotFound: the pod has no such container.

@@ -1,4 +1,4 @@
-"""Pods out of pods: saved under a name and started again, or forked at once. See docs/clones.md."""
+"""Pods from pods: saved as snapshots and restored, or forked directly. See docs/clones.md."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from vc_core.spec.values import Checkpoint
 
 @dataclass(frozen=True)
 class PodOps:
-    """What a runtime can do with pods that are known by id.
+    """Operations of a runtime on pods that are known by id.
 
     Attributes:
-        hooks: of the store.
-        sessions: opens one.
-        register: makes one from its config; its machine has not begun.
-        delete: ends and removes one.
+        hooks: operations of the store.
+        sessions: returns the `Sessions` of a pod.
+        register: creates a pod from its config, without starting its machine.
+        delete: ends and removes a pod.
     """
 
     hooks: Hooks
@@ -37,48 +37,48 @@ class PodOps:
 
 
 class Forks:
-    """Saves pods and starts others from them."""
+    """Saves pods and starts others from the saved state."""
 
     def __init__(
         self, pods: PodOps, snapshots: Snapshots, temporary: Snapshots, host: HostFiles
     ) -> None:
-        """What pods are forked from lies in `temporary` only meanwhile."""
+        """Creates a `Forks`; the saved state for a fork is in `temporary` only during the call."""
         self.snapshots = snapshots
         self._temporary = temporary
         self._host = host
         self._pods = pods
 
     async def save(self, sessions: Sessions, name: str) -> Snapshot:
-        """Saves a running pod with its memory under a name.
+        """Saves a running pod with its memory as a snapshot.
 
         Raises:
             AlreadyExists: there is a snapshot of this name.
             StateError: the pod does not run.
-            InvalidRequest: a snapshot cannot contain something of it; names it.
+            InvalidRequest: something of the pod is not supported by snapshots; names it.
         """
         async with self.snapshots.making(name) as into, sessions.open(exclusive=True) as session:
             return self.snapshots.complete(await checkpoint.save(session, into, name))
 
     async def restore(self, name: str, pod_id: str) -> str:
-        """Starts a pod where a snapshot was taken; gives its id.
+        """Starts a pod from a snapshot; returns its id.
 
         Raises:
             NotFound: there is no snapshot of this name.
             AlreadyExists: there is a pod of this id.
-            InvalidRequest: something that the saved pod had is gone from this host; names it.
+            InvalidRequest: something that the saved pod had is missing on this host; names it.
         """
         async with self.snapshots.using(name) as (saved, origin):
             return await self._start(saved, origin, pod_id)
 
     async def fork(self, sessions: Sessions, pod_ids: tuple[str, ...]) -> None:
-        """Starts pods that go on from where a running one is now: all of them or none.
+        """Starts pods that continue from the current state of a running one: all of them or none.
 
         Raises:
             StateError: the pod does not run.
             AlreadyExists: there is a pod of one of these ids.
-            InvalidRequest: a snapshot cannot contain something of the pod; names it.
+            InvalidRequest: something of the pod is not supported by snapshots; names it.
         """
-        await self._temporary.list()  # takes away what killed forks have left
+        await self._temporary.list()  # removes what killed forks have left
         name = fresh()
         async with self._temporary.making(name) as into:
             async with sessions.open(exclusive=True) as session:
@@ -94,7 +94,7 @@ class Forks:
                 raise failed[0]
 
     def sessions(self, pod_id: str) -> Sessions:
-        """Opens a pod that was forked."""
+        """Returns the `Sessions` of a forked pod."""
         return self._pods.sessions(pod_id)
 
     async def _start(self, saved: Snapshot, origin: Checkpoint, pod_id: str) -> str:

@@ -1,4 +1,4 @@
-"""A pod's machine: from nothing to an agent that answers, and back. Callers hold the pod's lock."""
+"""Starts and ends a pod's machine with its agent. Callers hold the pod's lock."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ _FEWEST_FILES = 256
 
 
 class MachineBoot:
-    """Boots pods: starts their machines, as clones where that is wanted, and their containers."""
+    """Boots pods: starts their machines, as clones if requested, and their containers."""
 
     def __init__(self, templates: Templates, pool: Pool, host: HostFiles) -> None:
-        """Create a `MachineBoot`.
+        """Creates a `MachineBoot`.
 
         Args:
-            templates: that machines are cloned from.
-            pool: of clones that wait.
+            templates: templates that machines are cloned from.
+            pool: the pool of waiting clones.
             host: files that containers are made from.
         """
         self._templates = templates
@@ -72,7 +72,7 @@ class MachineBoot:
     async def boot(self, session: Session) -> None:
         """Boots the pod and starts its containers.
 
-        Whatever fails, the pod is as before and no machine is left.
+        On any failure the pod is as before and no machine is left.
         """
         former = session.state
         specs = [
@@ -82,13 +82,13 @@ class MachineBoot:
             source_paths.check(spec)
             containers.check(spec)
         boot_assets.check(session.config.assets)
-        if former.home is not None:  # of the boot before
+        if former.home is not None:  # left by an earlier boot
             await self._pool.give_up(former.home)
             former = dataclasses.replace(former, home=None)
             await session.put_state(former)
         if (
             not session.pod.run_dir.exists()
-        ):  # gone with a reboot of the host; whoever keeps the state makes it again
+        ):  # removed by a reboot of the host; storing the state creates it again
             await session.put_state(former)
         async with Rollback() as rollback:
             rollback.push(self._undo, session, former)
@@ -106,7 +106,7 @@ class MachineBoot:
     async def _bring_up(
         self, session: Session, specs: list[ContainerSpec], undone: Callable[[], Awaitable[None]]
     ) -> None:
-        """To an agent that answers: as a clone where that is wanted and can be, else by booting."""
+        """Starts the machine, as a clone if requested and possible, until its agent answers."""
         wanted = shares.assign({spec.id: await rootfs.wanted(session, spec) for spec in specs})
         config = session.config
         guest = boot_assets.apply(config.assets, await session.hooks.agent_guest(pod=session.pod))
@@ -132,10 +132,10 @@ class MachineBoot:
         await connect(session)
 
     async def _check_size(self, session: Session, spec: VmSpec, specs: list[ContainerSpec]) -> None:
-        """Asks for the machine as large as it is going to be, where it grows after it has begun.
+        """Checks with the hypervisor the final size of a machine that grows after its start.
 
         Raises:
-            HypervisorError: it cannot become so large.
+            HypervisorError: the size is not possible.
         """
         if session.capabilities >= templates.CLONING and vm_size.can_grow(session.capabilities):
             size = vm_size.demand(session.config, (one.resources for one in specs))
@@ -159,7 +159,7 @@ class MachineBoot:
         await vm_size.fit(session)
 
     async def _take(self, session: Session, request: templates.TemplateRequest) -> bool:
-        """Makes a machine of the pool this pod's; False when none waits."""
+        """Takes a machine of the pool for this pod; returns False when none waits."""
         taken = await self._pool.take(session.hooks, request, session.pod)
         if taken is None:
             log.info("no machine waits in the pool for pod %s: one is cloned", session.pod.id)
@@ -176,7 +176,7 @@ class MachineBoot:
         )
         async with Rollback() as rollback:
             rollback.push(self._pool.give_up, home)
-            await session.put_state(state)  # first: from here on the pod answers for the machine
+            await session.put_state(state)  # first: the machine is the pod's now
         await session.hooks.vm_adopt(pod=session.pod, state=ready.driver)
         await session.put_driver_state()
         await asyncio.gather(session.hooks.vm_resume(pod=session.pod), _prepare(session))
@@ -223,7 +223,10 @@ class MachineBoot:
 
 
 def identity(config: PodConfig) -> PodSetup:
-    """What no other pod has, clone or not. The machine id outlives a reboot of the pod."""
+    """Returns the identity of a pod, unique also among clones.
+
+    The machine id is the same after a reboot of the pod.
+    """
     about = f"{config.id} {config.created_ns}".encode()
     machine_id = hashlib.blake2b(about, digest_size=16).hexdigest()
     return PodSetup(
@@ -236,9 +239,7 @@ def identity(config: PodConfig) -> PodSetup:
 
 
 def _check_files() -> None:
-    """Raises InvalidRequest when too few files may be open for a machine and those who
-    talk to it.
-    """
+    """Raises InvalidRequest when the limit of open files is too low for a machine."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit != resource.RLIM_INFINITY and limit < _FEWEST_FILES:
         raise InvalidRequest(
@@ -253,8 +254,9 @@ async def _prepare(session: Session) -> None:
 
 
 async def connect(session: Session, channel: str = "") -> None:
-    """To the agent of a machine that has just begun; a failure tells what the guest's console said
-    last.
+    """Connects to the agent of a machine that has just started.
+
+    The error of a failure includes the last lines of the guest's console.
     """
     try:
         await session.connection.open(session.deadlines.boot, channel)
@@ -268,7 +270,7 @@ async def connect(session: Session, channel: str = "") -> None:
 
 
 async def undo_start(session: Session, former: PodState) -> None:
-    """Takes away the machine of a start that has failed: the pod is as it was."""
+    """Removes the machine of a failed start and restores the pod's former state."""
     await end_machine(session, 0)
     await session.put_driver_state()
     await session.put_state(
@@ -278,9 +280,9 @@ async def undo_start(session: Session, former: PodState) -> None:
 
 
 async def shut_down(session: Session, grace_s: float, force: bool) -> str:
-    """Ends containers and machine in order; by force, without asking anybody.
+    """Ends containers and machine in order; with `force`, without asking the guest.
 
-    Tells how it went, for people.
+    Returns the reason to record for the stopped pod, as text for people.
     """
     reason = "killed" if force else await _stop_in_order(session, grace_s)
     await end_machine(session, session.deadlines.stop if reason == _ORDERLY else 0)
@@ -290,8 +292,9 @@ async def shut_down(session: Session, grace_s: float, force: bool) -> str:
 
 
 async def _stop_in_order(session: Session, grace_s: float) -> str:
-    """A guest that does not answer cannot be asked: its machine ends all the same, and the reason
-    says so.
+    """Stops the guest in order; when it does not answer, the machine is ended anyway.
+
+    Returns the reason, which names the failure.
     """
     try:
         if session.state.state is State.PAUSED:
@@ -304,8 +307,8 @@ async def _stop_in_order(session: Session, grace_s: float) -> str:
         await session.connection.open()
         await session.hooks.agent_tear_down_pod(pod=session.pod)
     except PodDamaged:
-        raise  # that a record cannot be read is no reason to kill what runs
-    except (VcError, TimeoutError) as error:  # a guest that was taken over gives any
+        raise  # an unreadable record is no reason to kill running containers
+    except (VcError, TimeoutError) as error:  # a compromised guest may return any error
         log.warning("pod %s could not be stopped in order and is killed: %s", session.pod.id, error)
         return f"killed: {error}"
     return _ORDERLY

@@ -1,4 +1,4 @@
-"""A pod's life: start, pause, resume, stop, delete. Callers hold the pod's lock."""
+"""The life cycle of a pod: start, pause, resume, stop, delete. Callers hold the pod's lock."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class PodLifecycle:
     """Starts, pauses, resumes, stops and deletes pods."""
 
     def __init__(self, boot: MachineBoot, pool: Pool, host: HostFiles) -> None:
-        """Create a `PodLifecycle`.
+        """Creates a `PodLifecycle`.
 
         Args:
-            boot: boots their machines.
-            pool: that they may have their machines from.
+            boot: boots machines.
+            pool: the pool that pods may have their machines from.
             host: files that containers are made from.
         """
         self._boot = boot
@@ -36,19 +36,17 @@ class PodLifecycle:
         self._host = host
 
     async def start(self, session: Session) -> None:
-        """Boots its machine and starts its containers. Raises StateError when it runs or
-        is paused.
-        """
+        """Boots the machine and starts the containers. Raises StateError if the pod is alive."""
         require(_name(session), "start it", session.state.state, AT_REST)
         await self._boot.boot(session)
         await session.notify(EventSpec.pod_started, pod=session.pod)
 
     async def pause(self, session: Session) -> None:
-        """Pauses its machine.
+        """Pauses the machine.
 
         Raises:
-            StateError: it does not run.
-            UnsupportedOperation: the hypervisor has no pause.
+            StateError: the pod does not run.
+            UnsupportedOperation: the hypervisor does not support it.
         """
         require_transition(_name(session), "pause it", session.state.state, State.PAUSED)
         if Capability.PAUSE not in session.capabilities:
@@ -60,9 +58,7 @@ class PodLifecycle:
         await session.notify(EventSpec.pod_paused, pod=session.pod)
 
     async def resume(self, session: Session) -> None:
-        """Lets its paused machine run; each container is as it was. Raises StateError when it is
-        not paused.
-        """
+        """Resumes the paused machine. Raises StateError when the pod is not paused."""
         require(_name(session), "resume it", session.state.state, [State.PAUSED])
         async with Rollback() as rollback:
             rollback.push(session.hooks.vm_pause, pod=session.pod)
@@ -72,9 +68,7 @@ class PodLifecycle:
         await session.notify(EventSpec.pod_resumed, pod=session.pod)
 
     async def stop(self, session: Session, grace_s: float, force: bool) -> None:
-        """Ends its machine; each container has `grace_s` seconds to end by itself, none
-        by force.
-        """
+        """Ends the machine after `grace_s` seconds for each container, at once with `force`."""
         if session.is_alive:
             reason = await machine.shut_down(session, grace_s, force)
             await session.notify(EventSpec.pod_stopped, pod=session.pod, reason=reason)
@@ -82,16 +76,16 @@ class PodLifecycle:
             await mark_stopped(session, "stopped before it was started")
 
     async def delete(self, session: Session, force: bool) -> None:
-        """Stops it without grace and removes all that is stored of it."""
+        """Stops the pod without a grace period and removes all its records."""
         await self.stop(session, 0, force)
-        teardown.remove_binds(session)  # of a start that was interrupted before there was a machine
+        teardown.remove_binds(session)  # of a start interrupted before there was a machine
         await self._pool.give_up(session.state.home)
         self._host.disks.remove(session.pod.id)
         await session.store.delete()
         await session.notify(EventSpec.pod_deleted, pod=session.pod)
 
     async def create_container(self, session: Session, spec: ContainerSpec) -> None:
-        """Stores a checked specification; in a running pod the container is made in the guest, too.
+        """Stores a checked specification; in a running pod also creates the container in the guest.
 
         Raises:
             AlreadyExists: the pod has a container of this id.
@@ -109,7 +103,7 @@ class PodLifecycle:
             if session.state.state is State.RUNNING:
                 await containers.make(session, self._host, spec)
             else:
-                # Refuses a rootfs that these plugins cannot bring into a machine.
+                # Refuses a rootfs that these plugins do not support.
                 await rootfs.block_of(session, spec)
         await session.notify(EventSpec.container_created, pod=session.pod, container_id=spec.id)
 

@@ -1,6 +1,4 @@
-"""What a process of a container is started with: what its own specification leaves open, the
-container says.
-"""
+"""Completes the specification of a process with the defaults of its container."""
 
 from __future__ import annotations
 
@@ -15,16 +13,16 @@ T = TypeVar("T")
 
 
 def first_process(spec: ContainerSpec, hostname: str) -> ProcessSpec:
-    """The first process of a container, complete.
+    """Returns the complete specification of a container's first process.
 
     Args:
-        spec: of the container.
-        hostname: of its pod.
+        spec: the container.
+        hostname: host name of its pod.
     """
     process = spec.process
     env = process.env
     name = spec.hostname or hostname
-    if spec.has_default_mounts and name:  # a bundle's environment is as its config.json has it
+    if spec.has_default_mounts and name:  # a bundle's environment is as in its config.json
         env = merged_env((f"HOSTNAME={name}",), env)
     return structs.replace(
         process,
@@ -36,8 +34,9 @@ def first_process(spec: ContainerSpec, hostname: str) -> ProcessSpec:
 
 
 def added_process(spec: ContainerSpec, hostname: str, wanted: ProcessSpec) -> ProcessSpec:
-    """One more process of a running container, complete: in all that it leaves open it is like the
-    first one.
+    """Returns the complete specification of a further process of a running container.
+
+    Empty or None fields get the values of the first process.
     """
     first = first_process(spec, hostname)
     limits = {limit.kind: limit for limit in (*first.rlimits, *wanted.rlimits)}
@@ -56,7 +55,7 @@ def added_process(spec: ContainerSpec, hostname: str, wanted: ProcessSpec) -> Pr
 
 
 def merged_env(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
-    """The words of both; of those with the same name, the one of `second`."""
+    """Returns the words of both; for the same name, the word of `second`."""
     names = {word.partition("=")[0] for word in second}
     return (*(word for word in first if word.partition("=")[0] not in names), *second)
 

@@ -1,4 +1,4 @@
-"""Containers that are to last: what can be asked for."""
+"""Checks of the restart policy and the health check of containers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from vc_core.spec.values import Capability, ContainerSpec, Restart, RestartPolic
 
 
 def check(spec: ContainerSpec) -> None:
-    """Refuse invalid values before anything is done.
+    """Refuses invalid values before anything is done.
 
     Raises:
         InvalidRequest: naming what is wrong.
@@ -35,10 +35,10 @@ def check(spec: ContainerSpec) -> None:
 
 
 def require(capabilities: frozenset[Capability], spec: ContainerSpec) -> None:
-    """Refuses what the chosen agent cannot do.
+    """Refuses what the chosen agent does not support.
 
     Raises:
-        InvalidRequest: naming that.
+        InvalidRequest: naming it.
     """
     if Capability.SUPERVISE not in capabilities and (
         spec.restart != Restart() or spec.health is not None

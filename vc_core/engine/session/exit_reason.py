@@ -1,6 +1,4 @@
-"""Machines that end by themselves: how a pod's state shows it, and calls that fail by it tell how
-the machine ended.
-"""
+"""The cause of a machine's unexpected end, for the pod's state and the errors of calls."""
 
 from __future__ import annotations
 
@@ -24,12 +22,12 @@ from vc_core.spec.errors import (
 from vc_core.spec.values import VmPhase
 
 ENDED = "the machine ended: "
-"""How the reason of a pod begins whose machine ended by itself."""
+"""The prefix of the reason of a pod whose machine ended by itself."""
 _SOON_S = 2.0
 
 
 async def true_state(session: Session) -> PodState:
-    """The pod's state as it is, whatever the store says; changes nothing."""
+    """Returns the pod's actual state, which may differ from the store; changes nothing."""
     if session.connection.driver_state is None:
         return session.state
     status = await session.hooks.vm_status(pod=session.pod)
@@ -49,14 +47,13 @@ async def true_state(session: Session) -> PodState:
 
 
 async def explained(session: Session, error: VcError, exclusive: bool) -> VcError:
-    """The error to raise for one that came up in a session: one that says how the machine ended, if
-    it did.
+    """Returns the error to raise for one of a session, with the cause of the machine's end, if any.
 
     Args:
-        session: in which it came up.
-        error: that came up.
-        exclusive: whether the session changes the pod. Of a pod that is stopped it starts the
-            machine, and the end of the machine before is no reason for anything.
+        session: the session in which the error was raised.
+        error: the error.
+        exclusive: whether the session changes the pod. Such a session of a stopped pod starts the
+            machine, and the end of the earlier machine explains nothing.
     """
     if isinstance(error, StateError):
         if error.actual == State.STOPPED and session.state.state is State.STOPPED:
@@ -87,10 +84,10 @@ async def _reason(session: Session, error: VcError) -> str:
 
 
 async def _ends_now(session: Session) -> bool:
-    """Whether the machine is ending: connections break a moment before it is gone. An agent that
-    answers says no.
+    """Returns whether the machine is ending: connections break shortly before it is gone.
 
-    Whatever it answers: a guest whose every answer is an error must not delay each call.
+    An agent that answers is proof that it is not, even if every answer is an error: a guest must
+    not delay each call.
     """
     end = asyncio.ensure_future(session.hooks.vm_wait(pod=session.pod))
     tasks: list[asyncio.Future[object]] = [end]  # type: ignore[list-item]
@@ -112,7 +109,7 @@ async def _ends_now(session: Session) -> bool:
 
 
 def _is_answer(error: BaseException | None) -> bool:
-    """Whether the agent has answered, when a call of it ended with this."""
+    """Returns whether the agent answered, given the exception that its call raised."""
     if isinstance(error, OperationError):
         return isinstance(error, AgentRefusal | CannotExecute)
     return error is None or isinstance(error, VcError)

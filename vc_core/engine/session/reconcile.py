@@ -1,4 +1,4 @@
-"""Brings the store in line with the machine, and ends what an interrupted call left half done."""
+"""Reconciles the store with the machine, and finishes interrupted calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vc_core.spec.values import ContainerSpec, VmPhase
 
 
 async def reconcile(session: Session) -> None:
-    """Brings the store in line with the truth and ends what an interrupted call left half done."""
+    """Reconciles the store with the machine, and finishes interrupted calls."""
     state = await true_state(session)
     if state.is_saving and state.state is State.PAUSED:
         await session.hooks.vm_resume(pod=session.pod)
@@ -26,7 +26,7 @@ async def reconcile(session: Session) -> None:
         await mark_stopped(session, state.reason)
         await session.notify(EventSpec.pod_stopped, pod=session.pod, reason=state.reason)
     elif not session.is_alive and session.connection.driver_state is not None:
-        await session.connection.close()  # a stop that failed may have left it
+        await session.connection.close()  # may be left by a failed stop
         status = await session.hooks.vm_status(pod=session.pod)
         if status.phase is not VmPhase.ABSENT:
             await end_machine(session, 0)
@@ -37,9 +37,7 @@ async def reconcile(session: Session) -> None:
 
 
 async def forget_guest(session: Session) -> None:
-    """Puts containers back that an interrupted start had made in a guest: they are as
-    their pod is.
-    """
+    """Resets containers of an interrupted start to the state of their pod."""
     before = State.STOPPED if session.state.state is State.STOPPED else State.READY
     for container_id in await session.store.containers():
         state = await session.store.container_state(container_id)
@@ -51,7 +49,7 @@ async def forget_guest(session: Session) -> None:
 
 
 async def mark_stopped(session: Session, reason: str) -> None:
-    """Brings the store in line with a machine that is gone."""
+    """Records that the machine is gone."""
     for container_id in await session.store.containers():
         state = await session.store.container_state(container_id)
         kept = (
@@ -62,7 +60,7 @@ async def mark_stopped(session: Session, reason: str) -> None:
 
 
 async def run_poststop(session: Session, spec: ContainerSpec, state: ContainerState) -> None:
-    """Runs the hooks of a container that is gone from the guest, if it was told of its start."""
+    """Runs the poststop hooks of a container that left the guest, if it had been started."""
     if state.owes_poststop:
         await oci_hooks.run(spec.hooks.poststop, spec, "stopped", 0, session.deadlines.default)
 

@@ -1,7 +1,7 @@
-"""Removes a pod that cannot be opened: a record is damaged, or a plugin is gone or fails.
+"""Removes a pod that fails to open: a record is damaged, or a plugin is missing or fails.
 
-Each step is taken whatever became of those before it. What could not be done is told, and stops
-nothing but the removal of what is still mounted.
+Each step is taken whatever the result of earlier ones. A failure is reported and prevents only the
+removal of folders with active mounts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class DamagedPodRemover:
-    """Removes pods that cannot be opened."""
+    """Removes pods that fail to open."""
 
     def __init__(
         self,
@@ -46,17 +46,16 @@ class DamagedPodRemover:
         disks: ContainerDisks,
         lock_s: float,
     ) -> None:
-        """Create a `DamagedPodRemover`.
+        """Creates a `DamagedPodRemover`.
 
         Args:
             storage: operations of the store.
-            catalog: of plugins.
-            plugins: that are configured, for pods of which nobody can read what they were made
-                with.
+            catalog: the catalog of plugins.
+            plugins: the configured plugins, for pods whose own choice is unreadable.
             wire: wires plugins.
-            pool: that a pod may have its machine from.
-            disks: of containers.
-            lock_s: how many seconds to wait for a pod's lock.
+            pool: the pool that a pod may have its machine from.
+            disks: disks of containers.
+            lock_s: seconds to wait for a pod's lock.
         """
         self.storage = storage
         self.catalog = catalog
@@ -67,11 +66,11 @@ class DamagedPodRemover:
         self._lock_s = lock_s
 
     async def remove(self, pod_id: str, error: Exception) -> None:
-        """Ends and removes a pod; what cannot be read or used of it is logged.
+        """Ends and removes a pod; what is unreadable or unusable is logged.
 
         Args:
-            pod_id: of the pod.
-            error: for which it could not be deleted in order.
+            pod_id: id of the pod.
+            error: the error that the ordinary deletion raised.
 
         Raises:
             Busy: as storage_lock.
@@ -85,9 +84,9 @@ class DamagedPodRemover:
                     pod_id=pod_id, exclusive=True, timeout_s=self._lock_s
                 )
                 stack.push_async_callback(lock.release)
-            except PluginContractError as wrong:  # a store without locks must not keep the pod
+            except PluginContractError as wrong:  # a broken lock must not prevent removal
                 log.warning("removed without its lock: %s", wrong)
-            except NotFound:  # it was removed before that error
+            except NotFound:  # removed meanwhile
                 return
             pod = PodRef(id=pod_id, run_dir=await self.storage.storage_run_dir(pod_id=pod_id))
             problems = await _Removal(self, pod).run()
@@ -105,11 +104,10 @@ class _Removal:
     problems: list[str] = field(default_factory=list)
 
     async def run(self) -> tuple[str, ...]:
-        """Ends the pod's machine and removes all that is known of it; tells what could not be read
-        or done.
+        """Ends the pod's machine and removes all its files and records; returns the failures.
 
         Raises:
-            StorageError: the store cannot remove it: something is mounted there still, or the
+            StorageError: the store fails to remove it: something is still mounted there, or the
                 medium fails.
         """
         store = Store(self.remover.storage, self.pod.id)
@@ -121,7 +119,7 @@ class _Removal:
         if wiring is not None and driver is not None:
             await self._end_known(wiring, driver)
         self.problems += await lost_machines.end(self.remover.catalog, self.pod, plugins)
-        if state.process is not None:  # its plugin may be gone
+        if state.process is not None:  # its plugin may be missing
             await state.process.kill(_TERM_S)
         await self._unbind(state)
         for held in state.devices:
@@ -164,10 +162,10 @@ class _Removal:
         for one in reversed(mountinfo.below(self.pod.run_dir)):
             with self._going_on():
                 while mount_calls.unmount(one.point):
-                    pass  # one may lie over another
+                    pass  # mounts may be stacked
 
     async def _forget(self, store: Store) -> None:
-        """A store that answers wrongly may have removed the pod all the same."""
+        """Deletes the pod from the store; an error is ignored if the pod is gone anyway."""
         try:
             await store.delete()
         except PluginContractError as error:
@@ -194,5 +192,5 @@ class _Removal:
 
 
 def without_remedy(error: Exception) -> str:
-    """What is wrong with a damaged pod, without the remedy: it is being removed."""
+    """Returns the text of an error without the remedy, which is being applied."""
     return str(error).partition("; 'vc pod delete")[0]

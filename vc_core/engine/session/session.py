@@ -1,4 +1,4 @@
-"""What a call on a pod works with while it holds the pod's lock."""
+"""The context of a call on a pod while it holds the pod's lock."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Session:
 
     Attributes:
         pod: its id and its run folder.
-        config: what it was made with.
-        state: as it was last stored.
+        config: the configuration it was created with.
+        state: the state that was last stored.
         store: its records.
         connection: its wired plugins, and the connection to its agent.
-        capabilities: what its hypervisor and its agent can do together.
-        deadlines: of operations.
+        capabilities: the combined capabilities of its hypervisor and its agent.
+        deadlines: deadlines of operations.
     """
 
     pod: PodRef
@@ -60,21 +60,21 @@ class Session:
 
     @property
     def files_folder(self) -> Path:
-        """Where what root mounts is bound, piece by piece, for the guest."""
+        """The folder in which root binds the sources of mounts for the guest."""
         return (self.state.home or self.pod.run_dir) / FILES
 
     @property
     def roots_folder(self) -> Path:
-        """Where root binds root file systems that are folders, each a share of its own."""
+        """The folder in which root binds root file systems, each a share of its own."""
         return self.pod.run_dir / ROOTS
 
     @property
     def nothing_folder(self) -> Path:
-        """An empty folder, for what must be there and is not needed."""
+        """An empty folder, the placeholder for shares that are not in use."""
         return (self.state.home or self.pod.run_dir) / NOTHING
 
     async def only_container(self) -> str:
-        """The id of the one container that the pod has.
+        """Returns the id of the pod's only container.
 
         Raises NotFound when it has none, or more.
         """
@@ -95,7 +95,7 @@ class Session:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
-        """Calls an event of every plugin, as `Wiring.notify`."""
+        """Sends an event to every plugin, as `Wiring.notify`."""
         await self.connection.wiring.notify(event, *args, **kwargs)
 
     async def put_state(self, state: PodState) -> None:
@@ -104,12 +104,12 @@ class Session:
         self.state = state
 
     async def put_driver_state(self) -> None:
-        """Stores what another process needs to take the machine over."""
+        """Stores the driver state, with which another process takes the machine over."""
         self.connection.driver_state = await self.hooks.vm_export_state(pod=self.pod)
         await self.store.put_driver_state(self.connection.driver_state)
 
     async def process(self) -> HostProcess | None:
-        """That of the machine, if it is one of this host and can be looked at."""
+        """Returns the machine's process, if it is on this host and accessible."""
         pid = (await self.hooks.vm_status(pod=self.pod)).pid
         try:
             return HostProcess.of(pid) if pid else None

@@ -1,4 +1,4 @@
-"""Opens sessions of a pod: locks it, reads its records and brings them in line with its machine."""
+"""Opens sessions of a pod: locks it, reads its records and reconciles them with its machine."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ log = logging.getLogger(__name__)
 class Sessions:
     """Opens sessions of one pod.
 
-    Keeps the connection between them, for as long as the machine is the same.
+    Keeps the connection between sessions, for as long as the machine is the same.
     """
 
     def __init__(self, pod_id: str, storage: Hooks, wire: Wire, deadlines: Deadlines) -> None:
-        """Create a `Sessions`.
+        """Creates a `Sessions`.
 
         Args:
-            pod_id: of the pod.
+            pod_id: id of the pod.
             storage: operations of the store.
             wire: wires the plugins of the pod.
-            deadlines: of operations.
+            deadlines: deadlines of operations.
         """
         self.deadlines = deadlines
         self._pod_id = pod_id
@@ -58,24 +58,24 @@ class Sessions:
 
     @property
     def store(self) -> Store:
-        """The pod's records, for who looks without its lock."""
+        """The pod's records, for reads without its lock."""
         return Store(self._storage, self._pod_id)
 
     @asynccontextmanager
     async def open(
         self, exclusive: bool, is_ending: bool = False, explains: bool = True
     ) -> AsyncIterator[Session]:
-        """Locks the pod, reads it and brings it in line with the truth.
+        """Locks the pod, reads its records and reconciles them with its machine.
 
         Args:
-            exclusive: whether anything is changed.
-            is_ending: whether that is to end it or a container, which needs no space.
-            explains: whether an error waits a moment for the machine's end, to tell of it.
+            exclusive: whether the session changes anything.
+            is_ending: whether it ends the pod or a container, which must work without free space.
+            explains: whether an error waits briefly for the machine's end, to include its cause.
 
         Raises:
             NotFound, Busy: as storage_lock.
-            AgentError: what the block has raised, when that is because the machine has ended; says
-                how.
+            AgentError: an error of the block that was caused by the end of the machine; includes
+                its cause.
         """
         lock = await self._storage.storage_lock(
             pod_id=self._pod_id, exclusive=exclusive, timeout_s=self.deadlines.lock
@@ -84,7 +84,7 @@ class Sessions:
             session = await self._read(is_ending)
             if (
                 session.state.is_saving and not exclusive
-            ):  # who saved it was killed: it may stand still since
+            ):  # the saving process was killed: the machine may be paused since
                 await lock.release()
                 async with self.open(exclusive=True):
                     pass
@@ -108,24 +108,23 @@ class Sessions:
 
     @asynccontextmanager
     async def explaining(self) -> AsyncIterator[None]:
-        """For what goes on without the pod's lock: an error tells how the machine ended, as in
-        `open`.
-        """
+        """Adds the cause of the machine's end to errors, as `open` does, without the lock."""
         try:
             yield
         except OperationError as error:
             await self.explain(error)
 
     async def explain(self, error: OperationError) -> NoReturn:
-        """Raises the error, or one that tells how the machine ended; for generators, which no
-        manager may suspend.
+        """Raises the error, or one with the cause of the machine's end.
+
+        For generators, which a context manager must not suspend.
         """
         try:
             async with self.open(exclusive=False):
                 raise error
         except NotFound:
             raise AgentError("the pod was deleted meanwhile", pod=self._pod_id) from error
-        except Busy:  # somebody works on it for long
+        except Busy:  # another process holds the lock for long
             raise error from None
 
     async def disconnect_removed(self) -> None:
@@ -138,7 +137,7 @@ class Sessions:
             self._connection = None
 
     async def close(self) -> None:
-        """Ends the connection to the agent, if there is one; the pod goes on."""
+        """Ends the connection to the agent, if there is one; the pod keeps running."""
         if self._connection is not None:
             await self._connection.close()
             self._connection = None
@@ -169,7 +168,7 @@ class Sessions:
         return Session(pod, config, state, store, connection, capabilities, self.deadlines)
 
     def _wired(self, config: PodConfig) -> Wiring:
-        """The plugins that the pod was made with, with their options as they were then."""
+        """Wires the plugins that the pod was created with, with the options of that time."""
         try:
             return self._wire(config.plugins)
         except (ConfigError, PluginError, PluginContractError) as error:

@@ -11,9 +11,9 @@ from vc_core.spec.errors import VcError
 
 
 async def end_machine(session: Session, grace_s: float) -> None:
-    """Ends the machine and removes what was there for it on the host; its channels go with it.
+    """Ends the machine and removes its files and mounts on the host; its channels are closed.
 
-    Each step is taken whatever became of those before it; the first error is raised in the end.
+    Each step is taken whatever the result of earlier ones; the first error is raised at the end.
     """
     hooks, pod, devices = session.hooks, session.pod, session.state.devices
     errors: list[VcError] = []
@@ -29,7 +29,7 @@ async def end_machine(session: Session, grace_s: float) -> None:
         session.connection.channel = None
     await tried(hooks.vm_stop(pod=pod, grace_s=grace_s))
     await tried(hooks.vm_destroy(pod=pod))
-    if not errors:  # otherwise it may run still, and use what is bound
+    if not errors:  # otherwise it may still run and use the mounts
         remove_binds(session)
     for held in devices:
         await tried(vm_calls.give_back(session.connection.wiring, pod, held))
@@ -38,6 +38,6 @@ async def end_machine(session: Session, grace_s: float) -> None:
 
 
 def remove_binds(session: Session) -> None:
-    """Unmount all that was bound for the pod, also by an interrupted process."""
+    """Unmounts everything that was bound for the pod, also by an interrupted process."""
     for folder in (session.files_folder, session.roots_folder):
         bind_mounts.remove_all(folder)
