@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import signal
 import sys
 import uuid
+from pathlib import Path
 
 import pytest
 
 from vc_core.driver_kit import HostProcess, host_process
 from vc_core.driver_kit.host_process import end_child
 
+SYS_EXIT = {"x86_64": 60, "aarch64": 93}  # of one thread; that of Python ends all
 WAITS = "import signal; print(flush=True); signal.pause()"
 
 
@@ -100,3 +103,18 @@ async def test_pipes_that_somebody_else_holds_are_closed_and_not_waited_for(monk
     assert child.returncode == -signal.SIGKILL
     assert all(stream._transport.is_closing() for stream in (child.stdout, child.stderr))
     os.kill(holder, signal.SIGKILL)
+
+
+async def test_a_process_whose_main_thread_has_ended_is_alive_and_is_ended():
+    process = start(
+        "import ctypes, threading\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        "print(flush=True)\n"
+        f"ctypes.CDLL(None).syscall({SYS_EXIT[platform.machine()]}, 0)\n"
+    )
+    stat = Path(f"/proc/{process.pid}/stat")
+    while stat.read_text().rpartition(")")[2].split()[0] != "Z":
+        pass
+    assert process.is_alive()
+    await process.kill(0.1)
+    assert not process.is_alive()

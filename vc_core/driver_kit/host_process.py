@@ -14,7 +14,7 @@ from typing import Self
 _START_TICKS = (
     22 - 3
 )  # places in what follows the command's name: proc(5) counts from 1, and that is field 2
-_FLAGS = 9 - 3
+_FLAGS, _THREADS = 9 - 3, 20 - 3
 _USER_TICKS, _SYSTEM_TICKS, _RESIDENT_PAGES = 14 - 3, 15 - 3, 24 - 3
 _EXITING = 0x4  # linux/sched.h, PF_EXITING
 _PIPES_S = 5.0  # for the pipes of a killed process to end
@@ -93,9 +93,10 @@ class HostProcess:
         """Whether it runs.
 
         A zombie does not, nor does a process that is exiting: its sockets may be closed already.
+        A process whose main thread has ended does while another of its threads runs.
         """
         fields = self._stat()
-        return bool(fields) and fields[0] not in "ZX" and not int(fields[_FLAGS]) & _EXITING
+        return bool(fields) and (_runs(fields) or self._has_other_threads(fields))
 
     async def ended(self) -> None:
         """Returns when it has ended, and reaps it when it is ours."""
@@ -153,6 +154,18 @@ class HostProcess:
         cpu_ns = ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
         return cpu_ns, int(fields[_RESIDENT_PAGES]) * os.sysconf("SC_PAGE_SIZE")
 
+    def _has_other_threads(self, fields: list[str]) -> bool:
+        """Whether a thread survives the main one. When all are ending, SIGKILL pends for each."""
+        if int(fields[_THREADS]) < 2:
+            return False
+        for task in Path(f"/proc/{self.pid}/task").glob("[0-9]*"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                status = (task / "status").read_text().partition("SigPnd:")[2]
+                is_killed = int(status.split()[0], 16) >> signals.SIGKILL - 1 & 1
+                if not is_killed and _runs(_split((task / "stat").read_text())):
+                    return True
+        return False
+
     def _stat(self) -> list[str]:
         """Its fields of proc(5)'s stat; empty when it has ended, even if its pid was reused."""
         try:
@@ -164,7 +177,15 @@ class HostProcess:
 
 def _fields(pid: int) -> list[str]:
     """proc(5): after the command's closing parenthesis come the fields from number 3 on."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return _split(Path(f"/proc/{pid}/stat").read_text())
+
+
+def _split(stat: str) -> list[str]:
+    return stat.rpartition(")")[2].split()
+
+
+def _runs(fields: list[str]) -> bool:
+    return fields[0] not in "ZX" and not int(fields[_FLAGS]) & _EXITING
 
 
 async def _readable(handle: int) -> None:

@@ -8,8 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from vc_qemu import QemuOptions, machine_config
+from vc_qemu import machine_config
 from vc_qemu.command_line import FolderShare, Machine, option, words
+from vc_qemu.options import QemuOptions
 
 from vc_core.driver_kit import Accelerator
 from vc_core.spec import Guest, HypervisorError, PodRef, VmSpec

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Awaitable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from vc_core.engine.api.container_status import ContainerStatus
@@ -15,7 +15,7 @@ from vc_core.engine.session.session import Session
 from vc_core.engine.state.records import PodConfig, PodState, Store
 from vc_core.engine.state.states import ALIVE, State
 from vc_core.spec.errors import NotFound, OperationError, VcError
-from vc_core.spec.values import VmSize
+from vc_core.spec.values import VmConfinement, VmPhase, VmSize, VmStatus
 
 
 class ViewedPod(Protocol):
@@ -50,6 +50,7 @@ class PodStatus:
         size: current size of the machine; the configured size when there is none.
         unanswered: what did not answer in time, as text for people; all other fields are then the
             last known values.
+        confinement: what keeps the machine's process from this host; empty when not asked.
     """
 
     id: str
@@ -60,6 +61,7 @@ class PodStatus:
     containers: tuple[ContainerStatus, ...]
     size: VmSize
     unanswered: str = ""
+    confinement: VmConfinement = field(default_factory=VmConfinement)
 
     @classmethod
     def of(
@@ -143,12 +145,15 @@ async def asked(session: Session, ask_guest: bool) -> PodStatus:
         states = await containers.observed_states(session)
     else:
         states = {name: await session.store.container_state(name) for name in names}
-    pid = (await session.hooks.vm_status(pod=session.pod)).pid if session.is_alive else 0
+    machine = VmStatus(phase=VmPhase.ABSENT)
+    if session.is_alive:
+        machine = await session.hooks.vm_status(pod=session.pod)
     rows = [
         ContainerStatus.of(session.state, await session.store.container_spec(name), states[name])
         for name in names
     ]
-    return PodStatus.of(session.config, session.state, pid, rows)
+    status = PodStatus.of(session.config, session.state, machine.pid, rows)
+    return dataclasses.replace(status, confinement=machine.confinement)
 
 
 async def known(store: Store, unanswered: str) -> PodStatus:

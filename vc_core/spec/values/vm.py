@@ -238,6 +238,18 @@ class VmPhase(enum.StrEnum):
     ENDED = "ended"
 
 
+class VmConfinement(Struct, frozen=True, kw_only=True):
+    """What keeps a machine's process from its host.
+
+    Attributes:
+        layers: names of those that hold it.
+        missing: a sentence for each that its host lacks: name, reason, remedy.
+    """
+
+    layers: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
 class VmStatus(Struct, frozen=True, kw_only=True):
     """The current state of a machine.
 
@@ -245,11 +257,13 @@ class VmStatus(Struct, frozen=True, kw_only=True):
         phase: phase of its life cycle.
         pid: id of the machine's process on the host; 0 when there is none.
         reason: why the machine ended, as text for people; empty while it has not.
+        confinement: what keeps that process from its host.
     """
 
     phase: VmPhase
     pid: int = 0
     reason: str = ""
+    confinement: VmConfinement = VmConfinement()
 
 
 class VmStats(Struct, frozen=True, kw_only=True):

@@ -1,6 +1,1 @@
-"""QEMU as a virtcontainers hypervisor."""
-
-from vc_qemu.options import QemuOptions
-from vc_qemu.plugin import QemuHypervisor
-
-__all__ = ["QemuHypervisor", "QemuOptions"]
+"""QEMU as a virtcontainers hypervisor. The plugin is `vc_qemu.plugin.QemuHypervisor`."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vc_core.driver_kit import ChannelId, HostProcess
 from vc_core.spec import HypervisorError
 from vc_qemu.command_line import FIRST, SERIAL_BUS
+from vc_qemu.sockets import listening_socket
 
 if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor
@@ -56,12 +57,12 @@ async def add(monitor: Monitor, run_dir: Path, name: str) -> tuple[str, Path]:
     await _sweep(monitor, run_dir)
     channel_id = ChannelId.of_name(name)
     channel, path = str(channel_id), channel_id.socket(run_dir)
-    path.unlink(missing_ok=True)
-    address = {"type": "unix", "data": {"path": str(path)}}
+    with listening_socket(path) as socket:  # QEMU can make none
+        await monitor.give(channel, socket.fileno())
+    address = {"type": "fd", "data": {"str": channel}}
     backend = {"type": "socket", "data": {"addr": address, "server": True, "wait": False}}
     await monitor.execute("chardev-add", {"id": channel, "backend": backend})
     try:
-        path.chmod(0o600)
         async with monitor.events("VSERPORT_CHANGE") as changes:
             port = {
                 "driver": "virtserialport",

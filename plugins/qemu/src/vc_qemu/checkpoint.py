@@ -26,6 +26,7 @@ from vc_qemu.command_line import FIRST, RAM, STATE_FD
 from vc_qemu.errors import QemuError
 from vc_qemu.hotplug import Place
 from vc_qemu.hotplugged import Hotplugged
+from vc_qemu.jail.inside import View
 
 if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor
@@ -91,7 +92,7 @@ def read(checkpoint: Checkpoint, binary: str) -> Manifest:
 
 async def go_on(
     monitor: Monitor,
-    run_dir: Path,
+    view: View,
     checkpoint: Checkpoint,
     hotplugged: Hotplugged,
     devices: Mapping[str, Share | Drive],
@@ -102,7 +103,7 @@ async def go_on(
         HypervisorError: something cannot be plugged as it was.
     """
     await _set_capabilities(monitor)
-    places = await hotplugged.plug(monitor, run_dir, checkpoint.folder, devices)
+    places = await hotplugged.plug(monitor, view, checkpoint.folder, devices)
     async with monitor.events("MIGRATION") as changes:
         await monitor.execute("migrate-incoming", {"uri": f"fd:{STATE_FD}"})
         async for _, change in changes:

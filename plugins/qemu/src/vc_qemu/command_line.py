@@ -22,6 +22,10 @@ _LAST_PORT = 0x1E  # 0x1f is the q35 chipset's own
 RAM = "ram"
 BALLOON = "balloon"
 BALLOON_DRIVER = "virtio-balloon-pci"
+SANDBOX = (
+    "-sandbox",
+    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Machine:
         memory_file: where it lies; anonymous when None.
         is_clone: starts from a saved state, with the file's memory copied on write.
         first_channel: the name of one that is there from the start; empty for none.
+        memory_is_read: whether the memory's file may only be read, by a clone; QEMU >= 8.2.
         kernel: an ELF kernel with a PVH entry.
         initrd: the guest's first root.
         parameters: the kernel's command line.
@@ -90,6 +95,7 @@ class Machine:
     memory_file: Path | None = None
     is_clone: bool = False
     first_channel: str = ""
+    memory_is_read: bool = False
 
 
 def words(machine: Machine) -> tuple[str, ...]:
@@ -192,12 +198,7 @@ def _base(machine: Machine) -> Iterator[str]:
     else:
         yield from ("-m", f"{machine.memory_mib}M")
     yield from ("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot")
-    yield from (
-        "-sandbox",
-        option(
-            "on", obsolete="deny", elevateprivileges="deny", spawn="deny", resourcecontrol="deny"
-        ),
-    )
+    yield from SANDBOX
     # The log says how a machine ended, also when the process that started it is gone.
     yield from ("-trace", "runstate_set", "-trace", "qemu_system_shutdown_request")
 
@@ -205,14 +206,13 @@ def _base(machine: Machine) -> Iterator[str]:
 def _memory_backend(machine: Machine) -> str:
     size = f"{machine.memory_mib}M"
     if machine.memory_file:
-        path = str(machine.memory_file)
-        return option(
-            "memory-backend-file",
-            id=RAM,
-            size=size,
-            share=not machine.is_clone,
-            **{"mem-path": path},
-        )
+        values: dict[str, str | bool] = {
+            "mem-path": str(machine.memory_file),
+            "share": not machine.is_clone,
+        }
+        if machine.memory_is_read:
+            values |= {"readonly": True, "rom": "off"}
+        return option("memory-backend-file", id=RAM, size=size, **values)
     if machine.shared_memory:
         return option("memory-backend-memfd", id=RAM, size=size, share=True)
     return option(

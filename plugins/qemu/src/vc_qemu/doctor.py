@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import re
 import subprocess
@@ -9,6 +10,7 @@ import subprocess
 from vc_core.driver_kit import accelerator_finding, find_program, program_environment
 from vc_core.spec import Finding, Guest, Verdict
 from vc_qemu import accelerator
+from vc_qemu.jail import probe
 from vc_qemu.options import QemuOptions
 
 OLDEST = (7, 2)
@@ -50,10 +52,9 @@ async def diagnose(options: QemuOptions, guests: tuple[Guest, ...]) -> tuple[Fin
                 remedy=f"use QEMU {oldest} or newer",
             ),
         )
-    return (
-        Finding(subject="QEMU", verdict=Verdict.GOOD, detail=line),
-        await _acceleration(options, binary, guests),
-    )
+    jail = await asyncio.to_thread(probe.findings, options.jail, binary, options.proof_dir)
+    acceleration = await _acceleration(options, binary, guests)
+    return (Finding(subject="QEMU", verdict=Verdict.GOOD, detail=line), acceleration, *jail)
 
 
 async def _acceleration(options: QemuOptions, binary: str, guests: tuple[Guest, ...]) -> Finding:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from vc_core.driver_kit import MachineState
 from vc_qemu.hotplug import Place
+from vc_qemu.jail.layers import Layer
 
 SCHEMA = 3
 
@@ -17,10 +18,19 @@ class QemuState(MachineState):
     Attributes:
         places: where devices are plugged.
         folder: the folder of the machine's files; empty for the pod's run folder.
+        layers: layers of the jail that confine the machine.
+        missing: layers that the host lacks: name, reason, remedy.
     """
 
     places: tuple[Place, ...] = ()
     folder: str = ""
+    layers: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def has_root(self) -> bool:
+        """Whether the machine has a root of its own."""
+        return Layer.ROOT in self.layers
 
     def without(self, place_id: str) -> QemuState:
         """The state after a device was unplugged."""

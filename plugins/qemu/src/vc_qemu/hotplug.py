@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import stat
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vc_core.driver_kit import first_free
 from vc_core.spec import Drive, DriveBus, GuestDriver, HostPci, Share, VhostKind, VhostUser
 from vc_qemu.command_line import port_address, slot_fsdev, slot_path
+from vc_qemu.errors import QemuError
+from vc_qemu.jail.inside import View
+from vc_qemu.sockets import connected_socket
 
 if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor
@@ -60,7 +63,7 @@ class Place:
 class Room:
     """The places of a machine for devices: how many there are, and which are taken."""
 
-    run_dir: Path
+    view: View
     root_ports: int
     share_slots: int
     taken: tuple[Place, ...]
@@ -87,11 +90,11 @@ async def add(monitor: Monitor, room: Room, device: Share | Drive | HostPci | Vh
     Raises:
         HypervisorError: no place is free, or QEMU's own words.
     """
-    return await put(monitor, room.run_dir, _place_for(device, room), device)
+    return await put(monitor, room.view, _place_for(device, room), device)
 
 
 async def put(
-    monitor: Monitor, run_dir: Path, place: Place, device: Share | Drive | HostPci | VhostUser
+    monitor: Monitor, view: View, place: Place, device: Share | Drive | HostPci | VhostUser
 ) -> Place:
     """Plugs a device into a given place; returns it with its backends. On failure nothing is left.
 
@@ -100,10 +103,11 @@ async def put(
     """
     match device:
         case Share():
-            return await _add_folder(monitor, run_dir, place, device)
+            return await _add_folder(monitor, view, place, device)
         case Drive():
             return await _add_disk(monitor, device, place)
         case HostPci():
+            view.show_devices()
             where = {"driver": "vfio-pci", "id": place.id, "host": device.address, **_bus(place)}
             await monitor.execute("device_add", where)
             return place
@@ -142,7 +146,7 @@ async def sweep(
             await _remove_backends(monitor, (("chardev", f"{name}-link"), *net))
 
 
-async def remove(monitor: Monitor, run_dir: Path, place: Place, limit_s: float) -> None:
+async def remove(monitor: Monitor, view: View, place: Place, limit_s: float) -> None:
     """Unplugs a device; returns when the guest has released it. One that is not there is no error.
 
     Raises:
@@ -150,26 +154,24 @@ async def remove(monitor: Monitor, run_dir: Path, place: Place, limit_s: float) 
     """
     await monitor.unplug(place.id, limit_s)
     if place.slot >= 0:
-        slot_path(run_dir, place.slot).unlink(missing_ok=True)
+        view.hide(slot_path(view.run_dir, place.slot))
     await _remove_backends(monitor, place.backends)
 
 
-async def _add_folder(monitor: Monitor, run_dir: Path, place: Place, share: Share) -> Place:
+async def _add_folder(monitor: Monitor, view: View, place: Place, share: Share) -> Place:
     """Plugs a 9p device.
 
     QEMU opens a slot's folder when its device is added, so the folder is put there just before.
     """
-    link = slot_path(run_dir, place.slot)
-    link.parent.mkdir(mode=0o700, exist_ok=True)
-    link.unlink(missing_ok=True)
-    link.symlink_to(share.path)
+    point = slot_path(view.run_dir, place.slot)
+    view.show(share.path, point, share.read_only)
     try:
         device = {"driver": "virtio-9p-pci", "id": place.id, "mount_tag": share.tag, **_bus(place)}
         await monitor.execute(
             "device_add", {**device, "fsdev": slot_fsdev(place.slot, share.read_only)}
         )
     except BaseException:
-        link.unlink()
+        view.hide(point)
         raise
     return place
 
@@ -179,10 +181,9 @@ async def _add_disk(monitor: Monitor, drive: Drive, place: Place) -> Place:
     if place.driver is GuestDriver.SCSI:
         where = {"driver": "scsi-hd", "bus": "scsi0.0", "scsi-id": place.target, "lun": 0}
     node = f"disk-{drive.id}"
-    file = {
-        "driver": "host_device" if drive.path.is_block_device() else "file",
-        "filename": str(drive.path),
-    }
+    with _opened(drive) as handle:
+        name, is_device = await monitor.lend(handle), stat.S_ISBLK(os.fstat(handle).st_mode)
+    file = {"driver": "host_device" if is_device else "file", "filename": name}
     backend = {"driver": "raw", "node-name": node, "read-only": drive.read_only, "file": file}
     async with _backends(monitor) as added:
         await monitor.execute("blockdev-add", backend)
@@ -191,12 +192,25 @@ async def _add_disk(monitor: Monitor, drive: Drive, place: Place) -> Place:
     return replace(place, backends=tuple(added))
 
 
+@contextmanager
+def _opened(drive: Drive) -> Iterator[int]:
+    try:
+        flags = (os.O_RDONLY if drive.read_only else os.O_RDWR) | os.O_CLOEXEC
+        handle = os.open(drive.path, flags)
+    except OSError as error:
+        raise QemuError(f"the disk {drive.path} cannot be opened: {error.strerror}") from error
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
 async def _add_vhost_user(monitor: Monitor, device: VhostUser, place: Place) -> Place:
     link, net = f"{device.id}-link", f"{device.id}-net"
-    socket = {
-        "type": "socket",
-        "data": {"addr": {"type": "unix", "data": {"path": str(device.socket)}}, "server": False},
-    }
+    with connected_socket(device.socket) as backend:
+        await monitor.give(link, backend.fileno())
+    address = {"type": "fd", "data": {"str": link}}
+    socket = {"type": "socket", "data": {"addr": address, "server": False}}
     front: dict[str, object] = {
         "driver": _VHOST_DEVICES[device.kind],
         "id": place.id,

@@ -15,6 +15,7 @@ from vc_core.spec import Drive, GuestDriver, Share
 from vc_qemu.command_line import SERIAL_BUS
 from vc_qemu.errors import QemuError
 from vc_qemu.hotplug import Place, put
+from vc_qemu.jail.inside import View
 
 if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor
@@ -84,14 +85,18 @@ class Hotplugged:
                 )
         return cls(places, tuple(vcpus), tuple(modules), memories, ports)
 
+    def memory_files(self, folder: Path) -> tuple[Path, ...]:
+        """The files of the plugged memory in the folder of a checkpoint."""
+        return tuple(folder / name for name in self.memories)
+
     async def plug(
-        self, monitor: Monitor, run_dir: Path, folder: Path, devices: Mapping[str, Share | Drive]
+        self, monitor: Monitor, view: View, folder: Path, devices: Mapping[str, Share | Drive]
     ) -> tuple[Place, ...]:
         """Plugs it into a machine that waits for the saved state.
 
         Args:
             monitor: of the machine.
-            run_dir: of the machine.
+            view: of the machine.
             folder: of the saved machine, with the memory of its modules.
             devices: what to plug at each place, by its id.
 
@@ -120,9 +125,7 @@ class Hotplugged:
             )
             port = {"driver": "virtserialport", "bus": f"{SERIAL_BUS}.0", "id": name, "nr": number}
             await monitor.execute("device_add", {**port, "chardev": _null_chardev(name)})
-        return tuple(
-            [await put(monitor, run_dir, place, devices[place.id]) for place in self.places]
-        )
+        return tuple([await put(monitor, view, place, devices[place.id]) for place in self.places])
 
     async def drop_ports(self, monitor: Monitor) -> None:
         """Removes the ports of the saved machine's clients."""

@@ -57,6 +57,18 @@ class Monitor:
         self._client.send_fd_scm(handle)
         await self.execute("getfd", {"fdname": name})
 
+    async def lend(self, handle: int) -> str:
+        """Passes an open file to QEMU; gives the name under which QEMU can open it repeatedly.
+
+        When nothing in QEMU has it open any more, QEMU closes it with the connection.
+
+        Raises:
+            QemuError: refused.
+        """
+        self._client.send_fd_scm(handle)
+        lent = await self.execute("add-fd")
+        return f"/dev/fdset/{lent['fdset-id']}"
+
     async def reopen(self, chardev: str, file: Path) -> None:
         """Has QEMU open the file of a character device again.
 

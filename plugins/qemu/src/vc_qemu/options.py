@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vc_core.driver_kit import Accelerator, proof_dir
+from vc_qemu.jail.layers import JailMode
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,8 @@ class QemuOptions:
 
     Attributes:
         binary: QEMU: a name on the path, or an absolute path.
+        jail: what QEMU can reach of the host. auto confines QEMU with every layer that the host
+            has; strict starts no machine without all of them; off leaves QEMU's own sandbox.
         accelerator: kvm, tcg (emulation) or auto: KVM when a test guest boots on it. The test is
             made once for each boot of the host and each QEMU.
         machine: QEMU's machine type; must have PCIe.
@@ -37,6 +40,7 @@ class QemuOptions:
     """
 
     binary: str = "qemu-system-x86_64"
+    jail: JailMode = JailMode.AUTO
     accelerator: Accelerator = Accelerator.AUTO
     machine: str = "q35"
     cpu: str = ""

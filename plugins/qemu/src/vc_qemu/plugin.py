@@ -30,6 +30,7 @@ from vc_core.spec import (
     PodRef,
     Share,
     VhostUser,
+    VmConfinement,
     VmSize,
     VmSpec,
     VmStats,
@@ -45,15 +46,25 @@ from vc_qemu import (
     exit_reason,
     hotplug,
     machine_config,
-    process,
     sizing,
 )
 from vc_qemu.checkpoint import Manifest
-from vc_qemu.command_line import FIRST, FIRST_FD, MONITOR_FD, STATE_FD, Machine, console_word, words
+from vc_qemu.command_line import (
+    CONSOLE,
+    FIRST,
+    FIRST_FD,
+    MONITOR_FD,
+    STATE_FD,
+    Machine,
+    console_word,
+)
 from vc_qemu.doctor import diagnose
 from vc_qemu.driver_state import SCHEMA, QemuState
 from vc_qemu.errors import QemuError
 from vc_qemu.hotplugged import Hotplugged
+from vc_qemu.jail import limits
+from vc_qemu.jail.inside import View
+from vc_qemu.jail.launch import launch
 from vc_qemu.options import QemuOptions
 from vc_qemu.running_machine import LOG, MONITOR_SOCKET, RunningMachine
 from vc_qemu.sockets import listening_socket
@@ -144,8 +155,17 @@ class QemuHypervisor(HypervisorSpec):
                 given[STATE_FD] = files.enter_context(
                     checkpoint.state_path(self._origin).open("rb")
                 ).fileno()
-            started = process.spawn(words(self._machine), self._folder(pod) / LOG, given)
-        self._state = replace(self._state, process=started)
+            memories: tuple[Path, ...] = ()
+            if self._origin is not None and self._hotplugged is not None:
+                memories = self._hotplugged.memory_files(self._origin.folder)
+            log, options = self._folder(pod) / LOG, self._options
+            jailed = launch(options.jail, self._machine, memories, options.proof_dir, log, given)
+        self._state = replace(
+            self._state,
+            process=jailed.process,
+            layers=tuple(jailed.layers),
+            missing=tuple(map(str, jailed.missing)),
+        )
         machine = self._running(pod)
         try:
             await machine.while_alive(self._begin(machine))
@@ -155,7 +175,11 @@ class QemuHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_status(self, pod: PodRef) -> VmStatus:
-        return await self._running(pod).status()
+        status = await self._running(pod).status()
+        if not status.pid:
+            return status
+        confinement = VmConfinement(layers=self._state.layers, missing=self._state.missing)
+        return VmStatus(phase=status.phase, pid=status.pid, confinement=confinement)
 
     @hookimpl
     async def vm_wait(self, pod: PodRef) -> VmStatus:
@@ -169,8 +193,9 @@ class QemuHypervisor(HypervisorSpec):
     async def vm_destroy(self, pod: PodRef) -> None:
         await self._running(pod).end()
         if self._is_fresh:  # the machine's record may be lost
-            for lost in HostProcess.find_in(pod.run_dir, console_word(pod.run_dir)):
+            for lost in HostProcess.find_in(pod.run_dir / CONSOLE, console_word(pod.run_dir)):
                 await RunningMachine(lost, pod.run_dir).end()
+        limits.leave_groups()
         self._forget_files(pod)
         self._state = QemuState(folder=self._state.folder)  # vm_console still needs it
         self._machine = None
@@ -190,7 +215,7 @@ class QemuHypervisor(HypervisorSpec):
     @hookimpl
     async def vm_plug(self, pod: PodRef, device: Pluggable) -> Plugged:
         room = hotplug.Room(
-            self._folder(pod),
+            await self._view(self._running(pod)),
             self._options.root_ports,
             self._options.share_slots,
             self._state.places,
@@ -213,9 +238,8 @@ class QemuHypervisor(HypervisorSpec):
             return  # unplugged before
         if self._running(pod).is_alive():
             async with self._running(pod).monitor() as monitor:
-                await hotplug.remove(
-                    monitor, self._folder(pod), place, self._options.unplug_timeout_s
-                )
+                view = await self._view(self._running(pod))
+                await hotplug.remove(monitor, view, place, self._options.unplug_timeout_s)
         self._state = self._state.without(place.id)
 
     @hookimpl
@@ -316,6 +340,9 @@ class QemuHypervisor(HypervisorSpec):
         self._state = self._state.with_process("-uuid", self._state.uuid)
         return RunningMachine(self._state.process, self._folder(pod))
 
+    async def _view(self, machine: RunningMachine) -> View:
+        return View(await machine.live_process(), machine.folder, self._state.has_root)
+
     def _folder(self, pod: PodRef) -> Path:
         """The folder of the machine's files: a machine of the pool keeps the one it was made in."""
         return Path(self._state.folder) if self._state.folder else pod.run_dir
@@ -330,7 +357,7 @@ class QemuHypervisor(HypervisorSpec):
                     if isinstance(device, Share | Drive)
                 }
                 places = await checkpoint.go_on(
-                    monitor, machine.folder, self._origin, self._hotplugged, devices
+                    monitor, await self._view(machine), self._origin, self._hotplugged, devices
                 )
                 self._state = replace(self._state, places=places)
             elif self._origin is not None:

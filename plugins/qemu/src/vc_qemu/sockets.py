@@ -10,6 +10,23 @@ from pathlib import Path
 from vc_qemu.errors import QemuError
 
 
+def connected_socket(path: Path) -> socket.socket:
+    """A connection to another process of the host.
+
+    Raises:
+        QemuError: nobody listens.
+    """
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.connect(str(path))
+    except OSError as error:
+        made.close()
+        raise QemuError(
+            f"nothing listens on {path}: {error.strerror}; start what the device is of"
+        ) from error
+    return made
+
+
 def listening_socket(path: Path) -> socket.socket:
     """A bound, listening socket: whoever connects before QEMU is up waits in its backlog instead of
     polling.

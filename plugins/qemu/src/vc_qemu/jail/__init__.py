@@ -1,0 +1,1 @@
+"""The jail of QEMU: what somebody can reach who has broken into it."""

@@ -1,0 +1,166 @@
+"""What QEMU needs of the host: its program, libraries, modules and firmware."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import re
+import secrets
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vc_core.driver_kit import opened_private_folder, program_environment
+from vc_qemu.errors import QemuError
+
+_LOADER_CACHE = "/etc/ld.so.cache"
+_SETTING = "proof_dir of the hypervisor"
+_SCHEMA = 1
+_LIMIT_S = 20
+_VERSION = re.compile(r"version (\d+)\.(\d+)")
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is known of a QEMU.
+
+    Attributes:
+        files: paths of files and folders, as the program names them.
+        version: of two numbers.
+    """
+
+    files: tuple[str, ...]
+    version: tuple[int, int]
+
+
+def of_program(binary: str, folder: Path) -> Program:
+    """What a QEMU needs.
+
+    It is found out once for each program, and again when the host's libraries have changed.
+
+    Args:
+        binary: absolute.
+        folder: where answers are remembered.
+
+    Raises:
+        QemuError: it cannot be found out.
+        InvalidRequest: the folder is not this user's alone.
+    """
+    return _of_program(binary, folder, _key(binary))
+
+
+@functools.lru_cache(maxsize=8)
+def _of_program(binary: str, folder: Path, key: str) -> Program:
+    name = f"files-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    with opened_private_folder(folder, _SETTING) as place:
+        known = _read(place, name, key)
+        if known is not None:
+            return known
+        found = _look(binary)
+        half = f".{name}.{secrets.token_hex(4)}"
+        handle = os.open(
+            half,
+            os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+            0o600,
+            dir_fd=place,
+        )
+        with os.fdopen(handle, "w") as stream:
+            json.dump({"key": key, **asdict(found)}, stream)
+        os.rename(half, name, src_dir_fd=place, dst_dir_fd=place)
+        return found
+
+
+def _key(binary: str) -> str:
+    """Changes with the program and with the list of the host's libraries."""
+    real = os.path.realpath(binary)
+    parts = [f"{_SCHEMA} {binary} {real}"]
+    for path in (real, _LOADER_CACHE):
+        try:
+            about = Path(path).stat()
+        except FileNotFoundError:
+            continue
+        parts.append(f"{about.st_ino} {about.st_size} {about.st_mtime_ns}")
+    return " ".join(parts)
+
+
+def _read(place: int, name: str, key: str) -> Program | None:
+    """What is remembered, if all of it is still there."""
+    try:
+        with os.fdopen(
+            os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+        ) as stream:
+            told = json.load(stream)
+        major, minor = told["version"]
+        found = Program(tuple(map(str, told["files"])), (int(major), int(minor)))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if told["key"] == key and all(map(os.path.exists, found.files)) else None
+
+
+def _look(binary: str) -> Program:
+    version = _VERSION.search(_output(binary, "--version"))
+    if version is None:
+        raise QemuError(f"{binary} does not say its version; set hypervisor.qemu.jail to off")
+    modules = _modules(Path(binary).resolve())
+    libraries = [path for program in (binary, *map(str, modules)) for path in _libraries(program)]
+    firmware = [
+        os.path.normpath(line)
+        for line in _output(binary, "-L", "help").splitlines()
+        if line.startswith("/")
+    ]
+    if not libraries and b"ld-" in Path(binary).read_bytes()[:4096]:
+        raise QemuError(
+            f"the libraries of {binary} cannot be listed; set hypervisor.qemu.jail to off"
+        )
+    paths = [binary, _LOADER_CACHE, *libraries, *map(str, modules), *firmware]
+    files = tuple(dict.fromkeys(path for path in paths if Path(path).exists()))
+    return Program(files, (int(version[1]), int(version[2])))
+
+
+def _modules(real: Path) -> list[Path]:
+    """The accelerators, without which no machine runs. Packages have them beside QEMU's folder."""
+    suffix = real.name.removeprefix("qemu-system-")
+    prefix = real.parent.parent
+    folders = {*prefix.glob("lib*/qemu"), *prefix.glob("lib/*/qemu")}
+    return sorted(file for folder in folders for file in folder.glob(f"accel-*-{suffix}.so"))
+
+
+def _libraries(program: str) -> list[str]:
+    """What the dynamic loader would load: ld.so(8), LD_TRACE_LOADED_OBJECTS."""
+    loader = _loader(program)
+    command = [loader, "--list", program] if loader else [program, "--version"]
+    told = _output(*command, LD_TRACE_LOADED_OBJECTS="1")
+    paths = []
+    for line in told.splitlines():
+        words = line.split()
+        if "not" in words and "found" in words:
+            raise QemuError(f"{program} lacks a library: {line.strip()}; install QEMU again")
+        paths += [word for word in words if word.startswith("/")][:1]
+    return paths
+
+
+def _loader(program: str) -> str:
+    """For a module, which cannot be executed: the loader of the process that asks."""
+    if os.access(program, os.X_OK):
+        return ""
+    maps = Path("/proc/self/maps").read_text().split()
+    return next((word for word in maps if Path(word).name.startswith("ld-")), "")
+
+
+def _output(*command: str, **environment: str) -> str:
+    try:
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+            env={**program_environment(), **environment},
+            timeout=_LIMIT_S,
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise QemuError(
+            f"{command[0]} cannot be asked for its files: {error}; set hypervisor.qemu.jail to off"
+        ) from error

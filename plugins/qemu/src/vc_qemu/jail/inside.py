@@ -1,0 +1,84 @@
+"""Folders of the host for a machine that runs: where its process finds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vc_core.driver_kit import HostProcess
+from vc_qemu.errors import QemuError
+from vc_qemu.jail import spawn
+
+
+@dataclass(frozen=True)
+class View:
+    """What a machine's process sees of the host.
+
+    Attributes:
+        process: the machine.
+        run_dir: where its files lie.
+        has_root: whether it has a root of its own, into which folders must be mounted.
+    """
+
+    process: HostProcess
+    run_dir: Path
+    has_root: bool
+
+    def show(self, folder: Path, point: Path, read_only: bool, has_devices: bool = False) -> None:
+        """Makes a folder of the host appear to the machine at a place that was left for it.
+
+        Raises:
+            QemuError: the kernel refused.
+        """
+        if not self.has_root:
+            point.parent.mkdir(mode=0o700, exist_ok=True)
+            point.unlink(missing_ok=True)
+            point.symlink_to(folder)
+            return
+        self.hide(point)  # of a call that was interrupted
+        try:
+            spawn.mount(
+                self.process,
+                self._is_users(),
+                str(folder.resolve()),
+                str(point),
+                read_only,
+                has_devices,
+            )
+        except OSError as error:
+            raise QemuError(
+                f"{folder} cannot be shown to the jail of QEMU: {error.strerror}"
+            ) from error
+
+    def hide(self, point: Path) -> None:
+        """Undoes `show`. What is gone is no error.
+
+        Raises:
+            QemuError: the kernel refused.
+        """
+        if not self.has_root:
+            point.unlink(missing_ok=True)
+            return
+        try:
+            spawn.unmount(self.process, self._is_users(), str(point))
+        except OSError as error:
+            raise QemuError(
+                f"{point} cannot be taken from the jail of QEMU: {error.strerror}"
+            ) from error
+
+    def show_devices(self) -> None:
+        """Shows the host's PCI devices to QEMU, which looks for them in /sys and opens /dev/vfio.
+
+        Raises:
+            QemuError: the kernel refused.
+        """
+        if not self.has_root:
+            return
+        for folder, read_only in ((Path("/sys"), True), (Path("/dev/vfio"), False)):
+            if folder.exists():  # without it QEMU tells what is missing
+                self.show(folder, folder, read_only, has_devices=not read_only)
+
+    def _is_users(self) -> bool:
+        """Whether it has a user namespace of its own."""
+        own = Path("/proc/self/ns/user").readlink()
+        return Path(f"/proc/{self.process.pid}/ns/user").readlink() != own

@@ -1,0 +1,172 @@
+"""Starts a machine's process with as many layers of the jail as are wanted and this host has."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vc_core.driver_kit import HostProcess
+from vc_qemu import process
+from vc_qemu.command_line import Machine, words
+from vc_qemu.errors import QemuError
+from vc_qemu.jail import files, limits, plan, seccomp, spawn
+from vc_qemu.jail.enter import Failure, Plan
+from vc_qemu.jail.layers import REMEDIES, JailMode, Layer, Missing
+
+
+@dataclass(frozen=True)
+class Jailed:
+    """A process in its jail.
+
+    Attributes:
+        process: which.
+        missing: layers that this host lacks.
+        is_off: whether there is no jail at all.
+    """
+
+    process: HostProcess
+    missing: tuple[Missing, ...] = ()
+    is_off: bool = False
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Layers that hold it."""
+        absent = {lack.layer for lack in self.missing}
+        return () if self.is_off else tuple(layer for layer in Layer if layer not in absent)
+
+
+def launch(
+    mode: JailMode,
+    machine: Machine,
+    memories: Sequence[Path],
+    known: Path,
+    log: Path,
+    descriptors: Mapping[int, int],
+) -> Jailed:
+    """Starts a machine.
+
+    Args:
+        mode: as configured.
+        machine: what to start.
+        memories: files of memory modules that are plugged before it begins.
+        known: a folder where it is remembered what QEMU needs.
+        log: gets its messages.
+        descriptors: number in the machine to number here.
+
+    Raises:
+        QemuError: it cannot be started; in strict mode also: a layer is missing.
+    """
+    if mode is JailMode.OFF:
+        return Jailed(process.spawn(words(machine), log, descriptors), is_off=True)
+    program = files.of_program(machine.binary, known)
+    if machine.memory_file is not None and not machine.is_clone:
+        machine.memory_file.touch(mode=0o600)  # a file must exist to be bound into the jail
+
+    def wanted(absent: frozenset[Layer]) -> Plan:
+        return plan.of_machine(machine, program, memories, absent)
+
+    started = start(mode, wanted, log, descriptors, _load_monitor)
+    most = max(machine.memory_mib, machine.max_memory_mib)
+    vcpus = max(machine.vcpus, machine.max_vcpus)
+    bounds = limits.Limits.of(machine.accelerator, most, vcpus)
+    try:
+        missing = {lack.layer: lack for lack in limit(mode, started, bounds, machine.uuid)}
+        if machine.is_clone and (reason := _why_writable(memories, missing)):
+            _miss(mode, missing, Layer.TEMPLATE, reason)
+    except BaseException:
+        started.process.send(signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):  # another process has started it
+            os.waitpid(started.process.pid, 0)
+        raise
+    return Jailed(started.process, tuple(missing.values()))
+
+
+def _load_monitor() -> None:
+    """Imported while QEMU starts: it takes longer than that."""
+    import vc_qemu.monitor  # noqa: F401
+
+
+def start(
+    mode: JailMode,
+    wanted: Callable[[frozenset[Layer]], Plan],
+    log: Path,
+    descriptors: Mapping[int, int],
+    meanwhile: Callable[[], None],
+) -> Jailed:
+    """Starts a process; in auto mode without the layers that the kernel refuses.
+
+    Args:
+        mode: strict or auto.
+        wanted: its plan, without some layers.
+        log: as for `launch`, like the next two.
+        descriptors: to hand over.
+        meanwhile: to be done.
+
+    Raises:
+        QemuError: it cannot be started; in strict mode also: a layer is missing.
+    """
+    missing: dict[Layer, Missing] = {}
+    while True:
+        try:
+            started = spawn.start(wanted(frozenset(missing)), log, descriptors, meanwhile)
+        except Failure as failure:
+            layer = Layer(failure.layer)
+            if layer is Layer.CAPABILITIES:
+                raise QemuError(f"the jail: {failure}; {REMEDIES[layer]}") from failure
+            _miss(mode, missing, layer, str(failure))
+            if layer in (Layer.NAMESPACES, Layer.ROOT):  # one is nothing without the other
+                for other in (Layer.NAMESPACES, Layer.ROOT):
+                    missing.setdefault(other, Missing(other, str(failure), REMEDIES[other]))
+        except seccomp.NoFilter as error:
+            _miss(mode, missing, Layer.SECCOMP, str(error))
+        else:
+            return Jailed(started, tuple(missing.values()))
+
+
+def limit(
+    mode: JailMode, started: Jailed, bounds: limits.Limits, group: str
+) -> tuple[Missing, ...]:
+    """Sets the limits of a process that runs; gives all layers that it lacks then.
+
+    Args:
+        mode: strict or auto.
+        started: the process.
+        bounds: of it.
+        group: names its control group.
+
+    Raises:
+        QemuError: in strict mode: it cannot be limited.
+    """
+    missing = {lack.layer: lack for lack in started.missing}
+    is_root = os.geteuid() == 0
+    has_user = not is_root and Layer.NAMESPACES not in missing
+    try:
+        limits.confine(started.process, bounds, is_alone=has_user)
+        if is_root:
+            limits.join_group(started.process, group, bounds)
+        elif not has_user:
+            reason = "its threads are counted with the user's other processes"
+            _miss(mode, missing, Layer.LIMITS, reason)
+    except OSError as error:
+        reason = f"{error.filename or started.process.pid}: {error.strerror}"
+        _miss(mode, missing, Layer.LIMITS, reason)
+    return tuple(missing.values())
+
+
+def _why_writable(memories: Sequence[Path], missing: Mapping[Layer, Missing]) -> str:
+    """Why a clone could change the memory that others have in common with it; empty if not."""
+    if memories:
+        return "memory was plugged into the machine that was saved"
+    lacks = [layer.value for layer in (Layer.ROOT, Layer.SECCOMP) if layer in missing]
+    return f"it needs the layer {lacks[0]}" if lacks else ""
+
+
+def _miss(mode: JailMode, missing: dict[Layer, Missing], layer: Layer, reason: str) -> None:
+    lack = Missing(layer, reason, REMEDIES[layer])
+    if mode is JailMode.STRICT:
+        raise QemuError(f"hypervisor.qemu.jail is strict, and a layer is missing: {lack}")
+    missing[layer] = lack

@@ -1,0 +1,137 @@
+"""How much of the host QEMU may use: resource limits, and a control group where one can be made."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+from vc_core.driver_kit import HostProcess
+
+_PARENT = "virtcontainers"
+_FILES = 16384  # 9p closes files that are not in use when it has half of them open
+_MIB = 1 << 20
+_GROUP_ROUNDS = 3
+# Beside the guest's memory: translated code (1 GiB at most, with TCG), devices, libraries, stacks.
+_OVERHEAD_MIB = {"tcg": 1536, "kvm": 512}
+_ADDRESSES_MIB = (
+    8192  # more than is used: stacks and arenas of all threads, that nobody has touched
+)
+_WORKERS = 128  # 64 of QEMU's pool, and what devices have
+_V1 = {"memory": "memory.limit_in_bytes", "pids": "pids.max"}
+_V2 = {"memory": "memory.max", "pids": "pids.max"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one machine.
+
+    Attributes:
+        memory_mib: what it may take, with the largest size of its guest.
+        threads: how many it may have.
+    """
+
+    memory_mib: int
+    threads: int
+
+    @classmethod
+    def of(cls, accelerator: str, guest_mib: int, vcpus: int) -> Limits:
+        """For a machine that can become so large."""
+        return cls(guest_mib + _OVERHEAD_MIB[accelerator], _WORKERS + vcpus)
+
+
+def confine(process: HostProcess, limits: Limits, is_alone: bool) -> None:
+    """Lowers the limits of a process that runs.
+
+    Args:
+        process: ours.
+        limits: of it.
+        is_alone: whether its threads are counted apart from the user's other processes.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    wanted = {
+        resource.RLIMIT_CORE: 0,  # a dump would hold the guest's memory
+        resource.RLIMIT_NOFILE: _FILES,
+        resource.RLIMIT_AS: (limits.memory_mib + _ADDRESSES_MIB) * _MIB,
+    }
+    if is_alone:
+        wanted[resource.RLIMIT_NPROC] = limits.threads
+    for which, value in wanted.items():
+        _, hard = resource.prlimit(process.pid, which)
+        lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.prlimit(process.pid, which, (lower, lower))
+
+
+def join_group(process: HostProcess, name: str, limits: Limits) -> None:
+    """Puts a process into a control group of its own.
+
+    Raises:
+        OSError: no group can be made here.
+    """
+    values = {"memory": limits.memory_mib * _MIB, "pids": limits.threads}
+    for controller, (top, files) in _controllers().items():
+        folder = top / _PARENT / name
+        for _ in range(_GROUP_ROUNDS):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                _enable(top, controller)
+                (folder / files[controller]).write_text(str(values[controller]))
+                (folder / "cgroup.procs").write_text(str(process.pid))
+            except FileNotFoundError:
+                continue  # somebody has removed the group, which was still empty
+            break
+        else:
+            raise FileNotFoundError(2, "the control group vanishes", str(folder))
+
+
+def leave_groups() -> None:
+    """Removes groups of machines that have ended. One that has a process stays."""
+    with contextlib.suppress(OSError):
+        for top, _ in _controllers().values():
+            for folder in (top / _PARENT).iterdir() if (top / _PARENT).is_dir() else ():
+                with contextlib.suppress(OSError):  # in use, or somebody else was faster
+                    if folder.is_dir():
+                        folder.rmdir()
+
+
+def _controllers() -> dict[str, tuple[Path, dict[str, str]]]:
+    """The hierarchies of memory and pids.
+
+    Raises:
+        FileNotFoundError: one is not mounted.
+    """
+    found: dict[str, tuple[Path, dict[str, str]]] = {}
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, point, kind, options, *_ = line.split(" ")
+        if kind == "cgroup":
+            found |= {name: (Path(point), _V1) for name in options.split(",") if name in _V1}
+        elif kind == "cgroup2":
+            there = (Path(point) / "cgroup.controllers").read_text().split()
+            found |= {name: (Path(point), _V2) for name in there if name in _V2}
+    for name in _V1:
+        if name not in found:
+            raise FileNotFoundError(2, "the controller is not mounted", name)
+    return found
+
+
+def _enable(top: Path, controller: str) -> None:
+    """In the second version, for the groups below."""
+    for folder in (top, top / _PARENT):
+        control = folder / "cgroup.subtree_control"
+        if control.exists() and controller not in control.read_text().split():
+            control.write_text(f"+{controller}")
+
+
+def is_writable() -> str:
+    """Why no group can be made here; empty when one can."""
+    try:
+        for top, _ in _controllers().values():
+            if not os.access(top, os.W_OK):
+                return f"{top} is read-only"
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+    return ""

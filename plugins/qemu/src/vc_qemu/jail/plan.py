@@ -1,0 +1,112 @@
+"""From a machine to its jail: which files are in it, and where."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from vc_qemu.command_line import CONSOLE, Machine, slot_path, words
+from vc_qemu.jail import seccomp
+from vc_qemu.jail.enter import Plan
+from vc_qemu.jail.files import Program
+from vc_qemu.jail.layers import Layer
+
+OPEN_FILES = "/proc/self/fd"
+"""QEMU's 9p server changes modes and attributes of files by the names that they have there."""
+
+_SHARES = Path("/shares")
+# What QEMU needs to give a guest's files to their owners, capabilities(7): CHOWN, DAC_OVERRIDE,
+# FOWNER, FSETID, SETFCAP. Not DAC_READ_SEARCH, with which files are opened by handle wherever they
+# are, and not MKNOD.
+_OVER_FILES = (0, 1, 3, 4, 31)
+_READS_ONLY = (8, 2)  # from here on QEMU can map a file privately that it may only read
+_FOR_PCI = ("/dev/vfio", "/sys")  # mounted when a PCI device of the host is plugged
+
+
+def of_machine(
+    machine: Machine, program: Program, memories: Iterable[Path], absent: Collection[Layer]
+) -> Plan:
+    """The jail of a machine.
+
+    Args:
+        machine: its paths are those of the host. Its files have the same in the jail, but for
+            shares.
+        program: QEMU.
+        memories: files of memory modules that are plugged before it begins.
+        absent: layers to do without.
+
+    Raises:
+        NoFilter: libseccomp is missing or refuses the filter.
+    """
+    modules = [str(path) for path in memories]
+    has_root = Layer.ROOT not in absent
+    is_read = machine.is_clone and not modules and has_root and Layer.SECCOMP not in absent
+    is_told = is_read and program.version >= _READS_ONLY
+    inside = replace(_inside(machine) if has_root else machine, memory_is_read=is_told)
+    plan = of_words(words(inside), program, machine.run_dir, absent, is_read and not is_told)
+    if is_read and not is_told:
+        plan.stdin = str(machine.memory_file)
+    files = [(str(machine.kernel), "r"), (str(machine.initrd), "r")]
+    files.append((str(machine.run_dir / CONSOLE), "w"))
+    if machine.accelerator == "kvm":
+        files.append(("/dev/kvm", "d"))
+    if machine.memory_file is not None:
+        files.append((str(machine.memory_file), "r" if is_read else "w"))
+    files += [(path, "w") for path in modules]
+    plan.files += tuple((os.path.realpath(path), path, how) for path, how in files)
+    plan.shares = tuple(
+        (str(share.path.resolve()), str(_SHARES / str(number)), share.read_only)
+        for number, share in enumerate(machine.shares)
+    )
+    slots = [str(slot_path(machine.run_dir, number)) for number in range(machine.share_slots)]
+    plan.folders += (*slots, *_FOR_PCI)
+    return plan
+
+
+def of_words(
+    argv: tuple[str, ...],
+    program: Program,
+    place: Path,
+    absent: Collection[Layer],
+    memory_is_stdin: bool = False,
+) -> Plan:
+    """The jail of a QEMU that needs nothing but its own files.
+
+    Args:
+        argv: its command line.
+        program: QEMU.
+        place: a folder that no file of the jail is in, but those of the machine.
+        absent: layers to do without.
+        memory_is_stdin: as for `seccomp.compiled`.
+
+    Raises:
+        NoFilter: libseccomp is missing or refuses the filter.
+    """
+    has_root = Layer.ROOT not in absent
+    is_root = os.geteuid() == 0
+    files = tuple((os.path.realpath(path), path, "r") for path in program.files)
+    files += (("/dev/null", "/dev/null", "d"),)  # QEMU tries with it how files are locked
+    if not is_root:
+        files += ((OPEN_FILES, OPEN_FILES, "r"),)
+    has_filter = Layer.SECCOMP not in absent
+    return Plan(
+        argv=argv,
+        stdin="/dev/null",
+        namespaces=has_root,
+        user=(os.geteuid(), os.getegid()) if has_root and not is_root else (),
+        place=str(place),
+        files=files,
+        shares=(),
+        folders=(OPEN_FILES,) if is_root else (),  # mounted when the process is there
+        capabilities=sum(1 << number for number in _OVER_FILES) if is_root else 0,
+        program=seccomp.compiled(has_root, memory_is_stdin) if has_filter else b"",
+    )
+
+
+def _inside(machine: Machine) -> Machine:
+    shares = tuple(
+        replace(share, path=_SHARES / str(number)) for number, share in enumerate(machine.shares)
+    )
+    return replace(machine, shares=shares)
