@@ -94,7 +94,7 @@ async def test_listing_survives_and_reports_what_is_foreign(store, roots):
     told = "\n".join(found.problems)
     for words in (
         "half: has no config.json",
-        "file: not a pod's folder",
+        "file: not a pod's directory",
         ".half-x: has no config.json",
         "orphan: belongs to no pod",
     ):
