@@ -1,1 +1,1 @@
-"""The machinery. Private: users import vc_core, plugin authors vc_core.spec."""
+"""The implementation. Private: users import vc_core, plugin authors vc_core.spec."""

@@ -1,12 +1,10 @@
-"""Files and folders of the host bound into a folder of the pod, under names that nobody can guess.
-Root only.
+"""Binds files and folders of the host into a folder of the pod, under random names. Root only.
 
-The folder is a file system of its own in memory, and its mount is read-only: that is what a guest
-sees of it, and it can neither make nor replace anything in there. What is bound in it is writable
-or not for itself. To add a mount point, a second mount of the same file system is made that may be
-written to; it is never attached to any path, and is gone when its descriptor is closed. Source and
-target are opened once, without following links, and are named to the kernel by descriptor only (see
-docs/decisions/0020).
+The folder is a tmpfs of its own with a read-only mount. A guest sees it through that mount, and can
+neither create nor replace anything in it. Each bind in it is writable or read-only by itself. To
+add a mount point, a second, writable mount of the same tmpfs is created; it is never attached to a
+path, and is gone when its descriptor is closed. Source and target are opened once, without
+following links, and are given to the kernel as descriptors only (see docs/decisions/0020).
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ _PLACE = os.O_RDONLY | os.O_DIRECTORY
 
 
 def prepare(folder: Path) -> None:
-    """Makes a folder a place for binds; one that is one already stays as it is.
+    """Prepares a folder for binds; one that is prepared already stays unchanged.
 
     Raises:
         StorageError: the kernel refused.
@@ -50,8 +48,7 @@ def prepare(folder: Path) -> None:
                 mount_calls.new_file_system("tmpfs", attributes, mode="0700", size="64k")
             ) as place:
                 mount_calls.attach(place, below)
-                # Hypervisors may run in namespaces of their own, and see there what is mounted in
-                # here later.
+                # Hypervisors may run in mount namespaces of their own, and must see later mounts.
                 mount_calls.change(place, propagation=SHARED)
     except OSError as error:
         raise StorageError(
@@ -68,24 +65,24 @@ def add(
     covered: Collection[Path] = (),
     is_share: bool = False,
 ) -> str:
-    """Binds a file or folder into the folder; gives the name it has there.
+    """Binds a file or folder into the folder; returns its name there.
 
-    What is bound brings no file systems of the kernel's along (proc, control groups); set-uid
-    programs and device nodes do not work through it.
+    File systems of the kernel (proc, control groups) are not included; set-uid programs and device
+    nodes do not work through the bind.
 
     Args:
-        source: on this host, absolute; nothing in it may be a link.
-        folder: of the pod; made a place for binds.
-        read_only: enforced here, for all that comes along.
-        recursive: whether mounts below the source come along.
-        name: that nobody else has; made up when empty.
-        covered: folders in the source of which nothing may be seen.
+        source: absolute path on this host, without links.
+        folder: folder of the pod; prepared for binds if necessary.
+        read_only: enforced on the host, for everything that is included.
+        recursive: whether mounts below the source are included.
+        name: a unique name; generated when empty.
+        covered: folders in the source whose contents are hidden.
         is_share: whether it is shared by itself, not with the folder: hypervisors may have to bind
             it once more.
 
     Raises:
-        InvalidRequest: the source is gone, or is another thing than it was.
-        StorageError: the kernel refused; nothing is left of it.
+        InvalidRequest: the source is gone, or was replaced.
+        StorageError: the kernel refused; nothing of the bind is left.
     """
     with opened(source_paths.opened_plainly(source)) as origin:
         mode = os.fstat(origin).st_mode
@@ -104,8 +101,9 @@ def add(
 
 
 def add_host_root(folder: Path, name: str, hidden: Collection[Path], is_share: bool = False) -> str:
-    """Shows the host's root in the folder, read-only and without what is hidden and what the kernel
-    makes. As `add`.
+    """Binds the host's root, read-only, without hidden paths and kernel file systems.
+
+    Like `add`.
     """
     return _put(
         lambda: _guarded(folder_view.host_root(hidden), NOSUID | NODEV | RDONLY),
@@ -118,7 +116,7 @@ def add_host_root(folder: Path, name: str, hidden: Collection[Path], is_share: b
 
 
 def is_bound(folder: Path, name: str) -> bool:
-    """Whether something is bound under a name."""
+    """Returns whether something is bound under a name."""
     try:
         with (
             opened(mount_calls.open_plain(folder.resolve())) as place,
@@ -137,9 +135,8 @@ def _put(
     try:
         with opened(make()) as tree:
             _attach(tree, folder, name, is_folder)
-            # Not to be bound again: another pod's bind of the host's root would bring it along, and
-            # keep its place busy. Only now: the kernel attaches no such mount where mounts are
-            # passed on.
+            # Unbindable: another pod's bind of the host's root would include it, and keep it busy.
+            # Only now: the kernel attaches no such mount where mounts are propagated.
             mount_calls.change(tree, propagation=PRIVATE if is_share else UNBINDABLE)
     except OSError as error:
         remove(folder, name)
@@ -160,7 +157,7 @@ def _guarded(tree: int, attributes: int) -> int:
 
 
 def remove(folder: Path, name: str) -> None:
-    """Unbinds what `add` gave; what is gone is no error.
+    """Removes a bind of `add`; one that is gone is no error.
 
     Raises:
         StorageError: the kernel refused.
@@ -170,11 +167,10 @@ def remove(folder: Path, name: str) -> None:
     target = folder / name
     try:
         while mount_calls.unmount(target):
-            pass  # one may lie over another
+            pass  # mounts may be stacked
         with opened(mount_calls.open_plain(folder.resolve(), _PLACE)) as place:
             if not _is_place(place):
-                # Of a machine that an older version has started: its folder is emptied with the
-                # pod.
+                # Of a machine that an older version started: its folder is emptied with the pod.
                 return
             with opened(_writable(place)) as room:
                 _remove_point(room, name)
@@ -185,8 +181,7 @@ def remove(folder: Path, name: str) -> None:
 
 
 def remove_all(folder: Path) -> None:
-    """Unbinds whatever is bound in the folder and removes what was in it, whoever has put it there.
-    The folder stays.
+    """Unmounts everything in the folder; the folder itself stays.
 
     Raises:
         StorageError: the kernel refused; names what is left.
@@ -194,10 +189,10 @@ def remove_all(folder: Path) -> None:
     if not folder.is_dir():
         return
     try:
-        if os.geteuid() == 0:  # nobody else can have mounted anything
+        if os.geteuid() == 0:  # only root mounts something here
             while mount_calls.unmount(folder):
                 pass
-            for entry in folder.iterdir():  # of a machine that an older version has started
+            for entry in folder.iterdir():  # of a machine that an older version started
                 while mount_calls.unmount(entry):
                     pass
     except OSError as error:
@@ -226,9 +221,7 @@ def _attach(tree: int, folder: Path, name: str, is_folder: bool) -> None:
 
 
 def _writable(place: int) -> int:
-    """The same file system once more, seen by nobody else, where mount points can be made and
-    removed.
-    """
+    """Returns a private, writable mount of the same file system, to add and remove mount points."""
     room = mount_calls.clone(place)
     try:
         mount_calls.change(room, clear=RDONLY, propagation=PRIVATE)
@@ -250,12 +243,12 @@ def _remove_point(room: int, name: str) -> None:
     except OSError as error:
         if (
             error.errno != errno.EBUSY
-        ):  # somebody has bound the whole folder elsewhere; it goes with the pod
+        ):  # the whole folder is bound elsewhere, too; it is removed with the pod
             raise
 
 
 def _is_place(folder: int) -> bool:
-    """Whether a folder is the root of a file system of ours: a read-only mount in memory."""
+    """Returns whether a folder is a place for binds: a read-only mount of a tmpfs."""
     found = os.fstatvfs(folder)
     with opened(os.open("..", os.O_PATH | os.O_CLOEXEC, dir_fd=folder)) as parent:
         is_mounted = mount_calls.mount_id(parent) != mount_calls.mount_id(folder)

@@ -1,4 +1,4 @@
-"""Which block device a root file system lies on, and whether a guest can mount that by itself."""
+"""Finds the block device of a root file system, and whether a guest can mount that by itself."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from vc_core.engine.host import mountinfo
 from vc_core.spec.errors import InvalidRequest, StorageError
 from vc_core.spec.values import Capability, ContainerSpec, Rootfs, RootfsMode
 
-# What the guest's kernel can mount, by the name that the host's kernel has for it. No xfs: its
-# module alone would make every guest a quarter larger; such a rootfs is shared as a folder.
+# The file systems that the guest's kernel can mount, by their kernel names. No xfs: its module
+# alone would make every guest a quarter larger; such a rootfs is shared as a folder.
 _KNOWN = {"ext2": "ext4", "ext3": "ext4", "ext4": "ext4", "erofs": "erofs"}
 # Magic numbers of superblocks: offset and bytes. Documentation/filesystems of Linux: ext4, erofs.
 _MAGIC = {"ext4": (0x438, b"\x53\xef"), "erofs": (1024, b"\xe2\xe1\xf5\xe0")}
-# linux/ext4.h: writes the journal's content to where it belongs.
+# linux/ext4.h: writes the contents of the journal to their final places.
 _EXT4_IOC_CHECKPOINT = 0x4004662B
 _NEEDED = {Capability.DRIVE_PLUG, Capability.DRIVE}
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -31,9 +31,9 @@ class Block:
 
     Attributes:
         device: the device or file.
-        fstype: as the guest's kernel names it.
-        subpath: of the root file system below the device's root; empty for all of it.
-        mounted_at: where the host has it mounted and may write to it; None when it cannot.
+        fstype: file system type, as the guest's kernel names it.
+        subpath: path of the root file system below the device's root; empty for the root itself.
+        mounted_at: a mount point where the host may write to it; None when there is none.
     """
 
     device: Path
@@ -45,15 +45,15 @@ class Block:
 def chosen(
     spec: ContainerSpec, capabilities: AbstractSet[Capability], is_disabled: bool
 ) -> Block | None:
-    """The device or image that holds the root file system, when the guest is to mount it.
+    """Returns the device or image of the root file system, when the guest is to mount it.
 
     Args:
-        spec: of the container.
-        capabilities: of hypervisor and agent together.
+        spec: the container.
+        capabilities: combined capabilities of hypervisor and agent.
         is_disabled: whether folders are always shared.
 
     Raises:
-        InvalidRequest: it is an image or a device that cannot be used.
+        InvalidRequest: it is an unusable image or device.
     """
     path = spec.rootfs.path
     is_able = capabilities >= _NEEDED
@@ -71,15 +71,14 @@ def chosen(
 
 
 def of(rootfs: Rootfs) -> Block | None:
-    """What a guest could mount by itself; None for a folder that can only be shared.
+    """Returns what a guest could mount by itself; None for a folder that must be shared.
 
-    A folder is shared when the guest would see something else on its device: when more is mounted
-    below it, when the container may write what the host has mounted, when it is the host's own
-    root.
+    A folder must be shared when its device would show the guest something else: when there are
+    mounts below it, when the container may write to a file system that the host has mounted, when
+    it is the host's own root.
 
     Raises:
-        InvalidRequest: a device or image without a file system that the guest knows, or one that is
-            in use.
+        InvalidRequest: a device or image without a supported file system, or one that is in use.
     """
     if not rootfs.path.is_dir():
         return _of_image(rootfs)
@@ -91,7 +90,7 @@ def of(rootfs: Rootfs) -> Block | None:
     if is_hosts_own or held.fstype not in _KNOWN or rootfs.mode is RootfsMode.READ_WRITE:
         return None
     if is_written_here and os.geteuid() != 0:
-        return None  # what is in its journal can be brought home by root only
+        return None  # only root can flush its journal
     device = _device(held.device)
     if device is None or not os.access(device, os.R_OK) or mountinfo.below(rootfs.path):
         return None
@@ -102,8 +101,7 @@ def of(rootfs: Rootfs) -> Block | None:
 
 
 def flush(block: Block) -> None:
-    """Brings what the host has written to the device, for a guest that mounts it without its
-    journal.
+    """Flushes the host's writes to the device, for a guest that mounts it without its journal.
 
     Raises:
         StorageError: the kernel refused.
@@ -157,7 +155,10 @@ def _of_image(rootfs: Rootfs) -> Block:
 
 
 def _device(number: str) -> Path | None:
-    """The node of "major:minor"; None for file systems without a device (sysfs(5): dev/block)."""
+    """Returns the node of "major:minor"; None for file systems without a device.
+
+    See sysfs(5), dev/block.
+    """
     uevent = Path(f"/sys/dev/block/{number}/uevent")
     if not uevent.exists():
         return None

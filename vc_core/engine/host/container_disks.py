@@ -1,8 +1,7 @@
-"""Files that a container writes and that outlive its machine. They go with the container, or with
-its pod.
+"""Files that a container writes and that are kept until the container or its pod is removed.
 
-<data.dir>/<pod>/<container>.log     what it has written to its streams
-<data.dir>/<pod>/<container>.disk    what it has written to its root
+<data.dir>/<pod>/<container>.log     the output of its streams
+<data.dir>/<pod>/<container>.disk    its changes to its root file system
 """
 
 from __future__ import annotations
@@ -28,28 +27,27 @@ class ContainerDisks:
         self._log_bytes = defaults.log_mib * _MIB
 
     def log(self, pod_id: str, container_id: str) -> Path:
-        """Where a container's log is, if it has one."""
+        """Returns the path of a container's log, which need not exist."""
         return self._folder / pod_id / f"{container_id}.log"
 
     def make_log(self, pod_id: str, container_id: str) -> Path:
-        """Makes sure that there is one; what an earlier run of the container wrote stays in it.
+        """Creates a container's log if it does not exist; output of an earlier run is kept.
 
         Raises:
-            InvalidRequest: the folder is not ours.
+            InvalidRequest: the folder belongs to another user.
         """
         path = self.log(pod_id, container_id)
         self._make_folder(path.parent)
         if not path.exists():
             half = path.with_suffix(".half")
-            with half.open("wb") as stream:  # sparse: it takes what is written
+            with half.open("wb") as stream:  # sparse: takes up only what is written
                 os.fchmod(stream.fileno(), 0o600)
                 stream.truncate(self._log_bytes)
             half.replace(path)
         return path
 
     async def make_disk(self, pod_id: str, container_id: str, size: int) -> Path:
-        """Makes sure that there is one, with an empty ext4 at first; sparse: it takes what is
-        written.
+        """Creates a container's disk with an empty ext4 if it does not exist; the file is sparse.
 
         Raises:
             InvalidRequest: mkfs.ext4 is missing, or finds the disk too small.
@@ -85,7 +83,7 @@ class ContainerDisks:
         return path
 
     def copy_log(self, source: Path, pod_id: str, container_id: str) -> Path:
-        """Gives a container the log that another one had until now."""
+        """Gives a container a copy of another one's log."""
         path = self.log(pod_id, container_id)
         self._make_folder(path.parent)
         copy_sparse(source, path)
@@ -93,11 +91,11 @@ class ContainerDisks:
 
     @staticmethod
     def whose_log(pod_id: str, path: Path) -> str:
-        """The container of a pod whose log that is; empty for any other file."""
+        """Returns the container of a pod with this log; empty for any other file."""
         return path.stem if path.suffix == ".log" and path.parent.name == pod_id else ""
 
     def remove(self, pod_id: str, container_id: str = "") -> None:
-        """Removes what a container, or all of a pod has written. What is not there is no error."""
+        """Removes the files of a container, or of a whole pod. What does not exist is no error."""
         if container_id:
             for path in (self._folder / pod_id).glob(f"{container_id}.*"):
                 if path.stem == container_id:
@@ -111,7 +109,7 @@ class ContainerDisks:
 
 
 def copy_sparse(source: Path, target: Path) -> None:
-    """Copies what is written of a file, and leaves its holes."""
+    """Copies the data of a sparse file, and keeps its holes."""
     with source.open("rb") as read, target.open("wb") as written:
         os.fchmod(written.fileno(), 0o600)
         size = os.fstat(read.fileno()).st_size

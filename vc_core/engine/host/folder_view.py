@@ -1,8 +1,8 @@
-"""What a guest is to see of a folder of the host, as a mount that is nowhere yet.
+"""Builds a guest's view of a folder of the host, as a detached mount.
 
-Parts are left out where the guest cannot get behind it: in the mount itself. What takes several
-steps is made in a thread that has a table of mounts of its own: nobody sees it half done, and
-nothing is left of it when we are killed.
+Parts are hidden in the mount itself, where the guest has no way around. Views of several steps are
+built in a thread with a mount namespace of its own: no other process sees them incomplete, and
+nothing is left when this process is killed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from vc_core.engine.host.mount_calls import NODEV, NOEXEC, NOSUID, RDONLY, opene
 from vc_core.engine.host.mountinfo import MountPoint
 from vc_core.spec.errors import StorageError
 
-# What the kernel makes up: it tells of this host and its processes (/proc/kcore is its memory), and
-# daemons take control groups that they find in the table of mounts for the host's own.
+# File systems of the kernel: they reveal this host and its processes (/proc/kcore is its memory),
+# and daemons mistake control groups in the mount table for the host's own.
 _OF_KERNEL = frozenset(
     (
         *(
@@ -49,21 +49,21 @@ _OF_KERNEL = frozenset(
         *("rpc_pipefs", "selinuxfs", "smackfs", "autofs", "resctrl", "nfsd"),
     )
 )
-# Of the host's root: what every container has of its own, in place of what the host's services keep
-# there.
+# Paths of the host's root that every container has of its own, instead of those of the
+# host's services.
 _EMPTY = tuple(Path(name) for name in ("/dev", "/proc", "/run", "/sys", "/tmp"))
 _OPAQUE = "trusted.overlay.opaque"  # Documentation/filesystems/overlayfs.rst
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")
 
 
 def tree(origin: int, source: Path, recursive: bool, covered: Collection[Path] = ()) -> int:
-    """A file or folder.
+    """Returns a view of a file or folder.
 
     Args:
         origin: a descriptor of it.
         source: its path.
-        recursive: whether mounts below come along.
-        covered: folders in it of which nothing may be seen.
+        recursive: whether mounts below are included.
+        covered: folders in it whose contents are hidden.
 
     Raises:
         OSError: the kernel refused.
@@ -90,15 +90,13 @@ def tree(origin: int, source: Path, recursive: bool, covered: Collection[Path] =
 
 
 def host_root(hidden: Collection[Path]) -> int:
-    """The host's root with all that is mounted below, but without what is hidden and what the
-    kernel makes.
+    """Returns a view of the host's root without hidden paths and kernel file systems.
 
-    Nothing is mounted on the host's own files, which would keep the host from renaming them: each
-    file system of which something is hidden is seen through an overlay, in which those names are
-    not.
+    Nothing is mounted on the host's own files, which would prevent the host from renaming them:
+    each file system with hidden paths is seen through an overlay without these names.
 
     Args:
-        hidden: paths, whether there is anything or not.
+        hidden: paths, existing or not.
 
     Raises:
         OSError, StorageError: the kernel refused.
@@ -139,17 +137,17 @@ def _apart(make: Callable[[], int]) -> int:
         mount_calls.own_namespace()
         return make()
 
-    with ThreadPoolExecutor(1) as thread:  # it ends with the block, and its table of mounts with it
+    with ThreadPoolExecutor(1) as thread:  # gone at the end of the block, with its mount namespace
         return thread.submit(run).result()
 
 
 def _unbindable(mounts: Iterable[MountPoint]) -> frozenset[Path]:
-    """Some kernels (6.17) forget which those are when a table of mounts is copied."""
+    """Returns the unbindable mounts; a copied namespace loses the flag in some kernels (6.17)."""
     return frozenset(one.point for one in mounts if "unbindable" in one.tags)
 
 
 def _shown(origin: int, source: Path, unbindable: Collection[Path]) -> list[MountPoint]:
-    """What is mounted below and seen, and can be bound, in the order of mounting."""
+    """Returns the visible, bindable mounts below, in the order of mounting."""
     left_out: list[Path] = []
     found = []
     for one in mountinfo.below(source):
@@ -163,7 +161,7 @@ def _shown(origin: int, source: Path, unbindable: Collection[Path]) -> list[Moun
 
 
 def _is_seen(origin: int, source: Path, mount: MountPoint) -> bool:
-    """Whether a mount is not hidden by a later one."""
+    """Returns whether a mount is not hidden by a later one."""
     try:
         with opened(mount_calls.open_plain(mount.point.relative_to(source), at=origin)) as point:
             return mount_calls.mount_id(point) == mount.id
@@ -183,7 +181,7 @@ def _add_below(
                 with opened(mount_calls.open_plain(inner, at=top)) as target:
                     mount_calls.attach(mount, target)
             except FileNotFoundError:
-                continue  # in what is hidden
+                continue  # in a hidden path
 
 
 def _cover(top: int, source: Path, folders: Iterable[Path]) -> None:
@@ -192,14 +190,14 @@ def _cover(top: int, source: Path, folders: Iterable[Path]) -> None:
             target = mount_calls.open_plain(path.relative_to(source), at=top)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                continue  # not there; or seen at another path, which is its own
+                continue  # does not exist; or visible at another path
             raise
         with opened(target), opened(_empty_like(target)) as cover:
             mount_calls.attach(cover, target)
 
 
 def _empty_like(target: int) -> int:
-    """A folder or a file with nothing in it, mounted nowhere yet."""
+    """Returns a detached mount of an empty folder or file."""
     if stat.S_ISDIR(os.fstat(target).st_mode):
         return _memory("0000", RDONLY)
     with opened(_memory("0700")) as folder:
@@ -210,15 +208,16 @@ def _empty_like(target: int) -> int:
 
 
 def _put_aside(mount: int) -> None:
-    """Only what is mounted somewhere can be a layer of an overlay or be bound: here, where no view
-    shows it.
+    """Attaches a mount where no view shows it.
+
+    Only an attached mount can be a layer of an overlay or be bound.
     """
     with opened(mount_calls.open_plain("/dev")) as place:
         mount_calls.attach(mount, place)
 
 
 def _without(origin: int, point: Path, hidden: Iterable[Path]) -> int:
-    """A file system in which some names are not."""
+    """Returns a view of a file system without some names."""
     with opened(_memory("0755")) as layer:
         with opened(_readable(".", origin)) as real, opened(_readable(".", layer)) as copy:
             _resemble(real, copy)
@@ -227,8 +226,8 @@ def _without(origin: int, point: Path, hidden: Iterable[Path]) -> int:
         _put_aside(layer)
         lower = f"/proc/self/fd/{layer}:/proc/self/fd/{origin}"
         try:
-            # With xino, inode numbers are those of the layers: a fork finds its files by them in a
-            # view of its own.
+            # With xino, inode numbers are those of the layers: a fork finds its files by them in
+            # its own view.
             return mount_calls.new_file_system("overlay", RDONLY, lowerdir=lower, xino="on")
         except OSError as error:
             raise StorageError(
@@ -243,7 +242,7 @@ def _memory(mode: str, attributes: int = 0) -> int:
 
 
 def _hide(origin: int, layer: int, inner: Path, is_emptied: bool) -> None:
-    """Makes a name, or the first folder of its path that is not there yet, one that is not seen."""
+    """Hides a name, or the first missing folder of its path."""
     at = Path()
     for name in inner.parts[:-1]:
         at /= name
@@ -257,10 +256,10 @@ def _hide(origin: int, layer: int, inner: Path, is_emptied: bool) -> None:
             _whiteout(layer, at)
             return
         except NotADirectoryError:
-            return  # a file, or a whiteout of ours: nothing can be below
+            return  # a file, or a whiteout of this view: nothing can be below
         except OSError as error:
             if error.errno == errno.ELOOP:
-                return  # what a link leads to is hidden by its own path
+                return  # the target of a link is hidden by its own path
             raise
     if is_emptied:
         os.mkdir(inner, 0o755, dir_fd=layer)
@@ -292,7 +291,7 @@ def _is_there(folder: int, inner: Path) -> bool:
 
 
 def _resemble(real: int, copy: int) -> None:
-    """An overlay shows a folder with the attributes that its uppermost layer has."""
+    """Copies attributes: an overlay shows a folder with those of its uppermost layer."""
     about = os.fstat(real)
     os.fchown(copy, about.st_uid, about.st_gid)
     os.fchmod(copy, stat.S_IMODE(about.st_mode))

@@ -6,7 +6,7 @@ _MOST = 300
 
 
 def shown(text: str) -> str:
-    """The text without control characters and not longer than a line bears."""
+    """Returns the text without control characters and cut to the length of a line."""
     cut = text if len(text) <= _MOST else f"{text[:_MOST]}..."
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode() for one in cut

@@ -1,6 +1,4 @@
-"""What of the host's root a guest is not to see: secrets, as the configuration lists them, and our
-own stores.
-"""
+"""Paths of the host's root that are hidden from guests: configured secrets, and the stores."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ _HOME = "~/"
 
 
 def stores(config: Config, catalog: Catalog) -> tuple[Path, ...]:
-    """The folders of the core, and those that options of the store and the agent name."""
+    """Returns the folders of the core, and those named by options of the store and the agent."""
     found = [
         config.template.dir,
         config.snapshot.dir,
@@ -43,11 +41,11 @@ def stores(config: Config, catalog: Catalog) -> tuple[Path, ...]:
 
 
 def paths(patterns: Iterable[str]) -> tuple[Path, ...]:
-    """What patterns of `pod.secret_paths` name on this host, whether it is there or not.
+    """Returns the paths on this host that match patterns of `pod.secret_paths`, existing or not.
 
     Args:
-        patterns: absolute paths, or paths below "~/", which is every home; "*", "?" and "[...]" as
-            a shell has them.
+        patterns: absolute paths, or paths below "~/", which stands for every home; with the
+            wildcards "*", "?" and "[...]" of a shell.
     """
     homes = sorted(_homes(), key=str)
     found: dict[Path, None] = {}
@@ -62,7 +60,7 @@ def paths(patterns: Iterable[str]) -> tuple[Path, ...]:
 
 
 def without_nested(found: Iterable[Path]) -> tuple[Path, ...]:
-    """Without those that lie in another."""
+    """Returns the paths without those inside another one."""
     every = dict.fromkeys(found)
     return tuple(path for path in every if not any(parent in every for parent in path.parents))
 
@@ -74,13 +72,13 @@ def _matches(top: Path, inner: str) -> list[Path]:
 
 
 def _ways(path: Path) -> Iterator[Path]:
-    """The name itself, and what lies behind it where that is a link."""
+    """Yields the path itself, and its target if it is a link."""
     yield path.parent.resolve() / path.name
     yield path.resolve()
 
 
 def _homes() -> set[Path]:
-    """Of root and of people; services have theirs where their data is."""
+    """Returns the homes of root and of people; services have theirs where their data is."""
     found = {Path("/root")}
     with _USERS.open(encoding="utf-8", errors="surrogateescape") as stream:
         for line in stream:

@@ -1,7 +1,7 @@
-"""The system calls about mounts that name everything by descriptor: Linux 5.12 has all of them.
+"""System calls for mounts that take only descriptors. All are in Linux 5.12 and later.
 
-A path that somebody else can change is never given to the kernel twice: it is opened once, without
-following links, and what was opened is what is bound, and where.
+A path that another user can change is resolved only once: it is opened without following links, and
+source and target of a mount are given to the kernel as descriptors.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _UMOUNT_NOFOLLOW = 8
 RDONLY, NOSUID, NODEV, NOEXEC = 1, 2, 4, 8
 """Attributes of mounts (mount_setattr(2))."""
 PRIVATE, SHARED, UNBINDABLE, SLAVE = 1 << 18, 1 << 20, 1 << 17, 1 << 19
-"""How a mount passes on what is mounted below it."""
+"""The propagation types of mounts."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -56,11 +56,11 @@ class _OpenHow(ctypes.Structure):
 def open_plain(
     path: str | Path, flags: int = os.O_PATH, at: int = _AT_FDCWD, stays_in_mount: bool = False
 ) -> int:
-    """Opens a path in which nothing is a link, as a descriptor.
+    """Opens a path without following links; returns a descriptor.
 
     Args:
-        path: absolute, or relative to `at`, below which it then has to stay.
-        flags: of open(2).
+        path: absolute, or relative to `at`, below which it then must stay.
+        flags: flags of open(2).
         at: a descriptor of a folder.
         stays_in_mount: whether mount points in the path are refused, too.
 
@@ -84,11 +84,11 @@ def opened(descriptor: int) -> Iterator[int]:
 
 
 def clone(descriptor: int, recursive: bool = False) -> int:
-    """A mount of what is open, that is nowhere yet; gone when it is closed before it was attached.
+    """Returns a detached mount of an open file or folder; it is gone when closed before `attach`.
 
     Args:
-        descriptor: of a file or folder.
-        recursive: whether mounts below come along.
+        descriptor: descriptor of a file or folder.
+        recursive: whether mounts below are included.
     """
     flags = (
         _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
@@ -97,7 +97,7 @@ def clone(descriptor: int, recursive: bool = False) -> int:
 
 
 def attach(mount: int, target: int) -> None:
-    """Mounts a detached mount on what is open. The descriptor of the mount stays one of it."""
+    """Attaches a detached mount to an open target. The descriptor of the mount stays valid."""
     _call(_MOVE_MOUNT, mount, b"", target, b"", _MOVE_MOUNT_BOTH_EMPTY)
 
 
@@ -110,8 +110,8 @@ def change(
         mount: a descriptor of its root.
         set_: attributes to set.
         clear: attributes to clear.
-        propagation: one of the words above; 0 leaves it.
-        recursive: whether mounts below it change, too: all of them or none.
+        propagation: one of the constants above; 0 leaves it unchanged.
+        recursive: whether mounts below it are changed, too: all of them or none.
     """
     attributes = _MountAttr(attr_set=set_, attr_clr=clear, propagation=propagation)
     flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
@@ -119,12 +119,12 @@ def change(
 
 
 def new_file_system(kind: str, attributes: int, **options: str) -> int:
-    """A file system of its own, mounted nowhere yet.
+    """Returns a new file system that is not attached.
 
     Args:
         kind: "tmpfs", "overlay".
-        attributes: of its mount.
-        options: of the file system.
+        attributes: attributes of its mount.
+        options: options of the file system.
     """
     with opened(_call(_FSOPEN, kind.encode(), _FSOPEN_CLOEXEC, about=kind)) as context:
         for name, value in options.items():
@@ -142,9 +142,9 @@ def new_file_system(kind: str, attributes: int, **options: str) -> int:
 
 
 def unmount(path: str | Path) -> bool:
-    """Takes away what is mounted at a path, with all that is mounted below; False when nothing is.
+    """Unmounts what is mounted at a path and below; returns False when nothing is mounted.
 
-    One of a stack at a time. Who has something of it open keeps that.
+    Of stacked mounts only the uppermost. Processes with open files in it keep access to them.
 
     Raises:
         OSError: the kernel refused.
@@ -158,9 +158,7 @@ def unmount(path: str | Path) -> bool:
 
 
 def own_namespace() -> None:
-    """Gives this thread a table of mounts of its own, in which it changes nothing of anybody
-    else's.
-    """
+    """Moves this thread into a mount namespace of its own, without propagation to others."""
     clone_newns, clone_fs = 0x00020000, 0x00000200
     if _libc.unshare(clone_newns | clone_fs) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -169,7 +167,7 @@ def own_namespace() -> None:
 
 
 def mount_id(descriptor: int) -> int:
-    """The number in the table of mounts of the mount that a descriptor is on (proc(5): fdinfo)."""
+    """Returns the id of the mount that a descriptor is on (proc(5): fdinfo)."""
     lines = Path(f"/proc/thread-self/fdinfo/{descriptor}").read_text(encoding="ascii").splitlines()
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     return int(fields["mnt_id"])

@@ -1,4 +1,4 @@
-"""What is mounted where on this host: proc(5)'s mountinfo."""
+"""Reads the mount table of this host: mountinfo of proc(5)."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_TABLE = Path("/proc/thread-self/mountinfo")  # a thread may have a table of its own (views.py)
+_TABLE = Path("/proc/thread-self/mountinfo")  # a thread may have a namespace of its own
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True)
 class MountPoint:
-    """One line of the table.
+    """One line of the mount table.
 
     Attributes:
-        id: of the mount.
+        id: id of the mount.
         device: "major:minor".
-        root: what of the file system is mounted here: "/" for all of it.
-        point: where.
-        options: of this mount point.
-        fstype: of the file system.
-        source: what it was mounted from.
-        super_options: of the file system, wherever it is mounted.
-        tags: how it is shared with others: "shared:1", "unbindable".
+        root: path inside the file system that is mounted here: "/" for all of it.
+        point: path of the mount point.
+        options: options of this mount point.
+        fstype: type of the file system.
+        source: the mounted device or name.
+        super_options: options of the file system, the same for all its mounts.
+        tags: propagation: "shared:1", "unbindable".
     """
 
     id: int
@@ -38,7 +38,7 @@ class MountPoint:
 
 
 def parse(text: str) -> list[MountPoint]:
-    """The table, in the order of mounting.
+    """Parses the table, in the order of mounting.
 
     Blanks, tabs, line ends and backslashes are octal escapes.
     """
@@ -46,21 +46,19 @@ def parse(text: str) -> list[MountPoint]:
 
 
 def points() -> list[MountPoint]:
-    """Everything that is mounted now."""
+    """Returns all current mounts."""
     return parse(_TABLE.read_bytes().decode(errors="surrogateescape"))
 
 
 def holding(path: Path, table: list[MountPoint] | None = None) -> MountPoint:
-    """The mount point that a path lies on; of several at one place the last, which hides the
-    others.
-    """
+    """Returns the mount point of a path; of stacked ones the last, which hides the others."""
     real = path.resolve()
     found = [one for one in table or points() if one.point == real or one.point in real.parents]
     return max(enumerate(found), key=lambda item: (len(item[1].point.parts), item[0]))[1]
 
 
 def below(folder: Path, table: list[MountPoint] | None = None) -> list[MountPoint]:
-    """What is mounted inside a folder, in the order of mounting."""
+    """Returns the mounts inside a folder, in the order of mounting."""
     real = folder.resolve()
     return [one for one in table or points() if real in one.point.parents]
 

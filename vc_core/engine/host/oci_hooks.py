@@ -1,7 +1,7 @@
-"""Programs of the host that are run when a container's life moves on: the runtime-spec's hooks.
+"""Runs the runtime-spec's hooks: programs of the host, run at points of a container's life cycle.
 
-https://github.com/opencontainers/runtime-spec, config.md, "POSIX-platform Hooks", and runtime.md,
-"State".
+https://github.com/opencontainers/runtime-spec, config.md, "POSIX-platform Hooks", and
+runtime.md, "State".
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ async def run_required(
     """Runs hooks in their order.
 
     Args:
-        hooks: of one kind.
-        spec: of the container.
+        hooks: hooks of one kind.
+        spec: the container.
         status: "created", "running" or "stopped".
-        pid: of the machine's process, 0 when there is none.
-        limit_s: for hooks without a limit of their own.
+        pid: id of the machine's process, 0 when there is none.
+        limit_s: time limit in seconds for hooks without a limit of their own.
 
     Raises:
-        HookError: one ended with an error or was killed at its limit; those behind it are not run.
+        HookError: a hook failed or was killed at its time limit; later ones were not run.
     """
     state = {
         "ociVersion": _OCI_VERSION,
@@ -51,7 +51,7 @@ async def run_required(
 async def run(
     hooks: Iterable[OciHook], spec: ContainerSpec, status: str, pid: int, limit_s: float
 ) -> None:
-    """As `demand`, but a failure is a warning, and those behind it are run all the same."""
+    """Like `run_required`, but a failure is logged as a warning, and later hooks still run."""
     for hook in hooks:
         try:
             await run_required([hook], spec, status, pid, limit_s)

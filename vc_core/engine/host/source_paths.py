@@ -1,8 +1,7 @@
-"""Paths of the host that a container names: resolved once, when it is created, and never through a
-link afterwards.
+"""Paths of the host that a container names: resolved when it is created, and without links later.
 
-What a container can write, it can replace: a folder by a link to a file of the host, which the next
-start would follow.
+A container can replace what it can write: for example a folder by a link to a file of the host,
+which the next start would follow.
 """
 
 from __future__ import annotations
@@ -15,24 +14,24 @@ from vc_core.engine.host import mount_calls
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import ContainerSpec, MountKind
 
-# Names of devices, which the host's kernel and udev give. They are links that lead elsewhere after
-# a reboot, and no container can write there.
+# Names of devices, given by the host's kernel and udev. They are links whose targets change with a
+# reboot, and no container can write there.
 _OF_DEVICES = (Path("/dev"), Path("/sys"))
 
 
 def resolved(path: Path) -> Path:
-    """What a path leads to now, which is what the container has from now on.
+    """Resolves a path to its current target, which the container has from now on.
 
-    Names of devices stay as they are.
+    Names of devices stay unresolved.
     """
     return path if _names_device(path) else path.resolve()
 
 
 def opened_plainly(path: Path) -> int:
-    """A descriptor of what a resolved path names.
+    """Opens a resolved path; returns a descriptor.
 
     Raises:
-        InvalidRequest: something in the path is a link by now, or it is gone.
+        InvalidRequest: something in the path is a link by now, or does not exist any more.
     """
     try:
         return mount_calls.open_plain(path)
@@ -50,7 +49,7 @@ def opened_plainly(path: Path) -> int:
 
 
 def check(spec: ContainerSpec) -> None:
-    """Refuses a container of which something has been replaced by a link since it was created.
+    """Refuses a container if one of its paths was replaced by a link since it was created.
 
     Raises:
         InvalidRequest: naming the path.

@@ -1,9 +1,8 @@
-"""Reads a tar archive of a sender that is not trusted, in constant memory.
+"""Reads a tar archive of an untrusted sender in constant memory.
 
-`tarfile` reads a long name, a list of holes or a chain of headers as long as the sender says they
-are, and keeps every member. Here it only decodes single headers; everything between them is
-bounded. Formats: ustar, GNU with long names and sparse files, pax with names, sizes, owners and
-times.
+`tarfile` reads a long name, a list of holes or a chain of headers of any length, and keeps every
+member. Here it only decodes single headers; everything between them is bounded. Formats: ustar, GNU
+with long names and sparse files, pax with names, sizes, owners and times.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _NUMBER = 12
 
 
 class Kind(enum.Enum):
-    """What a member is."""
+    """The type of a member."""
 
     FILE = "file"
     FOLDER = "folder"
@@ -66,16 +65,16 @@ class Member:
     """One entry of an archive.
 
     Attributes:
-        kind: what it is.
-        parts: of its path; relative, without "." and "..".
-        mode: permission bits, those for set-uid, set-gid and sticky among them.
+        kind: type of the member.
+        parts: components of its path; relative, without "." and "..".
+        mode: permission bits, including set-uid, set-gid and sticky.
         uid: its owner.
         gid: its group.
-        mtime_s: since the epoch.
-        size: in bytes, holes included.
-        segments: offset and length of what is not a hole, ascending.
-        target: of a symbolic link.
-        target_parts: of a hard link, as `parts`.
+        mtime_s: time of the last modification, in seconds since the epoch.
+        size: size in bytes, including holes.
+        segments: offset and length of the data between holes, ascending.
+        target: target of a symbolic link.
+        target_parts: target of a hard link, as `parts`.
     """
 
     kind: Kind
@@ -93,14 +92,14 @@ class Member:
 class TarReader:
     """The members of one archive, in their order.
 
-    Raises AgentError for everything that is wrong with it.
+    Raises AgentError for every error of the archive.
     """
 
     def __init__(self, pull: Callable[[], bytes]) -> None:
-        """`pull` gives the next bytes, and none at the end."""
+        """Creates a reader; `pull` returns the next bytes, and none at the end."""
         self._pull = pull
         self._buffer = memoryview(b"")
-        self._left = 0  # of the current member's data, padding included
+        self._left = 0  # bytes of the current member's data, including padding
 
     def __iter__(self) -> Iterator[Member]:
         for _ in range(_MOST_MEMBERS):
@@ -114,7 +113,7 @@ class TarReader:
         raise AgentError(f"the guest has sent an archive of more than {_MOST_MEMBERS} files")
 
     def data(self, length: int) -> Iterator[memoryview]:
-        """The next bytes of the current member's content."""
+        """Yields the next bytes of the current member's content."""
         while length:
             chunk = self._some(length)
             length -= len(chunk)
@@ -187,7 +186,7 @@ class TarReader:
         )
 
     def _sparse(self, block: bytes, size: int) -> tuple[int, tuple[tuple[int, int], ...]]:
-        """The whole size of a file with holes, and its segments."""
+        """Returns the whole size of a sparse file, and its segments."""
         whole = _number(block[_SPARSE_SIZE_AT : _SPARSE_SIZE_AT + _NUMBER])
         segments = _pairs(block[_SPARSE_AT:], _SPARSE_COUNT)
         has_more = bool(block[_SPARSE_MORE_AT])
@@ -209,7 +208,7 @@ class TarReader:
         return whole, tuple(segments)
 
     def _header_block(self) -> bytes | None:
-        """The next header; None at the archive's end."""
+        """Returns the next header; None at the end of the archive."""
         if not self._buffer:
             self._buffer = memoryview(self._pull())
             if not self._buffer:
@@ -245,9 +244,7 @@ class TarReader:
         return chunk
 
     def _skip_trailing(self) -> None:
-        """Archives are filled up to a full record; the sender ends well only when all of that is
-        read.
-        """
+        """Reads the padding at the end, without which the sender fails with a broken pipe."""
         count = len(self._buffer)
         while chunk := self._pull():
             count += len(chunk)
@@ -278,7 +275,7 @@ def _parts(name: str) -> tuple[str, ...]:
 
 
 def _pax_records(data: bytes) -> dict[str, str]:
-    """POSIX pax, "Extended Header": lines of "LENGTH KEY=VALUE"."""
+    """Parses pax records: lines of "LENGTH KEY=VALUE" (POSIX pax, "Extended Header")."""
     records: dict[str, str] = {}
     while data:
         digits, _, _ = data.partition(b" ")
@@ -299,7 +296,7 @@ def _pax_records(data: bytes) -> dict[str, str]:
 
 
 def _pax_number(changed: dict[str, str], key: str, otherwise: int) -> int:
-    """A pax number; times have fractions."""
+    """Parses a pax number; times have fractions."""
     if key not in changed:
         return otherwise
     digits = changed[key].partition(".")[0]
@@ -321,7 +318,7 @@ def _pairs(block: bytes, most: int) -> list[tuple[int, int]]:
 
 
 def _number(field: bytes) -> int:
-    """Octal digits, or big-endian binary behind a set first bit (GNU)."""
+    """Parses octal digits, or a big-endian number after a set first bit (GNU)."""
     if field[0] & 0x80:
         return int.from_bytes(field[1:], "big")
     digits = field.rstrip(b" \0").lstrip(b" ")

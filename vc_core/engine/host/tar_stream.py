@@ -1,4 +1,4 @@
-"""Tar archives between the host and a guest that is not trusted."""
+"""Tar archives between the host and an untrusted guest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vc_core.spec.errors import InvalidRequest, StorageError
 T = TypeVar("T")
 
 _CHUNK = 256 << 10
-_CHANGED = 1  # tar(1): a file has changed while it was read
+_CHANGED = 1  # tar(1): a file changed while it was read
 _COMPLAINT_BYTES = 4096
 
 
@@ -27,17 +27,16 @@ _COMPLAINT_BYTES = 4096
 async def packed(
     folder: Path, name: str, called: str, keep_owner: bool
 ) -> AsyncIterator[AsyncGenerator[bytes, None]]:
-    """A file or folder in a folder of the host as an archive, with links and holes. It ends with
-    the block.
+    """Packs a file or folder of the host as an archive, with links and holes, until the block ends.
 
     Args:
-        folder: of the host.
-        name: in it; "." is the folder.
-        called: its name in the archive; another one than `name` where that is ".".
-        keep_owner: whether owners stay what they are; root otherwise.
+        folder: a folder of the host.
+        name: name in the folder; "." is the folder itself.
+        called: its name in the archive; different from `name` where that is ".".
+        keep_owner: whether owners are kept; root otherwise.
 
     Raises:
-        StorageError: it cannot be read.
+        StorageError: reading failed.
     """
     owner = () if keep_owner else ("--owner=0", "--group=0")
     escaped = re.sub(r"([\\&,\n])", r"\\\1", called)
@@ -77,7 +76,7 @@ async def packed(
     async def chunks() -> AsyncGenerator[bytes, None]:
         complaining = asyncio.create_task(
             _first_bytes(errors)
-        )  # or tar waits for somebody to read its complaints
+        )  # or tar blocks when its stderr is full
         try:
             while chunk := await output.read(_CHUNK):
                 yield chunk
@@ -99,7 +98,7 @@ async def packed(
 
 
 async def _first_bytes(stream: asyncio.StreamReader) -> bytes:
-    """All is read and the beginning kept."""
+    """Reads the whole stream and returns its beginning."""
     kept = b""
     while data := await stream.read(_CHUNK):
         kept += data[: _COMPLAINT_BYTES - len(kept)]
@@ -109,24 +108,23 @@ async def _first_bytes(stream: asyncio.StreamReader) -> bytes:
 async def unpack(
     chunks: AsyncGenerator[bytes, None], destination: Destination, keep_owner: bool
 ) -> None:
-    """Unpacks an archive that somebody else has made: what was asked for, and nowhere else. See
-    `Unpacker`.
+    """Unpacks an untrusted archive below the destination only. See `Unpacker`.
 
     Raises:
-        AgentError: it is no archive, or holds what was not asked for; what came before stays.
-        InvalidRequest: something that is there is in its way.
-        StorageError: the host cannot write.
+        AgentError: it is no archive, or contains something that was not asked for; earlier entries
+            stay.
+        InvalidRequest: an existing file is in its way.
+        StorageError: writing on the host failed.
     """
     await _read(chunks, lambda reader: Unpacker(reader, destination, keep_owner).run())
 
 
 async def only_file(chunks: AsyncGenerator[bytes, None], path: str, limit: int) -> bytes:
-    """The content of the one file that is in an archive.
+    """Returns the content of the only file of an archive.
 
     Raises:
         AgentError: it is no archive.
-        InvalidRequest: it is one of something else than a file, or of one with more bytes than
-            `limit`.
+        InvalidRequest: its entry is no file, or has more bytes than `limit`.
     """
 
     def collect(reader: TarReader) -> bytes:
@@ -155,7 +153,7 @@ async def only_file(chunks: AsyncGenerator[bytes, None], path: str, limit: int) 
 
 
 async def _read(chunks: AsyncGenerator[bytes, None], work: Callable[[TarReader], T]) -> T:
-    """Has a thread read an archive while it comes.
+    """Reads an archive in a thread while it arrives.
 
     The thread has ended when this returns, cancelled or not.
     """
@@ -186,5 +184,5 @@ async def _read(chunks: AsyncGenerator[bytes, None], work: Callable[[TarReader],
                 task.cancel()
             await asyncio.gather(
                 working, return_exceptions=True
-            )  # half an archive: what it says of that is no news
+            )  # an incomplete archive: its error is a consequence
             raise

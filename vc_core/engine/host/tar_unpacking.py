@@ -1,9 +1,9 @@
-"""Writes what a guest has sent below one folder of the host, by descriptors.
+"""Unpacks an archive from a guest below one folder of the host, by descriptors.
 
-The guest chooses names, links and order; a local user may own the folder and swap what is in it
-meanwhile. So nothing is opened by its path: every folder is opened from its parent's descriptor
-without following links, and every file is made in a folder that nobody else can write, and moved.
-What was there is neither opened for writing nor changed, only replaced.
+The guest chooses names, links and order; a local user may own the folder and swap its contents
+meanwhile. Therefore nothing is opened by its path: every folder is opened from its parent's
+descriptor without following links, and every file is created in a folder that nobody else can
+write, and then moved. Existing files are neither opened for writing nor changed, only replaced.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ Parts = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Destination:
-    """Where an archive goes.
+    """The destination of an archive.
 
     Attributes:
-        folder: a descriptor of the folder below which all is written.
-        path: of that folder, for messages.
-        asked: the name that everything in the archive has or lies below; "." for what is in a
-            folder.
-        name: what that is called here; empty for what goes into the folder itself.
-        is_folder: whether it must be a folder in the archive.
-        replaces_file: whether there is something else than a folder of this name, so that it must
+        folder: descriptor of the folder below which everything is written.
+        path: path of that folder, for messages.
+        asked: the requested name: every entry must have it or be below it; "." for the contents of
+            a folder.
+        name: its name on this host; empty for entries of the folder itself.
+        is_folder: whether the entry must be a folder.
+        replaces_file: whether something other than a folder has this name, so that the entry must
             not be a folder.
     """
 
@@ -55,7 +55,7 @@ class Destination:
 
 
 class Unpacker:
-    """Writes one archive."""
+    """Unpacks one archive."""
 
     def __init__(self, reader: TarReader, destination: Destination, keep_owner: bool) -> None:
         self._reader = reader
@@ -70,12 +70,12 @@ class Unpacker:
         self.devices = 0
 
     def run(self) -> None:
-        """Returns when all of it is written.
+        """Returns when everything is written.
 
         Raises:
-            AgentError: it is no archive, or holds what was not asked for.
-            InvalidRequest: something that is there is in its way.
-            StorageError: the host cannot write.
+            AgentError: it is no archive, or contains something that was not asked for.
+            InvalidRequest: an existing file is in its way.
+            StorageError: writing on the host failed.
         """
         written = 0
         try:
@@ -107,11 +107,11 @@ class Unpacker:
         return (*self._top, *parts[1:])
 
     def _write(self, member: Member, parts: Parts) -> bool:
-        """Whether it was written."""
+        """Returns whether the member was written."""
         if len(parts) <= len(self._top):
             self._check_top(member.kind)
         if not parts:
-            return True  # the folder that everything goes to: it stays as it is
+            return True  # the destination folder itself stays unchanged
         if member.kind is Kind.DEVICE:
             self.devices += 1
             return False
@@ -152,7 +152,7 @@ class Unpacker:
     def _make_folder(self, member: Member, parts: Parts, parent: int) -> None:
         name = parts[-1]
         try:
-            os.mkdir(name, 0o700, dir_fd=parent)  # its own mode when all is in it
+            os.mkdir(name, 0o700, dir_fd=parent)  # gets its own mode after its contents
         except FileExistsError:
             if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
                 raise InvalidRequest(
@@ -164,7 +164,7 @@ class Unpacker:
         )
 
     def _finish_folders(self, around: Parts | None) -> None:
-        """Gives folders their modes and times, except those around a path."""
+        """Sets the modes and times of folders, except those around a path."""
         while self._unfinished and (
             around is None or around[: len(self._unfinished[-1][0])] != self._unfinished[-1][0]
         ):
@@ -196,7 +196,7 @@ class Unpacker:
             os.close(handle)
 
     def _link(self, member: Member, staging: int, new: str) -> None:
-        """To a file of this archive, and to no other that is there."""
+        """Creates a hard link, only to a file of this archive."""
         parts = self._place(member.target_parts)
         try:
             with self._opened(parts[:-1], makes=False) as target:
@@ -215,7 +215,7 @@ class Unpacker:
 
     def _make_fifo(self, member: Member, staging: int, new: str) -> None:
         os.mkfifo(new, 0o600, dir_fd=staging)
-        # With O_RDWR no FIFO waits for its other end: fifo(7).
+        # With O_RDWR a FIFO does not wait for its other end: fifo(7).
         handle = os.open(
             new, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=staging
         )
@@ -225,14 +225,14 @@ class Unpacker:
             os.close(handle)
 
     def _give(self, handle: int, member: Member) -> None:
-        """Owner, mode and time. Nobody gets a program that runs as somebody else."""
+        """Sets owner, mode and time, without set-uid and set-gid bits."""
         if self._keeps_owner:
             os.fchown(handle, member.uid, member.gid)
         os.fchmod(handle, member.mode & ~(stat.S_ISUID | stat.S_ISGID))
         os.utime(handle, (member.mtime_s, member.mtime_s))
 
     def _folder(self, parts: Parts) -> _Folder:
-        """A folder below the destination, open until the next call. Missing ones are made."""
+        """Opens a folder below the destination until the next call. Creates missing ones."""
         if self._here is None or self._here.parts != parts:
             with self._opened(parts, makes=True) as handle:
                 self._leave()
@@ -276,9 +276,7 @@ class Unpacker:
 
 
 class _Folder:
-    """An open folder, with one in it that is ours alone: who else can write here cannot swap what
-    is made there.
-    """
+    """An open folder with a private subfolder, where other users are unable to swap new files."""
 
     def __init__(self, parts: Parts, handle: int) -> None:
         self.parts = parts
@@ -287,8 +285,9 @@ class _Folder:
 
     @contextmanager
     def renamed(self, name: str) -> Iterator[tuple[int, str]]:
-        """A folder's descriptor and a new name in it, which becomes `name` here; nothing is left
-        when that fails.
+        """Yields a descriptor and a new name, which becomes `name` here on success.
+
+        Nothing is left on failure.
         """
         staging = self._staged()
         try:
@@ -297,7 +296,7 @@ class _Folder:
         finally:
             with contextlib.suppress(
                 FileNotFoundError
-            ):  # the rule; but of two names of one file both stay: rename(2)
+            ):  # normal; but two names of one file both stay: rename(2)
                 os.unlink(name, dir_fd=staging)
 
     def _staged(self) -> int:
@@ -311,19 +310,19 @@ class _Folder:
         return self._staging[1]
 
     def close(self) -> None:
-        """Removes what is ours in it."""
+        """Removes the private subfolder."""
         if self._staging is not None:
             name, handle = self._staging
             os.close(handle)
             with contextlib.suppress(
                 FileNotFoundError, NotADirectoryError
-            ):  # somebody has moved it
+            ):  # moved by another process
                 os.rmdir(name, dir_fd=self.handle)
         os.close(self.handle)
 
 
 class _Inodes:
-    """A set of files; consecutive inode numbers, as file systems give them, take a bit each."""
+    """A set of inode numbers; consecutive ones, as file systems assign them, take one bit each."""
 
     def __init__(self) -> None:
         self._pages: dict[tuple[int, int], int] = {}

@@ -1,8 +1,7 @@
-"""Removes what somebody hostile may have made: trees of any depth, odd names, links, what must not
-be changed.
+"""Removes folders with hostile contents: deep trees, odd names, links, immutable files.
 
-Nothing is followed and no mount point is entered. A folder within a folder is moved to the top
-before it is emptied: so neither depth nor descriptors grow.
+No link is followed and no mount point is entered. A folder within a folder is moved to the top
+before it is emptied, so neither recursion depth nor the number of descriptors grows.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from pathlib import Path
 from vc_core.engine.host.mount_calls import open_plain, opened
 from vc_core.spec.errors import StorageError
 
-# linux/fs.h: attributes of files that keep even root from removing them.
+# linux/fs.h: attributes of files that prevent even root from removing them.
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
 _IMMUTABLE, _APPEND = 0x10, 0x20
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(path: Path) -> None:
-    """Removes a file, or a folder with all that is in it. What is not there is no error.
+    """Removes a file, or a folder with all its contents. What does not exist is no error.
 
     Raises:
-        StorageError: something cannot be removed, or something is mounted below; names it.
+        StorageError: something is impossible to remove, or something is mounted below; names it.
     """
     try:
         with opened(os.open(path.parent, _FOLDER)) as parent:
@@ -47,7 +46,7 @@ def remove_tree(path: Path) -> None:
 
 
 def empty(path: Path) -> None:
-    """Removes what is in a folder; the folder stays. As `remove_tree`."""
+    """Removes the contents of a folder and keeps the folder. Raises the errors of `remove_tree`."""
     try:
         with opened(open_plain(path, _FOLDER)) as top:
             _empty(top, path)
@@ -78,7 +77,7 @@ def _empty(top: int, path: Path) -> None:
 
 
 def _is_removed(folder: int, name: str, path: Path) -> bool:
-    """Whether that is done; False for a folder that has something in it."""
+    """Returns whether the entry was removed; False for a folder that is not empty."""
     for _ in range(2):
         try:
             if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
@@ -109,7 +108,7 @@ def _open_folder(parent: int, name: str, path: Path) -> int:
         ) as folder:
             Path(f"/proc/self/fd/{folder}").chmod(
                 0o700
-            )  # of an ordinary user, who may change what is theirs
+            )  # an ordinary user's, who may change the mode of their own files
         return open_plain(name, _FOLDER, at=parent, stays_in_mount=True)
     except OSError as error:
         if error.errno == errno.EXDEV:
@@ -134,17 +133,17 @@ def _move(folder: int, name: str, top: int, new: str, path: Path) -> None:
 
 
 def _unlock_entry(folder: int, name: str) -> None:
-    """Takes from a plain file what keeps it from being removed. Anything else cannot have that."""
+    """Removes the attributes that prevent the removal of a regular file."""
     try:
         with opened(open_plain(name, os.O_PATH, at=folder)) as entry:
             mode = os.fstat(entry).st_mode
-            if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # to open a device may do something
+            if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # opening a device may have side effects
                 with opened(
                     os.open(f"/proc/self/fd/{entry}", os.O_RDONLY | os.O_CLOEXEC)
                 ) as handle:
                     _unlock(handle)
     except OSError:
-        return  # a link, or nothing that we may read: the attempt that follows says why it stays
+        return  # a link, or unreadable: the following attempt reports the reason
 
 
 def _unlock(handle: int) -> None:
@@ -160,8 +159,7 @@ def _unlock(handle: int) -> None:
         ):
             os.fchmod(handle, 0o700)
     except OSError:
-        # No such attributes here, or not ours to change: the attempt that follows says why it
-        # stays.
+        # No such attributes here, or no permission: the following attempt reports the reason.
         return
 
 

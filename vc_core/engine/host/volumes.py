@@ -1,7 +1,6 @@
-"""Named volumes: folders of the host that outlive pods, for what containers are to keep or to
-share.
+"""Named volumes: folders of the host that are kept when pods are deleted, for containers to share.
 
-<volume.dir>/<name>/    what is in it; the folder alone is the volume
+<volume.dir>/<name>/    the contents; the folder alone is the volume
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ class Volume:
 
     Attributes:
         name: unique on this host.
-        path: the folder, to be mounted into containers.
-        changed_ns: when something was last put into the folder or taken out of it, since the epoch.
+        path: the folder to mount into containers.
+        changed_ns: modification time of the folder, in nanoseconds since the epoch.
     """
 
     name: str
@@ -38,17 +37,17 @@ class Volumes:
         self._folder = folder
 
     def list(self) -> tuple[Volume, ...]:
-        """All of them, by name."""
+        """Returns all volumes, by name."""
         found = sorted(self._folder.iterdir()) if self._folder.is_dir() else []
         return tuple(
             self._volume(path) for path in found if path.is_dir() and not path.name.startswith(".")
         )
 
     def get(self, name: str) -> Volume:
-        """One of them.
+        """Returns one volume.
 
         Raises:
-            NotFound: there is none of this name.
+            NotFound: there is no volume of this name.
         """
         path = self._folder / checked("volume", name)
         if not path.is_dir():
@@ -57,11 +56,11 @@ class Volumes:
         return self._volume(path)
 
     def create(self, name: str, may_exist: bool = False) -> Volume:
-        """Makes one.
+        """Creates a volume.
 
         Raises:
-            AlreadyExists: there is one of this name, unless that may be.
-            InvalidRequest: it is no name, or the folder is not ours.
+            AlreadyExists: there is a volume of this name, unless `may_exist`.
+            InvalidRequest: the name is invalid, or the folder belongs to another user.
         """
         path = self._folder / checked("volume", name)
         private_folder(self._folder, "volume.dir")
@@ -75,15 +74,15 @@ class Volumes:
         return self._volume(path)
 
     def remove(self, name: str, used: Iterable[Path] = ()) -> None:
-        """Removes one with all that is in it.
+        """Removes a volume with all its contents.
 
         Args:
-            name: of it.
+            name: name of the volume.
             used: sources of containers' mounts.
 
         Raises:
-            NotFound: there is none of this name.
-            InvalidRequest: a container has it.
+            NotFound: there is no volume of this name.
+            InvalidRequest: a container uses it.
         """
         path = self.get(name).path
         real = path.resolve()
@@ -91,7 +90,7 @@ class Volumes:
             raise InvalidRequest(
                 f"containers have the volume {name}; 'vc ps' shows them, delete those pods first"
             )
-        gone = path.with_name(f".{name}")  # in one step: half of a volume is none
+        gone = path.with_name(f".{name}")  # atomic: no incomplete volume is left
         remove_tree(gone)
         path.rename(gone)
         remove_tree(gone)

@@ -1,1 +1,1 @@
-"""What a container needs from its machine: root file system, folders, devices, logs and size."""
+"""What a container needs of its machine: root file system, folders, devices, logs and size."""

@@ -1,6 +1,4 @@
-"""What a container has written, from its log: also when it, its machine and whoever started it are
-gone.
-"""
+"""Reads a container's log, also after the container, its machine and its creator have ended."""
 
 from __future__ import annotations
 
@@ -28,7 +26,10 @@ _NEEDED = {Capability.LOG, Capability.DRIVE_PLUG}
 _STREAMS = {Kind.STDOUT: StreamName.STDOUT, Kind.STDERR: StreamName.STDERR}
 
 MAX_LINE_BYTES = 1 << 20
-"""A line that is longer comes as several, of which the last one has the newline."""
+"""Maximum size of a line in bytes.
+
+A longer line is split into several, of which the last one has the newline.
+"""
 _ALL = 1 << 62
 _BATCH = 256
 
@@ -38,10 +39,10 @@ class LogLine:
     """One line of a container's output.
 
     Attributes:
-        time_ns: when its first bytes were written, since the epoch, by the guest's clock.
-        stream: on which it was written.
-        data: with the newline, which the last one of a process may lack, and the parts of a line
-            beyond MAX_LINE_BYTES.
+        time_ns: time of its first bytes, by the guest's clock, in nanoseconds since the epoch.
+        stream: the stream on which it was written.
+        data: including the newline, which may be missing in the last line of a process, and is
+            missing in the parts of a line beyond MAX_LINE_BYTES.
     """
 
     time_ns: int
@@ -50,10 +51,10 @@ class LogLine:
 
 
 async def plug(session: Session, disks: ContainerDisks, spec: ContainerSpec) -> Plugged | None:
-    """Makes sure that a container that wants a log has one, as a disk in the machine; undone by
-    `devices.release`.
+    """Adds the log disk of a container that has Stdio.LOG to the machine, creating it if necessary.
 
-    None, and a word of it, where no disk can be plugged: the container runs without.
+    Undone by `devices.release`. Returns None, with a warning, where no disk can be plugged: the
+    container runs without a log.
     """
     if spec.stdio is not Stdio.LOG:
         return None
@@ -71,12 +72,12 @@ async def plug(session: Session, disks: ContainerDisks, spec: ContainerSpec) -> 
 
 
 class Lines:
-    """Lines out of pieces, for each stream of its own.
+    """Joins records to lines, separately for each stream.
 
     Attributes:
-        skip: how many of the next lines are left out. They cost next to nothing: a guest can write
+        skip: number of next lines that are left out at little cost, because a guest can write
             millions.
-        is_over: whether the process has ended, as far as the pieces tell.
+        is_over: whether the records say that the process has ended.
     """
 
     def __init__(self, skip: int = 0) -> None:
@@ -85,11 +86,11 @@ class Lines:
         self.is_over = False
 
     def all_of(self, records: Iterable[Record]) -> list[LogLine]:
-        """The lines that are complete with these pieces."""
+        """Returns the lines that these records complete."""
         return [line for record in records for line in self.feed(record)]
 
     def feed(self, record: Record) -> Iterator[LogLine]:
-        """The lines that are complete with this piece."""
+        """Yields the lines that this record completes."""
         self.is_over = record.kind is Kind.LAST
         if record.kind not in _STREAMS:
             yield from self.rest()
@@ -107,7 +108,7 @@ class Lines:
                 yield from self._unless_skipped(LogLine(time_ns, stream, bytes(begun)))
 
     def rest(self) -> list[LogLine]:
-        """Those that have begun and not ended."""
+        """Yields the incomplete lines."""
         left = [
             LogLine(time_ns, stream, bytes(data)) for stream, (time_ns, data) in self._begun.items()
         ]
@@ -126,7 +127,7 @@ class Lines:
 
 
 def _lines(data: bytes) -> list[bytes]:
-    """Only newlines end lines: what a terminal's program draws on one has carriage returns."""
+    """Splits at newlines only: output for a terminal contains carriage returns within a line."""
     *whole, last = data.split(b"\n")
     return [*(line + b"\n" for line in whole), *([last] if last else [])]
 
@@ -139,17 +140,18 @@ async def read(
     tail: int | None = None,
     since_ns: int = 0,
 ) -> AsyncGenerator[LogLine, None]:
-    """The lines of a container's log, oldest first. They are not held in memory: the guest decides
-    how many there are.
+    """Yields the lines of a container's log, oldest first.
+
+    The lines are not collected in memory, because the guest controls their number.
 
     Args:
-        sessions: of its pod.
-        disks: of containers, where the log is.
-        container_id: its name.
+        sessions: sessions of its pod.
+        disks: disks of containers, including the log.
+        container_id: id of the container.
         follow: whether to wait for more, until its first process or its machine has ended. When the
-            machine has ended by itself, a warning says how.
-        tail: no more than so many of those that are there.
-        since_ns: none that is older.
+            machine has ended by itself, the cause is logged as a warning.
+        tail: maximum number of existing lines.
+        since_ns: leaves out older lines; in nanoseconds since the epoch.
 
     Raises:
         NotFound: it has no log.
@@ -175,9 +177,7 @@ async def read(
 async def _all_of(
     path: Path, container_id: str, tail: int | None, gone: Awaitable[object] | None
 ) -> AsyncGenerator[LogLine, None]:
-    """The lines of a log; those that are still to come, too, when there is something
-    that ends it.
-    """
+    """Yields the lines of a log; also new ones, if there is an event that ends them."""
     async with AsyncExitStack() as stack:
         changes = stack.enter_context(_Changes(path, gone)) if gone is not None else None
         lines = Lines(0 if tail is None else max(0, await _count(path, changes is not None) - tail))
@@ -206,7 +206,7 @@ async def _all_of(
 
 
 class _Changes:
-    """Tells that a log has changed, until its machine has ended."""
+    """Reports changes of a log, until its machine has ended."""
 
     def __init__(self, path: Path, gone: Awaitable[object]) -> None:
         from asyncinotify import Inotify, Mask
@@ -225,7 +225,7 @@ class _Changes:
 
     @property
     def are_over(self) -> bool:
-        """Whether nothing is written any more."""
+        """Whether nothing more is written."""
         return self._gone.done() or not self._path.exists()
 
     async def next(self) -> None:
@@ -238,8 +238,9 @@ class _Changes:
 
 
 async def _count(path: Path, is_going_on: bool) -> int:
-    """How many lines a log has now; those that are not yet complete count when no more of them is
-    waited for.
+    """Returns the number of lines in a log.
+
+    Incomplete lines are counted if the log is not followed.
     """
     lines = Lines(_ALL)
     with Reader(path) as reader:
@@ -255,4 +256,4 @@ async def _read_on(reader: Reader, lines: Lines) -> AsyncGenerator[LogLine, None
         for line in lines.feed(record):
             yield line
         if number % _BATCH == 0:
-            await asyncio.sleep(0)  # Ctrl-C is a task, too
+            await asyncio.sleep(0)  # Ctrl-C cancels a task, too

@@ -1,7 +1,7 @@
-"""Devices of the host in the machine: who owns them, which are there, which containers use them.
+"""Devices of the host in the machine: their plugins, and the containers that use them.
 
-Containers with the same device share it. What is done to the host is written down before it is
-done: if the process is killed in between, it is given back when the machine ends.
+Containers with the same device share it. Each change of the host is recorded before it is made: if
+the process is killed in between, the device is returned to the host when the machine ends.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NEEDED: dict[type, tuple[Capability, str]] = {
 
 
 def check(device: HostDevice) -> None:
-    """Refuse invalid values before anything is done.
+    """Refuses invalid values before anything is done.
 
     Raises:
         InvalidRequest: naming the device.
@@ -59,10 +59,10 @@ def check(device: HostDevice) -> None:
 
 
 async def owner(wiring: Wiring, pod: PodRef, device: HostDevice) -> tuple[str, DeviceSpec]:
-    """The one plugin that claims the device, and its hooks.
+    """Returns the one plugin that claims the device, and its hooks.
 
     Raises:
-        DeviceError: nobody claims it, or several do; names the device plugins that were asked.
+        DeviceError: no plugin claims it, or several do; names the device plugins that were asked.
     """
     claims = [
         (name, hooks)
@@ -84,7 +84,7 @@ async def owner(wiring: Wiring, pod: PodRef, device: HostDevice) -> tuple[str, D
 
 
 async def acquire(session: Session, device: HostDevice, container_id: str) -> GuestDevice:
-    """Makes sure that the device is in the machine and that the container is among its users.
+    """Adds the device to the machine if necessary, and the container to its users.
 
     Undone when it fails.
     """
@@ -95,8 +95,8 @@ async def acquire(session: Session, device: HostDevice, container_id: str) -> Gu
         return GuestDevice(device=device, plugged=held.plugged)
     if (
         held is not None
-        # Whoever began to plug it is no more: it is readied and plugged anew, as the contract
-        # allows.
+        # The call that began to plug it was killed: it is prepared and plugged again, as the
+        # contract allows.
     ):
         await _put(session, held, None)
     name, hooks = await owner(session.connection.wiring, session.pod, wanted)
@@ -115,7 +115,7 @@ async def acquire(session: Session, device: HostDevice, container_id: str) -> Gu
 
 
 async def release(session: Session, container_id: str) -> None:
-    """Takes the container from the users of all devices; one without users leaves the machine."""
+    """Removes the container from the devices' users; unplugs devices without users."""
     for held in session.state.devices:
         if container_id not in held.users:
             continue
@@ -130,8 +130,9 @@ async def release(session: Session, container_id: str) -> None:
 
 
 async def _found_again(session: Session, held: HeldDevice) -> list[Plugged]:
-    """What a call may have plugged that died before it knew: plugging it again replaces that, and
-    tells where it is.
+    """Plugs again what a killed call may have plugged without recording it, and returns the result.
+
+    By contract, plugging again replaces what that call left.
     """
     _, hooks = await owner(session.connection.wiring, session.pod, held.device)
     return [
@@ -141,7 +142,7 @@ async def _found_again(session: Session, held: HeldDevice) -> list[Plugged]:
 
 
 async def unplug(session: Session, plugged: Plugged) -> None:
-    """Takes one device out of the machine, and remembers that."""
+    """Removes one device from the machine, and records that."""
     if plugged.driver is not GuestDriver.NODE:
         await session.hooks.vm_unplug(pod=session.pod, plugged=plugged)
         await session.put_driver_state()
@@ -173,6 +174,6 @@ async def _put(session: Session, old: HeldDevice | None, new: HeldDevice | None)
 
 
 def _without_node(device: HostDevice) -> HostDevice:
-    """What is plugged does not depend on how a container sees it."""
+    """Returns the device without its node, because plugging does not depend on the node."""
     plain = HostDevice(path=device.path, destination="")
     return structs.replace(plain, read_only=device.read_only, kind=device.kind, mac=device.mac)

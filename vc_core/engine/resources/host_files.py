@@ -1,4 +1,4 @@
-"""What of the host's files the containers of a runtime are made from."""
+"""Files and folders of the host that the containers of a runtime use."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class HostFiles:
     """Files and folders of the host that containers use.
 
     Attributes:
-        images: that root file systems come from.
-        disks: what containers write and what outlives their machine.
-        hidden: folders of the runtime's own, of which no guest sees anything.
+        images: images for root file systems.
+        disks: files of containers that outlive their machine.
+        hidden: private folders of the runtime, hidden from every guest.
     """
 
     images: Images

@@ -1,6 +1,6 @@
-"""What may be mounted in a container.
+"""Rules for the mounts of a container.
 
-Nothing is dropped silently: it is done, done with a warning, or refused.
+Nothing is dropped silently: a mount is made, made with a warning, or refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _KERNELS = (Path("/proc"), Path("/sys"))
 
 
 def checked(mount: Mount) -> Mount:
-    """The mount as it will be made: its source is what the path leads to now.
+    """Returns the mount as it will be made, with its source resolved.
 
     Raises:
         InvalidRequest: naming the path and what is wrong with it.
@@ -49,14 +49,14 @@ def checked(mount: Mount) -> Mount:
 
 
 def in_order(is_ours: bool, wanted: tuple[Mount, ...]) -> tuple[Mount, ...]:
-    """The order in which mounts are made: outer ones first, as other engines have it, or inner ones
-    would be hidden.
+    """Returns mounts in the order in which they are made: outer ones first, as other engines do.
 
-    A bundle's keep their order (runtime-spec, config.md: "in the listed order").
+    Otherwise inner ones would be hidden. The mounts of a bundle keep their order (runtime-spec,
+    config.md: "in the listed order").
 
     Args:
-        is_ours: whether the order is for us to choose.
-        wanted: as they were given.
+        is_ours: whether the order may be changed.
+        wanted: the mounts in their given order.
     """
     return (
         tuple(sorted(wanted, key=lambda one: len(Path(one.destination).parts)))

@@ -1,8 +1,7 @@
-"""Root file systems that are folders of the host, as root shows them: bound where no guest can
-write.
+"""Root file systems that are folders of the host, bound by root where no guest can write.
 
-Of the host's own root a guest does not see what the configuration lists as secret. That is enforced
-in what is bound, not in the guest, which may be hostile.
+A guest does not see the files of the host's own root that the configuration lists as secret. This
+is enforced by the bind on the host, not in the guest, which may be hostile.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _HOSTS = Path("/")
 
 
 def check(rootfs: Rootfs) -> None:
-    """Refuses what would show secrets that cannot be hidden.
+    """Refuses a root file system with secrets that are impossible to hide.
 
     Raises:
         InvalidRequest: the host's own root, writable.
@@ -38,8 +37,9 @@ def check(rootfs: Rootfs) -> None:
 
 
 def warn(config: PodConfig, rootfs: Rootfs) -> None:
-    """Says what an ordinary user's guest can read: nobody but root can take something out of what
-    is shared.
+    """Warns about secrets that an ordinary user's guest can read.
+
+    Only root can leave something out of what is shared.
     """
     if os.geteuid() == 0 or rootfs.show_secrets or not _is_hosts(rootfs.path):
         return
@@ -57,13 +57,13 @@ def warn(config: PodConfig, rootfs: Rootfs) -> None:
 
 
 def name(rootfs: Rootfs) -> str:
-    """Under which it is bound: containers with the same root file system share it."""
+    """Returns the name of its bind: containers with the same root file system share it."""
     about = f"{rootfs.path}\0{rootfs.mode is RootfsMode.READ_WRITE}\0{rootfs.show_secrets}"
     return hashlib.blake2b(os.fsencode(about), digest_size=8).hexdigest()
 
 
 def show(session: Session, rootfs: Rootfs, hidden: tuple[Path, ...]) -> None:
-    """Makes sure that it is bound among the pod's root file systems."""
+    """Binds it among the pod's root file systems, unless it is bound."""
     if not bind_mounts.is_bound(session.roots_folder, name(rootfs)):
         bind_mounts.remove(session.roots_folder, name(rootfs))  # of a call that was killed
         bind(session, rootfs, session.roots_folder, hidden, name(rootfs), is_share=True)
@@ -77,9 +77,7 @@ def bind(
     bound_as: str = "",
     is_share: bool = False,
 ) -> str:
-    """Binds it into a folder of the pod; gives the name that it has there. What it has of `hidden`
-    is covered.
-    """
+    """Binds it into a folder of the pod, with `hidden` covered; returns its name there."""
     if rootfs.mode is RootfsMode.READ_WRITE or not _is_hosts(rootfs.path):
         is_read_only = rootfs.mode is not RootfsMode.READ_WRITE
         return bind_mounts.add(rootfs.path, folder, is_read_only, True, bound_as, hidden, is_share)
@@ -90,5 +88,5 @@ def bind(
 
 
 def _is_hosts(path: Path) -> bool:
-    """Also where it is bound elsewhere."""
+    """Returns whether a path is the host's own root, also where it is bound elsewhere."""
     return path.samefile(_HOSTS)

@@ -1,6 +1,4 @@
-"""A container's root file system: a drive that the guest mounts by itself where that can be, else a
-shared folder.
-"""
+"""A container's root file system: a drive where possible, or else a shared folder."""
 
 from __future__ import annotations
 
@@ -26,11 +24,12 @@ from vc_core.spec.values import (
 
 
 async def block_of(session: Session, spec: ContainerSpec) -> block_rootfs.Block | None:
-    """What the guest is to mount by itself; None for a folder that is shared, also where no plugin
-    passes disks.
+    """Returns the block device or image that the guest mounts by itself.
+
+    Returns None for a folder that is shared, also if no plugin passes disks.
 
     Raises:
-        InvalidRequest: it is an image or a device that cannot be used.
+        InvalidRequest: it is an unusable image or device.
     """
     block = block_rootfs.chosen(spec, session.capabilities, session.config.disable_block_device_use)
     if block is None or not spec.rootfs.path.is_dir():
@@ -47,9 +46,9 @@ class Acquired:
     """A root file system that is in the machine.
 
     Attributes:
-        guest: as the agent has to find it.
-        block: what it is, when it is a drive.
-        bound: what was bound for it, when it is a folder in a share of many.
+        guest: the root file system as passed to the agent.
+        block: the block device or image, when it is a drive.
+        bound: the bind for it, when it is a folder in a share of many.
     """
 
     guest: GuestRootfs
@@ -58,8 +57,9 @@ class Acquired:
 
 
 async def acquire(session: Session, host: HostFiles, spec: ContainerSpec) -> Acquired:
-    """Makes sure that the root file system is in the machine, in use by the container. Undone by
-    `release`, and by `shares.unbind` of what was bound.
+    """Adds the root file system to the machine if necessary, and the container to its users.
+
+    Undone by `release`, and by `shares.unbind` of its binds.
     """
     upper = await _upper(session, host.disks, spec)
     block = await block_of(session, spec)
@@ -97,13 +97,13 @@ async def _upper(session: Session, disks: ContainerDisks, spec: ContainerSpec) -
 
 
 async def wanted(session: Session, spec: ContainerSpec) -> list[Share]:
-    """The shares that a container needs. Tags are not given yet."""
+    """Returns the shares that a container needs, without tags."""
     root = [shares.of_rootfs(session, spec)] if await block_of(session, spec) is None else []
     return list(dict.fromkeys((*root, *shares.of_mounts(session, spec))))
 
 
 async def release(session: Session, container_id: str) -> None:
-    """Takes the container's folders, drives and other devices out of the machine.
+    """Removes the container's folders, drives and other devices from the machine.
 
     May be called twice.
     """
@@ -112,7 +112,7 @@ async def release(session: Session, container_id: str) -> None:
 
 
 def check(spec: ContainerSpec) -> None:
-    """Refuse an invalid root file system before anything is done."""
+    """Refuses an invalid root file system before anything is done."""
     shares.check_rootfs(spec)
     root_folders.check(spec.rootfs)
     if spec.rootfs.disk_bytes < 0 or (

@@ -1,7 +1,7 @@
-"""Folders of the host in the machine: which a container needs, which are there, who uses them.
+"""Folders of the host in the machine: those that a container needs, and the users of each.
 
-Containers with the same folder share one device. What root mounts is bound, piece by piece, into a
-folder of the pod that is a share itself; others' folders are each a share of their own.
+Containers with the same folder share one device. For root, each source is bound into a folder of
+the pod that is a share itself; for other users, each folder is a share of its own.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NOT_YET = Plugged(id="", driver=GuestDriver.NINE_P, address="")  # until the ma
 
 
 def check_rootfs(spec: ContainerSpec) -> None:
-    """Refuses a root file system that is not there, before anything is done.
+    """Refuses a root file system that does not exist, before anything is done.
 
     Raises:
         InvalidRequest: naming the path and what is wrong with it.
@@ -52,8 +52,9 @@ def check_rootfs(spec: ContainerSpec) -> None:
 
 
 def of_rootfs(session: Session, spec: ContainerSpec) -> Share:
-    """The share of a root file system that is a folder: for root what is bound of it, else the
-    folder itself.
+    """Returns the share of a root file system that is a folder.
+
+    For root this is the bind of the folder, otherwise the folder itself.
     """
     path = (
         session.roots_folder / root_folders.name(spec.rootfs)
@@ -64,13 +65,15 @@ def of_rootfs(session: Session, spec: ContainerSpec) -> Share:
 
 
 def of_mounts(session: Session, spec: ContainerSpec) -> list[Share]:
-    """The shares of all mounts of a container that show something of the host."""
+    """Returns the shares of all mounts of a container with a source on the host."""
     return [of_mount(session, mount) for mount in spec.mounts if mount.kind is MountKind.BIND]
 
 
 def of_mount(session: Session, mount: Mount) -> Share:
-    """The share through which a mount goes: one of the pod for all that root can bind, else the
-    folder's own.
+    """Returns the share of a mount.
+
+    For root this is one share of the pod for everything that can be bound, otherwise the folder's
+    own share.
     """
     if os.geteuid() == 0:
         return Share(tag="", path=session.files_folder, read_only=False)
@@ -78,8 +81,9 @@ def of_mount(session: Session, mount: Mount) -> Share:
 
 
 def assign(wanted: Mapping[str, list[Share]]) -> list[PluggedShare]:
-    """Tags for the shares of containers that are made with the machine, by container; nothing is
-    plugged yet.
+    """Assigns tags to the shares of containers that are created with the machine, by container.
+
+    Nothing is plugged yet.
     """
     users: dict[Share, list[str]] = {}
     for container_id, shares in wanted.items():
@@ -92,8 +96,9 @@ def assign(wanted: Mapping[str, list[Share]]) -> list[PluggedShare]:
 
 
 def of_boot(session: Session, wanted: list[PluggedShare]) -> list[PluggedShare]:
-    """What a machine boots with: what is wanted, and where none can be plugged later, the one for
-    what root binds.
+    """Returns the shares of a machine that boots.
+
+    These are the required ones and, where no share can be plugged later, the one for root's binds.
     """
     files = Share(tag=f"vc{len(wanted)}", path=session.files_folder, read_only=False)
     has_it = any(one.share.path == session.files_folder for one in wanted)
@@ -105,10 +110,10 @@ def of_boot(session: Session, wanted: list[PluggedShare]) -> list[PluggedShare]:
 def of_clone(
     session: Session, wanted: list[PluggedShare], tags: tuple[str, str]
 ) -> list[PluggedShare]:
-    """What stands behind the shares that a template has: a root file system, and what root binds or
-    one folder more.
+    """Returns the shares of a clone, which are as many as those of its template.
 
-    The rest is plugged when its container is made.
+    These are a root file system, and root's binds or one more folder. The others are plugged when
+    their containers are created.
     """
     nothing = Share(tag="", path=session.nothing_folder, read_only=True)
     nothing.path.mkdir(mode=0o700, exist_ok=True)
@@ -128,7 +133,7 @@ def of_clone(
 
 
 def find(session: Session, share: Share) -> PluggedShare | None:
-    """The device that has this folder already."""
+    """Returns the device that has this folder already."""
     for held in session.state.shares:
         if structs.replace(held.share, tag="") == share:
             return held
@@ -138,8 +143,10 @@ def find(session: Session, share: Share) -> PluggedShare | None:
 async def acquire_root(
     session: Session, spec: ContainerSpec, hidden: tuple[Path, ...]
 ) -> tuple[Plugged, str]:
-    """As `acquire`, for a root file system; and the name under which root has bound it, where it
-    can get no share of its own any more.
+    """Like `acquire`, for a root file system.
+
+    Also returns the name of the bind by root, if the root file system gets no share of its own
+    any more.
     """
     share = of_rootfs(session, spec)
     is_there = find(session, share) is not None
@@ -159,7 +166,7 @@ async def acquire_root(
 
 
 async def acquire(session: Session, share: Share, container_id: str) -> Plugged:
-    """Makes sure that the folder is in the machine and that the container is among its users."""
+    """Adds the folder to the machine if necessary, and the container to its users."""
     held = find(session, share)
     if held is not None:
         await _put(session, held, dataclasses.replace(held, users=(*{*held.users, container_id},)))
@@ -181,8 +188,9 @@ async def acquire(session: Session, share: Share, container_id: str) -> Plugged:
 
 
 async def release(session: Session, container_id: str) -> None:
-    """Takes the container from the users of all shares; one without users leaves the machine, if it
-    can.
+    """Removes the container from the users of all shares.
+
+    A share without users is removed from the machine, if that is possible.
     """
     for held in session.state.shares:
         if container_id not in held.users:
@@ -201,7 +209,7 @@ async def release(session: Session, container_id: str) -> None:
 async def mount(
     session: Session, spec: ContainerSpec, mount: Mount, hidden: tuple[Path, ...]
 ) -> GuestMount:
-    """Makes one mount's source reachable for the guest."""
+    """Makes the source of one mount accessible to the guest."""
     if mount.kind is not MountKind.BIND:
         return GuestMount(mount=mount)
     share = of_mount(session, mount)
@@ -213,10 +221,9 @@ async def mount(
 
 
 def bind(session: Session, mount: Mount, hidden: tuple[Path, ...], name: str = "") -> str:
-    """Binds a mount's source into the pod's folder, under a name of its own or a given one; gives
-    it.
+    """Binds a mount's source into the pod's folder; returns its name there.
 
-    What it has of `hidden` is covered.
+    The name is generated if not given. Folders of `hidden` below the source are covered.
     """
     return bind_mounts.add(
         mount.source, session.files_folder, mount.read_only, mount.recursive, name, hidden
@@ -232,15 +239,16 @@ async def _acquire_bound(session: Session, share: Share, container_id: str, name
 
 
 async def unbind(session: Session, mounts: tuple[GuestMount, ...]) -> None:
-    """Takes away what was bound for a container. May be called twice."""
+    """Removes the binds of a container. May be called twice."""
     for one in reversed(mounts):
         if one.subpath:
             bind_mounts.remove(session.files_folder, one.subpath)
 
 
 async def _put(session: Session, old: PluggedShare | None, new: PluggedShare | None) -> None:
-    """In its place: a machine that starts from this one's saved state finds its shares by their
-    order, too.
+    """Replaces a share in its place.
+
+    A machine that starts from this one's saved state finds its shares by their order, too.
     """
     shares = [new if held is old else held for held in session.state.shares]
     if old is None:

@@ -1,4 +1,4 @@
-"""What the containers of a pod may use decides how large its machine is."""
+"""Computes the size of a pod's machine from the limits of its containers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from vc_core.spec.values import Capability, Resources, VmSize
 
 _MIB = 1 << 20
 _NEEDED = {Capability.RESIZE, Capability.ONLINE}
-_SMALLEST_MEMORY = 4 * _MIB  # with less, crun itself does not get a process started
-_PERIODS_US = range(
-    1_000, 1_000_001
-)  # what the kernel takes: Documentation/scheduler/sched-bwc.rst
+_SMALLEST_MEMORY = 4 * _MIB  # with less, crun fails to start a process
+_PERIODS_US = range(1_000, 1_000_001)  # the kernel's range: Documentation/scheduler/sched-bwc.rst
 _SMALLEST_QUOTA_US = 1_000
 _SHARES = range(2, 262_145)
 _CGROUP_FILE = re.compile(r"[a-z]+(\.[a-z0-9_]+)+")
@@ -27,10 +25,10 @@ _CPUSET = re.compile(r"(\d+(-\d+)?(,\d+(-\d+)?)*)?")
 
 
 def check(resources: Resources) -> None:
-    """Refuses limits that no kernel takes.
+    """Refuses limits that the kernel does not accept.
 
     Raises:
-        InvalidRequest: naming the limit and what it may be.
+        InvalidRequest: naming the limit and its range.
     """
     if resources.cpu_period_us not in _PERIODS_US:
         raise InvalidRequest(
@@ -58,11 +56,11 @@ def check(resources: Resources) -> None:
 
 
 def demand(config: PodConfig, limits: Iterable[Resources]) -> VmSize:
-    """How large the machine has to be.
+    """Returns the required size of the machine.
 
-    Processors: the sum of the containers' shares of a processor, all that their cpusets name, and
-    at least what the pod was made with. Memory: what the pod was made with, for the guest and
-    containers without a limit, and the sum of all limits on top.
+    Processors: the sum of the containers' cpu limits, at least the highest processor of their
+    cpusets and the number in the pod's configuration. Memory: that of the pod's configuration, for
+    the guest and containers without a limit, plus the sum of all limits.
     """
     found = tuple(limits)
     vcpus = math.ceil(sum(one.cpus for one in found))
@@ -75,7 +73,7 @@ def demand(config: PodConfig, limits: Iterable[Resources]) -> VmSize:
 
 
 def larger(one: Resources, other: Resources) -> Resources:
-    """Limits for which a machine has to be as large as for the larger of two."""
+    """Returns limits for which the machine must be as large as for the larger of two."""
     most_cpus = max(one, other, key=lambda limits: limits.cpus)
     most_named = max(one, other, key=_named)
     memory_bytes = max(one.memory_bytes, other.memory_bytes)
@@ -83,25 +81,25 @@ def larger(one: Resources, other: Resources) -> Resources:
 
 
 def _named(limits: Resources) -> int:
-    """How many processors there must be for all that a cpuset names; they are numbered from 0."""
+    """Returns the number of processors that a cpuset requires; they are numbered from 0."""
     return max((int(number) + 1 for number in re.findall(r"\d+", limits.cpuset)), default=0)
 
 
 def can_grow(capabilities: frozenset[Capability]) -> bool:
-    """Whether both sides can: the machine, and the guest in it."""
+    """Returns whether both the machine and its guest can be resized."""
     return capabilities >= _NEEDED
 
 
 async def fit(session: Session, changed: str = "", limits: Resources | None = None) -> None:
-    """Brings the machine to the size that its containers need, and what was plugged online.
+    """Resizes the machine to what its containers need, and brings plugged resources online.
 
     Args:
-        session: of a running pod.
-        changed: a container whose limits are not what the store says.
-        limits: its limits; None when it is not there (any more).
+        session: session of a running pod.
+        changed: a container whose limits differ from the store.
+        limits: its limits; None when the container does not exist (any more).
 
     Raises:
-        InvalidRequest: the machine would have to grow and cannot.
+        InvalidRequest: the machine would have to grow, which is not supported.
     """
     found = [
         (await session.store.container_spec(name)).resources

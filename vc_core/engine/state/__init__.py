@@ -1,1 +1,1 @@
-"""What is stored about pods and containers, and which states may follow which."""
+"""The stored records of pods and containers, and the transitions of their states."""

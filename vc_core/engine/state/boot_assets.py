@@ -1,4 +1,4 @@
-"""Files of a pod's own in place of the guest's and the hypervisor's, checked before each boot."""
+"""A pod's own files that replace the guest's and the hypervisor's, checked before each boot."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _NO_PATH = Path()
 
 @dataclass(frozen=True)
 class Asset:
-    """A file, and what it must contain.
+    """A file and its expected digest.
 
     Attributes:
-        path: absolute; empty for none.
-        sha512: of the whole file, in hex digits; empty accepts any content.
+        path: absolute path; empty for none.
+        sha512: digest of the whole file, in hex digits; empty accepts any content.
     """
 
     path: Path = _NO_PATH
@@ -29,17 +29,17 @@ class Asset:
 
     @property
     def is_given(self) -> bool:
-        """Whether there is one."""
+        """Whether a file is given."""
         return self.path != _NO_PATH
 
 
 @dataclass(frozen=True)
 class Assets:
-    """What a pod brings along.
+    """The files that a pod replaces.
 
     Attributes:
-        kernel: that the guest boots.
-        image: the guest's first root file system: an initrd that holds the agent.
+        kernel: the kernel that the guest boots.
+        image: the guest's initial root file system: an initrd that contains the agent.
         hypervisor: the program that runs the machine.
     """
 
@@ -49,11 +49,11 @@ class Assets:
 
 
 def check(assets: Assets) -> None:
-    """Reads every given file to its end.
+    """Checks every given file, which is read to its end.
 
     Raises:
-        InvalidRequest: a path that is not absolute, a file that is missing, empty or not what its
-            digest says.
+        InvalidRequest: a path is not absolute, or a file is missing, empty or does not match its
+            digest.
     """
     for field in dataclasses.fields(assets):
         asset: Asset = getattr(assets, field.name)
@@ -62,7 +62,7 @@ def check(assets: Assets) -> None:
 
 
 def apply(assets: Assets, guest: Guest) -> Guest:
-    """The guest with the pod's own files in it."""
+    """Returns the guest with the pod's own files."""
     kernel = assets.kernel.path if assets.kernel.is_given else guest.kernel
     initrd = assets.image.path if assets.image.is_given else guest.initrd
     return structs.replace(guest, kernel=kernel, initrd=initrd)

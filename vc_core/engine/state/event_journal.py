@@ -26,15 +26,15 @@ _LIMIT_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Event:
-    """Something that has happened.
+    """An event in the journal.
 
     Attributes:
-        time_ns: when it was told, since the epoch.
+        time_ns: time at which it was sent, in nanoseconds since the epoch.
         event: its name in the contract (vc_core.spec.events).
-        pod: whose.
-        container: of the pod; empty when it is about the pod.
-        reason: why a pod stopped; "out of memory" of a container whose limit has ended it.
-        exit_code: of a container that ended.
+        pod: id of the pod.
+        container: id of the container; empty when the event is about the pod.
+        reason: why a pod stopped; "out of memory" for a container that was killed at its limit.
+        exit_code: exit code of a container that ended.
     """
 
     time_ns: int
@@ -46,7 +46,7 @@ class Event:
 
 
 class Journal:
-    """Writes events down, and reads them."""
+    """Writes and reads events."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -118,7 +118,7 @@ class Journal:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 if not is_named(handle, self._file):
-                    continue  # it has become the older one meanwhile
+                    continue  # renamed to the older journal meanwhile
                 os.write(handle, line)
                 if os.fstat(handle).st_size >= _LIMIT_BYTES:
                     self._file.replace(self._older)
@@ -127,7 +127,7 @@ class Journal:
                 os.close(handle)
 
     async def events(self, follow: bool = False) -> AsyncGenerator[Event, None]:
-        """All that is still written down, oldest first, and with `follow` what comes."""
+        """Yields the recorded events, oldest first, and with `follow` new ones."""
         private_folder(self._folder, "data.dir")
         self._file.touch(mode=0o600)
         with ExitStack() as stack:
@@ -138,7 +138,7 @@ class Journal:
                 changes.add_watch(self._folder, Mask.MODIFY | Mask.CREATE | Mask.MOVED_TO)
             stream = stack.enter_context(
                 self._file.open("rb")
-            )  # before the older one is read: it may become that
+            )  # opened before the older one is read, because it may be renamed to that
             if self._older.exists():
                 with self._older.open("rb") as older:
                     for event in _events(older):
@@ -155,7 +155,7 @@ class Journal:
 
 
 def _events(stream: BinaryIO) -> Iterator[Event]:
-    """Whole lines; half of one is read again when the rest is there."""
+    """Yields the complete lines; an incomplete one is read again later."""
     while line := stream.readline():
         if not line.endswith(b"\n"):
             stream.seek(-len(line), os.SEEK_CUR)

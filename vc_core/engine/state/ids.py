@@ -13,10 +13,10 @@ _ALLOWED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 def checked(kind: str, name: str) -> str:
-    """Gives the name back.
+    """Returns the name if it is valid.
 
     Raises:
-        InvalidRequest: it would not do as a folder's name.
+        InvalidRequest: it is unfit as the name of a folder.
     """
     if not _ALLOWED.fullmatch(name):
         raise InvalidRequest(
@@ -27,10 +27,10 @@ def checked(kind: str, name: str) -> str:
 
 
 def checked_hostname(name: str) -> str:
-    """Gives a host name back; empty is none.
+    """Returns the host name if it is valid; empty means none.
 
     Raises:
-        InvalidRequest: it cannot be one.
+        InvalidRequest: it is not a valid host name.
     """
     if name and not _HOSTNAME.fullmatch(name):
         raise InvalidRequest(
@@ -41,15 +41,15 @@ def checked_hostname(name: str) -> str:
 
 
 def fresh() -> str:
-    """An id that nobody has: 12 hex digits."""
+    """Returns a new unique id: 12 hex digits."""
     return secrets.token_hex(6)
 
 
 def annotated(before: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
-    """Annotations after a change; None removes one.
+    """Returns annotations after a change; None removes one.
 
     Raises:
-        InvalidRequest: a name that is empty.
+        InvalidRequest: a name is empty.
     """
     if "" in changes:
         raise InvalidRequest("an annotation needs a name: NAME=VALUE")

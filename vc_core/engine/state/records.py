@@ -1,4 +1,4 @@
-"""What the engine remembers, and the store as typed records. The only module that writes state."""
+"""The engine's records, and the store with typed access to them. Only this module writes state."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PluginChoice:
-    """A plugin that the pod was made with, and its options as they were then."""
+    """A plugin with which the pod was created, and its options at that time."""
 
     family: str
     name: str
@@ -54,7 +54,7 @@ class PluginChoice:
 
 @dataclass(frozen=True)
 class PodConfig:
-    """What a pod is. Nothing of it changes but its annotations."""
+    """The configuration of a pod. Only its annotations change."""
 
     id: str
     plugins: tuple[PluginChoice, ...]
@@ -82,13 +82,13 @@ class PluggedShare:
 
 @dataclass(frozen=True)
 class HeldDevice:
-    """A device of the host that the machine has.
+    """A device of the host in the machine.
 
     Attributes:
-        device: as it was asked for, without what only concerns its node.
-        owner: the name of the device plugin that readied it.
-        plugged: what it is to the guest; empty while it is being plugged.
-        users: containers.
+        device: the requested device, without the properties of its node.
+        owner: name of the device plugin that prepared it.
+        plugged: how the guest finds it; empty while it is being plugged.
+        users: ids of the containers that use it.
     """
 
     device: HostDevice
@@ -99,23 +99,22 @@ class HeldDevice:
 
 @dataclass(frozen=True)
 class PodState:
-    """Where a pod is.
+    """The state of a pod.
 
     Attributes:
-        state: in the table of states.
-        reason: why it is stopped, for people.
-        boot: another one each time that its machine boots: who has a connection to an older one has
-            none.
+        state: its state in the table of transitions.
+        reason: why it is stopped, as text for people.
+        boot: identifies the boot of its machine; a connection to an earlier boot is invalid.
         shares: folders in the machine.
-        devices: of the host in the machine.
-        size: what the guest uses of the machine; None while that is what was configured.
-        base: what the machine was started with, before anything was plugged; None for what was
-            configured.
-        is_saving: whether somebody saves it, or was killed meanwhile.
-        home: the folder of a machine that was made for a pool, before there was this pod; None for
+        devices: devices of the host in the machine.
+        size: the vCPUs and memory that the guest uses; None for the configured size.
+        base: size of the machine at its start, before anything was plugged; None for the configured
+            size.
+        is_saving: whether the pod is being saved; also set when the saving process was killed.
+        home: the folder of a machine that was started for a pool, before this pod existed; None for
             the run folder.
-        process: that of the machine, with which it can be ended when its plugin is gone; None for
-            none, or another user's.
+        process: the machine's process, with which it can be ended when its plugin is missing; None
+            for none, or that of another user.
     """
 
     state: State
@@ -135,9 +134,9 @@ class BlockRootfs:
     """A root file system that the guest has mounted from a drive.
 
     Attributes:
-        device: on the host.
-        fstype: as the guest's kernel names it.
-        address: by which the guest found it.
+        device: the device or image on the host.
+        fstype: the file system type, as the guest's kernel names it.
+        address: the address by which the guest found it.
     """
 
     device: Path
@@ -147,19 +146,20 @@ class BlockRootfs:
 
 @dataclass(frozen=True)
 class ContainerState:
-    """Where a container is.
+    """The state of a container.
 
     Attributes:
-        state: its own; a running container of a paused pod is shown as paused.
-        token: of its first process.
+        state: its own state; a running container of a paused pod is shown as paused.
+        token: identifies its first process.
         is_in_guest: whether the agent has it.
-        exit: how its first process ended, if it did and somebody saw.
-        mounts: what was made reachable for it.
+        exit: how its first process ended, if it did and that was observed.
+        mounts: the mounts that were made accessible to the guest for it.
         block: its root file system, when that is a drive.
-        owes_poststop: whether its hooks were told that it starts, and not yet that it is gone.
-        restarts: how often the guest has started it again, as far as somebody saw.
-        health: what its checks have found, likewise.
-        started_ns: when it was last started, since the epoch; 0 when it never was.
+        owes_poststop: whether its start hooks have run and its poststop hooks have not.
+        restarts: last known number of restarts by the guest.
+        health: last known result of its health checks.
+        started_ns: time of its last start, in nanoseconds since the epoch; 0 when it was never
+            started.
     """
 
     state: State
@@ -174,38 +174,39 @@ class ContainerState:
     started_ns: int = 0
 
     def gone(self, state: State, status: ExitStatus | None = None) -> ContainerState:
-        """The same container, no longer in a guest."""
+        """Returns the state of the same container outside a guest."""
         nothing = replace(self, is_in_guest=False, mounts=(), block=None, health=Health.NONE)
         return replace(nothing, state=state, exit=status or self.exit)
 
 
 def shown_state(pod: PodState, container: ContainerState) -> State:
-    """A container's state as people see it: a paused pod's running containers are paused."""
+    """Returns a container's state as shown: a paused pod's running containers are paused."""
     if pod.state is State.PAUSED and container.state is State.RUNNING:
         return State.PAUSED
     return container.state
 
 
 class Store:
-    """Typed records of one pod on top of the storage operations."""
+    """Typed records of one pod, on top of the storage operations."""
 
     def __init__(self, hooks: Hooks, pod_id: str, is_ending: bool = False) -> None:
-        """Create a `Store`.
+        """Creates a `Store`.
 
         Args:
-            hooks: of the store.
-            pod_id: whose records.
-            is_ending: whether the pod or a container is being ended: that must not fail for want of
-            space. What is not written then is found out again by whoever looks at the machine.
+            hooks: operations of the store.
+            pod_id: id of the pod.
+            is_ending: whether the pod or a container is being ended, which must not fail for lack
+                of space. A state that is not written then is determined again from the machine by a
+                later call.
         """
         self._hooks = hooks
         self._pod = pod_id
         self._is_ending = is_ending
 
     async def pod_config(self) -> PodConfig:
-        """Raises NotFound when there is no such pod, PodDamaged when it cannot be read."""
+        """Returns the pod's config. Raises NotFound without a pod, PodDamaged if unreadable."""
         config = await self._get("", Record.POD_CONFIG, PodConfig)
-        if config is None:  # a store that knows no such pod says so itself
+        if config is None:  # a store raises NotFound itself
             raise self._damaged(await self._place("", Record.POD_CONFIG), "it is missing")
         if config.id != self._pod:
             raise self._damaged(
@@ -218,7 +219,7 @@ class Store:
         await self._put("", Record.POD_CONFIG, config)
 
     async def pod_state(self) -> PodState:
-        """A pod whose state is gone was there before the host's reboot."""
+        """Returns the pod's state; without one, the pod was created before a reboot of the host."""
         gone = PodState(State.STOPPED, "the host was rebooted")
         return await self._get("", Record.POD_STATE, PodState) or gone
 
@@ -227,7 +228,7 @@ class Store:
         await self._put("", Record.POD_STATE, state)
 
     async def driver_state(self) -> DriverState | None:
-        """What the hypervisor's driver saved; None when no machine was ever made."""
+        """Returns what the hypervisor's driver saved; None when no machine was ever started."""
         return await self._get("", Record.HYPERVISOR, DriverState)
 
     async def put_driver_state(self, state: DriverState) -> None:
@@ -235,11 +236,11 @@ class Store:
         await self._put("", Record.HYPERVISOR, state)
 
     async def containers(self) -> tuple[str, ...]:
-        """Ids of the pod's containers, sorted."""
+        """Returns the ids of the pod's containers, sorted."""
         return await self._hooks.storage_containers(pod_id=self._pod)
 
     async def container_spec(self, container_id: str) -> ContainerSpec:
-        """Raises NotFound when there is no such container."""
+        """Returns a container's config. Raises NotFound when there is no such container."""
         spec = await self._get(container_id, Record.CONTAINER_CONFIG, ContainerSpec)
         if spec is None:
             known = ", ".join(await self.containers()) or "none"
@@ -247,11 +248,11 @@ class Store:
         return spec
 
     async def put_container_spec(self, spec: ContainerSpec) -> None:
-        """Writes a container's config; from then on it exists."""
+        """Writes a container's config, which creates the container."""
         await self._put(spec.id, Record.CONTAINER_CONFIG, spec)
 
     async def container_state(self, container_id: str) -> ContainerState:
-        """A container whose state is gone was there before the host's reboot."""
+        """Returns a container's state; without one, it was created before a reboot of the host."""
         return await self._get(
             container_id, Record.CONTAINER_STATE, ContainerState
         ) or ContainerState(State.STOPPED, "")
@@ -268,7 +269,7 @@ class Store:
         data = encode(value)
         try:
             decode(data, type(value), f"the {record}")
-        except StorageError as error:  # nothing may be written that cannot be read
+        except StorageError as error:  # an unreadable record must not be written
             raise InvalidRequest(
                 f"pod {self._pod}: {error.message}; nothing was written"
             ) from error
@@ -305,16 +306,16 @@ class Store:
             return f"the {record} of container {container_id}" if container_id else f"the {record}"
 
     def _damaged(self, place: str, reason: str) -> PodDamaged:
-        """Each of both may name the place."""
+        """Returns the error for an unreadable record, whose place either part may name."""
         return damaged(self._pod, reason if place in reason else f"{place}: {reason}")
 
     async def driver_damaged(self, reason: str) -> PodDamaged:
-        """When the hypervisor's driver cannot read what it saved."""
+        """Returns the error for a driver state that the hypervisor's driver fails to read."""
         return self._damaged(await self._place("", Record.HYPERVISOR), reason)
 
 
 def damaged(pod_id: str, reason: str) -> PodDamaged:
-    """With the remedy."""
+    """Returns the error for an unreadable record, with the remedy."""
     return PodDamaged(
         f"{reason}; 'vc pod delete --force {pod_id}' ends its machine and removes it", pod=pod_id
     )
@@ -328,13 +329,13 @@ def _lacks_space(error: StorageError) -> bool:
 
 
 def encode(value: object) -> str:
-    """Readable JSON with the schema's version."""
+    """Returns readable JSON with the version of the schema."""
     envelope = {"schema": SCHEMA, "data": msgspec.to_builtins(value, enc_hook=str)}
     return msgspec.json.format(msgspec.json.encode(envelope), indent=2).decode() + "\n"
 
 
 def decode(text: str, kind: type[T], what: str) -> T:
-    """Raises StorageError naming `what` when the text is damaged or of another schema."""
+    """Parses a record. Raises StorageError naming `what` if it is damaged or of another schema."""
     try:
         envelope = msgspec.json.decode(text)
         schema = envelope["schema"]

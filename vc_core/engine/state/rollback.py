@@ -1,7 +1,7 @@
-"""Steps with their undo: when a later step fails, what was done is undone, the last first.
+"""Steps with their undo: when a later step fails, the steps done are undone in reverse order.
 
-What an undo meets does not hide why it was needed: it is told as a warning, and those before it
-still run.
+The failure of an undo does not hide the original error: it is logged as a warning, and the other
+undo steps still run.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ log = logging.getLogger(__name__)
 
 
 class Rollback:
-    """A list of what has to be done when the block fails: `async with Rollback() as rollback:`."""
+    """A list of undo steps for a block that fails: `async with Rollback() as rollback:`."""
 
     def __init__(self) -> None:
         self._steps: list[Callable[[], Awaitable[object]]] = []
 
     def push(self, step: Callable[P, Awaitable[object]], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Adds a step; give it before what it undoes when that can be undone half done."""
+        """Adds an undo step. Add it before the step itself if it can undo a partial one."""
         self._steps.append(lambda: step(*args, **kwargs))
 
     async def __aenter__(self) -> Self:

@@ -1,7 +1,7 @@
-"""The states of pods and containers, and the one table of what may follow what.
+"""The states of pods and containers, and the table of transitions.
 
-ready -> running <-> paused; every one of them -> stopped; stopped -> running. From `stopped` a pod
-boots again and a container is made again in the guest.
+ready -> running <-> paused; each of them -> stopped; stopped -> running. From `stopped` a pod boots
+again, and a container is created again in the guest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from vc_core.spec.errors import StateError
 
 
 class State(enum.StrEnum):
-    """Where a pod or container is in its life."""
+    """The state of a pod or container."""
 
     READY = "ready"
     RUNNING = "running"
@@ -29,7 +29,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 
 ALIVE = frozenset({State.RUNNING, State.PAUSED})
-"""The states in which a pod has a machine, and a container processes."""
+"""The states in which a pod has a machine, and a container has processes."""
 
 AT_REST = frozenset(State) - ALIVE
 
@@ -38,15 +38,14 @@ def require(subject: str, verb: str, actual: State, allowed: Collection[State]) 
     """Refuses a call in a wrong state.
 
     Raises:
-        StateError: naming the subject, what was wanted, the actual state and the states in which it
-            would do.
+        StateError: naming the subject, the call, the actual state and the required states.
     """
     if actual not in allowed:
         raise StateError(subject, verb, actual, sorted(allowed))
 
 
 def require_transition(subject: str, verb: str, actual: State, wanted: State) -> None:
-    """Refuses a transition that the table does not have.
+    """Refuses a transition that is not in the table.
 
     Raises:
         StateError: as `require`.

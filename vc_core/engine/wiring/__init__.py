@@ -1,1 +1,1 @@
-"""Plugins: found, configured and wired to operations."""
+"""Finds and configures plugins, and wires them to operations."""

@@ -1,4 +1,4 @@
-"""From chosen names to wired plugins that fit together."""
+"""Finds the chosen plugins by name, wires them, and checks that they fit together."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _CHANNELS = {Capability.UNIX_CHANNEL: ChannelKind.UNIX, Capability.VSOCK_CHANNEL
 
 
 Wire = Callable[[Iterable[PluginChoice]], Wiring]
-"""Wires chosen plugins: `wire` with all else given."""
+"""Wires chosen plugins: `wire` with all other arguments bound."""
 
 
 def choices(config: Config, catalog: Catalog) -> tuple[PluginChoice, ...]:
-    """What the configuration chooses, with versions: what a new pod remembers.
+    """Returns the plugins that the configuration chooses, with versions, as stored with a new pod.
 
     Raises:
-        PluginNotFound, PluginLoadError: a chosen plugin is not there.
+        PluginNotFound, PluginLoadError: a chosen plugin is missing or fails to load.
     """
     found = [
         (catalog.find(family, name), config.tables.get((family, name), {}))
@@ -49,7 +49,7 @@ def wire(
     deadlines: Deadlines,
     journal: Journal | None = None,
 ) -> Wiring:
-    """Makes a fresh object of each plugin and wires them, and whoever writes down what happens.
+    """Creates an object of each plugin and wires them, with the event journal if there is one.
 
     Raises:
         PluginError, ConfigError, PluginContractError: with all problems of their kind.
@@ -79,11 +79,10 @@ def wire(
 
 
 async def problems(config: Config, catalog: Catalog) -> list[str]:
-    """Everything for which no pod could be made with a configuration, one line each. Starts
-    nothing.
+    """Returns all problems that prevent pods of this configuration, one line each.
 
-    The chosen plugins are made and wired, and hypervisor and agent asked for a channel that both
-    know.
+    Starts nothing. The chosen plugins are created and wired, and the hypervisor and the agent are
+    checked for a common kind of channel.
     """
     found = check(config, catalog)
     if found:
@@ -99,7 +98,7 @@ async def problems(config: Config, catalog: Catalog) -> list[str]:
 
 
 async def check_combination(wiring: Wiring, pod: PodRef) -> frozenset[Capability]:
-    """Finds out what hypervisor and agent can do together.
+    """Returns the combined capabilities of hypervisor and agent.
 
     Raises:
         PluginContractError: they have no kind of channel in common.

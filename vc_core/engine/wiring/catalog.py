@@ -1,4 +1,4 @@
-"""Which class is a plugin's name? The only module that asks stevedore.
+"""Finds the class of a plugin by its name. The only module that uses stevedore.
 
 Only the named plugin is imported.
 """
@@ -19,14 +19,14 @@ Factory = Callable[..., object]
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin that has been found.
+    """A plugin that was found.
 
     Attributes:
-        family: of the entry-point group `vc_core.<family>`.
-        name: in that group.
-        factory: the class, or what makes an object of it.
-        distribution: who ships it; empty for one that was given in code.
-        version: of the distribution.
+        family: from the entry-point group `vc_core.<family>`.
+        name: its name in that group.
+        factory: the class, or a callable that creates an object of it.
+        distribution: name of its distribution; empty for one that was given in code.
+        version: version of the distribution.
     """
 
     family: str
@@ -38,16 +38,16 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Installed:
-    """One line of `vc plugins`: a plugin that an installed distribution offers.
+    """One line of `vc plugins`: a plugin of an installed distribution.
 
     Attributes:
-        family: of the entry-point group `vc_core.<family>`.
-        name: in that group.
-        distribution: who ships it.
-        version: of the distribution.
+        family: from the entry-point group `vc_core.<family>`.
+        name: its name in that group.
+        distribution: name of its distribution.
+        version: version of the distribution.
         state: "loads", or why it does not.
-        contract: "fulfilled" as far as can be seen without running it, or what is wrong; empty for
-            one that does not load.
+        contract: "fulfilled" as far as checked without running it, or what is wrong; empty for one
+            that does not load.
     """
 
     family: str
@@ -62,7 +62,7 @@ class Catalog:
     """Finds plugins by name.
 
     Args:
-        extra: plugins given in code, by (family, name); they win over installed ones.
+        extra: plugins given in code, by (family, name); they take precedence over installed ones.
     """
 
     def __init__(self, extra: Mapping[tuple[str, str], Factory] | None = None) -> None:
@@ -76,9 +76,9 @@ class Catalog:
         """Imports one plugin.
 
         Raises:
-            PluginNotFound: nobody offers it, or several do; says what is installed and what to
-                install.
-            PluginLoadError: its module cannot be imported, or its entry point names no class.
+            PluginNotFound: no distribution offers it, or several do; names what is installed and
+                what to install.
+            PluginLoadError: its module fails to import, or its entry point names no class.
         """
         key = (family, name)
         if key in self._extra:
@@ -90,12 +90,12 @@ class Catalog:
         return self._found[key]
 
     def names(self, family: str) -> tuple[str, ...]:
-        """What is offered in a family, sorted; imports nothing."""
+        """Returns the names of the plugins in a family, sorted; imports nothing."""
         installed = {point.name for point in self._points(family)}
         return tuple(sorted(installed | {name for kind, name in self._extra if kind == family}))
 
     def installed(self) -> Iterator[Installed]:
-        """Every plugin of every family, each tried by importing it."""
+        """Yields every plugin of every family, each tested by importing it."""
         for family in PLUGIN_TABLES:
             for point in sorted(self._points(family), key=lambda point: point.name):
                 contract = ""
@@ -145,7 +145,7 @@ class Catalog:
             raise
         except (
             BaseException
-        ) as error:  # a module may call sys.exit; that is no reason for us to end
+        ) as error:  # a module may call sys.exit, which must not end this program
             failures.append(error)
         if failures:
             message = (
@@ -159,7 +159,7 @@ class Catalog:
         return Plugin(family, name, found[0].plugin, who, version)
 
     def _points(self, family: str) -> list[importlib.metadata.EntryPoint]:
-        """Offered in a family. All distributions are looked through once; nothing is imported."""
+        """Returns the entry points of a family. Reads all distributions once; imports nothing."""
         if self._offered is None:
             self._offered = importlib.metadata.entry_points()
         return list(self._offered.select(group=f"vc_core.{family}"))
@@ -186,5 +186,5 @@ def _no_class(family: str, name: str, owner: str, what: object) -> str:
 def _distribution(point: importlib.metadata.EntryPoint) -> tuple[str, str]:
     if point.dist is None:
         return "", ""
-    about = point.dist.metadata  # read and parsed each time that it is asked for
+    about = point.dist.metadata  # read and parsed at each access
     return about["Name"], about["Version"]

@@ -22,15 +22,15 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Connection:
-    """The plugins of one machine, wired, with at most one connection to its agent.
+    """The wired plugins of one machine, with at most one connection to its agent.
 
     Attributes:
         wiring: the plugins.
-        pod: whose machine it is.
-        deadlines: of operations.
-        driver_state: with which the hypervisor plugin knows the machine; None when it knows none.
-        boot: of the machine; another one has another agent.
-        channel: that the agent is connected through; None without a connection.
+        pod: the pod of the machine.
+        deadlines: deadlines of operations.
+        driver_state: the hypervisor plugin's state of the machine; None when it has none.
+        boot: identifies the boot of the machine; another boot has another agent.
+        channel: the channel of the connection; None without a connection.
     """
 
     wiring: Wiring
@@ -47,15 +47,15 @@ class Connection:
         return self.wiring.hooks
 
     async def open(self, limit_s: float | None = None, name: str = "") -> None:
-        """Connects to the agent, unless that is done.
+        """Connects to the agent, unless it is connected.
 
-        Opens a channel of the hypervisor and connects the agent through it. Does not wait for an
-        answer that never comes when the machine ends meanwhile.
+        Opens a channel of the hypervisor and connects the agent through it. Fails at once when the
+        machine ends meanwhile.
 
         Args:
-            limit_s: the deadline for the channel, in seconds, a booting guest included;
+            limit_s: deadline for the channel in seconds, including the boot of the guest;
                 `deadlines.default` when None.
-            name: of the channel; made up when empty.
+            name: name of the channel; generated when empty.
 
         Raises:
             OperationTimeout: the guest did not open the channel in time.
@@ -79,9 +79,9 @@ class Connection:
             self.channel = channel
 
     async def close(self) -> None:
-        """Ends the connection and takes its channel away.
+        """Ends the connection and removes its channel.
 
-        The machine may be gone: that is no error.
+        A machine that is gone is no error.
         """
         channel = self.channel
         if channel is not None:

@@ -1,5 +1,6 @@
-"""What fork(2) leaves a child with: connections and locks of its parent, and none of the threads
-that serve them.
+"""Detects use in a child of fork(2).
+
+A child has the connections and locks of its parent, but none of the threads that serve them.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ os.register_at_fork(after_in_child=_count)
 
 
 class Origin:
-    """Remembers in which process something was made."""
+    """Remembers the process in which an object was created."""
 
     def __init__(self) -> None:
         self._forks = _forks
 
     def is_here(self) -> bool:
-        """Whether it was made in this process, not in a parent."""
+        """Returns whether this is the process in which the object was created."""
         return self._forks == _forks
 
     def require(self) -> None:
-        """Raises InvalidRequest in a child of the process in which it was made."""
+        """Raises InvalidRequest in a child of the process in which the object was created."""
         if not self.is_here():
             raise InvalidRequest(
                 "this runtime was opened before fork(), in the parent process; "

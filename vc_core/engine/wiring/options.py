@@ -1,4 +1,4 @@
-"""A plugin's raw table becomes the plugin's own options dataclass."""
+"""Converts a plugin's raw configuration table to the plugin's options dataclass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vc_core.spec.errors import ConfigError, PluginError, PluginLoadError
 
 
 def instantiate(plugin: Plugin, table: Table) -> object:
-    """Makes the plugin object.
+    """Creates the plugin object.
 
     Raises:
         ConfigError: unknown or wrong keys in its table, all of them.
@@ -37,8 +37,9 @@ def instantiate(plugin: Plugin, table: Table) -> object:
 
 
 def parse(plugin: Plugin, table: Table, problems: list[str]) -> Any:
-    """The options object, None for a plugin without options; wrong keys become lines in
-    `problems`.
+    """Returns the options object, None for a plugin without options.
+
+    Wrong keys are appended to `problems`, one line each.
     """
     kind = getattr(plugin.factory, "options_type", None)
     path = f"{plugin.family}.{plugin.name}"
@@ -53,7 +54,7 @@ def parse(plugin: Plugin, table: Table, problems: list[str]) -> Any:
 
 
 def effective(config: Config, catalog: Catalog) -> Iterator[tuple[str, Any]]:
-    """(key path, value) of every setting that is in force: the core's and each chosen plugin's."""
+    """Yields (key path, value) of every effective setting: the core's and each chosen plugin's."""
     for name in ("use", "pod", "deadlines"):
         for item in dataclasses.fields(getattr(config, name)):
             yield f"{name}.{item.name}", getattr(getattr(config, name), item.name)
@@ -64,8 +65,9 @@ def effective(config: Config, catalog: Catalog) -> Iterator[tuple[str, Any]]:
 
 
 def check(config: Config, catalog: Catalog) -> list[str]:
-    """Every problem of the chosen plugins and their tables that is seen without making them, one
-    line each.
+    """Returns every problem of the chosen plugins and their tables, one line each.
+
+    Creates no plugin object.
     """
     problems: list[str] = []
     for family, name in config.plugins():

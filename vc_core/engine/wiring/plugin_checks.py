@@ -1,6 +1,4 @@
-"""What can be said of a plugin without running it: its class, its constructor, its hooks and their
-parameters.
-"""
+"""Checks of a plugin without running it: its class, constructor, hooks and parameters."""
 
 from __future__ import annotations
 
@@ -34,12 +32,12 @@ _SHOWN_NAMES = 5
 def fulfilment(
     family: str, factory: Callable[..., object], requirements: Iterable[str] = ()
 ) -> list[str]:
-    """What keeps a plugin from fulfilling the contract, one line each, as far as its class tells.
+    """Returns how a plugin breaks the contract, one line each, as far as its class shows.
 
     Args:
-        family: of the plugin.
-        factory: its class. What makes an object of another class is asked for its parameters only.
-        requirements: of its distribution.
+        family: family of the plugin.
+        factory: its class. Of another callable only the parameters are checked.
+        requirements: requirements of its distribution.
     """
     problems = [constructor_problem(factory), *version_problems(requirements)]
     if isinstance(factory, type):
@@ -48,16 +46,14 @@ def fulfilment(
 
 
 def problems_of(plugin: type) -> tuple[str, ...]:
-    """What is wrong with the hooks that a class has: their names, marks, parameters, and whether
-    they are async.
-    """
+    """Returns the problems of a class's hooks: names, marks, parameters, and missing `async`."""
     if plugin not in _PROBLEMS:
         _PROBLEMS[plugin] = tuple(_find_problems(plugin))
     return _PROBLEMS[plugin]
 
 
 def lacks(family: str, plugin: type) -> str:
-    """Which operations of its family a class has not. Empty when it has all that a plugin needs."""
+    """Returns which operations of its family a class lacks. Empty when it has all required ones."""
     missing = _missing(family, plugin)
     if is_of_another_family(family, plugin):
         return (
@@ -72,7 +68,7 @@ def lacks(family: str, plugin: type) -> str:
 
 
 def is_of_another_family(family: str, plugin: type) -> bool:
-    """Whether a class has no operation of its family at all."""
+    """Returns whether a class has no operation of its family at all."""
     return family in FAMILIES and _missing(family, plugin) == _needed(family)
 
 
@@ -95,14 +91,14 @@ def _needed(family: str) -> tuple[str, ...]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are."""
+    """Returns the first of some names, and the number of the others."""
     more = len(names) - _SHOWN_NAMES
     return ", ".join(names) if more < 2 else f"{', '.join(names[:_SHOWN_NAMES])} and {more} more"
 
 
 @functools.cache
 def constructor_problem(factory: Callable[..., object]) -> str:
-    """Why a plugin cannot be made of its options alone. Empty when it can."""
+    """Returns why the options alone are not enough to create a plugin. Empty when they are."""
     kind = getattr(factory, "options_type", None)
     if kind is not None and not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         return f"its options_type is {kind!r}, not a dataclass; make it a frozen dataclass"
@@ -125,7 +121,7 @@ def constructor_problem(factory: Callable[..., object]) -> str:
 
 
 def version_problems(requirements: Iterable[str]) -> Iterator[str]:
-    """Whether a plugin's distribution asks for another version of the contract than this one."""
+    """Yields a line if a plugin's distribution requires another version of the contract."""
     from packaging.requirements import InvalidRequirement, Requirement  # for `vc plugins` only
 
     ours = importlib.metadata.version(CORE)
@@ -142,7 +138,7 @@ def version_problems(requirements: Iterable[str]) -> Iterator[str]:
 
 
 def hook_names(spec: type) -> list[str]:
-    """The hooks of a specification, in its order."""
+    """Returns the hooks of a specification, in its order."""
     return [name for name in vars(spec) if not name.startswith("_")]
 
 
@@ -202,13 +198,11 @@ def _parameters(hook: str) -> tuple[str, ...]:
 
 
 def _is_there(plugin: type, name: str) -> bool:
-    """Whether a class has an operation, be it with a mistake that is told anyway."""
+    """Returns whether a class has an operation, even a faulty one."""
     member = inspect.getattr_static(plugin, name, None)
     return member is not None and (hasattr(member, _MARK) or _is_own(member))
 
 
 def _is_own(member: object) -> bool:
-    """Whether a plugin wrote this method itself: inherited from the specification, it is merely
-    absent.
-    """
+    """Returns whether the plugin defines this method, and not only the specification."""
     return not any(member is declared for spec in ALL_SPECS for declared in vars(spec).values())

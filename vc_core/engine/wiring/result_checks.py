@@ -1,4 +1,4 @@
-"""What an operation returned, compared with the return type of its specification."""
+"""Checks what an operation returned against the return type of its specification."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from vc_core.spec.hooks import FAMILIES
 
 Check = Callable[[Any], bool]
 
-_MAX_ELEMENTS = (
-    1000  # a long answer is not looked through: what is wrong is wrong from its beginning
-)
+_MAX_ELEMENTS = 1000  # of a long result only the beginning is checked
 
 
 def mismatch(operation: str, result: object) -> str:
-    """What is wrong with a result: what came and what is wanted.
+    """Returns what is wrong with a result: its type and the expected type.
 
-    Empty for one of the right type.
+    Empty for a result of the right type.
     """
     check, wanted = _wanted(operation)
     return "" if check(result) else f"{operation} returned {_described(result)}, not {wanted}"

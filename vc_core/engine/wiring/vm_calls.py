@@ -1,4 +1,4 @@
-"""Steps on one machine that take several operations, or check what one returned."""
+"""Steps on one machine that combine several operations, or check the result of one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vc_core.spec.hooks import Hooks
 from vc_core.spec.values import Plugged, PodRef, VmPhase, VmSpec
 
 ALIVE = (VmPhase.RUNNING, VmPhase.PAUSED)
-"""The phases in which there is a machine."""
+"""The phases in which the machine exists."""
 
 
 async def start_vm(
@@ -22,16 +22,16 @@ async def start_vm(
     put_driver_state: Callable[[], Awaitable[object]],
     meanwhile: Callable[[], Awaitable[object]] | None = None,
 ) -> None:
-    """Makes a machine and starts it. Its driver state is stored before the start, too.
+    """Creates and starts a machine. Its driver state is also stored before the start.
 
-    Without that a process that is killed in between would leave a machine that cannot be found.
+    Otherwise a process that is killed in between would leave a machine that is impossible to find.
 
     Args:
-        hooks: of the machine's plugins.
-        pod: whose machine it is.
-        spec: of the machine.
-        put_driver_state: stores what another process needs to take the machine over.
-        meanwhile: runs beside the start.
+        hooks: operations of the machine's plugins.
+        pod: the pod of the machine.
+        spec: the machine.
+        put_driver_state: stores the driver state.
+        meanwhile: runs concurrently with the start.
     """
     await hooks.vm_create(pod=pod, spec=spec)
     await put_driver_state()
@@ -43,7 +43,7 @@ async def start_vm(
 
 
 async def give_back(wiring: Wiring, pod: PodRef, held: HeldDevice) -> None:
-    """Gives a device back to the host, by the plugin that readied it. May be called twice.
+    """Returns a device to the host, by the plugin that prepared it. May be called twice.
 
     Raises:
         DeviceError: that plugin is no longer chosen.
@@ -57,10 +57,10 @@ async def give_back(wiring: Wiring, pod: PodRef, held: HeldDevice) -> None:
 
 
 async def shares_of(hooks: Hooks, pod: PodRef, count: int) -> tuple[Plugged, ...]:
-    """Where the guest finds the shares that its machine was made with.
+    """Returns how the guest finds the shares that its machine was created with.
 
     Raises:
-        PluginContractError: the hypervisor tells of more or fewer than there are.
+        PluginContractError: the hypervisor returned another number of shares.
     """
     places = await hooks.vm_shares(pod=pod)
     if len(places) != count:

@@ -1,6 +1,4 @@
-"""The chosen plugins of one pod on one pluggy manager, checked, with the error border around each
-operation.
-"""
+"""Registers the chosen plugins of one pod with pluggy, checks them, and converts their errors."""
 
 from __future__ import annotations
 
@@ -57,7 +55,7 @@ _REMEDY = "tell its author, or choose another plugin"
 
 @dataclass(frozen=True)
 class Seat:
-    """A plugin object and where it came from."""
+    """A plugin object, with its family and its name."""
 
     family: str
     name: str
@@ -65,7 +63,7 @@ class Seat:
 
     @property
     def label(self) -> str:
-        """Unique in one wiring."""
+        """A label that is unique in one wiring."""
         return f"{self.family}:{self.name}"
 
 
@@ -74,7 +72,7 @@ class Wiring:
 
     Args:
         seats: the plugins; observers last, the first of them outermost.
-        deadlines: put around every operation but unbounded ones.
+        deadlines: applied to every operation except unbounded ones.
 
     Raises:
         PluginContractError: with every problem at once.
@@ -99,15 +97,13 @@ class Wiring:
 
     @property
     def devices(self) -> list[tuple[str, DeviceSpec]]:
-        """The device plugins, each with the hooks that reach it alone (and everybody who
-        surrounds).
-        """
+        """The device plugins, each with hooks that call it alone, with all wrappers."""
         return self._devices
 
     async def notify(
         self, event: Callable[Concatenate[Any, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> None:
-        """Tells every plugin; one that fails is logged and stops nobody."""
+        """Sends an event to every plugin; the failure of one is logged and affects no other."""
         name = event.__name__
         if args:
             raise TypeError(f"{name}: give the event's parameters by name")
@@ -123,8 +119,9 @@ class Wiring:
     # --- before the first call --------------------------------------------------------------------
 
     def _check_classes(self) -> Iterable[str]:
-        """One that has a mistake is told of it and of what it lacks, and is left out of all that
-        follows.
+        """Yields the problems of the plugins' classes.
+
+        A class with a problem is left out of all further checks.
         """
         for seat in self._seats:
             kind = type(seat.plugin)
@@ -142,8 +139,8 @@ class Wiring:
             try:
                 self._manager.register(seat.plugin, name=seat.label)
             except (pluggy.PluginValidationError, ValueError) as error:
-                # pluggy leaves the first hooks of a refused plugin behind; nobody uses this manager
-                # after a problem.
+                # pluggy keeps the first hooks of a refused plugin; this manager is not used after
+                # a problem.
                 self._wrong.add(seat.label)
                 yield f"{seat.label}: {' '.join(str(error).split())}"
 
@@ -193,13 +190,14 @@ class Wiring:
             setattr(relay, name, self._manager.subset_hook_caller(name, remove_plugins=others))
         return cast(DeviceSpec, relay)
 
-    # --- the border -------------------------------------------------------------------------------
+    # --- converting errors ------------------------------------------------------------------------
 
     def _guard(
         self, outcome: pluggy.Result[Any], name: str, impls: Any, arguments: Mapping[str, object]
     ) -> None:
-        """Called by pluggy after each hook call, which has only made a coroutine: puts the border
-        around it.
+        """Wraps the coroutine of a hook call, to convert its errors.
+
+        pluggy calls this after each hook call, which has only created the coroutine.
         """
         prefix = name.partition("_")[0]
         if outcome.exception is not None or prefix not in _BORDER_ERRORS:
@@ -218,9 +216,9 @@ class Wiring:
 
 
 class _Call(Coroutine[Any, Any, Any]):
-    """A hook's call.
+    """A call of a hook.
 
-    One that is cancelled before it has begun closes what is inside, which nobody will await.
+    When it is cancelled before it has begun, it closes the inner coroutine, which nothing awaits.
     """
 
     def __init__(self, outer: Coroutine[Any, Any, Any], inner: Coroutine[Any, Any, Any]) -> None:
@@ -285,7 +283,7 @@ def _check_result(result: object, name: str, owner: str) -> None:
 
 
 class _Manager(pluggy.PluginManager):
-    """Looks at each plugin's class once: plugins are wired for every pod, and every look costs."""
+    """Caches the checks of each plugin's class, because plugins are wired for every pod."""
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> pluggy.HookimplOpts | None:
         if name.startswith("_"):
@@ -311,7 +309,7 @@ def _misses(seat: Seat, owners: Mapping[str, list[str]]) -> bool:
 
 
 def _missing(family: str, seats: Sequence[Seat], names: Sequence[str]) -> str:
-    """One line for all operations that nobody has."""
+    """Returns one line that lists all missing operations."""
     if not seats:
         return f"there is no {family} plugin: {listed(names)} have no implementation"
     (seat, *_) = seats
@@ -332,7 +330,7 @@ def _is_unbounded(name: str) -> bool:
 
 @functools.cache
 def _unsupported(name: str) -> object:
-    """The answer to an optional operation that nobody implements."""
+    """The result of an optional operation that no plugin implements."""
 
     async def answer(_self: object) -> None:
         raise UnsupportedOperation(name)
