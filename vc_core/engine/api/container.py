@@ -281,9 +281,8 @@ class Container:
         """
         async with self._sessions.open(exclusive=False) as session:
             await session.store.container_spec(self.id)
-            state = await session.store.container_state(
-                self.id
-            )  # without asking the guest: the process may be ending
+            # Without asking the guest: the process may be ending.
+            state = await session.store.container_state(self.id)
             was_started = state.is_in_guest and state.state is not State.READY
             if not was_started or session.state.state is not State.RUNNING:
                 await self._require_running(session, "attach to it")
@@ -330,19 +329,10 @@ class Container:
         with self._asking_guest(session, "delete"):
             spec, state = await self._of(session)
         if not force:
-            require(
-                self._name,
-                "delete it",
-                shown_state(session.state, state),
-                AT_REST,
-            )
+            require(self._name, "delete it", shown_state(session.state, state), AT_REST)
         if state.is_in_guest:
-            require(
-                f"pod {session.pod.id}",
-                f"delete container {self.id}",
-                session.state.state,
-                [State.RUNNING],
-            )
+            wanted = f"delete container {self.id}"
+            require(f"pod {session.pod.id}", wanted, session.state.state, [State.RUNNING])
             with self._asking_guest(session, "delete"):
                 await containers.stop(session, spec, state, 0)
         elif session.state.state is State.RUNNING:
