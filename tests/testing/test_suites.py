@@ -12,17 +12,20 @@ import pytest
 from tests.testing.wrong import quiet_agents  # noqa: F401 - its plugins are filed when imported
 from tests.testing.wrong.agents import AGENTS
 from tests.testing.wrong.hypervisors import HYPERVISORS
+from tests.testing.wrong.networks import NETWORKS
 from tests.testing.wrong.others import DEVICES, OBSERVERS
 from tests.testing.wrong.storages import STORAGES
 from vc_core.spec import (
     FAMILIES,
     HostDevice,
+    PortMapping,
     agent,
     around,
     device,
     events,
     hypervisor,
     markers,
+    network,
     storage,
 )
 from vc_core.testing import (
@@ -33,6 +36,8 @@ from vc_core.testing import (
     DeviceSubject,
     HypervisorContract,
     HypervisorSubject,
+    NetworkContract,
+    NetworkSubject,
     ObserverContract,
     ObserverSubject,
     Rule,
@@ -49,6 +54,7 @@ SUITES = {
     AgentContract: AGENTS,
     StorageContract: STORAGES,
     DeviceContract: DEVICES,
+    NetworkContract: NETWORKS,
     ObserverContract: OBSERVERS,
 }
 RULES = [(suite, name, rule) for suite in SUITES for name, rule in rules_of(suite)]
@@ -71,7 +77,13 @@ def subject_of(suite: type, wrong: type, folder: Path) -> object:
             for name in ("a.dev", "a.txt", "a.refused")
         )
         return DeviceSubject(plugin, own, foreign, folder, broken)
+    if suite is NetworkContract:
+        return NetworkSubject(plugin, folder, lambda port: _is_published(world, port), world)
     return ObserverSubject(wrong, folder)
+
+
+def _is_published(world: World, port: PortMapping) -> bool:
+    return any(port in connection.ports for connection in world.networks.values())
 
 
 @pytest.mark.parametrize(("suite", "name", "rule"), RULES, ids=IDS)
@@ -92,7 +104,16 @@ def test_every_wrong_plugin_breaks_a_rule_that_is_there():
 
 @pytest.mark.parametrize(("suite", "name", "rule"), RULES, ids=IDS)
 def test_a_rule_quotes_the_contract(suite, name, rule: Rule):
-    modules = (hypervisor, agent, storage, device, events, inspect.getmodule(around), markers)
+    modules = (
+        hypervisor,
+        agent,
+        storage,
+        device,
+        network,
+        events,
+        inspect.getmodule(around),
+        markers,
+    )
     texts = [module.__doc__ or "" for module in modules]
     texts += [
         vars(spec)[rule.operation].__doc__

@@ -2,10 +2,11 @@
 
     from vc_core.spec import HypervisorSpec, PodRef, hookimpl
 
-Families: hypervisor (vm_*), agent (agent_*), storage (storage_*), device (device_*), and events. A
-plugin is a class with async methods marked by `hookimpl`, offered as an entry point of the group
-`vc_core.<family>` (observers: `vc_core.observer`). Its constructor takes its options: a frozen
-dataclass named by the attribute `options_type`; without that attribute the plugin has no options.
+Families: hypervisor (vm_*), agent (agent_*), storage (storage_*), device (device_*), network
+(network_*), and events. A plugin is a class with async methods marked by `hookimpl`, offered as an
+entry point of the group `vc_core.<family>` (observers: `vc_core.observer`). Its constructor takes
+its options: a frozen dataclass named by the attribute `options_type`; without that attribute the
+plugin has no options.
 """
 
 from vc_core.spec.agent import AgentSpec
@@ -23,6 +24,7 @@ from vc_core.spec.errors import (
     HookError,
     HypervisorError,
     InvalidRequest,
+    NetworkError,
     NotFound,
     OperationError,
     OperationTimeout,
@@ -40,6 +42,7 @@ from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import ALL_SPECS, FAMILIES, Hooks
 from vc_core.spec.hypervisor import HypervisorSpec
 from vc_core.spec.markers import hookimpl
+from vc_core.spec.network import NetworkSpec
 from vc_core.spec.storage import StorageSpec
 from vc_core.spec.values import (
     DEFAULT_CAPABILITIES,
@@ -68,15 +71,21 @@ from vc_core.spec.values import (
     GuestDevice,
     GuestDriver,
     GuestMount,
+    GuestNetwork,
     GuestNode,
     GuestRootfs,
     Health,
     HealthCheck,
     HostDevice,
+    HostEntry,
     HostPci,
     KernelSource,
     Mount,
     MountKind,
+    Network,
+    NetworkPolicy,
+    NetworkRequest,
+    Nic,
     OciHook,
     OciHooks,
     Pluggable,
@@ -84,6 +93,8 @@ from vc_core.spec.values import (
     PodOptions,
     PodRef,
     PodSetup,
+    PortMapping,
+    PortProtocol,
     ProcessInfo,
     ProcessSpec,
     ProcessStreams,
@@ -151,6 +162,7 @@ __all__ = [
     "GuestDevice",
     "GuestDriver",
     "GuestMount",
+    "GuestNetwork",
     "GuestNode",
     "GuestRootfs",
     "Health",
@@ -158,6 +170,7 @@ __all__ = [
     "HookError",
     "Hooks",
     "HostDevice",
+    "HostEntry",
     "HostPci",
     "HypervisorError",
     "HypervisorSpec",
@@ -165,6 +178,12 @@ __all__ = [
     "KernelSource",
     "Mount",
     "MountKind",
+    "Network",
+    "NetworkError",
+    "NetworkPolicy",
+    "NetworkRequest",
+    "NetworkSpec",
+    "Nic",
     "NotFound",
     "OciHook",
     "OciHooks",
@@ -181,6 +200,8 @@ __all__ = [
     "PodOptions",
     "PodRef",
     "PodSetup",
+    "PortMapping",
+    "PortProtocol",
     "ProcessInfo",
     "ProcessSpec",
     "ProcessStreams",

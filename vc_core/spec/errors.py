@@ -13,7 +13,7 @@ VcError
 ├── UnsupportedOperation           operation
 ├── HookError                      a program that the container's config names
 └── OperationError                 operation, plugin, pod
-    ├── HypervisorError · AgentError · StorageError · DeviceError
+    ├── HypervisorError · AgentError · StorageError · DeviceError · NetworkError
     │                   │            └── PodDamaged
     │                   ├── AgentRefusal
     │                   └── CannotExecute   is_missing
@@ -198,6 +198,10 @@ class PodDamaged(StorageError):
 
 class DeviceError(OperationError):
     """A device of the host is unfit to be passed to a machine."""
+
+
+class NetworkError(OperationError):
+    """A pod cannot be connected to its network."""
 
 
 class OperationTimeout(OperationError):

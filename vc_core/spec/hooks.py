@@ -6,10 +6,11 @@ from vc_core.spec.agent import AgentSpec
 from vc_core.spec.device import DeviceSpec
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hypervisor import HypervisorSpec
+from vc_core.spec.network import NetworkSpec
 from vc_core.spec.storage import StorageSpec
 
 
-class Hooks(HypervisorSpec, AgentSpec, StorageSpec):
+class Hooks(HypervisorSpec, AgentSpec, StorageSpec, NetworkSpec):
     """The operations with exactly one answer.
 
     Events and device operations may have several: wiring has separate methods for them.
@@ -21,6 +22,7 @@ FAMILIES: dict[str, type] = {
     "agent": AgentSpec,
     "storage": StorageSpec,
     "device": DeviceSpec,
+    "network": NetworkSpec,
 }
 ALL_SPECS: tuple[type, ...] = (*FAMILIES.values(), EventSpec)
 RETIRED: dict[str, str] = {}

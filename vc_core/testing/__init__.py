@@ -16,6 +16,7 @@ from vc_core.testing.device import DeviceContract, DeviceSubject
 from vc_core.testing.faults import Faults, InjectedFault, fault_plugin
 from vc_core.testing.hypervisor import HypervisorContract
 from vc_core.testing.machines import HypervisorSubject, installed_guest
+from vc_core.testing.network import NetworkContract, NetworkSubject
 from vc_core.testing.observer import ObserverContract, ObserverSubject
 from vc_core.testing.pods import mock_config, mock_runtime
 from vc_core.testing.recording import Recording, recording_plugin
@@ -32,6 +33,8 @@ __all__ = [
     "HypervisorContract",
     "HypervisorSubject",
     "InjectedFault",
+    "NetworkContract",
+    "NetworkSubject",
     "ObserverContract",
     "ObserverSubject",
     "Recording",

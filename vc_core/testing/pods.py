@@ -20,7 +20,14 @@ from vc_core.defaults import (
 from vc_core.engine.api.runtime import Runtime
 from vc_core.engine.wiring.catalog import Factory
 from vc_core.testing.faults import fault_plugin
-from vc_core.testing.mocks import World, mock_agent, mock_device, mock_hypervisor, mock_storage
+from vc_core.testing.mocks import (
+    World,
+    mock_agent,
+    mock_device,
+    mock_hypervisor,
+    mock_network,
+    mock_storage,
+)
 from vc_core.testing.recording import recording_plugin
 
 
@@ -58,6 +65,7 @@ def mock_runtime(
         ("agent", "mock"): mock_agent(world),
         ("storage", "mock"): mock_storage(world),
         ("device", "mock"): mock_device(world),
+        ("network", "mock"): mock_network(world),
         ("observer", "faults"): fault_plugin(world.faults),
         ("observer", "recording"): recording_plugin(world.recording),
         **(extra or {}),

@@ -11,7 +11,14 @@ from typing import Any, TypeVar
 
 from vc_core.defaults import Deadlines
 from vc_core.engine.wiring.wiring import Seat, Wiring
-from vc_core.testing.mocks import World, mock_agent, mock_device, mock_hypervisor, mock_storage
+from vc_core.testing.mocks import (
+    World,
+    mock_agent,
+    mock_device,
+    mock_hypervisor,
+    mock_network,
+    mock_storage,
+)
 
 Suite = TypeVar("Suite")
 Subject = TypeVar("Subject")
@@ -100,13 +107,14 @@ def says(documentation: str, sentence: str) -> bool:
 
 def wired(world: World, **plugins: object) -> Wiring:
     """Plugins as the engine wires them, each in place of a mock: hypervisor, agent, storage,
-    device, observer.
+    device, network, observer.
     """
     given = {
         "hypervisor": mock_hypervisor(world)(),
         "agent": mock_agent(world)(),
         "storage": mock_storage(world)(),
         "device": mock_device(world)(),
+        "network": mock_network(world)(),
         **plugins,
     }
     seats = [Seat(family, "subject", plugin) for family, plugin in given.items()]

@@ -28,6 +28,7 @@ from vc_core.spec.errors import (
     AgentError,
     DeviceError,
     HypervisorError,
+    NetworkError,
     OperationError,
     OperationTimeout,
     PluginContractError,
@@ -48,7 +49,9 @@ _BORDER_ERRORS = {
     "agent": AgentError,
     "storage": StorageError,
     "device": DeviceError,
+    "network": NetworkError,
 }
+_DISPENSABLE = frozenset({"network"})  # families of which a pod may have no plugin
 
 _REMEDY = "tell its author, or choose another plugin"
 
@@ -99,6 +102,11 @@ class Wiring:
     def devices(self) -> list[tuple[str, DeviceSpec]]:
         """The device plugins, each with hooks that call it alone, with all wrappers."""
         return self._devices
+
+    @property
+    def has_network(self) -> bool:
+        """Whether there is a network plugin."""
+        return any(seat.family == "network" for seat in self._seats)
 
     async def notify(
         self, event: Callable[Concatenate[Any, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
@@ -163,10 +171,13 @@ class Wiring:
                         f"{name} has {len(labels)} implementations, of {both}; it needs exactly one"
                     )
             missing = [name for name, labels in owners.items() if not labels]
-            for name in missing:
-                if getattr(vars(spec)[name], OPTIONAL, False):
-                    self._manager.register(_unsupported(name), name=f"unsupported:{name}")
-            demanded = [name for name in missing if not getattr(vars(spec)[name], OPTIONAL, False)]
+            absent = family in _DISPENSABLE and not seats
+            optional = [
+                name for name in missing if absent or getattr(vars(spec)[name], OPTIONAL, False)
+            ]
+            for name in optional:
+                self._manager.register(_unsupported(name), name=f"unsupported:{name}")
+            demanded = [name for name in missing if name not in optional]
             if demanded and not any(seat.label in self._wrong for seat in seats):
                 yield _missing(family, seats, demanded)
 

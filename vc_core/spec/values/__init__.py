@@ -17,7 +17,6 @@ from vc_core.spec.values.container import (
     Confinement,
     ContainerSpec,
     ContainerStats,
-    Dns,
     GuestContainer,
     GuestContainerStatus,
     GuestDevice,
@@ -31,6 +30,16 @@ from vc_core.spec.values.container import (
     Resources,
     Rootfs,
     RootfsMode,
+)
+from vc_core.spec.values.network import (
+    Dns,
+    GuestNetwork,
+    HostEntry,
+    Network,
+    NetworkPolicy,
+    NetworkRequest,
+    PortMapping,
+    PortProtocol,
 )
 from vc_core.spec.values.oci_hooks import OciHook, OciHooks
 from vc_core.spec.values.process import (
@@ -61,6 +70,7 @@ from vc_core.spec.values.vm import (
     GuestNode,
     HostPci,
     KernelSource,
+    Nic,
     Pluggable,
     Plugged,
     RestoredDevice,
@@ -93,7 +103,7 @@ class PodRef(Struct, frozen=True, kw_only=True):
 
 
 class Capability(enum.StrEnum):
-    """An optional capability of a hypervisor or an agent."""
+    """An optional capability of a hypervisor, an agent or a network."""
 
     UNIX_CHANNEL = "unix-channel"  # channels are unix sockets on the host
     VSOCK_CHANNEL = "vsock-channel"  # channels are vsock addresses
@@ -115,6 +125,10 @@ class Capability(enum.StrEnum):
         "supervise"  # containers are restarted and their health checked (Restart, HealthCheck)
     )
     LOG = "log"  # the guest writes output to a log disk (Stdio.LOG)
+    NIC = "nic"  # the machine takes a tap (Nic)
+    NETWORK = "network"  # the guest configures its interface (PodSetup.network)
+    PORTS = "ports"  # a network publishes ports of the pod on the host
+    NETWORK_POLICY = "network-policy"  # a network enforces any NetworkPolicy
 
 
 class Record(enum.StrEnum):
@@ -209,15 +223,21 @@ __all__ = [
     "GuestDevice",
     "GuestDriver",
     "GuestMount",
+    "GuestNetwork",
     "GuestNode",
     "GuestRootfs",
     "Health",
     "HealthCheck",
     "HostDevice",
+    "HostEntry",
     "HostPci",
     "KernelSource",
     "Mount",
     "MountKind",
+    "Network",
+    "NetworkPolicy",
+    "NetworkRequest",
+    "Nic",
     "OciHook",
     "OciHooks",
     "Pluggable",
@@ -225,6 +245,8 @@ __all__ = [
     "PodOptions",
     "PodRef",
     "PodSetup",
+    "PortMapping",
+    "PortProtocol",
     "ProcessInfo",
     "ProcessSpec",
     "ProcessStreams",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from vc_core.spec.values.network import Dns, GuestNetwork, HostEntry
 from vc_core.spec.values.oci_hooks import OciHooks
 from vc_core.spec.values.process import ExitStatus, ProcessSpec, Stdio
 from vc_core.spec.values.restart import Health, HealthCheck, Restart
@@ -212,20 +213,6 @@ class ContainerSpec(Struct, frozen=True, kw_only=True):
     health: HealthCheck | None = None
 
 
-class Dns(Struct, frozen=True, kw_only=True):
-    """The contents of the containers' /etc/resolv.conf.
-
-    Attributes:
-        servers: addresses of the name servers.
-        searches: search domains.
-        options: options of resolv.conf(5).
-    """
-
-    servers: tuple[str, ...] = ()
-    searches: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
-
-
 class PodOptions(Struct, frozen=True, kw_only=True):
     """Options that all containers of a pod share.
 
@@ -236,12 +223,14 @@ class PodOptions(Struct, frozen=True, kw_only=True):
             own.
         can_quiesce: whether folders of the host are mounted so that the guest can close them for a
             checkpoint (agent_quiesce).
+        hosts: lines of /etc/hosts beside localhost and the container's own name.
     """
 
     dns: Dns = Dns()
     is_pid_shared: bool = False
     shared_shm_bytes: int = 0
     can_quiesce: bool = False
+    hosts: tuple[HostEntry, ...] = ()
 
 
 class GuestRootfs(Struct, frozen=True, kw_only=True):
@@ -355,6 +344,8 @@ class PodSetup(Struct, frozen=True, kw_only=True):
         seed: entropy for the guest's random number generator.
         machine_id: as in machine-id(5): 32 hex digits, constant for the lifetime of the pod.
         options: options that all containers of the pod share.
+        network: how the guest configures its interface, which it waits for; None for a pod without
+            one. Only agents that declare Capability.NETWORK get one.
     """
 
     hostname: str
@@ -362,6 +353,7 @@ class PodSetup(Struct, frozen=True, kw_only=True):
     seed: bytes
     machine_id: str
     options: PodOptions = PodOptions()
+    network: GuestNetwork | None = None
 
     def __repr__(self) -> str:  # the seed is a secret, and logs show calls
         return f"PodSetup(hostname={self.hostname!r}, machine_id={self.machine_id!r})"

@@ -123,6 +123,22 @@ class VhostUser(Struct, frozen=True, kw_only=True):
     mac: str = ""
 
 
+class Nic(Struct, frozen=True, kw_only=True):
+    """A network interface of the machine, on a tap of the host.
+
+    Attributes:
+        id: unique in the pod.
+        mac: address of the interface as the guest sees it.
+        mtu: of the tap, in bytes.
+        descriptor: of the tap, open in this process with IFF_VNET_HDR. The driver keeps a copy.
+    """
+
+    id: str
+    mac: str
+    mtu: int
+    descriptor: int
+
+
 class GuestNode(Struct, frozen=True, kw_only=True):
     """A device of the guest's own kernel that stands for the same one of the host.
 
@@ -135,7 +151,7 @@ class GuestNode(Struct, frozen=True, kw_only=True):
     path: str
 
 
-Pluggable = Share | Drive | HostPci | VhostUser
+Pluggable = Share | Drive | HostPci | VhostUser | Nic
 
 
 class GuestDriver(enum.StrEnum):

@@ -90,7 +90,7 @@ class MockAgent(AgentSpec):
 
     @hookimpl
     async def agent_capabilities(self, pod: PodRef) -> frozenset[Capability]:
-        able = {Capability.ONLINE, Capability.DRIVE, Capability.QUIESCE}
+        able = {Capability.ONLINE, Capability.DRIVE, Capability.QUIESCE, Capability.NETWORK}
         return frozenset({Capability.UNIX_CHANNEL, *able})
 
     @hookimpl

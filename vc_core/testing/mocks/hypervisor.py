@@ -32,7 +32,13 @@ from vc_core.testing.mocks.world import MockMachine, World
 
 _OF_AGENTS = {Capability.TERMINAL, Capability.QUIESCE, Capability.DRIVE, Capability.ONLINE}
 _OF_LASTING = {Capability.SUPERVISE, Capability.FILES, Capability.LOG}
-ALL = frozenset(Capability) - {Capability.VSOCK_CHANNEL, *_OF_AGENTS, *_OF_LASTING}
+_OF_NETWORKS = {Capability.NETWORK, Capability.PORTS, Capability.NETWORK_POLICY}
+ALL = frozenset(Capability) - {
+    Capability.VSOCK_CHANNEL,
+    *_OF_AGENTS,
+    *_OF_LASTING,
+    *_OF_NETWORKS,
+}
 MACHINE_STATE = "mock-state"
 SAVED = "mock-machine"
 ALIVE = (VmPhase.RUNNING, VmPhase.PAUSED)

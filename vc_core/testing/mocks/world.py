@@ -15,6 +15,7 @@ from vc_core.spec import (
     ExitStatus,
     GuestContainer,
     PodSetup,
+    PortMapping,
     Resources,
     Share,
     VmPhase,
@@ -109,6 +110,14 @@ class MockLock:
 
 
 @dataclass
+class MockConnection:
+    """A pod's network that is an entry of a table."""
+
+    ports: tuple[PortMapping, ...]
+    is_alive: bool = True
+
+
+@dataclass
 class World:
     """All that mock plugins know, and the faults that a test asks for."""
 
@@ -124,6 +133,7 @@ class World:
         default_factory=asyncio.Event
     )  # somebody waits for a guest that is hung
     capabilities: frozenset[Capability] = frozenset()
+    networks: dict[str, MockConnection] = field(default_factory=dict)
     prepared: set[Path] = field(default_factory=set)
     set_ups: list[PodSetup] = field(default_factory=list)
     saved: dict[Path, MockMachine] = field(default_factory=dict)
@@ -136,6 +146,7 @@ class World:
     def reboot(self) -> None:
         """The host lost power: what lives in /run and all processes are gone."""
         self.machines.clear()
+        self.networks.clear()
         self.locks.clear()
         for records in self.records.values():
             for key in [key for key in records if not key[1].endswith("-config")]:
@@ -150,6 +161,7 @@ class World:
         ]
         return [
             *(f"machine {name}" for name in alive),
+            *(f"network of {name}" for name in self.networks),
             *(f"device {path}" for path in self.prepared),
             *(f"mount {one.point}" for one in mountinfo.below(self.run_root)),
             *([f"{self.connections} connections"] if self.connections else []),

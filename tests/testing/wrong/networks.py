@@ -1,0 +1,133 @@
+"""Wrong network plugins."""
+
+from __future__ import annotations
+
+import os
+
+from msgspec import structs
+
+from tests.testing.wrong import Wrong, table
+from vc_core.spec import Capability, NetworkError, hookimpl
+from vc_core.testing.mocks import MockNetwork
+from vc_core.testing.mocks.world import MockConnection
+
+NETWORKS: Wrong = {}
+breaks = table(NETWORKS)
+
+
+@breaks("test_its_capabilities_are_those_of_a_network")
+class Boasts(MockNetwork):
+    @hookimpl
+    async def network_capabilities(self, pod):
+        return frozenset({Capability.CLONE})
+
+
+@breaks("test_it_gives_an_open_tap")
+class ReadOnly(MockNetwork):
+    @hookimpl
+    async def network_connect(self, pod, request):
+        network = await super().network_connect(pod, request)
+        os.close(network.nic.descriptor)
+        nic = structs.replace(network.nic, descriptor=os.open(os.devnull, os.O_RDONLY))
+        return structs.replace(network, nic=nic)
+
+
+@breaks("test_the_configuration_fits_the_tap")
+class OtherMac(MockNetwork):
+    @hookimpl
+    async def network_connect(self, pod, request):
+        network = await super().network_connect(pod, request)
+        return structs.replace(
+            network, guest=structs.replace(network.guest, mac="02:00:00:00:00:09")
+        )
+
+
+@breaks("test_ports_are_chosen")
+class ChoosesNone(MockNetwork):
+    def published(self, request):
+        return request.ports
+
+
+@breaks("test_ports_accept_connections")
+class OpensLater(MockNetwork):
+    @hookimpl
+    async def network_connect(self, pod, request):
+        network = await super().network_connect(pod, request)
+        self.world.networks[pod.id] = MockConnection(())
+        return network
+
+
+@breaks("test_connecting_again_replaces_the_network")
+class Adds(MockNetwork):
+    @hookimpl
+    async def network_connect(self, pod, request):
+        former = self.world.networks.get(pod.id)
+        network = await super().network_connect(pod, request)
+        if former is not None:
+            self.world.networks[pod.id] = former
+        return network
+
+
+@breaks("test_a_taken_port_is_refused")
+class SaysNothing(MockNetwork):
+    @hookimpl
+    async def network_connect(self, pod, request):
+        try:
+            return await super().network_connect(pod, request)
+        except NetworkError as error:
+            raise NetworkError("it did not work") from error
+
+
+@breaks("test_a_refused_pod_has_no_network")
+class LeavesIt(MockNetwork):
+    @hookimpl
+    async def network_connect(self, pod, request):
+        try:
+            return await super().network_connect(pod, request)
+        except NetworkError:
+            self.world.networks[pod.id] = MockConnection(())
+            raise
+
+
+@breaks("test_it_tells_of_a_network_that_works")
+class Pessimist(MockNetwork):
+    @hookimpl
+    async def network_is_connected(self, pod):
+        return False
+
+
+@breaks("test_it_tells_of_no_network")
+class Optimist(MockNetwork):
+    @hookimpl
+    async def network_is_connected(self, pod):
+        return True
+
+
+@breaks("test_ports_are_free_afterwards")
+class KeepsPorts(MockNetwork):
+    @hookimpl
+    async def network_disconnect(self, pod):
+        if pod.id in self.world.networks:
+            self.world.networks[pod.id].is_alive = False
+
+
+@breaks("test_disconnecting_twice_is_no_error")
+class DisconnectsOnce(MockNetwork):
+    @hookimpl
+    async def network_disconnect(self, pod):
+        del self.world.networks[pod.id]
+
+
+@breaks("test_disconnecting_without_a_run_folder_is_no_error")
+class ReadsTheFolder(MockNetwork):
+    @hookimpl
+    async def network_disconnect(self, pod):
+        next(pod.run_dir.iterdir(), None)
+        self.world.networks.pop(pod.id, None)
+
+
+@breaks("test_it_tells_about_the_host")
+class Silent(MockNetwork):
+    @hookimpl
+    async def network_diagnose(self):
+        return ()

@@ -1,0 +1,244 @@
+"""What every network plugin must keep."""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from vc_core.spec import (
+    Capability,
+    Finding,
+    Network,
+    NetworkError,
+    NetworkPolicy,
+    NetworkRequest,
+    NetworkSpec,
+    PodRef,
+    PortMapping,
+)
+from vc_core.testing.mocks import World
+from vc_core.testing.rules import fails_with, rule, wired
+
+_KNOWN = frozenset({Capability.PORTS, Capability.NETWORK_POLICY})
+_PLAIN = NetworkRequest(policy=NetworkPolicy.FULL)
+_TWO_PORTS = NetworkRequest(
+    policy=NetworkPolicy.FULL, ports=(PortMapping(guest_port=80), PortMapping(guest_port=443))
+)
+_CONNECT_S = 5
+
+
+def _accepts(port: PortMapping) -> bool:
+    try:
+        socket.create_connection((port.host_ip, port.host_port), timeout=_CONNECT_S).close()
+    except OSError:
+        return False
+    return True
+
+
+@dataclass
+class NetworkSubject:
+    """A network plugin to look at.
+
+    Attributes:
+        make: a fresh object, as another process would have one.
+        folder: an empty, private folder; pods get their run folders below it.
+        accepts: whether the host accepts connections on a published TCP port.
+    """
+
+    make: Callable[[], object]
+    folder: Path
+    accepts: Callable[[PortMapping], bool] = _accepts
+    world: World = field(default_factory=lambda: World(Path("/nowhere")))
+
+    def network(self) -> NetworkSpec:
+        """Its operations, by a fresh object."""
+        return wired(self.world, network=self.make()).hooks
+
+    def pod(self, name: str = "contract") -> PodRef:
+        """A pod with a run folder."""
+        run_dir = self.folder / name
+        run_dir.mkdir(mode=0o700, exist_ok=True)
+        return PodRef(id=name, run_dir=run_dir)
+
+    async def connect(self, pod: PodRef, request: NetworkRequest = _PLAIN) -> Network:
+        """Connects by a fresh object and closes the tap, as if the machine had ended."""
+        network = await self.network().network_connect(pod=pod, request=request)
+        os.close(network.nic.descriptor)
+        return network
+
+    async def ports(self) -> NetworkRequest:
+        """A request with ports.
+
+        Raises:
+            pytest.skip.Exception: the plugin publishes none.
+        """
+        if Capability.PORTS not in await self.network().network_capabilities(pod=self.pod()):
+            pytest.skip("it does not declare Capability.PORTS")
+        return _TWO_PORTS
+
+
+class NetworkContract:
+    """Subclass it and give the fixture `subject`."""
+
+    @pytest.fixture
+    def subject(self) -> NetworkSubject:
+        """The author's."""
+        raise NotImplementedError("give a fixture `subject` that returns a NetworkSubject")
+
+    @rule(
+        "network_capabilities", "Says what this plugin can do on this host beyond connecting a pod"
+    )
+    async def test_its_capabilities_are_those_of_a_network(self, subject: NetworkSubject) -> None:
+        declared = await subject.network().network_capabilities(pod=subject.pod())
+        assert declared <= _KNOWN, f"it declares {sorted(declared - _KNOWN)}"
+
+    @rule("network_connect", "Makes the pod's network and returns its tap")
+    async def test_it_gives_an_open_tap(self, subject: NetworkSubject) -> None:
+        pod = subject.pod()
+        network = await subject.network().network_connect(pod=pod, request=_PLAIN)
+        try:
+            flags = fcntl.fcntl(network.nic.descriptor, fcntl.F_GETFL)
+            assert flags & os.O_ACCMODE == os.O_RDWR, (
+                "the descriptor is not open for reading and writing"
+            )
+        finally:
+            os.close(network.nic.descriptor)
+            await subject.network().network_disconnect(pod=pod)
+
+    @rule("network_connect", "the guest's configuration and the published ports.")
+    async def test_the_configuration_fits_the_tap(self, subject: NetworkSubject) -> None:
+        pod = subject.pod()
+        network = await subject.connect(pod)
+        await subject.network().network_disconnect(pod=pod)
+        guest = network.guest
+        assert guest.mac == network.nic.mac, (
+            f"the guest looks for {guest.mac} and the tap is {network.nic.mac}"
+        )
+        assert guest.mtu <= network.nic.mtu, (
+            f"the guest sends {guest.mtu} bytes and the tap takes {network.nic.mtu}"
+        )
+        versions = {ipaddress.ip_interface(address).version for address in guest.addresses}
+        assert versions, "the guest gets no address"
+        gateways = [ipaddress.ip_address(gateway).version for gateway in guest.gateways]
+        assert len(set(gateways)) == len(gateways) and set(gateways) <= versions, (
+            f"gateways are {guest.gateways}"
+        )
+
+    @rule("network_connect", "in the order of the request, each with its port on the host.")
+    async def test_ports_are_chosen(self, subject: NetworkSubject) -> None:
+        request, pod = await subject.ports(), subject.pod()
+        network = await subject.connect(pod, request)
+        await subject.network().network_disconnect(pod=pod)
+        assert [port.guest_port for port in network.ports] == [80, 443], (
+            f"it published {network.ports}"
+        )
+        numbers = {port.host_port for port in network.ports}
+        assert len(numbers - {0}) == 2, f"the ports of the host are {sorted(numbers)}"
+
+    @rule("network_connect", "The ports accept connections when it returns")
+    async def test_ports_accept_connections(self, subject: NetworkSubject) -> None:
+        request, pod = await subject.ports(), subject.pod()
+        network = await subject.connect(pod, request)
+        closed = [port.host_port for port in network.ports if not subject.accepts(port)]
+        await subject.network().network_disconnect(pod=pod)
+        assert not closed, f"nobody accepts connections on {closed}"
+
+    @rule("network_connect", "It first removes what an earlier call for this pod has left.")
+    async def test_connecting_again_replaces_the_network(self, subject: NetworkSubject) -> None:
+        request, pod = await subject.ports(), subject.pod()
+        first = await subject.connect(pod, request)
+        try:
+            await subject.connect(pod, structs.replace(request, ports=first.ports[:1]))
+            still = subject.accepts(first.ports[1])
+        finally:
+            await subject.network().network_disconnect(pod=pod)
+        assert not still, f"port {first.ports[1].host_port} of the first network is still there"
+
+    @rule("network_connect", "Raises NetworkError when a port is taken, naming the port")
+    async def test_a_taken_port_is_refused(self, subject: NetworkSubject) -> None:
+        request, pod, other = await subject.ports(), subject.pod(), subject.pod("other")
+        taken = (await subject.connect(other, request)).ports[0]
+        wanted = NetworkRequest(policy=NetworkPolicy.FULL, ports=(taken,))
+        try:
+            error = await fails_with(
+                NetworkError, subject.network().network_connect(pod=pod, request=wanted)
+            )
+        finally:
+            await subject.network().network_disconnect(pod=other)
+            await subject.network().network_disconnect(pod=pod)
+        assert str(taken.host_port) in str(error), f"it says {error}"
+
+    @rule("network_connect", "nothing of the network is left then.")
+    async def test_a_refused_pod_has_no_network(self, subject: NetworkSubject) -> None:
+        request, pod, other = await subject.ports(), subject.pod(), subject.pod("other")
+        first = await subject.connect(other, request)
+        free = structs.replace(first.ports[0], host_port=0)
+        wanted = NetworkRequest(policy=NetworkPolicy.FULL, ports=(free, first.ports[1]))
+        await fails_with(NetworkError, subject.network().network_connect(pod=pod, request=wanted))
+        connected = await subject.network().network_is_connected(pod=pod)
+        await subject.network().network_disconnect(pod=pod)
+        await subject.network().network_disconnect(pod=other)
+        assert not connected, "the pod is connected"
+
+    @rule("network_is_connected", "Tells whether the pod's network works")
+    async def test_it_tells_of_a_network_that_works(self, subject: NetworkSubject) -> None:
+        pod = subject.pod()
+        await subject.connect(pod)
+        connected = await subject.network().network_is_connected(pod=pod)
+        await subject.network().network_disconnect(pod=pod)
+        assert connected, "it says of a network that was just connected that it does not work"
+
+    @rule("network_is_connected", "or after disconnecting.")
+    async def test_it_tells_of_no_network(self, subject: NetworkSubject) -> None:
+        pod = subject.pod()
+        assert not await subject.network().network_is_connected(pod=pod), (
+            "a pod has one that was never connected"
+        )
+        await subject.connect(pod)
+        await subject.network().network_disconnect(pod=pod)
+        assert not await subject.network().network_is_connected(pod=pod), (
+            "a pod has one after disconnecting"
+        )
+
+    @rule("network_disconnect", "Removes the pod's network; its ports are free afterwards.")
+    async def test_ports_are_free_afterwards(self, subject: NetworkSubject) -> None:
+        request, pod = await subject.ports(), subject.pod()
+        network = await subject.connect(pod, request)
+        await subject.network().network_disconnect(pod=pod)
+        taken = [port.host_port for port in network.ports if subject.accepts(port)]
+        assert not taken, f"connections are still accepted on {taken}"
+
+    @rule("network_disconnect", "May be called twice.")
+    async def test_disconnecting_twice_is_no_error(self, subject: NetworkSubject) -> None:
+        pod = subject.pod()
+        await subject.connect(pod)
+        for _ in range(2):
+            await subject.network().network_disconnect(pod=pod)
+
+    @rule("network_disconnect", "That may be gone after a reboot of the host, which is no error.")
+    async def test_disconnecting_without_a_run_folder_is_no_error(
+        self, subject: NetworkSubject
+    ) -> None:
+        pod = subject.pod()
+        shutil.rmtree(pod.run_dir)
+        await subject.network().network_disconnect(pod=pod)
+
+    @rule(
+        "network_diagnose",
+        "What a user should know about this host: programs, devices, permissions.",
+    )
+    async def test_it_tells_about_the_host(self, subject: NetworkSubject) -> None:
+        findings = await subject.network().network_diagnose()
+        assert findings, "it found nothing to tell"
+        assert all(isinstance(finding, Finding) and finding.detail for finding in findings), (
+            f"it told {findings}"
+        )
