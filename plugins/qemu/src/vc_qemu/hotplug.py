@@ -10,7 +10,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vc_core.driver_kit import first_free
-from vc_core.spec import Drive, DriveBus, GuestDriver, HostPci, Share, VhostKind, VhostUser
+from vc_core.spec import (
+    Drive,
+    DriveBus,
+    GuestDriver,
+    HostPci,
+    Nic,
+    Pluggable,
+    Share,
+    VhostKind,
+    VhostUser,
+)
+from vc_qemu import nics
 from vc_qemu.command_line import port_address, slot_fsdev, slot_path
 from vc_qemu.errors import QemuError
 from vc_qemu.jail.inside import View
@@ -84,7 +95,7 @@ class Room:
         return first_free(taken, _SCSI_TARGETS, "SCSI targets", "remove disks from this pod")
 
 
-async def add(monitor: Monitor, room: Room, device: Share | Drive | HostPci | VhostUser) -> Place:
+async def add(monitor: Monitor, room: Room, device: Pluggable) -> Place:
     """Plugs a device into the first place that is free. On failure nothing of it is left.
 
     Raises:
@@ -93,9 +104,7 @@ async def add(monitor: Monitor, room: Room, device: Share | Drive | HostPci | Vh
     return await put(monitor, room.view, _place_for(device, room), device)
 
 
-async def put(
-    monitor: Monitor, view: View, place: Place, device: Share | Drive | HostPci | VhostUser
-) -> Place:
+async def put(monitor: Monitor, view: View, place: Place, device: Pluggable) -> Place:
     """Plugs a device into a given place; returns it with its backends. On failure nothing is left.
 
     Raises:
@@ -113,9 +122,11 @@ async def put(
             return place
         case VhostUser():
             return await _add_vhost_user(monitor, device, place)
+        case Nic():
+            return await nics.add(monitor, device, place)
 
 
-def _place_for(device: Share | Drive | HostPci | VhostUser, room: Room) -> Place:
+def _place_for(device: Pluggable, room: Room) -> Place:
     match device:
         case Share(tag=tag):
             return Place(
@@ -126,13 +137,11 @@ def _place_for(device: Share | Drive | HostPci | VhostUser, room: Room) -> Place
             return Place(device.id, GuestDriver.SCSI, f"{target}:0", target=target)
         case Drive() | VhostUser(kind=VhostKind.BLK):
             return _behind_port(device.id, GuestDriver.BLK, room)
-        case HostPci() | VhostUser():
+        case HostPci() | VhostUser() | Nic():
             return _behind_port(device.id, GuestDriver.PCI, room)
 
 
-async def sweep(
-    monitor: Monitor, device: Share | Drive | HostPci | VhostUser, limit_s: float
-) -> None:
+async def sweep(monitor: Monitor, device: Pluggable, limit_s: float) -> None:
     """Removes a device of this name that an interrupted call has left."""
     name = f"share-{device.tag}" if isinstance(device, Share) else device.id
     if name not in await monitor.devices():
@@ -144,6 +153,8 @@ async def sweep(
         case VhostUser():
             net = (("netdev", f"{name}-net"),) if device.kind is VhostKind.NET else ()
             await _remove_backends(monitor, (("chardev", f"{name}-link"), *net))
+        case Nic():
+            await _remove_backends(monitor, (("netdev", nics.backend_of(name)),))
 
 
 async def remove(monitor: Monitor, view: View, place: Place, limit_s: float) -> None:

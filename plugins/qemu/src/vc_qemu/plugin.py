@@ -95,7 +95,7 @@ class QemuHypervisor(HypervisorSpec):
             Capability.SHARE_PLUG,
             Capability.RESIZE,
         }
-        able |= {Capability.DRIVE_PLUG, Capability.PCI_PLUG}
+        able |= {Capability.DRIVE_PLUG, Capability.PCI_PLUG, Capability.NIC}
         # Memory is either copied on write, or other processes see what the guest writes.
         own = {Capability.CLONE, Capability.SNAPSHOT}
         return frozenset(
