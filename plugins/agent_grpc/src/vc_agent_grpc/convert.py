@@ -21,6 +21,7 @@ from vc_core.spec import (
     GuestContainer,
     GuestDevice,
     GuestDriver,
+    GuestNetwork,
     GuestRootfs,
     Plugged,
     PodSetup,
@@ -120,6 +121,14 @@ def set_up_request(setup: PodSetup) -> pb.SetUpPodRequest:
         shared_pid=options.is_pid_shared,
         shm_bytes=options.shared_shm_bytes,
         machine_id=setup.machine_id,
+        hosts=[f"{entry.address}\t{entry.name}" for entry in options.hosts],
+        network=None if setup.network is None else _network(setup.network),
+    )
+
+
+def _network(network: GuestNetwork) -> pb.GuestNetwork:
+    return pb.GuestNetwork(
+        mac=network.mac, mtu=network.mtu, addresses=network.addresses, gateways=network.gateways
     )
 
 

@@ -86,7 +86,9 @@ class GrpcAgent(AgentSpec):
             Capability.ONLINE,
             Capability.QUIESCE,
         }
-        return frozenset(able | {Capability.SUPERVISE, Capability.LOG, Capability.FILES})
+        return frozenset(
+            able | {Capability.SUPERVISE, Capability.LOG, Capability.FILES, Capability.NETWORK}
+        )
 
     # --- connection -------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::container::rootfs::Opened;
 use crate::error::Error;
+use crate::machine::identity;
 
 /// An option of mounts that are wanted only where the root file system has the file.
 const OPTIONAL: &str = "x-vc-optional";
@@ -20,10 +21,11 @@ const OPTIONAL: &str = "x-vc-optional";
 const NAMES: &str = "names";
 
 fn hosts(name: &str) -> String {
+    let more = fs::read_to_string(identity::HOSTS).unwrap_or_default(); // absent in tests
     format!(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
          ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n\
-         127.0.0.1\t{name}\n"
+         127.0.0.1\t{name}\n{more}"
     )
 }
 

@@ -12,7 +12,7 @@ use nix::unistd::{ForkResult, fork, pause};
 use crate::container::agent::Agent;
 use crate::container::names;
 use crate::error::Error;
-use crate::machine::identity;
+use crate::machine::{identity, network};
 use crate::process::reaper::Reaper;
 use crate::proto::SetUpPodRequest;
 
@@ -30,6 +30,9 @@ impl Agent {
         }
         if !request.resolv_conf.is_empty() {
             set_resolv_conf(&request.resolv_conf)?;
+        }
+        if let Some(wanted) = &request.network {
+            network::configure(wanted, &self.machine).await?;
         }
         if request.shm_bytes != 0 {
             share_shm(request.shm_bytes)?;

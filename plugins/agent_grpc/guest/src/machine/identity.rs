@@ -13,6 +13,8 @@ use crate::machine::kind::Kind;
 use crate::proto::SetUpPodRequest;
 
 const FOLDER: &str = "/run/vc/identity";
+/// Lines of /etc/hosts that the pod's containers have beside their own.
+pub const HOSTS: &str = "/run/vc/identity/hosts";
 
 /// Takes the identity that is given; the former host name, if there is a new one.
 ///
@@ -30,6 +32,8 @@ pub fn take(kind: Kind, request: &SetUpPodRequest) -> Result<Option<OsString>, E
         sethostname(&request.hostname)?;
     }
     fs::create_dir_all(FOLDER)?;
+    let lines: String = request.hosts.iter().map(|line| format!("{line}\n")).collect();
+    fs::write(HOSTS, lines)?;
     // The kernel makes its own boot id up once; a guest that goes on from a saved one needs
     // another.
     fs::write(format!("{FOLDER}/boot-id"), fs::read_to_string("/proc/sys/kernel/random/uuid")?)?;

@@ -6,6 +6,7 @@ pub mod hotplug;
 pub mod identity;
 pub mod kind;
 pub mod modules;
+pub mod network;
 pub mod ports;
 pub mod power;
 pub mod sandbox;

@@ -216,6 +216,8 @@ class SetUpPodRequest(_message.Message):
     SHARED_PID_FIELD_NUMBER: _builtins.int
     SHM_BYTES_FIELD_NUMBER: _builtins.int
     MACHINE_ID_FIELD_NUMBER: _builtins.int
+    HOSTS_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     time_ns: _builtins.int
     """since the epoch; 0 leaves the clock alone"""
@@ -229,6 +231,14 @@ class SetUpPodRequest(_message.Message):
     """one /dev/shm for all containers, at /run/vc/shm; 0: none"""
     machine_id: _builtins.str
     """machine-id(5) for containers, at /run/vc/identity/machine-id"""
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """lines of /etc/hosts beside those that every container has"""
+
+    @_builtins.property
+    def network(self) -> Global___GuestNetwork:
+        """the guest's interface; absent: there is none"""
+
     def __init__(
         self,
         *,
@@ -239,14 +249,53 @@ class SetUpPodRequest(_message.Message):
         shared_pid: _builtins.bool = ...,
         shm_bytes: _builtins.int = ...,
         machine_id: _builtins.str = ...,
+        hosts: _abc.Iterable[_builtins.str] | None = ...,
+        network: Global___GuestNetwork | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["network", b"network"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "machine_id", b"machine_id", "resolv_conf", b"resolv_conf", "seed", b"seed", "shared_pid", b"shared_pid", "shm_bytes", b"shm_bytes", "time_ns", b"time_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "hosts", b"hosts", "machine_id", b"machine_id", "network", b"network", "resolv_conf", b"resolv_conf", "seed", b"seed", "shared_pid", b"shared_pid", "shm_bytes", b"shm_bytes", "time_ns", b"time_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetUpPodRequest: _TypeAlias = SetUpPodRequest  # noqa: Y015
+
+@_typing.final
+class GuestNetwork(_message.Message):
+    """How the guest configures its interface, which it waits for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAC_FIELD_NUMBER: _builtins.int
+    MTU_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    GATEWAYS_FIELD_NUMBER: _builtins.int
+    mac: _builtins.str
+    """as /sys/class/net/*/address has it"""
+    mtu: _builtins.int
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """with prefix lengths"""
+
+    @_builtins.property
+    def gateways(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of default routes, reachable on the interface"""
+
+    def __init__(
+        self,
+        *,
+        mac: _builtins.str = ...,
+        mtu: _builtins.int = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+        gateways: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "gateways", b"gateways", "mac", b"mac", "mtu", b"mtu"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GuestNetwork: _TypeAlias = GuestNetwork  # noqa: Y015
 
 @_typing.final
 class OnlineResourcesRequest(_message.Message):

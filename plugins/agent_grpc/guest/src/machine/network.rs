@@ -1,0 +1,184 @@
+//! The guest's interface: addresses, routes and MTU, set through rtnetlink(7).
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::route::{
+    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::sys::socket::{AddressFamily as Family, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+
+use crate::error::Error;
+use crate::machine::state::Machine;
+use crate::machine::uevents::until;
+use crate::proto::GuestNetwork;
+
+const INTERFACES: &str = "/sys/class/net";
+const ANSWER_BYTES: usize = 64 << 10;
+/// How long a plugged interface may take to be seen.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Waits for the interface with this MAC and gives it these addresses and default routes, in place of those it has.
+pub async fn configure(wanted: &GuestNetwork, machine: &Machine) -> Result<(), Error> {
+    if machine.kind.is_sandbox() {
+        return Err(Error::failed("a sandbox has no network interface of its own"));
+    }
+    machine.modules.load("net")?;
+    let what = format!("the network interface {}", wanted.mac);
+    let name = until(&machine.events, LIMIT, &what, || named(&wanted.mac)).await?;
+    ignore_advertisements(&name)?;
+    let index: u32 = fs::read_to_string(Path::new(INTERFACES).join(&name).join("ifindex"))?.trim().parse()?;
+    let kernel = Kernel::open()?;
+    for former in kernel.addresses(index)? {
+        kernel.ask(RouteNetlinkMessage::DelAddress(former), 0)?;
+    }
+    kernel.ask(RouteNetlinkMessage::SetLink(raised(index, wanted.mtu)), 0)?;
+    for text in &wanted.addresses {
+        let (address, length) = text.split_once('/').ok_or_else(|| not_valid("interface", text))?;
+        let address = address.parse().map_err(|_| not_valid("interface", text))?;
+        let message = address_message(index, address, length.parse()?);
+        kernel.ask(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)?;
+    }
+    for gateway in &wanted.gateways {
+        let address = gateway.parse().map_err(|_| not_valid("gateway", gateway))?;
+        let message = default_route(index, address);
+        kernel.ask(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)?;
+    }
+    Ok(())
+}
+
+fn not_valid(what: &str, text: &str) -> Error {
+    Error::InvalidRequest(format!("{text:?} is not the address of a {what}"))
+}
+
+/// The name of the interface with this MAC.
+fn named(mac: &str) -> Option<String> {
+    let interfaces = fs::read_dir(INTERFACES).ok()?.flatten();
+    let mut matching = interfaces.filter(|entry| {
+        fs::read_to_string(entry.path().join("address")).is_ok_and(|address| address.trim() == mac)
+    });
+    matching.next()?.file_name().into_string().ok()
+}
+
+/// The host says which addresses and routes there are; nobody on the network does.
+fn ignore_advertisements(name: &str) -> Result<(), Error> {
+    let folder = Path::new("/proc/sys/net/ipv6/conf").join(name);
+    if folder.is_dir() {
+        for setting in ["accept_ra", "autoconf"] {
+            fs::write(folder.join(setting), "0")?;
+        }
+    }
+    Ok(())
+}
+
+fn raised(index: u32, mtu: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    message.attributes = vec![LinkAttribute::Mtu(mtu)];
+    message
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+fn address_message(index: u32, address: IpAddr, prefix_length: u8) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family(address);
+    message.header.prefix_len = prefix_length;
+    message.header.scope = AddressScope::Universe;
+    message.header.index = index;
+    if address.is_ipv6() {
+        message.header.flags = AddressHeaderFlags::Nodad; // nobody else is on this link
+    }
+    message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
+    message
+}
+
+fn default_route(index: u32, gateway: IpAddr) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header = RouteHeader {
+        address_family: family(gateway),
+        table: RouteHeader::RT_TABLE_MAIN,
+        protocol: RouteProtocol::Static,
+        scope: RouteScope::Universe,
+        kind: RouteType::Unicast,
+        flags: RouteFlags::Onlink,
+        ..RouteHeader::default()
+    };
+    message.attributes = vec![RouteAttribute::Gateway(gateway.into()), RouteAttribute::Oif(index)];
+    message
+}
+
+/// A socket to the kernel's routing tables.
+struct Kernel(OwnedFd);
+
+impl Kernel {
+    fn open() -> Result<Self, Error> {
+        Ok(Self(socket(Family::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?))
+    }
+
+    /// Sends a request and waits for the kernel's agreement.
+    fn ask(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Error> {
+        self.send(message, NLM_F_REQUEST | NLM_F_ACK | flags)?;
+        self.receive(|_| ())
+    }
+
+    /// All addresses of an interface but the kernel's own link-local ones.
+    fn addresses(&self, index: u32) -> Result<Vec<AddressMessage>, Error> {
+        self.send(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_REQUEST | NLM_F_DUMP)?;
+        let mut addresses = Vec::new();
+        self.receive(|answer| match answer {
+            RouteNetlinkMessage::NewAddress(address)
+                if address.header.index == index && address.header.scope != AddressScope::Link =>
+            {
+                addresses.push(address);
+            }
+            _ => {}
+        })?;
+        Ok(addresses)
+    }
+
+    fn send(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Error> {
+        let mut header = NetlinkHeader::default();
+        header.flags = flags;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        send(self.0.as_raw_fd(), &bytes, MsgFlags::empty())?;
+        Ok(())
+    }
+
+    /// Reads answers until the last one of a request.
+    fn receive(&self, mut each: impl FnMut(RouteNetlinkMessage)) -> Result<(), Error> {
+        let mut buffer = vec![0; ANSWER_BYTES];
+        loop {
+            let length = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+            let mut rest = &buffer[..length];
+            while !rest.is_empty() {
+                let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+                    .map_err(|error| Error::failed(error.to_string()))?;
+                let taken = (answer.header.length as usize).next_multiple_of(4).clamp(4, rest.len());
+                rest = &rest[taken..];
+                match answer.payload {
+                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io().into()),
+                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(()),
+                    NetlinkPayload::InnerMessage(message) => each(message),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
