@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 DEFAULTS = {"hypervisor": "qemu", "agent": "grpc", "storage": "fs"}
+NO_NETWORK = "none"
+"""The network of pods that have none: no plugin."""
+
+DEFAULT_NETWORK = "pasta"
+"""The network plugin of pods that ask for a network where the configuration names no plugin."""
+
 DEFAULT_DEVICES = ("block", "char", "vfio", "vhost-user")
 
-PACKAGES = ("vc_qemu", "vc_libvirt", "vc_agent_grpc", "vc_storage_fs", "vc_devices", "vc_observers")
+PACKAGES = (
+    "vc_qemu",
+    "vc_libvirt",
+    "vc_agent_grpc",
+    "vc_storage_fs",
+    "vc_devices",
+    "vc_network",
+    "vc_observers",
+)
 
 EXTRAS = {
     ("hypervisor", "qemu"): "qemu",
@@ -16,6 +30,7 @@ EXTRAS = {
     ("device", "char"): "devices",
     ("device", "vfio"): "devices",
     ("device", "vhost-user"): "devices",
+    ("network", "pasta"): "network",
     ("observer", "chaos"): "observers",
     ("observer", "metrics"): "observers",
     ("observer", "policy"): "observers",

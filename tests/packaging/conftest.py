@@ -23,6 +23,7 @@ MEMBERS = (
     "plugins/agent_grpc",
     "plugins/storage_fs",
     "plugins/devices",
+    "plugins/network",
     "plugins/observers",
 )
 ACME = "examples/acme_hypervisor"

@@ -1,0 +1,1 @@
+"""Networks of pods: what they share, and the plugin `pasta`."""

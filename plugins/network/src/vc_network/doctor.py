@@ -1,0 +1,62 @@
+"""What a user should know about networks of pods on this host."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vc_core.driver_kit import find_program
+from vc_core.spec import Finding, Verdict
+from vc_network.namespace import PACKAGES, TUN, TUN_REMEDY
+
+_USER_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
+
+
+def diagnose() -> tuple[Finding, ...]:
+    """Programs, the device of taps, and whether this kernel gives user namespaces."""
+    return (_programs(), _tun(), _user_namespaces())
+
+
+def _programs() -> Finding:
+    missing = {package for name, package in PACKAGES.items() if find_program(name) is None}
+    if missing:
+        remedy = f"apt-get install {' '.join(sorted(missing))}"
+        return Finding(
+            subject="network programs",
+            verdict=Verdict.BAD,
+            detail="pods can have no network: programs are missing",
+            remedy=remedy,
+        )
+    return Finding(
+        subject="network programs",
+        verdict=Verdict.GOOD,
+        detail=f"found: {', '.join(sorted(PACKAGES))}",
+    )
+
+
+def _tun() -> Finding:
+    if os.access(TUN, os.R_OK | os.W_OK):
+        return Finding(
+            subject="network device", verdict=Verdict.GOOD, detail=f"{TUN} can be opened"
+        )
+    detail = f"{TUN} is missing" if not TUN.exists() else f"{TUN} may not be opened by this user"
+    return Finding(
+        subject="network device",
+        verdict=Verdict.BAD,
+        detail=detail,
+        remedy=f"as root: {TUN_REMEDY}",
+    )
+
+
+def _user_namespaces() -> Finding:
+    if _USER_NAMESPACES.exists() and int(_USER_NAMESPACES.read_text()) > 0:
+        return Finding(
+            subject="user namespaces", verdict=Verdict.GOOD, detail="this kernel allows them"
+        )
+    remedy = "as root: 'sysctl user.max_user_namespaces=15000'"
+    return Finding(
+        subject="user namespaces",
+        verdict=Verdict.BAD,
+        detail="this kernel allows none, and networks of pods need them",
+        remedy=remedy,
+    )

@@ -1,0 +1,84 @@
+"""Names and addresses in a pod's network namespace.
+
+Every pod has a namespace of its own, so all pods have the same addresses: a clone needs no other
+address than its template. All IPv4 addresses are of 192.0.0.0/29, which is for such links
+(RFC 7335); the IPv6 ones are unique local.
+
+    guest (GUEST) -- tap (ROUTER) -- forwarding and nft -- uplink -- pasta (NEXT_HOP)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TAP = "tap0"
+UPLINK = "uplink"
+
+GUEST_MAC = "02:76:63:00:00:02"
+TAP_MAC = "02:76:63:00:00:01"
+UPLINK_MAC = "02:76:63:00:00:03"
+NEXT_HOP_MAC = "02:76:63:00:00:06"
+
+# pasta ends TCP connections itself: what the wire's MTU is concerns the host's sockets, not the
+# guest's packets.
+MTU = 65520
+
+
+@dataclass(frozen=True)
+class Family:
+    """Addresses of one version of IP.
+
+    Attributes:
+        version: 4 or 6.
+        guest: the guest's.
+        router: the namespace's, on the tap.
+        next_hop: pasta's, behind the uplink.
+        resolver: to which the guest sends DNS queries; pasta passes them to the host's first name
+            server.
+        bits: of an address.
+    """
+
+    version: int
+    guest: str
+    router: str
+    next_hop: str
+    resolver: str
+    bits: int
+
+    @property
+    def loopback(self) -> str:
+        """The namespace's own."""
+        return "127.0.0.1" if self.version == 4 else "::1"
+
+
+V4 = Family(4, "192.0.0.2", "192.0.0.1", "192.0.0.6", "192.0.0.5", 32)
+V6 = Family(6, "fd76:6300::2", "fd76:6300::1", "fd76:6300::6", "", 128)
+
+
+def ip_commands(families: tuple[Family, ...]) -> str:
+    """Input of `ip -batch` that connects tap and uplink."""
+    lines = ["link set lo up"]
+    for name, mac in ((TAP, TAP_MAC), (UPLINK, UPLINK_MAC)):
+        lines += [f"link set dev {name} address {mac} mtu {MTU}", f"link set dev {name} up"]
+    for family in families:
+        no_detection = " nodad" if family.version == 6 else ""
+        lines += [
+            f"addr add {family.router}/{family.bits} dev {TAP}{no_detection}",
+            f"route add {family.guest}/{family.bits} dev {TAP}",
+            f"neigh replace {family.guest} lladdr {GUEST_MAC} dev {TAP} nud permanent",
+            f"neigh replace {family.next_hop} lladdr {NEXT_HOP_MAC} dev {UPLINK} nud permanent",
+            f"route add default via {family.next_hop} dev {UPLINK} onlink",
+        ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def sysctls(families: tuple[Family, ...]) -> dict[str, str]:
+    """Settings of the namespace by their paths below /proc/sys/net.
+
+    pasta connects to the namespace's 127.0.0.1 for clients on the host's; the rules lead that to
+    the guest, which the kernel refuses without route_localnet.
+    """
+    settings = {"ipv4/ip_forward": "1", "ipv4/conf/all/route_localnet": "1"}
+    if V6 in families:
+        settings |= {"ipv6/conf/all/accept_ra": "0", "ipv6/conf/all/forwarding": "1"}
+    return settings

@@ -1,0 +1,227 @@
+"""A pod's network namespace: a process that keeps it, and the tap in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from vc_core.driver_kit import HostProcess, find_program, program_environment
+from vc_network import inside
+from vc_network.errors import NetworkFailure
+from vc_network.layout import TAP
+
+_FOLDER = "network"
+_KEEPER = "keeper.pid"
+_TERM_S = 2.0
+_CHILDS_DESCRIPTOR = 3
+_MESSAGE_BYTES = 1 << 16
+# The namespace outlives us: its processes keep no folder of ours busy.
+_DETACHED = ("/bin/sh", "-c", 'umask 077; cd / && exec "$@"', "sh")
+TUN = Path("/dev/net/tun")
+TUN_REMEDY = f"modprobe tun && chmod 666 {TUN}"
+PACKAGES = {
+    "unshare": "util-linux",
+    "sleep": "coreutils",
+    "nft": "nftables",
+    "ip": "iproute2",
+    "pasta": "passt",
+}
+"""Programs of the host that this distribution runs, and their Debian packages."""
+
+
+def program(name: str) -> str:
+    """The path of a program of the host.
+
+    Raises:
+        NetworkFailure: it is missing; names its package.
+    """
+    path = find_program(name)
+    if path is None:
+        raise NetworkFailure(f"{name} is missing; install the package {PACKAGES[name]}")
+    return path
+
+
+def check_device() -> None:
+    """Raises NetworkFailure when this user cannot make taps."""
+    if not os.access(TUN, os.R_OK | os.W_OK):
+        reason = "may not be opened by this user" if TUN.exists() else "is missing"
+        raise NetworkFailure(f"{TUN} {reason}; as root: {TUN_REMEDY}")
+
+
+def folder(run_dir: Path) -> Path:
+    """Where the files of a pod's network lie."""
+    return run_dir / _FOLDER
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done in a namespace.
+
+    Attributes:
+        sysctls: values by path below /proc/sys/net.
+        rules: for nft.
+        links: for `ip -batch`.
+    """
+
+    sysctls: Mapping[str, str]
+    rules: str
+    links: str
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """One that was just made, while its maker still talks to its keeper.
+
+    Attributes:
+        keeper: the process that keeps it.
+        channel: to that.
+    """
+
+    keeper: HostProcess
+    channel: socket.socket
+
+    @classmethod
+    async def make(cls, run_dir: Path) -> Self:
+        """A namespace with a keeper, which ends if this process ends before `Namespace.connect`.
+
+        Raises:
+            NetworkFailure: the kernel or a missing program does not allow it.
+        """
+        if not sys.executable:
+            raise NetworkFailure("this Python has no path of its own (sys.executable is empty)")
+        folder(run_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        pid_file = folder(run_dir) / _KEEPER
+        with theirs:
+            command = [
+                program("unshare"),
+                "--user",
+                "--map-root-user",
+                "--net",
+                sys.executable,
+                "-I",
+                "-S",
+            ]
+            command += [
+                inside.__file__,
+                str(_CHILDS_DESCRIPTOR),
+                str(pid_file),
+                TAP,
+                program("sleep"),
+                "infinity",
+            ]
+            log = folder(run_dir) / "keeper.log"
+            keeper = _spawn(command, log, theirs.fileno())
+        namespace = cls(keeper, ours)
+        if await namespace._receive() != b"ready":
+            said = log.read_text(errors="replace").strip().splitlines()
+            await namespace.end()
+            raise NetworkFailure(
+                f"no network namespace can be made: {said[-1] if said else 'its process ended'}"
+            )
+        return namespace
+
+    async def connect(self, plan: Plan) -> int:
+        """Carries the plan out; returns the descriptor of the tap, which the caller closes.
+
+        Raises:
+            NetworkFailure: a step failed.
+        """
+        commands = {"nft": [program("nft"), "-f", "-"], "ip": [program("ip"), "-batch", "-"]}
+        steps = {
+            "sysctls": dict(plan.sysctls),
+            "rules": plan.rules,
+            "links": plan.links,
+            **commands,
+        }
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(self.channel, json.dumps(steps).encode())
+        await _readable(self.channel)
+        answer, descriptors, _, _ = socket.recv_fds(self.channel, _MESSAGE_BYTES, 1)
+        if descriptors:
+            return descriptors[0]
+        reason = json.loads(answer)["error"] if answer else "its process ended"
+        raise NetworkFailure(f"the pod's network namespace cannot be set up: {reason}")
+
+    async def end(self) -> None:
+        """Kills the keeper: the namespace is gone when nobody else has it."""
+        self.channel.close()
+        await self.keeper.kill(_TERM_S)
+
+    async def _receive(self) -> bytes:
+        return await asyncio.get_running_loop().sock_recv(self.channel, _MESSAGE_BYTES)
+
+
+@asynccontextmanager
+async def made(run_dir: Path) -> AsyncIterator[Namespace]:
+    """A namespace that stays when the block succeeds and is gone when it fails."""
+    namespace = await Namespace.make(run_dir)
+    try:
+        yield namespace
+    except BaseException:
+        await namespace.end()
+        raise
+    namespace.channel.close()
+
+
+def keeper_of(run_dir: Path) -> HostProcess | None:
+    """The process that keeps a pod's namespace, alive or not; None when there is no note of it."""
+    try:
+        pid, start_ticks = (folder(run_dir) / _KEEPER).read_text().split()
+        return HostProcess(int(pid), int(start_ticks))
+    except (FileNotFoundError, ValueError):  # never made, or its keeper ended while it wrote
+        return None
+
+
+async def end_all(processes: Iterable[HostProcess | None]) -> None:
+    """Ends processes one after the other."""
+    for process in processes:
+        if process is not None:
+            await process.kill(_TERM_S)
+
+
+def _spawn(command: list[str], log: Path, descriptor: int) -> HostProcess:
+    actions: list[tuple[object, ...]] = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    copy = os.dup(descriptor)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, copy)
+        # A number above the child's: dup2 onto itself would leave it closed on exec.
+        if copy == _CHILDS_DESCRIPTOR:
+            copy = os.dup(copy)
+            stack.callback(os.close, copy)
+        actions.append((os.POSIX_SPAWN_DUP2, copy, _CHILDS_DESCRIPTOR))
+        pid = os.posix_spawn(
+            _DETACHED[0],
+            [*_DETACHED, *command],
+            program_environment(),
+            file_actions=actions,
+            setsid=True,
+            setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+            setsigmask=[],
+        )
+    return HostProcess.of(pid)
+
+
+async def _readable(channel: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(channel, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(channel)

@@ -1,0 +1,118 @@
+"""The program pasta: connects a namespace to the host's own sockets, without any privilege."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from vc_core.driver_kit import HostProcess, program_environment
+from vc_core.driver_kit.host_process import end_child
+from vc_core.spec import PortMapping, PortProtocol
+from vc_network import layout
+from vc_network.errors import NetworkFailure
+from vc_network.layout import V4, V6, Family
+from vc_network.namespace import folder, program
+
+_PID_FILE = "pasta.pid"
+_DEFAULT_V6 = "0" * 32
+
+
+async def start(
+    run_dir: Path, keeper: HostProcess, ports: Iterable[PortMapping], families: Iterable[Family]
+) -> None:
+    """Starts pasta for the namespace that `keeper` keeps; its ports accept connections when this
+    returns.
+
+    Raises:
+        NetworkFailure: with pasta's own words.
+    """
+    command = [program("pasta"), *_options(tuple(ports), tuple(families))]
+    command += ["--pid", str(folder(run_dir) / _PID_FILE), str(keeper.pid)]
+    child = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=program_environment(),
+        cwd="/",
+        start_new_session=True,
+    )
+    try:
+        _, said = await child.communicate()
+    except BaseException:
+        await end_child(child)
+        raise
+    if child.returncode != 0:
+        lines = said.decode(errors="replace").strip().splitlines()
+        reason = lines[-1].strip() if lines else f"exit code {child.returncode}"
+        raise NetworkFailure(f"pasta does not start: {reason}")
+
+
+def _options(ports: tuple[PortMapping, ...], families: tuple[Family, ...]) -> list[str]:
+    words = ["--quiet", "--no-map-gw", "--no-dhcp", "--no-dhcpv6", "--no-ra", "--no-ndp"]
+    words += ["--ns-ifname", layout.UPLINK, "--ns-mac-addr", layout.UPLINK_MAC]
+    words += [
+        "--mac-addr",
+        layout.NEXT_HOP_MAC,
+        "--mtu",
+        str(layout.MTU),
+        "--dns-forward",
+        V4.resolver,
+    ]
+    for family in families:
+        words += ["--address", family.guest, "--gateway", family.next_hop]
+    if V6 not in families:
+        words.append("--ipv4-only")
+    elif V4 not in families:
+        words.append("--ipv6-only")
+    for protocol, option in ((PortProtocol.TCP, "--tcp-ports"), (PortProtocol.UDP, "--udp-ports")):
+        chosen = [
+            f"{port.host_ip}/{port.host_port}:{port.guest_port}"
+            for port in ports
+            if port.protocol is protocol
+        ]
+        for value in chosen or ["none"]:
+            words += [option, value]
+    words += ["--tcp-ns", "none", "--udp-ns", "none"]
+    # Root's own helper stays root, without any capability outside of a user namespace of its own:
+    # as another user it could not enter that of the keeper.
+    return [*words, "--runas", "0"] if os.geteuid() == 0 else words
+
+
+def process_of(run_dir: Path) -> HostProcess | None:
+    """The pasta of a pod; None when there is none."""
+    pid_file = folder(run_dir) / _PID_FILE
+    try:
+        process = HostProcess.of(int(pid_file.read_text()))
+        words = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return None
+    return process if str(pid_file).encode() in words else None
+
+
+def families() -> tuple[Family, ...]:
+    """Those versions of IP for which this host has a default route.
+
+    Raises:
+        NetworkFailure: there is none.
+    """
+    found = []
+    if any(
+        line.split()[1] == "00000000"
+        for line in Path("/proc/net/route").read_text().splitlines()[1:]
+    ):
+        found.append(V4)
+    routes = Path("/proc/net/ipv6_route")
+    lines = routes.read_text().splitlines() if routes.exists() else []
+    if any(
+        fields[:2] == [_DEFAULT_V6, "00"] and fields[9] != "lo"
+        for fields in (line.split() for line in lines)
+    ):
+        found.append(V6)
+    if not found:
+        raise NetworkFailure(
+            "this host has no default route: pasta has nothing to connect a pod to"
+        )
+    return tuple(found)

@@ -1,0 +1,140 @@
+"""The plugin `pasta`: the network of ordinary users, and of root."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import shutil
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import ParamSpec, TypeVar
+
+from vc_core.driver_kit import program_environment
+from vc_core.driver_kit.host_process import end_child
+from vc_core.spec import (
+    Capability,
+    Finding,
+    GuestNetwork,
+    Network,
+    NetworkError,
+    NetworkRequest,
+    NetworkSpec,
+    Nic,
+    PodRef,
+    hookimpl,
+)
+from vc_network import doctor, layout, namespace, pasta, ports
+from vc_network.errors import NetworkFailure
+from vc_network.layout import V4
+from vc_network.namespace import Plan, folder, program
+from vc_network.ruleset import ruleset
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_NIC = "nic0"
+
+
+def translated(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[object, object, T]]:
+    """The heart's error becomes the contract's."""
+
+    @functools.wraps(function)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await function(*args, **kwargs)
+        except NetworkFailure as error:
+            raise NetworkError(str(error)) from error
+
+    return call
+
+
+class PastaNetwork(NetworkSpec):
+    """The plugin `pasta`. Holds nothing: what it makes is found by the pod's run folder."""
+
+    @hookimpl
+    async def network_capabilities(self, pod: PodRef) -> frozenset[Capability]:
+        return frozenset({Capability.PORTS, Capability.NETWORK_POLICY})
+
+    @hookimpl
+    @translated
+    async def network_connect(self, pod: PodRef, request: NetworkRequest) -> Network:
+        await self._remove(pod)
+        try:
+            return await self._connect(pod, request)
+        except BaseException:
+            await self._remove(pod)
+            raise
+
+    @hookimpl
+    async def network_is_connected(self, pod: PodRef) -> bool:
+        processes = (namespace.keeper_of(pod.run_dir), pasta.process_of(pod.run_dir))
+        return all(process is not None and process.is_alive() for process in processes)
+
+    @hookimpl
+    async def network_disconnect(self, pod: PodRef) -> None:
+        await self._remove(pod)
+
+    @hookimpl
+    async def network_diagnose(self) -> tuple[Finding, ...]:
+        return doctor.diagnose()
+
+    async def _connect(self, pod: PodRef, request: NetworkRequest) -> Network:
+        namespace.check_device()
+        families = pasta.families()
+        with ports.reserved(request.ports) as published:
+            async with namespace.made(pod.run_dir) as made:
+                await pasta.start(pod.run_dir, made.keeper, published, families)
+                rules = ruleset(request.policy, published, families, await _own_addresses())
+                plan = Plan(layout.sysctls(families), rules, layout.ip_commands(families))
+                tap = await made.connect(plan)
+        guest = GuestNetwork(
+            mac=layout.GUEST_MAC,
+            mtu=layout.MTU,
+            addresses=tuple(f"{family.guest}/{family.bits}" for family in families),
+            gateways=tuple(family.router for family in families),
+            name_servers=(V4.resolver,),
+        )
+        return Network(
+            nic=Nic(id=_NIC, mac=layout.GUEST_MAC, mtu=layout.MTU, descriptor=tap),
+            guest=guest,
+            ports=published,
+        )
+
+    async def _remove(self, pod: PodRef) -> None:
+        await namespace.end_all([pasta.process_of(pod.run_dir), namespace.keeper_of(pod.run_dir)])
+        if folder(pod.run_dir).exists():
+            shutil.rmtree(folder(pod.run_dir))
+
+
+async def _own_addresses() -> tuple[str, ...]:
+    """All addresses of this host.
+
+    Raises:
+        NetworkFailure: `ip` fails.
+    """
+    child = await asyncio.create_subprocess_exec(
+        *(program("ip"), "-json", "address"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=program_environment(),
+    )
+    try:
+        answer, said = await child.communicate()
+    except BaseException:
+        await end_child(child)
+        raise
+    if child.returncode != 0:
+        raise NetworkFailure(
+            f"the addresses of this host cannot be listed: {said.decode(errors='replace').strip()}"
+        )
+    links = json.loads(answer)
+    return tuple(
+        sorted(
+            {
+                address["local"]
+                for link in links
+                for address in link["addr_info"]
+                if "local" in address
+            }
+        )
+    )
