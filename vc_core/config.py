@@ -28,6 +28,7 @@ from vc_core.defaults import (
     VolumeDefaults,
 )
 from vc_core.driver_kit.ownership import host_owners, trusted_owners, untrusted
+from vc_core.first_party import NO_NETWORK
 from vc_core.spec.errors import ConfigError
 from vc_core.spec.hooks import FAMILIES
 
@@ -75,6 +76,8 @@ class Config:
         yield ("agent", self.use.agent)
         yield ("storage", self.use.storage)
         yield from (("device", name) for name in self.use.devices)
+        if self.use.network != NO_NETWORK:
+            yield ("network", self.use.network)
         yield from (("observer", name) for name in self.use.observers)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vc_core.first_party import DEFAULT_DEVICES, DEFAULTS
+from vc_core.first_party import DEFAULT_DEVICES, DEFAULTS, NO_NETWORK
 
 
 class Start(enum.StrEnum):
@@ -265,6 +265,7 @@ class Use:
         storage: stores the state of pods.
         devices: pass devices to machines.
         observers: trace, measure or refuse operations; the first is the outermost.
+        network: connects pods; "none" gives a pod no network unless it asks for one.
     """
 
     hypervisor: str = DEFAULTS["hypervisor"]
@@ -272,3 +273,4 @@ class Use:
     storage: str = DEFAULTS["storage"]
     devices: tuple[str, ...] = DEFAULT_DEVICES
     observers: tuple[str, ...] = ()
+    network: str = NO_NETWORK

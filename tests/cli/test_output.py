@@ -98,7 +98,7 @@ def test_an_error_is_one_line_and_125(words, line, tmp_path):
 
 @pytest.mark.parametrize(
     "words",
-    [("run", "--foo", "busybox"), ("exec", "--foo", "p", "ls"), ("run", "-p", "80:80", "x")],
+    [("run", "--foo", "busybox"), ("exec", "--foo", "p", "ls"), ("run", "-P", "x")],
 )
 def test_an_option_that_we_do_not_have_is_neither_an_image_nor_a_pod(words, tmp_path):
     done = vc(*words, tmp_path=tmp_path)

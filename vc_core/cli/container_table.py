@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vc_core.cli.network_options import port_text
 from vc_core.cli.render import ago, echo_json, echo_table, exit_text
 from vc_core.engine.api.container_status import ContainerStatus
 from vc_core.engine.state.states import State
 from vc_core.images.image import NAME_NOTE
+from vc_core.spec.values import PortMapping
 
 
-def show_containers(as_json: bool, containers: Sequence[tuple[str, ContainerStatus]]) -> None:
+def show_containers(
+    as_json: bool, containers: Sequence[tuple[str, ContainerStatus, Sequence[PortMapping]]]
+) -> None:
     """Print containers.
 
     Args:
         as_json: as JSON, else as a table.
-        containers: pod id and container.
+        containers: pod id, container, and ports of the pod: any container may listen there.
     """
     if as_json:
-        echo_json([{"pod": pod_id, "container": container} for pod_id, container in containers])
+        echo_json([{"pod": pod_id, "container": container} for pod_id, container, _ in containers])
         return
     rows = (
         (
@@ -28,11 +32,13 @@ def show_containers(as_json: bool, containers: Sequence[tuple[str, ContainerStat
             state_text(container),
             container.restarts or "",
             container.health.value,
+            " ".join(map(port_text, ports)),
             " ".join(container.spec.process.args),
         )
-        for pod_id, container in containers
+        for pod_id, container, ports in containers
     )
-    echo_table(("POD", "CONTAINER", "IMAGE", "STATE", "RESTARTS", "HEALTH", "COMMAND"), rows)
+    heads = ("POD", "CONTAINER", "IMAGE", "STATE", "RESTARTS", "HEALTH", "PORTS", "COMMAND")
+    echo_table(heads, rows)
 
 
 def state_text(status: ContainerStatus) -> str:

@@ -334,7 +334,9 @@ def ls(settings: Settings, pod_id: str, as_json: bool) -> None:
     async def work() -> None:
         async with settings.runtime() as runtime:
             pod_status = await (await runtime.get(pod_id)).status()
-        show_containers(as_json, [(pod_id, container) for container in pod_status.containers])
+        show_containers(
+            as_json, [(pod_id, container, pod_status.ports) for container in pod_status.containers]
+        )
 
     run_async(work())
 
@@ -356,7 +358,12 @@ def ps(settings: Settings, as_json: bool) -> None:
         async with settings.runtime() as runtime:
             listing = await runtime.list(ask_guests=True)
         show_containers(
-            as_json, [(pod.id, container) for pod in listing.pods for container in pod.containers]
+            as_json,
+            [
+                (pod.id, container, pod.ports)
+                for pod in listing.pods
+                for container in pod.containers
+            ],
         )
         echo_warnings(f"pod {pod.id} is damaged: {pod.reason}" for pod in listing.damaged)
         silent = [pod for pod in listing.pods if pod.unanswered]

@@ -10,12 +10,18 @@ from vc_core.cli.container_options import hostname_is_h
 from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.key_values import pairs
 from vc_core.cli.machine_options import memory_option, mib, start_option, vcpus_option
+from vc_core.cli.network_options import (
+    host_entries,
+    name_servers,
+    network_options,
+    port_mappings,
+)
 from vc_core.cli.option_groups import GroupedCommand
 from vc_core.cli.render import echo_json, json_option
 from vc_core.cli.units import SIZE
 from vc_core.defaults import Start
 from vc_core.engine.state.boot_assets import Asset, Assets
-from vc_core.spec.values import Dns, PodOptions
+from vc_core.spec.values import PodOptions
 
 
 @click.command(cls=GroupedCommand, context_settings=hostname_is_h)
@@ -32,11 +38,6 @@ from vc_core.spec.values import Dns, PodOptions
 )
 @click.option(
     "--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="Add an annotation."
-)
-@click.option("--dns", multiple=True, metavar="ADDRESS", help="Add a DNS server.")
-@click.option("--dns-search", multiple=True, metavar="DOMAIN", help="Add a DNS search domain.")
-@click.option(
-    "--dns-option", multiple=True, metavar="OPTION", help="Add an option of resolv.conf(5)."
 )
 @click.option("--share-pid", is_flag=True, help="Share one PID namespace between containers.")
 @click.option(
@@ -60,19 +61,18 @@ from vc_core.spec.values import Dns, PodOptions
     show_default="pod.can_quiesce",
     help="Prepare for snapshots and forks.",
 )
+@network_options
 @start_option
 @json_option
 @click.pass_obj
 def create(
     settings: Settings,
+    /,
     pod_id: str,
     vcpus: int | None,
     vm_memory: int | None,
     hostname: str,
     annotations: tuple[str, ...],
-    dns: tuple[str, ...],
-    dns_search: tuple[str, ...],
-    dns_option: tuple[str, ...],
     share_pid: bool,
     init: bool,
     share_shm: int,
@@ -80,14 +80,18 @@ def create(
     initrd: str | None,
     hypervisor: str | None,
     can_quiesce: bool | None,
+    network: str,
+    ports: tuple[str, ...],
     start: str | None,
     as_json: bool,
+    **names: tuple[str, ...],
 ) -> None:
     """Create a pod and print its name. Its machine starts with 'vc pod start'."""
     options = PodOptions(
-        dns=Dns(servers=dns, searches=dns_search, options=dns_option),
+        dns=name_servers(names),
         is_pid_shared=share_pid or init,
         shared_shm_bytes=share_shm,
+        hosts=host_entries(names["add_hosts"]),
     )
     assets = Assets(*(_asset(text) for text in (kernel, initrd, hypervisor)))
 
@@ -103,6 +107,8 @@ def create(
                 assets=assets,
                 start=Start(start) if start else None,
                 can_quiesce=can_quiesce,
+                network=network,
+                ports=port_mappings(ports),
             )
             if as_json:
                 echo_json(await pod.status())

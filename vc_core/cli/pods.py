@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +12,7 @@ from vc_core.cli.completion import pod_id_argument, pod_ids_argument
 from vc_core.cli.escapes import shown
 from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.key_values import annotation_changes
+from vc_core.cli.network_options import port_text
 from vc_core.cli.pod_create import create
 from vc_core.cli.render import (
     ago,
@@ -223,6 +225,8 @@ def status(settings: Settings, pod_id: str, as_json: bool) -> None:
             f"process {pod_status.pid or 'none'}"
         )
         click.echo(f"  created: {ago(pod_status.config.created_ns)}, with {drivers}")
+        for line in _network(pod_status):
+            click.echo(f"  {line}")
         for key, value in pod_status.config.annotations.items():
             click.echo(f"  {shown(key)} = {shown(value)}")
         for container in pod_status.containers:
@@ -288,6 +292,17 @@ def _row(status: PodStatus) -> tuple[object, ...]:
         created,
         reason,
     )
+
+
+def _network(found: PodStatus) -> Iterator[str]:
+    """What the pod can reach, and its ports."""
+    wanted = found.config.network
+    if wanted is not None:
+        yield f"network: {wanted.policy.value}"
+    if not found.is_connected:
+        yield "network: it does not work, because a process of it has died; stop and start the pod"
+    for port in found.ports:
+        yield f"port: {port_text(port)}"
 
 
 def _each(settings: Settings, pod_ids: tuple[str, ...], verb: str, **arguments: object) -> None:

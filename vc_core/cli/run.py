@@ -17,6 +17,12 @@ from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.image_argument import ImageCommand, image_argument
 from vc_core.cli.image_pull import image_of
 from vc_core.cli.machine_options import memory_option, mib, start_option, vcpus_option
+from vc_core.cli.network_options import (
+    host_entries,
+    name_servers,
+    network_options,
+    port_mappings,
+)
 from vc_core.cli.process_options import (
     detach_keys_option,
     stop_at_first_argument,
@@ -25,7 +31,14 @@ from vc_core.cli.process_options import (
 from vc_core.cli.render import doing, size
 from vc_core.defaults import Start
 from vc_core.engine.state.ids import fresh
-from vc_core.spec.values import ContainerSpec, ExitStatus, PodOptions, RootfsMode, Stdio
+from vc_core.spec.values import (
+    ContainerSpec,
+    ExitStatus,
+    PodOptions,
+    PortMapping,
+    RootfsMode,
+    Stdio,
+)
 
 if TYPE_CHECKING:
     from vc_core.engine.api.pod import Pod
@@ -57,6 +70,7 @@ log = logging.getLogger(__name__)
 )
 @detach_keys_option
 @timeout_option
+@network_options
 @container_options
 @image_argument
 @click.pass_obj
@@ -72,6 +86,8 @@ def run(
     detach: bool,
     detach_keys: str,
     timeout_s: float | None,
+    network: str,
+    ports: tuple[str, ...],
     command: tuple[str, ...],
     **options: Any,
 ) -> int:
@@ -105,6 +121,8 @@ def run(
         mib(vm_memory),
         Start(start) if start else None,
         remove,
+        network,
+        port_mappings(ports),
     )
     return run_async(_run(settings, plan, console))
 
@@ -134,6 +152,8 @@ class Plan:
     memory_mib: int | None
     start: Start | None
     remove: bool
+    network: str
+    ports: tuple[PortMapping, ...]
 
 
 async def _run(settings: Settings, plan: Plan, console: Console) -> int:
@@ -157,7 +177,13 @@ async def _run(settings: Settings, plan: Plan, console: Console) -> int:
                 start=plan.start,
                 can_quiesce=can_quiesce,
                 image=plan.image,
-                options=PodOptions(is_pid_shared=plan.options["init"]),
+                options=PodOptions(
+                    dns=name_servers(plan.options),
+                    is_pid_shared=plan.options["init"],
+                    hosts=host_entries(plan.options["add_hosts"]),
+                ),
+                network=plan.network,
+                ports=plan.ports,
             )
             async with AsyncExitStack() as undo:
                 undo.push_async_callback(pod.delete, force=True)

@@ -37,6 +37,7 @@ from vc_core.spec.values import (
     ContainerSpec,
     HostDevice,
     Mount,
+    PortMapping,
     ProcessSpec,
     Resources,
     Stdio,
@@ -179,6 +180,11 @@ class Pod:
         """Returns the annotations, those set at creation and those set since."""
         async with self._sessions.open(exclusive=False) as session:
             return dict(session.config.annotations)
+
+    async def ports(self) -> tuple[PortMapping, ...]:
+        """Its published ports, each with its port on the host; none while it does not run."""
+        async with self._sessions.open(exclusive=False) as session:
+            return () if session.state.network is None else session.state.network.ports
 
     @checked_arguments
     async def annotate(self, annotations: Mapping[str, str | None]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from vc_core.engine.state.boot_assets import check as check_assets
 from vc_core.engine.state.ids import annotated, checked, checked_hostname, fresh
 from vc_core.engine.state.records import PluginChoice, PodConfig
 from vc_core.spec.errors import InvalidRequest
-from vc_core.spec.values import PodOptions
+from vc_core.spec.values import NetworkRequest, PodOptions
 
 _RESOLV_WORD = re.compile(r"\S+")
 
@@ -35,6 +35,7 @@ def pod_config(
     start: Start | None,
     can_quiesce: bool | None,
     image: str,
+    network: NetworkRequest | None,
 ) -> PodConfig:
     """Returns the configuration of a new pod. The arguments are those of `Runtime.create`.
 
@@ -66,6 +67,7 @@ def pod_config(
         start=start or defaults.start,
         image=image,
         secret_paths=defaults.secret_paths,
+        network=network,
     )
 
 
@@ -75,6 +77,15 @@ def _check_options(options: PodOptions) -> None:
             ipaddress.ip_address(server)
         except ValueError as error:
             raise InvalidRequest(f"the name server {server!r} is not an IP address") from error
+    for entry in options.hosts:
+        if not entry.name or not checked_hostname(entry.name):
+            raise InvalidRequest("an entry of /etc/hosts has no name; give NAME:ADDRESS")
+        try:
+            ipaddress.ip_address(entry.address)
+        except ValueError as error:
+            raise InvalidRequest(
+                f"the address {entry.address!r} of {entry.name} is not an IP address"
+            ) from error
     for word in (*options.dns.searches, *options.dns.options):
         if not _RESOLV_WORD.fullmatch(word):
             raise InvalidRequest(f"{word!r} is not a word of resolv.conf(5)")

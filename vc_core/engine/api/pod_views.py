@@ -11,11 +11,12 @@ from typing import Protocol, TypeVar
 
 from vc_core.engine.api.container_status import ContainerStatus
 from vc_core.engine.lifecycle import containers
+from vc_core.engine.session import pod_network
 from vc_core.engine.session.session import Session
 from vc_core.engine.state.records import PodConfig, PodState, Store
 from vc_core.engine.state.states import ALIVE, State
 from vc_core.spec.errors import NotFound, OperationError, VcError
-from vc_core.spec.values import VmConfinement, VmPhase, VmSize, VmStatus
+from vc_core.spec.values import PortMapping, VmConfinement, VmPhase, VmSize, VmStatus
 
 
 class ViewedPod(Protocol):
@@ -51,6 +52,8 @@ class PodStatus:
         unanswered: what did not answer in time, as text for people; all other fields are then the
             last known values.
         confinement: what keeps the machine's process from this host; empty when not asked.
+        ports: published on the host, while it runs.
+        is_connected: whether its network works; True for a pod without one.
     """
 
     id: str
@@ -62,6 +65,8 @@ class PodStatus:
     size: VmSize
     unanswered: str = ""
     confinement: VmConfinement = field(default_factory=VmConfinement)
+    ports: tuple[PortMapping, ...] = ()
+    is_connected: bool = True
 
     @classmethod
     def of(
@@ -71,11 +76,22 @@ class PodStatus:
         pid: int,
         containers: Iterable[ContainerStatus],
         unanswered: str = "",
+        is_connected: bool = True,
     ) -> PodStatus:
         """Makes a status from the pod's records."""
         size = state.size or VmSize(vcpus=config.vcpus, memory_mib=config.memory_mib)
+        ports = () if state.network is None else state.network.ports
         return cls(
-            config.id, state.state, state.reason, pid, config, tuple(containers), size, unanswered
+            config.id,
+            state.state,
+            state.reason,
+            pid,
+            config,
+            tuple(containers),
+            size,
+            unanswered,
+            ports=ports,
+            is_connected=is_connected,
         )
 
 
@@ -152,7 +168,10 @@ async def asked(session: Session, ask_guest: bool) -> PodStatus:
         ContainerStatus.of(session.state, await session.store.container_spec(name), states[name])
         for name in names
     ]
-    status = PodStatus.of(session.config, session.state, machine.pid, rows)
+    is_connected = await pod_network.is_connected(session)
+    status = PodStatus.of(
+        session.config, session.state, machine.pid, rows, is_connected=is_connected
+    )
     return dataclasses.replace(status, confinement=machine.confinement)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +11,7 @@ from typing import Self
 
 from vc_core.config import Config, load
 from vc_core.defaults import Start
-from vc_core.engine.api import event_stream, pod_views
+from vc_core.engine.api import diagnose, event_stream, pod_views
 from vc_core.engine.api.arguments import checked_arguments
 from vc_core.engine.api.in_use import used_mount_sources, used_roots
 from vc_core.engine.api.pod import Pod, PodServices
@@ -37,14 +37,14 @@ from vc_core.engine.state.ids import checked, fresh
 from vc_core.engine.state.records import PodConfig, PodState, Store, encode
 from vc_core.engine.state.rollback import Rollback
 from vc_core.engine.state.states import State
-from vc_core.engine.wiring import assemble
+from vc_core.engine.wiring import assemble, network_choice
 from vc_core.engine.wiring.catalog import Catalog, Factory
 from vc_core.engine.wiring.fork_guard import Origin
 from vc_core.engine.wiring.wiring import Wiring
 from vc_core.images import Image, Images
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
-from vc_core.spec.values import Finding, PodOptions, PodRef, Verdict, VmSpec
+from vc_core.spec.values import Finding, PodOptions, PodRef, PortMapping, VmSpec
 
 _APART = PodOptions()
 _OURS = Assets()
@@ -152,6 +152,8 @@ class Runtime:
         start: Start | None = None,
         can_quiesce: bool | None = None,
         image: str = "",
+        network: str = "",
+        ports: Sequence[PortMapping] = (),
     ) -> Pod:
         """Creates a pod; its machine boots when the pod is started.
 
@@ -167,6 +169,8 @@ class Runtime:
             can_quiesce: whether its folders can be closed for snapshots and forks; as configured
                 when None.
             image: the image of containers that name none; see `Runtime.images`.
+            network: "none", "public" (no private addresses) or "full"; as configured when empty.
+            ports: of the host that lead into the pod.
 
         Raises:
             InvalidRequest: an id, size, option or file is invalid.
@@ -175,8 +179,9 @@ class Runtime:
         """
         if image:
             image = (await self.images.get(image)).id
+        wanted = network_choice.request(self.config, network, ports)
         config = pod_config(
-            self._chosen,
+            network_choice.plugins(self.catalog, self.config, self._chosen, wanted),
             self.config.pod,
             pod_id=pod_id,
             vcpus=vcpus,
@@ -188,13 +193,17 @@ class Runtime:
             start=start,
             can_quiesce=can_quiesce,
             image=image,
+            network=wanted,
         )
         await self._register(config)
         return self._hold(config.id)
 
     async def _register(self, config: PodConfig) -> None:
         pod = PodRef(id=config.id, run_dir=await self.hooks.storage_run_dir(pod_id=config.id))
-        templates.check(config.start, await assemble.check_combination(self._wiring, pod))
+        wiring = self._wiring if config.plugins == self._chosen else self._wire(config.plugins)
+        capabilities = await assemble.check_combination(wiring, pod)
+        templates.check(config.start, capabilities)
+        network_choice.check(config.network, capabilities)
         await self.hooks.storage_create(pod_id=config.id, config=encode(config))
         async with Rollback() as rollback:
             rollback.push(self.hooks.storage_delete, pod_id=config.id, container_id="")
@@ -225,6 +234,8 @@ class Runtime:
         options: PodOptions = _APART,
         start: Start | None = None,
         image: str = "",
+        network: str = "",
+        ports: Sequence[PortMapping] = (),
     ) -> AsyncIterator[Pod]:
         """Provides a started pod for the length of a block; deletes it at the end in any case."""
         pod = await self.create(
@@ -235,6 +246,8 @@ class Runtime:
             options=options,
             start=start,
             image=image,
+            network=network,
+            ports=ports,
         )
         try:
             await pod.start()
@@ -371,19 +384,8 @@ class Runtime:
 
     async def diagnose(self) -> tuple[Finding, ...]:
         """Reports whether this host is fit for the chosen plugins."""
-        from vc_core.images import programs
-
-        hooks = self.hooks
-        return (
-            *await hooks.vm_diagnose(guests=await hooks.agent_list_guests()),
-            *await hooks.agent_diagnose(),
-            *await hooks.storage_diagnose(),
-            *(
-                Finding(subject=f"pod {one.id}", verdict=Verdict.BAD, detail=one.reason)
-                for one in (await self.list()).damaged
-            ),
-            *programs.diagnose(),
-        )
+        damaged = (await self.list()).damaged
+        return await diagnose.findings(self.hooks, self.config, self.catalog, damaged)
 
     def _hold(self, pod_id: str) -> Pod:
         pod = self._pod(pod_id)

@@ -1,9 +1,11 @@
-"""Ends machines whose records are unreadable: each available hypervisor plugin looks for them."""
+"""Machines and networks of which nobody can read any more how to find them: each plugin that is
+here looks for them.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from vc_core.engine.state.records import PluginChoice
 from vc_core.engine.wiring.catalog import Catalog
@@ -11,10 +13,15 @@ from vc_core.engine.wiring.options import instantiate
 from vc_core.spec.values import PodRef
 
 _LIMIT_S = 15.0
+_ENDS = (
+    ("hypervisor", "vm_destroy"),
+    ("network", "network_disconnect"),
+)  # a machine uses its network
 
 
-async def end(catalog: Catalog, pod: PodRef, chosen: Iterable[PluginChoice] = ()) -> list[str]:
-    """Ends the machine of a pod and removes its files; returns the failures.
+async def end(catalog: Catalog, pod: PodRef, chosen: Collection[PluginChoice] = ()) -> list[str]:
+    """Ends whatever machine a pod has, then its network, and removes their files; tells what did
+    not work.
 
     Args:
         catalog: the catalog of plugins.
@@ -22,22 +29,25 @@ async def end(catalog: Catalog, pod: PodRef, chosen: Iterable[PluginChoice] = ()
         chosen: plugins that may have started it, with their options. The other installed ones are
             asked, too; if one of those is unusable, that is not reported.
     """
-    asked = {choice.name: choice for choice in chosen if choice.family == "hypervisor"}
     problems = []
-    for name in (*asked, *(name for name in catalog.names("hypervisor") if name not in asked)):
-        try:
-            await _end(catalog, pod, asked.get(name, PluginChoice("hypervisor", name)))
-        except (
-            Exception
-        ) as error:  # a plugin may fail in any way; the next one may be that of the machine
-            if name in asked:
-                reason = error or type(error).__name__
-                problems.append(f"the hypervisor {name} could not look for its machine: {reason}")
+    for family, operation in _ENDS:
+        asked = {choice.name: choice for choice in chosen if choice.family == family}
+        for name in (*asked, *(name for name in catalog.names(family) if name not in asked)):
+            try:
+                await _end(catalog, pod, asked.get(name, PluginChoice(family, name)), operation)
+            except (
+                Exception
+            ) as error:  # a plugin may fail in any way, and the next one may be the right one
+                if name in asked:
+                    reason = error or type(error).__name__
+                    problems.append(
+                        f"the {family} {name} could not look for what the pod has: {reason}"
+                    )
     return problems
 
 
-async def _end(catalog: Catalog, pod: PodRef, choice: PluginChoice) -> None:
-    """Ends it by the plugin alone, because the other plugins or their options may be damaged."""
+async def _end(catalog: Catalog, pod: PodRef, choice: PluginChoice, operation: str) -> None:
+    """By the plugin alone: what it would be wired with may be what is damaged."""
     plugin = instantiate(catalog.find(choice.family, choice.name), choice.options)
     async with asyncio.timeout(_LIMIT_S):
-        await plugin.vm_destroy(pod=pod)  # type: ignore[attr-defined]
+        await getattr(plugin, operation)(pod=pod)

@@ -54,6 +54,11 @@ async def save(session: Session, into: Checkpoint, name: str) -> Snapshot:
         raise InvalidRequest(
             "the chosen hypervisor, as it is configured, cannot save a machine that is at work"
         )
+    if session.config.network is not None:
+        raise InvalidRequest(
+            f"pod {session.pod.id} has a network, which snapshots and forks cannot carry; "
+            "make the pod without one"
+        )
     specs = [await session.store.container_spec(one) for one in await session.store.containers()]
     states = await containers.reconcile(session)
     logs = _logs(session.config.id, session.state.devices)
@@ -147,9 +152,7 @@ async def start_from(
             session.put_driver_state,
         )
         await machine.connect(session)
-        await session.hooks.agent_set_up_pod(
-            pod=session.pod, setup=machine.identity(session.config)
-        )
+        await session.hooks.agent_set_up_pod(pod=session.pod, setup=machine.identity(session))
         if Capability.QUIESCE in session.capabilities:
             await session.hooks.agent_unquiesce(pod=session.pod)
         for spec, found in saved.containers:

@@ -16,6 +16,7 @@ from vc_core.engine.lifecycle import restart_policy
 from vc_core.engine.lifecycle.process_spec import first_process
 from vc_core.engine.resources import container_log, devices, mount_rules, rootfs, shares, vm_size
 from vc_core.engine.resources.host_files import HostFiles
+from vc_core.engine.session import pod_network
 from vc_core.engine.session.exit_reason import true_state
 from vc_core.engine.session.reconcile import run_poststop
 from vc_core.engine.session.session import Session
@@ -122,7 +123,7 @@ async def make(
             rootfs=root.guest,
             mounts=tuple(made),
             devices=tuple(passed),
-            pod=session.config.options,
+            pod=pod_network.options(session),
             starts=starts,
             log=log,
         )

@@ -24,12 +24,13 @@ from vc_core.engine.host.guest_text import shown
 from vc_core.engine.lifecycle import containers
 from vc_core.engine.resources import root_folders, rootfs, shares, vm_size
 from vc_core.engine.resources.host_files import HostFiles
+from vc_core.engine.session import pod_network
 from vc_core.engine.session.reconcile import forget_guest, mark_stopped
 from vc_core.engine.session.session import Session
 from vc_core.engine.session.teardown import end_machine
 from vc_core.engine.state import boot_assets
 from vc_core.engine.state.ids import fresh
-from vc_core.engine.state.records import PluggedShare, PodConfig, PodState
+from vc_core.engine.state.records import PluggedShare, PodState
 from vc_core.engine.state.rollback import Rollback
 from vc_core.engine.state.states import State
 from vc_core.engine.wiring import vm_calls
@@ -43,7 +44,7 @@ from vc_core.spec.errors import (
     VcError,
 )
 from vc_core.spec.events import EventSpec
-from vc_core.spec.values import FIRST_CHANNEL, ContainerSpec, PodSetup, VmSize, VmSpec
+from vc_core.spec.values import FIRST_CHANNEL, ContainerSpec, Network, PodSetup, VmSize, VmSpec
 
 log = logging.getLogger(__name__)
 
@@ -92,10 +93,15 @@ class MachineBoot:
             await session.put_state(former)
         async with Rollback() as rollback:
             rollback.push(self._undo, session, former)
-            await self._bring_up(
-                session, specs, undone=functools.partial(self._undo, session, former)
-            )
-            await session.hooks.agent_set_up_pod(pod=session.pod, setup=identity(session.config))
+            async with pod_network.connecting(session) as connecting:
+                unstarted = dataclasses.replace(former, network=session.state.network)
+                await self._bring_up(
+                    session, specs, undone=functools.partial(self._undo_machine, session, unstarted)
+                )
+                network = await connecting
+                await pod_network.plug(session, network)
+            setup = identity(session, network)
+            await session.hooks.agent_set_up_pod(pod=session.pod, setup=setup)
             for spec in specs:
                 await containers.start(session, self._host, spec, is_fresh=True)
             running = dataclasses.replace(session.state, state=State.RUNNING, reason="")
@@ -217,16 +223,24 @@ class MachineBoot:
         )
 
     async def _undo(self, session: Session, former: PodState) -> None:
+        try:
+            unstarted = dataclasses.replace(former, network=session.state.network)
+            await self._undo_machine(session, unstarted)
+        finally:
+            await pod_network.disconnect(session)
+
+    async def _undo_machine(self, session: Session, former: PodState) -> None:
         home = session.state.home
         await undo_start(session, former)
         await self._pool.give_up(home)
 
 
-def identity(config: PodConfig) -> PodSetup:
+def identity(session: Session, network: Network | None = None) -> PodSetup:
     """Returns the identity of a pod, unique also among clones.
 
     The machine id is the same after a reboot of the pod.
     """
+    config = session.config
     about = f"{config.id} {config.created_ns}".encode()
     machine_id = hashlib.blake2b(about, digest_size=16).hexdigest()
     return PodSetup(
@@ -234,7 +248,8 @@ def identity(config: PodConfig) -> PodSetup:
         time_ns=time.time_ns(),
         seed=os.urandom(_SEED_BYTES),
         machine_id=machine_id,
-        options=config.options,
+        options=pod_network.options(session),
+        network=None if network is None else network.guest,
     )
 
 
@@ -285,7 +300,10 @@ async def shut_down(session: Session, grace_s: float, force: bool) -> str:
     Returns the reason to record for the stopped pod, as text for people.
     """
     reason = "killed" if force else await _stop_in_order(session, grace_s)
-    await end_machine(session, session.deadlines.stop if reason == _ORDERLY else 0)
+    try:
+        await end_machine(session, session.deadlines.stop if reason == _ORDERLY else 0)
+    finally:
+        await pod_network.disconnect(session)
     await session.put_driver_state()
     await mark_stopped(session, reason)
     return reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from vc_core.engine.host import oci_hooks
+from vc_core.engine.session import pod_network
 from vc_core.engine.session.exit_reason import true_state
 from vc_core.engine.session.session import Session
 from vc_core.engine.session.teardown import end_machine
@@ -23,6 +24,7 @@ async def reconcile(session: Session) -> None:
     state = dataclasses.replace(state, is_saving=False)
     if session.is_alive and state.state is State.STOPPED:
         await end_machine(session, 0)
+        await pod_network.disconnect(session)
         await mark_stopped(session, state.reason)
         await session.notify(EventSpec.pod_stopped, pod=session.pod, reason=state.reason)
     elif not session.is_alive and session.connection.driver_state is not None:
@@ -34,6 +36,8 @@ async def reconcile(session: Session) -> None:
         await forget_guest(session)
     elif state != session.state:
         await session.put_state(state)
+    if not session.is_alive and session.state.network is not None:  # of an interrupted start
+        await pod_network.disconnect(session)
 
 
 async def forget_guest(session: Session) -> None:

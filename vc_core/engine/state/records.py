@@ -29,8 +29,10 @@ from vc_core.spec.values import (
     GuestMount,
     Health,
     HostDevice,
+    NetworkRequest,
     Plugged,
     PodOptions,
+    PortMapping,
     Record,
     Share,
     VmSize,
@@ -69,6 +71,7 @@ class PodConfig:
     start: Start = Start.AUTO
     image: str = ""
     secret_paths: tuple[str, ...] = SECRET_PATHS
+    network: NetworkRequest | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,19 @@ class HeldDevice:
 
 
 @dataclass(frozen=True)
+class NetworkState:
+    """The network of a pod that runs, or that was being connected.
+
+    Attributes:
+        ports: as they were published.
+        name_servers: of the network.
+    """
+
+    ports: tuple[PortMapping, ...] = ()
+    name_servers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class PodState:
     """The state of a pod.
 
@@ -115,6 +131,7 @@ class PodState:
             the run folder.
         process: the machine's process, with which it can be ended when its plugin is missing; None
             for none, or that of another user.
+        network: what there may be of it on the host; None for nothing.
     """
 
     state: State
@@ -127,6 +144,7 @@ class PodState:
     home: Path | None = None
     is_saving: bool = False
     process: HostProcess | None = None
+    network: NetworkState | None = None
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,19 @@ def choices(config: Config, catalog: Catalog) -> tuple[PluginChoice, ...]:
     Raises:
         PluginNotFound, PluginLoadError: a chosen plugin is missing or fails to load.
     """
-    found = [
-        (catalog.find(family, name), config.tables.get((family, name), {}))
-        for family, name in config.plugins()
-    ]
-    return tuple(
-        PluginChoice(plugin.family, plugin.name, dict(table), plugin.distribution, plugin.version)
-        for plugin, table in found
+    return tuple([choice_of(config, catalog, family, name) for family, name in config.plugins()])
+
+
+def choice_of(config: Config, catalog: Catalog, family: str, name: str) -> PluginChoice:
+    """One plugin, with its options of the configuration.
+
+    Raises:
+        PluginNotFound, PluginLoadError: it is not there.
+    """
+    plugin = catalog.find(family, name)
+    table = config.tables.get((family, name), {})
+    return PluginChoice(
+        plugin.family, plugin.name, dict(table), plugin.distribution, plugin.version
     )
 
 
@@ -98,7 +104,7 @@ async def problems(config: Config, catalog: Catalog) -> list[str]:
 
 
 async def check_combination(wiring: Wiring, pod: PodRef) -> frozenset[Capability]:
-    """Returns the combined capabilities of hypervisor and agent.
+    """Returns the combined capabilities of hypervisor, agent and network.
 
     Raises:
         PluginContractError: they have no kind of channel in common.
@@ -116,4 +122,6 @@ async def check_combination(wiring: Wiring, pod: PodRef) -> frozenset[Capability
                 )
             ]
         )
-    return machine | agent
+    if not wiring.has_network:
+        return machine | agent
+    return machine | agent | await wiring.hooks.network_capabilities(pod=pod)

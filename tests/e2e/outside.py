@@ -1,0 +1,112 @@
+"""What pods reach in tests: two network namespaces, "the host" for the tests and "the outside" with
+servers.
+
+The outside has public, private and metadata addresses. Nothing leaves the two namespaces.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_CLONE_NEWNET = 0x40000000
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+HOST = "198.51.100.2"
+PUBLIC, PUBLIC_V6 = "198.51.100.1", "2001:db8::1"
+PRIVATE = ("10.20.30.40", "172.16.5.6", "192.168.7.8", "100.64.1.2", "169.254.169.254")
+PRIVATE_V6 = ("fd12::1", "64:ff9b::a14:1e28")
+NAME = "good.test"
+
+_HOST_LINKS = f"""
+link set lo up
+link add up0 type veth peer name up1 netns {{pid}}
+addr add {HOST}/24 dev up0
+addr add 2001:db8::2/64 dev up0 nodad
+link set up0 up
+route add default via {PUBLIC}
+route add default via {PUBLIC_V6}
+"""
+_OUTSIDE_LINKS = "\n".join(
+    [
+        "link set lo up",
+        f"addr add {PUBLIC}/24 dev up1",
+        f"addr add {PUBLIC_V6}/64 dev up1 nodad",
+        *(f"addr add {address}/32 dev lo" for address in PRIVATE),
+        *(f"addr add {address}/128 dev lo nodad" for address in PRIVATE_V6),
+        "link set up1 up",
+        "",
+    ]
+)
+_SERVERS = """
+import http.server, socket, socketserver, sys, threading
+
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers(); self.wfile.write(b"outside")
+    def log_message(self, *_): pass
+
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self):
+        data, sock = self.request; sock.sendto(b"echo " + data, self.client_address)
+
+class Server(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+class Datagrams(socketserver.UDPServer):
+    address_family = socket.AF_INET6
+
+threading.Thread(target=Datagrams(("::", 5000), Echo).serve_forever, daemon=True).start()
+pages = Server(("::", 80), Page)
+print("ready", flush=True)
+pages.serve_forever()
+"""
+
+
+def _ip(lines: str, *prefix: str) -> None:
+    subprocess.run([*prefix, "ip", "-batch", "-"], input=lines, text=True, check=True)
+
+
+@contextmanager
+def outside(pages_on_host: bool = False) -> Iterator[None]:
+    """This thread and what it starts is in a namespace of its own, with an outside.
+
+    Args:
+        pages_on_host: whether "the host" has the same servers, on all of its addresses.
+    """
+    former = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    try:
+        assert _LIBC.unshare(_CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+        keeper = start("unshare", "--net", "sh", "-c", "echo ready; exec sleep infinity")
+        _ip(_HOST_LINKS.format(pid=keeper.pid))
+        there = ("nsenter", "--target", str(keeper.pid), "--net")
+        _ip(_OUTSIDE_LINKS, *there)
+        start(*there, sys.executable, "-c", _SERVERS)
+        if pages_on_host:
+            start(sys.executable, "-c", _SERVERS)
+        dns = ("dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--user=root")
+        names = (f"--address=/{NAME}/{PUBLIC}", f"--address=/rebound.test/{PRIVATE[0]}")
+        with subprocess.Popen([*there, *dns, *names, f"--listen-address={PUBLIC}"]) as server:
+            try:
+                yield
+            finally:
+                server.kill()
+    finally:
+        for process in started:
+            with process:
+                process.kill()
+        assert _LIBC.setns(former, _CLONE_NEWNET) == 0
+        os.close(former)

@@ -1,0 +1,240 @@
+"""Pods with a network: what they remember and get, what is refused, what is left when something
+dies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tests.engine.specs import container
+from vc_core.engine.state.states import State
+from vc_core.spec import (
+    Capability,
+    Dns,
+    InvalidRequest,
+    NetworkError,
+    NetworkPolicy,
+    OperationError,
+    PluginNotFound,
+    PodOptions,
+    PortMapping,
+    PortProtocol,
+    Record,
+    hookimpl,
+)
+from vc_core.testing.mocks import MockNetwork, mock_network
+
+WEB = PortMapping(guest_port=80, host_port=8080)
+
+
+@pytest.fixture
+def config(config):
+    return dataclasses.replace(config, use=dataclasses.replace(config.use, network="mock"))
+
+
+def _families(status):
+    return [choice.family for choice in status.config.plugins]
+
+
+async def test_a_pod_remembers_its_network_and_publishes_its_ports(runtime, world):
+    pod = await runtime.create(
+        "p",
+        network="full",
+        ports=(WEB, PortMapping(guest_port=53, host_port=0, host_ip="::1", protocol="udp")),
+    )
+    await pod.start()
+    status = await pod.status()
+    assert status.config.network.policy is NetworkPolicy.FULL
+    assert _families(status).count("network") == 1
+    assert status.ports == (
+        WEB,
+        PortMapping(guest_port=53, host_port=40_000, host_ip="::1", protocol=PortProtocol.UDP),
+    )
+    assert await pod.ports() == status.ports
+    assert status.is_connected
+    assert list(world.networks) == ["p"]
+    await pod.stop()
+    assert (await pod.status()).ports == ()
+    assert world.networks == {}
+    await pod.start()
+    assert (await pod.ports())[0] == WEB
+    await pod.delete()
+    assert (world.networks, world.residue()) == ({}, [])
+
+
+async def test_the_machine_gets_the_tap_and_the_guest_its_addresses(runtime, world):
+    pod = await runtime.create("p")
+    before = len([*Path("/proc/self/fd").iterdir()])
+    await pod.start()
+    assert len([*Path("/proc/self/fd").iterdir()]) <= before, "the descriptor of the tap is closed"
+    (nic,) = world.machines["p"].devices.values()
+    guest = world.set_ups[-1].network
+    assert nic.mac == guest.mac
+    assert guest.addresses == ("192.0.2.2/32",)
+
+
+@pytest.mark.parametrize(
+    ("own", "servers"), [((), ("192.0.2.53",)), (("10.0.0.1",), ("10.0.0.1",))]
+)
+async def test_names_are_looked_up_where_the_network_says_unless_the_pod_does(
+    runtime, world, own, servers
+):
+    pod = await runtime.create("p", options=PodOptions(dns=Dns(servers=own)))
+    await pod.create_container(container())
+    await pod.start()
+    assert world.set_ups[-1].options.dns.servers == servers
+    assert world.machines["p"].containers["c1"].made.pod.dns.servers == servers
+
+
+async def test_a_pod_can_do_without_the_configured_network(runtime, world):
+    pod = await runtime.create("p", network="none")
+    await pod.start()
+    assert "network" not in _families(await pod.status())
+    assert world.set_ups[-1].network is None
+    assert world.networks == {}
+
+
+async def test_the_configured_network_is_public(runtime):
+    status = await (await runtime.create("p")).status()
+    assert status.config.network.policy is NetworkPolicy.PUBLIC
+
+
+async def test_without_a_configured_network_one_can_be_asked_for(open_runtime, config):
+    use = dataclasses.replace(config.use, network="none")
+    async with open_runtime(dataclasses.replace(config, use=use)) as runtime:
+        assert (await (await runtime.create("p")).status()).config.network is None
+        status = await (await runtime.create("q", network="public")).status()
+        assert status.config.plugins[-1].name == "pasta"
+
+
+async def test_a_network_plugin_that_is_not_there_is_named(open_runtime, config):
+    use = dataclasses.replace(config.use, network="nosuch")
+    with pytest.raises(PluginNotFound, match="no network plugin 'nosuch'"):
+        open_runtime(dataclasses.replace(config, use=use))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            {"network": "public4"},
+            "there is no network 'public4'; choose one of: none, public, full",
+        ),
+        ({"network": "none", "ports": (WEB,)}, "without a network publishes no ports"),
+        ({"ports": (PortMapping(guest_port=0, host_port=1),)}, "port 1:0 is out of range"),
+        (
+            {"ports": (PortMapping(guest_port=80, host_port=70_000),)},
+            "port 70000:80 is out of range",
+        ),
+        (
+            {"ports": (PortMapping(guest_port=80, host_port=8080, host_ip="localhost"),)},
+            "'localhost' is no IPv4 or IPv6",
+        ),
+        (
+            {"ports": (WEB, PortMapping(guest_port=81, host_port=8080))},
+            "port 8080/tcp of 127.0.0.1 is published twice",
+        ),
+    ],
+)
+async def test_what_makes_no_sense_is_refused(runtime, world, words, told):
+    with pytest.raises(InvalidRequest, match=told):
+        await runtime.create("p", **words)
+    assert world.records == {}
+
+
+@pytest.mark.parametrize(
+    ("lacking", "told"),
+    [
+        (Capability.NETWORK_POLICY, "does not enforce the policy public"),
+        (Capability.PORTS, "publishes no ports"),
+    ],
+)
+async def test_what_the_plugin_cannot_do_is_refused_before_anything_starts(
+    open_runtime, world, lacking, told
+):
+    class Lesser(mock_network(world)):
+        @hookimpl
+        async def network_capabilities(self, pod):
+            return await MockNetwork.network_capabilities(self, pod) - {lacking}
+
+    async with open_runtime(extra={("network", "mock"): Lesser}) as runtime:
+        with pytest.raises(InvalidRequest, match=told):
+            await runtime.create("p", ports=(WEB,))
+        assert world.records == {}
+
+
+async def test_a_hypervisor_without_interfaces_is_refused(runtime, world):
+    world.capabilities = frozenset({Capability.UNIX_CHANNEL})
+    with pytest.raises(InvalidRequest, match="hypervisor plugin plugs no network interface"):
+        await runtime.create("p", start="cold")
+
+
+async def test_a_taken_port_refuses_the_start_and_leaves_nothing(runtime, world):
+    await (await runtime.create("first", ports=(WEB,))).start()
+    second = await runtime.create("second", ports=(WEB,))
+    with pytest.raises(NetworkError, match="8080"):
+        await second.start()
+    assert (await second.status()).state is State.READY
+    assert list(world.networks) == ["first"]
+    assert list(world.machines) == ["first"]
+
+
+async def test_a_network_that_has_died_is_told(runtime, world):
+    pod = await runtime.create("p")
+    await pod.start()
+    world.networks["p"].is_alive = False
+    assert not (await pod.status()).is_connected
+    await pod.stop()
+    await pod.start()
+    assert (await pod.status()).is_connected
+
+
+async def test_a_machine_that_ends_by_itself_takes_its_network_along(runtime, world):
+    pod = await runtime.create("p")
+    await pod.start()
+    world.machines["p"].end("somebody pulled the plug")
+    await pod.refresh()
+    assert world.networks == {}
+
+
+async def test_a_reboot_of_the_host_leaves_no_network(runtime, open_runtime, world):
+    await (await runtime.create("p", ports=(WEB,))).start()
+    world.reboot()
+    async with open_runtime() as second:
+        pod = await second.get("p")
+        assert (await pod.status()).ports == ()
+        await pod.start()
+        assert await pod.ports() == (WEB,)
+        await pod.delete()
+
+
+async def test_a_pod_with_a_network_is_not_saved(runtime, world):
+    pod = await runtime.create("p")
+    await pod.start()
+    for call in (pod.snapshot("s"), pod.fork(1)):
+        with pytest.raises(InvalidRequest, match="has a network, which snapshots and forks"):
+            await call
+    assert not world.saved
+
+
+@pytest.mark.parametrize("record", [Record.POD_CONFIG, Record.POD_STATE])
+async def test_a_damaged_pod_takes_its_network_along(runtime, world, record):
+    await (await runtime.create("p")).start()
+    world.records["p"][("", record)] = "garbage"
+    await runtime.delete("p", force=True)
+    assert (world.networks, world.records) == ({}, {})
+
+
+async def test_a_network_that_cannot_be_removed_can_be_removed_later(runtime, world):
+    pod = await runtime.create("p")
+    await pod.start()
+    world.faults.operation = "network_disconnect"
+    with pytest.raises(OperationError):
+        await pod.stop()
+    assert list(world.networks) == ["p"]
+    world.faults.operation = ""
+    await pod.delete()
+    assert world.residue() == []

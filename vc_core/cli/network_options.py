@@ -1,0 +1,121 @@
+"""Command-line options about a pod's network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from vc_core.cli.option_groups import add_options
+from vc_core.first_party import NO_NETWORK
+from vc_core.spec.errors import InvalidRequest
+from vc_core.spec.values import Dns, HostEntry, NetworkPolicy, PortMapping, PortProtocol
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PORT = re.compile(
+    r"((?P<ip>[0-9]+(\.[0-9]+){3}|\[[0-9a-fA-F:.]+\]):)?((?P<host>[0-9]*(-[0-9]+)?):)?"
+    r"(?P<guest>[0-9]+(-[0-9]+)?)(/(?P<protocol>tcp|udp))?"
+)
+
+_OPTIONS = (
+    click.option(
+        "--network",
+        default="",
+        metavar="|".join([NO_NETWORK, *NetworkPolicy]),
+        show_default="use.network",
+        help="What the pod can reach: nothing; all but private addresses and this host; whatever "
+        "this host can reach.",
+    ),
+    click.option(
+        "--publish",
+        "-p",
+        "ports",
+        multiple=True,
+        metavar="[IP:][HOST:]PORT[/udp]",
+        help="Publish a port of the pod on this host, on 127.0.0.1 by default. HOST 0 or none "
+        "takes a free port. Ranges: 8000-8009:80-89.",
+    ),
+    click.option("--dns", multiple=True, metavar="ADDRESS", help="Add a DNS server."),
+    click.option("--dns-search", multiple=True, metavar="DOMAIN", help="Add a DNS search domain."),
+    click.option(
+        "--dns-option", multiple=True, metavar="OPTION", help="Add an option of resolv.conf(5)."
+    ),
+    click.option(
+        "--add-host",
+        "add_hosts",
+        multiple=True,
+        metavar="NAME:ADDRESS",
+        help="Add a line to /etc/hosts.",
+    ),
+)
+
+
+def network_options(function: F) -> F:
+    """Decorate a command with the options about the network and names of a pod."""
+    return add_options(_OPTIONS, function)
+
+
+def name_servers(options: Mapping[str, Any]) -> Dns:
+    """What --dns, --dns-search and --dns-option ask for."""
+    return Dns(
+        servers=options["dns"], searches=options["dns_search"], options=options["dns_option"]
+    )
+
+
+def host_entries(texts: Iterable[str]) -> tuple[HostEntry, ...]:
+    """What --add-host asks for.
+
+    Raises:
+        InvalidRequest: a text that is not NAME:ADDRESS.
+    """
+    entries = []
+    for text in texts:
+        name, separator, address = text.partition(":")
+        if not separator:
+            raise InvalidRequest(f"--add-host {text!r} is not NAME:ADDRESS")
+        entries.append(HostEntry(name=name, address=address.strip("[]")))
+    return tuple(entries)
+
+
+def port_mappings(texts: Iterable[str]) -> tuple[PortMapping, ...]:
+    """What --publish asks for.
+
+    Raises:
+        InvalidRequest: a text that is none of the forms, or a range that does not fit the other
+            one.
+    """
+    return tuple(port for text in texts for port in _mappings(text))
+
+
+def port_text(port: PortMapping) -> str:
+    """As `vc ps` shows it: 127.0.0.1:8080->80/tcp."""
+    address = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip
+    return f"{address}:{port.host_port}->{port.guest_port}/{port.protocol}"
+
+
+def _mappings(text: str) -> list[PortMapping]:
+    match = _PORT.fullmatch(text)
+    if match is None:
+        raise InvalidRequest(f"--publish {text!r} is not [IP:][HOST:]PORT[/udp]")
+    guest = _range(match["guest"])
+    host = _range(match["host"]) if match["host"] else range(1)
+    if host != range(1) and len(host) != len(guest):
+        raise InvalidRequest(
+            f"--publish {text!r}: the ranges have {len(host)} and {len(guest)} ports; "
+            "make them equal"
+        )
+    hosts = [0] * len(guest) if host == range(1) else host
+    ip = (match["ip"] or "127.0.0.1").strip("[]")
+    protocol = PortProtocol(match["protocol"] or "tcp")
+    return [
+        PortMapping(guest_port=inner, host_port=outer, host_ip=ip, protocol=protocol)
+        for outer, inner in zip(hosts, guest, strict=True)
+    ]
+
+
+def _range(text: str) -> range:
+    first, _, last = text.partition("-")
+    return range(int(first or 0), int(last or first or 0) + 1)

@@ -1,0 +1,81 @@
+"""The network of a pod that runs: connected while its machine starts. Callers hold the pod's
+lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from msgspec import structs
+
+from vc_core.engine.session.session import Session
+from vc_core.engine.state.records import NetworkState
+from vc_core.spec.errors import NetworkError
+from vc_core.spec.values import Network, PodOptions
+
+
+@asynccontextmanager
+async def connecting(session: Session) -> AsyncIterator[asyncio.Task[Network | None]]:
+    """Connects the pod while the block starts the machine; the block awaits the task before it
+    ends.
+
+    A tap whose task nobody has awaited is closed.
+    """
+    if session.config.network is not None:
+        # First: a call that is killed in between must leave something that the next one finds.
+        await session.put_state(dataclasses.replace(session.state, network=NetworkState()))
+    task = asyncio.create_task(_connect(session))
+    try:
+        yield task
+    finally:
+        if not task.done():
+            task.cancel()
+        outcome = (await asyncio.gather(task, return_exceptions=True))[0]
+        if isinstance(outcome, Network):
+            os.close(outcome.nic.descriptor)
+
+
+async def plug(session: Session, network: Network | None) -> None:
+    """Gives the machine its interface and notes the published ports."""
+    if network is None:
+        return
+    await session.hooks.vm_plug(pod=session.pod, device=network.nic)
+    await session.put_driver_state()
+    state = NetworkState(network.ports, network.guest.name_servers)
+    await session.put_state(dataclasses.replace(session.state, network=state))
+
+
+async def disconnect(session: Session) -> None:
+    """Removes the pod's network, if it has one. The machine has ended. May be called twice."""
+    if session.config.network is not None:
+        await session.hooks.network_disconnect(pod=session.pod)
+    if session.state.network is not None:
+        await session.put_state(dataclasses.replace(session.state, network=None))
+
+
+async def is_connected(session: Session) -> bool:
+    """Whether the network of a running pod works; True for a pod without one."""
+    if session.state.network is None:
+        return True
+    with contextlib.suppress(NetworkError):  # who only looks is told that much
+        return await session.hooks.network_is_connected(pod=session.pod)
+    return False
+
+
+def options(session: Session) -> PodOptions:
+    """The pod's options, with the network's name servers where the pod names none."""
+    own, state = session.config.options, session.state.network
+    if own.dns.servers or state is None:
+        return own
+    return structs.replace(own, dns=structs.replace(own.dns, servers=state.name_servers))
+
+
+async def _connect(session: Session) -> Network | None:
+    if session.config.network is None:
+        return None
+    return await session.hooks.network_connect(pod=session.pod, request=session.config.network)

@@ -1,0 +1,122 @@
+"""The network that a new pod asks for, and the plugin that gives it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+
+from vc_core.config import Config
+from vc_core.engine.state.records import PluginChoice
+from vc_core.engine.wiring import assemble
+from vc_core.engine.wiring.catalog import Catalog
+from vc_core.first_party import DEFAULT_NETWORK, NO_NETWORK
+from vc_core.spec.errors import InvalidRequest
+from vc_core.spec.values import Capability, Finding, NetworkPolicy, NetworkRequest, PortMapping
+
+_PORTS = range(1, 65536)
+
+
+def request(config: Config, choice: str, ports: Sequence[PortMapping]) -> NetworkRequest | None:
+    """What a new pod asks of its network; None for a pod without one.
+
+    Args:
+        config: where `choice` is empty, a chosen network plugin means "public".
+        choice: "none", "public" or "full".
+        ports: of the host that lead into the pod.
+
+    Raises:
+        InvalidRequest: there is no such choice, a port is impossible, or ports are given without a
+            network.
+    """
+    wanted = choice or (
+        NO_NETWORK if config.use.network == NO_NETWORK else NetworkPolicy.PUBLIC.value
+    )
+    if wanted == NO_NETWORK:
+        if ports:
+            raise InvalidRequest(
+                "a pod without a network publishes no ports; add a network: public or full"
+            )
+        return None
+    try:
+        policy = NetworkPolicy(wanted)
+    except ValueError as error:
+        known = ", ".join([NO_NETWORK, *NetworkPolicy])
+        raise InvalidRequest(f"there is no network {wanted!r}; choose one of: {known}") from error
+    _check_ports(ports)
+    return NetworkRequest(policy=policy, ports=tuple(ports))
+
+
+def plugins(
+    catalog: Catalog, config: Config, chosen: Iterable[PluginChoice], wanted: NetworkRequest | None
+) -> tuple[PluginChoice, ...]:
+    """The plugins of a new pod: a pod without a network has no network plugin.
+
+    Raises:
+        PluginNotFound, PluginLoadError: the network plugin is not there.
+    """
+    others = tuple(choice for choice in chosen if choice.family != "network")
+    if wanted is None:
+        return others
+    return (*others, assemble.choice_of(config, catalog, "network", plugin_name(config)))
+
+
+def check(wanted: NetworkRequest | None, capabilities: frozenset[Capability]) -> None:
+    """Refuses a network that the pod's plugins cannot give.
+
+    Raises:
+        InvalidRequest: names what is missing.
+    """
+    if wanted is None:
+        return
+    needed = {
+        Capability.NIC: "the hypervisor plugin plugs no network interface",
+        Capability.NETWORK: "the agent configures no network interface",
+    }
+    if wanted.policy is not NetworkPolicy.FULL:
+        needed[Capability.NETWORK_POLICY] = (
+            f"the network plugin does not enforce the policy {wanted.policy}"
+        )
+    if wanted.ports:
+        needed[Capability.PORTS] = "the network plugin publishes no ports"
+    missing = [reason for capability, reason in needed.items() if capability not in capabilities]
+    if missing:
+        raise InvalidRequest(f"this pod cannot have the network: {'; '.join(missing)}")
+
+
+async def diagnose(config: Config, catalog: Catalog) -> tuple[Finding, ...]:
+    """What a user should know about networks: by the plugin that a pod would get, if it is there.
+
+    Raises:
+        PluginError, ConfigError, PluginContractError: the chosen plugin cannot be used.
+    """
+    name = plugin_name(config)
+    if config.use.network == NO_NETWORK and name not in catalog.names("network"):
+        return ()
+    chosen = [choice for choice in assemble.choices(config, catalog) if choice.family != "network"]
+    chosen.append(assemble.choice_of(config, catalog, "network", name))
+    wiring = assemble.wire(catalog, chosen, config.deadlines)
+    return await wiring.hooks.network_diagnose()
+
+
+def plugin_name(config: Config) -> str:
+    """The network plugin of a pod that has a network."""
+    return DEFAULT_NETWORK if config.use.network == NO_NETWORK else config.use.network
+
+
+def _check_ports(ports: Sequence[PortMapping]) -> None:
+    taken = set()
+    for port in ports:
+        try:
+            ipaddress.ip_address(port.host_ip)
+        except ValueError as error:
+            raise InvalidRequest(f"{port.host_ip!r} is no IPv4 or IPv6 address") from error
+        if port.guest_port not in _PORTS or (port.host_port and port.host_port not in _PORTS):
+            raise InvalidRequest(
+                f"port {port.host_port}:{port.guest_port} is out of range; ports are 1 to 65535"
+            )
+        key = (port.host_ip, port.host_port, port.protocol)
+        if port.host_port and key in taken:
+            raise InvalidRequest(
+                f"port {port.host_port}/{port.protocol} of {port.host_ip} is published twice"
+            )
+        taken.add(key)
