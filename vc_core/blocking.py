@@ -130,6 +130,7 @@ class Pod(SyncObject[pod.Pod]):
     only_container = sync_call(pod.Pod.only_container)
     status = sync_call(pod.Pod.status)
     stats = sync_call(pod.Pod.stats)
+    ports = sync_call(pod.Pod.ports)
     console = sync_call(pod.Pod.console)
     refresh = sync_call(pod.Pod.refresh)
     ended = sync_call(pod.Pod.ended)
