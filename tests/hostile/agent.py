@@ -31,12 +31,14 @@ class Agent(grpc.GenericRpcHandler):
     Attributes:
         wrong: what it answers instead, by the method's name.
         all_wrong: what it answers to everything but Negotiate; None for the above.
+        calls: of methods so far; released once for each.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.wrong: dict[str, Answer] = {}
         self.all_wrong: Answer | None = None
+        self.calls = threading.Semaphore(0)
         self._first: dict[str, str] = {}  # the tokens of the containers' first processes
         self._signalled = threading.Event()
         self._server: grpc.Server | None = None
@@ -63,6 +65,7 @@ class Agent(grpc.GenericRpcHandler):
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         name = details.method.rpartition("/")[2]
+        self.calls.release()
         if name == "WriteInput":
             return grpc.stream_unary_rpc_method_handler(self._write_input)
         wrong = self.wrong.get(name) or (None if name == "Negotiate" else self.all_wrong)

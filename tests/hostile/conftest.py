@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from tests.hostile.agent import Agent
@@ -143,6 +144,23 @@ class Program:
         return found
 
 
+@dataclass(frozen=True)
+class Follower:
+    """A command at a terminal that goes on until Ctrl-C; `peak` is the file for its memory."""
+
+    screen: pexpect.spawn
+    peak: Path
+
+    def interrupt(self, times: int = 1) -> tuple[int | None, str, float]:
+        """Types Ctrl-C; gives the exit code, what it wrote since, and its peak in MiB."""
+        for _ in range(times):
+            self.screen.sendintr()
+        self.screen.expect(pexpect.EOF)
+        self.screen.wait()
+        text = self.screen.before.decode(errors="replace")
+        return self.screen.exitstatus, text, int(self.peak.read_text()) / 1024
+
+
 @dataclass
 class HostileHost:
     """The user's side of a test, and the guest's."""
@@ -200,6 +218,29 @@ class HostileHost:
             head = written.read(1 << 20)  # a hostile guest writes without an end
         lines = stderr.decode(errors="replace").splitlines()
         return Done(words, process.returncode, head, lines, int(peak.read_text()) / 1024)
+
+    @contextmanager
+    def follow(self, *words: str) -> Iterator[Follower]:
+        """Types a command that goes on until Ctrl-C, at a terminal."""
+        peak = self.folder / "peak"
+        peak.unlink(missing_ok=True)
+        environ = {
+            **os.environ,
+            "PYTHONPATH": str(SITE),
+            "VC_CONFIG": str(self.folder / "vc.toml"),
+            "TERM": "xterm-256color",
+        }
+        screen = pexpect.spawn(
+            sys.executable,
+            [str(SITE / "limited_vc.py"), str(peak), *words],
+            env=environ,
+            dimensions=(40, 140),
+            timeout=_ENDS_S,
+        )
+        try:
+            yield Follower(screen, peak)
+        finally:
+            screen.close(force=True)
 
     @contextmanager
     def program(self, kind: str) -> Iterator[Program]:

@@ -40,6 +40,7 @@ def commands(host: HostileHost) -> list[list[str]]:
         ["exec", "box", "ls"],
         ["exec", "-d", "box", "ls"],
         ["exec", "--timeout", "0.2", "box", "ls"],
+        ["attach", "box"],
         ["logs", "box"],
         ["ps"],
         ["inspect", "box"],
@@ -52,6 +53,7 @@ def commands(host: HostileHost) -> list[list[str]]:
         ["cp", "box:/etc", "-"],
         ["cp", str(kept / ".bashrc"), "box:/tmp/"],
         ["pod", "snapshot", "box", "saved"],
+        ["pod", "fork", "box"],
         ["container", "update", "--memory", "64M", "box"],
         ["container", "kill", "box"],
         ["container", "create", "--name", "second", "--rootfs", root, "box", "--", "true"],
@@ -116,6 +118,49 @@ def test_an_agent_that_answers_everything_wrong(hostile, answer):
     hostile.run()
     hostile.agent.all_wrong = answer
     check(hostile, [hostile.vc(*words) for words in commands(hostile)])
+
+
+@pytest.mark.parametrize(
+    ("method", "code"),
+    [
+        pytest.param("Negotiate", grpc.StatusCode.NOT_FOUND, id="no-connection"),
+        pytest.param("ListContainers", grpc.StatusCode.NOT_FOUND, id="no-containers"),
+        pytest.param("ListContainers", grpc.StatusCode.INVALID_ARGUMENT, id="refused"),
+        pytest.param("ContainerStats", grpc.StatusCode.NOT_FOUND, id="no-stats"),
+        pytest.param("Wait", grpc.StatusCode.NOT_FOUND, id="no-process"),
+    ],
+)
+def test_a_guest_does_not_hide_its_pod_by_an_error(hostile, method, code):
+    """These errors of an agent are about containers and processes, not about the pod."""
+    hostile.run()
+    hostile.agent.wrong[method] = refuses(code, "there is no such thing")
+    for words in (
+        ["ps"],
+        ["pod", "ls"],
+        ["pod", "status", "box"],
+        ["inspect", "box"],
+        ["stats", "--no-stream", "--interval", "0.1"],
+    ):
+        done = hostile.vc(*words)
+        assert (done.code, done.problems()) == (0, [])
+        assert b"box" in done.stdout
+        assert b"damaged" not in done.stdout
+    deleted = hostile.vc("pod", "delete", "box")
+    assert (deleted.code, deleted.problems()) == (0, [])
+
+
+def test_a_guest_does_not_end_the_look_at_its_pod_by_an_error(hostile):
+    """It says of its container's process that there is none: its end is still looked for."""
+    hostile.run()
+    hostile.agent.wrong["Wait"] = refuses(grpc.StatusCode.NOT_FOUND)
+    with hostile.follow("events", "--follow") as follower:
+        follower.screen.expect_exact("pod_started")
+        while hostile.agent.calls.acquire(blocking=False):
+            """Those before do not count."""
+        for _ in range(6):  # it asks again and again
+            assert hostile.agent.calls.acquire(timeout=60)
+        follower.interrupt()
+    assert hostile.vc("pod", "delete", "box").code == 0
 
 
 def test_an_agent_that_is_silent(hostile):

@@ -169,13 +169,17 @@ async def _use(runtime: Runtime, status: PodStatus, before: Use | None) -> Use |
 
 async def _inside(pod: Pod) -> tuple[list[str], list[ContainerStats]]:
     """The ids of the running containers, and the usage of each."""
-    from vc_core.spec.errors import OperationError
+    from vc_core.spec.errors import NotFound, OperationError, StateError
 
     status = await pod.status()
     if status.unanswered:
         raise OperationError(status.unanswered)
     names = [one.id for one in status.containers if one.state.value == "running"]
-    return names, [await pod.container(name).stats() for name in names]
+    used = []
+    for name in names:
+        with contextlib.suppress(NotFound, StateError):  # it ended meanwhile, or the guest says so
+            used.append(await pod.container(name).stats())
+    return names, used
 
 
 def row(use: Use) -> tuple[object, ...]:

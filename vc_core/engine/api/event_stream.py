@@ -87,15 +87,26 @@ async def _watch(pods: Pods, pod_id: str, has_changed: asyncio.Event) -> None:
             try:
                 if not await _look(pod, has_changed):
                     return
-            except NotFound:
-                return
             except VcError as error:  # the pod is busy or ending: look again
+                if isinstance(error, NotFound) and await _is_deleted(pods, pod_id):
+                    return
                 log.info("pod %s could not be looked at: %s", pod_id, error)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(has_changed.wait(), _PAUSE_S)
     finally:
         with contextlib.suppress(VcError):
             await pod.close()
+
+
+async def _is_deleted(pods: Pods, pod_id: str) -> bool:
+    """Whether the store has no such pod: its guest may say "not found" as well."""
+    try:
+        await pods.get(pod_id)
+    except NotFound:
+        return True
+    except VcError:  # it cannot be read now
+        return False
+    return False
 
 
 async def _look(pod: Pod, has_changed: asyncio.Event) -> bool:

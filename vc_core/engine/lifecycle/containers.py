@@ -278,7 +278,7 @@ async def sync_clock(session: Session) -> None:
     """
     try:
         await session.connection.open()
-        await session.hooks.agent_list_containers(pod=session.pod)
+        await session.connection.list_containers()
     except OperationError as error:
         log.warning("the clock of pod %s may be behind: %s", session.pod.id, error)
 
@@ -314,7 +314,7 @@ async def current_states(session: Session) -> dict[str, ContainerState]:
     ):
         return states
     await session.connection.open()
-    found = {one.id: one for one in await session.hooks.agent_list_containers(pod=session.pod)}
+    found = {one.id: one for one in await session.connection.list_containers()}
     for name, state in states.items():
         if state.state is State.RUNNING and (name not in found or found[name].exit is not None):
             status = found[name].exit if name in found else None

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from vc_core.defaults import Deadlines
 from vc_core.engine.state.ids import fresh
 from vc_core.engine.wiring.wiring import Wiring
 from vc_core.spec.errors import (
+    AgentRefusal,
+    AlreadyExists,
     HypervisorError,
+    InvalidRequest,
+    NotFound,
     OperationError,
     OperationTimeout,
+    StateError,
 )
 from vc_core.spec.hooks import Hooks
-from vc_core.spec.values import Channel, DriverState, PodRef
+from vc_core.spec.values import Channel, DriverState, GuestContainerStatus, PodRef
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +96,27 @@ class Connection:
             self.channel = None
             await self.hooks.vm_close_channel(pod=self.pod, channel=channel)
 
+    async def list_containers(self) -> tuple[GuestContainerStatus, ...]:
+        """All containers that the guest has. The connection must be open.
+
+        Raises:
+            AgentError: as `agent_list_containers`; whatever the guest answers, nothing else.
+        """
+        with self._about_pod():
+            return await self.hooks.agent_list_containers(pod=self.pod)
+
+    @contextmanager
+    def _about_pod(self) -> Iterator[None]:
+        """Turn the guest's errors about a container or a process into an AgentRefusal.
+
+        For calls that name neither. Passed on, such an error would say that the pod does not exist
+        or does not run, and a hostile guest would disappear from every list.
+        """
+        try:
+            yield
+        except (NotFound, AlreadyExists, InvalidRequest, StateError) as error:
+            raise AgentRefusal(str(error), pod=self.pod.id) from error
+
     async def _open_channel(self, limit_s: float | None, name: str) -> Channel:
         limit = limit_s or self.deadlines.default
         try:
@@ -107,7 +135,8 @@ class Connection:
                 raise HypervisorError(
                     f"the machine ended: {end.result().reason}", "vm_wait", "", self.pod.id
                 )
-            answer.result()
+            with self._about_pod():
+                answer.result()
         finally:
             for task in (answer, end):
                 task.cancel()
