@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.text import Text
 from textual import on, work
 from textual.app import App, ComposeResult
+from textual.binding import Binding
 from textual.containers import Horizontal
 from textual.widgets import DataTable, Footer, RichLog
 
@@ -44,7 +45,10 @@ class Screen(App[None]):
     #containers { width: 1fr; }
     #processes { width: 1fr; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [("q", "quit", "Quit")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),  # textual would only show a hint
+    ]
 
     def __init__(self, runtime: Runtime, interval_s: float) -> None:
         super().__init__()
