@@ -10,6 +10,7 @@ import pytest
 
 from vc_core.defaults import DataDefaults
 from vc_core.engine.host.container_disks import ContainerDisks, copy_sparse
+from vc_core.engine.resources import container_log
 from vc_core.engine.resources.container_log import Lines
 from vc_core.spec.log_format import Kind, Reader, Record
 from vc_core.spec.values import StreamName
@@ -140,3 +141,22 @@ def test_a_copy_keeps_holes(tmp_path):
     copy_sparse(source, target)
     assert target.read_bytes() == source.read_bytes()
     assert target.stat().st_blocks <= source.stat().st_blocks
+
+
+async def test_the_last_lines_are_as_many_as_asked_for_though_more_are_written(log, monkeypatch):
+    """A container that writes faster than its log is read must not make the tail longer."""
+    for number in range(5):
+        log.add(Kind.STDOUT, b"%d\n" % number)
+    count = container_log._count
+
+    async def then_written(*arguments):
+        counted = await count(*arguments)
+        for _ in range(100):
+            log.add(Kind.STDOUT, b"later\n")
+        log.add(Kind.STDOUT, b"unfinished")
+        return counted
+
+    monkeypatch.setattr(container_log, "_count", then_written)
+    lines = [line.data async for line in container_log._all_of(log.path, "c", 2, None)]
+    assert lines == [b"3\n", b"4\n"]
+    assert [line async for line in container_log._all_of(log.path, "c", 0, None)] == []

@@ -182,7 +182,11 @@ async def _all_of(
         changes = stack.enter_context(_Changes(path, gone)) if gone is not None else None
         lines = Lines(0 if tail is None else max(0, await _count(path, changes is not None) - tail))
         reader = stack.enter_context(Reader(path))
+        room = _ALL if tail is None or changes is not None else tail
         async for line in _read_on(reader, lines):
+            if room == 0:  # it was written after the lines were counted
+                break
+            room -= 1
             yield line
         while changes is not None and not (lines.is_over or changes.are_over):
             lines.skip = 0
@@ -196,7 +200,7 @@ async def _all_of(
                     container_id,
                 )
                 reader.has_lost = False
-        for line in lines.rest():
+        for line in lines.rest()[:room]:
             yield line
         if reader.is_damaged:
             log.warning(
