@@ -1,4 +1,4 @@
-"""The agent in the guest, spoken to by gRPC over a byte stream."""
+"""The guest's agent, accessed by gRPC over a byte stream."""
 
 from vc_agent_grpc.options import GrpcAgentOptions
 from vc_agent_grpc.plugin import GrpcAgent

@@ -1,6 +1,6 @@
-"""What a guest answers, checked: a guest that was taken over answers what it likes.
+"""Checks the answers of the guest, because a compromised guest may send anything.
 
-Whatever is no possible answer is an AgentRefusal that says so; nothing of it is used.
+An invalid answer is an AgentRefusal; no part of it is used.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_MESSAGE_BYTES = 1 << 20
-"""Of one answer: the largest is a list of processes. In memory it takes up to a hundred times as
-much.
+"""Maximum size of one answer in bytes; the largest answer is a list of processes.
+
+In memory it takes up to a hundred times as much.
 """
 
 _MAX_ROWS = 1 << 15
-_MAX_WORDS = 1 << 16  # of all command lines of a list
+_MAX_WORDS = 1 << 16  # total of all command lines of a list
 _MAX_NAME = 256
 _MAX_DETAILS = 1000
-_MAX_NUMBER = 1 << 63  # of bytes and nanoseconds: what JSON's readers and TOML take
+_MAX_NUMBER = 1 << 63  # of bytes and nanoseconds: the range of JSON readers and TOML
 _MAX_CODE = 255
 _MAX_SIGNAL = 64
 _BY_SIGNAL = 128
@@ -58,15 +59,16 @@ _HEALTH = {
 
 
 def message(reply: T | None) -> T:
-    """An answer, which is None where grpc could not read it: it says so in its log only."""
+    """Returns an answer, which is None where grpc failed to parse it and only logged that."""
     if reply is None:
         raise wrong("bytes that are no message of the protocol")
     return reply
 
 
 def details(error: grpc.aio.AioRpcError) -> str:
-    """What the guest, or grpc, says of an error: one line without control characters, short enough
-    to be read.
+    """Returns the text of an error from the guest or grpc.
+
+    One line without control characters, of limited length.
     """
     text = error.details() or error.code().name
     cut = text if len(text) <= _MAX_DETAILS else f"{text[:_MAX_DETAILS]} […]"
@@ -76,10 +78,10 @@ def details(error: grpc.aio.AioRpcError) -> str:
 
 
 def reason(error: grpc.aio.AioRpcError) -> pb.Reason.ValueType:
-    """Why the guest refuses a call, as agent.proto has it.
+    """Returns why the guest refuses a call, as in agent.proto.
 
-    REASON_UNSPECIFIED when it gives no reason that this version knows. Agents that were built
-    before there were reasons give the status alone.
+    REASON_UNSPECIFIED when it gives no reason that this version knows. Older agents, without
+    reasons, send only the status.
     """
     name = _metadata(error, "vc-reason")
     if name is not None:
@@ -95,7 +97,7 @@ def _metadata(error: grpc.aio.AioRpcError, key: str) -> str | None:
 
 
 def wrong(what: str) -> AgentRefusal:
-    """The error for an invalid answer."""
+    """Returns the error for an invalid answer."""
     return AgentRefusal(
         f"the guest's agent gave an invalid answer: {what}; "
         "'vc pod delete --force' ends the machine"
@@ -103,7 +105,7 @@ def wrong(what: str) -> AgentRefusal:
 
 
 def agreed(reply: pb.NegotiateReply, oldest: int, newest: int) -> AgentInfo:
-    """Who answers."""
+    """Returns the guest's agent, as it describes itself."""
     if not oldest <= reply.protocol <= newest:
         raise wrong(f"protocol {reply.protocol}, where {oldest} to {newest} were offered")
     if len(reply.features) > _MAX_NAME:
@@ -120,7 +122,7 @@ def agreed(reply: pb.NegotiateReply, oldest: int, newest: int) -> AgentInfo:
 
 
 def exit_status(reply: pb.WaitReply) -> ExitStatus:
-    """How a process ended."""
+    """Returns how a process ended."""
     code, signal = reply.exit_code, reply.signal
     if (
         not 0 <= code <= _MAX_CODE
@@ -134,7 +136,7 @@ def exit_status(reply: pb.WaitReply) -> ExitStatus:
 
 
 def containers(reply: pb.ListContainersReply) -> tuple[GuestContainerStatus, ...]:
-    """All containers."""
+    """Returns all containers."""
     _count(len(reply.containers), "containers")
     return tuple(_container(row) for row in reply.containers)
 
@@ -149,7 +151,7 @@ def _container(row: pb.ContainerInfo) -> GuestContainerStatus:
 
 
 def stats(reply: pb.ContainerStatsReply) -> ContainerStats:
-    """What a container uses."""
+    """Returns a container's use of resources."""
     return ContainerStats(
         cpu_ns=_number(reply.cpu_ns),
         memory_bytes=_number(reply.memory_bytes),
@@ -160,7 +162,7 @@ def stats(reply: pb.ContainerStatsReply) -> ContainerStats:
 
 
 def processes(reply: pb.ListProcessesReply) -> tuple[ProcessInfo, ...]:
-    """What runs in a container."""
+    """Returns a container's processes."""
     _count(len(reply.processes), "processes")
     words = 0
     for row in reply.processes:

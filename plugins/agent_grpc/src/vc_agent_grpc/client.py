@@ -1,5 +1,6 @@
-"""The agent's calls, over one connection. grpc is imported with this module, which is when a
-connection is made.
+"""The calls to the agent, over one connection.
+
+This module imports grpc, so it is imported only when a connection is made.
 """
 
 from __future__ import annotations
@@ -50,10 +51,10 @@ _READ_BYTES = 8192
 OLDEST_PROTOCOL = 5
 NEWEST_PROTOCOL = 5
 _OPTIONS = (
-    # The agent's HTTP/2 refuses the name that grpc makes of a socket's path.
+    # The agent's HTTP/2 library refuses the authority that grpc derives from a socket's path.
     ("grpc.default_authority", "localhost"),
     ("grpc.max_receive_message_length", checked_answers.MAX_MESSAGE_BYTES),
-    # A channel serves one connection: what a second one would find is an unplugged port.
+    # A channel serves one connection: a second one would find an unplugged port.
     ("grpc.enable_retries", 0),
     # grpc reads as much at once as it got the last time, twice that, and so on: a guest that
     # floods us would get hundreds of MiB of ours. These bound each read, frame and stream.
@@ -65,12 +66,12 @@ _OPTIONS = (
     ("grpc.http2.lookahead_bytes", 1 << 20),
 )
 
-# What grpc logs of a message that it cannot read is an error that it raises, too.
+# grpc logs an unreadable message and also raises an error for it.
 logging.getLogger("grpc").setLevel(logging.CRITICAL)
 
 
 def translated(call: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """The guest's status codes become the contract's errors."""
+    """Converts the guest's status codes to the contract's errors."""
 
     @functools.wraps(call)
     async def translating(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -78,7 +79,7 @@ def translated(call: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, An
             return await call(*args, **kwargs)
         except grpc.aio.AioRpcError as error:
             raise _error(error) from error
-        except grpc.aio.UsageError as error:  # grpc's word for a channel that was closed meanwhile
+        except grpc.aio.UsageError as error:  # grpc's error for a channel that was closed meanwhile
             raise AgentError("the connection to the guest's agent was closed") from error
         except asyncio.CancelledError as error:
             if is_our_own_end():
@@ -111,9 +112,7 @@ def _error(error: grpc.aio.AioRpcError) -> Exception:
 
 
 class _Time(grpc.aio.UnaryUnaryClientInterceptor):
-    """Tells the guest with each call what time it is: while it was paused, its clock
-    stood still.
-    """
+    """Sends the current time with each call, because a paused guest's clock stands still."""
 
     async def intercept_unary_unary(
         self, continuation: Any, client_call_details: Any, request: Any
@@ -125,13 +124,13 @@ class _Time(grpc.aio.UnaryUnaryClientInterceptor):
 
 
 async def connect(address: str) -> Client:
-    """Connects and agrees on a protocol.
+    """Connects and negotiates the version of the protocol.
 
     Args:
-        address: as grpc names it: "unix:/path".
+        address: the address in grpc's format: "unix:/path".
 
     Raises:
-        AgentError: nobody answers, or the versions do not meet.
+        AgentError: the agent does not answer, or no version is common to both sides.
     """
     channel = grpc.aio.insecure_channel(address, options=_OPTIONS, interceptors=[_Time()])
     request = pb.NegotiateRequest(oldest=OLDEST_PROTOCOL, newest=NEWEST_PROTOCOL)
@@ -142,7 +141,7 @@ async def connect(address: str) -> Client:
         )
     except grpc.aio.AioRpcError as error:
         await channel.close()
-        # By its code: an agent of another protocol need not know our reasons.
+        # By its status code: an agent of another protocol need not know these reasons.
         if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
             raise AgentError(
                 f"{checked_answers.details(error)}; run 'vc guest build' and start the pod anew"
@@ -155,7 +154,7 @@ async def connect(address: str) -> Client:
 
 
 class Client:
-    """An agreed connection."""
+    """A connection with a negotiated protocol."""
 
     def __init__(self, channel: grpc.aio.Channel, info: AgentInfo) -> None:
         self._channel = channel
@@ -164,7 +163,7 @@ class Client:
         self.info = info
 
     async def close(self) -> None:
-        """Ends it; calls that are under way are cancelled."""
+        """Closes the connection; calls in progress are cancelled."""
         await self._channel.close()
 
     @translated
@@ -174,7 +173,7 @@ class Client:
 
     @translated
     async def quiesce(self) -> None:
-        """Readies the guest for being saved, until `unquiesce`.
+        """Quiesces the guest, until `unquiesce`.
 
         The call stays open meanwhile: its end has the effect of `unquiesce`.
         """
@@ -185,7 +184,7 @@ class Client:
 
     @translated
     async def unquiesce(self) -> None:
-        """Takes the shares again."""
+        """Makes the guest reopen its shares."""
         await self._agent.Thaw(pb.Empty())
         if self._quiesce_call is not None:
             self._quiesce_call.cancel()
@@ -199,7 +198,7 @@ class Client:
 
     @translated
     async def tear_down_pod(self) -> None:
-        """Ends everything in the guest, then the guest."""
+        """Ends all containers of the guest, then the guest."""
         await self._agent.TearDownPod(pb.Empty())
         try:
             await self._agent.PowerOff(pb.Empty())
@@ -211,28 +210,28 @@ class Client:
 
     @translated
     async def create_container(self, container: GuestContainer, compiled_filter: bytes) -> None:
-        """Makes a container; the filter is as `oci_spec.spec_of` has it."""
+        """Creates a container; for the filter see `oci_spec.spec_of`."""
         await self._agent.CreateContainer(convert.create_request(container, compiled_filter))
 
     @translated
     async def start_container(self, container_id: str) -> None:
-        """Lets it run."""
+        """Starts a container."""
         await self._agent.StartContainer(pb.ContainerRequest(container_id=container_id))
 
     @translated
     async def remove_container(self, container_id: str) -> None:
-        """Ends and forgets it."""
+        """Kills and removes a container."""
         await self._agent.RemoveContainer(pb.ContainerRequest(container_id=container_id))
 
     @translated
     async def list_containers(self) -> tuple[GuestContainerStatus, ...]:
-        """All containers, and how their first processes ended."""
+        """Returns all containers, and how their first processes ended."""
         reply = await self._agent.ListContainers(pb.Empty())
         return checked_answers.containers(checked_answers.message(reply))
 
     @translated
     async def update_container(self, container_id: str, resources: Resources) -> None:
-        """Changes its limits."""
+        """Changes a container's limits."""
         changed = convert.resources_json(resources)
         await self._agent.UpdateContainer(
             pb.UpdateContainerRequest(container_id=container_id, oci_resources=changed)
@@ -240,13 +239,13 @@ class Client:
 
     @translated
     async def container_stats(self, container_id: str) -> ContainerStats:
-        """What it uses."""
+        """Returns a container's use of resources."""
         reply = await self._agent.ContainerStats(pb.ContainerRequest(container_id=container_id))
         return checked_answers.stats(checked_answers.message(reply))
 
     @translated
     async def list_processes(self, container_id: str) -> tuple[ProcessInfo, ...]:
-        """What runs in it."""
+        """Returns a container's processes."""
         reply = await self._agent.ListProcesses(pb.ContainerRequest(container_id=container_id))
         return checked_answers.processes(checked_answers.message(reply))
 
@@ -254,7 +253,7 @@ class Client:
     async def execute(
         self, container_id: str, token: str, process: ProcessSpec, stdio: Stdio
     ) -> None:
-        """Starts one more process in it."""
+        """Starts a further process in a container."""
         spec = convert.process_json(process)
         wanted = convert.STDIO[stdio]
         await self._agent.Exec(
@@ -263,7 +262,7 @@ class Client:
 
     @translated
     async def serve_files(self, container_id: str, token: str, request: FilesRequest) -> None:
-        """Starts a process of the agent's own before the files of a container."""
+        """Starts a process of the agent itself that accesses the files of a container."""
         await self._agent.Files(
             pb.FilesRequest(
                 container_id=container_id,
@@ -276,7 +275,7 @@ class Client:
 
     @translated
     async def attach(self, container_id: str, token: str) -> ProcessStreams:
-        """The streams of a process."""
+        """Returns the streams of a process."""
         streams = GrpcStreams(
             self._agent, pb.ProcessRequest(container_id=container_id, token=token)
         )
@@ -285,7 +284,7 @@ class Client:
 
     @translated
     async def wait(self, container_id: str, token: str) -> ExitStatus:
-        """How a process ended, when it has."""
+        """Returns how a process ended, when it has."""
         reply = await self._agent.Wait(pb.ProcessRequest(container_id=container_id, token=token))
         return checked_answers.exit_status(checked_answers.message(reply))
 

@@ -1,4 +1,4 @@
-"""From the contract's values to the protocol's messages and back."""
+"""Converts the contract's values to the protocol's messages."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from vc_core.spec import (
     Stdio,
 )
 
-# What a host changes below an overlay is undefined anyway, so everything may be cached there;
-# elsewhere only what is mapped.
+# Changes by the host below an overlay are undefined anyway, so everything may be cached there;
+# elsewhere only mapped files.
 _CACHED = "cache=loose"
 _SHARED = "cache=mmap"
 _9P = ("trans=virtio", "version=9p2000.L", "msize=512000", "access=client")
-# How the guest mounts a share: as it is, or so that it can let go of it (guest/src/share_fs/),
-# which costs some speed.
+# How the guest mounts a share: directly, or so that the agent can close it (guest/src/share_fs/),
+# which is slower.
 _KEPT, _LET_GO = "9p", "fuse"
 _OF_SHARES = (GuestDriver.NINE_P, GuestDriver.BIND)
 _UPPER_SIZE = "size=75%"
-# A device that must not be written cannot have its journal replayed either.
+# The journal of a read-only device is not replayed.
 _UNJOURNALED = {"ext4": ["noload"]}
 
 STDIO = {Stdio.NULL: pb.STDIO_NULL, Stdio.PIPES: pb.STDIO_PIPES, Stdio.LOG: pb.STDIO_LOG}
@@ -57,11 +57,10 @@ _POLICIES = {
 def create_request(
     container: GuestContainer, compiled_filter: bytes = b""
 ) -> pb.CreateContainerRequest:
-    """All that the agent needs to make a container; the filter is as `oci_spec.spec_of` has it."""
+    """Returns the request for a container; for the filter see `oci_spec.spec_of`."""
     spec, rootfs = container.spec, container.rootfs
     folder = f"{CONTAINERS}/{spec.id}"
-    # Also of a root that is not written: targets of mounts that it lacks are made first, and then
-    # it becomes read-only.
+    # Also for a read-only root: missing targets of mounts are created before it becomes read-only.
     is_overlay = spec.rootfs.mode is not RootfsMode.READ_WRITE
     base = _base(rootfs.plugged)
     root = f"{base}/{rootfs.subpath}" if rootfs.subpath else base
@@ -111,7 +110,7 @@ def _health(spec: ContainerSpec) -> pb.HealthCheck | None:
 
 
 def set_up_request(setup: PodSetup) -> pb.SetUpPodRequest:
-    """What makes a guest this pod."""
+    """Returns the request that gives a guest the identity of its pod."""
     options = setup.options
     return pb.SetUpPodRequest(
         hostname=setup.hostname,
@@ -133,7 +132,7 @@ def _network(network: GuestNetwork) -> pb.GuestNetwork:
 
 
 def resolv_conf(dns: Dns) -> str:
-    """resolv.conf(5); empty without servers."""
+    """Returns resolv.conf(5); empty without servers."""
     if not dns.servers:
         return ""
     lines = [f"nameserver {server}" for server in dns.servers]
@@ -143,17 +142,17 @@ def resolv_conf(dns: Dns) -> str:
 
 
 def resources_json(resources: Resources) -> bytes:
-    """The runtime-spec's `linux.resources` of an update: what has no limit says so."""
+    """Returns the runtime-spec's `linux.resources` of an update, unlimited ones included."""
     return json.dumps(unlimited_resources(resources)).encode()
 
 
 def process_json(process: ProcessSpec) -> bytes:
-    """The runtime-spec's `process`."""
+    """Returns the runtime-spec's `process`."""
     return json.dumps(process_of(process)).encode()
 
 
 def _base(plugged: Plugged) -> str:
-    """Where the guest mounts a share or drive."""
+    """Returns where the guest mounts a share or drive."""
     if plugged.driver in _OF_SHARES:
         return shared_at(plugged)
     return f"{DRIVES}/{plugged.id}"
@@ -161,7 +160,7 @@ def _base(plugged: Plugged) -> str:
 
 def _rootfs_storage(rootfs: GuestRootfs, mode: RootfsMode, kind: str) -> pb.Storage:
     is_written = mode is RootfsMode.READ_WRITE
-    if not rootfs.fstype and rootfs.subpath:  # in a share of many, which others may write to
+    if not rootfs.fstype and rootfs.subpath:  # in a share of many, where others may write
         return _share(rootfs.plugged, kind, _SHARED, False)
     if not rootfs.fstype:
         return _share(
@@ -213,9 +212,7 @@ def _devices(wanted: GuestDevice) -> list[pb.Device]:
 
 
 def _names(folder: str) -> pb.Storage:
-    """For /etc/hosts and /etc/hostname, which the container may write to: no more than this much of
-    the memory.
-    """
+    """Returns a small tmpfs for /etc/hosts and /etc/hostname, which the container may write."""
     return pb.Storage(
         driver="tmpfs",
         fstype="tmpfs",

@@ -1,12 +1,12 @@
-"""grpc in a child of fork(2): a copy of its own.
+"""A separate copy of grpc for a child of fork(2).
 
 grpc's threads are not in the child, and its asyncio API is not covered by its support for fork: a
-child that makes a channel with what it has inherited waits for ever, or is aborted. So the child
-loads grpc's modules and its library once more. The library is loaded from a copy in memory, as the
-dynamic linker gives the same file only once; its symbols are not shared with those of the first
-one. What was inherited stays untouched for whom else it belongs to: its objects are never freed in
-the child, as a channel that is freed waits for grpc's threads; and grpc's own handlers of fork(2)
-do not run, as they start threads in the child that work on the parent's connections and abort.
+child that creates a channel with the inherited library waits forever, or is aborted. Therefore the
+child loads grpc's modules and its library once more. The library is loaded from a copy in memory,
+because the dynamic linker loads the same file only once; its symbols are not shared with those of
+the first one. The inherited library stays untouched: its objects are never freed in the child,
+because freeing a channel waits for grpc's threads; and grpc's own handlers of fork(2) do not run,
+because they start threads in the child that work on the parent's connections and abort.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pathlib import Path
 from types import ModuleType
 
 _LIBRARY = "grpc._cython.cygrpc"
-# Those that hold objects of grpc. The messages (agent_pb2) are protobuf's, which may be described
-# only once.
+# Modules with objects of grpc. The messages (agent_pb2) belong to protobuf, which allows only one
+# description of them.
 _OURS = ("vc_agent_grpc.client", "vc_agent_grpc.streams", "vc_agent_grpc._generated.agent_pb2_grpc")
 _inherited: list[object] = []
-# A reference that is never given back: the end of the interpreter does not free the list either.
+# A reference that is never released: not even the end of the interpreter frees the list.
 ctypes.pythonapi.Py_IncRef(ctypes.py_object(_inherited))
 _is_inherited = False
 
@@ -42,16 +42,16 @@ os.register_at_fork(after_in_child=_remember)
 
 
 def prepare() -> None:
-    """Sets what grpc reads once, when it is first used in a process.
+    """Sets the environment variables that grpc reads when it is first used in a process.
 
     A program that has used grpc before, or has set these variables, keeps its own settings.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would print what a guest sends to it
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would print data that a guest sends
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 
 def client_module() -> ModuleType:
-    """The module that speaks gRPC, which works in this process."""
+    """Returns the client module, which works in this process."""
     global _is_inherited  # noqa: PLW0603 (as above)
     if _is_inherited:
         _load_anew()
@@ -72,23 +72,23 @@ def _load_anew() -> None:
     finally:
         sys.meta_path.remove(finder)
         for name in [name for name in sys.modules if _is_grpc(name)]:
-            del sys.modules[name]  # those of ours know each other
+            del sys.modules[name]  # modules of this package refer to each other
         sys.modules.update(theirs)
 
 
 def _is_grpc(name: object) -> bool:
-    """Whether it names a module of grpc. A class may give anything as the name of its module."""
+    """Returns whether it names a module of grpc. `__module__` of a class may be any object."""
     return isinstance(name, str) and (name == "grpc" or name.startswith("grpc."))
 
 
 class _Finder:
-    """Finds grpc's library as a copy in memory, and nothing else."""
+    """Finds the copy of grpc's library in memory, and nothing else."""
 
     def __init__(self, file: str) -> None:
         self._file = file
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """As importlib.abc.MetaPathFinder has it."""
+        """See importlib.abc.MetaPathFinder."""
         if name != _LIBRARY:
             return None
         copy = os.memfd_create("cygrpc")
@@ -97,8 +97,8 @@ class _Finder:
             while os.lseek(copy, 0, os.SEEK_CUR) < size:
                 if not os.sendfile(copy, source.fileno(), None, size):
                     break
-        # The number of the process is in the path because the linker knows what it has loaded by
-        # path, too.
+        # The process id is in the path, because the linker also identifies loaded libraries
+        # by path.
         path_of_copy = f"/proc/{os.getpid()}/fd/{copy}"
         return spec_from_file_location(name, path_of_copy, loader=_Loader(name, path_of_copy, copy))
 
@@ -109,7 +109,7 @@ class _Loader(ExtensionFileLoader):
         self._copy = copy
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Loads the copy, which needs no descriptor from then on."""
+        """Loads the copy, which needs no descriptor afterwards."""
         try:
             return super().create_module(spec)
         finally:

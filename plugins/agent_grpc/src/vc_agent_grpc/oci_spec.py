@@ -1,7 +1,7 @@
-"""The runtime-spec's config.json for a container.
+"""Builds the runtime-spec's config.json for a container.
 
 Format: https://github.com/opencontainers/runtime-spec, config.md and config-linux.md. The masked
-and read-only paths are those that container engines agree on.
+and read-only paths are the defaults of container engines.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ VERSION = "1.0.2"
 SHARES = "/run/vc/shares"
 DRIVES = "/run/vc/drives"
 CONTAINERS = "/run/vc/containers"
-# What the containers of a pod share; made by the agent (guest/src/container/pod.rs).
+# Namespaces that the containers of a pod share; created by the agent (guest/src/container/pod.rs).
 PIDNS = "/run/vc/pidns"
 SHM = "/run/vc/shm"
 RESOLV_CONF = "/run/vc/resolv.conf"
@@ -63,10 +63,10 @@ _READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tr
 
 
 def spec_of(container: GuestContainer, compiled_filter: bytes = b"") -> Json:
-    """The whole document; the agent fills in root.path, the cgroup and the nodes of devices.
+    """Returns the whole document; the agent fills in root.path, the cgroup and device nodes.
 
     Args:
-        container: what it is made of.
+        container: the container.
         compiled_filter: the default seccomp filter for the default capabilities; crun compiles it
             when empty.
     """
@@ -110,7 +110,7 @@ def _confine_calls(
 ) -> None:
     """Sets the default seccomp filter.
 
-    A compiled one goes in crun's annotation of it: compiling takes 60 ms there.
+    A compiled one is passed in crun's annotation for it: compiling takes 60 ms in the guest.
     """
     bounding = DEFAULT_CAPABILITIES if capabilities is None else capabilities.bounding
     document["linux"]["seccomp"] = default_filter(bounding)
@@ -120,13 +120,14 @@ def _confine_calls(
 
 
 def shared_at(plugged: Plugged) -> str:
-    """Where the guest mounts a share."""
+    """Returns where the guest mounts a share."""
     return f"{SHARES}/{plugged.address if plugged.driver is GuestDriver.NINE_P else plugged.id}"
 
 
 def process_of(process: ProcessSpec) -> Json:
-    """The `process` object; the agent resolves user.username and user.groups by the container's own
-    files.
+    """Returns the `process` object.
+
+    The agent resolves user.username and user.groups with the container's own files.
     """
     env = list(process.env)
     if process.terminal and not any(word.startswith("TERM=") for word in env):
@@ -155,7 +156,7 @@ def process_of(process: ProcessSpec) -> Json:
 
 
 def resources_of(resources: Resources) -> Json:
-    """The runtime-spec's `linux.resources`: only what is limited."""
+    """Returns the runtime-spec's `linux.resources` with the limits that are set."""
     found: Json = {}
     cpu: Json = {}
     if resources.cpu_quota_us > 0:
@@ -176,7 +177,7 @@ def resources_of(resources: Resources) -> Json:
 
 
 def unlimited_resources(resources: Resources) -> Json:
-    """As `resources_of`, with what is not limited said, so that a former limit is lifted."""
+    """Like `resources_of`, with explicit values for no limit, to remove a former limit."""
     found = resources_of(resources)
     cpu = {"quota": -1, "period": resources.cpu_period_us, "shares": 1024} | found.get("cpu", {})
     nothing = {"limit": -1, "swap": -1}
@@ -224,9 +225,7 @@ def _mount(one: GuestMount) -> Json:
 
 
 def _mounts(container: GuestContainer) -> list[Json]:
-    """What every container has, but for what its own mounts put there; then those, in
-    their order.
-    """
+    """Returns the default mounts that are not replaced, then the container's own mounts."""
     spec, pod = container.spec, container.pod
     own = [_mount(one) for one in container.mounts]
     default = (
@@ -290,10 +289,7 @@ def _system_mounts(spec: ContainerSpec) -> list[Json]:
 
 
 def _identity() -> list[Json]:
-    """Only where the root file system has a machine id: the agent looks.
-
-    What lies in /proc is there anyway.
-    """
+    """Returns the mounts of the pod's identity; those in /etc only replace existing files."""
     options = ["bind", "ro", "nosuid", "nodev", "noexec"]
     return [
         {
@@ -307,8 +303,10 @@ def _identity() -> list[Json]:
 
 
 def _names(spec: ContainerSpec) -> list[Json]:
-    """Files that the agent makes, so that the container knows itself by name. A folder of the host
-    that it may write to gets no new files by that: there they are only in place of others.
+    """Returns the mounts of files with the container's names, which the agent creates.
+
+    In a writable folder of the host they only replace existing files, so that no new ones are
+    created there.
     """
     optional = ["x-vc-optional"] if spec.rootfs.mode is RootfsMode.READ_WRITE else []
     return [
@@ -323,9 +321,7 @@ def _names(spec: ContainerSpec) -> list[Json]:
 
 
 def _host_root_mounts(spec: ContainerSpec) -> list[Json]:
-    """The host's own root has sockets and pid files of services that do not run in the guest: not
-    shown.
-    """
+    """Hides sockets and pid files of the host's services, which do not run in the guest."""
     if str(spec.rootfs.path) != "/":
         return []
     options = ["nosuid", "nodev"]
@@ -346,7 +342,7 @@ def _host_root_mounts(spec: ContainerSpec) -> list[Json]:
 
 
 def _allowed_devices() -> list[Json]:
-    """null, zero, full, random, urandom, tty, ptmx, pts/*; nodes of any kind may be made."""
+    """Allows null, zero, full, random, urandom, tty, ptmx, pts/*, and creating any node."""
     numbers = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2)]
     fixed = [
         {"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"}

@@ -10,7 +10,7 @@ SYSTEM_CACHE = Path("/var/cache/virtcontainers")
 
 
 def default_cache() -> Path:
-    """/var/cache for root; for others the folder for caches."""
+    """Returns /var/cache for root; for other users the folder for caches."""
     if os.geteuid() == 0:
         return SYSTEM_CACHE
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "virtcontainers"

@@ -1,6 +1,4 @@
-"""Agent operations over gRPC: holds one connection, made by client.py, and the guest images, made
-by image/.
-"""
+"""Agent operations over gRPC: one connection (client.py), and the guest images (image/)."""
 
 from __future__ import annotations
 
@@ -53,15 +51,15 @@ _PARAMETERS = (
         "no_timer_check",
         "noreplace-smp",
     ),
-    # Room for memory above 4 GiB makes Linux set aside 64 MiB to copy for devices that cannot reach
-    # it: ours all can.
+    # With room for memory above 4 GiB, Linux reserves 64 MiB as bounce buffers for devices without
+    # 64-bit DMA; all devices of the machine have it.
     "swiotlb=noforce",
 )
 _PROOF = ("panic=-1", "quiet", "rdinit=/init", "--", "--prove")
 
 
 def _client_module() -> ModuleType:
-    """It speaks gRPC, which comes with it and takes time."""
+    """Imports the client, whose import of grpc takes time."""
     grpc_fork.prepare()
     return grpc_fork.client_module()
 
@@ -302,8 +300,9 @@ class GrpcAgent(AgentSpec):
 
     @functools.cached_property
     def _compiled_filter(self) -> bytes:
-        """Of the current guest image, if that was built with the list of this version;
-        else empty.
+        """Returns the compiled filter of the current guest image, if it is of this version's list.
+
+        Empty otherwise.
         """
         wanted = seccomp.digest(seccomp.default_filter(DEFAULT_CAPABILITIES))
         built = (
@@ -312,7 +311,7 @@ class GrpcAgent(AgentSpec):
         return next((found.filter for found in built if found.inputs.get("seccomp") == wanted), b"")
 
     def _caches(self) -> list[Path]:
-        """The user's own images come before those that root has built for all."""
+        """Returns the caches: the user's own, then that of root, which all users share."""
         return list(dict.fromkeys((self._options.cache, SYSTEM_CACHE)))
 
     def _guest(self, found: image.Guest) -> Guest:

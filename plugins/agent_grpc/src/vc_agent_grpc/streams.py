@@ -1,4 +1,4 @@
-"""A process's standard streams: one call for what it writes, another for what it reads."""
+"""A process's standard streams: one call for its output, another for its input."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ _CHUNK_BYTES = 64 << 10
 
 
 def is_our_own_end() -> bool:
-    """Whether it is the task that is cancelled: grpc cancels calls, too, when their connection is
-    closed.
+    """Returns whether the current task was cancelled.
+
+    grpc also cancels calls when their connection is closed.
     """
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
@@ -39,7 +40,7 @@ class GrpcStreams:
         self._writing = asyncio.Lock()
 
     async def begin(self) -> None:
-        """Returns when the agent has accepted; raises its AioRpcError when not."""
+        """Returns when the agent has accepted the call; raises its AioRpcError otherwise."""
         first = await self._output.read()
         if not isinstance(first, pb.OutputChunk) or first.WhichOneof("stream") is not None:
             raise checked_answers.wrong(
@@ -47,7 +48,7 @@ class GrpcStreams:
             )
 
     async def write(self, data: bytes) -> None:
-        """Sends input in pieces; each waits until the way is free."""
+        """Sends input in pieces; each waits until more can be sent."""
         async with self._writing:
             for start in range(0, len(data), _CHUNK_BYTES):
                 await self._send(data[start : start + _CHUNK_BYTES], is_last=False)
@@ -58,7 +59,7 @@ class GrpcStreams:
             await self._send(b"", is_last=True)
 
     async def chunks(self) -> AsyncIterator[tuple[StreamName, bytes]]:
-        """Output as it comes."""
+        """Yields output as it arrives."""
         try:
             while isinstance(
                 output := checked_answers.message(await self._output.read()), pb.OutputChunk
@@ -83,8 +84,10 @@ class GrpcStreams:
             self._input.cancel()
 
     async def _send(self, data: bytes, is_last: bool) -> None:
-        """Input for a process that has ended, or no longer reads, is worth nothing: the call has
-        its answer then.
+        """Sends a piece of input.
+
+        Input for a process that has ended, or has closed its stdin, is dropped: the call has its
+        answer then.
         """
         if not self._is_input_open:
             return
@@ -94,7 +97,7 @@ class GrpcStreams:
                 self._input = self._agent.WriteInput()
             except (
                 grpc.aio.UsageError
-            ) as error:  # grpc's word for a channel that was closed meanwhile
+            ) as error:  # grpc's error for a channel that was closed meanwhile
                 raise AgentError("the connection to the guest's agent was closed") from error
         try:
             await self._input.write(pb.InputChunk(process=process, data=data, is_last=is_last))

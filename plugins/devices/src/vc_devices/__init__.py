@@ -1,4 +1,4 @@
-"""Devices of the host for containers: disks, char devices, PCI devices, backends of vhost-user."""
+"""Devices of the host for containers: disks, char devices, PCI devices, vhost-user backends."""
 
 from vc_devices.block import BlockDevices
 from vc_devices.char import CharDevices

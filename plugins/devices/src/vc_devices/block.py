@@ -39,8 +39,7 @@ class BlockDevices(DeviceSpec):
             raise DeviceError(
                 f"{device.path} is not open to this user; ask for it read-only, or as root"
             )
-        # Ids of devices are short everywhere, and paths are not: a digest of the path is unique and
-        # stays the same.
+        # Ids of devices are short, and paths are not: a digest of the path is unique and constant.
         name = hashlib.sha256(os.fsencode(device.path)).hexdigest()[:16]
         access = "ro" if device.read_only else "rw"
         return (
@@ -54,4 +53,4 @@ class BlockDevices(DeviceSpec):
 
     @hookimpl
     async def device_release(self, pod: PodRef, device: HostDevice) -> None:
-        """Nothing was done to the host."""
+        """Does nothing: nothing was done to the host."""

@@ -1,6 +1,4 @@
-"""Char devices: what the guest's kernel has too is its own; what only the host has is refused with
-the reason.
-"""
+"""Char devices: those of the guest's kernel are used there; those of the host only are refused."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ import re
 
 from vc_core.spec import DeviceError, DeviceSpec, GuestNode, HostDevice, Pluggable, PodRef, hookimpl
 
-# Made by a kernel out of nothing, so the guest's are as good. Numbers:
+# Devices without hardware, so the guest's are equivalent. Numbers:
 # Documentation/admin-guide/devices.txt of Linux.
 _KERNELS_OWN = {
     (1, 3): "/dev/null",
@@ -24,11 +22,11 @@ _KERNELS_OWN = {
 }
 
 
-_VFIO_GROUP = re.compile(r"/dev/vfio/\d+")  # those are a plugin's of their own
+_VFIO_GROUP = re.compile(r"/dev/vfio/\d+")  # these have a plugin of their own
 
 
 class CharDevices(DeviceSpec):
-    """The plugin `char`: claims every char device but those of vfio."""
+    """The plugin `char`: claims every char device except those of vfio."""
 
     @hookimpl
     async def device_claims(self, pod: PodRef, device: HostDevice) -> bool:
@@ -51,4 +49,4 @@ class CharDevices(DeviceSpec):
 
     @hookimpl
     async def device_release(self, pod: PodRef, device: HostDevice) -> None:
-        """Nothing was done to the host."""
+        """Does nothing: nothing was done to the host."""

@@ -1,7 +1,8 @@
 """PCI devices of the host: a whole IOMMU group, or one device by its address.
 
-A device is taken from its driver and given to vfio-pci by driver_override, and back afterwards. See
-the kernel's Documentation/driver-api/vfio.rst and Documentation/ABI/testing/sysfs-bus-pci.
+A device is unbound from its driver and bound to vfio-pci by driver_override,
+and rebound afterwards. See the kernel's Documentation/driver-api/vfio.rst and
+Documentation/ABI/testing/sysfs-bus-pci.
 """
 
 from __future__ import annotations
@@ -29,9 +30,7 @@ _BRIDGE = "0x0604"  # PCI class of bridges between buses: they are in groups and
 
 
 class VfioDevices(DeviceSpec):
-    """The plugin `vfio`: /dev/vfio/<group>, or
-    /sys/bus/pci/devices/<domain:bus:device.function>.
-    """
+    """The plugin `vfio`: /dev/vfio/<group>, or a PCI device's folder in /sys/bus/pci/devices."""
 
     options_type = VfioOptions
 
@@ -95,24 +94,24 @@ class VfioDevices(DeviceSpec):
         return passed
 
     def _take(self, pod: PodRef, address: str) -> None:
-        """Gives a device to vfio-pci; notes who had it, once."""
+        """Binds a device to vfio-pci; records its driver, once."""
         driver = self._driver(address)
         if driver == _DRIVER:
-            return  # it was there already: by the administrator, or by a call of ours before
+            return  # bound before: by the administrator, or by an earlier call
         note = self._note(pod, address)
         note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private_file(note, driver)
         try:
             (self._device(address) / "driver_override").write_text(_DRIVER)
         except OSError:
-            note.unlink()  # nothing was done, so nothing is to be undone
+            note.unlink()  # nothing was done, so there is nothing to undo
             raise
         if driver:
             (self._device(address) / "driver/unbind").write_text(address)
         (self._sysfs / "bus/pci/drivers_probe").write_text(address)
 
     def _give_back(self, pod: PodRef, address: str) -> None:
-        """Undoes what was noted; a device that was vfio-pci's before stays so."""
+        """Restores the recorded driver; a device that was bound to vfio-pci before stays so."""
         note = self._note(pod, address)
         if not note.exists():
             return

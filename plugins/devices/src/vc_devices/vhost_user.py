@@ -1,6 +1,4 @@
-"""Virtio devices whose backends are other processes of the host: SPDK, DPDK, qemu-storage-daemon,
-passt.
-"""
+"""Virtio devices with a backend process on the host: SPDK, DPDK, qemu-storage-daemon, passt."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ _KINDS = {kind.value: kind for kind in VhostKind}
 
 
 class VhostUserDevices(DeviceSpec):
-    """The plugin `vhost-user`: a unix socket, and a kind that says what it is to the guest."""
+    """The plugin `vhost-user`: a unix socket, with the type of the device in `kind`."""
 
     @hookimpl
     async def device_claims(self, pod: PodRef, device: HostDevice) -> bool:
@@ -49,4 +47,4 @@ class VhostUserDevices(DeviceSpec):
 
     @hookimpl
     async def device_release(self, pod: PodRef, device: HostDevice) -> None:
-        """Nothing was done to the host."""
+        """Does nothing: nothing was done to the host."""

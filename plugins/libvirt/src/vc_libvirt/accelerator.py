@@ -1,4 +1,4 @@
-"""KVM or TCG for a machine, and the guest that proves KVM: it powers off by itself."""
+"""KVM or TCG for a machine, and the guest that tests KVM: it powers off by itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTION = "hypervisor.libvirt.accelerator"
 
 
 async def emulator(connection: Connection, options: LibvirtOptions) -> str:
-    """The path of the program by which libvirt runs machines.
+    """Returns the path of the program by which libvirt runs machines.
 
     Raises:
         LibvirtError: libvirt has none for this type of machine.
@@ -39,7 +39,7 @@ async def emulator(connection: Connection, options: LibvirtOptions) -> str:
 async def choose(
     connection: Connection, options: LibvirtOptions, domain: Domain, guest: Guest
 ) -> Accelerator:
-    """KVM or TCG, as configured or as proven.
+    """Returns KVM or TCG, as configured or as tested.
 
     Raises:
         HypervisorError: KVM is configured and does not work here.
@@ -52,18 +52,18 @@ async def choose(
 async def prove(
     connection: Connection, options: LibvirtOptions, domain: Domain, guest: Guest
 ) -> KvmProof:
-    """Whether KVM works here: the remembered answer, or that of a guest booted now.
+    """Returns whether KVM works here: the stored result, or that of a guest booted now.
 
-    libvirtd is asked each time whether it offers KVM at all: that takes no boot.
+    libvirtd is asked each time whether it offers KVM at all, which requires no boot.
 
     Args:
-        connection: to libvirtd.
-        options: as configured.
+        connection: connection to libvirtd.
+        options: the configured options.
         domain: the machine that is to run on KVM.
-        guest: that is booted for the proof.
+        guest: the guest that is booted for the test.
 
     Raises:
-        InvalidRequest: others can write to the folder of remembered answers.
+        InvalidRequest: other users can write to the folder of stored results.
     """
     try:
         await connection.call(

@@ -20,15 +20,15 @@ async def add(machine: RunningMachine, run_dir: Path, name: str) -> tuple[str, P
     """Plugs a port and waits until the guest has opened it.
 
     Args:
-        machine: that runs.
+        machine: a running machine.
         run_dir: the folder for its socket.
-        name: of the port, by which the guest's agent knows it.
+        name: name of the port, as seen by the guest's agent.
 
     Returns:
         The channel's alias and its socket.
 
     Raises:
-        HypervisorError: refused, or the machine has ended.
+        HypervisorError: libvirt refuses, or the machine has ended.
     """
     await _sweep(machine, run_dir)
     channel_id = ChannelId.of_name(name)
@@ -39,7 +39,7 @@ async def add(machine: RunningMachine, run_dir: Path, name: str) -> tuple[str, P
             await machine.attach(device_xml.channel(alias, path, name))
             await _opened(listener, alias)
         except BaseException:
-            # In a machine that hangs the port stays until this process ends: the next client
+            # In a machine that hangs, the port stays until this process ends; the next client
             # removes it.
             with contextlib.suppress(TimeoutError, HypervisorError):
                 async with asyncio.timeout(_UNDO_S):

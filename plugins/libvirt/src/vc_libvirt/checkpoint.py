@@ -29,13 +29,13 @@ _MANIFEST, _IMAGE = "machine.json", "image"
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is recorded of a saved machine.
+    """The manifest of a saved machine.
 
     Attributes:
         vcpus: number at its start.
         memory_mib: memory in MiB at its start.
-        accelerator: of the machine; machines that start from it must have the same.
-        image_bytes: size of the file that libvirt wrote.
+        accelerator: its accelerator; machines that start from it must have the same.
+        image_bytes: size in bytes of the file that libvirt wrote.
     """
 
     vcpus: int
@@ -45,10 +45,10 @@ class Manifest:
 
 
 def read(checkpoint: Checkpoint) -> tuple[Manifest, SaveImage]:
-    """The manifest and the image of a saved machine.
+    """Reads the manifest and the image of a saved machine.
 
     Raises:
-        HypervisorError: it is not there, damaged, or of another version.
+        HypervisorError: it is missing, damaged, or of another version.
     """
     path = checkpoint.folder / _IMAGE
     manifest = read_manifest(checkpoint.folder / _MANIFEST, Manifest, _SCHEMA)
@@ -70,7 +70,7 @@ async def save(machine: RunningMachine, into: Checkpoint, manifest: Manifest) ->
     """Saves a machine, which then runs, or is paused, as before.
 
     Raises:
-        LibvirtError: libvirt cannot save it, or the disk is full.
+        LibvirtError: libvirt fails to save it, or the disk is full.
     """
     import libvirt
 
@@ -96,13 +96,13 @@ async def restore(connection: Connection, image: SaveImage, xml: ET.Element, fol
     """Starts a machine from a saved one; returns when its vCPUs run.
 
     Args:
-        connection: to libvirtd.
-        image: of the saved machine.
-        xml: of the new machine, from `another`.
-        folder: for the pipe through which libvirtd reads both.
+        connection: connection to libvirtd.
+        image: image of the saved machine.
+        xml: XML of the new machine, from `another`.
+        folder: folder for the pipe through which libvirtd reads both.
 
     Raises:
-        LibvirtError: with libvirt's words.
+        LibvirtError: libvirt refuses; quotes libvirt.
     """
     pipe = folder / "saved.pipe"
     pipe.unlink(missing_ok=True)
@@ -118,15 +118,15 @@ async def restore(connection: Connection, image: SaveImage, xml: ET.Element, fol
 
 
 def another(image: SaveImage, domain: Domain, restored: Mapping[str, Share | Drive]) -> ET.Element:
-    """The XML for a machine that starts from a saved one: what the guest sees stays the same.
+    """Returns the XML for a machine that starts from a saved one: the guest sees no difference.
 
     Args:
-        image: of the saved machine.
+        image: image of the saved machine.
         domain: identity and files of the new machine.
-        restored: alias of a device to what the new machine has behind it.
+        restored: alias of a device to its backing in the new machine.
 
     Raises:
-        LibvirtError: a device has nothing behind it.
+        LibvirtError: a device has no backing.
     """
     xml = ET.fromstring(image.xml)
     xml.attrib.pop("id", None)
@@ -152,7 +152,7 @@ def another(image: SaveImage, domain: Domain, restored: Mapping[str, Share | Dri
 
 
 def left_channels(xml: ET.Element) -> list[str]:
-    """The aliases of channels whose clients are the saved machine's."""
+    """Returns the aliases of channels whose clients are the saved machine's."""
     return [alias for alias in sorted(device_xml.aliases(xml)) if device_xml.channel_id(alias)]
 
 
@@ -171,7 +171,7 @@ def _move_disk(disk: ET.Element, restored: Mapping[str, Share | Drive]) -> None:
 
 
 def _disconnect(channel: ET.Element) -> None:
-    """Leaves the port, which the guest has open, without a client."""
+    """Disconnects the client of a port, which stays open in the guest."""
     channel.set("type", "null")
     for source in channel.findall("source"):
         channel.remove(source)

@@ -1,8 +1,8 @@
 """Connections to libvirtd: one for each URI and process, with a thread for each blocking call.
 
-The next call connects again after a connection was lost: machines run on without libvirtd. It also
-does so after a call was cancelled, since libvirtd hangs with a machine that hangs; the thread of
-such a call ends when libvirtd answers.
+The next call connects again after a connection was lost: machines keep running without libvirtd. It
+also does so after a call was cancelled, because libvirtd hangs with a machine that hangs; the
+thread of such a call ends when libvirtd answers.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Connection:
 
     @contextmanager
     def listening(self, uuid: str) -> Iterator[events.Listener]:
-        """The events of a machine for the length of a block, also of calls in the block."""
+        """Provides the events of a machine during a block, also of calls in the block."""
         with self._listeners.listening(uuid) as listener:
             yield listener
 
@@ -78,7 +78,7 @@ class Connection:
 class _Link:
     """A libvirt connection. Each call has its own thread, so that one that hangs delays no other.
 
-    The threads are daemons: the process can end while a call hangs.
+    The threads are daemons, so the process can end while a call hangs.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class _Link:
             except Exception as failure:
                 error = failure
             self._count(-1)
-            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nothing waits any more
                 loop.call_soon_threadsafe(settle, outcome, error)
 
         self._count(1)
@@ -170,7 +170,7 @@ _guard = threading.Lock()
 
 
 def connection(uri: str) -> Connection:
-    """The connection of this process to a URI."""
+    """Returns the connection of this process to a URI."""
     with _guard:
         return _connection(uri)
 

@@ -1,4 +1,4 @@
-"""The XML of devices that are plugged, and what a domain's XML says of its devices.
+"""Builds the XML of plugged devices, and reads the devices from a domain's XML.
 
 Format: libvirt.org/formatdomain.html.
 """
@@ -13,36 +13,36 @@ from vc_core.driver_kit import ChannelId
 from vc_core.spec import Drive, DriveBus, HostPci
 from vc_libvirt.domain_xml import element, pci_address, port_bus, port_slot, tree
 
-_PREFIX = "ua-"  # by which libvirt tells aliases of users from its own
+_PREFIX = "ua-"  # libvirt's prefix for aliases of users
 _ODD = re.compile(r"[^A-Za-z0-9]")
 _MODULE = re.compile(r"ua-dimm-(\d+)")
 _LETTERS = 26
 
 
 def alias_of(name: str) -> str:
-    """The alias of a device: one for each name."""
+    """Returns the alias of a device, unique for each name."""
     return _PREFIX + _ODD.sub(lambda match: f"_{ord(match[0]):x}_", name)
 
 
 def channel_alias(channel_id: ChannelId) -> str:
-    """The alias of a channel's port, which names its owner."""
+    """Returns the alias of a channel's port, which includes its owner."""
     return f"{_PREFIX}{channel_id}"
 
 
 def channel_id(alias: str) -> ChannelId | None:
-    """The channel of an alias; None for any other device."""
+    """Returns the channel of an alias; None for any other device."""
     return ChannelId.parse(alias.removeprefix(_PREFIX)) if alias.startswith(_PREFIX) else None
 
 
 def channel(alias: str, path: Path, name: str) -> ET.Element:
-    """A virtio-serial port behind a unix socket."""
+    """Returns a virtio-serial port behind a unix socket."""
     source = element("source", mode="bind", path=str(path))
     target = element("target", type="virtio", name=name)
     return tree("channel", source, target, element("alias", name=alias), type="unix")
 
 
 def drive(device: Drive, place: int) -> ET.Element:
-    """A disk.
+    """Returns a disk.
 
     Args:
         device: the disk.
@@ -72,17 +72,17 @@ def drive(device: Drive, place: int) -> ET.Element:
 
 
 def drive_address(bus: DriveBus, place: int) -> str:
-    """The address by which the guest finds a disk: Plugged.address."""
+    """Returns the address by which the guest finds a disk: Plugged.address."""
     return f"{place}:0" if bus is DriveBus.SCSI else behind_port(place)
 
 
 def behind_port(number: int) -> str:
-    """The address by which the guest finds a device behind a root port."""
+    """Returns the address by which the guest finds a device behind a root port."""
     return f"{port_slot(number):x}/00"
 
 
 def host_pci(device: HostPci, port: int) -> ET.Element:
-    """A PCI device of the host that vfio-pci holds."""
+    """Returns a PCI device of the host that is bound to vfio-pci."""
     domain, bus, rest = device.address.split(":")
     slot, function = rest.split(".")
     place = element(
@@ -101,12 +101,12 @@ def host_pci(device: HostPci, port: int) -> ET.Element:
 
 
 def module_alias(number: int) -> str:
-    """The alias of a module of memory."""
+    """Returns the alias of a module of memory."""
     return f"{_PREFIX}dimm-{number}"
 
 
 def module(number: int, size_mib: int) -> ET.Element:
-    """A module of memory."""
+    """Returns a module of memory."""
     target = tree("target", element("size", str(size_mib), unit="MiB"), element("node", "0"))
     return tree("memory", target, element("alias", name=module_alias(number)), model="dimm")
 
@@ -115,25 +115,25 @@ def module(number: int, size_mib: int) -> ET.Element:
 
 
 def aliases(machine: ET.Element) -> set[str]:
-    """Of all devices."""
+    """Returns the aliases of all devices."""
     return {str(alias.get("name")) for alias in machine.iterfind("devices/*/alias")}
 
 
 def scsi_targets(machine: ET.Element) -> set[int]:
-    """Those that are taken."""
+    """Returns the SCSI targets in use."""
     places = machine.iterfind("devices/disk/address[@type='drive']")
     return {int(place.get("target", "0"), 0) for place in places}
 
 
 def ports(machine: ET.Element) -> set[int]:
-    """Numbers of the root ports that have something behind them."""
+    """Returns the numbers of the root ports in use."""
     places = machine.iterfind("devices/*/address[@type='pci']")
     buses = {int(place.get("bus", "0"), 0) for place in places}
     return {bus - port_bus(0) for bus in buses if bus >= port_bus(0)}
 
 
 def modules(machine: ET.Element) -> dict[int, int]:
-    """Number and size in MiB of each plugged module of memory."""
+    """Returns number and size in MiB of each plugged module of memory."""
     sizes = {}
     for memory in machine.iterfind("devices/memory"):
         match = _MODULE.fullmatch(str(_part(memory, "alias").get("name")))
@@ -144,7 +144,7 @@ def modules(machine: ET.Element) -> dict[int, int]:
 
 
 def vcpus(machine: ET.Element) -> int:
-    """The number of vCPUs that run."""
+    """Returns the number of vCPUs that run."""
     vcpu = _part(machine, "vcpu")
     return int(vcpu.get("current") or vcpu.text or 1)
 

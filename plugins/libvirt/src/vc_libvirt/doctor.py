@@ -1,4 +1,4 @@
-"""What a user should know about this host's libvirt."""
+"""The findings of `vc doctor` about libvirt on this host."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _PACKAGES = "install the packages libvirt-daemon-system and qemu-system-x86, and
 async def diagnose(
     connection: Connection, options: LibvirtOptions, guests: tuple[Guest, ...], sample: Domain
 ) -> tuple[Finding, ...]:
-    """Findings on libvirtd and on the accelerator, which is proven when there is a guest image.
+    """Returns findings on libvirtd and the accelerator, tested when there is a guest image.
 
     Args:
-        connection: to libvirtd.
-        options: as configured.
+        connection: connection to libvirtd.
+        options: the configured options.
         guests: the guest images, the current one first.
         sample: a machine as it would be created.
     """
@@ -59,5 +59,5 @@ async def diagnose(
 
 
 def _numbers(version: int) -> tuple[int, int, int]:
-    """A version from libvirt's number: 1,000,000 * major + 1,000 * minor + release."""
+    """Splits libvirt's version number: 1,000,000 * major + 1,000 * minor + release."""
     return version // 1_000_000, version // 1_000 % 1_000, version % 1_000

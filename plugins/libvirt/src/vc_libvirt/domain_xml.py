@@ -1,4 +1,4 @@
-"""Makes the XML of a machine from typed values.
+"""Builds the XML of a machine from typed values.
 
 Format: libvirt.org/formatdomain.html.
 """
@@ -23,7 +23,7 @@ ET.register_namespace("vc", NAMESPACE)
 
 @dataclass(frozen=True)
 class Folder:
-    """A 9p share from the start."""
+    """A 9p share that is present from the start."""
 
     tag: str
     path: Path
@@ -35,20 +35,20 @@ class Domain:
     """Everything that shapes a machine.
 
     Attributes:
-        name: unique at its libvirtd.
-        uuid: by which libvirt finds it.
+        name: name of the domain, unique at its libvirtd.
+        uuid: uuid of the domain.
         pod: the owner, in its metadata.
         accelerator: KVM or TCG.
         emulator: the program that runs it; empty for libvirt's own choice.
         machine: machine type.
-        cpu: a model; empty for the best that the accelerator has.
+        cpu: CPU model; empty for the best of the accelerator.
         vcpus: number at the start.
         max_vcpus: the largest number.
-        memory_mib: MiB at the start.
-        max_memory_mib: the largest memory in MiB.
+        memory_mib: memory at the start, in MiB.
+        max_memory_mib: the largest memory, in MiB.
         memory_slots: how many times memory can be plugged.
         kernel: an ELF kernel with a PVH entry.
-        initrd: the guest's first root.
+        initrd: the guest's initial root file system.
         parameters: the kernel's command line.
         console: the file of the guest's console.
         shares: the shares from the start.
@@ -80,26 +80,26 @@ class Domain:
 
 
 def element(name: str, text: str = "", /, **attributes: str | int) -> ET.Element:
-    """An element without children. Underscores at the end of attributes are removed."""
+    """Returns an element without children. Underscores at the end of attributes are removed."""
     node = ET.Element(name, {key.rstrip("_"): str(value) for key, value in attributes.items()})
     node.text = text or None
     return node
 
 
 def tree(name: str, *children: ET.Element, **attributes: str | int) -> ET.Element:
-    """An element with children."""
+    """Returns an element with children."""
     node = element(name, **attributes)
     node.extend(children)
     return node
 
 
 def text(node: ET.Element) -> str:
-    """An element as text."""
+    """Returns an element as text."""
     return ET.tostring(node, encoding="unicode")
 
 
 def domain(machine: Domain) -> ET.Element:
-    """The XML of a machine."""
+    """Returns the XML of a machine."""
     max_vcpus = max(machine.vcpus, machine.max_vcpus)
     max_memory_mib = max(machine.memory_mib, machine.max_memory_mib)
     can_grow = max_memory_mib > machine.memory_mib
@@ -130,22 +130,22 @@ def domain(machine: Domain) -> ET.Element:
 
 
 def pci_address(bus: int, slot: int) -> ET.Element:
-    """The PCI address of a device."""
+    """Returns the PCI address of a device."""
     return element("address", type="pci", domain=0, bus=bus, slot=f"{slot:#04x}", function=0)
 
 
 def port_slot(number: int) -> int:
-    """The fixed slot of a root port, from the end of the bus, where libvirt places nothing."""
+    """Returns the fixed slot of a root port, from the unused end of the bus."""
     return _LAST_PORT - number
 
 
 def port_bus(number: int) -> int:
-    """The bus behind a root port."""
+    """Returns the bus behind a root port."""
     return number + 1
 
 
 def owner_of(metadata: ET.Element | None) -> str:
-    """The pod in a machine's metadata; empty for a machine that is not of this plugin."""
+    """Returns the pod in a machine's metadata; empty for a machine that is not of this plugin."""
     owner = metadata.find(_METADATA) if metadata is not None else None
     return owner.get("id", "") if owner is not None else ""
 
@@ -167,7 +167,7 @@ def _os(machine: Domain) -> ET.Element:
 
 
 def _cpu(machine: Domain, cells: int) -> ET.Element:
-    """The CPU model, and a NUMA node, without which no memory can be plugged."""
+    """Returns the CPU model, and a NUMA node, which plugging memory requires."""
     cpu = element(
         "cpu", mode="host-passthrough" if machine.accelerator is Accelerator.KVM else "maximum"
     )

@@ -11,10 +11,10 @@ SCHEMA = 2
 
 @dataclass(frozen=True)
 class LibvirtState(MachineState):
-    """What the driver remembers of one machine. libvirt is asked for what is plugged.
+    """The stored state of one machine. Plugged devices are queried from libvirt.
 
     Attributes:
-        name: of the domain, and so of libvirtd's log of it.
+        name: name of the domain, and of libvirtd's log of it.
     """
 
     name: str = ""

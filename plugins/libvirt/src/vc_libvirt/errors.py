@@ -18,4 +18,4 @@ class LibvirtError(HypervisorError):
 
 
 class ConnectionLost(LibvirtError):
-    """libvirtd does not answer, or no longer. The machines keep running."""
+    """The connection to libvirtd failed or was lost. The machines keep running."""

@@ -1,8 +1,9 @@
-"""Events of machines, by an event loop for libvirt in a thread, one for each process.
+"""Events of machines, from an event loop for libvirt in a thread, one for each process.
 
 libvirt has one implementation of events per process. It must be registered before the first
-connection and stays until the process ends, while event loops of programs come and go. So
-libvirtaio runs in a loop of its own, which passes events on to the loops of those who wait.
+connection and stays until the process ends, while a program may start and stop its event
+loops. Therefore libvirtaio runs in a loop of its own, which passes events on to the loops of
+the listeners.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Listener:
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
 
     def tell(self, event: Event) -> None:
-        """Called from any thread. Does nothing when the loop was closed."""
+        """Adds an event, from any thread. Does nothing when the loop was closed."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._queue.put_nowait, event)
 
@@ -128,7 +129,7 @@ class Listeners:
 
         Args:
             connection: libvirt's object.
-            lost: called when the connection is lost, before the listeners are told.
+            lost: called when the connection is lost, before the listeners get that event.
         """
         import libvirt
         import libvirt_qemu
@@ -151,7 +152,7 @@ class Listeners:
             for kind, callback in by_kind
         ]
         ports = None
-        # libvirt 9 itself has an event for no port but that of its own guest agent.
+        # libvirt 9 itself has an event for no port except that of its own guest agent.
         if connection.getType() == "QEMU":
             ports = libvirt_qemu.qemuMonitorEventRegister(
                 connection, None, "VSERPORT_CHANGE", self._on_port, None

@@ -1,4 +1,4 @@
-"""Why a machine ended, from libvirtd's log of it; the end of its console."""
+"""Determines why a machine ended, from libvirtd's log; reads the end of its console."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vc_core.driver_kit import last_error
 
-# libvirt's virDomainShutoffReason, as it writes it.
+# libvirt's virDomainShutoffReason, as in its log.
 _REASONS = {
     "shutdown": "the guest powered off or reset itself",
     "destroyed": "it was ended",
@@ -20,14 +20,14 @@ _STAMP = re.compile(r"^\d{4}-\d\d-\d\d[T ][\d:.]+(Z|\+0000:)? ?")
 
 
 def reason(log: Path) -> str:
-    """Why the machine ended, in one sentence; quotes QEMU when it did not shut down."""
+    """Returns why the machine ended, in one sentence; quotes QEMU when it did not shut down."""
     lines = tail(log, 1 << 16).decode(errors="replace").splitlines()
     ends = [match[1] for line in lines if (match := _END.search(line))]
     if not ends:
         return "QEMU was killed or crashed"
     cause = _REASONS.get(ends[-1], ends[-1])
     message = last_error((_STAMP.sub("", line) for line in lines), "qemu")
-    # libvirt itself ends a machine that is destroyed by a signal.
+    # A machine that is destroyed is ended by libvirt's own signal.
     if "terminating on signal" in message and ends[-1] != "destroyed":
         return f"QEMU was ended by a signal ({message})"
     if ends[-1] not in ("crashed", "failed"):
@@ -36,7 +36,7 @@ def reason(log: Path) -> str:
 
 
 def tail(file: Path, size: int) -> bytes:
-    """The last bytes of a file; none when it is missing or not readable for this user."""
+    """Returns the last bytes of a file; none when it is missing or unreadable for this user."""
     try:
         with file.open("rb") as stream:
             stream.seek(max(0, file.stat().st_size - size))

@@ -1,4 +1,4 @@
-"""Devices plugged into a running machine. libvirt is asked what is plugged."""
+"""Devices plugged into a running machine, as libvirt reports them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _PORTS_REMEDY = "raise hypervisor.libvirt.root_ports for new pods"
 
 
 async def plug(machine: RunningMachine, device: Drive | HostPci, root_ports: int) -> Plugged:
-    """Plugs a device into the first place that is free.
+    """Plugs a device into the first free place.
 
-    A device of the same id that an interrupted call has left is replaced.
+    A device of the same id that an interrupted call left is replaced.
 
     Raises:
         HypervisorError: no place is free, or libvirt refuses.

@@ -12,7 +12,7 @@ from vc_libvirt.domain_xml import owner_of
 
 
 async def end(connection: Connection, pod: str, console: Path, limit_s: float) -> bool:
-    """Ends every machine of the pod that writes its console to this file; whether there was one.
+    """Ends every machine of the pod with this console file; returns whether there was one.
 
     Raises:
         LibvirtError: libvirtd does not answer, or refuses.
@@ -32,7 +32,10 @@ async def end(connection: Connection, pod: str, console: Path, limit_s: float) -
 
 
 def is_of(xml: str, pod: str, console: Path) -> bool:
-    """Whether a machine is a pod's: pods of two stores may have one name, but not one folder."""
+    """Returns whether a machine is a pod's.
+
+    Pods of two stores may have the same name, but never the same folder.
+    """
     domain = ET.fromstring(xml)
     files = {source.get("path") for source in domain.iterfind("devices/serial/source")}
     return owner_of(domain.find("metadata")) == pod and str(console) in files

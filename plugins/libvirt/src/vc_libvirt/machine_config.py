@@ -1,4 +1,4 @@
-"""Makes the configuration of a machine from the options and the engine's specification."""
+"""Builds the configuration of a machine from the options and the engine's specification."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _UUID_DIGITS = 8  # in a domain's name: pods of two stores may have the same nam
 
 
 def console_path(run_dir: Path) -> Path:
-    """The file of the guest's console."""
+    """Returns the file of the guest's console."""
     return run_dir / "console"
 
 
 def machine_of(options: LibvirtOptions, pod: PodRef, spec: VmSpec, emulator: str) -> Domain:
-    """The domain of a new machine, on TCG until the accelerator is chosen.
+    """Returns the domain of a new machine, on TCG until the accelerator is chosen.
 
     Raises:
         HypervisorError: the machine would be larger than the options allow.

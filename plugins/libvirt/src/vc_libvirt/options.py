@@ -11,7 +11,7 @@ from vc_core.driver_kit import Accelerator, proof_dir
 
 
 def default_uri() -> str:
-    """The system's libvirtd for root, the user's own for other users."""
+    """Returns the system's libvirtd for root, the user's own for other users."""
     return "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
 
 

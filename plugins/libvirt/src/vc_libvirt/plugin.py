@@ -75,7 +75,7 @@ class LibvirtHypervisor(HypervisorSpec):
             able |= {Capability.RESIZE, Capability.SNAPSHOT}
         return frozenset(able)
 
-    # --- life -------------------------------------------------------------------------------------
+    # --- life cycle -------------------------------------------------------------------------------
 
     @hookimpl
     async def vm_create(self, pod: PodRef, spec: VmSpec) -> None:
@@ -214,7 +214,7 @@ class LibvirtHypervisor(HypervisorSpec):
         spec = VmSpec(guest=guest, vcpus=1, memory_mib=256)
         try:
             sample = await self._domain_of(pod, spec)
-        except LibvirtError:  # the diagnosis meets the same error and reports it
+        except LibvirtError:  # the diagnosis gets the same error and reports it
             sample = machine_of(self._options, pod, spec, "")
         return await diagnose(self._connection, self._options, guests, sample)
 

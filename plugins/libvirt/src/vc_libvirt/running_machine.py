@@ -1,4 +1,4 @@
-"""A machine that was started: its process, its log and what libvirt does with it."""
+"""A machine that was started: its process, its log and the libvirt calls on it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class RunningMachine(StartedMachine):
     """A machine that was started; it may have ended since.
 
     Attributes:
-        connection: to its libvirtd.
-        uuid: of the machine.
-        log: the file that libvirtd keeps of it.
-        limit_s: how many seconds the guest has to release a device.
+        connection: connection to its libvirtd.
+        uuid: uuid of the machine.
+        log: libvirtd's log of the machine.
+        limit_s: seconds that the guest has to release a device.
     """
 
     connection: Connection
@@ -41,9 +41,9 @@ class RunningMachine(StartedMachine):
     limit_s: float
 
     async def exit_reason(self) -> str:
-        """Why the machine has ended, in one sentence.
+        """Returns why the machine has ended, in one sentence.
 
-        libvirtd logs it when it has noticed the end, which may be just now: so this waits for
+        libvirtd logs the cause when it notices the end, which may be right now: this waits for
         libvirtd's event, at most _NOTICE_S seconds.
         """
         with self.listening() as listener, contextlib.suppress(LibvirtError, TimeoutError):
@@ -83,7 +83,7 @@ class RunningMachine(StartedMachine):
         await self.ended()
 
     async def xml(self) -> ET.Element:
-        """The domain's XML as it is now."""
+        """Returns the current XML of the domain."""
         return ET.fromstring(await self.ask(lambda domain: str(domain.XMLDesc())))
 
     async def ask(self, work: Callable[[Any], Any]) -> Any:
@@ -129,7 +129,7 @@ class RunningMachine(StartedMachine):
 
     @contextmanager
     def listening(self) -> Iterator[Listener]:
-        """The events of this machine, for the length of a block."""
+        """Provides the events of this machine for the length of a block."""
         with self.connection.listening(self.uuid) as listener:
             yield listener
 

@@ -1,9 +1,9 @@
-"""Files of machines saved by libvirt, read and given another machine's XML.
+"""Files of machines saved by libvirt, read and combined with another machine's XML.
 
 libvirt refuses to restore a machine under another uuid, but compares it only with the XML in the
-file. The format
-has been the same since version 2, libvirt 0.9.4: libvirt.git, src/qemu/qemu_saveimage.h, struct
-_virQEMUSaveHeader. After header and XML comes what QEMU reads.
+file. The format has been the same since version 2, libvirt 0.9.4: libvirt.git,
+src/qemu/qemu_saveimage.h, struct _virQEMUSaveHeader. Header and XML are followed by the stream
+for QEMU.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class SaveImage:
     """A saved machine.
 
     Attributes:
-        path: of the file.
-        xml: of the machine that was saved.
-        begin: offset of QEMU's part.
-        compressed: libvirt's number of the compression of that part.
+        path: path of the file.
+        xml: XML of the machine that was saved.
+        begin: offset of the stream for QEMU, in bytes.
+        compressed: libvirt's number of the compression of that stream.
     """
 
     path: Path
@@ -40,7 +40,7 @@ class SaveImage:
 
     @classmethod
     def read(cls, path: Path) -> SaveImage:
-        """Raises LibvirtError for a file of another format, or one that cannot be read."""
+        """Reads a file. Raises LibvirtError when it has another format or is unreadable."""
         try:
             with path.open("rb") as stream:
                 fields = _HEADER.unpack(stream.read(_HEADER.size))
@@ -56,7 +56,7 @@ class SaveImage:
         return cls(path, xml, _HEADER.size + length, compressed)
 
     def head(self, xml: str) -> bytes:
-        """The header and the XML for another machine, which is to run when it is restored."""
+        """Returns the header with the XML of another machine, in the state running."""
         data = xml.encode() + b"\0"
         return (
             _HEADER.pack(_MAGIC, _VERSION, len(data), _RUNNING, self.compressed, 0, *[0] * 14)

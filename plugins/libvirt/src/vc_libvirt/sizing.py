@@ -1,4 +1,4 @@
-"""vCPUs and memory plugged into a running machine. libvirt is asked what is plugged."""
+"""vCPUs and memory plugged into a running machine, as libvirt reports them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
 """Observers for virtcontainers: trace, metrics, policy, chaos.
 
-Each is imported only where it is chosen.
+Each is imported only if it is configured.
 """

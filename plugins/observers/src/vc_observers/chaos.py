@@ -1,4 +1,4 @@
-"""Fails or delays operations, to see what a program does then."""
+"""Fails or delays operations, to test how a program reacts."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _NAMES = frozenset(
 
 @dataclass(frozen=True)
 class ChaosOptions:
-    """What goes wrong, by the operation's name.
+    """Which operations fail or are delayed, by name.
 
     Attributes:
-        fail: how likely it fails, from 0 to 1.
-        delay_s: how long it waits before it begins.
-        seed: of the dice, so that a run can be had again; 0 for another one each time.
+        fail: probability of a failure, from 0 to 1.
+        delay_s: delay before the operation begins, in seconds.
+        seed: seed of the random numbers, to repeat a run; 0 for another one each time.
     """
 
     fail: Mapping[str, float] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class ChaosOptions:
     seed: int = 0
 
     def problems(self) -> Iterator[str]:
-        """Yield invalid settings."""
+        """Yields a sentence for each invalid value."""
         for key, values in (("fail", self.fail), ("delay_s", self.delay_s)):
             for name in sorted(set(values) - _NAMES):
                 yield f"{key}.{name}: is not an operation; see docs/hooks.md"

@@ -32,12 +32,12 @@ _states: dict[str, str] = {}
 
 @dataclass(frozen=True)
 class MetricsOptions:
-    """Where the numbers are told.
+    """Where metrics are exported.
 
     Attributes:
-        file: written after each event, removed when the process ends; "{pid}" in it is its number;
-            empty for none.
-        port: on the loopback address; 0 for none.
+        file: a file that is written after each event and removed when the process ends; "{pid}" in
+            it is the process id; empty for none.
+        port: a port on the loopback address; 0 for none.
     """
 
     file: str = ""
@@ -46,7 +46,7 @@ class MetricsOptions:
 
 @around_all
 class Metrics:
-    """The plugin `metrics`. Its numbers are the process's, whatever board they come from."""
+    """The plugin `metrics`. All its objects in a process share the same metrics."""
 
     options_type = MetricsOptions
 
@@ -105,7 +105,7 @@ class Metrics:
 
 @functools.cache
 def _serve(port: int) -> None:
-    """Once per process."""
+    """Starts the server, once per process."""
     start_http_server(port, addr="127.0.0.1")
 
 

@@ -15,15 +15,16 @@ _EVERYTHING = ("*",)
 
 @dataclass(frozen=True)
 class PolicyOptions:
-    """What is allowed. Patterns are the shell's, "*" goes across slashes; no pattern allows
-    nothing.
+    """What is allowed. No pattern allows nothing.
+
+    Patterns are those of a shell; "*" also matches slashes.
 
     Attributes:
-        rootfs: patterns of paths of root file systems, links followed.
-        mounts: patterns of sources of mounts, links followed.
-        devices: patterns of paths of devices, links followed.
-        memory_mib: that a machine may have at most; 0 for any.
-        vcpus: that a machine may have at most; 0 for any.
+        rootfs: patterns for paths of root file systems, after resolving links.
+        mounts: patterns for sources of mounts, after resolving links.
+        devices: patterns for paths of devices, after resolving links.
+        memory_mib: maximum memory of a machine, in MiB; 0 for any.
+        vcpus: maximum number of vCPUs of a machine; 0 for any.
     """
 
     rootfs: tuple[str, ...] = _EVERYTHING

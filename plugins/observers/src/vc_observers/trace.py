@@ -1,6 +1,6 @@
-"""A span for each operation.
+"""An OpenTelemetry span for each operation.
 
-Where spans go is told by the environment, as OpenTelemetry's specification has it.
+The environment configures the exporter, as in OpenTelemetry's specification.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Tracer
 
-_EXPORTERS = (
-    "opentelemetry_traces_exporter"  # the group of entry points in which exporters offer themselves
-)
+_EXPORTERS = "opentelemetry_traces_exporter"  # the entry-point group of exporters
 
 
 @around_all
 class Trace:
-    """The plugin `trace`. Operations within one another are spans within one another."""
+    """The plugin `trace`. Nested operations become nested spans."""
 
     @asynccontextmanager
     async def surround(self, operation: Operation) -> AsyncIterator[None]:
@@ -38,21 +36,23 @@ class Trace:
             except asyncio.CancelledError:
                 span.set_attribute(
                     "vc.outcome", "cancelled"
-                )  # a wait that nobody needs any more is no failure
+                )  # a wait that is cancelled is no failure
                 raise
             except BaseException as error:
                 span.set_attribute("vc.outcome", type(error).__name__)
-                raise  # the span notes the error itself
+                raise  # the span records the error itself
             span.set_attribute("vc.outcome", "ok")
 
 
 @functools.cache
 def tracer() -> Tracer:
-    """The process's. A program that has set OpenTelemetry up keeps its own; else the environment
-    says what is exported.
+    """Returns the tracer of the process.
+
+    A program that has configured OpenTelemetry keeps its configuration; otherwise the environment
+    selects the exporter.
 
     Raises:
-        LookupError: an exporter is named that is not installed.
+        LookupError: a named exporter is not installed.
     """
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
@@ -68,7 +68,7 @@ def tracer() -> Tracer:
 
 
 def _exporter(name: str) -> Callable[[], SpanExporter]:
-    if name == "console":  # our own output is the command's
+    if name == "console":  # stdout belongs to the command
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
         return functools.partial(ConsoleSpanExporter, out=sys.stderr)

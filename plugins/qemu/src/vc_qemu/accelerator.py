@@ -1,4 +1,4 @@
-"""KVM or TCG for a machine, and the guest that proves KVM: it powers off by itself."""
+"""KVM or TCG for a machine, and the guest that tests KVM: it powers off by itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPTION = "hypervisor.qemu.accelerator"
 
 
 async def choose(options: QemuOptions, binary: str, guest: Guest) -> Accelerator:
-    """KVM or TCG, as configured or as proven.
+    """Returns KVM or TCG, as configured or as tested.
 
     Raises:
         HypervisorError: KVM is configured and does not work here.
@@ -31,10 +31,10 @@ async def choose(options: QemuOptions, binary: str, guest: Guest) -> Accelerator
 
 
 async def prove(options: QemuOptions, binary: str, guest: Guest) -> KvmProof:
-    """Whether KVM works here: the remembered answer, or that of a guest booted now.
+    """Returns whether KVM works here: the stored result, or that of a guest booted now.
 
     Raises:
-        InvalidRequest: others can write to the folder of remembered answers.
+        InvalidRequest: other users can write to the folder of stored results.
     """
     command = proof_words(binary, guest.kernel, guest.initrd, guest.proof_parameters)
     return await prove_kvm(

@@ -1,8 +1,9 @@
-"""The balloon, by which a guest reports free pages: QEMU gives them back to the host.
+"""The balloon, by which a guest reports free pages: QEMU returns them to the host.
 
-Only where the memory belongs to the machine alone. What QEMU discards of a file that it has mapped
-privately, it discards in the *file*, which other machines use: qemu.git, softmmu/physmem.c,
-ram_block_discard_range. So clones have no balloon, and it is removed while a machine is saved.
+Only where the memory belongs to the machine alone. When QEMU discards a range of a privately
+mapped file, it discards it in the *file*, which other machines use: qemu.git,
+softmmu/physmem.c, ram_block_discard_range. Therefore clones have no balloon, and it is removed
+while a machine is saved.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def places(port: int) -> tuple[Place, ...]:
-    """The place of the balloon; empty for port -1, which means none."""
+    """Returns the place of the balloon; empty for port -1, which means none."""
     return (
         (Place(BALLOON, GuestDriver.PCI, f"{port_address(port)}/00", port=port),)
         if port >= 0

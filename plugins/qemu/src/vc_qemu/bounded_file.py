@@ -1,9 +1,9 @@
-"""A file to which another process appends and that the kernel keeps within a limit.
+"""A file to which another process appends, with a size limit enforced by the kernel.
 
-No file reaches beyond the largest offset of its file system (s_maxbytes: 8 EiB on tmpfs, 16 TiB on
-ext4). A file of ours starts with a hole, which takes no space, and the text behind it has a fixed
-room. A write that has no room left fails, and changes nothing. So no process has to watch the
-file, and it works for ordinary users, too.
+No file extends beyond the largest offset of its file system (s_maxbytes: 8 EiB on tmpfs, 16 TiB on
+ext4). A bounded file starts with a hole, which takes no space, so that the room for text behind it
+is fixed. A write beyond it fails and changes nothing. Therefore no process has to watch the file,
+and it works for ordinary users, too.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import os
 import resource
 from pathlib import Path
 
-_LARGEST = (1 << 63) - 1  # of loff_t
+_LARGEST = (1 << 63) - 1  # maximum of loff_t
 
 
 def make(file: Path, room: int) -> None:
-    """Makes a file that takes at most `room` bytes. It must not exist.
+    """Creates a file for at most `room` bytes. It must not exist.
 
-    Where the user's own limit of file sizes (RLIMIT_FSIZE) forbids the hole, that limit is the
-    bound.
+    Where the user's own limit of file sizes (RLIMIT_FSIZE) forbids the hole, that limit is
+    the bound.
     """
     handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -32,7 +32,7 @@ def make(file: Path, room: int) -> None:
 
 
 def length(file: Path, room: int) -> int:
-    """How many bytes of text a file has; 0 when it is not there."""
+    """Returns the number of bytes of text in a file; 0 when it does not exist."""
     try:
         handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -44,7 +44,7 @@ def length(file: Path, room: int) -> int:
 
 
 def tail(file: Path, size: int, room: int) -> bytes:
-    """The last bytes of a file's text; none when it is not there."""
+    """Returns the last bytes of a file's text; none when it does not exist."""
     try:
         handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -56,12 +56,12 @@ def tail(file: Path, size: int, room: int) -> bytes:
 
 
 def trim(file: Path, kept_bytes: int, room: int) -> None:
-    """Keeps the end of a file's text. Somebody may append to it meanwhile."""
+    """Keeps the end of a file's text. Another process may append to it meanwhile."""
     handle = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
     try:
         start = _start(handle, room)
         if start > _user_limit():
-            return  # we could not write back what is kept
+            return  # writing back what is kept would be impossible
         kept = _read(handle, kept_bytes, room)
         os.ftruncate(handle, start)
         os.write(handle, kept)  # both sides append, so nothing is overwritten
@@ -86,13 +86,13 @@ def _read(handle: int, size: int, room: int) -> bytes:
 
 
 def _start(handle: int, room: int) -> int:
-    """Where the text starts: behind the hole, or at 0 in a file that has none."""
+    """Returns where the text starts: behind the hole, or at 0 in a file that has none."""
     start = _end(handle) - room
     return start if os.fstat(handle).st_size >= start else 0
 
 
 def _end(handle: int) -> int:
-    """The largest offset of the file system that an open file lies on."""
+    """Returns the largest offset of the file system of an open file."""
     low, high = 0, _LARGEST
     while low < high:
         middle = high - (high - low) // 2

@@ -20,12 +20,12 @@ _TAKEN = ".1st"  # after the pid and start ticks of its client; short: socket pa
 
 
 def first_path(run_dir: Path) -> Path:
-    """The socket of the channel that a clone has from its start, until a client takes it."""
+    """Returns the socket of a clone's first channel, until a client takes it."""
     return run_dir / _UNTAKEN
 
 
 def take_first(run_dir: Path) -> Path | None:
-    """Takes that channel: gives its socket to the first client, None to every other."""
+    """Takes the first channel: returns its socket to the first client, None to every other."""
     client = HostProcess.this()
     path = run_dir / f"{client.pid:x}-{client.start_ticks:x}{_TAKEN}"
     try:
@@ -44,15 +44,15 @@ async def add(monitor: Monitor, run_dir: Path, name: str) -> tuple[str, Path]:
     """Plugs a port and waits until the guest has opened it.
 
     Args:
-        monitor: of the machine.
+        monitor: monitor of the machine.
         run_dir: the folder for its socket.
-        name: of the port, by which the guest's agent knows it.
+        name: name of the port, as seen by the guest's agent.
 
     Returns:
         The channel's id and its socket.
 
     Raises:
-        HypervisorError: QEMU refuses. The caller has to notice a machine that ends meanwhile.
+        HypervisorError: QEMU refuses. The caller must detect that the machine ends meanwhile.
     """
     await _sweep(monitor, run_dir)
     channel_id = ChannelId.of_name(name)

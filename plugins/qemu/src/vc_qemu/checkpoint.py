@@ -1,8 +1,8 @@
 """Saves a machine's state and starts machines from it, by QEMU's migration.
 
-The memory lies in a file of its own. The capability x-ignore-shared (QEMU >= 4.0), which both sides
-must set, leaves memory out that is shared with a file. Where the memory is the machine's own, it is
-taken out of the state afterwards: migration_stream.py.
+The memory is in a file of its own. The capability x-ignore-shared (QEMU >= 4.0), which both sides
+must set, leaves out memory that is shared with a file. Memory that is not shared is moved out of
+the state afterwards: migration_stream.py.
 
 The state is passed as a descriptor, which QEMU >= 9.1 warns about. By name ("file:", QEMU >= 8.2)
 QEMU 10 keeps the file of a failed save open, and with it the space on a full disk.
@@ -34,20 +34,20 @@ if TYPE_CHECKING:
 _CAPABILITIES = ("x-ignore-shared", "events")
 _ENDED = ("completed", "failed", "cancelled")
 _SCHEMA = 3
-_UNLIMITED_BYTES = 1 << 40  # per second
-_NOT_FINISHED = "not finalized"  # of QEMU's message: "Migration is not finalized yet"
+_UNLIMITED_BYTES = 1 << 40  # bytes per second
+_NOT_FINISHED = "not finalized"  # part of QEMU's message: "Migration is not finalized yet"
 _CONT_S = 20.0
 _CONT_FIRST_DELAY_S, _CONT_MAX_DELAY_S = 0.001, 0.1
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is recorded of a saved machine.
+    """The manifest of a saved machine.
 
     Attributes:
         vcpus: number at its start.
         memory_mib: memory in MiB at its start.
-        state_bytes: size of the state that QEMU wrote.
+        state_bytes: size in bytes of the state that QEMU wrote.
         program: the QEMU that wrote it, as `program_of` identifies it.
         hotplugged: what was plugged into it; None for a template, into which nothing is plugged.
     """
@@ -67,15 +67,15 @@ def program_of(binary: str) -> str:
 
 
 def state_path(checkpoint: Checkpoint) -> Path:
-    """The file of the state that QEMU wrote."""
+    """Returns the file of the state that QEMU wrote."""
     return checkpoint.folder / "state"
 
 
 def read(checkpoint: Checkpoint, binary: str) -> Manifest:
-    """The manifest of a saved machine.
+    """Reads the manifest of a saved machine.
 
     Raises:
-        HypervisorError: it is not there, damaged, or was written by another QEMU.
+        HypervisorError: it is missing, damaged, or was written by another QEMU.
     """
     subject = f"the saved machine in {checkpoint.folder}"
     manifest = read_manifest(_manifest(checkpoint), Manifest, _SCHEMA)
@@ -97,10 +97,10 @@ async def go_on(
     hotplugged: Hotplugged,
     devices: Mapping[str, Share | Drive],
 ) -> tuple[Place, ...]:
-    """As `load`, for a machine that was saved while it ran; returns the places of its devices.
+    """Like `load`, for a machine that was saved while it ran; returns the places of its devices.
 
     Raises:
-        HypervisorError: something cannot be plugged as it was.
+        HypervisorError: a device is impossible to plug as it was.
     """
     await _set_capabilities(monitor)
     places = await hotplugged.plug(monitor, view, checkpoint.folder, devices)
@@ -110,16 +110,16 @@ async def go_on(
             if change["status"] in _ENDED:
                 break
     await monitor.execute("cont")
-    # Only now: at its start QEMU 7.2 tells the guest about each port in the state, and crashes when
+    # Only now: at its start QEMU 7.2 notifies the guest of each port in the state, and crashes when
     # one is missing.
     await hotplugged.drop_ports(monitor)
     return places
 
 
 async def load(monitor: Monitor) -> None:
-    """Has a waiting QEMU read the state from its descriptor; returns when its vCPUs run.
+    """Makes a waiting QEMU read the state from its descriptor; returns when its vCPUs run.
 
-    A QEMU that cannot read the state ends: the caller has to notice.
+    A QEMU that fails to read the state ends: the caller must detect that.
     """
     async with monitor.events("RESUME") as resumed:
         await _set_capabilities(monitor)
@@ -129,12 +129,12 @@ async def load(monitor: Monitor) -> None:
 
 
 async def save_template(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> None:
-    """Writes state and manifest of a template, whose memory is a file already.
+    """Writes state and manifest of a template, whose memory is already in a file.
 
     Its vCPUs stay stopped.
 
     Raises:
-        QemuError: QEMU cannot save it, or the disk is full.
+        QemuError: QEMU fails to save it, or the disk is full.
     """
     ports = await monitor.execute("query-chardev")
     if not any(port["label"] == FIRST and port["frontend-open"] for port in ports):
@@ -153,12 +153,12 @@ async def save(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> None:
     """Writes state, memory and manifest of a machine, which then runs, or is paused, as before.
 
     Args:
-        monitor: of the machine.
+        monitor: monitor of the machine.
         into: the target.
-        manifest: of the machine; the size of the state and the devices are filled in.
+        manifest: manifest of the machine; the size of the state and the devices are filled in.
 
     Raises:
-        QemuError: QEMU cannot save it, or the disk is full.
+        QemuError: QEMU fails to save it, or the disk is full.
     """
     was_running = bool((await monitor.execute("query-status"))["running"])
     hotplugged = await Hotplugged.look(
@@ -182,10 +182,10 @@ async def save(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> None:
 
 
 async def _cont(monitor: Monitor) -> None:
-    """Lets the vCPUs run again after a save.
+    """Resumes the vCPUs after a save.
 
-    QEMU reports the end of the save a moment before its migration thread has finished, refuses
-    `cont` until then, and has no event for it: so `cont` is repeated, at growing intervals.
+    QEMU reports the end of the save shortly before its migration thread has finished, refuses
+    `cont` until then, and has no event for it: therefore `cont` is repeated, at growing intervals.
 
     Raises:
         QemuError: refused for another reason, or still after _CONT_S seconds.

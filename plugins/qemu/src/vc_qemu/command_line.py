@@ -1,6 +1,6 @@
-"""QEMU's command line, from typed parts to a tuple of words.
+"""Builds QEMU's command line as a tuple of words.
 
-No shell, no splicing: values are escaped in one place.
+No shell is involved, and values are escaped in one place.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ STATE_FD = 5
 FIRST = "first"
 CONSOLE = "console"
 SERIAL_BUS = "vs0"
-# Parts of the machine type that no guest of ours uses: each is code that a guest could attack.
+# Parts of the machine type that no guest of this plugin uses, and that a guest could attack.
 UNUSED_PARTS = ("usb", "vmport", "sata", "smbus", "hpet", "i8042")
 MAX_PORTS = 64
 _LAST_PORT = 0x1E  # 0x1f is the q35 chipset's own
@@ -30,7 +30,7 @@ SANDBOX = (
 
 @dataclass(frozen=True)
 class FolderShare:
-    """A 9p device that is there from the start."""
+    """A 9p device that is present from the start."""
 
     tag: str
     path: Path
@@ -39,34 +39,34 @@ class FolderShare:
 
 @dataclass(frozen=True)
 class Machine:
-    """All that shapes the command line.
+    """Everything that shapes the command line.
 
     Attributes:
         binary: QEMU's path.
-        name: shown in process lists.
-        uuid: marks the process as ours.
+        name: name in process lists.
+        uuid: identifies the process as one of this plugin.
         accelerator: "kvm" or "tcg".
         machine: QEMU's machine type.
         cpu: CPU model.
-        vcpus: at the start.
-        max_vcpus: ceiling.
-        memory_mib: at the start.
-        max_memory_mib: ceiling.
-        memory_slots: how often memory can be plugged.
+        vcpus: number at the start.
+        max_vcpus: the largest number.
+        memory_mib: memory at the start, in MiB.
+        max_memory_mib: the largest memory, in MiB.
+        memory_slots: how many times memory can be plugged.
         shared_memory: whether other processes can map it.
-        memory_file: where it lies; anonymous when None.
-        is_clone: starts from a saved state, with the file's memory copied on write.
-        first_channel: the name of one that is there from the start; empty for none.
+        memory_file: file of the memory; anonymous memory when None.
+        is_clone: whether it starts from a saved state, with the file's memory copied on write.
+        first_channel: name of a channel that is present from the start; empty for none.
         memory_is_read: whether the memory's file may only be read, by a clone; QEMU >= 8.2.
         kernel: an ELF kernel with a PVH entry.
-        initrd: the guest's first root.
+        initrd: the guest's initial root file system.
         parameters: the kernel's command line.
-        run_dir: for console and slots.
+        run_dir: folder for console and slots.
         shares: present from the start.
-        root_ports: spare places for hot plug.
-        balloon_port: the one that has a balloon, which gives memory back; -1 for none.
-        share_slots: folders that can be added later.
-        is_root: whether QEMU may keep owners of files it writes.
+        root_ports: number of root ports for hot plug.
+        balloon_port: root port of a balloon, which returns memory; -1 for none.
+        share_slots: number of folders that can be added later.
+        is_root: whether QEMU may change owners of files.
         extra: words to append.
     """
 
@@ -99,7 +99,7 @@ class Machine:
 
 
 def words(machine: Machine) -> tuple[str, ...]:
-    """The whole argv. The monitor's listening socket is descriptor MONITOR_FD."""
+    """Returns the whole argv. The monitor's listening socket is descriptor MONITOR_FD."""
     return (
         machine.binary,
         *_base(machine),
@@ -111,9 +111,7 @@ def words(machine: Machine) -> tuple[str, ...]:
 
 
 def shape(machine: Machine) -> tuple[str, ...]:
-    """The argv without what may differ between a machine and another that goes on from its saved
-    state.
-    """
+    """Returns the argv without the words that may differ after a start from a saved state."""
     nowhere = Path("/")
     shares = tuple(replace(share, path=nowhere, read_only=True) for share in machine.shares)
     memory = nowhere if machine.memory_file else None
@@ -133,7 +131,7 @@ def shape(machine: Machine) -> tuple[str, ...]:
 def proof_words(
     binary: str, kernel: Path, initrd: Path, parameters: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """A tiny KVM guest that powers off by itself."""
+    """Returns the argv of a minimal KVM guest that powers off by itself."""
     return (
         binary,
         *("-machine", "q35,accel=kvm"),
@@ -153,9 +151,9 @@ def proof_words(
 
 
 def option(kind: str, /, **values: str | int | bool) -> str:
-    """`kind,key=value,...` with commas in values doubled, as QEMU's option parser wants them.
+    """Returns `kind,key=value,...` with commas in values doubled, as QEMU's option parser requires.
 
-    The kind is a leading name. Booleans are on and off.
+    The kind is a leading name. Booleans become on and off.
     """
     parts = [_escaped(kind)]
     for key, value in values.items():
@@ -165,19 +163,20 @@ def option(kind: str, /, **values: str | int | bool) -> str:
 
 
 def port_address(number: int) -> str:
-    """The fixed slot of a root port, in hex digits: from the bus's end, where QEMU puts nothing by
-    itself.
+    """Returns the fixed slot of a root port, in hex digits.
+
+    Slots are assigned from the end of the bus, where QEMU places nothing by itself.
     """
     return f"{_LAST_PORT - number:x}"
 
 
 def slot_path(run_dir: Path, number: int) -> Path:
-    """Where a folder is put, as a link, before its slot is plugged."""
+    """Returns the path of the link to a folder that is made before its slot is plugged."""
     return run_dir / "slots" / str(number)
 
 
 def slot_fsdev(number: int, read_only: bool) -> str:
-    """The file system device of a slot."""
+    """Returns the word for the file system device of a slot."""
     return f"slot{number}{'ro' if read_only else 'rw'}"
 
 
@@ -199,7 +198,7 @@ def _base(machine: Machine) -> Iterator[str]:
         yield from ("-m", f"{machine.memory_mib}M")
     yield from ("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot")
     yield from SANDBOX
-    # The log says how a machine ended, also when the process that started it is gone.
+    # The log contains the cause of the end, also when the process that started the machine is gone.
     yield from ("-trace", "runstate_set", "-trace", "qemu_system_shutdown_request")
 
 
@@ -217,7 +216,7 @@ def _memory_backend(machine: Machine) -> str:
         return option("memory-backend-memfd", id=RAM, size=size, share=True)
     return option(
         "memory-backend-ram", id=RAM, size=size
-    )  # in a saved state it is called as a file's would be
+    )  # a saved state requires the name of a file-backed block
 
 
 def _boot(machine: Machine) -> Iterator[str]:
@@ -228,9 +227,7 @@ def _boot(machine: Machine) -> Iterator[str]:
 
 
 def console_word(run_dir: Path) -> str:
-    """What the command line of the machine whose files lie in a folder says of its console, and no
-    other's does.
-    """
+    """Returns the word of the console, which is unique to the machine of a folder."""
     return option("file", id=CONSOLE, path=str(run_dir / CONSOLE), append=True)
 
 
@@ -293,7 +290,7 @@ def _fsdev(name: str, path: Path, read_only: bool, security_model: str) -> str:
 
 
 def _security_model(machine: Machine, read_only: bool) -> str:
-    """Only root can give files away; for everybody else owners stay as they are."""
+    """Returns the security model: only root can change owners, for other users owners are kept."""
     return "passthrough" if machine.is_root and not read_only else "none"
 
 

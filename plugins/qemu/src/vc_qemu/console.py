@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor
 
 LOOK_S = 2.0
-"""Seconds that a client which only reads waits for the monitor."""
+"""Seconds that a read-only client waits for the monitor."""
 
 
 def make(folder: Path, max_bytes: int) -> None:
-    """Makes an empty console file in a machine's folder; removes that of the boot before."""
+    """Creates an empty console file in a machine's folder; removes that of the previous boot."""
     (folder / CONSOLE).unlink(missing_ok=True)
     bounded_file.make(folder / CONSOLE, _room(max_bytes))
 
 
 def tail(folder: Path, max_bytes: int, size: int) -> bytes:
-    """The last bytes of the console; none when the file is missing."""
+    """Returns the last bytes of the console; none when the file is missing."""
     return bounded_file.tail(folder / CONSOLE, size, _room(max_bytes))
 
 
 def is_over(folder: Path, max_bytes: int) -> bool:
-    """Whether the file has to be trimmed."""
+    """Returns whether the file must be trimmed."""
     return bounded_file.length(folder / CONSOLE, _room(max_bytes)) > max_bytes
 
 
@@ -42,5 +42,5 @@ async def trim(folder: Path, max_bytes: int, monitor: Monitor) -> None:
 
 
 def _room(max_bytes: int) -> int:
-    """Twice what is kept, so that a guest can write as much again between two reads."""
+    """Returns twice the kept size, so that a guest can write as much again between two reads."""
     return 2 * max_bytes

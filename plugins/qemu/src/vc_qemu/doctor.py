@@ -1,4 +1,4 @@
-"""What a user should know about QEMU and KVM on this host."""
+"""The findings of `vc doctor` about QEMU and KVM on this host."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _INSTALL = "apt-get install -y --no-install-recommends qemu-system-x86"
 
 
 async def diagnose(options: QemuOptions, guests: tuple[Guest, ...]) -> tuple[Finding, ...]:
-    """Findings on QEMU and on the accelerator, which is proven when there is a guest image."""
+    """Returns findings on QEMU and the accelerator, which is tested when there is a guest image."""
     binary = find_program(options.binary)
     if binary is None:
         return (

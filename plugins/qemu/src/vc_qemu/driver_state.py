@@ -33,5 +33,5 @@ class QemuState(MachineState):
         return Layer.ROOT in self.layers
 
     def without(self, place_id: str) -> QemuState:
-        """The state after a device was unplugged."""
+        """Returns the state after a device was unplugged."""
         return replace(self, places=tuple(place for place in self.places if place.id != place_id))

@@ -10,4 +10,4 @@ class QemuError(HypervisorError):
 
 
 class NoSuchDeviceError(QemuError):
-    """The device is not in the machine, or no longer."""
+    """The device is not in the machine, or not any more."""

@@ -1,4 +1,4 @@
-"""Why a machine ended, from QEMU's log."""
+"""Determines why a machine ended, from QEMU's log."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from vc_core.driver_kit import last_error
 from vc_qemu import bounded_file
 
 PAUSES = ("paused", "postmigrate")
-"""QEMU's run states in which the vCPUs are stopped; one is that of a saved machine."""
+"""QEMU's run states with stopped vCPUs; postmigrate is that of a saved machine."""
 
 _MAX_BYTES = 1 << 20  # a guest can make QEMU log errors without end
 _LINE = 4096  # longer than any line about the machine's state
-# QEMU's ShutdownCause, qapi/run-state.json: the numbers that its trace prints.
+# QEMU's ShutdownCause, qapi/run-state.json: the numbers in its trace.
 _CAUSES = {
     1: "QEMU met an error",
     2: "QEMU was told to quit",
@@ -29,18 +29,18 @@ _TRACE = re.compile(r"(?:\d+@[\d.]+:)?(?:runstate_set|qemu_system_shutdown_reque
 
 
 def make_log(log: Path) -> None:
-    """Makes an empty log of bounded size; removes that of the boot before."""
+    """Creates an empty log of bounded size; removes that of the previous boot."""
     log.unlink(missing_ok=True)
     bounded_file.make(log, _MAX_BYTES)
 
 
 def is_full(log: Path) -> bool:
-    """Whether the log may lack what happened last."""
+    """Returns whether the log is full, so that the last messages may be missing."""
     return bounded_file.length(log, _MAX_BYTES) > _MAX_BYTES - _LINE
 
 
 def reason(log: Path) -> str:
-    """Why the machine ended, in one sentence; quotes QEMU when it did not shut down."""
+    """Returns why the machine ended, in one sentence; quotes QEMU when it did not shut down."""
     lines = _text(log).splitlines()
     message = last_message(log)
     for line in reversed(lines):
@@ -61,13 +61,13 @@ def reason(log: Path) -> str:
 
 
 def is_paused(log: Path) -> bool:
-    """Whether the last change of the run state was a pause: the log tells, without the monitor."""
+    """Returns whether the last change of the run state in the log was a pause; needs no monitor."""
     changes = _PAUSED.findall(_text(log))
     return bool(changes) and changes[-1] in PAUSES
 
 
 def last_message(log: Path) -> str:
-    """QEMU's last error, or else the last line that is no trace; empty when there is none."""
+    """Returns QEMU's last error, or else the last line that is no trace; empty if none."""
     lines = [line for line in _text(log).splitlines() if line.strip() and not _TRACE.match(line)]
     return last_error(lines, "qemu") or (lines[-1].strip() if lines else "")
 

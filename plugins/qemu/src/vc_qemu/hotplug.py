@@ -38,7 +38,7 @@ _VHOST_DEVICES = {
     VhostKind.BLK: "vhost-user-blk-pci",
     VhostKind.SCSI: "vhost-user-scsi-pci",
 }
-# What removes a backend, and the name of the argument that says which.
+# The QMP command that removes a backend, and the name of its argument with the id.
 _REMOVALS = {
     "block": ("blockdev-del", "node-name"),
     "netdev": ("netdev_del", "id"),
@@ -52,13 +52,13 @@ class Place:
     """The place of a plugged device.
 
     Attributes:
-        id: of the device.
-        driver: how the guest looks for it.
-        address: what it looks for.
+        id: id of the device.
+        driver: how the guest finds it.
+        address: its address for the guest.
         port: number of its root port, -1 for none.
         slot: number of its share slot, -1 for none.
         target: its SCSI target, -1 for none.
-        backends: kind and id of what QEMU has behind it, in the order of their making.
+        backends: kind and id of its QEMU backends, in the order of their creation.
     """
 
     id: str
@@ -72,7 +72,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Room:
-    """The places of a machine for devices: how many there are, and which are taken."""
+    """The places of a machine for devices: their number, and those in use."""
 
     view: View
     root_ports: int
@@ -80,26 +80,26 @@ class Room:
     taken: tuple[Place, ...]
 
     def port(self) -> int:
-        """A free root port."""
+        """Returns a free root port."""
         taken = {place.port for place in self.taken}
         return first_free(taken, self.root_ports, "root ports", _REMEDY.format("root_ports"))
 
     def slot(self) -> int:
-        """A free share slot."""
+        """Returns a free share slot."""
         taken = {place.slot for place in self.taken}
         return first_free(taken, self.share_slots, "share slots", _REMEDY.format("share_slots"))
 
     def target(self) -> int:
-        """A free SCSI target."""
+        """Returns a free SCSI target."""
         taken = {place.target for place in self.taken}
         return first_free(taken, _SCSI_TARGETS, "SCSI targets", "remove disks from this pod")
 
 
 async def add(monitor: Monitor, room: Room, device: Pluggable) -> Place:
-    """Plugs a device into the first place that is free. On failure nothing of it is left.
+    """Plugs a device into the first free place. On failure nothing of it is left.
 
     Raises:
-        HypervisorError: no place is free, or QEMU's own words.
+        HypervisorError: no place is free, or QEMU refuses; quotes QEMU.
     """
     return await put(monitor, room.view, _place_for(device, room), device)
 
@@ -108,7 +108,7 @@ async def put(monitor: Monitor, view: View, place: Place, device: Pluggable) -> 
     """Plugs a device into a given place; returns it with its backends. On failure nothing is left.
 
     Raises:
-        HypervisorError: QEMU's own words.
+        HypervisorError: QEMU refuses; quotes QEMU.
     """
     match device:
         case Share():
@@ -241,9 +241,9 @@ async def _add_vhost_user(monitor: Monitor, device: VhostUser, place: Place) -> 
 
 
 def _random_mac() -> str:
-    """Locally administered, unicast (IEEE 802, section 8.4).
+    """Returns a random MAC address, locally administered and unicast (IEEE 802, section 8.4).
 
-    QEMU's own choice is the same in every machine.
+    QEMU's default address is the same in every machine.
     """
     first, *rest = os.urandom(6)
     return ":".join(f"{byte:02x}" for byte in (first & 0xFC | 0x02, *rest))

@@ -1,7 +1,7 @@
-"""What was plugged into a machine when it was saved.
+"""The devices that were plugged into a machine when it was saved.
 
-A machine that starts from the saved one must have the same devices at the same places before
-QEMU reads the state: qemu.git, docs/devel/migration, "device ordering".
+A machine that starts from the saved one must have the same devices at the same places before QEMU
+reads the state: qemu.git, docs/devel/migration, "device ordering".
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _UNPLUG_S = 10.0  # a port is released at once: the guest is not asked
 
 @dataclass(frozen=True)
 class Hotplugged:
-    """Everything that was plugged.
+    """All plugged devices.
 
     Attributes:
-        places: of folders and disks.
+        places: places of folders and disks.
         vcpus: arguments of device_add for each vCPU.
         modules: arguments of device_add for each module of memory.
         memories: name and size in bytes of the memory behind each module.
@@ -45,10 +45,10 @@ class Hotplugged:
 
     @classmethod
     async def look(cls, monitor: Monitor, places: tuple[Place, ...]) -> Self:
-        """What is plugged into a running machine.
+        """Returns what is plugged into a running machine.
 
         Raises:
-            QemuError: a device's state cannot be saved; names the device.
+            QemuError: saving the state of a device is not supported; names the device.
         """
         for place in places:
             if place.driver is GuestDriver.PCI or any(
@@ -92,13 +92,13 @@ class Hotplugged:
     async def plug(
         self, monitor: Monitor, view: View, folder: Path, devices: Mapping[str, Share | Drive]
     ) -> tuple[Place, ...]:
-        """Plugs it into a machine that waits for the saved state.
+        """Plugs the devices into a machine that waits for the saved state.
 
         Args:
-            monitor: of the machine.
-            view: of the machine.
-            folder: of the saved machine, with the memory of its modules.
-            devices: what to plug at each place, by its id.
+            monitor: monitor of the machine.
+            view: view of the machine.
+            folder: folder of the saved machine, with the memory of its modules.
+            devices: the device for each place, by its id.
 
         Raises:
             QemuError: QEMU refuses; or a place has no device.

@@ -1,4 +1,4 @@
-"""Makes the configuration of a machine from the options and the engine's specification."""
+"""Builds the configuration of a machine from the options and the engine's specification."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vc_qemu.options import QemuOptions
 
 
 def binary_of(options: QemuOptions, spec: VmSpec) -> str:
-    """QEMU's path, when QEMU and the files of the guest are there.
+    """Returns QEMU's path, after checking that QEMU and the files of the guest exist.
 
     Raises:
         HypervisorError: QEMU or a file of the guest is missing.
@@ -35,7 +35,7 @@ def machine_of(
     accelerator: Accelerator,
     uuid: str,
 ) -> Machine:
-    """The machine that the command line describes.
+    """Returns the machine for the command line.
 
     Raises:
         HypervisorError: the machine would be larger than the options allow.
@@ -73,6 +73,6 @@ def machine_of(
 
 
 def fingerprint(machine: Machine) -> str:
-    """Machines with the same fingerprint can start from each other's saved state."""
+    """Returns a text; machines with equal ones can start from each other's saved state."""
     files = (Path(machine.binary).resolve(), machine.kernel, machine.initrd)
     return "\n".join([*shape(machine), *(program_of(str(file)) for file in files)])

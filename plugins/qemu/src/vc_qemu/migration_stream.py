@@ -1,9 +1,10 @@
-"""Takes the memory out of a saved machine's state, so that clones can share it.
+"""Moves the memory out of a saved machine's state, so that clones can share it.
 
-QEMU writes the memory of a machine whose memory is its own into the stream of its state, page by
-page. Here the pages go into a file for each block, with holes where nothing was, and the rest stays
-as it is: what a machine reads that maps those files. The stream's format: qemu.git,
-docs/devel/migration, migration/savevm.c, migration/ram.c and scripts/analyze-migration.py.
+QEMU writes the memory of a machine, if it is not shared, into the stream of its state,
+page by page. This module writes the pages into a file for each block, with holes for
+missing pages, and copies the rest unchanged: a machine that maps those files reads that.
+The stream's format: qemu.git, docs/devel/migration, migration/savevm.c, migration/ram.c
+and scripts/analyze-migration.py.
 """
 
 from __future__ import annotations
@@ -58,11 +59,11 @@ class _Reader:
 
 
 def split(data: memoryview, rest: BinaryIO, files: Mapping[str, Path]) -> None:
-    """Writes a state without the pages of some blocks, and those into files.
+    """Writes a state without the pages of some blocks, and these pages into files.
 
     Args:
-        data: what QEMU wrote, with the capability x-ignore-shared.
-        rest: gets the state without them.
+        data: the output of QEMU with the capability x-ignore-shared.
+        rest: receives the state without the pages.
         files: name of a block to the file for its pages, which is created.
 
     Raises:

@@ -21,7 +21,7 @@ _GREETINGS = 10
 _ANSWER_S = 20  # commands that last longer answer at once and report their end as an event
 _DELETED = "DEVICE_DELETED"
 _KEPT = ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR")
-_PENDING = "in the process of unplug"  # of QEMU's message when a device was asked for before
+_PENDING = "in the process of unplug"  # QEMU's message if the removal was requested before
 
 
 class Monitor:
@@ -31,7 +31,7 @@ class Monitor:
         self._client = client
 
     async def execute(self, command: str, arguments: dict[str, object] | None = None) -> Any:
-        """Runs one command, with a time limit of its own: undoing a failed one must not hang.
+        """Runs one command with a time limit, so that undoing a failed one does not hang.
 
         Raises:
             QemuError: QEMU refuses, does not answer in time, or has ended.
@@ -49,10 +49,10 @@ class Monitor:
             raise QemuError(f"QEMU went away during {command}: {error}") from error
 
     async def give(self, name: str, handle: int) -> None:
-        """Passes an open file to QEMU, which knows it by `name` from then on.
+        """Passes an open file to QEMU under a name.
 
         Raises:
-            QemuError: refused.
+            QemuError: QEMU refuses.
         """
         self._client.send_fd_scm(handle)
         await self.execute("getfd", {"fdname": name})
@@ -70,13 +70,13 @@ class Monitor:
         return f"/dev/fdset/{lent['fdset-id']}"
 
     async def reopen(self, chardev: str, file: Path) -> None:
-        """Has QEMU open the file of a character device again.
+        """Makes QEMU reopen the file of a character device.
 
         QEMU's offset stays at the end of what it wrote after the file was truncated. Where files
         can be as long as the largest offset, the kernel then accepts no further byte from it.
 
         Raises:
-            QemuError: refused.
+            QemuError: QEMU refuses.
         """
         backend = {"type": "file", "data": {"out": str(file), "append": True}}
         await self.execute("chardev-change", {"id": chardev, "backend": backend})
@@ -85,7 +85,7 @@ class Monitor:
     async def events(
         self, *names: str
     ) -> AsyncIterator[AsyncIterator[tuple[str, Mapping[str, Any]]]]:
-        """Name and data of the events of these names from now on."""
+        """Provides name and data of the events of these names from now on."""
         listener = EventListener(names)
         with self._client.listen(listener):
             yield _data(listener)
@@ -114,7 +114,7 @@ class Monitor:
         return device in await self.devices()
 
     async def devices(self) -> set[str]:
-        """Ids of all devices with an id."""
+        """Returns the ids of all devices with an id."""
         return {
             item["name"] for item in await self.execute("qom-list", {"path": "/machine/peripheral"})
         }
@@ -136,7 +136,7 @@ async def _data(listener: EventListener) -> AsyncIterator[tuple[str, Mapping[str
 
 @asynccontextmanager
 async def connected(path: Path) -> AsyncIterator[Monitor]:
-    """A connection for the length of a block. The caller must hold the monitor's lock.
+    """Provides a connection for the length of a block. The caller must hold the monitor's lock.
 
     Raises:
         QemuError: QEMU does not answer.
@@ -145,17 +145,15 @@ async def connected(path: Path) -> AsyncIterator[Monitor]:
     try:
         yield Monitor(client)
     finally:
-        with contextlib.suppress(
-            QMPError, EOFError, OSError
-        ):  # it may have gone by itself, which is as good
+        with contextlib.suppress(QMPError, EOFError, OSError):  # already disconnected
             await asyncio.shield(client.disconnect())
 
 
 async def _greeted(path: Path) -> QMPClient:
-    """Connects again when QEMU has not finished with the client before.
+    """Connects again when QEMU has not finished with the previous client.
 
-    A new client then reads what was meant for that one, or is disconnected. Connecting again is
-    safe, since no command was sent.
+    A new client then reads data for that one, or is disconnected. Connecting again is safe, since
+    no command was sent.
     """
     for attempt in range(_GREETINGS):
         client = QMPClient("vc")

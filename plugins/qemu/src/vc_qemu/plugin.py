@@ -102,7 +102,7 @@ class QemuHypervisor(HypervisorSpec):
             able | ({Capability.VHOST_USER_PLUG} if self._options.shared_memory else own)
         )
 
-    # --- life -------------------------------------------------------------------------------------
+    # --- life cycle -------------------------------------------------------------------------------
 
     @hookimpl
     async def vm_create(self, pod: PodRef, spec: VmSpec) -> None:
@@ -131,7 +131,7 @@ class QemuHypervisor(HypervisorSpec):
             memory_mib=spec.memory_mib,
             folder=str(pod.run_dir),
         )
-        # A machine that starts from a running one has the ports of that until it runs.
+        # A machine that starts from a running one has that one's ports until it runs.
         self._machine = replace(machine, first_channel="") if self._hotplugged else machine
 
     @hookimpl
@@ -148,9 +148,7 @@ class QemuHypervisor(HypervisorSpec):
                 first = listening_socket(channels.first_path(self._folder(pod)))
                 given[FIRST_FD] = files.enter_context(first).fileno()
                 if self._origin is None:
-                    channels.first_path(
-                        self._folder(pod)
-                    ).unlink()  # it is for the clones: here nobody may take it
+                    channels.first_path(self._folder(pod)).unlink()  # reserved for the clones
             if self._origin is not None:
                 given[STATE_FD] = files.enter_context(
                     checkpoint.state_path(self._origin).open("rb")
@@ -344,7 +342,7 @@ class QemuHypervisor(HypervisorSpec):
         return View(await machine.live_process(), machine.folder, self._state.has_root)
 
     def _folder(self, pod: PodRef) -> Path:
-        """The folder of the machine's files: a machine of the pool keeps the one it was made in."""
+        """The folder of the machine's files; a machine of the pool keeps its first folder."""
         return Path(self._state.folder) if self._state.folder else pod.run_dir
 
     async def _begin(self, machine: RunningMachine) -> None:

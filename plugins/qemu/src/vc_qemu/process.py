@@ -1,4 +1,4 @@
-"""A QEMU process begins."""
+"""Starts QEMU processes."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from vc_core.driver_kit import HostProcess, program_environment
 from vc_qemu.errors import QemuError
 
 _ABOVE = 64
-# The shell becomes the program. QEMU outlives us: it keeps no folder of ours busy, reads nothing
-# from there (it looks for firmware in the current folder first: qemu.git, softmmu/datadir.c), and
-# what it makes is closed to others.
+# The shell executes the program in its place. QEMU outlives this process, so it uses no current
+# folder: none is kept busy, it reads nothing from there (it looks for firmware in the current
+# folder first: qemu.git, softmmu/datadir.c), and its files are closed to other users.
 _DETACHED = ("/bin/sh", "-c", 'umask 077; cd / && exec "$@"', "sh")
 
 
 def spawn(command: Sequence[str], log: Path, descriptors: Mapping[int, int]) -> HostProcess:
-    """Starts a program in a session of its own and in the folder "/", its words going to a log.
+    """Starts a program in a session of its own and in the folder "/", with its output in a log.
 
     Args:
         command: argv with the program's path first.
-        log: appended to.
-        descriptors: number in the child to number here.
+        log: file to append to.
+        descriptors: number in the child to number in this process.
 
     Raises:
-        QemuError: the program cannot be executed.
+        QemuError: executing the program failed.
     """
     if not os.access(command[0], os.X_OK):
         raise QemuError(f"{command[0]} cannot be run: it is missing or not executable")
@@ -36,8 +36,8 @@ def spawn(command: Sequence[str], log: Path, descriptors: Mapping[int, int]) -> 
         (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
-    # Copies above all numbers of the child's: making one there must not overwrite another that is
-    # still to be copied.
+    # Copies above all numbers of the child, so that none overwrites a descriptor that is
+    # copied later.
     high = {
         theirs: fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, _ABOVE)
         for theirs, ours in descriptors.items()

@@ -49,7 +49,7 @@ class RunningMachine(StartedMachine):
 
     @asynccontextmanager
     async def monitor(self) -> AsyncIterator[Monitor]:
-        """A connection to QEMU's monitor, which serves one client at a time; waits for its turn.
+        """Provides a connection to QEMU's monitor; waits until no other client uses it.
 
         Raises:
             HypervisorError: the machine has ended, or its monitor does not answer.
@@ -65,7 +65,7 @@ class RunningMachine(StartedMachine):
 
     @asynccontextmanager
     async def monitor_if_free(self) -> AsyncIterator[Monitor]:
-        """The same for a client that only reads and does not wait for a boot or a QEMU that hangs.
+        """Like `monitor`, for read-only clients, which do not wait for a boot or a QEMU that hangs.
 
         Raises:
             HypervisorError: as `monitor`, or it was not free within console.LOOK_S seconds.
@@ -102,7 +102,7 @@ class RunningMachine(StartedMachine):
     async def _is_paused(self) -> bool:
         if not exit_reason.is_full(self.folder / LOG):
             return exit_reason.is_paused(self.folder / LOG)
-        try:  # a guest has filled the log, so the last change is not in it
+        try:  # a guest has filled the log, so the last change is missing
             async with self.monitor_if_free() as monitor:
                 return str((await monitor.execute("query-status"))["status"]) in exit_reason.PAUSES
         except HypervisorError as error:

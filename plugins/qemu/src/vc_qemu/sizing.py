@@ -1,4 +1,4 @@
-"""vCPUs and memory plugged into a running machine. QEMU is asked what is plugged."""
+"""vCPUs and memory plugged into a running machine, as QEMU reports them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class QemuSize(ResizableMachine):
     """The size of a running machine.
 
     Args:
-        monitor: of the machine.
+        monitor: monitor of the machine.
         shared_memory: whether other processes map its memory.
-        limit_s: how many seconds the guest has to release a vCPU or a module.
+        limit_s: seconds that the guest has to release a vCPU or a module.
     """
 
     def __init__(self, monitor: Monitor, shared_memory: bool, limit_s: float) -> None:
@@ -48,7 +48,7 @@ class QemuSize(ResizableMachine):
             await self._monitor.execute("device_add", device)
 
     async def remove_vcpus(self, total: int) -> None:
-        """The last ones first, until the guest refuses."""
+        """Removes vCPUs, the last ones first, until the guest refuses."""
         occupied = [slot for slot in await self._vcpu_slots() if "qom-path" in slot]
         plugged = [slot for slot in occupied if slot["qom-path"].startswith(_PERIPHERAL)]
         plugged.sort(key=lambda slot: _position(slot["props"]), reverse=True)

@@ -1,5 +1,6 @@
-"""Sockets that are there before QEMU is. Not with who speaks through them: that takes time to
-import, and QEMU begins first.
+"""Sockets that are created before QEMU starts.
+
+Separate from the monitor's client, whose import takes time, so that QEMU starts first.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ def connected_socket(path: Path) -> socket.socket:
 
 
 def listening_socket(path: Path) -> socket.socket:
-    """A bound, listening socket: whoever connects before QEMU is up waits in its backlog instead of
-    polling.
+    """Returns a bound, listening socket.
+
+    A client that connects before QEMU is ready waits in the backlog, without polling.
 
     Raises:
         QemuError: the path is too long for a unix socket.

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OWNED = re.compile(r"\.(?:half|dead)-(\d+)-(\d+)-.+")
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """A reader sees the old file or the new; so does one after a power cut."""
+    """Replaces a file: a reader sees the old file or the new one, also after a power cut."""
     handle, name = tempfile.mkstemp(prefix=".half-", dir=path.parent)
     half = Path(name)
     try:
@@ -35,9 +35,9 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def create_folder_with(folder: Path, name: str, text: str) -> bool:
-    """Makes a folder that has one file from its first moment on.
+    """Creates a folder that contains one file from the start.
 
-    False when the folder is there already.
+    Returns False when the folder exists already.
     """
     half = _own_folder("half", folder.parent)
     try:
@@ -54,11 +54,10 @@ def create_folder_with(folder: Path, name: str, text: str) -> bool:
 
 
 def remove_folder(folder: Path) -> None:
-    """Takes a folder out of sight in one step, then removes it. One that is not there is no error.
+    """Renames a folder in one step, then removes it. One that does not exist is no error.
 
     Raises:
-        StorageError: something is mounted below it: to go on would remove what belongs to somebody
-            else.
+        StorageError: something is mounted below it, whose files must not be removed.
     """
     inside = f"{folder.resolve()}/"
     points = (line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
@@ -68,22 +67,22 @@ def remove_folder(folder: Path) -> None:
         return
     dead = folder.parent / _own_name("dead")
     try:
-        _open_for_owner(folder)  # a directory without search permission cannot be moved
+        _open_for_owner(folder)  # a directory without search permission is impossible to move
         folder.rename(dead)
     except FileNotFoundError:
         return
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise
-        # There is no room for another name: a killed call leaves a part of it, which is removed
-        # again.
+        # There is no space for another name: a killed call leaves a part of it, which is
+        # removed again.
         dead = folder
     _remove_tree(dead)
     sync_folder(folder.parent)
 
 
 def is_missing(path: Path) -> bool:
-    """Whether nothing has this name. What may not be looked at is there."""
+    """Returns whether nothing has this name. What this user may not access exists."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -94,7 +93,7 @@ def is_missing(path: Path) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Takes away what calls have left half made or half removed that were killed."""
+    """Removes incomplete files of killed calls."""
     for path in folder.iterdir() if folder.is_dir() else ():
         owner = _owner(path)
         if owner and not owner.is_alive():
@@ -102,7 +101,7 @@ def sweep(folder: Path) -> None:
 
 
 def is_at_work(path: Path) -> bool:
-    """Whether a call that goes on has made it for a moment."""
+    """Returns whether it is a temporary file of a call that still runs."""
     owner = _owner(path)
     return owner is not None and owner.is_alive()
 
@@ -113,7 +112,7 @@ def _owner(path: Path) -> HostProcess | None:
 
 
 def _own_folder(kind: str, parent: Path) -> Path:
-    """A new folder whose name tells whose it is."""
+    """Creates a folder whose name identifies its process."""
     made = parent / _own_name(kind)
     made.mkdir(mode=0o700)
     return made
@@ -131,7 +130,7 @@ def _open_for_owner(path: Path) -> None:
 
 
 def _remove_tree(path: Path) -> None:
-    """Removes a file or a folder with all that is in it, also what its owner may not enter."""
+    """Removes a file, or a folder with all its contents, even without permission to enter it."""
     if path.is_symlink() or not path.is_dir():
         path.unlink()
         return

@@ -1,4 +1,4 @@
-"""Where the store lies."""
+"""Options of the store: its folders."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ _LONGEST_RUN_ROOT = _SOCKET_PATH - len("/pods/0123456789ab/") - len("0123456789a
 
 
 def default_run_root() -> Path:
-    """/run for root; for others the folder that empties with a reboot, or one of their own where
-    there is none.
-    """
+    """Returns /run for root; for other users a folder emptied by a reboot, if there is one."""
     if os.geteuid() == 0:
         return Path("/run/virtcontainers")
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
@@ -24,7 +22,7 @@ def default_run_root() -> Path:
 
 
 def default_config_root() -> Path:
-    """/var/lib for root; for others the folder for state."""
+    """Returns /var/lib for root; for other users the folder for state."""
     if os.geteuid() == 0:
         return Path("/var/lib/virtcontainers")
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "virtcontainers"
@@ -43,7 +41,7 @@ class FsOptions:
     config_root: Path = field(default_factory=default_config_root)
 
     def problems(self) -> Iterator[str]:
-        """Yield invalid settings."""
+        """Yields a sentence for each invalid value."""
         length = len(os.fsencode(self.run_root))
         if length > _LONGEST_RUN_ROOT:
             yield (

@@ -172,12 +172,12 @@ class FsStorage(StorageSpec):
 
     def _delete(self, pod_id: str, container_id: str) -> None:
         if container_id:
-            # What survives goes first: a crash in between leaves no container, and a leftover that
-            # its pod takes along.
+            # What survives a reboot goes first: a crash in between leaves no container, only files
+            # that are removed with its pod.
             files.remove_folder(self._pod_config(pod_id) / "containers" / container_id)
             files.remove_folder(self._pod_run(pod_id) / "containers" / container_id)
             return
-        # The config goes last: as long as it is there, the pod is listed and can be deleted again.
+        # The config goes last: as long as it exists, the pod is listed and can be deleted again.
         files.remove_folder(self._pod_run(pod_id))
         files.remove_folder(self._pod_config(pod_id))
         (self._run / "locks" / pod_id).unlink(missing_ok=True)
@@ -196,7 +196,7 @@ class FsStorage(StorageSpec):
         return folder / _NAMES.get(record, f"{record.value}.json")
 
     def _require(self, pod_id: str) -> None:
-        """Also a damaged pod is one: whatever has its name is found, and can be removed."""
+        """Raises NotFound unless the pod exists, damaged or not."""
         if files.is_missing(self._pod_config(pod_id)) and files.is_missing(self._pod_run(pod_id)):
             raise NotFound(f"no pod {pod_id}; 'vc pod ls' shows those that exist")
 

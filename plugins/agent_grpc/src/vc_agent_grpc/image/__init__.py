@@ -1,5 +1,4 @@
-"""Builds the guest image: a kernel that boots directly, and an initrd with the agent, crun and the
-modules they need.
+"""Builds the guest image: a kernel that boots directly, and an initrd with agent, crun and modules.
 
 Of vc_core this package imports the contract only.
 """

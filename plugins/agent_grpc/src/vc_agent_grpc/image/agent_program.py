@@ -19,8 +19,9 @@ _VERSION = re.compile(r"cargo (\d+)\.(\d+)")
 
 
 def source() -> tuple[Path, Path]:
-    """The cargo project and the .proto file: beside this package in a wheel, above it in a
-    checkout.
+    """Returns the cargo project and the .proto file.
+
+    They are beside this package in a wheel, and above it in a checkout.
     """
     package = Path(__file__).resolve().parent.parent
     for base in (package / "_agent", package.parent.parent):
@@ -32,7 +33,7 @@ def source() -> tuple[Path, Path]:
 
 
 def source_digest() -> str:
-    """Changes when anything that the agent is made of does."""
+    """Returns a digest of all sources of the agent."""
     project, proto = source()
     files = [
         proto,
@@ -48,10 +49,10 @@ def source_digest() -> str:
 
 
 def built(cache: Path, report: Callable[[str], None]) -> Path:
-    """The agent's program, built when the cache has none of this source.
+    """Returns the agent's program; builds it when the cache has none of this source.
 
     Raises:
-        ImageError: no cargo is new enough, or the build failed.
+        ImageError: no cargo is recent enough, or the build failed.
     """
     program = cache / "agent" / source_digest() / "vc-agent"
     if program.is_file():
@@ -79,7 +80,7 @@ def built(cache: Path, report: Callable[[str], None]) -> Path:
     done = subprocess.run(
         command,
         env=environment,
-        cwd="/",  # cargo and rustup obey files of the current folder
+        cwd="/",  # cargo and rustup read configuration files of the current folder
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -96,9 +97,7 @@ def built(cache: Path, report: Callable[[str], None]) -> Path:
 
 
 def readable_folder(path: Path) -> Path:
-    """Makes a folder that other users can read and not write, whatever the umask; parents that are
-    missing, too.
-    """
+    """Creates a folder, with parents, that other users can read and not write, with any umask."""
     for folder in reversed((path, *path.parents)):
         if not folder.exists():
             folder.mkdir(exist_ok=True)
@@ -107,10 +106,10 @@ def readable_folder(path: Path) -> Path:
 
 
 def find_cargo() -> Path:
-    """The first cargo on the path (or $CARGO) that is new enough.
+    """Returns the first cargo on the path (or $CARGO) that is recent enough.
 
     Raises:
-        ImageError: none is; the message names what was found and the packages to install.
+        ImageError: there is none; the message names what was found and the packages to install.
     """
     too_old = []
     for name in (os.environ.get("CARGO", ""), "cargo", "/usr/bin/cargo"):

@@ -1,6 +1,4 @@
-"""Guest images in the cache folder: made once per content, never overwritten, listed and
-removed.
-"""
+"""Guest images in the cache folder, built once per content and never overwritten."""
 
 from __future__ import annotations
 
@@ -41,11 +39,11 @@ class Guest:
         kernel: an ELF `vmlinux` with a PVH entry.
         initrd: an uncompressed newc archive: unpacking costs more than reading, under emulation.
         program: the agent alone, to run it without a kernel; None in images of older versions.
-        release: the kernel's.
-        inputs: what it was made of, name to version or digest.
-        size_bytes: all files.
-        is_current: whether new pods get it.
-        filter: the default seccomp filter of containers, compiled; empty in images that were built
+        release: release of the kernel.
+        inputs: its inputs, name to version or digest.
+        size_bytes: total size of all files, in bytes.
+        is_current: whether new pods use it.
+        filter: the compiled default seccomp filter of containers; empty in images that were built
             without it or with another list.
     """
 
@@ -67,14 +65,13 @@ def build(
     kernel_modules: Path | None = None,
     agent: Path | None = None,
 ) -> Guest:
-    """Makes the image of this machine's kernel package, agent and crun current; makes it when it is
-    not there.
+    """Makes the image of this host's kernel package, agent and crun current; builds it if missing.
 
     Args:
-        cache: the folder that holds images.
+        cache: the folder of images.
         report: called with a line before each long step.
-        kernel_image: instead of the distribution's package.
-        kernel_modules: the folder of its modules; guessed from the image's name when None.
+        kernel_image: a kernel instead of the distribution's package.
+        kernel_modules: the folder of its modules; derived from the image's name when None.
         agent: an agent's program instead of building one.
 
     Raises:
@@ -115,7 +112,7 @@ def build(
 
 
 def current(cache: Path) -> Guest:
-    """The image for new pods.
+    """Returns the image for new pods.
 
     Raises:
         ImageError: none has been built.
@@ -127,7 +124,7 @@ def current(cache: Path) -> Guest:
 
 
 def is_whole(image: Guest) -> bool:
-    """Whether kernel and initrd are what was built: their digest is the image's id."""
+    """Returns whether kernel and initrd are unchanged: their digest is the image's id."""
     digest = hashlib.sha256()
     try:
         for file in (image.kernel, image.initrd):
@@ -138,10 +135,10 @@ def is_whole(image: Guest) -> bool:
 
 
 def find(cache: Path, prefix: str) -> Guest:
-    """The one image whose id begins with `prefix`.
+    """Returns the image whose id begins with `prefix`.
 
     Raises:
-        ImageError: none does, or several do.
+        ImageError: no image or more than one matches.
     """
     found = [image for image in images(cache) if image.id.startswith(prefix)]
     if len(found) != 1:
@@ -153,7 +150,7 @@ def find(cache: Path, prefix: str) -> Guest:
 
 
 def images(cache: Path) -> tuple[Guest, ...]:
-    """All images, the current one first; folders that are no image are passed over."""
+    """Returns all images, the current one first; skips folders that are no image."""
     folder = cache / "guest"
     pointer = folder / _CURRENT
     chosen = pointer.read_text().strip() if pointer.exists() else ""
@@ -162,9 +159,7 @@ def images(cache: Path) -> tuple[Guest, ...]:
 
 
 def missing() -> list[tuple[str, str, str]]:
-    """(what is missing, the remedy, a command that mends it) for each thing that building an image
-    would need.
-    """
+    """Returns (what is missing, remedy, command) for each missing requirement of a build."""
     found = []
     needs: tuple[tuple[Callable[[], Path], str], ...] = (
         (functools.partial(programs.find, "crun", "crun"), "crun"),
@@ -218,7 +213,7 @@ def _store(cache: Path, files: dict[str, bytes], release: str, inputs: dict[str,
         for name, content in files.items():
             (half / name).write_bytes(content)
         (half / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-        half.chmod(0o755)  # other users start what root has built, whatever the umask was
+        half.chmod(0o755)  # other users start images that root has built, with any umask
         for name, mode in (
             ("vmlinux", 0o644),
             ("initrd", 0o644),

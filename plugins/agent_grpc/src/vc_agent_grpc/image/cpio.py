@@ -20,7 +20,7 @@ class Archive:
         """Adds a regular file.
 
         Args:
-            path: where it lies in the guest.
+            path: absolute path in the guest.
             content: its bytes.
             mode: permission bits.
         """
@@ -31,7 +31,7 @@ class Archive:
         self._add(path, stat.S_IFDIR | 0o755, b"")
 
     def to_bytes(self) -> bytes:
-        """The archive: entries in the order of their names, no times, all owned by root."""
+        """Returns the archive: entries sorted by name, without times, all owned by root."""
         parts = [
             _entry(number, name, *self._entries[name])
             for number, name in enumerate(sorted(self._entries), 1)

@@ -1,5 +1,5 @@
-"""The one error of this package."""
+"""The error of this package."""
 
 
 class ImageError(Exception):
-    """A guest image cannot be built or used; the message says why and what to do."""
+    """Building or using a guest image failed; the message gives the reason and the remedy."""

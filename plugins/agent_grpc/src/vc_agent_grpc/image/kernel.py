@@ -1,6 +1,4 @@
-"""Where the guest's kernel comes from: a path, or the distribution's package, fetched without
-installing it.
-"""
+"""Provides the guest's kernel: from a path, or unpacked from the distribution's package."""
 
 from __future__ import annotations
 
@@ -21,12 +19,12 @@ Report = Callable[[str], None]
 
 
 class _Failed(ImageError):
-    """A program has ended with an error."""
+    """A program ended with an error."""
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel image, its modules, and what tells it from another.
+    """A kernel image and its modules, with a fingerprint.
 
     Attributes:
         image: compressed or not.
@@ -38,16 +36,16 @@ class Kernel:
 
     @property
     def release(self) -> str:
-        """As `uname -r` prints it."""
+        """The release, as printed by `uname -r`."""
         return self.modules.name
 
 
 def from_paths(image: Path, modules: Path | None) -> Kernel:
-    """A kernel on this machine.
+    """Returns a kernel of this host.
 
     Args:
         image: `vmlinuz-<release>` or `vmlinux-<release>`.
-        modules: its folder; guessed from the image's name when None.
+        modules: its folder; derived from the image's name when None.
 
     Raises:
         ImageError: a file is missing or unreadable.
@@ -63,7 +61,7 @@ def from_paths(image: Path, modules: Path | None) -> Kernel:
 
 
 def fingerprint(image: Path | None, modules: Path | None) -> str:
-    """What changes when the kernel does; cheap to find."""
+    """Returns a text that changes with the kernel and is cheap to compute."""
     if image is None:
         return f"package {_package_version()}"
     kernel = from_paths(image, modules)
@@ -73,8 +71,7 @@ def fingerprint(image: Path | None, modules: Path | None) -> str:
 
 @contextmanager
 def fetched(report: Report) -> Iterator[Kernel]:
-    """Downloads and unpacks the distribution's kernel package into a temporary folder, which goes
-    at the end.
+    """Downloads and unpacks the distribution's kernel package into a temporary folder for a block.
 
     Raises:
         ImageError: apt or dpkg-deb is missing or failed.
@@ -97,7 +94,7 @@ def fetched(report: Report) -> Iterator[Kernel]:
 
 
 def _package_version() -> str:
-    """The real package behind PACKAGE, as `name=version`."""
+    """Returns the real package behind PACKAGE, as `name=version`."""
     unknown = (
         f"no package list knows {PACKAGE}; run 'apt-get update', or name a kernel with --kernel, "
         "--modules"

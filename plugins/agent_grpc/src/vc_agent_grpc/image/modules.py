@@ -1,4 +1,4 @@
-"""Which kernel modules go into the initrd, and in which order they are loaded."""
+"""The kernel modules in the initrd, and the order in which they are loaded."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from pathlib import Path
 
 from vc_agent_grpc.image.errors import ImageError
 
-# What the agent asks for by purpose (guest/src/machine/boot.rs). `boot` is loaded always, the rest
-# when
-# first needed. File systems want crc32c at mount time, which their dependencies do not say (a soft
-# one).
+# The modules for each purpose of the agent (guest/src/machine/boot.rs). `boot` is always
+# loaded, the others when first needed. File systems require crc32c at mount time, which is only
+# a soft dependency.
 PURPOSES: dict[str, tuple[str, ...]] = {
     "boot": ("virtio_pci", "virtio_console"),
     "9p": ("9pnet_virtio", "9p"),
@@ -28,17 +27,17 @@ PURPOSES: dict[str, tuple[str, ...]] = {
 
 
 def collect(tree: Path) -> dict[str, bytes]:
-    """Reads what PURPOSES name, and all they depend on.
+    """Reads the modules of PURPOSES, and all their dependencies.
 
     Args:
-        tree: a `lib/modules/<release>` folder. A package as downloaded has no modules.dep (its
-            post-install step makes it), so dependencies are read from the modules themselves.
+        tree: a `lib/modules/<release>` folder. A downloaded package has no modules.dep (its
+            post-install step generates it), so dependencies are read from the modules themselves.
 
     Returns:
         File name to content: the modules (unpacked) and one `<purpose>.list` each, in load order.
 
     Raises:
-        ImageError: the folder lacks a module that is not built in either.
+        ImageError: a module is neither in the folder nor built in.
     """
     paths = {_module_name(path.name): path for path in tree.rglob("*.ko*")}
     builtin = _builtin(tree)

@@ -1,4 +1,4 @@
-"""Programs of this machine that go into the guest, with the shared libraries they need."""
+"""Programs of this host for the guest, with the shared libraries they need."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PROGRAM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def find(name: str, package: str) -> Path:
-    """Where a program lies.
+    """Returns the path of a program.
 
     Raises:
         ImageError: it is missing; the message names the package.
@@ -33,7 +33,7 @@ def find(name: str, package: str) -> Path:
 
 
 def with_libraries(program: Path) -> dict[str, bytes]:
-    """A program's loader and libraries.
+    """Returns a program's loader and libraries.
 
     Args:
         program: an ELF executable.
@@ -42,7 +42,7 @@ def with_libraries(program: Path) -> dict[str, bytes]:
         Path in the guest to content, without the program itself. Empty for a static program.
 
     Raises:
-        ImageError: a library cannot be found.
+        ImageError: a library is missing.
     """
     files: dict[str, bytes] = {}
     waiting = [program]

@@ -1,8 +1,7 @@
-"""Compiles a seccomp filter to the program that the kernel runs, by libseccomp, which every crun
-comes with.
+"""Compiles a seccomp filter to the kernel's program, with libseccomp, a dependency of every crun.
 
-crun would compile it again for each container: 60 ms in an emulated machine. An image has it
-compiled once. The functions are those of seccomp.h, https://github.com/seccomp/libseccomp.
+crun would compile it again for each container: 60 ms in an emulated machine. An image contains the
+compiled filter. The functions are those of seccomp.h, https://github.com/seccomp/libseccomp.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class _Argument(ctypes.Structure):
 
 
 def compiled(document: dict[str, Any]) -> bytes:
-    """The program of a `linux.seccomp` object of the runtime-spec: instructions of 8 bytes each.
+    """Returns the program of a `linux.seccomp` object of the runtime-spec, 8 bytes per instruction.
 
     Raises:
         ImageError: libseccomp is missing or refuses the filter.
@@ -86,7 +85,7 @@ def _add(
 ) -> None:
     action = _action(rule["action"], rule.get("errnoRet", 1))
     if action == _action(document["defaultAction"], document.get("defaultErrnoRet", 1)):
-        return  # libseccomp refuses what happens anyway
+        return  # libseccomp refuses rules equal to the default action
     given = rule.get("args") or []
     arguments = (_Argument * len(given))(
         *(

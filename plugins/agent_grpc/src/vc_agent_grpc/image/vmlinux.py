@@ -1,8 +1,8 @@
-"""The kernel inside a compressed kernel image.
+"""Extracts the kernel from a compressed kernel image.
 
 Source of the offsets: Documentation/arch/x86/boot.rst of the Linux kernel. Booting `vmlinux`
 through its PVH entry saves the guest from unpacking itself, which under software emulation takes
-longer than everything else together.
+longer than the rest of the boot.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PVH_NOTE = b"Xen\0"
 
 
 def extract_vmlinux(image: bytes) -> bytes:
-    """Unpacks a bzImage; an uncompressed kernel is given back as it is.
+    """Unpacks a bzImage; returns an uncompressed kernel unchanged.
 
     Args:
         image: the file's bytes.
@@ -91,8 +91,9 @@ def _zstd(data: bytes) -> bytes:
 
 
 def _lz4(data: bytes) -> bytes:
-    """The legacy frame of `lz4 -l`: a magic number, then blocks of up to 8 MiB, each behind its
-    compressed size.
+    """Unpacks the legacy frame of `lz4 -l`.
+
+    It is a magic number, then blocks of up to 8 MiB, each after its compressed size.
     """
     import lz4.block
 

@@ -1,4 +1,4 @@
-"""From the published list to the runtime-spec's `linux.seccomp` for a set of capabilities."""
+"""Converts the published list to the runtime-spec's `linux.seccomp` for a set of capabilities."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Json = dict[str, Any]
 _ARCHITECTURE = "amd64"
 _ADMIN = "CAP_SYS_ADMIN"
 _EPERM = 1
-# Refused without CAP_SYS_ADMIN. A user namespace would give a process all capabilities over what it
-# makes, and with them much more of the kernel to attack.
+# Refused without CAP_SYS_ADMIN. A user namespace would give a process all capabilities in its own
+# namespaces, and with them access to much more of the kernel's attack surface.
 _NEEDS_ADMIN = frozenset(
     {
         *(
@@ -32,9 +32,10 @@ _NEEDS_ADMIN = frozenset(
         *("fsopen", "fsconfig", "fsmount", "fspick"),
     }
 )
-# Key rings are the user's, not the container's: siblings with the same user id would share them.
+# Key rings belong to the user, not the container: containers with the same user id would
+# share them.
 _NEVER = frozenset({"keyctl", "add_key", "request_key"})
-# clone3's flags lie in memory, where a filter cannot look. It is "not implemented" (ENOSYS), so
+# clone3's flags are in memory, which a filter does not read. It is "not implemented" (ENOSYS), so
 # libraries use clone.
 _CLONE3 = "clone3"
 # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET of sched.h.
@@ -42,7 +43,7 @@ _NEW_NAMESPACES = 0x7E020000
 
 
 def default_filter(capabilities: Collection[str]) -> Json:
-    """The `linux.seccomp` object of a container.
+    """Returns the `linux.seccomp` object of a container.
 
     Args:
         capabilities: those of its bounding set, as "CAP_CHOWN".
@@ -76,7 +77,7 @@ def default_filter(capabilities: Collection[str]) -> Json:
 
 
 def digest(document: Json) -> str:
-    """16 hex digits that change with the filter."""
+    """Returns 16 hex digits that identify the filter."""
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -88,9 +89,7 @@ def _published() -> Json:
 
 
 def _applies(entry: Json, capabilities: Collection[str]) -> bool:
-    """Whether a rule of the published list holds on this architecture and with these
-    capabilities.
-    """
+    """Returns whether a rule of the published list applies here with these capabilities."""
     includes, excludes = entry.get("includes") or {}, entry.get("excludes") or {}
     if includes.get("arches") and _ARCHITECTURE not in includes["arches"]:
         return False
