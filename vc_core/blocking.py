@@ -32,7 +32,7 @@ from vc_core.sync_calls import (
 
 
 class Process(SyncObject[process.Process]):
-    """One process, as in `vc_core.Process`."""
+    """One process; see `vc_core.Process`."""
 
     output = sync_iterator(process.Process.output)
     write = sync_call(process.Process.write)
@@ -45,12 +45,12 @@ class Process(SyncObject[process.Process]):
 
     @property
     def stdout(self) -> Iterator[bytes]:
-        """What it writes there, as it comes."""
+        """Yields the standard output as it arrives."""
         return self._one(self._inner.stdout)
 
     @property
     def stderr(self) -> Iterator[bytes]:
-        """The same for its errors."""
+        """Yields the error output as it arrives."""
         return self._one(self._inner.stderr)
 
     def _one(self, chunks: AsyncIterator[bytes]) -> Iterator[bytes]:
@@ -60,7 +60,7 @@ class Process(SyncObject[process.Process]):
 
 
 class Files(SyncObject[files.Files]):
-    """A container's files, as in `vc_core.Files`."""
+    """A container's files; see `vc_core.Files`."""
 
     read = sync_call(files.Files.read)
     write = sync_call(files.Files.write)
@@ -71,7 +71,7 @@ class Files(SyncObject[files.Files]):
     archive = sync_iterator(files.Files.archive)
 
     def unarchive(self, path: str, chunks: Iterable[bytes], name: str = ".") -> None:
-        """Unpacks a tar archive, as `vc_core.Files.unarchive`."""
+        """Unpacks a tar archive; see `vc_core.Files.unarchive`."""
 
         async def given() -> AsyncGenerator[bytes, None]:
             for chunk in chunks:
@@ -81,7 +81,7 @@ class Files(SyncObject[files.Files]):
 
 
 class Container(SyncObject[container.Container]):
-    """A container, as in `vc_core.Container`."""
+    """A container; see `vc_core.Container`."""
 
     start = sync_factory(container.Container.start, Process)
     stop = sync_call(container.Container.stop)
@@ -100,7 +100,7 @@ class Container(SyncObject[container.Container]):
 
     @property
     def files(self) -> Files:
-        """What it sees, volumes and all."""
+        """The files that the container sees, including its volumes."""
         return Files(self._inner.files, self._loop)
 
     spec = sync_call(container.Container.spec)
@@ -113,7 +113,7 @@ class Container(SyncObject[container.Container]):
 
 
 class Pod(SyncObject[pod.Pod]):
-    """A pod, as in `vc_core.Pod`."""
+    """A pod; see `vc_core.Pod`."""
 
     start = sync_call(pod.Pod.start)
     stop = sync_call(pod.Pod.stop)
@@ -143,20 +143,20 @@ class Pod(SyncObject[pod.Pod]):
 
     @property
     def files(self) -> Files:
-        """Those of its only container."""
+        """The files of its only container."""
         return Files(self._inner.files, self._loop)
 
     def container(self, container_id: str) -> Container:
-        """One of its containers, which need not exist."""
+        """Returns one of its containers, which need not exist."""
         return Container(self._inner.container(container_id), self._loop)
 
     def fork(self, count: int = 1) -> tuple[Pod, ...]:
-        """More pods that go on from where this one is now, as `vc_core.Pod.fork`."""
+        """Starts copies of the running pod; see `vc_core.Pod.fork`."""
         return tuple(Pod(child, self._loop) for child in self._loop.run(self._inner.fork(count)))
 
 
 class Images(SyncObject[images.Images]):
-    """The images of this host, as `vc_core.Images`."""
+    """The images of this host; see `vc_core.Images`."""
 
     list = sync_call(images.Images.list)
     get = sync_call(images.Images.get)
@@ -168,7 +168,9 @@ class Images(SyncObject[images.Images]):
 
 
 class Runtime(SyncObject[runtime.Runtime]):
-    """All pods of this host, as `vc_core.Runtime`. Its thread ends with a `with`, or by `close`."""
+    """All pods of this host; see `vc_core.Runtime`. Its thread ends with a
+    `with`, or by `close`.
+    """
 
     create = sync_factory(runtime.Runtime.create, Pod)
     pod = sync_context(runtime.Runtime.pod, Pod)
@@ -188,21 +190,21 @@ class Runtime(SyncObject[runtime.Runtime]):
     def open(
         cls, config: Config | None = None, plugins: Mapping[tuple[str, str], Factory] | None = None
     ) -> Self:
-        """Opens it, as `vc_core.Runtime.open`."""
+        """Opens a runtime; see `vc_core.Runtime.open`."""
         return cls(runtime.Runtime.open(config, plugins), Loop())
 
     @property
     def volumes(self) -> Volumes:
-        """Folders that outlive pods."""
+        """Named folders that are kept when pods are deleted."""
         return self._inner.volumes
 
     @property
     def images(self) -> Images:
-        """What containers are made from."""
+        """The images that containers are made from."""
         return Images(self._inner.images, self._loop)
 
     def close(self) -> None:
-        """Ends connections and the thread; pods go on. May be called twice."""
+        """Closes connections and the thread; pods keep running. May be called twice."""
         if self._loop.is_open():
             self._loop.run(self._inner.close())
             self._loop.close()

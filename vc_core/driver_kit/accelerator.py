@@ -1,4 +1,4 @@
-"""KVM or emulation: the user's setting, checked against what works on this host."""
+"""Chooses KVM or emulation, by the user's setting and a test of this host."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 
 
 class Accelerator(enum.StrEnum):
-    """How a guest's instructions are run, as users choose it."""
+    """The accelerator of a machine, as configured."""
 
-    AUTO = "auto"  # KVM where it is proven to work, else emulation with a warning
+    AUTO = "auto"  # KVM if it is tested to work, else emulation with a warning
     KVM = "kvm"
     TCG = "tcg"  # emulation
 
@@ -23,12 +23,12 @@ class Accelerator(enum.StrEnum):
 async def choose_accelerator(
     setting: Accelerator, option: str, prove: Callable[[], Awaitable[KvmProof]]
 ) -> Accelerator:
-    """KVM or TCG for a new machine.
+    """Returns KVM or TCG for a new machine.
 
     Args:
-        setting: what the user has configured.
+        setting: the configured accelerator.
         option: the name of that option, for messages.
-        prove: whether KVM works here; not called when the setting is TCG.
+        prove: tests whether KVM works here; not called when the setting is TCG.
 
     Raises:
         HypervisorError: the setting is KVM, and KVM does not work here.
@@ -50,12 +50,12 @@ async def choose_accelerator(
 async def accelerator_finding(
     setting: Accelerator, option: str, prove: Callable[[], Awaitable[KvmProof]] | None
 ) -> Finding:
-    """What `vc doctor` says of the accelerator.
+    """Returns the finding of `vc doctor` about the accelerator.
 
     Args:
-        setting: what the user has configured.
+        setting: the configured accelerator.
         option: the name of that option, for the remedy.
-        prove: whether KVM works here; None when there is no guest to prove it with.
+        prove: tests whether KVM works here; None when there is no guest to test it with.
     """
 
     def finding(verdict: Verdict, detail: str, remedy: str = "") -> Finding:
@@ -68,7 +68,7 @@ async def accelerator_finding(
         return finding(Verdict.WARNING, detail, "run 'vc guest build'")
     try:
         proof = await prove()
-    except InvalidRequest as error:  # the folder of remembered answers is not this user's alone
+    except InvalidRequest as error:  # the folder of stored results is not private to this user
         detail, _, remedy = str(error).partition("; ")
         return finding(Verdict.BAD, detail, remedy)
     if proof.works:

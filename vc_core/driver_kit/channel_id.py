@@ -1,4 +1,4 @@
-"""Ids of channels that name their owner, so that what a killed client has left can be removed."""
+"""Ids of channels that include their owner, so that those of killed clients can be removed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ChannelId:
 
     Attributes:
         owner: the client's process.
-        token: tells the channel from others of the same machine.
+        token: distinguishes the channels of one machine.
     """
 
     owner: HostProcess
@@ -26,12 +26,12 @@ class ChannelId:
 
     @classmethod
     def of_name(cls, name: str) -> Self:
-        """Of this process; the token is the part of the channel's name after its last dot."""
+        """Returns the id of a channel of this process, with the name's last part as its token."""
         return cls(HostProcess.this(), name.rpartition(".")[2])
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """From `str(id)`; None for any other text."""
+        """Parses the result of `str(id)`; returns None for any other text."""
         match = _FORMAT.fullmatch(text)
         return cls(HostProcess(int(match[1]), int(match[2])), match[3]) if match else None
 
@@ -39,5 +39,5 @@ class ChannelId:
         return f"channel-{self.owner.pid}-{self.owner.start_ticks}-{self.token}"
 
     def socket(self, folder: Path) -> Path:
-        """The channel's socket in the machine's folder. Short: socket paths have 107 bytes."""
+        """Returns the channel's socket in a machine's folder. Socket paths have 107 bytes."""
         return folder / f"{self.token}.sock"

@@ -2,9 +2,9 @@
 
 For stores, and for drivers whose machine's control socket serves one client at a time.
 
-flock(2) has no deadline, so a wait is a thread of its own that nothing interrupts: one that is
-given up ends when it gets the lock, and releases it at once. A lock file may be deleted while
-another process waits for it: who gets the lock checks that the file still has that name.
+flock(2) has no deadline, so each wait is in a thread of its own that is not interrupted: after a
+timeout the thread ends when it gets the lock, and releases it at once. A lock file may be deleted
+while another process waits for it: the new holder checks that the file still has that name.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class FileLock:
             os.close(self._handle)
 
     async def __aenter__(self) -> None:
-        """The lock is held already."""
+        """Does nothing: the lock is held already."""
 
     async def __aexit__(self, *_: object) -> None:
         await self.release()
@@ -47,8 +47,8 @@ async def lock_file(path: Path, exclusive: bool, timeout_s: float | None = None)
     """Waits for the lock of a file, which is created when it is missing.
 
     Args:
-        path: in an existing folder.
-        exclusive: whether nobody else may hold the lock; else others that are not exclusive may.
+        path: path of the file, in an existing folder.
+        exclusive: whether the lock is exclusive; otherwise it is shared.
         timeout_s: seconds to wait; without limit when None.
 
     Raises:
@@ -92,7 +92,7 @@ async def _flock_in_thread(handle: int, mode: int) -> None:
         fcntl.flock(handle, mode)
         try:
             loop.call_soon_threadsafe(settle)
-        except RuntimeError:  # the loop ended while we waited: nobody wants the lock any more
+        except RuntimeError:  # the loop ended meanwhile: the lock is not needed any more
             os.close(handle)
 
     threading.Thread(target=wait, name="vc-lock", daemon=True).start()
@@ -105,7 +105,7 @@ async def _flock_in_thread(handle: int, mode: int) -> None:
 
 
 def is_named(handle: int, path: Path) -> bool:
-    """Whether an open file is still the one of that name."""
+    """Returns whether an open file still has that name."""
     try:
         named = path.stat()
     except FileNotFoundError:

@@ -13,7 +13,7 @@ from typing import Self
 
 _START_TICKS = (
     22 - 3
-)  # places in what follows the command's name: proc(5) counts from 1, and that is field 2
+)  # index among the fields after the command's name: proc(5) counts from 1, and that is field 2
 _FLAGS, _THREADS = 9 - 3, 20 - 3
 _USER_TICKS, _SYSTEM_TICKS, _RESIDENT_PAGES = 14 - 3, 15 - 3, 24 - 3
 _EXITING = 0x4  # linux/sched.h, PF_EXITING
@@ -23,11 +23,11 @@ _CHUNK_BYTES = 64 << 10
 
 @dataclass(frozen=True)
 class HostProcess:
-    """A process, distinct from others that had or will have its pid.
+    """A process, distinguished from earlier and later ones with the same pid.
 
     Attributes:
         pid: its process id.
-        start_ticks: when it started, in clock ticks since boot: field 22 of proc(5)'s stat.
+        start_ticks: its start time, in clock ticks since boot: field 22 of proc(5)'s stat.
     """
 
     pid: int
@@ -35,7 +35,7 @@ class HostProcess:
 
     @classmethod
     def of(cls, pid: int) -> Self:
-        """The process that has this pid now.
+        """Returns the process that has this pid now.
 
         Raises ProcessLookupError or FileNotFoundError when there is none.
         """
@@ -43,20 +43,20 @@ class HostProcess:
 
     @classmethod
     def this(cls) -> Self:
-        """The calling process."""
+        """Returns the calling process."""
         return cls.of(os.getpid())
 
     @classmethod
     def find(cls, *words: str) -> Self | None:
-        """The live process with all these words on its command line, when its pid was not noted."""
+        """Returns the live process with all these words on its command line, for an unknown pid."""
         return next(cls._all({word.encode() for word in words}), None)
 
     @classmethod
     def find_in(cls, folder: Path, *words: str) -> tuple[Self, ...]:
-        """All live processes whose command line has all these words and that see `folder` as we do.
+        """Returns all live processes with these words that see the same `folder`.
 
-        For a driver whose state is lost: the words name a file of the machine, and a path is
-        another file for a process of another mount namespace.
+        For a driver whose state is lost: the words name a file of the machine, and in another mount
+        namespace the same path may name another file.
         """
         processes = cls._all({word.encode() for word in words})
         return tuple(process for process in processes if process.sees(folder))
@@ -75,7 +75,7 @@ class HostProcess:
                 continue  # it ended, or belongs to another user
 
     def sees(self, folder: Path) -> bool:
-        """Whether a folder's path is the same folder for it and for us."""
+        """Returns whether a folder's path names the same folder for it and for this process."""
         own = Path(f"/proc/{self.pid}")
         try:
             if (own / "ns/mnt").readlink() == Path("/proc/self/ns/mnt").readlink():
@@ -99,7 +99,7 @@ class HostProcess:
         return bool(fields) and (_runs(fields) or self._has_other_threads(fields))
 
     async def ended(self) -> None:
-        """Returns when it has ended, and reaps it when it is ours."""
+        """Returns when it has ended, and reaps it if it is a child."""
         with contextlib.suppress(ProcessLookupError):
             handle = os.pidfd_open(self.pid)
             try:
@@ -111,7 +111,7 @@ class HostProcess:
             os.waitpid(self.pid, os.WNOHANG)  # noqa: ASYNC222 (does not wait)
 
     async def ended_within(self, limit_s: float) -> bool:
-        """Whether it has ended after so many seconds at most."""
+        """Returns whether it has ended after at most `limit_s` seconds."""
         try:
             async with asyncio.timeout(limit_s):
                 await self.ended()
@@ -120,7 +120,7 @@ class HostProcess:
         return True
 
     def send(self, signal: signals.Signals) -> None:
-        """Signals it, and no other process that may have its pid by now."""
+        """Sends it a signal, and never to another process with the same pid."""
         with contextlib.suppress(ProcessLookupError):
             handle = os.pidfd_open(self.pid)
             try:
@@ -130,7 +130,7 @@ class HostProcess:
                 os.close(handle)
 
     async def kill(self, grace_s: float) -> None:
-        """Ends it: by SIGTERM, and by SIGKILL when it lives after so many seconds.
+        """Ends it: by SIGTERM, and by SIGKILL when it still runs after `grace_s` seconds.
 
         Returns when it has ended.
         """
@@ -141,14 +141,14 @@ class HostProcess:
         await self.ended()
 
     def transfers(self) -> tuple[int, int]:
-        """Bytes read from and written to disks: read_bytes and write_bytes of proc(5)'s io."""
+        """Returns bytes read from and written to disks: read_bytes, write_bytes of proc(5)'s io."""
         fields = dict(
             line.split(": ") for line in Path(f"/proc/{self.pid}/io").read_text().splitlines()
         )
         return int(fields["read_bytes"]), int(fields["write_bytes"])
 
     def usage(self) -> tuple[int, int]:
-        """Processor time in nanoseconds and resident memory in bytes."""
+        """Returns processor time in nanoseconds and resident memory in bytes."""
         fields = _fields(self.pid)
         ticks = int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])
         cpu_ns = ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -167,7 +167,7 @@ class HostProcess:
         return False
 
     def _stat(self) -> list[str]:
-        """Its fields of proc(5)'s stat; empty when it has ended, even if its pid was reused."""
+        """Returns its fields of proc(5)'s stat; empty when it has ended, also if its pid is reused."""
         try:
             fields = _fields(self.pid)
         except (FileNotFoundError, ProcessLookupError):
@@ -176,7 +176,7 @@ class HostProcess:
 
 
 def _fields(pid: int) -> list[str]:
-    """proc(5): after the command's closing parenthesis come the fields from number 3 on."""
+    """Returns the fields of proc(5)'s stat after the command's closing parenthesis."""
     return _split(Path(f"/proc/{pid}/stat").read_text())
 
 
@@ -199,14 +199,14 @@ async def _readable(handle: int) -> None:
 
 
 async def end_child(child: asyncio.subprocess.Process, is_leader: bool = False) -> None:
-    """Kills a child of ours and returns when it has ended. One that has ended already is no error.
+    """Kills a child process and returns when it has ended. One that has ended already is no error.
 
-    asyncio tells of a child's end only when its pipes are closed, and a pipe that nobody reads
-    stays open: so what is left in them is read, and thrown away.
+    asyncio reports a child's end only when its pipes are closed, and a pipe that is not read stays
+    open: therefore remaining data is read and discarded.
 
     Args:
-        child: whom nobody reads from any more.
-        is_leader: whether it has a session of its own, and what it has started ends with it.
+        child: a child whose output is not read any more.
+        is_leader: whether it leads a session of its own, whose processes are killed, too.
     """
     if child.returncode is None:
         with contextlib.suppress(ProcessLookupError):
@@ -216,8 +216,7 @@ async def end_child(child: asyncio.subprocess.Process, is_leader: bool = False) 
                 os.kill(
                     child.pid, signals.SIGKILL
                 )  # child.kill() may take the child's end from asyncio: gh-127049
-    # What it has started may live on with its pipes, in a session of its own. Nobody waits for
-    # that.
+    # Its children may keep its pipes open in sessions of their own. These are not waited for.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_PIPES_S):
             await asyncio.gather(
@@ -225,7 +224,7 @@ async def end_child(child: asyncio.subprocess.Process, is_leader: bool = False) 
             )
             await child.wait()
     if child.returncode is not None:
-        # Process has no public way to close pipes that somebody else holds open.
+        # Process has no public way to close pipes that another process keeps open.
         child._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
 
 

@@ -1,7 +1,7 @@
-"""Whether KVM works here.
+"""Tests whether KVM works here.
 
-That /dev/kvm can be opened proves nothing: there are hosts where guests hang or their machine
-aborts. So a driver boots a guest, once for each boot of the host and each program that runs
+An accessible /dev/kvm is no proof: there are hosts where guests hang or their machine aborts.
+Therefore a driver boots a guest, once for each boot of the host and each program that runs
 machines. All drivers keep the results in one folder.
 """
 
@@ -28,7 +28,7 @@ class KvmProof:
 
     Attributes:
         works: whether a guest reached userspace and powered off.
-        detail: what happened, in words for users.
+        detail: what happened, as text for users.
         is_new: whether the test was made just now.
     """
 
@@ -38,22 +38,22 @@ class KvmProof:
 
     @classmethod
     def booted(cls) -> KvmProof:
-        """The guest did what it should."""
+        """Returns the result for a guest that powered off as expected."""
         return cls(True, "a guest on KVM booted and powered off")
 
     @classmethod
     def failed(cls, reason: str) -> KvmProof:
-        """The guest could not be started, or ended otherwise."""
+        """Returns the result for a guest that failed to start, or ended otherwise."""
         return cls(False, f"a guest on KVM failed: {reason}")
 
     @classmethod
     def timed_out(cls, limit_s: float) -> KvmProof:
-        """The guest had not powered off after `limit_s` seconds."""
+        """Returns the result for a guest that had not powered off after `limit_s` seconds."""
         return cls(False, f"a guest on KVM did not reach userspace within {limit_s:g} s")
 
 
 def proof_dir() -> Path:
-    """The default folder of results, which a reboot empties."""
+    """Returns the default folder of results, which is emptied by a reboot."""
     if os.geteuid() == 0:
         return Path("/run/virtcontainers/proofs")
     runtime = os.environ.get("XDG_RUNTIME_DIR")
@@ -63,16 +63,16 @@ def proof_dir() -> Path:
 async def prove_kvm(
     program: str, folder: Path, boot: Callable[[], Awaitable[KvmProof]]
 ) -> KvmProof:
-    """The stored result for this boot of the host and this program, or that of a new test.
+    """Returns the stored result for this boot of the host and this program, or that of a new test.
 
     Args:
         program: path of the program that runs machines.
-        folder: of the results.
-        boot: boots a guest that powers off by itself (Guest.proof_parameters), within a time
-            limit of its own.
+        folder: the folder of the results.
+        boot: boots a guest that powers off by itself (Guest.proof_parameters), with its own time
+            limit.
 
     Raises:
-        InvalidRequest: the folder is not this user's alone.
+        InvalidRequest: the folder is not private to this user.
     """
     known = known_kvm_proof(program, folder)
     if known is not None:
@@ -96,10 +96,10 @@ async def prove_kvm(
 
 
 def known_kvm_proof(program: str, folder: Path) -> KvmProof | None:
-    """The stored result, or that there is no usable /dev/kvm; None when a test is needed.
+    """Returns the stored result, or a failure without /dev/kvm; None if a test is needed.
 
     Raises:
-        InvalidRequest: the folder is not this user's alone.
+        InvalidRequest: the folder is not private to this user.
     """
     if not NODE.exists():
         return KvmProof(False, "there is no /dev/kvm")
@@ -130,7 +130,7 @@ def _name(program: str) -> str:
 
 
 def _key(program: str) -> list[str]:
-    """Another boot of the host, or another file of the program, needs another test."""
+    """Returns the key of a result; another boot of the host or program file needs another test."""
     about = Path(program).stat()
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return [boot_id, program, str(about.st_mtime_ns), str(about.st_size)]

@@ -12,12 +12,12 @@ from vc_core.spec import GuestDriver, Plugged, VmSize
 
 @dataclass(frozen=True)
 class MachineState:
-    """What a driver remembers of one machine. Drivers add fields of their own.
+    """The stored state of one machine. Drivers add fields of their own.
 
     Attributes:
-        uuid: of the machine; no other process has it on its command line.
+        uuid: uuid of the machine; no other process has it on its command line.
         accelerator: KVM or TCG.
-        is_launched: whether a process may exist, whether its pid is known or not.
+        is_launched: whether a process may exist, also with an unknown pid.
         process: the process, when its pid is known.
         shares: tags of the shares that the machine was created with.
         vcpus: number at the start of the machine.
@@ -33,13 +33,13 @@ class MachineState:
     memory_mib: int = 0
 
     def with_process(self, *words: str) -> Self:
-        """The same with the process, searched for when nobody has noted its pid.
+        """Returns the state with the process, which is searched for when its pid is unknown.
 
-        A driver that is killed between the start and the next export of its state leaves such a
-        machine.
+        A driver that is killed between the start and the next export of its state leaves such
+        a machine.
 
         Args:
-            words: that the command line of the machine has, and no other's.
+            words: words that only this machine's command line has.
         """
         if self.process is not None or not self.is_launched:
             return self

@@ -1,6 +1,6 @@
-"""Who can change a file or folder that we trust, as ssh and git ask it.
+"""Checks which users can change a trusted file or folder, like ssh and git.
 
-One check for every folder of ours and for every file that decides what we run.
+One check for every private folder and for every file that determines what is executed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def is_host_root() -> bool:
-    """Whether we are root, and not only in a user namespace of an ordinary user's."""
+    """Returns whether this process is root on the host, and not only in a user namespace."""
     return os.geteuid() == 0 and _maps_all_users()
 
 
 def trusted_owners() -> frozenset[int]:
-    """Root and the effective user; for root under sudo also the user who typed it, as
-    git has it.
-    """
+    """Returns root and the effective user; under sudo also the invoking user, as in git."""
     owners = {*host_owners(), os.geteuid()}
     if os.geteuid() == 0 and (typed_by := os.environ.get("SUDO_UID", "")).isdecimal():
         owners.add(int(typed_by))
@@ -34,18 +32,18 @@ def trusted_owners() -> frozenset[int]:
 
 
 def host_owners() -> frozenset[int]:
-    """Root, also as a user namespace without it shows it."""
+    """Returns root, also as shown in a user namespace that does not map it."""
     return frozenset({0} if _maps_all_users() else {0, _OVERFLOW_UID})
 
 
 def untrusted(path: Path, owners: frozenset[int]) -> str:
-    """Why another user could have written a path; empty if none could.
+    """Returns why another user may have written a path; empty if no other user can.
 
-    Looks at the path itself and the folder that it is in, both as named and behind symbolic links.
+    Checks the path itself and its parent folder, both as named and after resolving symbolic links.
 
     Args:
-        path: absolute, of what exists.
-        owners: who may own it.
+        path: absolute path that exists.
+        owners: the trusted owners.
     """
     real = path.resolve()
     for one in dict.fromkeys((path.parent, path, real.parent, real)):
@@ -55,7 +53,7 @@ def untrusted(path: Path, owners: frozenset[int]) -> str:
         if stat.S_ISLNK(about.st_mode) or not about.st_mode & _OTHERS:
             continue
         if about.st_mode & stat.S_ISVTX and one not in (path, real):
-            continue  # as /tmp: others cannot replace what is in it
+            continue  # like /tmp: other users are unable to replace its entries
         if not about.st_mode & stat.S_IWOTH and _is_private_group(about):
             continue
         return f"{one} can be written by other users"
@@ -63,16 +61,15 @@ def untrusted(path: Path, owners: frozenset[int]) -> str:
 
 
 def private_folder(path: Path, setting: str) -> Path:
-    """Makes a folder with mode 0700 that is this user's alone; parents that are missing get the
-    same mode.
+    """Creates a private folder with mode 0700; missing parents get the same mode.
 
     Args:
-        path: of the folder.
-        setting: which names the folder in the configuration or the environment, for messages.
+        path: path of the folder.
+        setting: names the folder in the configuration or the environment, for messages.
 
     Raises:
-        InvalidRequest: it is a link or no folder, belongs to somebody else, others can write to it,
-            or it cannot be made. What others could have put there is not trusted.
+        InvalidRequest: it is a link or no folder, belongs to another user, is writable for others,
+            or creating it failed. Files that another user may have put there are not trusted.
     """
     with opened_private_folder(path, setting):
         return path
@@ -80,7 +77,7 @@ def private_folder(path: Path, setting: str) -> Path:
 
 @contextmanager
 def opened_private_folder(path: Path, setting: str) -> Iterator[int]:
-    """As `private_folder`; gives a descriptor of the folder for the length of a block."""
+    """Like `private_folder`; yields a descriptor of the folder for the length of a block."""
     try:
         for folder in reversed((path, *path.parents)):
             if not os.path.lexists(folder):
@@ -116,10 +113,10 @@ def opened_private_folder(path: Path, setting: str) -> Iterator[int]:
 
 
 def write_private_file(path: Path, content: str | bytes) -> None:
-    """Writes a file with mode 0600, whatever the umask; never through a symbolic link.
+    """Writes a file with mode 0600, with any umask; does not follow a symbolic link.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: writing failed.
     """
     handle = os.open(
         path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
@@ -130,7 +127,7 @@ def write_private_file(path: Path, content: str | bytes) -> None:
 
 
 def _is_private_group(about: os.stat_result) -> bool:
-    """Root's, or that of a user alone, which has the user's number by custom."""
+    """Returns whether a group is root's, or a user's own, with the user's number."""
     return about.st_gid in {0, about.st_uid}
 
 

@@ -1,4 +1,4 @@
-"""The last message in the log of a program that has ended."""
+"""Finds the last message in the log of a program that has ended."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterable
 
 
 def last_error(lines: Iterable[str], program: str) -> str:
-    """The last error that a program wrote, without the program's name; empty when it wrote none.
+    """Returns the last error that a program wrote, without its name; empty when it wrote none.
 
-    Programs write `program: message`, and further lines explain a message. Warnings are not the
-    reason of an end and are left out.
+    Programs write `program: message`, and further lines explain a message. Warnings do not explain
+    an end and are left out.
 
     Args:
-        lines: of its log.
-        program: how its name begins.
+        lines: lines of its log.
+        program: prefix of its name.
     """
     message = ""
     for line in lines:

@@ -1,6 +1,6 @@
-"""Programs of the host: where they are, and what they are started with.
+"""Programs of the host: their paths and their environment.
 
-Nothing is taken from the current folder.
+Nothing is executed from the current folder.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _ALWAYS = (
     "/usr/local/sbin",
     "/usr/sbin",
     "/sbin",
-)  # an ordinary user's PATH often has none of them
+)  # often missing in an ordinary user's PATH
 _ROOT = frozenset({0})
-# What makes Python run something else than what it is asked for: python(1).
+# Variables that make Python execute other code than requested: python(1).
 _OF_PYTHON = frozenset({"PYTHONSTARTUP", "PYTHONINSPECT"})
 
 
 def find_program(name: str) -> str | None:
-    """The path of a program; None when there is none.
+    """Returns the path of a program; None when there is none.
 
-    A name is looked for in the absolute folders of PATH and in /usr/sbin and the like. Empty and
-    relative entries mean the current folder and are left out. For root, so is what other users can
-    change. An absolute path is used as given.
+    A name is searched in the absolute folders of PATH and in /usr/sbin and similar folders. Empty
+    and relative entries mean the current folder and are skipped. For root, folders that other users
+    can change are skipped, too. An absolute path is used as given.
 
     Args:
         name: a name, or an absolute path. There is no program at a relative path.
@@ -49,9 +49,7 @@ def find_program(name: str) -> str | None:
 
 
 def program_environment() -> dict[str, str]:
-    """The environment for a program: as ours, with a PATH on which the program finds what we would
-    find.
-    """
+    """Returns this process's environment, with the PATH that `find_program` uses."""
     folders = _folders()
     if is_host_root():
         folders = [folder for folder in folders if not untrusted(Path(folder), _ROOT)]
@@ -59,7 +57,7 @@ def program_environment() -> dict[str, str]:
 
 
 def own_command() -> list[str]:
-    """The words that run `vc` as this process does, from any folder; options and commands follow.
+    """Returns the words that run `vc` like this process, from any folder; arguments follow.
 
     With `python_environment` and the folder "/" it imports nothing from where it is started.
 
@@ -77,7 +75,7 @@ def own_command() -> list[str]:
 
 
 def python_environment() -> dict[str, str]:
-    """The environment for `own_command`: PYTHONPATH without what means the current folder."""
+    """Returns the environment for `own_command`: PYTHONPATH without the current folder."""
     made = {name: value for name, value in program_environment().items() if name not in _OF_PYTHON}
     if path := made.pop("PYTHONPATH", ""):
         made |= {
@@ -87,7 +85,7 @@ def python_environment() -> dict[str, str]:
 
 
 def _folders() -> list[str]:
-    """Of PATH, in its order, without those that depend on the current folder; those that exist."""
+    """Returns the existing folders of PATH, in its order, without relative ones."""
     named = [
         folder for folder in os.environ.get("PATH", os.defpath).split(":") if folder.startswith("/")
     ]

@@ -20,18 +20,19 @@ else:
 
 
 def encode_record(record: DataclassInstance, schema: int) -> str:
-    """A dataclass as JSON.
+    """Returns a dataclass as JSON.
 
     Args:
-        record: its fields have types that msgspec knows: numbers, text, enums, tuples, dataclasses.
-        schema: the number of its format; another number for each change of the fields.
+        record: its fields have types that msgspec supports: numbers, text, enums, tuples,
+            dataclasses.
+        schema: the number of its format; changed with every change of the fields.
     """
     fields = msgspec.to_builtins(record)
     return msgspec.json.encode({"schema": schema, **fields}).decode()
 
 
 def decode_record(text: str | bytes, kind: type[T], schema: int, subject: str) -> T:
-    """A dataclass from `encode_record`.
+    """Returns a dataclass from the text of `encode_record`.
 
     Args:
         text: the JSON.
@@ -63,10 +64,10 @@ def write_manifest(path: Path, record: DataclassInstance, schema: int) -> None:
 
 
 def read_manifest(path: Path, kind: type[T], schema: int) -> T:
-    """The record of a saved machine, from the folder of that.
+    """Reads the record of a saved machine from its folder.
 
     Raises:
-        HypervisorError: it is not there, damaged, or of another version.
+        HypervisorError: it is missing, damaged, or of another version.
     """
     subject = f"the saved machine in {path.parent}"
     try:

@@ -1,4 +1,4 @@
-"""The end of an unplug: the guest has to release the device, and may not."""
+"""Waits for the end of an unplug, which the guest may refuse."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ async def wait_for_release(
     Args:
         device: its id, for messages.
         answer: the guest's answer: true when it has released the device, false when it refuses.
-        limit_s: how many seconds the guest has.
-        is_plugged: asked when there was no answer: the event may have been missed.
+        limit_s: seconds that the guest has.
+        is_plugged: called when there was no answer: the event may have been missed.
 
     Raises:
         HypervisorError: the guest refuses, or has not answered in time; the device is still

@@ -1,4 +1,4 @@
-"""The steps of vm_resize, for machines whose vCPUs and modules of memory are plugged."""
+"""The steps of vm_resize, for machines with plugged vCPUs and modules of memory."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from vc_core.spec import HypervisorError, VmSize
 
 log = logging.getLogger(__name__)
 
-MEMORY_BLOCK_MIB = 128  # of Linux on x86-64: less cannot be brought online
+MEMORY_BLOCK_MIB = 128  # of Linux on x86-64: the minimum that can be brought online
 
 
 class ResizableMachine(Protocol):
-    """What a driver can do with a machine that runs."""
+    """The operations of a driver on a running machine."""
 
     async def vcpus(self) -> int:
-        """How many vCPUs it has."""
+        """Returns the number of vCPUs."""
 
     async def add_vcpus(self, total: int) -> None:
-        """Plug vCPUs until there are `total`; raise HypervisorError if that fails."""
+        """Plugs vCPUs until there are `total`. Raises HypervisorError when that fails."""
 
     async def remove_vcpus(self, total: int) -> None:
         """Unplugs vCPUs until there are `total`. Raises HypervisorError when the guest refuses."""
 
     async def memory_modules(self) -> dict[int, int]:
-        """Number and size in MiB of each plugged module."""
+        """Returns number and size in MiB of each plugged module."""
 
     async def add_memory_module(self, number: int, size_mib: int) -> None:
-        """Plugs one. Raises HypervisorError, with nothing left of it."""
+        """Plugs a module. Raises HypervisorError on failure, with nothing of it left."""
 
     async def remove_memory_module(self, number: int) -> None:
-        """Unplugs one. Raises HypervisorError when the guest keeps it."""
+        """Unplugs a module. Raises HypervisorError when the guest does not release it."""
 
 
 async def resize(
     machine: ResizableMachine, start: VmSize, target: VmSize, can_unplug_vcpus: bool
 ) -> VmSize:
-    """Brings a machine to a size, as far as its guest releases what is too much.
+    """Resizes a machine, as far as its guest releases the excess.
 
     Args:
-        machine: that runs.
-        start: what it was started with; it never gets smaller than that.
+        machine: a running machine.
+        start: its size at the start, which is its minimum.
         target: total vCPUs and memory.
-        can_unplug_vcpus: whether vCPUs that were plugged can be unplugged again.
+        can_unplug_vcpus: whether plugged vCPUs can be unplugged again.
 
     Returns:
-        The size that it has now.
+        Its current size.
 
     Raises:
-        HypervisorError: it cannot grow so far. It is as before then, except for plugged vCPUs
-            where they cannot be unplugged.
+        HypervisorError: the machine is unable to grow so far. It is unchanged then, except for
+            plugged vCPUs where unplugging these is not supported.
     """
     vcpus_before = await machine.vcpus()
     if target.vcpus > vcpus_before:
@@ -77,7 +77,7 @@ async def _shrink_vcpus(machine: ResizableMachine, total: int) -> None:
 
 
 async def _grow_memory(machine: ResizableMachine, start_mib: int, target_mib: int) -> None:
-    """Plugs one module that is large enough for what is missing."""
+    """Plugs one module that is large enough for the missing memory."""
     modules = await machine.memory_modules()
     missing_mib = target_mib - start_mib - sum(modules.values())
     if missing_mib <= 0:

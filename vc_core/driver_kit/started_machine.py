@@ -1,4 +1,4 @@
-"""A machine that is a process of this host, from its start on."""
+"""A machine that is a process of this host, after its start."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from vc_core.spec import HypervisorError, VmPhase, VmStats, VmStatus
 class StartedMachine(abc.ABC):
     """A machine that was started; it may have ended since.
 
-    Drivers add how it is asked for its phase, ended, and why it has ended.
+    Drivers implement the query of its phase, its end, and the cause of its end.
 
     Attributes:
-        process: that runs the machine, None when it was never started.
+        process: the process that runs the machine, None when it was never started.
     """
 
     process: HostProcess | None
 
     @abc.abstractmethod
     async def exit_reason(self) -> str:
-        """Why the machine has ended, in one sentence."""
+        """Returns why the machine has ended, in one sentence."""
 
     @abc.abstractmethod
     async def live_phase(self) -> VmPhase:
-        """The phase of a machine whose process runs."""
+        """Returns the phase of a machine whose process runs."""
 
     @abc.abstractmethod
     async def end(self) -> None:
         """Ends the machine; returns when it has ended. One that has ended is no error."""
 
     def is_alive(self) -> bool:
-        """Whether the process runs."""
+        """Returns whether the process runs."""
         return self.process is not None and self.process.is_alive()
 
     async def live_process(self) -> HostProcess:
-        """The process.
+        """Returns the process.
 
         Raises:
             HypervisorError: the machine has ended.
@@ -48,12 +48,12 @@ class StartedMachine(abc.ABC):
         return self.process
 
     async def ended(self) -> None:
-        """Returns when the process does not run, or no longer."""
+        """Returns when the process does not run, or not any more."""
         if self.process is not None:
             await self.process.ended()
 
     async def status(self) -> VmStatus:
-        """For vm_status."""
+        """Implements vm_status."""
         if self.process is None:
             return VmStatus(phase=VmPhase.ABSENT)
         if not self.process.is_alive():
@@ -61,18 +61,18 @@ class StartedMachine(abc.ABC):
         return VmStatus(phase=await self.live_phase(), pid=self.process.pid)
 
     async def wait(self) -> VmStatus:
-        """For vm_wait: the status after the end."""
+        """Implements vm_wait: returns the status after the end."""
         await self.ended()
         return await self.status()
 
     async def stop(self, grace_s: float) -> VmStatus:
-        """For vm_stop: ends a machine that still runs after `grace_s` seconds."""
+        """Implements vm_stop: ends a machine that still runs after `grace_s` seconds."""
         if self.process is not None and not await self.process.ended_within(grace_s):
             await self.end()
         return await self.status()
 
     async def stats(self) -> VmStats:
-        """For vm_stats.
+        """Implements vm_stats.
 
         Raises:
             HypervisorError: the machine has ended.

@@ -37,12 +37,12 @@ def check_size(spec: VmSpec, max_vcpus: int, max_memory_mib: int, table: str) ->
 
 
 def first_free(taken: set[int], count: int, places: str, remedy: str) -> int:
-    """The first number from 0 that is not taken.
+    """Returns the first number from 0 that is not taken.
 
     Args:
         taken: numbers in use.
-        count: how many places there are.
-        places: what they are, for the message.
+        count: number of places.
+        places: the kind of places, for the message.
         remedy: what the user can do when all are taken.
 
     Raises:

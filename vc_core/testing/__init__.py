@@ -1,5 +1,6 @@
-"""For authors of plugins: suites that say which sentence of the contract a plugin breaks, and pods
-without a host.
+"""For authors of plugins: contract suites, and pods without a host.
+
+A suite names the sentence of the contract that a plugin breaks.
 
     from vc_core.testing import StorageContract, StorageSubject
 
@@ -8,7 +9,7 @@ without a host.
         def subject(self, tmp_path):
             return StorageSubject(lambda: MyStore(MyOptions(tmp_path)))
 
-Needs pytest: the extra `testing`. docs/writing-a-plugin.md shows all of it.
+Needs pytest: the extra `testing`. docs/writing-a-plugin.md has complete examples.
 """
 
 from vc_core.testing.agent_suite import AgentContract, AgentSubject

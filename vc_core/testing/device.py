@@ -1,4 +1,4 @@
-"""What every device plugin must keep."""
+"""The contract suite of device plugins."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _KINDS = (*get_args(Pluggable), GuestNode)
 
 @dataclass
 class DeviceSubject:
-    """A device plugin to look at.
+    """A device plugin under test.
 
     Attributes:
-        make: a fresh object, as another process would have one.
-        device: one of its own that can be passed.
-        foreign: one that is none of its own.
-        folder: private to the test, for the files of the pod.
-        broken: one of its own that cannot be passed; None where there is no such thing on this
-            host.
+        make: creates an object, as another process would.
+        device: a device that it claims and that can be passed.
+        foreign: a device that it does not claim.
+        folder: a folder of the test, for the files of the pod.
+        broken: a device that it claims and that is unfit to be passed; None where this host has
+            none.
     """
 
     make: Callable[[], object]
@@ -41,17 +41,17 @@ class DeviceSubject:
         self.pod.run_dir.mkdir(mode=0o700)
 
     def plugin(self) -> DeviceSpec:
-        """Its operations, by a fresh object."""
+        """Returns its operations, by a new object."""
         ((_, hooks),) = wired(self.world, device=self.make()).devices
         return hooks
 
 
 class DeviceContract:
-    """Subclass it and give the fixture `subject`."""
+    """All rules of device plugins. Subclass it and override the fixture `subject`."""
 
     @pytest.fixture
     def subject(self) -> DeviceSubject:
-        """The author's."""
+        """The plugin under test, provided by its author."""
         raise NotImplementedError("give a fixture `subject` that returns a DeviceSubject")
 
     @rule("device_claims", "Returns whether this plugin is responsible for the device's kind.")

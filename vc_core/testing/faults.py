@@ -1,6 +1,4 @@
-"""A plugin that makes one operation fail: for tests that a fault at any step leaves
-nothing behind.
-"""
+"""A plugin that makes one operation fail, to test that a fault leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -12,18 +10,18 @@ from vc_core.spec import Operation, around_all
 
 
 class InjectedFault(Exception):
-    """What a test asked for."""
+    """The fault that a test requested."""
 
 
 @dataclass
 class Faults:
-    """Which operation fails. Counting begins anew when a test empties `calls`.
+    """Selects the operation that fails. Counting starts again when a test empties `calls`.
 
     Attributes:
         at: the number of the operation; negative for none.
         is_after: whether it fails after it was done, instead of before.
         is_deadly: whether every later one fails, too, as if the caller had been killed.
-        operation: one that fails each time; empty for none.
+        operation: an operation that fails each time; empty for none.
         calls: the operations so far.
     """
 
@@ -35,7 +33,7 @@ class Faults:
 
 
 def fault_plugin(faults: Faults) -> type:
-    """An observer that fails the operation which `faults` names."""
+    """Returns an observer that makes the operation selected by `faults` fail."""
 
     @around_all
     class FaultPlugin:
@@ -47,8 +45,7 @@ def fault_plugin(faults: Faults) -> type:
             if is_dead or name == faults.operation or (number == faults.at and not faults.is_after):
                 raise InjectedFault(f"before {name}")
             yield
-            # Whoever fails after a lock was handed out has taken it along; no caller can give that
-            # back.
+            # A fault after a lock was handed out takes the lock along; no caller can release that.
             if number == faults.at and faults.is_after and name != "storage_lock":
                 raise InjectedFault(f"after {name}")
 

@@ -1,6 +1,6 @@
 """A pytest plugin: fixtures for pods without a host.
 
-Inert unless used; what it needs is imported when it is.
+Has no effect unless used; its dependencies are imported at use.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def vc_world(tmp_path: Path) -> Iterator[World]:
-    """What mocks act on, one per test. What a pod that was not deleted has mounted is unmounted."""
+    """Provides the world of the mocks, one per test; unmounts what undeleted pods have mounted."""
     from vc_core.engine.host import mount_calls, mountinfo
     from vc_core.testing.mocks import World
 
     yield World(tmp_path / "run")
-    # pytest removes old folders of tests with all that is mounted below them.
+    # pytest removes old folders of tests with the contents of all mounts below them.
     for mount in reversed(mountinfo.below(tmp_path)):
         mount_calls.unmount(mount.point)
 
 
 @pytest.fixture
 def vc_config(tmp_path: Path) -> Config:
-    """A configuration of mocks."""
+    """Returns a configuration of mocks."""
     from vc_core.testing.pods import mock_config
 
     return mock_config(tmp_path)
@@ -42,8 +42,9 @@ def vc_config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 def vc_runtime(vc_world: World, vc_config: Config) -> Callable[..., Runtime]:
-    """Opens runtimes of mocks, each as another process would: `vc_runtime(config, {family_and_name:
-    plugin})`.
+    """Returns a function that opens runtimes of mocks, each as another process would.
+
+    Called as `vc_runtime(config, {family_and_name: plugin})`.
     """
     from vc_core.testing.pods import mock_runtime
 
@@ -57,11 +58,11 @@ def vc_runtime(vc_world: World, vc_config: Config) -> Callable[..., Runtime]:
 
 @pytest.fixture
 def vc_faults(vc_world: World) -> Faults:
-    """Which operation fails."""
+    """Selects the operation that fails."""
     return vc_world.faults
 
 
 @pytest.fixture
 def vc_recording(vc_world: World) -> Recording:
-    """What has happened."""
+    """Provides the recorded operations and events."""
     return vc_world.recording

@@ -1,4 +1,4 @@
-"""What every hypervisor plugin must keep. Capabilities decide what is asked of one."""
+"""The contract suite of hypervisor plugins. Declared capabilities select the tests."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _TOO_LARGE = VmSize(vcpus=4096, memory_mib=1 << 30)
 
 
 class HypervisorContract:
-    """Subclass it and give the fixture `subject`."""
+    """All rules of hypervisors. Subclass it and override the fixture `subject`."""
 
     @pytest.fixture
     def subject(self) -> HypervisorSubject:
-        """The author's."""
+        """The plugin under test, provided by its author."""
         raise NotImplementedError("give a fixture `subject` that returns a HypervisorSubject")
 
-    # --- life -------------------------------------------------------------------------------------
+    # --- life cycle -------------------------------------------------------------------------------
 
     @rule("vm_capabilities", "Must not need a running machine, and answers the same each time.")
     async def test_capabilities_stay(self, subject: HypervisorSubject) -> None:
@@ -280,7 +280,7 @@ class HypervisorContract:
             await driver.vm_stop(pod=subject.pod, grace_s=0)
             await driver.vm_close_channel(pod=subject.pod, channel=channel)
 
-    # --- what is known ----------------------------------------------------------------------------
+    # --- information ------------------------------------------------------------------------------
 
     @rule("vm_console", "Also works for a machine that has ended.")
     async def test_a_console_outlives_its_machine(self, subject: HypervisorSubject) -> None:

@@ -1,4 +1,4 @@
-"""A hypervisor plugin to look at, and a machine of it to look at."""
+"""A hypervisor plugin under test, and a machine of it."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _MIB = 1 << 20
 
 @dataclass
 class HypervisorSubject:
-    """A hypervisor plugin to look at.
+    """A hypervisor plugin under test.
 
     Attributes:
-        make: a fresh object, as another process would have one.
-        guest: what its machines boot; `installed_guest` gives that of the agent plugin that is
-            installed.
-        folder: empty and private, for the files of machines.
-        memory_mib: of a machine.
+        make: creates an object, as another process would.
+        guest: the guest image of its machines; `installed_guest` returns that of the installed
+            agent plugin.
+        folder: an empty, private folder for the files of machines.
+        memory_mib: memory of a machine, in MiB.
     """
 
     make: Callable[[], object]
@@ -55,11 +55,11 @@ class HypervisorSubject:
         self.pod.run_dir.mkdir(mode=0o700)
 
     def driver(self) -> HypervisorSpec:
-        """Its operations, by a fresh object."""
+        """Returns its operations, by a new object."""
         return wired(self.world, hypervisor=self.make()).hooks
 
     def spec(self, *shares: str) -> VmSpec:
-        """A machine with folders."""
+        """Returns a machine with folders."""
         for tag in shares:
             (self.folder / tag).mkdir(exist_ok=True)
         found = tuple(Share(tag=tag, path=self.folder / tag) for tag in shares)
@@ -67,7 +67,7 @@ class HypervisorSubject:
 
     @asynccontextmanager
     async def machine(self, *shares: str) -> AsyncIterator[HypervisorSpec]:
-        """One that runs, for the length of a block."""
+        """Provides a running machine for the length of a block."""
         driver = self.driver()
         await driver.vm_create(pod=self.pod, spec=self.spec(*shares))
         try:
@@ -77,18 +77,18 @@ class HypervisorSubject:
             await driver.vm_destroy(pod=self.pod)
 
     async def phase(self, driver: HypervisorSpec) -> VmPhase:
-        """Of its machine."""
+        """Returns the phase of its machine."""
         return (await driver.vm_status(pod=self.pod)).phase
 
     async def needs(self, *either: Capability) -> frozenset[Capability]:
-        """Skips the test of a plugin that declares none of these; gives what it declares."""
+        """Skips the test without any of these capabilities; returns the declared ones."""
         able = await self.driver().vm_capabilities(pod=self.pod)
         if not able & set(either):
             pytest.skip(f"it does not declare {' or '.join(either)}")
         return able
 
     async def pluggable(self) -> Pluggable:
-        """A device of a kind that it can plug."""
+        """Returns a device of a kind that it can plug."""
         able = await self.needs(Capability.DRIVE_PLUG, Capability.SHARE_PLUG)
         if Capability.DRIVE_PLUG in able:
             image = self.folder / "image"
@@ -99,25 +99,25 @@ class HypervisorSubject:
         return Share(tag="s-1", path=self.folder / "plugged")
 
     async def other(self, driver: HypervisorSpec) -> HypervisorSpec:
-        """Another object that has taken the machine over."""
+        """Returns another object that has taken over the machine."""
         other = self.driver()
         await other.vm_adopt(pod=self.pod, state=await driver.vm_export_state(pod=self.pod))
         return other
 
     async def guest_is_up(self, driver: HypervisorSpec) -> None:
-        """Returns when the guest answers to what is plugged."""
+        """Returns when the guest reacts to plugged devices."""
         channel = await driver.vm_open_channel(pod=self.pod, name="vc.agent.up")
         await driver.vm_close_channel(pod=self.pod, channel=channel)
 
     def checkpoint(self) -> Checkpoint:
-        """A place for a saved machine."""
+        """Returns a new checkpoint."""
         folder = self.folder / "checkpoint"
         folder.mkdir(mode=0o700)
         return Checkpoint(folder=folder, memory=folder / "memory")
 
 
 def installed_guest(name: str = DEFAULTS["agent"]) -> Guest:
-    """What a machine boots by default: the current guest image of an installed agent plugin.
+    """Returns the current guest image of an installed agent plugin.
 
     Raises:
         PluginNotFound: it is not installed.

@@ -1,5 +1,6 @@
-"""What every observer must keep that refuses nothing: one that does is to be configured so that all
-of this passes.
+"""The contract suite of observers that refuse nothing.
+
+An observer that can refuse operations must be configured to allow those of this suite.
 """
 
 from __future__ import annotations
@@ -22,33 +23,33 @@ from vc_core.testing.rules import LIMIT_S, rule, time_limit
 
 @dataclass
 class ObserverSubject:
-    """An observer to look at.
+    """An observer under test.
 
     Attributes:
-        make: a fresh object; each pod has one.
-        folder: empty and private.
+        make: creates an object; each pod has one.
+        folder: an empty, private folder.
     """
 
     make: Callable[[], object]
     folder: Path
 
     def runtime(self, world: World) -> Runtime:
-        """Mocks with the observer outermost."""
+        """Returns a runtime of mocks with the observer outermost."""
         return mock_runtime(
             world, mock_config(self.folder, "subject"), {("observer", "subject"): self.make}
         )
 
     def world(self, name: str) -> World:
-        """A fresh one."""
+        """Returns a new world."""
         return World(self.folder / name)
 
 
 class ObserverContract:
-    """Subclass it and give the fixture `subject`."""
+    """All rules of observers. Subclass it and override the fixture `subject`."""
 
     @pytest.fixture
     def subject(self) -> ObserverSubject:
-        """The author's."""
+        """The plugin under test, provided by its author."""
         raise NotImplementedError("give a fixture `subject` that returns an ObserverSubject")
 
     @rule(
@@ -108,7 +109,7 @@ class ObserverContract:
 
 
 async def _live(runtime: Runtime) -> None:
-    """All that can happen to a pod, once."""
+    """Runs every operation of a pod once."""
     pod = await runtime.create("p")
     await pod.start()
     container = await pod.create_container(

@@ -1,4 +1,4 @@
-"""Pods of mocks: a runtime as programs open it, whose machines are entries of a table."""
+"""Pods of mocks: a runtime as programs open it, with mock machines."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from vc_core.testing.recording import recording_plugin
 
 
 def mock_config(folder: Path, *observers: str) -> Config:
-    """Of mocks. Pods boot, deadlines are short.
+    """Returns a configuration of mocks. Pods boot, deadlines are short.
 
     Args:
-        folder: for templates, snapshots and whatever else outlives pods.
-        observers: names of more plugins, the first outermost.
+        folder: for templates, snapshots and other files that outlive pods.
+        observers: names of further plugins, the first outermost.
     """
     return Config(
         Use("mock", "mock", "mock", ("mock",), (*observers, "recording", "faults")),
@@ -56,9 +56,9 @@ def mock_runtime(
     """Opens a runtime as another process would: a new object on the same world.
 
     Args:
-        world: what the mocks act on.
-        config: as `mock_config` makes it.
-        extra: more plugins, or others in place of mocks, by family and name.
+        world: the state that the mocks work on.
+        config: the result of `mock_config`.
+        extra: further plugins, or replacements of mocks, by family and name.
     """
     plugins: dict[tuple[str, str], Factory] = {
         ("hypervisor", "mock"): mock_hypervisor(world),

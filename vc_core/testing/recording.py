@@ -1,4 +1,4 @@
-"""A plugin that notes what happens, in order."""
+"""A plugin that records operations and events, in order."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Call:
     """An operation that has ended.
 
     Attributes:
-        operation: which one, of which plugin and pod.
-        error: what it raised; None when it succeeded.
+        operation: the operation, with its plugin and pod.
+        error: the exception that it raised; None when it succeeded.
     """
 
     operation: Operation
@@ -25,7 +25,7 @@ class Call:
 
 @dataclass
 class Recording:
-    """What has happened.
+    """The recorded operations and events.
 
     Attributes:
         calls: operations, in the order of their ends.
@@ -37,7 +37,7 @@ class Recording:
 
 
 def recording_plugin(recording: Recording) -> type:
-    """An observer that writes into `recording` and changes nothing."""
+    """Returns an observer that writes into `recording` and changes nothing."""
 
     @around_all
     class RecordingPlugin:

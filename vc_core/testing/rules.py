@@ -24,23 +24,23 @@ Suite = TypeVar("Suite")
 Subject = TypeVar("Subject")
 
 LIMIT_S = 30.0
-"""Seconds after which something that the contract promises at once is not coming."""
+"""Time limit in seconds for what the contract requires to happen at once."""
 
 _MARK = "__vc_rule__"
 
 
 def time_limit() -> asyncio.Timeout:
-    """A block that ends with TimeoutError after LIMIT_S."""
+    """Returns a block that ends with TimeoutError after LIMIT_S seconds."""
     return asyncio.timeout(LIMIT_S)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a test of a suite is about.
+    """The subject of a test of a suite.
 
     Attributes:
         operation: the hook's name.
-        sentence: of the contract, word by word.
+        sentence: a sentence of the contract, verbatim.
     """
 
     operation: str
@@ -54,7 +54,7 @@ class ContractBroken(AssertionError):
     """A plugin does not keep a sentence of the contract.
 
     Attributes:
-        rule: which one.
+        rule: the rule with the sentence.
     """
 
     def __init__(self, rule: Rule, detail: object) -> None:
@@ -68,8 +68,9 @@ Check = Callable[[Suite, Subject], Coroutine[Any, Any, None]]
 def rule(
     operation: str, sentence: str
 ) -> Callable[[Check[Suite, Subject]], Callable[[Suite, Subject], None]]:
-    """Makes a coroutine of a suite the test of one rule, which pytest can call without a plugin for
-    asyncio.
+    """Makes a coroutine of a suite the test of one rule.
+
+    pytest can call the test without a plugin for asyncio.
     """
     about = Rule(operation, sentence)
 
@@ -93,7 +94,7 @@ def rule(
 
 
 def rules_of(suite: type) -> Iterator[tuple[str, Rule]]:
-    """The names of a suite's tests, and what each is about."""
+    """Yields the names of a suite's tests, and their rules."""
     for name in dir(suite):
         found = getattr(getattr(suite, name), _MARK, None)
         if found is not None:
@@ -101,13 +102,14 @@ def rules_of(suite: type) -> Iterator[tuple[str, Rule]]:
 
 
 def says(documentation: str, sentence: str) -> bool:
-    """Whether a text has a sentence, however its lines are broken."""
+    """Returns whether a text contains a sentence, with any line breaks."""
     return re.sub(r"\s+", " ", sentence) in re.sub(r"\s+", " ", documentation)
 
 
 def wired(world: World, **plugins: object) -> Wiring:
-    """Plugins as the engine wires them, each in place of a mock: hypervisor, agent, storage,
-    device, network, observer.
+    """Wires plugins as the engine does, each in place of a mock.
+
+    The keywords are hypervisor, agent, storage, device, network and observer.
     """
     given = {
         "hypervisor": mock_hypervisor(world)(),
@@ -122,10 +124,10 @@ def wired(world: World, **plugins: object) -> Wiring:
 
 
 async def fails_with(kind: type[Exception], what: Coroutine[Any, Any, Any]) -> Exception:
-    """Awaits what must fail; gives the error.
+    """Awaits a coroutine that must fail; returns the error.
 
     Raises:
-        AssertionError: it succeeded, or failed otherwise.
+        AssertionError: it succeeded, or failed with another error.
     """
     try:
         async with time_limit():

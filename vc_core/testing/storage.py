@@ -1,4 +1,4 @@
-"""What every storage plugin must keep."""
+"""The contract suite of storage plugins."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _SHORT_S = 0.2
 
 @dataclass
 class StorageSubject:
-    """A storage plugin to look at.
+    """A storage plugin under test.
 
     Attributes:
-        make: a fresh object on the same store, as another process would have one.
-        litter: puts a thing into the store that is no pod and gives a word by which a problem names
-            it; None where nobody else can put anything there.
+        make: creates an object on the same store, as another process would.
+        litter: adds a foreign file to the store and returns a word that its problem must contain;
+            None where nothing else can be added.
     """
 
     make: Callable[[], object]
@@ -41,16 +41,16 @@ class StorageSubject:
     world: World = field(default_factory=lambda: World(Path("/nowhere")))
 
     def store(self) -> StorageSpec:
-        """Its operations, by a fresh object."""
+        """Returns its operations, by a new object."""
         return wired(self.world, storage=self.make()).hooks
 
 
 class StorageContract:
-    """Subclass it and give the fixture `subject`."""
+    """All rules of stores. Subclass it and override the fixture `subject`."""
 
     @pytest.fixture
     def subject(self) -> StorageSubject:
-        """The author's."""
+        """The plugin under test, provided by its author."""
         raise NotImplementedError("give a fixture `subject` that returns a StorageSubject")
 
     @rule("storage_run_dir", "Need not exist yet; never changes.")

@@ -1,6 +1,6 @@
-"""What every agent plugin must keep.
+"""The contract suite of agent plugins.
 
-Boots a guest for each rule, by a hypervisor plugin of the author's choice.
+Boots a guest for each rule, with a hypervisor plugin of the author's choice.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ["AgentContract", "AgentSubject"]
 class AgentContract(
     ConnectionRules, ImageRules, ContainerRules, ProcessRules, SupervisionRules, FileRules
 ):
-    """All rules of agents. Subclass it and give the fixture `subject`."""
+    """All rules of agents. Subclass it and override the fixture `subject`."""
 
     @pytest.fixture
     def subject(self) -> AgentSubject:
-        """The author's."""
+        """The plugin under test, provided by its author."""
         raise NotImplementedError("give a fixture `subject` that returns an AgentSubject")

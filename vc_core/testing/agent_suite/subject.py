@@ -1,4 +1,4 @@
-"""An agent plugin to look at, and a guest of it to look at."""
+"""An agent plugin under test, and a guest of it."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ MISSING = ("missing",)
 
 
 def process(args: tuple[str, ...]) -> ProcessSpec:
-    """One that finds the programs of AgentSubject.rootfs."""
+    """Returns a process with a PATH for the programs of AgentSubject.rootfs."""
     return ProcessSpec(args=args, env=("PATH=/bin",), cwd="/", user="0:0", no_new_privileges=True)
 
 
 @dataclass
 class AgentSubject:
-    """An agent plugin to look at.
+    """An agent plugin under test.
 
     Attributes:
-        make: a fresh object, as another process would have one.
-        hypervisor: a fresh object of the plugin whose machines boot the agent's guests.
+        make: creates an object, as another process would.
+        hypervisor: creates an object of the plugin whose machines boot the agent's guests.
         rootfs: a folder with the programs sh, sleep and cat in its /bin.
-        folder: empty and private, for the files of machines.
+        folder: an empty, private folder for the files of machines.
     """
 
     make: Callable[[], object]
@@ -81,12 +81,12 @@ class AgentSubject:
         self.pod.run_dir.mkdir(mode=0o700)
 
     def agent(self) -> AgentSpec:
-        """Its operations, by a fresh object without a connection."""
+        """Returns its operations, by a new object without a connection."""
         return self._hooks()
 
     @asynccontextmanager
     async def guest(self) -> AsyncIterator[InGuest]:
-        """One that has booted and is set up, for the length of a block."""
+        """Provides a guest that is booted and set up, for the length of a block."""
         hooks = self._hooks()
         booted = await hooks.agent_guest(pod=self.pod)
         folder = self.folder / "volume"
@@ -115,7 +115,7 @@ class AgentSubject:
 
 @dataclass
 class InGuest:
-    """A guest with an agent that is connected."""
+    """A guest with a connected agent."""
 
     subject: AgentSubject
     agent: Hooks
@@ -125,16 +125,16 @@ class InGuest:
 
     @property
     def volume_folder(self) -> Path:
-        """What the share `volume` shows."""
+        """The folder of the share `volume`."""
         return self.subject.folder / "volume"
 
     @property
     def pod(self) -> PodRef:
-        """Whose it is."""
+        """The pod of the guest."""
         return self.subject.pod
 
     async def needs(self, *wanted: Capability) -> None:
-        """Skips the test where agent and hypervisor together do not declare all of these."""
+        """Skips the test unless agent and hypervisor together declare all of these capabilities."""
         able = await self.agent.agent_capabilities(pod=self.pod) | await self.agent.vm_capabilities(
             pod=self.pod
         )
@@ -150,15 +150,15 @@ class InGuest:
         pod: PodOptions | None = None,
         **asked: Any,
     ) -> None:
-        """Makes a container that waits for its start; its first process's token is its name.
+        """Creates a container that waits for its start; the token of its first process is its name.
 
         Args:
             name: its id.
-            args: of its first process.
-            stdio: of that.
-            mounts: all of them.
-            pod: what the containers of its pod have in common; None for the defaults.
-            asked: more of its ContainerSpec.
+            args: argv of its first process.
+            stdio: what the streams of that process are connected to.
+            mounts: all of its mounts.
+            pod: options that all containers of its pod share; None for the defaults.
+            asked: further fields of its ContainerSpec.
         """
         spec = ContainerSpec(
             id=name,
@@ -183,7 +183,7 @@ class InGuest:
     async def run(
         self, name: str, args: tuple[str, ...], stdio: Stdio = Stdio.NULL, **asked: Any
     ) -> None:
-        """And starts it."""
+        """Creates and starts a container."""
         await self.create(name, args, stdio, **asked)
         await self.agent.agent_start_container(pod=self.pod, container_id=name)
 
@@ -194,7 +194,7 @@ class InGuest:
         )
 
     def logged(self, name: str) -> list[Record]:
-        """What is in the log of a container."""
+        """Returns the records in a container's log."""
         with Reader(self._data.log(self.pod.id, name)) as reader:
             return list(reader.read())
 
@@ -203,15 +203,16 @@ class InGuest:
         return ContainerDisks(DataDefaults(self.subject.folder / "data"))
 
     async def ends(self, name: str) -> int:
-        """The exit code of its first process."""
+        """Returns the exit code of its first process."""
         async with time_limit():
             return (await self.agent.agent_wait(pod=self.pod, container_id=name, token=name)).code
 
     async def container_status(
         self, name: str, is_it: Callable[[GuestContainerStatus], bool]
     ) -> GuestContainerStatus:
-        """What the guest knows of a container, as soon as that is so: nobody tells of it, one has
-        to ask again.
+        """Returns the status of a container as soon as it meets a condition.
+
+        There is no event for it, so the guest is asked repeatedly.
         """
         async with time_limit():
             while True:
@@ -222,7 +223,7 @@ class InGuest:
                 await asyncio.sleep(0.1)
 
     async def files(self, name: str, request: FilesRequest) -> tuple[int, bytes, bytes]:
-        """The exit code of a request, and what came on its two streams."""
+        """Returns the exit code of a request, and the output on its two streams."""
         await self.agent.agent_serve_files(
             pod=self.pod, container_id=name, token="files", request=request
         )
@@ -236,9 +237,9 @@ class InGuest:
         return status.code, told[StreamName.STDOUT], told[StreamName.STDERR]
 
     async def names(self) -> list[str]:
-        """The guest's containers."""
+        """Returns the names of the guest's containers."""
         return sorted(one.id for one in await self.agent.agent_list_containers(pod=self.pod))
 
     async def streams(self, name: str) -> ProcessStreams:
-        """Of the first process of a container."""
+        """Returns the streams of a container's first process."""
         return await self.agent.agent_attach(pod=self.pod, container_id=name, token=name)

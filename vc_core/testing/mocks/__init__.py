@@ -1,6 +1,4 @@
-"""Plugins that act on a table instead of a host: a pod in milliseconds, for tests of what uses or
-observes pods.
-"""
+"""Plugins that work in memory instead of on a host, for fast tests of code that uses pods."""
 
 from vc_core.testing.mocks.agent import MockAgent, mock_agent
 from vc_core.testing.mocks.device import MockDevice, mock_device

@@ -1,4 +1,4 @@
-"""An agent whose guest is the mock machine's table of containers."""
+"""An agent for mock machines."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ GUEST = Guest(
 
 
 class MockStreams:
-    """Gives back what is written, then ends with the process."""
+    """Streams that return what is written, and end with the process."""
 
     def __init__(self, process: MockProcess) -> None:
         self._process = process
@@ -81,7 +81,7 @@ class MockStreams:
 
 
 class MockAgent(AgentSpec):
-    """Whose guests are the world's machines."""
+    """The mock agent plugin; its guests are in the world."""
 
     world: World
 
@@ -99,7 +99,7 @@ class MockAgent(AgentSpec):
 
     @hookimpl
     async def agent_prepare(self, pod: PodRef) -> None:
-        """Has nothing to load."""
+        """Does nothing: there is nothing to load."""
 
     @hookimpl
     async def agent_connect(self, pod: PodRef, channel: Channel) -> AgentInfo:
@@ -171,7 +171,7 @@ class MockAgent(AgentSpec):
 
     @staticmethod
     def _copy_up(spec: ContainerSpec, mount: Mount) -> None:
-        """The names, not the files."""
+        """Copies the names, not the contents, of the files."""
         if mount.copy_up and not any(mount.source.iterdir()):
             for path in (spec.rootfs.path / mount.destination.lstrip("/")).iterdir():
                 (mount.source / path.name).touch()
@@ -346,5 +346,5 @@ class MockAgent(AgentSpec):
 
 
 def mock_agent(world: World) -> type[MockAgent]:
-    """A plugin for one world."""
+    """Returns a plugin for one world."""
     return type("MockAgent", (MockAgent,), {"world": world})

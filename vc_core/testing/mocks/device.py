@@ -16,7 +16,7 @@ from vc_core.testing.mocks.world import World
 
 
 class MockDevice(DeviceSpec):
-    """Who owns files named *.dev, and refuses *.refused."""
+    """The mock device plugin: claims files named *.dev, and refuses *.refused."""
 
     world: World
 
@@ -41,5 +41,5 @@ class MockDevice(DeviceSpec):
 
 
 def mock_device(world: World) -> type[MockDevice]:
-    """A plugin for one world."""
+    """Returns a plugin for one world."""
     return type("MockDevice", (MockDevice,), {"world": world})

@@ -1,4 +1,4 @@
-"""A hypervisor whose machines are entries of a table."""
+"""A hypervisor with mock machines."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ALIVE = (VmPhase.RUNNING, VmPhase.PAUSED)
 
 
 class MockHypervisor(HypervisorSpec):
-    """Whose machines are the world's."""
+    """The mock hypervisor plugin; its machines are in the world."""
 
     world: World
 
@@ -217,7 +217,7 @@ class MockHypervisor(HypervisorSpec):
     async def vm_adopt(self, pod: PodRef, state: DriverState) -> None:
         told = json.loads(state.json)
         self._launched = told["launched"]
-        if told["name"] != pod.id and told["name"] in self.world.machines:  # it was made for a pool
+        if told["name"] != pod.id and told["name"] in self.world.machines:  # started for a pool
             self.world.machines[pod.id] = self.world.machines[told["name"]]
 
     @hookimpl
@@ -232,5 +232,5 @@ class MockHypervisor(HypervisorSpec):
 
 
 def mock_hypervisor(world: World) -> type[MockHypervisor]:
-    """A plugin for one world."""
+    """Returns a plugin for one world."""
     return type("MockHypervisor", (MockHypervisor,), {"world": world})

@@ -20,7 +20,7 @@ from vc_core.testing.mocks.world import MockLock, World
 
 
 class Held:
-    """A lock that somebody has."""
+    """A lock that is held."""
 
     def __init__(self, lock: MockLock, exclusive: bool) -> None:
         self._lock, self._exclusive, self._is_held = lock, exclusive, True
@@ -38,7 +38,7 @@ class Held:
 
 
 class MockStorage(StorageSpec):
-    """Whose records and locks are the world's."""
+    """The mock storage plugin; its records and locks are in the world."""
 
     world: World
 
@@ -115,5 +115,5 @@ class MockStorage(StorageSpec):
 
 
 def mock_storage(world: World) -> type[MockStorage]:
-    """A plugin for one world."""
+    """Returns a plugin for one world."""
     return type("MockStorage", (MockStorage,), {"world": world})

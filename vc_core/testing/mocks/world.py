@@ -1,6 +1,4 @@
-"""What mock plugins act on: one world per test, seen by the plugins of every pod, as the host is by
-real plugins.
-"""
+"""The state of the mock plugins: one world per test, shared by the plugins of every pod."""
 
 from __future__ import annotations
 
@@ -27,12 +25,12 @@ from vc_core.testing.recording import Recording
 
 @dataclass
 class MockProcess:
-    """A process in a mock guest: ends when it is told to."""
+    """A process in a mock guest; a test ends it."""
 
     args: tuple[str, ...]
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     status: ExitStatus | None = None
-    client: object = None  # who has its streams
+    client: object = None  # the client that has its streams
     on_end: list[Callable[[], None]] = field(default_factory=list)
 
     def end(self, code: int, signal: int = 0) -> None:
@@ -55,11 +53,11 @@ class MockContainer:
 
 @dataclass
 class MockMachine:
-    """A machine that is an entry of a table."""
+    """A mock machine."""
 
     phase: VmPhase = VmPhase.RUNNING
     reason: str = ""
-    pid: int = 0  # a table has no process
+    pid: int = 0  # a mock machine has no process
     fixed: tuple[str, ...] = ()  # the tags of the shares that it started with
     shares: dict[str, Share] = field(default_factory=dict)
     devices: dict[str, object] = field(default_factory=dict)
@@ -70,12 +68,12 @@ class MockMachine:
     is_clone: bool = False
     is_ready_template: bool = False
     is_let_go: bool = False  # whether its guest uses no folder of the host
-    is_hung: bool = False  # whether its guest answers nobody
-    run_dir: Path | None = None  # where a machine would have its files
+    is_hung: bool = False  # whether its guest does not answer
+    run_dir: Path | None = None  # the folder of the machine's files
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def copy(self) -> MockMachine:
-        """What goes on from it when it was saved."""
+        """Returns a machine that starts from the saved one."""
         made = MockMachine(
             shares=dict(self.shares), devices=dict(self.devices), size=self.size, is_clone=True
         )
@@ -98,7 +96,7 @@ class MockMachine:
 
 
 class MockLock:
-    """Readers share, a writer is alone; good for one loop."""
+    """A lock with shared readers and an exclusive writer, for one event loop."""
 
     def __init__(self) -> None:
         self.readers = 0
@@ -119,7 +117,7 @@ class MockConnection:
 
 @dataclass
 class World:
-    """All that mock plugins know, and the faults that a test asks for."""
+    """The state of all mock plugins, and the faults that a test requests."""
 
     run_root: Path
     machines: dict[str, MockMachine] = field(default_factory=dict)
@@ -131,7 +129,7 @@ class World:
     connected: asyncio.Event = field(default_factory=asyncio.Event)
     is_waited_for: asyncio.Event = field(
         default_factory=asyncio.Event
-    )  # somebody waits for a guest that is hung
+    )  # a call waits for a guest that hangs
     capabilities: frozenset[Capability] = frozenset()
     networks: dict[str, MockConnection] = field(default_factory=dict)
     prepared: set[Path] = field(default_factory=set)
@@ -141,10 +139,10 @@ class World:
     is_booting_for_ever: bool = False
     dies_when_cloned: bool = False
     guest_id: str = "mock"
-    litter: list[str] = field(default_factory=list)  # what is in the store and is no pod
+    litter: list[str] = field(default_factory=list)  # foreign entries of the store
 
     def reboot(self) -> None:
-        """The host lost power: what lives in /run and all processes are gone."""
+        """Simulates a power failure of the host: clears /run and all processes."""
         self.machines.clear()
         self.networks.clear()
         self.locks.clear()
@@ -153,7 +151,7 @@ class World:
                 del records[key]
 
     def residue(self) -> list[str]:
-        """What is there that belongs to a live pod."""
+        """Returns everything that belongs to a live pod."""
         alive = [
             name
             for name, machine in self.machines.items()
