@@ -90,7 +90,7 @@ class HostProcess:
         return f"/proc/{self.pid}/exe"
 
     def is_alive(self) -> bool:
-        """Whether it runs.
+        """Returns whether it runs.
 
         A zombie does not, nor does a process that is exiting: its sockets may be closed already.
         A process whose main thread has ended does while another of its threads runs.
@@ -167,7 +167,7 @@ class HostProcess:
         return False
 
     def _stat(self) -> list[str]:
-        """Returns its fields of proc(5)'s stat; empty when it has ended, also if its pid is reused."""
+        """Returns its fields of proc(5)'s stat; empty when it has ended or its pid is reused."""
         try:
             fields = _fields(self.pid)
         except (FileNotFoundError, ProcessLookupError):
