@@ -1,9 +1,9 @@
-"""The network family: what a pod's machine is connected to.
+"""The network family: connects a pod's machine to a network.
 
-A pod has a network plugin only if it asks for a network; without one it has its loopback alone. A
-pod's network is a network namespace of its own on the host, with a tap for the machine. It lasts
-from the start of the machine to its end: a pod that starts again gets a new one. Every operation
-raises NetworkError when the network fails.
+A pod has a network plugin only if it requests a network; otherwise it has only its loopback. A
+pod's network is a network namespace of its own on the host, with a tap for the machine. It exists
+from the start of the machine to its end: a pod that is started again gets a new one. Every
+operation raises NetworkError when the network fails.
 """
 
 from __future__ import annotations
@@ -13,21 +13,20 @@ from vc_core.spec.values import Capability, Finding, Network, NetworkRequest, Po
 
 
 class NetworkSpec:
-    """Operations named network_*."""
+    """The operations named network_*."""
 
     @operation
     async def network_capabilities(self, pod: PodRef) -> frozenset[Capability]:
-        """Says what this plugin can do on this host beyond connecting a pod: PORTS, NETWORK_POLICY.
-        Raises nothing.
+        """Returns the optional capabilities on this host: PORTS, NETWORK_POLICY.
 
-        The engine calls it before network_connect and refuses a request that needs more.
+        Called by the engine before network_connect; it refuses a request that requires a missing
+        capability. Raises nothing.
         """
         raise NotImplementedError
 
     @operation
     async def network_connect(self, pod: PodRef, request: NetworkRequest) -> Network:
-        """Makes the pod's network and returns its tap, the guest's configuration and the published
-        ports.
+        """Creates the pod's network; returns its tap, configuration and published ports.
 
         Called by the engine while the machine starts. It first removes what an earlier call for
         this pod has left. The ports accept connections when it returns, in the order of the
@@ -39,10 +38,10 @@ class NetworkSpec:
 
     @operation
     async def network_is_connected(self, pod: PodRef) -> bool:
-        """Tells whether the pod's network works: False when one of its processes has died, or after
-        disconnecting.
+        """Returns whether the pod's network works.
 
-        Called by the engine, in any process, to tell users. Changes nothing.
+        False when one of its processes has died, or after disconnecting. Called by the engine, in
+        any process, for the pod's status. Changes nothing.
         """
         raise NotImplementedError
 
@@ -50,15 +49,16 @@ class NetworkSpec:
     async def network_disconnect(self, pod: PodRef) -> None:
         """Removes the pod's network; its ports are free afterwards. May be called twice.
 
-        Called by the engine after the machine's end, in any process; the plugin finds what belongs
-        to the pod by the pod's run folder. That may be gone after a reboot of the host, which is no
-        error.
+        Called by the engine after the machine's end, in any process; the plugin finds the pod's
+        network by the pod's run folder. A run folder that is gone after a reboot of the host is
+        no error.
         """
         raise NotImplementedError
 
     @operation
     async def network_diagnose(self) -> tuple[Finding, ...]:
-        """What a user should know about this host: programs, devices, permissions. Belongs to no
-        pod.
+        """Reports whether this host is fit for the plugin: programs, devices, permissions.
+
+        Belongs to no pod.
         """
         raise NotImplementedError

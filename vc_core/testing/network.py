@@ -1,4 +1,4 @@
-"""What every network plugin must keep."""
+"""The contract suite of network plugins."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def _accepts(port: PortMapping) -> bool:
 
 @dataclass
 class NetworkSubject:
-    """A network plugin to look at.
+    """A network plugin under test.
 
     Attributes:
-        make: a fresh object, as another process would have one.
+        make: creates an object, as another process would.
         folder: an empty, private folder; pods get their run folders below it.
-        accepts: whether the host accepts connections on a published TCP port.
+        accepts: returns whether the host accepts connections on a published TCP port.
     """
 
     make: Callable[[], object]
@@ -60,23 +60,23 @@ class NetworkSubject:
     world: World = field(default_factory=lambda: World(Path("/nowhere")))
 
     def network(self) -> NetworkSpec:
-        """Its operations, by a fresh object."""
+        """Returns its operations, by a new object."""
         return wired(self.world, network=self.make()).hooks
 
     def pod(self, name: str = "contract") -> PodRef:
-        """A pod with a run folder."""
+        """Returns a pod with a run folder."""
         run_dir = self.folder / name
         run_dir.mkdir(mode=0o700, exist_ok=True)
         return PodRef(id=name, run_dir=run_dir)
 
     async def connect(self, pod: PodRef, request: NetworkRequest = _PLAIN) -> Network:
-        """Connects by a fresh object and closes the tap, as if the machine had ended."""
+        """Connects with a new object and closes the tap, as if the machine had ended."""
         network = await self.network().network_connect(pod=pod, request=request)
         os.close(network.nic.descriptor)
         return network
 
     async def ports(self) -> NetworkRequest:
-        """A request with ports.
+        """Returns a request with ports.
 
         Raises:
             pytest.skip.Exception: the plugin publishes none.
@@ -87,21 +87,22 @@ class NetworkSubject:
 
 
 class NetworkContract:
-    """Subclass it and give the fixture `subject`."""
+    """All rules of network plugins. Subclass it and override the fixture `subject`."""
 
     @pytest.fixture
     def subject(self) -> NetworkSubject:
-        """The author's."""
+        """The plugin under test, provided by its author."""
         raise NotImplementedError("give a fixture `subject` that returns a NetworkSubject")
 
     @rule(
-        "network_capabilities", "Says what this plugin can do on this host beyond connecting a pod"
+        "network_capabilities",
+        "Returns the optional capabilities on this host: PORTS, NETWORK_POLICY.",
     )
     async def test_its_capabilities_are_those_of_a_network(self, subject: NetworkSubject) -> None:
         declared = await subject.network().network_capabilities(pod=subject.pod())
         assert declared <= _KNOWN, f"it declares {sorted(declared - _KNOWN)}"
 
-    @rule("network_connect", "Makes the pod's network and returns its tap")
+    @rule("network_connect", "Creates the pod's network; returns its tap")
     async def test_it_gives_an_open_tap(self, subject: NetworkSubject) -> None:
         pod = subject.pod()
         network = await subject.network().network_connect(pod=pod, request=_PLAIN)
@@ -114,7 +115,7 @@ class NetworkContract:
             os.close(network.nic.descriptor)
             await subject.network().network_disconnect(pod=pod)
 
-    @rule("network_connect", "the guest's configuration and the published ports.")
+    @rule("network_connect", "returns its tap, configuration and published ports.")
     async def test_the_configuration_fits_the_tap(self, subject: NetworkSubject) -> None:
         pod = subject.pod()
         network = await subject.connect(pod)
@@ -189,7 +190,7 @@ class NetworkContract:
         await subject.network().network_disconnect(pod=other)
         assert not connected, "the pod is connected"
 
-    @rule("network_is_connected", "Tells whether the pod's network works")
+    @rule("network_is_connected", "Returns whether the pod's network works.")
     async def test_it_tells_of_a_network_that_works(self, subject: NetworkSubject) -> None:
         pod = subject.pod()
         await subject.connect(pod)
@@ -224,7 +225,7 @@ class NetworkContract:
         for _ in range(2):
             await subject.network().network_disconnect(pod=pod)
 
-    @rule("network_disconnect", "That may be gone after a reboot of the host, which is no error.")
+    @rule("network_disconnect", "A run folder that is gone after a reboot of the host is no error.")
     async def test_disconnecting_without_a_run_folder_is_no_error(
         self, subject: NetworkSubject
     ) -> None:
@@ -234,7 +235,7 @@ class NetworkContract:
 
     @rule(
         "network_diagnose",
-        "What a user should know about this host: programs, devices, permissions.",
+        "Reports whether this host is fit for the plugin: programs, devices, permissions.",
     )
     async def test_it_tells_about_the_host(self, subject: NetworkSubject) -> None:
         findings = await subject.network().network_diagnose()

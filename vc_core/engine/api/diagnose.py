@@ -1,4 +1,4 @@
-"""What `vc doctor` finds out about this host."""
+"""The findings of `vc doctor` about this host."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vc_core.spec.values import Finding, Verdict
 async def findings(
     hooks: Hooks, config: Config, catalog: Catalog, damaged: Iterable[DamagedPod]
 ) -> tuple[Finding, ...]:
-    """What the plugins, the pods and the image tools have to say, in this order."""
+    """Returns the findings of the plugins, the pods and the image tools, in this order."""
     from vc_core.images import programs
 
     return (

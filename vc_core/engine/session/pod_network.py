@@ -1,6 +1,4 @@
-"""The network of a pod that runs: connected while its machine starts. Callers hold the pod's
-lock.
-"""
+"""The network of a pod, connected while its machine starts. Callers hold the pod's lock."""
 
 from __future__ import annotations
 
@@ -21,13 +19,12 @@ from vc_core.spec.values import Network, PodOptions
 
 @asynccontextmanager
 async def connecting(session: Session) -> AsyncIterator[asyncio.Task[Network | None]]:
-    """Connects the pod while the block starts the machine; the block awaits the task before it
-    ends.
+    """Connects the pod during a block that starts the machine and awaits the task before its end.
 
-    A tap whose task nobody has awaited is closed.
+    The tap of a task that was not awaited is closed.
     """
     if session.config.network is not None:
-        # First: a call that is killed in between must leave something that the next one finds.
+        # First: a later call must find what a call that is killed in between leaves.
         await session.put_state(dataclasses.replace(session.state, network=NetworkState()))
     task = asyncio.create_task(_connect(session))
     try:
@@ -41,7 +38,7 @@ async def connecting(session: Session) -> AsyncIterator[asyncio.Task[Network | N
 
 
 async def plug(session: Session, network: Network | None) -> None:
-    """Gives the machine its interface and notes the published ports."""
+    """Plugs the interface into the machine and stores the published ports."""
     if network is None:
         return
     await session.hooks.vm_plug(pod=session.pod, device=network.nic)
@@ -59,16 +56,16 @@ async def disconnect(session: Session) -> None:
 
 
 async def is_connected(session: Session) -> bool:
-    """Whether the network of a running pod works; True for a pod without one."""
+    """Returns whether the network of a running pod works; True for a pod without one."""
     if session.state.network is None:
         return True
-    with contextlib.suppress(NetworkError):  # who only looks is told that much
+    with contextlib.suppress(NetworkError):  # a failed check counts as not connected
         return await session.hooks.network_is_connected(pod=session.pod)
     return False
 
 
 def options(session: Session) -> PodOptions:
-    """The pod's options, with the network's name servers where the pod names none."""
+    """Returns the pod's options, with the network's name servers where the pod names none."""
     own, state = session.config.options, session.state.network
     if own.dns.servers or state is None:
         return own

@@ -1,4 +1,4 @@
-"""The network that a new pod asks for, and the plugin that gives it."""
+"""Determines the network of a new pod, and the plugin for it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _PORTS = range(1, 65536)
 
 
 def request(config: Config, choice: str, ports: Sequence[PortMapping]) -> NetworkRequest | None:
-    """What a new pod asks of its network; None for a pod without one.
+    """Returns a new pod's request for a network; None for a pod without one.
 
     Args:
-        config: where `choice` is empty, a chosen network plugin means "public".
+        config: the configuration; if it chooses a network plugin, an empty `choice` means "public".
         choice: "none", "public" or "full".
-        ports: of the host that lead into the pod.
+        ports: ports of the host that are forwarded to the pod.
 
     Raises:
-        InvalidRequest: there is no such choice, a port is impossible, or ports are given without a
+        InvalidRequest: there is no such choice, a port is invalid, or ports are given without a
             network.
     """
     wanted = choice or (
@@ -49,10 +49,10 @@ def request(config: Config, choice: str, ports: Sequence[PortMapping]) -> Networ
 def plugins(
     catalog: Catalog, config: Config, chosen: Iterable[PluginChoice], wanted: NetworkRequest | None
 ) -> tuple[PluginChoice, ...]:
-    """The plugins of a new pod: a pod without a network has no network plugin.
+    """Returns the plugins of a new pod: a pod without a network has no network plugin.
 
     Raises:
-        PluginNotFound, PluginLoadError: the network plugin is not there.
+        PluginNotFound, PluginLoadError: the network plugin is missing or fails to load.
     """
     others = tuple(choice for choice in chosen if choice.family != "network")
     if wanted is None:
@@ -61,10 +61,10 @@ def plugins(
 
 
 def check(wanted: NetworkRequest | None, capabilities: frozenset[Capability]) -> None:
-    """Refuses a network that the pod's plugins cannot give.
+    """Refuses a network that the pod's plugins do not support.
 
     Raises:
-        InvalidRequest: names what is missing.
+        InvalidRequest: naming the missing capability.
     """
     if wanted is None:
         return
@@ -84,10 +84,10 @@ def check(wanted: NetworkRequest | None, capabilities: frozenset[Capability]) ->
 
 
 async def diagnose(config: Config, catalog: Catalog) -> tuple[Finding, ...]:
-    """What a user should know about networks: by the plugin that a pod would get, if it is there.
+    """Returns the findings of the network plugin that a pod would get, if it is installed.
 
     Raises:
-        PluginError, ConfigError, PluginContractError: the chosen plugin cannot be used.
+        PluginError, ConfigError, PluginContractError: the chosen plugin is unusable.
     """
     name = plugin_name(config)
     if config.use.network == NO_NETWORK and name not in catalog.names("network"):
@@ -99,7 +99,7 @@ async def diagnose(config: Config, catalog: Catalog) -> tuple[Finding, ...]:
 
 
 def plugin_name(config: Config) -> str:
-    """The network plugin of a pod that has a network."""
+    """Returns the network plugin of a pod with a network."""
     return DEFAULT_NETWORK if config.use.network == NO_NETWORK else config.use.network
 
 

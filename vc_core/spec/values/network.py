@@ -1,4 +1,4 @@
-"""What crosses the border about networks."""
+"""Values of the contract about networks."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from vc_core.spec.values.vm import Nic
 
 
 class PortProtocol(enum.StrEnum):
-    """What a port belongs to."""
+    """The protocol of a port."""
 
     TCP = "tcp"
     UDP = "udp"
 
 
 class NetworkPolicy(enum.StrEnum):
-    """Which addresses a pod can reach. The host enforces it, never the guest."""
+    """The addresses that a pod can reach. Enforced on the host, not by the guest."""
 
     # All but private, link-local, loopback, metadata and multicast ones, and those of the host.
     PUBLIC = "public"
-    FULL = "full"  # whatever the host can reach, but not the host's loopback
+    FULL = "full"  # all addresses that the host can reach, except its loopback
 
 
 class Dns(Struct, frozen=True, kw_only=True):
@@ -42,8 +42,8 @@ class HostEntry(Struct, frozen=True, kw_only=True):
     """A line of the containers' /etc/hosts.
 
     Attributes:
-        name: that is looked up.
-        address: IPv4 or IPv6.
+        name: the host name.
+        address: IPv4 or IPv6 address.
     """
 
     name: str
@@ -51,7 +51,7 @@ class HostEntry(Struct, frozen=True, kw_only=True):
 
 
 class PortMapping(Struct, frozen=True, kw_only=True):
-    """A port of the host that leads into the pod.
+    """A port of the host that is forwarded to the pod.
 
     Attributes:
         guest_port: 1 to 65535.
@@ -67,11 +67,11 @@ class PortMapping(Struct, frozen=True, kw_only=True):
 
 
 class NetworkRequest(Struct, frozen=True, kw_only=True):
-    """What a pod asks of its network.
+    """A pod's request for a network.
 
     Attributes:
-        policy: which addresses the pod can reach.
-        ports: ports of the host that lead into the pod.
+        policy: the addresses that the pod can reach.
+        ports: ports of the host that are forwarded to the pod.
     """
 
     policy: NetworkPolicy
@@ -79,14 +79,14 @@ class NetworkRequest(Struct, frozen=True, kw_only=True):
 
 
 class GuestNetwork(Struct, frozen=True, kw_only=True):
-    """How the guest configures its interface.
+    """The configuration of the guest's interface.
 
     Attributes:
-        mac: of the interface: by this the guest finds it.
+        mac: MAC address, by which the guest finds the interface.
         mtu: in bytes.
         addresses: with prefix lengths: "192.0.0.2/32".
-        gateways: at most one for each of IPv4 and IPv6: routers of the default routes, reachable on
-            the interface whatever the prefix lengths are.
+        gateways: routers of the default routes, at most one each for IPv4 and IPv6; reachable on
+            the interface with any prefix length.
         name_servers: addresses for resolv.conf, used where the pod names none of its own.
     """
 
@@ -102,8 +102,8 @@ class Network(Struct, frozen=True, kw_only=True):
 
     Attributes:
         nic: the tap for the machine. The caller closes the descriptor.
-        guest: how the guest configures its interface.
-        ports: as they were published, each with its port on the host.
+        guest: the configuration of the guest's interface.
+        ports: the published ports, each with its port on the host.
     """
 
     nic: Nic

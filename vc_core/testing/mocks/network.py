@@ -1,4 +1,4 @@
-"""A network plugin whose networks are entries of a table."""
+"""A network plugin with mock networks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FIRST_PORT = 40_000
 
 
 class MockNetwork(NetworkSpec):
-    """Publishes ports of a table. Its taps are /dev/null."""
+    """The mock network plugin: publishes ports of a table, with /dev/null as taps."""
 
     world: World
 
@@ -68,7 +68,7 @@ class MockNetwork(NetworkSpec):
         return (Finding(subject="network", verdict=Verdict.GOOD, detail="a table"),)
 
     def published(self, request: NetworkRequest) -> tuple[PortMapping, ...]:
-        """The ports of a request, each with its port on the host."""
+        """Returns the ports of a request, each with its port on the host."""
         taken = {
             port.host_port
             for connection in self.world.networks.values()
@@ -83,5 +83,5 @@ class MockNetwork(NetworkSpec):
 
 
 def mock_network(world: World) -> type[MockNetwork]:
-    """A plugin for one world."""
+    """Returns a plugin for one world."""
     return type("MockNetwork", (MockNetwork,), {"world": world})

@@ -1,1 +1,1 @@
-"""Networks of pods: what they share, and the plugin `pasta`."""
+"""Networks of pods: common code, and the plugin `pasta`."""

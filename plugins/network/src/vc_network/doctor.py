@@ -1,4 +1,4 @@
-"""What a user should know about networks of pods on this host."""
+"""The findings of `vc doctor` about networks of pods."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _USER_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
 
 
 def diagnose() -> tuple[Finding, ...]:
-    """Programs, the device of taps, and whether this kernel gives user namespaces."""
+    """Checks the programs, the tap device, and whether this kernel permits user namespaces."""
     return (_programs(), _tun(), _user_namespaces())
 
 

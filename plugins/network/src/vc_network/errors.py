@@ -1,7 +1,7 @@
-"""What goes wrong here."""
+"""The error of this package."""
 
 from __future__ import annotations
 
 
 class NetworkFailure(Exception):
-    """Its text is one line for people."""
+    """A network operation failed. The text is one line for people."""

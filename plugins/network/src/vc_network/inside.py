@@ -1,11 +1,11 @@
-"""Runs in a pod's network namespace, and keeps it: a program of its own that imports only the
-standard library.
+"""Runs in a pod's network namespace and keeps it; imports only the standard library.
 
 usage: python -I -S inside.py DESCRIPTOR PID_FILE NAME PROGRAM...
 
-DESCRIPTOR is a socket to the caller, NAME that of the tap, PROGRAM what takes this one's place in
-the end. Notes its number and start time in PID_FILE and says so; waits for a plan; carries it out;
-answers with the tap's descriptor or an error. Ends when the caller ends before that.
+DESCRIPTOR is a socket to the caller, NAME the name of the tap, PROGRAM the program that this one
+executes at the end. Writes its pid and start time to PID_FILE and reports that; waits for a
+plan; carries it out; answers with the tap's descriptor or an error. Ends when the caller ends
+before that.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ _MESSAGE_BYTES = 1 << 18
 
 
 def main(descriptor: int, pid_file: Path, name: str, program: list[str]) -> None:
-    """See above."""
+    """Runs the steps described above."""
     caller = socket.socket(fileno=descriptor)
     start_ticks = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
     pid_file.write_text(f"{os.getpid()} {start_ticks}")

@@ -19,8 +19,8 @@ TAP_MAC = "02:76:63:00:00:01"
 UPLINK_MAC = "02:76:63:00:00:03"
 NEXT_HOP_MAC = "02:76:63:00:00:06"
 
-# pasta ends TCP connections itself: what the wire's MTU is concerns the host's sockets, not the
-# guest's packets.
+# pasta terminates TCP connections itself: the MTU of the network applies to the host's sockets, not
+# to the guest's packets.
 MTU = 65520
 
 
@@ -30,12 +30,12 @@ class Family:
 
     Attributes:
         version: 4 or 6.
-        guest: the guest's.
-        router: the namespace's, on the tap.
-        next_hop: pasta's, behind the uplink.
-        resolver: to which the guest sends DNS queries; pasta passes them to the host's first name
+        guest: address of the guest.
+        router: address of the namespace, on the tap.
+        next_hop: address of pasta, behind the uplink.
+        resolver: destination of the guest's DNS queries; pasta passes them to the host's first name
             server.
-        bits: of an address.
+        bits: length of an address in bits.
     """
 
     version: int
@@ -47,7 +47,7 @@ class Family:
 
     @property
     def loopback(self) -> str:
-        """The namespace's own."""
+        """The loopback address of the namespace."""
         return "127.0.0.1" if self.version == 4 else "::1"
 
 
@@ -56,7 +56,7 @@ V6 = Family(6, "fd76:6300::2", "fd76:6300::1", "fd76:6300::6", "", 128)
 
 
 def ip_commands(families: tuple[Family, ...]) -> str:
-    """Input of `ip -batch` that connects tap and uplink."""
+    """Returns the input of `ip -batch` that connects tap and uplink."""
     lines = ["link set lo up"]
     for name, mac in ((TAP, TAP_MAC), (UPLINK, UPLINK_MAC)):
         lines += [f"link set dev {name} address {mac} mtu {MTU}", f"link set dev {name} up"]
@@ -73,9 +73,9 @@ def ip_commands(families: tuple[Family, ...]) -> str:
 
 
 def sysctls(families: tuple[Family, ...]) -> dict[str, str]:
-    """Settings of the namespace by their paths below /proc/sys/net.
+    """Returns settings of the namespace by their paths below /proc/sys/net.
 
-    pasta connects to the namespace's 127.0.0.1 for clients on the host's; the rules lead that to
+    pasta connects to the namespace's 127.0.0.1 for clients on the host's; the rules forward that to
     the guest, which the kernel refuses without route_localnet.
     """
     settings = {"ipv4/ip_forward": "1", "ipv4/conf/all/route_localnet": "1"}

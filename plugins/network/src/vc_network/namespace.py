@@ -1,4 +1,4 @@
-"""A pod's network namespace: a process that keeps it, and the tap in it."""
+"""A pod's network namespace: the process that keeps it, and the tap in it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KEEPER = "keeper.pid"
 _TERM_S = 2.0
 _CHILDS_DESCRIPTOR = 3
 _MESSAGE_BYTES = 1 << 16
-# The namespace outlives us: its processes keep no folder of ours busy.
+# The namespace outlives this process: its processes must not keep a folder busy.
 _DETACHED = ("/bin/sh", "-c", 'umask 077; cd / && exec "$@"', "sh")
 TUN = Path("/dev/net/tun")
 TUN_REMEDY = f"modprobe tun && chmod 666 {TUN}"
@@ -40,7 +40,7 @@ PACKAGES = {
 
 
 def program(name: str) -> str:
-    """The path of a program of the host.
+    """Returns the path of a program of the host.
 
     Raises:
         NetworkFailure: it is missing; names its package.
@@ -52,25 +52,25 @@ def program(name: str) -> str:
 
 
 def check_device() -> None:
-    """Raises NetworkFailure when this user cannot make taps."""
+    """Raises NetworkFailure when this user is not permitted to create taps."""
     if not os.access(TUN, os.R_OK | os.W_OK):
         reason = "may not be opened by this user" if TUN.exists() else "is missing"
         raise NetworkFailure(f"{TUN} {reason}; as root: {TUN_REMEDY}")
 
 
 def folder(run_dir: Path) -> Path:
-    """Where the files of a pod's network lie."""
+    """Returns the folder of the files of a pod's network."""
     return run_dir / _FOLDER
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done in a namespace.
+    """The steps to carry out in a namespace.
 
     Attributes:
         sysctls: values by path below /proc/sys/net.
-        rules: for nft.
-        links: for `ip -batch`.
+        rules: input of nft.
+        links: input of `ip -batch`.
     """
 
     sysctls: Mapping[str, str]
@@ -80,11 +80,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Namespace:
-    """One that was just made, while its maker still talks to its keeper.
+    """A new namespace, while its creator is connected to its keeper.
 
     Attributes:
         keeper: the process that keeps it.
-        channel: to that.
+        channel: the connection to the keeper.
     """
 
     keeper: HostProcess
@@ -92,10 +92,10 @@ class Namespace:
 
     @classmethod
     async def make(cls, run_dir: Path) -> Self:
-        """A namespace with a keeper, which ends if this process ends before `Namespace.connect`.
+        """Creates a namespace and its keeper, which ends if its creator ends before `connect`.
 
         Raises:
-            NetworkFailure: the kernel or a missing program does not allow it.
+            NetworkFailure: the kernel refused, or a program is missing.
         """
         if not sys.executable:
             raise NetworkFailure("this Python has no path of its own (sys.executable is empty)")
@@ -133,7 +133,7 @@ class Namespace:
         return namespace
 
     async def connect(self, plan: Plan) -> int:
-        """Carries the plan out; returns the descriptor of the tap, which the caller closes.
+        """Carries out the plan; returns the descriptor of the tap, which the caller closes.
 
         Raises:
             NetworkFailure: a step failed.
@@ -155,7 +155,7 @@ class Namespace:
         raise NetworkFailure(f"the pod's network namespace cannot be set up: {reason}")
 
     async def end(self) -> None:
-        """Kills the keeper: the namespace is gone when nobody else has it."""
+        """Kills the keeper: the namespace is gone when no other process uses it."""
         self.channel.close()
         await self.keeper.kill(_TERM_S)
 
@@ -165,7 +165,7 @@ class Namespace:
 
 @asynccontextmanager
 async def made(run_dir: Path) -> AsyncIterator[Namespace]:
-    """A namespace that stays when the block succeeds and is gone when it fails."""
+    """Creates a namespace that is kept when the block succeeds and removed when it fails."""
     namespace = await Namespace.make(run_dir)
     try:
         yield namespace
@@ -176,11 +176,11 @@ async def made(run_dir: Path) -> AsyncIterator[Namespace]:
 
 
 def keeper_of(run_dir: Path) -> HostProcess | None:
-    """The process that keeps a pod's namespace, alive or not; None when there is no note of it."""
+    """Returns the process that keeps a pod's namespace, alive or not; None without a record."""
     try:
         pid, start_ticks = (folder(run_dir) / _KEEPER).read_text().split()
         return HostProcess(int(pid), int(start_ticks))
-    except (FileNotFoundError, ValueError):  # never made, or its keeper ended while it wrote
+    except (FileNotFoundError, ValueError):  # never created, or its keeper ended while it wrote
         return None
 
 

@@ -1,4 +1,4 @@
-"""The program pasta: connects a namespace to the host's own sockets, without any privilege."""
+"""The program pasta: connects a namespace to the host's own sockets, without privileges."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ _DEFAULT_V6 = "0" * 32
 async def start(
     run_dir: Path, keeper: HostProcess, ports: Iterable[PortMapping], families: Iterable[Family]
 ) -> None:
-    """Starts pasta for the namespace that `keeper` keeps; its ports accept connections when this
-    returns.
+    """Starts pasta for the namespace of `keeper`; ports accept connections when this returns.
 
     Raises:
-        NetworkFailure: with pasta's own words.
+        NetworkFailure: pasta failed; quotes pasta.
     """
     command = [program("pasta"), *_options(tuple(ports), tuple(families))]
     command += ["--pid", str(folder(run_dir) / _PID_FILE), str(keeper.pid)]
@@ -76,13 +75,13 @@ def _options(ports: tuple[PortMapping, ...], families: tuple[Family, ...]) -> li
         for value in chosen or ["none"]:
             words += [option, value]
     words += ["--tcp-ns", "none", "--udp-ns", "none"]
-    # Root's own helper stays root, without any capability outside of a user namespace of its own:
-    # as another user it could not enter that of the keeper.
+    # pasta started by root stays root, without capabilities outside of its own user namespace:
+    # another user is not permitted to enter the keeper's.
     return [*words, "--runas", "0"] if os.geteuid() == 0 else words
 
 
 def process_of(run_dir: Path) -> HostProcess | None:
-    """The pasta of a pod; None when there is none."""
+    """Returns the pasta of a pod; None when there is none."""
     pid_file = folder(run_dir) / _PID_FILE
     try:
         process = HostProcess.of(int(pid_file.read_text()))
@@ -93,7 +92,7 @@ def process_of(run_dir: Path) -> HostProcess | None:
 
 
 def families() -> tuple[Family, ...]:
-    """Those versions of IP for which this host has a default route.
+    """Returns the versions of IP for which this host has a default route.
 
     Raises:
         NetworkFailure: there is none.

@@ -1,4 +1,4 @@
-"""The plugin `pasta`: the network of ordinary users, and of root."""
+"""The plugin `pasta`: networks for ordinary users and for root."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NIC = "nic0"
 
 
 def translated(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[object, object, T]]:
-    """The heart's error becomes the contract's."""
+    """Converts the package's error to the contract's."""
 
     @functools.wraps(function)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -48,7 +48,7 @@ def translated(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[obj
 
 
 class PastaNetwork(NetworkSpec):
-    """The plugin `pasta`. Holds nothing: what it makes is found by the pod's run folder."""
+    """The plugin `pasta`. Keeps no state: a network is found by the pod's run folder."""
 
     @hookimpl
     async def network_capabilities(self, pod: PodRef) -> frozenset[Capability]:
@@ -106,7 +106,7 @@ class PastaNetwork(NetworkSpec):
 
 
 async def _own_addresses() -> tuple[str, ...]:
-    """All addresses of this host.
+    """Returns all addresses of this host.
 
     Raises:
         NetworkFailure: `ip` fails.

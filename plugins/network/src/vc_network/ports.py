@@ -1,4 +1,4 @@
-"""Ports of the host: whether they are free, who has them, which one is chosen."""
+"""Ports of the host: checks that they are free, finds their owners, chooses free ones."""
 
 from __future__ import annotations
 
@@ -21,15 +21,13 @@ _KINDS = {PortProtocol.TCP: socket.SOCK_STREAM, PortProtocol.UDP: socket.SOCK_DG
 
 @contextmanager
 def reserved(wanted: Iterable[PortMapping]) -> Iterator[tuple[PortMapping, ...]]:
-    """The same ports, each with its number on the host, kept from everybody else's choice for the
-    length of the block.
+    """Yields the same ports with their numbers on the host, reserved for the length of the block.
 
-    A TCP socket that is bound and does not listen lets another one of this host listen that has
-    SO_REUSEADDR, too.
+    A TCP socket that is bound and does not listen still permits another socket with SO_REUSEADDR
+    to listen.
 
     Raises:
-        NetworkFailure: a port is taken or may not be used; names it and, where that can be seen,
-            who has it.
+        NetworkFailure: a port is taken or not permitted; names it and, where visible, its owner.
     """
     with contextlib.ExitStack() as stack:
         yield tuple([_reserve(stack, port) for port in wanted])
@@ -58,7 +56,7 @@ def _reserve(stack: contextlib.ExitStack, port: PortMapping) -> PortMapping:
     if port.protocol is PortProtocol.TCP:
         stack.callback(bound.close)
     else:
-        bound.close()  # datagrams would come to both
+        bound.close()  # both would receive datagrams
     return structs.replace(port, host_port=number)
 
 
@@ -76,7 +74,7 @@ def _refusal(port: PortMapping, error: OSError) -> str:
 
 
 def _owner(port: PortMapping) -> str:
-    """The process that has a port, for people; empty when that cannot be seen."""
+    """Returns the process that uses a port, as text for people; empty when it is not visible."""
     inodes = set()
     for name in (port.protocol.value, f"{port.protocol}6"):
         for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
@@ -85,7 +83,7 @@ def _owner(port: PortMapping) -> str:
                 inodes.add(f"socket:[{fields[9]}]")
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
-            with contextlib.suppress(OSError):  # it ended, or is another user's
+            with contextlib.suppress(OSError):  # it ended, or belongs to another user
                 if any(os.readlink(entry) in inodes for entry in (process / "fd").iterdir()):  # noqa: PTH115 (a text)
                     return f"{(process / 'comm').read_text().strip()} (process {process.name})"
     return ""

@@ -1,6 +1,4 @@
-"""What may pass between guest and uplink, as nft rules. The host's kernel enforces them in the
-pod's namespace.
-"""
+"""The nft rules between guest and uplink, enforced by the host's kernel in the pod's namespace."""
 
 from __future__ import annotations
 
@@ -9,8 +7,8 @@ from collections.abc import Iterable
 from vc_core.spec import NetworkPolicy, PortMapping
 from vc_network.layout import TAP, UPLINK, V4, V6, Family
 
-# Not globally reachable (IANA's special-purpose registries), multicast, and what embeds IPv4
-# addresses. The ranges of documentation are left out: nobody has them.
+# Not globally reachable (IANA's special-purpose registries), multicast, and ranges that embed IPv4
+# addresses. The ranges for documentation are left out, because they are unused.
 _DENIED = {
     4: (
         *(
@@ -51,13 +49,13 @@ def ruleset(
     families: tuple[Family, ...],
     own: Iterable[str],
 ) -> str:
-    """Input of `nft -f`.
+    """Returns the input of `nft -f`.
 
     Args:
-        policy: which addresses the guest can reach.
-        ports: that lead into the guest.
+        policy: the addresses that the guest can reach.
+        ports: ports that are forwarded to the guest.
         families: versions of IP that the guest has.
-        own: the host's addresses, which are none of the outside.
+        own: the host's addresses, which do not count as outside addresses.
     """
     own = tuple(own)
     lines = ["table inet vc {"]
@@ -101,15 +99,16 @@ def ruleset(
 
 
 def _guests_own(families: tuple[Family, ...]) -> list[str]:
-    """The guest sends from its own addresses only; link-local ones are for neighbour discovery."""
+    """Returns rules that drop what the guest sends from addresses other than its own."""
     rules = [f'iifname "{TAP}" ip saddr != {V4.guest} drop']
     own = f"{{ {V6.guest}, fe80::/10, :: }}" if V6 in families else "::"
     return [*rules, f'iifname "{TAP}" ip6 saddr != {own} drop']
 
 
 def _from_loopback(ports: Iterable[PortMapping], families: tuple[Family, ...]) -> list[str]:
-    """For clients on the host's loopback pasta connects to that of the namespace: it leads to the
-    guest.
+    """Returns rules that forward connections to the namespace's loopback to the guest.
+
+    pasta connects there for clients on the host's loopback.
     """
     targets = sorted({(port.protocol.value, port.guest_port) for port in ports})
     if not targets:

@@ -1,4 +1,4 @@
-"""Network interfaces on taps of the host, which come as descriptors: QEMU itself opens nothing."""
+"""Network interfaces on taps of the host, passed as descriptors: QEMU itself opens nothing."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ if TYPE_CHECKING:
 
 
 def backend_of(nic_id: str) -> str:
-    """The name of the netdev behind an interface."""
+    """Returns the name of the netdev behind an interface."""
     return f"{nic_id}-net"
 
 
 async def add(monitor: Monitor, nic: Nic, place: Place) -> Place:
-    """Plugs an interface into its place. On failure nothing of it is left: QEMU closes the
-    descriptor with its netdev.
+    """Plugs an interface into its place. On failure nothing of it is left.
+
+    QEMU closes the descriptor with its netdev.
 
     Raises:
-        HypervisorError: QEMU's own words.
+        HypervisorError: QEMU refuses; quotes QEMU.
     """
     backend, handle = backend_of(nic.id), f"{nic.id}-tap"
     await monitor.give(handle, nic.descriptor)
@@ -34,7 +35,7 @@ async def add(monitor: Monitor, nic: Nic, place: Place) -> Place:
         await monitor.execute("closefd", {"fdname": handle})
         raise
     try:
-        # Without a ROM: nobody boots from the network.
+        # Without a ROM: no guest boots from the network.
         front: dict[str, object] = {
             "driver": "virtio-net-pci",
             "netdev": backend,

@@ -1,1 +1,1 @@
-"""The jail of QEMU: what somebody can reach who has broken into it."""
+"""The jail of QEMU: limits what an attacker who has taken over QEMU can reach."""

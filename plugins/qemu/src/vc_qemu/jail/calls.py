@@ -1,6 +1,7 @@
-"""System calls of the jail that Python does not have. Each affects the calling thread only.
+"""System calls of the jail that Python lacks. Each affects the calling thread only.
 
-Imports little, and of the standard library only: a process that enters the jail starts with this.
+Imports only a few modules of the standard library, because a process that enters the jail starts
+with this one.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ OTHER_NAMESPACES = 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000
 RDONLY, NOSUID, NODEV, NOEXEC = 1, 2, 4, 8
 """Attributes of mounts, mount_setattr(2)."""
 SLAVE, PRIVATE = 1 << 19, 1 << 18
-"""How a mount receives what is mounted below its peers."""
+"""The propagation of mounts."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _syscall = _libc.syscall
@@ -46,12 +47,12 @@ class Opened:
         return self
 
     def add(self, descriptor: int) -> int:
-        """Takes a descriptor over."""
+        """Adds a descriptor, which is closed with the others."""
         self._descriptors.append(descriptor)
         return descriptor
 
     def path(self, path: str, flags: int = 0, folder: int | None = None) -> int:
-        """Opens a file or folder to name it only."""
+        """Opens a file or folder with O_PATH."""
         return self.add(os.open(path, os.O_PATH | os.O_CLOEXEC | flags, dir_fd=folder))
 
     def __exit__(self, *_: object) -> None:
@@ -60,7 +61,7 @@ class Opened:
 
 
 def unshare(flags: int) -> None:
-    """Gives this thread namespaces of its own."""
+    """Moves this thread into new namespaces."""
     _check(_libc.unshare(flags))
 
 
@@ -70,7 +71,7 @@ def join(namespace: int, kind: int) -> None:
 
 
 def keep_descriptors_below(number: int) -> None:
-    """Marks all others to be closed by the next program, in a descriptor table of this thread."""
+    """Marks all others to be closed on exec, in a descriptor table of this thread."""
     _call(_CLOSE_RANGE, number, 0xFFFFFFFF, _CLOSE_RANGE_UNSHARE | _CLOSE_RANGE_CLOEXEC)
 
 
@@ -82,13 +83,13 @@ class _MountAttr(ctypes.Structure):
 
 
 def clone(origin: int, recursive: bool) -> int:
-    """A detached mount of what a descriptor names."""
+    """Returns a detached mount of an open file or folder."""
     flags = os.O_CLOEXEC | 1 | _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     return _call(_OPEN_TREE, origin, b"", flags)
 
 
 def attach(tree: int, point: int) -> None:
-    """Mounts a detached mount, or moves an attached one."""
+    """Attaches a detached mount, or moves an attached one."""
     _call(_MOVE_MOUNT, tree, b"", point, b"", _MOVE_MOUNT_BOTH_EMPTY)
 
 
@@ -100,7 +101,7 @@ def change(mount: int, attributes: int, propagation: int, recursive: bool = True
 
 
 def tmpfs(size: str) -> int:
-    """A detached file system in memory."""
+    """Returns a detached tmpfs."""
     with Opened() as opened:
         context = opened.add(_call(_FSOPEN, b"tmpfs", 1))
         for name, value in ((b"size", size.encode()), (b"mode", b"0755")):
@@ -117,14 +118,14 @@ def change_root(root: int) -> None:
 
 
 def unmount(path: str) -> None:
-    """Takes away what is mounted at a path. Nothing there is no error."""
+    """Unmounts what is mounted at a path. Nothing there is no error."""
     if _libc.umount2(os.fsencode(path), _MNT_DETACH | _UMOUNT_NOFOLLOW) == 0:
         return
     if ctypes.get_errno() not in (_EINVAL, _ENOENT):
         _check(-1)
 
 
-# --- rights ---------------------------------------------------------------------------------
+# --- privileges -----------------------------------------------------------------------------
 
 
 class _Header(ctypes.Structure):
@@ -140,7 +141,7 @@ class _Program(ctypes.Structure):
 
 
 def keep_capabilities(kept: int) -> None:
-    """Drops all others, also from the bounding set, which limits what programs of root get.
+    """Drops all other capabilities, also from the bounding set, which limits programs of root.
 
     Args:
         kept: a mask by number.
@@ -150,7 +151,7 @@ def keep_capabilities(kept: int) -> None:
         if not kept >> number & 1 and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
             if ctypes.get_errno() != _EPERM or os.geteuid() == 0:
                 _check(-1)
-            break  # no capability and not root: no program could get one, with no_new_privs
+            break  # neither capabilities nor root: with no_new_privs no program can get one
         number += 1
     _check(_libc.prctl(_PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL, 0, 0, 0))
     header, sets = _Header(_CAPABILITY_VERSION, 0), (_Sets * 2)()
@@ -162,7 +163,7 @@ def keep_capabilities(kept: int) -> None:
 
 
 def set_no_new_privileges() -> None:
-    """No program that is executed gets more rights: set-uid bits have no effect."""
+    """Prevents executed programs from gaining privileges: set-uid bits have no effect."""
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 
 
@@ -173,7 +174,7 @@ def load_filter(program: bytes) -> None:
 
 
 def write(path: str, text: str) -> None:
-    """Writes a file of the kernel's."""
+    """Writes a file of the kernel."""
     with open(path, "w") as file:  # noqa: PTH123 (pathlib takes long to import)
         file.write(text)
 

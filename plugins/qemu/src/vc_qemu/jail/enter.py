@@ -1,9 +1,9 @@
 """Enters the jail.
 
-A user namespace is for a whole process; all else can be had for one thread. So for root this runs
-in a thread of the calling process, and the machine is started from that thread. For other users
-`main` runs in a process that becomes the machine. That takes as long as Python needs to start, so
-this imports little, and nothing that is not of the standard library or beside it.
+A user namespace applies to a whole process; everything else can apply to one thread. For root this
+module runs in a thread of the calling process, which then starts the machine. For other users
+`main` runs in a process that becomes the machine. Its start takes as long as that of Python, so
+this imports little, and only modules of the standard library or beside it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MACHINES = 10
-"""Descriptors below are the machine's own."""
+"""The machine's own descriptors are below this number."""
 
 
 class Failure(Exception):
     """The kernel refused a step.
 
     Attributes:
-        layer: that lacks it, a value of `layers.Layer`.
-        step: what was tried.
+        layer: the layer that requires it, a value of `layers.Layer`.
+        step: the step.
         code: the kernel's error number.
     """
 
@@ -41,18 +41,18 @@ class Failure(Exception):
 
 
 class Plan:
-    """What to start, in which jail. Plain values, which `marshal` can carry to another process.
+    """The program to start and its jail, as plain values that `marshal` supports.
 
     Attributes:
-        argv: of the machine; its program first.
-        stdin: the file that is its standard input, opened for reading.
+        argv: argv of the machine; its program first.
+        stdin: file for the standard input, opened for reading.
         namespaces: whether it gets namespaces and a root of its own.
-        user: user and group id, where a user namespace is needed to get the others; else empty.
-        place: as for `root.enter`, like the next three.
-        files: which it can reach.
-        shares: which it can reach.
-        folders: for what is mounted later.
-        capabilities: a mask of those that it keeps.
+        user: user and group id, if the other namespaces require a user namespace; else empty.
+        place: argument of `root.enter`, like the next three.
+        files: files that it can access.
+        shares: shares that it can access.
+        folders: mount points for later mounts.
+        capabilities: mask of the capabilities that it keeps.
         program: the seccomp filter; empty for none.
     """
 
@@ -72,14 +72,14 @@ class Plan:
 
 
 def leave_namespaces(plan: Plan) -> None:
-    """The first half: what is started afterwards has a pid namespace of its own.
+    """Leaves the namespaces: programs started afterwards get a pid namespace of their own.
 
     Raises:
         Failure: the kernel refused.
     """
     _step("namespaces", "a working folder of its own", lambda: calls.unshare(calls.FS))
     os.umask(0o077)
-    # What our own caller has left open is not the machine's.
+    # Descriptors that the caller has left open must not reach the machine.
     _step("namespaces", "open files", lambda: calls.keep_descriptors_below(MACHINES))
     if plan.user:
         _step("namespaces", "a user namespace", lambda: _new_user_namespace(*plan.user))
@@ -89,7 +89,7 @@ def leave_namespaces(plan: Plan) -> None:
 
 
 def leave_root(plan: Plan) -> None:
-    """The second half.
+    """Enters the root of the jail, as the second step.
 
     Raises:
         Failure: the kernel refused.
@@ -105,7 +105,7 @@ def leave_root(plan: Plan) -> None:
 
 
 def restrict(plan: Plan) -> None:
-    """Takes rights away from the calling thread, and from what it starts.
+    """Drops privileges of the calling thread and of the programs it starts.
 
     Raises:
         Failure: the kernel refused.
@@ -123,11 +123,11 @@ def folder_into(
     """Mounts a folder of the host in a jail. The thread, or process, must end afterwards.
 
     Args:
-        pid: of the machine.
+        pid: pid of the machine.
         user: whether it has a user namespace.
         source: a folder of the host, without links.
         target: a folder of the jail.
-        read_only: for what is mounted below, too.
+        read_only: also for mounts below.
         has_devices: whether device nodes in it can be opened.
 
     Raises:
@@ -140,7 +140,7 @@ def folder_into(
         origin = opened.path(source, os.O_DIRECTORY)
         tree, hidden = root.tree(origin, source, read_only, has_devices=has_devices)
         opened.add(tree)
-        if hidden:  # in this namespace, which nobody else sees and which ends with this thread
+        if hidden:  # in this namespace, which is private and ends with this thread
             calls.attach(tree, origin)
             root.cover(tree, hidden)
             tree = opened.add(calls.clone(tree, recursive=True))
@@ -149,7 +149,7 @@ def folder_into(
 
 
 def folder_out_of(pid: int, user: bool, target: str) -> None:
-    """Takes away what `folder_into` has mounted. Nothing there is no error.
+    """Removes the mount of `folder_into`. Nothing there is no error.
 
     Raises:
         OSError: the kernel refused.
@@ -162,7 +162,7 @@ def folder_out_of(pid: int, user: bool, target: str) -> None:
 
 
 def main() -> None:
-    """Reads what to do from the descriptor of the first argument, answers on the second."""
+    """Reads a task from the descriptor of the first argument, answers on the second."""
     source, answer = (int(word) for word in sys.argv[1:3])
     with open(source, "rb") as file:  # noqa: PTH123 (a descriptor)
         what, values = marshal.load(file)  # noqa: S302 (of the process that started this one)
@@ -181,7 +181,7 @@ def main() -> None:
 
 
 def _become(plan: Plan, answer: int) -> None:
-    """Becomes the machine. In a pid namespace a child does, which is the first process in it."""
+    """Becomes the machine. In a pid namespace a child does, which is its first process."""
     leave_namespaces(plan)
     if plan.namespaces:
         if child := os.fork():
@@ -201,7 +201,7 @@ def _new_user_namespace(uid: int, gid: int) -> None:
 
 
 def _namespaces_of(opened: Opened, pid: int, user: bool) -> int:
-    """Enters the user namespace of a machine, if it has one; gives its mount namespace."""
+    """Enters the user namespace of a machine, if it has one; returns its mount namespace."""
     mounts = opened.add(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC))
     if user:
         owner = opened.add(os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC))

@@ -1,4 +1,4 @@
-"""What QEMU needs of the host: its program, libraries, modules and firmware."""
+"""The files of the host that QEMU requires: its program, libraries, modules and firmware."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _VERSION = re.compile(r"version (\d+)\.(\d+)")
 
 @dataclass(frozen=True)
 class Program:
-    """What is known of a QEMU.
+    """The files and the version of a QEMU.
 
     Attributes:
         files: paths of files and folders, as the program names them.
-        version: of two numbers.
+        version: major and minor number.
     """
 
     files: tuple[str, ...]
@@ -36,17 +36,17 @@ class Program:
 
 
 def of_program(binary: str, folder: Path) -> Program:
-    """What a QEMU needs.
+    """Returns the files that a QEMU requires.
 
-    It is found out once for each program, and again when the host's libraries have changed.
+    Determined once for each program, and again when the host's libraries have changed.
 
     Args:
-        binary: absolute.
-        folder: where answers are remembered.
+        binary: absolute path.
+        folder: folder of stored results.
 
     Raises:
-        QemuError: it cannot be found out.
-        InvalidRequest: the folder is not this user's alone.
+        QemuError: determining the files failed.
+        InvalidRequest: the folder is not private to this user.
     """
     return _of_program(binary, folder, _key(binary))
 
@@ -73,7 +73,7 @@ def _of_program(binary: str, folder: Path, key: str) -> Program:
 
 
 def _key(binary: str) -> str:
-    """Changes with the program and with the list of the host's libraries."""
+    """Returns a key that changes with the program and with the list of the host's libraries."""
     real = os.path.realpath(binary)
     parts = [f"{_SCHEMA} {binary} {real}"]
     for path in (real, _LOADER_CACHE):
@@ -86,7 +86,7 @@ def _key(binary: str) -> str:
 
 
 def _read(place: int, name: str, key: str) -> Program | None:
-    """What is remembered, if all of it is still there."""
+    """Returns the stored result, if all of its files still exist."""
     try:
         with os.fdopen(
             os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
@@ -120,7 +120,7 @@ def _look(binary: str) -> Program:
 
 
 def _modules(real: Path) -> list[Path]:
-    """The accelerators, without which no machine runs. Packages have them beside QEMU's folder."""
+    """Returns the accelerators, which every machine requires; packaged beside QEMU's folder."""
     suffix = real.name.removeprefix("qemu-system-")
     prefix = real.parent.parent
     folders = {*prefix.glob("lib*/qemu"), *prefix.glob("lib/*/qemu")}
@@ -128,7 +128,7 @@ def _modules(real: Path) -> list[Path]:
 
 
 def _libraries(program: str) -> list[str]:
-    """What the dynamic loader would load: ld.so(8), LD_TRACE_LOADED_OBJECTS."""
+    """Returns the files that the dynamic loader would load: ld.so(8), LD_TRACE_LOADED_OBJECTS."""
     loader = _loader(program)
     command = [loader, "--list", program] if loader else [program, "--version"]
     told = _output(*command, LD_TRACE_LOADED_OBJECTS="1")
@@ -142,7 +142,7 @@ def _libraries(program: str) -> list[str]:
 
 
 def _loader(program: str) -> str:
-    """For a module, which cannot be executed: the loader of the process that asks."""
+    """Returns the dynamic loader of this process, for modules, which are not executable."""
     if os.access(program, os.X_OK):
         return ""
     maps = Path("/proc/self/maps").read_text().split()

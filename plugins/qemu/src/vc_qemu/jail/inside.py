@@ -1,4 +1,4 @@
-"""Folders of the host for a machine that runs: where its process finds them."""
+"""Mounts of folders of the host in the jail of a running machine."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from vc_qemu.jail import spawn
 
 @dataclass(frozen=True)
 class View:
-    """What a machine's process sees of the host.
+    """A running machine's view of the host.
 
     Attributes:
         process: the machine.
-        run_dir: where its files lie.
+        run_dir: folder of its files.
         has_root: whether it has a root of its own, into which folders must be mounted.
     """
 
@@ -25,7 +25,7 @@ class View:
     has_root: bool
 
     def show(self, folder: Path, point: Path, read_only: bool, has_devices: bool = False) -> None:
-        """Makes a folder of the host appear to the machine at a place that was left for it.
+        """Makes a folder of the host visible to the machine at a prepared mount point.
 
         Raises:
             QemuError: the kernel refused.
@@ -35,7 +35,7 @@ class View:
             point.unlink(missing_ok=True)
             point.symlink_to(folder)
             return
-        self.hide(point)  # of a call that was interrupted
+        self.hide(point)  # of an interrupted call
         try:
             spawn.mount(
                 self.process,
@@ -51,7 +51,7 @@ class View:
             ) from error
 
     def hide(self, point: Path) -> None:
-        """Undoes `show`. What is gone is no error.
+        """Undoes `show`. A mount that is gone is no error.
 
         Raises:
             QemuError: the kernel refused.
@@ -67,7 +67,7 @@ class View:
             ) from error
 
     def show_devices(self) -> None:
-        """Shows the host's PCI devices to QEMU, which looks for them in /sys and opens /dev/vfio.
+        """Makes the host's PCI devices visible to QEMU in /sys and /dev/vfio.
 
         Raises:
             QemuError: the kernel refused.
@@ -75,10 +75,10 @@ class View:
         if not self.has_root:
             return
         for folder, read_only in ((Path("/sys"), True), (Path("/dev/vfio"), False)):
-            if folder.exists():  # without it QEMU tells what is missing
+            if folder.exists():  # if it is missing, QEMU reports that
                 self.show(folder, folder, read_only, has_devices=not read_only)
 
     def _is_users(self) -> bool:
-        """Whether it has a user namespace of its own."""
+        """Returns whether it has a user namespace of its own."""
         own = Path("/proc/self/ns/user").readlink()
         return Path(f"/proc/{self.process.pid}/ns/user").readlink() != own

@@ -1,4 +1,4 @@
-"""Starts a machine's process with as many layers of the jail as are wanted and this host has."""
+"""Starts a machine's process with the configured layers of the jail that this host supports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Jailed:
     """A process in its jail.
 
     Attributes:
-        process: which.
+        process: the process.
         missing: layers that this host lacks.
         is_off: whether there is no jail at all.
     """
@@ -34,7 +34,7 @@ class Jailed:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Layers that hold it."""
+        """The layers that confine it."""
         absent = {lack.layer for lack in self.missing}
         return () if self.is_off else tuple(layer for layer in Layer if layer not in absent)
 
@@ -50,15 +50,15 @@ def launch(
     """Starts a machine.
 
     Args:
-        mode: as configured.
-        machine: what to start.
+        mode: the configured mode.
+        machine: the machine to start.
         memories: files of memory modules that are plugged before it begins.
-        known: a folder where it is remembered what QEMU needs.
-        log: gets its messages.
-        descriptors: number in the machine to number here.
+        known: folder of stored results about QEMU's files.
+        log: receives its messages.
+        descriptors: number in the machine to number in this process.
 
     Raises:
-        QemuError: it cannot be started; in strict mode also: a layer is missing.
+        QemuError: starting failed; in strict mode also: a layer is missing.
     """
     if mode is JailMode.OFF:
         return Jailed(process.spawn(words(machine), log, descriptors), is_off=True)
@@ -86,7 +86,7 @@ def launch(
 
 
 def _load_monitor() -> None:
-    """Imported while QEMU starts: it takes longer than that."""
+    """Imports the monitor while QEMU starts: the import takes longer."""
     import vc_qemu.monitor  # noqa: F401
 
 
@@ -101,13 +101,13 @@ def start(
 
     Args:
         mode: strict or auto.
-        wanted: its plan, without some layers.
-        log: as for `launch`, like the next two.
-        descriptors: to hand over.
-        meanwhile: to be done.
+        wanted: returns the plan without some layers.
+        log: as for `launch`, like the next one.
+        descriptors: descriptors to pass.
+        meanwhile: work to do during the start.
 
     Raises:
-        QemuError: it cannot be started; in strict mode also: a layer is missing.
+        QemuError: starting failed; in strict mode also: a layer is missing.
     """
     missing: dict[Layer, Missing] = {}
     while True:
@@ -118,7 +118,7 @@ def start(
             if layer is Layer.CAPABILITIES:
                 raise QemuError(f"the jail: {failure}; {REMEDIES[layer]}") from failure
             _miss(mode, missing, layer, str(failure))
-            if layer in (Layer.NAMESPACES, Layer.ROOT):  # one is nothing without the other
+            if layer in (Layer.NAMESPACES, Layer.ROOT):  # one is useless without the other
                 for other in (Layer.NAMESPACES, Layer.ROOT):
                     missing.setdefault(other, Missing(other, str(failure), REMEDIES[other]))
         except seccomp.NoFilter as error:
@@ -130,16 +130,16 @@ def start(
 def limit(
     mode: JailMode, started: Jailed, bounds: limits.Limits, group: str
 ) -> tuple[Missing, ...]:
-    """Sets the limits of a process that runs; gives all layers that it lacks then.
+    """Sets the limits of a running process; returns all layers that it lacks then.
 
     Args:
         mode: strict or auto.
         started: the process.
-        bounds: of it.
-        group: names its control group.
+        bounds: its limits.
+        group: name of its control group.
 
     Raises:
-        QemuError: in strict mode: it cannot be limited.
+        QemuError: in strict mode: setting the limits failed.
     """
     missing = {lack.layer: lack for lack in started.missing}
     is_root = os.geteuid() == 0
@@ -158,7 +158,7 @@ def limit(
 
 
 def _why_writable(memories: Sequence[Path], missing: Mapping[Layer, Missing]) -> str:
-    """Why a clone could change the memory that others have in common with it; empty if not."""
+    """Returns why a clone could change memory shared with others; empty if it is unable to."""
     if memories:
         return "memory was plugged into the machine that was saved"
     lacks = [layer.value for layer in (Layer.ROOT, Layer.SECCOMP) if layer in missing]

@@ -1,4 +1,4 @@
-"""The layers of the jail, and what is missing of them here."""
+"""The layers of the jail, and those that this host lacks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class JailMode(enum.StrEnum):
 
 
 class Layer(enum.StrEnum):
-    """What holds a machine's process; each holds by itself."""
+    """A mechanism that confines a machine's process; each works by itself."""
 
     NAMESPACES = "namespaces"
     ROOT = "root"
@@ -37,11 +37,11 @@ ABOUT = {
 
 @dataclass(frozen=True)
 class Missing:
-    """A layer that this host does not have.
+    """A layer that this host lacks.
 
     Attributes:
-        layer: which.
-        reason: the kernel's or libseccomp's.
+        layer: the layer.
+        reason: the error of the kernel or libseccomp.
         remedy: what to do.
     """
 

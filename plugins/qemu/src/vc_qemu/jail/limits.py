@@ -1,4 +1,4 @@
-"""How much of the host QEMU may use: resource limits, and a control group where one can be made."""
+"""Limits QEMU's use of the host: resource limits, and a control group if one can be created."""
 
 from __future__ import annotations
 
@@ -11,26 +11,24 @@ from pathlib import Path
 from vc_core.driver_kit import HostProcess
 
 _PARENT = "virtcontainers"
-_FILES = 16384  # 9p closes files that are not in use when it has half of them open
+_FILES = 16384  # 9p closes unused files when it has half of them open
 _MIB = 1 << 20
 _GROUP_ROUNDS = 3
-# Beside the guest's memory: translated code (1 GiB at most, with TCG), devices, libraries, stacks.
+# Besides the guest's memory: translated code (1 GiB at most, with TCG), devices, libraries, stacks.
 _OVERHEAD_MIB = {"tcg": 1536, "kvm": 512}
-_ADDRESSES_MIB = (
-    8192  # more than is used: stacks and arenas of all threads, that nobody has touched
-)
-_WORKERS = 128  # 64 of QEMU's pool, and what devices have
+_ADDRESSES_MIB = 8192  # more than is used: untouched stacks and arenas of all threads
+_WORKERS = 128  # 64 of QEMU's pool, and those of devices
 _V1 = {"memory": "memory.limit_in_bytes", "pids": "pids.max"}
 _V2 = {"memory": "memory.max", "pids": "pids.max"}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one machine.
+    """The limits of one machine.
 
     Attributes:
-        memory_mib: what it may take, with the largest size of its guest.
-        threads: how many it may have.
+        memory_mib: maximum memory in MiB, with the largest size of its guest.
+        threads: maximum number of threads.
     """
 
     memory_mib: int
@@ -38,23 +36,23 @@ class Limits:
 
     @classmethod
     def of(cls, accelerator: str, guest_mib: int, vcpus: int) -> Limits:
-        """For a machine that can become so large."""
+        """Returns the limits of a machine of this maximum size."""
         return cls(guest_mib + _OVERHEAD_MIB[accelerator], _WORKERS + vcpus)
 
 
 def confine(process: HostProcess, limits: Limits, is_alone: bool) -> None:
-    """Lowers the limits of a process that runs.
+    """Lowers the limits of a running process.
 
     Args:
-        process: ours.
-        limits: of it.
-        is_alone: whether its threads are counted apart from the user's other processes.
+        process: a process of this user.
+        limits: its limits.
+        is_alone: whether its threads are counted separately from the user's other processes.
 
     Raises:
         OSError: the kernel refused.
     """
     wanted = {
-        resource.RLIMIT_CORE: 0,  # a dump would hold the guest's memory
+        resource.RLIMIT_CORE: 0,  # a core dump would contain the guest's memory
         resource.RLIMIT_NOFILE: _FILES,
         resource.RLIMIT_AS: (limits.memory_mib + _ADDRESSES_MIB) * _MIB,
     }
@@ -67,10 +65,10 @@ def confine(process: HostProcess, limits: Limits, is_alone: bool) -> None:
 
 
 def join_group(process: HostProcess, name: str, limits: Limits) -> None:
-    """Puts a process into a control group of its own.
+    """Moves a process into a control group of its own.
 
     Raises:
-        OSError: no group can be made here.
+        OSError: creating a group is not possible here.
     """
     values = {"memory": limits.memory_mib * _MIB, "pids": limits.threads}
     for controller, (top, files) in _controllers().items():
@@ -82,24 +80,24 @@ def join_group(process: HostProcess, name: str, limits: Limits) -> None:
                 (folder / files[controller]).write_text(str(values[controller]))
                 (folder / "cgroup.procs").write_text(str(process.pid))
             except FileNotFoundError:
-                continue  # somebody has removed the group, which was still empty
+                continue  # the group was removed by another process while it was empty
             break
         else:
             raise FileNotFoundError(2, "the control group vanishes", str(folder))
 
 
 def leave_groups() -> None:
-    """Removes groups of machines that have ended. One that has a process stays."""
+    """Removes groups of machines that have ended. A group with a process stays."""
     with contextlib.suppress(OSError):
         for top, _ in _controllers().values():
             for folder in (top / _PARENT).iterdir() if (top / _PARENT).is_dir() else ():
-                with contextlib.suppress(OSError):  # in use, or somebody else was faster
+                with contextlib.suppress(OSError):  # in use, or removed by another process
                     if folder.is_dir():
                         folder.rmdir()
 
 
 def _controllers() -> dict[str, tuple[Path, dict[str, str]]]:
-    """The hierarchies of memory and pids.
+    """Returns the hierarchies of memory and pids.
 
     Raises:
         FileNotFoundError: one is not mounted.
@@ -119,7 +117,7 @@ def _controllers() -> dict[str, tuple[Path, dict[str, str]]]:
 
 
 def _enable(top: Path, controller: str) -> None:
-    """In the second version, for the groups below."""
+    """Enables a controller for the groups below, in version 2."""
     for folder in (top, top / _PARENT):
         control = folder / "cgroup.subtree_control"
         if control.exists() and controller not in control.read_text().split():
@@ -127,7 +125,7 @@ def _enable(top: Path, controller: str) -> None:
 
 
 def is_writable() -> str:
-    """Why no group can be made here; empty when one can."""
+    """Returns why creating a group is not possible here; empty when it is."""
     try:
         for top, _ in _controllers().values():
             if not os.access(top, os.W_OK):

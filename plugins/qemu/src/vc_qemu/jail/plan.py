@@ -1,4 +1,4 @@
-"""From a machine to its jail: which files are in it, and where."""
+"""Determines the jail of a machine: its files, and their places."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from vc_qemu.jail.files import Program
 from vc_qemu.jail.layers import Layer
 
 OPEN_FILES = "/proc/self/fd"
-"""QEMU's 9p server changes modes and attributes of files by the names that they have there."""
+"""QEMU's 9p server changes modes and attributes of files by their paths below this folder."""
 
 _SHARES = Path("/shares")
-# What QEMU needs to give a guest's files to their owners, capabilities(7): CHOWN, DAC_OVERRIDE,
-# FOWNER, FSETID, SETFCAP. Not DAC_READ_SEARCH, with which files are opened by handle wherever they
-# are, and not MKNOD.
+# The capabilities(7) with which QEMU sets the owners of a guest's files: CHOWN, DAC_OVERRIDE,
+# FOWNER, FSETID, SETFCAP. Not DAC_READ_SEARCH, which permits opening files by handle anywhere, and
+# not MKNOD.
 _OVER_FILES = (0, 1, 3, 4, 31)
-_READS_ONLY = (8, 2)  # from here on QEMU can map a file privately that it may only read
+_READS_ONLY = (8, 2)  # from here on QEMU can map a read-only file privately
 _FOR_PCI = ("/dev/vfio", "/sys")  # mounted when a PCI device of the host is plugged
 
 

@@ -1,9 +1,9 @@
-"""The system calls that QEMU may make: those that it needs, and none that reaches anything new.
+"""The seccomp filter of QEMU: a list of the system calls that it requires.
 
-QEMU's own `-sandbox` lists what is refused, and allows calls that it does not know. This is a list
-of what is allowed; everything else fails as in a kernel that lacks it. Both filters hold. Compiled
-by libseccomp, which every QEMU with `-sandbox` needs; its functions are those of seccomp.h,
-https://github.com/seccomp/libseccomp.
+QEMU's own `-sandbox` is a list of refused calls, and permits unknown ones. This is a list of
+permitted calls; all others fail as in a kernel that lacks them. Both filters are active.
+Compiled by libseccomp, a dependency of every QEMU with `-sandbox`; its functions are those of
+seccomp.h, https://github.com/seccomp/libseccomp.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LIBRARY = "libseccomp.so.2"
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _NOT_EQUAL, _EQUAL, _MASKED_EQ = 1, 4, 7
 _AT_FDCWD, _INT = -100, 0xFFFFFFFF
-_NO_NEW_PRIVILEGES = 3  # SCMP_FLTATR_CTL_NNP: we set it ourselves
+_NO_NEW_PRIVILEGES = 3  # SCMP_FLTATR_CTL_NNP: the jail sets it itself
 _OPTIMIZE, _AS_A_TREE = (
     8,
     2,
@@ -38,11 +38,11 @@ _RUNS = (
     " sigaltstack signalfd signalfd4 eventfd eventfd2"
     " getuid geteuid getgid getegid getresuid getresgid getgroups capget getsid getpgrp getpgid"
     " setsid"
-    " execve vfork"  # to become QEMU; its own filter refuses both from then on
+    " execve vfork"  # to execute QEMU; its own filter refuses both from then on
     " seccomp"  # QEMU's own filter
 )
-# What is open already or is handed over. Nothing here makes a socket that can be connected: a pair
-# of sockets leads nowhere else (vhost-user has one).
+# Descriptors that are open already or received. No call here creates a socket that can be
+# connected: a pair of sockets is connected only to itself (vhost-user uses one).
 _OPEN = (
     "read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 close close_range"
     " lseek dup dup2 dup3 fcntl ioctl poll ppoll select pselect6 epoll_create epoll_create1"
@@ -52,7 +52,7 @@ _OPEN = (
     " io_setup io_destroy io_submit io_getevents io_pgetevents io_cancel"
     " fsync fdatasync sync_file_range syncfs fallocate ftruncate flock fadvise64 readahead"
 )
-# Files. Which ones there are, the root decides.
+# Files. The root determines which ones exist.
 _FILES = (
     "openat2 creat access faccessat faccessat2 stat fstat lstat newfstatat statx statfs fstatfs"
     " readlink readlinkat getdents getdents64 getcwd chdir fchdir umask truncate mkdir mkdirat"
@@ -64,7 +64,7 @@ _FILES = (
 
 
 class NoFilter(Exception):
-    """There is no seccomp filter to be had; the message tells why."""
+    """A seccomp filter is not available; the message says why."""
 
 
 class _Argument(ctypes.Structure):
@@ -79,14 +79,14 @@ class _Argument(ctypes.Structure):
 
 
 def compiled(is_first_process: bool, memory_is_stdin: bool) -> bytes:
-    """The program, for this machine's architecture.
+    """Returns the program for this host's architecture.
 
     Args:
         is_first_process: whether the process is number 1 of a pid namespace: it signals no other.
-        memory_is_stdin: whether opening the file of its memory gives the process its standard
-            input. QEMU before 8.2 opens that file for writing even when it maps it privately, and
-            has no option for that. It opens only this file, and /dev/null to test file locks, by
-            name with no other flag than O_RDWR.
+        memory_is_stdin: whether opening the file of its memory returns the standard input. QEMU
+            before 8.2 opens that file for writing even when it maps it privately, and has no option
+            for that. It opens only this file, and /dev/null to test file locks, by name with no
+            other flag than O_RDWR.
 
     Raises:
         NoFilter: libseccomp is missing or refuses the list.

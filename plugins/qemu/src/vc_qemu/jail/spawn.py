@@ -1,4 +1,4 @@
-"""Starts a machine's process in its jail, and mounts folders in the jail of one that runs."""
+"""Starts a machine's process in its jail, and mounts folders in the jail of a running one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Answer = tuple[str, str, str, int]
 _ABOVE = 64
 _SIGNALS = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PLAN_FD, _ANSWER_FD = enter.MACHINES, enter.MACHINES + 1
-# Our folder comes behind those of the standard library, and hides nothing of it.
+# This folder follows those of the standard library, so that it hides none of its modules.
 _BECOME = (
     "import sys; sys.path.append(sys.argv.pop(1)); from vc_qemu.jail.enter import main; main()"
 )
@@ -40,14 +40,14 @@ def start(
     """Starts a machine.
 
     Args:
-        plan: what to start, in which jail.
-        log: gets its messages.
-        descriptors: number in the machine to number here; all below `enter.MACHINES`.
-        meanwhile: work that is to be done anyway, while another process enters the jail.
+        plan: the program to start and its jail.
+        log: receives its messages.
+        descriptors: number in the machine to number in this process; all below `enter.MACHINES`.
+        meanwhile: work to do while another process enters the jail.
 
     Raises:
         enter.Failure: this host lacks a layer.
-        QemuError: the program cannot be executed.
+        QemuError: executing the program failed.
     """
     stdin = os.open(plan.stdin, os.O_RDONLY | os.O_CLOEXEC)
     messages = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -63,7 +63,7 @@ def start(
         try:
             mount(process, False, f"/proc/{process.pid}/fd", OPEN_FILES, True, False)
         except OSError as error:
-            if process.is_alive():  # else it has ended by itself, and its log tells why
+            if process.is_alive():  # else it has ended by itself, and its log has the reason
                 process.send(signal.SIGKILL)
                 step = f"mounting {OPEN_FILES}"
                 raise enter.Failure("root", step, error.errno or 0) from error
@@ -73,7 +73,7 @@ def start(
 def mount(
     process: HostProcess, user: bool, source: str, target: str, read_only: bool, has_devices: bool
 ) -> None:
-    """Shows a folder of the host in the jail of a machine. Arguments as for `enter.folder_into`.
+    """Mounts a folder of the host in the jail of a machine. Arguments as for `enter.folder_into`.
 
     Raises:
         OSError: the kernel refused.
@@ -86,7 +86,7 @@ def mount(
 
 
 def unmount(process: HostProcess, user: bool, target: str) -> None:
-    """Takes it away. Nothing there is no error.
+    """Removes such a mount. Nothing there is no error.
 
     Raises:
         OSError: the kernel refused.
@@ -105,14 +105,14 @@ def _confined(plan: Plan, given: Mapping[int, int]) -> int:
 
 
 def _in_thread(call: Callable[[], T]) -> T:
-    """The thread ends with this call; no other thread of this process is confined."""
+    """Runs a call in a thread that ends with it; no other thread of this process is confined."""
     with ThreadPoolExecutor(1, "vc-jail") as thread:
         return thread.submit(call).result()
 
 
 def _spawn(argv: tuple[str, ...], given: Mapping[int, int]) -> int:
-    # Copies above all numbers of the child: making one there must not overwrite another that is
-    # still to be copied.
+    # Copies above all numbers of the child, so that none overwrites a descriptor that is
+    # copied later.
     high = {
         theirs: fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for theirs, ours in given.items()
     }
@@ -170,7 +170,7 @@ def _ask(what: str, values: tuple[object, ...]) -> None:
 
 
 def _helper(message: tuple[str, object], given: Mapping[int, int]) -> tuple[int, int]:
-    """Starts Python for one task; gives its process id and the descriptor that it answers on."""
+    """Starts Python for one task; returns its pid and the descriptor on which it answers."""
     task = os.memfd_create("jail")
     answer, theirs = os.pipe()
     try:
