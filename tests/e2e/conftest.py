@@ -171,7 +171,7 @@ class Host:
         return process
 
     def environ(self) -> dict[str, str]:
-        """Of a program that uses its pods; its terminal is the same whoever runs the tests."""
+        """Returns the environment of a program that uses its pods, with a fixed terminal."""
         kept = {
             name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")
         }

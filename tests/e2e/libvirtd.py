@@ -1,10 +1,9 @@
-"""A libvirtd of the tests' own, with virtlogd, in a mount namespace: its files lie in a folder, it
-sees no /dev/kvm.
+"""A libvirtd of the tests' own, with virtlogd, in a mount namespace without /dev/kvm.
 
-Where that node opens but does not work, libvirtd asks QEMU again and again what it can do, for two
-seconds each time. `python -m tests.e2e.libvirtd FOLDER` is the process that runs both. It obeys
-lines on its input, ends with that, and reaps what they leave: libvirtd waits until a machine's
-process is gone, and whoever is process 1 here takes its time.
+Where that node opens but does not work, libvirtd queries QEMU's capabilities again and again, for
+two seconds each time. `python -m tests.e2e.libvirtd FOLDER` is the process that runs both. It reads
+commands from its input, ends at the end of that, and reaps what they leave: libvirtd waits until a
+machine's process is gone, and process 1 may be slow to reap it here.
 """
 
 from __future__ import annotations

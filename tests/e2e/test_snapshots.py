@@ -240,8 +240,8 @@ def test_a_full_disk_is_told_and_nothing_is_left(host, counting, tmp_path):
 
 
 def test_who_saves_may_be_killed_at_any_moment(host, counting):
-    """The guest goes on: who waited for a folder has it again, and whoever comes next finds a
-    running pod.
+    """The guest continues: a process that waited for a folder has it again, and the next call finds
+    a running pod.
     """
     for moment_s in (0.15, 0.25, 0.3, 0.35, 0.4, 0.5):
         saving = host.start(

@@ -1,4 +1,4 @@
-"""The connection to a pod's agent: whoever is cancelled while it opens leaves none behind."""
+"""The connection to a pod's agent: a task that is cancelled while it connects leaves none."""
 
 from __future__ import annotations
 

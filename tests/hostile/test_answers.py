@@ -1,6 +1,4 @@
-"""Single answers that cannot be, each by the commands that believe it: one clear line, and nothing
-of it is used.
-"""
+"""Single invalid answers, each for the commands that use it: one clear error line."""
 
 from __future__ import annotations
 

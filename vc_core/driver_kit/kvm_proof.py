@@ -68,8 +68,8 @@ async def prove_kvm(
     Args:
         program: path of the program that runs machines.
         folder: the folder of the results.
-        boot: boots a guest that powers off by itself (Guest.proof_parameters), with its own time
-            limit.
+        boot: boots a guest that powers off by itself (Guest.proof_parameters), with its own
+            time limit.
 
     Raises:
         InvalidRequest: the folder is not private to this user.

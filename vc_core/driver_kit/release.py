@@ -23,8 +23,8 @@ async def wait_for_release(
         is_plugged: called when there was no answer: the event may have been missed.
 
     Raises:
-        HypervisorError: the guest refuses, or has not answered in time; the device is still
-            plugged.
+        HypervisorError: the guest refuses, or has not answered in time; the device is
+            still plugged.
     """
     try:
         async with asyncio.timeout(limit_s):

@@ -84,8 +84,8 @@ class StateError(VcError):
     Attributes:
         actual: the current state.
         required: the states in which the operation is possible.
-        reason: the cause of the current state, as text for people; empty when there is no special
-            cause.
+        reason: the cause of the current state, as text for people; empty when there is no
+            special cause.
     """
 
     def __init__(self, subject: str, verb: str, actual: str, required: Iterable[str]) -> None:

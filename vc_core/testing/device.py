@@ -25,8 +25,8 @@ class DeviceSubject:
         device: a device that it claims and that can be passed.
         foreign: a device that it does not claim.
         folder: a folder of the test, for the files of the pod.
-        broken: a device that it claims and that is unfit to be passed; None where this host has
-            none.
+        broken: a device that it claims and that is unfit to be passed; None where this host
+            has none.
     """
 
     make: Callable[[], object]

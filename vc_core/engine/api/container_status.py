@@ -24,8 +24,8 @@ class ContainerStatus:
         health: result of its health checks.
         unanswered: what did not answer in time, as text for people; all other fields are then the
             last known values.
-        started_ns: time of its last start, in nanoseconds since the epoch; 0 when it was never
-            started.
+        started_ns: time of its last start, in nanoseconds since the epoch; 0 when it was
+            never started.
     """
 
     id: str

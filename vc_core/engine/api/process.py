@@ -190,14 +190,14 @@ class Process:
 
         Args:
             stdin: the input; text is encoded as UTF-8.
-            timeout_s: seconds after which the process is killed; the result has the output until
-                then.
+            timeout_s: seconds after which the process is killed; the result has the output
+                until then.
             max_output_bytes: limit of both streams together. A process that writes more is killed;
                 see `Result.end`.
 
         Raises:
-            AgentError: the machine ended before, or the guest does not report the end of a killed
-                process.
+            AgentError: the machine ended before, or the guest does not report the end of a
+                killed process.
         """
         collected = _Collected(max_output_bytes)
         await self.streams()

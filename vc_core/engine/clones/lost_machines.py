@@ -1,6 +1,4 @@
-"""Machines and networks of which nobody can read any more how to find them: each plugin that is
-here looks for them.
-"""
+"""Ends machines and networks whose records are unreadable, by all available plugins."""
 
 from __future__ import annotations
 
@@ -20,8 +18,7 @@ _ENDS = (
 
 
 async def end(catalog: Catalog, pod: PodRef, chosen: Collection[PluginChoice] = ()) -> list[str]:
-    """Ends whatever machine a pod has, then its network, and removes their files; tells what did
-    not work.
+    """Ends the machine of a pod, then its network, and removes their files; returns the failures.
 
     Args:
         catalog: the catalog of plugins.
@@ -47,7 +44,7 @@ async def end(catalog: Catalog, pod: PodRef, chosen: Collection[PluginChoice] = 
 
 
 async def _end(catalog: Catalog, pod: PodRef, choice: PluginChoice, operation: str) -> None:
-    """By the plugin alone: what it would be wired with may be what is damaged."""
+    """Ends it by the plugin alone, because the other plugins or their options may be damaged."""
     plugin = instantiate(catalog.find(choice.family, choice.name), choice.options)
     async with asyncio.timeout(_LIMIT_S):
         await getattr(plugin, operation)(pod=pod)

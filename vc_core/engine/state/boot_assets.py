@@ -52,8 +52,8 @@ def check(assets: Assets) -> None:
     """Checks every given file, which is read to its end.
 
     Raises:
-        InvalidRequest: a path is not absolute, or a file is missing, empty or does not match its
-            digest.
+        InvalidRequest: a path is not absolute, or a file is missing, empty or does not match
+            its digest.
     """
     for field in dataclasses.fields(assets):
         asset: Asset = getattr(assets, field.name)

@@ -124,8 +124,8 @@ class PodState:
         shares: folders in the machine.
         devices: devices of the host in the machine.
         size: the vCPUs and memory that the guest uses; None for the configured size.
-        base: size of the machine at its start, before anything was plugged; None for the configured
-            size.
+        base: size of the machine at its start, before anything was plugged; None for the
+            configured size.
         is_saving: whether the pod is being saved; also set when the saving process was killed.
         home: the folder of a machine that was started for a pool, before this pod existed; None for
             the run folder.
@@ -176,8 +176,8 @@ class ContainerState:
         owes_poststop: whether its start hooks have run and its poststop hooks have not.
         restarts: last known number of restarts by the guest.
         health: last known result of its health checks.
-        started_ns: time of its last start, in nanoseconds since the epoch; 0 when it was never
-            started.
+        started_ns: time of its last start, in nanoseconds since the epoch; 0 when it was
+            never started.
     """
 
     state: State

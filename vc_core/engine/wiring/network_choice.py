@@ -25,8 +25,8 @@ def request(config: Config, choice: str, ports: Sequence[PortMapping]) -> Networ
         ports: ports of the host that are forwarded to the pod.
 
     Raises:
-        InvalidRequest: there is no such choice, a port is invalid, or ports are given without a
-            network.
+        InvalidRequest: there is no such choice, a port is invalid, or ports are given without
+            a network.
     """
     wanted = choice or (
         NO_NETWORK if config.use.network == NO_NETWORK else NetworkPolicy.PUBLIC.value

@@ -129,7 +129,7 @@ def version_problems(requirements: Iterable[str]) -> Iterator[str]:
         try:
             requirement = Requirement(text)
         except InvalidRequirement:
-            continue  # pip tells
+            continue  # pip reports it
         if requirement.name == CORE and not requirement.specifier.contains(ours, prereleases=True):
             yield (
                 f"it was made for {CORE} {requirement.specifier}, this is {ours}; "

@@ -98,8 +98,8 @@ class HostDevice(Struct, frozen=True, kw_only=True):
     """A device of the host for a container.
 
     Attributes:
-        path: absolute path on the host: a device node, an image file, a socket, or a folder of
-            /sys/bus/pci/devices.
+        path: absolute path on the host: a device node, an image file, a socket, or a folder
+            of /sys/bus/pci/devices.
         destination: path of its node in the container; empty for a device without a node.
         read_only: whether writes are refused.
         kind: the type of the device where the path does not determine it: "vhost-user-net",
@@ -158,8 +158,8 @@ class Confinement(Struct, frozen=True, kw_only=True):
         readonly_paths: paths that are read-only.
         sysctl: names and values, in the container's own namespaces.
         seccomp: JSON text of the runtime-spec's linux.seccomp; empty for no filter.
-        propagation: mount propagation of the root: "private", "slave", "shared"; empty leaves it
-            unchanged.
+        propagation: mount propagation of the root: "private", "slave", "shared"; empty leaves
+            it unchanged.
     """
 
     namespaces: tuple[str, ...] | None = None
@@ -219,8 +219,8 @@ class PodOptions(Struct, frozen=True, kw_only=True):
     Attributes:
         dns: the resolver's configuration; without servers containers keep their own file.
         is_pid_shared: whether the containers share one pid namespace.
-        shared_shm_bytes: size in bytes of a /dev/shm that all containers share; 0 gives each its
-            own.
+        shared_shm_bytes: size in bytes of a /dev/shm that all containers share; 0 gives each
+            its own.
         can_quiesce: whether folders of the host are mounted so that the guest can close them for a
             checkpoint (agent_quiesce).
         hosts: lines of /etc/hosts beside localhost and the container's own name.
@@ -286,8 +286,8 @@ class GuestContainer(Struct, frozen=True, kw_only=True):
         mounts: in the order in which they are mounted.
         devices: all of its devices.
         pod: options that all containers of the pod share.
-        starts: whether its first process runs at once, instead of waiting for
-            agent_start_container.
+        starts: whether its first process runs at once, instead of waiting
+            for agent_start_container.
         log: the disk to which Stdio.LOG writes, in the format of vc_core.spec.log_format.
     """
 

@@ -16,8 +16,8 @@ class OciHook(Struct, frozen=True, kw_only=True):
         path: absolute path of the program.
         args: the whole argv; empty for the path alone.
         env: the whole environment.
-        timeout_s: time limit in seconds, after which the program is killed; 0 for the configured
-            deadline.
+        timeout_s: time limit in seconds, after which the program is killed; 0 for the
+            configured deadline.
     """
 
     path: Path

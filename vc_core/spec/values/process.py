@@ -65,8 +65,8 @@ class ProcessSpec(Struct, frozen=True, kw_only=True):
         args: the whole argv.
         env: "NAME=value" words; the value may contain "=".
         cwd: absolute path in the container; empty for "/".
-        user: "uid", "uid:gid", or names from the container's /etc/passwd and /etc/group; empty for
-            root.
+        user: "uid", "uid:gid", or names from the container's /etc/passwd and /etc/group; empty
+            for root.
         groups: supplementary groups, by number or name.
         terminal: whether it gets a terminal.
         no_new_privileges: whether set-uid programs gain no privileges; None for yes.
@@ -111,9 +111,9 @@ class FilesRequest(Struct, frozen=True, kw_only=True):
         name: name of the file or folder in an archive. For READ, empty selects its own name, and
             "." the contents of a folder. For WRITE, the entry `name` is unpacked into the folder
             `path`, or as `path` where that is no folder; "." unpacks everything into the folder
-            `path`, which is created when it does not exist and the path does not end in "/". Only a
-            folder is unpacked as a path that ends in "/". Existing folders keep owner, mode and
-            time.
+            `path`, which is created when it does not exist and the path does not end in "/".
+            Only a folder is unpacked as a path that ends in "/". Existing folders keep owner,
+            mode and time.
     """
 
     verb: FilesVerb
@@ -201,4 +201,4 @@ class ProcessStreams(Protocol):
         """Yields output as it arrives, until the process has ended and all output was yielded."""
 
     async def close(self) -> None:
-        """Detaches. The process goes on. May be called twice."""
+        """Detaches. The process keeps running. May be called twice."""

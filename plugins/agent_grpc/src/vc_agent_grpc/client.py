@@ -56,8 +56,8 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", checked_answers.MAX_MESSAGE_BYTES),
     # A channel serves one connection: a second one would find an unplugged port.
     ("grpc.enable_retries", 0),
-    # grpc reads as much at once as it got the last time, twice that, and so on: a guest that
-    # floods us would get hundreds of MiB of ours. These bound each read, frame and stream.
+    # The size of grpc's reads grows with the received data: a guest that floods the host would make
+    # grpc allocate hundreds of MiB. These bound each read, frame and stream.
     ("grpc.experimental.tcp_read_chunk_size", _READ_BYTES),
     ("grpc.experimental.tcp_min_read_chunk_size", _READ_BYTES),
     ("grpc.experimental.tcp_max_read_chunk_size", 8 * _READ_BYTES),

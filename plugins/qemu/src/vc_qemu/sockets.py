@@ -12,10 +12,10 @@ from vc_qemu.errors import QemuError
 
 
 def connected_socket(path: Path) -> socket.socket:
-    """A connection to another process of the host.
+    """Connects to another process of the host.
 
     Raises:
-        QemuError: nobody listens.
+        QemuError: no process listens.
     """
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

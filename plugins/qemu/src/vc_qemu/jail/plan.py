@@ -28,14 +28,14 @@ _FOR_PCI = ("/dev/vfio", "/sys")  # mounted when a PCI device of the host is plu
 def of_machine(
     machine: Machine, program: Program, memories: Iterable[Path], absent: Collection[Layer]
 ) -> Plan:
-    """The jail of a machine.
+    """Returns the jail of a machine.
 
     Args:
-        machine: its paths are those of the host. Its files have the same in the jail, but for
-            shares.
+        machine: the machine with paths of the host. Its files have the same paths in the jail,
+            except for shares.
         program: QEMU.
         memories: files of memory modules that are plugged before it begins.
-        absent: layers to do without.
+        absent: layers to leave out.
 
     Raises:
         NoFilter: libseccomp is missing or refuses the filter.
@@ -72,13 +72,13 @@ def of_words(
     absent: Collection[Layer],
     memory_is_stdin: bool = False,
 ) -> Plan:
-    """The jail of a QEMU that needs nothing but its own files.
+    """Returns the jail of a QEMU that requires only its own files.
 
     Args:
         argv: its command line.
         program: QEMU.
-        place: a folder that no file of the jail is in, but those of the machine.
-        absent: layers to do without.
+        place: a folder of the machine's files, without other files of the jail.
+        absent: layers to leave out.
         memory_is_stdin: as for `seccomp.compiled`.
 
     Raises:
@@ -87,7 +87,7 @@ def of_words(
     has_root = Layer.ROOT not in absent
     is_root = os.geteuid() == 0
     files = tuple((os.path.realpath(path), path, "r") for path in program.files)
-    files += (("/dev/null", "/dev/null", "d"),)  # QEMU tries with it how files are locked
+    files += (("/dev/null", "/dev/null", "d"),)  # with it QEMU tests how files are locked
     if not is_root:
         files += ((OPEN_FILES, OPEN_FILES, "r"),)
     has_filter = Layer.SECCOMP not in absent

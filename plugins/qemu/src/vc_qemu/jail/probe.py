@@ -1,4 +1,4 @@
-"""Which layers of the jail this host has, found out with a QEMU without a machine."""
+"""Determines which layers of the jail this host supports, with a QEMU without a machine."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _ANSWER_S = 20.0
 
 
 def findings(mode: JailMode, binary: str, known: Path) -> tuple[Finding, ...]:
-    """What holds a machine here, layer by layer.
+    """Returns a finding on each layer that confines machines on this host.
 
     Args:
-        mode: as configured.
+        mode: the configured mode.
         binary: QEMU's path.
         known: as for `launch.launch`.
     """

@@ -1,4 +1,4 @@
-"""The root of the jail: a file system in memory that has QEMU's files, the pod's, and no others."""
+"""The root of the jail: a tmpfs that contains the files of QEMU and the pod, and no others."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _FLAGS = {"r": RDONLY | NODEV, "w": NODEV | NOEXEC, "d": NOEXEC}
 _SIZE = "1m"  # it has mount points only
 _ESCAPES = (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\"))
-# File systems that the kernel makes up: they tell about this host and its processes, and
-# /proc/PID/root is a way out of every root.
+# File systems of the kernel: they reveal this host and its processes, and /proc/PID/root is a way
+# out of every root.
 _KERNEL = frozenset(
     "proc sysfs devtmpfs devpts mqueue hugetlbfs nsfs cgroup cgroup2 cpuset debugfs tracefs"  # noqa: SIM905
     " securityfs pstore bpf configfs fusectl efivarfs binfmt_misc rpc_pipefs selinuxfs smackfs"
@@ -35,16 +35,16 @@ def enter(
     folders: Iterable[str],
     may_move: bool,
 ) -> None:
-    """Makes the root and changes to it. The mount namespace must be of this thread alone.
+    """Creates the root and changes to it. The mount namespace must belong to this thread alone.
 
     Args:
         place: a folder where the root is mounted meanwhile.
-        files: path on the host, path in the jail, and how: "r" read-only, "w" writable, "d" a
+        files: path on the host, path in the jail, and mode: "r" read-only, "w" writable, "d" a
             device node.
         shares: folder on the host, folder in the jail, whether it is read-only.
-        folders: empty folders, on which others can be mounted later.
-        may_move: whether a share that is a mount point may be moved instead of copied: what cannot
-            be bound once more comes along, and so does what is mounted below it later.
+        folders: empty folders, as mount points for later mounts.
+        may_move: whether a share that is a mount point may be moved instead of copied. A moved one
+            includes unbindable mounts, and later mounts below it.
 
     Raises:
         OSError: the kernel refused.
@@ -84,12 +84,12 @@ def enter(
 def tree(
     origin: int, path: str, read_only: bool, may_move: bool = False, has_devices: bool = False
 ) -> tuple[int, list[str]]:
-    """A tree of mounts that shows a folder and what is mounted below.
+    """Returns a tree of mounts that shows a folder with the mounts below it.
 
     Args:
         origin: a descriptor of the folder.
-        path: of the folder, without links.
-        read_only: for what is mounted below, too.
+        path: path of the folder, without links.
+        read_only: also for mounts below.
         may_move: as for `enter`.
         has_devices: whether device nodes in it can be opened.
 
@@ -114,26 +114,26 @@ def tree(
 
 
 def cover(copy: int, names: Iterable[str]) -> None:
-    """Mounts empty folders over parts of a tree that is attached: Linux < 6.15 wants that."""
+    """Mounts empty folders over parts of a tree that is attached, as Linux < 6.15 requires."""
     with Opened() as opened:
         for name in names:
             try:
                 target = opened.path(name, os.O_DIRECTORY, copy)
             except (FileNotFoundError, NotADirectoryError):
-                continue  # below one that is covered already; or a namespace, which needs rights
+                continue  # below a covered folder; or a namespace, which requires privileges
             empty = opened.add(calls.tmpfs("4k"))
             calls.change(empty, RDONLY, PRIVATE)
             calls.attach(empty, target)
 
 
 def receive_mounts() -> None:
-    """What is mounted in this namespace is seen nowhere else; what the host mounts is seen here."""
+    """Hides mounts of this namespace elsewhere, and receives later mounts of the host."""
     with Opened() as opened:
         calls.change(opened.path("/"), 0, calls.SLAVE)
 
 
 def _mounts() -> list[tuple[str, str]]:
-    """Mount points and the kinds of their file systems: proc(5), mountinfo."""
+    """Returns mount points and the types of their file systems: proc(5), mountinfo."""
     found = []
     table = "/proc/thread-self/mountinfo"
     with open(table, encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123 (as above)
@@ -147,7 +147,7 @@ def _mounts() -> list[tuple[str, str]]:
 
 
 def _mount_point(root: int, path: str, is_folder: bool, made: set[str]) -> int:
-    """Makes a mount point and the folders that lead to it; gives a descriptor of it."""
+    """Creates a mount point with its parent folders; returns a descriptor of it."""
     path = path.strip("/")
     *parents, name = path.split("/")
     folder = ""
