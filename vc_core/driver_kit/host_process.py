@@ -155,7 +155,10 @@ class HostProcess:
         return cpu_ns, int(fields[_RESIDENT_PAGES]) * os.sysconf("SC_PAGE_SIZE")
 
     def _has_other_threads(self, fields: list[str]) -> bool:
-        """Whether a thread survives the main one. When all are ending, SIGKILL pends for each."""
+        """Returns whether another thread survives the main one.
+
+        When all threads are ending, SIGKILL is pending for each.
+        """
         if int(fields[_THREADS]) < 2:
             return False
         for task in Path(f"/proc/{self.pid}/task").glob("[0-9]*"):

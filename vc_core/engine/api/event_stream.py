@@ -99,7 +99,7 @@ async def _watch(pods: Pods, pod_id: str, has_changed: asyncio.Event) -> None:
 
 
 async def _is_deleted(pods: Pods, pod_id: str) -> bool:
-    """Whether the store has no such pod: its guest may say "not found" as well."""
+    """Returns whether the pod was deleted; "not found" may also come from a pod's guest."""
     try:
         await pods.get(pod_id)
     except NotFound:

@@ -108,7 +108,7 @@ class Lines:
                 yield from self._unless_skipped(LogLine(time_ns, stream, bytes(begun)))
 
     def rest(self) -> list[LogLine]:
-        """Yields the incomplete lines."""
+        """Returns the incomplete lines."""
         left = [
             LogLine(time_ns, stream, bytes(data)) for stream, (time_ns, data) in self._begun.items()
         ]

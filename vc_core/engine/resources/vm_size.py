@@ -58,9 +58,9 @@ def check(resources: Resources) -> None:
 def demand(config: PodConfig, limits: Iterable[Resources]) -> VmSize:
     """Returns the required size of the machine.
 
-    Processors: the sum of the containers' cpu limits, at least the highest processor of their
-    cpusets and the number in the pod's configuration. Memory: that of the pod's configuration, for
-    the guest and containers without a limit, plus the sum of all limits.
+    Processors: the sum of the containers' cpu limits, and at least as many as their cpusets or the
+    pod's configuration require. Memory: that of the pod's configuration, for the guest and
+    containers without a limit, plus the sum of all limits.
     """
     found = tuple(limits)
     vcpus = math.ceil(sum(one.cpus for one in found))

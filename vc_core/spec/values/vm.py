@@ -140,7 +140,7 @@ class Nic(Struct, frozen=True, kw_only=True):
 
 
 class GuestNode(Struct, frozen=True, kw_only=True):
-    """A device of the guest's own kernel that stands for the same one of the host.
+    """A device of the guest's own kernel, used in place of the same device of the host.
 
     Nothing is plugged for it.
 
@@ -255,11 +255,11 @@ class VmPhase(enum.StrEnum):
 
 
 class VmConfinement(Struct, frozen=True, kw_only=True):
-    """What keeps a machine's process from its host.
+    """How a machine's process is confined on its host.
 
     Attributes:
-        layers: names of those that hold it.
-        missing: a sentence for each that its host lacks: name, reason, remedy.
+        layers: names of the active layers of confinement.
+        missing: a sentence for each layer that the host lacks: name, reason, remedy.
     """
 
     layers: tuple[str, ...] = ()
@@ -273,7 +273,7 @@ class VmStatus(Struct, frozen=True, kw_only=True):
         phase: phase of its life cycle.
         pid: id of the machine's process on the host; 0 when there is none.
         reason: why the machine ended, as text for people; empty while it has not.
-        confinement: what keeps that process from its host.
+        confinement: how that process is confined.
     """
 
     phase: VmPhase

@@ -18,7 +18,7 @@ def default_cache() -> Path:
 
 @dataclass(frozen=True)
 class GrpcAgentOptions:
-    """Where the guest is, and what it is told.
+    """The guest image and the command line of its kernel.
 
     Attributes:
         cache: holds guest images. Where it has none, those that root has built are used.

@@ -13,7 +13,7 @@ SCHEMA = 3
 
 @dataclass(frozen=True)
 class QemuState(MachineState):
-    """What the driver remembers of one machine.
+    """The stored state of one machine.
 
     Attributes:
         places: where devices are plugged.
