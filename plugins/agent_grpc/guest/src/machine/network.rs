@@ -7,15 +7,20 @@ use std::path::Path;
 use std::time::Duration;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
+};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::{
     RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use nix::sys::socket::{AddressFamily as Family, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::socket::{
+    AddressFamily as Family, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
+};
 
 use crate::error::Error;
 use crate::machine::state::Machine;
@@ -36,7 +41,8 @@ pub async fn configure(wanted: &GuestNetwork, machine: &Machine) -> Result<(), E
     let what = format!("the network interface {}", wanted.mac);
     let name = until(&machine.events, LIMIT, &what, || named(&wanted.mac)).await?;
     ignore_advertisements(&name)?;
-    let index: u32 = fs::read_to_string(Path::new(INTERFACES).join(&name).join("ifindex"))?.trim().parse()?;
+    let index: u32 =
+        fs::read_to_string(Path::new(INTERFACES).join(&name).join("ifindex"))?.trim().parse()?;
     let kernel = Kernel::open()?;
     for former in kernel.addresses(index)? {
         kernel.ask(RouteNetlinkMessage::DelAddress(former), 0)?;
@@ -126,7 +132,12 @@ struct Kernel(OwnedFd);
 
 impl Kernel {
     fn open() -> Result<Self, Error> {
-        Ok(Self(socket(Family::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?))
+        Ok(Self(socket(
+            Family::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::NetlinkRoute,
+        )?))
     }
 
     /// Sends a request and waits for the kernel's agreement.
@@ -137,7 +148,10 @@ impl Kernel {
 
     /// All addresses of an interface but the kernel's own link-local ones.
     fn addresses(&self, index: u32) -> Result<Vec<AddressMessage>, Error> {
-        self.send(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_REQUEST | NLM_F_DUMP)?;
+        self.send(
+            RouteNetlinkMessage::GetAddress(AddressMessage::default()),
+            NLM_F_REQUEST | NLM_F_DUMP,
+        )?;
         let mut addresses = Vec::new();
         self.receive(|answer| match answer {
             RouteNetlinkMessage::NewAddress(address)
@@ -170,10 +184,13 @@ impl Kernel {
             while !rest.is_empty() {
                 let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
                     .map_err(|error| Error::failed(error.to_string()))?;
-                let taken = (answer.header.length as usize).next_multiple_of(4).clamp(4, rest.len());
+                let taken =
+                    (answer.header.length as usize).next_multiple_of(4).clamp(4, rest.len());
                 rest = &rest[taken..];
                 match answer.payload {
-                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io().into()),
+                    NetlinkPayload::Error(error) if error.code.is_some() => {
+                        return Err(error.to_io().into());
+                    }
                     NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Ok(()),
                     NetlinkPayload::InnerMessage(message) => each(message),
                     _ => {}
