@@ -1,4 +1,4 @@
-//! Why the agent could not do something. What a client is told of it is decided in `status`.
+//! Errors of the agent. `status` determines how they are reported to a client.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use tokio::task::JoinError;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What is wrong with the program of a process.
+/// The problem with the program of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProgramFault {
     Missing,
@@ -17,7 +17,7 @@ pub enum ProgramFault {
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    // What the client can act on.
+    // Errors that a client can act on.
     #[error("the guest's agent speaks protocol {ours}, this client {oldest} to {newest}")]
     Protocol { ours: u32, oldest: u32, newest: u32 },
     #[error("{0}")]
@@ -37,14 +37,14 @@ pub enum Error {
     #[error("{message}")]
     Program { fault: ProgramFault, message: String },
 
-    // What has failed in the guest.
+    // Failures in the guest.
     #[error("{0}")]
     Crun(String),
     #[error("{what} within {seconds} s")]
     Timeout { what: String, seconds: u64 },
     #[error("{what}: {cause}")]
     Context { what: String, cause: Box<Error> },
-    /// Work failed, and so did what should have undone it.
+    /// An operation failed, and so did its undo.
     #[error("{cause}; and: {undoing}")]
     NotUndone { cause: Box<Error>, undoing: Box<Error> },
     #[error("{0}")]
@@ -75,12 +75,12 @@ impl Error {
         Self::Failed(message.into())
     }
 
-    /// For `map_err`: what was being done, in front of why it failed.
+    /// For `map_err`: prefixes an error with the operation that failed.
     pub fn context<E: Into<Self>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
         |cause| Self::Context { what: what.into(), cause: Box::new(cause.into()) }
     }
 
-    /// The error that the others were told around.
+    /// Returns the innermost error.
     pub fn root(&self) -> &Self {
         match self {
             Self::Context { cause, .. } | Self::NotUndone { cause, .. } => cause.root(),

@@ -21,7 +21,7 @@ impl FdStream {
         Ok(Self(watched(fd)?))
     }
 
-    /// What is there now, without waiting: `None` when nothing is.
+    /// Reads without waiting; `None` when no data is there.
     pub fn read_now(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         match read(self.0.get_ref(), buffer) {
             Ok(count) => Ok(Some(count)),
@@ -75,8 +75,8 @@ impl AsyncWrite for FdStream {
                 return Poll::Ready(outcome);
             }
             if is_closed {
-                // A port whose client has hung up takes nothing and says "ready" for ever: without
-                // this, a loop without end.
+                // A port whose client has disconnected accepts no data but is always ready: without
+                // this, the caller would loop forever.
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
             }
         }

@@ -1,5 +1,5 @@
-//! The agent of a virtcontainers guest. Each module imports from those that stand below it here,
-//! never from above: plugins/agent_grpc/tests/test_guest_layers.py checks it.
+//! The agent of a virtcontainers guest. Each module imports only from modules below it in this
+//! list: plugins/agent_grpc/tests/test_guest_layers.py checks it.
 
 pub mod server;
 

@@ -1,8 +1,8 @@
-//! vc-agent: the only program of a virtcontainers guest that is always there.
+//! vc-agent: the only program of a virtcontainers guest that always runs.
 //!
-//! As PID 1 it readies the machine, serves gRPC on every channel that appears, and runs containers
-//! through crun. With `--sandbox` it does the same in namespaces of the host's kernel, with
-//! `--socket PATH` as an ordinary process.
+//! As PID 1 it prepares the machine, serves gRPC on every channel that appears, and runs containers
+//! with crun. With `--sandbox` it does the same in namespaces of the host's kernel, with `--socket
+//! PATH` as an ordinary process.
 
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
@@ -33,7 +33,7 @@ fn run(words: &[&str]) -> Result<(), Error> {
             println!("vc-agent {}", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
-        // Userspace was reached: that is all.
+        // Reaching userspace is the whole proof.
         ["--prove"] if is_first => match power::power_off()? {},
         [files::WORD, verb, root, path, name] => files::serve(verb, root, path, name),
         [volumes::WORD, rootfs, path, volume] => volumes::serve(rootfs, path, volume),
@@ -48,7 +48,7 @@ fn run(words: &[&str]) -> Result<(), Error> {
         }
         _ if !is_first => Err(Error::failed("it is PID 1 of a guest; elsewhere say --socket PATH")),
         [boot::SECOND_STAGE] => server::run(Kind::Vm, boot::ready_machine()?, None),
-        // It runs this program again, in the new root.
+        // It executes this program again, in the new root.
         _ => match boot::move_root()? {},
     }
 }

@@ -16,12 +16,12 @@ use crate::machine::state::Machine;
 use crate::process::reaper::Reaper;
 use crate::service;
 
-/// Serves for ever: on `socket`, or on each channel of the machine.
+/// Serves forever: on `socket`, or on each channel of the machine.
 pub fn run(kind: Kind, modules: Modules, socket: Option<UnixListener>) -> Result<(), Error> {
     nix::sys::prctl::set_child_subreaper(true)?;
     rlimits::raise(kind)?;
-    // One thread: every pod pays for the agent's memory, and the order of spawn and reap is
-    // certain.
+    // One thread: it saves memory in every pod, and makes the order of spawn and
+    // reap deterministic.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(kind, modules, socket))
 }

@@ -1,4 +1,4 @@
-//! The gRPC service: each method checks, calls, answers.
+//! The gRPC service: each method checks its request and calls the implementation.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::process::terminal;
 use crate::proto::agent_server::{self, AgentServer};
 use crate::proto::*;
 
-/// Raised when an older client could not live with what this agent says.
+/// Raised when a change is incompatible with older clients.
 const PROTOCOL: u32 = 5;
 const FEATURES: [&str; 3] = ["terminal", "overlay", "scsi"];
 /// The name of the metadata with the host's time, in nanoseconds since the epoch.
@@ -30,7 +30,7 @@ type Message<T> = Result<T, Status>;
 
 pub struct Service(Arc<Agent>);
 
-/// What the server serves.
+/// The service with its interceptor.
 pub type Served = InterceptedService<AgentServer<Service>, KeepTime>;
 
 pub fn server(agent: Arc<Agent>) -> Served {
@@ -39,8 +39,8 @@ pub fn server(agent: Arc<Agent>) -> Served {
     InterceptedService::new(server, keep_time)
 }
 
-/// Calls say what time it is on the host: a machine that was frozen, or whose host was suspended,
-/// is behind.
+/// Sets the clock from the host's time in each call: a machine that was frozen, or whose host was
+/// suspended, is behind.
 #[derive(Clone)]
 pub struct KeepTime(Kind);
 
@@ -58,17 +58,17 @@ fn done() -> Reply<Empty> {
     Ok(Response::new(Empty {}))
 }
 
-/// For what must not end half done, because the client has given up or is gone.
+/// Completes work that must not be interrupted when its client is gone.
 async fn to_the_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::spawn(work).await?
 }
 
-/// A stream whose first message says that the call was accepted.
+/// Returns a stream whose first message confirms that the call was accepted.
 fn accepted<T>(message: T) -> (mpsc::Sender<Message<T>>, ReceiverStream<Message<T>>) {
     let (sender, receiver) = mpsc::channel(4);
-    // There is room, and the receiver is here.
+    // The channel has space, and the receiver exists.
     let _ = sender.try_send(Ok(message));
     (sender, ReceiverStream::new(receiver))
 }
@@ -101,11 +101,11 @@ impl agent_server::Agent for Service {
         let (sender, stream) = accepted(Empty {});
         let agent = self.0.clone();
         tokio::spawn(async move {
-            // Whoever asked may be killed, or be the client of another machine: nobody is left
-            // waiting for ever.
+            // The client may be killed, or be the client of another machine: processes must not
+            // wait forever.
             sender.closed().await;
             if let Err(error) = agent.thaw() {
-                // For the console: nobody listens.
+                // Reported on the console, because the client is gone.
                 eprintln!("vc-agent: the folders are not there again: {error}");
             }
         });
@@ -200,8 +200,8 @@ impl agent_server::Agent for Service {
     async fn read_output(&self, request: Request<ProcessRequest>) -> Reply<Self::ReadOutputStream> {
         let request = request.into_inner();
         let process = self.0.containers.process(&request.container_id, &request.token)?;
-        // Without a first message a client could not tell acceptance from a refusal that is still
-        // on its way.
+        // Without a first message a client does not see the difference between acceptance and a
+        // refusal that is still in transit.
         let (sender, stream) = accepted(OutputChunk { stream: None });
         process.attach(&sender)?;
         Ok(Response::new(stream))
@@ -217,7 +217,8 @@ impl agent_server::Agent for Service {
         let taken = |_| Error::StreamTaken("writes to");
         let mut stdin = process.streams.stdin.clone().try_lock_owned().map_err(taken)?;
         let mut next = first;
-        // A process that no longer reads makes the rest of its input worthless: that is no error.
+        // A process that has closed its stdin makes the rest of the input useless: that is
+        // no error.
         while let (Some(chunk), Some(pipe)) = (next, stdin.as_mut()) {
             let written = pipe.write_all(&chunk.data).await;
             if chunk.is_last || written.is_err() {

@@ -1,4 +1,4 @@
-//! What a client is told of an error: a status, a text for people, and a reason for programs.
+//! Converts errors for clients: a status, a text for people, and a reason for programs.
 
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};

@@ -1,4 +1,4 @@
-//! All that the agent knows.
+//! The state of the agent.
 
 use parking_lot::Mutex;
 

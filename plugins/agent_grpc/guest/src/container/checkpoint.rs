@@ -1,12 +1,11 @@
-//! Readying the guest for being saved with its memory, and going on afterwards.
+//! Prepares the guest for a checkpoint, and resumes afterwards.
 
 use crate::container::agent::Agent;
 use crate::container::warm_crun::WarmCrun;
 use crate::error::Error;
 
 impl Agent {
-    /// Lets go of what the host holds for the guest: shares and logs. Containers that need them
-    /// wait until `thaw`.
+    /// Closes the shares and logs of the host. Containers that use them wait until `thaw`.
     pub async fn freeze(&self) -> Result<(), Error> {
         self.warm_up().await?;
         self.mounts.shares.let_go()?;
@@ -20,8 +19,8 @@ impl Agent {
         self.mounts.shares.take()
     }
 
-    /// Loads what every container needs, so that a machine cloned from this one need not. With
-    /// containers that is done.
+    /// Loads what every container needs, so that clones of this machine need not. Does nothing if
+    /// there are containers.
     async fn warm_up(&self) -> Result<(), Error> {
         if !self.containers.lock().is_empty() {
             return Ok(());

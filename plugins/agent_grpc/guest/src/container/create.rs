@@ -1,4 +1,4 @@
-//! Making a container.
+//! Creates containers.
 
 use std::collections::HashMap;
 use std::fs;
@@ -33,7 +33,7 @@ struct Made {
 }
 
 impl Agent {
-    /// Makes a container and its first process, whose pid is the answer.
+    /// Creates a container and its first process; returns the pid of that.
     pub async fn create(self: &Arc<Self>, request: CreateContainerRequest) -> Result<i32, Error> {
         let id = request.container_id.clone();
         if self.containers.check(&id).is_ok() {
@@ -45,7 +45,8 @@ impl Agent {
         let made = match self.make(&request, &folder, &mut mounts, reading.clone()).await {
             Ok(made) => made,
             Err(error) => {
-                // Undo in full before the client hears of it; what fails here too is told with it.
+                // The undo is complete before the client gets the error; a failure of the undo is
+                // part of it.
                 let unmounted = mounts.remove(&self.mounts);
                 let undo = procfs::kill_all(&id).and(unmounted).and(remove_folder(&folder));
                 let Err(undoing) = undo else { return Err(error) };
@@ -139,7 +140,7 @@ impl Agent {
         Ok(Some(log))
     }
 
-    /// Runs the container by the crun that waits for one; none when there is no such crun.
+    /// Runs the container with the waiting crun; returns None when there is none.
     async fn run_warm(&self, config: &[u8], launch: &Launch) -> Result<Option<Process>, Error> {
         let Some(warm_crun) = self.warm_crun.lock().take() else { return Ok(None) };
         let _expecting = self.reaper.expect();

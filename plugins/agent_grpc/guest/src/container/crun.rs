@@ -1,4 +1,4 @@
-//! crun's command line, and nothing else that knows it.
+//! The command line of crun. No other module depends on it.
 
 use std::fs::{self, File};
 use std::io;
@@ -23,7 +23,7 @@ use crate::process::streams::Handles;
 
 const STATE: &str = "/run/vc/crun";
 const PID: &str = "pid";
-/// It works in files of the container, which may never answer. The host waits for a minute.
+/// crun accesses files of the container, which may never respond. The host waits for a minute.
 const LIMIT: Duration = Duration::from_secs(45);
 
 pub struct Crun {
@@ -41,8 +41,8 @@ impl Crun {
         self.run(Path::new(STATE), words(&["list"]), Handles::null()).await
     }
 
-    /// A path of crun's program in memory that nobody can write to. A crun that finds itself
-    /// elsewhere first makes such a copy and runs again from there, each time: CVE-2019-5736.
+    /// Returns a path of crun's program in write-protected memory. A crun in any other place first
+    /// makes such a copy and executes that, each time: CVE-2019-5736.
     fn program(&self) -> Result<String, Error> {
         let file = match self.sealed.get() {
             Some(file) => file,
@@ -57,8 +57,8 @@ impl Crun {
         Ok(format!("/proc/self/fd/{}", file.as_raw_fd()))
     }
 
-    /// Makes the container of `bundle` and lets it wait ("create") or not ("run"); the pid of its
-    /// first process, a child of ours by now.
+    /// Creates the container of `bundle`, waiting ("create") or running ("run"). Returns the pid of
+    /// its first process, which is a child of the agent by then.
     pub async fn create(
         &self,
         verb: &str,
@@ -75,7 +75,7 @@ impl Crun {
         self.run(bundle, words(&["start", id]), Handles::null()).await
     }
 
-    /// Starts the process described in `folder`/process.json; its pid.
+    /// Starts the process described in `folder`/process.json; returns its pid.
     pub async fn exec(
         &self,
         id: &str,
@@ -123,7 +123,7 @@ impl Crun {
         }
     }
 
-    /// Starts one that makes the container of `bundle` and lets it run.
+    /// Starts a crun that creates the container of `bundle` and runs it.
     pub fn begin_run(&self, id: &str, bundle: &Path, handles: Handles) -> Result<Running, Error> {
         self.begin(bundle, make_words("run", id, bundle, None), handles)
     }
@@ -154,7 +154,7 @@ impl Crun {
     }
 }
 
-/// A crun that has begun.
+/// A crun that was started.
 pub struct Running {
     verb: String,
     log: PathBuf,
@@ -163,23 +163,23 @@ pub struct Running {
 }
 
 impl Drop for Running {
-    /// Whoever no longer waits leaves nothing behind: it may wait for a file system that never
-    /// answers.
+    /// Kills a crun that is not waited for any more: it may wait for a file system that
+    /// never responds.
     fn drop(&mut self) {
         if matches!(self.ended.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
-            // not reaped yet: its number is nobody else's
+            // Not reaped yet, so its pid is not reused.
             let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
         }
     }
 }
 
 impl Running {
-    /// Returns when it has done its work, or why it has not.
+    /// Returns when crun has finished; an error contains its message.
     pub async fn end(&mut self) -> Result<(), Error> {
         let (log, verb) = (&self.log, &self.verb);
         let ended = (&mut self.ended).await?;
         let message = fs::read_to_string(log).ok().and_then(|text| last_message(&text));
-        drop(fs::remove_file(log)); // absent when crun had nothing to say
+        drop(fs::remove_file(log)); // missing when crun has logged nothing
         match (ended.code, message) {
             (0, _) => Ok(()),
             (_, Some(message)) => Err(error_of(message)),
@@ -201,7 +201,7 @@ fn make_words(verb: &str, id: &str, bundle: &Path, console: Option<PathBuf>) -> 
     args
 }
 
-/// The first process of a container that crun has made.
+/// Returns the first process of a container that crun has created.
 pub fn first_pid(bundle: &Path) -> Result<i32, Error> {
     read_pid(&bundle.join(PID))
 }

@@ -1,22 +1,22 @@
-//! What crun says when it fails.
+//! Error messages of crun.
 
 use serde_json::Value;
 
 use crate::error::{Error, ProgramFault};
 
-/// The last message of crun's log, which has one line of JSON for each.
+/// Returns the last message of crun's log, which has one line of JSON for each.
 pub fn last_message(log: &str) -> Option<String> {
     let line = log.lines().rev().find(|line| !line.trim().is_empty())?;
     let entry: Value = serde_json::from_str(line).ok()?;
     entry.get("msg")?.as_str().map(str::to_owned)
 }
 
-/// The error for a message of crun's: the only place where its words decide something.
+/// Converts a message of crun to an error. No other code depends on the text of messages.
 ///
-/// crun exits with 1 whatever has failed, and its log has a message and no error number. Nor can
-/// the program be looked for here: only crun sees the container with all its mounts, as the user
-/// who is to run it. It has two messages about a program, "executable file `x` not found in $PATH"
-/// and "open executable", each followed by the text of errno, which is English: crun sets no locale.
+/// crun exits with 1 on any failure, and its log has a message and no error number. Checking for
+/// the program here is impossible: only crun sees the container with all its mounts, as the user of
+/// the process. It has two messages about a program, "executable file `x` not found in $PATH" and
+/// "open executable", each followed by the text of errno, which is English: crun sets no locale.
 pub fn error_of(message: String) -> Error {
     let says = |words: &str| message.contains(words);
     if !message.starts_with("executable file `") && !message.starts_with("open executable") {
@@ -45,7 +45,7 @@ mod tests {
         }
     }
 
-    /// As crun 1.8.1 has said them in a guest.
+    /// Messages of crun 1.8.1 in a guest.
     #[test]
     fn messages_about_a_program_are_known() {
         let missing = [

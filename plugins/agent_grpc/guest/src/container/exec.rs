@@ -1,4 +1,4 @@
-//! One more process in a container.
+//! Starts further processes in a container.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::process::procfs;
 use crate::proto::ExecRequest;
 
 impl Agent {
-    /// Starts a process in a container; its pid.
+    /// Starts a process in a container; returns its pid.
     pub async fn exec(&self, request: ExecRequest) -> Result<i32, Error> {
         let id = &request.container_id;
         let (crun_name, folder) = self.containers.crun_name(id)?;
@@ -30,7 +30,7 @@ impl Agent {
             Some(container) => {
                 container.processes.insert(request.token, Arc::new(process));
             }
-            // It was removed meanwhile, and the process with it.
+            // The container was removed meanwhile, and the process with it.
             None => return Err(Error::NoContainer(id.clone())),
         }
         Ok(pid)

@@ -1,4 +1,4 @@
-//! Processes of the agent's own that have a container's files before them.
+//! Processes of the agent itself that access a container's files.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::process::streams::pipes;
 use crate::proto::FilesRequest;
 
 impl Agent {
-    /// Starts one; its pid.
+    /// Starts such a process; returns its pid.
     pub async fn files(&self, request: FilesRequest) -> Result<i32, Error> {
         let id = &request.container_id;
         let root = match self.containers.root_or_pid(id)? {

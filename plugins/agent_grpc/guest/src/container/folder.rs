@@ -1,4 +1,4 @@
-//! The folder in which the agent keeps what belongs to a container.
+//! The folder of the agent's files for a container.
 
 use std::fs;
 use std::io::ErrorKind;

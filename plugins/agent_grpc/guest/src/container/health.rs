@@ -1,4 +1,4 @@
-//! How a container fares, as its check tells.
+//! The health of a container, as its checks determine it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl Health {
         }
     }
 
-    /// A check has ended.
+    /// Records the result of a check.
     pub fn note(&self, is_good: bool) {
         if is_good {
             self.is_healthy.store(true, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Starting a process of a container by crun.
+//! Starts processes of a container with crun.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,24 +17,24 @@ use crate::proto::Stdio;
 /// How a process is started.
 #[derive(Clone, Default)]
 pub struct Launch {
-    /// The id of its container.
+    /// Id of the container.
     pub container: String,
     pub stdio: Stdio,
     pub is_terminal: bool,
     pub log: Option<Log>,
-    /// Of a first process.
+    /// Set for a first process only.
     pub restart: Option<Arc<Restart>>,
 }
 
 impl Launch {
-    /// Whether another process follows one that has ended with an exit code.
+    /// Returns a function that decides whether another process follows, given the exit code.
     pub fn is_followed(&self) -> Box<dyn FnOnce(i32) -> bool + Send> {
         let restart = self.restart.clone();
         Box::new(move |code| restart.is_some_and(|restart| restart.follows(code)))
     }
 
-    /// Runs crun by `call` with the streams that are asked for, and takes charge of the process it
-    /// leaves behind. `call` is given the path of the socket for a terminal.
+    /// Runs crun by `call` with the requested streams, and supervises the process that it leaves
+    /// behind. `call` gets the path of the socket for a terminal.
     pub async fn start<F>(
         &self,
         reaper: &Reaper,
@@ -70,8 +70,8 @@ impl Launch {
         }))
     }
 
-    /// Starts the first process of the container whose bundle is in `folder`: "run" lets it run,
-    /// "create" lets it wait.
+    /// Starts the first process of the container whose bundle is in `folder`: running with "run",
+    /// waiting with "create".
     pub async fn start_first(
         &self,
         crun: &Crun,

@@ -1,4 +1,4 @@
-//! What is done with a container between its creation and its end.
+//! Operations on a container between its creation and its end.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ impl Agent {
         self.crun.start(&crun_name, &folder).await
     }
 
-    /// Changes its limits.
+    /// Changes the limits of a container.
     pub async fn update(&self, id: &str, resources: &[u8]) -> Result<(), Error> {
         let (crun_name, folder) = self.containers.crun_name(id)?;
         let file = folder.join("resources.json");
@@ -34,8 +34,8 @@ impl Agent {
         procfs::stats(id)
     }
 
-    /// What runs in it. The words of a process's command lie in its memory, which may be a file
-    /// that never answers.
+    /// Lists the processes of a container. The command line of a process is in its memory, which
+    /// may be mapped from a file that never responds.
     pub async fn list_processes(&self, id: &str) -> Result<Vec<ProcessInfo>, Error> {
         let reading = self.containers.with(id, |container| container.reading.clone())?;
         let id = id.to_owned();
@@ -57,7 +57,7 @@ impl Agent {
         Ok(process.signal(number)?)
     }
 
-    /// A signal that asks the container to end: it is not started again.
+    /// Records a signal that asks the container to end: it is not restarted.
     fn note_end(&self, id: &str, token: &str, number: i32) {
         let table = self.containers.lock();
         let Some(container) = table.get(id) else { return };
@@ -71,8 +71,8 @@ impl Agent {
         }
     }
 
-    /// How a process has ended, when it has; the first one only when no other follows. A log has
-    /// all of it then.
+    /// Returns how a process ended, when it has; a first process only when no other follows. Its
+    /// log is complete by then.
     pub async fn end_of(&self, id: &str, token: &str) -> Result<WaitReply, Error> {
         let process = self.containers.process(id, token)?;
         let restart = self.containers.with(id, |container| {
@@ -88,8 +88,7 @@ impl Agent {
         reply.ok_or_else(|| Error::failed("the process has no end"))
     }
 
-    /// Kills what is left of the container and forgets it. Of an unknown container nothing is left:
-    /// no error.
+    /// Kills all processes of the container and removes it. An unknown container is no error.
     pub async fn remove(&self, id: &str) -> Result<(), Error> {
         let Ok((crun_name, folder)) = self.containers.crun_name(id) else { return Ok(()) };
         self.note_end(id, "", Signal::SIGKILL as i32);
@@ -99,7 +98,7 @@ impl Agent {
         self.crun.delete(&crun_name, &folder).await?;
         let Some(mut container) = self.containers.lock().remove(id) else { return Ok(()) };
         if let Some(log_pump) = container.first_process().and_then(|first| first.log_pump.clone()) {
-            log_pump.done().await; // before its disk goes
+            log_pump.done().await; // before its disk is removed
         }
         container.mounts.remove(&self.mounts).and(remove_folder(Path::new(&container.folder)))
     }

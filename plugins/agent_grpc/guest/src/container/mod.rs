@@ -1,4 +1,4 @@
-//! Containers: what they are made from, how crun makes them, what is done with them.
+//! Containers: their files, their creation with crun, and the operations on them.
 
 pub mod agent;
 pub mod checkpoint;

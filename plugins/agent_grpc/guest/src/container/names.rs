@@ -1,4 +1,4 @@
-//! A container's own name, in its name space and in its files.
+//! The host name of a container, in its UTS namespace and in its files.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,11 +13,11 @@ use crate::container::rootfs::Opened;
 use crate::error::Error;
 use crate::machine::identity;
 
-/// An option of mounts that are wanted only where the root file system has the file.
+/// An option of mounts that are made only where the root file system has the file.
 const OPTIONAL: &str = "x-vc-optional";
 
-/// The files that tell a container its name, in a folder of its own, whose size is limited: the
-/// container may write to it.
+/// The files with a container's name, in a file system of limited size, because the container may
+/// write to it.
 const NAMES: &str = "names";
 
 fn hosts(name: &str) -> String {
@@ -29,7 +29,7 @@ fn hosts(name: &str) -> String {
     )
 }
 
-/// Writes them, where the container has such a folder.
+/// Writes these files, where the container has such a folder.
 pub fn write(container: &Path, name: &str) -> Result<(), Error> {
     let folder = container.join(NAMES);
     if folder.is_dir() {
@@ -39,10 +39,10 @@ pub fn write(container: &Path, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Gives the containers that bore the machine's former name its new one: a machine that goes on
-/// from a saved one has containers already.
+/// Replaces the machine's former name by the new one in its containers: a machine that starts from
+/// a saved one has containers already.
 ///
-/// Args: `pids` are their first processes, `folders` those in which the agent keeps what is theirs.
+/// Args: `pids` are their first processes, `folders` the agent's folders for them.
 pub fn change_all(
     pids: &[i32],
     folders: &[PathBuf],
@@ -58,8 +58,8 @@ pub fn change_all(
     Ok(())
 }
 
-/// Writes the new name where the former one stands and nothing else was written. The files stay the
-/// same: they are mounted in the container.
+/// Writes the new name if both files still contain only the former one. The files are kept, because
+/// they are mounted in the container.
 fn change(container: &Path, former: &str, name: &str) -> Result<(), Error> {
     let is_as_written = |file: &str, text: String| {
         let path = container.join(NAMES).join(file);
@@ -72,13 +72,13 @@ fn change(container: &Path, former: &str, name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Changes the host name in a container's name space, unless that has one of its own choice.
+/// Changes the host name in a container's UTS namespace, unless the container has chosen its own.
 fn rename(pid: i32, former: &OsStr, name: &str) -> Result<(), Error> {
     let namespace = match fs::File::open(format!("/proc/{pid}/ns/uts")) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()), // it has ended just now
         opened => opened?,
     };
-    // In a thread of its own: a thread that has gone there need not come back.
+    // In a thread of its own, which does not have to return to the former namespace.
     std::thread::scope(|scope| {
         let renaming = scope.spawn(|| -> nix::Result<()> {
             setns(&namespace, CloneFlags::CLONE_NEWUTS)?;
@@ -92,8 +92,7 @@ fn rename(pid: i32, former: &OsStr, name: &str) -> Result<(), Error> {
     })
 }
 
-/// Takes mounts out of a container's spec that are wanted only where its root file system has the
-/// file.
+/// Removes optional mounts from a container's spec if its root file system does not have the file.
 pub fn drop_absent_mounts(spec: &mut Value, root: &Opened) {
     let Some(mounts) = spec.get_mut("mounts").and_then(Value::as_array_mut) else { return };
     mounts.retain_mut(|mount| {

@@ -22,7 +22,7 @@ const SHM: &str = "/run/vc/shm";
 const RESOLV_CONF: &str = "/run/vc/resolv.conf";
 
 impl Agent {
-    /// Gives the guest its identity, and makes what containers share. May be called again.
+    /// Sets the guest's identity, and creates what containers share. May be called again.
     pub async fn set_up_pod(&self, request: &SetUpPodRequest) -> Result<(), Error> {
         if let Some(former) = identity::take(self.machine.kind, request)? {
             let (pids, folders) = (self.containers.first_pids(), self.containers.folders());
@@ -52,14 +52,14 @@ fn share_shm(bytes: u64) -> Result<(), Error> {
     let options = format!("mode=1777,size={bytes}");
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     if Path::new(SHM).exists() {
-        return Ok(()); // set up before: containers may have it
+        return Ok(()); // set up before: containers may use it
     }
     fs::create_dir_all(SHM)?;
     Ok(mount(Some("shm"), SHM, Some("tmpfs"), flags, Some(options.as_str()))?)
 }
 
-/// Starts the namespace's first process, which only lets orphans go, and keeps the namespace under
-/// a path that does not change.
+/// Starts the first process of the pid namespace, which only reaps orphans, and keeps the namespace
+/// under a constant path.
 async fn share_pid(reaper: &Reaper) -> Result<(), Error> {
     if Path::new(PIDNS).exists() {
         return Ok(()); // set up before
@@ -87,16 +87,16 @@ async fn share_pid(reaper: &Reaper) -> Result<(), Error> {
     Ok(mount(Some(namespace.as_str()), PIDNS, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
 }
 
-/// What `--pause` does: makes the namespace, leaves its first process behind, prints that one's
-/// number.
+/// Implements `--pause`: creates the namespace, leaves its first process behind, and prints the pid
+/// of that.
 pub fn hold_namespace() -> Result<(), Error> {
     unshare(CloneFlags::CLONE_NEWPID)?;
     // SAFETY: this process has one thread.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => println!("{child}"),
         ForkResult::Child => {
-            // SAFETY: no handler of ours is installed. Ignored, the ends of orphans need nobody who
-            // waits for them.
+            // SAFETY: this process installs no handler. With SIGCHLD ignored, orphans need not be
+            // waited for.
             unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
             loop {
                 pause();

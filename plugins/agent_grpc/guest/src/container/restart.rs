@@ -1,4 +1,4 @@
-//! Whether a container is started again when its first process has ended.
+//! Decides whether a container is restarted when its first process has ended.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -8,7 +8,7 @@ use crate::proto::{RestartPolicy, WaitReply};
 
 pub struct Restart {
     policy: RestartPolicy,
-    /// 0 is no limit.
+    /// 0 means no limit.
     max_retries: u32,
     count: AtomicU32,
     is_unwanted: watch::Sender<bool>,
@@ -21,7 +21,7 @@ impl Restart {
         Self { policy, max_retries, count: AtomicU32::new(0), is_unwanted, end }
     }
 
-    /// Whether a process that has ended like this is followed by another.
+    /// Returns whether a process that ended with this exit code is followed by another.
     pub fn follows(&self, exit_code: i32) -> bool {
         let is_meant = match self.policy {
             RestartPolicy::No => false,
@@ -32,7 +32,7 @@ impl Restart {
         is_meant && has_tries && !self.is_unwanted()
     }
 
-    /// Somebody wants it to end: no other follows.
+    /// Records that the container is to end: no other process follows.
     pub fn stop(&self) {
         self.is_unwanted.send_replace(true);
     }
@@ -43,7 +43,7 @@ impl Restart {
 
     /// Returns when somebody wants it to end.
     pub async fn stopped(&self) {
-        // Its sender lives as long as `self`.
+        // The sender lives as long as `self`.
         let _ = self.is_unwanted.subscribe().wait_for(|is_unwanted| *is_unwanted).await;
     }
 
@@ -55,12 +55,12 @@ impl Restart {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How the last process ended, after which none follows.
+    /// Returns how the last process ended, after which none follows.
     pub fn end(&self) -> watch::Receiver<Option<WaitReply>> {
         self.end.subscribe()
     }
 
-    /// No process follows.
+    /// Records that no process follows.
     pub fn finish(&self, status: WaitReply) {
         self.end.send_replace(Some(status));
     }

@@ -1,4 +1,4 @@
-//! Limits of processes, getrlimit(2): what the kernel begins with is less than programs in
+//! Limits of processes, getrlimit(2): the kernel's defaults are lower than programs in
 //! containers expect.
 
 use std::fs;
@@ -10,13 +10,13 @@ use crate::error::Error;
 use crate::machine::kind::Kind;
 
 const MOST_FILES: &str = "/proc/sys/fs/nr_open";
-/// The most that the kernel accepts there, which systemd sets, too.
+/// The largest value that the kernel accepts, which systemd sets, too.
 const NR_OPEN: u64 = 1_073_741_816;
-/// Up to where a process of a container may raise its number of open files.
+/// The hard limit of open files of a process in a container.
 const HARD_FILES: u64 = 1 << 20;
 
-/// What containers inherit. What a process may have at once stays as it is: programs that close all
-/// that they could have open would take long.
+/// Sets the limits that containers inherit. The soft limit stays unchanged: programs that close all
+/// possible descriptors would take long.
 pub fn raise(kind: Kind) -> Result<(), Error> {
     if kind == Kind::Process {
         return Ok(()); // these are the host's
@@ -26,14 +26,14 @@ pub fn raise(kind: Kind) -> Result<(), Error> {
     }
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let wanted = hard.max(HARD_FILES);
-    // In a sandbox the host may have the last word.
+    // In a sandbox the host may forbid it.
     if setrlimit(Resource::RLIMIT_NOFILE, soft, wanted).is_err() && !kind.is_sandbox() {
         return Err(Error::failed("the limit of open files cannot be raised"));
     }
     Ok(())
 }
 
-/// No process can have more files open than the kernel allows: "unlimited" is that many.
+/// Replaces "unlimited" by the number of open files that the kernel allows.
 pub fn fit(process: &mut Value) {
     let most = fs::read_to_string(MOST_FILES)
         .ok()

@@ -1,8 +1,8 @@
-//! Files of a container, as the agent reads them: what lies there is the container's own doing.
+//! Reads files of a container, which are untrusted.
 //!
-//! Only regular files are read, to a limit, and no link leads out of the root. All of it happens in
-//! a thread beside the agent, with a deadline: the file system may be one that never answers. A
-//! container has one such thread at a time.
+//! Only regular files are read, up to a limit, and no link leads out of the root. All of this
+//! happens in a separate thread, with a deadline, because a file system may never respond. A
+//! container has at most one such thread at a time.
 
 use std::fs::File;
 use std::io::Read;
@@ -24,7 +24,7 @@ use crate::error::Error;
 const LIMIT: Duration = Duration::from_secs(10);
 const MOST_BYTES: u64 = 4 << 20;
 
-/// Held by the thread that works before the files of one container.
+/// Held by the thread that reads the files of a container.
 pub type Turn = Arc<Mutex<()>>;
 
 /// The root of a container.
@@ -34,7 +34,7 @@ pub enum Root {
 }
 
 impl Root {
-    /// As a process sees it, with all that is mounted there.
+    /// As a process sees it, with all its mounts.
     pub fn of_process(pid: i32) -> Result<Self, Error> {
         Ok(Self::Opened(open(format!("/proc/{pid}/root").as_str(), folder(), Mode::empty())?))
     }
@@ -47,10 +47,10 @@ impl Root {
     }
 }
 
-/// A root that is open.
+/// An open root.
 pub struct Opened(OwnedFd);
 
-/// Calls `work` in a thread and gives what it gives, if that comes in time.
+/// Calls `work` in a thread and returns its result, if it comes in time.
 pub async fn ask<T: Send + 'static>(
     root: Root,
     turn: Turn,
@@ -59,7 +59,7 @@ pub async fn ask<T: Send + 'static>(
     beside(turn, move || work(&root.open()?)).await
 }
 
-/// As `ask`, for work that needs no root.
+/// Like `ask`, for work that needs no root.
 pub async fn beside<T: Send + 'static>(
     turn: Turn,
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
@@ -67,7 +67,7 @@ pub async fn beside<T: Send + 'static>(
     let asking = async {
         let held = turn.lock_owned().await;
         let done = spawn_blocking(move || {
-            let _held = held; // until the work is done, whoever waits for it
+            let _held = held; // until the work is done, even after a timeout
             work()
         });
         done.await?
@@ -83,13 +83,14 @@ impl Opened {
         Ok(Self(open(path, folder(), Mode::empty())?))
     }
 
-    /// The text of a file, links followed as the container would. Absent reads as empty.
+    /// Returns the text of a file, resolving links inside the container. A missing file reads
+    /// as empty.
     pub fn read(&self, path: &str) -> Result<String, Error> {
         let refused = |error: Errno| {
             let text = error.desc();
             Error::Failed(format!("the container's /{path} cannot be opened: {text}"))
         };
-        // First without opening it: a device does things when it is opened.
+        // First without opening it, because opening a device may have side effects.
         let found = match self.find(path, OFlag::empty()) {
             Ok(found) => File::from(found),
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(String::new()),
@@ -116,7 +117,7 @@ impl Opened {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Whether a regular file lies there itself, not a link to one.
+    /// Returns whether the path itself is a regular file, not a link to one.
     pub fn has_file(&self, path: &str) -> bool {
         let path = path.trim_start_matches('/');
         self.find(path, OFlag::O_NOFOLLOW)

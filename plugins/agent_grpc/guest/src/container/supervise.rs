@@ -1,4 +1,4 @@
-//! Tasks that last as long as a container: it is started again, and its health is checked.
+//! Tasks for the lifetime of a container: restarts and health checks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use crate::process::log::Kind;
 use crate::process::log_pump::tell;
 use crate::proto::{ExecRequest, Stdio};
 
-/// The pause before a new start doubles with each, up to a limit, until one has lasted.
+/// The delay before a restart doubles with each, up to a limit, until a process has run for
+/// long enough.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const LASTING: Duration = Duration::from_secs(10);
@@ -37,7 +38,7 @@ impl Agent {
         }
     }
 
-    /// Starts a container again for as long as its policy wants that. Ends when no process follows.
+    /// Restarts a container for as long as its policy requires it. Ends when no process follows.
     async fn supervise(&self, id: &str, restart: &Restart) {
         let mut pause = FIRST_PAUSE;
         loop {
@@ -74,7 +75,7 @@ impl Agent {
         }
     }
 
-    /// A new first process in place of one that has ended.
+    /// Starts a new first process in place of one that has ended.
     async fn run_again(&self, id: &str) -> Result<(), Error> {
         let (launch, restarting) = self
             .containers
@@ -91,13 +92,13 @@ impl Agent {
             container.processes.insert(container.first_token.clone(), process.clone());
         }
         if launch.restart.is_some_and(|restart| restart.is_unwanted()) {
-            // Whoever wants the end found no process to signal while this one was made.
+            // The container was asked to end while there was no process to signal.
             process.kill();
         }
         Ok(())
     }
 
-    /// The log says that another process comes, and none does.
+    /// Completes the log, whose last record announces a process that does not follow.
     async fn log_last(&self, id: &str, exit_code: i32) {
         let log = self.containers.with(id, |container| container.launch.log.clone());
         if let Ok(Some(log)) = log {
@@ -105,7 +106,7 @@ impl Agent {
         }
     }
 
-    /// Runs the check again and again, until the container is gone.
+    /// Runs the check periodically, until the container is gone.
     async fn check_health(&self, id: &str, health: &Health) {
         let interval = Duration::from_millis(health.check.interval_ms.max(1));
         let limit = Duration::from_millis(health.check.timeout_ms.max(1));
@@ -115,10 +116,10 @@ impl Agent {
             number += 1;
             let token = format!("_health{number}");
             if !self.is_checked_by(id, health) {
-                return; // removed; another one may have its name
+                return; // removed; the name may be in use again
             }
             let is_good = match self.run_check(id, &token, health).await {
-                Err(_) => false, // it cannot be executed: between two starts, or at all
+                Err(_) => false, // impossible to execute: between two starts, or in general
                 Ok(process) => {
                     let mut ended = process.ended();
                     let within = timeout(limit, ended.wait_for(Option::is_some)).await;

@@ -15,23 +15,23 @@ use crate::proto::{self, ContainerInfo};
 use crate::storage::mounts::ContainerMounts;
 
 pub struct Container {
-    /// By which crun knows it.
+    /// The id of the container for crun.
     pub crun_name: String,
     pub folder: PathBuf,
     pub rootfs: PathBuf,
-    /// Of its first process.
+    /// Token of the first process.
     pub first_token: String,
     pub mounts: ContainerMounts,
     /// Held while its files are read.
     pub reading: Turn,
-    /// By token.
+    /// Processes by token.
     pub processes: HashMap<String, Arc<Process>>,
     /// How its first process is started.
     pub launch: Launch,
     pub stop_signal: i32,
     pub health: Option<Arc<Health>>,
-    /// Held while it is started again, and while it is removed: what is being removed must not be
-    /// started.
+    /// Held during a restart and during removal: a container that is being removed must not
+    /// be restarted.
     pub restarting: Turn,
 }
 
@@ -68,7 +68,7 @@ impl Containers {
         self.0.lock()
     }
 
-    /// What `look` sees in a container.
+    /// Returns the result of `look` for a container.
     pub fn with<T>(&self, id: &str, look: impl FnOnce(&Container) -> T) -> Result<T, Error> {
         self.lock().get(id).map(look).ok_or_else(|| Error::NoContainer(id.to_owned()))
     }
@@ -77,7 +77,7 @@ impl Containers {
         self.with(id, |_| ())
     }
 
-    /// Its name for crun, and its folder.
+    /// Returns the id for crun, and the folder.
     pub fn crun_name(&self, id: &str) -> Result<(String, PathBuf), Error> {
         self.with(id, |container| (container.crun_name.clone(), container.folder.clone()))
     }
@@ -88,8 +88,8 @@ impl Containers {
         process.ok_or_else(unknown)
     }
 
-    /// The container's root as its first process sees it, while that lives, and the turn of its
-    /// readers.
+    /// Returns the container's root as seen by its first process, while that runs, and the lock of
+    /// its readers.
     pub fn root(&self, id: &str) -> Result<(Root, Turn), Error> {
         self.with(id, |container| {
             let root = match container.living_process() {
@@ -100,7 +100,7 @@ impl Containers {
         })?
     }
 
-    /// The pid of the container's first process, while that lives, else the path of its root.
+    /// Returns the pid of the first process, while that runs, otherwise the path of the root.
     pub fn root_or_pid(&self, id: &str) -> Result<Result<i32, PathBuf>, Error> {
         self.with(id, |container| match container.living_process() {
             Some(process) => Ok(process.pid),
@@ -112,7 +112,7 @@ impl Containers {
         self.lock().iter().map(|(id, container)| container.info(id)).collect()
     }
 
-    /// Of each container the process that it was made for, while that lives.
+    /// Returns the first processes of all containers, as far as they run.
     pub fn first_pids(&self) -> Vec<i32> {
         let table = self.lock();
         table.values().filter_map(|container| Some(container.living_process()?.pid)).collect()

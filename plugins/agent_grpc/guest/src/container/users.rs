@@ -10,12 +10,12 @@ use crate::error::Error;
 /// The largest id that container engines accept.
 const LARGEST_ID: u32 = i32::MAX as u32;
 
-/// Turns an OCI process's `user.username` ("name", "uid", "name:group", ...) and `user.groups`
-/// (names or numbers of more groups) into uid, gid and additional groups, and gives the process a
-/// HOME when it has none.
+/// Resolves an OCI process's `user.username` ("name", "uid", "name:group", ...) and
+/// `user.groups` (names or numbers of more groups) to uid, gid and additional groups, and sets
+/// HOME when it is missing.
 ///
-/// A number is an id, whoever bears it as a name. The first line with it says what else is true of
-/// that user.
+/// A number is always an id, even if a user has it as a name. The first line of passwd(5) with this
+/// id provides the user's other values.
 pub fn complete(process: &mut Value, root: &Opened) -> Result<(), Error> {
     let Some(named) = process["user"]["username"].as_str().map(str::to_owned) else {
         return Ok(());
@@ -63,7 +63,7 @@ pub fn complete(process: &mut Value, root: &Opened) -> Result<(), Error> {
     Ok(())
 }
 
-/// The id that a number stands for; none for a name.
+/// Returns the id for a number; None for a name.
 fn id(text: &str) -> Result<Option<u32>, Error> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(None);
@@ -85,7 +85,7 @@ struct User<'a> {
 }
 
 impl<'a> User<'a> {
-    /// None for a line that is none.
+    /// Returns None for an invalid line.
     fn read(fields: &[&'a str]) -> Option<Self> {
         let home = fields.get(5).copied().filter(|home| !home.is_empty()).unwrap_or("/");
         let number = |place: usize| id(fields.get(place)?).ok().flatten();
@@ -93,7 +93,7 @@ impl<'a> User<'a> {
     }
 }
 
-/// group(5), read only when a name asks for it: over a share, each file takes its time.
+/// group(5), read only when a name requires it: reading a file of a share is slow.
 struct Groups<'a> {
     root: &'a Opened,
     text: OnceCell<String>,

@@ -1,9 +1,9 @@
-//! Volumes: an empty one gets what the root file system has at its place, with owners and
-//! permissions.
+//! Fills an empty volume with the files that the root file system has at its place, with owners
+//! and permissions.
 //!
-//! `vc-agent --copy-up ROOTFS PATH VOLUME` does the work, a process of its own: links in PATH are
-//! those of the root file system, which is its root. Below the volume no link is followed, for
-//! other pods may write there at the same time.
+//! `vc-agent --copy-up ROOTFS PATH VOLUME` does this in a process of its own, with the root file
+//! system as its root: links in PATH are resolved there. Below the volume no link is followed,
+//! because other pods may write there at the same time.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::{self, File, Metadata, Permissions};
@@ -27,7 +27,7 @@ pub const WORD: &str = "--copy-up";
 const OPTION: &str = "x-vc-copy-up";
 const ERROR: &str = "copy-up.error";
 
-/// Fills the volumes among a container's mounts that ask for it.
+/// Fills the volumes of a container that have copy_up.
 pub async fn fill(
     spec: &mut Value,
     rootfs: &str,
@@ -65,7 +65,7 @@ pub async fn fill(
     Ok(())
 }
 
-/// What that process does. Nothing is left in the volume when it fails.
+/// Implements that process. Nothing is left in the volume when it fails.
 pub fn serve(rootfs: &str, path: &str, volume: &str) -> Result<(), Error> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let target = open(volume, flags, Mode::empty())?;
@@ -106,7 +106,7 @@ fn names(folder: &OwnedFd) -> nix::Result<Vec<CString>> {
     Ok(found)
 }
 
-/// Its owner and permissions come last: a folder that must not be written is filled before.
+/// Owner and permissions are set last, so that a read-only folder can be filled before.
 fn copy_folder(from: &Path, found: &Metadata, into: OwnedFd) -> Result<(), Error> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -142,8 +142,8 @@ fn copy_one(from: &Path, name: &OsStr, into: &OwnedFd) -> Result<(), Error> {
         .map_err(io::Error::from))?)
 }
 
-/// A folder of an ordinary user of the host has no other owners, and neither have the images of
-/// such a user.
+/// Ignores a refused change of the owner: a folder of an ordinary user of the host has no other
+/// owners, and neither have the images of such a user.
 fn own(outcome: io::Result<()>) -> io::Result<()> {
     match outcome {
         Err(error) if error.raw_os_error() == Some(Errno::EPERM as i32) => Ok(()),
@@ -153,12 +153,12 @@ fn own(outcome: io::Result<()>) -> io::Result<()> {
 
 fn take_on(made: &File, found: &Metadata) -> io::Result<()> {
     own(fchown(made, Some(found.uid()), Some(found.gid())))?;
-    // behind fchown, which takes set-uid bits away
+    // After fchown, which clears set-uid bits.
     made.set_permissions(Permissions::from_mode(found.mode() & 0o7777))?;
     made.set_modified(found.modified()?)
 }
 
-/// Removes all that is in a folder.
+/// Removes the contents of a folder.
 fn clear(folder: OwnedFd) -> nix::Result<()> {
     for name in names(&folder)? {
         remove(&folder, &name)?;

@@ -1,6 +1,6 @@
-//! A crun that has begun and waits for the container that it is to run. Where the machine is
-//! emulated, a third of what a first container costs is that a program starts. So a template has
-//! one of these, and each of its clones finds it there.
+//! A crun that was started in advance and waits for the container that it is to run. In an emulated
+//! machine, starting the program is a third of the cost of a first container. Therefore a template
+//! has one, and each of its clones finds it there.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -15,7 +15,7 @@ use crate::container::crun::{Crun, Running, first_pid};
 use crate::error::Error;
 use crate::process::streams::{Streams, pipes};
 
-/// By which crun knows its container.
+/// The id of its container for crun.
 pub const ID: &str = "_warm"; // no id of a container begins so
 const FOLDER: &str = "/run/vc/warm";
 const CONFIG: &str = "config.json";
@@ -27,7 +27,7 @@ pub struct WarmCrun {
 }
 
 impl WarmCrun {
-    /// Returns when it waits. It reads its config from a pipe: that is where it waits.
+    /// Returns when crun waits, which it does by reading its config from a pipe.
     pub async fn begin(crun: &Crun) -> Result<Self, Error> {
         let folder = Path::new(FOLDER);
         fs::create_dir_all(folder)?;
@@ -41,7 +41,7 @@ impl WarmCrun {
         tokio::select! {
             config = &mut opening => Ok(Self { crun, config: config??, streams }),
             ended = crun.end() => {
-                // Whoever waits for a reader gets one.
+                // A reader of the pipe must not block the open.
                 let flags = OFlag::O_NONBLOCK.bits();
                 drop(OpenOptions::new().read(true).custom_flags(flags).open(&pipe)?);
                 drop(opening.await);
@@ -52,10 +52,11 @@ impl WarmCrun {
         }
     }
 
-    /// Runs a container; its first process and that one's streams. `None`: nobody waits any more.
+    /// Runs a container; returns its first process and the streams. `None`: crun does not wait
+    /// any more.
     pub async fn run(mut self, config: &[u8]) -> Result<Option<(i32, Streams)>, Error> {
         let folder = Path::new(FOLDER);
-        // The pipe is open already; what reads the config again finds a file in its place.
+        // The pipe is open already; a second read of the config finds a file in its place.
         fs::write(folder.join("file"), config)?;
         fs::rename(folder.join("file"), folder.join(CONFIG))?;
         let written = self.config.write_all(config);

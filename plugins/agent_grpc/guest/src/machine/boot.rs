@@ -1,4 +1,4 @@
-//! From the kernel's first userspace instruction to a machine in which containers can be made.
+//! From the kernel's first userspace instruction to a machine that is ready for containers.
 
 use std::ffi::CString;
 use std::fs::{self, OpenOptions};
@@ -18,8 +18,8 @@ use crate::machine::modules::Modules;
 
 pub const SECOND_STAGE: &str = "--second-stage";
 
-/// Moves everything from the kernel's own root into a tmpfs and runs this program again there: the
-/// kernel's root can not be pivoted, and containers want to be.
+/// Moves everything from the kernel's own root into a tmpfs and executes this program again there:
+/// pivot_root(2), which containers need, does not work in the kernel's root.
 pub fn move_root() -> Result<std::convert::Infallible, Error> {
     fs::create_dir("/root.new")?;
     mount(Some("root"), "/root.new", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
@@ -82,7 +82,7 @@ pub fn ready_machine() -> Result<Modules, Error> {
             }
         }
     }
-    // The image has no device nodes, so that the kernel could not open the console for us.
+    // The image has no device nodes, so the kernel was unable to open the console.
     let console =
         OpenOptions::new().write(true).custom_flags(OFlag::O_NOCTTY.bits()).open("/dev/console")?;
     dup2_stderr(console)?;
@@ -94,13 +94,13 @@ pub fn ready_machine() -> Result<Modules, Error> {
     hotplug::prepare_for_memory()?;
     fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+cpu +memory +pids +io +cpuset")?;
     fs::create_dir_all("/run/vc")?;
-    // SAFETY: nobody else runs yet in this process.
+    // SAFETY: this process has no other thread yet.
     unsafe { std::env::set_var("PATH", "/bin") };
     Ok(modules)
 }
 
-/// Whether the machine wants to be told of free memory: a device of the virtio kind 5 (virtio 1.2,
-/// section 5).
+/// Returns whether the machine has a balloon for free page reporting: a virtio device of type 5
+/// (virtio 1.2, section 5).
 fn has_balloon() -> io::Result<bool> {
     for device in fs::read_dir("/sys/bus/virtio/devices")? {
         if fs::read_to_string(device?.path().join("device"))?.trim() == "0x0005" {
@@ -110,7 +110,7 @@ fn has_balloon() -> io::Result<bool> {
     Ok(false)
 }
 
-/// Programs of a pod reach each other by 127.0.0.1: netdevice(7).
+/// Programs of a pod connect to each other by 127.0.0.1: netdevice(7).
 fn raise_loopback() -> Result<(), Error> {
     nix::ioctl_write_ptr_bad!(set_flags, libc::SIOCSIFFLAGS, libc::ifreq);
     let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;

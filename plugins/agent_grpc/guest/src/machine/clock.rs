@@ -8,7 +8,7 @@ use nix::time::{ClockId, clock_settime};
 use crate::error::Error;
 use crate::machine::kind::Kind;
 
-/// How far behind the clock may be: less is what a call takes on its way.
+/// How far behind the clock may be: a smaller difference is the latency of a call.
 const BEHIND_NS: i64 = 500_000_000;
 const SECOND: i64 = 1_000_000_000;
 
@@ -17,8 +17,8 @@ pub fn set_time(since_epoch_ns: i64) -> Result<(), Error> {
     Ok(clock_settime(ClockId::CLOCK_REALTIME, time)?)
 }
 
-/// Sets the clock if it is behind. Never back: a call may have waited on its way, for a machine
-/// that was frozen.
+/// Sets the clock if it is behind, but never back: a call may have been delayed by a machine that
+/// was frozen.
 pub fn catch_up(kind: Kind, since_epoch_ns: i64) -> Result<(), Error> {
     if kind != Kind::Vm {
         return Ok(()); // the clock is the host's

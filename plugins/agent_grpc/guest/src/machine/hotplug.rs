@@ -11,7 +11,7 @@ const CPUS: &str = "/sys/devices/system/cpu";
 const MEMORY: &str = "/sys/devices/system/memory";
 const ONLINE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Plugged memory is for what can be moved, so that it can be given back.
+/// Plugged memory is used for movable pages, so that it can be unplugged.
 pub fn prepare_for_memory() -> io::Result<()> {
     match fs::write(format!("{MEMORY}/auto_online_blocks"), "online_movable") {
         // a kernel without memory hot plug
@@ -20,7 +20,7 @@ pub fn prepare_for_memory() -> io::Result<()> {
     }
 }
 
-/// What the machine had before anything was plugged.
+/// The machine's resources before anything was plugged.
 pub struct Hotplug {
     blocks_at_boot: u64,
 }
@@ -31,7 +31,7 @@ impl Hotplug {
     }
 
     /// Brings plugged memory and the first `vcpus` vCPUs online, takes the others offline; waits
-    /// until that many are there, and `plugged` bytes beyond those at boot.
+    /// until that many exist, and `plugged` bytes beyond those at boot.
     pub async fn online(&self, vcpus: usize, plugged: u64, events: &Uevents) -> Result<(), Error> {
         let block = block_bytes();
         let look = || {
@@ -45,7 +45,7 @@ impl Hotplug {
     }
 }
 
-/// How many vCPUs there are, of which no more than `count` are online afterwards.
+/// Returns the number of vCPUs, of which at most `count` are online afterwards.
 fn set_vcpus(count: usize) -> io::Result<usize> {
     let mut numbers = numbered(CPUS, "cpu");
     numbers.sort_unstable();
@@ -66,13 +66,13 @@ fn online_memory() -> io::Result<()> {
     Ok(())
 }
 
-/// Numbers of a folder's entries that are called `prefix` and a number.
+/// Returns the numbers of a folder's entries named `prefix` and a number.
 fn numbered(folder: &str, prefix: &str) -> Vec<u32> {
     let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
     names.filter_map(|name| name.to_str()?.strip_prefix(prefix)?.parse().ok()).collect()
 }
 
-/// Writes the second word where the first stands.
+/// Writes the second word if the file contains the first.
 fn switch(file: &str, (from, to): (&str, &str)) -> io::Result<()> {
     if fs::read_to_string(file).is_ok_and(|state| state.trim() == from) {
         fs::write(file, to)?;
@@ -98,7 +98,7 @@ fn online_vcpus() -> usize {
     })
 }
 
-/// What the kernel has in use.
+/// Returns the memory that the kernel uses, in bytes.
 pub fn memory_bytes() -> Result<u64, Error> {
     let text = fs::read_to_string("/proc/meminfo")?;
     let line = text

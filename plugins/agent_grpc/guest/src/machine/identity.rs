@@ -1,5 +1,5 @@
-//! What one guest must not have in common with another, a clone of the same machine: random
-//! numbers, name, ids, clock.
+//! The state that must differ between guests that are clones of the same machine: random numbers,
+//! name, ids, clock.
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,9 +16,9 @@ const FOLDER: &str = "/run/vc/identity";
 /// Lines of /etc/hosts that the pod's containers have beside their own.
 pub const HOSTS: &str = "/run/vc/identity/hosts";
 
-/// Takes the identity that is given; the former host name, if there is a new one.
+/// Sets the given identity; returns the former host name, if there is a new one.
 ///
-/// The seed comes first: what is made up here must differ between clones.
+/// The seed comes first: what is generated here must differ between clones.
 pub fn take(kind: Kind, request: &SetUpPodRequest) -> Result<Option<OsString>, Error> {
     if !request.seed.is_empty() && !kind.is_sandbox() {
         seed(&request.seed)?;
@@ -34,8 +34,8 @@ pub fn take(kind: Kind, request: &SetUpPodRequest) -> Result<Option<OsString>, E
     fs::create_dir_all(FOLDER)?;
     let lines: String = request.hosts.iter().map(|line| format!("{line}\n")).collect();
     fs::write(HOSTS, lines)?;
-    // The kernel makes its own boot id up once; a guest that goes on from a saved one needs
-    // another.
+    // The kernel generates its boot id only once; a guest that starts from a saved one
+    // needs another.
     fs::write(format!("{FOLDER}/boot-id"), fs::read_to_string("/proc/sys/kernel/random/uuid")?)?;
     fs::write(format!("{FOLDER}/machine-id"), format!("{}\n", request.machine_id))?;
     Ok(former)

@@ -1,4 +1,4 @@
-//! What the agent runs in.
+//! The environment in which the agent runs.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -11,7 +11,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What belongs to a machine as a whole (clock, random numbers, processors) is then the host's.
+    /// Clock, random numbers and processors are then those of the host.
     pub fn is_sandbox(self) -> bool {
         self == Self::Sandbox
     }

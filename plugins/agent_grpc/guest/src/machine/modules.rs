@@ -1,4 +1,4 @@
-//! Modules of the guest's kernel. The image lists by purpose which are loaded, in which order.
+//! Modules of the guest's kernel. For each purpose, the image lists the modules in load order.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -16,8 +16,8 @@ const FOLDER: &str = "/lib/modules";
 pub struct Modules(Mutex<HashSet<String>>);
 
 impl Modules {
-    /// Loads the modules that the image lists under `purpose`, once. Where there is no list (not
-    /// PID 1) the host has its own.
+    /// Loads the modules that the image lists under `purpose`, once. Without a list (not PID 1) the
+    /// host has loaded its own.
     pub fn load(&self, purpose: &str) -> Result<(), Error> {
         let mut loaded = self.0.lock();
         if loaded.contains(purpose) {

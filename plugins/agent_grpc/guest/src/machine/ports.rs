@@ -1,9 +1,8 @@
-//! Virtio-serial ports that come and go: each is one client's connection.
+//! Virtio-serial ports that are plugged and unplugged: each is one client's connection.
 //!
-//! A port whose host side is not connected reads as end of file and polls as hung up, and that
-//! hang-up would stick in the event loop's own bookkeeping. So new ports first wait in an
-//! edge-triggered epoll of ours, which speaks when the host side connects; only then do they become
-//! a stream.
+//! A port whose host side is not connected reads as end of file and polls as hung up, and the event
+//! loop would keep that state. Therefore new ports first wait in a separate, edge-triggered epoll,
+//! which reports the connection of the host side; only then do they become a stream.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,10 +18,10 @@ use crate::fd_stream::{FdStream, watched};
 use crate::machine::uevents::Uevents;
 
 const CLASS: &str = "/sys/class/virtio-ports";
-/// Ports with other names belong to somebody else.
+/// Ports with other names are not the agent's.
 const PREFIX: &str = "vc.agent.";
 
-/// Sends a stream for each port that a client has connected to, for as long as anybody receives.
+/// Sends a stream for each port that a client has connected to, until the receiver is closed.
 pub async fn watch(
     mut events: Uevents,
     connected: mpsc::Sender<io::Result<FdStream>>,
@@ -65,8 +64,8 @@ pub async fn watch(
 
 struct Port {
     number: u64,
-    /// Until the host side has connected. A port serves one client and is then left alone until it
-    /// is unplugged.
+    /// Set until the host side has connected. A port serves one client and is then left alone until
+    /// it is unplugged.
     waiting: Option<OwnedFd>,
 }
 
@@ -114,8 +113,8 @@ fn remove(edges: &OwnedFd, fd: &OwnedFd) -> nix::Result<()> {
     with_epoll(edges, |epoll| epoll.delete(fd))
 }
 
-/// The event loop owns the descriptor; nix's type wants to own it too, so lend it a duplicate for
-/// one call.
+/// The event loop owns the descriptor; nix's type requires ownership, too, so it gets a duplicate
+/// for one call.
 fn with_epoll<T>(edges: &OwnedFd, call: impl FnOnce(&Epoll) -> nix::Result<T>) -> nix::Result<T> {
     let lent = edges
         .try_clone()

@@ -1,6 +1,5 @@
-//! A pod without a machine: this program as the first process of namespaces that somebody else has
-//! made, on the host's kernel. What belongs to a machine as a whole (clock, random numbers,
-//! processors) is the host's and left alone.
+//! A pod without a machine: this program is the first process of namespaces that its caller created
+//! on the host's kernel. Clock, random numbers and processors are the host's and left alone.
 
 use std::ffi::CString;
 use std::fs;
@@ -17,23 +16,23 @@ use serde_json::{Value, json};
 use crate::error::Error;
 use crate::machine::kind::Kind;
 
-/// Below it lie the folders of the host, each under its tag.
+/// The parent of the host's folders, each named by its tag.
 const SHARES: &str = "/run/vc/host";
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Readies the namespaces.
+/// Prepares the namespaces.
 ///
-/// `socket` is the number of a listening socket that was inherited, `folder` one that may be
-/// hidden, and each of `shares` says "tag=path" or "tag:ro=path".
+/// `socket` is the number of an inherited listening socket, `folder` a folder that may be hidden,
+/// and each of `shares` is "tag=path" or "tag:ro=path".
 pub fn enter(socket: &str, folder: &str, shares: &[&str]) -> Result<UnixListener, Error> {
     if getpid().as_raw() != 1 {
         return Err(Error::failed("--sandbox needs to be the first process of a pid namespace"));
     }
     let number = socket.parse()?;
-    // SAFETY: whoever started us has handed this descriptor over, and nobody else has it.
+    // SAFETY: the caller has passed this descriptor, and nothing else owns it.
     let listener = UnixListener::from(unsafe { OwnedFd::from_raw_fd(number) });
     let none: Option<&str> = None;
-    // What the host mounts in a folder later is to be seen here, too, and nothing of ours there.
+    // Later mounts of the host must be visible here, but no mount of this namespace on the host.
     mount(none, "/", none, MsFlags::MS_SLAVE | MsFlags::MS_REC, none)?;
     make_run(folder, shares)?;
     let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -54,8 +53,8 @@ pub fn enter(socket: &str, folder: &str, shares: &[&str]) -> Result<UnixListener
     Ok(listener)
 }
 
-/// A /run of our own with the folders of the host in it. It is made elsewhere first, for they may
-/// lie below the host's.
+/// Creates a private /run with the folders of the host. It is created elsewhere first, because
+/// these folders may be below the host's /run.
 fn make_run(folder: &str, shares: &[&str]) -> Result<(), Error> {
     let none: Option<&str> = None;
     let sources: Vec<(String, bool, fs::File)> =
@@ -86,15 +85,14 @@ fn parse(word: &str) -> Result<(String, bool, fs::File), Error> {
     Ok((tag.to_owned(), is_read_only, file))
 }
 
-/// Shows a folder with all that is mounted below it at another place.
+/// Binds a folder with all mounts below it to another place.
 pub fn bind(source: &str, target: &str, is_read_only: bool) -> Result<(), Error> {
     let none: Option<&str> = None;
     mount(Some(source), target, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
     if is_read_only { read_only(target) } else { Ok(()) }
 }
 
-/// mount_setattr(2), for all mounts of a tree at once: a remount would leave those below as they
-/// are.
+/// mount_setattr(2), for all mounts of a tree at once: a remount would not change those below.
 fn read_only(target: &str) -> Result<(), Error> {
     let attributes = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_RDONLY,
@@ -120,8 +118,8 @@ fn read_only(target: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes what the host offers of limits available to containers. Where processes are, none can be:
-/// ours go aside.
+/// Enables the controllers that the host offers for containers. A control group with processes must
+/// not enable any, so the agent moves its own to a child.
 fn delegate() -> Result<(), Error> {
     let aside = Path::new(CGROUPS).join("agent");
     fs::create_dir_all(&aside)?;
@@ -139,8 +137,9 @@ fn delegate() -> Result<(), Error> {
 
 const CAP_SYS_RESOURCE: u64 = 24; // capability.h
 
-/// Whether containers here can have no filter of devices. An older crun (1.8) raises RLIMIT_MEMLOCK
-/// before it loads one, which root may not without CAP_SYS_RESOURCE, say in a container.
+/// Returns whether containers here have to do without a device filter. An older crun (1.8) raises
+/// RLIMIT_MEMLOCK before it loads one, which requires CAP_SYS_RESOURCE, and root may lack that, for
+/// example in a container.
 fn lacks_device_filter(kind: Kind) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or("0").trim();
@@ -148,8 +147,8 @@ fn lacks_device_filter(kind: Kind) -> bool {
         && u64::from_str_radix(mask, 16).is_ok_and(|mask| mask >> CAP_SYS_RESOURCE & 1 == 0)
 }
 
-/// crun goes on without a filter of devices where no rule denies any: then no container may make
-/// their nodes itself.
+/// crun continues without a device filter if no rule denies any device: therefore no container may
+/// create device nodes.
 pub fn adapt(kind: Kind, spec: &mut Value) {
     if lacks_device_filter(kind) {
         if let Some(rules) = spec["linux"]["resources"]["devices"].as_array_mut() {
@@ -159,7 +158,7 @@ pub fn adapt(kind: Kind, spec: &mut Value) {
     }
 }
 
-/// The same for one more process.
+/// The same for a further process.
 pub fn adapt_process(kind: Kind, process: &mut Value) {
     if lacks_device_filter(kind)
         && let Some(sets) = process["capabilities"].as_object_mut()

@@ -1,4 +1,4 @@
-//! What the agent knows of its machine.
+//! The agent's state of its machine.
 
 use crate::error::Error;
 use crate::machine::hotplug::{Hotplug, memory_bytes};
@@ -19,10 +19,10 @@ impl Machine {
         Ok(Self { kind, modules, events: uevents::listen()?, hotplug: Hotplug::at_boot() })
     }
 
-    /// Has exactly so many vCPUs online, and so many bytes of plugged memory. The number of vCPUs
-    /// online, and the memory in bytes.
+    /// Brings exactly this many vCPUs and bytes of plugged memory online. Returns the number of
+    /// vCPUs online, and the memory in bytes.
     pub async fn online(&self, vcpus: usize, plugged: u64) -> Result<(usize, u64), Error> {
-        // Those of a sandbox are the host's: all in use, and not the agent's to switch off.
+        // In a sandbox they are the host's: all online, and not to be changed by the agent.
         if !self.kind.is_sandbox() {
             self.hotplug.online(vcpus, plugged, &self.events).await?;
         }

@@ -34,7 +34,7 @@ async fn count(socket: AsyncFd<OwnedFd>, counter: watch::Sender<u64>) -> Result<
     let mut buffer = [0; 4096];
     loop {
         let mut guard = socket.readable().await?;
-        // Lost messages (ENOBUFS) are events too: whoever waits looks at /sys, not at the message.
+        // Lost messages (ENOBUFS) are events, too: waiters check /sys, not the message.
         match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
             Err(nix::errno::Errno::EAGAIN) => guard.clear_ready(),
             _ => counter.send_modify(|seen| *seen += 1),
@@ -42,8 +42,8 @@ async fn count(socket: AsyncFd<OwnedFd>, counter: watch::Sender<u64>) -> Result<
     }
 }
 
-/// The first `Some` of `look`, tried now and after each event; an error naming `what` after
-/// `limit`.
+/// Returns the first `Some` of `look`, called now and after each event; an error naming `what`
+/// after `limit`.
 pub async fn until<T>(
     events: &Uevents,
     limit: Duration,

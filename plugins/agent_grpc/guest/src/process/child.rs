@@ -1,5 +1,5 @@
-//! One process of a container: its streams while somebody is attached, its end until the container
-//! is removed.
+//! One process of a container: its streams while a client is attached, its exit status until the
+//! container is removed.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use crate::process::streams::{Output, Streams, next_chunk};
 use crate::proto::output_chunk::Stream;
 use crate::proto::{OutputChunk, WaitReply};
 
-/// What a process is made from.
+/// The parts of a started process.
 pub struct Started {
     pub pid: i32,
     pub streams: Streams,
     /// The master side of its terminal.
     pub terminal: Option<OwnedFd>,
     pub end: oneshot::Receiver<Ended>,
-    /// Where its output goes, if not to the first client that attaches.
+    /// Destination of its output; None for the first client that attaches.
     pub log: Option<Log>,
     /// Whether another process follows one that has ended with this exit code.
     pub is_followed: Box<dyn FnOnce(i32) -> bool + Send>,
@@ -41,14 +41,14 @@ pub struct Process {
     pub terminal: Option<OwnedFd>,
     pub log_pump: Option<LogPump>,
     ended: watch::Receiver<Option<WaitReply>>,
-    /// Whether another process follows it, once it has ended.
+    /// Whether another process follows, once it has ended.
     is_followed: Arc<AtomicBool>,
-    /// The signal that a kill stands for, 0 for none: see `signal`.
+    /// The signal that was replaced by a kill, 0 for none: see `signal`.
     stands_for: Arc<AtomicI32>,
 }
 
 impl Process {
-    /// Follows it to its end.
+    /// Supervises it until its end.
     pub fn new(started: Started) -> Self {
         let Started { pid, streams, terminal, end, log, is_followed: decide, oom_kills } = started;
         let (sender, ended) = watch::channel(None);
@@ -80,9 +80,9 @@ impl Process {
 
     /// Sends a signal.
     ///
-    /// The kernel drops what the first process of a pid namespace neither catches nor ignores, so a
-    /// `sleep` could be interrupted by nobody. Such a signal, where it would end any other process,
-    /// ends this one by a kill in its name.
+    /// The kernel drops signals that the first process of a pid namespace neither catches nor
+    /// ignores, so a `sleep` would be impossible to interrupt. A signal that would end any other
+    /// process is replaced by a kill here, and reported as the end by that signal.
     pub fn signal(&self, number: i32) -> Result<(), Errno> {
         let sent = if ends(number)
             && procfs::is_namespace_init(self.pid)
@@ -103,7 +103,7 @@ impl Process {
 
     pub fn kill(&self) {
         if self.is_alive() {
-            // it has ended just now: that is what is wanted
+            // It has just ended, which is the purpose.
             let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
         }
     }
@@ -116,8 +116,8 @@ impl Process {
         self.ended.clone()
     }
 
-    /// Sends stdout and stderr until the process has ended and its pipes are empty, or nobody
-    /// receives.
+    /// Sends stdout and stderr until the process has ended and its pipes are empty, or the receiver
+    /// is closed.
     pub fn attach(&self, sender: &mpsc::Sender<Output>) -> Result<(), Error> {
         if let Some(log_pump) = &self.log_pump {
             return log_pump.attach(sender);
@@ -153,7 +153,7 @@ async fn forward(
     *slot = None;
 }
 
-/// Whether a signal ends a process that does not mind it: signal(7).
+/// Returns whether a signal's default action ends a process: signal(7).
 fn ends(number: i32) -> bool {
     let others = [libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH];
     let stops = [libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];

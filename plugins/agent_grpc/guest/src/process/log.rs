@@ -1,9 +1,9 @@
-//! A container's log: a disk of its own, written as a ring of blocks, which the host reads as a
-//! file.
+//! A container's log: a disk of its own, written as a ring of blocks, which the host reads as
+//! a file.
 //!
-//! The host needs nobody to write it, nothing that the guest does makes it larger, and it is there
-//! when machine and agent are gone. vc_core/spec/log_format.py reads it and has the format's
-//! description; both sides must agree.
+//! No process of the host is necessary to write it, the guest is unable to make it larger, and it
+//! remains when machine and agent are gone. vc_core/spec/log_format.py reads it and describes the
+//! format; both sides must agree.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
@@ -20,24 +20,24 @@ const BLOCK: usize = 4096;
 const MAGIC: &[u8; 4] = b"VCL1";
 const HEAD: usize = 20;
 const RECORD_HEAD: usize = 11;
-/// No log gets so far: what says so was written by somebody else.
+/// No log reaches this number: a larger one was not written by the agent.
 const LAST_SEQUENCE: u64 = 1 << 62;
 
-/// What a record is about.
+/// The kind of a record.
 #[derive(Clone, Copy)]
 pub enum Kind {
     Stdout = 1,
     Stderr = 2,
-    /// A process has ended; its exit code. It is started again.
+    /// A process has ended, with its exit code, and is restarted.
     Ended = 3,
-    /// The same, and nothing follows.
+    /// A process has ended, and none follows.
     Last = 4,
     /// A process begins.
     Begun = 5,
 }
 
-/// Held by all who write, and alone while the machine is saved: what lies on the disk is then what
-/// the memory says.
+/// Shared by all writers, and exclusive while the machine is saved: the disk's contents then match
+/// the memory.
 #[derive(Default)]
 pub struct Gate {
     lock: Arc<RwLock<()>>,
@@ -45,7 +45,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Lets nobody write until `open`.
+    /// Blocks all writers until `open`.
     pub async fn close(&self) {
         let guard = self.lock.clone().write_owned().await;
         *self.closed.lock() = Some(guard);
@@ -64,12 +64,12 @@ pub struct Log {
 }
 
 impl Log {
-    /// Goes on behind what is there.
+    /// Continues behind the existing records.
     pub fn open(node: &str, gate: &Gate) -> Result<Self, Error> {
         Ok(Self { ring: Arc::new(Mutex::new(Ring::open(node)?)), gate: gate.lock.clone() })
     }
 
-    /// Returns when the disk has it.
+    /// Returns when the data is on the disk.
     pub async fn append(&self, kind: Kind, data: Vec<u8>) -> Result<(), Error> {
         let _open = self.gate.clone().read_owned().await;
         let ring = self.ring.clone();
@@ -82,8 +82,8 @@ impl Log {
     }
 }
 
-/// As O_DIRECT wants it: without it a write would lie in the guest's memory until that feels like
-/// writing it.
+/// Aligned for O_DIRECT: without it, a write would stay in the guest's page cache for an
+/// unknown time.
 #[repr(C, align(4096))]
 #[derive(Clone)]
 struct Block([u8; BLOCK]);
@@ -91,9 +91,9 @@ struct Block([u8; BLOCK]);
 struct Ring {
     disk: File,
     count: u64,
-    /// Of the first of `blocks`.
+    /// Sequence number of the first of `blocks`.
     sequence: u64,
-    /// Not yet written, or not yet full: the last one is being filled.
+    /// Blocks that are not written yet, and the last one, which is being filled.
     blocks: Vec<Block>,
     used: usize,
 }
@@ -103,7 +103,7 @@ impl Ring {
         Self::on(OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(node)?)
     }
 
-    /// Goes on behind what a disk holds, whatever that is.
+    /// Continues behind the contents of a disk, which may be anything.
     fn on(mut disk: File) -> io::Result<Self> {
         let count = disk.seek(SeekFrom::End(0))? / BLOCK as u64;
         if count == 0 {
@@ -141,7 +141,7 @@ impl Ring {
         self.write()
     }
 
-    /// Completes the head of the last block.
+    /// Completes the header of the last block.
     fn seal(&mut self) {
         let sequence = self.sequence + self.blocks.len() as u64 - 1;
         let used = self.used as u16; // less than a block
@@ -154,8 +154,8 @@ impl Ring {
         }
     }
 
-    /// Writes all blocks, at most twice at once: to the ring's end, and on from its beginning.
-    /// Keeps the last.
+    /// Writes all blocks, in at most two writes: to the ring's end, and from its beginning. Keeps
+    /// the last.
     fn write(&mut self) -> io::Result<()> {
         let mut written = 0;
         while written < self.blocks.len() {
@@ -175,14 +175,14 @@ impl Ring {
     }
 }
 
-/// Of the block that was written last, 0 for an empty log. Sequences grow from place to place until
-/// that one.
+/// Returns the sequence number of the last written block, 0 for an empty log. The numbers grow from
+/// place to place up to that block.
 fn last_sequence(disk: &File, count: u64) -> io::Result<u64> {
     let first = sequence_at(disk, 0)?;
     if first == 0 {
         return Ok(0);
     }
-    // low belongs to the same round as the first, high does not
+    // `low` belongs to the same round as the first block, `high` does not.
     let (mut low, mut high) = (0, count);
     while high - low > 1 {
         let middle = u64::midpoint(low, high);
@@ -191,7 +191,7 @@ fn last_sequence(disk: &File, count: u64) -> io::Result<u64> {
     Ok(first + low)
 }
 
-/// 0 for a block that was never written, or not to its end.
+/// Returns 0 for a block that was never written, or only partly.
 fn sequence_at(disk: &File, place: u64) -> io::Result<u64> {
     let mut block = Block([0; BLOCK]);
     disk.read_exact_at(&mut block.0, place * BLOCK as u64)?;

@@ -1,4 +1,4 @@
-//! A process whose output goes to a log, and to whoever looks on meanwhile.
+//! A process whose output goes to a log, and to attached clients.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +13,8 @@ use crate::process::streams::{Output, next_chunk};
 use crate::proto::output_chunk::Stream;
 use crate::proto::{OutputChunk, WaitReply};
 
-/// So much of what was in a process's pipes at its end is kept for who reads slowly; more comes
-/// only from its children.
+/// The number of chunks that are kept for a slow client after the process has ended; only its
+/// children produce more.
 const LATE_CHUNKS: usize = 64;
 
 #[derive(Clone)]
@@ -24,7 +24,7 @@ pub struct LogPump {
 }
 
 impl LogPump {
-    /// Takes the streams over until they and the process have ended.
+    /// Reads the streams until they and the process have ended.
     pub fn begin(
         log: Log,
         [stdout, stderr]: [Option<FdStream>; 2],
@@ -53,7 +53,7 @@ impl LogPump {
         Self { viewer, done }
     }
 
-    /// Sends what comes from now on.
+    /// Sends the output from now on.
     pub fn attach(&self, sender: &mpsc::Sender<Output>) -> Result<(), Error> {
         let mut viewer = self.viewer.lock();
         if viewer.as_ref().is_some_and(|other| !other.is_closed()) {
@@ -65,9 +65,9 @@ impl LogPump {
         Ok(())
     }
 
-    /// Returns when the log has all of it.
+    /// Returns when the log is complete.
     pub async fn done(&self) {
-        // a writer that is gone writes no more
+        // A writer that is gone writes no more.
         let _ = self.done.clone().wait_for(|is_done| *is_done).await;
     }
 }
@@ -92,7 +92,7 @@ async fn pump(
                 biased;
                 place = sender.reserve() => {
                     if let Ok(place) = place {
-                        place.send(chunk); // who has left misses it
+                        place.send(chunk); // the client has disconnected
                     }
                     continue;
                 }
@@ -103,8 +103,7 @@ async fn pump(
             late.push((sender, chunk));
         }
     }
-    // Who looks on and reads slowly still gets the rest, but neither the log nor the process's end
-    // waits for that.
+    // A slow client still gets the rest, but neither the log nor the process's end waits for it.
     tokio::spawn(async move {
         for (sender, chunk) in late {
             let _ = sender.send(chunk).await; // as above
@@ -112,7 +111,7 @@ async fn pump(
     });
 }
 
-/// On the console: a log that cannot be written must not stop its process.
+/// Reports to the console: a log that fails must not stop its process.
 pub fn tell(outcome: Result<(), Error>) {
     if let Err(error) = outcome {
         eprintln!("vc-agent: a log cannot be written: {error}");

@@ -1,4 +1,4 @@
-//! Processes and use of one container, as /proc and its cgroup tell them.
+//! Processes and resource use of one container, from /proc and its cgroup.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read};
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 use crate::proto::{ContainerStatsReply, ProcessInfo};
 
-/// Bytes of one process's command that are told, and of all that fit into an answer.
+/// Limits in bytes for the command line of one process, and for all of one answer.
 const MOST_WORDS: u64 = 16 << 10;
 const MOST_OF_ALL: usize = 256 << 10;
-/// What a word takes beside its letters: the host takes no more than so many words
-/// (vc_agent_grpc/checked_answers.py).
+/// The cost of a word besides its letters: the host limits the number of
+/// words (vc_agent_grpc/checked_answers.py).
 const WORD: usize = 4;
 const PAGE: u64 = 4096;
-/// The kernel counts time in hundredths of a second here, whatever its own ticks are.
+/// The kernel reports time in hundredths of a second here, with any tick rate.
 const TICK_NS: u64 = 1_000_000_000 / 100;
 
 pub fn cgroup(container: &str) -> PathBuf {
@@ -62,7 +62,7 @@ pub fn adjust_oom_score(pid: i32, adjustment: i64) -> Result<(), Error> {
     }
 }
 
-/// Kills whatever is in the container's cgroup, if there is one.
+/// Kills everything in the container's cgroup, if there is one.
 pub fn kill_all(container: &str) -> Result<(), Error> {
     match fs::write(cgroup(container).join("cgroup.kill"), "1") {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
@@ -70,8 +70,8 @@ pub fn kill_all(container: &str) -> Result<(), Error> {
     }
 }
 
-/// A sandbox has the controllers that its host has to spare. Where they are missing, processes are
-/// added up.
+/// A sandbox has only the controllers that its host delegates. Where they are missing, the values
+/// of the processes are summed.
 fn added_up(container: &str, cpu_ns: u64) -> Result<ContainerStatsReply, Error> {
     let found = processes(container)?;
     let memory_bytes = found.iter().map(|process| process.resident_bytes).sum();
@@ -83,17 +83,17 @@ fn added_up(container: &str, cpu_ns: u64) -> Result<ContainerStatsReply, Error> 
     })
 }
 
-/// How many processes of a container its limit of memory had cost when a process began.
+/// The number of a container's processes killed at its memory limit when a process began.
 pub struct OomKills(Option<(PathBuf, u64)>);
 
 impl OomKills {
     pub fn begin(container: &str) -> Self {
         let folder = cgroup(container);
-        let count = oom_kills(&folder).unwrap_or_default(); // its cgroup is still to be made
+        let count = oom_kills(&folder).unwrap_or_default(); // its cgroup does not exist yet
         Self(Some((folder, count)))
     }
 
-    /// For a process that is in no container.
+    /// For a process outside of containers.
     pub fn nowhere() -> Self {
         Self(None)
     }
@@ -111,7 +111,7 @@ fn oom_kills(folder: &Path) -> Result<u64, Error> {
     Ok(count.trim().parse()?)
 }
 
-/// The number in a cgroup file; "max" is 0, which says: none.
+/// Returns the number in a cgroup file; 0 for "max".
 fn number(file: &Path) -> Result<u64, Error> {
     match fs::read_to_string(file)?.trim() {
         "max" => Ok(0),
@@ -131,13 +131,13 @@ fn collect_pids(folder: &Path, pids: &mut Vec<i32>) -> Result<(), Error> {
     Ok(())
 }
 
-/// A file of a process, in which names are what that process likes: any bytes.
+/// Reads a file of a process, whose names may contain any bytes.
 fn read_lossy(pid: i32, name: &str) -> io::Result<String> {
     let bytes = fs::read(format!("/proc/{pid}/{name}"))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// What stat tells of a process.
+/// Values from the stat file of a process.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Stat {
     pub state: String,
@@ -208,7 +208,7 @@ pub fn is_namespace_init(pid: i32) -> bool {
     inner_pid(pid) == Some(1)
 }
 
-/// Whether a process catches or ignores a signal.
+/// Returns whether a process catches or ignores a signal.
 pub fn minds(pid: i32, signal: i32) -> bool {
     let status = read_lossy(pid, "status").unwrap_or_default();
     let has = |key| {

@@ -1,5 +1,5 @@
-//! The one place that waits for children: crun's own processes, the containers' first processes,
-//! orphans.
+//! Waits for all child processes: crun's own processes, the containers' first processes,
+//! and orphans.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,8 +22,7 @@ pub struct Ended {
 #[derive(Default)]
 struct Table {
     claims: HashMap<i32, oneshot::Sender<Ended>>,
-    /// Children that ended before anybody claimed them, kept only while somebody `expects` to claim
-    /// a pid soon.
+    /// Children that ended before they were claimed, kept only while an `Expecting` exists.
     early: HashMap<i32, Ended>,
     expecting: usize,
 }
@@ -92,7 +91,7 @@ impl Reaper {
     fn settle(&self, pid: Pid, ended: Ended) {
         let mut table = self.table();
         if let Some(claim) = table.claims.remove(&pid.as_raw()) {
-            let _ = claim.send(ended); // nobody waits any more: nothing is lost
+            let _ = claim.send(ended); // not waited for any more: nothing is lost
         } else if table.expecting > 0 {
             table.early.insert(pid.as_raw(), ended);
         }

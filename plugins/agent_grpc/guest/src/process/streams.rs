@@ -1,4 +1,4 @@
-//! The standard streams of a process: the ends that it gets, and ours.
+//! The standard streams of a process: its ends and the agent's.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,13 +15,13 @@ use crate::proto::{OutputChunk, WaitReply};
 
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// What a client that reads the output of a process gets.
+/// A message to a client that reads the output of a process.
 pub type Output = Result<OutputChunk, Status>;
 
 /// A stream, until it is closed; locked by the client that uses it.
 pub type Slot = Arc<Mutex<Option<FdStream>>>;
 
-/// What a started process inherits.
+/// The descriptors that a started process inherits.
 pub struct Handles {
     pub stdin: Stdio,
     pub stdout: Stdio,
@@ -34,8 +34,8 @@ impl Handles {
     }
 }
 
-/// Our ends of a process's standard streams. With a terminal, `stdin` and `stdout` are two handles
-/// of it.
+/// The agent's ends of a process's standard streams. With a terminal, `stdin` and `stdout` are two
+/// handles of it.
 #[derive(Default)]
 pub struct Streams {
     pub stdin: Slot,
@@ -68,7 +68,7 @@ pub fn output_pipes() -> Result<(Handles, Streams), Error> {
     Ok((Handles { stdin: Stdio::null(), ..handles }, streams))
 }
 
-/// The streams of a terminal, whose master side this is.
+/// Returns the streams of a terminal, given its master side.
 pub fn terminal_streams(master: &OwnedFd) -> Result<Streams, Error> {
     let (stdin, stdout) = (slot(master.try_clone()?)?, slot(master.try_clone()?)?);
     Ok(Streams { stdin, stdout, stderr: Slot::default() })
@@ -78,8 +78,8 @@ fn slot(fd: OwnedFd) -> io::Result<Slot> {
     Ok(Arc::new(Mutex::new(Some(FdStream::new(fd)?))))
 }
 
-/// What a process has written; `None` when it has ended and nothing is left. May be cancelled:
-/// nothing is lost.
+/// Returns the next output of a process; `None` when it has ended and nothing is left. May be
+/// cancelled without loss.
 pub async fn next_chunk(
     stream: &mut FdStream,
     ended: &mut watch::Receiver<Option<WaitReply>>,
@@ -88,8 +88,8 @@ pub async fn next_chunk(
     let count = tokio::select! {
         biased;
         outcome = stream.read(&mut buffer) => outcome.unwrap_or(0),
-        // A child that outlives the process may hold the pipe open for ever: what is in it now is
-        // all that counts.
+        // A child that outlives the process may keep the pipe open forever: only what is in it
+        // now counts.
         _ = ended.wait_for(Option::is_some) => {
             stream.read_now(&mut buffer).ok().flatten().unwrap_or(0)
         }

@@ -21,7 +21,8 @@ impl ConsoleSocket {
         Ok(Self { listener: UnixListener::bind(&path)?, path })
     }
 
-    /// To be called after crun has ended well: it has sent by then, so nothing here waits.
+    /// Returns the terminal. Call it after crun has succeeded: it has sent by then, so this does
+    /// not wait.
     pub fn receive(self) -> Result<OwnedFd, Error> {
         let (peer, _) = self.listener.accept()?;
         let mut name = [0; 256];
@@ -37,7 +38,7 @@ impl ConsoleSocket {
             if let ControlMessageOwned::ScmRights(fds) = control
                 && let Some(&fd) = fds.first()
             {
-                // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
+                // SAFETY: the kernel has just created this descriptor, and nothing else owns it.
                 return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
             }
         }

@@ -1,4 +1,4 @@
-//! What stat(2) says of a file, as FUSE has it.
+//! The attributes of a file, converted from stat(2) to FUSE.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -27,7 +27,7 @@ pub fn attributes(found: &FileStat, ino: u64) -> FileAttr {
     }
 }
 
-/// That nothing is there, for the kernel to remember: the number is what tells.
+/// The reply for a missing file, which the kernel caches: inode number 0 marks it.
 pub const NOTHING: FileAttr = FileAttr {
     ino: INodeNo(0),
     size: 0,

@@ -12,7 +12,7 @@ use nix::unistd::{Gid, Uid, fchownat, ftruncate};
 use crate::share_fs::fd_path::fd_path;
 use crate::share_fs::passthrough::Folder;
 
-/// What setattr asks for; None for what stays.
+/// The attributes that setattr changes; None for unchanged ones.
 pub struct Changes {
     pub mode: Option<u32>,
     pub owner: (Option<u32>, Option<u32>),

@@ -1,4 +1,4 @@
-//! Making and removing what lies in a folder, and telling the kernel of it.
+//! Creates and removes entries of a folder, and reports them to the kernel.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -24,7 +24,7 @@ pub fn refusal(error: Errno) -> Refusal {
     Refusal::from_i32(error as i32)
 }
 
-/// Answers with what was found, or with why there is nothing.
+/// Replies with a result or with its error.
 macro_rules! answer {
     ($reply:ident, $outcome:expr, $found:pat => $told:expr) => {
         match $outcome {
@@ -36,8 +36,7 @@ macro_rules! answer {
 
 pub(super) use answer;
 
-/// What a file system makes while it lives belongs to whoever asked for it: the kernel has checked
-/// that they may.
+/// New files belong to the user of the request, whose permission the kernel has checked.
 struct Owner;
 
 impl Owner {
@@ -46,10 +45,10 @@ impl Owner {
         Self
     }
 
-    /// Of this thread alone: the C library's own function would change all of them.
+    /// For this thread only: the C library's function would change all threads.
     fn set(uid: u32, gid: u32) {
-        // SAFETY: two calls that take numbers. The group first: afterwards there may be no right to
-        // change it.
+        // SAFETY: two calls that take numbers. The group first: afterwards the right to change it
+        // may be gone.
         unsafe {
             libc::syscall(libc::SYS_setfsgid, gid);
             libc::syscall(libc::SYS_setfsuid, uid);
@@ -68,7 +67,7 @@ pub fn mode_of(mode: u32, umask: u32) -> Mode {
 }
 
 impl Folder {
-    /// Makes a file, and opens it.
+    /// Creates a file, and opens it.
     pub fn create(
         &mut self,
         request: &Request,
@@ -101,7 +100,7 @@ impl Folder {
 }
 
 impl Passthrough {
-    /// Makes something below a folder and tells of it.
+    /// Creates something in a folder and replies with it.
     pub fn make(
         &self,
         request: &Request,
@@ -119,7 +118,7 @@ impl Passthrough {
         self.tell(outcome, reply);
     }
 
-    /// Tells of a file.
+    /// Replies with the attributes of a file.
     pub fn tell(&self, outcome: nix::Result<FileAttr>, reply: ReplyEntry) {
         let generation = Generation(0);
         answer!(reply, outcome, found => reply.entry(&self.trust_in(&found), &found, generation));
@@ -137,8 +136,8 @@ impl Passthrough {
         });
     }
 
-    /// How long the kernel may believe what it is told. That a folder is where it was, a moment,
-    /// whatever the host does: on the way to each file there may be many.
+    /// Returns how long the kernel may cache an entry. The place of a folder may be cached briefly
+    /// in any case, because the path of each file may contain many folders.
     pub fn trust_in(&self, found: &FileAttr) -> Duration {
         if found.kind == FileType::Directory { self.trust.max(MOMENT) } else { self.trust }
     }

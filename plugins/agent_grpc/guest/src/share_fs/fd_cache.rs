@@ -1,8 +1,7 @@
-//! Files that are held for a moment, so that nobody has to go there again for the next question
-//! about them.
+//! Keeps files open briefly, so that further requests for them need no path lookup.
 //!
-//! Not for long: while the guest's kernel has a file of a share in hand, it does not ask the host
-//! what has its name now.
+//! Only briefly: while the guest's kernel has a file of a share open, it does not ask the host
+//! which file has its name now.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -11,10 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const MOMENT: Duration = Duration::from_secs(1);
-/// Of all shares together: a process may have 1024 files open.
+/// Limit for all shares together: a process may have 1024 files open.
 const MOST: usize = 512;
 
-/// How many files all caches hold together.
+/// The number of files that all caches hold together.
 #[derive(Clone, Default)]
 pub struct Budget(Arc<AtomicUsize>);
 
@@ -28,7 +27,7 @@ impl FdCache {
         Self { budget, entries: HashMap::new() }
     }
 
-    /// To be shared with another cache.
+    /// Returns the budget, to be shared with another cache.
     pub fn budget(&self) -> Budget {
         self.budget.clone()
     }
@@ -38,7 +37,7 @@ impl FdCache {
         self.entries.get(&number).map(|(point, _)| point.clone())
     }
 
-    /// Holds it, where there is room; gives it back.
+    /// Keeps a file, if there is room; returns it.
     pub fn put(&mut self, number: u64, point: OwnedFd) -> Arc<OwnedFd> {
         let point = Arc::new(point);
         if self.budget.0.load(Ordering::Relaxed) >= MOST {

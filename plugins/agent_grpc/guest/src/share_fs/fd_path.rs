@@ -1,4 +1,4 @@
-//! Descriptors by path, for system calls that take no descriptor.
+//! Paths of descriptors, for system calls that take no descriptor.
 
 use std::os::fd::AsRawFd;
 

@@ -1,5 +1,4 @@
-//! The kernel's questions about a folder that is passed through, each answered by the folder
-//! itself.
+//! The FUSE requests for a folder that is passed through, answered with the files of that folder.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -34,7 +33,7 @@ const MAX_WRITE: u32 = 1 << 20;
 
 impl Filesystem for Passthrough {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        // What the kernel cannot do it does not get: none of these is needed.
+        // The kernel ignores capabilities that it does not support: none of these is required.
         let _ = config.add_capabilities(InitFlags::FUSE_PARALLEL_DIROPS);
         let _ = config.add_capabilities(InitFlags::FUSE_AUTO_INVAL_DATA);
         let _ = config.set_max_write(MAX_WRITE);
@@ -233,7 +232,7 @@ impl Filesystem for Passthrough {
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        // do not ask again: what was written is below already, nothing is kept back here
+        // ENOSYS stops further requests: nothing is buffered here, so there is nothing to flush.
         reply.error(Refusal::ENOSYS);
     }
 
@@ -304,7 +303,7 @@ impl Filesystem for Passthrough {
     }
 
     fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        reply.ok(); // what is made is below already
+        reply.ok(); // new files are already in the folder below
     }
 
     fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
@@ -389,7 +388,7 @@ impl Filesystem for Passthrough {
         let whence = match whence {
             libc::SEEK_DATA => Whence::SeekData,
             libc::SEEK_HOLE => Whence::SeekHole,
-            _ => return reply.error(Refusal::EINVAL), // the rest the kernel knows by itself
+            _ => return reply.error(Refusal::EINVAL), // the kernel knows the other values
         };
         let outcome =
             self.folder().file(handle).and_then(|file| lseek(file.as_ref(), offset, whence));

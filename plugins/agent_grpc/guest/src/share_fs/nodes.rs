@@ -1,5 +1,4 @@
-//! Which file a number means that the kernel knows it by: remembered by path, so that nothing needs
-//! to be held open.
+//! Maps the kernel's inode numbers to paths, so that no file has to be kept open.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -11,13 +10,13 @@ type Place = (u64, OsString);
 
 #[derive(Default)]
 struct Node {
-    /// What the folder calls it; the kernel's number is another one when the same is seen in
+    /// Inode number in the folder; the kernel's number differs when the same file is visible in
     /// several views.
     ino: u64,
-    /// Which view of the host's files it is in: a folder that the host has bound to two places is
-    /// in two.
+    /// The view of the host's files: a folder that the host has bound to two places is in
+    /// two views.
     view: u64,
-    /// Where it was seen, the last one last: a file with hard links has several.
+    /// Where it was seen, the most recent place last: a file with hard links has several.
     places: Vec<Place>,
     lookups: u64,
 }
@@ -30,7 +29,7 @@ pub struct Nodes {
     views: u64,
 }
 
-/// The number of a file in a view, when no other has it.
+/// Returns the number of a file in a view, if it is free.
 fn preferred(view: u64, ino: u64) -> u64 {
     ino ^ view.rotate_right(16) // views are few, and the first is 0
 }
@@ -40,24 +39,25 @@ impl Nodes {
         self.nodes.get(&number).map_or(0, |node| node.view)
     }
 
-    /// What the folder calls a file.
+    /// Returns the folder's inode number of a file.
     pub fn ino(&self, number: u64) -> u64 {
         self.nodes.get(&number).map_or(number, |node| node.ino)
     }
 
-    /// The number that a file in a folder most likely gets.
+    /// Returns the number that a file in a folder most likely gets.
     pub fn likely(&self, parent: u64, ino: u64) -> u64 {
         preferred(self.view(parent), ino)
     }
 
-    /// The number of a file that was seen in the same view as a folder, but not at this place.
+    /// Returns the number of a file that was seen in the same view as a folder, but not at
+    /// this place.
     pub fn elsewhere(&self, ino: u64, parent: u64, name: &OsStr) -> Option<u64> {
         let known = *self.by_file.get(&(self.view(parent), ino))?;
         (self.at(parent, name) != Some(known)).then_some(known)
     }
 
-    /// The kernel is told of a file by the number that this gives, and will tell when it has
-    /// forgotten that.
+    /// Returns the number under which a file is reported to the kernel, which later reports that it
+    /// has forgotten that number.
     pub fn seen(&mut self, ino: u64, parent: u64, name: &OsStr, is_other_view: bool) -> u64 {
         let place = (parent, name.to_owned());
         let at_place = self.at(parent, name).filter(|number| self.ino(*number) == ino);
@@ -87,7 +87,7 @@ impl Nodes {
         number
     }
 
-    /// Whether that was the last that the kernel knew of it.
+    /// Returns whether the kernel has no further references.
     pub fn forget(&mut self, number: u64, count: u64) -> bool {
         let Some(node) = self.nodes.get_mut(&number) else { return false };
         node.lookups = node.lookups.saturating_sub(count);
@@ -102,7 +102,7 @@ impl Nodes {
         is_last
     }
 
-    /// Nothing is there any more; gives what was.
+    /// Removes a place; returns the number of the file that was there.
     pub fn gone(&mut self, parent: u64, name: &OsStr) -> Option<u64> {
         let place = (parent, name.to_owned());
         let number = self.by_place.remove(&place)?;
@@ -122,14 +122,14 @@ impl Nodes {
         }
     }
 
-    /// Where it was seen, the place seen last first.
+    /// Returns the places of a file, the most recent first.
     pub fn places(&self, number: u64) -> Vec<Place> {
         self.nodes
             .get(&number)
             .map_or_else(Vec::new, |node| node.places.iter().rev().cloned().collect())
     }
 
-    /// What was seen at a place.
+    /// Returns the file at a place.
     pub fn at(&self, parent: u64, name: &OsStr) -> Option<u64> {
         self.by_place.get(&(parent, name.to_owned())).copied()
     }

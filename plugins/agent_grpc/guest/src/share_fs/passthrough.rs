@@ -1,6 +1,6 @@
-//! A folder shown through FUSE: what containers hold open of it is known by path here, so that the
-//! folder itself can be let go of and taken again while they run, in this machine or in one that
-//! goes on from its saved state.
+//! A folder shown through FUSE: files that containers have open are known by path, so that the
+//! folder itself can be closed and reopened while they run, in this machine or in one that starts
+//! from its saved state.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -27,8 +27,8 @@ use crate::share_fs::nodes::{Nodes, ROOT};
 const NOT_KEPT: OFlag =
     OFlag::O_CREAT.union(OFlag::O_EXCL).union(OFlag::O_TRUNC).union(OFlag::O_DIRECT);
 
-/// One that somebody has opened. Without a file since the folder was let go of: opened again by
-/// path when it is used.
+/// An open file of a container. `None` after the folder was closed: reopened by path at its
+/// next use.
 struct Opened {
     number: u64,
     flags: OFlag,
@@ -41,8 +41,7 @@ pub struct Entry {
     pub name: OsString,
 }
 
-/// All that is known of the folder. While `root` is None it is let go of, and whoever wants
-/// something of it waits.
+/// The state of the folder. While `root` is None the folder is closed, and requests wait.
 pub struct Folder {
     root: Option<Arc<OwnedFd>>,
     is_over: bool,
@@ -56,12 +55,12 @@ pub struct Folder {
 #[derive(Clone)]
 pub struct Passthrough {
     shared: Arc<(Mutex<Folder>, Condvar)>,
-    /// How long the kernel may believe what it was told. Zero asks every time.
+    /// How long the kernel may cache attributes. Zero disables the cache.
     pub trust: Duration,
 }
 
 impl Passthrough {
-    /// Of no folder yet.
+    /// Creates a state without a folder.
     pub fn new(trust: Duration, budget: Budget) -> Self {
         Self { shared: Arc::new((Mutex::new(Folder::new(budget)), Condvar::new())), trust }
     }
@@ -70,7 +69,7 @@ impl Passthrough {
         self.shared.0.lock()
     }
 
-    /// The folder, as soon as there is one.
+    /// Waits until the folder is open.
     pub fn folder(&self) -> MutexGuard<'_, Folder> {
         let mut folder = self.now();
         self.shared.1.wait_while(&mut folder, |folder| folder.root.is_none() && !folder.is_over);
@@ -81,8 +80,8 @@ impl Passthrough {
         self.now().root.is_none()
     }
 
-    /// Closes all that is open in it. Refused when something was deleted that is still in use: no
-    /// path leads there.
+    /// Closes all files of the folder. Refused when a deleted file is still in use, because it has
+    /// no path.
     pub fn let_go(&self) -> Result<(), Error> {
         let mut folder = self.now();
         let is_deleted =
@@ -103,7 +102,7 @@ impl Passthrough {
         self.shared.1.notify_all();
     }
 
-    /// Nobody will ask any more, or be answered.
+    /// Ends all requests, waiting ones included.
     pub fn end(&self) {
         let mut folder = self.now();
         let budget = folder.fd_cache.budget();
@@ -126,7 +125,8 @@ impl Folder {
         }
     }
 
-    /// A file by its number. It must still be that file, and nobody follows a link on the way.
+    /// Returns a file by its number. It must still be the same file, and no link on the way
+    /// is followed.
     pub fn point(&mut self, number: u64) -> nix::Result<Arc<OwnedFd>> {
         let root = self.root.as_ref().ok_or(Errno::EIO)?;
         if number == ROOT {
@@ -147,10 +147,10 @@ impl Folder {
         Err(Errno::ESTALE)
     }
 
-    /// The same, opened.
+    /// Returns the same file, opened.
     pub fn reach(&mut self, number: u64, flags: OFlag) -> nix::Result<OwnedFd> {
         let point = self.point(number)?;
-        // what has been found is behind a link of /proc
+        // The file is behind a link of /proc.
         let flags = flags.difference(OFlag::O_NOFOLLOW);
         open(fd_path(point.as_ref()).as_str(), flags | OFlag::O_CLOEXEC, Mode::empty())
     }
@@ -158,13 +158,13 @@ impl Folder {
     pub fn look_up(&mut self, parent: u64, name: &OsStr) -> nix::Result<FileAttr> {
         let folder = self.point(parent)?;
         if let Some(number) = self.nodes.at(parent, name) {
-            // the kernel would go on to believe that this is what has the name
+            // Otherwise the kernel would keep this file for the name.
             self.fd_cache.drop_old(number);
         }
         let (point, found) = point_at(&folder, name)?;
         let is_folder = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR;
-        // What has no hard links and is still where it was seen before, too, the host has bound to
-        // two places: one of them may be read-only, or show what is mounted below.
+        // A file without hard links that is still at its former place, too, was bound by the host
+        // to two places: one may be read-only, or show other mounts below.
         let is_single = is_folder || found.st_nlink == 1;
         let former = self.nodes.elsewhere(found.st_ino, parent, name).filter(|_| is_single);
         let is_other_view = former.is_some_and(|former| self.is_there(former));
@@ -173,7 +173,7 @@ impl Folder {
         Ok(attributes(&found, number))
     }
 
-    /// Whether a file is still at a place where it was seen, whatever is held of it.
+    /// Returns whether a file is still at one of its places, even if it is cached.
     fn is_there(&mut self, number: u64) -> bool {
         self.fd_cache.drop(number);
         self.point(number).is_ok()
@@ -219,8 +219,7 @@ impl Folder {
         self.listed.remove(&handle.0);
     }
 
-    /// Reads all names at once: what somebody has read half of is read to its end, whatever happens
-    /// meanwhile.
+    /// Reads all names at once, so that a listing is consistent until its end.
     pub fn list(&mut self, number: u64) -> nix::Result<FileHandle> {
         let mut folder =
             nix::dir::Dir::from_fd(self.reach(number, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)?;
@@ -263,7 +262,7 @@ pub fn read(file: &File, size: u32, offset: u64) -> io::Result<Vec<u8>> {
     Ok(buffer)
 }
 
-/// What has a name in a folder, itself and not what it may link to.
+/// Returns the entry of a folder itself, without following a link.
 fn point_at(folder: &OwnedFd, name: &OsStr) -> nix::Result<(OwnedFd, FileStat)> {
     let point =
         openat(folder, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;

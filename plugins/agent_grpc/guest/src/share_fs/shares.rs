@@ -1,6 +1,6 @@
-//! Folders of the host, of which the machine can let go while containers use them: each is mounted
-//! where nobody sees it, and passed through to where it is seen. A machine with a 9p mount cannot
-//! be saved, for its files are known to the host.
+//! Folders of the host that the machine can close while containers use them: each is mounted at a
+//! hidden place, and passed through to its visible place. Saving a machine with a 9p mount is
+//! impossible, because the host keeps the state of its files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,10 +19,10 @@ use crate::error::Error;
 use crate::share_fs::fd_cache::Budget;
 use crate::share_fs::passthrough::Passthrough;
 
-/// What a storage is that is to be shown so.
+/// The file system type of a storage that is passed through.
 pub const KIND: &str = "fuse";
 const BELOW: &str = "/run/vc/below";
-/// What nobody but the guest changes may be believed for as long as the kernel likes.
+/// Cache time for files that only the guest changes.
 const FOR_EVER: Duration = Duration::from_secs(1 << 30);
 
 struct Share {
@@ -75,8 +75,7 @@ impl Share {
         let session =
             Session::from_fd(self.passthrough.clone(), device, SessionACL::All, Config::default())
                 .map_err(code)?;
-        // It ends with the mount. What it says then is how the mount ended, which whoever unmounts
-        // knows.
+        // The thread ends with the mount. Its result says only how the mount ended.
         std::thread::Builder::new()
             .name(self.tag.clone())
             .spawn(move || session.run())
@@ -85,7 +84,7 @@ impl Share {
     }
 }
 
-/// The shares that are mounted, each by the place where it is seen.
+/// The mounted shares, by their visible places.
 #[derive(Default)]
 pub struct Shares {
     shares: Mutex<BTreeMap<PathBuf, Share>>,
@@ -93,7 +92,7 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Mounts a 9p share and shows it at a place. ENOENT: there is no such share yet.
+    /// Mounts a 9p share and passes it through to a place. ENOENT: the share does not exist yet.
     pub fn show(&self, tag: &str, point: &Path, flags: MsFlags, data: &str) -> Result<(), Errno> {
         let trust = if data.contains("cache=loose") { FOR_EVER } else { Duration::ZERO };
         let passthrough = Passthrough::new(trust, self.fd_budget.clone());
@@ -109,7 +108,7 @@ impl Shares {
         Ok(())
     }
 
-    /// Unmounts what is seen at a place, and what is below it.
+    /// Unmounts a visible place, and what is below it.
     pub fn hide(&self, point: &Path) -> Result<(), Error> {
         umount2(point, MntFlags::MNT_DETACH)?;
         let mut shares = self.shares.lock();
@@ -123,8 +122,8 @@ impl Shares {
         Ok(())
     }
 
-    /// Lets go of all shares: whoever uses one waits until they are taken again. When one cannot be
-    /// let go of, all are as before.
+    /// Closes all shares: processes that use one wait until they are reopened. If one fails to
+    /// close, all stay open.
     pub fn let_go(&self) -> Result<(), Error> {
         let shares = self.shares.lock();
         for share in shares.values() {
@@ -137,7 +136,7 @@ impl Shares {
         Ok(())
     }
 
-    /// Takes all shares again, in this machine or in one that goes on from its saved state. May be
+    /// Reopens all shares, in this machine or in one that starts from its saved state. May be
     /// called twice.
     pub fn take(&self) -> Result<(), Error> {
         take_all(&self.shares.lock())

@@ -1,5 +1,5 @@
-//! Extended attributes of a file that is only pointed at: through its name below /proc, for no call
-//! takes such a descriptor.
+//! Extended attributes of a file that is opened with O_PATH: through its path in /proc, because no
+//! call takes such a descriptor.
 
 use std::ffi::{CString, OsStr};
 use std::os::fd::AsRawFd;
@@ -11,7 +11,7 @@ use nix::libc;
 
 use crate::share_fs::fd_path::fd_path;
 
-/// Of size 0: only how much there is.
+/// For a size of 0: the required size only.
 pub enum Found {
     Size(u32),
     Data(Vec<u8>),

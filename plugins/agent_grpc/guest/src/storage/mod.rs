@@ -1,4 +1,4 @@
-//! What is mounted for containers, and the devices that they get.
+//! The mounts and devices of containers.
 
 pub mod devices;
 pub mod mounts;

@@ -1,4 +1,4 @@
-//! What is mounted before a container is made, and unmounted in reverse when it is gone.
+//! Mounts made before a container is created, and removed in reverse order after it.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,20 +18,20 @@ use crate::storage::devices::block::LIMIT;
 use crate::storage::devices::scsi::{self, DiskUsers};
 use crate::storage::devices::virtio_blk;
 
-/// Those of disks, each with its list of modules in the image.
+/// File systems of disks, each with its list of modules in the image.
 const FILE_SYSTEMS: [&str; 2] = ["ext4", "erofs"];
 
-/// What is mounted for containers, and who uses it.
+/// The mounts for containers, and their users.
 #[derive(Default)]
 pub struct Mounts {
-    /// How many containers use a mount point.
+    /// The number of containers that use a mount point.
     users: Mutex<HashMap<PathBuf, usize>>,
     disks: DiskUsers,
     pub shares: Shares,
 }
 
 impl Mounts {
-    /// Whether that is the first user.
+    /// Adds a user; returns whether it is the first.
     fn join(&self, point: &Path) -> bool {
         let mut users = self.users.lock();
         let count = users.entry(point.to_owned()).or_default();
@@ -39,7 +39,7 @@ impl Mounts {
         *count == 1
     }
 
-    /// Whether that was the last user.
+    /// Removes a user; returns whether it was the last.
     fn leave(&self, point: &Path) -> bool {
         let mut users = self.users.lock();
         let Some(count) = users.get_mut(point) else { return false };
@@ -79,7 +79,7 @@ impl ContainerMounts {
         Ok(())
     }
 
-    /// Notes a disk, whether it is mounted or a node in the container.
+    /// Records a disk, whether it is mounted or a node in the container.
     pub fn hold(&mut self, mounts: &Mounts, driver: &str, address: &str) {
         if driver == "scsi" {
             mounts.disks.hold(address);
@@ -87,8 +87,8 @@ impl ContainerMounts {
         }
     }
 
-    /// Unmounts in reverse what nobody else uses, and lets disks go. Every one is tried; the first
-    /// failure is told.
+    /// Unmounts in reverse order what has no other user, and releases disks. Every step is tried;
+    /// the first error is returned.
     pub fn remove(&mut self, mounts: &Mounts) -> Result<(), Error> {
         let mut first = Ok(());
         while let Some(point) = self.points.pop() {
@@ -137,8 +137,8 @@ async fn mount_one(storage: &Storage, machine: &Machine, shares: &Shares) -> Res
     }
     let (flags, data) = flags_and_data(&storage.options);
     let (point, kind) = (storage.mount_point.as_str(), storage.fstype.as_str());
-    // Whether a share is there, only the mount tells: its tag is in /sys a moment before. An event
-    // follows.
+    // Only the mount itself shows whether a share exists: its tag is in /sys shortly before. An
+    // event follows.
     let can_come = storage.driver == "9p";
     let call = || match kind {
         KIND => shares.show(&source, Path::new(point), flags, &data),
@@ -163,7 +163,7 @@ fn make_overlay_folders(options: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
-/// mount(8)'s words that are flags, and the rest, which the file system reads.
+/// Splits options into the flags of mount(2) and the data for the file system.
 fn flags_and_data(options: &[String]) -> (MsFlags, String) {
     let mut flags = MsFlags::empty();
     let mut data: Vec<&str> = Vec::new();

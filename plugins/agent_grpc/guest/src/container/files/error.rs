@@ -1,5 +1,4 @@
-//! Why the files of a container could not be read or written, and with which code the process that
-//! does so ends.
+//! The errors of accessing a container's files, and the exit codes for them.
 
 use std::error::Error as _;
 use std::io::{self, ErrorKind};
@@ -14,7 +13,7 @@ const UNFIT: i32 = 3;
 
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
-    /// What was asked for does not fit what is there.
+    /// The request does not fit what is there.
     #[error("{0}")]
     Unfit(String),
     #[error("{0}")]
@@ -34,12 +33,12 @@ impl FilesError {
         Self::Unfit(message.into())
     }
 
-    /// Nothing is there.
+    /// The path does not exist.
     pub fn missing() -> Self {
         Errno::ENOENT.into()
     }
 
-    /// With all its causes, in one line.
+    /// The message with all its causes, in one line.
     pub fn line(&self) -> String {
         let causes: String = causes(self.source()).map(|cause| format!(": {cause}")).collect();
         format!("{self}{causes}")
@@ -50,7 +49,7 @@ impl FilesError {
             Self::Unfit(_) => UNFIT,
             Self::Failed(_) => FAILED,
             Self::Io(error) => {
-                // tar has put its own around it.
+                // tar has wrapped the error in one of its own.
                 let inner =
                     causes(error.source()).filter_map(|cause| cause.downcast_ref::<io::Error>());
                 let kinds = iter::once(error).chain(inner).map(io::Error::kind);

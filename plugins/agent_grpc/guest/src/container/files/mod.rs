@@ -1,9 +1,9 @@
-//! `vc-agent --files VERB ROOT PATH NAME`: a process with a container's files before it, whose
-//! streams are the answer.
+//! `vc-agent --files VERB ROOT PATH NAME`: a process that accesses a container's files and answers
+//! on its standard streams.
 //!
-//! A process of its own, for it enters the container's mount namespace: what a path means there,
-//! the container says, and no link leads out of it. Archives are GNU tar: links and holes of files
-//! stay what they are.
+//! It is a process of its own, because it enters the container's mount namespace: paths are
+//! resolved there, and no link leads out of it. Archives are in the GNU tar format, which keeps
+//! links and holes of files.
 
 pub mod error;
 pub mod pack;
@@ -32,7 +32,7 @@ pub fn serve(verb: &str, root: &str, path: &str, name: &str) -> Result<(), Error
         "watch" => watch(Path::new(path)),
         other => Err(FilesError::Failed(format!("no verb {other}"))),
     };
-    // In one line, for whoever asked: the agent's own way of failing is not theirs.
+    // One line for the client, instead of the agent's own error output.
     if let Err(error) = outcome {
         eprintln!("{path}: {}", error.line());
         std::process::exit(error.exit_code());
@@ -40,7 +40,7 @@ pub fn serve(verb: &str, root: &str, path: &str, name: &str) -> Result<(), Error
     Ok(())
 }
 
-/// `root` is that of a process, whose mount namespace is then ours, or a folder.
+/// `root` is the pid of a process, whose mount namespace is entered, or a folder.
 fn enter(root: &str) -> Result<(), Error> {
     match root.strip_prefix("pid:") {
         Some(pid) => setns(File::open(format!("/proc/{pid}/ns/mnt"))?, CloneFlags::CLONE_NEWNS)?,
@@ -50,7 +50,7 @@ fn enter(root: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// One line of JSON for each entry of a folder, or for a file itself.
+/// Writes one line of JSON for each entry of a folder, or for the file itself.
 fn list(path: &Path) -> Result<(), FilesError> {
     let mut out = BufWriter::new(io::stdout());
     if !fs::metadata(path)?.is_dir() {
@@ -62,7 +62,7 @@ fn list(path: &Path) -> Result<(), FilesError> {
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         if let Ok(line) = described(&entry.file_name().to_string_lossy(), &entry.path()) {
-            writeln!(out, "{line}")?; // one that was removed meanwhile is not there
+            writeln!(out, "{line}")?; // removed meanwhile
         }
     }
     Ok(out.flush()?)
@@ -87,8 +87,8 @@ fn described(name: &str, path: &Path) -> io::Result<Value> {
     }))
 }
 
-/// One line of JSON for each change in a folder or of a file; the first, empty one says that it has
-/// begun.
+/// Writes one line of JSON for each change in a folder or of a file, after an empty object when the
+/// watch has begun.
 fn watch(path: &Path) -> Result<(), FilesError> {
     use AddWatchFlags as Flag;
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC)?;

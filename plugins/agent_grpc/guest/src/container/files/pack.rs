@@ -1,5 +1,5 @@
-//! A file or folder as a GNU tar archive. Files may grow, shrink and vanish meanwhile, and may have
-//! no size at all (proc(5)): the archive is well-formed in any case.
+//! Packs a file or folder as a GNU tar archive. Files may grow, shrink and vanish meanwhile, and
+//! may have no size at all (proc(5)): the archive is well-formed in any case.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -15,12 +15,12 @@ use tar::{Builder, EntryType, GnuExtSparseHeader, Header};
 
 use crate::container::files::error::FilesError;
 
-/// What is read before its size is told, so that small files are what they are and not what they
-/// claim to be.
+/// Bytes that are read before the size is written, so that small files have their actual size, not
+/// the reported one.
 const READ_AHEAD: u64 = 1 << 20;
-/// The same for files that claim to be empty.
+/// The same for files with a reported size of 0.
 const MOST_WITHOUT_SIZE: u64 = 16 << 20;
-/// The reader on the host takes 200000.
+/// The reader on the host accepts 200000.
 const MOST_SEGMENTS: usize = 100_000;
 const BLOCK: u64 = 512;
 const SPARSE_IN_HEADER: usize = 4;
@@ -29,7 +29,7 @@ const SPARSE_IN_EXTENSION: usize = 21;
 type Output = Builder<BufWriter<io::Stdout>>;
 type Links = HashMap<(u64, u64), PathBuf>;
 
-/// Packs a file or folder under a name; under its own when that is empty.
+/// Packs a file or folder under a name; under its own when `name` is empty.
 pub fn read(path: &Path, name: &str) -> Result<(), FilesError> {
     let meta = fs::symlink_metadata(path)?;
     if meta.file_type().is_socket() {
@@ -55,7 +55,7 @@ fn pack(
 ) -> io::Result<()> {
     let kind = meta.file_type();
     if kind.is_socket() {
-        return Ok(()); // it means nothing to anybody else
+        return Ok(()); // meaningless outside of the container
     }
     if !kind.is_dir() && meta.nlink() > 1 {
         let first = links.entry((meta.dev(), meta.ino())).or_insert_with(|| name.to_owned());
@@ -93,7 +93,7 @@ fn pack(
     Ok(())
 }
 
-/// What somebody removes while a folder is read is not in it.
+/// Returns None for what was removed while a folder is read.
 fn unless_gone<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
     match outcome {
         Ok(value) => Ok(Some(value)),
@@ -117,7 +117,7 @@ fn header_of(meta: &Metadata, entry_type: EntryType) -> Header {
 }
 
 fn pack_file(archive: &mut Output, path: &Path, name: &Path) -> io::Result<()> {
-    // Whatever takes the file's place meanwhile: no link is followed, and no FIFO waited for.
+    // The file may have been replaced meanwhile: no link is followed, and no FIFO waited for.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let Some(mut file) = unless_gone(OpenOptions::new().read(true).custom_flags(flags).open(path))?
     else {
@@ -150,18 +150,18 @@ fn pack_file(archive: &mut Output, path: &Path, name: &Path) -> io::Result<()> {
     archive.append_data(&mut header, name, begin.chain(file.exactly(size - begun)))
 }
 
-/// The bytes from here to the end, or so many.
+/// Returns the bytes from here to the end, at most `most`.
 fn read_most(file: &mut File, most: u64) -> io::Result<Vec<u8>> {
     let mut data = Vec::new();
     match file.take(most).read_to_end(&mut data) {
         Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
-        _ => Ok(data), // what would wait has told all that it has
+        _ => Ok(data), // a file that would block has no more data
     }
 }
 
 trait Exactly: Read + Sized {
-    /// So many bytes: what a file has lost meanwhile is zeros, as tar(1) has it; what it has gained
-    /// is left.
+    /// Returns exactly `size` bytes: a file that became shorter is filled with zeros, as by tar(1);
+    /// what was added to it is left out.
     fn exactly(self, size: u64) -> impl Read {
         self.chain(io::repeat(0)).take(size)
     }
@@ -169,8 +169,8 @@ trait Exactly: Read + Sized {
 
 impl<R: Read> Exactly for R {}
 
-/// Offset and length of what is written in a file; `None` when it has no holes, or more than can be
-/// told.
+/// Returns offset and length of the data in a sparse file; `None` when it has no holes, or too many
+/// of them.
 fn segments(file: &File, size: u64) -> io::Result<Option<Vec<(u64, u64)>>> {
     let mut segments = Vec::new();
     let mut at: i64 = 0;
@@ -210,7 +210,7 @@ fn pack_sparse(
     segments: &[(u64, u64)],
 ) -> io::Result<()> {
     let size = segments.iter().map(|(_, length)| length).sum();
-    // The last one is empty and says where the file ends.
+    // The last one is empty and marks the end of the file.
     let all: Vec<_> = segments.iter().copied().chain([(meta.len(), 0)]).collect();
     let mut header = header_of(meta, EntryType::GNUSparse);
     header.set_size(size);
@@ -234,8 +234,8 @@ fn pack_sparse(
         extension.set_is_extended(groups.peek().is_some());
         extensions.extend_from_slice(extension.as_bytes());
     }
-    // The blocks stand between header and content. They are whole ones: what follows is padded as
-    // if they were not there.
+    // The blocks are between header and content. They are complete, so the content is padded as
+    // without them.
     archive.append_data(&mut header, name, &extensions[..])?;
     let output = archive.get_mut();
     for (offset, length) in segments {

@@ -1,5 +1,5 @@
-//! An archive from the host into a container's files. What is there is replaced; folders that are
-//! there stay as they are.
+//! Unpacks an archive of the host into a container's files. Existing files are replaced; existing
+//! folders stay unchanged.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -13,9 +13,9 @@ use tar::{Archive, Entry, EntryType};
 
 use crate::container::files::error::FilesError;
 
-/// Unpacks what comes as `name` or below: into `path` where that is a folder, else as `path`, whose
-/// folder must exist. A `name` of "." is all that comes, into the folder `path`, which is made
-/// unless it ends in "/".
+/// Unpacks the entry `name` and entries below it: into `path` where that is a folder, otherwise as
+/// `path`, whose parent must exist. A `name` of "." unpacks everything into the folder `path`,
+/// which is created unless it ends in "/".
 pub fn write(input: impl Read, text: &str, name: &str) -> Result<(), FilesError> {
     let path = Path::new(text);
     let demands_folder = text.ends_with('/') || text.ends_with("/.");
@@ -69,14 +69,14 @@ pub fn write(input: impl Read, text: &str, name: &str) -> Result<(), FilesError>
                 return Err(FilesError::Unfit(format!("{}: {error}", place.display())));
             }
         } else {
-            // its mode and time last: what is unpacked in it changes them
+            // Its mode and time are set last: unpacking into it changes them.
             made.push((place, entry));
         }
     }
     for (place, mut entry) in made.into_iter().rev() {
         entry.unpack(&place)?;
     }
-    // What is left behind the last entry, so that whoever writes is not told of a broken pipe.
+    // Reads what follows the last entry; otherwise the sender fails with a broken pipe.
     io::copy(&mut archive.into_inner(), &mut io::sink())?;
     Ok(())
 }
@@ -85,7 +85,7 @@ fn no_target() -> FilesError {
     FilesError::unfit("it is no archive: it has a link without a target")
 }
 
-/// The owner of a file, which an archive may have larger than the kernel does.
+/// Converts the owner of a file; an archive can contain larger ids than the kernel supports.
 fn id(number: u64) -> Result<u32, FilesError> {
     u32::try_from(number).map_err(|_| FilesError::Unfit(format!("there is no user {number}")))
 }
@@ -136,7 +136,7 @@ fn unpack(
     Ok(fs::set_permissions(place, Permissions::from_mode(header.mode()? & 0o7777))?)
 }
 
-/// As tar: what was there is replaced.
+/// Removes what an entry replaces, as tar does.
 fn remove(place: &Path) -> io::Result<()> {
     match fs::remove_file(place) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
@@ -144,7 +144,7 @@ fn remove(place: &Path) -> io::Result<()> {
     }
 }
 
-/// Where an entry goes: never above the folder.
+/// Returns the path of an entry, never outside of the folder.
 fn placed(into: &Path, entry: &Path, renamed: Option<&OsStr>) -> Result<PathBuf, FilesError> {
     let mut parts = entry.components().filter(|part| *part != Component::CurDir);
     let mut place = into.to_owned();

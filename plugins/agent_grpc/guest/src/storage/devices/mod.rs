@@ -1,4 +1,4 @@
-//! Plugged devices, found by the address that the host knows for certain, never by a guessed name.
+//! Plugged devices, found by the address that the host assigned, not by their kernel names.
 
 pub mod block;
 pub mod nodes;

@@ -47,7 +47,7 @@ fn push(list: &mut Value, item: Value) {
     }
 }
 
-/// The guest's node of a device; none for one that has no node.
+/// Returns the guest's node of a device; None for a device without a node.
 pub async fn find(device: &Device, machine: &Machine) -> Result<Option<String>, Error> {
     match device.driver.as_str() {
         "scsi" => scsi::disk(&device.address, machine).await.map(Some),

@@ -13,8 +13,8 @@ pub async fn wait(address: &str, events: &Uevents) -> Result<(), Error> {
     Ok(())
 }
 
-/// The folder in /sys of "port/device": buses are numbered by the guest, so the one behind the port
-/// is looked up.
+/// Returns the folder in /sys of "port/device". The guest assigns the bus numbers, so the bus
+/// behind the port is looked up.
 pub fn behind_port(address: &str) -> Option<PathBuf> {
     let (port, device) = address.split_once('/')?;
     let folder = PathBuf::from(format!("/sys/bus/pci/devices/0000:00:{port}.0"));

@@ -27,7 +27,7 @@ fn folder_of(address: &str) -> Option<PathBuf> {
     Some(found.join("device"))
 }
 
-/// How many containers use a disk, by its address.
+/// The number of containers that use a disk, by its address.
 #[derive(Default)]
 pub struct DiskUsers(Mutex<HashMap<String, usize>>);
 
@@ -37,9 +37,9 @@ impl DiskUsers {
         *self.0.lock().entry(address.to_owned()).or_default() += 1;
     }
 
-    /// The last one to let a disk go takes it out of the kernel. The host unplugs it next and may
-    /// plug another one in its place at once, while the kernel still handles the end of the first
-    /// and would take one for the other.
+    /// Removes a disk from the kernel with its last user. Otherwise, when the host unplugs it and
+    /// plugs another in its place at once, the kernel, still removing the first, might mistake one
+    /// for the other.
     pub fn let_go(&self, address: &str) -> Result<(), Error> {
         let mut users = self.0.lock();
         if let Some(count) = users.get_mut(address) {
