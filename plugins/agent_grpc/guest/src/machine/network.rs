@@ -29,10 +29,11 @@ use crate::proto::GuestNetwork;
 
 const INTERFACES: &str = "/sys/class/net";
 const ANSWER_BYTES: usize = 64 << 10;
-/// How long a plugged interface may take to be seen.
+/// Time limit for a plugged interface to appear.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Waits for the interface with this MAC and gives it these addresses and default routes, in place of those it has.
+/// Waits for the interface with this MAC and replaces its addresses and default routes by the
+/// given ones.
 pub async fn configure(wanted: &GuestNetwork, machine: &Machine) -> Result<(), Error> {
     if machine.kind.is_sandbox() {
         return Err(Error::failed("a sandbox has no network interface of its own"));
@@ -66,7 +67,7 @@ fn not_valid(what: &str, text: &str) -> Error {
     Error::InvalidRequest(format!("{text:?} is not the address of a {what}"))
 }
 
-/// The name of the interface with this MAC.
+/// Returns the name of the interface with this MAC.
 fn named(mac: &str) -> Option<String> {
     let interfaces = fs::read_dir(INTERFACES).ok()?.flatten();
     let mut matching = interfaces.filter(|entry| {
@@ -75,7 +76,7 @@ fn named(mac: &str) -> Option<String> {
     matching.next()?.file_name().into_string().ok()
 }
 
-/// The host says which addresses and routes there are; nobody on the network does.
+/// Addresses and routes come from the host only, not from the network.
 fn ignore_advertisements(name: &str) -> Result<(), Error> {
     let folder = Path::new("/proc/sys/net/ipv6/conf").join(name);
     if folder.is_dir() {
@@ -140,13 +141,13 @@ impl Kernel {
         )?))
     }
 
-    /// Sends a request and waits for the kernel's agreement.
+    /// Sends a request and waits for the kernel's acknowledgement.
     fn ask(&self, message: RouteNetlinkMessage, flags: u16) -> Result<(), Error> {
         self.send(message, NLM_F_REQUEST | NLM_F_ACK | flags)?;
         self.receive(|_| ())
     }
 
-    /// All addresses of an interface but the kernel's own link-local ones.
+    /// Returns all addresses of an interface except the kernel's own link-local ones.
     fn addresses(&self, index: u32) -> Result<Vec<AddressMessage>, Error> {
         self.send(
             RouteNetlinkMessage::GetAddress(AddressMessage::default()),
@@ -175,7 +176,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Reads answers until the last one of a request.
+    /// Reads answers up to the last one of a request.
     fn receive(&self, mut each: impl FnMut(RouteNetlinkMessage)) -> Result<(), Error> {
         let mut buffer = vec![0; ANSWER_BYTES];
         loop {

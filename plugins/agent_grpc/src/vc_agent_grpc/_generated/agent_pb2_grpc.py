@@ -159,9 +159,9 @@ class AgentServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Freeze(self, request, context):
-        """Readies the guest for being saved. Without containers it does what every clone would do again. Lets go of all
-        shares: whoever uses one waits. The first answer comes when that is done. Thaw, or the end of this call, takes them
-        again: also in a machine that goes on from the saved state.
+        """Quiesces the guest, to be saved. Without containers it does in advance what every clone would repeat. Closes all
+        shares: processes that use one wait. The first answer comes when that is done. Thaw, or the end of this call, reopens
+        them, also in a machine that starts from the saved state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

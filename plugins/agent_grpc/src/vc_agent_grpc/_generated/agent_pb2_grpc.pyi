@@ -41,9 +41,9 @@ class AgentStub:
     SetUpPod: _grpc.UnaryUnaryMultiCallable[_agent_pb2.SetUpPodRequest, _agent_pb2.Empty]
     """Gives the guest its identity. May be called again: the later values win."""
     Freeze: _grpc.UnaryStreamMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]
-    """Readies the guest for being saved. Without containers it does what every clone would do again. Lets go of all
-    shares: whoever uses one waits. The first answer comes when that is done. Thaw, or the end of this call, takes them
-    again: also in a machine that goes on from the saved state.
+    """Quiesces the guest, to be saved. Without containers it does in advance what every clone would repeat. Closes all
+    shares: processes that use one wait. The first answer comes when that is done. Thaw, or the end of this call, reopens
+    them, also in a machine that starts from the saved state.
     """
     Thaw: _grpc.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]
     """Answers when the shares are there again. May be called twice."""
@@ -89,9 +89,9 @@ class AgentAsyncStub(AgentStub):
     SetUpPod: _aio.UnaryUnaryMultiCallable[_agent_pb2.SetUpPodRequest, _agent_pb2.Empty]  # type: ignore[assignment]
     """Gives the guest its identity. May be called again: the later values win."""
     Freeze: _aio.UnaryStreamMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]  # type: ignore[assignment]
-    """Readies the guest for being saved. Without containers it does what every clone would do again. Lets go of all
-    shares: whoever uses one waits. The first answer comes when that is done. Thaw, or the end of this call, takes them
-    again: also in a machine that goes on from the saved state.
+    """Quiesces the guest, to be saved. Without containers it does in advance what every clone would repeat. Closes all
+    shares: processes that use one wait. The first answer comes when that is done. Thaw, or the end of this call, reopens
+    them, also in a machine that starts from the saved state.
     """
     Thaw: _aio.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]  # type: ignore[assignment]
     """Answers when the shares are there again. May be called twice."""
@@ -152,9 +152,9 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_pb2.Empty,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.Empty], _abc.AsyncIterator[_agent_pb2.Empty]]:
-        """Readies the guest for being saved. Without containers it does what every clone would do again. Lets go of all
-        shares: whoever uses one waits. The first answer comes when that is done. Thaw, or the end of this call, takes them
-        again: also in a machine that goes on from the saved state.
+        """Quiesces the guest, to be saved. Without containers it does in advance what every clone would repeat. Closes all
+        shares: processes that use one wait. The first answer comes when that is done. Thaw, or the end of this call, reopens
+        them, also in a machine that starts from the saved state.
         """
 
     @_abc_1.abstractmethod
