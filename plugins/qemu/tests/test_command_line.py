@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from vc_qemu import machine_config
+from vc_qemu import checkpoint, machine_config
 from vc_qemu.command_line import FolderShare, Machine, option, words
 from vc_qemu.options import QemuOptions
 
@@ -171,3 +171,18 @@ def test_a_machine_above_its_ceilings_is_refused_with_the_setting(
             Accelerator.TCG,
             "",
         )
+
+
+def test_a_template_of_another_checkpoint_format_is_not_looked_for(monkeypatch, tmp_path):
+    for name in ("qemu", "kernel", "initrd"):
+        (tmp_path / name).write_text(name)
+    machine = dataclasses.replace(
+        MACHINE,
+        binary=str(tmp_path / "qemu"),
+        kernel=tmp_path / "kernel",
+        initrd=tmp_path / "initrd",
+    )
+    today = machine_config.fingerprint(machine)
+    assert machine_config.fingerprint(machine) == today
+    monkeypatch.setattr(checkpoint, "SCHEMA", checkpoint.SCHEMA + 1)
+    assert machine_config.fingerprint(machine) != today

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _CAPABILITIES = ("x-ignore-shared", "events")
 _ENDED = ("completed", "failed", "cancelled")
-_SCHEMA = 3
+SCHEMA = 3
 _UNLIMITED_BYTES = 1 << 40  # bytes per second
 _NOT_FINISHED = "not finalized"  # part of QEMU's message: "Migration is not finalized yet"
 _CONT_S = 20.0
@@ -78,7 +78,7 @@ def read(checkpoint: Checkpoint, binary: str) -> Manifest:
         HypervisorError: it is missing, damaged, or was written by another QEMU.
     """
     subject = f"the saved machine in {checkpoint.folder}"
-    manifest = read_manifest(_manifest(checkpoint), Manifest, _SCHEMA)
+    manifest = read_manifest(_manifest(checkpoint), Manifest, SCHEMA)
     try:
         sizes = (state_path(checkpoint).stat().st_size, checkpoint.memory.stat().st_size)
     except OSError as error:
@@ -146,7 +146,7 @@ async def save_template(monitor: Monitor, into: Checkpoint, manifest: Manifest) 
     finally:
         os.close(handle)
     manifest = replace(manifest, state_bytes=target.stat().st_size)
-    write_manifest(_manifest(into), manifest, _SCHEMA)
+    write_manifest(_manifest(into), manifest, SCHEMA)
 
 
 async def save(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> None:
@@ -178,7 +178,7 @@ async def save(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> None:
             f"the machine cannot be saved in {into.folder}: {error.strerror}"
         ) from error
     manifest = replace(manifest, state_bytes=size, hotplugged=hotplugged)
-    write_manifest(_manifest(into), manifest, _SCHEMA)
+    write_manifest(_manifest(into), manifest, SCHEMA)
 
 
 async def _cont(monitor: Monitor) -> None:

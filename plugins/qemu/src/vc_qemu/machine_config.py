@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vc_core.driver_kit import Accelerator, check_guest_files, check_size, find_program
 from vc_core.spec import FIRST_CHANNEL, PodRef, VmSpec
-from vc_qemu.checkpoint import program_of
+from vc_qemu import checkpoint
 from vc_qemu.command_line import FolderShare, Machine, shape
 from vc_qemu.errors import QemuError
 from vc_qemu.options import QemuOptions
@@ -73,6 +73,11 @@ def machine_of(
 
 
 def fingerprint(machine: Machine) -> str:
-    """Returns a text; machines with equal ones can start from each other's saved state."""
+    """Returns a text; machines with equal ones can start from each other's saved state.
+
+    The number of the checkpoint's format is in it: a template of another version of this driver is
+    of no use, and a new one is made beside it.
+    """
     files = (Path(machine.binary).resolve(), machine.kernel, machine.initrd)
-    return "\n".join([*shape(machine), *(program_of(str(file)) for file in files)])
+    programs = [checkpoint.program_of(str(file)) for file in files]
+    return "\n".join([str(checkpoint.SCHEMA), *shape(machine), *programs])
