@@ -247,7 +247,7 @@ def test_a_large_file_passes_unchanged(host, pod, tmp_path):
         (["p:/etc", "/no/folder/x"], "there is no directory /no/folder on this host"),
         (
             ["a", "b"],
-            "one of SOURCE and TARGET must be POD:PATH, the other a path of this host or -",
+            "one of SOURCE and TARGET must be POD:PATH, the other a path on this host or -",
         ),
         (["p:", "b"], "the path in the container is empty; give POD:PATH"),
         (["p:none", "b"], "container p: /none: No such file or directory (os error 2)"),
