@@ -252,7 +252,7 @@ def test_bundles_that_engines_write_run(host, bundle, tmp_path):
         told = host.vc(
             "container", "create", "--bundle", str(folder), "--name", name, "p"
         ).stderr.decode()
-        assert "process.apparmorProfile: the guest has no AppArmor" in told
+        assert "process.apparmorProfile: has no effect, as the guest has no AppArmor" in told
         host.vc("container", "start", "p", name)
         host.vc("container", "wait", "p", name)
     host.vc("pod", "delete", "p")
