@@ -14,6 +14,7 @@ import pytest
 
 from vc_core.driver_kit import HostProcess, host_process
 from vc_core.driver_kit.host_process import end_child
+from vc_core.driver_kit.timeouts import timeout_after
 
 SYS_EXIT = {"x86_64": 60, "aarch64": 93}  # of one thread; that of Python ends all
 WAITS = "import signal; print(flush=True); signal.pause()"
@@ -118,3 +119,26 @@ async def test_a_process_whose_main_thread_has_ended_is_alive_and_is_ended():
     assert process.is_alive()
     await process.kill(0.1)
     assert not process.is_alive()
+
+
+async def test_a_deadline_holds_in_the_clean_up_of_a_cancelled_task():
+    """As `pod delete` after Ctrl-C: a machine that does not end in time is killed all the same."""
+    outcomes = []
+
+    async def cleans_up():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            outcomes.append(await HostProcess.this().ended_within(0.01))
+            try:
+                async with timeout_after(0.01):
+                    await asyncio.Event().wait()
+            except TimeoutError:
+                outcomes.append("in time")
+
+    task = asyncio.create_task(cleans_up())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert outcomes == [False, "in time"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vc_core.cli.exit_codes import Exit
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.spec.errors import InvalidRequest, StateError, VcError
 from vc_core.spec.values import ExitStatus
 
@@ -55,7 +56,7 @@ class Console:
             return await self._connect(process, interrupts)
         ending = asyncio.create_task(_end(process, self.timeout_s))
         try:
-            async with asyncio.timeout(self.timeout_s + process.end_limit_s) as limit:
+            async with timeout_after(self.timeout_s + process.end_limit_s) as limit:
                 status = await self._connect(process, interrupts)
         except TimeoutError as error:
             if not limit.expired():

@@ -15,6 +15,8 @@ import os
 import threading
 from pathlib import Path
 
+from vc_core.driver_kit.timeouts import timeout_after
+
 
 class LockTimeout(Exception):
     """The lock was not free in time."""
@@ -56,7 +58,7 @@ async def lock_file(path: Path, exclusive: bool, timeout_s: float | None = None)
     """
     mode = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     try:
-        async with asyncio.timeout(timeout_s):
+        async with timeout_after(timeout_s):
             while True:
                 handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 await _flock(handle, mode)

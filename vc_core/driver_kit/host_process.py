@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from vc_core.driver_kit.timeouts import timeout_after
+
 _START_TICKS = (
     22 - 3
 )  # index among the fields after the command's name: proc(5) counts from 1, and that is field 2
@@ -113,7 +115,7 @@ class HostProcess:
     async def ended_within(self, limit_s: float) -> bool:
         """Returns whether it has ended after at most `limit_s` seconds."""
         try:
-            async with asyncio.timeout(limit_s):
+            async with timeout_after(limit_s):
                 await self.ended()
         except TimeoutError:
             return False
@@ -221,7 +223,7 @@ async def end_child(child: asyncio.subprocess.Process, is_leader: bool = False) 
                 )  # child.kill() may take the child's end from asyncio: gh-127049
     # Its children may keep its pipes open in sessions of their own. These are not waited for.
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_PIPES_S):
+        async with timeout_after(_PIPES_S):
             await asyncio.gather(
                 *(_discard(stream) for stream in (child.stdout, child.stderr) if stream is not None)
             )

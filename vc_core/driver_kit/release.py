@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.spec import HypervisorError
 
 
@@ -27,7 +27,7 @@ async def wait_for_release(
             still plugged.
     """
     try:
-        async with asyncio.timeout(limit_s):
+        async with timeout_after(limit_s):
             is_released = await answer
     except TimeoutError as error:
         if await is_plugged():

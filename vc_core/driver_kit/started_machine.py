@@ -67,7 +67,9 @@ class StartedMachine(abc.ABC):
 
     async def stop(self, grace_s: float) -> VmStatus:
         """Implements vm_stop: ends a machine that still runs after `grace_s` seconds."""
-        if self.process is not None and not await self.process.ended_within(grace_s):
+        if self.process is not None and (
+            grace_s <= 0 or not await self.process.ended_within(grace_s)
+        ):
             await self.end()
         return await self.status()
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from vc_core.defaults import Deadlines
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.engine.wiring.wiring import Seat, Wiring
 from vc_core.testing.mocks import (
     World,
@@ -31,7 +32,7 @@ _MARK = "__vc_rule__"
 
 def time_limit() -> asyncio.Timeout:
     """Returns a block that ends with TimeoutError after LIMIT_S seconds."""
-    return asyncio.timeout(LIMIT_S)
+    return timeout_after(LIMIT_S)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import tarfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.engine.api import copy_paths
 from vc_core.engine.api.arguments import checked_arguments
 from vc_core.engine.api.file_entries import FileChange, FileInfo, Lines, Listing, file_change
@@ -269,7 +270,7 @@ class Files:
     async def _deadline(self, limit_s: float | None) -> AsyncIterator[None]:
         """Limits the time in which the guest makes the next progress."""
         try:
-            async with asyncio.timeout(limit_s):
+            async with timeout_after(limit_s):
                 yield
         except TimeoutError as error:
             raise OperationTimeout(
@@ -313,7 +314,7 @@ async def _ended_with(process: Process) -> AsyncIterator[None]:
     except BaseException:
         # A guest that does not answer is not waited for.
         with contextlib.suppress(VcError, TimeoutError):
-            async with asyncio.timeout(_MOST_KILL_S):
+            async with timeout_after(_MOST_KILL_S):
                 await process.kill(signal.SIGKILL)
         raise
     finally:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.engine.api.arguments import checked_arguments
 from vc_core.engine.session.sessions import Sessions
 from vc_core.spec.errors import AgentError, OperationError, StateError
@@ -216,9 +217,7 @@ class Process:
 
         try:
             async with (
-                asyncio.timeout(
-                    None if timeout_s is None else timeout_s + self.end_limit_s
-                ) as limit,
+                timeout_after(None if timeout_s is None else timeout_s + self.end_limit_s) as limit,
                 asyncio.TaskGroup() as group,
             ):
                 feeding = group.create_task(

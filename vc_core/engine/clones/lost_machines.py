@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection
 
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.engine.state.records import PluginChoice
 from vc_core.engine.wiring.catalog import Catalog
 from vc_core.engine.wiring.options import instantiate
@@ -46,5 +46,5 @@ async def end(catalog: Catalog, pod: PodRef, chosen: Collection[PluginChoice] = 
 async def _end(catalog: Catalog, pod: PodRef, choice: PluginChoice, operation: str) -> None:
     """Ends it by the plugin alone, because the other plugins or their options may be damaged."""
     plugin = instantiate(catalog.find(choice.family, choice.name), choice.options)
-    async with asyncio.timeout(_LIMIT_S):
+    async with timeout_after(_LIMIT_S):
         await getattr(plugin, operation)(pod=pod)

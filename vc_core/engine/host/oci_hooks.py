@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterable
 
 from vc_core.driver_kit.host_process import end_child
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.spec.errors import HookError
 from vc_core.spec.values import ContainerSpec, OciHook
 
@@ -78,7 +79,7 @@ async def _run(hook: OciHook, state: bytes, limit_s: float) -> None:
     except OSError as error:
         raise HookError(f"the hook {hook.path} cannot be run: {error.strerror}") from error
     try:
-        async with asyncio.timeout(limit_s):
+        async with timeout_after(limit_s):
             told, _ = await process.communicate(state)
     except TimeoutError as error:
         raise HookError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import logging
@@ -11,6 +10,7 @@ import time
 
 from msgspec import structs
 
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.engine.host import oci_hooks, source_paths
 from vc_core.engine.lifecycle import restart_policy
 from vc_core.engine.lifecycle.process_spec import first_process
@@ -235,7 +235,7 @@ async def _end(session: Session, spec: ContainerSpec, token: str, grace_s: float
             await session.hooks.agent_signal(
                 pod=session.pod, container_id=container_id, token=token, signal=spec.stop_signal
             )
-            async with asyncio.timeout(grace_s):
+            async with timeout_after(grace_s):
                 return await session.hooks.agent_wait(
                     pod=session.pod, container_id=container_id, token=token
                 )
@@ -249,7 +249,7 @@ async def _end(session: Session, spec: ContainerSpec, token: str, grace_s: float
         )
     limit_s = session.deadlines.of("agent_wait")
     try:
-        async with asyncio.timeout(limit_s):
+        async with timeout_after(limit_s):
             return await session.hooks.agent_wait(
                 pod=session.pod, container_id=container_id, token=token
             )

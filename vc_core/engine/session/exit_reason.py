@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.engine.session.session import Session
 from vc_core.engine.state.records import PodState
 from vc_core.engine.state.states import State
@@ -94,7 +95,7 @@ async def _ends_now(session: Session) -> bool:
     if session.connection.channel is not None:
         tasks.append(asyncio.ensure_future(session.hooks.agent_list_containers(pod=session.pod)))
     try:
-        async with asyncio.timeout(_SOON_S):
+        async with timeout_after(_SOON_S):
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if not end.done() and not tasks[-1].cancelled() and _is_answer(tasks[-1].exception()):
                 return False

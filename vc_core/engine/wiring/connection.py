@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from vc_core.defaults import Deadlines
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.engine.state.ids import fresh
 from vc_core.engine.wiring.wiring import Wiring
 from vc_core.spec.errors import (
@@ -120,7 +121,7 @@ class Connection:
     async def _open_channel(self, limit_s: float | None, name: str) -> Channel:
         limit = limit_s or self.deadlines.default
         try:
-            async with asyncio.timeout(limit):
+            async with timeout_after(limit):
                 return await self.hooks.vm_open_channel(pod=self.pod, name=name)
         except TimeoutError as error:
             setting = "boot" if limit_s else "default"

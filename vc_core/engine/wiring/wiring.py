@@ -13,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import pluggy
 
 from vc_core.defaults import Deadlines
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.engine.wiring.fork_guard import Origin
 from vc_core.engine.wiring.plugin_checks import (
     hook_names,
@@ -260,7 +261,7 @@ async def _bordered(
 ) -> Any:
     current = CURRENT.set(operation)
     try:
-        async with asyncio.timeout(limit_s) as deadline:
+        async with timeout_after(limit_s) as deadline:
             result = await inner
         _check_result(result, operation.name, owner)
     except OperationError as error:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.spec import (
     AlreadyExists,
     Busy,
@@ -69,7 +69,7 @@ class MockStorage(StorageSpec):
         self._of(pod_id)
         lock = self.world.locks.setdefault(pod_id, MockLock())
         try:
-            async with asyncio.timeout(timeout_s), lock.changed:
+            async with timeout_after(timeout_s), lock.changed:
                 await lock.changed.wait_for(lambda: lock.is_free(exclusive))
                 if exclusive:
                     lock.is_written = True

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 from vc_core.driver_kit import Accelerator, KvmProof, choose_accelerator, prove_kvm
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.spec import Guest
 from vc_libvirt import domain_xml
 from vc_libvirt.connection import Connection
@@ -101,7 +101,7 @@ async def _boot(connection: Connection, domain: Domain, limit_s: float) -> KvmPr
         except LibvirtError as error:
             return KvmProof.failed(str(error))
         try:
-            async with asyncio.timeout(limit_s):
+            async with timeout_after(limit_s):
                 end = await listener.stopped()
         except TimeoutError:
             return KvmProof.timed_out(limit_s)

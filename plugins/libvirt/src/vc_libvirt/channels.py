@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from pathlib import Path
 
 from vc_core.driver_kit import ChannelId
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.spec import HypervisorError
 from vc_libvirt import device_xml
 from vc_libvirt.errors import LibvirtError
@@ -42,7 +42,7 @@ async def add(machine: RunningMachine, run_dir: Path, name: str) -> tuple[str, P
             # In a machine that hangs, the port stays until this process ends; the next client
             # removes it.
             with contextlib.suppress(TimeoutError, HypervisorError):
-                async with asyncio.timeout(_UNDO_S):
+                async with timeout_after(_UNDO_S):
                     await remove(machine, alias, path)
             raise
     return alias, path

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_libvirt.connection import Connection
 from vc_libvirt.domain_xml import owner_of
 
@@ -27,7 +27,7 @@ async def end(connection: Connection, pod: str, console: Path, limit_s: float) -
             domain.destroy()
         return bool(domains)
 
-    async with asyncio.timeout(limit_s):
+    async with timeout_after(limit_s):
         return await connection.call(work)
 
 

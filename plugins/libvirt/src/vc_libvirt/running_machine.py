@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from vc_core.driver_kit import StartedMachine, wait_for_release
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.spec import VmPhase
 from vc_libvirt import device_xml, exit_reason
 from vc_libvirt.connection import Connection
@@ -47,7 +47,7 @@ class RunningMachine(StartedMachine):
         libvirtd's event, at most _NOTICE_S seconds.
         """
         with self.listening() as listener, contextlib.suppress(LibvirtError, TimeoutError):
-            async with asyncio.timeout(_NOTICE_S):
+            async with timeout_after(_NOTICE_S):
                 await self.ask(lambda domain: domain.name())
                 await listener.stopped()
         return exit_reason.reason(self.log)
@@ -72,7 +72,7 @@ class RunningMachine(StartedMachine):
         import libvirt
 
         try:
-            async with asyncio.timeout(_DESTROY_S):
+            async with timeout_after(_DESTROY_S):
                 await self.ask(lambda domain: domain.destroy())
         except (ConnectionLost, TimeoutError):
             if self.process is not None:

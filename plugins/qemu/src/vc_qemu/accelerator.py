@@ -12,6 +12,7 @@ from vc_core.driver_kit import (
     prove_kvm,
 )
 from vc_core.driver_kit.host_process import end_child
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.spec import Guest
 from vc_qemu.command_line import proof_words
 from vc_qemu.options import QemuOptions
@@ -59,7 +60,7 @@ async def boot_guest(command: tuple[str, ...], timeout_s: float) -> KvmProof:
         env=program_environment(),
     )
     try:
-        async with asyncio.timeout(timeout_s):
+        async with timeout_after(timeout_s):
             _, stderr = await qemu.communicate()
     except TimeoutError:
         return KvmProof.timed_out(timeout_s)

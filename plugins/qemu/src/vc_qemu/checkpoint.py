@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO
 
 from vc_core.driver_kit import read_manifest, write_manifest
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.spec import Checkpoint, Drive, Share
 from vc_qemu import migration_stream
 from vc_qemu.command_line import FIRST, RAM, STATE_FD
@@ -192,7 +193,7 @@ async def _cont(monitor: Monitor) -> None:
     """
     delay_s = _CONT_FIRST_DELAY_S
     try:
-        async with asyncio.timeout(_CONT_S):
+        async with timeout_after(_CONT_S):
             while True:
                 try:
                     await monitor.execute("cont")

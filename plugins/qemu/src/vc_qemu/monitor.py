@@ -15,6 +15,7 @@ from typing import Any
 from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient, QMPError
 
 from vc_core.driver_kit import wait_for_release
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_qemu.errors import NoSuchDeviceError, QemuError
 
 _GREETINGS = 10
@@ -37,7 +38,7 @@ class Monitor:
             QemuError: QEMU refuses, does not answer in time, or has ended.
         """
         try:
-            async with asyncio.timeout(_ANSWER_S):
+            async with timeout_after(_ANSWER_S):
                 return await self._client.execute(command, arguments)
         except TimeoutError as error:
             raise QemuError(f"QEMU did not answer {command} within {_ANSWER_S} s") from error

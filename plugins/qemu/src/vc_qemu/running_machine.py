@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from vc_core.driver_kit import StartedMachine, lock_file
+from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.spec import HypervisorError, VmPhase
 from vc_qemu import console, exit_reason
 from vc_qemu.errors import QemuError
@@ -71,7 +72,7 @@ class RunningMachine(StartedMachine):
             HypervisorError: as `monitor`, or it was not free within console.LOOK_S seconds.
         """
         try:
-            async with asyncio.timeout(console.LOOK_S) as limit, self.monitor() as connection:
+            async with timeout_after(console.LOOK_S) as limit, self.monitor() as connection:
                 limit.reschedule(None)
                 yield connection
         except TimeoutError as error:
