@@ -127,11 +127,11 @@ def test_several_threads_share_a_runtime(runtime):
 
 
 def test_its_thread_ends_with_it(world, config):
-    before = threading.active_count()
+    before = set(threading.enumerate())  # with those of other tests, which may end meanwhile
     opened = blocking.Runtime(mock_runtime(world, config), blocking.Loop())
     opened.close()
     opened.close()
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) - before == set()
 
 
 def test_what_takes_too_long_is_killed_and_told(runtime):
