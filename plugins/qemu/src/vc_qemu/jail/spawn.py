@@ -86,15 +86,19 @@ def mount(
 
 
 def unmount(process: HostProcess, user: bool, target: str) -> None:
-    """Removes such a mount. Nothing there is no error.
+    """Removes such a mount. Nothing there is no error, nor is a process that has ended.
 
     Raises:
         OSError: the kernel refused.
     """
-    if user:
-        _ask("unmount", (process.pid, user, target))
-    else:
-        _in_thread(lambda: enter.folder_out_of(process.pid, user, target))
+    try:
+        if user:
+            _ask("unmount", (process.pid, user, target))
+        else:
+            _in_thread(lambda: enter.folder_out_of(process.pid, user, target))
+    except OSError:
+        if process.is_alive():  # the mounts of one that has ended are gone with it
+            raise
 
 
 def _confined(plan: Plan, given: Mapping[int, int]) -> int:
