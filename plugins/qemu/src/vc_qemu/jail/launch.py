@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core.driver_kit import HostProcess
+from vc_core.driver_kit.seccomp_filter import SeccompError
 from vc_qemu import process
 from vc_qemu.command_line import Machine, words
 from vc_qemu.errors import QemuError
-from vc_qemu.jail import files, limits, plan, seccomp, spawn
+from vc_qemu.jail import files, limits, plan, spawn
 from vc_qemu.jail.enter import Failure, Plan
 from vc_qemu.jail.layers import REMEDIES, JailMode, Layer, Missing
 
@@ -121,7 +122,7 @@ def start(
             if layer in (Layer.NAMESPACES, Layer.ROOT):  # one is useless without the other
                 for other in (Layer.NAMESPACES, Layer.ROOT):
                     missing.setdefault(other, Missing(other, str(failure), REMEDIES[other]))
-        except seccomp.NoFilter as error:
+        except SeccompError as error:
             _miss(mode, missing, Layer.SECCOMP, str(error))
         else:
             return Jailed(started, tuple(missing.values()))

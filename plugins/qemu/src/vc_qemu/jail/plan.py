@@ -38,7 +38,7 @@ def of_machine(
         absent: layers to leave out.
 
     Raises:
-        NoFilter: libseccomp is missing or refuses the filter.
+        SeccompError: libseccomp is missing or refuses the filter.
     """
     modules = [str(path) for path in memories]
     has_root = Layer.ROOT not in absent
@@ -82,7 +82,7 @@ def of_words(
         memory_is_stdin: as for `seccomp.compiled`.
 
     Raises:
-        NoFilter: libseccomp is missing or refuses the filter.
+        SeccompError: libseccomp is missing or refuses the filter.
     """
     has_root = Layer.ROOT not in absent
     is_root = os.geteuid() == 0

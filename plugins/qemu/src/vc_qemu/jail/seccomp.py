@@ -2,26 +2,24 @@
 
 QEMU's own `-sandbox` is a list of refused calls, and permits unknown ones. This is a list of
 permitted calls; all others fail as in a kernel that lacks them. Both filters are active.
-Compiled by libseccomp, a dependency of every QEMU with `-sandbox`; its functions are those of
-seccomp.h, https://github.com/seccomp/libseccomp.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 
-_LIBRARY = "libseccomp.so.2"
-_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
-_NOT_EQUAL, _EQUAL, _MASKED_EQ = 1, 4, 7
+from vc_core.driver_kit.seccomp_filter import (
+    ALLOW,
+    EQUAL,
+    MASKED_EQUAL,
+    NOT_EQUAL,
+    Comparison,
+    SeccompFilter,
+    fails_with,
+)
+
 _AT_FDCWD, _INT = -100, 0xFFFFFFFF
-_NO_NEW_PRIVILEGES = 3  # SCMP_FLTATR_CTL_NNP: the jail sets it itself
-_OPTIMIZE, _AS_A_TREE = (
-    8,
-    2,
-)  # SCMP_FLTATR_CTL_OPTIMIZE: some 8 comparisons for each call instead of up to 230
-_UNKNOWN = -1
 _NEW_NAMESPACES = 0x7E020000 | 0x80  # all CLONE_NEW*, time namespaces too
 
 # Memory, threads, time, signals, and the process itself.
@@ -63,21 +61,6 @@ _FILES = (
 )
 
 
-class NoFilter(Exception):
-    """A seccomp filter is not available; the message says why."""
-
-
-class _Argument(ctypes.Structure):
-    """struct scmp_arg_cmp."""
-
-    _fields_ = [
-        ("index", ctypes.c_uint),
-        ("comparison", ctypes.c_int),
-        ("value", ctypes.c_uint64),
-        ("value_two", ctypes.c_uint64),
-    ]
-
-
 def compiled(is_first_process: bool, memory_is_stdin: bool) -> bytes:
     """Returns the program for this host's architecture.
 
@@ -89,79 +72,25 @@ def compiled(is_first_process: bool, memory_is_stdin: bool) -> bytes:
             other flag than O_RDWR.
 
     Raises:
-        NoFilter: libseccomp is missing or refuses the list.
+        SeccompError: libseccomp is missing or refuses the list.
     """
-    try:
-        library = _library()
-    except OSError as error:
-        raise NoFilter(f"{_LIBRARY} is missing") from error
-    context = library.seccomp_init(_ERRNO | errno.ENOSYS)
-    try:
-        _demand(library.seccomp_attr_set(context, _NO_NEW_PRIVILEGES, 0), "seccomp_attr_set")
-        library.seccomp_attr_set(context, _OPTIMIZE, _AS_A_TREE)  # libseccomp >= 2.5
+    with SeccompFilter(fails_with(errno.ENOSYS)) as made:
+        made.search_as_tree()  # some 8 comparisons for each call instead of up to 230
         for name in " ".join((_RUNS, _OPEN, _FILES)).split():
-            _add(library, context, name)
-        _add(library, context, "clone", _Argument(0, _MASKED_EQ, _NEW_NAMESPACES, 0))
-        _add_open(library, context, memory_is_stdin)
-        own = (_Argument(0, _EQUAL, 1, 0),) if is_first_process else ()
-        _add(library, context, "tgkill", *own)
-        return _exported(library, context)
-    finally:
-        library.seccomp_release(context)
+            made.add(ALLOW, name)
+        made.add(ALLOW, "clone", [Comparison(0, MASKED_EQUAL, _NEW_NAMESPACES, 0)])
+        _add_open(made, memory_is_stdin)
+        made.add(ALLOW, "tgkill", [Comparison(0, EQUAL, 1)] if is_first_process else [])
+        return made.program()
 
 
-def _add_open(library: ctypes.CDLL, context: int, memory_is_stdin: bool) -> None:
+def _add_open(made: SeccompFilter, memory_is_stdin: bool) -> None:
     if not memory_is_stdin:
         for name in ("open", "openat"):
-            _add(library, context, name)
+            made.add(ALLOW, name)
         return
     for name, flags in (("open", 1), ("openat", 2)):
-        _add(library, context, name, _Argument(flags, _NOT_EQUAL, os.O_RDWR, 0))
+        made.add(ALLOW, name, [Comparison(flags, NOT_EQUAL, os.O_RDWR)])
     # A call that "fails" with error 0 returns 0: the number of the standard input.
-    number = library.seccomp_syscall_resolve_name(b"openat")
-    given = (_Argument * 2)(
-        _Argument(0, _MASKED_EQ, _INT, _AT_FDCWD & _INT), _Argument(2, _EQUAL, os.O_RDWR, 0)
-    )
-    _demand(library.seccomp_rule_add_array(context, _ERRNO, number, 2, given), "openat")
-
-
-def _library() -> ctypes.CDLL:
-    library = ctypes.CDLL(_LIBRARY, use_errno=True)
-    context, number = ctypes.c_void_p, ctypes.c_uint32
-    library.seccomp_init.restype, library.seccomp_init.argtypes = context, [number]
-    library.seccomp_release.argtypes, library.seccomp_release.restype = [context], None
-    library.seccomp_attr_set.argtypes = [context, ctypes.c_int, number]
-    library.seccomp_syscall_resolve_name.argtypes = [ctypes.c_char_p]
-    library.seccomp_rule_add_array.argtypes = [
-        context,
-        number,
-        ctypes.c_int,
-        ctypes.c_uint,
-        ctypes.c_void_p,
-    ]
-    library.seccomp_export_bpf.argtypes = [context, ctypes.c_int]
-    return library
-
-
-def _add(library: ctypes.CDLL, context: int, name: str, *arguments: _Argument) -> None:
-    number = library.seccomp_syscall_resolve_name(name.encode())
-    if number == _UNKNOWN:
-        return  # newer than the library
-    given = (_Argument * len(arguments))(*arguments)
-    _demand(library.seccomp_rule_add_array(context, _ALLOW, number, len(arguments), given), name)
-
-
-def _exported(library: ctypes.CDLL, context: int) -> bytes:
-    file = os.memfd_create("seccomp")
-    try:
-        _demand(library.seccomp_export_bpf(context, file), "seccomp_export_bpf")
-        return os.pread(file, os.fstat(file).st_size, 0)
-    finally:
-        os.close(file)
-
-
-def _demand(outcome: int, what: str) -> None:
-    if outcome != 0:
-        raise NoFilter(
-            f"libseccomp refuses {what}: {os.strerror(-outcome)}; update the package libseccomp2"
-        )
+    by_name = Comparison(0, MASKED_EQUAL, _INT, _AT_FDCWD & _INT)
+    made.add(fails_with(0), "openat", [by_name, Comparison(2, EQUAL, os.O_RDWR)])
