@@ -9,6 +9,12 @@ NO_NETWORK = "none"
 DEFAULT_NETWORK = "pasta"
 """The network plugin of pods that ask for a network where the configuration names no plugin."""
 
+CNI, GIVEN = "cni", "given"
+"""The plugins of networks that are asked for by name, and by the path of a namespace."""
+
+NAMESPACE_PREFIX = "ns:"
+"""Stands before the path of a network namespace, where a pod asks for its network."""
+
 DEFAULT_DEVICES = ("block", "char", "vfio", "vhost-user")
 
 PACKAGES = (
@@ -30,6 +36,7 @@ EXTRAS = {
     ("device", "char"): "devices",
     ("device", "vfio"): "devices",
     ("device", "vhost-user"): "devices",
+    ("network", "given"): "network",
     ("network", "pasta"): "network",
     ("observer", "chaos"): "observers",
     ("observer", "metrics"): "observers",

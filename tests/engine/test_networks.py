@@ -71,7 +71,7 @@ async def test_the_machine_gets_the_tap_and_the_guest_its_addresses(runtime, wor
     await pod.start()
     assert len([*Path("/proc/self/fd").iterdir()]) <= before, "the descriptor of the tap is closed"
     (nic,) = world.machines["p"].devices.values()
-    guest = world.set_ups[-1].network
+    (guest,) = world.set_ups[-1].networks
     assert nic.mac == guest.mac
     assert guest.addresses == ("192.0.2.2/32",)
 
@@ -93,7 +93,7 @@ async def test_a_pod_can_do_without_the_configured_network(runtime, world):
     pod = await runtime.create("p", network="none")
     await pod.start()
     assert "network" not in _families(await pod.status())
-    assert world.set_ups[-1].network is None
+    assert world.set_ups[-1].networks == ()
     assert world.networks == {}
 
 
@@ -110,6 +110,24 @@ async def test_without_a_configured_network_one_can_be_asked_for(open_runtime, c
         assert status.config.plugins[-1].name == "pasta"
 
 
+@pytest.mark.parametrize(
+    ("configured", "network", "plugin", "name"),
+    [
+        ("none", "ns:/run/netns/x", "given", "/run/netns/x"),
+        ("mock", "ns:/run/netns/x", "given", "/run/netns/x"),
+        ("mock", "web", "mock", "web"),
+        ("mock", "full", "mock", ""),
+    ],
+)
+async def test_a_network_of_a_name_is_the_plugins(
+    open_runtime, config, configured, network, plugin, name
+):
+    use = dataclasses.replace(config.use, network=configured)
+    async with open_runtime(dataclasses.replace(config, use=use)) as runtime:
+        found = (await (await runtime.create("p", network=network)).status()).config
+        assert (found.plugins[-1].name, found.network.name) == (plugin, name)
+
+
 async def test_a_network_plugin_that_is_not_there_is_named(open_runtime, config):
     use = dataclasses.replace(config.use, network="nosuch")
     with pytest.raises(PluginNotFound, match="no network plugin 'nosuch'"):
@@ -120,8 +138,12 @@ async def test_a_network_plugin_that_is_not_there_is_named(open_runtime, config)
     ("words", "told"),
     [
         (
-            {"network": "public4"},
-            "there is no network 'public4'; choose one of: none, public, full",
+            {"network": "pub lic"},
+            "'pub lic' is no network; choose one of none, public, full, the name of a CNI",
+        ),
+        (
+            {"network": "ns:here"},
+            "'ns:here' names no namespace; give ns:/PATH",
         ),
         ({"network": "none", "ports": (WEB,)}, "without a network publishes no ports"),
         ({"ports": (PortMapping(guest_port=0, host_port=1),)}, "port 1:0 is out of range"),

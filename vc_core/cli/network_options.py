@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from vc_core.cli.option_groups import add_options
-from vc_core.first_party import NO_NETWORK
+from vc_core.first_party import NAMESPACE_PREFIX, NO_NETWORK
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Dns, HostEntry, NetworkPolicy, PortMapping, PortProtocol
 
@@ -24,10 +24,10 @@ _OPTIONS = (
     click.option(
         "--network",
         default="",
-        metavar="|".join([NO_NETWORK, *NetworkPolicy]),
+        metavar="|".join([NO_NETWORK, *NetworkPolicy, "NAME", f"{NAMESPACE_PREFIX}PATH"]),
         show_default="use.network",
         help="What the pod can reach: nothing; all but private addresses and this host; whatever "
-        "this host can reach.",
+        "this host can reach; a CNI network; what a network namespace is connected to.",
     ),
     click.option(
         "--publish",

@@ -298,7 +298,7 @@ def _network(found: PodStatus) -> Iterator[str]:
     """What the pod can reach, and its ports."""
     wanted = found.config.network
     if wanted is not None:
-        yield f"network: {wanted.policy.value}"
+        yield f"network: {wanted.name or wanted.policy.value}"
     if not found.is_connected:
         yield "network: it does not work, because a process of it has died; stop and start the pod"
     for port in found.ports:

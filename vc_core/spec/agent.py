@@ -85,9 +85,10 @@ class AgentSpec:
         Called before any container is made, and again in a machine that starts from a saved one,
         whose containers take on the identity, too. May be called twice.
 
-        With PodSetup.network (Capability.NETWORK) the interface has exactly these addresses and
-        default routes afterwards, whatever it had before. Raises AgentError when the interface does
-        not appear.
+        With PodSetup.networks (Capability.NETWORK) each interface has exactly these addresses and
+        routes afterwards, whatever it had before. Raises AgentError when an interface does not
+        appear. No TCP connection of a saved machine survives in one that starts from it
+        (GuestNetwork.restored_mac).
         """
         raise NotImplementedError
 

@@ -30,9 +30,7 @@ from vc_core.testing.rules import fails_with, rule, wired
 
 _KNOWN = frozenset({Capability.PORTS, Capability.NETWORK_POLICY})
 _PLAIN = NetworkRequest(policy=NetworkPolicy.FULL)
-_TWO_PORTS = NetworkRequest(
-    policy=NetworkPolicy.FULL, ports=(PortMapping(guest_port=80), PortMapping(guest_port=443))
-)
+_TWO_PORTS = (PortMapping(guest_port=80), PortMapping(guest_port=443))
 _CONNECT_S = 5
 
 
@@ -52,11 +50,13 @@ class NetworkSubject:
         make: creates an object, as another process would.
         folder: an empty, private folder; pods get their run folders below it.
         accepts: returns whether the host accepts connections on a published TCP port.
+        plain: a request without ports.
     """
 
     make: Callable[[], object]
     folder: Path
     accepts: Callable[[PortMapping], bool] = _accepts
+    plain: NetworkRequest = _PLAIN
     world: World = field(default_factory=lambda: World(Path("/nowhere")))
 
     def network(self) -> NetworkSpec:
@@ -69,10 +69,11 @@ class NetworkSubject:
         run_dir.mkdir(mode=0o700, exist_ok=True)
         return PodRef(id=name, run_dir=run_dir)
 
-    async def connect(self, pod: PodRef, request: NetworkRequest = _PLAIN) -> Network:
+    async def connect(self, pod: PodRef, request: NetworkRequest | None = None) -> Network:
         """Connects with a new object and closes the tap, as if the machine had ended."""
-        network = await self.network().network_connect(pod=pod, request=request)
-        os.close(network.nic.descriptor)
+        network = await self.network().network_connect(pod=pod, request=request or self.plain)
+        for interface in network.interfaces:
+            os.close(interface.nic.descriptor)
         return network
 
     async def ports(self) -> NetworkRequest:
@@ -83,7 +84,7 @@ class NetworkSubject:
         """
         if Capability.PORTS not in await self.network().network_capabilities(pod=self.pod()):
             pytest.skip("it does not declare Capability.PORTS")
-        return _TWO_PORTS
+        return structs.replace(self.plain, ports=_TWO_PORTS)
 
 
 class NetworkContract:
@@ -105,14 +106,18 @@ class NetworkContract:
     @rule("network_connect", "Creates the pod's network; returns its tap")
     async def test_it_gives_an_open_tap(self, subject: NetworkSubject) -> None:
         pod = subject.pod()
-        network = await subject.network().network_connect(pod=pod, request=_PLAIN)
+        network = await subject.network().network_connect(pod=pod, request=subject.plain)
+        descriptors = [interface.nic.descriptor for interface in network.interfaces]
         try:
-            flags = fcntl.fcntl(network.nic.descriptor, fcntl.F_GETFL)
-            assert flags & os.O_ACCMODE == os.O_RDWR, (
-                "the descriptor is not open for reading and writing"
-            )
+            assert descriptors, "there is no interface"
+            for descriptor in descriptors:
+                flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+                assert flags & os.O_ACCMODE == os.O_RDWR, (
+                    "the descriptor is not open for reading and writing"
+                )
         finally:
-            os.close(network.nic.descriptor)
+            for descriptor in descriptors:
+                os.close(descriptor)
             await subject.network().network_disconnect(pod=pod)
 
     @rule("network_connect", "returns its tap, configuration and published ports.")
@@ -120,19 +125,19 @@ class NetworkContract:
         pod = subject.pod()
         network = await subject.connect(pod)
         await subject.network().network_disconnect(pod=pod)
-        guest = network.guest
-        assert guest.mac == network.nic.mac, (
-            f"the guest looks for {guest.mac} and the tap is {network.nic.mac}"
-        )
-        assert guest.mtu <= network.nic.mtu, (
-            f"the guest sends {guest.mtu} bytes and the tap takes {network.nic.mtu}"
-        )
-        versions = {ipaddress.ip_interface(address).version for address in guest.addresses}
-        assert versions, "the guest gets no address"
-        gateways = [ipaddress.ip_address(gateway).version for gateway in guest.gateways]
-        assert len(set(gateways)) == len(gateways) and set(gateways) <= versions, (
-            f"gateways are {guest.gateways}"
-        )
+        assert network.interfaces, "there is no interface"
+        for interface in network.interfaces:
+            guest, nic = interface.guest, interface.nic
+            assert guest.mac == nic.mac, f"the guest looks for {guest.mac} and the tap is {nic.mac}"
+            assert guest.mtu <= nic.mtu, (
+                f"the guest sends {guest.mtu} bytes and the tap takes {nic.mtu}"
+            )
+            versions = {ipaddress.ip_interface(address).version for address in guest.addresses}
+            assert versions, "the guest gets no address"
+            gateways = [ipaddress.ip_address(gateway).version for gateway in guest.gateways]
+            assert len(set(gateways)) == len(gateways) and set(gateways) <= versions, (
+                f"gateways are {guest.gateways}"
+            )
 
     @rule("network_connect", "in the order of the request, each with its port on the host.")
     async def test_ports_are_chosen(self, subject: NetworkSubject) -> None:
@@ -168,7 +173,7 @@ class NetworkContract:
     async def test_a_taken_port_is_refused(self, subject: NetworkSubject) -> None:
         request, pod, other = await subject.ports(), subject.pod(), subject.pod("other")
         taken = (await subject.connect(other, request)).ports[0]
-        wanted = NetworkRequest(policy=NetworkPolicy.FULL, ports=(taken,))
+        wanted = structs.replace(request, ports=(taken,))
         try:
             error = await fails_with(
                 NetworkError, subject.network().network_connect(pod=pod, request=wanted)
@@ -183,7 +188,7 @@ class NetworkContract:
         request, pod, other = await subject.ports(), subject.pod(), subject.pod("other")
         first = await subject.connect(other, request)
         free = structs.replace(first.ports[0], host_port=0)
-        wanted = NetworkRequest(policy=NetworkPolicy.FULL, ports=(free, first.ports[1]))
+        wanted = structs.replace(request, ports=(free, first.ports[1]))
         await fails_with(NetworkError, subject.network().network_connect(pod=pod, request=wanted))
         connected = await subject.network().network_is_connected(pod=pod)
         await subject.network().network_disconnect(pod=pod)

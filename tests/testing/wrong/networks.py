@@ -27,9 +27,10 @@ class ReadOnly(MockNetwork):
     @hookimpl
     async def network_connect(self, pod, request):
         network = await super().network_connect(pod, request)
-        os.close(network.nic.descriptor)
-        nic = structs.replace(network.nic, descriptor=os.open(os.devnull, os.O_RDONLY))
-        return structs.replace(network, nic=nic)
+        (one,) = network.interfaces
+        os.close(one.nic.descriptor)
+        nic = structs.replace(one.nic, descriptor=os.open(os.devnull, os.O_RDONLY))
+        return structs.replace(network, interfaces=(structs.replace(one, nic=nic),))
 
 
 @breaks("test_the_configuration_fits_the_tap")
@@ -37,9 +38,9 @@ class OtherMac(MockNetwork):
     @hookimpl
     async def network_connect(self, pod, request):
         network = await super().network_connect(pod, request)
-        return structs.replace(
-            network, guest=structs.replace(network.guest, mac="02:00:00:00:00:09")
-        )
+        (one,) = network.interfaces
+        guest = structs.replace(one.guest, mac="02:00:00:00:00:09")
+        return structs.replace(network, interfaces=(structs.replace(one, guest=guest),))
 
 
 @breaks("test_ports_are_chosen")

@@ -249,7 +249,7 @@ def identity(session: Session, network: Network | None = None) -> PodSetup:
         seed=os.urandom(_SEED_BYTES),
         machine_id=machine_id,
         options=pod_network.options(session),
-        network=None if network is None else network.guest,
+        networks=() if network is None else tuple(one.guest for one in network.interfaces),
     )
 
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from msgspec import structs
 
 from vc_core.engine.session.session import Session
-from vc_core.engine.state.records import NetworkState
+from vc_core.engine.state.records import NetworkState, PluggedNic
 from vc_core.spec.errors import NetworkError
 from vc_core.spec.values import Network, PodOptions
 
@@ -34,17 +34,22 @@ async def connecting(session: Session) -> AsyncIterator[asyncio.Task[Network | N
             task.cancel()
         outcome = (await asyncio.gather(task, return_exceptions=True))[0]
         if isinstance(outcome, Network):
-            os.close(outcome.nic.descriptor)
+            for interface in outcome.interfaces:
+                os.close(interface.nic.descriptor)
 
 
 async def plug(session: Session, network: Network | None) -> None:
-    """Plugs the interface into the machine and stores the published ports."""
+    """Plugs the interfaces into the machine and stores the published ports."""
     if network is None:
         return
-    await session.hooks.vm_plug(pod=session.pod, device=network.nic)
-    await session.put_driver_state()
-    state = NetworkState(network.ports, network.guest.name_servers)
-    await session.put_state(dataclasses.replace(session.state, network=state))
+    nics = []
+    for interface in network.interfaces:
+        plugged = await session.hooks.vm_plug(pod=session.pod, device=interface.nic)
+        await session.put_driver_state()
+        nics.append(PluggedNic(plugged, interface.guest.mac))
+    await session.put_state(
+        dataclasses.replace(session.state, network=_state(network, tuple(nics)))
+    )
 
 
 async def disconnect(session: Session) -> None:
@@ -70,6 +75,11 @@ def options(session: Session) -> PodOptions:
     if own.dns.servers or state is None:
         return own
     return structs.replace(own, dns=structs.replace(own.dns, servers=state.name_servers))
+
+
+def _state(network: Network, nics: tuple[PluggedNic, ...]) -> NetworkState:
+    servers = [server for one in network.interfaces for server in one.guest.name_servers]
+    return NetworkState(network.ports, tuple(dict.fromkeys(servers)), nics)
 
 
 async def _connect(session: Session) -> Network | None:

@@ -101,16 +101,31 @@ class HeldDevice:
 
 
 @dataclass(frozen=True)
+class PluggedNic:
+    """A network interface in a machine.
+
+    Attributes:
+        plugged: how the guest finds it.
+        mac: its MAC address in the guest.
+    """
+
+    plugged: Plugged
+    mac: str
+
+
+@dataclass(frozen=True)
 class NetworkState:
     """The network of a pod that runs, or that was being connected.
 
     Attributes:
         ports: as they were published.
         name_servers: of the network.
+        nics: the interfaces in the machine, each with the MAC address that the guest knows.
     """
 
     ports: tuple[PortMapping, ...] = ()
     name_servers: tuple[str, ...] = ()
+    nics: tuple[PluggedNic, ...] = ()
 
 
 @dataclass(frozen=True)

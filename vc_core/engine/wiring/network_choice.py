@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 
 from vc_core.config import Config
 from vc_core.engine.state.records import PluginChoice
 from vc_core.engine.wiring import assemble
 from vc_core.engine.wiring.catalog import Catalog
-from vc_core.first_party import DEFAULT_NETWORK, NO_NETWORK
+from vc_core.first_party import CNI, DEFAULT_NETWORK, GIVEN, NAMESPACE_PREFIX, NO_NETWORK
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Capability, Finding, NetworkPolicy, NetworkRequest, PortMapping
 
 _PORTS = range(1, 65536)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")  # of a network, as in CNI's specification
 
 
 def request(config: Config, choice: str, ports: Sequence[PortMapping]) -> NetworkRequest | None:
@@ -21,29 +23,35 @@ def request(config: Config, choice: str, ports: Sequence[PortMapping]) -> Networ
 
     Args:
         config: the configuration; if it chooses a network plugin, an empty `choice` means "public".
-        choice: "none", "public" or "full".
+        choice: "none", "public", "full", the name of a CNI network, or "ns:" and the path of a
+            network namespace.
         ports: ports of the host that are forwarded to the pod.
 
     Raises:
         InvalidRequest: there is no such choice, a port is invalid, or ports are given without
             a network.
     """
-    wanted = choice or (
-        NO_NETWORK if config.use.network == NO_NETWORK else NetworkPolicy.PUBLIC.value
-    )
+    wanted = choice or _configured(config)
     if wanted == NO_NETWORK:
         if ports:
             raise InvalidRequest(
                 "a pod without a network publishes no ports; add a network: public or full"
             )
         return None
-    try:
-        policy = NetworkPolicy(wanted)
-    except ValueError as error:
-        known = ", ".join([NO_NETWORK, *NetworkPolicy])
-        raise InvalidRequest(f"there is no network {wanted!r}; choose one of: {known}") from error
     _check_ports(ports)
-    return NetworkRequest(policy=policy, ports=tuple(ports))
+    if wanted in [*NetworkPolicy]:
+        return NetworkRequest(policy=NetworkPolicy(wanted), ports=tuple(ports))
+    path = wanted.removeprefix(NAMESPACE_PREFIX)
+    if path != wanted:
+        if not path.startswith("/"):
+            raise InvalidRequest(f"{wanted!r} names no namespace; give {NAMESPACE_PREFIX}/PATH")
+    elif not _NAME.fullmatch(wanted):
+        known = ", ".join([NO_NETWORK, *NetworkPolicy])
+        raise InvalidRequest(
+            f"{wanted!r} is no network; choose one of {known}, the name of a CNI network, "
+            f"or {NAMESPACE_PREFIX}/PATH for a network namespace"
+        )
+    return NetworkRequest(policy=NetworkPolicy.FULL, ports=tuple(ports), name=path)
 
 
 def plugins(
@@ -57,7 +65,12 @@ def plugins(
     others = tuple(choice for choice in chosen if choice.family != "network")
     if wanted is None:
         return others
-    return (*others, assemble.choice_of(config, catalog, "network", plugin_name(config)))
+    name = plugin_name(config)
+    if wanted.name.startswith("/"):
+        name = GIVEN
+    elif wanted.name and name == DEFAULT_NETWORK:  # which has no names
+        name = CNI
+    return (*others, assemble.choice_of(config, catalog, "network", name))
 
 
 def check(wanted: NetworkRequest | None, capabilities: frozenset[Capability]) -> None:
@@ -101,6 +114,13 @@ async def diagnose(config: Config, catalog: Catalog) -> tuple[Finding, ...]:
 def plugin_name(config: Config) -> str:
     """Returns the network plugin of a pod with a network."""
     return DEFAULT_NETWORK if config.use.network == NO_NETWORK else config.use.network
+
+
+def _configured(config: Config) -> str:
+    """Returns the network of a pod that asks for none: CNI enforces no policy."""
+    if config.use.network == NO_NETWORK:
+        return NO_NETWORK
+    return (NetworkPolicy.FULL if config.use.network == CNI else NetworkPolicy.PUBLIC).value
 
 
 def _check_ports(ports: Sequence[PortMapping]) -> None:

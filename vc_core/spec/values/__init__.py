@@ -35,11 +35,13 @@ from vc_core.spec.values.network import (
     Dns,
     GuestNetwork,
     HostEntry,
+    Interface,
     Network,
     NetworkPolicy,
     NetworkRequest,
     PortMapping,
     PortProtocol,
+    Route,
 )
 from vc_core.spec.values.oci_hooks import OciHook, OciHooks
 from vc_core.spec.values.process import (
@@ -231,6 +233,7 @@ __all__ = [
     "HostDevice",
     "HostEntry",
     "HostPci",
+    "Interface",
     "KernelSource",
     "Mount",
     "MountKind",
@@ -259,6 +262,7 @@ __all__ = [
     "Rlimit",
     "Rootfs",
     "RootfsMode",
+    "Route",
     "Share",
     "Stdio",
     "StoreListing",

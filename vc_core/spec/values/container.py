@@ -344,8 +344,8 @@ class PodSetup(Struct, frozen=True, kw_only=True):
         seed: entropy for the guest's random number generator.
         machine_id: as in machine-id(5): 32 hex digits, constant for the lifetime of the pod.
         options: options that all containers of the pod share.
-        network: how the guest configures its interface, which it waits for; None for a pod without
-            one. Only agents that declare Capability.NETWORK get one.
+        networks: how the guest configures its interfaces, which it waits for. Empty for agents
+            that do not declare Capability.NETWORK.
     """
 
     hostname: str
@@ -353,7 +353,7 @@ class PodSetup(Struct, frozen=True, kw_only=True):
     seed: bytes
     machine_id: str
     options: PodOptions = PodOptions()
-    network: GuestNetwork | None = None
+    networks: tuple[GuestNetwork, ...] = ()
 
     def __repr__(self) -> str:  # the seed is a secret, and logs show calls
         return f"PodSetup(hostname={self.hostname!r}, machine_id={self.machine_id!r})"

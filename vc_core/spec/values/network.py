@@ -72,40 +72,70 @@ class NetworkRequest(Struct, frozen=True, kw_only=True):
     Attributes:
         policy: the addresses that the pod can reach.
         ports: ports of the host that are forwarded to the pod.
+        name: which of the plugin's networks: a network's name, or the path of a network namespace;
+            empty for the plugin's only or configured one.
     """
 
     policy: NetworkPolicy
     ports: tuple[PortMapping, ...] = ()
+    name: str = ""
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """A route of the guest, other than a default route.
+
+    Attributes:
+        destination: with a prefix length: "10.0.0.0/8".
+        gateway: address of the router; empty for what is reached on the interface itself.
+    """
+
+    destination: str
+    gateway: str = ""
 
 
 class GuestNetwork(Struct, frozen=True, kw_only=True):
     """The configuration of the guest's interface.
 
     Attributes:
-        mac: MAC address, by which the guest finds the interface.
+        mac: MAC address of the interface.
         mtu: in bytes.
         addresses: with prefix lengths: "192.0.0.2/32".
         gateways: routers of the default routes, at most one each for IPv4 and IPv6; reachable on
             the interface with any prefix length.
+        routes: other routes. With a prefix length of its own, an address brings one.
         name_servers: addresses for resolv.conf, used where the pod names none of its own.
+        restored_mac: MAC address that the interface has in a machine that was started from a saved
+            one; empty for `mac`. Such an interface loses what it had, and TCP connections end.
     """
 
     mac: str
     mtu: int
     addresses: tuple[str, ...]
     gateways: tuple[str, ...] = ()
+    routes: tuple[Route, ...] = ()
     name_servers: tuple[str, ...] = ()
+    restored_mac: str = ""
+
+
+class Interface(Struct, frozen=True, kw_only=True):
+    """One interface of a pod.
+
+    Attributes:
+        nic: the tap for the machine. The caller closes the descriptor.
+        guest: the configuration of the guest's interface.
+    """
+
+    nic: Nic
+    guest: GuestNetwork
 
 
 class Network(Struct, frozen=True, kw_only=True):
     """A network that a pod is connected to.
 
     Attributes:
-        nic: the tap for the machine. The caller closes the descriptor.
-        guest: the configuration of the guest's interface.
+        interfaces: none in a namespace that has no interface.
         ports: the published ports, each with its port on the host.
     """
 
-    nic: Nic
-    guest: GuestNetwork
+    interfaces: tuple[Interface, ...]
     ports: tuple[PortMapping, ...] = ()

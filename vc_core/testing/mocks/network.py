@@ -11,6 +11,7 @@ from vc_core.spec import (
     Capability,
     Finding,
     GuestNetwork,
+    Interface,
     Network,
     NetworkError,
     NetworkRequest,
@@ -52,7 +53,7 @@ class MockNetwork(NetworkSpec):
             gateways=("192.0.2.1",),
             name_servers=("192.0.2.53",),
         )
-        return Network(nic=nic, guest=guest, ports=ports)
+        return Network(interfaces=(Interface(nic=nic, guest=guest),), ports=ports)
 
     @hookimpl
     async def network_is_connected(self, pod: PodRef) -> bool:

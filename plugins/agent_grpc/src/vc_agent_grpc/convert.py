@@ -121,13 +121,21 @@ def set_up_request(setup: PodSetup) -> pb.SetUpPodRequest:
         shm_bytes=options.shared_shm_bytes,
         machine_id=setup.machine_id,
         hosts=[f"{entry.address}\t{entry.name}" for entry in options.hosts],
-        network=None if setup.network is None else _network(setup.network),
+        networks=[_network(one) for one in setup.networks],
     )
 
 
 def _network(network: GuestNetwork) -> pb.GuestNetwork:
     return pb.GuestNetwork(
-        mac=network.mac, mtu=network.mtu, addresses=network.addresses, gateways=network.gateways
+        mac=network.mac,
+        mtu=network.mtu,
+        addresses=network.addresses,
+        gateways=network.gateways,
+        routes=[
+            pb.Route(destination=route.destination, gateway=route.gateway)
+            for route in network.routes
+        ],
+        restored_mac=network.restored_mac,
     )
 
 

@@ -12,13 +12,22 @@ from vc_network.namespace import PACKAGES, TUN, TUN_REMEDY
 _USER_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
 
 
+_OF_PASTA = ("unshare", "sleep", "nft", "ip", "pasta")
+_OF_REDIRECTION = ("ip", "tc")
+
+
 def diagnose() -> tuple[Finding, ...]:
     """Checks the programs, the tap device, and whether this kernel permits user namespaces."""
-    return (_programs(), _tun(), _user_namespaces())
+    return (_programs(_OF_PASTA), _tun(), _user_namespaces())
 
 
-def _programs() -> Finding:
-    missing = {package for name, package in PACKAGES.items() if find_program(name) is None}
+def diagnose_redirected() -> tuple[Finding, ...]:
+    """Checks what machines in namespaces of somebody else need."""
+    return (_programs(_OF_REDIRECTION), _tun())
+
+
+def _programs(names: tuple[str, ...]) -> Finding:
+    missing = {PACKAGES[name] for name in names if find_program(name) is None}
     if missing:
         remedy = f"apt-get install {' '.join(sorted(missing))}"
         return Finding(
@@ -30,7 +39,7 @@ def _programs() -> Finding:
     return Finding(
         subject="network programs",
         verdict=Verdict.GOOD,
-        detail=f"found: {', '.join(sorted(PACKAGES))}",
+        detail=f"found: {', '.join(sorted(names))}",
     )
 
 

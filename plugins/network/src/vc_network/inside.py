@@ -36,7 +36,7 @@ def main(descriptor: int, pid_file: Path, name: str, program: list[str]) -> None
         for path, value in plan["sysctls"].items():
             Path("/proc/sys/net", path).write_text(value)
         _run(plan["nft"], plan["rules"])
-        tap = _open_tap(name)
+        tap = open_tap(name)
         _run(plan["ip"], plan["links"])
     except (OSError, subprocess.CalledProcessError) as error:
         said = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else ""
@@ -47,13 +47,15 @@ def main(descriptor: int, pid_file: Path, name: str, program: list[str]) -> None
     os.execv(program[0], program)  # noqa: S606 (no shell is wanted)
 
 
-def _open_tap(name: str) -> int:
+def open_tap(name: str) -> int:
+    """Makes a tap; returns its descriptor. The tap is gone when all copies of that are closed."""
     tap = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-    fcntl.ioctl(
-        tap,
-        _TUNSETIFF,
-        struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR),
-    )
+    flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
+    try:
+        fcntl.ioctl(tap, _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+    except BaseException:
+        os.close(tap)
+        raise
     return tap
 
 

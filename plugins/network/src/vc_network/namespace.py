@@ -34,6 +34,7 @@ PACKAGES = {
     "sleep": "coreutils",
     "nft": "nftables",
     "ip": "iproute2",
+    "tc": "iproute2",
     "pasta": "passt",
 }
 """Programs of the host that this distribution runs, and their Debian packages."""

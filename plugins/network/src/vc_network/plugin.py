@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import shutil
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import ParamSpec, TypeVar
 
 from vc_core.driver_kit import program_environment
 from vc_core.driver_kit.host_process import end_child
@@ -15,8 +12,8 @@ from vc_core.spec import (
     Capability,
     Finding,
     GuestNetwork,
+    Interface,
     Network,
-    NetworkError,
     NetworkRequest,
     NetworkSpec,
     Nic,
@@ -24,27 +21,12 @@ from vc_core.spec import (
     hookimpl,
 )
 from vc_network import doctor, layout, namespace, pasta, ports
-from vc_network.errors import NetworkFailure
+from vc_network.errors import NetworkFailure, translated
 from vc_network.layout import V4
 from vc_network.namespace import Plan, folder, program
 from vc_network.ruleset import ruleset
 
-P = ParamSpec("P")
-T = TypeVar("T")
 _NIC = "nic0"
-
-
-def translated(function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[object, object, T]]:
-    """Converts the package's error to the contract's."""
-
-    @functools.wraps(function)
-    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return await function(*args, **kwargs)
-        except NetworkFailure as error:
-            raise NetworkError(str(error)) from error
-
-    return call
 
 
 class PastaNetwork(NetworkSpec):
@@ -93,11 +75,8 @@ class PastaNetwork(NetworkSpec):
             gateways=tuple(family.router for family in families),
             name_servers=(V4.resolver,),
         )
-        return Network(
-            nic=Nic(id=_NIC, mac=layout.GUEST_MAC, mtu=layout.MTU, descriptor=tap),
-            guest=guest,
-            ports=published,
-        )
+        nic = Nic(id=_NIC, mac=layout.GUEST_MAC, mtu=layout.MTU, descriptor=tap)
+        return Network(interfaces=(Interface(nic=nic, guest=guest),), ports=published)
 
     async def _remove(self, pod: PodRef) -> None:
         await namespace.end_all([pasta.process_of(pod.run_dir), namespace.keeper_of(pod.run_dir)])

@@ -31,9 +31,7 @@ impl Agent {
         if !request.resolv_conf.is_empty() {
             set_resolv_conf(&request.resolv_conf)?;
         }
-        if let Some(wanted) = &request.network {
-            network::configure(wanted, &self.machine).await?;
-        }
+        network::configure_all(&request.networks, &self.machine).await?;
         if request.shm_bytes != 0 {
             share_shm(request.shm_bytes)?;
         }

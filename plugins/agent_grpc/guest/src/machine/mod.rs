@@ -2,6 +2,7 @@
 
 pub mod boot;
 pub mod clock;
+pub mod connections;
 pub mod hotplug;
 pub mod identity;
 pub mod kind;

@@ -1,7 +1,7 @@
 //! The guest's interface: addresses, routes and MTU, set through rtnetlink(7).
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use nix::sys::socket::{
 };
 
 use crate::error::Error;
+use crate::machine::connections;
 use crate::machine::state::Machine;
 use crate::machine::uevents::until;
 use crate::proto::GuestNetwork;
@@ -32,21 +33,42 @@ const ANSWER_BYTES: usize = 64 << 10;
 /// Time limit for a plugged interface to appear.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Waits for the interface with this MAC and replaces its addresses and default routes by the
-/// given ones.
-pub async fn configure(wanted: &GuestNetwork, machine: &Machine) -> Result<(), Error> {
+/// Configures all interfaces. In a machine that was started from a saved one, it first ends the TCP
+/// connections of the saved one.
+pub async fn configure_all(wanted: &[GuestNetwork], machine: &Machine) -> Result<(), Error> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
     if machine.kind.is_sandbox() {
         return Err(Error::failed("a sandbox has no network interface of its own"));
     }
     machine.modules.load("net")?;
-    let what = format!("the network interface {}", wanted.mac);
-    let name = until(&machine.events, LIMIT, &what, || named(&wanted.mac)).await?;
+    if wanted.iter().any(|one| !one.restored_mac.is_empty()) {
+        machine.modules.load("tcp-diag")?;
+        connections::end_all()?;
+    }
+    for one in wanted {
+        configure(one, machine).await?;
+    }
+    Ok(())
+}
+
+/// Waits for the interface with this MAC and replaces its addresses and routes by the given ones.
+async fn configure(wanted: &GuestNetwork, machine: &Machine) -> Result<(), Error> {
+    let is_restored = !wanted.restored_mac.is_empty();
+    let mac = if is_restored { &wanted.restored_mac } else { &wanted.mac };
+    let what = format!("the network interface {mac}");
+    let name = until(&machine.events, LIMIT, &what, || named(mac)).await?;
     ignore_advertisements(&name)?;
     let index: u32 =
         fs::read_to_string(Path::new(INTERFACES).join(&name).join("ifindex"))?.trim().parse()?;
     let kernel = Kernel::open()?;
     for former in kernel.addresses(index)? {
         kernel.ask(RouteNetlinkMessage::DelAddress(former), 0)?;
+    }
+    if is_restored {
+        // An interface that goes down loses its routes and neighbours.
+        kernel.ask(RouteNetlinkMessage::SetLink(lowered(index, &wanted.mac)?), 0)?;
     }
     kernel.ask(RouteNetlinkMessage::SetLink(raised(index, wanted.mtu)), 0)?;
     for text in &wanted.addresses {
@@ -55,9 +77,32 @@ pub async fn configure(wanted: &GuestNetwork, machine: &Machine) -> Result<(), E
         let message = address_message(index, address, length.parse()?);
         kernel.ask(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)?;
     }
+    let mut routes = Vec::new();
+    for route in &wanted.routes {
+        let (address, length) = route
+            .destination
+            .split_once('/')
+            .ok_or_else(|| not_valid("destination", &route.destination))?;
+        let address = address.parse().map_err(|_| not_valid("destination", &route.destination))?;
+        routes.push(((address, length.parse()?), &route.gateway));
+    }
+    // First the routes to what is on the interface itself: others may lead there.
+    routes.sort_by_key(|(_, gateway)| !gateway.is_empty());
+    for (destination, gateway) in routes {
+        let via = match gateway.as_str() {
+            "" => None,
+            text => Some(text.parse().map_err(|_| not_valid("gateway", text))?),
+        };
+        let message = route_message(index, destination, via);
+        kernel.ask(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)?;
+    }
     for gateway in &wanted.gateways {
-        let address = gateway.parse().map_err(|_| not_valid("gateway", gateway))?;
-        let message = default_route(index, address);
+        let address: IpAddr = gateway.parse().map_err(|_| not_valid("gateway", gateway))?;
+        let any: IpAddr = match address {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let message = route_message(index, (any, 0), Some(address));
         kernel.ask(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)?;
     }
     Ok(())
@@ -96,6 +141,16 @@ fn raised(index: u32, mtu: u32) -> LinkMessage {
     message
 }
 
+fn lowered(index: u32, mac: &str) -> Result<LinkMessage, Error> {
+    let bytes = mac.split(':').map(|text| u8::from_str_radix(text, 16)).collect::<Result<_, _>>();
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.header.change_mask = LinkFlags::Up;
+    message.attributes =
+        vec![LinkAttribute::Address(bytes.map_err(|_| not_valid("interface", mac))?)];
+    Ok(message)
+}
+
 fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
@@ -113,18 +168,30 @@ fn address_message(index: u32, address: IpAddr, prefix_length: u8) -> AddressMes
     message
 }
 
-fn default_route(index: u32, gateway: IpAddr) -> RouteMessage {
+fn route_message(index: u32, destination: (IpAddr, u8), via: Option<IpAddr>) -> RouteMessage {
+    let (address, length) = destination;
     let mut message = RouteMessage::default();
     message.header = RouteHeader {
-        address_family: family(gateway),
+        address_family: family(address),
+        destination_prefix_length: length,
         table: RouteHeader::RT_TABLE_MAIN,
         protocol: RouteProtocol::Static,
-        scope: RouteScope::Universe,
+        scope: if via.is_some() || address.is_ipv6() {
+            RouteScope::Universe
+        } else {
+            RouteScope::Link
+        },
         kind: RouteType::Unicast,
-        flags: RouteFlags::Onlink,
         ..RouteHeader::default()
     };
-    message.attributes = vec![RouteAttribute::Gateway(gateway.into()), RouteAttribute::Oif(index)];
+    message.attributes = vec![RouteAttribute::Oif(index)];
+    if length != 0 {
+        message.attributes.push(RouteAttribute::Destination(address.into()));
+    }
+    if let Some(gateway) = via {
+        message.header.flags = RouteFlags::Onlink;
+        message.attributes.push(RouteAttribute::Gateway(gateway.into()));
+    }
     message
 }
 

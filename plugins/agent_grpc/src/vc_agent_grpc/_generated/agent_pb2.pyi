@@ -217,7 +217,7 @@ class SetUpPodRequest(_message.Message):
     SHM_BYTES_FIELD_NUMBER: _builtins.int
     MACHINE_ID_FIELD_NUMBER: _builtins.int
     HOSTS_FIELD_NUMBER: _builtins.int
-    NETWORK_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     time_ns: _builtins.int
     """since the epoch; 0 leaves the clock alone"""
@@ -236,8 +236,8 @@ class SetUpPodRequest(_message.Message):
         """lines of /etc/hosts beside those that every container has"""
 
     @_builtins.property
-    def network(self) -> Global___GuestNetwork:
-        """the guest's interface; absent: there is none"""
+    def networks(self) -> _containers.RepeatedCompositeFieldContainer[Global___GuestNetwork]:
+        """the guest's interfaces"""
 
     def __init__(
         self,
@@ -250,11 +250,11 @@ class SetUpPodRequest(_message.Message):
         shm_bytes: _builtins.int = ...,
         machine_id: _builtins.str = ...,
         hosts: _abc.Iterable[_builtins.str] | None = ...,
-        network: Global___GuestNetwork | None = ...,
+        networks: _abc.Iterable[Global___GuestNetwork] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["network", b"network"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "hosts", b"hosts", "machine_id", b"machine_id", "network", b"network", "resolv_conf", b"resolv_conf", "seed", b"seed", "shared_pid", b"shared_pid", "shm_bytes", b"shm_bytes", "time_ns", b"time_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hostname", b"hostname", "hosts", b"hosts", "machine_id", b"machine_id", "networks", b"networks", "resolv_conf", b"resolv_conf", "seed", b"seed", "shared_pid", b"shared_pid", "shm_bytes", b"shm_bytes", "time_ns", b"time_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -262,7 +262,7 @@ Global___SetUpPodRequest: _TypeAlias = SetUpPodRequest  # noqa: Y015
 
 @_typing.final
 class GuestNetwork(_message.Message):
-    """How the guest configures its interface, which it waits for."""
+    """How the guest configures an interface, which it waits for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -270,9 +270,13 @@ class GuestNetwork(_message.Message):
     MTU_FIELD_NUMBER: _builtins.int
     ADDRESSES_FIELD_NUMBER: _builtins.int
     GATEWAYS_FIELD_NUMBER: _builtins.int
+    ROUTES_FIELD_NUMBER: _builtins.int
+    RESTORED_MAC_FIELD_NUMBER: _builtins.int
     mac: _builtins.str
     """as /sys/class/net/*/address has it"""
     mtu: _builtins.int
+    restored_mac: _builtins.str
+    """the MAC that the interface of a saved machine has; empty: a new one"""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """with prefix lengths"""
@@ -281,6 +285,10 @@ class GuestNetwork(_message.Message):
     def gateways(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """of default routes, reachable on the interface"""
 
+    @_builtins.property
+    def routes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Route]:
+        """other ones"""
+
     def __init__(
         self,
         *,
@@ -288,14 +296,40 @@ class GuestNetwork(_message.Message):
         mtu: _builtins.int = ...,
         addresses: _abc.Iterable[_builtins.str] | None = ...,
         gateways: _abc.Iterable[_builtins.str] | None = ...,
+        routes: _abc.Iterable[Global___Route] | None = ...,
+        restored_mac: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "gateways", b"gateways", "mac", b"mac", "mtu", b"mtu"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "gateways", b"gateways", "mac", b"mac", "mtu", b"mtu", "restored_mac", b"restored_mac", "routes", b"routes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GuestNetwork: _TypeAlias = GuestNetwork  # noqa: Y015
+
+@_typing.final
+class Route(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DESTINATION_FIELD_NUMBER: _builtins.int
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    destination: _builtins.str
+    """with a prefix length"""
+    gateway: _builtins.str
+    """reachable on the interface; empty: the interface itself"""
+    def __init__(
+        self,
+        *,
+        destination: _builtins.str = ...,
+        gateway: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "gateway", b"gateway"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Route: _TypeAlias = Route  # noqa: Y015
 
 @_typing.final
 class OnlineResourcesRequest(_message.Message):

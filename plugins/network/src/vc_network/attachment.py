@@ -1,0 +1,95 @@
+"""Attaches a machine to a namespace by taps and tc; what is attached is found by a note."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from vc_core.spec import Interface
+from vc_network import netns, redirect
+from vc_network.errors import NetworkFailure
+from vc_network.namespace import folder
+
+_NOTE = "attached.json"
+
+
+class _Attached(Struct, frozen=True):
+    """The note. `namespace` is its identity: a path may name another one later."""
+
+    path: str
+    namespace: str
+    interfaces: tuple[str, ...]
+
+
+async def attach(run_dir: Path, path: Path) -> tuple[Interface, ...]:
+    """Attaches a machine to all interfaces of a namespace; returns them with their taps.
+
+    Raises:
+        NetworkFailure: a step failed, or another machine is attached. Nothing is left.
+    """
+    opened: list[int] = []
+    try:
+        with netns.opened(path) as descriptor:
+            links = await netns.within(descriptor, redirect.look)
+            await netns.within(descriptor, lambda: redirect.open_taps(links, opened))
+            # Only now: what another machine redirects is not ours to remove.
+            names = tuple(link.name for link in links)
+            note = _Attached(str(path), netns.identity(descriptor), names)
+            folder(run_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder(run_dir) / _NOTE).write_bytes(msgspec.json.encode(note))
+            await netns.within(descriptor, lambda: redirect.connect(links))
+    except BaseException:
+        for tap in opened:
+            os.close(tap)
+        await detach(run_dir)
+        raise
+    return redirect.interfaces(links, opened)
+
+
+async def is_attached(run_dir: Path) -> bool:
+    """Returns whether all interfaces are there and redirected."""
+    note = _note(run_dir)
+    if note is None:
+        return False
+    try:
+        with netns.opened(Path(note.path)) as descriptor:
+            if netns.identity(descriptor) != note.namespace:
+                return False
+            return await netns.within(
+                descriptor, lambda: all(map(redirect.is_redirected, note.interfaces))
+            )
+    except NetworkFailure:  # the namespace is gone, or an interface of it
+        return False
+
+
+async def detach(run_dir: Path) -> None:
+    """Removes the redirection, if the namespace still exists. May be called twice.
+
+    Raises:
+        NetworkFailure: tc fails.
+    """
+    note = _note(run_dir)
+    if note is None:
+        return
+    if _exists(note):
+        with netns.opened(Path(note.path)) as descriptor:
+            await netns.within(descriptor, lambda: redirect.disconnect(note.interfaces))
+    (folder(run_dir) / _NOTE).unlink()
+
+
+def _exists(note: _Attached) -> bool:
+    try:
+        with netns.opened(Path(note.path)) as descriptor:
+            return netns.identity(descriptor) == note.namespace
+    except NetworkFailure:
+        return False
+
+
+def _note(run_dir: Path) -> _Attached | None:
+    try:
+        return msgspec.json.decode((folder(run_dir) / _NOTE).read_bytes(), type=_Attached)
+    except (FileNotFoundError, msgspec.DecodeError):  # never made, or its writer was killed
+        return None

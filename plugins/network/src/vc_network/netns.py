@@ -1,0 +1,131 @@
+"""Network namespaces that are reached by a path, and work in them."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import fcntl
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vc_core.driver_kit import program_environment
+from vc_network.errors import NetworkFailure
+from vc_network.namespace import program
+
+T = TypeVar("T")
+
+_CLONE_NEWNET = 0x40000000
+_NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_HOSTS = (Path("/proc/self/ns/net"), Path("/proc/1/ns/net"))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """Yields the descriptor of a network namespace.
+
+    Raises:
+        NetworkFailure: there is none at this path.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise NetworkFailure(f"the network namespace {path}: {error.strerror}") from error
+    try:
+        try:
+            kind = fcntl.ioctl(descriptor, _NS_GET_NSTYPE)
+        except OSError:
+            kind = 0
+        if kind != _CLONE_NEWNET:
+            raise NetworkFailure(f"{path} is no network namespace")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def identity(descriptor: int) -> str:
+    """Returns text that tells a namespace from all others that exist."""
+    found = os.fstat(descriptor)
+    return f"{found.st_dev}:{found.st_ino}"
+
+
+def is_hosts(descriptor: int) -> bool:
+    """Returns whether this is the namespace of this process, or of the host's first process."""
+    hosts = set()
+    for path in _HOSTS:
+        try:
+            found = path.stat()
+        except OSError:  # another user's
+            continue
+        hosts.add(f"{found.st_dev}:{found.st_ino}")
+    return identity(descriptor) in hosts
+
+
+async def within(descriptor: int, work: Callable[[], T]) -> T:
+    """Runs `work` in a namespace, in a thread of its own; its child processes run there, too.
+
+    Raises:
+        NetworkFailure: this user may not enter it.
+    """
+    result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+    loop = result.get_loop()
+
+    def tell(report: Callable[[Any], None], value: object) -> None:
+        if not result.done():
+            report(value)
+
+    def run() -> None:
+        # The thread ends in the namespace: nothing else ever runs in it.
+        try:
+            if _LIBC.setns(descriptor, _CLONE_NEWNET) != 0:
+                reason = os.strerror(ctypes.get_errno())
+                raise NetworkFailure(
+                    f"a network namespace cannot be entered: {reason}; only root of its user "
+                    "namespace may. The plugin pasta needs no privilege: --network public"
+                )
+            value = work()
+        except BaseException as error:
+            loop.call_soon_threadsafe(tell, result.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(tell, result.set_result, value)
+
+    thread = threading.Thread(target=run, name="vc-netns", daemon=True)
+    thread.start()
+    try:
+        return await asyncio.shield(result)
+    finally:
+        # A cancelled call leaves no thread that still works in the namespace.
+        thread.join()
+
+
+def run(name: str, *arguments: str, text: str = "") -> str:
+    """Runs a program of the host in this thread's namespace; returns its output.
+
+    Raises:
+        NetworkFailure: it failed; quotes it.
+    """
+    done = subprocess.run(
+        [program(name), *arguments],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=program_environment(),
+    )
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        reason = said[0] if said else f"exit code {done.returncode}"
+        raise NetworkFailure(f"{name} {' '.join(arguments)} failed: {reason}")
+    return done.stdout
+
+
+def listed(*arguments: str) -> list[dict[str, Any]]:
+    """Returns what `ip -json` lists in this thread's namespace."""
+    answer = run("ip", "-json", *arguments).strip()
+    return [one for one in json.loads(answer or "[]") if one]

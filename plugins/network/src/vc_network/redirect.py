@@ -1,0 +1,183 @@
+"""The data path of a namespace that has interfaces of its own: taps, redirected by tc.
+
+    guest -- virtio-net -- tap -- tc, both ways -- eth0 of the namespace -- whatever is behind it
+
+Each frame that arrives on the interface goes to the tap, and the other way round. So the guest has
+the interface's own MAC address, addresses and routes, and the namespace's kernel sees no frame. The
+interface keeps its addresses there, where CNI's CHECK looks for them.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+from dataclasses import dataclass
+from typing import Any
+
+from vc_core.spec import GuestNetwork, Interface, Nic, Route
+from vc_network.errors import NetworkFailure
+from vc_network.inside import open_tap
+from vc_network.netns import listed, run
+
+_TAP_PREFIX = "vctap"
+_LINK_TYPES = ("ether",)
+_INGRESS = "ffff:"
+
+
+@dataclass(frozen=True)
+class Link:
+    """An interface of a namespace.
+
+    Attributes:
+        name: in the namespace.
+        guest: how the guest configures its own.
+    """
+
+    name: str
+    guest: GuestNetwork
+
+
+def look() -> tuple[Link, ...]:
+    """Returns the interfaces of this thread's namespace that a guest can have.
+
+    Raises:
+        NetworkFailure: an interface has addresses, and is none that a guest can have.
+    """
+    routes = [*listed("-4", "route", "show"), *listed("-6", "route", "show")]
+    links = []
+    for found in listed("address", "show"):
+        addresses = _addresses(found)
+        if "LOOPBACK" in found["flags"] or found["ifname"].startswith(_TAP_PREFIX):
+            continue
+        if found.get("link_type") not in _LINK_TYPES or "UP" not in found["flags"]:
+            if addresses:
+                raise NetworkFailure(
+                    f"the interface {found['ifname']} is no Ethernet interface that is up, "
+                    "and a machine takes no other"
+                )
+            continue
+        links.append(Link(found["ifname"], _guest(found, addresses, routes)))
+    return tuple(links)
+
+
+def open_taps(links: tuple[Link, ...], opened: list[int]) -> None:
+    """Makes a tap for each interface in this thread's namespace.
+
+    Args:
+        links: the interfaces.
+        opened: gets the descriptor of each tap, which the caller closes also after a failure.
+
+    Raises:
+        NetworkFailure: a tap cannot be made.
+    """
+    for index, _ in enumerate(links):
+        try:
+            opened.append(open_tap(f"{_TAP_PREFIX}{index}"))
+        except OSError as error:
+            busy = "another machine uses it" if error.errno == errno.EBUSY else error.strerror
+            raise NetworkFailure(f"no tap can be made in the network namespace: {busy}") from error
+
+
+def connect(links: tuple[Link, ...]) -> None:
+    """Redirects frames between each interface of this thread's namespace and its tap.
+
+    Raises:
+        NetworkFailure: a step failed; `disconnect` removes what there is.
+    """
+    disconnect(tuple(link.name for link in links))
+    for index, link in enumerate(links):
+        tap = f"{_TAP_PREFIX}{index}"
+        set_up = f"link set dev {tap} mtu {link.guest.mtu}\nlink set dev {tap} up\n"
+        run("ip", "-batch", "-", text=set_up)
+        _redirect(link.name, tap)
+        _redirect(tap, link.name)
+
+
+def interfaces(links: tuple[Link, ...], opened: list[int]) -> tuple[Interface, ...]:
+    """Returns the interfaces with their taps."""
+    return tuple(
+        Interface(
+            nic=Nic(
+                id=f"nic{index}",
+                mac=link.guest.mac,
+                mtu=link.guest.mtu,
+                descriptor=descriptor,
+            ),
+            guest=link.guest,
+        )
+        for index, (link, descriptor) in enumerate(zip(links, opened, strict=True))
+    )
+
+
+def is_redirected(name: str) -> bool:
+    """Returns whether an interface of this thread's namespace is there and redirected.
+
+    Whether the tap is there is not asked: it lives as long as the machine.
+    """
+    present = {found["ifname"] for found in listed("link", "show")}
+    return name in present and "mirred" in run(
+        "tc", "filter", "show", "dev", name, "parent", _INGRESS
+    )
+
+
+def disconnect(names: tuple[str, ...]) -> None:
+    """Removes the redirection of interfaces in this thread's namespace, where there is one."""
+    present = {found["ifname"] for found in listed("link", "show")}
+    for name in names:
+        if name in present and "ingress" in run("tc", "qdisc", "show", "dev", name):
+            run("tc", "qdisc", "del", "dev", name, "ingress")
+
+
+def _redirect(source: str, target: str) -> None:
+    # u32 with an empty match: not every kernel has matchall.
+    match = "protocol all u32 match u8 0 0"
+    action = f"action mirred egress redirect dev {target}"
+    run(
+        "tc",
+        "-batch",
+        "-",
+        text=f"qdisc add dev {source} ingress\n"
+        f"filter add dev {source} parent {_INGRESS} {match} {action}\n",
+    )
+
+
+def _addresses(found: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(
+        f"{one['local']}/{one['prefixlen']}"
+        for one in found["addr_info"]
+        if one.get("scope") != "link" and "local" in one
+    )
+
+
+def _guest(
+    found: dict[str, Any], addresses: tuple[str, ...], routes: list[dict[str, Any]]
+) -> GuestNetwork:
+    own = [route for route in routes if route.get("dev") == found["ifname"]]
+    if odd := [route for route in own if "gateway" not in route and route["dst"] == "default"]:
+        raise NetworkFailure(
+            f"the default route of {odd[0]['dev']} has no gateway, which a guest cannot have"
+        )
+    gateways = {
+        ipaddress.ip_address(route["gateway"]).version: route["gateway"]
+        for route in reversed(own)  # the first one listed has the lowest metric
+        if route["dst"] == "default"
+    }
+    others = tuple(
+        Route(destination=_network(route["dst"]), gateway=route.get("gateway", ""))
+        for route in own
+        # The kernel makes these by itself, from an address.
+        if route["dst"] != "default"
+        and route.get("protocol") != "kernel"
+        and not route["dst"].startswith(("fe80:", "ff00:"))
+    )
+    return GuestNetwork(
+        mac=found["address"],
+        mtu=found["mtu"],
+        addresses=addresses,
+        gateways=tuple(gateways[version] for version in sorted(gateways)),
+        routes=others,
+    )
+
+
+def _network(text: str) -> str:
+    return str(ipaddress.ip_network(text, strict=False))

@@ -1,0 +1,102 @@
+"""Pods in a network namespace that somebody else has made: the guest takes over its interface."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from tests.e2e.outside import outside
+
+pytestmark = [
+    pytest.mark.needs("nic"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root makes network namespaces for a test"),
+]
+
+_LINKS = """
+link add veth0 type veth peer name eth0 netns {pid}
+addr add 203.0.113.1/24 dev veth0
+addr add 2001:db8:5::1/64 dev veth0 nodad
+link set veth0 up
+"""
+_INNER = """
+link set lo up
+link set eth0 address 02:00:00:00:00:42 mtu 1400 up
+addr add 203.0.113.5/24 dev eth0
+addr add 2001:db8:5::5/64 dev eth0 nodad
+route add default via 203.0.113.1
+route add default via 2001:db8:5::1
+route add 192.0.2.0/24 via 203.0.113.1
+"""
+_LOOK = """
+ip -o link show eth0 | grep -o 'mtu 1400'; cat /sys/class/net/eth0/address
+ip -o addr show dev eth0 scope global | tr -s ' ' | cut -d' ' -f4
+ip route | grep -o '192.0.2.0/24 via 203.0.113.1'
+for url in http://203.0.113.1/ http://[2001:db8:5::1]/ http://192.0.2.77/; do
+    curl -s -m 20 $url; echo
+done
+"""
+
+
+@pytest.fixture
+def somebodys():
+    """The path of a namespace with an interface to the tests' host, and the command to enter it."""
+    with outside(pages_on_host=True):
+        keeper = ["unshare", "--net", "sh", "-c", "echo ready; exec sleep infinity"]
+        with subprocess.Popen(keeper, stdout=subprocess.PIPE) as process:
+            try:
+                assert process.stdout.readline() == b"ready\n"
+                path = f"/proc/{process.pid}/ns/net"
+                outer = _LINKS.format(pid=process.pid) + "addr add 192.0.2.77/32 dev lo\n"
+                subprocess.run(["ip", "-batch", "-"], input=outer, text=True, check=True)
+                inner = ["nsenter", f"--net={path}", "ip", "-batch", "-"]
+                subprocess.run(inner, input=_INNER, text=True, check=True)
+                yield path
+            finally:
+                process.kill()
+
+
+def test_the_guest_takes_over_the_interface_and_gives_it_back(host, somebodys):
+    taps = ["nsenter", f"--net={somebodys}", "sh", "-c", "ip -br link; tc qdisc show dev eth0"]
+    before = subprocess.run(taps, capture_output=True, check=True).stdout
+    done = host.vc("run", "--network", f"ns:{somebodys}", "--", "sh", "-c", _LOOK)
+    assert done.stdout.decode().split("\n") == [
+        "mtu 1400",
+        "02:00:00:00:00:42",
+        "203.0.113.5/24",
+        "2001:db8:5::5/64",
+        "192.0.2.0/24 via 203.0.113.1",
+        "outside",
+        "outside",
+        "outside",
+        "",
+    ]
+    assert subprocess.run(taps, capture_output=True, check=True).stdout == before
+
+
+def test_a_namespace_without_an_interface_is_a_pod_without_one(host, somebodys):
+    alone = ["unshare", "--net", "sh", "-c", "ip link set lo up; echo ready; exec sleep infinity"]
+    with subprocess.Popen(alone, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            words = ("--network", f"ns:/proc/{process.pid}/ns/net", "--", "ls", "/sys/class/net")
+            assert host.vc("run", *words).stdout == b"lo\n"
+        finally:
+            process.kill()
+
+
+def test_a_namespace_that_is_gone_is_named_and_keeps_no_pod_from_ending(host, somebodys):
+    keeper = ["unshare", "--net", "sh", "-c", "ip link set lo up; echo ready; exec sleep infinity"]
+    with subprocess.Popen(keeper, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            words = ("--network", f"ns:/proc/{process.pid}/ns/net", "--", "sleep", "99")
+            host.vc("run", "-d", "--name", "p", *words)
+        finally:
+            process.kill()
+    assert b"it does not work" in host.vc("pod", "status", "p").stdout
+    host.vc("pod", "stop", "--force", "p")
+    refused = host.vc("pod", "start", "p", check=125)
+    assert b"No such file or directory" in refused.stderr
+    host.vc("pod", "delete", "p")
