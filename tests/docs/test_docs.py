@@ -31,6 +31,14 @@ def test_files_that_are_named_exist(page):
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
+def test_decisions_are_numbered_once():
+    pages = sorted((ROOT / "docs/decisions").glob("*.md"))
+    numbers = [int(page.name[:4]) for page in pages]
+    assert numbers == list(range(1, len(pages) + 1))
+    titles = [page.read_text().partition(".")[0] for page in pages]
+    assert titles == [f"# {number}" for number in numbers]
+
+
 @pytest.mark.parametrize(
     "use", [Use(), Use(hypervisor="libvirt", observers=("chaos", "metrics", "policy"))]
 )
