@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vc_core.first_party import DEFAULT_DEVICES, DEFAULTS, NO_NETWORK
+from vc_core.spec.errors import InvalidRequest
+from vc_core.spec.values import NetworkPolicy
 
 
 class Start(enum.StrEnum):
@@ -96,6 +98,11 @@ class PodDefaults:
             hypervisor.
         secret_paths: paths that are hidden if the rootfs is the root of the host; "~/" is the home
             of every user.
+        allow: destinations that pods with a network may reach, as for --allow; empty for all that
+            the network reaches.
+        deny: destinations that they may not reach, as for --deny.
+        rate_in: limit of what each of them receives, e.g. "10mbit"; empty for none.
+        rate_out: limit of what each of them sends.
     """
 
     vcpus: int = 1
@@ -105,9 +112,26 @@ class PodDefaults:
     disable_block_device_use: bool = False
     asset_paths: tuple[str, ...] = ()
     secret_paths: tuple[str, ...] = SECRET_PATHS
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    rate_in: str = ""
+    rate_out: str = ""
+
+    def network_policy(self) -> NetworkPolicy:
+        """The limits of pods that state none.
+
+        Raises:
+            InvalidRequest: a setting is invalid.
+        """
+        return NetworkPolicy.of(self.allow, self.deny, self.rate_in, self.rate_out)
 
     def problems(self) -> Iterator[str]:
         """Yield invalid settings."""
+        for key in ("allow", "deny", "rate_in", "rate_out"):
+            try:
+                NetworkPolicy.of(**{key: getattr(self, key)})
+            except InvalidRequest as error:
+                yield f"pod.{key}: {error}"
         for pattern in self.secret_paths:
             if (
                 not pattern.startswith(("/", "~/"))

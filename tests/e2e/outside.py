@@ -21,6 +21,8 @@ PUBLIC, PUBLIC_V6 = "198.51.100.1", "2001:db8::1"
 PRIVATE = ("10.20.30.40", "172.16.5.6", "192.168.7.8", "100.64.1.2", "169.254.169.254")
 PRIVATE_V6 = ("fd12::1", "64:ff9b::a14:1e28")
 NAME = "good.test"
+EVIL, EVIL_V6 = "198.51.100.20", "2001:db8::20"
+BRIEF = "198.51.100.30"  # of the name brief.test
 
 _HOST_LINKS = f"""
 link set lo up
@@ -36,6 +38,8 @@ _OUTSIDE_LINKS = "\n".join(
         "link set lo up",
         f"addr add {PUBLIC}/24 dev up1",
         f"addr add {PUBLIC_V6}/64 dev up1 nodad",
+        *(f"addr add {address}/24 dev up1" for address in (EVIL, BRIEF)),
+        f"addr add {EVIL_V6}/64 dev up1 nodad",
         *(f"addr add {address}/32 dev lo" for address in PRIVATE),
         *(f"addr add {address}/128 dev lo nodad" for address in PRIVATE_V6),
         "link set up1 up",
@@ -60,10 +64,12 @@ class Server(http.server.ThreadingHTTPServer):
 class Datagrams(socketserver.UDPServer):
     address_family = socket.AF_INET6
 
-threading.Thread(target=Datagrams(("::", 5000), Echo).serve_forever, daemon=True).start()
-pages = Server(("::", 80), Page)
+servers = [Datagrams(("::", port), Echo) for port in (443, 5000)]
+servers += [Server(("::", port), Page) for port in (80, 443, 853)]
+for server in servers:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
 print("ready", flush=True)
-pages.serve_forever()
+threading.Event().wait()
 """
 
 
@@ -98,8 +104,17 @@ def outside(pages_on_host: bool = False) -> Iterator[None]:
         if pages_on_host:
             start(sys.executable, "-c", _SERVERS)
         dns = ("dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--user=root")
-        names = (f"--address=/{NAME}/{PUBLIC}", f"--address=/rebound.test/{PRIVATE[0]}")
-        with subprocess.Popen([*there, *dns, *names, f"--listen-address={PUBLIC}"]) as server:
+        names = {
+            NAME: (PUBLIC, PUBLIC_V6),
+            "evil.test": (EVIL, EVIL_V6),
+            "brief.test": (BRIEF,),
+            "deb.test": (PUBLIC,),
+            "rebound.test": (PRIVATE[0],),
+            "rebound.deb.test": (PRIVATE[0],),
+        }
+        known = [f"--address=/{name}/{one}" for name, all_ in names.items() for one in all_]
+        listen = (f"--listen-address={PUBLIC}", f"--listen-address={EVIL}", "--bind-interfaces")
+        with subprocess.Popen([*there, *dns, *known, *listen]) as server:
             try:
                 yield
             finally:

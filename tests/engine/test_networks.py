@@ -8,20 +8,25 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tests.engine.specs import container
 from vc_core.engine.state.states import State
 from vc_core.spec import (
     Capability,
+    DenialReason,
     Dns,
     InvalidRequest,
+    NetworkDenial,
     NetworkError,
     NetworkPolicy,
+    NetworkRule,
     OperationError,
     PluginNotFound,
     PodOptions,
     PortMapping,
     PortProtocol,
+    Reach,
     Record,
     hookimpl,
 )
@@ -47,7 +52,7 @@ async def test_a_pod_remembers_its_network_and_publishes_its_ports(runtime, worl
     )
     await pod.start()
     status = await pod.status()
-    assert status.config.network.policy is NetworkPolicy.FULL
+    assert status.config.network.reach is Reach.FULL
     assert _families(status).count("network") == 1
     assert status.ports == (
         WEB,
@@ -99,7 +104,7 @@ async def test_a_pod_can_do_without_the_configured_network(runtime, world):
 
 async def test_the_configured_network_is_public(runtime):
     status = await (await runtime.create("p")).status()
-    assert status.config.network.policy is NetworkPolicy.PUBLIC
+    assert status.config.network.reach is Reach.PUBLIC
 
 
 async def test_without_a_configured_network_one_can_be_asked_for(open_runtime, config):
@@ -167,10 +172,92 @@ async def test_what_makes_no_sense_is_refused(runtime, world, words, told):
     assert world.records == {}
 
 
+ALLOWED = NetworkPolicy.of(allow=["*.good.test:443", "198.51.100.0/24"], rate_in="10mbit")
+
+
+async def test_a_pod_remembers_its_policy(runtime):
+    pod = await runtime.create(
+        "p", policy=ALLOWED, options=PodOptions(dns=Dns(servers=("1.1.1.1",)))
+    )
+    wanted = (await pod.status()).config.network
+    assert (wanted.policy, wanted.name_servers) == (ALLOWED, ("1.1.1.1",))
+
+
+async def test_where_names_are_ruled_the_network_asks_the_pods_name_servers(runtime, world):
+    pod = await runtime.create(
+        "p", policy=ALLOWED, options=PodOptions(dns=Dns(servers=("1.1.1.1",)))
+    )
+    await pod.start()
+    assert world.set_ups[-1].options.dns.servers == ("192.0.2.53",)
+
+
+async def test_a_limit_of_one_thing_keeps_the_configured_limits_of_others(open_runtime, config):
+    defaults = dataclasses.replace(config.pod, allow=("good.test:443",), rate_out="1mbit")
+    async with open_runtime(dataclasses.replace(config, pod=defaults)) as runtime:
+        pod = await runtime.create("p", policy=NetworkPolicy.of(rate_out="2mbit"))
+        policy = (await pod.status()).config.network.policy
+    assert policy == NetworkPolicy.of(allow=["good.test:443"], rate_out="2mbit")
+
+
+@pytest.mark.parametrize(
+    ("network", "allow", "deny", "told"),
+    [
+        ("none", ["good.test"], [], "has nothing to allow, deny or limit"),
+        ("public", ["10.1.2.0/24"], [], "10.0.0.0/8 is not public; use the network full"),
+        ("public", ["[fd00::1]:80"], [], "fc00::/7 is not public"),
+        ("public", [], ["evil.test"], "evil.test cannot be denied alone"),
+        ("public", ["*.good.test"], ["evil.test"], "evil.test cannot be denied alone"),
+        ("public", ["*.good.test", "0.0.0.0/0"], ["a.good.test"], "cannot be denied alone"),
+        ("public", ["*.good.test"], ["a.good.test:80"], "denied with all of its ports"),
+        ("public", [f"198.51.100.1:{port}" for port in range(1, 202)], [], "201 rules are too"),
+    ],
+)
+async def test_a_policy_that_would_not_hold_is_refused(runtime, network, allow, deny, told):
+    with pytest.raises(InvalidRequest, match=told):
+        await runtime.create("p", network=network, policy=NetworkPolicy.of(allow, deny))
+
+
+async def test_a_rule_that_was_not_parsed_is_checked(runtime):
+    forged = NetworkRule(target="1.2.3.4 accept; flush ruleset")
+    with pytest.raises(InvalidRequest, match="is no rule"):
+        await runtime.create("p", policy=NetworkPolicy(allow=(forged,)))
+    with pytest.raises(InvalidRequest, match="out of range"):
+        await runtime.create("p", policy=NetworkPolicy(bits_in=1))
+
+
+DENIED = NetworkDenial(reason=DenialReason.ADDRESS, target="192.0.2.1", protocol="tcp", port=443)
+
+
+async def test_denials_are_told_once_each_and_at_the_latest_at_the_end(runtime, world):
+    pod = await runtime.create("p")
+    await pod.start()
+    connection = world.networks["p"]
+    connection.denials = (DENIED,)
+    for _ in range(2):
+        assert await pod.network_denials() == (DENIED,)
+    spoofed = NetworkDenial(reason=DenialReason.SPOOFED, count=7)
+    connection.denials = (spoofed, structs.replace(DENIED, count=9))
+    await pod.stop()
+    told = [event.reason async for event in runtime.events() if event.event == "pod_denied"]
+    assert told == ["address tcp 192.0.2.1:443", "spoofed"]
+    assert await pod.network_denials() == ()
+
+
+async def test_a_guest_that_invents_destinations_makes_no_more_than_100_events(runtime, world):
+    pod = await runtime.create("p")
+    await pod.start()
+    for first in (0, 150):
+        world.networks["p"].denials = tuple(
+            structs.replace(DENIED, port=port) for port in range(first + 1, first + 150)
+        )
+        await pod.network_denials()
+    assert len([1 async for event in runtime.events() if event.event == "pod_denied"]) == 100
+
+
 @pytest.mark.parametrize(
     ("lacking", "told"),
     [
-        (Capability.NETWORK_POLICY, "does not enforce the policy public"),
+        (Capability.NETWORK_POLICY, "does not enforce the network public"),
         (Capability.PORTS, "publishes no ports"),
     ],
 )

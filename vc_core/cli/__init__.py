@@ -45,6 +45,7 @@ _COMMANDS = {
         "Manage images.",
     ),
     "volume": ("volumes", "volume", "Manage volumes."),
+    "network": ("networks", "network", "Show what networks of pods have refused."),
     "guest": ("guests", "guest", "Build, list and remove guest images."),
     "config": ("configuration", "config", "Show, check and write configuration files."),
     "plugins": ("plugins", "plugins", "List installed plugins."),

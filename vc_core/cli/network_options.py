@@ -11,7 +11,14 @@ import click
 from vc_core.cli.option_groups import add_options
 from vc_core.first_party import NAMESPACE_PREFIX, NO_NETWORK
 from vc_core.spec.errors import InvalidRequest
-from vc_core.spec.values import Dns, HostEntry, NetworkPolicy, PortMapping, PortProtocol
+from vc_core.spec.values import (
+    Dns,
+    HostEntry,
+    NetworkPolicy,
+    PortMapping,
+    PortProtocol,
+    Reach,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,7 +31,7 @@ _OPTIONS = (
     click.option(
         "--network",
         default="",
-        metavar="|".join([NO_NETWORK, *NetworkPolicy, "NAME", f"{NAMESPACE_PREFIX}PATH"]),
+        metavar="|".join([NO_NETWORK, *Reach, "NAME", f"{NAMESPACE_PREFIX}PATH"]),
         show_default="use.network",
         help="What the pod can reach: nothing; all but private addresses and this host; whatever "
         "this host can reach; a CNI network; what a network namespace is connected to.",
@@ -37,6 +44,35 @@ _OPTIONS = (
         metavar="[IP:][HOST:]PORT[/udp]",
         help="Publish a port of the pod on this host, on 127.0.0.1 by default. HOST 0 or none "
         "takes a free port. Ranges: 8000-8009:80-89.",
+    ),
+    click.option(
+        "--allow",
+        multiple=True,
+        metavar="TARGET[:PORT][/udp]",
+        show_default="pod.allow",
+        help="Let the pod reach nothing but TARGET, within what its network reaches: a name, "
+        "*.NAME, an address or a network. Only TCP, unless /udp is given. May be repeated.",
+    ),
+    click.option(
+        "--deny",
+        multiple=True,
+        metavar="TARGET[:PORT][/tcp|udp]",
+        show_default="pod.deny",
+        help="Refuse TARGET, also if it is allowed. May be repeated.",
+    ),
+    click.option(
+        "--rate-in",
+        default="",
+        metavar="RATE",
+        show_default="pod.rate_in",
+        help="Limit what the pod receives, e.g. to 10mbit.",
+    ),
+    click.option(
+        "--rate-out",
+        default="",
+        metavar="RATE",
+        show_default="pod.rate_out",
+        help="Limit what the pod sends.",
     ),
     click.option("--dns", multiple=True, metavar="ADDRESS", help="Add a DNS server."),
     click.option("--dns-search", multiple=True, metavar="DOMAIN", help="Add a DNS search domain."),
@@ -62,6 +98,17 @@ def name_servers(options: Mapping[str, Any]) -> Dns:
     """What --dns, --dns-search and --dns-option ask for."""
     return Dns(
         servers=options["dns"], searches=options["dns_search"], options=options["dns_option"]
+    )
+
+
+def policy(options: Mapping[str, Any]) -> NetworkPolicy:
+    """What --allow, --deny, --rate-in and --rate-out ask for.
+
+    Raises:
+        InvalidRequest: a text that is no rule or no rate.
+    """
+    return NetworkPolicy.of(
+        options["allow"], options["deny"], options["rate_in"], options["rate_out"]
     )
 
 

@@ -21,7 +21,10 @@ _GROUPS = {
     "Machine": (*("vcpus", "vm_memory", "start", "can_quiesce", "kernel", "initrd", "hypervisor"),),
     "Limits": ("cpus", "cpu_shares", "cpuset", "memory", "pids", "ulimits"),
     "Storage": ("rootfs", "mounts", "tmpfs", "disk", "read_only", "shm_size", "devices"),
-    "Network": ("network", "ports", "dns", "dns_search", "dns_option", "add_hosts"),
+    "Network": (
+        *("network", "ports", "allow", "deny", "rate_in", "rate_out"),
+        *("dns", "dns_search", "dns_option", "add_hosts"),
+    ),
     "Security": ("cap_add", "cap_drop", "new_privileges", "security_opts", "show_secrets"),
     "Health check": (
         *("health_cmd", "health_interval", "health_timeout", "health_retries"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,6 +15,7 @@ from vc_core.cli.network_options import (
     host_entries,
     name_servers,
     network_options,
+    policy,
     port_mappings,
 )
 from vc_core.cli.option_groups import GroupedCommand
@@ -84,7 +86,7 @@ def create(
     ports: tuple[str, ...],
     start: str | None,
     as_json: bool,
-    **names: tuple[str, ...],
+    **names: Any,
 ) -> None:
     """Create a pod and print its name. Its machine starts with 'vc pod start'."""
     options = PodOptions(
@@ -109,6 +111,7 @@ def create(
                 can_quiesce=can_quiesce,
                 network=network,
                 ports=port_mappings(ports),
+                policy=policy(names),
             )
             if as_json:
                 echo_json(await pod.status())

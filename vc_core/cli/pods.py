@@ -298,7 +298,13 @@ def _network(found: PodStatus) -> Iterator[str]:
     """What the pod can reach, and its ports."""
     wanted = found.config.network
     if wanted is not None:
-        yield f"network: {wanted.name or wanted.policy.value}"
+        yield f"network: {wanted.name or wanted.reach.value}"
+        policy = wanted.policy
+        yield from (f"allow: {rule}" for rule in policy.allow)
+        yield from (f"deny: {rule}" for rule in policy.deny)
+        for name, bits in (("rate-in", policy.bits_in), ("rate-out", policy.bits_out)):
+            if bits:
+                yield f"{name}: {bits} bit/s"
     if not found.is_connected:
         yield "network: it does not work, because a process of it has died; stop and start the pod"
     for port in found.ports:

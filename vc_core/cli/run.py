@@ -21,6 +21,7 @@ from vc_core.cli.network_options import (
     host_entries,
     name_servers,
     network_options,
+    policy,
     port_mappings,
 )
 from vc_core.cli.process_options import (
@@ -184,6 +185,7 @@ async def _run(settings: Settings, plan: Plan, console: Console) -> int:
                 ),
                 network=plan.network,
                 ports=plan.ports,
+                policy=policy(plan.options),
             )
             async with AsyncExitStack() as undo:
                 undo.push_async_callback(pod.delete, force=True)

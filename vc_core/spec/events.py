@@ -8,7 +8,7 @@ that (vc_core.spec.around).
 from __future__ import annotations
 
 from vc_core.spec.markers import event
-from vc_core.spec.values import ExitStatus, PodRef
+from vc_core.spec.values import ExitStatus, NetworkDenial, PodRef
 
 
 class EventSpec:
@@ -37,6 +37,15 @@ class EventSpec:
     @event
     async def pod_deleted(self, pod: PodRef) -> None:
         """The pod was removed from the store."""
+
+    @event
+    async def pod_denied(self, pod: PodRef, denial: NetworkDenial) -> None:
+        """The pod's network has refused a destination or a name for the first time.
+
+        Sent once for each destination, name and other reason, for at most 100 of them between two
+        starts of the pod; not at once, but when somebody looks at the pod's denials, follows
+        events, or when the machine ends. The target comes from the guest.
+        """
 
     @event
     async def container_created(self, pod: PodRef, container_id: str) -> None:

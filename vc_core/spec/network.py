@@ -9,7 +9,7 @@ operation raises NetworkError when the network fails.
 from __future__ import annotations
 
 from vc_core.spec.markers import operation
-from vc_core.spec.values import Capability, Finding, Network, NetworkRequest, PodRef
+from vc_core.spec.values import Capability, Finding, Network, NetworkDenial, NetworkRequest, PodRef
 
 
 class NetworkSpec:
@@ -30,9 +30,9 @@ class NetworkSpec:
 
         Called by the engine while the machine starts. It first removes what an earlier call for
         this pod has left. The ports accept connections when it returns, in the order of the
-        request, each with its port on the host. The policy is in force before the tap exists. The
-        network outlives the calling process. Raises NetworkError when a port is taken, naming the
-        port; nothing of the network is left then.
+        request, each with its port on the host. The reach and the policy are in force before
+        the tap exists. The network outlives the calling process. Raises NetworkError when a port
+        is taken, naming the port; nothing of the network is left then.
         """
         raise NotImplementedError
 
@@ -42,6 +42,16 @@ class NetworkSpec:
 
         False when one of its processes has died, or after disconnecting. Called by the engine, in
         any process, for the pod's status. Changes nothing.
+        """
+        raise NotImplementedError
+
+    @operation
+    async def network_denials(self, pod: PodRef) -> tuple[NetworkDenial, ...]:
+        """Returns what the policy has refused to the pod since it was connected, the latest first.
+
+        Denials of one destination or name are added up in one entry. The number of entries is
+        limited, also for a guest that invents destinations. Empty for a pod without a network.
+        Called by the engine, in any process. Changes nothing.
         """
         raise NotImplementedError
 

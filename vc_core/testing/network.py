@@ -19,17 +19,17 @@ from vc_core.spec import (
     Finding,
     Network,
     NetworkError,
-    NetworkPolicy,
     NetworkRequest,
     NetworkSpec,
     PodRef,
     PortMapping,
+    Reach,
 )
 from vc_core.testing.mocks import World
 from vc_core.testing.rules import fails_with, rule, wired
 
 _KNOWN = frozenset({Capability.PORTS, Capability.NETWORK_POLICY})
-_PLAIN = NetworkRequest(policy=NetworkPolicy.FULL)
+_PLAIN = NetworkRequest(reach=Reach.FULL)
 _TWO_PORTS = (PortMapping(guest_port=80), PortMapping(guest_port=443))
 _CONNECT_S = 5
 
@@ -214,6 +214,18 @@ class NetworkContract:
         assert not await subject.network().network_is_connected(pod=pod), (
             "a pod has one after disconnecting"
         )
+
+    @rule("network_denials", "Empty for a pod without a network.")
+    async def test_a_pod_without_a_network_was_refused_nothing(
+        self, subject: NetworkSubject
+    ) -> None:
+        pod = subject.pod()
+        assert await subject.network().network_denials(pod=pod) == ()
+        await subject.connect(pod)
+        connected = await subject.network().network_denials(pod=pod)
+        await subject.network().network_disconnect(pod=pod)
+        assert connected == (), f"a guest that has sent nothing was refused {connected}"
+        assert await subject.network().network_denials(pod=pod) == ()
 
     @rule("network_disconnect", "Removes the pod's network; its ports are free afterwards.")
     async def test_ports_are_free_afterwards(self, subject: NetworkSubject) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from vc_network.given import GivenNetwork
 
-from vc_core.spec import NetworkError, NetworkPolicy, NetworkRequest, PodRef, Route
+from vc_core.spec import NetworkError, NetworkRequest, PodRef, Reach, Route
 from vc_core.testing import NetworkContract, NetworkSubject
 
 _LINKS = """
@@ -66,7 +66,7 @@ def _shown(path: Path) -> str:
 
 
 def _request(path: Path) -> NetworkRequest:
-    return NetworkRequest(policy=NetworkPolicy.FULL, name=str(path))
+    return NetworkRequest(reach=Reach.FULL, name=str(path))
 
 
 class TestGiven(NetworkContract):

@@ -7,7 +7,7 @@ import os
 from msgspec import structs
 
 from tests.testing.wrong import Wrong, table
-from vc_core.spec import Capability, NetworkError, hookimpl
+from vc_core.spec import Capability, DenialReason, NetworkDenial, NetworkError, hookimpl
 from vc_core.testing.mocks import MockNetwork
 from vc_core.testing.mocks.world import MockConnection
 
@@ -102,6 +102,13 @@ class Optimist(MockNetwork):
     @hookimpl
     async def network_is_connected(self, pod):
         return True
+
+
+@breaks("test_a_pod_without_a_network_was_refused_nothing")
+class RefusesAll(MockNetwork):
+    @hookimpl
+    async def network_denials(self, pod):
+        return (NetworkDenial(reason=DenialReason.ADDRESS),)
 
 
 @breaks("test_ports_are_free_afterwards")

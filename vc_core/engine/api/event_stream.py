@@ -24,6 +24,7 @@ from vc_core.spec.errors import NotFound, VcError
 log = logging.getLogger(__name__)
 
 _PAUSE_S = 1
+_DENIALS_S = 5  # nothing tells of a packet that was refused
 _CHANGES = {"pod_started", "pod_resumed", "container_started"}
 
 
@@ -116,7 +117,11 @@ async def _look(pod: Pod, has_changed: asyncio.Event) -> bool:
     if status.state not in ALIVE:
         return has_changed.is_set()
     running = [one.id for one in status.containers if one.state is State.RUNNING]
-    await _first(*(pod.container(name).wait() for name in running), pod.ended(), has_changed.wait())
+    works: list[Awaitable[Any]] = [pod.container(name).wait() for name in running]
+    if status.config.network is not None and status.is_connected:
+        await pod.network_denials()
+        works.append(asyncio.sleep(_DENIALS_S))
+    await _first(*works, pod.ended(), has_changed.wait())
     return True
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core.engine.api import pod_views
@@ -12,14 +11,12 @@ from vc_core.engine.api.arguments import checked_arguments
 from vc_core.engine.api.command_spec import CommandOptions, command_spec
 from vc_core.engine.api.container import Container
 from vc_core.engine.api.files import Files
+from vc_core.engine.api.pod_services import PodServices
 from vc_core.engine.api.pod_views import PodStatus, Unanswered
 from vc_core.engine.api.process import MAX_OUTPUT_BYTES, Process, Result
 from vc_core.engine.clones.snapshots import Snapshot
 from vc_core.engine.lifecycle import containers
-from vc_core.engine.lifecycle.fork import Forks
-from vc_core.engine.lifecycle.pod import PodLifecycle
-from vc_core.engine.resources.host_files import HostFiles
-from vc_core.engine.session.remove_damaged import DamagedPodRemover
+from vc_core.engine.session import pod_network
 from vc_core.engine.session.sessions import Sessions
 from vc_core.engine.state.ids import annotated, fresh
 from vc_core.engine.state.rollback import Rollback
@@ -37,6 +34,7 @@ from vc_core.spec.values import (
     ContainerSpec,
     HostDevice,
     Mount,
+    NetworkDenial,
     PortMapping,
     ProcessSpec,
     Resources,
@@ -45,23 +43,6 @@ from vc_core.spec.values import (
 )
 
 _UNLIMITED = Resources()
-
-
-@dataclass(frozen=True)
-class PodServices:
-    """The services that implement a pod's calls.
-
-    Attributes:
-        lifecycle: starts, stops and deletes pods.
-        forks: saves and forks pods.
-        damaged: removes pods whose records are unreadable.
-        host: files that containers are made from.
-    """
-
-    lifecycle: PodLifecycle
-    forks: Forks
-    damaged: DamagedPodRemover
-    host: HostFiles
 
 
 class Pod:
@@ -185,6 +166,15 @@ class Pod:
         """Its published ports, each with its port on the host; none while it does not run."""
         async with self._sessions.open(exclusive=False) as session:
             return () if session.state.network is None else session.state.network.ports
+
+    async def network_denials(self) -> tuple[NetworkDenial, ...]:
+        """Returns what its network has refused since its start, the latest first.
+
+        Raises:
+            NetworkError: the network does not answer.
+        """
+        async with self._sessions.open(exclusive=True) as session:
+            return await pod_network.denials(session)
 
     @checked_arguments
     async def annotate(self, annotations: Mapping[str, str | None]) -> dict[str, str]:

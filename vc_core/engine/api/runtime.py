@@ -14,8 +14,9 @@ from vc_core.defaults import Start
 from vc_core.engine.api import diagnose, event_stream, pod_views
 from vc_core.engine.api.arguments import checked_arguments
 from vc_core.engine.api.in_use import used_mount_sources, used_roots
-from vc_core.engine.api.pod import Pod, PodServices
+from vc_core.engine.api.pod import Pod
 from vc_core.engine.api.pod_config import pod_config
+from vc_core.engine.api.pod_services import PodServices
 from vc_core.engine.api.pod_views import DamagedPod, Listing, PodStatus
 from vc_core.engine.clones import pool_process, templates
 from vc_core.engine.clones.pool import Pool
@@ -44,7 +45,7 @@ from vc_core.engine.wiring.wiring import Wiring
 from vc_core.images import Image, Images
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
-from vc_core.spec.values import Finding, PodOptions, PodRef, PortMapping, VmSpec
+from vc_core.spec.values import Finding, NetworkPolicy, PodOptions, PodRef, PortMapping, VmSpec
 
 _APART = PodOptions()
 _OURS = Assets()
@@ -74,13 +75,9 @@ class Runtime:
         self._host = HostFiles(
             Images(config.image.dir, limit), disks, hidden_paths.stores(config, catalog)
         )
+        delete = functools.partial(self.delete, force=True)
         self.forks = Forks(
-            PodOps(
-                self.hooks,
-                self._sessions,
-                self._register,
-                functools.partial(self.delete, force=True),
-            ),
+            PodOps(self.hooks, self._sessions, self._register, delete),
             Snapshots(config.snapshot.dir, limit),
             Snapshots(config.template.dir / "forks", limit),
             self._host,
@@ -154,6 +151,7 @@ class Runtime:
         image: str = "",
         network: str = "",
         ports: Sequence[PortMapping] = (),
+        policy: NetworkPolicy = network_choice.NO_LIMITS,
     ) -> Pod:
         """Creates a pod; its machine boots when the pod is started.
 
@@ -171,6 +169,7 @@ class Runtime:
             image: the image of containers that name none; see `Runtime.images`.
             network: "none", "public" (no private addresses) or "full"; as configured when empty.
             ports: of the host that lead into the pod.
+            policy: destinations and rates of its network; what is empty there is as configured.
 
         Raises:
             InvalidRequest: an id, size, option or file is invalid.
@@ -179,7 +178,7 @@ class Runtime:
         """
         if image:
             image = (await self.images.get(image)).id
-        wanted = network_choice.request(self.config, network, ports)
+        wanted = network_choice.request(self.config, network, ports, policy, options.dns.servers)
         config = pod_config(
             network_choice.plugins(self.catalog, self.config, self._chosen, wanted),
             self.config.pod,
@@ -236,6 +235,7 @@ class Runtime:
         image: str = "",
         network: str = "",
         ports: Sequence[PortMapping] = (),
+        policy: NetworkPolicy = network_choice.NO_LIMITS,
     ) -> AsyncIterator[Pod]:
         """Provides a started pod for the length of a block; deletes it at the end in any case."""
         pod = await self.create(
@@ -248,6 +248,7 @@ class Runtime:
             image=image,
             network=network,
             ports=ports,
+            policy=policy,
         )
         try:
             await pod.start()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import itertools
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,8 +15,13 @@ from msgspec import structs
 
 from vc_core.engine.session.session import Session
 from vc_core.engine.state.records import NetworkState, PluggedNic
-from vc_core.spec.errors import NetworkError
-from vc_core.spec.values import Network, PodOptions
+from vc_core.spec.errors import NetworkError, OperationError
+from vc_core.spec.events import EventSpec
+from vc_core.spec.values import Network, NetworkDenial, PodOptions
+
+log = logging.getLogger(__name__)
+
+_MOST_TOLD = 100
 
 
 @asynccontextmanager
@@ -55,9 +62,35 @@ async def plug(session: Session, network: Network | None) -> None:
 async def disconnect(session: Session) -> None:
     """Removes the pod's network, if it has one. The machine has ended. May be called twice."""
     if session.config.network is not None:
+        try:
+            await denials(session)
+        except (NetworkError, OperationError) as error:  # it is removed all the same
+            log.warning("pod %s: what was refused to it is not known: %s", session.pod.id, error)
         await session.hooks.network_disconnect(pod=session.pod)
     if session.state.network is not None:
         await session.put_state(dataclasses.replace(session.state, network=None))
+
+
+async def denials(session: Session) -> tuple[NetworkDenial, ...]:
+    """Returns what the network of the pod has refused, and sends the events that are due.
+
+    The session is exclusive.
+
+    Raises:
+        NetworkError, OperationError: the network does not answer.
+    """
+    if session.state.network is None:
+        return ()
+    found = await session.hooks.network_denials(pod=session.pod)
+    told = set(session.state.network.told)
+    due = {_key(one): one for one in reversed(found) if _key(one) not in told}
+    due = dict(itertools.islice(due.items(), _MOST_TOLD - len(told)))
+    if due:
+        state = dataclasses.replace(session.state.network, told=(*sorted(told), *due))
+        await session.put_state(dataclasses.replace(session.state, network=state))
+    for one in due.values():
+        await session.notify(EventSpec.pod_denied, pod=session.pod, denial=one)
+    return found
 
 
 async def is_connected(session: Session) -> bool:
@@ -70,9 +103,13 @@ async def is_connected(session: Session) -> bool:
 
 
 def options(session: Session) -> PodOptions:
-    """Returns the pod's options, with the network's name servers where the pod names none."""
-    own, state = session.config.options, session.state.network
-    if own.dns.servers or state is None:
+    """Returns the pod's options, with the network's name servers where the pod names none.
+
+    Where the network filters look-ups, the pod's name servers are asked by it, not by the guest.
+    """
+    own, state, wanted = session.config.options, session.state.network, session.config.network
+    filters = wanted is not None and wanted.policy.has_names
+    if state is None or (own.dns.servers and not filters):
         return own
     return structs.replace(own, dns=structs.replace(own.dns, servers=state.name_servers))
 
@@ -80,6 +117,10 @@ def options(session: Session) -> PodOptions:
 def _state(network: Network, nics: tuple[PluggedNic, ...]) -> NetworkState:
     servers = [server for one in network.interfaces for server in one.guest.name_servers]
     return NetworkState(network.ports, tuple(dict.fromkeys(servers)), nics)
+
+
+def _key(denial: NetworkDenial) -> str:
+    return f"{denial.reason} {denial.protocol} {denial.port} {denial.target}"
 
 
 async def _connect(session: Session) -> Network | None:

@@ -19,7 +19,7 @@ import msgspec
 from vc_core.driver_kit.file_lock import is_named
 from vc_core.driver_kit.ownership import private_folder
 from vc_core.spec.markers import hookimpl
-from vc_core.spec.values import ExitStatus, PodRef
+from vc_core.spec.values import ExitStatus, NetworkDenial, PodRef
 
 _LIMIT_BYTES = 1 << 20
 
@@ -33,7 +33,8 @@ class Event:
         event: its name in the contract (vc_core.spec.events).
         pod: id of the pod.
         container: id of the container; empty when the event is about the pod.
-        reason: why a pod stopped; "out of memory" for a container that was killed at its limit.
+        reason: why a pod stopped; what its network refused, e.g. "address tcp 192.0.2.1:443";
+            "out of memory" for a container that was killed at its limit.
         exit_code: exit code of a container that ended.
     """
 
@@ -78,6 +79,13 @@ class Journal:
     @hookimpl
     async def pod_deleted(self, pod: PodRef) -> None:
         self._write("pod_deleted", pod)
+
+    @hookimpl
+    async def pod_denied(self, pod: PodRef, denial: NetworkDenial) -> None:
+        port = f":{denial.port}" if denial.port else ""
+        target = f"[{denial.target}]" if port and ":" in denial.target else denial.target
+        words = (denial.reason.value, denial.protocol, target + port)
+        self._write("pod_denied", pod, reason=" ".join(filter(None, words)))
 
     @hookimpl
     async def container_created(self, pod: PodRef, container_id: str) -> None:

@@ -121,11 +121,13 @@ class NetworkState:
         ports: as they were published.
         name_servers: of the network.
         nics: the interfaces in the machine, each with the MAC address that the guest knows.
+        told: what was refused and told by an event.
     """
 
     ports: tuple[PortMapping, ...] = ()
     name_servers: tuple[str, ...] = ()
     nics: tuple[PluggedNic, ...] = ()
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

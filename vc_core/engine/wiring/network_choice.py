@@ -6,19 +6,35 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 
+from msgspec import structs
+
 from vc_core.config import Config
 from vc_core.engine.state.records import PluginChoice
-from vc_core.engine.wiring import assemble
+from vc_core.engine.wiring import assemble, network_limits
 from vc_core.engine.wiring.catalog import Catalog
 from vc_core.first_party import CNI, DEFAULT_NETWORK, GIVEN, NAMESPACE_PREFIX, NO_NETWORK
 from vc_core.spec.errors import InvalidRequest
-from vc_core.spec.values import Capability, Finding, NetworkPolicy, NetworkRequest, PortMapping
+from vc_core.spec.values import (
+    Capability,
+    Finding,
+    NetworkPolicy,
+    NetworkRequest,
+    PortMapping,
+    Reach,
+)
 
 _PORTS = range(1, 65536)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")  # of a network, as in CNI's specification
+NO_LIMITS = NetworkPolicy()
 
 
-def request(config: Config, choice: str, ports: Sequence[PortMapping]) -> NetworkRequest | None:
+def request(
+    config: Config,
+    choice: str,
+    ports: Sequence[PortMapping],
+    limits: NetworkPolicy = NO_LIMITS,
+    name_servers: tuple[str, ...] = (),
+) -> NetworkRequest | None:
     """Returns a new pod's request for a network; None for a pod without one.
 
     Args:
@@ -26,32 +42,48 @@ def request(config: Config, choice: str, ports: Sequence[PortMapping]) -> Networ
         choice: "none", "public", "full", the name of a CNI network, or "ns:" and the path of a
             network namespace.
         ports: ports of the host that are forwarded to the pod.
+        limits: of the pod; what is empty there is as configured.
+        name_servers: of the pod.
 
     Raises:
-        InvalidRequest: there is no such choice, a port is invalid, or ports are given without
-            a network.
+        InvalidRequest: there is no such choice, a port or rule is invalid, or ports or limits are
+            given without a network.
     """
     wanted = choice or _configured(config)
     if wanted == NO_NETWORK:
+        if limits != NO_LIMITS:
+            raise InvalidRequest(
+                "a pod without a network has nothing to allow, deny or limit; add a network: "
+                "public or full"
+            )
         if ports:
             raise InvalidRequest(
                 "a pod without a network publishes no ports; add a network: public or full"
             )
         return None
     _check_ports(ports)
-    if wanted in [*NetworkPolicy]:
-        return NetworkRequest(policy=NetworkPolicy(wanted), ports=tuple(ports))
+    policy = network_limits.completed(limits, config.pod.network_policy())
+    made = NetworkRequest(
+        reach=Reach.FULL,
+        ports=tuple(ports),
+        policy=policy,
+        name_servers=name_servers if policy.has_names else (),
+    )
+    if wanted in [*Reach]:
+        network_limits.check(Reach(wanted), policy)
+        return structs.replace(made, reach=Reach(wanted))
     path = wanted.removeprefix(NAMESPACE_PREFIX)
     if path != wanted:
         if not path.startswith("/"):
             raise InvalidRequest(f"{wanted!r} names no namespace; give {NAMESPACE_PREFIX}/PATH")
     elif not _NAME.fullmatch(wanted):
-        known = ", ".join([NO_NETWORK, *NetworkPolicy])
+        known = ", ".join([NO_NETWORK, *Reach])
         raise InvalidRequest(
             f"{wanted!r} is no network; choose one of {known}, the name of a CNI network, "
             f"or {NAMESPACE_PREFIX}/PATH for a network namespace"
         )
-    return NetworkRequest(policy=NetworkPolicy.FULL, ports=tuple(ports), name=path)
+    network_limits.check(Reach.FULL, policy)
+    return structs.replace(made, name=path)
 
 
 def plugins(
@@ -85,9 +117,13 @@ def check(wanted: NetworkRequest | None, capabilities: frozenset[Capability]) ->
         Capability.NIC: "the hypervisor plugin plugs no network interface",
         Capability.NETWORK: "the agent configures no network interface",
     }
-    if wanted.policy is not NetworkPolicy.FULL:
+    if wanted.reach is not Reach.FULL:
         needed[Capability.NETWORK_POLICY] = (
-            f"the network plugin does not enforce the policy {wanted.policy}"
+            f"the network plugin does not enforce the network {wanted.reach}"
+        )
+    elif wanted.policy != NO_LIMITS:
+        needed[Capability.NETWORK_POLICY] = (
+            "the network plugin enforces no allowed and denied destinations and no rates"
         )
     if wanted.ports:
         needed[Capability.PORTS] = "the network plugin publishes no ports"
@@ -120,7 +156,7 @@ def _configured(config: Config) -> str:
     """Returns the network of a pod that asks for none: CNI enforces no policy."""
     if config.use.network == NO_NETWORK:
         return NO_NETWORK
-    return (NetworkPolicy.FULL if config.use.network == CNI else NetworkPolicy.PUBLIC).value
+    return (Reach.FULL if config.use.network == CNI else Reach.PUBLIC).value
 
 
 def _check_ports(ports: Sequence[PortMapping]) -> None:

@@ -37,11 +37,18 @@ from vc_core.spec.values.network import (
     HostEntry,
     Interface,
     Network,
-    NetworkPolicy,
     NetworkRequest,
     PortMapping,
-    PortProtocol,
     Route,
+)
+from vc_core.spec.values.network_policy import (
+    NOT_PUBLIC,
+    DenialReason,
+    NetworkDenial,
+    NetworkPolicy,
+    NetworkRule,
+    PortProtocol,
+    Reach,
 )
 from vc_core.spec.values.oci_hooks import OciHook, OciHooks
 from vc_core.spec.values.process import (
@@ -130,7 +137,7 @@ class Capability(enum.StrEnum):
     NIC = "nic"  # the machine takes a tap (Nic)
     NETWORK = "network"  # the guest configures its interface (PodSetup.network)
     PORTS = "ports"  # a network publishes ports of the pod on the host
-    NETWORK_POLICY = "network-policy"  # a network enforces any NetworkPolicy
+    NETWORK_POLICY = "network-policy"  # a network enforces any Reach and NetworkPolicy
 
 
 class Record(enum.StrEnum):
@@ -202,6 +209,7 @@ __all__ = [
     "DEFAULT_CAPABILITIES",
     "DEFAULT_PATH",
     "FIRST_CHANNEL",
+    "NOT_PUBLIC",
     "AgentInfo",
     "Capabilities",
     "Capability",
@@ -211,6 +219,7 @@ __all__ = [
     "Confinement",
     "ContainerSpec",
     "ContainerStats",
+    "DenialReason",
     "Dns",
     "Drive",
     "DriveBus",
@@ -238,8 +247,10 @@ __all__ = [
     "Mount",
     "MountKind",
     "Network",
+    "NetworkDenial",
     "NetworkPolicy",
     "NetworkRequest",
+    "NetworkRule",
     "Nic",
     "OciHook",
     "OciHooks",
@@ -253,6 +264,7 @@ __all__ = [
     "ProcessInfo",
     "ProcessSpec",
     "ProcessStreams",
+    "Reach",
     "Record",
     "Report",
     "Resources",

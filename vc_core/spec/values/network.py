@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-import enum
-
 from msgspec import Struct
 
+from vc_core.spec.values.network_policy import NetworkPolicy, PortProtocol, Reach
 from vc_core.spec.values.vm import Nic
-
-
-class PortProtocol(enum.StrEnum):
-    """The protocol of a port."""
-
-    TCP = "tcp"
-    UDP = "udp"
-
-
-class NetworkPolicy(enum.StrEnum):
-    """The addresses that a pod can reach. Enforced on the host, not by the guest."""
-
-    # All but private, link-local, loopback, metadata and multicast ones, and those of the host.
-    PUBLIC = "public"
-    FULL = "full"  # all addresses that the host can reach, except its loopback
 
 
 class Dns(Struct, frozen=True, kw_only=True):
@@ -70,15 +54,20 @@ class NetworkRequest(Struct, frozen=True, kw_only=True):
     """A pod's request for a network.
 
     Attributes:
-        policy: the addresses that the pod can reach.
+        reach: the addresses that the pod can reach.
         ports: ports of the host that are forwarded to the pod.
         name: which of the plugin's networks: a network's name, or the path of a network namespace;
             empty for the plugin's only or configured one.
+        policy: limits within the reach.
+        name_servers: addresses of the DNS servers that answer where the policy has names; empty
+            for the network's own. The pod asks the network, which asks them.
     """
 
-    policy: NetworkPolicy
+    reach: Reach
     ports: tuple[PortMapping, ...] = ()
     name: str = ""
+    policy: NetworkPolicy = NetworkPolicy()
+    name_servers: tuple[str, ...] = ()
 
 
 class Route(Struct, frozen=True, kw_only=True):

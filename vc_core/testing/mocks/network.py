@@ -13,6 +13,7 @@ from vc_core.spec import (
     GuestNetwork,
     Interface,
     Network,
+    NetworkDenial,
     NetworkError,
     NetworkRequest,
     NetworkSpec,
@@ -59,6 +60,11 @@ class MockNetwork(NetworkSpec):
     async def network_is_connected(self, pod: PodRef) -> bool:
         connection = self.world.networks.get(pod.id)
         return connection is not None and connection.is_alive
+
+    @hookimpl
+    async def network_denials(self, pod: PodRef) -> tuple[NetworkDenial, ...]:
+        connection = self.world.networks.get(pod.id)
+        return () if connection is None else connection.denials
 
     @hookimpl
     async def network_disconnect(self, pod: PodRef) -> None:

@@ -12,6 +12,7 @@ from vc_core.spec import (
     Capability,
     ExitStatus,
     GuestContainer,
+    NetworkDenial,
     PodSetup,
     PortMapping,
     Resources,
@@ -113,6 +114,7 @@ class MockConnection:
 
     ports: tuple[PortMapping, ...]
     is_alive: bool = True
+    denials: tuple[NetworkDenial, ...] = ()
 
 
 @dataclass

@@ -9,6 +9,7 @@ from vc_core.spec import (
     Capability,
     Finding,
     Network,
+    NetworkDenial,
     NetworkRequest,
     NetworkSpec,
     PodRef,
@@ -49,6 +50,10 @@ class GivenNetwork(NetworkSpec):
     @hookimpl
     async def network_is_connected(self, pod: PodRef) -> bool:
         return await attachment.is_attached(pod.run_dir)
+
+    @hookimpl
+    async def network_denials(self, pod: PodRef) -> tuple[NetworkDenial, ...]:
+        return ()  # nothing is enforced
 
     @hookimpl
     @translated

@@ -35,9 +35,11 @@ def main(descriptor: int, pid_file: Path, name: str, program: list[str]) -> None
     try:
         for path, value in plan["sysctls"].items():
             Path("/proc/sys/net", path).write_text(value)
-        _run(plan["nft"], plan["rules"])
+        for command, text in plan["before"]:
+            _run(command, text)
         tap = open_tap(name)
-        _run(plan["ip"], plan["links"])
+        for command, text in plan["after"]:
+            _run(command, text)
     except (OSError, subprocess.CalledProcessError) as error:
         said = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else ""
         caller.send(json.dumps({"error": said or str(error)}).encode())

@@ -22,6 +22,7 @@ NEXT_HOP_MAC = "02:76:63:00:00:06"
 # pasta terminates TCP connections itself: the MTU of the network applies to the host's sockets, not
 # to the guest's packets.
 MTU = 65520
+_LEAST_BURST = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -82,3 +83,22 @@ def sysctls(families: tuple[Family, ...]) -> dict[str, str]:
     if V6 in families:
         settings |= {"ipv6/conf/all/accept_ra": "0", "ipv6/conf/all/forwarding": "1"}
     return settings
+
+
+def tc_commands(bits_in: int, bits_out: int) -> str:
+    """Returns the input of `tc -batch` that limits what the guest receives and sends.
+
+    Both queues are on the way out of the namespace, so that senders are slowed down and packets
+    are dropped only when a queue is full. A packet of the tap may hold 64 KiB, less than a burst.
+
+    Args:
+        bits_in: bits per second that the guest receives; 0 for any number.
+        bits_out: bits per second that it sends; 0 for any number.
+    """
+    limits = ((TAP, bits_in), (UPLINK, bits_out))
+    return "".join(
+        f"qdisc replace dev {name} root tbf rate {bits}bit "
+        f"burst {max(_LEAST_BURST, bits // 8 // 100)} latency 200ms\n"
+        for name, bits in limits
+        if bits
+    )

@@ -23,7 +23,9 @@ from vc_network.layout import TAP
 _FOLDER = "network"
 _KEEPER = "keeper.pid"
 _TERM_S = 2.0
-_CHILDS_DESCRIPTOR = 3
+CHILDS_DESCRIPTOR = 3
+"""Number of the descriptor that `spawn` passes."""
+
 _MESSAGE_BYTES = 1 << 16
 # The namespace outlives this process: its processes must not keep a folder busy.
 _DETACHED = ("/bin/sh", "-c", 'umask 077; cd / && exec "$@"', "sh")
@@ -36,6 +38,7 @@ PACKAGES = {
     "ip": "iproute2",
     "tc": "iproute2",
     "pasta": "passt",
+    "nsenter": "util-linux",
 }
 """Programs of the host that this distribution runs, and their Debian packages."""
 
@@ -72,11 +75,13 @@ class Plan:
         sysctls: values by path below /proc/sys/net.
         rules: input of nft.
         links: input of `ip -batch`.
+        rates: input of `tc -batch`; may be empty.
     """
 
     sysctls: Mapping[str, str]
     rules: str
     links: str
+    rates: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,14 +121,14 @@ class Namespace:
             ]
             command += [
                 inside.__file__,
-                str(_CHILDS_DESCRIPTOR),
+                str(CHILDS_DESCRIPTOR),
                 str(pid_file),
                 TAP,
                 program("sleep"),
                 "infinity",
             ]
             log = folder(run_dir) / "keeper.log"
-            keeper = _spawn(command, log, theirs.fileno())
+            keeper = spawn(command, log, theirs.fileno())
         namespace = cls(keeper, ours)
         if await namespace._receive() != b"ready":
             said = log.read_text(errors="replace").strip().splitlines()
@@ -139,12 +144,13 @@ class Namespace:
         Raises:
             NetworkFailure: a step failed.
         """
-        commands = {"nft": [program("nft"), "-f", "-"], "ip": [program("ip"), "-batch", "-"]}
+        after = [([program("ip"), "-batch", "-"], plan.links)]
+        if plan.rates:
+            after.append(([program("tc"), "-batch", "-"], plan.rates))
         steps = {
             "sysctls": dict(plan.sysctls),
-            "rules": plan.rules,
-            "links": plan.links,
-            **commands,
+            "before": [([program("nft"), "-f", "-"], plan.rules)],
+            "after": after,
         }
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(self.channel, json.dumps(steps).encode())
@@ -178,8 +184,13 @@ async def made(run_dir: Path) -> AsyncIterator[Namespace]:
 
 def keeper_of(run_dir: Path) -> HostProcess | None:
     """Returns the process that keeps a pod's namespace, alive or not; None without a record."""
+    return noted(folder(run_dir) / _KEEPER)
+
+
+def noted(pid_file: Path) -> HostProcess | None:
+    """Returns the process of a pid file, alive or not; None without one."""
     try:
-        pid, start_ticks = (folder(run_dir) / _KEEPER).read_text().split()
+        pid, start_ticks = pid_file.read_text().split()
         return HostProcess(int(pid), int(start_ticks))
     except (FileNotFoundError, ValueError):  # never created, or its keeper ended while it wrote
         return None
@@ -192,7 +203,20 @@ async def end_all(processes: Iterable[HostProcess | None]) -> None:
             await process.kill(_TERM_S)
 
 
-def _spawn(command: list[str], log: Path, descriptor: int) -> HostProcess:
+def entering(keeper: HostProcess) -> list[str]:
+    """Returns the words before a command that is to run in the namespace of `keeper`."""
+    words = [program("nsenter"), "--target", str(keeper.pid)]
+    return [*words, "--user", "--net", "--preserve-credentials", "--"]
+
+
+def spawn(command: list[str], log: Path, descriptor: int) -> HostProcess:
+    """Starts a process that outlives this one.
+
+    Args:
+        command: its program and arguments.
+        log: file for its output, made anew.
+        descriptor: passed as number CHILDS_DESCRIPTOR.
+    """
     actions: list[tuple[object, ...]] = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
@@ -202,10 +226,10 @@ def _spawn(command: list[str], log: Path, descriptor: int) -> HostProcess:
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, copy)
         # A number above the child's: dup2 onto itself would leave it closed on exec.
-        if copy == _CHILDS_DESCRIPTOR:
+        if copy == CHILDS_DESCRIPTOR:
             copy = os.dup(copy)
             stack.callback(os.close, copy)
-        actions.append((os.POSIX_SPAWN_DUP2, copy, _CHILDS_DESCRIPTOR))
+        actions.append((os.POSIX_SPAWN_DUP2, copy, CHILDS_DESCRIPTOR))
         pid = os.posix_spawn(
             _DETACHED[0],
             [*_DETACHED, *command],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 
 from vc_core.driver_kit import program_environment
@@ -14,17 +15,18 @@ from vc_core.spec import (
     GuestNetwork,
     Interface,
     Network,
+    NetworkDenial,
     NetworkRequest,
     NetworkSpec,
     Nic,
     PodRef,
     hookimpl,
 )
-from vc_network import doctor, layout, namespace, pasta, ports
+from vc_network import denials, doctor, layout, name_filter, namespace, pasta, ports
 from vc_network.errors import NetworkFailure, translated
 from vc_network.layout import V4
 from vc_network.namespace import Plan, folder, program
-from vc_network.ruleset import ruleset
+from vc_network.ruleset import Link, ruleset
 
 _NIC = "nic0"
 
@@ -48,8 +50,18 @@ class PastaNetwork(NetworkSpec):
 
     @hookimpl
     async def network_is_connected(self, pod: PodRef) -> bool:
-        processes = (namespace.keeper_of(pod.run_dir), pasta.process_of(pod.run_dir))
+        processes = [namespace.keeper_of(pod.run_dir), pasta.process_of(pod.run_dir)]
+        if (names := name_filter.process_of(pod.run_dir)) is not None:
+            processes.append(names)
         return all(process is not None and process.is_alive() for process in processes)
+
+    @hookimpl
+    @translated
+    async def network_denials(self, pod: PodRef) -> tuple[NetworkDenial, ...]:
+        keeper = namespace.keeper_of(pod.run_dir)
+        if keeper is None or not keeper.is_alive():
+            return ()
+        return await denials.read(pod.run_dir, namespace.entering(keeper))
 
     @hookimpl
     async def network_disconnect(self, pod: PodRef) -> None:
@@ -65,21 +77,42 @@ class PastaNetwork(NetworkSpec):
         with ports.reserved(request.ports) as published:
             async with namespace.made(pod.run_dir) as made:
                 await pasta.start(pod.run_dir, made.keeper, published, families)
-                rules = ruleset(request.policy, published, families, await _own_addresses())
-                plan = Plan(layout.sysctls(families), rules, layout.ip_commands(families))
+                policy, own = request.policy, await _own_addresses()
+                plan = Plan(
+                    layout.sysctls(families),
+                    ruleset(request.reach, policy, Link(families, published, own)),
+                    layout.ip_commands(families),
+                    layout.tc_commands(policy.bits_in, policy.bits_out),
+                )
                 tap = await made.connect(plan)
+                name_servers: tuple[str, ...] = (V4.resolver,)
+                if policy.has_names:
+                    name_servers = tuple(family.router for family in families)
+                    try:
+                        await name_filter.start(
+                            pod.run_dir,
+                            namespace.entering(made.keeper),
+                            request,
+                            name_servers,
+                            request.name_servers or (V4.resolver,),
+                            own,
+                        )
+                    except BaseException:
+                        os.close(tap)
+                        raise
         guest = GuestNetwork(
             mac=layout.GUEST_MAC,
             mtu=layout.MTU,
             addresses=tuple(f"{family.guest}/{family.bits}" for family in families),
             gateways=tuple(family.router for family in families),
-            name_servers=(V4.resolver,),
+            name_servers=name_servers,
         )
         nic = Nic(id=_NIC, mac=layout.GUEST_MAC, mtu=layout.MTU, descriptor=tap)
         return Network(interfaces=(Interface(nic=nic, guest=guest),), ports=published)
 
     async def _remove(self, pod: PodRef) -> None:
-        await namespace.end_all([pasta.process_of(pod.run_dir), namespace.keeper_of(pod.run_dir)])
+        found = (part.process_of(pod.run_dir) for part in (name_filter, pasta))
+        await namespace.end_all([*found, namespace.keeper_of(pod.run_dir)])
         if folder(pod.run_dir).exists():
             shutil.rmtree(folder(pod.run_dir))
 

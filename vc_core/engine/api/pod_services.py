@@ -1,0 +1,27 @@
+"""The services behind the calls of a pod."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vc_core.engine.lifecycle.fork import Forks
+from vc_core.engine.lifecycle.pod import PodLifecycle
+from vc_core.engine.resources.host_files import HostFiles
+from vc_core.engine.session.remove_damaged import DamagedPodRemover
+
+
+@dataclass(frozen=True)
+class PodServices:
+    """The services that implement a pod's calls.
+
+    Attributes:
+        lifecycle: starts, stops and deletes pods.
+        forks: saves and forks pods.
+        damaged: removes pods whose records are unreadable.
+        host: files that containers are made from.
+    """
+
+    lifecycle: PodLifecycle
+    forks: Forks
+    damaged: DamagedPodRemover
+    host: HostFiles
