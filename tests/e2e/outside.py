@@ -22,7 +22,7 @@ PRIVATE = ("10.20.30.40", "172.16.5.6", "192.168.7.8", "100.64.1.2", "169.254.16
 PRIVATE_V6 = ("fd12::1", "64:ff9b::a14:1e28")
 NAME = "good.test"
 EVIL, EVIL_V6 = "198.51.100.20", "2001:db8::20"
-BRIEF = "198.51.100.30"  # of the name brief.test
+BRIEF = "198.51.100.30"  # of brief.test and the names below deb.test
 
 _HOST_LINKS = f"""
 link set lo up
@@ -108,7 +108,7 @@ def outside(pages_on_host: bool = False) -> Iterator[None]:
             NAME: (PUBLIC, PUBLIC_V6),
             "evil.test": (EVIL, EVIL_V6),
             "brief.test": (BRIEF,),
-            "deb.test": (PUBLIC,),
+            "deb.test": (BRIEF,),
             "rebound.test": (PRIVATE[0],),
             "rebound.deb.test": (PRIVATE[0],),
         }

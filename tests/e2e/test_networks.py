@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import VC, Host, new_host, processes
-from tests.e2e.outside import HOST, NAME, PRIVATE, PRIVATE_V6, PUBLIC, PUBLIC_V6, outside
+from tests.e2e.outside import EVIL, HOST, NAME, PRIVATE, PRIVATE_V6, PUBLIC, PUBLIC_V6, outside
 from vc_core.driver_kit import HostProcess
 from vc_core.spec import VcError
 
@@ -130,6 +130,42 @@ def test_names_are_looked_up_as_the_host_does_it(host, tmp_path):
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, b"outside"), done.stderr
+
+
+def test_an_allow_list_by_name_holds_and_what_it_refuses_is_listed(host):
+    """The names are looked up by the pod's name servers, asked by the filter on the host."""
+    urls = {
+        f"http://{NAME}:443/": "outside",
+        "http://mirror.deb.test/": "outside",
+        f"http://{NAME}/": "none",
+        "http://evil.test/": "none",
+        "http://bad.deb.test/": "none",
+        "http://rebound.deb.test/": "none",
+        f"http://{EVIL}:443/": "none",
+    }
+    rules = ("--allow", f"{NAME}:443", "--allow", "*.deb.test:80", "--deny", "bad.deb.test")
+    host.vc(
+        *("run", "-d", "--name", "p", "--network", "public", "--dns", PUBLIC, *rules),
+        *("--rate-in", "10mbit", "--", "sleep", "999"),
+    )
+    done = host.vc("exec", "p", "sh", "-c", PROBE, "sh", *urls)
+    assert dict(line.split(" ", 1) for line in done.stdout.decode().splitlines()) == urls
+    listed = json.loads(host.vc("network", "log", "p", "--json").stdout)
+    refused = {(one["reason"], one["protocol"], one["target"], one["port"]) for one in listed}
+    assert {
+        ("address", "tcp", PUBLIC, 80),
+        ("address", "tcp", EVIL, 443),
+        ("name", "dns", "evil.test", 0),
+        ("name", "dns", "bad.deb.test", 0),
+        ("rebinding", "dns", "rebound.deb.test", 0),
+    } <= refused
+    shown = host.vc("network", "log", "p").stdout.decode()
+    assert "evil.test" in shown
+    host.vc("pod", "delete", "--force", "p")
+    events = host.vc("events", "p").stdout.decode()
+    assert events.count("pod_denied") == len(refused)
+    assert f"(address tcp {EVIL}:443)" in events
+    assert not any("vc_network.names" in words for _, words in processes())
 
 
 def test_published_ports_lead_into_the_pod_and_go_with_it(host):
