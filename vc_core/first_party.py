@@ -36,6 +36,7 @@ EXTRAS = {
     ("device", "char"): "devices",
     ("device", "vfio"): "devices",
     ("device", "vhost-user"): "devices",
+    ("network", "cni"): "network",
     ("network", "given"): "network",
     ("network", "pasta"): "network",
     ("observer", "chaos"): "observers",

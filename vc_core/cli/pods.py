@@ -306,7 +306,7 @@ def _network(found: PodStatus) -> Iterator[str]:
             if bits:
                 yield f"{name}: {bits} bit/s"
     if not found.is_connected:
-        yield "network: it does not work, because a process of it has died; stop and start the pod"
+        yield "network: it does not work, for a part of it is gone; stop and start the pod"
     for port in found.ports:
         yield f"port: {port_text(port)}"
 

@@ -37,6 +37,7 @@ PACKAGES = {
     "nft": "nftables",
     "ip": "iproute2",
     "tc": "iproute2",
+    "dnsmasq": "dnsmasq-base",
     "pasta": "passt",
     "nsenter": "util-linux",
 }

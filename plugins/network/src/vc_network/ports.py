@@ -7,7 +7,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,8 +20,12 @@ _KINDS = {PortProtocol.TCP: socket.SOCK_STREAM, PortProtocol.UDP: socket.SOCK_DG
 
 
 @contextmanager
-def reserved(wanted: Iterable[PortMapping]) -> Iterator[tuple[PortMapping, ...]]:
+def reserved(
+    wanted: Iterable[PortMapping], avoid: Container[tuple[str, int]] = ()
+) -> Iterator[tuple[PortMapping, ...]]:
     """Yields the same ports with their numbers on the host, reserved for the length of the block.
+
+    Of the free ports, none is chosen whose protocol and number are in `avoid`.
 
     A TCP socket that is bound and does not listen still permits another socket with SO_REUSEADDR
     to listen.
@@ -30,14 +34,16 @@ def reserved(wanted: Iterable[PortMapping]) -> Iterator[tuple[PortMapping, ...]]
         NetworkFailure: a port is taken or not permitted; names it and, where visible, its owner.
     """
     with contextlib.ExitStack() as stack:
-        yield tuple([_reserve(stack, port) for port in wanted])
+        yield tuple([_reserve(stack, port, avoid) for port in wanted])
 
 
-def _reserve(stack: contextlib.ExitStack, port: PortMapping) -> PortMapping:
+def _reserve(
+    stack: contextlib.ExitStack, port: PortMapping, avoid: Container[tuple[str, int]]
+) -> PortMapping:
     address = ipaddress.ip_address(port.host_ip)
     if address.version == 6 and address.is_loopback:
         raise NetworkFailure(
-            f"pasta leads no port of {address} into a pod; publish on 127.0.0.1 or another address"
+            f"no port of {address} can lead into a pod; publish on 127.0.0.1 or another address"
         )
     version = address.version
     bound = socket.socket(
@@ -53,6 +59,9 @@ def _reserve(stack: contextlib.ExitStack, port: PortMapping) -> PortMapping:
     except OSError as error:
         bound.close()
         raise NetworkFailure(_refusal(port, error)) from error
+    if port.host_port == 0 and (port.protocol.value, number) in avoid:
+        stack.callback(bound.close)  # later: the kernel chooses another one
+        return _reserve(stack, port, avoid)
     if port.protocol is PortProtocol.TCP:
         stack.callback(bound.close)
     else:

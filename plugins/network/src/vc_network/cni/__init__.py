@@ -1,0 +1,1 @@
+"""The plugin `cni`: networks by the plugins of the Container Network Interface."""

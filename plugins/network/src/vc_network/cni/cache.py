@@ -1,0 +1,114 @@
+"""What CNI has to remember of a pod until DEL: libcni's cache.
+
+Format and place are those of containernetworking/cni, libcni/api.go (`cachedInfo`), so that other
+programs see which addresses and ports are in use. The folder survives a reboot.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vc_core.driver_kit import write_private_file
+
+INTERFACE = "eth0"
+_KIND = "cniCacheV1"
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A pod in a network.
+
+    Attributes:
+        container: id of the pod for CNI.
+        network: name of the network.
+        config: text of the network's configuration at ADD.
+        capabilities: arguments of capabilities at ADD, by capability.
+        result: result of ADD; None if ADD did not end.
+    """
+
+    container: str
+    network: str
+    config: str
+    capabilities: dict[str, Any]
+    result: dict[str, Any] | None
+
+
+class Cache:
+    """The cache below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "results"
+        self.lock = folder / "vc.lock"
+
+    def path(self, network: str, container: str) -> Path:
+        """Returns the file of an attachment."""
+        return self.folder / f"{network}-{container}-{INTERFACE}"
+
+    def write(self, attachment: Attachment, netns: str) -> None:
+        """Writes an attachment; a reader sees the former one or this one."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        text = {
+            "kind": _KIND,
+            "containerId": attachment.container,
+            "config": base64.b64encode(attachment.config.encode()).decode(),
+            "ifName": INTERFACE,
+            "networkName": attachment.network,
+            "netns": netns,
+            "capabilityArgs": attachment.capabilities,
+            "result": attachment.result,
+        }
+        path = self.path(attachment.network, attachment.container)
+        half = path.with_name(f".{path.name}")
+        write_private_file(half, json.dumps(text))
+        half.rename(path)
+
+    def remove(self, network: str, container: str) -> None:
+        """Removes an attachment, if it is there."""
+        self.path(network, container).unlink(missing_ok=True)
+
+    def networks_of(self, container: str) -> tuple[str, ...]:
+        """Returns the names of the networks in which a pod is, also of unreadable attachments."""
+        end = f"-{container}-{INTERFACE}"
+        names = self._names()
+        return tuple(name.removesuffix(end) for name in names if name.endswith(end))
+
+    def read(self, network: str, container: str) -> Attachment | None:
+        """Returns an attachment; None for a missing or damaged one."""
+        return _decode(self.path(network, container))
+
+    def all(self) -> Iterator[Attachment]:
+        """Yields all attachments that are readable, also those of other programs."""
+        for name in self._names():
+            found = _decode(self.folder / name)
+            if found is not None:
+                yield found
+
+    def _names(self) -> list[str]:
+        try:
+            names = [path.name for path in self.folder.iterdir()]
+        except (FileNotFoundError, PermissionError):  # an ordinary user is in no network
+            return []
+        return sorted(name for name in names if not name.startswith("."))
+
+
+def _decode(path: Path) -> Attachment | None:
+    try:
+        found = json.loads(path.read_text())
+        result = found["result"]
+        if not isinstance(result, dict | None) or found["ifName"] != INTERFACE:
+            return None
+        return Attachment(
+            str(found["containerId"]),
+            str(found["networkName"]),
+            base64.b64decode(found["config"], validate=True).decode(),
+            dict(found.get("capabilityArgs") or {}),
+            result,
+        )
+    except (OSError, ValueError, KeyError, TypeError, binascii.Error):
+        return None

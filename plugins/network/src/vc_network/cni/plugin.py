@@ -1,0 +1,271 @@
+"""The plugin `cni`: networks by any configuration list of CNI."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from msgspec import structs
+
+from vc_core.driver_kit import lock_file
+from vc_core.spec import (
+    Capability,
+    Finding,
+    Interface,
+    Network,
+    NetworkRequest,
+    NetworkSpec,
+    PodRef,
+    PortMapping,
+    hookimpl,
+)
+from vc_network import attachment, namespace, netns, ports, redirect
+from vc_network.cni import configuration, doctor
+from vc_network.cni.cache import Attachment, Cache
+from vc_network.cni.chain import AddFailure, Chain
+from vc_network.cni.configuration import NetworkList
+from vc_network.cni.names import Names, resolvers_of_host
+from vc_network.cni.options import CniOptions
+from vc_network.errors import NetworkFailure, translated
+from vc_network.namespace import folder
+
+log = logging.getLogger(__name__)
+
+_NAMESPACES = Path("/run/netns")
+_LOCK_S = 60.0
+# portmap removes all rules of a pod, but only if it is told of a port.
+_UNKNOWN = {"portMappings": [{"hostPort": 1, "containerPort": 1, "protocol": "tcp"}]}
+
+
+class CniNetwork(NetworkSpec):
+    """The plugin `cni`. NetworkRequest.name is the name of a network.
+
+    A pod has a namespace below /run/netns, in which CNI's plugins configure an interface; the guest
+    takes that over. What has to be undone is in CNI's cache, and a copy is in the run folder.
+    """
+
+    options_type = CniOptions
+
+    def __init__(self, options: CniOptions) -> None:
+        self._options = options
+        self._cache = Cache(options.cache_dir)
+
+    @hookimpl
+    async def network_capabilities(self, pod: PodRef) -> frozenset[Capability]:
+        return frozenset({Capability.PORTS})
+
+    @hookimpl
+    @translated
+    async def network_connect(self, pod: PodRef, request: NetworkRequest) -> Network:
+        if os.geteuid() != 0:
+            raise NetworkFailure(
+                "networks of CNI are for root only; the plugin pasta needs no privilege: "
+                "--network public"
+            )
+        namespace.check_device()
+        await self._remove(pod)
+        network = configuration.find(
+            self._options.config_dir, request.name or self._options.network
+        )
+        if request.ports and not network.has("portMappings"):
+            raise NetworkFailure(
+                f"the network {network.name} publishes no ports: none of its plugins has the "
+                "capability portMappings"
+            )
+        try:
+            return await self._connect(pod, network, request.ports)
+        except BaseException:
+            await self._remove(pod)
+            raise
+
+    @hookimpl
+    async def network_is_connected(self, pod: PodRef) -> bool:
+        container = container_of(pod)
+        names = self._cache.networks_of(container)
+        if len(names) != 1 or not await attachment.is_attached(pod.run_dir):
+            return False
+        found = self._cache.read(names[0], container)
+        if found is None or found.result is None:
+            return False
+        known = Names(names[0])
+        if known.is_known(container) and not known.is_running():
+            return False
+        try:
+            network = configuration.parse(found.config)
+            if network.checks:
+                await self._chain(network, found).check(found.result)
+        except NetworkFailure as error:
+            log.warning("pod %s: %s", pod.id, error)
+            return False
+        return True
+
+    @hookimpl
+    @translated
+    async def network_disconnect(self, pod: PodRef) -> None:
+        await self._remove(pod)
+
+    @hookimpl
+    async def network_diagnose(self) -> tuple[Finding, ...]:
+        return doctor.diagnose(self._options)
+
+    async def _connect(
+        self, pod: PodRef, network: NetworkList, wanted: Sequence[PortMapping]
+    ) -> Network:
+        container = container_of(pod)
+        path = _netns(container)
+        self._cache.lock.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        async with await lock_file(self._cache.lock, exclusive=True, timeout_s=_LOCK_S):
+            # Nothing listens on a port that portmap redirects: the cache is the list of them.
+            taken = self._taken_ports()
+            with ports.reserved(wanted, avoid=taken.keys()) as published:
+                for port in published:
+                    _check_free(port, taken)
+                capabilities: dict[str, Any] = {}
+                if published:
+                    capabilities["portMappings"] = [_port_mapping(port) for port in published]
+                begun = Attachment(container, network.name, network.text, capabilities, None)
+                # First: a later call must find what a call that is killed in between leaves.
+                self._write(pod, begun)
+        netns.run("ip", "netns", "add", path.name)
+        try:
+            result = await self._chain(network, begun).add()
+        except AddFailure as error:
+            if error.is_clean:
+                self._forget(pod, network.name)
+            raise
+        self._write(pod, replace(begun, result=result))
+        interfaces = await attachment.attach(pod.run_dir, path)
+        servers = await self._name_servers(pod, network.name, result)
+        return Network(
+            interfaces=tuple(_with_servers(one, servers) for one in interfaces), ports=published
+        )
+
+    def _write(self, pod: PodRef, found: Attachment) -> None:
+        path = str(_netns(found.container))
+        self._cache.write(found, path)
+        Cache(folder(pod.run_dir)).write(found, path)
+
+    def _forget(self, pod: PodRef, network: str) -> None:
+        container = container_of(pod)
+        Cache(folder(pod.run_dir)).remove(network, container)
+        self._cache.remove(network, container)
+
+    async def _name_servers(
+        self, pod: PodRef, network: str, result: dict[str, Any]
+    ) -> tuple[str, ...]:
+        given = result.get("dns", {}).get("nameservers", [])
+        if given:
+            return tuple(str(ipaddress.ip_address(one)) for one in given)
+        gateways = [one["gateway"] for one in result.get("ips", []) if one.get("gateway")]
+        own = {
+            address["local"]
+            for link in netns.listed("address", "show")
+            for address in link["addr_info"]
+        }
+        if not self._options.names or not gateways or not own.issuperset(gateways):
+            return resolvers_of_host()
+        addresses = [one["address"].partition("/")[0] for one in result["ips"]]
+        await Names(network).add(container_of(pod), pod.id, addresses, gateways)
+        return tuple(gateways)
+
+    def _taken_ports(self) -> dict[tuple[str, int], list[tuple[str, str]]]:
+        """Returns address and container of all redirected ports, by protocol and number."""
+        taken: dict[tuple[str, int], list[tuple[str, str]]] = {}
+        for found in self._cache.all():
+            for one in found.capabilities.get("portMappings", []):
+                key = (str(one.get("protocol", "tcp")).lower(), int(one["hostPort"]))
+                taken.setdefault(key, []).append((one.get("hostIP", ""), found.container))
+        return taken
+
+    def _chain(self, network: NetworkList, found: Attachment) -> Chain:
+        path = _netns(found.container)
+        return Chain(
+            network,
+            found.container,
+            str(path) if path.exists() else "",
+            found.capabilities,
+            self._options.plugin_dirs,
+            self._options.timeout_s,
+        )
+
+    async def _remove(self, pod: PodRef) -> None:
+        """Removes the pod's network. On failure it can be called again."""
+        container, own = container_of(pod), Cache(folder(pod.run_dir))
+        await attachment.detach(pod.run_dir)
+        for name in {*self._cache.networks_of(container), *own.networks_of(container)}:
+            found = self._cache.read(name, container) or own.read(name, container)
+            try:
+                if found is None:  # both are damaged
+                    network = configuration.find(self._options.config_dir, name)
+                    result = await _found_result(network.version, _netns(container))
+                    found = Attachment(container, name, network.text, _UNKNOWN, result)
+                chain = self._chain(configuration.parse(found.config), found)
+                await chain.delete(found.result)
+            except NetworkFailure as error:
+                path = self._cache.path(name, container)
+                raise NetworkFailure(
+                    f"{error}; the network of pod {pod.id} is not removed. "
+                    f"To give up its addresses and ports, remove {path}"
+                ) from error
+            await Names(name).remove(container)
+            self._forget(pod, name)
+        if (path := _netns(container)).exists():
+            netns.run("ip", "netns", "delete", path.name)
+        if folder(pod.run_dir).exists():
+            shutil.rmtree(folder(pod.run_dir))
+
+
+def container_of(pod: PodRef) -> str:
+    """Returns the id of a pod for CNI, distinct also from pods of other state folders."""
+    folder_id = hashlib.blake2b(str(pod.run_dir).encode(), digest_size=4).hexdigest()
+    return f"{pod.id}-{folder_id}"
+
+
+def _netns(container: str) -> Path:
+    return _NAMESPACES / f"vc-{container}"
+
+
+async def _found_result(version: str, path: Path) -> dict[str, Any] | None:
+    """Returns the result of an ADD as far as a namespace tells; None when that is gone."""
+    if not path.exists():
+        return None
+    with netns.opened(path) as descriptor:
+        links = await netns.within(descriptor, redirect.look)
+    interfaces, ips = [], []
+    for number, link in enumerate(links):
+        interfaces.append({"name": link.name, "mac": link.guest.mac, "sandbox": str(path)})
+        for address in link.guest.addresses:
+            of_0_4 = {"version": "6" if ":" in address else "4"} if version == "0.4.0" else {}
+            ips.append({"address": address, "interface": number, **of_0_4})
+    return {"cniVersion": version, "interfaces": interfaces, "ips": ips}
+
+
+def _port_mapping(port: PortMapping) -> dict[str, Any]:
+    is_any = ipaddress.ip_address(port.host_ip).is_unspecified
+    return {
+        "hostPort": port.host_port,
+        "containerPort": port.guest_port,
+        "protocol": port.protocol.value,
+        "hostIP": "" if is_any else port.host_ip,
+    }
+
+
+def _check_free(port: PortMapping, taken: dict[tuple[str, int], list[tuple[str, str]]]) -> None:
+    every = {"", "0.0.0.0", "::"}  # noqa: S104 (compared only)
+    for address, container in taken.get((port.protocol.value, port.host_port), []):
+        if address == port.host_ip or every & {address, port.host_ip}:
+            raise NetworkFailure(
+                f"port {port.host_port}/{port.protocol} of {port.host_ip} is taken by the "
+                f"container {container} of CNI; choose another port, or 0 for any free one"
+            )
+
+
+def _with_servers(interface: Interface, servers: tuple[str, ...]) -> Interface:
+    return structs.replace(interface, guest=structs.replace(interface.guest, name_servers=servers))
