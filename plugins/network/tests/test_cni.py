@@ -17,7 +17,7 @@ from vc_network.cni.options import CniOptions
 from vc_network.cni.plugin import CniNetwork, container_of
 from vc_network.errors import NetworkFailure
 
-from vc_core.spec import NetworkError, NetworkPolicy, NetworkRequest, PodRef, PortMapping
+from vc_core.spec import NetworkError, NetworkRequest, PodRef, PortMapping, Reach
 from vc_core.testing import NetworkContract, NetworkSubject
 
 WEB = PortMapping(guest_port=80, host_port=18080)
@@ -71,7 +71,7 @@ class Place:
         return pod
 
     def request(self, *ports: PortMapping) -> NetworkRequest:
-        return NetworkRequest(policy=NetworkPolicy.FULL, name=self.name, ports=ports)
+        return NetworkRequest(reach=Reach.FULL, name=self.name, ports=ports)
 
     def residue(self) -> list[str]:
         """What pods have left: leases, cached results, rules, namespaces, processes."""
@@ -264,7 +264,7 @@ def test_other_users_write_no_network(tmp_path):
 
 
 async def test_a_network_that_is_not_there_is_named_with_those_that_are(place):
-    request = NetworkRequest(policy=NetworkPolicy.FULL, name="other")
+    request = NetworkRequest(reach=Reach.FULL, name="other")
     with pytest.raises(NetworkError, match=f"no network other in .*; there are: {place.name};"):
         await place.plugin().network_connect(pod=place.pod(), request=request)
 

@@ -20,6 +20,7 @@ from vc_core.spec import (
     Finding,
     Interface,
     Network,
+    NetworkDenial,
     NetworkRequest,
     NetworkSpec,
     PodRef,
@@ -110,6 +111,10 @@ class CniNetwork(NetworkSpec):
     @translated
     async def network_disconnect(self, pod: PodRef) -> None:
         await self._remove(pod)
+
+    @hookimpl
+    async def network_denials(self, pod: PodRef) -> tuple[NetworkDenial, ...]:
+        return ()  # nothing is enforced
 
     @hookimpl
     async def network_diagnose(self) -> tuple[Finding, ...]:
