@@ -205,8 +205,7 @@ impl Filesystem for Passthrough {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let file = self.folder().file(handle);
-        match file.map_err(io::Error::from).and_then(|file| read(&file, size, offset)) {
+        match self.with_file(handle, |file| read(file, size, offset)) {
             Ok(data) => reply.data(&data),
             Err(error) => reply.error(error.into()),
         }
@@ -224,8 +223,7 @@ impl Filesystem for Passthrough {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let file = self.folder().file(handle);
-        match file.map_err(io::Error::from).and_then(|file| file.write_all_at(data, offset)) {
+        match self.with_file(handle, |file| file.write_all_at(data, offset)) {
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
             Err(error) => reply.error(error.into()),
         }
@@ -258,8 +256,8 @@ impl Filesystem for Passthrough {
         data_only: bool,
         reply: ReplyEmpty,
     ) {
-        let file = self.folder().file(handle).map_err(io::Error::from);
-        match file.and_then(|file| if data_only { file.sync_data() } else { file.sync_all() }) {
+        let sync = |file: &File| if data_only { file.sync_data() } else { file.sync_all() };
+        match self.with_file(handle, sync) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(error.into()),
         }

@@ -50,6 +50,8 @@ pub struct Folder {
     opened: HashMap<u64, Opened>,
     listed: HashMap<u64, Arc<Vec<Entry>>>,
     next: u64,
+    /// The number of files that requests use while the state is not locked.
+    in_use: usize,
 }
 
 #[derive(Clone)]
@@ -80,9 +82,29 @@ impl Passthrough {
         self.now().root.is_none()
     }
 
-    /// Closes all files of the folder. Refused when a deleted file is still in use, because it has
-    /// no path.
-    pub fn let_go(&self) -> Result<(), Error> {
+    /// Calls a function with an open file. The folder is not locked meanwhile, because the host may
+    /// take long, but it is not closed either.
+    pub fn with_file<T>(
+        &self,
+        handle: FileHandle,
+        call: impl FnOnce(&File) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let file = {
+            let mut folder = self.folder();
+            let file = folder.file(handle)?;
+            folder.in_use += 1;
+            file
+        };
+        let outcome = call(&file);
+        drop(file);
+        self.now().in_use -= 1;
+        self.shared.1.notify_all();
+        outcome
+    }
+
+    /// Closes all files of the folder, after the requests that use one. Refused when a deleted file
+    /// is still in use, because it has no path, and when the host does not answer a request in time.
+    pub fn let_go(&self, timeout: Duration) -> Result<(), Error> {
         let mut folder = self.now();
         let is_deleted =
             |file: &Arc<File>| fstat(file.as_ref()).is_ok_and(|found| found.st_nlink == 0);
@@ -93,7 +115,14 @@ impl Passthrough {
             opened.file = None;
         }
         folder.fd_cache.clear();
-        folder.root = None;
+        let root = folder.root.take(); // from now on, further requests wait
+        let is_busy = |folder: &mut Folder| folder.in_use > 0;
+        if self.shared.1.wait_while_for(&mut folder, is_busy, timeout).timed_out() {
+            folder.root = root;
+            drop(folder);
+            self.shared.1.notify_all();
+            return Err(Error::failed("the host does not answer a request for a file in it"));
+        }
         Ok(())
     }
 
@@ -106,7 +135,8 @@ impl Passthrough {
     pub fn end(&self) {
         let mut folder = self.now();
         let budget = folder.fd_cache.budget();
-        *folder = Folder { is_over: true, ..Folder::new(budget) };
+        let in_use = folder.in_use;
+        *folder = Folder { is_over: true, in_use, ..Folder::new(budget) };
         drop(folder);
         self.shared.1.notify_all();
     }
@@ -122,6 +152,7 @@ impl Folder {
             opened: HashMap::new(),
             listed: HashMap::new(),
             next: 0,
+            in_use: 0,
         }
     }
 
@@ -272,4 +303,62 @@ fn point_at(folder: &OwnedFd, name: &OsStr) -> nix::Result<(OwnedFd, FileStat)> 
 
 pub fn number(ino: INodeNo) -> u64 {
     ino.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use super::*;
+
+    /// A folder with one file, which is open.
+    fn with_an_open_file() -> (tempfile::TempDir, Passthrough, FileHandle) {
+        let below = tempfile::tempdir().unwrap();
+        std::fs::write(below.path().join("a"), "text").unwrap();
+        let passthrough = Passthrough::new(Duration::ZERO, Budget::default());
+        passthrough.take(File::open(below.path()).unwrap().into());
+        let mut folder = passthrough.folder();
+        let found = folder.look_up(ROOT, OsStr::new("a")).unwrap();
+        let handle = folder.open(found.ino.0, 0).unwrap();
+        drop(folder);
+        (below, passthrough, handle)
+    }
+
+    #[test]
+    fn a_folder_is_closed_after_the_requests_that_use_a_file() {
+        let (below, passthrough, handle) = with_an_open_file();
+        let (begun, (finish, finished)) = (channel(), channel::<()>());
+        let other = passthrough.clone();
+        let request = thread::spawn(move || {
+            other.with_file(handle, |file| {
+                begun.0.send(()).unwrap();
+                finished.recv().unwrap();
+                read(file, 4, 0)
+            })
+        });
+        begun.1.recv().unwrap();
+        let other = passthrough.clone();
+        let close = thread::spawn(move || other.let_go(Duration::from_secs(60)));
+        while !passthrough.is_let_go() {
+            thread::yield_now();
+        }
+        assert!(!close.is_finished(), "it was closed while a request used a file");
+        finish.send(()).unwrap();
+        close.join().unwrap().unwrap();
+        assert_eq!(request.join().unwrap().unwrap(), b"text");
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| {
+            std::fs::read_link(fd.ok()?.path()).ok()?.starts_with(below.path()).then_some(())
+        });
+        assert_eq!(open.count(), 0, "a file of the folder is still open");
+    }
+
+    #[test]
+    fn a_folder_whose_host_does_not_answer_stays_open() {
+        let (_below, passthrough, handle) = with_an_open_file();
+        passthrough.folder().in_use += 1;
+        let error = passthrough.let_go(Duration::ZERO).unwrap_err();
+        assert!(error.to_string().contains("does not answer"), "{error}");
+        assert_eq!(passthrough.with_file(handle, |file| read(file, 4, 0)).unwrap(), b"text");
+    }
 }

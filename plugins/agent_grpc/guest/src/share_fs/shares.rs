@@ -22,6 +22,8 @@ use crate::share_fs::passthrough::Passthrough;
 /// The file system type of a storage that is passed through.
 pub const KIND: &str = "fuse";
 const BELOW: &str = "/run/vc/below";
+/// How long closing a share waits for requests that the host is still answering.
+const DRAIN: Duration = Duration::from_secs(5);
 /// Cache time for files that only the guest changes.
 const FOR_EVER: Duration = Duration::from_secs(1 << 30);
 
@@ -57,7 +59,7 @@ impl Share {
     }
 
     fn let_go(&self) -> Result<(), Error> {
-        self.passthrough.let_go()?;
+        self.passthrough.let_go(DRAIN)?;
         if let Err(error) = umount2(&self.below(), MntFlags::empty()) {
             self.passthrough.take(self.root()?);
             return Err(error.into());
