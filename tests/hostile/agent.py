@@ -21,7 +21,7 @@ from vc_agent_grpc.client import NEWEST_PROTOCOL
 Answer = Callable[[bytes, grpc.ServicerContext], "bytes | Iterable[bytes]"]
 
 _EMPTY = b""
-_STREAMS = {"ReadOutput", "Freeze"}
+_STREAMS = {"ReadOutput", "Quiesce"}
 
 
 class Agent(grpc.GenericRpcHandler):
@@ -116,7 +116,7 @@ class Agent(grpc.GenericRpcHandler):
         yield pb.OutputChunk(stdout=b"hello\n").SerializeToString()
 
     @staticmethod
-    def _Freeze(_request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:  # noqa: N802
+    def _Quiesce(_request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:  # noqa: N802
         yield _EMPTY
         yield from until_given_up(context)
 

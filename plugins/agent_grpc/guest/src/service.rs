@@ -94,17 +94,17 @@ impl agent_server::Agent for Service {
         done()
     }
 
-    type FreezeStream = ReceiverStream<Message<Empty>>;
+    type QuiesceStream = ReceiverStream<Message<Empty>>;
 
-    async fn freeze(&self, _: Request<Empty>) -> Reply<Self::FreezeStream> {
-        self.0.freeze().await?;
+    async fn quiesce(&self, _: Request<Empty>) -> Reply<Self::QuiesceStream> {
+        self.0.quiesce().await?;
         let (sender, stream) = accepted(Empty {});
         let agent = self.0.clone();
         tokio::spawn(async move {
             // The client may be killed, or be the client of another machine: processes must not
             // wait forever.
             sender.closed().await;
-            if let Err(error) = agent.thaw() {
+            if let Err(error) = agent.unquiesce() {
                 // Reported on the console, because the client is gone.
                 eprintln!("vc-agent: the folders are not there again: {error}");
             }
@@ -112,8 +112,8 @@ impl agent_server::Agent for Service {
         Ok(Response::new(stream))
     }
 
-    async fn thaw(&self, _: Request<Empty>) -> Reply<Empty> {
-        self.0.thaw()?;
+    async fn unquiesce(&self, _: Request<Empty>) -> Reply<Empty> {
+        self.0.unquiesce()?;
         done()
     }
 

@@ -177,7 +177,7 @@ class Client:
 
         The call stays open meanwhile: its end has the effect of `unquiesce`.
         """
-        call = self._agent.Freeze(pb.Empty())
+        call = self._agent.Quiesce(pb.Empty())
         if not isinstance(await call.read(), pb.Empty):
             raise checked_answers.wrong("it is to ready itself for being saved, and says nothing")
         self._quiesce_call = call
@@ -185,7 +185,7 @@ class Client:
     @translated
     async def unquiesce(self) -> None:
         """Makes the guest reopen its shares."""
-        await self._agent.Thaw(pb.Empty())
+        await self._agent.Unquiesce(pb.Empty())
         if self._quiesce_call is not None:
             self._quiesce_call.cancel()
             self._quiesce_call = None

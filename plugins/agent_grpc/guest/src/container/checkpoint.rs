@@ -5,8 +5,8 @@ use crate::container::warm_crun::WarmCrun;
 use crate::error::Error;
 
 impl Agent {
-    /// Closes the shares and logs of the host. Containers that use them wait until `thaw`.
-    pub async fn freeze(&self) -> Result<(), Error> {
+    /// Closes the shares and logs of the host. Containers that use them wait until `unquiesce`.
+    pub async fn quiesce(&self) -> Result<(), Error> {
         self.warm_up().await?;
         self.mounts.shares.let_go()?;
         self.log_gate.close().await;
@@ -14,7 +14,7 @@ impl Agent {
     }
 
     /// May be called twice.
-    pub fn thaw(&self) -> Result<(), Error> {
+    pub fn unquiesce(&self) -> Result<(), Error> {
         self.log_gate.open();
         self.mounts.shares.take()
     }

@@ -44,13 +44,13 @@ class AgentStub:
                 request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.SetUpPodRequest.SerializeToString,
                 response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
                 _registered_method=True)
-        self.Freeze = channel.unary_stream(
-                '/virtcontainers.agent.v1.Agent/Freeze',
+        self.Quiesce = channel.unary_stream(
+                '/virtcontainers.agent.v1.Agent/Quiesce',
                 request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
                 response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
                 _registered_method=True)
-        self.Thaw = channel.unary_unary(
-                '/virtcontainers.agent.v1.Agent/Thaw',
+        self.Unquiesce = channel.unary_unary(
+                '/virtcontainers.agent.v1.Agent/Unquiesce',
                 request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
                 response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
                 _registered_method=True)
@@ -158,16 +158,16 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Freeze(self, request, context):
+    def Quiesce(self, request, context):
         """Quiesces the guest, to be saved. Without containers it does in advance what every clone would repeat. Closes all
-        shares: processes that use one wait. The first answer comes when that is done. Thaw, or the end of this call, reopens
-        them, also in a machine that starts from the saved state.
+        shares: processes that use one wait. The first answer comes when that is done. Unquiesce, or the end of this call,
+        reopens them, also in a machine that starts from the saved state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Thaw(self, request, context):
+    def Unquiesce(self, request, context):
         """Answers when the shares are there again. May be called twice.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -303,13 +303,13 @@ def add_AgentServicer_to_server(servicer, server):
                     request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.SetUpPodRequest.FromString,
                     response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
             ),
-            'Freeze': grpc.unary_stream_rpc_method_handler(
-                    servicer.Freeze,
+            'Quiesce': grpc.unary_stream_rpc_method_handler(
+                    servicer.Quiesce,
                     request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
                     response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
             ),
-            'Thaw': grpc.unary_unary_rpc_method_handler(
-                    servicer.Thaw,
+            'Unquiesce': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unquiesce,
                     request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
                     response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
             ),
@@ -464,7 +464,7 @@ class Agent:
             _registered_method=True)
 
     @staticmethod
-    def Freeze(request,
+    def Quiesce(request,
             target,
             options=(),
             channel_credentials=None,
@@ -477,7 +477,7 @@ class Agent:
         return grpc.experimental.unary_stream(
             request,
             target,
-            '/virtcontainers.agent.v1.Agent/Freeze',
+            '/virtcontainers.agent.v1.Agent/Quiesce',
             vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
             vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
             options,
@@ -491,7 +491,7 @@ class Agent:
             _registered_method=True)
 
     @staticmethod
-    def Thaw(request,
+    def Unquiesce(request,
             target,
             options=(),
             channel_credentials=None,
@@ -504,7 +504,7 @@ class Agent:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/virtcontainers.agent.v1.Agent/Thaw',
+            '/virtcontainers.agent.v1.Agent/Unquiesce',
             vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
             vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
             options,

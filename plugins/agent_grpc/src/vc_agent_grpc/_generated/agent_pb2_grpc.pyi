@@ -40,12 +40,12 @@ class AgentStub:
     """Agrees on a protocol version. FAILED_PRECONDITION when the ranges do not meet."""
     SetUpPod: _grpc.UnaryUnaryMultiCallable[_agent_pb2.SetUpPodRequest, _agent_pb2.Empty]
     """Gives the guest its identity. May be called again: the later values win."""
-    Freeze: _grpc.UnaryStreamMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]
+    Quiesce: _grpc.UnaryStreamMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]
     """Quiesces the guest, to be saved. Without containers it does in advance what every clone would repeat. Closes all
-    shares: processes that use one wait. The first answer comes when that is done. Thaw, or the end of this call, reopens
-    them, also in a machine that starts from the saved state.
+    shares: processes that use one wait. The first answer comes when that is done. Unquiesce, or the end of this call,
+    reopens them, also in a machine that starts from the saved state.
     """
-    Thaw: _grpc.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]
+    Unquiesce: _grpc.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]
     """Answers when the shares are there again. May be called twice."""
     TearDownPod: _grpc.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]
     """Kills every process, unmounts, syncs. May be called twice."""
@@ -88,12 +88,12 @@ class AgentAsyncStub(AgentStub):
     """Agrees on a protocol version. FAILED_PRECONDITION when the ranges do not meet."""
     SetUpPod: _aio.UnaryUnaryMultiCallable[_agent_pb2.SetUpPodRequest, _agent_pb2.Empty]  # type: ignore[assignment]
     """Gives the guest its identity. May be called again: the later values win."""
-    Freeze: _aio.UnaryStreamMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]  # type: ignore[assignment]
+    Quiesce: _aio.UnaryStreamMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]  # type: ignore[assignment]
     """Quiesces the guest, to be saved. Without containers it does in advance what every clone would repeat. Closes all
-    shares: processes that use one wait. The first answer comes when that is done. Thaw, or the end of this call, reopens
-    them, also in a machine that starts from the saved state.
+    shares: processes that use one wait. The first answer comes when that is done. Unquiesce, or the end of this call,
+    reopens them, also in a machine that starts from the saved state.
     """
-    Thaw: _aio.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]  # type: ignore[assignment]
+    Unquiesce: _aio.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]  # type: ignore[assignment]
     """Answers when the shares are there again. May be called twice."""
     TearDownPod: _aio.UnaryUnaryMultiCallable[_agent_pb2.Empty, _agent_pb2.Empty]  # type: ignore[assignment]
     """Kills every process, unmounts, syncs. May be called twice."""
@@ -147,18 +147,18 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         """Gives the guest its identity. May be called again: the later values win."""
 
     @_abc_1.abstractmethod
-    def Freeze(
+    def Quiesce(
         self,
         request: _agent_pb2.Empty,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.Empty], _abc.AsyncIterator[_agent_pb2.Empty]]:
         """Quiesces the guest, to be saved. Without containers it does in advance what every clone would repeat. Closes all
-        shares: processes that use one wait. The first answer comes when that is done. Thaw, or the end of this call, reopens
-        them, also in a machine that starts from the saved state.
+        shares: processes that use one wait. The first answer comes when that is done. Unquiesce, or the end of this call,
+        reopens them, also in a machine that starts from the saved state.
         """
 
     @_abc_1.abstractmethod
-    def Thaw(
+    def Unquiesce(
         self,
         request: _agent_pb2.Empty,
         context: _ServicerContext,
