@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
+_MARK_PORT = 9  # discard
 _CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
-HOST = "198.51.100.2"
+HOST, HOST_V6 = "198.51.100.2", "2001:db8::2"
 PUBLIC, PUBLIC_V6 = "198.51.100.1", "2001:db8::1"
 PRIVATE = ("10.20.30.40", "172.16.5.6", "192.168.7.8", "100.64.1.2", "169.254.169.254")
 PRIVATE_V6 = ("fd12::1", "64:ff9b::a14:1e28")
@@ -73,16 +78,85 @@ threading.Event().wait()
 """
 
 
+_SNIFFER = """
+import socket, struct, sys
+
+def name_of(query):
+    labels, place = [], 12
+    while place < len(query) and query[place]:
+        labels.append(query[place + 1 : place + 1 + query[place]].decode("ascii", "replace"))
+        place += 1 + query[place]
+    return ".".join(labels).lower()
+
+names = {6: "tcp", 17: "udp"}
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+wire.bind(("up1", 3))
+print("ready", flush=True)
+sys.stdout = open(sys.argv[1], "w", buffering=1)
+while True:
+    frame, (_, _, direction, *_) = wire.recvfrom(1 << 17)
+    kind, packet = frame[12:14], frame[14:]
+    if direction == socket.PACKET_OUTGOING:
+        continue
+    if kind == b"\\x08\\x00":
+        family, address, number = socket.AF_INET, packet[16:20], packet[9]
+        body = packet[(packet[0] & 15) * 4 :]
+    elif kind == b"\\x86\\xdd":
+        family, address, number = socket.AF_INET6, packet[24:40], packet[6]
+        body = packet[40:]
+    else:
+        continue
+    is_message_of_hosts = number in (1, 58) and body[:1] not in (b"\\x08", b"\\x80")
+    if is_message_of_hosts or address[:2] == b"\\xff\\x02":
+        continue
+    port = struct.unpack("!H", body[2:4])[0] if number in names else 0
+    name = name_of(body[8:]) if number == 17 and port == 53 else ""
+    print(socket.inet_ntop(family, address), names.get(number, number), port, name)
+"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What has arrived in the outside: lines of a file that the sniffer writes."""
+
+    file: Path
+
+    def arrived(self) -> frozenset[tuple[str, str, int]]:
+        """Returns addresses, protocols and ports, without those of the tests themselves."""
+        return frozenset((words[0], words[1], int(words[2])) for words in self._lines())
+
+    def asked(self) -> frozenset[str]:
+        """Returns the names that were asked for."""
+        return frozenset(words[3] for words in self._lines() if len(words) > 3)
+
+    def _lines(self) -> list[list[str]]:
+        """Returns what has arrived before this call, which sends a datagram after it."""
+        mark = [PUBLIC, "udp", str(_MARK_PORT)]
+        before = self._read().count(mark)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"mark", (PUBLIC, _MARK_PORT))
+        end = time.monotonic() + 60
+        while (lines := self._read()).count(mark) == before:
+            assert time.monotonic() < end, "the sniffer does not see the mark"
+            time.sleep(0.05)
+        return [words for words in lines if words != mark]
+
+    def _read(self) -> list[list[str]]:
+        text = self.file.read_text() if self.file.exists() else ""
+        return [line.split() for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
 def _ip(lines: str, *prefix: str) -> None:
     subprocess.run([*prefix, "ip", "-batch", "-"], input=lines, text=True, check=True)
 
 
 @contextmanager
-def outside(pages_on_host: bool = False) -> Iterator[None]:
+def outside(pages_on_host: bool = False, file: Path | None = None) -> Iterator[None]:
     """This thread and what it starts is in a namespace of its own, with an outside.
 
     Args:
         pages_on_host: whether "the host" has the same servers, on all of its addresses.
+        file: where to write what arrives, for `Seen`; None for nowhere.
     """
     former = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     started: list[subprocess.Popen[str]] = []
@@ -101,6 +175,8 @@ def outside(pages_on_host: bool = False) -> Iterator[None]:
         there = ("nsenter", "--target", str(keeper.pid), "--net")
         _ip(_OUTSIDE_LINKS, *there)
         start(*there, sys.executable, "-c", _SERVERS)
+        if file is not None:
+            start(*there, sys.executable, "-c", _SNIFFER, str(file))
         if pages_on_host:
             start(sys.executable, "-c", _SERVERS)
         dns = ("dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--user=root")

@@ -31,7 +31,8 @@ class NetworkSpec:
         Called by the engine while the machine starts. It first removes what an earlier call for
         this pod has left. The ports accept connections when it returns, in the order of the
         request, each with its port on the host. The reach and the policy are in force before
-        the tap exists. The network outlives the calling process. Raises NetworkError when a port
+        the tap exists. Nothing that the guest does gets around them. The network outlives the
+        calling process. Raises NetworkError when a port
         is taken, naming the port; nothing of the network is left then.
         """
         raise NotImplementedError

@@ -13,6 +13,13 @@ Needs pytest: the extra `testing`. docs/writing-a-plugin.md has complete example
 """
 
 from vc_core.testing.agent_suite import AgentContract, AgentSubject
+from vc_core.testing.bypass import (
+    Outside,
+    PolicyContract,
+    PolicySubject,
+    attempts,
+    open_ways,
+)
 from vc_core.testing.device import DeviceContract, DeviceSubject
 from vc_core.testing.faults import Faults, InjectedFault, fault_plugin
 from vc_core.testing.hypervisor import HypervisorContract
@@ -38,14 +45,19 @@ __all__ = [
     "NetworkSubject",
     "ObserverContract",
     "ObserverSubject",
+    "Outside",
+    "PolicyContract",
+    "PolicySubject",
     "Recording",
     "Rule",
     "StorageContract",
     "StorageSubject",
+    "attempts",
     "fault_plugin",
     "installed_guest",
     "mock_config",
     "mock_runtime",
+    "open_ways",
     "recording_plugin",
     "rules_of",
 ]
