@@ -45,7 +45,7 @@ _COMMANDS = {
         "Manage images.",
     ),
     "volume": ("volumes", "volume", "Manage volumes."),
-    "network": ("networks", "network", "Show what networks of pods have refused."),
+    "network": ("networks", "network", "Manage networks of pods."),
     "guest": ("guests", "guest", "Build, list and remove guest images."),
     "config": ("configuration", "config", "Show, check and write configuration files."),
     "plugins": ("plugins", "plugins", "List installed plugins."),

@@ -8,8 +8,17 @@ operation raises NetworkError when the network fails.
 
 from __future__ import annotations
 
-from vc_core.spec.markers import operation
-from vc_core.spec.values import Capability, Finding, Network, NetworkDenial, NetworkRequest, PodRef
+from vc_core.spec.markers import operation, optional_operation
+from vc_core.spec.values import (
+    Capability,
+    Finding,
+    NamedNetwork,
+    Network,
+    NetworkDenial,
+    NetworkRequest,
+    NewNetwork,
+    PodRef,
+)
 
 
 class NetworkSpec:
@@ -17,7 +26,7 @@ class NetworkSpec:
 
     @operation
     async def network_capabilities(self, pod: PodRef) -> frozenset[Capability]:
-        """Returns the optional capabilities on this host: PORTS, NETWORK_POLICY.
+        """Returns the optional capabilities on this host: PORTS, NETWORK_POLICY, NETWORKS.
 
         Called by the engine before network_connect; it refuses a request that requires a missing
         capability. Raises nothing.
@@ -63,6 +72,32 @@ class NetworkSpec:
         Called by the engine after the machine's end, in any process; the plugin finds the pod's
         network by the pod's run folder. A run folder that is gone after a reboot of the host is
         no error.
+        """
+        raise NotImplementedError
+
+    @optional_operation
+    async def network_list(self) -> tuple[NamedNetwork, ...]:
+        """Returns the networks that pods can be in, by name.
+
+        Belongs to no pod. Declared by Capability.NETWORKS.
+        """
+        raise NotImplementedError
+
+    @optional_operation
+    async def network_create(self, wanted: NewNetwork) -> NamedNetwork:
+        """Makes a network; it exists until network_remove, also over a reboot of the host.
+
+        Belongs to no pod. Declared by Capability.NETWORKS. Raises NetworkError when there is a
+        network of this name, or when its subnet is in use; names it.
+        """
+        raise NotImplementedError
+
+    @optional_operation
+    async def network_remove(self, name: str) -> None:
+        """Removes a network that network_create made.
+
+        Belongs to no pod. Declared by Capability.NETWORKS. Raises NetworkError when there is none,
+        when somebody else made it, or when pods are in it; names them.
         """
         raise NotImplementedError
 

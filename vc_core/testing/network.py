@@ -21,6 +21,7 @@ from vc_core.spec import (
     NetworkError,
     NetworkRequest,
     NetworkSpec,
+    NewNetwork,
     PodRef,
     PortMapping,
     Reach,
@@ -28,7 +29,7 @@ from vc_core.spec import (
 from vc_core.testing.mocks import World
 from vc_core.testing.rules import fails_with, rule, wired
 
-_KNOWN = frozenset({Capability.PORTS, Capability.NETWORK_POLICY})
+_KNOWN = frozenset({Capability.PORTS, Capability.NETWORK_POLICY, Capability.NETWORKS})
 _PLAIN = NetworkRequest(reach=Reach.FULL)
 _TWO_PORTS = (PortMapping(guest_port=80), PortMapping(guest_port=443))
 _CONNECT_S = 5
@@ -86,6 +87,16 @@ class NetworkSubject:
             pytest.skip("it does not declare Capability.PORTS")
         return structs.replace(self.plain, ports=_TWO_PORTS)
 
+    async def named(self, name: str = "contract") -> NewNetwork:
+        """Returns a network to make.
+
+        Raises:
+            pytest.skip.Exception: the plugin makes none.
+        """
+        if Capability.NETWORKS not in await self.network().network_capabilities(pod=self.pod()):
+            pytest.skip("it does not declare Capability.NETWORKS")
+        return NewNetwork(name=f"{name}{os.getpid()}")
+
 
 class NetworkContract:
     """All rules of network plugins. Subclass it and override the fixture `subject`."""
@@ -97,7 +108,7 @@ class NetworkContract:
 
     @rule(
         "network_capabilities",
-        "Returns the optional capabilities on this host: PORTS, NETWORK_POLICY.",
+        "Returns the optional capabilities on this host: PORTS, NETWORK_POLICY, NETWORKS.",
     )
     async def test_its_capabilities_are_those_of_a_network(self, subject: NetworkSubject) -> None:
         declared = await subject.network().network_capabilities(pod=subject.pod())
@@ -249,6 +260,67 @@ class NetworkContract:
         pod = subject.pod()
         shutil.rmtree(pod.run_dir)
         await subject.network().network_disconnect(pod=pod)
+
+    @rule("network_list", "Returns the networks that pods can be in, by name.")
+    async def test_networks_are_listed_by_name(self, subject: NetworkSubject) -> None:
+        wanted = [await subject.named(name) for name in ("second", "first")]
+        made = [await subject.network().network_create(wanted=one) for one in wanted]
+        listed = [one.name for one in await subject.network().network_list()]
+        for one in made:
+            await subject.network().network_remove(name=one.name)
+        assert [name for name in listed if name in {one.name for one in made}] == [
+            made[1].name,
+            made[0].name,
+        ], f"it listed {listed}"
+
+    @rule("network_create", "Makes a network;")
+    async def test_a_pod_can_be_in_a_new_network(self, subject: NetworkSubject) -> None:
+        wanted, pod = await subject.named(), subject.pod()
+        made = await subject.network().network_create(wanted=wanted)
+        try:
+            request = structs.replace(subject.plain, name=made.name)
+            await subject.connect(pod, request)
+            found = {one.name: one for one in await subject.network().network_list()}
+            await subject.network().network_disconnect(pod=pod)
+            assert found[made.name].pods == (pod.id,), f"in it is {found[made.name].pods}"
+        finally:
+            await subject.network().network_disconnect(pod=pod)
+            await subject.network().network_remove(name=made.name)
+        assert (made.name, made.is_own, bool(made.subnets)) == (wanted.name, True, True), (
+            f"it made {made}"
+        )
+
+    @rule("network_create", "Raises NetworkError when there is a network of this name")
+    async def test_two_networks_have_two_names(self, subject: NetworkSubject) -> None:
+        wanted = await subject.named()
+        await subject.network().network_create(wanted=wanted)
+        try:
+            error = await fails_with(NetworkError, subject.network().network_create(wanted=wanted))
+        finally:
+            await subject.network().network_remove(name=wanted.name)
+        assert wanted.name in str(error), f"it says {error}"
+
+    @rule("network_remove", "Removes a network that network_create made.")
+    async def test_a_removed_network_is_gone(self, subject: NetworkSubject) -> None:
+        wanted = await subject.named()
+        await subject.network().network_create(wanted=wanted)
+        await subject.network().network_remove(name=wanted.name)
+        left = [one.name for one in await subject.network().network_list()]
+        assert wanted.name not in left, f"it lists {left}"
+
+    @rule("network_remove", "or when pods are in it; names them.")
+    async def test_a_network_with_pods_is_kept(self, subject: NetworkSubject) -> None:
+        wanted, pod = await subject.named(), subject.pod()
+        await subject.network().network_create(wanted=wanted)
+        try:
+            await subject.connect(pod, structs.replace(subject.plain, name=wanted.name))
+            error = await fails_with(
+                NetworkError, subject.network().network_remove(name=wanted.name)
+            )
+        finally:
+            await subject.network().network_disconnect(pod=pod)
+            await subject.network().network_remove(name=wanted.name)
+        assert pod.id in str(error), f"it says {error}"
 
     @rule(
         "network_diagnose",

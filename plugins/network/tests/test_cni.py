@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from vc_network.cni import configuration
-from vc_network.cni.cache import Cache
+from vc_network.cni.cache import Cache, container_of
 from vc_network.cni.options import CniOptions
-from vc_network.cni.plugin import CniNetwork, container_of
+from vc_network.cni.plugin import CniNetwork
 from vc_network.errors import NetworkFailure
 
 from vc_core.spec import NetworkError, NetworkRequest, PodRef, PortMapping, Reach

@@ -139,3 +139,39 @@ class Silent(MockNetwork):
     @hookimpl
     async def network_diagnose(self):
         return ()
+
+
+@breaks("test_networks_are_listed_by_name")
+class ListsAsMade(MockNetwork):
+    @hookimpl
+    async def network_list(self):
+        return tuple(self.world.named_networks.values())
+
+
+@breaks("test_a_pod_can_be_in_a_new_network")
+class KnowsNoPods(MockNetwork):
+    @hookimpl
+    async def network_list(self):
+        return tuple(structs.replace(one, pods=()) for one in await super().network_list())
+
+
+@breaks("test_two_networks_have_two_names")
+class MakesItAgain(MockNetwork):
+    @hookimpl
+    async def network_create(self, wanted):
+        self.world.named_networks.pop(wanted.name, None)
+        return await super().network_create(wanted)
+
+
+@breaks("test_a_removed_network_is_gone")
+class KeepsNetworks(MockNetwork):
+    @hookimpl
+    async def network_remove(self, name):
+        pass
+
+
+@breaks("test_a_network_with_pods_is_kept")
+class RemovesUnderPods(MockNetwork):
+    @hookimpl
+    async def network_remove(self, name):
+        self.world.named_networks.pop(name, None)

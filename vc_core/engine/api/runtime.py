@@ -11,7 +11,7 @@ from typing import Self
 
 from vc_core.config import Config, load
 from vc_core.defaults import Start
-from vc_core.engine.api import diagnose, event_stream, pod_views
+from vc_core.engine.api import diagnose, event_stream, networks, pod_views
 from vc_core.engine.api.arguments import checked_arguments
 from vc_core.engine.api.in_use import used_mount_sources, used_roots
 from vc_core.engine.api.pod import Pod
@@ -47,8 +47,7 @@ from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.values import Finding, NetworkPolicy, PodOptions, PodRef, PortMapping, VmSpec
 
-_APART = PodOptions()
-_OURS = Assets()
+_APART, _OURS = PodOptions(), Assets()
 
 
 class Runtime:
@@ -82,6 +81,7 @@ class Runtime:
             Snapshots(config.template.dir / "forks", limit),
             self._host,
         )
+        self.networks = networks.Networks(config, catalog)
         boot = MachineBoot(self.templates, self.pool, self._host)
         self._services = PodServices(
             PodLifecycle(boot, self.pool, self._host),

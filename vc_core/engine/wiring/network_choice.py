@@ -100,8 +100,8 @@ def plugins(
     name = plugin_name(config)
     if wanted.name.startswith("/"):
         name = GIVEN
-    elif wanted.name and name == DEFAULT_NETWORK:  # which has no names
-        name = CNI
+    elif wanted.name:
+        name = plugin_of_names(config)
     return (*others, assemble.choice_of(config, catalog, "network", name))
 
 
@@ -150,6 +150,12 @@ async def diagnose(config: Config, catalog: Catalog) -> tuple[Finding, ...]:
 def plugin_name(config: Config) -> str:
     """Returns the network plugin of a pod with a network."""
     return DEFAULT_NETWORK if config.use.network == NO_NETWORK else config.use.network
+
+
+def plugin_of_names(config: Config) -> str:
+    """Returns the network plugin of networks that are asked for by name: pasta has none."""
+    name = plugin_name(config)
+    return CNI if name == DEFAULT_NETWORK else name
 
 
 def _configured(config: Config) -> str:

@@ -36,8 +36,10 @@ from vc_core.spec.values.network import (
     GuestNetwork,
     HostEntry,
     Interface,
+    NamedNetwork,
     Network,
     NetworkRequest,
+    NewNetwork,
     PortMapping,
     Route,
 )
@@ -137,6 +139,7 @@ class Capability(enum.StrEnum):
     NIC = "nic"  # the machine takes a tap (Nic)
     NETWORK = "network"  # the guest configures its interface (PodSetup.network)
     PORTS = "ports"  # a network publishes ports of the pod on the host
+    NETWORKS = "networks"  # a network plugin has networks of names, and makes some
     NETWORK_POLICY = "network-policy"  # a network enforces any Reach and NetworkPolicy
 
 
@@ -246,11 +249,13 @@ __all__ = [
     "KernelSource",
     "Mount",
     "MountKind",
+    "NamedNetwork",
     "Network",
     "NetworkDenial",
     "NetworkPolicy",
     "NetworkRequest",
     "NetworkRule",
+    "NewNetwork",
     "Nic",
     "OciHook",
     "OciHooks",

@@ -82,6 +82,45 @@ class Route(Struct, frozen=True, kw_only=True):
     gateway: str = ""
 
 
+class NewNetwork(Struct, frozen=True, kw_only=True):
+    """A network to make, for pods of this host.
+
+    Attributes:
+        name: letters, digits, "_", "." and "-".
+        subnets: at most one each of IPv4 and IPv6, as "10.89.0.0/24"; the plugin chooses a free one
+            of IPv4 when empty.
+        has_ipv6: whether the plugin also chooses one of IPv6.
+        is_internal: whether pods reach each other only.
+        mtu: in bytes; 0 for that of the uplink.
+    """
+
+    name: str
+    subnets: tuple[str, ...] = ()
+    has_ipv6: bool = False
+    is_internal: bool = False
+    mtu: int = 0
+
+
+class NamedNetwork(Struct, frozen=True, kw_only=True):
+    """A network of the plugin.
+
+    Attributes:
+        name: as NetworkRequest.name has it.
+        subnets: of its pods, where the plugin knows them.
+        is_internal: whether pods reach each other only.
+        is_own: whether network_create made it, and network_remove removes it.
+        pods: ids of the pods that are in it.
+        definition: what it is, as JSON.
+    """
+
+    name: str
+    subnets: tuple[str, ...]
+    is_internal: bool
+    is_own: bool
+    pods: tuple[str, ...]
+    definition: str
+
+
 class GuestNetwork(Struct, frozen=True, kw_only=True):
     """The configuration of the guest's interface.
 

@@ -12,11 +12,13 @@ from vc_core.spec import (
     Finding,
     GuestNetwork,
     Interface,
+    NamedNetwork,
     Network,
     NetworkDenial,
     NetworkError,
     NetworkRequest,
     NetworkSpec,
+    NewNetwork,
     Nic,
     PodRef,
     PortMapping,
@@ -37,13 +39,13 @@ class MockNetwork(NetworkSpec):
 
     @hookimpl
     async def network_capabilities(self, pod: PodRef) -> frozenset[Capability]:
-        return frozenset({Capability.PORTS, Capability.NETWORK_POLICY})
+        return frozenset({Capability.PORTS, Capability.NETWORK_POLICY, Capability.NETWORKS})
 
     @hookimpl
     async def network_connect(self, pod: PodRef, request: NetworkRequest) -> Network:
         self.world.networks.pop(pod.id, None)
         ports = self.published(request)
-        self.world.networks[pod.id] = MockConnection(ports)
+        self.world.networks[pod.id] = MockConnection(ports, network=request.name)
         nic = Nic(
             id="nic0", mac=_MAC, mtu=_MTU, descriptor=os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         )
@@ -69,6 +71,39 @@ class MockNetwork(NetworkSpec):
     @hookimpl
     async def network_disconnect(self, pod: PodRef) -> None:
         self.world.networks.pop(pod.id, None)
+
+    @hookimpl
+    async def network_list(self) -> tuple[NamedNetwork, ...]:
+        named = self.world.named_networks
+        return tuple(
+            structs.replace(named[name], pods=self.pods_in(name)) for name in sorted(named)
+        )
+
+    @hookimpl
+    async def network_create(self, wanted: NewNetwork) -> NamedNetwork:
+        if wanted.name in self.world.named_networks:
+            raise NetworkError(f"there is a network {wanted.name}")
+        self.world.named_networks[wanted.name] = NamedNetwork(
+            name=wanted.name,
+            subnets=wanted.subnets or ("192.0.2.0/24",),
+            is_internal=wanted.is_internal,
+            is_own=True,
+            pods=(),
+            definition="{}",
+        )
+        return self.world.named_networks[wanted.name]
+
+    @hookimpl
+    async def network_remove(self, name: str) -> None:
+        if name not in self.world.named_networks:
+            raise NetworkError(f"there is no network {name}")
+        if users := self.pods_in(name):
+            raise NetworkError(f"{', '.join(users)} use the network {name}")
+        del self.world.named_networks[name]
+
+    def pods_in(self, name: str) -> tuple[str, ...]:
+        """Returns the pods in a network."""
+        return tuple(sorted(pod for pod, one in self.world.networks.items() if one.network == name))
 
     @hookimpl
     async def network_diagnose(self) -> tuple[Finding, ...]:

@@ -12,6 +12,7 @@ from vc_core.spec import (
     Capability,
     ExitStatus,
     GuestContainer,
+    NamedNetwork,
     NetworkDenial,
     PodSetup,
     PortMapping,
@@ -115,6 +116,7 @@ class MockConnection:
     ports: tuple[PortMapping, ...]
     is_alive: bool = True
     denials: tuple[NetworkDenial, ...] = ()
+    network: str = ""
 
 
 @dataclass
@@ -134,6 +136,7 @@ class World:
     )  # a call waits for a guest that hangs
     capabilities: frozenset[Capability] = frozenset()
     networks: dict[str, MockConnection] = field(default_factory=dict)
+    named_networks: dict[str, NamedNetwork] = field(default_factory=dict)
     prepared: set[Path] = field(default_factory=set)
     set_ups: list[PodSetup] = field(default_factory=list)
     saved: dict[Path, MockMachine] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from vc_core.driver_kit import write_private_file
+from vc_core.spec import PodRef
 
 INTERFACE = "eth0"
+NETNS = "/run/netns/vc-"
 _KIND = "cniCacheV1"
+_ID_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Attachment:
         config: text of the network's configuration at ADD.
         capabilities: arguments of capabilities at ADD, by capability.
         result: result of ADD; None if ADD did not end.
+        netns: path of the pod's namespace.
     """
 
     container: str
@@ -37,6 +42,7 @@ class Attachment:
     config: str
     capabilities: dict[str, Any]
     result: dict[str, Any] | None
+    netns: str
 
 
 class Cache:
@@ -50,7 +56,7 @@ class Cache:
         """Returns the file of an attachment."""
         return self.folder / f"{network}-{container}-{INTERFACE}"
 
-    def write(self, attachment: Attachment, netns: str) -> None:
+    def write(self, attachment: Attachment) -> None:
         """Writes an attachment; a reader sees the former one or this one."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         text = {
@@ -59,7 +65,7 @@ class Cache:
             "config": base64.b64encode(attachment.config.encode()).decode(),
             "ifName": INTERFACE,
             "networkName": attachment.network,
-            "netns": netns,
+            "netns": attachment.netns,
             "capabilityArgs": attachment.capabilities,
             "result": attachment.result,
         }
@@ -97,6 +103,19 @@ class Cache:
         return sorted(name for name in names if not name.startswith("."))
 
 
+def container_of(pod: PodRef) -> str:
+    """Returns the id of a pod for CNI, distinct also from pods of other state folders."""
+    folder_id = hashlib.blake2b(str(pod.run_dir).encode(), digest_size=_ID_BYTES).hexdigest()
+    return f"{pod.id}-{folder_id}"
+
+
+def pod_of(attachment: Attachment) -> str:
+    """Returns the id of the pod of an attachment, or what another program calls its container."""
+    pod, separator, folder_id = attachment.container.rpartition("-")
+    is_ours = separator and len(folder_id) == 2 * _ID_BYTES and attachment.netns.startswith(NETNS)
+    return pod if is_ours else attachment.container
+
+
 def _decode(path: Path) -> Attachment | None:
     try:
         found = json.loads(path.read_text())
@@ -109,6 +128,7 @@ def _decode(path: Path) -> Attachment | None:
             base64.b64decode(found["config"], validate=True).decode(),
             dict(found.get("capabilityArgs") or {}),
             result,
+            str(found.get("netns", "")),
         )
     except (OSError, ValueError, KeyError, TypeError, binascii.Error):
         return None

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import logging
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from msgspec import structs
 
-from vc_core.driver_kit import lock_file
+from vc_core.driver_kit import FileLock, lock_file
 from vc_core.spec import (
     Capability,
     Finding,
     Interface,
+    NamedNetwork,
     Network,
     NetworkDenial,
     NetworkRequest,
     NetworkSpec,
+    NewNetwork,
     PodRef,
     PortMapping,
     hookimpl,
 )
 from vc_network import attachment, namespace, netns, ports, redirect
-from vc_network.cni import configuration, doctor
-from vc_network.cni.cache import Attachment, Cache
+from vc_network.cni import configuration, doctor, own_networks
+from vc_network.cni.cache import NETNS, Attachment, Cache, container_of
 from vc_network.cni.chain import AddFailure, Chain
 from vc_network.cni.configuration import NetworkList
 from vc_network.cni.names import Names, resolvers_of_host
@@ -39,7 +39,6 @@ from vc_network.namespace import folder
 
 log = logging.getLogger(__name__)
 
-_NAMESPACES = Path("/run/netns")
 _LOCK_S = 60.0
 # portmap removes all rules of a pod, but only if it is told of a port.
 _UNKNOWN = {"portMappings": [{"hostPort": 1, "containerPort": 1, "protocol": "tcp"}]}
@@ -60,28 +59,16 @@ class CniNetwork(NetworkSpec):
 
     @hookimpl
     async def network_capabilities(self, pod: PodRef) -> frozenset[Capability]:
-        return frozenset({Capability.PORTS})
+        return frozenset({Capability.PORTS, Capability.NETWORKS})
 
     @hookimpl
     @translated
     async def network_connect(self, pod: PodRef, request: NetworkRequest) -> Network:
-        if os.geteuid() != 0:
-            raise NetworkFailure(
-                "networks of CNI are for root only; the plugin pasta needs no privilege: "
-                "--network public"
-            )
+        _check_root()
         namespace.check_device()
         await self._remove(pod)
-        network = configuration.find(
-            self._options.config_dir, request.name or self._options.network
-        )
-        if request.ports and not network.has("portMappings"):
-            raise NetworkFailure(
-                f"the network {network.name} publishes no ports: none of its plugins has the "
-                "capability portMappings"
-            )
         try:
-            return await self._connect(pod, network, request.ports)
+            return await self._connect(pod, request)
         except BaseException:
             await self._remove(pod)
             raise
@@ -117,25 +104,55 @@ class CniNetwork(NetworkSpec):
         return ()  # nothing is enforced
 
     @hookimpl
+    @translated
+    async def network_list(self) -> tuple[NamedNetwork, ...]:
+        return own_networks.networks_of(self._options, self._cache)
+
+    @hookimpl
+    @translated
+    async def network_create(self, wanted: NewNetwork) -> NamedNetwork:
+        _check_root()
+        async with await self._locked():
+            return own_networks.create(self._options, self._cache, wanted)
+
+    @hookimpl
+    @translated
+    async def network_remove(self, name: str) -> None:
+        _check_root()
+        async with await self._locked():
+            own_networks.remove(self._options, self._cache, name)
+
+    @hookimpl
     async def network_diagnose(self) -> tuple[Finding, ...]:
         return doctor.diagnose(self._options)
 
-    async def _connect(
-        self, pod: PodRef, network: NetworkList, wanted: Sequence[PortMapping]
-    ) -> Network:
+    async def _locked(self) -> FileLock:
+        self._cache.lock.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return await lock_file(self._cache.lock, exclusive=True, timeout_s=_LOCK_S)
+
+    async def _connect(self, pod: PodRef, request: NetworkRequest) -> Network:
         container = container_of(pod)
         path = _netns(container)
-        self._cache.lock.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        async with await lock_file(self._cache.lock, exclusive=True, timeout_s=_LOCK_S):
+        async with await self._locked():
+            network = configuration.find(
+                self._options.config_dir, request.name or self._options.network
+            )
+            if request.ports and not network.has("portMappings"):
+                raise NetworkFailure(
+                    f"the network {network.name} publishes no ports: none of its plugins has the "
+                    "capability portMappings"
+                )
             # Nothing listens on a port that portmap redirects: the cache is the list of them.
             taken = self._taken_ports()
-            with ports.reserved(wanted, avoid=taken.keys()) as published:
+            with ports.reserved(request.ports, avoid=taken.keys()) as published:
                 for port in published:
                     _check_free(port, taken)
                 capabilities: dict[str, Any] = {}
                 if published:
                     capabilities["portMappings"] = [_port_mapping(port) for port in published]
-                begun = Attachment(container, network.name, network.text, capabilities, None)
+                begun = Attachment(
+                    container, network.name, network.text, capabilities, None, str(path)
+                )
                 # First: a later call must find what a call that is killed in between leaves.
                 self._write(pod, begun)
         netns.run("ip", "netns", "add", path.name)
@@ -146,6 +163,7 @@ class CniNetwork(NetworkSpec):
                 self._forget(pod, network.name)
             raise
         self._write(pod, replace(begun, result=result))
+        own_networks.isolate(network)
         interfaces = await attachment.attach(pod.run_dir, path)
         servers = await self._name_servers(pod, network.name, result)
         return Network(
@@ -153,9 +171,8 @@ class CniNetwork(NetworkSpec):
         )
 
     def _write(self, pod: PodRef, found: Attachment) -> None:
-        path = str(_netns(found.container))
-        self._cache.write(found, path)
-        Cache(folder(pod.run_dir)).write(found, path)
+        self._cache.write(found)
+        Cache(folder(pod.run_dir)).write(found)
 
     def _forget(self, pod: PodRef, network: str) -> None:
         container = container_of(pod)
@@ -209,8 +226,9 @@ class CniNetwork(NetworkSpec):
             try:
                 if found is None:  # both are damaged
                     network = configuration.find(self._options.config_dir, name)
-                    result = await _found_result(network.version, _netns(container))
-                    found = Attachment(container, name, network.text, _UNKNOWN, result)
+                    path = _netns(container)
+                    result = await _found_result(network.version, path)
+                    found = Attachment(container, name, network.text, _UNKNOWN, result, str(path))
                 chain = self._chain(configuration.parse(found.config), found)
                 await chain.delete(found.result)
             except NetworkFailure as error:
@@ -227,14 +245,16 @@ class CniNetwork(NetworkSpec):
             shutil.rmtree(folder(pod.run_dir))
 
 
-def container_of(pod: PodRef) -> str:
-    """Returns the id of a pod for CNI, distinct also from pods of other state folders."""
-    folder_id = hashlib.blake2b(str(pod.run_dir).encode(), digest_size=4).hexdigest()
-    return f"{pod.id}-{folder_id}"
+def _check_root() -> None:
+    if os.geteuid() != 0:
+        raise NetworkFailure(
+            "networks of CNI are for root only; the plugin pasta needs no privilege: "
+            "--network public"
+        )
 
 
 def _netns(container: str) -> Path:
-    return _NAMESPACES / f"vc-{container}"
+    return Path(f"{NETNS}{container}")
 
 
 async def _found_result(version: str, path: Path) -> dict[str, Any] | None:
