@@ -4,7 +4,9 @@ memory.
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
 from collections.abc import Callable
 
 import grpc
@@ -12,10 +14,12 @@ import pytest
 
 from tests.hostile.agent import RawPeer
 from tests.hostile.answers import drops, refuses, says, silent
-from tests.hostile.conftest import Done, HostileHost
+from tests.hostile.conftest import DEADLINE_S, Done, HostileHost
 
 _MIB = 1 << 20
+_FLOOD_S = 6
 _SETTINGS = b"\0\0\0\4\0\0\0\0\0"  # an empty frame of HTTP/2, RFC 9113
+_UNKNOWN = b"\0\x40\0\x77\0\0\0\0\0" + bytes(1 << 14)
 _PING = b"\0\0\x08\6\0\0\0\0\0" + bytes(8)
 
 
@@ -175,9 +179,17 @@ def test_an_agent_whose_connection_breaks_at_every_call(hostile):
     check(hostile, [hostile.vc(*words) for words in commands(hostile)])
 
 
-def floods(connection: socket.socket) -> None:
-    while True:
-        connection.sendall(_PING * 1000)
+def pings(connection: socket.socket) -> None:
+    """A peer that pings for ever, and reads the answers."""
+    threading.Thread(target=drains, args=(connection,), daemon=True).start()
+    repeats(_PING * 1000)(connection)
+
+
+def drains(connection: socket.socket) -> None:
+    """Reads until the end."""
+    with contextlib.suppress(OSError):
+        while connection.recv(1 << 16):
+            pass
 
 
 def headers_without_end(connection: socket.socket, stream: int) -> None:
@@ -209,13 +221,13 @@ def repeats(frames: bytes) -> Callable[[socket.socket], None]:
             id="other-protocol",
         ),
         pytest.param(lambda connection: connection.sendall(_SETTINGS), id="stops-after-a-greeting"),
-        pytest.param(floods, id="floods"),
+        pytest.param(pings, id="pings"),
         pytest.param(lambda peer: headers_without_end(peer, 1), id="headers-without-end"),
         pytest.param(lambda peer: headers_without_end(peer, 2), id="headers-of-no-stream"),
         pytest.param(lambda peer: headers_without_end(peer, 3), id="headers-of-a-later-stream"),
         pytest.param(repeats(_SETTINGS * 2000), id="settings"),
         pytest.param(repeats(b"\0\0\4\x08\0\0\0\0\1\0\0\0\1" * 1000), id="window-updates"),
-        pytest.param(repeats(b"\0\x40\0\x77\0\0\0\0\0" + bytes(1 << 14)), id="unknown-frames"),
+        pytest.param(repeats(_UNKNOWN), id="unknown-frames"),
     ],
 )
 def test_a_guest_that_does_not_speak_the_protocol(hostile, play: Callable[[socket.socket], None]):
@@ -227,3 +239,26 @@ def test_a_guest_that_does_not_speak_the_protocol(hostile, play: Callable[[socke
         check(hostile, [hostile.vc(*words) for words in few_commands(hostile)])
     finally:
         peer.end()
+
+
+def peak_mib(host: HostileHost, play: Callable[[socket.socket], None]) -> float:
+    """What a command needs whose only answer is this play."""
+    peer = RawPeer(host.agent.path, play)
+    peer.begin()
+    try:
+        done = host.vc("exec", "box", "ls")
+    finally:
+        peer.end()
+    assert done.code == 125, done
+    return done.peak_mib
+
+
+def test_memory_does_not_grow_with_the_length_of_a_flood(hostile):
+    hostile.run()
+    hostile.agent.end()
+    hostile.configure(_FLOOD_S)
+    calm = peak_mib(hostile, lambda _: None)
+    for play in (repeats(_UNKNOWN), lambda peer: headers_without_end(peer, 3)):
+        assert peak_mib(hostile, play) - calm < 16
+    hostile.configure(DEADLINE_S)
+    assert hostile.vc("pod", "delete", "box").code == 0

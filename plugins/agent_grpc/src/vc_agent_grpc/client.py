@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 _TIME = "vc-time-ns"
 
-_READ_BYTES = 8192
+_READ_BYTES = 256 << 10
 
 OLDEST_PROTOCOL = 5
 NEWEST_PROTOCOL = 5
@@ -56,11 +56,9 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", checked_answers.MAX_MESSAGE_BYTES),
     # A channel serves one connection: a second one would find an unplugged port.
     ("grpc.enable_retries", 0),
-    # The size of grpc's reads grows with the received data: a guest that floods the host would make
-    # grpc allocate hundreds of MiB. These bound each read, frame and stream.
-    ("grpc.experimental.tcp_read_chunk_size", _READ_BYTES),
-    ("grpc.experimental.tcp_min_read_chunk_size", _READ_BYTES),
-    ("grpc.experimental.tcp_max_read_chunk_size", 8 * _READ_BYTES),
+    # grpc doubles the size of its reads for as long as there is more to read: without a bound, a
+    # guest that floods the host takes memory in proportion to what it sends.
+    ("grpc.experimental.tcp_max_read_buffer_size", _READ_BYTES),
     ("grpc.http2.max_frame_size", 16384),
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 1 << 20),

@@ -25,8 +25,6 @@ _LIBRARY = "grpc._cython.cygrpc"
 # Modules with objects of grpc. The messages (agent_pb2) belong to protobuf, which allows only one
 # description of them.
 _OURS = ("vc_agent_grpc.client", "vc_agent_grpc.streams", "vc_agent_grpc._generated.agent_pb2_grpc")
-_M_MMAP_THRESHOLD = -3  # malloc.h
-_MMAP_BYTES = 32 << 10
 _inherited: list[object] = []
 # A reference that is never released: not even the end of the interpreter frees the list.
 ctypes.pythonapi.Py_IncRef(ctypes.py_object(_inherited))
@@ -50,12 +48,6 @@ def prepare() -> None:
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would print data that a guest sends
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    # grpc reads into blocks of 64 KiB, which its threads free in any order: a guest that floods us
-    # would leave hundreds of MiB in the holes of malloc's arenas. Blocks of their own mappings go
-    # back to the kernel. See mallopt(3), of glibc only.
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
 
 
 def client_module() -> ModuleType:
