@@ -4,11 +4,16 @@ they are well.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
 
 import pytest
 
@@ -27,6 +32,22 @@ def rest(process: subprocess.Popen[bytes]) -> bytes:
     process.stdout.close()
     assert process.wait(timeout=60) == 0
     return told
+
+
+@contextlib.contextmanager
+def monitor(host, pod: str) -> Iterator[Callable[[str], None]]:
+    """QEMU's own monitor: what it is told, `vc` does not know."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(host.folder / "run/pods" / pod / "qmp.sock"))
+        answers = connection.makefile("rb")
+
+        def tell(command: str) -> None:
+            connection.sendall(json.dumps({"execute": command}).encode())
+            while "return" not in json.loads(answers.readline()):
+                """It is the greeting, or an event."""
+
+        tell("qmp_capabilities")
+        yield tell
 
 
 def shown(host) -> dict:
@@ -247,3 +268,32 @@ def test_health_is_checked_again_and_again(host, busybox):
 @pytest.mark.only("qemu")
 def test_what_cannot_be_is_refused(host, busybox, words, told):
     assert told in run(host, busybox, "p", *words, "--", "true", check=125).stderr
+
+
+@pytest.mark.only("qemu")
+def test_lines_have_the_hosts_time_after_a_stop_that_nobody_tells_the_guest_of(host, busybox):
+    """Only lines of the first moments have the time at which the machine was stopped."""
+    counts = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.2; done"
+    run(host, busybox, "p", "sh", "-c", counts)
+    with monitor(host, "p") as tell:
+        follower = host.start("logs", "-f", "--json", "p", stdout=subprocess.PIPE)
+        for _ in range(10):
+            follower.stdout.readline()
+        tell("stop")
+        last = int(json.loads(host.vc("logs", "--json", "--tail", "1", "p").stdout)["line"])
+        time.sleep(6)  # the gap itself
+        resumed = time.time()
+        tell("cont")
+        lines = (json.loads(line) for line in follower.stdout)
+        told = [
+            (datetime.fromisoformat(line["time"]).timestamp(), time.time())
+            for line in itertools.islice(lines, 30)
+            if int(line["line"]) > last
+        ]
+    early = [at for at, _ in told if at < resumed - 2]
+    assert len(told) > 15
+    assert len(early) <= 4, (resumed, told)
+    assert early == [at for at, _ in told[: len(early)]]
+    assert all(at <= seen + 0.1 for at, seen in told), (resumed, told)
+    host.vc("pod", "delete", "p")
+    rest(follower)

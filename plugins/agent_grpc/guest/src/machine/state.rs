@@ -1,6 +1,7 @@
 //! The agent's state of its machine.
 
 use crate::error::Error;
+use crate::machine::clock;
 use crate::machine::hotplug::{Hotplug, memory_bytes};
 use crate::machine::kind::Kind;
 use crate::machine::modules::Modules;
@@ -16,6 +17,7 @@ pub struct Machine {
 impl Machine {
     /// Needs the event loop, for events of devices.
     pub fn new(kind: Kind, modules: Modules) -> Result<Self, Error> {
+        clock::keep(kind);
         Ok(Self { kind, modules, events: uevents::listen()?, hotplug: Hotplug::at_boot() })
     }
 

@@ -4,7 +4,6 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -13,6 +12,7 @@ use tokio::sync::{OwnedMutexGuard, mpsc, oneshot, watch};
 
 use crate::error::Error;
 use crate::fd_stream::FdStream;
+use crate::machine::clock;
 use crate::process::log::Log;
 use crate::process::log_pump::LogPump;
 use crate::process::procfs::{self, OomKills};
@@ -63,8 +63,7 @@ impl Process {
             }
             decided.store(decide(code), Ordering::Relaxed);
             let out_of_memory = code == 128 + Signal::SIGKILL as i32 && oom_kills.has_more();
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let ended_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
+            let ended_ns = clock::now_ns().unwrap_or_default();
             let signal = signal.unsigned_abs();
             let reply = WaitReply { exit_code: code, signal, ended_ns, out_of_memory };
             sender.send_replace(Some(reply));

@@ -9,12 +9,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 
 use crate::error::Error;
+use crate::machine::clock;
 
 const BLOCK: usize = 4096;
 const MAGIC: &[u8; 4] = b"VCL1";
@@ -74,8 +74,8 @@ impl Log {
         let _open = self.gate.clone().read_owned().await;
         let ring = self.ring.clone();
         tokio::task::spawn_blocking(move || {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-            ring.lock().append(kind, u64::try_from(now).unwrap_or(u64::MAX), &data)
+            let now_ns = u64::try_from(clock::now_ns().unwrap_or_default()).unwrap_or_default();
+            ring.lock().append(kind, now_ns, &data)
         })
         .await??;
         Ok(())
