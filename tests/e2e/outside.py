@@ -56,7 +56,8 @@ import http.server, socket, socketserver, sys, threading
 
 class Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        self.send_response(200); self.end_headers(); self.wfile.write(b"outside")
+        body = b"o" * (1 << 19) if self.path == "/big" else b"outside"
+        self.send_response(200); self.end_headers(); self.wfile.write(body)
     def log_message(self, *_): pass
 
 class Echo(socketserver.BaseRequestHandler):

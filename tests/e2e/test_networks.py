@@ -18,7 +18,17 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import VC, Host, new_host, processes
-from tests.e2e.outside import EVIL, HOST, NAME, PRIVATE, PRIVATE_V6, PUBLIC, PUBLIC_V6, outside
+from tests.e2e.outside import (
+    BRIEF,
+    EVIL,
+    HOST,
+    NAME,
+    PRIVATE,
+    PRIVATE_V6,
+    PUBLIC,
+    PUBLIC_V6,
+    outside,
+)
 from vc_core.driver_kit import HostProcess
 from vc_core.spec import VcError
 
@@ -146,10 +156,15 @@ def test_an_allow_list_by_name_holds_and_what_it_refuses_is_listed(host):
     rules = ("--allow", f"{NAME}:443", "--allow", "*.deb.test:80", "--deny", "bad.deb.test")
     host.vc(
         *("run", "-d", "--name", "p", "--network", "public", "--dns", PUBLIC, *rules),
-        *("--rate-in", "10mbit", "--", "sleep", "999"),
+        *("--rate-in", "1mbit", "--", "sleep", "999"),
     )
     done = host.vc("exec", "p", "sh", "-c", PROBE, "sh", *urls)
     assert dict(line.split(" ", 1) for line in done.stdout.decode().splitlines()) == urls
+    fetch = ("curl", "-s", "-o", "/dev/null", "-w", "%{size_download} %{time_total}")
+    done = host.vc("exec", "p", *fetch, f"http://{NAME}:443/big")
+    size, seconds = map(float, done.stdout.split())
+    assert size == 1 << 19
+    assert seconds > 2, "half a megabyte at a megabit per second"
     listed = json.loads(host.vc("network", "log", "p", "--json").stdout)
     refused = {(one["reason"], one["protocol"], one["target"], one["port"]) for one in listed}
     assert {
@@ -161,9 +176,16 @@ def test_an_allow_list_by_name_holds_and_what_it_refuses_is_listed(host):
     } <= refused
     shown = host.vc("network", "log", "p").stdout.decode()
     assert "evil.test" in shown
+    (names,) = [pid for pid, words in processes() if "vc_network.names" in words]
+    os.kill(names, signal.SIGKILL)
+    assert b"it does not work" in host.vc("pod", "status", "p").stdout
+    done = host.vc(
+        "exec", "p", "sh", "-c", PROBE, "sh", f"http://{BRIEF}:443/", "http://x.deb.test/"
+    )
+    assert done.stdout.decode().split()[1::2] == ["none", "none"]
     host.vc("pod", "delete", "--force", "p")
     events = host.vc("events", "p").stdout.decode()
-    assert events.count("pod_denied") == len(refused)
+    assert events.count("pod_denied") == len(refused) + 1
     assert f"(address tcp {EVIL}:443)" in events
     assert not any("vc_network.names" in words for _, words in processes())
 
@@ -320,6 +342,11 @@ def test_an_ordinary_user_needs_no_privilege(hypervisor):
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.decode().split() == [_url(PUBLIC), "outside", _url(PRIVATE[0]), "none"]
+        allowed = ("--dns", PUBLIC, "--allow", f"{NAME}:80", "--rate-out", "10mbit")
+        urls = (f"http://{NAME}/", _url(EVIL))
+        done = vc("run", "--network", "public", *allowed, "--", "sh", "-c", PROBE, "sh", *urls)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.decode().split()[1::2] == ["outside", "none"]
         refused = vc("run", "--network", "public", "-p", "81:80", "--", "true")
         assert b"port 81/tcp of 127.0.0.1 is not for ordinary users" in refused.stderr
         served = vc(
