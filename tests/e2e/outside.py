@@ -26,12 +26,13 @@ PUBLIC, PUBLIC_V6 = "198.51.100.1", "2001:db8::1"
 PRIVATE = ("10.20.30.40", "172.16.5.6", "192.168.7.8", "100.64.1.2", "169.254.169.254")
 PRIVATE_V6 = ("fd12::1", "64:ff9b::a14:1e28")
 NAME = "good.test"
+MTU = 1400
 EVIL, EVIL_V6 = "198.51.100.20", "2001:db8::20"
 BRIEF = "198.51.100.30"  # of brief.test and the names below deb.test
 
 _HOST_LINKS = f"""
 link set lo up
-link add up0 type veth peer name up1 netns {{pid}}
+link add up0 mtu {MTU} type veth peer name up1 mtu {MTU} netns {{pid}}
 addr add {HOST}/24 dev up0
 addr add 2001:db8::2/64 dev up0 nodad
 link set up0 up

@@ -22,6 +22,7 @@ from tests.e2e.outside import (
     BRIEF,
     EVIL,
     HOST,
+    MTU,
     NAME,
     PRIVATE,
     PRIVATE_V6,
@@ -154,6 +155,7 @@ def test_an_allow_list_by_name_holds_and_what_it_refuses_is_listed(host):
         f"http://{EVIL}:443/": "none",
     }
     rules = ("--allow", f"{NAME}:443", "--allow", "*.deb.test:80", "--deny", "bad.deb.test")
+    rules += ("--allow", f"{PUBLIC}:5000/udp")
     host.vc(
         *("run", "-d", "--name", "p", "--network", "public", "--dns", PUBLIC, *rules),
         *("--rate-in", "1mbit", "--", "sleep", "999"),
@@ -165,6 +167,12 @@ def test_an_allow_list_by_name_holds_and_what_it_refuses_is_listed(host):
     size, seconds = map(float, done.stdout.split())
     assert size == 1 << 19
     assert seconds > 2, "half a megabyte at a megabit per second"
+    echo = (
+        "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(20); "
+        f"s.sendto(b'x' * {3 * MTU}, ('{PUBLIC}', 5000)); print(len(s.recv(9999)))"
+    )
+    done = host.vc("exec", "p", "python3", "-c", echo)
+    assert int(done.stdout) == 3 * MTU + len("echo "), "larger than the uplink's MTU"
     listed = json.loads(host.vc("network", "log", "p", "--json").stdout)
     refused = {(one["reason"], one["protocol"], one["target"], one["port"]) for one in listed}
     assert {
