@@ -201,14 +201,18 @@ def test_an_allow_list_by_name_holds_and_what_it_refuses_is_listed(host):
 def test_published_ports_lead_into_the_pod_and_go_with_it(host):
     host.vc(
         *("run", "-d", "--name", "web", "--network", "public"),
-        *("-p", "8080:80", "-p", f"{HOST}:0:80", "--", "sh", "-c", WEB),
+        *("-p", "8080:80", "-p", f"{HOST}:0:80", "-p", "[::1]:0:80", "--", "sh", "-c", WEB),
     )
-    (loopback, other) = json.loads(host.vc("pod", "status", "web", "--json").stdout)["ports"]
+    (loopback, other, loopback_v6) = json.loads(host.vc("pod", "status", "web", "--json").stdout)[
+        "ports"
+    ]
     assert (loopback["host_ip"], loopback["host_port"]) == ("127.0.0.1", 8080)
     assert _page("http://127.0.0.1:8080/name") == "web"
     assert _page(f"http://{HOST}:{other['host_port']}/name") == "web"
+    assert _page(f"http://[::1]:{loopback_v6['host_port']}/name") == "web"
     listed = host.vc("ps").stdout.decode()
     assert f"127.0.0.1:8080->80/tcp {HOST}:{other['host_port']}->80/tcp" in listed
+    assert f"[::1]:{loopback_v6['host_port']}->80/tcp" in listed
     refused = host.vc("run", "--network", "public", "-p", "8080:80", "--", "true", check=125)
     assert b"port 8080/tcp of 127.0.0.1 is taken by pas" in refused.stderr.replace(
         b"passt", b"pasta"

@@ -61,6 +61,11 @@ def ip_commands(families: tuple[Family, ...]) -> str:
     lines = ["link set lo up"]
     for name, mac in ((TAP, TAP_MAC), (UPLINK, UPLINK_MAC)):
         lines += [f"link set dev {name} address {mac} mtu {MTU}", f"link set dev {name} up"]
+    if V6 in families:
+        # An answer to a client on the namespace's ::1 gets this address back before it is routed,
+        # and the kernel has no route to it for what comes from another interface than lo. What a
+        # guest itself sends to ::1 is dropped before.
+        lines.append(f"route add local {V6.loopback}/128 dev {TAP} table local")
     for family in families:
         no_detection = " nodad" if family.version == 6 else ""
         lines += [

@@ -19,6 +19,20 @@ from vc_network.errors import NetworkFailure
 _KINDS = {PortProtocol.TCP: socket.SOCK_STREAM, PortProtocol.UDP: socket.SOCK_DGRAM}
 
 
+def check_no_v6_loopback(wanted: Iterable[PortMapping]) -> None:
+    """Refuses ports of ::1, for networks that redirect ports by the host's rules.
+
+    Raises:
+        NetworkFailure: there is one.
+    """
+    for port in wanted:
+        address = ipaddress.ip_address(port.host_ip)
+        if address.version == 6 and address.is_loopback:
+            raise NetworkFailure(
+                f"no port of {address} can lead into a pod; publish on 127.0.0.1 or another address"
+            )
+
+
 @contextmanager
 def reserved(
     wanted: Iterable[PortMapping], avoid: Container[tuple[str, int]] = ()
@@ -40,12 +54,7 @@ def reserved(
 def _reserve(
     stack: contextlib.ExitStack, port: PortMapping, avoid: Container[tuple[str, int]]
 ) -> PortMapping:
-    address = ipaddress.ip_address(port.host_ip)
-    if address.version == 6 and address.is_loopback:
-        raise NetworkFailure(
-            f"no port of {address} can lead into a pod; publish on 127.0.0.1 or another address"
-        )
-    version = address.version
+    version = ipaddress.ip_address(port.host_ip).version
     bound = socket.socket(
         socket.AF_INET if version == 4 else socket.AF_INET6, _KINDS[port.protocol]
     )

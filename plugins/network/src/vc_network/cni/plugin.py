@@ -142,6 +142,7 @@ class CniNetwork(NetworkSpec):
                     f"the network {network.name} publishes no ports: none of its plugins has the "
                     "capability portMappings"
                 )
+            ports.check_no_v6_loopback(request.ports)
             # Nothing listens on a port that portmap redirects: the cache is the list of them.
             taken = self._taken_ports()
             with ports.reserved(request.ports, avoid=taken.keys()) as published:
