@@ -320,13 +320,49 @@ async def test_a_reboot_of_the_host_leaves_no_network(runtime, open_runtime, wor
         await pod.delete()
 
 
-async def test_a_pod_with_a_network_is_not_saved(runtime, world):
+async def test_children_get_networks_and_ports_of_their_own(runtime, world):
+    pod = await runtime.create("p", ports=(WEB,))
+    await pod.start()
+    (mac,) = [one.mac for one in world.set_ups[-1].networks]
+    first, second = await pod.fork(2, ports=[PortMapping(guest_port=80)])
+    ports = [(await one.ports())[0] for one in (pod, first, second)]
+    assert len({port.host_port for port in ports}) == 3
+    assert {port.guest_port for port in ports} == {80}
+    assert sorted(world.networks) == sorted([pod.id, first.id, second.id])
+    for set_up in world.set_ups[-2:]:
+        assert [one.restored_mac for one in set_up.networks] == [mac]
+    await pod.snapshot("s")
+    for one in (pod, first, second):
+        await one.delete(force=True)
+    restored = await runtime.restore("s", "r", ports=[WEB])
+    assert await restored.ports() == (WEB,)
+    alone = await runtime.restore("s", "q")
+    assert await alone.ports() == ()
+    for one in (restored, alone):
+        await one.delete(force=True)
+    assert (world.networks, world.machines) == ({}, {})
+
+
+async def test_a_fork_that_fails_leaves_no_network(runtime, world):
     pod = await runtime.create("p")
     await pod.start()
-    for call in (pod.snapshot("s"), pod.fork(1)):
-        with pytest.raises(InvalidRequest, match="has a network, which snapshots and forks"):
-            await call
-    assert not world.saved
+    for operation in ("network_connect", "vm_start", "agent_set_up_pod"):
+        world.faults.operation = operation
+        with pytest.raises(OperationError):
+            await pod.fork(1)
+        assert list(world.networks) == ["p"], operation
+
+
+async def test_one_port_of_the_host_is_not_for_two_children(runtime, world):
+    pod = await runtime.create("p")
+    await pod.start()
+    with pytest.raises(InvalidRequest, match="port 8080 cannot be published by 2 pods"):
+        await pod.fork(2, ports=[WEB])
+    bare = await runtime.create("q", network="none")
+    await bare.start()
+    with pytest.raises(InvalidRequest, match="has no network: it publishes no ports"):
+        await bare.fork(1, ports=[WEB])
+    assert list(world.networks) == ["p"]
 
 
 @pytest.mark.parametrize("record", [Record.POD_CONFIG, Record.POD_STATE])

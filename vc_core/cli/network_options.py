@@ -27,6 +27,16 @@ _PORT = re.compile(
     r"(?P<guest>[0-9]+(-[0-9]+)?)(/(?P<protocol>tcp|udp))?"
 )
 
+publish_option = click.option(
+    "--publish",
+    "-p",
+    "ports",
+    multiple=True,
+    metavar="[IP:][HOST:]PORT[/udp]",
+    help="Publish a port of the pod on this host, on 127.0.0.1 by default. HOST 0 or none "
+    "takes a free port. Ranges: 8000-8009:80-89.",
+)
+
 _OPTIONS = (
     click.option(
         "--network",
@@ -36,15 +46,7 @@ _OPTIONS = (
         help="What the pod can reach: nothing; all but private addresses and this host; whatever "
         "this host can reach; a CNI network; what a network namespace is connected to.",
     ),
-    click.option(
-        "--publish",
-        "-p",
-        "ports",
-        multiple=True,
-        metavar="[IP:][HOST:]PORT[/udp]",
-        help="Publish a port of the pod on this host, on 127.0.0.1 by default. HOST 0 or none "
-        "takes a free port. Ranges: 8000-8009:80-89.",
-    ),
+    publish_option,
     click.option(
         "--allow",
         multiple=True,

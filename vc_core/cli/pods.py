@@ -12,7 +12,7 @@ from vc_core.cli.completion import pod_id_argument, pod_ids_argument
 from vc_core.cli.escapes import shown
 from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.key_values import annotation_changes
-from vc_core.cli.network_options import port_text
+from vc_core.cli.network_options import port_mappings, port_text, publish_option
 from vc_core.cli.pod_create import create
 from vc_core.cli.render import (
     ago,
@@ -138,14 +138,15 @@ def snapshot(settings: Settings, pod_id: str, name: str, as_json: bool) -> None:
 @click.option(
     "--name", "pod_id", default="", metavar="POD", show_default="generated", help="Name of the pod."
 )
+@publish_option
 @click.pass_obj
-def restore(settings: Settings, name: str, pod_id: str) -> None:
+def restore(settings: Settings, name: str, pod_id: str, ports: tuple[str, ...]) -> None:
     """Start a pod from snapshot NAME and print its name."""
 
     async def work() -> None:
         async with settings.runtime() as runtime:
             with doing(f"restoring {name}"):
-                restored = await runtime.restore(name, pod_id)
+                restored = await runtime.restore(name, pod_id, port_mappings(ports))
             click.echo(restored.id)
 
     run_async(work())
@@ -156,14 +157,19 @@ def restore(settings: Settings, name: str, pod_id: str) -> None:
 @click.option(
     "-n", "--count", type=click.IntRange(1), default=1, show_default=True, help="Number of pods."
 )
+@publish_option
 @click.pass_obj
-def fork(settings: Settings, pod_id: str, count: int) -> None:
-    """Start copies of a running pod, including its memory, and print their names."""
+def fork(settings: Settings, pod_id: str, count: int, ports: tuple[str, ...]) -> None:
+    """Start copies of a running pod, including its memory, and print their names.
+
+    The copies of a pod with a network have networks of their own, and publish the ports that are
+    given here.
+    """
 
     async def work() -> None:
         async with settings.runtime() as runtime:
             with doing(f"forking {pod_id}"):
-                children = await (await runtime.get(pod_id)).fork(count)
+                children = await (await runtime.get(pod_id)).fork(count, port_mappings(ports))
             for child in children:
                 click.echo(child.id)
                 await child.close()

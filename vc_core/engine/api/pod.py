@@ -128,15 +128,17 @@ class Pod:
         return await self._services.forks.save(self._sessions, name)
 
     @checked_arguments
-    async def fork(self, count: int = 1) -> tuple[Pod, ...]:
+    async def fork(self, count: int = 1, ports: Sequence[PortMapping] = ()) -> tuple[Pod, ...]:
         """Starts copies of the running pod, each with its own identity: all of them or none.
+
+        Each has a network like this pod's, with no open connection, and publishes `ports`.
 
         Raises:
             StateError: the pod does not run.
             InvalidRequest: something of the pod is not supported by snapshots; names it.
         """
         names = tuple(fresh() for _ in range(count))
-        await self._services.forks.fork(self._sessions, names)
+        await self._services.forks.fork(self._sessions, names, ports)
         return tuple(
             Pod(name, self._services.forks.sessions(name), self._services) for name in names
         )

@@ -270,21 +270,21 @@ class Runtime:
         return self._hold(pod_id)
 
     @checked_arguments
-    async def restore(self, name: str, pod_id: str = "") -> Pod:
+    async def restore(self, name: str, pod_id: str = "", ports: Sequence[PortMapping] = ()) -> Pod:
         """Creates a pod that continues from the state of a snapshot.
 
         Args:
             name: name of the snapshot.
             pod_id: generated when empty.
+            ports: ports of the host that are forwarded to the pod.
 
         Raises:
             NotFound: there is no snapshot of this name.
             AlreadyExists: the id is taken.
             InvalidRequest: something that the saved pod had is missing on this host; names it.
         """
-        return self._hold(
-            await self.forks.restore(name, checked("pod", pod_id) if pod_id else fresh())
-        )
+        made = checked("pod", pod_id) if pod_id else fresh()
+        return self._hold(await self.forks.restore(name, made, ports))
 
     @checked_arguments
     async def list(self, ask_guests: bool = False) -> Listing:

@@ -18,12 +18,14 @@ from vc_core.engine.lifecycle import containers, machine
 from vc_core.engine.resources import devices, root_folders
 from vc_core.engine.resources.host_files import HostFiles
 from vc_core.engine.resources.shares import bind
+from vc_core.engine.session import pod_network
 from vc_core.engine.session.session import Session
 from vc_core.engine.state import boot_assets
 from vc_core.engine.state.ids import fresh
-from vc_core.engine.state.records import HeldDevice, PluggedShare
+from vc_core.engine.state.records import HeldDevice, PluggedShare, PodState
 from vc_core.engine.state.rollback import Rollback
 from vc_core.engine.state.states import State, require
+from vc_core.engine.wiring import network_choice
 from vc_core.engine.wiring.vm_calls import start_vm
 from vc_core.spec.errors import AgentError, InvalidRequest
 from vc_core.spec.events import EventSpec
@@ -34,6 +36,7 @@ from vc_core.spec.values import (
     GuestDriver,
     GuestMount,
     MountKind,
+    Network,
     RestoredDevice,
     VmSize,
     VmSpec,
@@ -53,11 +56,6 @@ async def save(session: Session, into: Checkpoint, name: str) -> Snapshot:
     if Capability.SNAPSHOT not in session.capabilities:
         raise InvalidRequest(
             "the chosen hypervisor, as it is configured, cannot save a machine that is at work"
-        )
-    if session.config.network is not None:
-        raise InvalidRequest(
-            f"pod {session.pod.id} has a network, which snapshots and forks cannot carry; "
-            "make the pod without one"
         )
     specs = [await session.store.container_spec(one) for one in await session.store.containers()]
     states = await containers.reconcile(session)
@@ -103,67 +101,86 @@ async def start_from(
         if state.is_in_guest:
             _check_sources(saved.config.id, spec.id, [spec.rootfs.path, *_sources(state.mounts)])
             source_paths.check(spec)
+    network_choice.check(session.config.network, session.capabilities)
     async with Rollback() as rollback:
-        rollback.push(machine.undo_start, session, session.state)
-        shares = tuple(_moved(session, saved, held) for held in saved.state.shares)
-        base = saved.state.base or VmSize(
-            vcpus=saved.config.vcpus, memory_mib=saved.config.memory_mib
-        )
-        begun = dataclasses.replace(
-            saved.state,
-            state=State.READY,
-            boot=fresh(),
-            shares=shares,
-            base=base,
-            home=None,
-            devices=(),
-        )
-        await session.put_state(begun)
-        restored = [
-            RestoredDevice(device=held.share, plugged=held.plugged)
-            for held in shares
-            if not held.plugged.is_fixed
-        ]
-        logs = _logs(saved.config.id, saved.state.devices)
-        for name, held in logs.items():
-            path = host.disks.copy_log(origin.folder / f"{name}.log", session.pod.id, name)
-            logs[name] = dataclasses.replace(held, device=structs.replace(held.device, path=path))
-        for held in saved.state.devices:
-            name = ContainerDisks.whose_log(saved.config.id, held.device.path)
-            restored += await _ready(session, logs.get(name, held))
-        _bind(session, host.hidden, saved, shares)
-        session.connection.boot = session.state.boot
-        await start_vm(
-            session.hooks,
-            session.pod,
-            VmSpec(
-                guest=boot_assets.apply(
-                    session.config.assets, await session.hooks.agent_guest(pod=session.pod)
-                ),
-                vcpus=base.vcpus,
-                memory_mib=base.memory_mib,
-                shares=tuple(held.share for held in shares if held.plugged.is_fixed),
-                binary=session.config.assets.hypervisor.path
-                if session.config.assets.hypervisor.is_given
-                else None,
-                origin=origin,
-                restored_devices=tuple(restored),
-            ),
-            session.put_driver_state,
-        )
-        await machine.connect(session)
-        await session.hooks.agent_set_up_pod(pod=session.pod, setup=machine.identity(session))
-        if Capability.QUIESCE in session.capabilities:
-            await session.hooks.agent_unquiesce(pod=session.pod)
-        for spec, found in saved.containers:
-            await session.store.put_container_state(
-                spec.id, dataclasses.replace(found, owes_poststop=False)
-            )
-        running = dataclasses.replace(
-            session.state, state=State.RUNNING, process=await session.process()
-        )
-        await session.put_state(running)
+        rollback.push(_undo, session, session.state)
+        async with pod_network.connecting(session) as connecting:
+            network = pod_network.restored(session, saved.state.network, await connecting)
+            await _start(session, host, saved, origin, network)
     await session.notify(EventSpec.pod_started, pod=session.pod)
+
+
+async def _start(
+    session: Session, host: HostFiles, saved: Snapshot, origin: Checkpoint, network: Network | None
+) -> None:
+    shares = tuple(_moved(session, saved, held) for held in saved.state.shares)
+    base = saved.state.base or VmSize(vcpus=saved.config.vcpus, memory_mib=saved.config.memory_mib)
+    begun = dataclasses.replace(
+        saved.state,
+        state=State.READY,
+        boot=fresh(),
+        shares=shares,
+        base=base,
+        home=None,
+        devices=(),
+        network=session.state.network,
+    )
+    await session.put_state(begun)
+    restored = [
+        RestoredDevice(device=held.share, plugged=held.plugged)
+        for held in shares
+        if not held.plugged.is_fixed
+    ]
+    restored += pod_network.devices(network, saved.state.network)
+    logs = _logs(saved.config.id, saved.state.devices)
+    for name, held in logs.items():
+        path = host.disks.copy_log(origin.folder / f"{name}.log", session.pod.id, name)
+        logs[name] = dataclasses.replace(held, device=structs.replace(held.device, path=path))
+    for held in saved.state.devices:
+        name = ContainerDisks.whose_log(saved.config.id, held.device.path)
+        restored += await _ready(session, logs.get(name, held))
+    _bind(session, host.hidden, saved, shares)
+    session.connection.boot = session.state.boot
+    await start_vm(
+        session.hooks,
+        session.pod,
+        VmSpec(
+            guest=boot_assets.apply(
+                session.config.assets, await session.hooks.agent_guest(pod=session.pod)
+            ),
+            vcpus=base.vcpus,
+            memory_mib=base.memory_mib,
+            shares=tuple(held.share for held in shares if held.plugged.is_fixed),
+            binary=session.config.assets.hypervisor.path
+            if session.config.assets.hypervisor.is_given
+            else None,
+            origin=origin,
+            restored_devices=tuple(restored),
+        ),
+        session.put_driver_state,
+    )
+    await machine.connect(session)
+    await pod_network.put_restored(session, network, saved.state.network)
+    setup = machine.identity(session, network)
+    await session.hooks.agent_set_up_pod(pod=session.pod, setup=setup)
+    if Capability.QUIESCE in session.capabilities:
+        await session.hooks.agent_unquiesce(pod=session.pod)
+    for spec, found in saved.containers:
+        await session.store.put_container_state(
+            spec.id, dataclasses.replace(found, owes_poststop=False)
+        )
+    running = dataclasses.replace(
+        session.state, state=State.RUNNING, process=await session.process()
+    )
+    await session.put_state(running)
+
+
+async def _undo(session: Session, former: PodState) -> None:
+    try:
+        unstarted = dataclasses.replace(former, network=session.state.network)
+        await machine.undo_start(session, unstarted)
+    finally:
+        await pod_network.disconnect(session)
 
 
 async def _let_go(session: Session, folders: Mapping[Path, Path]) -> None:

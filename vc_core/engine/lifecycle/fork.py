@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from vc_core.engine.clones.snapshots import Snapshot, Snapshots
@@ -15,8 +15,10 @@ from vc_core.engine.session.sessions import Sessions
 from vc_core.engine.state.ids import fresh
 from vc_core.engine.state.records import PodConfig, Store
 from vc_core.engine.state.rollback import Rollback
+from vc_core.engine.wiring import network_choice
+from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.hooks import Hooks
-from vc_core.spec.values import Checkpoint
+from vc_core.spec.values import Checkpoint, PortMapping
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ class Forks:
         async with self.snapshots.making(name) as into, sessions.open(exclusive=True) as session:
             return self.snapshots.complete(await checkpoint.save(session, into, name))
 
-    async def restore(self, name: str, pod_id: str) -> str:
-        """Starts a pod from a snapshot; returns its id.
+    async def restore(self, name: str, pod_id: str, ports: Sequence[PortMapping] = ()) -> str:
+        """Starts a pod from a snapshot, which publishes these ports; returns its id.
 
         Raises:
             NotFound: there is no snapshot of this name.
@@ -68,23 +70,34 @@ class Forks:
             InvalidRequest: something that the saved pod had is missing on this host; names it.
         """
         async with self.snapshots.using(name) as (saved, origin):
-            return await self._start(saved, origin, pod_id)
+            return await self._start(saved, origin, pod_id, ports)
 
-    async def fork(self, sessions: Sessions, pod_ids: tuple[str, ...]) -> None:
+    async def fork(
+        self, sessions: Sessions, pod_ids: tuple[str, ...], ports: Sequence[PortMapping] = ()
+    ) -> None:
         """Starts pods that continue from the current state of a running one: all of them or none.
+
+        Each of them publishes these ports.
 
         Raises:
             StateError: the pod does not run.
             AlreadyExists: there is a pod of one of these ids.
             InvalidRequest: something of the pod is not supported by snapshots; names it.
         """
+        named = [port for port in ports if port.host_port]
+        if named and len(pod_ids) > 1:
+            raise InvalidRequest(
+                f"port {named[0].host_port} cannot be published by {len(pod_ids)} pods; "
+                "give the port of the pod alone, and each gets a free one"
+            )
         await self._temporary.list()  # removes what killed forks have left
         name = fresh()
         async with self._temporary.making(name) as into:
             async with sessions.open(exclusive=True) as session:
                 saved = await checkpoint.save(session, into, name)
             outcomes = await asyncio.gather(
-                *(self._start(saved, into, pod_id) for pod_id in pod_ids), return_exceptions=True
+                *(self._start(saved, into, pod_id, ports) for pod_id in pod_ids),
+                return_exceptions=True,
             )
             failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
             if failed:
@@ -97,9 +110,15 @@ class Forks:
         """Returns the `Sessions` of a forked pod."""
         return self._pods.sessions(pod_id)
 
-    async def _start(self, saved: Snapshot, origin: Checkpoint, pod_id: str) -> str:
+    async def _start(
+        self, saved: Snapshot, origin: Checkpoint, pod_id: str, ports: Sequence[PortMapping]
+    ) -> str:
         config = dataclasses.replace(
-            saved.config, id=pod_id, hostname=pod_id, created_ns=time.time_ns()
+            saved.config,
+            id=pod_id,
+            hostname=pod_id,
+            created_ns=time.time_ns(),
+            network=network_choice.with_ports(saved.config.network, ports),
         )
         await self._pods.register(config)
         sessions = self._pods.sessions(pod_id)

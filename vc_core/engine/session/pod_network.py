@@ -15,9 +15,9 @@ from msgspec import structs
 
 from vc_core.engine.session.session import Session
 from vc_core.engine.state.records import NetworkState, PluggedNic
-from vc_core.spec.errors import NetworkError, OperationError
+from vc_core.spec.errors import InvalidRequest, NetworkError, OperationError
 from vc_core.spec.events import EventSpec
-from vc_core.spec.values import Network, NetworkDenial, PodOptions
+from vc_core.spec.values import Network, NetworkDenial, PodOptions, RestoredDevice
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,56 @@ async def plug(session: Session, network: Network | None) -> None:
     await session.put_state(
         dataclasses.replace(session.state, network=_state(network, tuple(nics)))
     )
+
+
+def restored(
+    session: Session, saved: NetworkState | None, network: Network | None
+) -> Network | None:
+    """Returns a network for a machine that starts from a saved one, with that one's interfaces.
+
+    Raises:
+        InvalidRequest: it has not as many interfaces as the saved one.
+    """
+    if network is None:
+        return None
+    nics = () if saved is None else saved.nics
+    if len(network.interfaces) != len(nics):
+        raise InvalidRequest(
+            f"the saved machine of pod {session.pod.id} has {len(nics)} network interfaces, and "
+            f"its network has {len(network.interfaces)}"
+        )
+    interfaces = tuple(
+        structs.replace(
+            one,
+            nic=structs.replace(one.nic, id=nic.plugged.id),
+            guest=structs.replace(one.guest, restored_mac=nic.mac),
+        )
+        for one, nic in zip(network.interfaces, nics, strict=True)
+    )
+    return structs.replace(network, interfaces=interfaces)
+
+
+def devices(network: Network | None, saved: NetworkState | None) -> list[RestoredDevice]:
+    """Returns the interfaces of a `restored` network as devices of the machine."""
+    if network is None or saved is None:
+        return []
+    return [
+        RestoredDevice(device=one.nic, plugged=nic.plugged)
+        for one, nic in zip(network.interfaces, saved.nics, strict=True)
+    ]
+
+
+async def put_restored(
+    session: Session, network: Network | None, saved: NetworkState | None
+) -> None:
+    """Stores the interfaces and ports of a machine that has a `restored` network."""
+    if network is None or saved is None:
+        return
+    nics = tuple(
+        PluggedNic(nic.plugged, one.guest.mac)
+        for one, nic in zip(network.interfaces, saved.nics, strict=True)
+    )
+    await session.put_state(dataclasses.replace(session.state, network=_state(network, nics)))
 
 
 async def disconnect(session: Session) -> None:

@@ -86,6 +86,22 @@ def request(
     return structs.replace(made, name=path)
 
 
+def with_ports(
+    former: NetworkRequest | None, ports: Sequence[PortMapping]
+) -> NetworkRequest | None:
+    """Returns a pod's request for a network with other ports.
+
+    Raises:
+        InvalidRequest: a port is invalid, or there is no network.
+    """
+    if former is None:
+        if ports:
+            raise InvalidRequest("the saved pod has no network: it publishes no ports")
+        return None
+    _check_ports(ports)
+    return structs.replace(former, ports=tuple(ports))
+
+
 def plugins(
     catalog: Catalog, config: Config, chosen: Iterable[PluginChoice], wanted: NetworkRequest | None
 ) -> tuple[PluginChoice, ...]:

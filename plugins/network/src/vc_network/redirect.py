@@ -89,8 +89,10 @@ def connect(links: tuple[Link, ...]) -> None:
         tap = f"{_TAP_PREFIX}{index}"
         set_up = f"link set dev {tap} mtu {link.guest.mtu}\nlink set dev {tap} up\n"
         run("ip", "-batch", "-", text=set_up)
-        _redirect(link.name, tap)
-        _redirect(tap, link.name)
+        _redirect(link.name, tap, "u8 0 0")
+        # The guest sends from its own MAC only. So a clone is not heard as long as it has its
+        # origin's, and no guest takes over the traffic of another one.
+        _redirect(tap, link.name, f"ether src {link.guest.mac}")
 
 
 def interfaces(links: tuple[Link, ...], opened: list[int]) -> tuple[Interface, ...]:
@@ -128,9 +130,9 @@ def disconnect(names: tuple[str, ...]) -> None:
             run("tc", "qdisc", "del", "dev", name, "ingress")
 
 
-def _redirect(source: str, target: str) -> None:
-    # u32 with an empty match: not every kernel has matchall.
-    match = "protocol all u32 match u8 0 0"
+def _redirect(source: str, target: str, match: str) -> None:
+    # u32 also where an empty match is wanted: not every kernel has matchall.
+    match = f"protocol all u32 match {match}"
     action = f"action mirred egress redirect dev {target}"
     run(
         "tc",

@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO
 
 from vc_core.driver_kit import read_manifest, write_manifest
 from vc_core.driver_kit.timeouts import timeout_after
-from vc_core.spec import Checkpoint, Drive, Share
+from vc_core.spec import Checkpoint, Drive, Nic, Share
 from vc_qemu import migration_stream
 from vc_qemu.command_line import FIRST, RAM, STATE_FD
 from vc_qemu.errors import QemuError
@@ -96,7 +96,7 @@ async def go_on(
     view: View,
     checkpoint: Checkpoint,
     hotplugged: Hotplugged,
-    devices: Mapping[str, Share | Drive],
+    devices: Mapping[str, Share | Drive | Nic],
 ) -> tuple[Place, ...]:
     """Like `load`, for a machine that was saved while it ran; returns the places of its devices.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from vc_core.spec import Drive, GuestDriver, Share
+from vc_core.spec import Drive, GuestDriver, Nic, Share
 from vc_qemu.command_line import SERIAL_BUS
 from vc_qemu.errors import QemuError
 from vc_qemu.hotplug import Place, put
@@ -30,7 +30,7 @@ class Hotplugged:
     """All plugged devices.
 
     Attributes:
-        places: places of folders and disks.
+        places: places of folders, disks and network interfaces.
         vcpus: arguments of device_add for each vCPU.
         modules: arguments of device_add for each module of memory.
         memories: name and size in bytes of the memory behind each module.
@@ -51,9 +51,9 @@ class Hotplugged:
             QemuError: saving the state of a device is not supported; names the device.
         """
         for place in places:
-            if place.driver is GuestDriver.PCI or any(
-                kind in ("chardev", "netdev") for kind, _ in place.backends
-            ):
+            kinds = [kind for kind, _ in place.backends]
+            is_nic = kinds == ["netdev"]  # on a tap; a vhost-user one has a chardev, too
+            if "chardev" in kinds or (place.driver is GuestDriver.PCI and not is_nic):
                 raise QemuError(
                     f"the device {place.id} belongs to this host and its state cannot be saved; "
                     "unplug it first"
@@ -90,7 +90,7 @@ class Hotplugged:
         return tuple(folder / name for name in self.memories)
 
     async def plug(
-        self, monitor: Monitor, view: View, folder: Path, devices: Mapping[str, Share | Drive]
+        self, monitor: Monitor, view: View, folder: Path, devices: Mapping[str, Share | Drive | Nic]
     ) -> tuple[Place, ...]:
         """Plugs the devices into a machine that waits for the saved state.
 

@@ -25,6 +25,7 @@ from vc_core.spec import (
     Guest,
     HypervisorError,
     HypervisorSpec,
+    Nic,
     Pluggable,
     Plugged,
     PodRef,
@@ -352,7 +353,7 @@ class QemuHypervisor(HypervisorSpec):
                 devices = {
                     name: device
                     for name, device in self._restored_devices.items()
-                    if isinstance(device, Share | Drive)
+                    if isinstance(device, Share | Drive | Nic)
                 }
                 places = await checkpoint.go_on(
                     monitor, await self._view(machine), self._origin, self._hotplugged, devices
