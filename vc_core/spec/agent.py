@@ -215,7 +215,7 @@ class AgentSpec:
         """Starts a further process, identified by `token`, in a started container.
 
         Called by `Container.exec`; the container's first process runs. Raises CannotExecute when
-        its program is missing or not executable.
+        its program is missing or not executable. CannotExecute.is_missing tells the two apart.
         """
         raise NotImplementedError
 

@@ -204,6 +204,16 @@ class ExecutesAnything(MockAgent):
         found.processes[token] = MockProcess(process.args)
 
 
+@breaks("test_a_program_is_missing_or_not_executable")
+class MissesAll(MockAgent):
+    @hookimpl
+    async def agent_exec(self, pod, container_id, token, process, stdio):
+        try:
+            await super().agent_exec(pod, container_id, token, process, stdio)
+        except CannotExecute as error:
+            raise CannotExecute(str(error), is_missing=True) from error
+
+
 class Shortening(MockStreams):
     async def write(self, data):
         await super().write(data.rstrip(b"\xff"))

@@ -12,7 +12,15 @@ from vc_core.spec import (
     Stdio,
     StreamName,
 )
-from vc_core.testing.agent_suite.subject import ECHOES, ENDS, LIVES, MISSING, AgentSubject, process
+from vc_core.testing.agent_suite.subject import (
+    ECHOES,
+    ENDS,
+    FOLDER,
+    LIVES,
+    MISSING,
+    AgentSubject,
+    process,
+)
 from vc_core.testing.rules import fails_with, rule, time_limit
 
 
@@ -60,6 +68,26 @@ class ProcessRules:
                     pod=guest.pod, container_id="c", token="t", process=program, stdio=Stdio.NULL
                 ),
             )
+
+    @rule("agent_exec", "CannotExecute.is_missing tells the two apart.")
+    async def test_a_program_is_missing_or_not_executable(self, subject: AgentSubject) -> None:
+        found = {}
+        async with subject.guest() as guest:
+            await guest.run("c", LIVES)
+            for args in (MISSING, FOLDER):
+                error = await fails_with(
+                    CannotExecute,
+                    guest.agent.agent_exec(
+                        pod=guest.pod,
+                        container_id="c",
+                        token=args[0],
+                        process=process(args),
+                        stdio=Stdio.NULL,
+                    ),
+                )
+                assert isinstance(error, CannotExecute)
+                found[args] = error.is_missing
+        assert found == {MISSING: True, FOLDER: False}, f"is_missing is {found}"
 
     @rule("agent_attach", "Returns the streams of a process that was started with Stdio.PIPES.")
     async def test_what_is_written_comes_back(self, subject: AgentSubject) -> None:

@@ -52,6 +52,7 @@ LIVES = ("sleep", "1000")
 ENDS = ("sh", "-c", "exit 3")
 ECHOES = ("cat",)
 MISSING = ("missing",)
+FOLDER = ("/etc",)
 
 
 def process(args: tuple[str, ...]) -> ProcessSpec:

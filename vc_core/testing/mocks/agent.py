@@ -317,6 +317,8 @@ class MockAgent(AgentSpec):
     def _look_for(process: ProcessSpec) -> None:
         if process.args[0] == "missing":
             raise CannotExecute("missing", is_missing=True)
+        if process.args[0] == "/etc":
+            raise CannotExecute("/etc is a directory", is_missing=False)
 
     @staticmethod
     def _container(machine: MockMachine, container_id: str) -> MockContainer:
