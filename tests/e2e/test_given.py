@@ -36,6 +36,8 @@ ip route | grep -o '192.0.2.0/24 via 203.0.113.1'
 for url in http://203.0.113.1/ http://[2001:db8:5::1]/ http://192.0.2.77/; do
     curl -s -m 20 $url; echo
 done
+ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:43; ip link set eth0 up
+curl -s -m 3 http://203.0.113.1/ || echo none
 """
 
 
@@ -60,7 +62,9 @@ def somebodys():
 def test_the_guest_takes_over_the_interface_and_gives_it_back(host, somebodys):
     taps = ["nsenter", f"--net={somebodys}", "sh", "-c", "ip -br link; tc qdisc show dev eth0"]
     before = subprocess.run(taps, capture_output=True, check=True).stdout
-    done = host.vc("run", "--network", f"ns:{somebodys}", "--", "sh", "-c", _LOOK)
+    done = host.vc(
+        "run", "--network", f"ns:{somebodys}", "--cap-add", "NET_ADMIN", "--", "sh", "-c", _LOOK
+    )
     assert done.stdout.decode().split("\n") == [
         "mtu 1400",
         "02:00:00:00:00:42",
@@ -70,6 +74,7 @@ def test_the_guest_takes_over_the_interface_and_gives_it_back(host, somebodys):
         "outside",
         "outside",
         "outside",
+        "none",
         "",
     ]
     assert subprocess.run(taps, capture_output=True, check=True).stdout == before
