@@ -33,6 +33,9 @@ class TestHypervisor(HypervisorContract):
     test_a_fingerprint_tells_machines_apart = pytest.mark.needs("clone")(
         HypervisorContract.test_a_fingerprint_tells_machines_apart
     )
+    test_a_tap_is_kept_until_the_machine_ends = pytest.mark.needs("nic")(
+        HypervisorContract.test_a_tap_is_kept_until_the_machine_ends
+    )
 
     @pytest.fixture
     def subject(self, make, tmp_path):

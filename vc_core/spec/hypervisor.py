@@ -122,10 +122,10 @@ class HypervisorSpec:
         """Adds a device to a running machine; returns when the machine has accepted it.
 
         The guest may see the device only later. The supported kinds are declared by
-        Capability.SHARE_PLUG, DRIVE_PLUG, PCI_PLUG, VHOST_USER_PLUG and NIC. Plugging the
-        same device again replaces what an interrupted call left behind. Raises
-        HypervisorError when no slot is free or the device is refused; nothing of it is left in the
-        machine then.
+        Capability.SHARE_PLUG, DRIVE_PLUG, PCI_PLUG, VHOST_USER_PLUG and NIC. The driver keeps a
+        copy of a Nic's descriptor until the machine ends. Plugging the same device again replaces
+        what an interrupted call left behind. Raises HypervisorError when no slot is free or the
+        device is refused; nothing of it is left in the machine then.
         """
         raise NotImplementedError
 

@@ -20,6 +20,7 @@ from vc_core.spec import (
 )
 from vc_core.testing.machines import GONE, HypervisorSubject
 from vc_core.testing.rules import fails_with, rule, time_limit
+from vc_core.testing.taps import tap
 
 _TOO_LARGE = VmSize(vcpus=4096, memory_mib=1 << 30)
 
@@ -191,6 +192,17 @@ class HypervisorContract:
             first = await driver.vm_plug(pod=subject.pod, device=device)
             again = await (await subject.other(driver)).vm_plug(pod=subject.pod, device=device)
         assert first.id == again.id, f"its id was {first.id} and is {again.id}"
+
+    @rule("vm_plug", "The driver keeps a copy of a Nic's descriptor until the machine ends.")
+    async def test_a_tap_is_kept_until_the_machine_ends(self, subject: HypervisorSubject) -> None:
+        await subject.needs(Capability.NIC)
+        with tap() as found:
+            async with subject.machine() as driver:
+                await subject.guest_is_up(driver)
+                await driver.vm_plug(pod=subject.pod, device=found.nic())
+                found.close()
+                is_kept = found.exists()
+            assert is_kept and not found.exists(), f"kept: {is_kept}, at the end: {found.exists()}"
 
     @rule("vm_unplug", "Its slot and id are free afterwards.")
     async def test_a_place_is_free_again(self, subject: HypervisorSubject) -> None:

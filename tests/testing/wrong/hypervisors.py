@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 
 from tests.testing.wrong import Wrong, table
 from vc_core.spec import (
@@ -138,6 +139,16 @@ class PlugsOnce(MockHypervisor):
         if device.id in self._alive(pod).devices:
             raise HypervisorError("duplicate id")
         return await super().vm_plug(pod, device)
+
+
+@breaks("test_a_tap_is_kept_until_the_machine_ends")
+class KeepsNoCopy(MockHypervisor):
+    @hookimpl
+    async def vm_plug(self, pod, device):
+        plugged = await super().vm_plug(pod, device)
+        while self._alive(pod).descriptors:
+            os.close(self._alive(pod).descriptors.popitem()[1])
+        return plugged
 
 
 @breaks("test_a_place_is_free_again")

@@ -17,6 +17,7 @@ from vc_core.spec import (
     GuestDriver,
     HypervisorError,
     HypervisorSpec,
+    Nic,
     Pluggable,
     Plugged,
     PodRef,
@@ -138,6 +139,8 @@ class MockHypervisor(HypervisorSpec):
     @hookimpl
     async def vm_plug(self, pod: PodRef, device: Pluggable) -> Plugged:
         machine = self._alive(pod)
+        if isinstance(device, Nic):
+            machine.keep(device.id, device.descriptor)
         if not isinstance(device, Share):
             machine.devices[device.id] = device
             return Plugged(

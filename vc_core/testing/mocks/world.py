@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,7 @@ class MockMachine:
     is_hung: bool = False  # whether its guest does not answer
     run_dir: Path | None = None  # the folder of the machine's files
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    descriptors: dict[str, int] = field(default_factory=dict)  # copies, by device
 
     def copy(self) -> MockMachine:
         """Returns a machine that starts from the saved one."""
@@ -94,7 +96,15 @@ class MockMachine:
         self.phase = VmPhase.ENDED
         self.reason = self.reason or reason
         self.channels.clear()
+        while self.descriptors:
+            os.close(self.descriptors.popitem()[1])
         self.ended.set()
+
+    def keep(self, device: str, descriptor: int) -> None:
+        """Keeps a copy of the descriptor of a device until the end."""
+        if device in self.descriptors:
+            os.close(self.descriptors.pop(device))
+        self.descriptors[device] = os.dup(descriptor)
 
 
 class MockLock:
