@@ -49,9 +49,11 @@ def world(tmp_path):
 
 
 class TestPasta(PolicyContract):
-    @pytest.fixture(params=[Start.COLD, Start.TEMPLATE])
+    @pytest.fixture(params=["cold", "template", "fork"])
     def subject(self, request, world, host, tmp_path):
-        return PolicySubject(host.runtime, PastaNetwork, tmp_path, world, request.param)
+        is_fork = request.param == "fork"
+        start = Start.AUTO if is_fork else Start(request.param)
+        return PolicySubject(host.runtime, PastaNetwork, tmp_path, world, start, is_fork)
 
 
 class TestPastaOfThePool(PolicyContract):

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from vc_core.defaults import Start
+from vc_core.engine.api.pod import Pod
 from vc_core.engine.api.runtime import Runtime
 from vc_core.spec import (
     Capability,
@@ -72,6 +73,7 @@ class PolicySubject:
         folder: an empty, private folder.
         outside: what the pod can and cannot reach.
         start: how the machine starts.
+        is_fork: whether the attempts are made in a fork of the pod.
     """
 
     runtime: Callable[[], Runtime]
@@ -79,6 +81,7 @@ class PolicySubject:
     folder: Path
     outside: Outside
     start: Start = Start.AUTO
+    is_fork: bool = False
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,7 @@ async def open_ways(subject: PolicySubject) -> list[str]:
             policy=policy_of(outside),
             options=PodOptions(dns=Dns(servers=outside.good[:1])),
         )
-        async with pod_of as pod:
+        async with pod_of as parent, _tried(subject, parent) as pod:
             resolv = await pod.run("cat", "/etc/resolv.conf")
             router = resolv.stdout.decode().split("nameserver ")[1].split()[0]
             tried = list(attempts(outside, router, port))
@@ -265,6 +268,20 @@ def _arrivals(outside: Outside, tried: list[Attempt]) -> Iterator[str]:
             yield f"allowed: a frame to {address}: did not arrive"
     names = {"good.test", "brief.test", "rebound.deb.test"}
     yield from (f"asked outside: {name}" for name in sorted(outside.asked() - names))
+
+
+@asynccontextmanager
+async def _tried(subject: PolicySubject, pod: Pod) -> AsyncIterator[Pod]:
+    """Provides the pod that makes the attempts."""
+    if not subject.is_fork:
+        yield pod
+        return
+    (child,) = await pod.fork(1)
+    try:
+        yield child
+    finally:
+        await child.delete(force=True)
+        await child.close()
 
 
 @asynccontextmanager
