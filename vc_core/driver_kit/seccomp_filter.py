@@ -1,4 +1,4 @@
-"""Compiles seccomp filters with libseccomp, a dependency of every QEMU with `-sandbox` and of crun.
+"""Compiles seccomp filters with libseccomp, on which sandboxed hypervisors and crun depend.
 
 The functions and numbers are those of seccomp.h, https://github.com/seccomp/libseccomp.
 """
