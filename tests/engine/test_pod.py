@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
+import weakref
 from contextlib import asynccontextmanager
 
 import pytest
@@ -369,3 +371,28 @@ async def test_a_machine_that_dies_while_its_guest_is_asked_has_ended(open_runti
         )
         assert "pulled the plug" in listing.pods[0].reason
         await pod.delete()
+
+
+async def test_a_long_lived_runtime_keeps_nothing_of_deleted_pods(runtime):
+    gone = []
+    for number in range(3):
+        pod = await runtime.create(f"p{number}")
+        await pod.start()
+        gone += [weakref.ref(pod), weakref.ref(pod._sessions)]
+        if number:
+            await pod.delete()
+        else:
+            await runtime.delete(pod.id, force=True)
+            await pod.close()
+    del pod
+    gc.collect()
+    assert [found() for found in gone if found() is not None] == []
+
+
+async def test_the_end_of_a_runtime_ends_the_connections_of_all_its_pods(open_runtime, world):
+    async with open_runtime() as runtime:
+        for name in ("a", "b"):
+            await (await runtime.create(name)).start()
+        assert world.connections == 2
+        await (await runtime.get("a")).status()
+    assert world.connections == 0

@@ -91,7 +91,7 @@ class Runtime:
             ),
             self._host,
         )
-        self._pods: list[Pod] = []
+        self._connected: set[Sessions] = set()
         self._origin = Origin()
 
     @classmethod
@@ -122,8 +122,8 @@ class Runtime:
 
     async def close(self) -> None:
         """Closes this process's connections; the pods keep running. May be called twice."""
-        while self._pods and self._origin.is_here():
-            await self._pods.pop().close()
+        while self._connected and self._origin.is_here():
+            await self._connected.pop().close()
 
     @property
     def hooks(self) -> Hooks:
@@ -195,7 +195,7 @@ class Runtime:
             network=wanted,
         )
         await self._register(config)
-        return self._hold(config.id)
+        return self._pod(config.id)
 
     async def _register(self, config: PodConfig) -> None:
         pod = PodRef(id=config.id, run_dir=await self.hooks.storage_run_dir(pod_id=config.id))
@@ -267,7 +267,7 @@ class Runtime:
         """
         checked("pod", pod_id)
         await Store(self.hooks, pod_id).pod_config()
-        return self._hold(pod_id)
+        return self._pod(pod_id)
 
     @checked_arguments
     async def restore(self, name: str, pod_id: str = "", ports: Sequence[PortMapping] = ()) -> Pod:
@@ -284,7 +284,7 @@ class Runtime:
             InvalidRequest: something that the saved pod had is missing on this host; names it.
         """
         made = checked("pod", pod_id) if pod_id else fresh()
-        return self._hold(await self.forks.restore(name, made, ports))
+        return self._pod(await self.forks.restore(name, made, ports))
 
     @checked_arguments
     async def list(self, ask_guests: bool = False) -> Listing:
@@ -388,13 +388,8 @@ class Runtime:
         damaged = (await self.list()).damaged
         return await diagnose.findings(self.hooks, self.config, self.catalog, damaged)
 
-    def _hold(self, pod_id: str) -> Pod:
-        pod = self._pod(pod_id)
-        self._pods.append(pod)
-        return pod
-
     def _pod(self, pod_id: str) -> Pod:
         return Pod(pod_id, self._sessions(pod_id), self._services)
 
     def _sessions(self, pod_id: str) -> Sessions:
-        return Sessions(pod_id, self.hooks, self._wire, self.config.deadlines)
+        return Sessions(pod_id, self.hooks, self._wire, self.config.deadlines, self._connected)

@@ -40,7 +40,14 @@ class Sessions:
     Keeps the connection between sessions, for as long as the machine is the same.
     """
 
-    def __init__(self, pod_id: str, storage: Hooks, wire: Wire, deadlines: Deadlines) -> None:
+    def __init__(
+        self,
+        pod_id: str,
+        storage: Hooks,
+        wire: Wire,
+        deadlines: Deadlines,
+        connected: set[Sessions],
+    ) -> None:
         """Creates a `Sessions`.
 
         Args:
@@ -48,7 +55,9 @@ class Sessions:
             storage: operations of the store.
             wire: wires the plugins of the pod.
             deadlines: deadlines of operations.
+            connected: has this object while it has a connection to close.
         """
+        self._connected = connected
         self.deadlines = deadlines
         self._pod_id = pod_id
         self._storage = storage
@@ -134,13 +143,17 @@ class Sessions:
                 await self._connection.hooks.agent_disconnect(pod=self._connection.pod)
             except VcError as error:  # the machine is gone
                 log.warning("%s", error)
-            self._connection = None
+            self._forget()
 
     async def close(self) -> None:
         """Ends the connection to the agent, if there is one; the pod keeps running."""
         if self._connection is not None:
             await self._connection.close()
-            self._connection = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._connection = None
+        self._connected.discard(self)
 
     async def _read(self, is_ending: bool) -> Session:
         store = Store(self._storage, self._pod_id, is_ending)
@@ -154,6 +167,7 @@ class Sessions:
             if self._connection is None:
                 wiring = self._wired(config)
                 self._connection = Connection(wiring, pod, self.deadlines, boot=state.boot)
+                self._connected.add(self)
             connection = self._connection
             if connection.boot != state.boot:
                 await connection.close()
