@@ -13,7 +13,7 @@ from vc_core.spec import PortMapping, PortProtocol
 from vc_network import layout
 from vc_network.errors import NetworkFailure
 from vc_network.layout import V4, V6, Family
-from vc_network.namespace import folder, program
+from vc_network.namespace import folder, keeper_of, program
 
 _PID_FILE = "pasta.pid"
 _DEFAULT_V6 = "0" * 32
@@ -87,8 +87,15 @@ def process_of(run_dir: Path) -> HostProcess | None:
         process = HostProcess.of(int(pid_file.read_text()))
         words = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError, ValueError):
+        words = []
+    if str(pid_file).encode() in words:
+        return process
+    if not pid_file.parent.exists():
         return None
-    return process if str(pid_file).encode() in words else None
+    # On a full disk pasta runs on without having written its file. Its mount namespace does not tell
+    # whose it is, as it has left ours; the number of its keeper does.
+    keeper = keeper_of(run_dir)
+    return HostProcess.find("--pid", str(pid_file), *([str(keeper.pid)] if keeper else []))
 
 
 def families() -> tuple[Family, ...]:
