@@ -147,7 +147,15 @@ async def connected(path: Path) -> AsyncIterator[Monitor]:
         yield Monitor(client)
     finally:
         with contextlib.suppress(QMPError, EOFError, OSError):  # already disconnected
-            await asyncio.shield(client.disconnect())
+            disconnecting = asyncio.ensure_future(client.disconnect())
+            disconnecting.add_done_callback(_retrieve)  # when this task is cancelled
+            await asyncio.shield(disconnecting)
+
+
+def _retrieve(done: asyncio.Future[None]) -> None:
+    """Takes the exception of a task that nobody awaits any more: asyncio would print it."""
+    if not done.cancelled():
+        done.exception()
 
 
 async def _greeted(path: Path) -> QMPClient:
