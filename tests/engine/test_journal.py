@@ -6,6 +6,8 @@ import asyncio
 from contextlib import aclosing
 from pathlib import Path
 
+import pytest
+
 from vc_core.engine.state import event_journal as module
 from vc_core.engine.state.event_journal import Journal
 from vc_core.spec import ExitStatus, PodRef
@@ -61,3 +63,25 @@ async def test_half_a_line_is_read_when_it_is_whole(tmp_path):
     with (tmp_path / ".events.jsonl").open("a") as stream:
         stream.write('{"time_ns": 1, "eve')
     assert await all_of(journal) == ["p"]
+
+
+async def test_a_damaged_line_is_left_out(tmp_path, caplog):
+    journal = Journal(tmp_path)
+    await journal.pod_created(ref("before"))
+    with (tmp_path / ".events.jsonl").open("ab") as file:
+        file.write(b'{"time_ns": 1, "eve\n{"time_ns": 1, "event": "\xff"}\n' + b"[" * 5000 + b"\n")
+    await journal.pod_created(ref("after"))
+    assert await all_of(journal) == ["before", "after"]
+    assert caplog.text.count("an event is left out") == 3
+
+
+async def test_on_a_full_disk_no_half_line_is_left(tmp_path, monkeypatch):
+    journal = Journal(tmp_path)
+    await journal.pod_created(ref("before"))
+    write = module.os.write
+    monkeypatch.setattr(module.os, "write", lambda handle, data: write(handle, data[:5]))
+    with pytest.raises(OSError, match="No space left"):
+        await journal.pod_created(ref("lost"))
+    monkeypatch.undo()
+    await journal.pod_created(ref("after"))
+    assert await all_of(journal) == ["before", "after"]

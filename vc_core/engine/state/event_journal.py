@@ -5,7 +5,9 @@ The journal is <data.dir>/.events.jsonl; when it is long, it is renamed to .even
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import os
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -22,6 +24,7 @@ from vc_core.spec.markers import hookimpl
 from vc_core.spec.values import ExitStatus, NetworkDenial, PodRef
 
 _LIMIT_BYTES = 1 << 20
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,10 @@ class Journal:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 if not is_named(handle, self._file):
                     continue  # renamed to the older journal meanwhile
-                os.write(handle, line)
+                size = os.fstat(handle).st_size
+                if os.write(handle, line) < len(line):  # the disk is full
+                    os.ftruncate(handle, size)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file))
                 if os.fstat(handle).st_size >= _LIMIT_BYTES:
                     self._file.replace(self._older)
                 return
@@ -168,4 +174,7 @@ def _events(stream: BinaryIO) -> Iterator[Event]:
         if not line.endswith(b"\n"):
             stream.seek(-len(line), os.SEEK_CUR)
             return
-        yield msgspec.json.decode(line, type=Event)
+        try:
+            yield msgspec.json.decode(line, type=Event)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            log.warning("an event is left out, because its line is damaged: %s", error)
