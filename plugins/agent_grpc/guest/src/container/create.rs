@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::container::agent::Agent;
 use crate::container::folder::remove_folder;
@@ -14,7 +14,7 @@ use crate::container::launch::Launch;
 use crate::container::restart::Restart;
 use crate::container::rootfs::{self, Root, Turn};
 use crate::container::table::Container;
-use crate::container::{names, rlimits, users, volumes, warm_crun};
+use crate::container::{document, names, rlimits, users, volumes, warm_crun};
 use crate::error::Error;
 use crate::machine::sandbox;
 use crate::process::child::{Process, Started};
@@ -85,7 +85,7 @@ impl Agent {
         for storage in &request.storages {
             mounts.add(&self.mounts, storage, &self.machine).await?;
         }
-        let mut spec: Value = serde_json::from_slice(&request.oci_spec)?;
+        let mut spec = document::spec(&request.oci_spec)?;
         spec["root"]["path"] = json!(request.rootfs);
         spec["linux"]["cgroupsPath"] = json!(format!("/vc/{}", request.container_id));
         names::write(folder, spec["hostname"].as_str().unwrap_or_default())?;

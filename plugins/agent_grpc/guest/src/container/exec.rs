@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::container::agent::Agent;
 use crate::container::folder::remove_folder;
 use crate::container::launch::Launch;
-use crate::container::{rlimits, rootfs, users};
+use crate::container::{document, rlimits, rootfs, users};
 use crate::error::Error;
 use crate::machine::sandbox;
 use crate::process::child::Process;
@@ -43,7 +43,7 @@ impl Agent {
         request: &ExecRequest,
     ) -> Result<Process, Error> {
         fs::create_dir_all(folder)?;
-        let mut spec: Value = serde_json::from_slice(&request.oci_process)?;
+        let mut spec = document::process(&request.oci_process)?;
         rlimits::fit(&mut spec);
         let (root, reading) = self.containers.root(&request.container_id)?;
         let mut spec = rootfs::ask(root, reading, move |root| {

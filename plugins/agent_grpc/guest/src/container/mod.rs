@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod create;
 pub mod crun;
 pub mod crun_error;
+pub mod document;
 pub mod exec;
 pub mod file_process;
 pub mod files;

@@ -6,7 +6,7 @@ mod entries;
 mod fd_cache;
 mod fd_path;
 mod fuse;
-mod nodes;
+pub mod nodes;
 mod passthrough;
 pub mod shares;
 mod xattrs;

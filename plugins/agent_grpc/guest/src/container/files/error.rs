@@ -38,10 +38,18 @@ impl FilesError {
         Errno::ENOENT.into()
     }
 
-    /// The message with all its causes, in one line.
+    /// The message with all its causes, in one line: names in it may have control characters.
     pub fn line(&self) -> String {
         let causes: String = causes(self.source()).map(|cause| format!(": {cause}")).collect();
-        format!("{self}{causes}")
+        let mut line = String::new();
+        for one in format!("{self}{causes}").chars() {
+            if one.is_control() {
+                line.extend(one.escape_default());
+            } else {
+                line.push(one);
+            }
+        }
+        line
     }
 
     pub fn exit_code(&self) -> i32 {
@@ -96,6 +104,12 @@ mod tests {
         let error = FilesError::from(around);
         assert_eq!(error.exit_code(), MISSING);
         assert_eq!(error.line(), "while unpacking: No such file or directory (os error 2)");
+    }
+
+    #[test]
+    fn a_message_is_one_line_whatever_is_in_a_name() {
+        let error = FilesError::Unfit("the path a\nb\u{1b}[2J".into());
+        assert_eq!(error.line(), r"the path a\nb\u{1b}[2J");
     }
 
     #[derive(Debug, thiserror::Error)]
