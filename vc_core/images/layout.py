@@ -103,6 +103,8 @@ def _find(layout: Path, tag: str, wanted: Platform, name: str) -> Found:
     descriptor = _for_platform(layout, entries[0], wanted, name or str(layout))
     manifest = _document(layout, descriptor)
     config = _document(layout, manifest["config"])
+    if not isinstance(config, dict):
+        raise TypeError("its configuration is no object")
     return Found(
         layout, descriptor, manifest, config, str(manifest["config"]["digest"]).partition(":")[2]
     )

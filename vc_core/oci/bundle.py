@@ -60,7 +60,7 @@ def load(
         raise InvalidRequest(
             f"{file} cannot be read: {error.strerror}; give the directory of a bundle"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{file} is not JSON: {error}") from error
     problems: list[str] = []
     config = Reader(document, "", problems)

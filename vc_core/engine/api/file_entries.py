@@ -139,7 +139,7 @@ def file_change(line: bytes) -> FileChange:
 def _decoded(line: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(line, type=kind)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise AgentError(
             f"the guest's agent has sent what describes no file: {shown(str(error))}"
         ) from error

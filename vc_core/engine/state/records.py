@@ -380,7 +380,7 @@ def decode(text: str, kind: type[T], what: str) -> T:
                 "use the version that wrote it"
             )
         return msgspec.convert(envelope["data"], kind, dec_hook=_decode_path)
-    except (msgspec.MsgspecError, KeyError, TypeError) as error:
+    except (msgspec.MsgspecError, KeyError, TypeError, UnicodeError, RecursionError) as error:
         raise StorageError(f"{what} is damaged: {error}") from error
 
 

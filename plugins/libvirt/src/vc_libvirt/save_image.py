@@ -50,9 +50,9 @@ class SaveImage:
                         f"{path} is no saved machine, or was written by a libvirt of another format"
                     )
                 data = stream.read(length)
-        except (OSError, struct.error) as error:
+            xml = data[: cookie or None].partition(b"\0")[0].decode()
+        except (OSError, struct.error, UnicodeDecodeError) as error:
             raise LibvirtError(f"the saved machine {path} cannot be read: {error}") from error
-        xml = data[: cookie or None].partition(b"\0")[0].decode()
         return cls(path, xml, _HEADER.size + length, compressed)
 
     def head(self, xml: str) -> bytes:

@@ -21,7 +21,7 @@ _CAUSES = {
     7: "the guest reset itself",
     8: "the guest's kernel panicked",
 }
-_REQUEST = re.compile(r"qemu_system_shutdown_request reason=(\d+)")
+_REQUEST = re.compile(r"qemu_system_shutdown_request reason=(\d{1,9})\b")
 _RUNNING = re.compile(r"runstate_set .*new_state \d+ \(running\)")
 _SHUTDOWN = re.compile(r"runstate_set .*new_state \d+ \(shutdown\)")
 _PAUSED = re.compile(r"runstate_set .*new_state \d+ \((\w+)\)")

@@ -72,7 +72,7 @@ def split(data: memoryview, rest: BinaryIO, files: Mapping[str, Path]) -> None:
     """
     try:
         _split(_Reader(data), rest, files)
-    except (struct.error, UnicodeDecodeError) as error:
+    except (struct.error, UnicodeDecodeError, OverflowError) as error:  # a size above 8 EiB
         raise QemuError(f"QEMU's state cannot be read: {error}") from error
 
 
