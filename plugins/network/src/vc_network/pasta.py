@@ -92,8 +92,8 @@ def process_of(run_dir: Path) -> HostProcess | None:
         return process
     if not pid_file.parent.exists():
         return None
-    # On a full disk pasta runs on without having written its file. Its mount namespace does not tell
-    # whose it is, as it has left ours; the number of its keeper does.
+    # On a full disk pasta runs on without having written its file. Its mount namespace does not
+    # tell whose it is, as it has left ours; the number of its keeper does.
     keeper = keeper_of(run_dir)
     return HostProcess.find("--pid", str(pid_file), *([str(keeper.pid)] if keeper else []))
 
