@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Host
+from tests.e2e.outside import EVIL, PUBLIC, outside
 
 RECIPES = Path(__file__).resolve().parents[2] / "examples/recipes"
 
@@ -94,6 +96,23 @@ def test_a_test_has_a_machine_of_its_own(host):
 
 
 def test_an_agent_has_a_tool_that_runs_python(host):
+    found = _run_python(host.environ(), "print(6 * 7)")
+    assert found == {"stdout": "42\n", "stderr": "", "exit_code": 0, "end": "exited"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes network namespaces for a test")
+def test_the_agents_code_reaches_what_is_allowed(host):
+    fetch = (
+        "import urllib.request as u\n"
+        f"print(u.urlopen('http://{PUBLIC}:443/', timeout=20).read())\n"
+        f"u.urlopen('http://{EVIL}:443/', timeout=20)"
+    )
+    with outside():
+        found = _run_python({**host.environ(), "SANDBOX_ALLOW": f"{PUBLIC}:443"}, fetch)
+    assert (found["stdout"], found["exit_code"]) == ("b'outside'\n", 1)
+
+
+def _run_python(environ, code):
     messages = [
         {
             "id": 1,
@@ -108,7 +127,7 @@ def test_an_agent_has_a_tool_that_runs_python(host):
         {
             "id": 2,
             "method": "tools/call",
-            "params": {"name": "run_python", "arguments": {"code": "print(6 * 7)"}},
+            "params": {"name": "run_python", "arguments": {"code": code, "timeout_s": 60}},
         },
     ]
     command = [sys.executable, RECIPES / "mcp_server.py"]
@@ -118,7 +137,7 @@ def test_an_agent_has_a_tool_that_runs_python(host):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env=host.environ(),
+        env=environ,
     ) as server:
         for message in messages:
             server.stdin.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
@@ -129,5 +148,4 @@ def test_an_agent_has_a_tool_that_runs_python(host):
             replies[reply.get("id")] = reply
         server.stdin.close()
         server.wait(30)
-    found = replies[2]["result"]["structuredContent"]
-    assert found == {"stdout": "42\n", "stderr": "", "exit_code": 0, "end": "exited"}
+    return replies[2]["result"]["structuredContent"]

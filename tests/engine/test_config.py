@@ -68,6 +68,10 @@ def test_every_problem_comes_at_once_with_line_and_nearest_name():
 
 def test_values_that_cannot_be():
     assert problems("[pod]\nvcpus = 0\n") == ["vc.toml:2: pod.vcpus: must be at least 1"]
+    (told,) = problems("[pod]\nallow = ['good.test:443', 'a:0']\nrate_in = '10mbit'\n")
+    assert told == "vc.toml:2: pod.allow: 'a:0' is no rule of a network: ports are 1 to 65535"
+    (told,) = problems("[pod]\nrate_out = 'fast'\n")
+    assert told.startswith("vc.toml:2: pod.rate_out: 'fast' is no rate")
 
 
 def test_a_choice_outside_its_table_is_told_where_it_belongs():
