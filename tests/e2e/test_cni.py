@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.outside import outside
+from tests.e2e.outside import MTU, outside
 
 pytestmark = [
     pytest.mark.needs("nic"),
@@ -78,7 +78,7 @@ def test_two_pods_find_each_other_reach_the_outside_and_serve_a_port(net):
     client = f"for url in web/name 198.51.100.1 [2001:db8::1]; do {' '.join(GET)} http://$url; done"
     look = "ip -o -4 addr show dev eth0 | tr -s ' ' | cut -d' ' -f4; cat /sys/class/net/eth0/mtu"
     done = net.vc("run", "--network", net.name, "--", "sh", "-c", f"{look}; {client}")
-    assert done.stdout.decode().split() == ["203.0.113.3/24", "1500", "web", "outsideoutside"]
+    assert done.stdout.decode().split() == ["203.0.113.3/24", str(MTU), "web", "outsideoutside"]
     assert _get("http://127.0.0.1:8080/name") == "web"
     assert _get("http://203.0.113.2/name") == "web", "the host reaches the pod's address"
     status = net.vc("pod", "status", "web").stdout.decode()
@@ -131,7 +131,8 @@ def test_what_was_killed_leaves_nothing_after_the_next_call(net, victim):
         os.kill(machine, signal.SIGKILL)
     if victim == "reboot":
         os.kill(dnsmasq, signal.SIGKILL)
-        (namespace,) = Path("/run/netns").glob("vc-p-*")
+        (result,) = (net.folder / "cache/results").iterdir()
+        namespace = Path(json.loads(result.read_text())["netns"])
         with contextlib.suppress(subprocess.CalledProcessError):
             subprocess.run(["ip", "netns", "delete", namespace.name], check=True)
         subprocess.run(["nft", "flush", "ruleset"], check=True)

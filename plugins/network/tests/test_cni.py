@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -275,3 +276,62 @@ def test_the_cache_survives_a_writer_that_is_killed(tmp_path):
     (cache.folder / ".net-c-eth0").write_text("{")
     assert cache.networks_of("c") == ()
     assert list(cache.all()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="this is an ordinary user")
+@pytest.mark.parametrize("call", ["network_connect", "network_create", "network_remove"])
+def test_an_ordinary_user_is_told_of_pasta_and_ends_pods_all_the_same(tmp_path, call):
+    arguments = {
+        "network_connect": "pod=pod, request=NetworkRequest(reach=Reach.FULL, name='x')",
+        "network_create": "wanted=NewNetwork(name='x')",
+        "network_remove": "name='x'",
+    }
+    script = f"""
+import asyncio, os, pathlib
+from vc_network.cni.plugin import CniNetwork
+from vc_network.cni.options import CniOptions
+from vc_core.spec import NetworkRequest, NewNetwork, PodRef, Reach
+os.setresuid(65533, 65533, 65533)
+pod, plugin = PodRef(id="p", run_dir=pathlib.Path("/nowhere/p")), CniNetwork(CniOptions())
+try:
+    asyncio.run(plugin.{call}({arguments[call]}))
+except Exception as error:
+    print(type(error).__name__, error)
+asyncio.run(plugin.network_disconnect(pod=pod))
+print(len(asyncio.run(plugin.network_diagnose())) > 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd="/"
+    )
+    told, diagnosed = done.stdout.splitlines()
+    assert told.startswith("NetworkError networks of CNI are for root only; the plugin pasta")
+    assert diagnosed == "True"
+
+
+async def test_what_other_programs_have_in_the_cache_is_respected_or_passed_over(place):
+    results = place.folder / "cache/results"
+    results.mkdir(parents=True)
+    other = {"kind": "cniCacheV1", "containerId": "c", "networkName": "n", "ifName": "eth0"}
+    other |= {"config": "", "result": {"cniVersion": "1.0.0"}}
+    taken = {"portMappings": [{"hostPort": 18080, "containerPort": 1, "protocol": "TCP"}]}
+    for name, capabilities in (
+        ("a", {"portMappings": [{"hostPort": "x"}, 7, {}]}),
+        ("b", {"portMappings": 7}),
+        ("c", taken),
+    ):
+        text = json.dumps({**other, "capabilityArgs": capabilities})
+        (results / f"{name}-c-eth0").write_text(text)
+    with pytest.raises(NetworkError, match=r"port 18080/tcp .* is taken by the container c of CNI"):
+        await place.plugin().network_connect(pod=place.pod(), request=place.request(WEB))
+    assert len([*results.iterdir()]) == 3
+    shutil.rmtree(results)
+    assert place.residue() == []
+
+
+async def test_a_name_server_that_is_no_address_is_told(place):
+    network = _network(place.name, place.leases)
+    network["plugins"][0]["dns"] = {"nameservers": ["resolver.example"]}
+    place.write(network)
+    with pytest.raises(NetworkError, match="has a name server that is no address"):
+        await place.plugin().network_connect(pod=place.pod(), request=place.request())
+    assert place.residue() == []

@@ -44,6 +44,15 @@ class Attachment:
     result: dict[str, Any] | None
     netns: str
 
+    def ports(self) -> Iterator[tuple[tuple[str, int], str]]:
+        """Yields protocol and number of each port of the host, and its address, empty for all."""
+        mappings = self.capabilities.get("portMappings")
+        for one in mappings if isinstance(mappings, list) else ():
+            match one:
+                case {"hostPort": int(number)}:
+                    address = str(one.get("hostIP") or "")
+                    yield (str(one.get("protocol") or "tcp").lower(), number), address
+
 
 class Cache:
     """The cache below one folder."""

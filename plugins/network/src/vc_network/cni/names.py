@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core.driver_kit import HostProcess, lock_file, program_environment
+from vc_core.driver_kit import HostProcess, program_environment
 from vc_core.driver_kit.host_process import end_child
+from vc_network.cni.locks import locked
 from vc_network.errors import NetworkFailure
 from vc_network.namespace import program
 
 # Not below a private folder: dnsmasq reads it as the user nobody.
 _FOLDER = Path("/run/virtcontainers-names")
-_LOCK_S = 30.0
 _TERM_S = 2.0
 
 
@@ -46,7 +46,7 @@ class Names:
             NetworkFailure: dnsmasq fails; quotes it.
         """
         self.base.mkdir(mode=0o755, parents=True, exist_ok=True)
-        async with await lock_file(self._lock, exclusive=True, timeout_s=_LOCK_S):
+        async with await locked(self._lock):
             for folder in (self._folder, self._hosts):
                 folder.mkdir(exist_ok=True)
                 folder.chmod(0o755)
@@ -61,7 +61,7 @@ class Names:
         """Removes a pod, and with the last one dnsmasq. May be called twice."""
         if not self._folder.exists():
             return
-        async with await lock_file(self._lock, exclusive=True, timeout_s=_LOCK_S):
+        async with await locked(self._lock):
             if not self._folder.exists():
                 return
             (self._hosts / container).unlink(missing_ok=True)
@@ -95,7 +95,7 @@ class Names:
 
     @property
     def _lock(self) -> Path:
-        return self.base / f"{self.network}.lock"
+        return self.base / f".{self.network}.lock"  # no network has such a name
 
     def _process(self) -> HostProcess | None:
         try:

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import structs
 
-from vc_core.driver_kit import FileLock, lock_file
+from vc_core.driver_kit import FileLock
 from vc_core.spec import (
     Capability,
     Finding,
@@ -32,6 +32,7 @@ from vc_network.cni import configuration, doctor, own_networks
 from vc_network.cni.cache import NETNS, Attachment, Cache, container_of
 from vc_network.cni.chain import AddFailure, Chain
 from vc_network.cni.configuration import NetworkList
+from vc_network.cni.locks import locked
 from vc_network.cni.names import Names, resolvers_of_host
 from vc_network.cni.options import CniOptions
 from vc_network.errors import NetworkFailure, translated
@@ -39,7 +40,6 @@ from vc_network.namespace import folder
 
 log = logging.getLogger(__name__)
 
-_LOCK_S = 60.0
 # portmap removes all rules of a pod, but only if it is told of a port.
 _UNKNOWN = {"portMappings": [{"hostPort": 1, "containerPort": 1, "protocol": "tcp"}]}
 
@@ -128,7 +128,7 @@ class CniNetwork(NetworkSpec):
 
     async def _locked(self) -> FileLock:
         self._cache.lock.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        return await lock_file(self._cache.lock, exclusive=True, timeout_s=_LOCK_S)
+        return await locked(self._cache.lock)
 
     async def _connect(self, pod: PodRef, request: NetworkRequest) -> Network:
         container = container_of(pod)
@@ -185,7 +185,12 @@ class CniNetwork(NetworkSpec):
     ) -> tuple[str, ...]:
         given = result.get("dns", {}).get("nameservers", [])
         if given:
-            return tuple(str(ipaddress.ip_address(one)) for one in given)
+            try:
+                return tuple(str(ipaddress.ip_address(one)) for one in given)
+            except ValueError as error:
+                raise NetworkFailure(
+                    f"the network {network} has a name server that is no address: {error}"
+                ) from error
         gateways = [one["gateway"] for one in result.get("ips", []) if one.get("gateway")]
         own = {
             address["local"]
@@ -202,9 +207,8 @@ class CniNetwork(NetworkSpec):
         """Returns address and container of all redirected ports, by protocol and number."""
         taken: dict[tuple[str, int], list[tuple[str, str]]] = {}
         for found in self._cache.all():
-            for one in found.capabilities.get("portMappings", []):
-                key = (str(one.get("protocol", "tcp")).lower(), int(one["hostPort"]))
-                taken.setdefault(key, []).append((one.get("hostIP", ""), found.container))
+            for key, address in found.ports():
+                taken.setdefault(key, []).append((address, found.container))
         return taken
 
     def _chain(self, network: NetworkList, found: Attachment) -> Chain:
