@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -48,6 +49,7 @@ class Place:
         self.folder = folder
         self.leases = folder / "leases"
         self.containers: list[str] = []
+        self.pods: list[PodRef] = []
         # The folder of names is the host's: other tests use it, too.
         self.name = f"t{uuid.uuid4().hex[:8]}"
         self.file = folder / "net.d/10-test.conflist"
@@ -69,6 +71,7 @@ class Place:
         run_dir.mkdir(mode=0o700, exist_ok=True)
         pod = PodRef(id=name, run_dir=run_dir)
         self.containers.append(container_of(pod))
+        self.pods.append(pod)
         return pod
 
     def request(self, *ports: PortMapping) -> NetworkRequest:
@@ -96,7 +99,10 @@ def place(tmp_path, own_network):
     if missing:
         pytest.fail("install the package containernetworking-plugins")
     tmp_path.chmod(0o755)
-    return Place(tmp_path)
+    found = Place(tmp_path)
+    yield found
+    for pod in found.pods:  # of a test that failed
+        asyncio.run(found.plugin().network_disconnect(pod=pod))
 
 
 def _is_redirected(port: PortMapping) -> bool:
