@@ -120,3 +120,24 @@ def test_children_have_networks_of_their_own_and_leave_the_parents_alone(host, n
     assert _wait_for(f"{parent}/state", {"open"}) == "open", "a new boot, with the same network"
     host.vc("pod", "delete", "--force", "again")
     host.vc("snapshot", "rm", "saved")
+
+
+def test_a_fork_that_was_killed_leaves_nothing_after_the_next_call(host):
+    with outside():
+        host.vc("run", "-d", "--name", "p", "--network", "public", "--", "sleep", "999")
+        client = host.start("pod", "fork", "p", "-p", "8080:80")
+        pods = host.folder / "run/pods"
+        while not any(pods.glob("*/network/pasta.pid")) or len([*pods.glob("*/network")]) < 2:
+            assert client.poll() is None, "it ended before its network was there"
+        client.kill()
+        client.wait()
+        (child,) = {one["id"] for one in _pods(host)} - {"p"}
+        host.vc("pod", "delete", "--force", child)
+        assert len([*pods.glob("*/network")]) == 1
+        host.vc("run", "--network", "public", "-p", "8080:80", "--", "true")
+        assert b"does not work" not in host.vc("pod", "status", "p").stdout
+        host.vc("pod", "delete", "--force", "p")
+
+
+def _pods(host) -> list[dict[str, str]]:
+    return json.loads(host.vc("pod", "ls", "--json").stdout)
