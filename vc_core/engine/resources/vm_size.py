@@ -21,6 +21,7 @@ _PERIODS_US = range(1_000, 1_000_001)  # the kernel's range: Documentation/sched
 _SMALLEST_QUOTA_US = 1_000
 _SHARES = range(2, 262_145)
 _CGROUP_FILE = re.compile(r"[a-z]+(\.[a-z0-9_]+)+")
+_FREEZER = "cgroup.freeze"
 _CPUSET = re.compile(r"(\d+(-\d+)?(,\d+(-\d+)?)*)?")
 
 
@@ -49,6 +50,8 @@ def check(resources: Resources) -> None:
     if resources.pids < 0:
         raise InvalidRequest(f"pids is {resources.pids}; it must be 0 (unlimited) or more")
     for name, value in resources.unified:
+        if name == _FREEZER and value in ("0", "1"):
+            continue
         if not _CGROUP_FILE.fullmatch(name) or name.startswith("cgroup.") or "\0" in value:
             raise InvalidRequest(
                 f"{name!r} is not a limit of a cgroup; use e.g. memory.low or io.weight"
