@@ -243,18 +243,18 @@ def _mounts(container: GuestContainer) -> list[Json]:
                 "options": options,
             }
         )
-    if pod.shared_shm_bytes:  # instead of one of its own, and of one that a bundle lists
+    if pod.shared_shm_bytes:  # in place of one of its own, which may be below a /dev of its own
+        options = ["bind", "rw"]
+        shared = {"destination": "/dev/shm", "type": "bind", "source": SHM, "options": options}
         default, own = (
             [
-                mount
-                for mount in mounts
-                if (mount["destination"], mount["type"]) != ("/dev/shm", "tmpfs")
+                shared if (one["destination"], one["type"]) == ("/dev/shm", "tmpfs") else one
+                for one in mounts
             ]
             for mounts in (default, own)
         )
-        default.append(
-            {"destination": "/dev/shm", "type": "bind", "source": SHM, "options": ["bind", "rw"]}
-        )
+        if shared not in [*default, *own]:
+            own.append(shared)
     taken = {mount["destination"].rstrip("/") for mount in own}
     return [*(mount for mount in default if mount["destination"] not in taken), *own]
 
