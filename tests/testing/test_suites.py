@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.testing.wrong import quiet_agents  # noqa: F401 - its plugins are filed when imported
+from tests.testing.wrong import quiet_agents, stand_ins  # noqa: F401 - filed when imported
 from tests.testing.wrong.agents import AGENTS
 from tests.testing.wrong.hypervisors import HYPERVISORS
 from tests.testing.wrong.networks import NETWORKS

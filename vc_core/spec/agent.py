@@ -244,6 +244,24 @@ class AgentSpec:
         """
         raise NotImplementedError
 
+    @optional_operation
+    async def agent_stand_in(
+        self, pod: PodRef, channel: Channel, container_id: str, token: str, ends_machine: bool
+    ) -> tuple[str, ...]:
+        """Returns the command line of a program that stands in on the host for a process.
+
+        Called by `Process.stand_in`. The process was started with Stdio.PIPES, and no client has
+        its streams. The program uses `channel` alone, which the caller has opened for it. It
+        connects its descriptors 0 to 2 to the streams of the process, and then writes "ok" to its
+        descriptor 3, or else the reason why not, and closes it. A terminal on descriptor 0 is in
+        raw mode; the program follows its size. It forwards the signals that it gets, and ends with
+        the exit code of the process. It ends with 137 when the machine ends first. Killing the
+        program kills the process. With `ends_machine` the machine ends after the program, however
+        that has ended, and what containers have written to folders of the host is there.
+        Declared by Capability.STAND_IN.
+        """
+        raise NotImplementedError
+
     @unbounded_operation
     async def agent_wait(self, pod: PodRef, container_id: str, token: str) -> ExitStatus:
         """Returns when the process has ended; at once when it has ended before.

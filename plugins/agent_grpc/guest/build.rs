@@ -6,6 +6,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed={proto}");
     println!("cargo:rerun-if-env-changed=VC_AGENT_PROTO");
     let files = protox::compile([&proto], [folder])?;
-    tonic_prost_build::configure().build_client(false).compile_fds(files)?;
+    tonic_prost_build::configure().build_transport(false).compile_fds(files)?;
     Ok(())
 }

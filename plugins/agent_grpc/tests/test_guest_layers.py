@@ -80,9 +80,13 @@ def imports(module: str, text: str, modules: set[str]) -> set[str]:
 
 
 def graph(folder: Path) -> dict[str, set[str]]:
-    """What each module imports. The program itself and the list of modules are in no layer."""
+    """What each module imports. Programs (also those in bin) and the list of modules are in no
+    layer.
+    """
     texts = {
-        module: text for module, text in sources(folder).items() if module not in ("main", "lib")
+        module: text
+        for module, text in sources(folder).items()
+        if module not in ("main", "lib") and not module.startswith("bin::")
     }
     modules = {*texts, "proto"}
     return {module: imports(module, text, modules) for module, text in texts.items()}

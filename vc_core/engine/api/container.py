@@ -271,10 +271,11 @@ class Container:
             require(self._name, "wait for it", state.state, [State.RUNNING])
         return await Process(self._sessions, self.pod_id, self.id, state.token).wait()
 
-    async def process(self) -> Process:
+    async def process(self, may_wait: bool = False) -> Process:
         """Returns the first process, to attach to.
 
-        Also returns one that has ended by itself: its output and its exit status are kept.
+        Also returns one that has ended by itself: its output and its exit status are kept. With
+        `may_wait` also one in the guest that waits to be started.
 
         Raises:
             StateError: it was not started, or is no longer in a guest.
@@ -283,7 +284,7 @@ class Container:
             await session.store.container_spec(self.id)
             # Without asking the guest: the process may be ending.
             state = await session.store.container_state(self.id)
-            was_started = state.is_in_guest and state.state is not State.READY
+            was_started = state.is_in_guest and (may_wait or state.state is not State.READY)
             if not was_started or session.state.state is not State.RUNNING:
                 await self._require_running(session, "attach to it")
             return Process(self._sessions, self.pod_id, self.id, state.token)

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.engine.api.arguments import checked_arguments
 from vc_core.engine.session.sessions import Sessions
-from vc_core.spec.errors import AgentError, OperationError, StateError
-from vc_core.spec.values import ExitStatus, ProcessStreams, StreamName
+from vc_core.engine.state.ids import fresh
+from vc_core.spec.errors import AgentError, OperationError, StateError, UnsupportedOperation
+from vc_core.spec.values import Capability, ExitStatus, ProcessStreams, StreamName
 
 MAX_OUTPUT_BYTES = 64 << 20
 """Default limit of the collected output of a process, in bytes; the output is kept in memory."""
@@ -101,6 +102,32 @@ class Process:
                     pod=session.pod, container_id=self.container_id, token=self.token
                 )
         return self._streams
+
+    async def stand_in(self, ends_machine: bool = False) -> tuple[str, ...]:
+        """Returns the command line of a program that stands in for the process on this host.
+
+        This process must execute it in its own place, as the channel that it uses belongs to this
+        process. See `AgentSpec.agent_stand_in` for its descriptors.
+
+        Args:
+            ends_machine: whether the machine ends with it, even if it is killed.
+
+        Raises:
+            UnsupportedOperation: the agent has no such program.
+        """
+        async with self._sessions.open(exclusive=False) as session:
+            if Capability.STAND_IN not in session.capabilities:
+                raise UnsupportedOperation("agent_stand_in")
+            channel = await session.hooks.vm_open_channel(
+                pod=session.pod, name=f"vc.agent.{fresh()}"
+            )
+            return await session.hooks.agent_stand_in(
+                pod=session.pod,
+                channel=channel,
+                container_id=self.container_id,
+                token=self.token,
+                ends_machine=ends_machine,
+            )
 
     async def output(self) -> AsyncGenerator[tuple[StreamName, bytes], None]:
         """Yields the output as it arrives, until the process has ended.

@@ -12,6 +12,7 @@ from vc_core.testing.agent_suite.containers import ContainerRules
 from vc_core.testing.agent_suite.files import FileRules
 from vc_core.testing.agent_suite.images import ImageRules
 from vc_core.testing.agent_suite.processes import ProcessRules
+from vc_core.testing.agent_suite.stand_ins import StandInRules
 from vc_core.testing.agent_suite.subject import AgentSubject
 from vc_core.testing.agent_suite.supervision import SupervisionRules
 
@@ -19,7 +20,13 @@ __all__ = ["AgentContract", "AgentSubject"]
 
 
 class AgentContract(
-    ConnectionRules, ImageRules, ContainerRules, ProcessRules, SupervisionRules, FileRules
+    ConnectionRules,
+    ImageRules,
+    ContainerRules,
+    ProcessRules,
+    StandInRules,
+    SupervisionRules,
+    FileRules,
 ):
     """All rules of agents. Subclass it and override the fixture `subject`."""
 

@@ -20,7 +20,7 @@ use crate::proto::*;
 
 /// Raised when a change is incompatible with older clients.
 const PROTOCOL: u32 = 5;
-const FEATURES: [&str; 3] = ["terminal", "overlay", "scsi"];
+const FEATURES: [&str; 4] = ["terminal", "overlay", "scsi", "hold"];
 /// The name of the metadata with the host's time, in nanoseconds since the epoch.
 const TIME: &str = "vc-time-ns";
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
@@ -233,6 +233,23 @@ impl agent_server::Agent for Service {
     async fn wait(&self, request: Request<ProcessRequest>) -> Reply<WaitReply> {
         let request = request.into_inner();
         Ok(Response::new(self.0.end_of(&request.container_id, &request.token).await?))
+    }
+
+    type HoldStream = ReceiverStream<Message<Empty>>;
+
+    async fn hold(&self, request: Request<HoldRequest>) -> Reply<Self::HoldStream> {
+        let HoldRequest { container_id, token, ends_machine } = request.into_inner();
+        let process = self.0.containers.process(&container_id, &token)?;
+        let (sender, stream) = accepted(Empty {});
+        let agent = self.0.clone();
+        tokio::spawn(async move {
+            sender.closed().await;
+            if let Err(error) = agent.let_go(&process, ends_machine).await {
+                // Reported on the console, because the client is gone.
+                eprintln!("vc-agent: the machine is not ended: {error}");
+            }
+        });
+        Ok(Response::new(stream))
     }
 
     async fn signal(&self, request: Request<SignalRequest>) -> Reply<Empty> {

@@ -84,9 +84,8 @@ class GrpcAgent(AgentSpec):
             Capability.ONLINE,
             Capability.QUIESCE,
         }
-        return frozenset(
-            able | {Capability.SUPERVISE, Capability.LOG, Capability.FILES, Capability.NETWORK}
-        )
+        able |= {Capability.SUPERVISE, Capability.LOG, Capability.FILES, Capability.NETWORK}
+        return frozenset(able | {Capability.STAND_IN})
 
     # --- connection -------------------------------------------------------------------------------
 
@@ -184,6 +183,15 @@ class GrpcAgent(AgentSpec):
     @hookimpl
     async def agent_attach(self, pod: PodRef, container_id: str, token: str) -> ProcessStreams:
         return await self._client.attach(container_id, token)
+
+    @hookimpl
+    async def agent_stand_in(
+        self, pod: PodRef, channel: Channel, container_id: str, token: str, ends_machine: bool
+    ) -> tuple[str, ...]:
+        if self._stand_in is None:
+            raise AgentError("the guest image has no vc-stand-in; run 'vc guest build'")
+        ends = "machine" if ends_machine else "process"
+        return (str(self._stand_in), channel.address, container_id, token, ends)
 
     @hookimpl
     async def agent_wait(self, pod: PodRef, container_id: str, token: str) -> ExitStatus:
@@ -309,6 +317,14 @@ class GrpcAgent(AgentSpec):
             found for cache in self._caches() for found in image.images(cache) if found.is_current
         )
         return next((found.filter for found in built if found.inputs.get("seccomp") == wanted), b"")
+
+    @functools.cached_property
+    def _stand_in(self) -> Path | None:
+        """The stand-in's program of the guest image in use; None if it has none."""
+        chosen = self._options.guest
+        found = [one for cache in self._caches() for one in image.images(cache)]
+        fit = (one for one in found if one.id.startswith(chosen) if chosen or one.is_current)
+        return next((one.stand_in for one in fit), None)
 
     def _caches(self) -> list[Path]:
         """Returns the caches: the user's own, then that of root, which all users share."""

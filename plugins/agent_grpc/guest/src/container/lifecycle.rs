@@ -10,6 +10,8 @@ use crate::container::agent::Agent;
 use crate::container::folder::remove_folder;
 use crate::container::rootfs;
 use crate::error::Error;
+use crate::machine::power;
+use crate::process::child::Process;
 use crate::process::procfs;
 use crate::proto::{ContainerStatsReply, ProcessInfo, SignalRequest, WaitReply};
 
@@ -101,6 +103,19 @@ impl Agent {
             log_pump.done().await; // before its disk is removed
         }
         container.mounts.remove(&self.mounts).and(remove_folder(Path::new(&container.folder)))
+    }
+
+    /// Ends what a client has held: a process, and the machine if that is asked for.
+    pub async fn let_go(&self, process: &Process, ends_machine: bool) -> Result<(), Error> {
+        process.kill();
+        if ends_machine {
+            // What containers have written to shared files is written back by their removal.
+            if let Err(error) = self.remove_all().await {
+                eprintln!("vc-agent: a container is not removed: {error}");
+            }
+            match power::power_off()? {}
+        }
+        Ok(())
     }
 
     pub async fn remove_all(&self) -> Result<(), Error> {

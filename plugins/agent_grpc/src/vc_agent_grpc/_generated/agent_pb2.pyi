@@ -658,6 +658,31 @@ class ProcessRequest(_message.Message):
 Global___ProcessRequest: _TypeAlias = ProcessRequest  # noqa: Y015
 
 @_typing.final
+class HoldRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    ENDS_MACHINE_FIELD_NUMBER: _builtins.int
+    container_id: _builtins.str
+    token: _builtins.str
+    ends_machine: _builtins.bool
+    def __init__(
+        self,
+        *,
+        container_id: _builtins.str = ...,
+        token: _builtins.str = ...,
+        ends_machine: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "ends_machine", b"ends_machine", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldRequest: _TypeAlias = HoldRequest  # noqa: Y015
+
+@_typing.final
 class ProcessReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

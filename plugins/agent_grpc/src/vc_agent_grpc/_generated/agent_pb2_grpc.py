@@ -129,6 +129,11 @@ class AgentStub:
                 request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.ProcessRequest.SerializeToString,
                 response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.WaitReply.FromString,
                 _registered_method=True)
+        self.Hold = channel.unary_stream(
+                '/virtcontainers.agent.v1.Agent/Hold',
+                request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.HoldRequest.SerializeToString,
+                response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
+                _registered_method=True)
         self.Signal = channel.unary_unary(
                 '/virtcontainers.agent.v1.Agent/Signal',
                 request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.SignalRequest.SerializeToString,
@@ -278,6 +283,14 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Hold(self, request, context):
+        """Ties a process to its client: it is killed when this call ends, as when the client is killed. With `ends_machine` the
+        machine follows, in order. The first answer comes when that is in force; there is no other.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Signal(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -387,6 +400,11 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.Wait,
                     request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.ProcessRequest.FromString,
                     response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.WaitReply.SerializeToString,
+            ),
+            'Hold': grpc.unary_stream_rpc_method_handler(
+                    servicer.Hold,
+                    request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.HoldRequest.FromString,
+                    response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
             ),
             'Signal': grpc.unary_unary_rpc_method_handler(
                     servicer.Signal,
@@ -912,6 +930,33 @@ class Agent:
             '/virtcontainers.agent.v1.Agent/Wait',
             vc__agent__grpc_dot___generated_dot_agent__pb2.ProcessRequest.SerializeToString,
             vc__agent__grpc_dot___generated_dot_agent__pb2.WaitReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Hold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/virtcontainers.agent.v1.Agent/Hold',
+            vc__agent__grpc_dot___generated_dot_agent__pb2.HoldRequest.SerializeToString,
+            vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

@@ -78,6 +78,10 @@ class AgentStub:
     """The first chunk names the process. Answers when the input was closed, or the process no longer reads."""
     Wait: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ProcessRequest, _agent_pb2.WaitReply]
     """Blocks until the process has ended. The answer is kept until the container is removed."""
+    Hold: _grpc.UnaryStreamMultiCallable[_agent_pb2.HoldRequest, _agent_pb2.Empty]
+    """Ties a process to its client: it is killed when this call ends, as when the client is killed. With `ends_machine` the
+    machine follows, in order. The first answer comes when that is in force; there is no other.
+    """
     Signal: _grpc.UnaryUnaryMultiCallable[_agent_pb2.SignalRequest, _agent_pb2.Empty]
     Resize: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ResizeRequest, _agent_pb2.Empty]
 
@@ -126,6 +130,10 @@ class AgentAsyncStub(AgentStub):
     """The first chunk names the process. Answers when the input was closed, or the process no longer reads."""
     Wait: _aio.UnaryUnaryMultiCallable[_agent_pb2.ProcessRequest, _agent_pb2.WaitReply]  # type: ignore[assignment]
     """Blocks until the process has ended. The answer is kept until the container is removed."""
+    Hold: _aio.UnaryStreamMultiCallable[_agent_pb2.HoldRequest, _agent_pb2.Empty]  # type: ignore[assignment]
+    """Ties a process to its client: it is killed when this call ends, as when the client is killed. With `ends_machine` the
+    machine follows, in order. The first answer comes when that is in force; there is no other.
+    """
     Signal: _aio.UnaryUnaryMultiCallable[_agent_pb2.SignalRequest, _agent_pb2.Empty]  # type: ignore[assignment]
     Resize: _aio.UnaryUnaryMultiCallable[_agent_pb2.ResizeRequest, _agent_pb2.Empty]  # type: ignore[assignment]
 
@@ -285,6 +293,16 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.WaitReply, _abc.Awaitable[_agent_pb2.WaitReply]]:
         """Blocks until the process has ended. The answer is kept until the container is removed."""
+
+    @_abc_1.abstractmethod
+    def Hold(
+        self,
+        request: _agent_pb2.HoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_agent_pb2.Empty], _abc.AsyncIterator[_agent_pb2.Empty]]:
+        """Ties a process to its client: it is killed when this call ends, as when the client is killed. With `ends_machine` the
+        machine follows, in order. The first answer comes when that is in force; there is no other.
+        """
 
     @_abc_1.abstractmethod
     def Signal(

@@ -1,4 +1,7 @@
-"""Builds vc-agent from its source, which is part of this distribution."""
+"""Builds the Rust programs from their source, which is part of this distribution.
+
+vc-agent runs in guests, vc-stand-in on the host.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from vc_core.driver_kit import find_program, program_environment
 
 OLDEST_RUST = (1, 88)
 TARGET = "x86_64-unknown-linux-gnu"
+AGENT, STAND_IN = "vc-agent", "vc-stand-in"
 _VERSION = re.compile(r"cargo (\d+)\.(\d+)")
 
 
@@ -49,14 +53,14 @@ def source_digest() -> str:
 
 
 def built(cache: Path, report: Callable[[str], None]) -> Path:
-    """Returns the agent's program; builds it when the cache has none of this source.
+    """Returns the folder of the programs; builds them when the cache has none of this source.
 
     Raises:
         ImageError: no cargo is recent enough, or the build failed.
     """
-    program = cache / "agent" / source_digest() / "vc-agent"
-    if program.is_file():
-        return program
+    folder = cache / "agent" / source_digest()
+    if all((folder / name).is_file() for name in (AGENT, STAND_IN)):
+        return folder
     cargo = find_cargo()
     report(f"building the guest agent with {cargo} (minutes, the first time)")
     project, proto = source()
@@ -88,12 +92,13 @@ def built(cache: Path, report: Callable[[str], None]) -> Path:
     )
     if done.returncode != 0:
         raise ImageError(f"the guest agent cannot be built:\n{done.stderr.strip()}")
-    readable_folder(program.parent)
-    half = program.with_suffix(f".{os.getpid()}")
-    shutil.copy2(target / TARGET / "release/vc-agent", half)
-    half.chmod(0o755)
-    half.replace(program)
-    return program
+    readable_folder(folder)
+    for name in (AGENT, STAND_IN):
+        half = folder / f"{name}.{os.getpid()}"
+        shutil.copy2(target / TARGET / "release" / name, half)
+        half.chmod(0o755)
+        half.replace(folder / name)
+    return folder
 
 
 def readable_folder(path: Path) -> Path:

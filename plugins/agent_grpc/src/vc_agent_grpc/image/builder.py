@@ -24,7 +24,8 @@ from vc_core.spec import DEFAULT_CAPABILITIES
 SCHEMA = 2
 _MANIFEST = "manifest.json"
 _CURRENT = "current"
-_PROGRAM = "vc-agent"
+_PROGRAM = agent_program.AGENT
+_STAND_IN = agent_program.STAND_IN
 _FILTER = "seccomp.bpf"
 
 Report = Callable[[str], None]
@@ -39,6 +40,8 @@ class Guest:
         kernel: an ELF `vmlinux` with a PVH entry.
         initrd: an uncompressed newc archive: unpacking costs more than reading, under emulation.
         program: the agent alone, to run it without a kernel; None in images of older versions.
+        stand_in: the program that stands in on the host for a process of a guest; None in images of
+            older versions, and of an agent that was given as a program without one beside it.
         release: release of the kernel.
         inputs: its inputs, name to version or digest.
         size_bytes: total size of all files, in bytes.
@@ -56,6 +59,7 @@ class Guest:
     size_bytes: int
     is_current: bool
     filter: bytes = b""
+    stand_in: Path | None = None
 
 
 def build(
@@ -81,12 +85,14 @@ def build(
     chosen_kernel = kernel.fingerprint(
         kernel_image, kernel_modules
     )  # before the agent is built, which takes minutes
-    program = agent or agent_program.built(cache, report)
+    program = agent or agent_program.built(cache, report) / _PROGRAM
+    stand_in = program.with_name(_STAND_IN)
     container_filter = seccomp.default_filter(DEFAULT_CAPABILITIES)
     inputs = {
         "schema": str(SCHEMA),
         "kernel": chosen_kernel,
         "agent": _digest(program.read_bytes()),
+        "stand-in": _digest(stand_in.read_bytes()) if stand_in.exists() else "",
         "crun": _digest(crun.read_bytes()),
         "modules": _digest(json.dumps(modules.PURPOSES).encode()),
         "seccomp": seccomp.digest(container_filter),
@@ -108,6 +114,8 @@ def build(
                 _PROGRAM: program.read_bytes(),
                 _FILTER: seccomp_program.compiled(container_filter),
             }
+            if stand_in.exists():
+                files[_STAND_IN] = stand_in.read_bytes()
             return _make_current(cache, _store(cache, files, source.release, inputs))
 
 
@@ -220,13 +228,15 @@ def _store(cache: Path, files: dict[str, bytes], release: str, inputs: dict[str,
             (_FILTER, 0o644),
             (_MANIFEST, 0o644),
             (_PROGRAM, 0o755),
+            (_STAND_IN, 0o755),
         ):
-            (half / name).chmod(mode)
+            if (half / name).exists():
+                (half / name).chmod(mode)
         with contextlib.suppress(FileExistsError):
             target = folder / identity
             if target.exists():  # the same content from other inputs; or it was damaged
-                for name in ("vmlinux", "initrd", _PROGRAM, _FILTER, _MANIFEST):
-                    (half / name).replace(target / name)
+                for file in half.iterdir():
+                    file.replace(target / file.name)
             else:
                 half.rename(target)
     finally:
@@ -246,12 +256,10 @@ def _make_current(cache: Path, identity: str) -> Guest:
 def _read(manifest: Path, chosen: str) -> Guest:
     folder = manifest.parent
     told = json.loads(manifest.read_text())
-    kernel_file, initrd, program, filter_file = (
-        folder / name for name in ("vmlinux", "initrd", _PROGRAM, _FILTER)
+    kernel_file, initrd, program, filter_file, stand_in = files = tuple(
+        folder / name for name in ("vmlinux", "initrd", _PROGRAM, _FILTER, _STAND_IN)
     )
-    size = sum(
-        file.stat().st_size for file in (kernel_file, initrd, program, filter_file) if file.exists()
-    )
+    size = sum(file.stat().st_size for file in files if file.exists())
     found = program if program.exists() else None
     is_current = told["id"] == chosen
     known = filter_file.read_bytes() if is_current and filter_file.exists() else b""
@@ -265,6 +273,7 @@ def _read(manifest: Path, chosen: str) -> Guest:
         size,
         is_current,
         known,
+        stand_in if stand_in.exists() else None,
     )
 
 

@@ -1,0 +1,118 @@
+//! vc-stand-in: a process of the host that stands in for a process of a guest.
+//!
+//! Usage: `vc-stand-in SOCKET CONTAINER TOKEN process|machine`, where SOCKET is a channel of the machine that only
+//! this process uses. Descriptors 0 to 2 are the standard streams of the process in the guest; a
+//! terminal on 0 is in raw mode already and only passes bytes. Descriptor 3 gets "ok" as soon as
+//! the streams are connected, or else the reason why they are not.
+//!
+//! It exits with the code of the process, or with 137 when the machine ends first. All signals
+//! that can be caught are forwarded. When it is killed, the agent kills the process. With `machine`, the machine ends with it, however
+//! it has ended.
+
+mod agent;
+mod signals;
+mod stdio;
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::FromRawFd;
+use std::process::ExitCode;
+
+use tonic::{Status, Streaming};
+use vc_agent::proto::output_chunk::Stream;
+use vc_agent::proto::{Empty, HoldRequest, OutputChunk, ProcessRequest};
+
+use crate::agent::Client;
+use crate::signals::Signals;
+use crate::stdio::{Input, Output};
+
+const REPORT: i32 = 3;
+/// As if the process had been killed, which it was, with its machine.
+const MACHINE_ENDED: i32 = 128 + libc::SIGKILL;
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    // SAFETY: the descriptor is this program's to own, by its interface.
+    let mut report = unsafe { File::from_raw_fd(REPORT) };
+    let error = match stand_in(&mut report) {
+        // A thread may be reading stdin: it is not waited for.
+        Ok(code) => std::process::exit(code),
+        Err(error) => error,
+    };
+    // Nobody may read the report any more.
+    let _ = report.write_all(format!("the stand-in is not connected: {error}").as_bytes());
+    ExitCode::FAILURE
+}
+
+/// Returns the exit code, or why the streams are not connected.
+fn stand_in(report: &mut File) -> Result<i32, Failure> {
+    // First, so that all threads inherit the mask.
+    let signals = Signals::block()?;
+    stdio::save_memory();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(async {
+        let attached = Attached::new(std::env::args().skip(1).collect()).await?;
+        report.write_all(b"ok")?;
+        // Its other side sees the end of the report.
+        *report = File::open("/dev/null")?;
+        Ok(attached.until_the_end(signals).await)
+    })
+}
+
+/// A process whose streams are connected.
+struct Attached {
+    client: Client,
+    process: ProcessRequest,
+    output: Streaming<OutputChunk>,
+    /// The process lives as long as this call.
+    _hold: Streaming<Empty>,
+}
+
+impl Attached {
+    async fn new(words: Vec<String>) -> Result<Self, Failure> {
+        let [socket, container_id, token, ends] = <[String; 4]>::try_from(words)
+            .map_err(|_| "usage: vc-stand-in SOCKET CONTAINER TOKEN process|machine")?;
+        let ends_machine = ends == "machine";
+        let process = ProcessRequest { container_id, token };
+        let mut client = agent::connect(&socket).await?;
+        let ProcessRequest { container_id, token } = process.clone();
+        let held = HoldRequest { container_id, token, ends_machine };
+        let mut hold = client.hold(held).await?.into_inner();
+        let mut output = client.read_output(process.clone()).await?.into_inner();
+        // The first messages say that the calls were accepted.
+        if hold.message().await?.is_none() || output.message().await?.is_none() {
+            return Err("the guest's agent has accepted no client of the process".into());
+        }
+        Ok(Self { client, process, output, _hold: hold })
+    }
+
+    /// Carries streams and signals; returns the exit code.
+    async fn until_the_end(mut self, signals: Signals) -> i32 {
+        signals::forward(signals, self.client.clone(), self.process.clone());
+        Input::begin().feed(self.client.clone(), self.process.clone());
+        match self.run().await {
+            Ok(code) => code,
+            Err(status) => {
+                // Not to stdout, which may carry data; a terminal has only this stream.
+                eprintln!("vc-stand-in: the machine has ended: {}", status.message());
+                MACHINE_ENDED
+            }
+        }
+    }
+
+    async fn run(&mut self) -> Result<i32, Status> {
+        let outputs = [Output::begin(1), Output::begin(2)];
+        while let Some(chunk) = self.output.message().await? {
+            match chunk.stream {
+                Some(Stream::Stdout(data)) => outputs[0].write(data).await,
+                Some(Stream::Stderr(data)) => outputs[1].write(data).await,
+                None => {}
+            }
+        }
+        for output in outputs {
+            output.finish().await;
+        }
+        Ok(self.client.wait(self.process.clone()).await?.into_inner().exit_code)
+    }
+}

@@ -1,0 +1,49 @@
+"""Agents whose stand-ins are wrong: programs that have nothing to do with the process."""
+
+from __future__ import annotations
+
+from tests.testing.wrong import table
+from tests.testing.wrong.agents import AGENTS
+from vc_core.spec import Capability, hookimpl
+from vc_core.testing.mocks import MockAgent
+
+breaks = table(AGENTS)
+
+
+class StandingIn(MockAgent):
+    """Its stand-in reports that it is connected, and runs `script`."""
+
+    script = "exec sleep 1000"
+
+    @hookimpl
+    async def agent_capabilities(self, pod):
+        return await super().agent_capabilities(pod) | {Capability.STAND_IN}
+
+    @hookimpl
+    async def agent_stand_in(self, pod, channel, container_id, token, ends_machine):
+        return ("/bin/sh", "-c", f"printf ok >&3; exec 3>&-; {self.script}")
+
+
+@breaks("test_a_stand_in_carries_the_streams")
+class TellsOther(StandingIn):
+    script = "cat >/dev/null; echo other"
+
+
+@breaks("test_a_stand_in_forwards_signals")
+class KeepsSignals(StandingIn):
+    script = "trap '' USR1; echo ready; exec sleep 1000"
+
+
+@breaks("test_a_stand_in_ends_with_the_machine")
+class OutlivesTheMachine(StandingIn):
+    pass
+
+
+@breaks("test_killing_a_stand_in_kills_the_process")
+class LeavesTheProcess(StandingIn):
+    pass
+
+
+@breaks("test_a_machine_ends_after_the_stand_in")
+class LeavesTheMachine(StandingIn):
+    pass
