@@ -25,6 +25,7 @@ MEMBERS = (
     "plugins/devices",
     "plugins/network",
     "plugins/observers",
+    "plugins/runtime",
 )
 ACME = "examples/acme_hypervisor"
 NOBODY = 65534

@@ -1,0 +1,1 @@
+"""The command `vc-runtime`: pods under podman, containerd and Kubernetes."""

@@ -1,0 +1,115 @@
+"""Reads a caller's bundle, and adapts to a machine what it says about this host.
+
+The keys of config.json are those of https://github.com/opencontainers/runtime-spec.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from vc_core import oci
+from vc_core.oci.annotations import ContainerType
+from vc_core.spec import ContainerSpec, Mount, MountKind, PodOptions, Stdio
+from vc_runtime.errors import RuntimeFailure
+
+log = logging.getLogger(__name__)
+
+_SHM = "/dev/shm"
+_SIZES = {"k": 10, "m": 20, "g": 30}
+_DEFAULT_SHM_BYTES = 64 << 20
+
+
+class Bundle(msgspec.Struct, frozen=True, kw_only=True):
+    """A bundle, as it is run in a machine.
+
+    Attributes:
+        container: the container, with its streams as pipes for the stand-in.
+        options: those of a new pod for it.
+        sandbox: the caller's id of the container whose pod it joins; empty for a pod of its own.
+        groups: `linux.cgroupsPath`.
+        network: the network of a new pod, as for `Runtime.create`.
+    """
+
+    container: ContainerSpec
+    options: PodOptions
+    sandbox: str
+    groups: str
+    network: str
+
+
+def read(folder: Path, container_id: str, asset_paths: tuple[str, ...]) -> Bundle:
+    """Reads a bundle.
+
+    Raises:
+        RuntimeFailure: it asks for something of this host that a machine cannot have.
+        VcError: as `vc_core.oci.load`.
+    """
+    loaded = oci.load(folder, container_id, Stdio.PIPES, asset_paths)
+    document: Mapping[str, Any] = msgspec.json.decode((folder / "config.json").read_bytes())
+    linux = document.get("linux") or {}
+    network = _network(linux.get("namespaces") or [])
+    spec = loaded.container
+    shm = next((one for one in spec.mounts if one.destination == _SHM), None)
+    confinement = spec.confinement
+    for name, _ in confinement.sysctl:
+        if name.startswith("net."):
+            log.warning("linux.sysctl.%s: has no effect, as the network is the pod's", name)
+    confinement = structs.replace(
+        confinement,
+        # Containers of a pod share its network, which is that of the machine.
+        namespaces=tuple(one for one in confinement.namespaces or () if one != "network"),
+        sysctl=tuple(pair for pair in confinement.sysctl if not pair[0].startswith("net.")),
+    )
+    is_member = loaded.kind is ContainerType.CONTAINER
+    if is_member and not loaded.sandbox_id:
+        raise RuntimeFailure("the bundle is a container of a pod, and names no sandbox id")
+    return Bundle(
+        container=structs.replace(
+            spec,
+            mounts=tuple(_of_guest(one) if one is shm else one for one in spec.mounts),
+            confinement=confinement,
+        ),
+        options=PodOptions(shared_shm_bytes=0 if shm is None else _shm_bytes(shm)),
+        sandbox=loaded.sandbox_id if is_member else "",
+        groups=linux.get("cgroupsPath") or "",
+        network=network,
+    )
+
+
+def _network(namespaces: list[dict[str, str]]) -> str:
+    """Returns the network of a pod with these namespaces."""
+    kinds = {one["type"]: one.get("path", "") for one in namespaces}
+    if "network" not in kinds:
+        raise RuntimeFailure(
+            "the host's network cannot be that of a machine; use a network of its own "
+            "(podman: --network none or a bridge)"
+        )
+    if kinds.get("pid"):
+        raise RuntimeFailure(
+            f"the pid namespace {kinds['pid']} cannot be joined; containers of a pod have their own"
+        )
+    return f"ns:{Path(kinds['network']).resolve()}" if kinds["network"] else "none"
+
+
+def _of_guest(shm: Mount) -> Mount:
+    """Returns a mount in whose place the guest mounts what the pod shares."""
+    return structs.replace(shm, source=Path("tmpfs"), kind=MountKind.TMPFS)
+
+
+def _shm_bytes(mount: Mount) -> int:
+    """Returns the size of a /dev/shm, which the guest makes: shared memory is not shared by 9p."""
+    if mount.kind is MountKind.BIND:
+        found = os.statvfs(mount.source)
+        return found.f_blocks * found.f_frsize
+    size = next((word[5:] for word in mount.options if word.startswith("size=")), "")
+    number, unit = (size[:-1], size[-1:].lower()) if size[-1:].isalpha() else (size, "")
+    if not number.isdecimal() or unit not in ("", *_SIZES):
+        return _DEFAULT_SHM_BYTES
+    return int(number) << _SIZES.get(unit, 0)

@@ -1,0 +1,171 @@
+"""The commands that leave a stand-in behind: create and exec."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import time
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from vc_core.driver_kit.host_process import HostProcess
+from vc_runtime import leaving
+from vc_runtime.command import explained
+from vc_runtime.errors import RuntimeFailure, not_running
+from vc_runtime.records import Record, Records
+
+if TYPE_CHECKING:
+    from vc_core import Runtime
+    from vc_core.spec import ProcessSpec
+    from vc_runtime.bundles import Bundle
+
+_HEX_ID = re.compile(r"[0-9a-f]{64}")
+_POD_ID_LENGTH = 12  # sockets of machines have short paths
+
+
+def pod_id_of(container_id: str) -> str:
+    """Returns the pod's id: the short form of engines' ids, or else a digest of the id."""
+    if _HEX_ID.fullmatch(container_id):
+        return container_id[:_POD_ID_LENGTH]
+    return hashlib.blake2b(container_id.encode(), digest_size=6).hexdigest()
+
+
+def create(found: Namespace) -> int:
+    """Creates a container, in a pod of its own or in that of its sandbox."""
+    bundle = found.bundle.absolute()
+    records = Records(found.root)
+    records.add(
+        Record(
+            id=found.id,
+            pod=pod_id_of(found.id),
+            container=pod_id_of(found.id),
+            owns_pod=True,
+            bundle=str(bundle),
+            created_ns=time.time_ns(),
+        )
+    )
+    try:
+        pid = leaving.leave(
+            lambda: asyncio.run(_created(found, records)), found.console_socket, explained
+        )
+        leaving.write_pid(found.pid_file, pid)
+    except BaseException:
+        records.remove(found.id)
+        raise
+    return 0
+
+
+async def _created(found: Namespace, records: Records) -> Sequence[str]:
+    from vc_core import Runtime
+    from vc_runtime import bundles, cgroups
+
+    record = records.get(found.id)
+    async with Runtime.open() as runtime, AsyncExitStack() as undo:
+        bundle = bundles.read(
+            Path(record.bundle), record.container, tuple(runtime.config.pod.asset_paths)
+        )
+        this = HostProcess.this()
+        record = structs.replace(
+            record,
+            pid=this.pid,
+            start_ticks=this.start_ticks,
+            annotations=dict(bundle.container.annotations),
+            groups=cgroups.join(cgroups.path_of(bundle.groups, found.systemd_cgroup)),
+        )
+        if bundle.sandbox:
+            record = structs.replace(record, pod=records.get(bundle.sandbox).pod, owns_pod=False)
+        records.put(record)
+        undo.callback(cgroups.remove, record.groups)
+        if record.owns_pod:
+            await _start_pod(runtime, record, bundle, undo)
+        pod = await runtime.get(record.pod)
+        container = await pod.create_container(bundle.container)
+        undo.push_async_callback(container.delete, force=True)
+        process = await container.process(may_wait=True)
+        words = await process.stand_in(ends_machine=record.owns_pod)
+        undo.pop_all()
+    return words
+
+
+async def _start_pod(
+    runtime: Runtime, record: Record, bundle: Bundle, undo: AsyncExitStack
+) -> None:
+    from vc_runtime import cgroups
+
+    pod = await runtime.create(
+        record.pod,
+        hostname=bundle.container.hostname,
+        annotations=record.annotations,
+        options=bundle.options,
+        can_quiesce=False,
+        network=bundle.network,
+    )
+    undo.push_async_callback(pod.delete, force=True)
+    await pod.start()
+    machine = (await pod.status(ask_guest=False)).pid
+    if machine:
+        cgroups.adopt(record.groups, machine)
+
+
+def execute(found: Namespace) -> int:
+    """Runs a process in a container; without --detach it ends with the code of the process."""
+    record = Records(found.root).get(found.id)
+    if record.status not in ("running", "paused"):
+        raise not_running(found.id)
+    if found.tty and not found.console_socket:
+        raise RuntimeFailure("--tty needs a --console-socket, which gets the terminal")
+
+    def work() -> Sequence[str]:
+        return asyncio.run(_executed(found, record))
+
+    if found.detach:
+        leaving.write_pid(found.pid_file, leaving.leave(work, found.console_socket, explained))
+        return 0
+    leaving.write_pid(found.pid_file, os.getpid())
+    leaving.become(work, found.console_socket)
+    return 0
+
+
+async def _executed(found: Namespace, record: Record) -> Sequence[str]:
+    from vc_core import Runtime
+    from vc_core.spec import ProcessSpec
+
+    async with Runtime.open() as runtime:
+        if found.process is not None:
+            process = _process_of(found.process.read_bytes(), found.tty)
+        elif found.command:
+            process = ProcessSpec(
+                args=tuple(found.command),
+                env=tuple(found.env),
+                cwd=found.cwd,
+                user=found.user,
+                terminal=found.tty,
+            )
+        else:
+            raise RuntimeFailure("exec needs --process or a command")
+        pod = await runtime.get(record.pod)
+        made = await pod.container(record.container).exec(process)
+        return await made.stand_in()
+
+
+def _process_of(document: bytes, has_terminal: bool) -> ProcessSpec:
+    import msgspec
+
+    from vc_core.oci import process
+    from vc_core.oci.reading import Reader
+
+    problems: list[str] = []
+    read = process.read(Reader(msgspec.json.decode(document), "process", problems))
+    if problems:
+        raise RuntimeFailure("; ".join(problems))
+    return structs.replace(read, terminal=read.terminal or has_terminal)
+
+
+VERBS: dict[str, Callable[[Namespace], int]] = {"create": create, "exec": execute}

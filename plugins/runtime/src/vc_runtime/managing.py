@@ -1,0 +1,247 @@
+"""The commands on a container that need its machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+from msgspec import structs
+
+from vc_core import Container, Runtime
+from vc_core.driver_kit.host_process import HostProcess
+from vc_core.oci import limits
+from vc_core.oci.reading import Reader
+from vc_core.spec import NotFound, PodDamaged, Resources
+from vc_runtime import cgroups
+from vc_runtime.errors import RuntimeFailure, not_running
+from vc_runtime.records import Record, Records
+
+log = logging.getLogger(__name__)
+
+_FREEZER = "cgroup.freeze"
+_END_S = 10.0
+
+
+@asynccontextmanager
+async def _container(record: Record) -> AsyncIterator[Container]:
+    async with Runtime.open() as runtime:
+        yield (await runtime.get(record.pod)).container(record.container)
+
+
+def start(found: Namespace) -> int:
+    """Starts a created container."""
+    records = Records(found.root)
+    with records.locked(found.id):
+        record = records.get(found.id)
+        if record.status != "created":
+            raise RuntimeFailure(
+                f"cannot start a container in the {record.status} state; it must be created"
+            )
+        asyncio.run(_start(record))
+        records.put(structs.replace(record, was_started=True))
+    return 0
+
+
+async def _start(record: Record) -> None:
+    async with _container(record) as container:
+        await container.start()
+
+
+def delete(found: Namespace) -> int:
+    """Deletes a container, and its pod if it has made that."""
+    records = Records(found.root)
+    try:
+        with records.locked(found.id):
+            _delete(records, found)
+    except RuntimeFailure as error:
+        if not (found.force and "does not exist" in str(error)):
+            raise
+    return 0
+
+
+def _delete(records: Records, found: Namespace) -> None:
+    record = _readable(records, found)
+    if record is not None:
+        if record.pid and record.stand_in.is_alive():
+            if not found.force and record.status != "created":
+                raise RuntimeFailure(
+                    f"cannot delete container {found.id!r} that is not stopped: {record.status}"
+                )
+            record.stand_in.send(signal.SIGKILL)
+        asyncio.run(_gone(record))
+        cgroups.remove(record.groups)
+    records.remove(found.id)
+
+
+def _readable(records: Records, found: Namespace) -> Record | None:
+    """Returns the record; with --force None for one that is damaged, after a warning."""
+    try:
+        return records.get(found.id)
+    except RuntimeFailure as error:
+        if not found.force or "damaged" not in str(error):
+            raise
+        log.warning("%s; pods that are left: vc pod ls", error)
+        return None
+
+
+async def _gone(record: Record) -> None:
+    if record.pid:
+        await record.stand_in.ended_within(_END_S)
+    async with Runtime.open() as runtime:
+        with contextlib.suppress(NotFound):  # by an earlier call, or by 'vc'
+            if not record.owns_pod:
+                pod = await runtime.get(record.pod)
+                await pod.container(record.container).delete(force=True)
+                return
+            await _machine_ended(runtime, record)
+            await runtime.delete(record.pod, force=True)
+
+
+async def _machine_ended(runtime: Runtime, record: Record) -> None:
+    """Waits for the end of a machine that follows its stand-in: until then it writes back files."""
+    try:
+        machine = (await (await runtime.get(record.pod)).status(ask_guest=False)).pid
+        if machine and not await HostProcess.of(machine).ended_within(_END_S):
+            log.warning("the machine of container %s is killed: it does not end", record.id)
+    except ProcessLookupError:
+        return  # it has just ended
+    except PodDamaged as error:
+        log.warning("%s", error)
+
+
+def pause(found: Namespace) -> int:
+    """Suspends the processes of a container; the others of its pod go on."""
+    return _freeze(found, "running", True)
+
+
+def resume(found: Namespace) -> int:
+    """Resumes the processes of a container."""
+    return _freeze(found, "paused", False)
+
+
+def _freeze(found: Namespace, wanted: str, is_paused: bool) -> int:
+    records = Records(found.root)
+    with records.locked(found.id):
+        record = records.get(found.id)
+        if record.status != wanted:
+            raise RuntimeFailure(f"container {found.id!r} is {record.status}, not {wanted}")
+        asyncio.run(_set_freezer(record, is_paused))
+        records.put(structs.replace(record, is_paused=is_paused))
+    return 0
+
+
+async def _set_freezer(record: Record, is_paused: bool) -> None:
+    async with _container(record) as container:
+        current = (await container.spec()).resources
+        others = tuple(pair for pair in current.unified if pair[0] != _FREEZER)
+        unified = (*others, (_FREEZER, str(int(is_paused))))
+        await container.update(structs.replace(current, unified=unified))
+
+
+def update(found: Namespace) -> int:
+    """Changes the limits that are given, those of linux.resources in the runtime-spec."""
+    record = Records(found.root).get(found.id)
+    if not found.resources:
+        raise RuntimeFailure("update needs --resources with a file, or - for stdin")
+    text = sys.stdin.buffer.read() if found.resources == "-" else Path(found.resources).read_bytes()
+    problems: list[str] = []
+    given = msgspec.json.decode(text)
+    wanted = limits.read(Reader(given, "resources", problems))
+    if problems:
+        raise RuntimeFailure("; ".join(problems))
+    asyncio.run(_update(record, wanted, given))
+    return 0
+
+
+async def _update(record: Record, wanted: Resources, given: dict[str, dict[str, object]]) -> None:
+    """Changes what is given; zero and what is absent stay as they are."""
+    async with _container(record) as container:
+        current = (await container.spec()).resources
+        cpu, memory, pids = (given.get(name) or {} for name in ("cpu", "memory", "pids"))
+        changes: dict[str, object] = {}
+        if cpu.get("quota"):
+            changes |= {"cpu_quota_us": wanted.cpu_quota_us, "cpu_period_us": wanted.cpu_period_us}
+        if cpu.get("shares"):
+            changes["cpu_shares"] = wanted.cpu_shares
+        if cpu.get("cpus"):
+            changes["cpuset"] = wanted.cpuset
+        if memory.get("limit"):
+            changes["memory_bytes"] = wanted.memory_bytes
+        if pids.get("limit"):
+            changes["pids"] = wanted.pids
+        if wanted.unified:
+            changes["unified"] = tuple({**dict(current.unified), **dict(wanted.unified)}.items())
+        await container.update(structs.replace(current, **changes))
+
+
+def ps(found: Namespace) -> int:
+    """Prints the processes of a container: pids of the guest, or with json that of the stand-in.
+
+    Callers look for the pids of json in this host's /proc, where there is the stand-in only.
+    """
+    record = Records(found.root).get(found.id)
+    if record.status not in ("running", "paused", "created"):
+        raise not_running(found.id)
+    if found.format == "json":
+        sys.stdout.write(json.dumps([record.pid]) + "\n")
+        return 0
+    sys.stdout.write(asyncio.run(_processes(record)))
+    return 0
+
+
+async def _processes(record: Record) -> str:
+    async with _container(record) as container:
+        rows = [("UID", "PID", "PPID", "STAT", "TIME", "CMD")]
+        for one in await container.processes():
+            time_s = one.cpu_ns // 10**9
+            clock = f"{time_s // 3600:02}:{time_s // 60 % 60:02}:{time_s % 60:02}"
+            command = " ".join(one.command).encode("unicode_escape").decode()
+            rows.append(
+                (str(one.uid), str(one.pid), str(one.parent_pid), one.state, clock, command)
+            )
+    return "".join("{:<8}{:>8}{:>8} {:<5}{:<10}{}\n".format(*row) for row in rows)
+
+
+def events(found: Namespace) -> int:
+    """Prints statistics once, in the format of runc's events."""
+    if not found.stats:
+        raise RuntimeFailure("events are printed with --stats only")
+    record = Records(found.root).get(found.id)
+    if record.status not in ("running", "paused"):
+        raise not_running(found.id)
+    sys.stdout.write(json.dumps(asyncio.run(_stats(record))) + "\n")
+    return 0
+
+
+async def _stats(record: Record) -> dict[str, object]:
+    async with _container(record) as container:
+        found = await container.stats()
+    return {
+        "type": "stats",
+        "id": record.id,
+        "data": {
+            "cpu": {"usage": {"total": found.cpu_ns}},
+            "memory": {"usage": {"usage": found.memory_bytes, "limit": found.memory_limit_bytes}},
+            "pids": {"current": found.processes},
+        },
+    }
+
+
+VERBS: dict[str, Callable[[Namespace], int]] = {
+    "start": start,
+    "delete": delete,
+    "pause": pause,
+    "resume": resume,
+    "update": update,
+    "ps": ps,
+    "events": events,
+}

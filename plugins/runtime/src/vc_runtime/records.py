@@ -1,0 +1,146 @@
+"""What `--root` holds: one record for each container. All else is in the store of pods."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from vc_core.driver_kit.host_process import HostProcess
+from vc_runtime.errors import RuntimeFailure, missing
+
+_ID = re.compile(r"[\w+.-]{1,1024}")  # as runc
+_FILE = "container.json"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A container of a caller.
+
+    Attributes:
+        id: the caller's name of it.
+        pod: id of its pod.
+        container: its id in the pod.
+        owns_pod: whether the pod is deleted with it.
+        bundle: absolute path of its bundle.
+        pid: its stand-in; 0 before there is one.
+        start_ticks: start time of that process, as in proc(5).
+        was_started: whether `start` has succeeded.
+        is_paused: whether its processes are suspended.
+        created_ns: in nanoseconds since the epoch.
+        groups: control groups that were created for it.
+        annotations: those of config.json.
+    """
+
+    id: str
+    pod: str
+    container: str
+    owns_pod: bool
+    bundle: str
+    pid: int = 0
+    start_ticks: int = 0
+    was_started: bool = False
+    is_paused: bool = False
+    created_ns: int = 0
+    groups: tuple[str, ...] = ()
+    annotations: dict[str, str] = {}
+
+    @property
+    def stand_in(self) -> HostProcess:
+        """The process that stands in for the first one of the container."""
+        return HostProcess(self.pid, self.start_ticks)
+
+    @property
+    def status(self) -> str:
+        """The state in the words of the runtime-spec."""
+        if not self.pid:
+            return "creating"
+        if not self.stand_in.is_alive():
+            return "stopped"
+        if self.is_paused:
+            return "paused"
+        return "running" if self.was_started else "created"
+
+
+class Records:
+    """The records below one `--root`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def add(self, record: Record) -> None:
+        """Stores the record of a new container.
+
+        Raises:
+            RuntimeFailure: the id is invalid or taken.
+        """
+        folder = self._folder(record.id)
+        self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            raise RuntimeFailure(f"container with id exists: {record.id}") from None
+        self.put(record)
+
+    def get(self, container_id: str) -> Record:
+        """Returns a record.
+
+        Raises:
+            RuntimeFailure: there is none.
+        """
+        try:
+            text = (self._folder(container_id) / _FILE).read_bytes()
+            return msgspec.json.decode(text, type=Record)
+        except (FileNotFoundError, NotADirectoryError):
+            raise missing(container_id) from None
+        except msgspec.MsgspecError as error:
+            raise RuntimeFailure(
+                f"the record of container {container_id!r} is damaged: {error}; "
+                "delete it with --force"
+            ) from error
+
+    def put(self, record: Record) -> None:
+        """Stores a record that exists."""
+        file = self._folder(record.id) / _FILE
+        half = file.with_name(f".{os.getpid()}")
+        half.write_bytes(msgspec.json.encode(record))
+        half.replace(file)
+
+    def remove(self, container_id: str) -> None:
+        """Removes a record; one that is gone is no error."""
+        try:
+            shutil.rmtree(self._folder(container_id))
+        except FileNotFoundError:
+            return
+
+    def all(self) -> Iterator[Record]:
+        """Yields all records; containers that vanish meanwhile are left out."""
+        for folder in sorted(self._root.iterdir()) if self._root.is_dir() else ():
+            try:
+                yield self.get(folder.name)
+            except RuntimeFailure as error:
+                if "does not exist" not in str(error):
+                    raise
+
+    @contextmanager
+    def locked(self, container_id: str) -> Iterator[None]:
+        """Keeps other commands on the same container waiting during a block."""
+        try:
+            folder = os.open(self._folder(container_id), os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            raise missing(container_id) from None
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+    def _folder(self, container_id: str) -> Path:
+        if not _ID.fullmatch(container_id) or container_id in {".", ".."}:
+            raise RuntimeFailure(f"invalid container id {container_id!r}")
+        return self._root / container_id
