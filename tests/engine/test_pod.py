@@ -383,7 +383,6 @@ async def test_a_long_lived_runtime_keeps_nothing_of_deleted_pods(runtime):
             await pod.delete()
         else:
             await runtime.delete(pod.id, force=True)
-            await pod.close()
     del pod
     gc.collect()
     assert [found() for found in gone if found() is not None] == []

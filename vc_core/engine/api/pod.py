@@ -104,7 +104,7 @@ class Pod:
         """
         try:
             await self._delete(force)
-            await self._sessions.close()
+            await self._sessions.close_deleted()
         except VcError as error:
             if not force or isinstance(error, NotFound | Busy):
                 raise

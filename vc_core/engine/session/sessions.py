@@ -59,7 +59,7 @@ class Sessions:
         """
         self._connected = connected
         self.deadlines = deadlines
-        self._pod_id = pod_id
+        self.pod_id = pod_id
         self._storage = storage
         self._wire = wire
         self._connection: Connection | None = None
@@ -68,7 +68,7 @@ class Sessions:
     @property
     def store(self) -> Store:
         """The pod's records, for reads without its lock."""
-        return Store(self._storage, self._pod_id)
+        return Store(self._storage, self.pod_id)
 
     @asynccontextmanager
     async def open(
@@ -87,7 +87,7 @@ class Sessions:
                 its cause.
         """
         lock = await self._storage.storage_lock(
-            pod_id=self._pod_id, exclusive=exclusive, timeout_s=self.deadlines.lock
+            pod_id=self.pod_id, exclusive=exclusive, timeout_s=self.deadlines.lock
         )
         try:
             session = await self._read(is_ending)
@@ -98,7 +98,7 @@ class Sessions:
                 async with self.open(exclusive=True):
                     pass
                 lock = await self._storage.storage_lock(
-                    pod_id=self._pod_id, exclusive=False, timeout_s=self.deadlines.lock
+                    pod_id=self.pod_id, exclusive=False, timeout_s=self.deadlines.lock
                 )
                 session = await self._read(is_ending)
             if exclusive:
@@ -132,7 +132,7 @@ class Sessions:
             async with self.open(exclusive=False):
                 raise error
         except NotFound:
-            raise AgentError("the pod was deleted meanwhile", pod=self._pod_id) from error
+            raise AgentError("the pod was deleted meanwhile", pod=self.pod_id) from error
         except Busy:  # another process holds the lock for long
             raise error from None
 
@@ -143,7 +143,7 @@ class Sessions:
                 await self._connection.hooks.agent_disconnect(pod=self._connection.pod)
             except VcError as error:  # the machine is gone
                 log.warning("%s", error)
-            self._forget()
+        self._forget()
 
     async def close(self) -> None:
         """Ends the connection to the agent, if there is one; the pod keeps running."""
@@ -151,15 +151,33 @@ class Sessions:
             await self._connection.close()
         self._forget()
 
+    async def close_deleted(self) -> None:
+        """Ends all connections of this process to the pod, which is gone.
+
+        The end of the runtime tries again what fails; that is logged.
+        """
+        for other in [one for one in self._connected if one.pod_id == self.pod_id]:
+            await other.disconnect_deleted()
+
+    async def disconnect_deleted(self) -> None:
+        """Ends this connection to a pod that is gone; an error of the plugins is logged."""
+        if self._connection is not None:
+            try:
+                await self._connection.hooks.agent_disconnect(pod=self._connection.pod)
+            except VcError as error:
+                log.warning("%s", error)
+                return
+        self._forget()
+
     def _forget(self) -> None:
         self._connection = None
         self._connected.discard(self)
 
     async def _read(self, is_ending: bool) -> Session:
-        store = Store(self._storage, self._pod_id, is_ending)
+        store = Store(self._storage, self.pod_id, is_ending)
         config = await store.pod_config()
         pod = PodRef(
-            id=self._pod_id, run_dir=await self._storage.storage_run_dir(pod_id=self._pod_id)
+            id=self.pod_id, run_dir=await self._storage.storage_run_dir(pod_id=self.pod_id)
         )
         driver_state = await store.driver_state()
         state = await store.pod_state()
@@ -187,5 +205,5 @@ class Sessions:
             return self._wire(config.plugins)
         except (ConfigError, PluginError, PluginContractError) as error:
             raise damaged(
-                self._pod_id, f"the plugins that it was made with cannot be used: {error}"
+                self.pod_id, f"the plugins that it was made with cannot be used: {error}"
             ) from error
