@@ -1,0 +1,168 @@
+"""What goes wrong on a host, and what is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import enum
+import gc
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+from tests.e2e.conftest import Host, processes
+
+STORE = "store"
+"""The folder of a host with all that its pods have, a file system of its own."""
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_SHORT_BYTES = 24 << 20  # less than any machine needs
+_YEAR_S = 365 * 24 * 3600
+_LIBC = ctypes.CDLL(None)
+
+
+class Victim(enum.StrEnum):
+    """Who is killed."""
+
+    MACHINE = "QEMU"
+    CLIENT = "client"
+    LIBVIRTD = "libvirtd"
+    NETWORK_KEEPER = "network keeper"
+    PASTA = "pasta"
+    POOL_KEEPER = "pool keeper"
+
+
+class Trouble(enum.StrEnum):
+    """What else is wrong meanwhile."""
+
+    DISK = "disk full"
+    MEMORY = "memory short"
+    CLOCK = "clock jumps"
+
+
+def found(host: Host, victim: Victim, pod: str) -> int:
+    """The process of a pod, or of the host's pool; 0 when there is none now."""
+    run = str(host.folder / STORE / "run/pods" / pod)
+    for pid, words in processes():
+        line = " ".join(words)
+        is_it = {
+            Victim.MACHINE: "qemu-system" in words[0] and run in line,
+            Victim.NETWORK_KEEPER: "inside.py" in line and run in line,
+            Victim.PASTA: words[0].endswith("pasta") and run in line,
+            Victim.POOL_KEEPER: "keep" in words and str(host.config_file) in words,
+        }
+        if is_it.get(victim, False):
+            return pid
+    return 0
+
+
+def kill(pid: int) -> bool:
+    """Ends a process at once; whether there was one."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+        return True
+    return False
+
+
+@contextmanager
+def filled(folder: Path) -> Iterator[None]:
+    """A file system without a free byte."""
+    file = folder / "filler"
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        with contextlib.suppress(OSError):
+            while os.write(handle, bytes(1 << 20)):
+                pass
+            while os.write(handle, b"x"):
+                pass
+        yield
+    finally:
+        os.close(handle)
+        file.unlink()
+
+
+def starve(pid: int) -> bool:
+    """Lowers the limit of a machine's control group below what it uses; whether it has one."""
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        names = controllers.split(",")
+        if "virtcontainers" not in path or (controllers and "memory" not in names):
+            continue
+        folder = _CGROUPS / ("memory" if controllers else "") / path.lstrip("/")
+        file = "memory.limit_in_bytes" if controllers else "memory.max"
+        with contextlib.suppress(OSError):  # EBUSY: what it uses cannot be taken away
+            (folder / file).write_text(str(_SHORT_BYTES))
+        return True
+    return False
+
+
+@contextmanager
+def jumped(part: float) -> Iterator[None]:
+    """The clock of this client, up to a year behind or ahead."""
+    offset_ns = int((part * 2 - 1) * _YEAR_S * 1e9)
+    ticks = time.time_ns
+
+    def time_ns() -> int:
+        return ticks() + offset_ns
+
+    def seconds() -> float:
+        return time_ns() / 1e9
+
+    with mock.patch("time.time_ns", time_ns), mock.patch("time.time", seconds):
+        yield
+
+
+def groups() -> set[str]:
+    """Control groups of machines in which there is nobody."""
+    return {
+        str(path.parent)
+        for path in _CGROUPS.glob("**/virtcontainers/*/cgroup.procs")
+        if not path.read_text()
+    }
+
+
+def listening() -> set[str]:
+    """Addresses and ports on which this network namespace listens."""
+    kinds = ("tcp", "tcp6", "udp", "udp6")
+    lines = [line for kind in kinds for line in _table(kind)]
+    return {f"{line.split()[1]} {line.split()[3]}" for line in lines if line.split()[3] != "01"}
+
+
+def _table(kind: str) -> list[str]:
+    return Path(f"/proc/self/net/{kind}").read_text().splitlines()[1:]
+
+
+def left(host: Host) -> list[str]:
+    """What is left of pods, the dead children of this process too."""
+    name = str(host.folder)
+    own = os.getpid()
+    ours = {f"mount {host.folder / STORE}", f"mount {host.folder}"}  # made by the soak itself
+    remains = [one for one in host.residue() if one not in ours]
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == own:
+            continue
+        with contextlib.suppress(OSError):
+            state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if parent == str(own) and state == "Z":
+                remains.append(f"dead child {entry.name}")
+            elif any(name in word for word in words) and "--config" not in words:  # a keeper
+                remains.append(f"process {entry.name}: {' '.join(words)[:120]}")
+    return remains
+
+
+def memory_kib() -> int:
+    """What this process has in memory, without what the C library could give back."""
+    gc.collect()
+    _LIBC.malloc_trim(0)
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])
+
+
+def descriptors() -> int:
+    """The number of this process's open files."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
