@@ -181,10 +181,7 @@ def scene(host, tmp_path) -> Iterator[Callable[[str], Scene]]:
         (memory,) = (part for part in words.split(",") if part.startswith("mem-path="))
         run = host.folder / "run/pods"
         pid = int(str(machine["pid"]))
-        inside = Path(f"/proc/{pid}/root/shares/1")
-        shared = folders["mine"]
-        if inside.exists():
-            shared = Path("/shares/1") / next(inside.iterdir()).name
+        shared = _shared_by(pid) or folders["mine"]
         return Scene(
             pid,
             bystander.pid,
@@ -203,6 +200,17 @@ def scene(host, tmp_path) -> Iterator[Callable[[str], Scene]]:
     bystander.kill()
     bystander.wait()
     listener.close()
+
+
+def _shared_by(pid: int) -> Path | None:
+    """The writable folder of the pod, as the process in the jail sees it; None without a jail."""
+    inside = Path(f"/proc/{pid}/root/shares/1")
+    if not inside.exists():
+        return None
+    for entry in inside.iterdir():  # root binds it into the share
+        return Path("/shares/1") / entry.name
+    lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()  # a user plugs a share for it
+    return next(Path(line.split()[4]) for line in lines if line.split()[3].endswith("/mine"))
 
 
 def status(host: Host, pod: str) -> dict[str, object]:
