@@ -157,7 +157,7 @@ def test_an_allow_list_by_name_holds_and_what_it_refuses_is_listed(host):
     rules += ("--allow", f"{PUBLIC}:5000/udp")
     host.vc(
         *("run", "-d", "--name", "p", "--network", "public", "--dns", PUBLIC, *rules),
-        *("--rate-in", "1mbit", "--", "sleep", "999"),
+        *("--rate-in", "256kbit", "--", "sleep", "999"),
     )
     done = host.vc("exec", "p", "sh", "-c", PROBE, "sh", *urls)
     assert dict(line.split(" ", 1) for line in done.stdout.decode().splitlines()) == urls
@@ -165,7 +165,7 @@ def test_an_allow_list_by_name_holds_and_what_it_refuses_is_listed(host):
     done = host.vc("exec", "p", *fetch, f"http://{NAME}:443/big")
     size, seconds = map(float, done.stdout.split())
     assert size == 1 << 19
-    assert seconds > 2, "half a megabyte at a megabit per second"
+    assert seconds > 10, "half a megabyte at 256 kbit per second, but for the first 128 KiB"
     echo = (
         "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(20); "
         f"s.sendto(b'x' * {3 * MTU}, ('{PUBLIC}', 5000)); print(len(s.recv(9999)))"
