@@ -134,18 +134,27 @@ class TestInside:
         shown = tmp_path / "shown"
         shown.mkdir()
         (shown / "here").touch()
-        script = (
-            "while [ ! -e /late/here ]; do :; done; echo seen; while [ -e /late/here ]; do :; done"
-        )
-        wanted = shell(known, tmp_path, script)
+        turns, log = tmp_path / "turns", tmp_path / "log"
+        os.mkfifo(turns)
+        os.mkfifo(log)
+        turn = os.open(turns, os.O_RDWR)
+        look = "read turn; busybox ls /late; "
+        wanted = shell(known, tmp_path, f"{look}{look}echo end", stdin=str(turns))
         wanted.folders += ("/late",)
-        process = spawn.start(wanted, tmp_path / "log", {}, lambda: None)
-        spawn.mount(process, False, str(shown), "/late", True, False)
-        while "seen" not in (tmp_path / "log").read_text():
-            pass
-        spawn.unmount(process, False, "/late")
-        spawn.unmount(process, False, "/late")  # nothing there is no error
-        _, status = os.waitpid(process.pid, 0)
+        with os.fdopen(os.open(log, os.O_RDONLY | os.O_NONBLOCK)) as words:
+            process = spawn.start(wanted, log, {}, lambda: None)
+            os.set_blocking(words.fileno(), True)
+            try:
+                spawn.mount(process, False, str(shown), "/late", True, False)
+                os.write(turn, b"\n")
+                assert words.readline() == "here\n"
+                spawn.unmount(process, False, "/late")
+                spawn.unmount(process, False, "/late")  # nothing there is no error
+                os.write(turn, b"\n")
+                assert words.readline() == "end\n"
+            finally:
+                os.close(turn)  # it reads the end, if it still waits
+                _, status = os.waitpid(process.pid, 0)
         assert status == 0
 
     def test_nothing_of_it_is_left_on_the_host(self, known, tmp_path):
