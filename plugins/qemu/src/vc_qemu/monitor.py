@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -167,11 +169,33 @@ async def _greeted(path: Path) -> QMPClient:
     for attempt in range(_GREETINGS):
         client = QMPClient("vc")
         client.logger.disabled = True  # everything it logs is raised as an exception, too
+        connection = _connected(path)
         try:
-            await client.connect(str(path))
+            await client.connect(connection)
         except ConnectError as error:
+            connection.close()
             if isinstance(error.exc, OSError) or attempt + 1 == _GREETINGS:
                 raise QemuError(f"QEMU's monitor does not answer: {error.exc!r}") from error
+        except BaseException:
+            connection.close()
+            raise
         else:
             return client
     raise AssertionError("the loop returns or raises")
+
+
+def _connected(path: Path) -> socket.socket:
+    """Connects a socket; never waits.
+
+    asyncio takes EAGAIN of connect(2) for the beginning of a connection. On unix sockets it means
+    that the queue is full (unix(7)): QEMU has accepted none of the connections before this one.
+    """
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.setblocking(False)
+        connection.connect(str(path))
+    except OSError as error:
+        connection.close()
+        reason = "it accepts no connection" if error.errno == errno.EAGAIN else error.strerror
+        raise QemuError(f"QEMU's monitor does not answer: {reason}") from error
+    return connection
