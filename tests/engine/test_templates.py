@@ -225,6 +225,24 @@ async def test_a_damaged_template_is_made_again(runtime, config, world):
     assert world.faults.calls.count("vm_checkpoint") == 2
 
 
+async def test_a_damaged_template_is_told_of_once(runtime, config, caplog):
+    for damage in (b"{", b""):
+        made = await runtime.make_template()
+        name = "manifest.json" if damage else "memory"
+        (config.template.dir / made.key / name).write_bytes(damage)
+        caplog.clear()
+        assert await runtime.templates.list() == ()
+        told = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+        assert len(told) == 1, told
+        assert "template" in told[0]
+        assert "removed" in told[0]
+        made = await runtime.make_template()
+        (config.template.dir / made.key / name).write_bytes(damage)
+        caplog.clear()
+        await runtime.make_template()
+        assert len([one for one in caplog.records if one.levelname == "WARNING"]) == 1
+
+
 async def test_memory_can_lie_elsewhere(open_runtime, config, tmp_path):
     elsewhere = tmp_path / "memory"
     elsewhere.mkdir()

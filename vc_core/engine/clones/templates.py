@@ -14,7 +14,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,7 +222,7 @@ class Templates:
             await remove_tree(half)
 
     def _discard_unusable(self, key: str) -> None:
-        if self._artifacts.path(key).exists() and self._read(key) is None:
+        if self._artifacts.path(key).exists() and self._read(key, log.warning) is None:
             self._discard(key, self._memory_of(key))
 
     def _discard(self, key: str, memory: Path) -> None:
@@ -250,8 +250,14 @@ class Templates:
 
     # --- looking ----------------------------------------------------------------------------------
 
-    def _read(self, key: str) -> Template | None:
-        """Returns a complete template of this boot of the host."""
+    def _read(self, key: str, tell: Callable[[str], None] = log.debug) -> Template | None:
+        """Returns a complete template of this boot of the host.
+
+        Args:
+            key: of the template.
+            tell: is told what is damaged: a warning only by the caller that then removes it, for
+                one template is read several times.
+        """
         folder = self._artifacts.path(key)
         manifest = folder / MANIFEST
         if not manifest.exists():
@@ -259,14 +265,14 @@ class Templates:
         try:
             found = decode(manifest.read_text(), Template, str(manifest))
         except (VcError, OSError, UnicodeDecodeError) as error:
-            log.warning("a template cannot be used: %s", error)
+            tell(f"a template cannot be used and is removed: {error}")
             return None
         if found.boot != _host_boot():
             return None
         if found.sizes != _sizes(folder, found.memory):
-            log.warning(
-                "the template %s is damaged: its files have other sizes than when it was made",
-                found.key,
+            tell(
+                f"the template {found.key} is damaged: its files have other sizes than when it was "
+                "made; it is removed"
             )
             return None
         return dataclasses.replace(found, bytes=_bytes(folder, found.memory))
