@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -122,3 +123,14 @@ def test_a_pool_goes_with_its_template(pooled):
     pooled.vc("template", "rm", "--all")
     assert _waiting(pooled) == set()
     assert pooled.machines() == []
+
+
+def test_a_pool_whose_folder_is_removed_ends(pooled):
+    keeper = os.pidfd_open(_keeper(pooled))
+    machines = [os.pidfd_open(pid) for pid in pooled.machines()]
+    assert len(machines) == 2
+    shutil.rmtree(pooled.folder / "templates/pool", ignore_errors=True)  # it has mounts, for root
+    for handle in (*machines, keeper):
+        ended, _, _ = select.select([handle], [], [], 120)
+        os.close(handle)
+        assert ended

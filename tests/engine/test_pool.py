@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import shutil
 
 import pytest
 
@@ -119,6 +120,41 @@ async def test_a_keeper_refills_after_each_taker_and_ends_what_waits(open_runtim
         assert runtime.pool.list() == ()
         assert not await runtime.pool.end_keeper()
         assert {id(one) for one in world.machines.values()} == {id(world.machines["p"])}
+
+
+async def test_a_keeper_whose_folder_is_removed_ends_its_machines_and_itself(
+    open_runtime, world, config
+):
+    """Those of an earlier keeper, too, but none that a pod has taken."""
+    async with open_runtime() as keeping, open_runtime() as runtime:
+        await pool_keeper.fill(runtime, 1)
+        full = asyncio.Semaphore(0)
+        task = asyncio.create_task(pool_keeper.keep(keeping, 3, full.release))
+        await full.acquire()
+        await _started(runtime, "p")
+        await full.acquire()
+        taken = world.machines["p"]
+        shutil.rmtree(config.template.dir, ignore_errors=True)  # it has mounts, for root
+        await asyncio.wait_for(task, 30)
+        assert {id(one) for one in world.machines.values()} == {id(taken)}
+        assert taken.phase is VmPhase.RUNNING
+
+
+async def test_a_waiting_machine_whose_files_are_removed_is_replaced(open_runtime, world, config):
+    async with open_runtime() as keeping:
+        full = asyncio.Semaphore(0)
+        task = asyncio.create_task(pool_keeper.keep(keeping, 2, full.release))
+        await full.acquire()
+        lost, kept = keeping.pool.list()
+        shutil.rmtree(config.template.dir / "pool" / lost.id, ignore_errors=True)
+        assert keeping.pool.poke()
+        await full.acquire()
+        left = {one.id for one in keeping.pool.list()}
+        assert len(left) == 2
+        assert kept.id in left
+        assert len(world.machines) == 2
+        await keeping.pool.end_keeper()
+        await task
 
 
 @pytest.mark.parametrize("is_deadly", [False, True])

@@ -33,6 +33,7 @@ async def keep(runtime: Runtime, size: int, tell: Callable[[], None]) -> None:
         finally:
             for waiting in pool.list():
                 await pool.drop(waiting)
+            await pool.end_lost()
 
 
 async def fill(runtime: Runtime, size: int) -> None:
@@ -43,6 +44,7 @@ async def fill(runtime: Runtime, size: int) -> None:
     """
     pool, request = runtime.pool, await runtime.template_request()
     key = await runtime.templates.key(runtime.hooks, request)
+    await pool.end_lost()
     for waiting in pool.list():
         if waiting.key != key or not await pool.is_alive(waiting):
             log.info("a machine of the pool is of no use any more: %s", waiting.id)

@@ -8,7 +8,6 @@ was killed.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import functools
 import logging
@@ -21,10 +20,11 @@ from pathlib import Path
 
 from msgspec import structs
 
+from vc_core.artifact_store import remove_tree
 from vc_core.defaults import Deadlines
 from vc_core.driver_kit.file_lock import LockTimeout, lock_file
 from vc_core.driver_kit.ownership import private_folder, write_private_file
-from vc_core.engine.clones import standalone_vm
+from vc_core.engine.clones import pool_signals, standalone_vm
 from vc_core.engine.clones.standalone_vm import StandaloneVm
 from vc_core.engine.clones.templates import FILES, NOTHING, TAGS, TemplateRequest, Templates
 from vc_core.engine.host import bind_mounts
@@ -45,7 +45,7 @@ _TAKER = "taker"  # the run folder of the pod: another store may have a pod of t
 _SUFFIX = ".json"
 _POKE = "poke"
 _LOCK = "keeper.lock"
-_LOOK, _QUIT = b"!", b"q"
+_LOOK, _QUIT = b"!", pool_signals.QUIT
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,9 @@ class Pool:
         self._revive = revive
         self._catalog = catalog
         self._deadlines = deadlines
+        self._seen: dict[
+            str, StandaloneVm
+        ] = {}  # waiting ones, of which this process is the keeper
 
     def list(self) -> tuple[Waiting, ...]:
         """Returns the waiting machines, the oldest first."""
@@ -179,13 +182,31 @@ class Pool:
             half = folder / "half"
             write_private_file(half, encode(ready))
             half.rename(folder / f"{_READY}{key}{_SUFFIX}")
+        self._seen[name] = machine
         return Waiting(name, key, folder.stat().st_mtime_ns)
 
     async def is_alive(self, waiting: Waiting) -> bool:
-        """Returns whether the waiting machine is still there."""
-        return await standalone_vm.is_alive(
-            self._catalog, self._deadlines, _pod_of(self._folder() / waiting.id)
-        )
+        """Returns whether the waiting machine is still there; remembers it for `end_lost`."""
+        if waiting.id not in self._seen:
+            pod = _pod_of(self._folder() / waiting.id)
+            found = await standalone_vm.in_folder(self._catalog, self._deadlines, pod)
+            if found is None:
+                return False
+            self._seen[waiting.id] = found
+        return await self._seen[waiting.id].is_alive()
+
+    async def end_lost(self) -> None:
+        """Ends machines that this process has seen waiting and whose files were removed since.
+
+        Only for the holder of the keeper's lock. No other process could find them.
+        """
+        waiting = {one.id for one in self.list()}
+        for name in self._seen.keys() - waiting:
+            machine, folder = self._seen.pop(name), self._path / name
+            if not any(folder.glob(f"{_TAKEN}*")):
+                await machine.end()
+                bind_mounts.remove_all(folder / FILES)
+                await remove_tree(folder)
 
     async def drop(self, waiting: Waiting) -> None:
         """Ends a waiting machine, unless a pod has taken it meanwhile."""
@@ -219,7 +240,8 @@ class Pool:
     async def keeping(self) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
         """Holds the keeper's lock for the length of a block.
 
-        Yields a function that waits for the next `poke` and returns whether to go on.
+        Yields a function that waits for the next `poke` and returns whether to go on: not after
+        the removal of the pool's folder.
 
         Raises:
             Busy: another process keeps this pool.
@@ -236,7 +258,8 @@ class Pool:
             os.mkfifo(path, 0o600)
             handle = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                yield functools.partial(_poked, handle)
+                with pool_signals.removals(path.parent) as removed:
+                    yield functools.partial(pool_signals.goes_on, handle, path, removed)
             finally:
                 path.unlink(missing_ok=True)
                 os.close(handle)
@@ -302,17 +325,6 @@ class Pool:
     def _folder(self) -> Path:
         self._templates.folder()
         return private_folder(self._path, "template.dir")
-
-
-async def _poked(handle: int) -> bool:
-    loop = asyncio.get_running_loop()
-    seen = asyncio.Event()
-    loop.add_reader(handle, seen.set)
-    try:
-        await seen.wait()
-    finally:
-        loop.remove_reader(handle)
-    return _QUIT not in os.read(handle, 4096)
 
 
 def _claim(folder: Path, key: str, pod: PodRef) -> Ready | None:

@@ -71,6 +71,10 @@ class StandaloneVm:
             yield
             await self._connection.close()
 
+    async def is_alive(self) -> bool:
+        """Returns whether it runs or is paused."""
+        return (await self.hooks.vm_status(pod=self.pod)).phase in vm_calls.ALIVE
+
     async def end(self) -> None:
         """Ends the machine and removes the driver's files. May be called twice."""
         await self.hooks.vm_stop(pod=self.pod, grace_s=0)
@@ -84,7 +88,7 @@ async def end_left(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> None:
     for it.
     """
     try:
-        left = await _left(catalog, deadlines, pod)
+        left = await in_folder(catalog, deadlines, pod)
     except (StorageError, ConfigError, PluginError, PluginContractError) as error:
         log.warning("%s", error)
         for problem in await lost_machines.end(catalog, pod):
@@ -94,13 +98,13 @@ async def end_left(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> None:
         await left.end()
 
 
-async def is_alive(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> bool:
-    """Returns whether the machine whose record is in a folder runs or is paused."""
-    left = await _left(catalog, deadlines, pod)
-    return left is not None and (await left.hooks.vm_status(pod=pod)).phase in vm_calls.ALIVE
+async def in_folder(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> StandaloneVm | None:
+    """Returns the machine whose record is in a pod's folder, None if there is no record.
 
-
-async def _left(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> StandaloneVm | None:
+    Raises:
+        StorageError, ConfigError, PluginError, PluginContractError: the record is unreadable, or
+            its plugin cannot be used.
+    """
     record = pod.run_dir / _RECORD
     if not record.exists():
         return None
