@@ -1,6 +1,6 @@
 # `make demo` runs a first command, `make test` every check, `make bench` the benchmarks. Each
 # prepares the machine first.
-.PHONY: demo test bench docs wheels lint generate clean
+.PHONY: demo test test-long bench fuzz soak leaks docs wheels lint generate clean
 
 VC := .venv/bin/vc
 PY := .venv/bin/python
@@ -17,6 +17,29 @@ test:
 	@# Two tests at a time, in a directory with a short path, as paths of sockets are limited.
 	@folder=$$(mktemp -d /tmp/vc.XXXX) && trap 'rm -rf --one-file-system $$folder' EXIT && \
 		$(PY) -m pytest --vm-required -n 2 --basetemp $$folder/t
+
+# All of CI, and what takes long: each parser for a minute, and many lives of pods.
+test-long: test
+	@$(MAKE) --no-print-directory fuzz SECONDS=60
+	@$(MAKE) --no-print-directory soak LIVES=500
+
+# The parsers of untrusted bytes, for SECONDS each; TARGETS="host/record ..." chooses some.
+SECONDS := 60
+fuzz:
+	@tools/prepare fuzz
+	$(PY) -m tools.fuzz --seconds $(SECONDS) $(TARGETS)
+
+# Lives of pods with faults; its report is .make/soak.json. OPTIONS="--resume" goes on with it.
+LIVES := 5000
+OPTIONS :=
+soak:
+	@tools/prepare test
+	$(PY) -m tests.soak --lives $(LIVES) $(OPTIONS)
+
+# Writes the tables of docs/reliability.md anew; takes minutes.
+leaks:
+	@tools/prepare test
+	$(PY) -m tools.leaks
 
 docs:
 	@tools/prepare test
