@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+from contextlib import asynccontextmanager
 
 import pytest
-from vc_qemu import checkpoint, exit_reason, process
+from vc_qemu import channels, checkpoint, exit_reason, process
 from vc_qemu.driver_state import SCHEMA, QemuState
 from vc_qemu.errors import QemuError
 from vc_qemu.hotplug import Place, Room
+from vc_qemu.running_machine import RunningMachine
 
 from vc_core.driver_kit import HostProcess, decode_record, encode_record
 from vc_core.spec import GuestDriver, HypervisorError
@@ -126,3 +129,34 @@ async def test_the_process_keeps_no_folder_and_makes_no_file_that_others_can_ope
         0o600,
         0o600,
     ]
+
+
+@pytest.fixture
+def sleeper():
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_channel_of_a_machine_that_ends_meanwhile_is_closed(
+    tmp_path, monkeypatch, sleeper, ends
+):
+    monkeypatch.setattr(channels, "_END_S", 30 if ends else 0.2)
+
+    class Ending(RunningMachine):
+        @asynccontextmanager
+        async def monitor(self):
+            if ends:
+                sleeper.kill()
+            raise QemuError("QEMU went away during qom-list")
+            yield  # makes it a generator
+
+    (tmp_path / "socket").touch()
+    machine = Ending(HostProcess.of(sleeper.pid), tmp_path)
+    if ends:
+        await channels.close(machine, "channel", tmp_path / "socket")
+    else:
+        with pytest.raises(QemuError, match="went away"):
+            await channels.close(machine, "channel", tmp_path / "socket")
+    assert (tmp_path / "socket").exists() is not ends

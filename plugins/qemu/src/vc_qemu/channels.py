@@ -13,8 +13,10 @@ from vc_qemu.sockets import listening_socket
 
 if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor
+    from vc_qemu.running_machine import RunningMachine
 
 _UNPLUG_S = 10.0  # a port is released at once: the guest is not asked
+_END_S = 2.0  # QEMU ends within milliseconds of the end of its monitor
 _UNTAKEN = f"{FIRST}.sock"
 _TAKEN = ".1st"  # after the pid and start ticks of its client; short: socket paths have 107 bytes
 
@@ -80,6 +82,25 @@ async def add(monitor: Monitor, run_dir: Path, name: str) -> tuple[str, Path]:
             await remove(monitor, channel, path)
         raise
     return channel, path
+
+
+async def close(machine: RunningMachine, channel: str, path: Path) -> None:
+    """Removes a channel of a machine; one that ends meanwhile is no error.
+
+    Raises:
+        HypervisorError: QEMU refuses, and does not end.
+    """
+    if machine.process is None or not machine.is_alive():
+        path.unlink(missing_ok=True)
+        return
+    try:
+        async with machine.monitor() as monitor:
+            await remove(monitor, channel, path)
+    except HypervisorError:
+        # Its monitor is closed before the process has ended.
+        if not await machine.process.ended_within(_END_S):
+            raise
+        path.unlink(missing_ok=True)
 
 
 async def remove(monitor: Monitor, channel: str, path: Path) -> None:

@@ -295,12 +295,7 @@ class QemuHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_close_channel(self, pod: PodRef, channel: Channel) -> None:
-        machine = self._running(pod)
-        if not machine.is_alive():
-            Path(channel.address).unlink(missing_ok=True)
-            return
-        async with machine.monitor() as monitor:
-            await channels.remove(monitor, channel.id, Path(channel.address))
+        await channels.close(self._running(pod), channel.id, Path(channel.address))
 
     # --- information ------------------------------------------------------------------------------
 
