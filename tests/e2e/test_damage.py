@@ -16,7 +16,7 @@ import pytest
 
 def test_one_that_hangs_hides_nobody_and_what_is_damaged_is_removed_with_its_machine(host, busybox):
     host.configure(
-        "deadlines", default=200, lock=200, view=2
+        "deadlines", default=200, lock=200, view=10
     )  # who waits for these fails by the limit of a command
     for name in ("damaged", "hung", "good"):
         host.vc("run", "-d", "--name", name, "--rootfs", str(busybox), "sleep", "1000")
