@@ -234,3 +234,21 @@ def test_a_create_that_fails_leaves_nothing(caller, bundle, host):
     assert b"the namespace 'user' is not supported" in caller(*words, check=1).stderr
     assert host.machines() == []
     assert caller("list", "--quiet").stdout == b""
+
+
+def test_a_create_that_is_killed_leaves_nothing(caller, bundle, host):
+    words = (caller.command, "--root", caller.folder / "root", "create")
+    file = caller.folder / "root/c/container.json"
+    with subprocess.Popen(
+        [*map(str, words), "--bundle", bundle("sleep", "1000"), "c"],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        engines.wait_until(lambda: file.exists() and json.loads(file.read_text())["pod"])
+        record = json.loads(file.read_text())
+        os.kill(record["pid"], signal.SIGKILL)
+        assert process.wait(240) == 1
+        assert b"has ended with -9" in process.stderr.read()
+    assert host.machines() == []
+    assert [group for group in record["groups"] if Path(group).exists()] == []
+    caller.create(bundle("sleep", "1000"), "c")

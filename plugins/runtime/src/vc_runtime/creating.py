@@ -44,9 +44,9 @@ def create(found: Namespace) -> int:
     records.add(
         Record(
             id=found.id,
-            pod=pod_id_of(found.id),
+            pod="",
             container=pod_id_of(found.id),
-            owns_pod=True,
+            owns_pod=False,
             bundle=str(bundle),
             created_ns=time.time_ns(),
         )
@@ -57,7 +57,10 @@ def create(found: Namespace) -> int:
         )
         leaving.write_pid(found.pid_file, pid)
     except BaseException:
-        records.remove(found.id)
+        # Most is undone by the child; not if that was killed.
+        from vc_runtime import managing
+
+        managing.discard(records, found.id)
         raise
     return 0
 
@@ -80,11 +83,11 @@ async def _created(found: Namespace, records: Records) -> Sequence[str]:
             groups=cgroups.join(cgroups.path_of(bundle.groups, found.systemd_cgroup)),
         )
         if bundle.sandbox:
-            record = structs.replace(record, pod=records.get(bundle.sandbox).pod, owns_pod=False)
+            record = structs.replace(record, pod=records.get(bundle.sandbox).pod)
         records.put(record)
         undo.callback(cgroups.remove, record.groups)
-        if record.owns_pod:
-            await _start_pod(runtime, record, bundle, undo)
+        if not bundle.sandbox:
+            record = await _start_pod(runtime, records, record, bundle, undo)
         pod = await runtime.get(record.pod)
         container = await pod.create_container(bundle.container)
         undo.push_async_callback(container.delete, force=True)
@@ -95,12 +98,13 @@ async def _created(found: Namespace, records: Records) -> Sequence[str]:
 
 
 async def _start_pod(
-    runtime: Runtime, record: Record, bundle: Bundle, undo: AsyncExitStack
-) -> None:
+    runtime: Runtime, records: Records, record: Record, bundle: Bundle, undo: AsyncExitStack
+) -> Record:
+    """Returns the record with the pod, which is stored before there is a machine to be lost."""
     from vc_runtime import cgroups
 
     pod = await runtime.create(
-        record.pod,
+        record.container,
         hostname=bundle.container.hostname,
         annotations=record.annotations,
         options=bundle.options,
@@ -108,10 +112,13 @@ async def _start_pod(
         network=bundle.network,
     )
     undo.push_async_callback(pod.delete, force=True)
+    record = structs.replace(record, pod=pod.id, owns_pod=True)
+    records.put(record)
     await pod.start()
     machine = (await pod.status(ask_guest=False)).pid
     if machine:
         cgroups.adopt(record.groups, machine)
+    return record
 
 
 def execute(found: Namespace) -> int:

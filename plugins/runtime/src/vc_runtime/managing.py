@@ -77,9 +77,20 @@ def _delete(records: Records, found: Namespace) -> None:
                     f"cannot delete container {found.id!r} that is not stopped: {record.status}"
                 )
             record.stand_in.send(signal.SIGKILL)
-        asyncio.run(_gone(record))
-        cgroups.remove(record.groups)
+        _remove(record)
     records.remove(found.id)
+
+
+def discard(records: Records, container_id: str) -> None:
+    """Removes all of a container whose creation has failed."""
+    _remove(records.get(container_id))
+    records.remove(container_id)
+
+
+def _remove(record: Record) -> None:
+    if record.pod:
+        asyncio.run(_gone(record))
+    cgroups.remove(record.groups)
 
 
 def _readable(records: Records, found: Namespace) -> Record | None:

@@ -24,7 +24,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         id: the caller's name of it.
-        pod: id of its pod.
+        pod: id of its pod; empty before there is one.
         container: its id in the pod.
         owns_pod: whether the pod is deleted with it.
         bundle: absolute path of its bundle.
