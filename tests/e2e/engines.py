@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -111,6 +112,7 @@ def podman(host: Host, root: Path) -> Iterator[Podman]:
             yield found
             found("pod", "rm", "--all", "--force", "--time", "0")
             found("rm", "--all", "--force", "--time", "0")
+            leave_groups("libpod_parent")
         finally:
             process.kill()
 
@@ -142,6 +144,15 @@ def containerd(host: Host, image: Path) -> Iterator[list[str]]:
             if (point := mount.split()[4]).startswith(f"{folder}/"):
                 run("umount", point)
         shutil.rmtree(folder)
+        leave_groups("default")  # of containerd's namespace
+
+
+def leave_groups(name: str) -> None:
+    """Removes empty control groups that an engine makes and leaves."""
+    for group in Path("/sys/fs/cgroup").glob(f"*/{name}"):
+        for folder in (*group.glob("*/"), group):
+            with contextlib.suppress(OSError):  # in use by another program
+                folder.rmdir()
 
 
 def wait_until(is_so: object, what: str = "it") -> None:

@@ -105,7 +105,7 @@ def bundle(busybox, tmp_path):
             "mounts": MOUNTS,
             "linux": {
                 "namespaces": [{"type": kind} for kind in NAMESPACES],
-                "cgroupsPath": f"/vc-test-{os.getpid()}/c",
+                "cgroupsPath": f"/vc-test-{os.getpid()}",
             },
         }
         (folder / "config.json").write_text(json.dumps(document))
@@ -138,7 +138,7 @@ def test_a_container_goes_through_all_states(caller, bundle):
     caller("delete", "c")
     assert b"does not exist" in caller("state", "c", check=1).stderr
     caller("delete", "--force", "c")
-    assert not Path(f"/sys/fs/cgroup/memory/vc-test-{os.getpid()}/c").exists()
+    assert not Path(f"/sys/fs/cgroup/memory/vc-test-{os.getpid()}").exists()
 
 
 def test_signals_pauses_and_further_processes(caller, bundle, tmp_path):
