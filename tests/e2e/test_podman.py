@@ -82,7 +82,6 @@ def test_a_container_is_used_and_stopped(podman, host):
     podman("pause", "web")
     assert podman.text("inspect", "-f", "{{.State.Status}}", "web") == "paused"
     podman("unpause", "web")
-    podman("update", "--memory", "128m", "web", check=None)  # of podman 4.4
     podman("stop", "--time", "200", "web")
     assert podman.text("wait", "web") == "3"
     assert podman.text("logs", "web") == "up\nbye"
