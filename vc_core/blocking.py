@@ -12,7 +12,7 @@ that is interrupted (Ctrl-C) is cancelled and cleaned up before KeyboardInterrup
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +21,7 @@ from vc_core.config import Config
 from vc_core.engine.api import container, files, pod, process, runtime
 from vc_core.engine.host.volumes import Volumes
 from vc_core.engine.wiring.catalog import Factory
+from vc_core.spec import PortMapping
 from vc_core.sync_calls import (
     Loop,
     SyncObject,
@@ -131,6 +132,7 @@ class Pod(SyncObject[pod.Pod]):
     status = sync_call(pod.Pod.status)
     stats = sync_call(pod.Pod.stats)
     ports = sync_call(pod.Pod.ports)
+    network_denials = sync_call(pod.Pod.network_denials)
     console = sync_call(pod.Pod.console)
     refresh = sync_call(pod.Pod.refresh)
     ended = sync_call(pod.Pod.ended)
@@ -150,9 +152,10 @@ class Pod(SyncObject[pod.Pod]):
         """Returns one of its containers, which need not exist."""
         return Container(self._inner.container(container_id), self._loop)
 
-    def fork(self, count: int = 1) -> tuple[Pod, ...]:
+    def fork(self, count: int = 1, ports: Sequence[PortMapping] = ()) -> tuple[Pod, ...]:
         """Starts copies of the running pod; see `vc_core.Pod.fork`."""
-        return tuple(Pod(child, self._loop) for child in self._loop.run(self._inner.fork(count)))
+        children = self._loop.run(self._inner.fork(count, ports))
+        return tuple(Pod(child, self._loop) for child in children)
 
 
 class Images(SyncObject[images.Images]):

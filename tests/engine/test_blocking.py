@@ -34,7 +34,7 @@ PAIRS = [
 # What only the engine's own parts use, and what a program without asyncio has no use for.
 INTERNAL = {
     Runtime: {"hooks", "template_request"},
-    Process: {"streams", "end_limit_s", "does_not_end"},
+    Process: {"streams", "end_limit_s", "does_not_end", "stand_in"},
 }
 
 

@@ -186,7 +186,12 @@ class Soak:
         return host, runtime
 
     async def run(self, lives: int) -> None:
-        """Adds lives to the report, until there are so many."""
+        """Adds lives to the report, until there are so many.
+
+        The first one is not counted: it opens what this process keeps, such as the files of grpc.
+        """
+        if not self._lived:
+            await self._live(Life("first", "api", random.Random(0), None, None))
         while self.report.lives < lives and len(self.report.failures) < MOST_FAILURES:
             number = self.report.lives
             life = Life.drawn(self.report.seed, number, self._kinds)

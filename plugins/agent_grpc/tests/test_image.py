@@ -256,7 +256,8 @@ def test_every_file_of_the_agent_counts_for_its_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project, proto = agent_program.source()
-    shutil.copytree(project, tmp_path / "guest", ignore=shutil.ignore_patterns("target"))
+    not_built = shutil.ignore_patterns("target", "tests")
+    shutil.copytree(project, tmp_path / "guest", ignore=not_built)
     shutil.copytree(proto.parent, tmp_path / "proto")
     monkeypatch.setattr(
         agent_program, "source", lambda: (tmp_path / "guest", tmp_path / "proto" / proto.name)

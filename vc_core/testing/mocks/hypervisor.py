@@ -31,7 +31,13 @@ from vc_core.spec import (
 )
 from vc_core.testing.mocks.world import MockMachine, World
 
-_OF_AGENTS = {Capability.TERMINAL, Capability.QUIESCE, Capability.DRIVE, Capability.ONLINE}
+_OF_AGENTS = {
+    Capability.TERMINAL,
+    Capability.QUIESCE,
+    Capability.DRIVE,
+    Capability.ONLINE,
+    Capability.STAND_IN,
+}
 _OF_LASTING = {Capability.SUPERVISE, Capability.FILES, Capability.LOG}
 _OF_NETWORKS = {Capability.NETWORK, Capability.PORTS, Capability.NETWORK_POLICY}
 ALL = frozenset(Capability) - {
