@@ -140,7 +140,9 @@ def test_what_was_killed_leaves_nothing_after_the_next_call(net, victim):
         for link in json.loads(subprocess.check_output(bridges)):
             subprocess.run(["ip", "link", "delete", link["ifname"]], check=True)
         shutil.rmtree(net.host.folder / "run/pods/p/network")
-        shutil.rmtree("/run/virtcontainers-names")
+        names = Path("/run/virtcontainers-names")
+        shutil.rmtree(names / net.name)
+        (names / f".{net.name}.lock").unlink()
     net.vc("pod", "delete", "--force", "p")
     assert net.residue() == []
     net.vc("run", "--network", net.name, "-p", "8080:80", "--", "true")

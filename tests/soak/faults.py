@@ -136,21 +136,30 @@ def _table(kind: str) -> list[str]:
     return Path(f"/proc/self/net/{kind}").read_text().splitlines()[1:]
 
 
-def left(host: Host) -> list[str]:
-    """What is left of pods, the dead children of this process too."""
+def dead_children() -> set[int]:
+    """Children of this process that have ended, which nobody has waited for."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            if parent == str(os.getpid()) and state == "Z":
+                found.add(int(entry.name))
+    return found
+
+
+def left(host: Host, former: set[int]) -> list[str]:
+    """What is left of pods, the dead children of this process too, but for `former` ones."""
     name = str(host.folder)
     own = os.getpid()
     ours = {f"mount {host.folder / STORE}", f"mount {host.folder}"}  # made by the soak itself
     remains = [one for one in host.residue() if one not in ours]
+    remains += [f"dead child {pid}" for pid in sorted(dead_children() - former)]
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == own:
             continue
         with contextlib.suppress(OSError):
-            state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
             words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if parent == str(own) and state == "Z":
-                remains.append(f"dead child {entry.name}")
-            elif any(name in word for word in words) and "--config" not in words:  # a keeper
+            if any(name in word for word in words) and "--config" not in words:  # a keeper
                 remains.append(f"process {entry.name}: {' '.join(words)[:120]}")
     return remains
 

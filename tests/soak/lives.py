@@ -147,6 +147,7 @@ class Soak:
 
     async def __aenter__(self) -> Self:
         self._groups, self._ports = faults.groups(), faults.listening()
+        self._dead = faults.dead_children()
         self.hosts = {"qemu": await self._host("qemu", {})}
         if "libvirt" in self._kinds:
             daemons = self._folder / "daemons"
@@ -345,7 +346,7 @@ class Soak:
             is_alive = bool(pod.pid) and Path(f"/proc/{pod.pid}").exists()
             assert is_alive or pod.state not in (State.RUNNING, State.PAUSED), pod
             await runtime.delete(pod.id, force=True)
-        remains = faults.left(host)
+        remains = faults.left(host, self._dead)
         assert remains == [], remains
         assert (await runtime.list()).pods == ()
 
