@@ -10,8 +10,8 @@ import subprocess
 import pytest
 from msgspec import structs
 from vc_runtime import command
-from vc_runtime.creating import pod_id_of
 from vc_runtime.errors import RuntimeFailure
+from vc_runtime.process_commands import pod_id_of
 from vc_runtime.records import Record, Records
 
 from vc_core.driver_kit import HostProcess

@@ -14,7 +14,7 @@ from vc_runtime import options
 from vc_runtime.errors import RuntimeFailure
 
 # The modules of commands, imported when one is run: each imports only what it needs.
-_QUICK = ("state", "kill", "features", "list", "spec")
+_ON_HOST = ("state", "kill", "features", "list", "spec")
 
 
 class _Log(logging.Handler):
@@ -85,14 +85,14 @@ def _dispatch(found: Namespace) -> int:
 
         sys.stdout.write(f"vc-runtime version {__version__}\nspec: 1.3.0\n")
         return 0
-    if found.verb in _QUICK:
-        from vc_runtime import quick
+    if found.verb in _ON_HOST:
+        from vc_runtime import host_commands
 
-        return quick.VERBS[found.verb](found)
+        return host_commands.VERBS[found.verb](found)
     if found.verb in ("create", "exec"):
-        from vc_runtime import creating
+        from vc_runtime import process_commands
 
-        return creating.VERBS[found.verb](found)
-    from vc_runtime import managing
+        return process_commands.VERBS[found.verb](found)
+    from vc_runtime import guest_commands
 
-    return managing.VERBS[found.verb](found)
+    return guest_commands.VERBS[found.verb](found)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from vc_core.driver_kit.host_process import HostProcess
-from vc_runtime import leaving
+from vc_runtime import stand_in
 from vc_runtime.command import explained
 from vc_runtime.errors import RuntimeFailure, not_running
 from vc_runtime.records import Record, Records
@@ -52,15 +52,15 @@ def create(found: Namespace) -> int:
         )
     )
     try:
-        pid = leaving.leave(
+        pid = stand_in.leave(
             lambda: asyncio.run(_created(found, records)), found.console_socket, explained
         )
-        leaving.write_pid(found.pid_file, pid)
+        stand_in.write_pid(found.pid_file, pid)
     except BaseException:
         # Most is undone by the child; not if that was killed.
-        from vc_runtime import managing
+        from vc_runtime import guest_commands
 
-        managing.discard(records, found.id)
+        guest_commands.discard(records, found.id)
         raise
     return 0
 
@@ -133,10 +133,10 @@ def execute(found: Namespace) -> int:
         return asyncio.run(_executed(found, record))
 
     if found.detach:
-        leaving.write_pid(found.pid_file, leaving.leave(work, found.console_socket, explained))
+        stand_in.write_pid(found.pid_file, stand_in.leave(work, found.console_socket, explained))
         return 0
-    leaving.write_pid(found.pid_file, os.getpid())
-    leaving.become(work, found.console_socket)
+    stand_in.write_pid(found.pid_file, os.getpid())
+    stand_in.become(work, found.console_socket)
     return 0
 
 
