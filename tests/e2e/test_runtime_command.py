@@ -224,6 +224,15 @@ def _resize(terminal: int, rows: int, columns: int) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
+def test_a_damaged_record_is_deleted_with_its_machine(caller, bundle, host):
+    caller.create(bundle("sleep", "1000"), "c")
+    (caller.folder / "root/c/container.json").write_text("{")
+    assert b"is damaged" in caller("delete", "--force", "c").stderr
+    assert caller.ended("c") == 137
+    assert host.machines() == []
+    assert caller("list", "--quiet").stdout == b""
+
+
 def test_a_create_that_fails_leaves_nothing(caller, bundle, host):
     words = ("create", "--bundle", bundle("missing"), "c")
     assert b"executable file not found in $PATH" in caller(*words, check=1).stderr

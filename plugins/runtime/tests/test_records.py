@@ -11,8 +11,7 @@ import pytest
 from msgspec import structs
 from vc_runtime import command
 from vc_runtime.errors import RuntimeFailure
-from vc_runtime.process_commands import pod_id_of
-from vc_runtime.records import Record, Records
+from vc_runtime.records import Record, Records, pod_id_of
 
 from vc_core.driver_kit import HostProcess
 
@@ -63,6 +62,9 @@ def test_a_damaged_record_is_deleted_by_force(tmp_path, capsys):
     words = ("--root", str(tmp_path))
     assert command.run((*words, "state", "c")) == 1
     assert "delete it with --force" in capsys.readouterr().err
+    Records(tmp_path).add(structs.replace(NEW, id="whole"))
+    assert command.run((*words, "list", "--quiet")) == 0
+    assert capsys.readouterr().out == "whole\n", "one that is damaged hides the others"
     assert command.run((*words, "delete", "--force", "c")) == 0
     assert not (tmp_path / "c").exists()
 

@@ -70,7 +70,11 @@ def explained(error: Exception) -> str:
     text = str(error) or type(error).__name__
     if not isinstance(error, RuntimeFailure) and not _is_ours(error):
         text = f"internal error: {type(error).__name__}: {text}"
-    return " ".join(text.split())
+    line = " ".join(text.split())
+    # What a guest says may be in it.
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in line
+    )
 
 
 def _is_ours(error: Exception) -> bool:

@@ -22,8 +22,8 @@ from vc_core.oci import limits
 from vc_core.oci.reading import Reader
 from vc_core.spec import NotFound, PodDamaged, Resources
 from vc_runtime import cgroups
-from vc_runtime.errors import RuntimeFailure, not_running
-from vc_runtime.records import Record, Records
+from vc_runtime.errors import DamagedRecord, RuntimeFailure, UnknownContainer, not_running
+from vc_runtime.records import Record, Records, pod_id_of
 
 log = logging.getLogger(__name__)
 
@@ -62,15 +62,17 @@ def delete(found: Namespace) -> int:
     try:
         with records.locked(found.id):
             _delete(records, found)
-    except RuntimeFailure as error:
-        if not (found.force and "does not exist" in str(error)):
+    except UnknownContainer:
+        if not found.force:
             raise
     return 0
 
 
 def _delete(records: Records, found: Namespace) -> None:
     record = _readable(records, found)
-    if record is not None:
+    if record is None:
+        asyncio.run(_pod_gone(pod_id_of(found.id)))
+    else:
         if record.pid and record.stand_in.is_alive():
             if not found.force and record.status != "created":
                 raise RuntimeFailure(
@@ -94,13 +96,16 @@ def _remove(record: Record) -> None:
 
 
 def _readable(records: Records, found: Namespace) -> Record | None:
-    """Returns the record; with --force None for one that is damaged, after a warning."""
+    """Returns the record; with --force None for one that is damaged, after a warning.
+
+    A pod of its own is found by the id; in which pod another container is, is not known.
+    """
     try:
         return records.get(found.id)
-    except RuntimeFailure as error:
-        if not found.force or "damaged" not in str(error):
+    except DamagedRecord as error:
+        if not found.force:
             raise
-        log.warning("%s; pods that are left: vc pod ls", error)
+        log.warning("%s", error)
         return None
 
 
@@ -115,6 +120,12 @@ async def _gone(record: Record) -> None:
                 return
             await _machine_ended(runtime, record)
             await runtime.delete(record.pod, force=True)
+
+
+async def _pod_gone(pod_id: str) -> None:
+    async with Runtime.open() as runtime:
+        with contextlib.suppress(NotFound):
+            await runtime.delete(pod_id, force=True)
 
 
 async def _machine_ended(runtime: Runtime, record: Record) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
-import re
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -19,22 +17,12 @@ from vc_core.driver_kit.host_process import HostProcess
 from vc_runtime import stand_in
 from vc_runtime.command import explained
 from vc_runtime.errors import RuntimeFailure, not_running
-from vc_runtime.records import Record, Records
+from vc_runtime.records import Record, Records, pod_id_of
 
 if TYPE_CHECKING:
     from vc_core import Runtime
     from vc_core.spec import ProcessSpec
     from vc_runtime.bundles import Bundle
-
-_HEX_ID = re.compile(r"[0-9a-f]{64}")
-_POD_ID_LENGTH = 12  # sockets of machines have short paths
-
-
-def pod_id_of(container_id: str) -> str:
-    """Returns the pod's id: the short form of engines' ids, or else a digest of the id."""
-    if _HEX_ID.fullmatch(container_id):
-        return container_id[:_POD_ID_LENGTH]
-    return hashlib.blake2b(container_id.encode(), digest_size=6).hexdigest()
 
 
 def create(found: Namespace) -> int:

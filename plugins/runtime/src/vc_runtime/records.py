@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import logging
 import os
 import re
 import shutil
@@ -13,10 +15,21 @@ from pathlib import Path
 import msgspec
 
 from vc_core.driver_kit.host_process import HostProcess
-from vc_runtime.errors import RuntimeFailure, missing
+from vc_runtime.errors import DamagedRecord, RuntimeFailure, UnknownContainer
+
+log = logging.getLogger(__name__)
 
 _ID = re.compile(r"[\w+.-]{1,1024}")  # as runc
+_HEX_ID = re.compile(r"[0-9a-f]{64}")
+_POD_ID_LENGTH = 12  # sockets of machines have short paths
 _FILE = "container.json"
+
+
+def pod_id_of(container_id: str) -> str:
+    """Returns the pod's id: the short form of engines' ids, or else a digest of the id."""
+    if _HEX_ID.fullmatch(container_id):
+        return container_id[:_POD_ID_LENGTH]
+    return hashlib.blake2b(container_id.encode(), digest_size=6).hexdigest()
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,18 +104,16 @@ class Records:
         """Returns a record.
 
         Raises:
-            RuntimeFailure: there is none.
+            UnknownContainer: there is none.
+            DamagedRecord: it cannot be read.
         """
         try:
             text = (self._folder(container_id) / _FILE).read_bytes()
             return msgspec.json.decode(text, type=Record)
         except (FileNotFoundError, NotADirectoryError):
-            raise missing(container_id) from None
-        except msgspec.MsgspecError as error:
-            raise RuntimeFailure(
-                f"the record of container {container_id!r} is damaged: {error}; "
-                "delete it with --force"
-            ) from error
+            raise UnknownContainer(container_id) from None
+        except (OSError, msgspec.MsgspecError) as error:
+            raise DamagedRecord(container_id, error) from error
 
     def put(self, record: Record) -> None:
         """Stores a record that exists."""
@@ -119,13 +130,14 @@ class Records:
             return
 
     def all(self) -> Iterator[Record]:
-        """Yields all records; containers that vanish meanwhile are left out."""
+        """Yields all records; damaged ones are left out with a warning."""
         for folder in sorted(self._root.iterdir()) if self._root.is_dir() else ():
             try:
                 yield self.get(folder.name)
+            except UnknownContainer:  # it has vanished meanwhile
+                continue
             except RuntimeFailure as error:
-                if "does not exist" not in str(error):
-                    raise
+                log.warning("%s", error)
 
     @contextmanager
     def locked(self, container_id: str) -> Iterator[None]:
@@ -133,7 +145,7 @@ class Records:
         try:
             folder = os.open(self._folder(container_id), os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
-            raise missing(container_id) from None
+            raise UnknownContainer(container_id) from None
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
             yield
