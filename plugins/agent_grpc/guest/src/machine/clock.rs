@@ -45,8 +45,8 @@ impl Default for Phase {
 }
 
 impl Phase {
-    /// Returns how far the clock is behind at least, given the RTC's time, and the clock's before and
-    /// after it was read. It is not positive for a clock that may be right.
+    /// Returns how far the clock is behind at least, given the RTC's time, and the clock's before
+    /// and after it was read. It is not positive for a clock that may be right.
     fn behind(&mut self, rtc_ns: i64, before_ns: i64, after_ns: i64) -> i64 {
         self.most_ns = self.most_ns.max(before_ns.saturating_sub(rtc_ns)).min(2 * SECOND);
         (self.most_ns - SECOND).saturating_sub(after_ns.saturating_sub(rtc_ns))

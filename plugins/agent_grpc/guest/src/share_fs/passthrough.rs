@@ -103,7 +103,7 @@ impl Passthrough {
     }
 
     /// Closes all files of the folder, after the requests that use one. Refused when a deleted file
-    /// is still in use, because it has no path, and when the host does not answer a request in time.
+    /// is still in use, because it has no path, and when the host does not answer in time.
     pub fn let_go(&self, timeout: Duration) -> Result<(), Error> {
         let mut folder = self.now();
         let is_deleted =

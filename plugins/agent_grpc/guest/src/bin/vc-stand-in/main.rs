@@ -1,13 +1,13 @@
 //! vc-stand-in: a process of the host that stands in for a process of a guest.
 //!
-//! Usage: `vc-stand-in SOCKET CONTAINER TOKEN process|machine`, where SOCKET is a channel of the machine that only
-//! this process uses. Descriptors 0 to 2 are the standard streams of the process in the guest; a
-//! terminal on 0 is in raw mode already and only passes bytes. Descriptor 3 gets "ok" as soon as
-//! the streams are connected, or else the reason why they are not.
+//! Usage: `vc-stand-in SOCKET CONTAINER TOKEN process|machine`, where SOCKET is a channel of the
+//! machine that only this process uses. Descriptors 0 to 2 are the standard streams of the process
+//! in the guest; a terminal on 0 is in raw mode already and only passes bytes. Descriptor 3 gets
+//! "ok" as soon as the streams are connected, or else the reason why they are not.
 //!
 //! It exits with the code of the process, or with 137 when the machine ends first. All signals
-//! that can be caught are forwarded. When it is killed, the agent kills the process. With `machine`, the machine ends with it, however
-//! it has ended.
+//! that can be caught are forwarded. When it is killed, the agent kills the process. With
+//! `machine`, the machine ends with it, however it has ended.
 
 mod agent;
 mod signals;
@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::FromRawFd;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tonic::{Status, Streaming};
 use vc_agent::proto::output_chunk::Stream;
@@ -27,6 +28,8 @@ use crate::signals::Signals;
 use crate::stdio::{Input, Output};
 
 const REPORT: i32 = 3;
+/// How long the agent may take to connect the streams; it may be the guest's, and silent.
+const CONNECT: Duration = Duration::from_secs(60);
 /// As if the process had been killed, which it was, with its machine.
 const MACHINE_ENDED: i32 = 128 + libc::SIGKILL;
 
@@ -50,14 +53,21 @@ fn stand_in(report: &mut File) -> Result<i32, Failure> {
     // First, so that all threads inherit the mask.
     let signals = Signals::block()?;
     stdio::save_memory();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async {
-        let attached = Attached::new(std::env::args().skip(1).collect()).await?;
+        let attached = attached(std::env::args().skip(1).collect()).await?;
         report.write_all(b"ok")?;
         // Its other side sees the end of the report.
         *report = File::open("/dev/null")?;
         Ok(attached.until_the_end(signals).await)
     })
+}
+
+async fn attached(words: Vec<String>) -> Result<Attached, Failure> {
+    tokio::time::timeout(CONNECT, Attached::new(words))
+        .await
+        .map_err(|_| format!("the guest's agent does not answer within {CONNECT:?}"))?
 }
 
 /// A process whose streams are connected.
@@ -114,5 +124,22 @@ impl Attached {
             output.finish().await;
         }
         Ok(self.client.wait(self.process.clone()).await?.into_inner().exit_code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)] // the clock goes on by itself while nothing else does
+    async fn a_silent_agent_is_not_waited_for_without_an_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("agent");
+        let _silent = UnixListener::bind(&socket).unwrap();
+        let words = [socket.to_str().unwrap(), "c", "t", "process"].map(String::from).to_vec();
+        let error = attached(words).await.err().unwrap();
+        assert_eq!(error.to_string(), "the guest's agent does not answer within 60s");
     }
 }
