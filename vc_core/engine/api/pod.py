@@ -109,7 +109,7 @@ class Pod:
             if not force or isinstance(error, NotFound | Busy):
                 raise
             await self._services.damaged.remove(self.id, error)
-            await self._sessions.disconnect_removed()
+            await self._sessions.close_deleted()
 
     async def _delete(self, force: bool) -> None:
         async with self._sessions.open(exclusive=True, is_ending=True) as session:

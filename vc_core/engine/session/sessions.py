@@ -136,15 +136,6 @@ class Sessions:
         except Busy:  # another process holds the lock for long
             raise error from None
 
-    async def disconnect_removed(self) -> None:
-        """Ends the connection to a pod that was removed; an error of the plugins is logged."""
-        if self._connection is not None:
-            try:
-                await self._connection.hooks.agent_disconnect(pod=self._connection.pod)
-            except VcError as error:  # the machine is gone
-                log.warning("%s", error)
-        self._forget()
-
     async def close(self) -> None:
         """Ends the connection to the agent, if there is one; the pod keeps running."""
         if self._connection is not None:
