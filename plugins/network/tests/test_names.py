@@ -17,7 +17,7 @@ from vc_network import denied_names, names
 from vc_network.denied_names import DeniedNames
 from vc_network.ruleset import TABLE, Link, opened, ruleset
 
-from vc_core.spec import NetworkPolicy, Reach
+from vc_core.spec import NetworkPolicy, NetworkRule, Reach
 
 POLICY = NetworkPolicy.of(
     allow=["good.test:443", "*.deb.test", "198.51.100.7:53/udp"], deny=["bad.deb.test"]
@@ -59,12 +59,14 @@ def orders(server, tmp_path):
     rules = ruleset(Reach.PUBLIC, POLICY, Link(families=()))
     subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
     openings = tuple(
-        names.Opening(rule.target, {str(v): opened(number, v) for v in (4, 6)})
+        names.Opening(rule, {str(v): opened(number, v) for v in (4, 6)})
         for number, rule in enumerate(POLICY.allow[:2])
     )
     private = ("10.0.0.0/8", "169.254.0.0/16")
     nft, record = shutil.which("nft"), str(tmp_path / "names.json")
-    return names.Orders((), ("127.0.0.1",), openings, ("bad.deb.test",), private, nft, record)
+    return names.Orders(
+        (), ("127.0.0.1",), openings, (NetworkRule.of("bad.deb.test"),), private, nft, record
+    )
 
 
 async def ask(found, name, kind="A", limit=512):

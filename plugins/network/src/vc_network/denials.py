@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vc_core.driver_kit import program_environment
-from vc_core.driver_kit.host_process import end_child
 from vc_core.spec import DenialReason, NetworkDenial
 from vc_network import denied_names
-from vc_network.errors import NetworkFailure
+from vc_network.host_programs import output
 from vc_network.name_filter import RECORD
 from vc_network.namespace import folder, program
 from vc_network.ruleset import REFUSED_S, TABLE
@@ -31,21 +29,8 @@ async def read(run_dir: Path, enter: list[str]) -> tuple[NetworkDenial, ...]:
     Raises:
         NetworkFailure: the rules cannot be read.
     """
-    child = await asyncio.create_subprocess_exec(
-        *(*enter, program("nft"), "--json", "list", "table", "inet", TABLE),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=program_environment(),
-    )
-    try:
-        answer, said = await child.communicate()
-    except BaseException:
-        await end_child(child)
-        raise
-    if child.returncode != 0:
-        reason = said.decode(errors="replace").strip()
-        raise NetworkFailure(f"the rules of the pod's network cannot be read: {reason}")
+    words = [*enter, program("nft"), "--json", "list", "table", "inet", TABLE]
+    answer = await asyncio.to_thread(output, words, "nft in the pod's namespace")
     now_ns = time.time_ns()
     names = (
         NetworkDenial(

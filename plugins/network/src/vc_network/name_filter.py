@@ -57,7 +57,7 @@ async def start(
             "listen": tuple(listen),
             "servers": tuple(servers),
             "openings": _openings(request.policy),
-            "denied": [rule.target for rule in request.policy.deny if rule.network is None],
+            "denied": [rule for rule in request.policy.deny if rule.network is None],
             "private": _private(request.reach, own),
             "nft": program("nft"),
             "record": str(folder(run_dir) / RECORD),
@@ -81,7 +81,7 @@ def process_of(run_dir: Path) -> HostProcess | None:
 
 def _openings(policy: NetworkPolicy) -> list[dict[str, object]]:
     return [
-        {"target": rule.target, "sets": {str(v): opened(number, v) for v in (4, 6)}}
+        {"rule": rule, "sets": {str(v): opened(number, v) for v in (4, 6)}}
         for number, rule in enumerate(policy.allow)
         if rule.network is None
     ]

@@ -37,6 +37,7 @@ import dns.rdatatype
 import dns.rrset
 import msgspec
 
+from vc_core.spec import NetworkRule
 from vc_network.denied_names import DeniedNames
 from vc_network.ruleset import TABLE
 
@@ -60,14 +61,10 @@ log = logging.getLogger(__name__)
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """An allowed name, or names below one, and the sets that its addresses go to, by version."""
+    """A rule about names, and the sets that their addresses go to, by version."""
 
-    target: str
+    rule: NetworkRule
     sets: dict[str, str]
-
-    def covers(self, name: str) -> bool:
-        """Returns whether a name is allowed by this."""
-        return _covers(self.target, name)
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -86,7 +83,7 @@ class Orders(msgspec.Struct, frozen=True):
     listen: tuple[str, ...]
     servers: tuple[str, ...]
     openings: tuple[Opening, ...]
-    denied: tuple[str, ...]
+    denied: tuple[NetworkRule, ...]
     private: tuple[str, ...]
     nft: str
     record: str
@@ -169,9 +166,9 @@ class Filter:
             )
 
     def _openings(self, name: str) -> list[Opening]:
-        if not _NAME.fullmatch(name) or any(_covers(one, name) for one in self._orders.denied):
+        if not _NAME.fullmatch(name) or any(rule.covers(name) for rule in self._orders.denied):
             return []
-        return [one for one in self._orders.openings if one.covers(name)]
+        return [one for one in self._orders.openings if one.rule.covers(name)]
 
     async def _look_up(self, name: str, asked: dns.rrset.RRset, sets: list[str]) -> Found:
         key = (name, int(asked.rdtype))
@@ -255,12 +252,6 @@ class Filter:
         if self._allowance < 1:
             raise Unanswered("the guest asks too much")
         self._allowance -= 1
-
-
-def _covers(target: str, name: str) -> bool:
-    if target.startswith("*."):
-        return name.endswith(target[1:]) and len(name) > len(target) - 1
-    return name == target
 
 
 class _Datagrams(asyncio.DatagramProtocol):

@@ -7,15 +7,14 @@ import ctypes
 import fcntl
 import json
 import os
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vc_core.driver_kit import program_environment
 from vc_network.errors import NetworkFailure
+from vc_network.host_programs import output
 from vc_network.namespace import program
 
 T = TypeVar("T")
@@ -108,24 +107,18 @@ def run(name: str, *arguments: str, text: str = "") -> str:
     """Runs a program of the host in this thread's namespace; returns its output.
 
     Raises:
-        NetworkFailure: it failed; quotes it.
+        NetworkFailure: it is missing, failed, or did not end in time; quotes it.
     """
-    done = subprocess.run(
-        [program(name), *arguments],
-        input=text,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=program_environment(),
-    )
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
-        reason = said[0] if said else f"exit code {done.returncode}"
-        raise NetworkFailure(f"{name} {' '.join(arguments)} failed: {reason}")
-    return done.stdout
+    return output([program(name), *arguments], f"{name} {' '.join(arguments)}", text)
 
 
 def listed(*arguments: str) -> list[dict[str, Any]]:
     """Returns what `ip -json` lists in this thread's namespace."""
     answer = run("ip", "-json", *arguments).strip()
     return [one for one in json.loads(answer or "[]") if one]
+
+
+def own_addresses() -> tuple[str, ...]:
+    """Returns all addresses in this thread's namespace."""
+    found = (address for link in listed("address", "show") for address in link["addr_info"])
+    return tuple(sorted({address["local"] for address in found if "local" in address}))

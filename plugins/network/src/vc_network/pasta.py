@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from vc_core.driver_kit import HostProcess, program_environment
-from vc_core.driver_kit.host_process import end_child
+from vc_core.driver_kit import HostProcess
 from vc_core.spec import PortMapping, PortProtocol
 from vc_network import layout
 from vc_network.errors import NetworkFailure
+from vc_network.host_programs import start_daemon
 from vc_network.layout import V4, V6, Family
 from vc_network.namespace import folder, keeper_of, program
 
@@ -29,24 +28,10 @@ async def start(
     """
     command = [program("pasta"), *_options(tuple(ports), tuple(families))]
     command += ["--pid", str(folder(run_dir) / _PID_FILE), str(keeper.pid)]
-    child = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env=program_environment(),
-        cwd="/",
-        start_new_session=True,
-    )
     try:
-        _, said = await child.communicate()
-    except BaseException:
-        await end_child(child)
-        raise
-    if child.returncode != 0:
-        lines = said.decode(errors="replace").strip().splitlines()
-        reason = lines[-1].strip() if lines else f"exit code {child.returncode}"
-        raise NetworkFailure(f"pasta does not start: {reason}")
+        await start_daemon(command)
+    except NetworkFailure as error:
+        raise NetworkFailure(f"pasta does not start: {error}") from error
 
 
 def _options(ports: tuple[PortMapping, ...], families: tuple[Family, ...]) -> list[str]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 
-from vc_core.driver_kit import program_environment
-from vc_core.driver_kit.host_process import end_child
 from vc_core.spec import (
     Capability,
     Finding,
@@ -22,10 +19,10 @@ from vc_core.spec import (
     PodRef,
     hookimpl,
 )
-from vc_network import denials, doctor, layout, name_filter, namespace, pasta, ports
-from vc_network.errors import NetworkFailure, translated
+from vc_network import denials, doctor, layout, name_filter, namespace, netns, pasta, ports
+from vc_network.errors import translated
 from vc_network.layout import V4
-from vc_network.namespace import Plan, folder, program
+from vc_network.namespace import Plan, folder
 from vc_network.ruleset import Link, ruleset
 
 _NIC = "nic0"
@@ -77,7 +74,7 @@ class PastaNetwork(NetworkSpec):
         with ports.reserved(request.ports) as published:
             async with namespace.made(pod.run_dir) as made:
                 await pasta.start(pod.run_dir, made.keeper, published, families)
-                policy, own = request.policy, await _own_addresses()
+                policy, own = request.policy, await asyncio.to_thread(netns.own_addresses)
                 plan = Plan(
                     layout.sysctls(families),
                     ruleset(request.reach, policy, Link(families, published, own)),
@@ -115,38 +112,3 @@ class PastaNetwork(NetworkSpec):
         await namespace.end_all([*found, namespace.keeper_of(pod.run_dir)])
         if folder(pod.run_dir).exists():
             shutil.rmtree(folder(pod.run_dir))
-
-
-async def _own_addresses() -> tuple[str, ...]:
-    """Returns all addresses of this host.
-
-    Raises:
-        NetworkFailure: `ip` fails.
-    """
-    child = await asyncio.create_subprocess_exec(
-        *(program("ip"), "-json", "address"),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=program_environment(),
-    )
-    try:
-        answer, said = await child.communicate()
-    except BaseException:
-        await end_child(child)
-        raise
-    if child.returncode != 0:
-        raise NetworkFailure(
-            f"the addresses of this host cannot be listed: {said.decode(errors='replace').strip()}"
-        )
-    links = json.loads(answer)
-    return tuple(
-        sorted(
-            {
-                address["local"]
-                for link in links
-                for address in link["addr_info"]
-                if "local" in address
-            }
-        )
-    )

@@ -7,17 +7,16 @@ by the host's resolver.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vc_core.driver_kit import HostProcess, program_environment
-from vc_core.driver_kit.host_process import end_child
+from vc_core.driver_kit import HostProcess
 from vc_network.cni.locks import locked
 from vc_network.errors import NetworkFailure
+from vc_network.host_programs import start_daemon
 from vc_network.namespace import program
 
 # Not below a private folder: dnsmasq reads it as the user nobody.
@@ -116,27 +115,13 @@ class Names:
         ]
         command += [f"--pid-file={self._pid_file}", f"--hostsdir={self._hosts}"]
         command += [f"--listen-address={gateway}" for gateway in gateways]
-        child = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env=program_environment(),
-            cwd="/",
-            start_new_session=True,
-        )
         try:
-            _, said = await child.communicate()
-        except BaseException:
-            await end_child(child)
-            raise
-        if child.returncode != 0:
-            lines = said.decode(errors="replace").strip().splitlines()
-            reason = lines[-1] if lines else f"exit code {child.returncode}"
+            await start_daemon(command)
+        except NetworkFailure as error:
             raise NetworkFailure(
-                f"names of the network {self.network} cannot be answered: {reason}; "
+                f"names of the network {self.network} cannot be answered: {error}; "
                 "network.cni.names = false does without"
-            )
+            ) from error
 
 
 def resolvers_of_host() -> tuple[str, ...]:

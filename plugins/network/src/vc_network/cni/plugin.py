@@ -192,12 +192,11 @@ class CniNetwork(NetworkSpec):
                     f"the network {network} has a name server that is no address: {error}"
                 ) from error
         gateways = [one["gateway"] for one in result.get("ips", []) if one.get("gateway")]
-        own = {
-            address["local"]
-            for link in netns.listed("address", "show")
-            for address in link["addr_info"]
-        }
-        if not self._options.names or not gateways or not own.issuperset(gateways):
+        if (
+            not self._options.names
+            or not gateways
+            or not set(gateways).issubset(netns.own_addresses())
+        ):
             return resolvers_of_host()
         addresses = [one["address"].partition("/")[0] for one in result["ips"]]
         await Names(network).add(container_of(pod), pod.id, addresses, gateways)

@@ -1,0 +1,69 @@
+"""Runs programs of the host."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Sequence
+
+from vc_core.driver_kit import program_environment
+from vc_core.driver_kit.host_process import end_child
+from vc_network.errors import NetworkFailure
+
+_LONGEST_S = 30.0
+
+
+def output(words: Sequence[str], what: str, text: str = "") -> str:
+    """Runs a program in this thread's namespace; returns its output.
+
+    Args:
+        words: path of the program, and its arguments.
+        what: the program for people.
+        text: its input.
+
+    Raises:
+        NetworkFailure: it failed, or did not end within 30 s; quotes it.
+    """
+    try:
+        done = subprocess.run(
+            words,
+            input=text,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            env=program_environment(),
+            timeout=_LONGEST_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NetworkFailure(f"{what} did not end within {_LONGEST_S:g} s") from error
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        reason = said[0] if said else f"exit code {done.returncode}"
+        raise NetworkFailure(f"{what} failed: {reason}")
+    return done.stdout
+
+
+async def start_daemon(words: Sequence[str]) -> None:
+    """Starts a program that goes to the background as soon as it works; returns then.
+
+    Raises:
+        NetworkFailure: it failed; the text is its last line.
+    """
+    child = await asyncio.create_subprocess_exec(
+        *words,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=program_environment(),
+        cwd="/",
+        start_new_session=True,
+    )
+    try:
+        _, said = await child.communicate()
+    except BaseException:
+        await end_child(child)
+        raise
+    if child.returncode != 0:
+        lines = said.decode(errors="replace").strip().splitlines()
+        raise NetworkFailure(lines[-1].strip() if lines else f"exit code {child.returncode}")
