@@ -5,6 +5,7 @@ another kind.
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 from pathlib import Path
 
@@ -73,6 +74,42 @@ def test_what_is_wrong_at_libvirtd_is_told_in_a_line(host, tmp_path):
     assert done.stderr.count(b"\n") == 1
     told = host.vc("doctor", check=None).stdout.decode()
     assert "libvirt-daemon-system" in told
+
+
+def test_libvirts_confinement_is_told_as_it_is(host, libvirtd):
+    host.vc("run", "-d", "--name", "p", "--", "sleep", "99")
+    (pod,) = json.loads(host.vc("inspect", "p").stdout)
+    told = pod["confinement"]
+    assert "sandbox" in told["layers"]
+    status = Path(f"/proc/{pod['pid']}/status").read_text()
+    assert "Seccomp:\t2" in status
+    lacks = {lack.partition(":")[0]: lack for lack in told["missing"]}
+    assert set(lacks) & set(told["layers"]) == set()
+    assert "user" in lacks
+    assert "\nUid:\t0" in status
+    held = int(status.partition("CapEff:")[2].split()[0], 16).bit_count()
+    assert f"QEMU has {held};" in lacks["capabilities"]
+    assert "QEMU is in the host's: pid, net, ipc" in lacks["namespaces"]
+    said = host.vc("doctor", check=None).stdout.decode()
+    assert "ok   libvirt's security drivers: none, dac" in said
+    assert "ok   libvirt's confinement: sandbox: " in said
+    assert "warn libvirt's confinement: user: QEMU is root" in said
+    assert len(host.machines()) == 1  # the machine of the doctor has ended
+    host.vc("pod", "delete", "--force", "p")
+
+
+def test_a_sandbox_that_is_switched_off_is_told(host, libvirtd):
+    config = libvirtd.folder / "qemu.conf"
+    before = config.read_text()
+    config.write_text(before + "seccomp_sandbox = 0\n")
+    try:
+        libvirtd.restart()
+        said = host.vc("doctor", check=None).stdout.decode()
+    finally:
+        config.write_text(before)
+        libvirtd.restart()
+    assert "warn libvirt's confinement: sandbox: QEMU runs without a seccomp filter" in said
+    assert "seccomp_sandbox = 1" in said
 
 
 async def test_both_hypervisors_run_a_pod_each_in_one_process(host, templates, tmp_path_factory):

@@ -5,6 +5,7 @@ Holds the state of one machine; the other modules do the work.
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,7 +122,12 @@ class LibvirtHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_status(self, pod: PodRef) -> VmStatus:
-        return await self._running.status()
+        running = self._running
+        status = await running.status()
+        if not status.pid:
+            return status
+        confinement = await running.confinement(status.pid)
+        return VmStatus(phase=status.phase, pid=status.pid, confinement=confinement)
 
     @hookimpl
     async def vm_wait(self, pod: PodRef) -> VmStatus:
@@ -210,13 +216,14 @@ class LibvirtHypervisor(HypervisorSpec):
                 id="", kernel=Path("/"), initrd=Path("/"), parameters=(), proof_parameters=()
             )
         )
-        pod = PodRef(id="sample", run_dir=Path("/tmp"))
-        spec = VmSpec(guest=guest, vcpus=1, memory_mib=256)
-        try:
-            sample = await self._domain_of(pod, spec)
-        except LibvirtError:  # the diagnosis gets the same error and reports it
-            sample = machine_of(self._options, pod, spec, "")
-        return await diagnose(self._connection, self._options, guests, sample)
+        with tempfile.TemporaryDirectory(prefix="vc-doctor-") as folder:
+            pod = PodRef(id="sample", run_dir=Path(folder))
+            spec = VmSpec(guest=guest, vcpus=1, memory_mib=256)
+            try:
+                sample = await self._domain_of(pod, spec)
+            except LibvirtError:  # the diagnosis gets the same error and reports it
+                sample = machine_of(self._options, pod, spec, "")
+            return await diagnose(self._connection, self._options, guests, sample)
 
     @hookimpl
     async def vm_export_state(self, pod: PodRef) -> DriverState:

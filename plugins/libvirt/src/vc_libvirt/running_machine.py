@@ -12,8 +12,8 @@ from xml.etree import ElementTree as ET
 
 from vc_core.driver_kit import StartedMachine, wait_for_release
 from vc_core.driver_kit.timeouts import timeout_after
-from vc_core.spec import VmPhase
-from vc_libvirt import device_xml, exit_reason
+from vc_core.spec import VmConfinement, VmPhase
+from vc_libvirt import confinement, device_xml, exit_reason
 from vc_libvirt.connection import Connection
 from vc_libvirt.domain_xml import text
 from vc_libvirt.errors import ConnectionLost, LibvirtError
@@ -81,6 +81,18 @@ class RunningMachine(StartedMachine):
             if error.code != libvirt.VIR_ERR_NO_DOMAIN:
                 raise
         await self.ended()
+
+    async def confinement(self, pid: int) -> VmConfinement:
+        """Returns how its process is confined; nothing when it has ended meanwhile."""
+        import libvirt
+
+        try:
+            domain = await self.xml()
+        except LibvirtError as error:
+            if error.code != libvirt.VIR_ERR_NO_DOMAIN:
+                raise
+            return VmConfinement()
+        return confinement.of_process(pid, domain)
 
     async def xml(self) -> ET.Element:
         """Returns the current XML of the domain."""
