@@ -19,7 +19,7 @@ from vc_network.cni.options import CniOptions
 from vc_network.cni.plugin import CniNetwork
 from vc_network.errors import NetworkFailure
 
-from vc_core.spec import NetworkError, NetworkRequest, PodRef, PortMapping, Reach
+from vc_core.spec import NetworkError, NetworkRequest, NewNetwork, PodRef, PortMapping, Reach
 from vc_core.testing import NetworkContract, NetworkSubject
 
 WEB = PortMapping(guest_port=80, host_port=18080)
@@ -191,6 +191,20 @@ async def test_what_was_lost_keeps_nothing_from_being_removed(place, damage):
     assert await place.plugin().network_is_connected(pod=pod) is False
     await place.plugin().network_disconnect(pod=pod)
     assert place.residue() == []
+
+
+async def test_files_of_a_caller_that_was_killed_while_it_wrote_go(place):
+    pod = place.pod()
+    results = place.folder / "cache/results"
+    results.mkdir(parents=True)
+    (results / f".{place.name}-{container_of(pod)}-eth0").write_text('{"kind"')
+    await place.plugin().network_disconnect(pod=pod)
+    assert place.residue() == []
+    unfinished = place.folder / "net.d/vc-other.half"
+    unfinished.touch()
+    await place.plugin().network_create(wanted=NewNetwork(name=f"{place.name}-x"))
+    assert not unfinished.exists()
+    await place.plugin().network_remove(name=f"{place.name}-x")
 
 
 async def test_a_chain_that_fails_leaves_nothing(place):

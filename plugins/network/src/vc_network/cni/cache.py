@@ -22,6 +22,7 @@ INTERFACE = "eth0"
 NETNS = "/run/netns/vc-"
 _KIND = "cniCacheV1"
 _ID_BYTES = 4
+_HALF = "."  # prefix of a file that is not yet written whole
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,19 @@ class Cache:
             "result": attachment.result,
         }
         path = self.path(attachment.network, attachment.container)
-        half = path.with_name(f".{path.name}")
+        half = path.with_name(f"{_HALF}{path.name}")
         write_private_file(half, json.dumps(text))
         half.rename(path)
 
     def remove(self, network: str, container: str) -> None:
         """Removes an attachment, if it is there."""
         self.path(network, container).unlink(missing_ok=True)
+
+    def remove_unfinished(self, container: str) -> None:
+        """Removes what a writer that was killed has left of a pod; its former file stays."""
+        for name in self._files():
+            if name.startswith(_HALF) and name.endswith(f"-{container}-{INTERFACE}"):
+                (self.folder / name).unlink(missing_ok=True)
 
     def networks_of(self, container: str) -> tuple[str, ...]:
         """Returns the names of the networks in which a pod is, also of unreadable attachments."""
@@ -105,11 +112,13 @@ class Cache:
                 yield found
 
     def _names(self) -> list[str]:
+        return [name for name in self._files() if not name.startswith(_HALF)]
+
+    def _files(self) -> list[str]:
         try:
-            names = [path.name for path in self.folder.iterdir()]
+            return sorted(path.name for path in self.folder.iterdir())
         except (FileNotFoundError, PermissionError):  # an ordinary user is in no network
             return []
-        return sorted(name for name in names if not name.startswith("."))
 
 
 def container_of(pod: PodRef) -> str:

@@ -72,14 +72,17 @@ def create(options: CniOptions, cache: Cache, wanted: NewNetwork) -> NamedNetwor
     if wanted.mtu and wanted.mtu not in _MTU:
         raise NetworkFailure(f"the MTU {wanted.mtu} is not from 1280 to 65535")
     subnets = _chosen(wanted, list(networks.values()))
+    half = path.with_suffix(".half")
     try:
         options.config_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for unfinished in options.config_dir.glob("vc-*.half"):  # of callers that were killed
+            unfinished.unlink()
         text = json.dumps(_configuration(options, wanted, subnets), indent=2) + "\n"
-        half = path.with_suffix(".half")
         write_private_file(half, text)
         half.chmod(0o644)
         half.rename(path)
     except OSError as error:
+        half.unlink(missing_ok=True)
         raise NetworkFailure(
             f"the network {wanted.name} cannot be written to {path}: {error.strerror}"
         ) from error

@@ -243,6 +243,7 @@ class CniNetwork(NetworkSpec):
                 ) from error
             await Names(name).remove(container)
             self._forget(pod, name)
+        self._cache.remove_unfinished(container)
         if (path := _netns(container)).exists():
             netns.run("ip", "netns", "delete", path.name)
         if folder(pod.run_dir).exists():
