@@ -26,6 +26,10 @@ from vc_core.engine.host import bind_mounts
 SITE = Path(__file__).parent / "site"
 DEADLINE_S = 1
 MAX_MIB = 200
+# glibc keeps freed memory below a threshold that it raises as it goes, in an arena for each thread;
+# how much depends on the order of the threads. With a fixed one, the peak tells what the program
+# keeps.
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 # A call that does not end is a failure; how long it may take is for the deadlines of the
 # configuration.
 _ENDS_S = 60
@@ -196,11 +200,15 @@ class HostileHost:
             ]
         (self.folder / "vc.toml").write_text("\n".join(lines) + "\n")
 
+    def _environ(self) -> dict[str, str]:
+        own = {"PYTHONPATH": str(SITE), "VC_CONFIG": str(self.folder / "vc.toml")}
+        return {**os.environ, **_ALLOCATOR, **own}
+
     def vc(self, *words: str, stdin: bytes = b"") -> Done:
         """Types a command."""
         peak = self.folder / "peak"
         peak.unlink(missing_ok=True)
-        environ = {**os.environ, "PYTHONPATH": str(SITE), "VC_CONFIG": str(self.folder / "vc.toml")}
+        environ = self._environ()
         command = [sys.executable, str(SITE / "limited_vc.py"), str(peak), *words]
         output = self.folder / "stdout"
         with (
@@ -224,12 +232,7 @@ class HostileHost:
         """Types a command that goes on until Ctrl-C, at a terminal."""
         peak = self.folder / "peak"
         peak.unlink(missing_ok=True)
-        environ = {
-            **os.environ,
-            "PYTHONPATH": str(SITE),
-            "VC_CONFIG": str(self.folder / "vc.toml"),
-            "TERM": "xterm-256color",
-        }
+        environ = {**self._environ(), "TERM": "xterm-256color"}
         screen = pexpect.spawn(
             sys.executable,
             [str(SITE / "limited_vc.py"), str(peak), *words],
@@ -246,7 +249,7 @@ class HostileHost:
     def program(self, kind: str) -> Iterator[Program]:
         """One that uses the API: "asyncio" or "blocking"."""
         peak = self.folder / "peak"
-        environ = {**os.environ, "PYTHONPATH": str(SITE), "VC_CONFIG": str(self.folder / "vc.toml")}
+        environ = self._environ()
         command = [sys.executable, "-W", "always", str(SITE / "limited_api.py"), str(peak), kind]
         errors = self.folder / "stderr"
         pipe = subprocess.PIPE
