@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import pty
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -132,3 +133,26 @@ def test_a_killed_process_leaves_nothing(podman, host, victim):
         engines.run(host.folder / "vc-runtime", "delete", "--force", record["id"])
     assert [group for group in record["groups"] if Path(group).exists()] == []
     podman("run", "--rm", "--name", "web", "--network", "none", IMAGE, "true")
+
+
+def test_containers_share_a_pid_namespace(podman, host):
+    podman("pod", "create", "--name", "sp", "--network", "none", "--share", "pid,net,ipc,uts")
+    podman("run", "-d", "--pod", "sp", "--name", "one", IMAGE, "sleep", "1001")
+    told = podman.text("run", "--rm", "--pod", "sp", IMAGE, "ps")
+    assert re.search(r"^ +1 .*/bin/sleep 100000$", told, re.MULTILINE)  # the infra container
+    assert "sleep 1001" in told
+    assert podman.text("exec", "one", "cat", "/proc/1/comm") == "sleep"
+    assert podman.text("exec", "one", "sh", "-c", "cat /proc/$$/stat").split()[0] != "1"
+    (pid,) = re.findall(r"^ *(\d+) .*sleep 1001$", told, re.MULTILINE)
+    podman("run", "--rm", "--pod", "sp", IMAGE, "sh", "-c", f"kill {pid}")
+    assert podman.text("wait", "one") == "143"
+    podman("pod", "rm", "--force", "--time", "0", "sp")
+    podman("run", "-d", "--name", "web", "--network", "none", IMAGE, "sleep", "1002")
+    beside = ("run", "--rm", "--pid", "container:web")
+    done = podman(*beside, "--network", "none", IMAGE, "true", check=126)
+    assert b"whose network must be joined, too" in done.stderr
+    told = podman.text(*beside, "--network", "container:web", IMAGE, "cat", "/proc/1/cmdline")
+    assert told == "sleep\x001002\x00"
+    assert len(host.machines()) == 1
+    podman("rm", "--force", "--time", "0", "web")
+    assert host.machines() == []

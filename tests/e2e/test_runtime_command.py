@@ -89,7 +89,7 @@ def caller(host, tmp_path) -> Iterator[Caller]:
 def bundle(busybox, tmp_path):
     """Writes a bundle around busybox."""
 
-    def write(*args: str, terminal: bool = False) -> Path:
+    def write(*args: str, terminal: bool = False, **joined: str) -> Path:
         folder = tmp_path / "bundle"
         folder.mkdir(exist_ok=True)
         document = {
@@ -104,7 +104,10 @@ def bundle(busybox, tmp_path):
             "root": {"path": str(busybox)},
             "mounts": MOUNTS,
             "linux": {
-                "namespaces": [{"type": kind} for kind in NAMESPACES],
+                "namespaces": [
+                    {"type": kind, **({"path": joined[kind]} if kind in joined else {})}
+                    for kind in NAMESPACES
+                ],
                 "cgroupsPath": f"/vc-test-{os.getpid()}",
             },
         }
@@ -261,3 +264,43 @@ def test_a_create_that_is_killed_leaves_nothing(caller, bundle, host):
     assert host.machines() == []
     assert [group for group in record["groups"] if Path(group).exists()] == []
     caller.create(bundle("sleep", "1000"), "c")
+
+
+def test_a_pid_namespace_is_shared_and_all_processes_are_signalled(caller, bundle, tmp_path):
+    caller.create(bundle("sleep", "1000"), "first")
+    caller("start", "first")
+    namespaces = f"/proc/{caller.pid('first')}/ns"
+    script = (
+        "setsid sleep 2000 & trap 'echo usr; exit 3' USR1; echo up; while true; do sleep 1; done"
+    )
+    joining = bundle(*("sh", "-c", script), pid=f"{namespaces}/pid", network=f"{namespaces}/net")
+    made = caller.create(joining, "second")
+    caller("start", "second")
+    assert made.stdout.readline() == b"up\n"
+    assert caller("exec", "second", "cat", "/proc/1/cmdline").stdout == b"sleep\x001000\x00"
+    caller("kill", "--all", "second", "USR1")  # the shell handles it, its children end
+    assert made.stdout.readline() == b"usr\n"
+    assert caller.ended("second") == 3
+    assert b"sleep 1000" in caller("exec", "first", "ps").stdout
+    orphan = caller.create(
+        bundle(
+            "sh", "-c", "setsid sleep 2000 &", pid=f"{namespaces}/pid", network=f"{namespaces}/net"
+        ),
+        "third",
+    )
+    caller("start", "third")
+    assert caller.ended("third") == 0
+    orphan.stdout.close()
+    assert b"sleep 2000" in caller("exec", "first", "ps").stdout
+    assert b"not running" in caller("kill", "--all", "third", "USR1", check=1).stderr
+    caller("kill", "--all", "third", "9")
+    assert b"sleep 2000" not in caller("exec", "first", "ps").stdout
+    caller("delete", "third")
+    # A pid namespace ends with its first process.
+    last = caller.create(
+        bundle("sleep", "1000", pid=f"{namespaces}/pid", network=f"{namespaces}/net"), "last"
+    )
+    caller("start", "last")
+    caller("kill", "first", "9")
+    assert caller.ended("last") == 137
+    assert last.stdout.read() == b""

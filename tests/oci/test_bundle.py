@@ -310,14 +310,13 @@ def test_the_images_stop_signal_comes_as_an_annotation(tmp_path):
     assert load(tmp_path).container.stop_signal == signal.SIGTERM
 
 
-def test_paths_of_namespaces_are_not_joined_and_said_so(tmp_path, caplog):
+def test_paths_of_namespaces_are_told_and_not_joined(tmp_path):
     kinds = [
         {"type": kind, "path": f"/proc/7/ns/{kind}"} for kind in ("network", "pid", "ipc", "uts")
     ]
-    found = load(tmp_path, linux={"namespaces": [*kinds, {"type": "mount"}]}).container.confinement
-    assert found.namespaces == ("network", "pid", "mount")
-    assert "/proc/7/ns/network is not joined" in caplog.text
-    assert "/proc/7/ns/pid is not joined" in caplog.text
+    found = load(tmp_path, linux={"namespaces": [*kinds, {"type": "mount"}]})
+    assert found.container.confinement.namespaces == ("network", "pid", "mount")
+    assert found.joined == {one["type"]: one["path"] for one in kinds}
 
 
 @pytest.mark.parametrize(
@@ -378,6 +377,14 @@ async def test_a_state_is_the_runtime_specs(runtime, tmp_path):
         oci.state(await one.status(), 5)["status"],
         oci.state(await one.status(), 5)["pid"],
     ) == ("stopped", 0)
+
+
+async def test_namespaces_of_the_host_are_said_not_to_be_joined(runtime, tmp_path, caplog):
+    (tmp_path / "rootfs").mkdir()
+    kinds = [{"type": kind, "path": f"/proc/7/ns/{kind}"} for kind in ("network", "pid")]
+    await oci.create(runtime, write(tmp_path, config(linux={"namespaces": kinds})), "c")
+    assert "/proc/7/ns/network is not joined" in caplog.text
+    assert "/proc/7/ns/pid is not joined" in caplog.text
 
 
 async def test_a_bundle_that_cannot_be_made_leaves_no_pod(runtime, world, tmp_path):

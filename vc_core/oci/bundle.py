@@ -30,12 +30,15 @@ class Bundle:
         kind: its role in the pod.
         sandbox_id: the pod that a container joins; empty if the bundle does not name it.
         assets: kernel, image and hypervisor of the pod that a sandbox creates.
+        joined: paths of the namespaces of this host that it asks to join, by their kinds; none of
+            them is joined.
     """
 
     container: ContainerSpec
     kind: ContainerType
     sandbox_id: str
     assets: Assets
+    joined: Mapping[str, str]
 
 
 def load(
@@ -100,7 +103,11 @@ def _bundle(
     )
     kind = container_type(dict(notes), config.problems)
     return Bundle(
-        spec, kind, sandbox_id(dict(notes)), own_assets(dict(notes), asset_paths, config.problems)
+        container=spec,
+        kind=kind,
+        sandbox_id=sandbox_id(dict(notes)),
+        assets=own_assets(dict(notes), asset_paths, config.problems),
+        joined=linux.joined(linux_config),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from vc_core.engine.api.container import Container
@@ -14,6 +15,12 @@ from vc_core.oci.bundle import load
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Stdio
 
+log = logging.getLogger(__name__)
+
+_NOT_JOINED = {
+    "network": ", as pods have no network of the host",
+    "pid": "; use 'vc pod create --share-pid' to share PIDs",
+}
 _VERSION = "1.0.2"
 _STATES = {
     State.READY: "created",
@@ -47,6 +54,9 @@ async def create(
     """
     name = container_id or fresh()
     bundle = load(folder, name, stdio, runtime.config.pod.asset_paths)
+    for kind, why in _NOT_JOINED.items():
+        if path := bundle.joined.get(kind):
+            log.warning("linux.namespaces: %s is not joined%s", path, why)
     if pod_id or bundle.kind is ContainerType.CONTAINER:
         joined_pod_id = pod_id or bundle.sandbox_id
         if not joined_pod_id:

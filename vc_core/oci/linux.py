@@ -94,16 +94,12 @@ def _namespace(entry: Reader) -> str | None:
             f"{entry.at('type')}: the namespace {kind!r} is not supported; remove it"
         )
         return None
-    if not path:
-        return kind
-    if kind == "network":
-        log.warning("%s: %s is not joined, as pods have no network of the host", entry.path, path)
-        return kind
-    if kind == "pid":
-        log.warning(
-            "%s: %s is not joined; use 'vc pod create --share-pid' to share PIDs",
-            entry.path,
-            path,
-        )
-        return kind
-    return None  # a namespace of the sandbox on the host: the pod's is the guest's own
+    if path and kind not in ("network", "pid"):
+        return None  # a namespace of the sandbox on the host: the pod's is the guest's own
+    return kind
+
+
+def joined(linux: Reader) -> dict[str, str]:
+    """Read the paths of namespaces of this host that are to be joined, by their kinds."""
+    entries = linux.objects("namespaces")
+    return {one.text("type"): one.text("path") for one in entries if one.text("path")}

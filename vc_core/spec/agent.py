@@ -137,6 +137,7 @@ class AgentSpec:
 
         Raises AlreadyExists when the guest has a container of this id, CannotExecute when its
         program is not there. Raises AgentError when a file of Resources.unified is not there.
+        Raises NotFound when the container of Confinement.pid_container_id is not in the guest.
         """
         raise NotImplementedError
 

@@ -71,11 +71,16 @@ def test_a_member_without_a_sandbox_is_refused(read):
         read([("network", "")], {"io.kubernetes.cri.container-type": "container"})
 
 
-def test_the_hosts_network_and_a_shared_pid_namespace_are_refused(read):
+def test_the_hosts_network_is_refused(read):
     with pytest.raises(RuntimeFailure, match="host's network"):
         read([("pid", "")])
-    with pytest.raises(RuntimeFailure, match="/proc/7/ns/pid"):
-        read([("pid", "/proc/7/ns/pid"), ("network", "")])
+
+
+def test_namespaces_are_told_by_their_paths(read):
+    joined = {"pid": "/proc/7/ns/pid", "network": "/proc/7/ns/net", "ipc": "/proc/7/ns/ipc"}
+    found = read([*joined.items(), ("mount", "")])
+    assert found.joined == joined
+    assert found.network == "ns:/proc/7/ns/net"
 
 
 def test_shared_memory_is_the_guests(read, tmp_path):

@@ -9,6 +9,7 @@ from vc_core.spec import (
     AgentError,
     CannotExecute,
     Capability,
+    Confinement,
     ContainerStats,
     ExitStatus,
     Guest,
@@ -130,6 +131,14 @@ class WritesNoFiles(MockAgent):
     @hookimpl
     async def agent_create_container(self, pod, container):
         spec = structs.replace(container.spec, resources=Resources())
+        await super().agent_create_container(pod, structs.replace(container, spec=spec))
+
+
+@breaks("test_a_pid_namespace_is_that_of_a_container")
+class SharesNoPids(MockAgent):
+    @hookimpl
+    async def agent_create_container(self, pod, container):
+        spec = structs.replace(container.spec, confinement=Confinement())
         await super().agent_create_container(pod, structs.replace(container, spec=spec))
 
 

@@ -160,6 +160,8 @@ class Confinement(Struct, frozen=True, kw_only=True):
         seccomp: JSON text of the runtime-spec's linux.seccomp; empty for no filter.
         propagation: mount propagation of the root: "private", "slave", "shared"; empty leaves
             it unchanged.
+        pid_container_id: the container of the same pod whose pid namespace it joins, which must
+            be created or running; empty for the one that `namespaces` says.
     """
 
     namespaces: tuple[str, ...] | None = None
@@ -168,6 +170,7 @@ class Confinement(Struct, frozen=True, kw_only=True):
     sysctl: tuple[tuple[str, str], ...] = ()
     seccomp: str | None = None
     propagation: str = ""
+    pid_container_id: str = ""
 
 
 class ContainerSpec(Struct, frozen=True, kw_only=True):

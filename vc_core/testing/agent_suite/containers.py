@@ -6,6 +6,7 @@ from vc_core.spec import (
     AgentError,
     AlreadyExists,
     CannotExecute,
+    Confinement,
     GuestMount,
     Mount,
     NotFound,
@@ -68,6 +69,19 @@ class ContainerRules:
             await guest.run("c", LIVES, resources=Resources(unified=(("memory.oom.group", "1"),)))
             unknown = Resources(unified=(("memory.no-such-file", "1"),))
             await fails_with(AgentError, guest.create("d", LIVES, resources=unknown))
+
+    @rule(
+        "agent_create_container",
+        "Raises NotFound when the container of Confinement.pid_container_id is not in the guest.",
+    )
+    async def test_a_pid_namespace_is_that_of_a_container(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.run("c", LIVES)
+            await guest.run("d", LIVES, confinement=Confinement(pid_container_id="c"))
+            unknown = Confinement(pid_container_id="none")
+            await fails_with(NotFound, guest.create("e", LIVES, confinement=unknown))
+            left = await guest.names()
+        assert left == ["c", "d"], f"{left} are there"
 
     @rule(
         "agent_create_container",

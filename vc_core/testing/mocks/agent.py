@@ -161,6 +161,9 @@ class MockAgent(AgentSpec):
             name for name, _ in container.spec.resources.unified if name not in _CGROUP_FILES
         ]:
             raise AgentError(f"the cgroup has no file {unknown[0]}")
+        owner = container.spec.confinement.pid_container_id
+        if owner and owner not in machine.containers:
+            raise NotFound(f"container {owner} is not in the guest")
         self._look_for(container.spec.process)
         for one in container.mounts:
             self._copy_up(container.spec, one.mount)

@@ -88,6 +88,7 @@ def create_request(
             stop_signal=spec.stop_signal,
         ),
         health=_health(spec),
+        pid_container_id=spec.confinement.pid_container_id,
         log=None
         if container.log is None
         else pb.Device(driver=container.log.driver, address=container.log.address),

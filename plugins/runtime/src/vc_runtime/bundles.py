@@ -35,6 +35,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
         sandbox: the caller's id of the container whose pod it joins; empty for a pod of its own.
         groups: `linux.cgroupsPath`.
         network: the network of a new pod, as for `Runtime.create`.
+        joined: paths of the namespaces that it joins, by their kinds.
     """
 
     container: ContainerSpec
@@ -42,6 +43,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     sandbox: str
     groups: str
     network: str
+    joined: dict[str, str]
 
 
 def read(folder: Path, container_id: str, asset_paths: tuple[str, ...]) -> Bundle:
@@ -54,8 +56,9 @@ def read(folder: Path, container_id: str, asset_paths: tuple[str, ...]) -> Bundl
     loaded = oci.load(folder, container_id, Stdio.PIPES, asset_paths)
     document: Mapping[str, Any] = msgspec.json.decode((folder / "config.json").read_bytes())
     linux = document.get("linux") or {}
-    network = _network(linux.get("namespaces") or [])
     spec = loaded.container
+    joined = dict(loaded.joined)
+    network = _network(spec.confinement.namespaces or (), joined.get("network", ""))
     shm = next((one for one in spec.mounts if one.destination == _SHM), None)
     confinement = spec.confinement
     for name, _ in confinement.sysctl:
@@ -80,22 +83,20 @@ def read(folder: Path, container_id: str, asset_paths: tuple[str, ...]) -> Bundl
         sandbox=loaded.sandbox_id if is_member else "",
         groups=linux.get("cgroupsPath") or "",
         network=network,
+        joined=joined,
     )
 
 
-def _network(namespaces: list[dict[str, str]]) -> str:
-    """Returns the network of a pod with these namespaces."""
-    kinds = {one["type"]: one.get("path", "") for one in namespaces}
+def _network(kinds: tuple[str, ...], path: str) -> str:
+    """Returns the network of a pod with these namespaces, of which the network's has a path."""
     if "network" not in kinds:
         raise RuntimeFailure(
             "the host's network cannot be that of a machine; use a network of its own "
             "(podman: --network none or a bridge)"
         )
-    if kinds.get("pid"):
-        raise RuntimeFailure(
-            f"the pid namespace {kinds['pid']} cannot be joined; containers of a pod have their own"
-        )
-    return f"ns:{Path(kinds['network']).resolve()}" if kinds["network"] else "none"
+    if not path:
+        return "none"
+    return f"ns:{path if path.startswith('/proc/') else Path(path).resolve()}"
 
 
 def _of_guest(shm: Mount) -> Mount:

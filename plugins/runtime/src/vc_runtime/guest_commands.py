@@ -140,6 +140,27 @@ async def _machine_ended(runtime: Runtime, record: Record) -> None:
         log.warning("%s", error)
 
 
+def kill_all(record: Record, number: int) -> int:
+    """Sends a signal to all processes of a container; SIGKILL also when the first has ended."""
+    is_alive = bool(record.pid) and record.stand_in.is_alive()
+    if not is_alive and number != signal.SIGKILL:
+        raise not_running(record.id)
+    asyncio.run(_kill_all(record, number, is_alive))
+    return 0
+
+
+async def _kill_all(record: Record, number: int, is_alive: bool) -> None:
+    if not record.pod:
+        return
+    # Gone: by 'delete', by 'vc', or with its machine.
+    with contextlib.suppress(NotFound):
+        async with _container(record) as container:
+            if not is_alive:
+                await container.stop(grace_s=0)
+                return
+            await container.kill(number, everything=True)
+
+
 def pause(found: Namespace) -> int:
     """Suspends the processes of a container; the others of its pod go on."""
     return _freeze(found, "running", True)

@@ -41,10 +41,14 @@ def _state(record: Record) -> dict[str, object]:
 
 
 def kill(found: Namespace) -> int:
-    """Sends a signal to the stand-in, which forwards it. With --all only a kill is known."""
+    """Sends a signal to the stand-in, which forwards it; with --all to all processes."""
     record = Records(found.root).get(found.id)
     number = signal_number(found.signal)
-    if found.all and number == signal.SIGKILL and not record.stand_in.is_alive():
+    if found.all and (record.shares_pids or number != signal.SIGKILL):
+        from vc_runtime import guest_commands
+
+        return guest_commands.kill_all(record, number)
+    if found.all and not record.stand_in.is_alive():
         return 0  # the rest has ended with the first process
     if not record.pid or not record.stand_in.is_alive():
         raise not_running(found.id)

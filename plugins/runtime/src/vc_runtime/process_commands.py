@@ -21,7 +21,7 @@ from vc_runtime.records import Record, Records, pod_id_of
 
 if TYPE_CHECKING:
     from vc_core import Runtime
-    from vc_core.spec import ProcessSpec
+    from vc_core.spec import ContainerSpec, ProcessSpec
     from vc_runtime.bundles import Bundle
 
 
@@ -55,7 +55,7 @@ def create(found: Namespace) -> int:
 
 async def _created(found: Namespace, records: Records) -> Sequence[str]:
     from vc_core import Runtime
-    from vc_runtime import bundles, cgroups
+    from vc_runtime import bundles, cgroups, namespaces
 
     record = records.get(found.id)
     async with Runtime.open() as runtime, AsyncExitStack() as undo:
@@ -70,19 +70,31 @@ async def _created(found: Namespace, records: Records) -> Sequence[str]:
             annotations=dict(bundle.container.annotations),
             groups=cgroups.join(cgroups.path_of(bundle.groups, found.systemd_cgroup)),
         )
-        if bundle.sandbox:
-            record = structs.replace(record, pod=records.get(bundle.sandbox).pod)
-        records.put(record)
         undo.callback(cgroups.remove, record.groups)
-        if not bundle.sandbox:
+        records.put(record)
+        joined_pod, pid_owner = namespaces.pod_and_pid_owner(bundle.joined, bundle.sandbox, records)
+        spec = _joining(bundle.container, pid_owner)
+        kinds = spec.confinement.namespaces or ()
+        shares_pids = pid_owner is not None or "pid" not in kinds
+        record = structs.replace(record, pod=joined_pod, shares_pids=shares_pids)
+        records.put(record)
+        if not joined_pod:
             record = await _start_pod(runtime, records, record, bundle, undo)
         pod = await runtime.get(record.pod)
-        container = await pod.create_container(bundle.container)
+        container = await pod.create_container(spec)
         undo.push_async_callback(container.delete, force=True)
         process = await container.process(may_wait=True)
         words = await process.stand_in(ends_machine=record.owns_pod)
         undo.pop_all()
     return words
+
+
+def _joining(spec: ContainerSpec, pid_owner: Record | None) -> ContainerSpec:
+    """Returns a container that joins the pid namespace of another one, if that is given."""
+    if pid_owner is None:
+        return spec
+    confinement = structs.replace(spec.confinement, pid_container_id=pid_owner.container)
+    return structs.replace(spec, confinement=confinement)
 
 
 async def _start_pod(

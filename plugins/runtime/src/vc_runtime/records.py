@@ -45,6 +45,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         start_ticks: start time of that process, as in proc(5).
         was_started: whether `start` has succeeded.
         is_paused: whether its processes are suspended.
+        shares_pids: whether its other processes may outlive its first one, as the pid namespace is
+            not its own.
         created_ns: in nanoseconds since the epoch.
         groups: control groups that were created for it.
         annotations: those of config.json.
@@ -59,6 +61,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     start_ticks: int = 0
     was_started: bool = False
     is_paused: bool = False
+    shares_pids: bool = False
     created_ns: int = 0
     groups: tuple[str, ...] = ()
     annotations: dict[str, str] = {}

@@ -14,7 +14,7 @@ use crate::container::launch::Launch;
 use crate::container::restart::Restart;
 use crate::container::rootfs::{self, Root, Turn};
 use crate::container::table::Container;
-use crate::container::{document, names, rlimits, users, volumes, warm_crun};
+use crate::container::{document, names, pod, rlimits, users, volumes, warm_crun};
 use crate::error::Error;
 use crate::machine::sandbox;
 use crate::process::child::{Process, Started};
@@ -25,6 +25,7 @@ use crate::storage::devices::nodes;
 use crate::storage::mounts::ContainerMounts;
 
 const ROOT: &str = "/run/vc/containers";
+const PIDNS: &str = "pidns";
 
 struct Made {
     crun_name: String,
@@ -102,6 +103,11 @@ impl Agent {
             mounts.hold(&self.mounts, &device.driver, &device.address);
         }
         nodes::add(&mut spec, &request.devices, &self.machine).await?;
+        if !request.pid_container_id.is_empty() {
+            let point = folder.join(PIDNS);
+            self.keep_pid_namespace(&request.pid_container_id, &point, mounts)?;
+            pod::join_pid_namespace(&mut spec, &point);
+        }
         sandbox::adapt(self.machine.kind, &mut spec);
         let launch = Launch {
             container: request.container_id.clone(),

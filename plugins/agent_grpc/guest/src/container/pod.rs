@@ -8,6 +8,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{ForkResult, fork, pause};
+use serde_json::{Value, json};
 
 use crate::container::agent::Agent;
 use crate::container::names;
@@ -15,6 +16,7 @@ use crate::error::Error;
 use crate::machine::{identity, network};
 use crate::process::reaper::Reaper;
 use crate::proto::SetUpPodRequest;
+use crate::storage::mounts::ContainerMounts;
 
 pub const PAUSE: &str = "--pause";
 const PIDNS: &str = "/run/vc/pidns";
@@ -39,6 +41,36 @@ impl Agent {
             share_pid(&self.reaper).await?;
         }
         Ok(())
+    }
+}
+
+impl Agent {
+    /// Keeps the pid namespace of a container at a path, for another one. It exists there as long
+    /// as the other one, whose restarts fail when the first process of the namespace has ended.
+    pub fn keep_pid_namespace(
+        &self,
+        owner: &str,
+        point: &Path,
+        mounts: &mut ContainerMounts,
+    ) -> Result<(), Error> {
+        let first = self.containers.with(owner, |container| container.first_process().cloned())?;
+        let ended = || Error::ProcessEnded(owner.to_owned());
+        let first = first.filter(|process| process.is_alive()).ok_or_else(ended)?;
+        mounts.bind_namespace(&self.mounts, &format!("/proc/{}/ns/pid", first.pid), point)?;
+        // The pid was not that of another process meanwhile.
+        if first.is_alive() { Ok(()) } else { Err(ended()) }
+    }
+}
+
+/// Makes a container join the pid namespace at a path.
+pub fn join_pid_namespace(spec: &mut Value, point: &Path) {
+    let joined = json!({ "type": "pid", "path": point });
+    match spec["linux"]["namespaces"].as_array_mut() {
+        Some(namespaces) => {
+            namespaces.retain(|one| one["type"] != "pid");
+            namespaces.push(joined);
+        }
+        None => spec["linux"]["namespaces"] = json!([joined]),
     }
 }
 

@@ -79,6 +79,20 @@ impl ContainerMounts {
         Ok(())
     }
 
+    /// Keeps a namespace of a process as a file.
+    pub fn bind_namespace(
+        &mut self,
+        mounts: &Mounts,
+        namespace: &str,
+        point: &Path,
+    ) -> Result<(), Error> {
+        fs::write(point, "")?;
+        mount(Some(namespace), point, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        mounts.join(point);
+        self.points.push(point.to_owned());
+        Ok(())
+    }
+
     /// Records a disk, whether it is mounted or a node in the container.
     pub fn hold(&mut self, mounts: &Mounts, driver: &str, address: &str) {
         if driver == "scsi" {

@@ -476,6 +476,7 @@ class CreateContainerRequest(_message.Message):
     LOG_FIELD_NUMBER: _builtins.int
     RESTART_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
+    PID_CONTAINER_ID_FIELD_NUMBER: _builtins.int
     container_id: _builtins.str
     token: _builtins.str
     """of the first process"""
@@ -488,6 +489,8 @@ class CreateContainerRequest(_message.Message):
     stdio: Global___Stdio.ValueType
     starts: _builtins.bool
     """its first process runs at once, instead of waiting for StartContainer"""
+    pid_container_id: _builtins.str
+    """the container whose pid namespace it joins; empty: that of oci_spec"""
     @_builtins.property
     def storages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Storage]:
         """mounted in this order, unmounted in reverse"""
@@ -518,10 +521,11 @@ class CreateContainerRequest(_message.Message):
         log: Global___Device | None = ...,
         restart: Global___Restart | None = ...,
         health: Global___HealthCheck | None = ...,
+        pid_container_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["health", b"health", "log", b"log", "restart", b"restart"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "devices", b"devices", "health", b"health", "log", b"log", "oci_spec", b"oci_spec", "restart", b"restart", "rootfs", b"rootfs", "starts", b"starts", "stdio", b"stdio", "storages", b"storages", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "devices", b"devices", "health", b"health", "log", b"log", "oci_spec", b"oci_spec", "pid_container_id", b"pid_container_id", "restart", b"restart", "rootfs", b"rootfs", "starts", b"starts", "stdio", b"stdio", "storages", b"storages", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,63 @@
+"""In which machine a container belongs: `/proc/PID/ns/KIND` of a stand-in means that of its pod."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from vc_runtime.errors import RuntimeFailure
+from vc_runtime.records import Record, Records
+
+_PATH = re.compile(r"/proc/(\d+)/ns/\w+")
+
+
+def pod_and_pid_owner(
+    joined: Mapping[str, str], sandbox: str, records: Records
+) -> tuple[str, Record | None]:
+    """Returns the pod that a container joins, and the container whose pid namespace it joins.
+
+    The pod is empty for a container with a pod of its own.
+
+    Args:
+        joined: paths of namespaces, by their kinds.
+        sandbox: the container of whose pod it is, as annotations say; empty for none.
+        records: those of all containers.
+
+    Raises:
+        RuntimeFailure: the namespaces are not those of one machine.
+    """
+    owners = {kind: _owner(path, records) for kind, path in joined.items()}
+    pid_owner = owners.get("pid")
+    if "pid" in joined and pid_owner is None:
+        raise RuntimeFailure(
+            f"the pid namespace {joined['pid']} cannot be joined: it is that of no running "
+            "container of this runtime"
+        )
+    pod = records.get(sandbox).pod if sandbox else _pod_of(owners)
+    if pid_owner is not None and pid_owner.pod != pod:
+        raise RuntimeFailure(
+            f"the pid namespace of container {pid_owner.id!r} cannot be joined: it is in the "
+            "machine of another pod"
+        )
+    return pod, pid_owner
+
+
+def _owner(path: str, records: Records) -> Record | None:
+    """Returns the running container whose stand-in a path names."""
+    found = _PATH.fullmatch(path)
+    if found is None:
+        return None
+    pid = int(found[1])
+    return next((one for one in records.all() if one.pid == pid and one.stand_in.is_alive()), None)
+
+
+def _pod_of(owners: Mapping[str, Record | None]) -> str:
+    """Returns the pod of a container that no annotation makes a member."""
+    network = owners.get("network")
+    for kind, owner in owners.items():
+        if owner is not None and (network is None or network.pod != owner.pod):
+            raise RuntimeFailure(
+                f"the {kind} namespace of container {owner.id!r} is in its machine, whose network "
+                "must be joined, too (podman: --network container:NAME)"
+            )
+    return network.pod if network else ""
