@@ -207,7 +207,7 @@ async def test_stop_gives_grace_then_kills(runtime):
 
 
 async def test_a_hung_guest_holds_nobody_past_the_deadline(open_runtime, world, config):
-    short = dataclasses.replace(config, deadlines=Deadlines(default=0.1, boot=1, lock=1, stop=0.1))
+    short = dataclasses.replace(config, deadlines=Deadlines(default=1, boot=20, lock=20, stop=0.1))
     async with open_runtime(short) as runtime:
         pod = await runtime.create("p")
         await pod.create_container(container())
