@@ -5,14 +5,20 @@ another kind.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import json
 import subprocess
+import threading
+import weakref
 from pathlib import Path
 
+import libvirt
 import pytest
+from vc_libvirt.connection import CLOSING, connection
 
 from tests.e2e.conftest import new_host
-from vc_core.spec import ContainerSpec, ProcessSpec, Rootfs
+from vc_core.spec import ContainerSpec, ProcessSpec, Rootfs, VcError
 
 pytestmark = pytest.mark.only("libvirt")
 
@@ -74,6 +80,22 @@ def test_what_is_wrong_at_libvirtd_is_told_in_a_line(host, tmp_path):
     assert done.stderr.count(b"\n") == 1
     told = host.vc("doctor", check=None).stdout.decode()
     assert "libvirt-daemon-system" in told
+
+
+async def test_lost_connections_to_libvirtd_are_closed(host, libvirtd):
+    handles: weakref.WeakSet[libvirt.virConnect] = weakref.WeakSet()
+    async with host.runtime() as runtime:
+        for _ in range(3):
+            await runtime.diagnose()
+            handles.update(one for one in gc.get_objects() if isinstance(one, libvirt.virConnect))
+            await asyncio.to_thread(libvirtd.restart)
+            with contextlib.suppress(VcError):  # this call or one before has noticed the loss
+                await connection(libvirtd.uri).call(lambda handle: handle.getLibVersion())
+            for thread in threading.enumerate():
+                if thread.name == CLOSING:
+                    await asyncio.to_thread(thread.join)
+    gc.collect()
+    assert len(handles) <= 1  # that of the last call, if it has connected again
 
 
 def test_libvirts_confinement_is_told_as_it_is(host, libvirtd):

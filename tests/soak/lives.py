@@ -189,10 +189,12 @@ class Soak:
     async def run(self, lives: int) -> None:
         """Adds lives to the report, until there are so many.
 
-        The first one is not counted: it opens what this process keeps, such as the files of grpc.
+        The first one of each kind is not counted: it opens what this process keeps, such as the
+        files of grpc and the connection to libvirtd.
         """
         if not self._lived:
-            await self._live(Life("first", "api", random.Random(0), None, None))
+            for kind in self._kinds:
+                await self._live(Life("first", kind, random.Random(0), None, None))
         while self.report.lives < lives and len(self.report.failures) < MOST_FAILURES:
             number = self.report.lives
             life = Life.drawn(self.report.seed, number, self._kinds)

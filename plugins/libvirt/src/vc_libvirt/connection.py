@@ -19,6 +19,7 @@ from vc_libvirt import events
 from vc_libvirt.errors import ConnectionLost, LibvirtError
 
 T = TypeVar("T")
+CLOSING = "libvirt-closing"  # the name of threads that close a connection
 Handle = Any  # libvirt's own classes have no types
 
 
@@ -126,15 +127,14 @@ class _Link:
         self._count(0)
 
     def _count(self, change: int) -> None:
-        import libvirt
-
         with self._guard:
             self._calls += change
             if self._calls or not self._has_ended or self._close is None:
                 return
             close, self._close = self._close, None
-        with contextlib.suppress(libvirt.libvirtError):  # a lost connection is closed already
-            close()
+        # This may be libvirt's call on the loss of the connection, which holds a lock that closing
+        # takes: libvirt.git, src/datatypes.c, virConnectCloseCallbackDataCall.
+        threading.Thread(target=close, name=CLOSING, daemon=True).start()
 
     def _run(self, work: Callable[[Handle], T]) -> T:
         import libvirt

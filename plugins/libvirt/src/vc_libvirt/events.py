@@ -9,6 +9,7 @@ the listeners.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import json
@@ -159,12 +160,17 @@ class Listeners:
             )
 
         def end() -> None:
-            for each in ids:
-                connection.domainEventDeregisterAny(each)
+            steps: list[Callable[[], object]] = [
+                functools.partial(connection.domainEventDeregisterAny, each) for each in ids
+            ]
             if ports is not None:
-                libvirt_qemu.qemuMonitorEventDeregister(connection, ports)
-            connection.unregisterCloseCallback()
-            connection.close()
+                steps.append(
+                    functools.partial(libvirt_qemu.qemuMonitorEventDeregister, connection, ports)
+                )
+            # Each fails at a connection that was lost, and still frees what it has here.
+            for step in (*steps, connection.unregisterCloseCallback, connection.close):
+                with contextlib.suppress(libvirt.libvirtError):
+                    step()
 
         return end
 
