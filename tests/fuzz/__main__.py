@@ -9,7 +9,8 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["vc_core", "vc_qemu", "vc_libvirt", "vc_agent_grpc"]):
+_OURS = ["vc_core", "vc_qemu", "vc_libvirt", "vc_agent_grpc", "vc_network"]
+with atheris.instrument_imports(include=_OURS):
     from tests.fuzz.targets import TARGETS
 
 

@@ -23,6 +23,7 @@ from vc_libvirt.save_image import SaveImage
 from vc_qemu import bounded_file, exit_reason, migration_stream
 from vc_qemu.driver_state import SCHEMA, QemuState
 
+from tests.fuzz.connections import dns_question, qmp_answers
 from vc_core.cli.escapes import shown, shown_colours, shown_json
 from vc_core.driver_kit import decode_record
 from vc_core.engine.api.file_entries import Listing, file_change
@@ -243,6 +244,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         archive_of_guest,
         archive_of_image,
         console,
+        dns_question,
         image_config,
         image_layout,
         libvirt_state,
@@ -250,6 +252,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         oci_bundle,
         qemu_log,
         qemu_state,
+        qmp_answers,
         record,
     )
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vc_core.driver_kit import ChannelId, HostProcess
 from vc_core.spec import HypervisorError
+from vc_qemu.answers import CharDevice
 from vc_qemu.command_line import FIRST, SERIAL_BUS
 from vc_qemu.sockets import listening_socket
 
@@ -124,4 +125,4 @@ async def _sweep(monitor: Monitor, run_dir: Path) -> None:
 
 
 async def _labels(monitor: Monitor) -> list[str]:
-    return [device["label"] for device in await monitor.execute("query-chardev")]
+    return [device.label for device in await monitor.ask("query-chardev", list[CharDevice])]

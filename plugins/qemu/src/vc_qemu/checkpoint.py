@@ -23,6 +23,7 @@ from vc_core.driver_kit import read_manifest, write_manifest
 from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.spec import Checkpoint, Drive, Nic, Share
 from vc_qemu import migration_stream
+from vc_qemu.answers import CharDevice, Migration, Status
 from vc_qemu.command_line import FIRST, RAM, STATE_FD
 from vc_qemu.errors import QemuError
 from vc_qemu.hotplug import Place
@@ -108,7 +109,7 @@ async def go_on(
     async with monitor.events("MIGRATION") as changes:
         await monitor.execute("migrate-incoming", {"uri": f"fd:{STATE_FD}"})
         async for _, change in changes:
-            if change["status"] in _ENDED:
+            if change.get("status") in _ENDED:
                 break
     await monitor.execute("cont")
     # Only now: at its start QEMU 7.2 notifies the guest of each port in the state, and crashes when
@@ -137,8 +138,8 @@ async def save_template(monitor: Monitor, into: Checkpoint, manifest: Manifest) 
     Raises:
         QemuError: QEMU fails to save it, or the disk is full.
     """
-    ports = await monitor.execute("query-chardev")
-    if not any(port["label"] == FIRST and port["frontend-open"] for port in ports):
+    ports = await monitor.ask("query-chardev", list[CharDevice])
+    if not any(port.label == FIRST and port.frontend_open for port in ports):
         raise QemuError("the guest has not opened the channel for its clones")
     target = state_path(into)
     handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -161,7 +162,7 @@ async def save(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> None:
     Raises:
         QemuError: QEMU fails to save it, or the disk is full.
     """
-    was_running = bool((await monitor.execute("query-status"))["running"])
+    was_running = (await monitor.ask("query-status", Status)).running
     hotplugged = await Hotplugged.look(
         monitor, manifest.hotplugged.places if manifest.hotplugged else ()
     )
@@ -236,12 +237,12 @@ async def _migrate(monitor: Monitor, handle: int) -> None:
         await monitor.execute("migrate", {"uri": "fd:state"})
         status = ""
         async for _, change in changes:
-            status = str(change["status"])
+            status = str(change.get("status"))
             if status in _ENDED:
                 break
     if status != "completed":
-        result = await monitor.execute("query-migrate")
-        raise QemuError(f"QEMU could not save the machine: {result.get('error-desc', status)}")
+        result = await monitor.ask("query-migrate", Migration)
+        raise QemuError(f"QEMU could not save the machine: {result.error_desc[:500] or status}")
 
 
 async def _set_capabilities(monitor: Monitor) -> None:

@@ -22,6 +22,7 @@ from vc_core.spec import (
     VhostUser,
 )
 from vc_qemu import nics
+from vc_qemu.answers import BlockNode, CharDevice
 from vc_qemu.command_line import port_address, slot_fsdev, slot_path
 from vc_qemu.errors import QemuError
 from vc_qemu.jail.inside import View
@@ -263,11 +264,11 @@ async def _backends(monitor: Monitor) -> AsyncIterator[list[Backend]]:
 async def _remove_backends(monitor: Monitor, backends: tuple[Backend, ...]) -> None:
     for kind, name in reversed(backends):
         if kind == "block" and name not in {
-            node["node-name"] for node in await monitor.execute("query-named-block-nodes")
+            node.node_name for node in await monitor.ask("query-named-block-nodes", list[BlockNode])
         }:
             continue  # removed by a call that was interrupted afterwards
         if kind == "chardev" and name not in {
-            item["label"] for item in await monitor.execute("query-chardev")
+            item.label for item in await monitor.ask("query-chardev", list[CharDevice])
         }:
             continue
         command, argument = _REMOVALS[kind]

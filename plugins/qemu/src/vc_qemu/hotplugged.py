@@ -6,13 +6,15 @@ reads the state: qemu.git, docs/devel/migration, "device ordering".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from vc_core.spec import Drive, GuestDriver, Nic, Share
-from vc_qemu.command_line import SERIAL_BUS
+from vc_qemu.answers import MemoryDevice, QomItem, VcpuSlot
+from vc_qemu.command_line import FIRST, SERIAL_BUS
 from vc_qemu.errors import QemuError
 from vc_qemu.hotplug import Place, put
 from vc_qemu.jail.inside import View
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 _PERIPHERAL = "/machine/peripheral/"
 _PORT = "child<virtserialport>"
+_VCPU = re.compile(r"cpu(-[0-9]{1,6}){3}")
+_CHANNEL = re.compile(rf"({FIRST}|channel-[0-9]{{1,20}}-[0-9]{{1,20}}-[A-Za-z0-9_]{{1,40}})-port")
 _UNPLUG_S = 10.0  # a port is released at once: the guest is not asked
 
 
@@ -59,30 +63,23 @@ class Hotplugged:
                     "unplug it first"
                 )
         vcpus = []
-        for place in await monitor.execute("query-hotpluggable-cpus"):
-            path = place.get("qom-path", "")
-            if path.startswith(_PERIPHERAL):
-                vcpus.append(
-                    {
-                        "driver": place["type"],
-                        "id": path.removeprefix(_PERIPHERAL),
-                        **place["props"],
-                    }
-                )
+        for slot in await monitor.ask("query-hotpluggable-cpus", list[VcpuSlot]):
+            if slot.qom_path.startswith(_PERIPHERAL):
+                name = _checked(_VCPU, slot.qom_path.removeprefix(_PERIPHERAL))
+                vcpus.append({"driver": slot.type, "id": name, **slot.props})
         modules, memories = [], {}
-        for device in await monitor.execute("query-memory-devices"):
-            module = device["data"]
-            memory = str(module["memdev"]).rpartition("/")[2]
-            memories[memory] = int(module["size"])
-            names = {"driver": "pc-dimm", "id": module["id"], "memdev": memory}
-            modules.append({**names, "slot": module["slot"], "addr": module["addr"]})
+        for device in await monitor.ask("query-memory-devices", list[MemoryDevice]):
+            module = device.data
+            memories[module.memory] = module.size
+            names = {"driver": "pc-dimm", "id": module.id, "memdev": module.memory}
+            modules.append({**names, "slot": module.slot, "addr": module.addr})
         ports = {}
-        for item in await monitor.execute("qom-list", {"path": _PERIPHERAL.rstrip("/")}):
-            if item["type"] == _PORT:
-                path = _PERIPHERAL + item["name"]
-                ports[item["name"]] = int(
-                    await monitor.execute("qom-get", {"path": path, "property": "nr"})
-                )
+        where: dict[str, object] = {"path": _PERIPHERAL.rstrip("/")}
+        for item in await monitor.ask("qom-list", list[QomItem], where):
+            if item.type == _PORT:
+                name = _checked(_CHANNEL, item.name)
+                number: dict[str, object] = {"path": _PERIPHERAL + name, "property": "nr"}
+                ports[name] = await monitor.ask("qom-get", int, number)
         return cls(places, tuple(vcpus), tuple(modules), memories, ports)
 
     def memory_files(self, folder: Path) -> tuple[Path, ...]:
@@ -132,6 +129,13 @@ class Hotplugged:
         for name in self.ports:
             await monitor.unplug(name, _UNPLUG_S)
             await monitor.execute("chardev-remove", {"id": _null_chardev(name)})
+
+
+def _checked(pattern: re.Pattern[str], name: str) -> str:
+    """Returns a name of a device, which a saved machine repeats in its commands."""
+    if not pattern.fullmatch(name):
+        raise QemuError(f"QEMU reports a device of a name that it was not given: {name[:80]!r}")
+    return name
 
 
 def _null_chardev(port: str) -> str:

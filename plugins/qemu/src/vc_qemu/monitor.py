@@ -1,6 +1,10 @@
 """Short QMP connections.
 
 The socket serves one client at a time and QEMU refuses a third, so callers hold a lock.
+
+An attacker who has taken over QEMU writes what is read here. A message has at most _MESSAGE_BYTES,
+events that nothing waits for are discarded, those that something waits for are bounded, and every
+error of the library ends as a QemuError.
 """
 
 from __future__ import annotations
@@ -12,16 +16,22 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient, QMPError
+import msgspec
+from qemu.qmp import ConnectError, EventListener, ExecuteError, Message, QMPClient, QMPError
 
 from vc_core.driver_kit import wait_for_release
 from vc_core.driver_kit.timeouts import timeout_after
+from vc_qemu.answers import FdSet, QomItem
 from vc_qemu.errors import NoSuchDeviceError, QemuError
 
+T = TypeVar("T")
 _GREETINGS = 10
 _ANSWER_S = 20  # commands that last longer answer at once and report their end as an event
+_MESSAGE_BYTES = 1 << 20  # the longest, a list of 255 vCPUs, has 50 KiB
+_EVENT_BYTES, _EVENTS = 16 << 10, 256  # of one event, and events that are not read yet
+_REASON = 500  # characters of an error of QEMU's
 _DELETED = "DEVICE_DELETED"
 _KEPT = ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR")
 _PENDING = "in the process of unplug"  # QEMU's message if the removal was requested before
@@ -45,11 +55,26 @@ class Monitor:
         except TimeoutError as error:
             raise QemuError(f"QEMU did not answer {command} within {_ANSWER_S} s") from error
         except ExecuteError as error:
+            reason = str(error)[:_REASON]
             if error.error_class == "DeviceNotFound":
-                raise NoSuchDeviceError(str(error)) from error
-            raise QemuError(f"QEMU refused {command}: {error}") from error
+                raise NoSuchDeviceError(reason) from error
+            raise QemuError(f"QEMU refused {command}: {reason}") from error
         except QMPError as error:
             raise QemuError(f"QEMU went away during {command}: {error}") from error
+
+    async def ask(
+        self, command: str, kind: type[T], arguments: dict[str, object] | None = None
+    ) -> T:
+        """Runs one command and returns its answer as a typed value, see `answers`.
+
+        Raises:
+            QemuError: as `execute`; or the answer has another form.
+        """
+        answer = await self.execute(command, arguments)
+        try:
+            return msgspec.convert(answer, kind)
+        except msgspec.ValidationError as error:
+            raise QemuError(f"QEMU answered {command} in a wrong form: {error}") from error
 
     async def give(self, name: str, handle: int) -> None:
         """Passes an open file to QEMU under a name.
@@ -69,8 +94,8 @@ class Monitor:
             QemuError: refused.
         """
         self._client.send_fd_scm(handle)
-        lent = await self.execute("add-fd")
-        return f"/dev/fdset/{lent['fdset-id']}"
+        lent = await self.ask("add-fd", FdSet)
+        return f"/dev/fdset/{lent.fdset_id}"
 
     async def reopen(self, chardev: str, file: Path) -> None:
         """Makes QEMU reopen the file of a character device.
@@ -89,7 +114,7 @@ class Monitor:
         self, *names: str
     ) -> AsyncIterator[AsyncIterator[tuple[str, Mapping[str, Any]]]]:
         """Provides name and data of the events of these names from now on."""
-        listener = EventListener(names)
+        listener = _BoundedEvents(names)
         with self._client.listen(listener):
             yield _data(listener)
 
@@ -118,9 +143,29 @@ class Monitor:
 
     async def devices(self) -> set[str]:
         """Returns the ids of all devices with an id."""
-        return {
-            item["name"] for item in await self.execute("qom-list", {"path": "/machine/peripheral"})
-        }
+        items = await self.ask("qom-list", list[QomItem], {"path": "/machine/peripheral"})
+        return {item.name for item in items}
+
+
+class _BoundedEvents(EventListener):
+    """Keeps no history, and not more events than somebody reads in time. The rest is discarded."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__(names)
+        self._unread: asyncio.Queue[Message] = asyncio.Queue(_EVENTS)
+
+    async def put(self, event: Message) -> None:
+        if self.accept(event) and len(bytes(event)) <= _EVENT_BYTES and not self._unread.full():
+            self._unread.put_nowait(event)
+
+    async def get(self) -> Message:
+        return await self._unread.get()
+
+    def empty(self) -> bool:
+        return self._unread.empty()
+
+    def clear(self) -> list[Message]:
+        return [self._unread.get_nowait() for _ in range(self._unread.qsize())]
 
 
 async def _is_released(answers: AsyncIterator[tuple[str, Mapping[str, Any]]], device: str) -> bool:
@@ -148,7 +193,9 @@ async def connected(path: Path) -> AsyncIterator[Monitor]:
     try:
         yield Monitor(client)
     finally:
-        with contextlib.suppress(QMPError, EOFError, OSError):  # already disconnected
+        # What ended the connection: the commands that waited for an answer have failed by it. It is
+        # any exception where QEMU has sent nonsense.
+        with contextlib.suppress(Exception):
             disconnecting = asyncio.ensure_future(client.disconnect())
             disconnecting.add_done_callback(_retrieve)  # when this task is cancelled
             await asyncio.shield(disconnecting)
@@ -167,7 +214,8 @@ async def _greeted(path: Path) -> QMPClient:
     no command was sent.
     """
     for attempt in range(_GREETINGS):
-        client = QMPClient("vc")
+        client = QMPClient("vc", _MESSAGE_BYTES)
+        client.events.event_filter = _none  # the library would keep every event for ever
         client.logger.disabled = True  # everything it logs is raised as an exception, too
         connection = _connected(path)
         try:
@@ -176,12 +224,21 @@ async def _greeted(path: Path) -> QMPClient:
             connection.close()
             if isinstance(error.exc, OSError) or attempt + 1 == _GREETINGS:
                 raise QemuError(f"QEMU's monitor does not answer: {error.exc!r}") from error
+        except AssertionError as error:  # the library's: nonsense came right after the greeting
+            with contextlib.suppress(Exception):
+                await client.disconnect()
+            connection.close()
+            raise QemuError("QEMU's monitor does not answer: it went away at once") from error
         except BaseException:
             connection.close()
             raise
         else:
             return client
     raise AssertionError("the loop returns or raises")
+
+
+def _none(_: Message) -> bool:
+    return False
 
 
 def _connected(path: Path) -> socket.socket:

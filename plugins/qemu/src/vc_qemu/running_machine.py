@@ -14,6 +14,7 @@ from vc_core.driver_kit import StartedMachine, lock_file
 from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.spec import HypervisorError, VmPhase
 from vc_qemu import console, exit_reason
+from vc_qemu.answers import Status
 from vc_qemu.errors import QemuError
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ class RunningMachine(StartedMachine):
             return exit_reason.is_paused(self.folder / LOG)
         try:  # a guest has filled the log, so the last change is missing
             async with self.monitor_if_free() as monitor:
-                return str((await monitor.execute("query-status"))["status"]) in exit_reason.PAUSES
+                status = await monitor.ask("query-status", Status)
+                return status.status in exit_reason.PAUSES
         except HypervisorError as error:
             log.warning("cannot tell whether the machine in %s is paused: %s", self.folder, error)
             return False

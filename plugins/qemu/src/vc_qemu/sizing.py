@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vc_core.driver_kit import ResizableMachine
+from vc_qemu.answers import MemoryDevice, VcpuSlot
 from vc_qemu.errors import QemuError
 
 if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor
 
 _PERIPHERAL = "/machine/peripheral/"
-_MODULE = re.compile(r"dimm-(\d+)")
 
 
 class QemuSize(ResizableMachine):
@@ -30,12 +29,12 @@ class QemuSize(ResizableMachine):
         self._limit_s = limit_s
 
     async def vcpus(self) -> int:
-        return sum("qom-path" in slot for slot in await self._vcpu_slots())
+        return sum(bool(slot.qom_path) for slot in await self._vcpu_slots())
 
     async def add_vcpus(self, total: int) -> None:
         slots = await self._vcpu_slots()
-        free = [slot for slot in slots if "qom-path" not in slot]
-        free.sort(key=lambda slot: _position(slot["props"]))
+        free = [slot for slot in slots if not slot.qom_path]
+        free.sort(key=lambda slot: slot.position)
         missing = total - (len(slots) - len(free))
         if missing > len(free):
             raise QemuError(
@@ -43,26 +42,22 @@ class QemuSize(ResizableMachine):
                 "raise hypervisor.qemu.max_vcpus for new pods"
             )
         for slot in free[:missing]:
-            name = "-".join(["cpu", *map(str, _position(slot["props"]))])
-            device = {"driver": slot["type"], "id": name, **slot["props"]}
+            name = "-".join(["cpu", *map(str, slot.position)])
+            device = {"driver": slot.type, "id": name, **slot.props}
             await self._monitor.execute("device_add", device)
 
     async def remove_vcpus(self, total: int) -> None:
         """Removes vCPUs, the last ones first, until the guest refuses."""
-        occupied = [slot for slot in await self._vcpu_slots() if "qom-path" in slot]
-        plugged = [slot for slot in occupied if slot["qom-path"].startswith(_PERIPHERAL)]
-        plugged.sort(key=lambda slot: _position(slot["props"]), reverse=True)
+        occupied = [slot for slot in await self._vcpu_slots() if slot.qom_path]
+        plugged = [slot for slot in occupied if slot.qom_path.startswith(_PERIPHERAL)]
+        plugged.sort(key=lambda slot: slot.position, reverse=True)
         for slot in plugged[: max(0, len(occupied) - total)]:
-            await self._monitor.unplug(slot["qom-path"].removeprefix(_PERIPHERAL), self._limit_s)
+            await self._monitor.unplug(slot.qom_path.removeprefix(_PERIPHERAL), self._limit_s)
 
     async def memory_modules(self) -> dict[int, int]:
-        sizes = {}
-        for device in await self._monitor.execute("query-memory-devices"):
-            module = device["data"]
-            match = _MODULE.fullmatch(str(module.get("id", "")))
-            if match:
-                sizes[int(match[1])] = module["size"] >> 20
-        return sizes
+        devices = await self._monitor.ask("query-memory-devices", list[MemoryDevice])
+        modules = (device.data for device in devices)
+        return {int(module.id.removeprefix("dimm-")): module.size >> 20 for module in modules}
 
     async def add_memory_module(self, number: int, size_mib: int) -> None:
         memory: dict[str, object] = {"qom-type": "memory-backend-ram"}
@@ -88,9 +83,5 @@ class QemuSize(ResizableMachine):
         await self._monitor.unplug(f"dimm-{number}", self._limit_s)
         await self._monitor.execute("object-del", {"id": f"mem-{number}"})
 
-    async def _vcpu_slots(self) -> list[dict[str, Any]]:
-        return list(await self._monitor.execute("query-hotpluggable-cpus"))
-
-
-def _position(props: dict[str, Any]) -> tuple[int, int, int]:
-    return props.get("socket-id", 0), props.get("core-id", 0), props.get("thread-id", 0)
+    async def _vcpu_slots(self) -> list[VcpuSlot]:
+        return await self._monitor.ask("query-hotpluggable-cpus", list[VcpuSlot])
