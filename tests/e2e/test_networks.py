@@ -84,6 +84,15 @@ def _page(url: str) -> str:
     return done.stdout.strip()
 
 
+def _filters(host: Host) -> list[int]:
+    """Processes of the filters of names of the host's pods."""
+    return [
+        pid
+        for pid, words in processes()
+        if "vc_network.names" in words and str(host.folder) in " ".join(words)
+    ]
+
+
 def _helpers(host: Host) -> list[int]:
     """Processes of networks whose files lie in our folder."""
     return [
@@ -183,8 +192,19 @@ def test_an_allow_list_by_name_holds_and_what_it_refuses_is_listed(host):
     } <= refused
     shown = host.vc("network", "log", "p").stdout.decode()
     assert "evil.test" in shown
-    (names,) = [pid for pid, words in processes() if "vc_network.names" in words]
-    os.kill(names, signal.SIGKILL)
+    found = _filters(host)
+    asking = next(pid for pid in found if "Seccomp:\t2" in Path(f"/proc/{pid}/status").read_text())
+    assert Path(f"/proc/{asking}/root").readlink().name == "empty"
+    helpers = [*found, *_helpers(host)]
+    for pid in helpers:  # PWD and OLDPWD are of the shell
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        held = {one.partition(b"=")[0] for one in environment if one}
+        assert held <= {b"PATH", b"PWD", b"OLDPWD"}, held
+    for pid in _helpers(host):
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert "NoNewPrivs:\t1" in status
+        assert "Seccomp:\t2" in status
+    os.kill(asking, signal.SIGKILL)
     assert b"it does not work" in host.vc("pod", "status", "p").stdout
     done = host.vc(
         "exec", "p", "sh", "-c", PROBE, "sh", f"http://{BRIEF}:443/", "http://x.deb.test/"
@@ -194,7 +214,7 @@ def test_an_allow_list_by_name_holds_and_what_it_refuses_is_listed(host):
     events = host.vc("events", "p").stdout.decode()
     assert events.count("pod_denied") == len(refused) + 1
     assert f"(address tcp {EVIL}:443)" in events
-    assert not any("vc_network.names" in words for _, words in processes())
+    assert _filters(host) == []
 
 
 def test_published_ports_lead_into_the_pod_and_go_with_it(host):

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import dns.flags
 import dns.message
 import dns.rcode
+import msgspec
 import pytest
 from vc_network import denied_names, names
-from vc_network.denied_names import DeniedNames
+from vc_network.denied_names import DeniedName, DeniedNames
+from vc_network.opener import Open, Opener, Record
 from vc_network.ruleset import TABLE, Link, opened, ruleset
 
+from tests.e2e.intruder import Intruder, named
 from vc_core.spec import NetworkPolicy, NetworkRule, Reach
 
 POLICY = NetworkPolicy.of(
@@ -69,6 +74,16 @@ def orders(server, tmp_path):
     )
 
 
+def _filter(orders):
+    """The filter, and what changes the rules for it, in one process."""
+    opener = Opener(orders)
+
+    async def tell(request):
+        return opener.handle(msgspec.json.encode(request))
+
+    return names.Filter(orders, tell)
+
+
 async def ask(found, name, kind="A", limit=512):
     answer = await found.answer(dns.message.make_query(name, kind).to_wire(), limit)
     return dns.message.from_wire(answer)
@@ -87,7 +102,7 @@ def elements(name):
 
 
 async def test_an_answer_opens_its_addresses_for_as_long_as_it_is_valid(orders):
-    answer = await ask(names.Filter(orders), "GOOD.test")
+    answer = await ask(_filter(orders), "GOOD.test")
     assert addresses(answer) == ["203.0.113.1", "203.0.113.2"]
     assert answer.answer[0].ttl <= 20
     assert elements(opened(0, 4)) == {"203.0.113.1": 20, "203.0.113.2": 20}
@@ -96,12 +111,12 @@ async def test_an_answer_opens_its_addresses_for_as_long_as_it_is_valid(orders):
 
 async def test_an_answer_renews_what_is_open(orders):
     for _ in range(2):
-        await ask(names.Filter(orders), "good.test")
+        await ask(_filter(orders), "good.test")
     assert set(elements(opened(0, 4))) == {"203.0.113.1", "203.0.113.2"}
 
 
 async def test_a_name_is_not_looked_up_again_while_its_answer_is_valid(orders, server):
-    found = names.Filter(orders)
+    found = _filter(orders)
     for _ in range(5):
         assert addresses(await ask(found, "good.test"))
     assert server.read_text().count("query[A] good.test") == 1
@@ -115,7 +130,7 @@ async def test_a_name_is_not_looked_up_again_while_its_answer_is_valid(orders, s
     ],
 )
 async def test_other_names_are_refused_without_a_word_to_the_server(orders, server, name):
-    found = names.Filter(orders)
+    found = _filter(orders)
     before = server.read_text()
     for kind in ("A", "AAAA", "TXT", "ANY"):
         answer = await ask(found, name, kind)
@@ -126,20 +141,20 @@ async def test_other_names_are_refused_without_a_word_to_the_server(orders, serv
 async def test_other_records_of_an_allowed_name_do_not_exist(orders, server):
     before = server.read_text()
     for kind in ("TXT", "HTTPS", "SVCB", "SRV", "ANY", "CNAME", "AXFR"):
-        answer = await ask(names.Filter(orders), "good.test", kind)
+        answer = await ask(_filter(orders), "good.test", kind)
         assert (answer.rcode(), answer.answer) == (dns.rcode.NOERROR, [])
     assert server.read_text() == before
 
 
 async def test_private_addresses_are_left_out_and_not_opened(orders):
-    found = names.Filter(orders)
+    found = _filter(orders)
     answer = await ask(found, "rebound.deb.test")
     assert (answer.rcode(), answer.answer) == (dns.rcode.NOERROR, [])
     assert elements(opened(1, 4)) == {}
 
 
 async def test_an_answer_that_does_not_fit_is_asked_for_by_tcp(orders):
-    found = names.Filter(orders)
+    found = _filter(orders)
     name = f"{'a' * 60}.{'b' * 60}.{'c' * 60}.many.deb.test"
     short = await ask(found, name, "AAAA")
     assert short.flags & dns.flags.TC
@@ -154,12 +169,12 @@ async def test_a_set_that_is_full_is_a_failure_and_no_answer(orders):
         for one in range(4096)
     )
     subprocess.run(["nft", "-f", "-"], input=commands, text=True, check=True)
-    answer = await ask(names.Filter(orders), "one.deb.test")
+    answer = await ask(_filter(orders), "one.deb.test")
     assert (answer.rcode(), answer.answer) == (dns.rcode.SERVFAIL, [])
 
 
 async def test_a_guest_that_asks_too_much_is_not_a_burden_to_the_server(orders, server):
-    found = names.Filter(orders)
+    found = _filter(orders)
     orders_of_nobody = [f"n{one}.rebound.deb.test" for one in range(1500)]
     codes = [(await ask(found, name)).rcode() for name in orders_of_nobody]
     assert dns.rcode.SERVFAIL in codes
@@ -170,11 +185,11 @@ async def test_no_server_is_a_failure(orders):
     nowhere = names.Orders(
         orders.listen, (), orders.openings, (), orders.private, orders.nft, orders.record
     )
-    assert (await ask(names.Filter(nowhere), "good.test")).rcode() == dns.rcode.SERVFAIL
+    assert (await ask(_filter(nowhere), "good.test")).rcode() == dns.rcode.SERVFAIL
 
 
 async def test_hostile_messages_are_answered_or_dropped(orders):
-    found = names.Filter(orders)
+    found = _filter(orders)
     good = dns.message.make_query("good.test", "A").to_wire()
     dice = random.Random(18)
     loop = good[:12] + b"\xc0\x0c" + good[-4:]
@@ -190,7 +205,7 @@ async def test_hostile_messages_are_answered_or_dropped(orders):
 
 
 def test_what_is_recorded_is_limited(tmp_path):
-    record = DeniedNames(tmp_path / "names.json")
+    record = DeniedNames()
     for one in range(5000):
         record.add("name", f"{one}.test")
     assert len(record._names) == 257
@@ -207,3 +222,98 @@ def test_a_filter_whose_creator_ends_ends_too(tmp_path):
         )
     ours.close()
     assert child.wait(timeout=60) == 0
+
+
+@pytest.fixture
+def running(orders, tmp_path):
+    """The filter as it runs in pods; gives the process that reads what guests send."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [sys.executable, "-I", "-m", "vc_network.names", str(theirs.fileno())]
+    with theirs:
+        process = subprocess.Popen([*command, str(tmp_path / "pid")], pass_fds=[theirs.fileno()])
+    with process, ours:
+        ours.send(msgspec.json.encode(msgspec.structs.replace(orders, listen=("127.0.0.2",))))
+        assert ours.recv(99) == b"ready"
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        yield int(children)
+        process.kill()
+
+
+def _asked(name, kind="A"):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(60)
+        client.sendto(dns.message.make_query(name, kind).to_wire(), ("127.0.0.2", 53))
+        return dns.message.from_wire(client.recv(512))
+
+
+def test_the_confined_process_opens_what_is_allowed_and_records_what_is_not(running, tmp_path):
+    assert addresses(_asked("good.test")) == ["203.0.113.1", "203.0.113.2"]
+    assert set(elements(opened(0, 4))) == {"203.0.113.1", "203.0.113.2"}
+    assert _asked("evil.test").rcode() == dns.rcode.REFUSED
+    assert _asked("rebound.deb.test").answer == []
+    wanted = {"evil.test", "rebound.deb.test"}
+    while not wanted <= {one.name for one in denied_names.read(tmp_path / "names.json")}:
+        os.sched_yield()
+
+
+def test_an_attacker_who_takes_over_the_process_that_reads_has_nothing_but_its_sockets(
+    running, tmp_path
+):
+    status = Path(f"/proc/{running}/status").read_text()
+    for line in ("CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "NoNewPrivs:\t1"):
+        assert line in status
+    assert "Seccomp:\t2" in status
+    assert Path(f"/proc/{running}/root").readlink() == tmp_path / "empty"
+    new_namespaces = 0x10000000
+    how = bytes(24)
+    with Intruder(running) as intruder:
+        assert intruder.call(39) == running, "getpid: its calls are made"
+        answers = {
+            name: named(intruder.call(number, *arguments))
+            for name, number, *arguments in (
+                ("open", 257, -100, b"/etc/shadow", os.O_RDONLY, 0),
+                ("open by openat2", 437, -100, b"/", how, len(how)),
+                ("make a file", 257, -100, b"/planted", os.O_RDWR | os.O_CREAT, 0o600),
+                ("connect to a local socket", 41, socket.AF_UNIX, socket.SOCK_STREAM, 0),
+                ("change rules", 41, socket.AF_NETLINK, socket.SOCK_RAW, 12),
+                ("raw packets", 41, socket.AF_PACKET, socket.SOCK_RAW, 0),
+                ("signal", 62, os.getpid(), 0),
+                ("trace", 101, 16, os.getpid(), 0, 0),
+                ("start a process", 57),
+                ("start a program", 59, b"/bin/sh", 0, 0),
+                ("a namespace", 272, new_namespaces),
+                ("mount", 165, b"none", b"/", b"tmpfs", 0, 0),
+                ("leave the root", 161, b"/"),
+                ("become another user", 105, 0),
+                ("io_uring", 425, 8, bytes(120)),
+                ("userfaultfd", 323, 0),
+                ("bpf", 321, 0, bytes(64), 64),
+                ("add a key", 248, b"user", b"a", b"b", 1, -2),
+                ("raise a limit", 302, 0, 7, bytes(16), 0),
+            )
+        }
+        raw = intruder.call(41, socket.AF_INET, socket.SOCK_RAW, 1)
+    assert set(answers.values()) <= {"ENOSYS", "ENOENT"}, answers
+    assert named(raw) == "EPERM"
+    assert addresses(_asked("good.test")), "it goes on"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Open(("others",), ("203.0.113.1",), 20),
+        Open((opened(0, 6),), ("203.0.113.1",), 20),
+        Open((opened(0, 4),), ("169.254.169.254",), 20),
+        Open((opened(0, 4),), ("0.0.0.0/0",), 20),
+        Open((opened(0, 4),), ("203.0.113.1 timeout 1s }\nflush ruleset\n",), 20),
+        Open((opened(0, 4),), ("203.0.113.1",) * 17, 20),
+        Open((opened(0, 4),), ("203.0.113.1",), 10**6),
+        Record((DeniedName("name", "x" * 2000, 1, 1),)),
+        Record((DeniedName("name", "x", 1, 1),) * 515),
+    ],
+)
+async def test_what_reads_may_ask_for_nothing_else(orders, request_):
+    with pytest.raises(ValueError):  # noqa: PT011
+        Opener(orders).handle(msgspec.json.encode(request_))
+    assert elements(opened(0, 4)) == {}
+    assert not Path(orders.record).exists()

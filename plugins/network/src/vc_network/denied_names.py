@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 
-_MOST = 256  # names of each reason: a guest can invent any number
-_PAUSE_S = 1.0
+MOST_NAMES = 256  # of each reason: a guest can invent any number
 _READ_BYTES = 1 << 20
 
 
@@ -23,39 +23,34 @@ class DeniedName(msgspec.Struct):
         last_ns: time of the last one, in nanoseconds since the epoch.
     """
 
-    reason: str
-    name: str
-    count: int
-    last_ns: int
+    reason: Literal["name", "rebinding"]
+    name: Annotated[str, msgspec.Meta(max_length=1024)]
+    count: Annotated[int, msgspec.Meta(ge=0)]
+    last_ns: Annotated[int, msgspec.Meta(ge=0)]
 
 
 class DeniedNames:
-    """Adds up what was refused, in memory and in a file."""
+    """Adds up what was refused."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self) -> None:
         self._names: dict[tuple[str, str], DeniedName] = {}
         self._has_changed = asyncio.Event()
 
-    def add(self, reason: str, name: str) -> None:
+    def add(self, reason: Literal["name", "rebinding"], name: str) -> None:
         """Counts a look-up that was refused."""
         known = (reason, name) in self._names
-        if not known and sum(key[0] == reason for key in self._names) >= _MOST:
+        if not known and sum(key[0] == reason for key in self._names) >= MOST_NAMES:
             name = ""
         found = self._names.setdefault((reason, name), DeniedName(reason, name, 0, 0))
         found.count += 1
         found.last_ns = time.time_ns()
         self._has_changed.set()
 
-    async def keep_written(self) -> None:
-        """Writes the file after changes, at most once in a second, without an end."""
-        while True:
-            await self._has_changed.wait()
-            self._has_changed.clear()
-            new = self._file.with_suffix(".new")
-            new.write_bytes(msgspec.json.encode(list(self._names.values())))
-            new.replace(self._file)
-            await asyncio.sleep(_PAUSE_S)
+    async def changed(self) -> tuple[DeniedName, ...]:
+        """Waits until something was refused since the last call; returns all that was."""
+        await self._has_changed.wait()
+        self._has_changed.clear()
+        return tuple(self._names.values())
 
 
 def read(file: Path) -> tuple[DeniedName, ...]:

@@ -55,7 +55,7 @@ async def start_daemon(words: Sequence[str]) -> None:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-        env=program_environment(),
+        env={"PATH": program_environment()["PATH"]},  # secrets of the caller's stay with it
         cwd="/",
         start_new_session=True,
     )

@@ -9,6 +9,9 @@ when the caller ends before that.
 It answers questions for the addresses of allowed names. An answer opens these addresses in the
 rules for as long as the answer is valid. Everything else is refused and recorded, without a word to
 any other server.
+
+These are two processes. The one that reads what the guest and other servers send is confined
+(confined.py); the one that it was forked from changes the rules and writes the record (opener.py).
 """
 
 from __future__ import annotations
@@ -24,8 +27,10 @@ import socket
 import sys
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import dns.asyncbackend
 import dns.asyncquery
 import dns.exception
 import dns.flags
@@ -37,19 +42,39 @@ import dns.rdatatype
 import dns.rrset
 import msgspec
 
-from vc_core.spec import NetworkRule
+from vc_network import confined
 from vc_network.denied_names import DeniedNames
-from vc_network.ruleset import TABLE
+from vc_network.opener import (
+    HIGHEST_TTL_S,
+    LENGTH_BYTES,
+    MOST_ADDRESSES,
+    Open,
+    Opener,
+    Opening,
+    Orders,
+    Record,
+    Request,
+)
 
 _MESSAGE_BYTES = 1 << 18
 _FILE_BYTES = 1 << 20  # of what this process writes to any file
 _OPEN_FILES = 256
 _UDP_BYTES = 512  # RFC 1035, 4.2.1; a longer answer is asked for by TCP
-_LOWEST_TTL_S, _HIGHEST_TTL_S = 10, 3600
+_LOWEST_TTL_S = 10
 _NEGATIVE_TTL_S = 10
 _ANSWER_S = 4.0  # a resolver asks again after 5 s
 _IDLE_S = 10.0
-_MOST_ADDRESSES = 16
+_PAUSE_S = 1.0  # between two records of what was refused
+_SAMPLES = {
+    "A": "192.0.2.1",
+    "AAAA": "2001:db8::1",
+    "CNAME": "b.",
+    "DNAME": "b.",
+    "NS": "b.",
+    "SOA": "b. c. 1 1 1 1 1",
+    "TXT": "a",
+    "RRSIG": "A 8 1 1 20300101000000 20200101000000 1 a. AAAA",
+}
 _MOST_CACHED = 1024
 _MOST_AT_ONCE = 64
 _MOST_CONNECTIONS = 16
@@ -58,35 +83,6 @@ _QUESTIONS_PER_S = 100
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _TYPES = {dns.rdatatype.A: 4, dns.rdatatype.AAAA: 6}
 log = logging.getLogger(__name__)
-
-
-class Opening(msgspec.Struct, frozen=True):
-    """A rule about names, and the sets that their addresses go to, by version."""
-
-    rule: NetworkRule
-    sets: dict[str, str]
-
-
-class Orders(msgspec.Struct, frozen=True):
-    """What the filter does.
-
-    Attributes:
-        listen: own addresses.
-        servers: addresses of the DNS servers that are asked, in this order.
-        openings: the allowed names.
-        denied: names that are refused although they are allowed.
-        private: networks whose addresses names may not have.
-        nft: path of nft.
-        record: the file for what was refused.
-    """
-
-    listen: tuple[str, ...]
-    servers: tuple[str, ...]
-    openings: tuple[Opening, ...]
-    denied: tuple[NetworkRule, ...]
-    private: tuple[str, ...]
-    nft: str
-    record: str
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -104,14 +100,18 @@ class Unanswered(Exception):
 class Filter:
     """Answers questions."""
 
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, orders: Orders, tell: Callable[[Request], Awaitable[str]]) -> None:
+        """Args:
+        orders: what it does.
+        tell: has a request done; returns why it failed, empty when it did not.
+        """
         self._orders = orders
+        self._tell = tell
         self._private = [ipaddress.ip_network(one) for one in orders.private]
         self._found: OrderedDict[tuple[str, int], Found] = OrderedDict()
-        self._changing = asyncio.Lock()
         self._allowance = float(_QUESTIONS_PER_S)
         self._allowance_s = time.monotonic()
-        self.denied = DeniedNames(Path(orders.record))
+        self.denied = DeniedNames()
 
     async def answer(self, wire: bytes, limit: int) -> bytes:
         """Returns the answer to a message of the guest; empty for what is no question.
@@ -139,6 +139,10 @@ class Filter:
             answer.answer.clear()
             answer.flags |= dns.flags.TC
             return answer.to_wire()
+
+    async def tell_denied(self) -> None:
+        """Waits until something was refused, and has it written."""
+        await self._tell(Record(await self.denied.changed()))
 
     async def _fill(self, answer: dns.message.Message, asked: dns.rrset.RRset) -> None:
         name = asked.name.to_text(omit_final_dot=True).lower()
@@ -185,13 +189,13 @@ class Filter:
         public = tuple(sorted(one for one in addresses if not self._is_private(one)))
         if len(public) < len(addresses):
             self.denied.add("rebinding", name)
-        public = public[:_MOST_ADDRESSES]
-        ttl = min(max(chain.minimum_ttl, _LOWEST_TTL_S), _HIGHEST_TTL_S)
+        public = public[:MOST_ADDRESSES]
+        ttl = min(max(chain.minimum_ttl, _LOWEST_TTL_S), HIGHEST_TTL_S)
         found = Found(
             public, int(response.rcode()), time.monotonic() + (ttl if public else _NEGATIVE_TTL_S)
         )
-        if public:
-            await self._open(sets, public, ttl)
+        if public and (reason := await self._tell(Open(tuple(sets), public, ttl))):
+            raise Unanswered(reason)  # a set is full
         self._found.pop(key, None)
         self._found[key] = found
         if len(self._found) > _MOST_CACHED:
@@ -220,29 +224,6 @@ class Filter:
                 return response
             reason = f"{server}: {dns.rcode.to_text(response.rcode())}"
         raise Unanswered(reason)
-
-    async def _open(self, sets: list[str], addresses: tuple[str, ...], ttl: int) -> None:
-        """Opens addresses for `ttl` seconds, in one transaction also where they are open.
-
-        Raises:
-            Unanswered: a set is full.
-        """
-        lines = []
-        for name in sets:
-            for address in addresses:
-                one = f"element inet {TABLE} {name} {{ {address}"
-                lines += [f"add {one} timeout {ttl}s }}", f"delete {one} }}"]
-                lines.append(lines[-2])
-        async with self._changing:
-            child = await asyncio.create_subprocess_exec(
-                *(self._orders.nft, "-f", "-"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-            )
-            _, said = await child.communicate("\n".join(lines).encode())
-        if child.returncode != 0:
-            raise Unanswered(said.decode(errors="replace")[:200])
 
     def _take_allowance(self) -> None:
         now = time.monotonic()
@@ -302,17 +283,63 @@ class _Connections:
             writer.close()
 
 
-async def _serve(caller: socket.socket, orders: Orders) -> None:
-    names = Filter(orders)
+class _Channel:
+    """The connection to the process that may change the rules."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        channel.setblocking(False)
+        self._channel = channel
+        self._guard = asyncio.Lock()
+
+    async def tell(self, request: Request) -> str:
+        """Has a request done; returns why it failed, empty when it did not."""
+        # A question whose time is over must not leave its answer to the next one.
+        return await asyncio.shield(self._exchange(msgspec.json.encode(request)))
+
+    async def _exchange(self, message: bytes) -> str:
+        loop = asyncio.get_running_loop()
+        async with self._guard:
+            await loop.sock_sendall(self._channel, len(message).to_bytes(LENGTH_BYTES) + message)
+            length = int.from_bytes(await self._received(LENGTH_BYTES))
+            return (await self._received(length)).decode(errors="replace")
+
+    async def _received(self, length: int) -> bytes:
+        received = b""
+        while len(received) < length:
+            loop = asyncio.get_running_loop()
+            part = await loop.sock_recv(self._channel, length - len(received))
+            if not part:
+                raise ConnectionError("the process that changes the rules has ended")
+            received += part
+        return received
+
+
+def _load_all() -> None:
+    """Imports what is imported on demand: later there are no files."""
+    query = dns.message.make_query("a.", "A", use_edns=True)
+    answer = dns.message.make_response(dns.message.from_wire(query.to_wire()))
+    for kind, text in _SAMPLES.items():
+        answer.answer.append(dns.rrset.from_text("a.", 1, "IN", kind, text))
+    dns.message.from_wire(answer.to_wire())
+    dns.asyncbackend.get_backend("asyncio")
+
+
+async def _serve(caller: socket.socket, orders: Orders, channel: socket.socket, root: str) -> None:
+    _load_all()
+    program = confined.compiled()
+    names = Filter(orders, _Channel(channel).tell)
     loop = asyncio.get_running_loop()
     connections = _Connections(names)
     servers = []
     for address in orders.listen:
         await loop.create_datagram_endpoint(lambda: _Datagrams(names), local_addr=(address, 53))
         servers.append(await asyncio.start_server(connections.serve, address, 53, limit=1 << 17))
+    confined.confine(program, root)
     with caller:
         caller.send(b"ready")
-    await names.denied.keep_written()
+    while True:
+        await names.tell_denied()
+        await asyncio.sleep(_PAUSE_S)
 
 
 def main(descriptor: int, pid_file: Path) -> None:
@@ -324,8 +351,24 @@ def main(descriptor: int, pid_file: Path) -> None:
     pid_file.write_text(f"{os.getpid()} {start_ticks}")
     message = caller.recv(_MESSAGE_BYTES)
     if message:
+        _part(caller, msgspec.json.decode(message, type=Orders), pid_file.parent)
+
+
+def _part(caller: socket.socket, orders: Orders, folder: Path) -> None:
+    """Goes on as two processes, each of which ends with the other."""
+    root = folder / "empty"
+    root.mkdir(mode=0o500, exist_ok=True)
+    opener, asker = socket.socketpair()
+    parent = os.getpid()
+    if os.fork() == 0:
+        confined.end_with_parent(parent)
+        opener.close()
         with contextlib.suppress(BrokenPipeError):  # the caller has ended
-            asyncio.run(_serve(caller, msgspec.json.decode(message, type=Orders)))
+            asyncio.run(_serve(caller, orders, asker, str(root)))
+    else:
+        caller.close()
+        asker.close()
+        Opener(orders).serve(opener)
 
 
 if __name__ == "__main__":

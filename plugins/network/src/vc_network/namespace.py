@@ -234,7 +234,7 @@ def spawn(command: list[str], log: Path, descriptor: int) -> HostProcess:
         pid = os.posix_spawn(
             _DETACHED[0],
             [*_DETACHED, *command],
-            program_environment(),
+            {"PATH": program_environment()["PATH"]},  # secrets of the caller's stay with it
             file_actions=actions,
             setsid=True,
             setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
