@@ -19,6 +19,7 @@ from vc_network.cni.options import CniOptions
 from vc_network.cni.plugin import CniNetwork
 from vc_network.errors import NetworkFailure
 
+from vc_core.driver_kit import HostProcess
 from vc_core.spec import NetworkError, NetworkRequest, NewNetwork, PodRef, PortMapping, Reach
 from vc_core.testing import NetworkContract, NetworkSubject
 
@@ -155,6 +156,24 @@ async def test_pods_find_each_other_by_name(place):
     await plugin.network_disconnect(pod=pods[1])
     for network in networks:
         _close(network)
+    assert place.residue() == []
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+async def test_a_dnsmasq_without_its_pid_file_is_found_and_ended(place, is_last):
+    """As when its starter, and perhaps it itself, was killed before the file was written."""
+    plugin, (web, db) = place.plugin(), [place.pod(name) for name in ("web", "db")]
+    _close(await plugin.network_connect(pod=web, request=place.request()))
+    (file,) = Path("/run/virtcontainers-names", place.name).glob("*.pid")
+    lost = HostProcess.of(int(file.read_text()))
+    file.unlink()
+    if not is_last:
+        _close(await plugin.network_connect(pod=db, request=place.request()))
+        assert not lost.is_alive()
+        assert _answer(b"db", 1) == [socket.inet_aton("203.0.113.3")]
+        await plugin.network_disconnect(pod=db)
+    await plugin.network_disconnect(pod=web)
+    assert not lost.is_alive()
     assert place.residue() == []
 
 

@@ -54,6 +54,7 @@ class Names:
             file.write_text(lines)
             file.chmod(0o644)
             if not self.is_running():
+                await self._end()
                 await self._start(gateways)
 
     async def remove(self, container: str) -> None:
@@ -66,8 +67,7 @@ class Names:
             (self._hosts / container).unlink(missing_ok=True)
             if self._hosts.exists() and any(self._hosts.iterdir()):
                 return
-            if (process := self._process()) is not None:
-                await process.kill(_TERM_S)
+            await self._end()
             shutil.rmtree(self._folder)
             self._lock.unlink()
 
@@ -93,6 +93,11 @@ class Names:
         return self._folder / "dnsmasq.pid"
 
     @property
+    def _word(self) -> str:
+        """The word of dnsmasq's command line that no other network's has."""
+        return f"--pid-file={self._pid_file}"
+
+    @property
     def _lock(self) -> Path:
         return self.base / f".{self.network}.lock"  # no network has such a name
 
@@ -102,7 +107,14 @@ class Names:
             words = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
         except (FileNotFoundError, ProcessLookupError, ValueError):
             return None
-        return process if f"--pid-file={self._pid_file}".encode() in words else None
+        return process if self._word.encode() in words else None
+
+    async def _end(self) -> None:
+        """Ends dnsmasq, also one that has no pid file yet because its starter was killed."""
+        if (process := self._process()) is not None:
+            await process.kill(_TERM_S)
+        for left in HostProcess.find_in(self.base, self._word):
+            await left.kill(_TERM_S)
 
     async def _start(self, gateways: Sequence[str]) -> None:
         """Starts dnsmasq, which goes to the background when it answers."""
@@ -113,7 +125,7 @@ class Names:
             "--group=nogroup",
             "--except-interface=lo",
         ]
-        command += [f"--pid-file={self._pid_file}", f"--hostsdir={self._hosts}"]
+        command += [self._word, f"--hostsdir={self._hosts}"]
         command += [f"--listen-address={gateway}" for gateway in gateways]
         try:
             await start_daemon(command)
