@@ -49,11 +49,18 @@ def world(tmp_path):
 
 
 class TestPasta(PolicyContract):
-    @pytest.fixture(params=["cold", "template", "fork"])
+    @pytest.fixture(params=["cold", "template", "fork", "restore"])
     def subject(self, request, world, host, tmp_path):
-        is_fork = request.param == "fork"
-        start = Start.AUTO if is_fork else Start(request.param)
-        return PolicySubject(host.runtime, PastaNetwork, tmp_path, world, start, is_fork)
+        is_copy = request.param in ("fork", "restore")
+        return PolicySubject(
+            host.runtime,
+            PastaNetwork,
+            tmp_path,
+            world,
+            Start.AUTO if is_copy else Start(request.param),
+            is_fork=request.param == "fork",
+            is_restored=request.param == "restore",
+        )
 
 
 class TestPastaOfThePool(PolicyContract):

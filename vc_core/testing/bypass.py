@@ -30,6 +30,7 @@ from vc_core.testing.mocks import World
 from vc_core.testing.rules import rule, wired
 
 _GUEST_S = 300
+_SNAPSHOT = "bypass"
 _FIRST_PORT, _LAST_PORT = 4000, 4099
 Arrival = tuple[str, str, int]
 """Address, protocol ("tcp", "udp" or a number) and port of a packet that has arrived outside."""
@@ -74,6 +75,7 @@ class PolicySubject:
         outside: what the pod can and cannot reach.
         start: how the machine starts.
         is_fork: whether the attempts are made in a fork of the pod.
+        is_restored: whether they are made in a pod that was restored from a snapshot of it.
     """
 
     runtime: Callable[[], Runtime]
@@ -82,6 +84,7 @@ class PolicySubject:
     outside: Outside
     start: Start = Start.AUTO
     is_fork: bool = False
+    is_restored: bool = False
 
 
 @dataclass(frozen=True)
@@ -225,7 +228,7 @@ async def open_ways(subject: PolicySubject) -> list[str]:
             policy=policy_of(outside),
             options=PodOptions(dns=Dns(servers=outside.good[:1])),
         )
-        async with pod_of as parent, _tried(subject, parent) as pod:
+        async with pod_of as parent, _tried(subject, runtime, parent) as pod:
             resolv = await pod.run("cat", "/etc/resolv.conf")
             router = resolv.stdout.decode().split("nameserver ")[1].split()[0]
             tried = list(attempts(outside, router, port))
@@ -271,17 +274,30 @@ def _arrivals(outside: Outside, tried: list[Attempt]) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def _tried(subject: PolicySubject, pod: Pod) -> AsyncIterator[Pod]:
+async def _tried(subject: PolicySubject, runtime: Runtime, pod: Pod) -> AsyncIterator[Pod]:
     """Provides the pod that makes the attempts."""
-    if not subject.is_fork:
+    if subject.is_restored:
+        await pod.snapshot(_SNAPSHOT)
+        try:
+            async with _ended(await runtime.restore(_SNAPSHOT)) as restored:
+                yield restored
+        finally:
+            await runtime.forks.snapshots.remove(_SNAPSHOT)
+    elif subject.is_fork:
+        (child,) = await pod.fork(1)
+        async with _ended(child):
+            yield child
+    else:
         yield pod
-        return
-    (child,) = await pod.fork(1)
+
+
+@asynccontextmanager
+async def _ended(pod: Pod) -> AsyncIterator[Pod]:
     try:
-        yield child
+        yield pod
     finally:
-        await child.delete(force=True)
-        await child.close()
+        await pod.delete(force=True)
+        await pod.close()
 
 
 @asynccontextmanager
