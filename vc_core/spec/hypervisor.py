@@ -167,10 +167,11 @@ class HypervisorSpec:
 
         The phase is running or paused before, and the same again afterwards. For a machine that was
         created with `into` as its `checkpoint_to`, the memory is already in that file
-        (Capability.CLONE). Any other machine is saved during its work and with its plugged devices
-        (Capability.SNAPSHOT): a machine that starts from it gets them back through
-        VmSpec.restored_devices, has the same size, and has none of its channels. The guest has
-        closed its shares before the call (agent_quiesce).
+        (Capability.CLONE). Of devices it has Nics at most, which a machine that starts from it gets
+        back through VmSpec.restored_devices. Any other machine is saved during its work and with
+        its plugged devices (Capability.SNAPSHOT): a machine that starts from it gets them back
+        through VmSpec.restored_devices, has the same size, and has none of its channels. The guest
+        has closed its shares before the call (agent_quiesce).
 
         `into.folder` exists and is empty apart from the file of the memory. Its contents are
         complete when this returns; until then the caller keeps other users away from the folder,

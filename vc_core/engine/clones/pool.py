@@ -171,7 +171,9 @@ class Pool:
                 structs.replace(one, tag=tag) for one, tag in zip(wanted, TAGS, strict=True)
             )
             async with self._templates.origin(hooks, request) as origin:
-                await machine.start(structs.replace(request.spec, shares=shares, origin=origin))
+                await machine.start(
+                    structs.replace(request.spec, shares=shares, origin=origin.checkpoint)
+                )
             async with machine.connected():
                 await machine.hooks.agent_quiesce(pod=machine.pod)
             await machine.hooks.vm_pause(pod=machine.pod)

@@ -9,10 +9,12 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from msgspec import structs
+
 from vc_core.defaults import Deadlines
 from vc_core.driver_kit.ownership import write_private_file
 from vc_core.engine.clones import lost_machines
-from vc_core.engine.state.records import PluginChoice, decode, encode
+from vc_core.engine.state.records import PluggedNic, PluginChoice, decode, encode
 from vc_core.engine.state.rollback import Rollback
 from vc_core.engine.wiring import assemble, vm_calls
 from vc_core.engine.wiring.catalog import Catalog
@@ -25,7 +27,14 @@ from vc_core.spec.errors import (
     StorageError,
 )
 from vc_core.spec.hooks import Hooks
-from vc_core.spec.values import DriverState, PodRef, VmSpec
+from vc_core.spec.values import (
+    TEMPLATE_MAC,
+    DriverState,
+    Interface,
+    PodRef,
+    PodSetup,
+    VmSpec,
+)
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +66,26 @@ class StandaloneVm:
         state = await self.hooks.vm_export_state(pod=self.pod)
         write_private_file(self.pod.run_dir / _RECORD, encode((state, self._plugins)))
         return state
+
+    async def plug(self, interface: Interface) -> PluggedNic:
+        """Plugs a network interface with the MAC address TEMPLATE_MAC; the agent is connected.
+
+        Returns when the guest has configured it, for clones that are configured alike.
+        """
+        nic = structs.replace(interface.nic, mac=TEMPLATE_MAC)
+        guest = structs.replace(interface.guest, mac=TEMPLATE_MAC, restored_mac="")
+        plugged = await self.hooks.vm_plug(pod=self.pod, device=nic)
+        await self.put_driver_state()
+        # The identity is the clone's, and comes with the clone.
+        setup = PodSetup(
+            hostname="",
+            time_ns=0,
+            seed=b"",
+            machine_id="",
+            networks=(guest,),
+        )
+        await self.hooks.agent_set_up_pod(pod=self.pod, setup=setup)
+        return PluggedNic(plugged, nic.mac)
 
     def forget(self) -> None:
         """Removes the record: a pod is responsible for the machine now, or the machine is gone."""

@@ -27,16 +27,17 @@ from vc_core.driver_kit.ownership import write_private_file
 from vc_core.engine.clones import standalone_vm
 from vc_core.engine.clones.standalone_vm import StandaloneVm
 from vc_core.engine.state.ids import fresh
-from vc_core.engine.state.records import PluginChoice, decode, encode
+from vc_core.engine.state.records import PluggedNic, PluginChoice, decode, encode
 from vc_core.engine.wiring.catalog import Catalog
 from vc_core.spec.errors import Busy, InvalidRequest, NotFound, VcError
 from vc_core.spec.hooks import Hooks
-from vc_core.spec.values import Capability, Checkpoint, PodRef, Share, VmSize, VmSpec
+from vc_core.spec.values import Capability, Checkpoint, Interface, PodRef, Share, VmSize, VmSpec
 
 log = logging.getLogger(__name__)
 
 _MEMORY = "memory"
 _LEFT = "left-by"
+_NIC = "nic"
 NOTHING = "nothing"
 FILES = "files"
 ROOTS = "roots"
@@ -59,6 +60,7 @@ class Template:
         sizes: sizes in bytes of all its files, by name, when it was complete; a template with other
             sizes is damaged.
         bytes: disk space of its files, in bytes.
+        nics: network interfaces of its machine: one, or none.
     """
 
     key: str
@@ -70,6 +72,15 @@ class Template:
     boot: str
     sizes: dict[str, int]
     bytes: int = 0
+    nics: tuple[PluggedNic, ...] = ()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A saved machine that machines are cloned from, and its network interfaces."""
+
+    checkpoint: Checkpoint
+    nics: tuple[PluggedNic, ...]
 
 
 @dataclass(frozen=True)
@@ -79,10 +90,12 @@ class TemplateRequest:
     Attributes:
         plugins: the plugins of the pod.
         spec: the machine, without shares.
+        interface: for a template with one: what it is made with. Others serve clones as well.
     """
 
     plugins: tuple[PluginChoice, ...]
     spec: VmSpec
+    interface: Interface | None = None
 
 
 class Templates:
@@ -97,7 +110,7 @@ class Templates:
         )
 
     @asynccontextmanager
-    async def origin(self, hooks: Hooks, request: TemplateRequest) -> AsyncIterator[Checkpoint]:
+    async def origin(self, hooks: Hooks, request: TemplateRequest) -> AsyncIterator[Origin]:
         """Provides the matching template for the length of a block, locked against removal.
 
         Makes the template when there is none.
@@ -113,7 +126,7 @@ class Templates:
                 found = self._read(key)
                 if found is not None:
                     os.utime(folder / MANIFEST)
-                    yield Checkpoint(folder=folder, memory=found.memory)
+                    yield Origin(Checkpoint(folder=folder, memory=found.memory), found.nics)
                     return
             await self.make(hooks, request)
 
@@ -167,7 +180,8 @@ class Templates:
             self._check_room(request.spec.memory_mib)
             memory = Path(memory_dir) / f"vc-{key}-{fresh()}" if memory_dir else half / _MEMORY
             write_private_file(half / _LEFT, str(memory))
-            await self._boot_and_save(half, Checkpoint(folder=half, memory=memory), request)
+            checkpoint = Checkpoint(folder=half, memory=memory)
+            nics = await self._boot_and_save(half, checkpoint, request)
             made = Template(
                 key=key,
                 hypervisor=next(
@@ -179,16 +193,17 @@ class Templates:
                 memory=memory if memory_dir else self._artifacts.path(key) / _MEMORY,
                 boot=_host_boot(),
                 sizes=_sizes(half, memory),
+                nics=nics,
             )
             folder = self._artifacts.complete(half, key, encode(made))
         return dataclasses.replace(made, bytes=_bytes(folder, made.memory))
 
     async def _boot_and_save(
         self, half: Path, checkpoint: Checkpoint, request: TemplateRequest
-    ) -> None:
+    ) -> tuple[PluggedNic, ...]:
         """Boots a machine, prepares its guest, saves the machine and ends it.
 
-        When it fails, `_clear_half` ends the machine.
+        Returns its network interfaces. When it fails, `_clear_half` ends the machine.
         """
         machine = StandaloneVm(self._catalog, self._deadlines, request.plugins, _pod_of(half))
         (half / NOTHING).mkdir(mode=0o700)
@@ -196,11 +211,13 @@ class Templates:
             structs.replace(request.spec, shares=empty_shares(half), checkpoint_to=checkpoint)
         )
         async with machine.connected():
+            nics = () if request.interface is None else (await machine.plug(request.interface),)
             await machine.hooks.agent_quiesce(pod=machine.pod)
         await machine.hooks.vm_checkpoint(pod=machine.pod, into=checkpoint)
         await machine.end()
         machine.forget()
         (half / _LEFT).unlink()
+        return nics
 
     # --- clearing up ------------------------------------------------------------------------------
 
@@ -297,7 +314,8 @@ class Templates:
         # leave no trace in it.
         shaping = [choice for choice in request.plugins if choice.family in ("hypervisor", "agent")]
         versions = [f"{choice.family} {choice.name} {choice.version}" for choice in shaping]
-        return hashlib.sha256("\n".join([told, _host_boot(), *versions]).encode()).hexdigest()[:16]
+        parts = [told, _host_boot(), *versions, *([] if request.interface is None else [_NIC])]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def folder(self) -> Path:
         """The folder of the templates; created when it does not exist.

@@ -22,7 +22,7 @@ from vc_core.engine.session import pod_network
 from vc_core.engine.session.session import Session
 from vc_core.engine.state import boot_assets
 from vc_core.engine.state.ids import fresh
-from vc_core.engine.state.records import HeldDevice, PluggedShare, PodState
+from vc_core.engine.state.records import HeldDevice, PluggedNic, PluggedShare, PodState
 from vc_core.engine.state.rollback import Rollback
 from vc_core.engine.state.states import State, require
 from vc_core.engine.wiring import network_choice
@@ -105,7 +105,7 @@ async def start_from(
     async with Rollback() as rollback:
         rollback.push(_undo, session, session.state)
         async with pod_network.connecting(session) as connecting:
-            network = pod_network.restored(session, saved.state.network, await connecting)
+            network = pod_network.restored(session, _nics(saved), await connecting)
             await _start(session, host, saved, origin, network)
     await session.notify(EventSpec.pod_started, pod=session.pod)
 
@@ -131,7 +131,7 @@ async def _start(
         for held in shares
         if not held.plugged.is_fixed
     ]
-    restored += pod_network.devices(network, saved.state.network)
+    restored += pod_network.devices(network, _nics(saved))
     logs = _logs(saved.config.id, saved.state.devices)
     for name, held in logs.items():
         path = host.disks.copy_log(origin.folder / f"{name}.log", session.pod.id, name)
@@ -160,7 +160,7 @@ async def _start(
         session.put_driver_state,
     )
     await machine.connect(session)
-    await pod_network.put_restored(session, network, saved.state.network)
+    await pod_network.put_restored(session, network, _nics(saved))
     setup = machine.identity(session, network)
     await session.hooks.agent_set_up_pod(pod=session.pod, setup=setup)
     if Capability.QUIESCE in session.capabilities:
@@ -199,6 +199,10 @@ async def _take_again(session: Session) -> None:
         # Operations that wait in the guest wait no longer than that.
         await session.connection.close()
         raise
+
+
+def _nics(saved: Snapshot) -> tuple[PluggedNic, ...]:
+    return () if saved.state.network is None else saved.state.network.nics
 
 
 def _logs(pod_id: str, devices: tuple[HeldDevice, ...]) -> dict[str, HeldDevice]:

@@ -38,6 +38,7 @@ from vc_core.engine.wiring.vm_calls import start_vm
 from vc_core.spec.errors import (
     Busy,
     InvalidRequest,
+    NetworkError,
     OperationError,
     PodDamaged,
     UnsupportedOperation,
@@ -95,11 +96,8 @@ class MachineBoot:
             rollback.push(self._undo, session, former)
             async with pod_network.connecting(session) as connecting:
                 unstarted = dataclasses.replace(former, network=session.state.network)
-                await self._bring_up(
-                    session, specs, undone=functools.partial(self._undo_machine, session, unstarted)
-                )
-                network = await connecting
-                await pod_network.plug(session, network)
+                undone = functools.partial(self._undo_machine, session, unstarted)
+                network = await self._bring_up(session, specs, connecting, undone)
             setup = identity(session, network)
             await session.hooks.agent_set_up_pod(pod=session.pod, setup=setup)
             for spec in specs:
@@ -110,9 +108,16 @@ class MachineBoot:
             await session.notify(EventSpec.container_started, pod=session.pod, container_id=spec.id)
 
     async def _bring_up(
-        self, session: Session, specs: list[ContainerSpec], undone: Callable[[], Awaitable[None]]
-    ) -> None:
-        """Starts the machine, as a clone if requested and possible, until its agent answers."""
+        self,
+        session: Session,
+        specs: list[ContainerSpec],
+        connecting: asyncio.Task[Network | None],
+        undone: Callable[[], Awaitable[None]],
+    ) -> Network | None:
+        """Starts the machine, as a clone if requested and possible, until its agent answers.
+
+        Returns its network, whose interfaces are in the machine.
+        """
         wanted = shares.assign({spec.id: await rootfs.wanted(session, spec) for spec in specs})
         config = session.config
         guest = boot_assets.apply(config.assets, await session.hooks.agent_guest(pod=session.pod))
@@ -124,7 +129,9 @@ class MachineBoot:
         await self._check_size(session, spec, specs)
         if config.start is not Start.COLD and session.capabilities >= templates.CLONING:
             try:
-                await self._clone(session, spec, wanted, specs)
+                return await self._clone(session, spec, wanted, specs, connecting)
+            except NetworkError:
+                raise  # a boot would not help
             except (OperationError, InvalidRequest, Busy) as error:
                 log.warning(
                     "pod %s boots, for it could not be cloned from a template: %s",
@@ -132,10 +139,9 @@ class MachineBoot:
                     error,
                 )
                 await undone()
-            else:
-                return
         await self._start_machine(session, spec, shares.of_boot(session, wanted), specs)
         await connect(session)
+        return await pod_network.plug(session, await connecting)
 
     async def _check_size(self, session: Session, spec: VmSpec, specs: list[ContainerSpec]) -> None:
         """Checks with the hypervisor the final size of a machine that grows after its start.
@@ -150,19 +156,40 @@ class MachineBoot:
                 await session.hooks.vm_fingerprint(pod=session.pod, spec=full)
 
     async def _clone(
-        self, session: Session, spec: VmSpec, wanted: list[PluggedShare], specs: list[ContainerSpec]
-    ) -> None:
+        self,
+        session: Session,
+        spec: VmSpec,
+        wanted: list[PluggedShare],
+        specs: list[ContainerSpec],
+        connecting: asyncio.Task[Network | None],
+    ) -> Network | None:
         small = templates.small(
             spec, self._templates.defaults, vm_size.can_grow(session.capabilities)
         )
         request = templates.TemplateRequest(session.config.plugins, small)
         if session.config.start is Start.POOL and await self._take(session, request):
-            return
+            return await pod_network.plug(session, await connecting)
+        # The tap must be there first, and what else a start waits for is prepared meanwhile.
+        network, _ = await asyncio.gather(connecting, _prepare(session))
+        if network is not None and len(network.interfaces) == 1:
+            request = dataclasses.replace(request, interface=network.interfaces[0])
         async with self._templates.origin(session.hooks, request) as origin:
+            if origin.nics:
+                network = pod_network.cloned(session, origin.nics, network)
+            clone = structs.replace(
+                small,
+                origin=origin.checkpoint,
+                restored_devices=tuple(pod_network.devices(network, origin.nics)),
+            )
             fixed = shares.of_clone(session, wanted, templates.TAGS)
-            await self._start_machine(session, structs.replace(small, origin=origin), fixed, specs)
+            await self._start_machine(session, clone, fixed, specs)
         await connect(session, FIRST_CHANNEL)
+        if origin.nics:
+            await pod_network.put_restored(session, network, origin.nics)
+        else:
+            await pod_network.plug(session, network)
         await vm_size.fit(session)
+        return network
 
     async def _take(self, session: Session, request: templates.TemplateRequest) -> bool:
         """Takes a machine of the pool for this pod; returns False when none waits."""

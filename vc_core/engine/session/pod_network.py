@@ -45,10 +45,10 @@ async def connecting(session: Session) -> AsyncIterator[asyncio.Task[Network | N
                 os.close(interface.nic.descriptor)
 
 
-async def plug(session: Session, network: Network | None) -> None:
-    """Plugs the interfaces into the machine and stores the published ports."""
+async def plug(session: Session, network: Network | None) -> Network | None:
+    """Plugs the interfaces into the machine and stores the published ports; returns the network."""
     if network is None:
-        return
+        return None
     nics = []
     for interface in network.interfaces:
         plugged = await session.hooks.vm_plug(pod=session.pod, device=interface.nic)
@@ -57,10 +57,11 @@ async def plug(session: Session, network: Network | None) -> None:
     await session.put_state(
         dataclasses.replace(session.state, network=_state(network, tuple(nics)))
     )
+    return network
 
 
 def restored(
-    session: Session, saved: NetworkState | None, network: Network | None
+    session: Session, nics: tuple[PluggedNic, ...], network: Network | None
 ) -> Network | None:
     """Returns a network for a machine that starts from a saved one, with that one's interfaces.
 
@@ -69,7 +70,6 @@ def restored(
     """
     if network is None:
         return None
-    nics = () if saved is None else saved.nics
     if len(network.interfaces) != len(nics):
         raise InvalidRequest(
             f"the saved machine of pod {session.pod.id} has {len(nics)} network interfaces, and "
@@ -86,27 +86,43 @@ def restored(
     return structs.replace(network, interfaces=interfaces)
 
 
-def devices(network: Network | None, saved: NetworkState | None) -> list[RestoredDevice]:
+def cloned(
+    session: Session, nics: tuple[PluggedNic, ...], network: Network | None
+) -> Network | None:
+    """Like `restored`, for a clone of a template: a MAC address that fits is not changed."""
+    changed = restored(session, nics, network)
+    if changed is None:
+        return None
+    interfaces = tuple(
+        structs.replace(one, guest=structs.replace(one.guest, restored_mac=""))
+        if one.guest.mac == one.guest.restored_mac
+        else one
+        for one in changed.interfaces
+    )
+    return structs.replace(changed, interfaces=interfaces)
+
+
+def devices(network: Network | None, nics: tuple[PluggedNic, ...]) -> list[RestoredDevice]:
     """Returns the interfaces of a `restored` network as devices of the machine."""
-    if network is None or saved is None:
+    if network is None or not nics:
         return []
     return [
         RestoredDevice(device=one.nic, plugged=nic.plugged)
-        for one, nic in zip(network.interfaces, saved.nics, strict=True)
+        for one, nic in zip(network.interfaces, nics, strict=True)
     ]
 
 
 async def put_restored(
-    session: Session, network: Network | None, saved: NetworkState | None
+    session: Session, network: Network | None, nics: tuple[PluggedNic, ...]
 ) -> None:
     """Stores the interfaces and ports of a machine that has a `restored` network."""
-    if network is None or saved is None:
+    if network is None:
         return
-    nics = tuple(
+    own = tuple(
         PluggedNic(nic.plugged, one.guest.mac)
-        for one, nic in zip(network.interfaces, saved.nics, strict=True)
+        for one, nic in zip(network.interfaces, nics, strict=True)
     )
-    await session.put_state(dataclasses.replace(session.state, network=_state(network, nics)))
+    await session.put_state(dataclasses.replace(session.state, network=_state(network, own)))
 
 
 async def disconnect(session: Session) -> None:

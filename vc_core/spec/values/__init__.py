@@ -32,6 +32,7 @@ from vc_core.spec.values.container import (
     RootfsMode,
 )
 from vc_core.spec.values.network import (
+    TEMPLATE_MAC,
     Dns,
     GuestNetwork,
     HostEntry,
@@ -214,6 +215,7 @@ __all__ = [
     "DEFAULT_PATH",
     "FIRST_CHANNEL",
     "NOT_PUBLIC",
+    "TEMPLATE_MAC",
     "AgentInfo",
     "Capabilities",
     "Capability",

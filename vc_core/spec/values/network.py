@@ -7,6 +7,10 @@ from msgspec import Struct
 from vc_core.spec.values.network_policy import NetworkPolicy, PortProtocol, Reach
 from vc_core.spec.values.vm import Nic
 
+TEMPLATE_MAC = "02:76:63:00:00:02"
+"""MAC address of the interface in a template. A plugin whose guests may all have the same address
+uses this one: it need not be changed in a clone."""
+
 
 class Dns(Struct, frozen=True, kw_only=True):
     """The contents of the containers' /etc/resolv.conf.
@@ -133,7 +137,8 @@ class GuestNetwork(Struct, frozen=True, kw_only=True):
         routes: other routes. With a prefix length of its own, an address brings one.
         name_servers: addresses for resolv.conf, used where the pod names none of its own.
         restored_mac: MAC address that the interface has in a machine that was started from a saved
-            one; empty for `mac`. Such an interface loses what it had, and TCP connections end.
+            one; empty for `mac` in any other. Such an interface loses what it had, and TCP
+            connections end.
     """
 
     mac: str

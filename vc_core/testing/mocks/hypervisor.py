@@ -97,11 +97,25 @@ class MockHypervisor(HypervisorSpec):
             machine = MockMachine(
                 is_hung=self.world.is_booting_for_ever, is_clone=origin is not None
             )
+            self._plug_restored(machine, self._spec)
             machine.size = VmSize(vcpus=self._spec.vcpus, memory_mib=self._spec.memory_mib)
         machine.shares |= {share.tag: share for share in self._spec.shares}
         machine.fixed = tuple(share.tag for share in self._spec.shares)
         machine.run_dir = pod.run_dir
         self.world.machines[pod.id] = machine
+
+    def _plug_restored(self, machine: MockMachine, spec: VmSpec) -> None:
+        """Gives a clone of a template the interfaces that the template had."""
+        if spec.origin is None:
+            return
+        had = (spec.origin.folder / MACHINE_STATE).read_text().split()
+        brought = [one.plugged.id for one in spec.restored_devices]
+        if had != brought:
+            raise HypervisorError(f"the template had {had}, brought along were {brought}")
+        for one in spec.restored_devices:
+            if isinstance(one.device, Nic):
+                machine.keep(one.device.id, one.device.descriptor)
+                machine.devices[one.plugged.id] = one.device
 
     @hookimpl
     async def vm_status(self, pod: PodRef) -> VmStatus:
@@ -186,7 +200,7 @@ class MockHypervisor(HypervisorSpec):
             self.world.saved[into.folder] = machine.copy()
             (into.folder / SAVED).write_text(str(into.folder))
         into.memory.write_text("memory")
-        (into.folder / MACHINE_STATE).write_text("state")
+        (into.folder / MACHINE_STATE).write_text("\n".join(machine.devices))
 
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vc_core.spec import TEMPLATE_MAC
+
 TAP = "tap0"
 UPLINK = "uplink"
 
-GUEST_MAC = "02:76:63:00:00:02"
+GUEST_MAC = TEMPLATE_MAC
 TAP_MAC = "02:76:63:00:00:01"
 UPLINK_MAC = "02:76:63:00:00:03"
 NEXT_HOP_MAC = "02:76:63:00:00:06"

@@ -21,13 +21,13 @@ from typing import IO, TYPE_CHECKING, BinaryIO
 
 from vc_core.driver_kit import read_manifest, write_manifest
 from vc_core.driver_kit.timeouts import timeout_after
-from vc_core.spec import Checkpoint, Drive, Nic, Share
+from vc_core.spec import Checkpoint
 from vc_qemu import migration_stream
 from vc_qemu.answers import CharDevice, Migration, Status
 from vc_qemu.command_line import FIRST, RAM, STATE_FD
 from vc_qemu.errors import QemuError
 from vc_qemu.hotplug import Place
-from vc_qemu.hotplugged import Hotplugged
+from vc_qemu.hotplugged import Device, Hotplugged
 from vc_qemu.jail.inside import View
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ class Manifest:
         memory_mib: memory in MiB at its start.
         state_bytes: size in bytes of the state that QEMU wrote.
         program: the QEMU that wrote it, as `program_of` identifies it.
-        hotplugged: what was plugged into it; None for a template, into which nothing is plugged.
+        hotplugged: what was plugged into it; None for a template.
+        interfaces: places of the network interfaces of a template, into which nothing else is
+            plugged.
     """
 
     vcpus: int
@@ -59,6 +61,7 @@ class Manifest:
     state_bytes: int
     program: str
     hotplugged: Hotplugged | None = None
+    interfaces: tuple[Place, ...] = ()
 
 
 def program_of(binary: str) -> str:
@@ -97,7 +100,7 @@ async def go_on(
     view: View,
     checkpoint: Checkpoint,
     hotplugged: Hotplugged,
-    devices: Mapping[str, Share | Drive | Nic],
+    devices: Mapping[str, Device],
 ) -> tuple[Place, ...]:
     """Like `load`, for a machine that was saved while it ran; returns the places of its devices.
 
@@ -118,16 +121,32 @@ async def go_on(
     return places
 
 
-async def load(monitor: Monitor) -> None:
-    """Makes a waiting QEMU read the state from its descriptor; returns when its vCPUs run.
+async def load(
+    monitor: Monitor, view: View, interfaces: tuple[Place, ...], devices: Mapping[str, Device]
+) -> tuple[Place, ...]:
+    """Makes a waiting QEMU read the state of a template; returns when its vCPUs run.
 
     A QEMU that fails to read the state ends: the caller must detect that.
+
+    Args:
+        monitor: monitor of the machine.
+        view: view of the machine.
+        interfaces: the template's.
+        devices: the interface for each place, by its id.
+
+    Returns:
+        The places of the interfaces.
+
+    Raises:
+        HypervisorError: an interface is impossible to plug as it was.
     """
     async with monitor.events("RESUME") as resumed:
         await _set_capabilities(monitor)
+        places = await Hotplugged(interfaces).put_back(monitor, view, devices)
         await monitor.execute("migrate-incoming", {"uri": f"fd:{STATE_FD}"})
         async for _ in resumed:
-            return
+            break
+    return places
 
 
 async def save_template(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> None:

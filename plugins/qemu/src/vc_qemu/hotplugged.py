@@ -27,6 +27,8 @@ _PORT = "child<virtserialport>"
 _VCPU = re.compile(r"cpu(-[0-9]{1,6}){3}")
 _CHANNEL = re.compile(rf"({FIRST}|channel-[0-9]{{1,20}}-[0-9]{{1,20}}-[A-Za-z0-9_]{{1,40}})-port")
 _UNPLUG_S = 10.0  # a port is released at once: the guest is not asked
+Device = Share | Drive | Nic
+"""What a machine that starts from a saved one can get back."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Hotplugged:
         return tuple(folder / name for name in self.memories)
 
     async def plug(
-        self, monitor: Monitor, view: View, folder: Path, devices: Mapping[str, Share | Drive | Nic]
+        self, monitor: Monitor, view: View, folder: Path, devices: Mapping[str, Device]
     ) -> tuple[Place, ...]:
         """Plugs the devices into a machine that waits for the saved state.
 
@@ -100,11 +102,7 @@ class Hotplugged:
         Raises:
             QemuError: QEMU refuses; or a place has no device.
         """
-        if missing := [place.id for place in self.places if place.id not in devices]:
-            raise QemuError(
-                f"the saved machine had {', '.join(missing)}, "
-                "and the new one was given nothing in its place"
-            )
+        self._check(devices)
         for vcpu in self.vcpus:
             await monitor.execute("device_add", vcpu)
         for name, size in self.memories.items():
@@ -122,7 +120,25 @@ class Hotplugged:
             )
             port = {"driver": "virtserialport", "bus": f"{SERIAL_BUS}.0", "id": name, "nr": number}
             await monitor.execute("device_add", {**port, "chardev": _null_chardev(name)})
+        return await self.put_back(monitor, view, devices)
+
+    async def put_back(
+        self, monitor: Monitor, view: View, devices: Mapping[str, Device]
+    ) -> tuple[Place, ...]:
+        """Plugs only what has a place into a machine that waits for the saved state.
+
+        Raises:
+            QemuError: QEMU refuses; or a place has no device.
+        """
+        self._check(devices)
         return tuple([await put(monitor, view, place, devices[place.id]) for place in self.places])
+
+    def _check(self, devices: Mapping[str, Device]) -> None:
+        if missing := [place.id for place in self.places if place.id not in devices]:
+            raise QemuError(
+                f"the saved machine had {', '.join(missing)}, "
+                "and the new one was given nothing in its place"
+            )
 
     async def drop_ports(self, monitor: Monitor) -> None:
         """Removes the ports of the saved machine's clients."""

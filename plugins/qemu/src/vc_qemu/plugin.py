@@ -62,7 +62,8 @@ from vc_qemu.command_line import (
 from vc_qemu.doctor import diagnose
 from vc_qemu.driver_state import SCHEMA, QemuState
 from vc_qemu.errors import QemuError
-from vc_qemu.hotplugged import Hotplugged
+from vc_qemu.hotplug import Place
+from vc_qemu.hotplugged import Device, Hotplugged
 from vc_qemu.jail import limits
 from vc_qemu.jail.inside import View
 from vc_qemu.jail.launch import launch
@@ -85,7 +86,8 @@ class QemuHypervisor(HypervisorSpec):
         self._machine: Machine | None = None
         self._origin: Checkpoint | None = None
         self._hotplugged: Hotplugged | None = None
-        self._restored_devices: dict[str, Pluggable] = {}
+        self._interfaces: tuple[Place, ...] = ()
+        self._restored_devices: dict[str, Device] = {}
 
     @hookimpl
     async def vm_capabilities(self, pod: PodRef) -> frozenset[Capability]:
@@ -110,9 +112,12 @@ class QemuHypervisor(HypervisorSpec):
         self._is_fresh = False
         binary = machine_config.binary_of(self._options, spec)
         if spec.origin is not None:
-            self._hotplugged = checkpoint.read(spec.origin, binary).hotplugged
+            saved = checkpoint.read(spec.origin, binary)
+            self._hotplugged, self._interfaces = saved.hotplugged, saved.interfaces
         self._restored_devices = {
-            restored.plugged.id: restored.device for restored in spec.restored_devices
+            restored.plugged.id: restored.device
+            for restored in spec.restored_devices
+            if isinstance(restored.device, Share | Drive | Nic)
         }
         self._state = QemuState()
         self._forget_files(pod)
@@ -264,7 +269,8 @@ class QemuHypervisor(HypervisorSpec):
         is_template = self._machine is not None and self._machine.memory_file == into.memory
         async with machine.monitor() as monitor:
             if is_template:
-                await checkpoint.save_template(monitor, into, replace(manifest, hotplugged=None))
+                template = replace(manifest, hotplugged=None, interfaces=state.places)
+                await checkpoint.save_template(monitor, into, template)
             elif self._options.shared_memory:
                 raise QemuError("a machine with hypervisor.qemu.shared_memory cannot be saved")
             else:
@@ -344,18 +350,16 @@ class QemuHypervisor(HypervisorSpec):
     async def _begin(self, machine: RunningMachine) -> None:
         """Returns when the guest's vCPUs run."""
         async with machine.monitor() as monitor:
-            if self._origin is not None and self._hotplugged is not None:
-                devices = {
-                    name: device
-                    for name, device in self._restored_devices.items()
-                    if isinstance(device, Share | Drive | Nic)
-                }
+            if self._origin is None:
+                return
+            view, devices = await self._view(machine), self._restored_devices
+            if self._hotplugged is not None:
                 places = await checkpoint.go_on(
-                    monitor, await self._view(machine), self._origin, self._hotplugged, devices
+                    monitor, view, self._origin, self._hotplugged, devices
                 )
-                self._state = replace(self._state, places=places)
-            elif self._origin is not None:
-                await checkpoint.load(monitor)
+            else:
+                places = await checkpoint.load(monitor, view, self._interfaces, devices)
+            self._state = replace(self._state, places=places)
 
     def _forget_files(self, pod: PodRef) -> None:
         channels.forget(self._folder(pod))

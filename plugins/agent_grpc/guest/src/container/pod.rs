@@ -33,7 +33,8 @@ impl Agent {
         if !request.resolv_conf.is_empty() {
             set_resolv_conf(&request.resolv_conf)?;
         }
-        network::configure_all(&request.networks, &self.machine).await?;
+        let is_template = request.hostname.is_empty();
+        network::configure_all(&request.networks, is_template, &self.machine).await?;
         if request.shm_bytes != 0 {
             share_shm(request.shm_bytes)?;
         }

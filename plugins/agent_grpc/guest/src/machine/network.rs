@@ -34,27 +34,45 @@ const ANSWER_BYTES: usize = 64 << 10;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Configures all interfaces. In a machine that was started from a saved one, it first ends the TCP
-/// connections of the saved one.
-pub async fn configure_all(wanted: &[GuestNetwork], machine: &Machine) -> Result<(), Error> {
+/// connections of the saved one. A clone of a template with these interfaces has nothing to do.
+pub async fn configure_all(
+    wanted: &[GuestNetwork],
+    is_template: bool,
+    machine: &Machine,
+) -> Result<(), Error> {
+    let prepared =
+        machine.prepared.lock().map_err(|error| Error::failed(error.to_string()))?.take();
     if wanted.is_empty() {
         return Ok(());
     }
     if machine.kind.is_sandbox() {
         return Err(Error::failed("a sandbox has no network interface of its own"));
     }
+    if prepared.as_deref() == Some(wanted) {
+        return Ok(());
+    }
     machine.modules.load("net")?;
-    if wanted.iter().any(|one| !one.restored_mac.is_empty()) {
+    // Nothing in a template has a connection.
+    if prepared.is_none() && wanted.iter().any(|one| !one.restored_mac.is_empty()) {
         machine.modules.load("tcp-diag")?;
         connections::end_all()?;
     }
     for one in wanted {
-        configure(one, machine).await?;
+        configure(one, prepared.is_some(), machine).await?;
+    }
+    if is_template {
+        let mut kept = machine.prepared.lock().map_err(|error| Error::failed(error.to_string()))?;
+        *kept = Some(wanted.to_vec());
     }
     Ok(())
 }
 
 /// Waits for the interface with this MAC and replaces its addresses and routes by the given ones.
-async fn configure(wanted: &GuestNetwork, machine: &Machine) -> Result<(), Error> {
+async fn configure(
+    wanted: &GuestNetwork,
+    was_prepared: bool,
+    machine: &Machine,
+) -> Result<(), Error> {
     let is_restored = !wanted.restored_mac.is_empty();
     let mac = if is_restored { &wanted.restored_mac } else { &wanted.mac };
     let what = format!("the network interface {mac}");
@@ -66,7 +84,7 @@ async fn configure(wanted: &GuestNetwork, machine: &Machine) -> Result<(), Error
     for former in kernel.addresses(index)? {
         kernel.ask(RouteNetlinkMessage::DelAddress(former), 0)?;
     }
-    if is_restored {
+    if is_restored || was_prepared {
         // An interface that goes down loses its routes and neighbours.
         kernel.ask(RouteNetlinkMessage::SetLink(lowered(index, &wanted.mac)?), 0)?;
     }

@@ -1,16 +1,21 @@
 //! The agent's state of its machine.
 
+use std::sync::Mutex;
+
 use crate::error::Error;
 use crate::machine::clock;
 use crate::machine::hotplug::{Hotplug, memory_bytes};
 use crate::machine::kind::Kind;
 use crate::machine::modules::Modules;
 use crate::machine::uevents::{self, Uevents};
+use crate::proto::GuestNetwork;
 
 pub struct Machine {
     pub kind: Kind,
     pub modules: Modules,
     pub events: Uevents,
+    /// The interfaces of a template, as they are until a clone of it is set up.
+    pub prepared: Mutex<Option<Vec<GuestNetwork>>>,
     hotplug: Hotplug,
 }
 
@@ -18,7 +23,13 @@ impl Machine {
     /// Needs the event loop, for events of devices.
     pub fn new(kind: Kind, modules: Modules) -> Result<Self, Error> {
         clock::keep(kind);
-        Ok(Self { kind, modules, events: uevents::listen()?, hotplug: Hotplug::at_boot() })
+        Ok(Self {
+            kind,
+            modules,
+            events: uevents::listen()?,
+            prepared: Mutex::new(None),
+            hotplug: Hotplug::at_boot(),
+        })
     }
 
     /// Brings exactly this many vCPUs and bytes of plugged memory online. Returns the number of
