@@ -12,7 +12,7 @@ import click
 from benchmarks.host import bench, described
 from benchmarks.report import Report
 
-_ALL = ("starts", "confined", "crowds", "execs", "streams", "stores", "peers")
+_ALL = ("starts", "confined", "crowds", "execs", "streams", "stores", "peers", "networks")
 _RESULTS = Path(__file__).parent / "results"
 
 
