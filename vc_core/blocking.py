@@ -152,7 +152,7 @@ class Pod(SyncObject[pod.Pod]):
         """Returns one of its containers, which need not exist."""
         return Container(self._inner.container(container_id), self._loop)
 
-    def fork(self, count: int = 1, ports: Sequence[PortMapping] = ()) -> tuple[Pod, ...]:
+    def fork(self, count: int = 1, ports: Sequence[PortMapping] | None = None) -> tuple[Pod, ...]:
         """Starts copies of the running pod; see `vc_core.Pod.fork`."""
         children = self._loop.run(self._inner.fork(count, ports))
         return tuple(Pod(child, self._loop) for child in children)

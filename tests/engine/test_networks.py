@@ -345,6 +345,17 @@ async def test_children_get_networks_and_ports_of_their_own(runtime, world):
     assert (world.networks, world.machines) == ({}, {})
 
 
+async def test_children_publish_the_parents_ports_on_free_ones(runtime, world):
+    pod = await runtime.create("p", ports=(WEB,))
+    await pod.start()
+    children = await pod.fork(2)
+    ports = [(await one.ports())[0] for one in (pod, *children)]
+    assert len({port.host_port for port in ports}) == 3
+    assert {port.guest_port for port in ports} == {80}
+    (silent,) = await pod.fork(1, ports=[])
+    assert await silent.ports() == ()
+
+
 async def test_a_fork_that_fails_leaves_no_network(runtime, world):
     pod = await runtime.create("p")
     await pod.start()

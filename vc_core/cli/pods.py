@@ -162,14 +162,16 @@ def restore(settings: Settings, name: str, pod_id: str, ports: tuple[str, ...]) 
 def fork(settings: Settings, pod_id: str, count: int, ports: tuple[str, ...]) -> None:
     """Start copies of a running pod, including its memory, and print their names.
 
-    The copies of a pod with a network have networks of their own, and publish the ports that are
-    given here.
+    The copies of a pod with a network have networks of their own. They publish the ports that are
+    given here, or else those of the pod, each on a free port of the host.
     """
 
     async def work() -> None:
         async with settings.runtime() as runtime:
             with doing(f"forking {pod_id}"):
-                children = await (await runtime.get(pod_id)).fork(count, port_mappings(ports))
+                children = await (await runtime.get(pod_id)).fork(
+                    count, port_mappings(ports) if ports else None
+                )
             for child in children:
                 click.echo(child.id)
                 await child.close()

@@ -129,10 +129,13 @@ class Pod:
         return await self._services.forks.save(self._sessions, name)
 
     @checked_arguments
-    async def fork(self, count: int = 1, ports: Sequence[PortMapping] = ()) -> tuple[Pod, ...]:
+    async def fork(
+        self, count: int = 1, ports: Sequence[PortMapping] | None = None
+    ) -> tuple[Pod, ...]:
         """Starts copies of the running pod, each with its own identity: all of them or none.
 
-        Each has a network like this pod's, with no open connection, and publishes `ports`.
+        Each has a network like this pod's, with no open connection, and publishes `ports`; for None
+        the ports of this pod, each on a free port of the host.
 
         Raises:
             StateError: the pod does not run.

@@ -73,18 +73,22 @@ class Forks:
             return await self._start(saved, origin, pod_id, ports)
 
     async def fork(
-        self, sessions: Sessions, pod_ids: tuple[str, ...], ports: Sequence[PortMapping] = ()
+        self,
+        sessions: Sessions,
+        pod_ids: tuple[str, ...],
+        ports: Sequence[PortMapping] | None = None,
     ) -> None:
         """Starts pods that continue from the current state of a running one: all of them or none.
 
-        Each of them publishes these ports.
+        Each of them publishes these ports; for None those of the pod, each on a free port of the
+        host.
 
         Raises:
             StateError: the pod does not run.
             AlreadyExists: there is a pod of one of these ids.
             InvalidRequest: something of the pod is not supported by snapshots; names it.
         """
-        named = [port for port in ports if port.host_port]
+        named = [port for port in ports or () if port.host_port]
         if named and len(pod_ids) > 1:
             raise InvalidRequest(
                 f"port {named[0].host_port} cannot be published by {len(pod_ids)} pods; "
@@ -95,6 +99,8 @@ class Forks:
         async with self._temporary.making(name) as into:
             async with sessions.open(exclusive=True) as session:
                 saved = await checkpoint.save(session, into, name)
+            if ports is None:
+                ports = network_choice.on_free_ports(saved.config.network)
             outcomes = await asyncio.gather(
                 *(self._start(saved, into, pod_id, ports) for pod_id in pod_ids),
                 return_exceptions=True,

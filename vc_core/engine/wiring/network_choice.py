@@ -102,6 +102,12 @@ def with_ports(
     return structs.replace(former, ports=tuple(ports))
 
 
+def on_free_ports(former: NetworkRequest | None) -> tuple[PortMapping, ...]:
+    """Returns the ports of a pod's request, each on a free port of the host."""
+    ports = () if former is None else former.ports
+    return tuple(structs.replace(port, host_port=0) for port in ports)
+
+
 def plugins(
     catalog: Catalog, config: Config, chosen: Iterable[PluginChoice], wanted: NetworkRequest | None
 ) -> tuple[PluginChoice, ...]:
