@@ -378,20 +378,8 @@ def test_an_ordinary_user_needs_no_privilege(hypervisor):
         assert done.stdout.decode().split()[1::2] == ["outside", "none"]
         refused = vc("run", "--network", "public", "-p", "81:80", "--", "true")
         assert b"port 81/tcp of 127.0.0.1 is not for ordinary users" in refused.stderr
-        served = vc(
-            "run",
-            "-d",
-            "--name",
-            "web",
-            "--network",
-            "public",
-            "-p",
-            "8081:80",
-            "--",
-            "sh",
-            "-c",
-            WEB,
-        )
+        words = ("run", "-d", "--name", "web", "--network", "public", "-p", "8081:80")
+        served = vc(*words, "--", "sh", "-c", WEB)
         assert served.returncode == 0, served.stderr
         assert _page("http://127.0.0.1:8081/name") == "web"
         assert vc("pod", "delete", "--force", "web").returncode == 0
