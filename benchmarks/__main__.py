@@ -12,7 +12,10 @@ import click
 from benchmarks.host import bench, described
 from benchmarks.report import Report
 
-_ALL = ("starts", "confined", "crowds", "execs", "streams", "stores", "peers", "networks")
+_ALL = (
+    *("commands", "starts", "confined", "crowds", "execs"),
+    *("streams", "stores", "peers", "networks"),
+)
 _RESULTS = Path(__file__).parent / "results"
 
 

@@ -92,12 +92,6 @@ def _commands(report: Report, bench: Bench) -> None:
     report.compare(
         "vc run cold / template", by_boot.median, by_template.median, 6, is_at_most=False
     )
-    ours = report.add(
-        "vc run -- true, template: CPU of our process",
-        "s CPU",
-        [_cpu(bench) for _ in bench.times(6)],
-    )
-    report.compare("CPU of vc run, template, by 0.3 s", ours.median, 0.3, 1)
     version = [_program([*bench.command, "--version"], bench) for _ in bench.times(12)]
     bare_python = [
         _program([str(Path(bench.command[0]).with_name("python")), "-c", "pass"], bench)
@@ -180,23 +174,6 @@ def _program(words: list[str], bench: Bench) -> float:
     began = time.monotonic()
     subprocess.run(words, env=bench.environment, capture_output=True, check=True)
     return time.monotonic() - began
-
-
-def _cpu(bench: Bench) -> float:
-    """CPU time of the command without that of QEMU, measured in the process itself."""
-    script = (
-        "import atexit, resource, sys\n"
-        "def tell():\n"
-        "    used = resource.getrusage(resource.RUSAGE_SELF)\n"
-        "    print(used.ru_utime + used.ru_stime, file=sys.stderr)\n"
-        "atexit.register(tell)\n"
-        "from vc_core.cli import main\n"
-        "main()\n"
-    )
-    python = str(Path(bench.command[0]).with_name("python"))
-    words = [python, "-c", script, "run", "--start", "template", "--rootfs", "/", "--", "true"]
-    done = subprocess.run(words, env=bench.environment, capture_output=True, check=True)
-    return float(done.stderr.splitlines()[-1])
 
 
 def _median(samples: list[float]) -> float:

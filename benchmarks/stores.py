@@ -33,10 +33,11 @@ async def run(report: Report, bench: Bench) -> None:
                 await pod.start()
                 started.append(time.monotonic() - began)
                 await pod.delete(force=True)
-            report.add(f"list of {size} pods, API", "s", listings)
+            listed = report.add(f"list of {size} pods, API", "s", listings).median
             starts[size] = report.add(f"pod start beside {size} others", "s", started).median
         for name in names:
             await (await runtime.get(name)).delete()
+    report.compare(f"list of {sizes[-1]} pods, API, by 0.15 s", listed, 0.15, 1)
     report.compare(
         f"pod start beside {sizes[-1]} / beside {sizes[0]} others",
         starts[sizes[-1]],

@@ -9,7 +9,7 @@ The same API without asyncio is in `vc_core.blocking`. Names are imported when t
 
 from __future__ import annotations
 
-import importlib
+from vc_core.lazy_names import lazy_names
 
 __version__ = "0.1.0"
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vc_core.engine.api.file_entries import Change, FileChange, FileInfo, FileKind
     from vc_core.engine.api.files import Files
     from vc_core.engine.api.pod import Pod
-    from vc_core.engine.api.pod_views import Listing, PodStatus
+    from vc_core.engine.api.pod_listing import Listing, PodStatus
     from vc_core.engine.api.process import End, Process, Result
     from vc_core.engine.api.runtime import Runtime
     from vc_core.engine.resources.container_log import LogLine
@@ -91,7 +91,7 @@ _HOMES = {
     "NetworkRule": "vc_core.spec.values",
     "OciHook": "vc_core.spec.values",
     "OciHooks": "vc_core.spec.values",
-    "Listing": "vc_core.engine.api.pod_views",
+    "Listing": "vc_core.engine.api.pod_listing",
     "LogLine": "vc_core.engine.resources.container_log",
     "Mount": "vc_core.spec.values",
     "MountKind": "vc_core.spec.values",
@@ -99,7 +99,7 @@ _HOMES = {
     "PodOptions": "vc_core.spec.values",
     "PortMapping": "vc_core.spec.values",
     "PortProtocol": "vc_core.spec.values",
-    "PodStatus": "vc_core.engine.api.pod_views",
+    "PodStatus": "vc_core.engine.api.pod_listing",
     "Process": "vc_core.engine.api.process",
     "ProcessSpec": "vc_core.spec.values",
     "Resources": "vc_core.spec.values",
@@ -177,7 +177,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'vc_core' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -6,7 +6,6 @@ The table of a plugin (`[family.name]`) is kept unparsed until the plugin is loa
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import os
 import re
@@ -263,6 +262,8 @@ def _types(kind: type) -> dict[str, Any]:
 def nearest(word: str, known: typing.Iterable[str]) -> str:
     """Hint to append to an error: the nearest known name, or else all of them."""
     names = list(known)
+    import difflib
+
     close = difflib.get_close_matches(word, names, 1)
     if close:
         return f'; did you mean "{close[0]}"?'
@@ -294,10 +295,10 @@ PARTS: dict[str, type[DataclassInstance]] = {
 def _unused(config: Config, tables: Mapping[tuple[str, str], Table]) -> Iterator[str]:
     """Yield tables of plugins that are not used but have a name similar to one that is."""
     chosen = set(config.plugins())
-    for family, name in tables:
-        if (family, name) not in chosen and (
-            hint := difflib.get_close_matches(name, [n for f, n in chosen if f == family], 1)
-        ):
+    for family, name in sorted(tables.keys() - chosen):
+        import difflib
+
+        if hint := difflib.get_close_matches(name, [n for f, n in chosen if f == family], 1):
             yield f'{family}.{name}: no such plugin is used; did you mean "{family}.{hint[0]}"?'
 
 

@@ -49,6 +49,6 @@ def test_a_closed_stream_is_as_one_that_nobody_reads(words, redirected):
 
 def test_an_error_does_not_land_in_a_file_that_got_a_closed_streams_number(tmp_path):
     config = tmp_path / "vc.toml"
-    config.write_text("[use]\nhypervisor = 'nobody'\n")
+    config.write_text("[use]\nstorage = 'nobody'\n")
     done = typed(f"--config {config} ps", "2>&- >&-")
-    assert (done.returncode, config.read_text()) == (125, "[use]\nhypervisor = 'nobody'\n")
+    assert (done.returncode, config.read_text()) == (125, "[use]\nstorage = 'nobody'\n")

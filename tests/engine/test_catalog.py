@@ -5,12 +5,15 @@ Installed distributions are made up on the path.
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
 import subprocess
 import sys
 
 import pytest
 
 from vc_core import first_party
+from vc_core.engine.wiring import known_plugins
 from vc_core.engine.wiring.catalog import Catalog
 from vc_core.spec import PluginLoadError, PluginNotFound
 
@@ -87,3 +90,47 @@ def test_listing_and_help_import_no_driver():
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         )
         assert done.stderr.strip() == "[]", words
+
+
+def test_where_plugins_are_is_remembered_until_one_is_added_or_changed(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(known_plugins, "_folder", lambda: tmp_path / "memory")
+    site("apex-vc", "hypervisor", "apex", "apex_three", "class Plugin: pass\nclass Other: pass\n")
+    assert known_plugins.recall() is None
+    assert Catalog().find("hypervisor", "apex").version == "1.2"
+    assert ("hypervisor", "apex") in known_plugins.recall()
+    with monkeypatch.context() as patched:
+        patched.setattr(importlib.metadata, "entry_points", None)  # not called again
+        found = Catalog().find("hypervisor", "apex")
+    assert (found.factory.__name__, found.distribution, found.version) == (
+        "Plugin",
+        "apex-vc",
+        "1.2",
+    )
+    points = tmp_path / "apex-vc-1.2.dist-info/entry_points.txt"
+    points.write_text("[vc_core.hypervisor]\napex = apex_three:Other\n")
+    os.utime(points, ns=(1, 1))
+    assert known_plugins.recall() is None
+    assert Catalog().find("hypervisor", "apex").factory.__name__ == "Other"
+    site("second-vc", "hypervisor", "apex", "apex_four", "class Plugin: pass\n")
+    with pytest.raises(PluginNotFound, match="offered by apex-vc and second-vc"):
+        Catalog().find("hypervisor", "apex")
+
+
+@pytest.mark.parametrize("damage", ["", "garbage", "[]", '{"key": 1, "plugins": []}'])
+def test_a_damaged_memory_of_plugins_is_written_anew(site, tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(known_plugins, "_folder", lambda: tmp_path / "memory")
+    site("apex-vc", "hypervisor", "apex", "apex_five", "class Plugin: pass\n")
+    Catalog().find("hypervisor", "apex")
+    (file,) = (tmp_path / "memory").iterdir()
+    file.write_text(damage)
+    assert Catalog().find("hypervisor", "apex").distribution == "apex-vc"
+    assert ("hypervisor", "apex") in known_plugins.recall()
+
+
+def test_a_memory_of_plugins_that_others_can_write_is_not_used(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(known_plugins, "_folder", lambda: tmp_path / "memory")
+    site("apex-vc", "hypervisor", "apex", "apex_six", "class Plugin: pass\n")
+    Catalog().find("hypervisor", "apex")
+    (tmp_path / "memory").chmod(0o777)
+    assert known_plugins.recall() is None
+    assert Catalog().find("hypervisor", "apex").distribution == "apex-vc"

@@ -5,9 +5,9 @@ made is left.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 
 import pytest
+from msgspec import structs
 
 from tests.engine.specs import container
 from vc_core.engine.state.states import State
@@ -268,6 +268,6 @@ async def test_the_size_is_that_of_the_parent(runtime, world, data):
     (child,) = await pod.fork()
     assert (await child.status()).size == VmSize(vcpus=2, memory_mib=576)
     config = (await child.status()).config
-    assert dataclasses.replace(config, id="p", hostname="p", created_ns=0) == dataclasses.replace(
+    assert structs.replace(config, id="p", hostname="p", created_ns=0) == structs.replace(
         (await pod.status()).config, created_ns=0
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 
 import click
@@ -11,9 +10,8 @@ from vc_core import __version__, standard_streams
 from vc_core.cli.escapes import shown
 from vc_core.cli.exit_codes import Exit, output_failed, report_error
 from vc_core.cli.global_options import Settings
+from vc_core.cli.lazy_group import LazyGroup
 
-# Name: (module below vc_core.cli, attribute, help). The help is repeated here so that `vc --help`
-# imports none of the modules.
 _COMMANDS = {
     "run": ("run", "run", "Run a command in a container in a new virtual machine."),
     "exec": ("execute", "execute", "Run a command in a running container."),
@@ -21,7 +19,7 @@ _COMMANDS = {
     "cp": ("copying", "cp", "Copy files between the host and a container."),
     "logs": ("logs", "logs", "Print the output of a container."),
     "wait": ("containers", "wait", "Wait until a container stops, then print its exit code."),
-    "ps": ("containers", "ps", "List containers of all pods."),
+    "ps": ("listings", "ps", "List containers of all pods."),
     "stats": ("stats", "stats", "Show a live stream of resource usage."),
     "top": ("top", "top", "Show pods, containers, processes, logs and events on a live screen."),
     "events": ("events", "events", "Print events of pods."),
@@ -76,20 +74,8 @@ _ELSEWHERE = {
 }
 
 
-class LazyGroup(click.Group):
-    """A group that imports a command when it is run."""
-
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
-        if name not in _COMMANDS:
-            return None
-        module, attribute, _ = _COMMANDS[name]
-        command = getattr(importlib.import_module(f"vc_core.cli.{module}"), attribute)
-        if not isinstance(command, click.Command):
-            raise TypeError(f"vc_core.cli.{module}.{attribute} is not a command")
-        return command
+class _Commands(LazyGroup):
+    """The commands of `vc`."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -100,12 +86,12 @@ class LazyGroup(click.Group):
             ctx.fail(f"No such command '{args[0]}'; use 'vc {_ELSEWHERE[args[0]]}'.")
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
 
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    commands_at=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="vc", message="%(prog)s %(version)s")
 @click.option("--config", "config_file", metavar="FILE", help="Configuration file to use.")
 @click.option("--debug", is_flag=True, help="Print tracebacks and debug logs.")

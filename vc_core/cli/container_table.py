@@ -8,8 +8,9 @@ from vc_core.cli.network_options import port_text
 from vc_core.cli.render import ago, echo_json, echo_table, exit_text
 from vc_core.engine.api.container_status import ContainerStatus
 from vc_core.engine.state.states import State
-from vc_core.images.image import NAME_NOTE
 from vc_core.spec.values import PortMapping
+
+_HEADS = ("POD", "CONTAINER", "IMAGE", "STATE", "RESTARTS", "HEALTH", "PORTS", "COMMAND")
 
 
 def show_containers(
@@ -24,6 +25,11 @@ def show_containers(
     if as_json:
         echo_json([{"pod": pod_id, "container": container} for pod_id, container, _ in containers])
         return
+    if not containers:
+        echo_table(_HEADS, ())
+        return
+    from vc_core.images.image import NAME_NOTE
+
     rows = (
         (
             pod_id,
@@ -37,8 +43,7 @@ def show_containers(
         )
         for pod_id, container, ports in containers
     )
-    heads = ("POD", "CONTAINER", "IMAGE", "STATE", "RESTARTS", "HEALTH", "PORTS", "COMMAND")
-    echo_table(heads, rows)
+    echo_table(_HEADS, rows)
 
 
 def state_text(status: ContainerStatus) -> str:

@@ -1,4 +1,4 @@
-"""vc container and vc ps: manage containers."""
+"""vc container and vc wait: manage containers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from vc_core.cli.render import (
     echo_json,
     echo_pairs,
     echo_table,
-    echo_warnings,
     exit_text,
     json_option,
     size,
@@ -337,40 +336,6 @@ def ls(settings: Settings, pod_id: str, as_json: bool) -> None:
         show_containers(
             as_json, [(pod_id, container, pod_status.ports) for container in pod_status.containers]
         )
-
-    run_async(work())
-
-
-@click.command()
-@click.option(
-    "-a",
-    "--all",
-    is_flag=True,
-    expose_value=False,
-    help="Has no effect: all containers are listed.",
-)
-@json_option
-@click.pass_obj
-def ps(settings: Settings, as_json: bool) -> None:
-    """List the containers of all pods."""
-
-    async def work() -> None:
-        async with settings.runtime() as runtime:
-            listing = await runtime.list(ask_guests=True)
-        show_containers(
-            as_json,
-            [
-                (pod.id, container, pod.ports)
-                for pod in listing.pods
-                for container in pod.containers
-            ],
-        )
-        echo_warnings(f"pod {pod.id} is damaged: {pod.reason}" for pod in listing.damaged)
-        silent = [pod for pod in listing.pods if pod.unanswered]
-        echo_warnings(
-            f"pod {pod.id}: {pod.unanswered}; showing its last known state" for pod in silent
-        )
-        echo_warnings(listing.problems)
 
     run_async(work())
 

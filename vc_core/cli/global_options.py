@@ -17,6 +17,7 @@ from vc_core.first_party import PACKAGES
 
 if TYPE_CHECKING:
     from vc_core.config import Config
+    from vc_core.engine.api.pod_listing import Listing
     from vc_core.engine.api.runtime import Runtime
 
 T = TypeVar("T")
@@ -67,6 +68,12 @@ class Settings:
 
         async with Runtime.open(self.load_config()) as runtime:
             yield runtime
+
+    async def pods(self, ask_guests: bool = False) -> Listing:
+        """List the pods, without loading more than that takes."""
+        from vc_core.engine.api.pod_list import list_pods
+
+        return await list_pods(self.load_config(), ask_guests)
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

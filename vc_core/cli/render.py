@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -61,6 +60,8 @@ def _encoded(value: object, indent: int | None) -> str:
     try:
         encoded = msgspec.json.encode(builtins)
     except UnicodeEncodeError:  # surrogates of an undecodable file name, which json escapes
+        import json
+
         return json.dumps(builtins, indent=indent)
     return (encoded if indent is None else msgspec.json.format(encoded, indent=indent)).decode()
 

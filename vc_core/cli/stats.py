@@ -18,7 +18,7 @@ from vc_core.cli.render import echo_json_line, echo_table, size, table
 
 if TYPE_CHECKING:
     from vc_core.engine.api.pod import Pod
-    from vc_core.engine.api.pod_views import PodStatus
+    from vc_core.engine.api.pod_listing import PodStatus
     from vc_core.engine.api.runtime import Runtime
     from vc_core.spec.values import ContainerStats
 

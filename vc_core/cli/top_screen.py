@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from textual.binding import BindingType
 
     from vc_core.engine.api.pod import Pod
-    from vc_core.engine.api.pod_views import PodStatus
+    from vc_core.engine.api.pod_listing import PodStatus
     from vc_core.engine.api.runtime import Runtime
 
 _PODS = ("POD", "STATE", "CPU", "HOST MEMORY", "GUEST MEMORY", "LIMIT", "READ", "WRITE", "PIDS")

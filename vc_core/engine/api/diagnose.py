@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vc_core.config import Config
-from vc_core.engine.api.pod_views import DamagedPod
+from vc_core.engine.api.pod_listing import DamagedPod
 from vc_core.engine.wiring import network_choice
 from vc_core.engine.wiring.catalog import Catalog
 from vc_core.spec.hooks import Hooks

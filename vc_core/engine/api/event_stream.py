@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from vc_core.engine.api.pod import Pod
-from vc_core.engine.api.pod_views import Listing
+from vc_core.engine.api.pod_listing import Listing
 from vc_core.engine.state.event_journal import Event, Journal
 from vc_core.engine.state.states import ALIVE, State
 from vc_core.spec.errors import NotFound, VcError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from vc_core.engine.api.pod_views import PodStatus
+from vc_core.engine.api.pod_listing import PodStatus
 from vc_core.images import Image
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vc_core.engine.api import pod_views
+from msgspec import structs
+
+from vc_core.engine.api import pod_listing, pod_views
 from vc_core.engine.api.arguments import checked_arguments
 from vc_core.engine.api.command_spec import CommandOptions, command_spec
 from vc_core.engine.api.container import Container
 from vc_core.engine.api.files import Files
+from vc_core.engine.api.pod_listing import PodStatus
 from vc_core.engine.api.pod_services import PodServices
-from vc_core.engine.api.pod_views import PodStatus, Unanswered
+from vc_core.engine.api.pod_views import Unanswered
 from vc_core.engine.api.process import MAX_OUTPUT_BYTES, Process, Result
 from vc_core.engine.clones.snapshots import Snapshot
 from vc_core.engine.lifecycle import containers
@@ -187,9 +189,7 @@ class Pod:
         """Sets annotations, and removes those that are None; returns all of them."""
         async with self._sessions.open(exclusive=True) as session:
             found = annotated(session.config.annotations, annotations)
-            await session.store.put_pod_config(
-                dataclasses.replace(session.config, annotations=found)
-            )
+            await session.store.put_pod_config(structs.replace(session.config, annotations=found))
             return found
 
     @checked_arguments
@@ -349,7 +349,7 @@ class Pod:
         except (Unanswered, Busy, OperationError) as error:
             if isinstance(error, PodDamaged):
                 raise
-            return await pod_views.known(self._sessions.store, pod_views.reason_of(error))
+            return await pod_listing.known(self._sessions.store, pod_listing.reason_of(error))
 
     async def _status(self, ask_guest: bool) -> PodStatus:
         async with self._sessions.open(exclusive=False, explains=False) as session:

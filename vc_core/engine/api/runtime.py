@@ -11,13 +11,13 @@ from typing import Self
 
 from vc_core.config import Config, load
 from vc_core.defaults import Start
-from vc_core.engine.api import diagnose, event_stream, networks, pod_views
+from vc_core.engine.api import diagnose, event_stream, networks, pod_listing, pod_views
 from vc_core.engine.api.arguments import checked_arguments
 from vc_core.engine.api.in_use import used_mount_sources, used_roots
 from vc_core.engine.api.pod import Pod
 from vc_core.engine.api.pod_config import pod_config
+from vc_core.engine.api.pod_listing import Listing, PodStatus
 from vc_core.engine.api.pod_services import PodServices
-from vc_core.engine.api.pod_views import DamagedPod, Listing, PodStatus
 from vc_core.engine.clones import pool_process, templates
 from vc_core.engine.clones.pool import Pool
 from vc_core.engine.clones.snapshots import Snapshots
@@ -288,18 +288,18 @@ class Runtime:
 
     @checked_arguments
     async def list(self, ask_guests: bool = False) -> Listing:
-        """Returns all pods, which are asked concurrently.
+        """Returns all pods, by their records and the processes of their machines.
 
-        A pod that is unreadable or does not answer delays or hides none of the others.
+        Only pods whose records do not tell are asked, concurrently and for `deadlines.view`: those
+        with a network, those whose machine has ended by itself or is being saved and, with
+        `ask_guests`, those that run containers. A pod that is unreadable or does not answer delays
+        or hides none of the others.
         """
-        listing = await self.hooks.storage_list()
-        pods = [self._pod(name) for name in listing.pods]
-        found = await pod_views.look(pods, ask_guests)
-        return Listing(
-            tuple(one for one in found if isinstance(one, PodStatus)),
-            tuple(one for one in found if isinstance(one, DamagedPod)),
-            listing.problems,
-        )
+
+        async def ask(pod_id: str) -> PodStatus:
+            return await pod_views.closed_after(self._pod(pod_id), ask_guests)
+
+        return await pod_listing.listing(self.hooks, ask, ask_guests)
 
     async def events(self, follow: bool = False, since_ns: int = 0) -> AsyncGenerator[Event, None]:
         """Yields the recorded events of pods, oldest first.

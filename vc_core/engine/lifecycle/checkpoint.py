@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Mapping
@@ -71,7 +70,7 @@ async def save(session: Session, into: Checkpoint, name: str) -> Snapshot:
         session.roots_folder / root_folders.name(spec.rootfs): spec.rootfs.path for spec in specs
     }
     lets_go, running = _lets_go(session, logs, folders), session.state
-    await session.put_state(dataclasses.replace(running, is_saving=True))
+    await session.put_state(structs.replace(running, is_saving=True))
     try:
         if lets_go:
             await _let_go(session, folders)
@@ -115,7 +114,7 @@ async def _start(
 ) -> None:
     shares = tuple(_moved(session, saved, held) for held in saved.state.shares)
     base = saved.state.base or VmSize(vcpus=saved.config.vcpus, memory_mib=saved.config.memory_mib)
-    begun = dataclasses.replace(
+    begun = structs.replace(
         saved.state,
         state=State.READY,
         boot=fresh(),
@@ -135,7 +134,7 @@ async def _start(
     logs = _logs(saved.config.id, saved.state.devices)
     for name, held in logs.items():
         path = host.disks.copy_log(origin.folder / f"{name}.log", session.pod.id, name)
-        logs[name] = dataclasses.replace(held, device=structs.replace(held.device, path=path))
+        logs[name] = structs.replace(held, device=structs.replace(held.device, path=path))
     for held in saved.state.devices:
         name = ContainerDisks.whose_log(saved.config.id, held.device.path)
         restored += await _ready(session, logs.get(name, held))
@@ -167,17 +166,15 @@ async def _start(
         await session.hooks.agent_unquiesce(pod=session.pod)
     for spec, found in saved.containers:
         await session.store.put_container_state(
-            spec.id, dataclasses.replace(found, owes_poststop=False)
+            spec.id, structs.replace(found, owes_poststop=False)
         )
-    running = dataclasses.replace(
-        session.state, state=State.RUNNING, process=await session.process()
-    )
+    running = structs.replace(session.state, state=State.RUNNING, process=await session.process())
     await session.put_state(running)
 
 
 async def _undo(session: Session, former: PodState) -> None:
     try:
-        unstarted = dataclasses.replace(former, network=session.state.network)
+        unstarted = structs.replace(former, network=session.state.network)
         await machine.undo_start(session, unstarted)
     finally:
         await pod_network.disconnect(session)
@@ -282,15 +279,13 @@ def _moved(session: Session, saved: Snapshot, held: PluggedShare) -> PluggedShar
         bind_mounts.prepare(path)
     elif path == session.nothing_folder:
         path.mkdir(mode=0o700, exist_ok=True)
-    return dataclasses.replace(held, share=structs.replace(held.share, path=path))
+    return structs.replace(held, share=structs.replace(held.share, path=path))
 
 
 async def _ready(session: Session, held: HeldDevice) -> list[RestoredDevice]:
     """Prepares a device on the host for the new pod, with the ids that it has in the guest."""
     _, hooks = await devices.owner(session.connection.wiring, session.pod, held.device)
-    await session.put_state(
-        dataclasses.replace(session.state, devices=(*session.state.devices, held))
-    )
+    await session.put_state(structs.replace(session.state, devices=(*session.state.devices, held)))
     parts = await hooks.device_prepare(pod=session.pod, device=held.device)
     return [
         RestoredDevice(device=structs.replace(part, id=plugged.id), plugged=plugged)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import signal
 import time
@@ -168,9 +167,7 @@ async def start(
         state = await _prestart(session, spec, state, pid)
         if not runs_at_once:
             await session.hooks.agent_start_container(pod=session.pod, container_id=spec.id)
-        state = dataclasses.replace(
-            state, state=State.RUNNING, exit=None, started_ns=time.time_ns()
-        )
+        state = structs.replace(state, state=State.RUNNING, exit=None, started_ns=time.time_ns())
         await session.store.put_container_state(spec.id, state)
     await oci_hooks.run(spec.hooks.poststart, spec, "running", pid, session.deadlines.default)
     return state
@@ -181,7 +178,7 @@ async def _prestart(
 ) -> ContainerState:
     if spec.hooks == OciHooks():
         return state
-    owing = dataclasses.replace(state, owes_poststop=True)
+    owing = structs.replace(state, owes_poststop=True)
     await session.store.put_container_state(spec.id, owing)
     await oci_hooks.run_required(
         spec.hooks.prestart, spec, "created", pid, session.deadlines.default
@@ -218,7 +215,7 @@ async def stop(
         if state.state is State.RUNNING and status is None:
             status = await _end(session, spec, state.token, grace_s)
         await remove(session, spec, state, with_pod)
-    stopped = dataclasses.replace(state.gone(State.STOPPED, status), owes_poststop=False)
+    stopped = structs.replace(state.gone(State.STOPPED, status), owes_poststop=False)
     await session.store.put_container_state(spec.id, stopped)
     await run_poststop(session, spec, state)
     if status is not None and state.state is State.RUNNING:
@@ -308,7 +305,7 @@ async def current_states(session: Session) -> dict[str, ContainerState]:
         name: await session.store.container_state(name) for name in await session.store.containers()
     }
     if session.state.state is State.STOPPED:
-        return {name: _after_machine(state) for name, state in states.items()}
+        return {name: state.after_machine() for name, state in states.items()}
     if session.state.state is not State.RUNNING or not any(
         state.is_in_guest for state in states.values()
     ):
@@ -318,12 +315,10 @@ async def current_states(session: Session) -> dict[str, ContainerState]:
     for name, state in states.items():
         if state.state is State.RUNNING and (name not in found or found[name].exit is not None):
             status = found[name].exit if name in found else None
-            states[name] = dataclasses.replace(state, state=State.STOPPED, exit=status)
+            states[name] = structs.replace(state, state=State.STOPPED, exit=status)
         if name in found:
             one = found[name]
-            states[name] = dataclasses.replace(
-                states[name], restarts=one.restarts, health=one.health
-            )
+            states[name] = structs.replace(states[name], restarts=one.restarts, health=one.health)
     return states
 
 
@@ -336,12 +331,6 @@ async def observed_states(session: Session) -> dict[str, ContainerState]:
         if session.is_alive:
             raise
         return await current_states(session)
-
-
-def _after_machine(state: ContainerState) -> ContainerState:
-    if state.state is State.READY and not state.is_in_guest:
-        return state
-    return state.gone(State.STOPPED)
 
 
 async def reconcile(session: Session) -> dict[str, ContainerState]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+
+from msgspec import structs
 
 from vc_core.engine.clones.snapshots import Snapshot, Snapshots
 from vc_core.engine.lifecycle import checkpoint
@@ -119,7 +120,7 @@ class Forks:
     async def _start(
         self, saved: Snapshot, origin: Checkpoint, pod_id: str, ports: Sequence[PortMapping]
     ) -> str:
-        config = dataclasses.replace(
+        config = structs.replace(
             saved.config,
             id=pod_id,
             hostname=pod_id,

@@ -86,7 +86,7 @@ class MachineBoot:
         boot_assets.check(session.config.assets)
         if former.home is not None:  # left by an earlier boot
             await self._pool.give_up(former.home)
-            former = dataclasses.replace(former, home=None)
+            former = structs.replace(former, home=None)
             await session.put_state(former)
         if (
             not session.pod.run_dir.exists()
@@ -95,15 +95,15 @@ class MachineBoot:
         async with Rollback() as rollback:
             rollback.push(self._undo, session, former)
             async with pod_network.connecting(session) as connecting:
-                unstarted = dataclasses.replace(former, network=session.state.network)
+                unstarted = structs.replace(former, network=session.state.network)
                 undone = functools.partial(self._undo_machine, session, unstarted)
                 network = await self._bring_up(session, specs, connecting, undone)
             setup = identity(session, network)
             await session.hooks.agent_set_up_pod(pod=session.pod, setup=setup)
             for spec in specs:
                 await containers.start(session, self._host, spec, is_fresh=True)
-            running = dataclasses.replace(session.state, state=State.RUNNING, reason="")
-            await session.put_state(dataclasses.replace(running, process=await session.process()))
+            running = structs.replace(session.state, state=State.RUNNING, reason="")
+            await session.put_state(structs.replace(running, process=await session.process()))
         for spec in specs:
             await session.notify(EventSpec.container_started, pod=session.pod, container_id=spec.id)
 
@@ -199,7 +199,7 @@ class MachineBoot:
             return False
         home, ready = taken
         session.connection.boot = fresh()
-        state = dataclasses.replace(
+        state = structs.replace(
             session.state,
             boot=session.connection.boot,
             home=home,
@@ -238,20 +238,17 @@ class MachineBoot:
         )
         plugged = await vm_calls.shares_of(session.hooks, session.pod, len(held))
         placed = tuple(
-            dataclasses.replace(one, plugged=where)
-            for one, where in zip(held, plugged, strict=True)
+            structs.replace(one, plugged=where) for one, where in zip(held, plugged, strict=True)
         )
         session.connection.boot = fresh()
         base = VmSize(vcpus=spec.vcpus, memory_mib=spec.memory_mib)
         await session.put_state(
-            dataclasses.replace(
-                session.state, boot=session.connection.boot, shares=placed, base=base
-            )
+            structs.replace(session.state, boot=session.connection.boot, shares=placed, base=base)
         )
 
     async def _undo(self, session: Session, former: PodState) -> None:
         try:
-            unstarted = dataclasses.replace(former, network=session.state.network)
+            unstarted = structs.replace(former, network=session.state.network)
             await self._undo_machine(session, unstarted)
         finally:
             await pod_network.disconnect(session)
@@ -316,7 +313,7 @@ async def undo_start(session: Session, former: PodState) -> None:
     await end_machine(session, 0)
     await session.put_driver_state()
     await session.put_state(
-        dataclasses.replace(former, shares=(), devices=(), size=None, base=None, home=None)
+        structs.replace(former, shares=(), devices=(), size=None, base=None, home=None)
     )
     await forget_guest(session)
 
@@ -344,7 +341,7 @@ async def _stop_in_order(session: Session, grace_s: float) -> str:
     try:
         if session.state.state is State.PAUSED:
             await session.hooks.vm_resume(pod=session.pod)
-            await session.put_state(dataclasses.replace(session.state, state=State.RUNNING))
+            await session.put_state(structs.replace(session.state, state=State.RUNNING))
         for name, state in (await containers.reconcile(session)).items():
             if state.state is State.RUNNING:
                 spec = await session.store.container_spec(name)

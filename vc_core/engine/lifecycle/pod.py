@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from msgspec import structs
 
 from vc_core.engine.clones.pool import Pool
 from vc_core.engine.lifecycle import containers, machine
@@ -109,7 +109,7 @@ class PodLifecycle:
 
 
 async def _put(session: Session, state: State) -> None:
-    await session.put_state(dataclasses.replace(session.state, state=state, reason=""))
+    await session.put_state(structs.replace(session.state, state=state, reason=""))
 
 
 def _name(session: Session) -> str:

@@ -6,8 +6,6 @@ the process is killed in between, the device is returned to the host when the ma
 
 from __future__ import annotations
 
-import dataclasses
-
 from msgspec import structs
 
 from vc_core.engine.session.session import Session
@@ -91,7 +89,7 @@ async def acquire(session: Session, device: HostDevice, container_id: str) -> Gu
     wanted = _without_node(device)
     held = next((one for one in session.state.devices if one.device == wanted), None)
     if held is not None and held.plugged:
-        await _put(session, held, dataclasses.replace(held, users=(*{*held.users, container_id},)))
+        await _put(session, held, structs.replace(held, users=(*{*held.users, container_id},)))
         return GuestDevice(device=device, plugged=held.plugged)
     if (
         held is not None
@@ -110,7 +108,7 @@ async def acquire(session: Session, device: HostDevice, container_id: str) -> Gu
             plugged.append(await _plug(session, part))
             if not isinstance(part, GuestNode):
                 rollback.push(unplug, session, plugged[-1])
-        await _put(session, held, dataclasses.replace(held, plugged=tuple(plugged)))
+        await _put(session, held, structs.replace(held, plugged=tuple(plugged)))
     return GuestDevice(device=device, plugged=tuple(plugged))
 
 
@@ -121,7 +119,7 @@ async def release(session: Session, container_id: str) -> None:
             continue
         users = tuple(user for user in held.users if user != container_id)
         if users:
-            await _put(session, held, dataclasses.replace(held, users=users))
+            await _put(session, held, structs.replace(held, users=users))
             continue
         for plugged in reversed(held.plugged or await _found_again(session, held)):
             await unplug(session, plugged)
@@ -163,14 +161,14 @@ async def _plug(session: Session, part: Pluggable | GuestNode) -> Plugged:
 
 async def _forget(session: Session, device: HostDevice) -> None:
     kept = tuple(one for one in session.state.devices if one.device != device)
-    await session.put_state(dataclasses.replace(session.state, devices=kept))
+    await session.put_state(structs.replace(session.state, devices=kept))
 
 
 async def _put(session: Session, old: HeldDevice | None, new: HeldDevice | None) -> None:
     kept = [one for one in session.state.devices if one is not old]
     if new is not None:
         kept.append(new)
-    await session.put_state(dataclasses.replace(session.state, devices=tuple(kept)))
+    await session.put_state(structs.replace(session.state, devices=tuple(kept)))
 
 
 def _without_node(device: HostDevice) -> HostDevice:

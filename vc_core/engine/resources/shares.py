@@ -6,7 +6,6 @@ the pod that is a share itself; for other users, each folder is a share of its o
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -123,13 +122,11 @@ def of_clone(
     first = free[0] if free else empty
     second = free[1] if len(free) > 1 else empty
     if os.geteuid() == 0:
-        second = files or dataclasses.replace(
+        second = files or structs.replace(
             empty, share=Share(tag="", path=session.files_folder, read_only=False)
         )
     pairs = zip((first, second), tags, strict=True)
-    return [
-        dataclasses.replace(one, share=structs.replace(one.share, tag=tag)) for one, tag in pairs
-    ]
+    return [structs.replace(one, share=structs.replace(one.share, tag=tag)) for one, tag in pairs]
 
 
 def find(session: Session, share: Share) -> PluggedShare | None:
@@ -169,7 +166,7 @@ async def acquire(session: Session, share: Share, container_id: str) -> Plugged:
     """Adds the folder to the machine if necessary, and the container to its users."""
     held = find(session, share)
     if held is not None:
-        await _put(session, held, dataclasses.replace(held, users=(*{*held.users, container_id},)))
+        await _put(session, held, structs.replace(held, users=(*{*held.users, container_id},)))
         return held.plugged
     if Capability.SHARE_PLUG not in session.capabilities:
         raise InvalidRequest(
@@ -197,7 +194,7 @@ async def release(session: Session, container_id: str) -> None:
             continue
         users = tuple(user for user in held.users if user != container_id)
         if users or held.plugged.is_fixed:
-            await _put(session, held, dataclasses.replace(held, users=users))
+            await _put(session, held, structs.replace(held, users=users))
         else:
             await session.hooks.vm_unplug(pod=session.pod, plugged=held.plugged)
             await session.put_driver_state()
@@ -253,4 +250,4 @@ async def _put(session: Session, old: PluggedShare | None, new: PluggedShare | N
     shares = [new if held is old else held for held in session.state.shares]
     if old is None:
         shares.append(new)
-    await session.put_state(dataclasses.replace(session.state, shares=tuple(filter(None, shares))))
+    await session.put_state(structs.replace(session.state, shares=tuple(filter(None, shares))))

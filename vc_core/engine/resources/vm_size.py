@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from collections.abc import Iterable
@@ -131,4 +130,4 @@ async def fit(session: Session, changed: str = "", limits: Resources | None = No
         pod=session.pod, vcpus=wanted.vcpus, plugged_memory_mib=plugged
     )
     in_use = structs.replace(size, vcpus=wanted.vcpus)
-    await session.put_state(dataclasses.replace(session.state, size=in_use))
+    await session.put_state(structs.replace(session.state, size=in_use))

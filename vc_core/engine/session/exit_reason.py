@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+
+from msgspec import structs
 
 from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.engine.session.session import Session
@@ -41,9 +42,9 @@ async def true_state(session: Session) -> PodState:
             session.state.state, "a start or stop of it was interrupted", home=session.state.home
         )
     if session.state.state is State.RUNNING and status.phase is VmPhase.PAUSED:
-        return dataclasses.replace(session.state, state=State.PAUSED)
+        return structs.replace(session.state, state=State.PAUSED)
     if session.state.state is State.PAUSED and status.phase is VmPhase.RUNNING:
-        return dataclasses.replace(session.state, state=State.RUNNING)
+        return structs.replace(session.state, state=State.RUNNING)
     return session.state
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import itertools
 import logging
 import os
@@ -32,7 +31,7 @@ async def connecting(session: Session) -> AsyncIterator[asyncio.Task[Network | N
     """
     if session.config.network is not None:
         # First: a later call must find what a call that is killed in between leaves.
-        await session.put_state(dataclasses.replace(session.state, network=NetworkState()))
+        await session.put_state(structs.replace(session.state, network=NetworkState()))
     task = asyncio.create_task(_connect(session))
     try:
         yield task
@@ -54,9 +53,7 @@ async def plug(session: Session, network: Network | None) -> Network | None:
         plugged = await session.hooks.vm_plug(pod=session.pod, device=interface.nic)
         await session.put_driver_state()
         nics.append(PluggedNic(plugged, interface.guest.mac))
-    await session.put_state(
-        dataclasses.replace(session.state, network=_state(network, tuple(nics)))
-    )
+    await session.put_state(structs.replace(session.state, network=_state(network, tuple(nics))))
     return network
 
 
@@ -122,7 +119,7 @@ async def put_restored(
         PluggedNic(nic.plugged, one.guest.mac)
         for one, nic in zip(network.interfaces, nics, strict=True)
     )
-    await session.put_state(dataclasses.replace(session.state, network=_state(network, own)))
+    await session.put_state(structs.replace(session.state, network=_state(network, own)))
 
 
 async def disconnect(session: Session) -> None:
@@ -134,7 +131,7 @@ async def disconnect(session: Session) -> None:
             log.warning("pod %s: what was refused to it is not known: %s", session.pod.id, error)
         await session.hooks.network_disconnect(pod=session.pod)
     if session.state.network is not None:
-        await session.put_state(dataclasses.replace(session.state, network=None))
+        await session.put_state(structs.replace(session.state, network=None))
 
 
 async def denials(session: Session) -> tuple[NetworkDenial, ...]:
@@ -152,8 +149,8 @@ async def denials(session: Session) -> tuple[NetworkDenial, ...]:
     due = {_key(one): one for one in reversed(found) if _key(one) not in told}
     due = dict(itertools.islice(due.items(), _MOST_TOLD - len(told)))
     if due:
-        state = dataclasses.replace(session.state.network, told=(*sorted(told), *due))
-        await session.put_state(dataclasses.replace(session.state, network=state))
+        state = structs.replace(session.state.network, told=(*sorted(told), *due))
+        await session.put_state(structs.replace(session.state, network=state))
     for one in due.values():
         await session.notify(EventSpec.pod_denied, pod=session.pod, denial=one)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from msgspec import structs
 
 from vc_core.engine.host import oci_hooks
 from vc_core.engine.session import pod_network
@@ -20,8 +20,8 @@ async def reconcile(session: Session) -> None:
     state = await true_state(session)
     if state.is_saving and state.state is State.PAUSED:
         await session.hooks.vm_resume(pod=session.pod)
-        state = dataclasses.replace(state, state=State.RUNNING)
-    state = dataclasses.replace(state, is_saving=False)
+        state = structs.replace(state, state=State.RUNNING)
+    state = structs.replace(state, is_saving=False)
     if session.is_alive and state.state is State.STOPPED:
         await end_machine(session, 0)
         await pod_network.disconnect(session)
@@ -47,7 +47,7 @@ async def forget_guest(session: Session) -> None:
         state = await session.store.container_state(container_id)
         if state.is_in_guest or state.state is State.RUNNING:
             await _put_gone(session, container_id, state, before)
-    clean = dataclasses.replace(session.state, devices=(), shares=(), size=None, base=None)
+    clean = structs.replace(session.state, devices=(), shares=(), size=None, base=None)
     if clean != session.state:
         await session.put_state(clean)
 
@@ -71,7 +71,7 @@ async def run_poststop(session: Session, spec: ContainerSpec, state: ContainerSt
 
 async def _put_gone(session: Session, container_id: str, state: ContainerState, now: State) -> None:
     await session.store.put_container_state(
-        container_id, dataclasses.replace(state.gone(now), owes_poststop=False)
+        container_id, structs.replace(state.gone(now), owes_poststop=False)
     )
     if state.owes_poststop:
         await run_poststop(session, await session.store.container_spec(container_id), state)

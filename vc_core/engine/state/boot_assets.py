@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +70,8 @@ def apply(assets: Assets, guest: Guest) -> Guest:
 def _check(kind: str, asset: Asset) -> None:
     if not asset.path.is_absolute():
         raise InvalidRequest(f"the {kind} {asset.path} must be an absolute path")
+    import hashlib
+
     try:
         with asset.path.open("rb") as stream:
             found = hashlib.file_digest(stream, "sha512").hexdigest()

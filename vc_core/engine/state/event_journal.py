@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,8 +26,7 @@ _LIMIT_BYTES = 1 << 20
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """An event in the journal.
 
     Attributes:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from vc_core.defaults import SECRET_PATHS, Start
 from vc_core.driver_kit.host_process import HostProcess
@@ -43,8 +44,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class PluginChoice:
+class PluginChoice(Struct, frozen=True):
     """A plugin with which the pod was created, and its options at that time."""
 
     family: str
@@ -54,8 +54,7 @@ class PluginChoice:
     version: str = ""
 
 
-@dataclass(frozen=True)
-class PodConfig:
+class PodConfig(Struct, frozen=True):
     """The configuration of a pod. Only its annotations change."""
 
     id: str
@@ -74,8 +73,7 @@ class PodConfig:
     network: NetworkRequest | None = None
 
 
-@dataclass(frozen=True)
-class PluggedShare:
+class PluggedShare(Struct, frozen=True):
     """A share in the machine and the containers that use it."""
 
     share: Share
@@ -83,8 +81,7 @@ class PluggedShare:
     users: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class HeldDevice:
+class HeldDevice(Struct, frozen=True):
     """A device of the host in the machine.
 
     Attributes:
@@ -100,8 +97,7 @@ class HeldDevice:
     users: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class PluggedNic:
+class PluggedNic(Struct, frozen=True):
     """A network interface in a machine.
 
     Attributes:
@@ -113,8 +109,7 @@ class PluggedNic:
     mac: str
 
 
-@dataclass(frozen=True)
-class NetworkState:
+class NetworkState(Struct, frozen=True):
     """The network of a pod that runs, or that was being connected.
 
     Attributes:
@@ -130,8 +125,7 @@ class NetworkState:
     told: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class PodState:
+class PodState(Struct, frozen=True):
     """The state of a pod.
 
     Attributes:
@@ -164,8 +158,7 @@ class PodState:
     network: NetworkState | None = None
 
 
-@dataclass(frozen=True)
-class BlockRootfs:
+class BlockRootfs(Struct, frozen=True):
     """A root file system that the guest has mounted from a drive.
 
     Attributes:
@@ -179,8 +172,7 @@ class BlockRootfs:
     address: str
 
 
-@dataclass(frozen=True)
-class ContainerState:
+class ContainerState(Struct, frozen=True):
     """The state of a container.
 
     Attributes:
@@ -212,6 +204,12 @@ class ContainerState:
         """Returns the state of the same container outside a guest."""
         nothing = replace(self, is_in_guest=False, mounts=(), block=None, health=Health.NONE)
         return replace(nothing, state=state, exit=status or self.exit)
+
+    def after_machine(self) -> ContainerState:
+        """Returns the state of the same container after the end of its machine."""
+        if self.state is State.READY and not self.is_in_guest:
+            return self
+        return self.gone(State.STOPPED)
 
 
 def shown_state(pod: PodState, container: ContainerState) -> State:

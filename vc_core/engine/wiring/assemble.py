@@ -60,6 +60,13 @@ def wire(
     Raises:
         PluginError, ConfigError, PluginContractError: with all problems of their kind.
     """
+    seats = _seats(catalog, chosen)
+    if journal is not None:
+        seats.append(Seat("observer", "journal", journal))
+    return Wiring(seats, deadlines)
+
+
+def _seats(catalog: Catalog, chosen: Iterable[PluginChoice]) -> list[Seat]:
     seats: list[Seat] = []
     wrong: list[str] = []
     missing: list[PluginError] = []
@@ -79,9 +86,23 @@ def wire(
         )
     if wrong:
         raise ConfigError(wrong)
-    if journal is not None:
-        seats.append(Seat("observer", "journal", journal))
-    return Wiring(seats, deadlines)
+    return seats
+
+
+def wire_storage(config: Config, catalog: Catalog) -> Wiring:
+    """Wires the chosen store with the observers, for calls that need nothing else.
+
+    Raises:
+        PluginError, ConfigError, PluginContractError: as `wire`.
+    """
+    wanted = ("storage", "observer")
+    chosen = [
+        choice_of(config, catalog, family, name)
+        for family, name in config.plugins()
+        if family in wanted
+    ]
+    seats = _seats(catalog, chosen)
+    return Wiring(seats, config.deadlines, families=("storage",))
 
 
 async def problems(config: Config, catalog: Catalog) -> list[str]:

@@ -1,18 +1,25 @@
 """Finds the class of a plugin by its name. The only module that uses stevedore.
 
-Only the named plugin is imported.
+Only the named plugin is imported. What stevedore has found is remembered for later processes.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from vc_core.config import PLUGIN_TABLES, nearest
+from vc_core.engine.wiring import known_plugins
+from vc_core.engine.wiring.known_plugins import KnownPlugin
 from vc_core.engine.wiring.plugin_checks import fulfilment
 from vc_core.first_party import install_hint
 from vc_core.spec.errors import PluginError, PluginLoadError, PluginNotFound
+
+if TYPE_CHECKING:
+    import importlib.metadata
 
 Factory = Callable[..., object]
 
@@ -71,6 +78,7 @@ class Catalog:
         self._offered: (
             importlib.metadata.SelectableGroups | importlib.metadata.EntryPoints | None
         ) = None
+        self._known: Mapping[tuple[str, str], KnownPlugin] | None = None
 
     def find(self, family: str, name: str) -> Plugin:
         """Imports one plugin.
@@ -86,7 +94,7 @@ class Catalog:
                 raise PluginLoadError(family, name, _no_class(family, name, "", self._extra[key]))
             return Plugin(family, name, self._extra[key])
         if key not in self._found:
-            self._found[key] = self._load(family, name)
+            self._found[key] = self._recalled(family, name) or self._load(family, name)
         return self._found[key]
 
     def names(self, family: str) -> tuple[str, ...]:
@@ -110,6 +118,38 @@ class Catalog:
                     state = str(error)
                 who, version = _distribution(point)
                 yield Installed(family, point.name, who, version, state, contract)
+
+    def _recalled(self, family: str, name: str) -> Plugin | None:
+        """Loads a plugin that an earlier process has found; None when it must be looked for."""
+        if self._known is None:
+            self._known = known_plugins.recall()
+            if self._known is None:
+                self._known = self._remember()
+        known = self._known.get((family, name))
+        if known is None:
+            return None
+        try:
+            factory = operator.attrgetter(known.attribute)(import_module(known.module))
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # met again when stevedore loads it, and reported then
+            return None
+        if not isinstance(factory, type):
+            return None
+        return Plugin(family, name, factory, known.distribution, known.version)
+
+    def _remember(self) -> dict[tuple[str, str], KnownPlugin]:
+        """Remembers the plugins of all families that one distribution offers."""
+        offers: dict[tuple[str, str], list[importlib.metadata.EntryPoint]] = {}
+        for family in PLUGIN_TABLES:
+            for point in self._points(family):
+                offers.setdefault((family, point.name), []).append(point)
+        known_plugins.remember(
+            _known(family, points[0])
+            for (family, _), points in offers.items()
+            if len(points) == 1 and points[0].attr
+        )
+        return {}
 
     def _load(self, family: str, name: str) -> Plugin:
         from stevedore import NamedExtensionManager
@@ -160,6 +200,8 @@ class Catalog:
 
     def _points(self, family: str) -> list[importlib.metadata.EntryPoint]:
         """Returns the entry points of a family. Reads all distributions once; imports nothing."""
+        import importlib.metadata
+
         if self._offered is None:
             self._offered = importlib.metadata.entry_points()
         return list(self._offered.select(group=f"vc_core.{family}"))
@@ -180,6 +222,18 @@ def _no_class(family: str, name: str, owner: str, what: object) -> str:
     return (
         f"the {family} plugin {name!r}{owner} is {kind}, not a class; "
         "name the plugin's class in the entry point"
+    )
+
+
+def _known(family: str, point: importlib.metadata.EntryPoint) -> KnownPlugin:
+    who, version = _distribution(point)
+    return KnownPlugin(
+        family=family,
+        name=point.name,
+        module=point.module,
+        attribute=point.attr,
+        distribution=who,
+        version=version,
     )
 
 

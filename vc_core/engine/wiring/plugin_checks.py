@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.metadata
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -122,7 +121,10 @@ def constructor_problem(factory: Callable[..., object]) -> str:
 
 def version_problems(requirements: Iterable[str]) -> Iterator[str]:
     """Yields a line if a plugin's distribution requires another version of the contract."""
-    from packaging.requirements import InvalidRequirement, Requirement  # for `vc plugins` only
+    # For `vc plugins` only.
+    import importlib.metadata
+
+    from packaging.requirements import InvalidRequirement, Requirement
 
     ours = importlib.metadata.version(CORE)
     for text in requirements:

@@ -37,6 +37,7 @@ from vc_core.spec.errors import (
     UnsupportedOperation,
     VcError,
 )
+from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import ALL_SPECS, FAMILIES, Hooks
 from vc_core.spec.markers import OPTIONAL, PROJECT, UNBOUNDED, hookimpl
 from vc_core.spec.values import PodRef
@@ -77,16 +78,20 @@ class Wiring:
     Args:
         seats: the plugins; observers last, the first of them outermost.
         deadlines: applied to every operation except unbounded ones.
+        families: those whose operations can be called.
 
     Raises:
         PluginContractError: with every problem at once.
     """
 
-    def __init__(self, seats: Iterable[Seat], deadlines: Deadlines) -> None:
+    def __init__(
+        self, seats: Iterable[Seat], deadlines: Deadlines, families: Iterable[str] = FAMILIES
+    ) -> None:
         self._deadlines = deadlines
+        self._families = tuple(families)
         self._origin = Origin()
         self._manager = _Manager(PROJECT)
-        for spec in ALL_SPECS:
+        for spec in (*(FAMILIES[family] for family in self._families), EventSpec):
             self._manager.add_hookspecs(spec)
         self._seats = tuple(seats)
         self._wrong = {seat.label for seat in self._seats if _is_wrong(seat)}
@@ -154,7 +159,8 @@ class Wiring:
                 yield f"{seat.label}: {' '.join(str(error).split())}"
 
     def _check_implementations(self) -> Iterable[str]:
-        for family, spec in FAMILIES.items():
+        for family in self._families:
+            spec = FAMILIES[family]
             owners = {name: self._owners(name) for name in hook_names(spec)}
             seats = [seat for seat in self._seats if seat.family == family]
             if family == "device":
@@ -336,6 +342,7 @@ def _foreign(error: Exception | SystemExit, operation: Operation) -> OperationEr
     return kind(f"{type(error).__name__}: {error}", operation.name, operation.plugin, operation.pod)
 
 
+@functools.cache
 def _is_unbounded(name: str) -> bool:
     return any(getattr(vars(spec).get(name), UNBOUNDED, False) for spec in ALL_SPECS)
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
-import shutil
 import stat
-import tempfile
 from pathlib import Path
 
 from vc_core.driver_kit import HostProcess
@@ -20,6 +17,8 @@ _OWNED = re.compile(r"\.(?:half|dead)-(\d+)-(\d+)-.+")
 
 def write_atomically(path: Path, text: str) -> None:
     """Replaces a file: a reader sees the old file or the new one, also after a power cut."""
+    import tempfile  # here, because listing pods does without it, as without the others
+
     handle, name = tempfile.mkstemp(prefix=".half-", dir=path.parent)
     half = Path(name)
     try:
@@ -45,7 +44,7 @@ def create_folder_with(folder: Path, name: str, text: str) -> bool:
         # rename(2) replaces an empty folder only: one with a file in it is never overwritten.
         half.rename(folder)
     except OSError:
-        shutil.rmtree(half)
+        _remove_tree(half)
         if folder.exists():
             return False
         raise
@@ -119,6 +118,8 @@ def _own_folder(kind: str, parent: Path) -> Path:
 
 
 def _own_name(kind: str) -> str:
+    import secrets
+
     me = HostProcess.this()
     return f".{kind}-{me.pid}-{me.start_ticks}-{secrets.token_hex(8)}"
 
@@ -134,6 +135,8 @@ def _remove_tree(path: Path) -> None:
     if path.is_symlink() or not path.is_dir():
         path.unlink()
         return
+    import shutil
+
     try:
         shutil.rmtree(path)
     except PermissionError:

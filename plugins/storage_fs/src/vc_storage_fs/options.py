@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,8 @@ def default_run_root() -> Path:
         return Path("/run/virtcontainers")
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(runtime) / "virtcontainers"
+    import tempfile
+
     return Path(tempfile.gettempdir()) / f"virtcontainers-{os.geteuid()}"
 
 

@@ -51,10 +51,12 @@ class FsStorage(StorageSpec):
     def __init__(self, options: FsOptions) -> None:
         self._run = options.run_root
         self._config = options.config_root
+        self._pods_run = self._run / "pods"
+        self._pods_config = self._config / "pods"
 
     @hookimpl
     async def storage_run_dir(self, pod_id: str) -> Path:
-        return self._run / "pods" / pod_id
+        return self._pods_run / pod_id
 
     @hookimpl
     async def storage_create(self, pod_id: str, config: str) -> None:
@@ -62,15 +64,18 @@ class FsStorage(StorageSpec):
 
     @hookimpl
     async def storage_list(self) -> StoreListing:
-        return await asyncio.to_thread(self._list)
+        return self._list()  # a thread would take longer than most lists
 
     @hookimpl
     async def storage_containers(self, pod_id: str) -> tuple[str, ...]:
         self._require(pod_id)
-        found = self._pod_config(pod_id).glob(f"containers/*/{_CONFIG}")
-        return tuple(
-            sorted(path.parent.name for path in found if not path.parent.name.startswith("."))
-        )
+        folder = self._pod_config(pod_id) / "containers"
+        try:
+            with os.scandir(folder) as found:
+                names = sorted(one.name for one in found if not one.name.startswith("."))
+        except FileNotFoundError:
+            return ()
+        return tuple(name for name in names if not files.is_missing(folder / name / _CONFIG))
 
     @hookimpl
     async def storage_lock(self, pod_id: str, exclusive: bool, timeout_s: float) -> StoreLock:
@@ -97,11 +102,11 @@ class FsStorage(StorageSpec):
 
     @hookimpl
     async def storage_get(self, pod_id: str, container_id: str, record: Record) -> str | None:
-        self._require(pod_id)
         path = self._path(pod_id, container_id, record)
         try:
             return path.read_text()
         except FileNotFoundError:
+            self._require(pod_id)
             return None
         except OSError as error:
             raise StorageError(f"{path} cannot be read: {error.strerror}") from error
@@ -185,10 +190,10 @@ class FsStorage(StorageSpec):
     # --- paths ------------------------------------------------------------------------------------
 
     def _pod_config(self, pod_id: str) -> Path:
-        return self._config / "pods" / pod_id
+        return self._pods_config / pod_id
 
     def _pod_run(self, pod_id: str) -> Path:
-        return self._run / "pods" / pod_id
+        return self._pods_run / pod_id
 
     def _path(self, pod_id: str, container_id: str, record: Record) -> Path:
         base = self._pod_config(pod_id) if record in _DURABLE else self._pod_run(pod_id)

@@ -1,0 +1,55 @@
+"""What short commands import: a test of names, because no test asserts a time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from vc_core.cli import vc
+from vc_core.cli.lazy_group import LazyGroup
+
+NEEDLESS = {
+    *("vc_qemu", "vc_agent_grpc", "vc_devices", "vc_network", "vc_observers", "grpc", "qemu"),
+    *("vc_core.engine.api.runtime", "vc_core.engine.session", "vc_core.engine.lifecycle"),
+    *("vc_core.engine.clones", "vc_core.engine.resources", "vc_core.engine.host"),
+    *("vc_core.images", "vc_core.cli.pod_commands", "vc_core.cli.pod_create"),
+    *("vc_core.cli.containers", "vc_core.driver_kit.accelerator", "vc_core.driver_kit.kvm_proof"),
+    *("stevedore", "importlib.metadata", "email", "packaging", "rich", "pygments", "tempfile"),
+    *("shutil", "hashlib", "secrets", "difflib", "json", "ctypes"),
+}
+
+_SCRIPT = """
+import atexit, sys
+atexit.register(lambda: print(*sys.modules, file=sys.stderr))
+from vc_core.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("words", [("pod", "ls"), ("ps",)], ids=" ".join)
+def test_listings_import_no_driver_and_little_else(words, tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f"[storage.fs]\nrun_root = '{tmp_path}/run'\nconfig_root = '{tmp_path}/config'\n"
+    )
+    environ = {**os.environ, "VC_CONFIG": str(config)}
+    arguments = [sys.executable, "-P", "-c", _SCRIPT, *words]
+    for _ in range(2):  # the first one remembers where the plugins are
+        done = subprocess.run(arguments, env=environ, capture_output=True, text=True, check=True)
+    assert sorted(NEEDLESS & set(done.stderr.split())) == []
+
+
+def test_the_help_of_lazy_groups_is_that_of_their_commands():
+    groups: list[tuple[str, LazyGroup]] = [("vc", vc)]
+    for name, group in groups:
+        for word, (_, _, text) in group.commands_at.items():
+            command = group.get_command(None, word)
+            assert command.name == word
+            if isinstance(command, LazyGroup):
+                groups.append((f"{name} {word}", command))
+            elif name != "vc":
+                assert " ".join(command.help.split()).startswith(text.removesuffix(".")), word
+    assert [name for name, _ in groups] == ["vc", "vc pod"]

@@ -1,0 +1,219 @@
+"""Status and listing of pods by their records and the processes of their machines.
+
+No plugin but that of the store is loaded for it, and no lock of a pod is taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+from vc_core.engine.api.container_status import ContainerStatus
+from vc_core.engine.state.records import ContainerState, PodConfig, PodState, Store
+from vc_core.engine.state.states import ALIVE, State
+from vc_core.spec.errors import NotFound, OperationError, VcError
+from vc_core.spec.hooks import Hooks
+from vc_core.spec.values import ContainerSpec, PortMapping, VmConfinement, VmSize
+
+_AT_ONCE = 8  # more calls at once only delay each other
+
+Ask = Callable[[str], Awaitable["PodStatus"]]
+"""Returns the status of a pod by its id, from its machine."""
+
+
+@dataclass(frozen=True)
+class PodStatus:
+    """The current status of a pod.
+
+    Attributes:
+        id: unique on this host.
+        state: its state.
+        reason: why it is stopped, as text for people.
+        pid: id of the machine's process, 0 when there is none.
+        config: the configuration it was created with.
+        containers: the status of its containers.
+        size: current size of the machine; the configured size when there is none.
+        unanswered: what did not answer in time, as text for people; all other fields are then the
+            last known values.
+        confinement: what keeps the machine's process from this host; empty when not asked.
+        ports: published on the host, while it runs.
+        is_connected: whether its network works; True for a pod without one.
+    """
+
+    id: str
+    state: State
+    reason: str
+    pid: int
+    config: PodConfig
+    containers: tuple[ContainerStatus, ...]
+    size: VmSize
+    unanswered: str = ""
+    confinement: VmConfinement = field(default_factory=VmConfinement)
+    ports: tuple[PortMapping, ...] = ()
+    is_connected: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        config: PodConfig,
+        state: PodState,
+        pid: int,
+        containers: Iterable[ContainerStatus],
+        unanswered: str = "",
+        is_connected: bool = True,
+    ) -> PodStatus:
+        """Makes a status from the pod's records."""
+        size = state.size or VmSize(vcpus=config.vcpus, memory_mib=config.memory_mib)
+        ports = () if state.network is None else state.network.ports
+        return cls(
+            config.id,
+            state.state,
+            state.reason,
+            pid,
+            config,
+            tuple(containers),
+            size,
+            unanswered,
+            ports=ports,
+            is_connected=is_connected,
+        )
+
+
+@dataclass(frozen=True)
+class DamagedPod:
+    """A pod whose records are unreadable. It can be deleted by force.
+
+    Attributes:
+        id: unique on this host.
+        reason: what is unreadable, and the remedy, as text for people.
+        state: "damaged".
+    """
+
+    id: str
+    reason: str
+    state: str = "damaged"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All pods, and problems found while listing them.
+
+    Attributes:
+        pods: sorted by id.
+        damaged: pods whose records are unreadable.
+        problems: other problems, one line each.
+    """
+
+    pods: tuple[PodStatus, ...]
+    damaged: tuple[DamagedPod, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def reason_of(error: Exception) -> str:
+    """Returns why a pod gave no status, as text for people who see which pod it is."""
+    return error.message if isinstance(error, OperationError) else str(error)
+
+
+async def listing(storage: Hooks, ask: Ask, ask_guests: bool = False) -> Listing:
+    """Lists all pods by their records; asks those whose records do not tell, concurrently.
+
+    Pods that are deleted meanwhile are left out.
+
+    Args:
+        storage: operations of the store.
+        ask: asks a machine, and its guest with `ask_guests`.
+        ask_guests: whether guests are asked for the state of their containers.
+    """
+    stored = await storage.storage_list()
+    remaining = iter(stored.pods)
+    found: dict[str, PodStatus | DamagedPod] = {}
+
+    async def look() -> None:
+        for pod_id in remaining:
+            try:
+                status = await recorded(Store(storage, pod_id), ask_guests)
+                found[pod_id] = status if status is not None else await ask(pod_id)
+            except NotFound:
+                continue
+            except VcError as error:
+                found[pod_id] = DamagedPod(pod_id, reason_of(error))
+
+    await asyncio.gather(*(look() for _ in range(_AT_ONCE)))
+    rows = [found[pod_id] for pod_id in stored.pods if pod_id in found]
+    return Listing(
+        tuple(one for one in rows if isinstance(one, PodStatus)),
+        tuple(one for one in rows if isinstance(one, DamagedPod)),
+        stored.problems,
+    )
+
+
+async def recorded(store: Store, ask_guests: bool = False) -> PodStatus | None:
+    """Returns a pod's status from its records and its process; None when these do not tell.
+
+    They do not tell whether a network works, nor anything about a machine that has ended by
+    itself, that is being saved, or that is no process of this host.
+
+    Args:
+        store: its records.
+        ask_guests: whether they do not tell about the containers in a running guest either.
+
+    Raises:
+        NotFound, PodDamaged: as the store.
+    """
+    config, state = await store.pod_config(), await store.pod_state()
+    if state.is_saving or state.network is not None:
+        return None
+    process = state.process if state.state in ALIVE else None
+    if state.state in ALIVE and (
+        process is None or not process.is_alive() or await store.driver_state() is None
+    ):
+        return None
+    containers = await _containers(store)
+    asks = ask_guests and state.state is State.RUNNING
+    if asks and any(container.is_in_guest for _, container in containers):
+        return None
+    return PodStatus.of(config, state, process.pid if process else 0, _shown(state, containers))
+
+
+async def known(store: Store, unanswered: str) -> PodStatus:
+    """Returns the last known status of a pod that did not answer.
+
+    Args:
+        store: its records.
+        unanswered: what did not answer, as text for people.
+
+    Raises:
+        NotFound, PodDamaged: as the store.
+    """
+    config, state = await store.pod_config(), await store.pod_state()
+    process = state.process
+    pid = process.pid if process is not None and process.is_alive() else 0
+    if process is not None and not pid and state.state in ALIVE:
+        state = PodState(State.STOPPED, "the machine ended")
+    containers = [
+        dataclasses.replace(one, unanswered=unanswered)
+        for one in _shown(state, await _containers(store))
+    ]
+    return PodStatus.of(config, state, pid, containers, unanswered)
+
+
+async def _containers(store: Store) -> list[tuple[ContainerSpec, ContainerState]]:
+    """Returns the records of the containers, without those that are deleted meanwhile."""
+    found = []
+    for name in await store.containers():
+        with contextlib.suppress(NotFound):
+            found.append((await store.container_spec(name), await store.container_state(name)))
+    return found
+
+
+def _shown(
+    pod: PodState, containers: Iterable[tuple[ContainerSpec, ContainerState]]
+) -> list[ContainerStatus]:
+    is_over = pod.state is State.STOPPED
+    return [
+        ContainerStatus.of(pod, spec, state.after_machine() if is_over else state)
+        for spec, state in containers
+    ]
