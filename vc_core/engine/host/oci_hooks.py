@@ -39,9 +39,9 @@ async def run_required(
     """
     state = {
         "ociVersion": _OCI_VERSION,
-        "id": spec.id,
+        "id": spec.hooks.container_id or spec.id,
         "status": status,
-        "pid": pid,
+        "pid": pid and (spec.hooks.pid or pid),
         "bundle": spec.bundle,
     }
     text = json.dumps({**state, "annotations": dict(spec.annotations)}).encode()

@@ -34,8 +34,12 @@ class OciHooks(Struct, frozen=True, kw_only=True):
             the start.
         poststart: run when its process runs.
         poststop: run when the container is removed from the guest.
+        container_id: the id that hooks are told; empty for that of the container.
+        pid: the process that hooks are told; 0 for that of the machine.
     """
 
     prestart: tuple[OciHook, ...] = ()
     poststart: tuple[OciHook, ...] = ()
     poststop: tuple[OciHook, ...] = ()
+    container_id: str = ""
+    pid: int = 0

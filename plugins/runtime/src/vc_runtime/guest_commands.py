@@ -20,7 +20,7 @@ from vc_core import Container, Runtime
 from vc_core.driver_kit.host_process import HostProcess
 from vc_core.oci import limits
 from vc_core.oci.reading import Reader
-from vc_core.spec import NotFound, PodDamaged, Resources
+from vc_core.spec import HookError, NotFound, PodDamaged, Resources
 from vc_runtime import cgroups
 from vc_runtime.errors import DamagedRecord, RuntimeFailure, UnknownContainer, not_running
 from vc_runtime.records import Record, Records, pod_id_of
@@ -46,7 +46,13 @@ def start(found: Namespace) -> int:
             raise RuntimeFailure(
                 f"cannot start a container in the {record.status} state; it must be created"
             )
-        asyncio.run(_start(record))
+        try:
+            asyncio.run(_start(record))
+        except HookError:
+            # Of a prestart hook: the runtime-spec wants no container any more.
+            record.stand_in.send(signal.SIGKILL)
+            discard(records, found.id)
+            raise
         records.put(structs.replace(record, was_started=True))
     return 0
 

@@ -55,6 +55,7 @@ def create(found: Namespace) -> int:
 
 async def _created(found: Namespace, records: Records) -> Sequence[str]:
     from vc_core import Runtime
+    from vc_core.spec import OciHooks
     from vc_runtime import bundles, cgroups, namespaces
 
     record = records.get(found.id)
@@ -74,6 +75,9 @@ async def _created(found: Namespace, records: Records) -> Sequence[str]:
         records.put(record)
         joined_pod, pid_owner = namespaces.pod_and_pid_owner(bundle.joined, bundle.sandbox, records)
         spec = _joining(bundle.container, pid_owner)
+        if spec.hooks != OciHooks():
+            hooks = structs.replace(spec.hooks, container_id=record.id, pid=record.pid)
+            spec = structs.replace(spec, hooks=hooks)
         kinds = spec.confinement.namespaces or ()
         shares_pids = pid_owner is not None or "pid" not in kinds
         record = structs.replace(record, pod=joined_pod, shares_pids=shares_pids)
