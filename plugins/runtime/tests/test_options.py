@@ -20,8 +20,8 @@ CONTAINERD = ("--root", "/r", "--log", "/l", "--log-format", "json", "--systemd-
             {"verb": "create", "bundle": Path("/b"), "pid_file": Path("/b/pid"), "id": "c"},
         ),
         (
-            ("create", "--no-pivot", "--no-new-keyring", "--preserve-fds=2", "c"),
-            {"preserve_fds": 2},
+            ("create", "--no-pivot", "--no-new-keyring", "--preserve-fds=0", "c"),
+            {"preserve_fds": 0},
         ),
         (("kill", "--all", "c", "9"), {"all": True, "id": "c", "signal": "9"}),
         (("kill", "c"), {"signal": "TERM"}),
@@ -46,6 +46,13 @@ def test_a_wrong_command_line_is_a_failure():
     for words in ((), ("fly", "c"), ("create",), ("create", "--bundel", "/b", "c")):
         with pytest.raises(RuntimeFailure):
             options.parse(words)
+
+
+def test_descriptors_are_not_passed_into_a_machine():
+    for verb in ("create", "exec"):
+        options.parse((verb, "--preserve-fds", "0", "c"))
+        with pytest.raises(RuntimeFailure, match="cannot be passed into a machine"):
+            options.parse((verb, "--preserve-fds", "2", "c"))
 
 
 def test_a_failure_is_told_and_logged(tmp_path, capsys):

@@ -47,6 +47,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     found = parser.parse_args(words)
     if found.verb is None and not found.version:
         parser.error("a command is missing; see vc-runtime --help")
+    if getattr(found, "preserve_fds", 0):
+        parser.error("--preserve-fds: descriptors of the host cannot be passed into a machine")
     return found
 
 
@@ -102,4 +104,4 @@ def _add_commands(parser: _Parser) -> None:
 def _of_process(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--console-socket", default="", help="gets the terminal")
     parser.add_argument("--pid-file", type=Path)
-    parser.add_argument("--preserve-fds", type=int, default=0)
+    parser.add_argument("--preserve-fds", type=int, default=0, help="must be 0")
