@@ -1,6 +1,6 @@
 # `make demo` runs a first command, `make test` every check, `make bench` the benchmarks. Each
 # prepares the machine first.
-.PHONY: demo test test-long bench fuzz soak leaks docs wheels lint generate clean
+.PHONY: demo test test-long conformance bench fuzz soak leaks docs wheels lint generate clean
 
 VC := .venv/bin/vc
 PY := .venv/bin/python
@@ -41,6 +41,13 @@ leaks:
 	@tools/prepare test
 	$(PY) -m tools.leaks
 
+# Other people's tests of OCI runtimes, which Go builds; takes minutes. PROGRAMS="start kill" chooses
+# some, RUNTIMES=vc-runtime leaves out runc and crun.
+RUNTIMES := vc-runtime,runc,crun
+conformance:
+	@tools/prepare test
+	$(PY) -m conformance --runtimes $(RUNTIMES) $(PROGRAMS)
+
 docs:
 	@tools/prepare test
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
@@ -62,7 +69,7 @@ bench:
 lint:
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy vc_core plugins/*/src examples/*/src benchmarks
+	.venv/bin/mypy vc_core plugins/*/src examples/*/src benchmarks conformance
 	.venv/bin/lint-imports --no-logo
 	PYTHON=$(PY) plugins/agent_grpc/generate --check
 	plugins/agent_grpc/check_guest

@@ -1,0 +1,1 @@
+"""Conformance of `vc-runtime`, measured with other people's tests: `make conformance`."""
