@@ -96,3 +96,38 @@ def test_folders_that_are_plugged_later_and_snapshots_work_in_the_jail_of_a_user
     host.vc("pod", "delete", "--force", "again")
     host.vc("pod", "delete", "--force", "p")
     assert json.loads(host.vc("pod", "ls", "--json").stdout) == []
+
+
+def test_machines_of_a_users_pool_are_in_the_jail_before_and_after_they_are_taken(host):
+    host.configure("hypervisor", jail="strict")
+    host.vc("pool", "start", "--size", "1")
+    try:
+        while not json.loads(host.vc("pool", "ls", "--json").stdout):
+            os.sched_yield()
+        (waiting,) = host.machines()
+        before = Path(f"/proc/{waiting}/status").read_text()
+        assert "Seccomp:\t2" in before
+        assert "CapEff:\t0000000000000000" in before
+        assert f"Uid:\t{_USER}" in before
+        namespaces = ("mnt", "pid", "net", "ipc", "user")
+        for name in namespaces:
+            own = Path(f"/proc/{waiting}/ns/{name}").readlink()
+            assert own != Path(f"/proc/self/ns/{name}").readlink(), name
+        host.vc("run", "-d", "--start", "pool", "--name", "p", "--", "sleep", "1000")
+        told = status(host, "p")
+        assert told["pid"] == waiting, "it was taken from the pool"
+        assert told["confinement"]["missing"] == []
+        assert {"namespaces", "root", "capabilities", "seccomp", "limits", "template"} <= set(
+            told["confinement"]["layers"]
+        )
+        after = Path(f"/proc/{waiting}/status").read_text()
+        for field in ("Uid", "CapEff", "Seccomp", "NoNewPrivs"):
+            assert _field(after, field) == _field(before, field)
+        host.vc("pod", "delete", "--force", "p")
+    finally:
+        host.vc("pool", "stop")
+    assert host.machines() == []
+
+
+def _field(text: str, name: str) -> list[str]:
+    return text.partition(f"{name}:")[2].split("\n")[0].split()

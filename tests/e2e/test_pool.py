@@ -78,6 +78,19 @@ def test_a_taken_machine_is_a_pod_like_any_other_and_is_replaced(pooled, busybox
     pooled.vc("pod", "delete", "--force", "p")
 
 
+def test_waiting_machines_are_in_the_jail(pooled):
+    machines = pooled.machines()
+    assert len(machines) == 2
+    for pid in machines:
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert "NoNewPrivs:\t1" in status
+        assert "Seccomp:\t2" in status
+        for name in ("mnt", "pid", "net", "ipc"):
+            own = Path(f"/proc/{pid}/ns/{name}").readlink()
+            assert own != Path(f"/proc/self/ns/{name}").readlink(), name
+        assert not Path(f"/proc/{pid}/root/etc/shadow").exists()
+
+
 def test_waiting_machines_use_no_processor(pooled):
     machines = pooled.machines()
     assert len(machines) == 2

@@ -22,6 +22,7 @@ from tests.e2e.conftest import Host, new_host
 from tests.e2e.libvirtd import Libvirtd
 from tests.soak import faults
 from tests.soak.faults import Trouble, Victim
+from vc_core.defaults import Start
 from vc_core.engine.api.pod import Pod
 from vc_core.engine.api.runtime import Runtime
 from vc_core.engine.state.states import State
@@ -189,8 +190,7 @@ class Soak:
     async def run(self, lives: int) -> None:
         """Adds lives to the report, until there are so many.
 
-        The first one of each kind is not counted: it opens what this process keeps, such as the
-        files of grpc and the connection to libvirtd.
+        The first one of each kind is not counted: it opens what stays open, such as libvirtd.
         """
         if not self._lived:
             for kind in self._kinds:
@@ -290,7 +290,7 @@ class Soak:
         host, runtime = self._host_of(life)
         try:
             await self._vc(host, "pool", "start", "--size", "1")
-            await (await runtime.create(life.name)).start()
+            await (await runtime.create(life.name, start=Start.POOL)).start()
         finally:
             await self._vc(host, "pool", "stop")
 
