@@ -341,16 +341,8 @@ def test_an_ordinary_user_needs_no_privilege(hypervisor):
     host = new_host(folder, hypervisor)
     subprocess.run(["chown", "-R", "65533:65533", str(folder)], check=True)
     tun.chmod(0o666)
-    as_user = (
-        "setpriv",
-        "--reuid",
-        "65533",
-        "--regid",
-        "65533",
-        "--clear-groups",
-        "--no-new-privs",
-    )
-    script = f'mount --bind {tun} /dev/net/tun && exec {" ".join(as_user)} "$@"'
+    as_user = "setpriv --reuid 65533 --regid 65533 --clear-groups --no-new-privs"
+    script = f'mount --bind {tun} /dev/net/tun && exec {as_user} "$@"'
     environ = {**host.environ(), "HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)}
 
     def vc(*words: str) -> subprocess.CompletedProcess[bytes]:
