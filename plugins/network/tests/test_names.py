@@ -16,12 +16,13 @@ import dns.message
 import dns.rcode
 import msgspec
 import pytest
-from vc_network import denied_names, names
+from vc_network import denied_names, doctor, names
 from vc_network.denied_names import DeniedName, DeniedNames
 from vc_network.opener import Open, Opener, Record
 from vc_network.ruleset import TABLE, Link, opened, ruleset
 
 from tests.e2e.intruder import Intruder, named
+from vc_core.driver_kit import seccomp_filter
 from vc_core.spec import NetworkPolicy, NetworkRule, Reach
 
 POLICY = NetworkPolicy.of(
@@ -317,3 +318,11 @@ async def test_what_reads_may_ask_for_nothing_else(orders, request_):
         Opener(orders).handle(msgspec.json.encode(request_))
     assert elements(opened(0, 4)) == {}
     assert not Path(orders.record).exists()
+
+
+def test_a_host_without_libseccomp_is_told(monkeypatch):
+    assert {one.subject: one.verdict for one in doctor.diagnose()}["filter of names"] == "good"
+    monkeypatch.setattr(seccomp_filter, "_LIBRARY", "libmissing.so.2")
+    (found,) = [one for one in doctor.diagnose() if one.subject == "filter of names"]
+    assert found.verdict == "warning"
+    assert "libseccomp2" in found.remedy

@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 from vc_core.driver_kit import find_program
+from vc_core.driver_kit.seccomp_filter import SeccompError
 from vc_core.spec import Finding, Verdict
+from vc_network import confined
 from vc_network.namespace import PACKAGES, TUN, TUN_REMEDY
 
 _USER_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
@@ -17,8 +19,8 @@ _OF_REDIRECTION = ("ip", "tc")
 
 
 def diagnose() -> tuple[Finding, ...]:
-    """Checks the programs, the tap device, and whether this kernel permits user namespaces."""
-    return (_programs(_OF_PASTA), _tun(), _user_namespaces())
+    """Checks the programs, the tap device, user namespaces, and the filter of names."""
+    return (_programs(_OF_PASTA), _tun(), _user_namespaces(), _filter_of_names())
 
 
 def diagnose_redirected() -> tuple[Finding, ...]:
@@ -55,6 +57,22 @@ def _tun() -> Finding:
         detail=detail,
         remedy=f"as root: {TUN_REMEDY}",
     )
+
+
+def _filter_of_names() -> Finding:
+    subject = "filter of names"
+    try:
+        confined.compiled()
+    except SeccompError as error:
+        detail = f"policies with names are refused: {error}"
+        return Finding(
+            subject=subject,
+            verdict=Verdict.WARNING,
+            detail=detail,
+            remedy="apt-get install libseccomp2",
+        )
+    detail = "no files, capabilities and processes for what reads guests"
+    return Finding(subject=subject, verdict=Verdict.GOOD, detail=detail)
 
 
 def _user_namespaces() -> Finding:
