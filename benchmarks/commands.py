@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable
 
 from benchmarks.host import Bench
 from benchmarks.report import Report
@@ -36,34 +37,53 @@ async def run(report: Report, bench: Bench) -> None:
                 await pod.close()
             lists = {"vc pod ls": ("pod", "ls"), "vc ps": ("ps",)}
             for name, words in lists.items():
-                _beside_python(report, bench, f"{name}, {_PODS} running pods", words, 8)
+                listed = f"{name}, {_PODS} running pods"
+                _beside_python(report, bench, listed, words, 8, functools.partial(_whole, bench))
         finally:
             for pod in pods:
                 await pod.delete(force=True)
     run_words = ("run", "--start", "template", "--rootfs", "/", "--", "true")
-    _beside_python(report, bench, "vc run -- true, template", run_words, 12)
+    own = functools.partial(_own, bench)
+    _beside_python(report, bench, "vc run -- true, template, our process", run_words, 12, own)
 
 
 def _beside_python(
-    report: Report, bench: Bench, name: str, words: tuple[str, ...], target: float
+    report: Report,
+    bench: Bench,
+    name: str,
+    words: tuple[str, ...],
+    target: float,
+    measured: Callable[[tuple[str, ...]], float],
 ) -> None:
-    python = str(Path(sys.executable))
+    python = sys.executable
     bare, ours = list[float](), list[float]()
     bench.vc(*words)  # compiles what is not compiled yet
     for _ in bench.times(24):
-        bare.append(_cpu([python, "-c", "pass"], bench))
-        done = subprocess.run(
-            [python, "-c", _OWN, *words], env=bench.environment, capture_output=True, check=True
-        )
-        ours.append(float(done.stderr.splitlines()[-1]))
+        bare.append(_cpu(bench, [python, "-c", "pass"]))
+        ours.append(measured(words))
     floor = report.add(f"python -c pass, beside {name}", "s CPU", bare)
-    found = report.add(f"{name}: our process", "s CPU", ours)
+    found = report.add(name, "s CPU", ours)
     report.compare(f"CPU of {name} / python -c pass", found.median, floor.median, target)
 
 
-def _cpu(words: list[str], bench: Bench) -> float:
-    """Processor time of a whole process."""
-    started = subprocess.Popen(words, env=bench.environment)
+def _whole(bench: Bench, words: tuple[str, ...]) -> float:
+    return _cpu(bench, [*bench.command, *words])
+
+
+def _own(bench: Bench, words: tuple[str, ...]) -> float:
+    """Processor time of a command without its children, until the interpreter ends."""
+    done = subprocess.run(
+        [sys.executable, "-c", _OWN, *words],
+        env=bench.environment,
+        capture_output=True,
+        check=True,
+    )
+    return float(done.stderr.splitlines()[-1])
+
+
+def _cpu(bench: Bench, words: list[str]) -> float:
+    """Processor time of a process from its start to its end."""
+    started = subprocess.Popen(words, env=bench.environment, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(started.pid, 0)
     started.returncode = os.waitstatus_to_exitcode(status)
     return used.ru_utime + used.ru_stime

@@ -14,7 +14,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 from vc_core import standard_streams
 
-_FEW_COLLECTIONS = 50_000
+_FEW_COLLECTIONS = 100_000
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
             standard_streams.finish()
             sys.exit(125)
         return
-    # Imports create few garbage objects; collecting them repeatedly takes 10 ms.
+    # Imports create few garbage objects; collecting them repeatedly takes 25 ms.
     gc.set_threshold(_FEW_COLLECTIONS)
     from vc_core import cli
 

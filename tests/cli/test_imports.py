@@ -18,7 +18,7 @@ NEEDLESS = {
     *("vc_core.images", "vc_core.cli.pod_commands", "vc_core.cli.pod_create"),
     *("vc_core.cli.containers", "vc_core.driver_kit.accelerator", "vc_core.driver_kit.kvm_proof"),
     *("stevedore", "importlib.metadata", "email", "packaging", "rich", "pygments", "tempfile"),
-    *("shutil", "hashlib", "secrets", "difflib", "json", "ctypes"),
+    *("shutil", "hashlib", "secrets", "difflib", "fractions", "json", "ctypes"),
 }
 
 _SCRIPT = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vc_core.cli.network_options import port_text
 from vc_core.cli.render import ago, echo_json, echo_table, exit_text
 from vc_core.engine.api.container_status import ContainerStatus
 from vc_core.engine.state.states import State
@@ -28,6 +27,7 @@ def show_containers(
     if not containers:
         echo_table(_HEADS, ())
         return
+    from vc_core.cli.network_options import port_text
     from vc_core.images.image import NAME_NOTE
 
     rows = (

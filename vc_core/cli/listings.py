@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vc_core.cli.container_table import show_containers
 from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.render import ago, echo_json, echo_table, echo_warnings, json_option
 
@@ -51,6 +50,7 @@ def pod_ls(settings: Settings, as_json: bool) -> None:
 @click.pass_obj
 def ps(settings: Settings, as_json: bool) -> None:
     """List the containers of all pods."""
+    from vc_core.cli.container_table import show_containers
 
     async def work() -> None:
         listing = await settings.pods(ask_guests=True)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
+
+from msgspec import Struct
 
 from vc_core.engine.state.records import BlockRootfs, ContainerState, PodState, shown_state
 from vc_core.engine.state.states import State
 from vc_core.spec.values import ContainerSpec, ExitStatus, Health
 
 
-@dataclass(frozen=True)
-class ContainerStatus:
+class ContainerStatus(Struct, frozen=True):
     """The current status of a container.
 
     Attributes:

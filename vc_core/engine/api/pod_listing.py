@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field, structs
 
 from vc_core.engine.api.container_status import ContainerStatus
 from vc_core.engine.state.records import ContainerState, PodConfig, PodState, Store
@@ -24,8 +24,7 @@ Ask = Callable[[str], Awaitable["PodStatus"]]
 """Returns the status of a pod by its id, from its machine."""
 
 
-@dataclass(frozen=True)
-class PodStatus:
+class PodStatus(Struct, frozen=True):
     """The current status of a pod.
 
     Attributes:
@@ -82,8 +81,7 @@ class PodStatus:
         )
 
 
-@dataclass(frozen=True)
-class DamagedPod:
+class DamagedPod(Struct, frozen=True):
     """A pod whose records are unreadable. It can be deleted by force.
 
     Attributes:
@@ -97,8 +95,7 @@ class DamagedPod:
     state: str = "damaged"
 
 
-@dataclass(frozen=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """All pods, and problems found while listing them.
 
     Attributes:
@@ -194,7 +191,7 @@ async def known(store: Store, unanswered: str) -> PodStatus:
     if process is not None and not pid and state.state in ALIVE:
         state = PodState(State.STOPPED, "the machine ended")
     containers = [
-        dataclasses.replace(one, unanswered=unanswered)
+        structs.replace(one, unanswered=unanswered)
         for one in _shown(state, await _containers(store))
     ]
     return PodStatus.of(config, state, pid, containers, unanswered)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 from collections.abc import Awaitable
 from typing import Protocol, TypeVar
+
+from msgspec import structs
 
 from vc_core.engine.api.container_status import ContainerStatus
 from vc_core.engine.api.pod_listing import PodStatus
@@ -76,7 +77,7 @@ async def asked(session: Session, ask_guest: bool) -> PodStatus:
     status = PodStatus.of(
         session.config, session.state, machine.pid, rows, is_connected=is_connected
     )
-    return dataclasses.replace(status, confinement=machine.confinement)
+    return structs.replace(status, confinement=machine.confinement)
 
 
 async def closed_after(pod: ViewedPod, ask_guest: bool) -> PodStatus:

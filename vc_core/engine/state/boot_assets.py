@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Guest
@@ -14,8 +12,7 @@ from vc_core.spec.values import Guest
 _NO_PATH = Path()
 
 
-@dataclass(frozen=True)
-class Asset:
+class Asset(Struct, frozen=True):
     """A file and its expected digest.
 
     Attributes:
@@ -32,8 +29,7 @@ class Asset:
         return self.path != _NO_PATH
 
 
-@dataclass(frozen=True)
-class Assets:
+class Assets(Struct, frozen=True):
     """The files that a pod replaces.
 
     Attributes:
@@ -54,7 +50,7 @@ def check(assets: Assets) -> None:
         InvalidRequest: a path is not absolute, or a file is missing, empty or does not match
             its digest.
     """
-    for field in dataclasses.fields(assets):
+    for field in structs.fields(assets):
         asset: Asset = getattr(assets, field.name)
         if asset.is_given:
             _check(field.name, asset)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from vc_core.config import PLUGIN_TABLES, nearest
 from vc_core.engine.wiring import known_plugins
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
 Factory = Callable[..., object]
 
 
-@dataclass(frozen=True)
-class Plugin:
+class Plugin(Struct, frozen=True):
     """A plugin that was found.
 
     Attributes:
@@ -43,8 +43,7 @@ class Plugin:
     version: str = ""
 
 
-@dataclass(frozen=True)
-class Installed:
+class Installed(Struct, frozen=True):
     """One line of `vc plugins`: a plugin of an installed distribution.
 
     Attributes:

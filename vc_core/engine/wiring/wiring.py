@@ -7,10 +7,10 @@ import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import pluggy
+from msgspec import Struct
 
 from vc_core.defaults import Deadlines
 from vc_core.driver_kit.timeouts import timeout_after
@@ -58,8 +58,7 @@ _DISPENSABLE = frozenset({"network"})  # families of which a pod may have no plu
 _REMEDY = "tell its author, or choose another plugin"
 
 
-@dataclass(frozen=True)
-class Seat:
+class Seat(Struct, frozen=True):
     """A plugin object, with its family and its name."""
 
     family: str

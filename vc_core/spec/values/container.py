@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import enum
 import signal
-from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -14,6 +14,9 @@ from vc_core.spec.values.oci_hooks import OciHooks
 from vc_core.spec.values.process import ExitStatus, ProcessSpec, Stdio
 from vc_core.spec.values.restart import Health, HealthCheck, Restart
 from vc_core.spec.values.vm import Plugged
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 
 class RootfsMode(enum.StrEnum):
@@ -145,6 +148,8 @@ class Resources(Struct, frozen=True, kw_only=True):
     @property
     def cpus(self) -> Fraction:
         """The number of processors that the container may use; 0 for no limit."""
+        from fractions import Fraction
+
         return Fraction(max(0, self.cpu_quota_us), self.cpu_period_us)
 
 

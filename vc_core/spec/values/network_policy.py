@@ -15,12 +15,12 @@ from vc_core.spec.errors import InvalidRequest
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
-_NAME = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*")
-_RULE = re.compile(
+_NAME = rf"(\*\.)?{_LABEL}(\.{_LABEL})*"  # compiled by re at its first use, as the others
+_RULE = (
     r"(\[(?P<v6>[^\]]*)\]|(?P<bare>[^:\[\]]*:[^\[\]]*:[^\[\]]*?)|(?P<other>[^:\[\]]*?))"
     r"(:(?P<first>[0-9]{1,5})(-(?P<last>[0-9]{1,5}))?)?(/(?P<protocol>tcp|udp))?"
 )
-_RATE = re.compile(r"(?P<number>[0-9]{1,12})(?P<unit>|bit|kbit|mbit|gbit)")
+_RATE = r"(?P<number>[0-9]{1,12})(?P<unit>|bit|kbit|mbit|gbit)"
 _UNITS = {"": 1, "bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
 _LOWEST_RATE, _HIGHEST_RATE = 8 * 10**3, 10**12
 _FORM = "give NAME, ADDRESS or NETWORK, then :PORT or :PORT-PORT, then /tcp or /udp"
@@ -78,7 +78,7 @@ class NetworkRule(Struct, frozen=True, kw_only=True):
         Raises:
             InvalidRequest: the text is no rule.
         """
-        match = _RULE.fullmatch(text)
+        match = re.fullmatch(_RULE, text)
         if match is None:
             raise InvalidRequest(f"{text!r} is no rule of a network: {_FORM}")
         first = int(match["first"] or 0)
@@ -200,7 +200,7 @@ def _target(text: str, written: str) -> str:
         is_one = network.prefixlen == network.max_prefixlen
         return str(network.network_address) if is_one else str(network)
     name = written.lower().removesuffix(".")
-    if len(name) > 253 or not _NAME.fullmatch(name):
+    if len(name) > 253 or not re.fullmatch(_NAME, name):
         raise InvalidRequest(
             f"{text!r} is no rule of a network: {written!r} is no DNS name. A wildcard is *.NAME; "
             "write other letters than a to z in the form xn--"
@@ -211,7 +211,7 @@ def _target(text: str, written: str) -> str:
 def _bits(text: str) -> int:
     if not text:
         return 0
-    match = _RATE.fullmatch(text.lower())
+    match = re.fullmatch(_RATE, text.lower())
     if match is None:
         raise InvalidRequest(f"{text!r} is no rate; give a number and kbit, mbit or gbit: 10mbit")
     bits = int(match["number"]) * _UNITS[match["unit"]]
