@@ -11,11 +11,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import Host, new_host, processes
+from vc_core.engine.clones import pool_process
 
 pytestmark = pytest.mark.needs("clone")
 
@@ -126,6 +128,19 @@ def test_a_killed_keeper_harms_nobody(pooled, busybox):
     assert (done.stdout, done.stderr) == (b"here\n", b"")
     _keeper(pooled)  # the taker has started another one
     assert len(_refilled(pooled)) == 2
+
+
+def test_a_keeper_that_has_ended_is_no_dead_child(pooled):
+    pooled.vc("pool", "stop")
+    keeper = pool_process.spawn(pooled.config, 1, subprocess.PIPE)
+    assert keeper is not None
+    with keeper.stdout:
+        assert keeper.stdout.readline() == f"{pool_process.READY}\n".encode()
+        pooled.vc("pool", "stop")
+        for thread in threading.enumerate():
+            if thread.name == pool_process.WAITING:
+                thread.join()
+    assert not Path(f"/proc/{keeper.pid}").exists()
 
 
 def test_a_second_keeper_is_refused(pooled):

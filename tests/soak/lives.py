@@ -148,7 +148,7 @@ class Soak:
 
     async def __aenter__(self) -> Self:
         self._groups, self._ports = faults.groups(), faults.listening()
-        self._dead = faults.dead_children()
+        self._dead, self._empty = faults.dead_children(), set[str]()
         self.hosts = {"qemu": await self._host("qemu", {})}
         if "libvirt" in self._kinds:
             daemons = self._folder / "daemons"
@@ -188,9 +188,8 @@ class Soak:
         return host, runtime
 
     async def run(self, lives: int) -> None:
-        """Adds lives to the report, until there are so many.
-
-        The first one of each kind is not counted: it opens what stays open, such as libvirtd.
+        """Adds lives to the report until there are so many. The first of each kind, which opens
+        what stays open, is not counted.
         """
         if not self._lived:
             for kind in self._kinds:
@@ -221,7 +220,8 @@ class Soak:
             self.report.descriptors = faults.descriptors() - self._first_descriptors
         if not self._is_alone:
             return
-        over = sorted(faults.groups() - self._groups)
+        empty = faults.groups() - self._groups  # one that is just being removed is gone next time
+        over, self._empty = sorted(empty & self._empty), empty
         ports = sorted(faults.listening() - self._ports)
         if over or ports:
             self.report.failures.append(f"at the end: groups {over}, ports {ports}")

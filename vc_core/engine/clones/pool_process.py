@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
+import threading
 
 from vc_core.config import Config
 from vc_core.driver_kit.ownership import private_folder
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 READY = "ready"
 """The line that the process writes each time that all machines are ready."""
 LOG = "keeper.log"
+WAITING = "vc-pool-keeper"
+"""The name of threads that wait for the end of a keeper."""
 _SETTING = "template.dir"
 
 
@@ -58,9 +61,10 @@ def spawn(
             stderr=handle,
             start_new_session=True,
         )
-        keeper.returncode = (
-            0  # it outlives this process: subprocess must not warn that it was not waited for
-        )
+        # It may outlive this process: subprocess must not warn that it was not waited for. When it
+        # does not, it must not stay as a dead child.
+        keeper.returncode = 0
+        threading.Thread(target=os.waitpid, args=(keeper.pid, 0), name=WAITING, daemon=True).start()
         return keeper
     finally:
         os.close(handle)
