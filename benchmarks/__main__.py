@@ -14,7 +14,7 @@ from benchmarks.report import Report
 
 _ALL = (
     *("commands", "starts", "confined", "crowds", "execs"),
-    *("streams", "stores", "peers", "networks"),
+    *("streams", "stores", "peers", "networks", "throughput"),
 )
 _RESULTS = Path(__file__).parent / "results"
 

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmarks.host import Bench
+from benchmarks.own_network import own_network
 from benchmarks.report import Report
 from vc_core import Runtime, Start
 
 _NONE, _PASTA, _CNI = "none", "public", "bench"
 _NAMES = {_NONE: "no network", _PASTA: "pasta", _CNI: "CNI"}
 _WANTED = 1.15
-_CLONE_NEWNET = 0x40000000
-_LIBC = ctypes.CDLL(None, use_errno=True)
-# A default route is all that pasta asks for; nothing is sent.
-_LINKS = """
-link set lo up
-link add up0 type veth peer name up1
-link set up1 up
-link set up0 up
-addr add 198.51.100.2/24 dev up0
-route add default via 198.51.100.1
-"""
 
 
 async def run(report: Report, bench: Bench) -> None:
@@ -93,16 +81,9 @@ def _own_network(bench: Bench) -> Iterator[None]:
             f"[network.cni]\nconfig_dir = '{bench.folder}/net.d'\n"
             f"cache_dir = '{bench.folder}/cni'\n"
         )
-    former = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if _LIBC.unshare(_CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), "unshare")
-        subprocess.run(["ip", "-batch", "-"], input=_LINKS, text=True, check=True)
+    with own_network():
         bench.vc("network", "create", "--subnet", "203.0.113.0/24", _CNI)
         try:
             yield
         finally:
             bench.vc("network", "rm", _CNI)
-    finally:
-        _LIBC.setns(former, _CLONE_NEWNET)
-        os.close(former)
