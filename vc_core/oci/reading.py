@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+# Properties of runtime-spec 1.3 (config.md, config-linux.md, config-vm.md) that are refused where
+# they are not read: they would change the container.
+_SPECIFIED = frozenset(
+    (
+        *("solaris", "windows", "vm", "zos", "freebsd", "domainname"),
+        *("uidMappings", "gidMappings", "timeOffsets", "netDevices", "intelRdt", "memoryPolicy"),
+        *("scheduler", "ioPriority", "execCPUAffinity", "commandLine", "username", "flags"),
+        *("realtimeRuntime", "realtimePeriod", "idle", "burst", "blockIO", "network", "rdma"),
+    )
+)
+_SHOWN = 100  # characters of a name
 
 
 class Reader:
@@ -79,10 +93,18 @@ class Reader:
             self.problems.append(f"{self.at(key)}: {why}")
 
     def refuse_others(self, known: Collection[str]) -> None:
-        """Report every unknown member, with the exceptions of `refuse`."""
+        """Report members of the specification that are not known here, as `refuse` does.
+
+        Members that the specification does not have are ignored, with a warning: see
+        "Extensibility" in config.md of runtime-spec.
+        """
         for key in self._value:
-            if key not in known:
+            if key in known:
+                continue
+            if key in _SPECIFIED:
                 self.refuse(key)
+            else:
+                log.warning("%s: is unknown and has no effect", self.at(key[:_SHOWN]))
 
     def each(self, key: str, read: Callable[[Reader], T | None]) -> tuple[T, ...]:
         """Apply `read` to each object of a list, and drop results that are None."""
