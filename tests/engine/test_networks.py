@@ -259,8 +259,8 @@ async def test_a_guest_that_invents_destinations_makes_no_more_than_100_events(r
 @pytest.mark.parametrize(
     ("lacking", "told"),
     [
-        (Capability.NETWORK_POLICY, "does not enforce the network public"),
-        (Capability.PORTS, "publishes no ports"),
+        (Capability.NETWORK_POLICY, "network plugin mock does not enforce the network public"),
+        (Capability.PORTS, "network plugin mock publishes no ports"),
     ],
 )
 async def test_what_the_plugin_cannot_do_is_refused_before_anything_starts(
@@ -279,7 +279,7 @@ async def test_what_the_plugin_cannot_do_is_refused_before_anything_starts(
 
 async def test_a_hypervisor_without_interfaces_is_refused(runtime, world):
     world.capabilities = frozenset({Capability.UNIX_CHANNEL})
-    with pytest.raises(InvalidRequest, match="hypervisor plugin plugs no network interface"):
+    with pytest.raises(InvalidRequest, match="hypervisor plugin mock plugs no network"):
         await runtime.create("p", start="cold")
 
 

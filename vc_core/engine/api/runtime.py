@@ -202,7 +202,7 @@ class Runtime:
         wiring = self._wiring if config.plugins == self._chosen else self._wire(config.plugins)
         capabilities = await assemble.check_combination(wiring, pod)
         templates.check(config.start, capabilities)
-        network_choice.check(config.network, capabilities)
+        network_choice.check(config, capabilities)
         await self.hooks.storage_create(pod_id=config.id, config=encode(config))
         async with Rollback() as rollback:
             rollback.push(self.hooks.storage_delete, pod_id=config.id, container_id="")

@@ -100,7 +100,7 @@ async def start_from(
         if state.is_in_guest:
             _check_sources(saved.config.id, spec.id, [spec.rootfs.path, *_sources(state.mounts)])
             source_paths.check(spec)
-    network_choice.check(session.config.network, session.capabilities)
+    network_choice.check(session.config, session.capabilities)
     async with Rollback() as rollback:
         rollback.push(_undo, session, session.state)
         async with pod_network.connecting(session) as connecting:

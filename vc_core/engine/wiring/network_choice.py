@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from msgspec import structs
 
 from vc_core.config import Config
-from vc_core.engine.state.records import PluginChoice
+from vc_core.engine.state.records import PluginChoice, PodConfig
 from vc_core.engine.wiring import assemble, network_limits
 from vc_core.engine.wiring.catalog import Catalog
 from vc_core.first_party import CNI, DEFAULT_NETWORK, GIVEN, NAMESPACE_PREFIX, NO_NETWORK
@@ -127,28 +127,32 @@ def plugins(
     return (*others, assemble.choice_of(config, catalog, "network", name))
 
 
-def check(wanted: NetworkRequest | None, capabilities: frozenset[Capability]) -> None:
+def check(config: PodConfig, capabilities: frozenset[Capability]) -> None:
     """Refuses a network that the pod's plugins do not support.
 
     Raises:
-        InvalidRequest: naming the missing capability.
+        InvalidRequest: naming the plugin, and what it does not do.
     """
+    wanted = config.network
     if wanted is None:
         return
+    named = {
+        choice.family: f"the {choice.family} plugin {choice.name}" for choice in config.plugins
+    }
     needed = {
-        Capability.NIC: "the hypervisor plugin plugs no network interface",
-        Capability.NETWORK: "the agent configures no network interface",
+        Capability.NIC: f"{named['hypervisor']} plugs no network interface",
+        Capability.NETWORK: f"{named['agent']} configures no network interface",
     }
     if wanted.reach is not Reach.FULL:
         needed[Capability.NETWORK_POLICY] = (
-            f"the network plugin does not enforce the network {wanted.reach}"
+            f"{named['network']} does not enforce the network {wanted.reach}"
         )
     elif wanted.policy != NO_LIMITS:
         needed[Capability.NETWORK_POLICY] = (
-            "the network plugin enforces no allowed and denied destinations and no rates"
+            f"{named['network']} enforces no allowed and denied destinations and no rates"
         )
     if wanted.ports:
-        needed[Capability.PORTS] = "the network plugin publishes no ports"
+        needed[Capability.PORTS] = f"{named['network']} publishes no ports"
     missing = [reason for capability, reason in needed.items() if capability not in capabilities]
     if missing:
         raise InvalidRequest(f"this pod cannot have the network: {'; '.join(missing)}")
