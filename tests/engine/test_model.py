@@ -23,7 +23,7 @@ from vc_core.spec import ContainerSpec, HostDevice, Mount, Resources, VmPhase
 from vc_core.testing import mock_runtime
 from vc_core.testing.mocks import World
 
-DEADLINES = Deadlines(default=60, boot=60, lock=60, stop=1)
+DEADLINES = Deadlines(default=60, boot=60, lock=60, stop=1, view=60)
 PLUGINS = Use("mock", "mock", "mock", ("mock",), ("recording", "faults"))
 
 
