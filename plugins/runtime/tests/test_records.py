@@ -69,6 +69,21 @@ def test_a_damaged_record_is_deleted_by_force(tmp_path, capsys):
     assert not (tmp_path / "c").exists()
 
 
+def test_a_create_that_could_not_write_its_record_keeps_no_id(tmp_path, monkeypatch, capsys):
+    """A full disk; or a kill in between, which leaves the folder."""
+    with monkeypatch.context() as full:
+        full.setattr(Records, "put", lambda *_: (_ for _ in ()).throw(OSError(28, "No space")))
+        with pytest.raises(OSError, match="No space"):
+            Records(tmp_path).add(NEW)
+    Records(tmp_path).add(NEW)
+    (tmp_path / "c/container.json").unlink()
+    words = ("--root", str(tmp_path))
+    assert command.run((*words, "state", "c")) == 1
+    assert "delete it with --force" in capsys.readouterr().err
+    assert command.run((*words, "delete", "--force", "c")) == 0
+    Records(tmp_path).add(NEW)
+
+
 def test_a_signal_goes_to_the_stand_in(tmp_path, sleeper, capsys):
     records = Records(tmp_path)
     records.add(of(sleeper, was_started=True))

@@ -101,19 +101,26 @@ class Records:
             folder.mkdir(mode=0o700)
         except FileExistsError:
             raise RuntimeFailure(f"container with id exists: {record.id}") from None
-        self.put(record)
+        try:
+            self.put(record)
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
 
     def get(self, container_id: str) -> Record:
         """Returns a record.
 
         Raises:
             UnknownContainer: there is none.
-            DamagedRecord: it cannot be read.
+            DamagedRecord: it cannot be read, or was not written because `create` was killed.
         """
+        folder = self._folder(container_id)
         try:
-            text = (self._folder(container_id) / _FILE).read_bytes()
+            text = (folder / _FILE).read_bytes()
             return msgspec.json.decode(text, type=Record)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if folder.is_dir():
+                raise DamagedRecord(container_id, error) from error
             raise UnknownContainer(container_id) from None
         except (OSError, msgspec.MsgspecError) as error:
             raise DamagedRecord(container_id, error) from error
@@ -137,7 +144,7 @@ class Records:
         for folder in sorted(self._root.iterdir()) if self._root.is_dir() else ():
             try:
                 yield self.get(folder.name)
-            except UnknownContainer:  # it has vanished meanwhile
+            except UnknownContainer:  # it was deleted meanwhile
                 continue
             except RuntimeFailure as error:
                 log.warning("%s", error)
