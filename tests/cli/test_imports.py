@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -23,7 +24,11 @@ NEEDLESS = {
 
 _SCRIPT = """
 import atexit, sys
+from pathlib import Path
 atexit.register(lambda: print(*sys.modules, file=sys.stderr))
+from vc_core.engine.wiring import known_plugins
+memory = Path(sys.argv.pop(1))
+known_plugins._folder = lambda: memory
 from vc_core.cli import main
 main()
 """
@@ -31,15 +36,17 @@ main()
 
 @pytest.mark.parametrize("words", [("pod", "ls"), ("ps",)], ids=" ".join)
 def test_listings_import_no_driver_and_little_else(words, tmp_path):
-    config = tmp_path / "config.toml"
-    config.write_text(
-        f"[storage.fs]\nrun_root = '{tmp_path}/run'\nconfig_root = '{tmp_path}/config'\n"
-    )
-    environ = {**os.environ, "VC_CONFIG": str(config)}
-    arguments = [sys.executable, "-P", "-c", _SCRIPT, *words]
-    for _ in range(2):  # the first one remembers where the plugins are
-        done = subprocess.run(arguments, env=environ, capture_output=True, text=True, check=True)
+    memory, config = tmp_path / "memory", tmp_path / "config.toml"
+    with tempfile.TemporaryDirectory() as root:  # a short path, for the sockets
+        config.write_text(f"[storage.fs]\nrun_root = '{root}/run'\nconfig_root = '{root}/config'\n")
+        environ = {**os.environ, "VC_CONFIG": str(config)}
+        arguments = [sys.executable, "-P", "-c", _SCRIPT, str(memory), *words]
+        for _ in range(2):  # the first one remembers where the plugins are
+            done = subprocess.run(
+                arguments, env=environ, capture_output=True, text=True, check=True
+            )
     assert sorted(NEEDLESS & set(done.stderr.split())) == []
+    assert len(list(memory.iterdir())) == 1
 
 
 def test_the_help_of_lazy_groups_is_that_of_their_commands():
