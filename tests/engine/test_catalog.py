@@ -9,6 +9,8 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +33,13 @@ def site(tmp_path, monkeypatch):
 
     monkeypatch.syspath_prepend(str(tmp_path))
     return install
+
+
+@pytest.fixture
+def memory(tmp_path, monkeypatch):
+    """The folder where it is remembered which plugins there are."""
+    monkeypatch.setattr(known_plugins, "_folder", lambda: tmp_path / "memory")
+    return tmp_path / "memory"
 
 
 def test_a_plugin_is_found_with_its_distribution(site):
@@ -92,8 +101,9 @@ def test_listing_and_help_import_no_driver():
         assert done.stderr.strip() == "[]", words
 
 
-def test_where_plugins_are_is_remembered_until_one_is_added_or_changed(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(known_plugins, "_folder", lambda: tmp_path / "memory")
+def test_where_plugins_are_is_remembered_until_one_is_added_or_changed(
+    site, memory, tmp_path, monkeypatch
+):
     site("apex-vc", "hypervisor", "apex", "apex_three", "class Plugin: pass\nclass Other: pass\n")
     assert known_plugins.recall() is None
     assert Catalog().find("hypervisor", "apex").version == "1.2"
@@ -117,20 +127,118 @@ def test_where_plugins_are_is_remembered_until_one_is_added_or_changed(site, tmp
 
 
 @pytest.mark.parametrize("damage", ["", "garbage", "[]", '{"key": 1, "plugins": []}'])
-def test_a_damaged_memory_of_plugins_is_written_anew(site, tmp_path, monkeypatch, damage):
-    monkeypatch.setattr(known_plugins, "_folder", lambda: tmp_path / "memory")
+def test_a_damaged_memory_of_plugins_is_written_anew(site, memory, damage):
     site("apex-vc", "hypervisor", "apex", "apex_five", "class Plugin: pass\n")
     Catalog().find("hypervisor", "apex")
-    (file,) = (tmp_path / "memory").iterdir()
+    (file,) = memory.iterdir()
     file.write_text(damage)
     assert Catalog().find("hypervisor", "apex").distribution == "apex-vc"
     assert ("hypervisor", "apex") in known_plugins.recall()
 
 
-def test_a_memory_of_plugins_that_others_can_write_is_not_used(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(known_plugins, "_folder", lambda: tmp_path / "memory")
+def test_a_memory_of_plugins_that_others_can_write_is_not_used(site, memory):
     site("apex-vc", "hypervisor", "apex", "apex_six", "class Plugin: pass\n")
     Catalog().find("hypervisor", "apex")
-    (tmp_path / "memory").chmod(0o777)
+    memory.chmod(0o777)
     assert known_plugins.recall() is None
     assert Catalog().find("hypervisor", "apex").distribution == "apex-vc"
+
+
+_FIND = """
+import sys
+from pathlib import Path
+from vc_core.engine.wiring import known_plugins
+from vc_core.engine.wiring.catalog import Catalog
+known_plugins._folder = lambda: Path(sys.argv[1])
+Catalog().find("storage", "fs")
+assert ("storage", "fs") in known_plugins.recall()
+"""
+
+
+def test_folders_without_permission_are_left_out_as_by_import(site, tmp_path):
+    site("closed-vc", "storage", "fs", "closed_one", "class Plugin: pass\n")
+    info, closed = tmp_path / "closed-vc-1.2.dist-info", tmp_path / "closed"
+    closed.mkdir()
+    for folder in (info, closed):
+        folder.chmod(0)
+    obeys = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]  # as users do
+    done = subprocess.run(
+        [*(obeys if os.geteuid() == 0 else []), sys.executable, "-P", "-c", _FIND, "memory"],
+        env={**os.environ, "PYTHONPATH": f"{closed}:{tmp_path}"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for folder in (info, closed):
+        folder.chmod(0o700)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_paths_that_are_not_utf8_are_no_error(site, memory, tmp_path, monkeypatch):
+    site("apex-vc", "hypervisor", "apex", "apex_seven", "class Plugin: pass\n")
+    other = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    Path(other).mkdir()
+    (tmp_path / "apex-vc-1.2.dist-info").rename(f"{other}/apex-vc-1.2.dist-info")
+    monkeypatch.syspath_prepend(other)
+    assert Catalog().find("hypervisor", "apex").distribution == "apex-vc"
+    assert known_plugins.recall() is None
+
+
+@pytest.mark.parametrize("folder", ["", "lib"])
+def test_nothing_is_remembered_for_a_path_that_follows_the_current_folder(
+    site, memory, tmp_path, monkeypatch, folder
+):
+    (tmp_path / "lib").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(folder)
+    site("apex-vc", "hypervisor", "apex", "apex_eight", "class Plugin: pass\n")
+    assert Catalog().find("hypervisor", "apex").distribution
+    assert known_plugins.recall() is None
+
+
+def test_a_plugin_that_is_added_while_others_are_read_is_not_missed(site, memory, monkeypatch):
+    site("apex-vc", "hypervisor", "apex", "apex_nine", "class Plugin: pass\n")
+    read = importlib.metadata.entry_points
+
+    def slow():
+        found = read()
+        site("second-vc", "hypervisor", "apex", "apex_ten", "class Plugin: pass\n")
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(importlib.metadata, "entry_points", slow)
+        assert Catalog().find("hypervisor", "apex").distribution == "apex-vc"
+    with pytest.raises(PluginNotFound, match="offered by apex-vc and second-vc"):
+        Catalog().find("hypervisor", "apex")
+
+
+def test_a_memory_that_is_exchanged_after_its_check_is_not_used(
+    site, memory, tmp_path, monkeypatch
+):
+    site("apex-vc", "hypervisor", "apex", "apex_eleven", "class Plugin: pass\n")
+    Catalog().find("hypervisor", "apex")
+    (file,) = memory.iterdir()
+    good = file.read_bytes()
+    moved, planted = tmp_path / "moved", tmp_path / "planted"
+    planted.mkdir()
+    (planted / file.name).write_text("planted")
+    checked = known_plugins.opened_private_folder
+
+    @contextmanager
+    def exchanged(path, setting):
+        with checked(path, setting) as place:
+            path.rename(moved)
+            planted.rename(path)
+            yield place
+            path.rename(planted)
+            moved.rename(path)
+
+    monkeypatch.setattr(known_plugins, "opened_private_folder", exchanged)
+    found = known_plugins.recall()
+    assert ("hypervisor", "apex") in found
+    file.unlink()
+    known_plugins.remember(found.values(), known_plugins.key())
+    assert [one.name for one in memory.iterdir()] == [file.name]
+    assert file.read_bytes() == good
+    assert [one.read_text() for one in planted.iterdir()] == ["planted"]

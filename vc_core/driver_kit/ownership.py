@@ -112,14 +112,22 @@ def opened_private_folder(path: Path, setting: str) -> Iterator[int]:
         os.close(handle)
 
 
-def write_private_file(path: Path, content: str | bytes) -> None:
+def write_private_file(path: Path, content: str | bytes, folder: int | None = None) -> None:
     """Writes a file with mode 0600, with any umask; does not follow a symbolic link.
+
+    Args:
+        path: path of the file.
+        content: replaces that of an existing file.
+        folder: descriptor of the folder that a relative path starts from; None for the current one.
 
     Raises:
         OSError: writing failed.
     """
     handle = os.open(
-        path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        path,
+        os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC,
+        0o600,
+        dir_fd=folder,
     )
     with os.fdopen(handle, "wb") as stream:
         os.fchmod(handle, 0o600)

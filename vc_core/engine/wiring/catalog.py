@@ -77,6 +77,7 @@ class Catalog:
         self._offered: (
             importlib.metadata.SelectableGroups | importlib.metadata.EntryPoints | None
         ) = None
+        self._key: known_plugins.Key | None = None
         self._known: Mapping[tuple[str, str], KnownPlugin] | None = None
 
     def find(self, family: str, name: str) -> Plugin:
@@ -144,9 +145,12 @@ class Catalog:
             for point in self._points(family):
                 offers.setdefault((family, point.name), []).append(point)
         known_plugins.remember(
-            _known(family, points[0])
-            for (family, _), points in offers.items()
-            if len(points) == 1 and points[0].attr
+            (
+                _known(family, points[0])
+                for (family, _), points in offers.items()
+                if len(points) == 1 and points[0].attr
+            ),
+            self._key,
         )
         return {}
 
@@ -202,6 +206,7 @@ class Catalog:
         import importlib.metadata
 
         if self._offered is None:
+            self._key = known_plugins.key()  # before they are read: one may be added meanwhile
             self._offered = importlib.metadata.entry_points()
         return list(self._offered.select(group=f"vc_core.{family}"))
 

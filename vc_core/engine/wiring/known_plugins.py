@@ -7,6 +7,7 @@ the cache of stevedore.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -44,65 +45,99 @@ class KnownPlugin(msgspec.Struct, frozen=True, kw_only=True):
     version: str
 
 
+Key = list[tuple[str, int]]
+"""The files of entry points that Python finds, with their times in ns."""
+
+
 class _Memory(msgspec.Struct, frozen=True, kw_only=True):
-    key: list[tuple[str, int]]
+    key: Key
     plugins: list[KnownPlugin]
 
 
 def recall() -> dict[tuple[str, str], KnownPlugin] | None:
     """Returns all plugins by family and name; None when nothing true is remembered."""
-    key = _key()
-    if key is None:
+    current = key()
+    if current is None:
         return None
     try:
-        with opened_private_folder(_folder(), "XDG_CACHE_HOME"):
-            memory = msgspec.json.decode(_file().read_bytes(), type=_Memory)
+        with opened_private_folder(_folder(), "XDG_CACHE_HOME") as folder:
+            memory = msgspec.json.decode(_read(folder), type=_Memory)
     except (OSError, InvalidRequest, msgspec.MsgspecError) as error:
         log.debug("plugins are looked for: %s", error)
         return None
-    if memory.key != key:
+    if memory.key != current:
         return None
     return {(plugin.family, plugin.name): plugin for plugin in memory.plugins}
 
 
-def remember(plugins: Iterable[KnownPlugin]) -> None:
-    """Remembers the plugins that exist now. A folder that cannot be written is no error."""
-    key = _key()
-    if key is None:
+def remember(plugins: Iterable[KnownPlugin], since: Key | None) -> None:
+    """Remembers plugins. A folder that cannot be written is no error.
+
+    Args:
+        plugins: all that were found.
+        since: the key before they were looked for. With None, or when it is another one now,
+            nothing is remembered.
+    """
+    if since is None or key() != since:
         return
-    data = msgspec.json.encode(_Memory(key=key, plugins=list(plugins)))
-    half = _file().with_suffix(f".{os.getpid()}")
     try:
-        with opened_private_folder(_folder(), "XDG_CACHE_HOME"):
-            write_private_file(half, data)
-            half.replace(_file())
-    except (OSError, InvalidRequest) as error:
+        data = msgspec.json.encode(_Memory(key=since, plugins=list(plugins)))
+        with opened_private_folder(_folder(), "XDG_CACHE_HOME") as folder:
+            _replace(folder, data)
+    except (OSError, InvalidRequest, UnicodeEncodeError) as error:  # a path that is not UTF-8
         log.debug("plugins are not remembered: %s", error)
 
 
-def _key() -> list[tuple[str, int]] | None:
-    """Returns the files of entry points with their times; None when they do not tell all."""
+def key() -> Key | None:
+    """Returns what changes when a plugin is added or changed; None when nothing tells that.
+
+    Folders and files without permission are left out, as Python does when it imports and when it
+    looks for distributions.
+    """
     if any(_finds_distributions(finder) for finder in sys.meta_path):
         return None
-    key: list[tuple[str, int]] = []
+    found: Key = []
     for folder in sys.path:
+        if not isinstance(folder, str) or not folder.startswith("/"):
+            return None  # another folder after a change of the current one
         try:
-            with os.scandir(folder or ".") as found:
-                names = sorted(one.name for one in found if one.name.endswith(_INFO))
-        except FileNotFoundError:
+            with os.scandir(folder) as entries:
+                names = sorted(one.name for one in entries if one.name.endswith(_INFO))
+            for name in names:
+                found += _time_of(f"{folder}/{name}/entry_points.txt")
+        except (FileNotFoundError, PermissionError):
             continue
-        except NotADirectoryError:  # an archive may have some
+        except (OSError, ValueError):  # an archive may have some; a path may hold a null byte
             return None
-        for name in names:
-            key += _time_of(f"{folder}/{name}/entry_points.txt")
-    return key
+    return found
 
 
-def _time_of(path: str) -> list[tuple[str, int]]:
+def _time_of(path: str) -> Key:
     try:
         return [(path, os.stat(path).st_mtime_ns)]  # noqa: PTH116 (a hundred times in each process)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
+
+
+def _read(folder: int) -> bytes:
+    """Reads the file of an opened folder; does not follow a link."""
+    handle = os.open(
+        _name(), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
+    )
+    with os.fdopen(handle, "rb") as stream:
+        return stream.read()
+
+
+def _replace(folder: int, data: bytes) -> None:
+    """Replaces the file of an opened folder as a whole."""
+    half = f".{_name()}.{os.urandom(4).hex()}"
+    try:
+        write_private_file(Path(half), data, folder)
+        os.rename(half, _name(), src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(half, dir_fd=folder)
+        raise
 
 
 def _finds_distributions(finder: object) -> bool:
@@ -118,5 +153,5 @@ def _folder() -> Path:
     return Path(cache) / "virtcontainers/plugins"
 
 
-def _file() -> Path:
-    return _folder() / f"{crc32(os.fsencode(sys.prefix)):08x}.json"
+def _name() -> str:
+    return f"{crc32(os.fsencode(sys.prefix)):08x}.json"
