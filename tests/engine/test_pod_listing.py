@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from msgspec import structs
 
 from tests.engine.specs import container
 from vc_core.driver_kit import HostProcess
+from vc_core.engine.api import pod_list
 from vc_core.engine.state.records import Store
 from vc_core.engine.state.states import State
-from vc_core.spec import PodDamaged
+from vc_core.spec import PluginNotFound, PodDamaged
 
 
 async def started(runtime, name: str, process: HostProcess | None):
@@ -92,3 +94,17 @@ async def test_a_damaged_record_of_a_machine_is_told(runtime, world):
     assert "mock:p//hypervisor is damaged" in damaged.reason
     with pytest.raises(PodDamaged):
         await (await runtime.get("p")).status()
+
+
+async def test_a_configuration_that_cannot_ask_is_an_error_and_damages_no_pod(
+    runtime, config, monkeypatch
+):
+    monkeypatch.setattr(pod_list, "Catalog", lambda: runtime.catalog)
+    wrong = replace(config, use=replace(config.use, hypervisor="nobody"))
+    await runtime.create("a")
+    assert [one.id for one in (await pod_list.list_pods(wrong)).pods] == ["a"], "none is asked"
+    await started(runtime, "b", None)
+    with pytest.raises(PluginNotFound, match="nobody"):
+        await pod_list.list_pods(wrong)
+    listing = await pod_list.list_pods(config)
+    assert [one.id for one in listing.pods] == ["a", "b"]

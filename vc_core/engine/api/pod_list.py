@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
 
 from vc_core.config import Config
-from vc_core.engine.api.pod_listing import Listing, PodStatus, listing
+from vc_core.engine.api.pod_listing import Ask, Listing, PodStatus, listing
 from vc_core.engine.wiring import assemble
 from vc_core.engine.wiring.catalog import Catalog
-
-if TYPE_CHECKING:
-    from vc_core.engine.api.runtime import Runtime
 
 
 async def list_pods(config: Config, ask_guests: bool = False) -> Listing:
@@ -29,17 +24,16 @@ async def list_pods(config: Config, ask_guests: bool = False) -> Listing:
     catalog = Catalog()
     async with AsyncExitStack() as stack:
 
-        @functools.cache
-        def runtime() -> Runtime:
+        def make_ask() -> Ask:
+            from vc_core.engine.api.pod_views import closed_after
             from vc_core.engine.api.runtime import Runtime
 
-            made = Runtime(config, catalog)
-            stack.push_async_exit(made)
-            return made
+            runtime = Runtime(config, catalog)
+            stack.push_async_exit(runtime)
 
-        async def ask(pod_id: str) -> PodStatus:
-            from vc_core.engine.api.pod_views import closed_after
+            async def ask(pod_id: str) -> PodStatus:
+                return await closed_after(await runtime.get(pod_id), ask_guests)
 
-            return await closed_after(await runtime().get(pod_id), ask_guests)
+            return ask
 
-        return await listing(assemble.wire_storage(config, catalog).hooks, ask, ask_guests)
+        return await listing(assemble.wire_storage(config, catalog).hooks, make_ask, ask_guests)

@@ -23,6 +23,9 @@ _AT_ONCE = 8  # more calls at once only delay each other
 Ask = Callable[[str], Awaitable["PodStatus"]]
 """Returns the status of a pod by its id, from its machine."""
 
+MakeAsk = Callable[[], Ask]
+"""Returns how pods are asked. Called once, and only when a pod must be asked."""
+
 
 class PodStatus(Struct, frozen=True):
     """The current status of a pod.
@@ -114,37 +117,65 @@ def reason_of(error: Exception) -> str:
     return error.message if isinstance(error, OperationError) else str(error)
 
 
-async def listing(storage: Hooks, ask: Ask, ask_guests: bool = False) -> Listing:
-    """Lists all pods by their records; asks those whose records do not tell, concurrently.
+async def listing(storage: Hooks, make_ask: MakeAsk, ask_guests: bool = False) -> Listing:
+    """Lists all pods by their records; then asks those whose records do not tell, concurrently.
 
     Pods that are deleted meanwhile are left out.
 
     Args:
         storage: operations of the store.
-        ask: asks a machine, and its guest with `ask_guests`.
+        make_ask: makes what asks a machine, and its guest with `ask_guests`.
         ask_guests: whether guests are asked for the state of their containers.
+
+    Raises:
+        VcError: of the store, when it cannot list its pods; of `make_ask`. Errors of one pod are
+            in the list.
     """
     stored = await storage.storage_list()
-    remaining = iter(stored.pods)
     found: dict[str, PodStatus | DamagedPod] = {}
+    unclear: list[str] = []
 
-    async def look() -> None:
-        for pod_id in remaining:
-            try:
-                status = await recorded(Store(storage, pod_id), ask_guests)
-                found[pod_id] = status if status is not None else await ask(pod_id)
-            except NotFound:
-                continue
-            except VcError as error:
-                found[pod_id] = DamagedPod(pod_id, reason_of(error))
+    async def read(pod_id: str) -> None:
+        status = await recorded(Store(storage, pod_id), ask_guests)
+        if status is None:
+            unclear.append(pod_id)
+        else:
+            found[pod_id] = status
 
-    await asyncio.gather(*(look() for _ in range(_AT_ONCE)))
+    await _each(stored.pods, read, found)
+    if unclear:
+        ask = make_ask()
+
+        async def asked(pod_id: str) -> None:
+            found[pod_id] = await ask(pod_id)
+
+        await _each(unclear, asked, found)
     rows = [found[pod_id] for pod_id in stored.pods if pod_id in found]
     return Listing(
         tuple(one for one in rows if isinstance(one, PodStatus)),
         tuple(one for one in rows if isinstance(one, DamagedPod)),
         stored.problems,
     )
+
+
+async def _each(
+    pods: Iterable[str],
+    look: Callable[[str], Awaitable[None]],
+    found: dict[str, PodStatus | DamagedPod],
+) -> None:
+    """Looks at pods, some at once. Adds those that fail to `found`, without those that are gone."""
+    remaining = iter(pods)
+
+    async def work() -> None:
+        for pod_id in remaining:
+            try:
+                await look(pod_id)
+            except NotFound:
+                continue
+            except VcError as error:
+                found[pod_id] = DamagedPod(pod_id, reason_of(error))
+
+    await asyncio.gather(*(work() for _ in range(_AT_ONCE)))
 
 
 async def recorded(store: Store, ask_guests: bool = False) -> PodStatus | None:

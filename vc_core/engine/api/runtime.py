@@ -299,7 +299,7 @@ class Runtime:
         async def ask(pod_id: str) -> PodStatus:
             return await pod_views.closed_after(self._pod(pod_id), ask_guests)
 
-        return await pod_listing.listing(self.hooks, ask, ask_guests)
+        return await pod_listing.listing(self.hooks, lambda: ask, ask_guests)
 
     async def events(self, follow: bool = False, since_ns: int = 0) -> AsyncGenerator[Event, None]:
         """Yields the recorded events of pods, oldest first.
