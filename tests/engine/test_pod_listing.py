@@ -12,9 +12,11 @@ from msgspec import structs
 from tests.engine.specs import container
 from vc_core.driver_kit import HostProcess
 from vc_core.engine.api import pod_list
+from vc_core.engine.api.pod_listing import Listing
 from vc_core.engine.state.records import Store
 from vc_core.engine.state.states import State
-from vc_core.spec import PluginNotFound, PodDamaged
+from vc_core.spec import PluginNotFound, PodDamaged, Record, hookimpl
+from vc_core.testing.mocks import mock_storage
 
 
 async def started(runtime, name: str, process: HostProcess | None):
@@ -108,3 +110,45 @@ async def test_a_configuration_that_cannot_ask_is_an_error_and_damages_no_pod(
         await pod_list.list_pods(wrong)
     listing = await pod_list.list_pods(config)
     assert [one.id for one in listing.pods] == ["a", "b"]
+
+
+async def test_a_pod_that_is_being_deleted_is_not_told_as_one_before_a_reboot(
+    runtime, world, open_runtime
+):
+    class MeetsADelete(mock_storage(world)):
+        @hookimpl
+        async def storage_get(self, pod_id, container_id, record):
+            if record is Record.POD_STATE:
+                del world.records[pod_id][container_id, record]
+            return await super().storage_get(pod_id, container_id, record)
+
+        @hookimpl
+        async def storage_lock(self, pod_id, exclusive, timeout_s):
+            del world.records[pod_id]
+            return await super().storage_lock(pod_id, exclusive, timeout_s)
+
+    await runtime.create("p")
+    async with open_runtime(extra={("storage", "mock"): MeetsADelete}) as other:
+        assert await other.list() == Listing(())
+
+
+async def test_a_pod_without_a_state_whose_lock_is_held_has_no_reason(runtime, world):
+    await runtime.create("p")
+    held = await runtime.hooks.storage_lock(pod_id="p", exclusive=True, timeout_s=1)
+    del world.records["p"]["", Record.POD_STATE]
+    (found,) = (await runtime.list()).pods
+    await held.release()
+    assert (found.state, found.reason) == (State.STOPPED, "")
+    assert found.unanswered
+
+
+async def test_a_list_after_a_reboot_tells_it_of_each_pod(runtime, world, open_runtime):
+    names = [f"p{number:02}" for number in range(20)]
+    for name in names:
+        await (await runtime.create(name)).create_container(container())
+    world.reboot()
+    async with open_runtime() as after:
+        listing = await after.list()
+    assert [one.id for one in listing.pods] == names
+    told = {(one.state, one.reason, one.containers[0].state) for one in listing.pods}
+    assert told == {(State.STOPPED, "the host was rebooted", State.STOPPED)}

@@ -182,7 +182,8 @@ async def recorded(store: Store, ask_guests: bool = False) -> PodStatus | None:
     """Returns a pod's status from its records and its process; None when these do not tell.
 
     They do not tell whether a network works, nor anything about a machine that has ended by
-    itself, that is being saved, or that is no process of this host.
+    itself, that is being saved, or that is no process of this host. Without a state, the host was
+    rebooted, or another call is creating or deleting the pod: only who has the lock knows which.
 
     Args:
         store: its records.
@@ -191,8 +192,8 @@ async def recorded(store: Store, ask_guests: bool = False) -> PodStatus | None:
     Raises:
         NotFound, PodDamaged: as the store.
     """
-    config, state = await store.pod_config(), await store.pod_state()
-    if state.is_saving or state.network is not None:
+    config, state = await store.pod_config(), await store.recorded_pod_state()
+    if state is None or state.is_saving or state.network is not None:
         return None
     process = state.process if state.state in ALIVE else None
     if state.state in ALIVE and (
@@ -216,7 +217,8 @@ async def known(store: Store, unanswered: str) -> PodStatus:
     Raises:
         NotFound, PodDamaged: as the store.
     """
-    config, state = await store.pod_config(), await store.pod_state()
+    config = await store.pod_config()
+    state = await store.recorded_pod_state() or PodState(State.STOPPED)
     process = state.process
     pid = process.pid if process is not None and process.is_alive() else 0
     if process is not None and not pid and state.state in ALIVE:

@@ -252,9 +252,16 @@ class Store:
         await self._put("", Record.POD_CONFIG, config)
 
     async def pod_state(self) -> PodState:
-        """Returns the pod's state; without one, the pod was created before a reboot of the host."""
+        """Returns the pod's state; without one, the pod was created before a reboot of the host.
+
+        Only true under the pod's lock; see `recorded_pod_state`.
+        """
         gone = PodState(State.STOPPED, "the host was rebooted")
-        return await self._get("", Record.POD_STATE, PodState) or gone
+        return await self.recorded_pod_state() or gone
+
+    async def recorded_pod_state(self) -> PodState | None:
+        """Returns the pod's state; None after a reboot, and while the pod is made or deleted."""
+        return await self._get("", Record.POD_STATE, PodState)
 
     async def put_pod_state(self, state: PodState) -> None:
         """Writes the pod's state."""
