@@ -10,8 +10,10 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from vc_qemu import monitor
 
 from tests.e2e.conftest import Host
 
@@ -20,6 +22,12 @@ IDENTITY = (
     "cat /etc/machine-id /proc/sys/kernel/random/boot_id; hostname; "
     "head -c 16 /dev/urandom | od -An -tx1"
 )
+
+
+async def _announce_rounds(host: Host, pod: str) -> int:
+    async with monitor.connected(host.folder / "run/pods" / pod / "qmp.sock") as connection:
+        answer = await connection.ask("query-migrate-parameters", dict[str, Any])
+    return answer["announce-rounds"]
 
 
 @pytest.fixture
@@ -344,3 +352,12 @@ def test_what_the_host_changes_is_seen_at_once(host, counting, tmp_path):
     (data / "told").mkdir()
     (data / "told/in").write_text("inside\n")
     assert seen("cat told/in") == "inside\n"
+
+
+@pytest.mark.only("qemu")
+async def test_no_clone_or_child_is_announced_to_the_network_with_its_origins_addresses(
+    host, counting
+):
+    child = host.vc("pod", "fork", counting).stdout.decode().strip()
+    assert await _announce_rounds(host, counting) == 0, "cloned from a template"
+    assert await _announce_rounds(host, child) == 0

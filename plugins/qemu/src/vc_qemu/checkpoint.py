@@ -107,7 +107,7 @@ async def go_on(
     Raises:
         HypervisorError: a device is impossible to plug as it was.
     """
-    await _set_capabilities(monitor)
+    await _prepare_incoming(monitor)
     places = await hotplugged.plug(monitor, view, checkpoint.folder, devices)
     async with monitor.events("MIGRATION") as changes:
         await monitor.execute("migrate-incoming", {"uri": f"fd:{STATE_FD}"})
@@ -141,7 +141,7 @@ async def load(
         HypervisorError: an interface is impossible to plug as it was.
     """
     async with monitor.events("RESUME") as resumed:
-        await _set_capabilities(monitor)
+        await _prepare_incoming(monitor)
         places = await Hotplugged(interfaces).put_back(monitor, view, devices)
         await monitor.execute("migrate-incoming", {"uri": f"fd:{STATE_FD}"})
         async for _ in resumed:
@@ -262,6 +262,13 @@ async def _migrate(monitor: Monitor, handle: int) -> None:
     if status != "completed":
         result = await monitor.ask("query-migrate", Migration)
         raise QemuError(f"QEMU could not save the machine: {result.error_desc[:500] or status}")
+
+
+async def _prepare_incoming(monitor: Monitor) -> None:
+    await _set_capabilities(monitor)
+    # QEMU announces a migrated machine to its network, or lets the guest do so, with the addresses
+    # that it was saved with. The new machine gets addresses of its own.
+    await monitor.execute("migrate-set-parameters", {"announce-rounds": 0})
 
 
 async def _set_capabilities(monitor: Monitor) -> None:
