@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
+import socket
+import struct
 import subprocess
+import threading
+from pathlib import Path
 
 import pytest
+from vc_network import netns
 
 from tests.e2e.outside import outside
+from vc_core.spec import TEMPLATE_MAC
 
 pytestmark = [
     pytest.mark.needs("nic"),
@@ -39,6 +47,8 @@ done
 ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:43; ip link set eth0 up
 curl -s -m 3 http://203.0.113.1/ || echo none
 """
+IPV4, ARP, ALL_PROTOCOLS = 0x0800, 0x0806, 3  # linux/if_ether.h
+PROBE_S = 0.001
 
 
 @pytest.fixture
@@ -78,6 +88,52 @@ def test_the_guest_takes_over_the_interface_and_gives_it_back(host, somebodys):
         "",
     ]
     assert subprocess.run(taps, capture_output=True, check=True).stdout == before
+
+
+@contextlib.contextmanager
+def _senders_in(namespace: str, wanted: str):
+    """Collects the source MAC of every frame in a namespace until the end of the block, before any
+    rule drops it. Meanwhile the host asks by ARP for an address, each PROBE_S.
+    """
+    found: set[str] = set()
+    ended = threading.Event()
+
+    def opened() -> socket.socket:
+        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ALL_PROTOCOLS))
+
+    def listen(asking: socket.socket, heard: socket.socket) -> None:
+        own = asking.getsockname()[4]
+        request = b"\xff" * 6 + own + struct.pack("!HHHBBH", ARP, 1, IPV4, 6, 4, 1)
+        request += own + socket.inet_aton("203.0.113.1") + bytes(6) + socket.inet_aton(wanted)
+        while not ended.wait(PROBE_S):
+            asking.send(request)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    found.add(heard.recv(2048)[6:12].hex(":"))
+
+    with (
+        netns.opened(Path(namespace)) as descriptor,
+        asyncio.run(netns.within(descriptor, opened)) as heard,
+        opened() as asking,
+    ):
+        heard.setblocking(False)
+        asking.bind(("veth0", 0))
+        listener = threading.Thread(target=listen, args=(asking, heard))
+        listener.start()
+        try:
+            yield found
+        finally:
+            ended.set()
+            listener.join()
+
+
+def test_a_clone_is_silent_until_it_has_its_own_addresses(host, somebodys):
+    words = ("--start", "template", "--network", f"ns:{somebodys}", "--", "curl", "-s", "-m", "20")
+    with _senders_in(somebodys, "203.0.113.5") as senders:
+        done = host.vc("run", *words, "http://203.0.113.1/")
+    assert done.stdout == b"outside"
+    assert "02:00:00:00:00:42" in senders, "what the clone sends is seen"
+    assert TEMPLATE_MAC not in senders
 
 
 def test_a_namespace_without_an_interface_is_a_pod_without_one(host, somebodys):

@@ -30,6 +30,7 @@ from vc_core.spec.hooks import Hooks
 from vc_core.spec.values import (
     TEMPLATE_MAC,
     DriverState,
+    GuestNetwork,
     Interface,
     PodRef,
     PodSetup,
@@ -70,10 +71,14 @@ class StandaloneVm:
     async def plug(self, interface: Interface) -> PluggedNic:
         """Plugs a network interface with the MAC address TEMPLATE_MAC; the agent is connected.
 
-        Returns when the guest has configured it, for clones that are configured alike.
+        Returns when the guest has loaded its driver. An interface whose own address that is has
+        been configured, too, for all clones. Any other has no addresses and is down: a clone may
+        share its link with others, and must answer for no address before it has its own.
         """
         nic = structs.replace(interface.nic, mac=TEMPLATE_MAC)
-        guest = structs.replace(interface.guest, mac=TEMPLATE_MAC, restored_mac="")
+        guest = interface.guest
+        if not _is_alike(interface):
+            guest = GuestNetwork(mac=TEMPLATE_MAC, mtu=guest.mtu, addresses=())
         plugged = await self.hooks.vm_plug(pod=self.pod, device=nic)
         await self.put_driver_state()
         # The identity is the clone's, and comes with the clone.
@@ -108,6 +113,17 @@ class StandaloneVm:
         """Ends the machine and removes the driver's files. May be called twice."""
         await self.hooks.vm_stop(pod=self.pod, grace_s=0)
         await self.hooks.vm_destroy(pod=self.pod)
+
+
+def shaped_by(interface: Interface | None) -> list[str]:
+    """Returns what distinguishes a template made with this interface, as parts of its key."""
+    if interface is None:
+        return []
+    return ["configured nic" if _is_alike(interface) else "silent nic"]
+
+
+def _is_alike(interface: Interface) -> bool:
+    return interface.guest.mac == TEMPLATE_MAC
 
 
 async def end_left(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> None:

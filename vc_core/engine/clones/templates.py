@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 
 _MEMORY = "memory"
 _LEFT = "left-by"
-_NIC = "nic"
 NOTHING = "nothing"
 FILES = "files"
 ROOTS = "roots"
@@ -90,7 +89,8 @@ class TemplateRequest:
     Attributes:
         plugins: the plugins of the pod.
         spec: the machine, without shares.
-        interface: for a template with one: what it is made with. Others serve clones as well.
+        interface: for a template with one: what it is made with. Clones may have others: see
+            TEMPLATE_MAC.
     """
 
     plugins: tuple[PluginChoice, ...]
@@ -314,7 +314,7 @@ class Templates:
         # leave no trace in it.
         shaping = [choice for choice in request.plugins if choice.family in ("hypervisor", "agent")]
         versions = [f"{choice.family} {choice.name} {choice.version}" for choice in shaping]
-        parts = [told, _host_boot(), *versions, *([] if request.interface is None else [_NIC])]
+        parts = [told, _host_boot(), *versions, *standalone_vm.shaped_by(request.interface)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def folder(self) -> Path:

@@ -353,7 +353,8 @@ class PodSetup(Struct, frozen=True, kw_only=True):
         machine_id: as in machine-id(5): 32 hex digits, constant for the lifetime of the pod.
         options: options that all containers of the pod share.
         networks: how the guest configures its interfaces, which it waits for. Empty for agents
-            that do not declare Capability.NETWORK.
+            that do not declare Capability.NETWORK. In a template, where `hostname` is empty, an
+            interface without addresses stays down.
     """
 
     hostname: str

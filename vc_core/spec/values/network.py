@@ -8,8 +8,9 @@ from vc_core.spec.values.network_policy import NetworkPolicy, PortProtocol, Reac
 from vc_core.spec.values.vm import Nic
 
 TEMPLATE_MAC = "02:76:63:00:00:02"
-"""MAC address of the interface in a template. A plugin whose guests may all have the same address
-uses this one: it need not be changed in a clone."""
+"""MAC address of the interface in a template. A plugin uses it for guests that all have the same
+addresses, each alone on its link: a clone then resumes with this MAC and with the addresses of the
+pod that made the template. Guests with any other MAC resume with an interface that is down."""
 
 
 class Dns(Struct, frozen=True, kw_only=True):

@@ -43,9 +43,7 @@ impl Agent {
         }
         Ok(())
     }
-}
 
-impl Agent {
     /// Keeps the pid namespace of a container at a path, for another one. It exists there as long
     /// as the other one, whose restarts fail when the first process of the namespace has ended.
     pub fn keep_pid_namespace(

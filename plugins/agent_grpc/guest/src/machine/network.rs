@@ -35,6 +35,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// Configures all interfaces. In a machine that was started from a saved one, it first ends the TCP
 /// connections of the saved one. A clone of a template with these interfaces has nothing to do.
+///
+/// In a template an interface without addresses is only waited for, and stays down: nothing is
+/// sent or answered on it before the clone has its own MAC and addresses.
 pub async fn configure_all(
     wanted: &[GuestNetwork],
     is_template: bool,
@@ -48,7 +51,8 @@ pub async fn configure_all(
     if machine.kind.is_sandbox() {
         return Err(Error::failed("a sandbox has no network interface of its own"));
     }
-    if prepared.as_deref() == Some(wanted) {
+    let has_addresses = |one: &GuestNetwork| !one.addresses.is_empty();
+    if prepared.as_deref() == Some(wanted) && wanted.iter().all(has_addresses) {
         return Ok(());
     }
     machine.modules.load("net")?;
@@ -58,13 +62,23 @@ pub async fn configure_all(
         connections::end_all()?;
     }
     for one in wanted {
-        configure(one, prepared.is_some(), machine).await?;
+        if is_template && !has_addresses(one) {
+            appeared(&one.mac, machine).await?;
+        } else {
+            configure(one, prepared.is_some(), machine).await?;
+        }
     }
     if is_template {
         let mut kept = machine.prepared.lock().map_err(|error| Error::failed(error.to_string()))?;
         *kept = Some(wanted.to_vec());
     }
     Ok(())
+}
+
+/// Waits for the interface with this MAC and returns its name.
+async fn appeared(mac: &str, machine: &Machine) -> Result<String, Error> {
+    let what = format!("the network interface {mac}");
+    until(&machine.events, LIMIT, &what, || named(mac)).await
 }
 
 /// Waits for the interface with this MAC and replaces its addresses and routes by the given ones.
@@ -75,8 +89,7 @@ async fn configure(
 ) -> Result<(), Error> {
     let is_restored = !wanted.restored_mac.is_empty();
     let mac = if is_restored { &wanted.restored_mac } else { &wanted.mac };
-    let what = format!("the network interface {mac}");
-    let name = until(&machine.events, LIMIT, &what, || named(mac)).await?;
+    let name = appeared(mac, machine).await?;
     ignore_advertisements(&name)?;
     let index: u32 =
         fs::read_to_string(Path::new(INTERFACES).join(&name).join("ifindex"))?.trim().parse()?;
