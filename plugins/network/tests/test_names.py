@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
 import shutil
+import signal
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +31,9 @@ from vc_core.spec import NetworkPolicy, NetworkRule, Reach
 POLICY = NetworkPolicy.of(
     allow=["good.test:443", "*.deb.test", "198.51.100.7:53/udp"], deny=["bad.deb.test"]
 )
+# asm-generic/fcntl.h, ioctls.h and sockios.h
+_F_SETOWN_EX, _FIONBIO, _FIOASYNC, _FIOSETOWN, _SIOCSPGRP = 15, 0x5421, 0x5452, 0x8901, 0x8902
+_ONE = struct.pack("=i", 1)
 GOOD = ("203.0.113.1", "203.0.113.2", "10.1.2.3")
 
 
@@ -247,6 +253,22 @@ def _asked(name, kind="A"):
         return dns.message.from_wire(client.recv(512))
 
 
+def _asked_by_tcp(name, kind="A"):
+    question = dns.message.make_query(name, kind).to_wire()
+    with socket.create_connection(("127.0.0.2", 53), timeout=60) as client:
+        client.sendall(len(question).to_bytes(2) + question)
+        with client.makefile("rb") as stream:
+            return dns.message.from_wire(stream.read(int.from_bytes(stream.read(2))))
+
+
+def test_the_confined_process_asks_and_answers_by_tcp(running, server):
+    # The server's answer does not fit into UDP either.
+    name = f"{'a' * 60}.{'b' * 60}.{'c' * 60}.many.deb.test"
+    assert _asked(name, "AAAA").flags & dns.flags.TC
+    assert len(addresses(_asked_by_tcp(name, "AAAA"))) == 16
+    assert set(elements(opened(1, 6))) == set(addresses(_asked_by_tcp(name, "AAAA")))
+
+
 def test_the_confined_process_opens_what_is_allowed_and_records_what_is_not(running, tmp_path):
     assert addresses(_asked("good.test")) == ["203.0.113.1", "203.0.113.2"]
     assert set(elements(opened(0, 4))) == {"203.0.113.1", "203.0.113.2"}
@@ -267,8 +289,12 @@ def test_an_attacker_who_takes_over_the_process_that_reads_has_nothing_but_its_s
     assert Path(f"/proc/{running}/root").readlink() == tmp_path / "empty"
     new_namespaces = 0x10000000
     how = bytes(24)
+    victim = os.getpid()
+    owner = struct.pack("=ii", 1, victim)  # F_OWNER_PID
     with Intruder(running) as intruder:
         assert intruder.call(39) == running, "getpid: its calls are made"
+        own = intruder.call(41, socket.AF_INET, socket.SOCK_DGRAM, 0)
+        assert own >= 0, "a socket of UDP is made"
         answers = {
             name: named(intruder.call(number, *arguments))
             for name, number, *arguments in (
@@ -278,8 +304,19 @@ def test_an_attacker_who_takes_over_the_process_that_reads_has_nothing_but_its_s
                 ("connect to a local socket", 41, socket.AF_UNIX, socket.SOCK_STREAM, 0),
                 ("change rules", 41, socket.AF_NETLINK, socket.SOCK_RAW, 12),
                 ("raw packets", 41, socket.AF_PACKET, socket.SOCK_RAW, 0),
-                ("signal", 62, os.getpid(), 0),
-                ("trace", 101, 16, os.getpid(), 0, 0),
+                ("SCTP", 41, socket.AF_INET, socket.SOCK_SEQPACKET, 0),
+                ("MPTCP", 41, socket.AF_INET, socket.SOCK_STREAM, 262),
+                ("echo requests", 41, socket.AF_INET, socket.SOCK_DGRAM, 1),
+                ("raw packets of IP", 41, socket.AF_INET, socket.SOCK_RAW, 1),
+                ("signal", 62, victim, 0),
+                ("signal the owner of a socket", 72, own, fcntl.F_SETOWN, victim),
+                ("signal its extended owner", 72, own, _F_SETOWN_EX, owner),
+                ("choose the signal", 72, own, fcntl.F_SETSIG, signal.SIGKILL),
+                ("ask for signals", 72, own, fcntl.F_SETFL, os.O_ASYNC),
+                ("ask for signals by ioctl", 16, own, _FIOASYNC, _ONE),
+                ("signal the owner by ioctl", 16, own, _FIOSETOWN, struct.pack("=i", victim)),
+                ("signal a group by ioctl", 16, own, _SIOCSPGRP, struct.pack("=i", victim)),
+                ("trace", 101, 16, victim, 0, 0),
                 ("start a process", 57),
                 ("start a program", 59, b"/bin/sh", 0, 0),
                 ("a namespace", 272, new_namespaces),
@@ -293,9 +330,8 @@ def test_an_attacker_who_takes_over_the_process_that_reads_has_nothing_but_its_s
                 ("raise a limit", 302, 0, 7, bytes(16), 0),
             )
         }
-        raw = intruder.call(41, socket.AF_INET, socket.SOCK_RAW, 1)
+        assert intruder.call(16, own, _FIONBIO, _ONE) == 0, "a socket is made nonblocking"
     assert set(answers.values()) <= {"ENOSYS", "ENOENT"}, answers
-    assert named(raw) == "EPERM"
     assert addresses(_asked("good.test")), "it goes on"
 
 

@@ -1,7 +1,8 @@
 """Confines the process that reads what guests send to the filter of names.
 
-It keeps its sockets and can make others of IP. It has no file, no capability, no other program and
-no other process: the system calls for these do not exist for it.
+It keeps its sockets and can make others of TCP and UDP. It has no file, no capability, no other
+program and no other process: the system calls for these do not exist for it. Nor do those that let
+the kernel send signals on its behalf, as to the owner of a socket (fcntl(2), F_SETOWN).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import signal
 from vc_core.driver_kit.seccomp_filter import (
     ALLOW,
     EQUAL,
+    MASKED_EQUAL,
     Comparison,
     SeccompFilter,
     fails_with,
@@ -26,15 +28,20 @@ _SECCOMP_MODE_FILTER = 2
 _INSTRUCTION_BYTES = 8
 _CAPABILITY_VERSION = 0x20080522  # linux/capability.h, version 3
 _INET, _INET6 = 2, 10
+_SOCKET_TYPE = 0xF  # linux/net.h; the other bits are SOCK_CLOEXEC and SOCK_NONBLOCK
+_FIONBIO = 0x5421  # asm-generic/ioctls.h: how Python makes a socket nonblocking
 _DATA_BYTES = 256 << 20
 _OPEN_FILES = 256
+_STREAM, _DATAGRAM = 1, 2
+# 0 is the type's usual protocol. Others, and other types, load modules of the kernel.
+_TRANSPORTS = ((_STREAM, 0), (_STREAM, 6), (_DATAGRAM, 0), (_DATAGRAM, 17))
 
 _CALLS = (
     "brk mmap munmap mprotect mremap madvise futex sched_yield rseq set_robust_list"
     " clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time getrandom"
     " rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack restart_syscall"
     " getpid gettid getuid geteuid getgid getegid exit exit_group"
-    " read write readv writev close lseek fstat fcntl ioctl poll ppoll select pselect6"
+    " read write readv writev close lseek fstat poll ppoll select pselect6"
     " epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2"
     " bind connect accept accept4 listen recvfrom recvmsg recvmmsg sendto sendmsg shutdown"
     " getsockname getpeername getsockopt setsockopt"
@@ -70,8 +77,15 @@ def compiled() -> bytes:
             made.add(ALLOW, name)
         for name in _FILES.split():
             made.add(fails_with(errno.ENOENT), name)
+        made.add(ALLOW, "ioctl", [Comparison(1, EQUAL, _FIONBIO)])
         for family in (_INET, _INET6):
-            made.add(ALLOW, "socket", [Comparison(0, EQUAL, family)])
+            for kind, protocol in _TRANSPORTS:
+                conditions = [
+                    Comparison(0, EQUAL, family),
+                    Comparison(1, MASKED_EQUAL, _SOCKET_TYPE, kind),
+                    Comparison(2, EQUAL, protocol),
+                ]
+                made.add(ALLOW, "socket", conditions)
         return made.program()
 
 
