@@ -6,6 +6,8 @@ import fcntl
 import json
 import os
 import random
+import re
+import resource
 import shutil
 import signal
 import socket
@@ -335,6 +337,20 @@ def test_an_attacker_who_takes_over_the_process_that_reads_has_nothing_but_its_s
     assert addresses(_asked("good.test")), "it goes on"
 
 
+def test_both_processes_have_limits(running):
+    parent = re.search(r"PPid:\t(\d+)", Path(f"/proc/{running}/status").read_text())[1]
+    wanted = {
+        resource.RLIMIT_FSIZE: 1 << 20,
+        resource.RLIMIT_NOFILE: 256,
+        resource.RLIMIT_DATA: 256 << 20,
+        resource.RLIMIT_CORE: 0,
+    }
+    for pid in (running, int(parent)):
+        assert {kind: resource.prlimit(pid, kind) for kind in wanted} == {
+            kind: (limit, limit) for kind, limit in wanted.items()
+        }
+
+
 @pytest.mark.parametrize(
     "request_",
     [
@@ -343,7 +359,12 @@ def test_an_attacker_who_takes_over_the_process_that_reads_has_nothing_but_its_s
         Open((opened(0, 4),), ("169.254.169.254",), 20),
         Open((opened(0, 4),), ("0.0.0.0/0",), 20),
         Open((opened(0, 4),), ("203.0.113.1 timeout 1s }\nflush ruleset\n",), 20),
-        Open((opened(0, 4),), ("203.0.113.1",) * 17, 20),
+        Open((opened(0, 6),), ("2001:db8::1%x timeout 1s }\nflush ruleset\n",), 20),
+        Open((opened(0, 4),), tuple(f"203.0.113.{one}" for one in range(17)), 20),
+        Open((opened(0, 4),), ("203.0.113.1",) * 2, 20),
+        Open((opened(0, 4),) * 2, ("203.0.113.1",), 20),
+        Open((opened(0, 4),) * 2, (), 20),
+        Open(tuple(map(str, range(99_999))), (), 20),
         Open((opened(0, 4),), ("203.0.113.1",), 10**6),
         Record((DeniedName("name", "x" * 2000, 1, 1),)),
         Record((DeniedName("name", "x", 1, 1),) * 515),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import resource
 import signal
 
 from vc_core.driver_kit.seccomp_filter import (
@@ -30,8 +29,6 @@ _CAPABILITY_VERSION = 0x20080522  # linux/capability.h, version 3
 _INET, _INET6 = 2, 10
 _SOCKET_TYPE = 0xF  # linux/net.h; the other bits are SOCK_CLOEXEC and SOCK_NONBLOCK
 _FIONBIO = 0x5421  # asm-generic/ioctls.h: how Python makes a socket nonblocking
-_DATA_BYTES = 256 << 20
-_OPEN_FILES = 256
 _STREAM, _DATAGRAM = 1, 2
 # 0 is the type's usual protocol. Others, and other types, load modules of the kernel.
 _TRANSPORTS = ((_STREAM, 0), (_STREAM, 6), (_DATAGRAM, 0), (_DATAGRAM, 17))
@@ -101,9 +98,6 @@ def confine(program: bytes, root: str) -> None:
     """
     os.chroot(root)
     os.chdir("/")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
-    resource.setrlimit(resource.RLIMIT_DATA, (_DATA_BYTES, _DATA_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     header, nothing = _Header(_CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)()
     _check(_LIBC.capset(ctypes.byref(header), nothing))
     _check(_LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))

@@ -57,8 +57,12 @@ from vc_network.opener import (
 )
 
 _MESSAGE_BYTES = 1 << 18
-_FILE_BYTES = 1 << 20  # of what this process writes to any file
-_OPEN_FILES = 256
+_LIMITS = {  # of both processes, which neither can raise
+    resource.RLIMIT_FSIZE: 1 << 20,  # of what is written to any file
+    resource.RLIMIT_NOFILE: 256,
+    resource.RLIMIT_DATA: 256 << 20,
+    resource.RLIMIT_CORE: 0,
+}
 _UDP_BYTES = 512  # RFC 1035, 4.2.1; a longer answer is asked for by TCP
 _LOWEST_TTL_S = 10
 _NEGATIVE_TTL_S = 10
@@ -344,8 +348,8 @@ async def _serve(caller: socket.socket, orders: Orders, channel: socket.socket, 
 
 def main(descriptor: int, pid_file: Path) -> None:
     """Runs the filter."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_BYTES, _FILE_BYTES))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
+    for kind, limit in _LIMITS.items():
+        resource.setrlimit(kind, (limit, limit))
     caller = socket.socket(fileno=descriptor)
     start_ticks = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
     pid_file.write_text(f"{os.getpid()} {start_ticks}")

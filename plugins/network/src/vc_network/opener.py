@@ -1,7 +1,8 @@
 """The part of the filter of names that changes the rules and writes the record.
 
 The part that reads what guests send (names.py) is confined and can do neither. It asks this one,
-which believes nothing: only its own sets, only addresses that names may have, and a bounded record.
+which believes nothing: only its own sets, only addresses that names may have, each of them once,
+and a bounded record.
 
 Each message is JSON (`Request`) with its length in four bytes before it; each is answered by the
 reason why it failed, which is empty when it did not.
@@ -108,14 +109,20 @@ class Opener:
             channel.sendall(len(reason).to_bytes(LENGTH_BYTES) + reason)
 
     def _open(self, request: Open) -> str:
-        addresses = [ipaddress.ip_address(one) for one in request.addresses]
+        addresses = {ipaddress.ip_address(one) for one in request.addresses}
+        if len(addresses) < len(request.addresses) or len(set(request.sets)) < len(request.sets):
+            raise ValueError("an address or a set is repeated")
+        if not self._sets.keys() >= set(request.sets):
+            raise ValueError("a set is none of this pod's")
         for address in addresses:
             if any(address in network for network in self._private):
                 raise ValueError(f"{address} may not be opened")
+            if isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None:
+                raise ValueError("an address has a zone, which may hold any text")  # RFC 4007
         lines = []
         for name in request.sets:
             for address in addresses:
-                if self._sets.get(name) != address.version:
+                if self._sets[name] != address.version:
                     raise ValueError(f"{address} does not belong to the set {name}")
                 one = f"element inet {TABLE} {name} {{ {address}"
                 add = f"add {one} timeout {request.ttl}s }}"
