@@ -20,7 +20,7 @@ from vc_core.spec import (
     hookimpl,
 )
 from vc_network import denials, doctor, layout, name_filter, namespace, netns, pasta, ports
-from vc_network.errors import translated
+from vc_network.errors import NetworkFailure, translated
 from vc_network.layout import V4
 from vc_network.namespace import Plan, folder
 from vc_network.ruleset import Link, ruleset
@@ -75,9 +75,10 @@ class PastaNetwork(NetworkSpec):
             async with namespace.made(pod.run_dir) as made:
                 await pasta.start(pod.run_dir, made.keeper, published, families)
                 policy, own = request.policy, await asyncio.to_thread(netns.own_addresses)
+                servers = _servers(request)
                 plan = Plan(
                     layout.sysctls(families),
-                    ruleset(request.reach, policy, Link(families, published, own)),
+                    ruleset(request.reach, policy, Link(families, published, own, servers)),
                     layout.ip_commands(families),
                     layout.tc_commands(policy.bits_in, policy.bits_out),
                 )
@@ -91,7 +92,7 @@ class PastaNetwork(NetworkSpec):
                             namespace.entering(made.keeper),
                             request,
                             name_servers,
-                            request.name_servers or (V4.resolver,),
+                            servers,
                             own,
                         )
                     except BaseException:
@@ -112,3 +113,13 @@ class PastaNetwork(NetworkSpec):
         await namespace.end_all([*found, namespace.keeper_of(pod.run_dir)])
         if folder(pod.run_dir).exists():
             shutil.rmtree(folder(pod.run_dir))
+
+
+def _servers(request: NetworkRequest) -> tuple[str, ...]:
+    """Returns the addresses of the DNS servers that the filter of names asks."""
+    for server in request.name_servers:
+        if "%" in server:
+            raise NetworkFailure(
+                f"the DNS server {server} has a zone: its interface is none of the pod's network"
+            )
+    return request.name_servers or (V4.resolver,)

@@ -7,6 +7,10 @@ Packets of the guest pass, in this order:
     forward     passes what is established; refuses denied, not public and not allowed destinations
     input       of the namespace itself, the guest reaches the filter of names, and ICMP echo
 
+What the namespace itself sends, as the filter of names does, passes
+
+    outgoing    refuses all that is new on the uplink but DNS to the servers that the filter asks
+
 What is refused is added up in sets of a limited size, which `denials` reads.
 """
 
@@ -42,11 +46,13 @@ class Link:
         families: versions of IP that the guest has.
         ports: ports that are forwarded to the guest.
         own: the host's addresses, which are not public.
+        servers: addresses of the DNS servers that the filter of names asks.
     """
 
     families: tuple[Family, ...]
     ports: tuple[PortMapping, ...] = ()
     own: tuple[str, ...] = ()
+    servers: tuple[str, ...] = ()
 
 
 def opened(number: int, version: int) -> str:
@@ -85,6 +91,9 @@ def ruleset(reach: Reach, policy: NetworkPolicy, link: Link) -> str:
         "icmp type echo-request accept",
         "icmpv6 type { echo-request, nd-neighbor-solicit, nd-neighbor-advert } accept",
         "goto refuse",
+        "}",
+        "chain outgoing { type filter hook output priority filter; policy drop;",
+        *_of_the_namespace(policy, link.servers),
         "}",
         *_translations(link),
         "}",
@@ -181,6 +190,22 @@ def _filter_of_names(policy: NetworkPolicy, families: tuple[Family, ...]) -> Ite
         for family in families:
             ip = "ip" if family is V4 else "ip6"
             yield f"{ip} daddr {family.router} {_DNS} accept"
+
+
+def _of_the_namespace(policy: NetworkPolicy, servers: tuple[str, ...]) -> Iterator[str]:
+    """Yields rules for a filter of names that a guest has broken into: it leads nowhere else.
+
+    What is forwarded does not come here. New connections of pasta to published ports do: it makes
+    them in the namespace, to its loopback.
+    """
+    yield f'oifname != "{UPLINK}" accept'
+    yield "ct state established,related accept"
+    if policy.has_names:
+        for server in servers:
+            ip = "ip" if ipaddress.ip_address(server).version == 4 else "ip6"
+            yield f"{ip} daddr {server} {_DNS} accept"
+    yield "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept"
+    yield "reject with icmpx admin-prohibited"
 
 
 def _translations(link: Link) -> Iterator[str]:
