@@ -18,7 +18,7 @@ _ON_HOST = ("state", "kill", "features", "list", "spec")
 
 
 class _Log(logging.Handler):
-    """Appends lines to the file of --log, in runc's formats."""
+    """Appends lines to the file of --log, in runc's formats; without one, writes to stderr."""
 
     def __init__(self, file: str, is_json: bool) -> None:
         super().__init__()
@@ -26,7 +26,10 @@ class _Log(logging.Handler):
         self._is_json = is_json
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.tell(record.levelname.lower(), record.getMessage())
+        if self._file:
+            self.tell(record.levelname.lower(), record.getMessage())
+        else:
+            sys.stderr.write(f"{_one_line(record.getMessage())}\n")
 
     def tell(self, level: str, text: str) -> None:
         """Appends one line; does nothing without a file."""
@@ -70,8 +73,12 @@ def explained(error: Exception) -> str:
     text = str(error) or type(error).__name__
     if not isinstance(error, RuntimeFailure) and not _is_ours(error):
         text = f"internal error: {type(error).__name__}: {text}"
+    return _one_line(text)
+
+
+def _one_line(text: str) -> str:
+    """Returns a text that a guest may have written, as one line for a terminal."""
     line = " ".join(text.split())
-    # What a guest says may be in it.
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode() for one in line
     )
