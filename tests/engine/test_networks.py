@@ -162,6 +162,8 @@ async def test_a_network_plugin_that_is_not_there_is_named(open_runtime, config)
             {"ports": (PortMapping(guest_port=80, host_port=8080, host_ip="localhost"),)},
             "'localhost' is no IPv4 or IPv6",
         ),
+        ({"ports": (PortMapping(guest_port=80, host_ip="::1%a\nb"),)}, "has a zone"),
+        ({"options": PodOptions(dns=Dns(servers=("::1%a\nb",)))}, "is not an IP address"),
         (
             {"ports": (WEB, PortMapping(guest_port=81, host_port=8080))},
             "port 8080/tcp of 127.0.0.1 is published twice",

@@ -19,6 +19,8 @@ from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import NetworkRequest, PodOptions
 
 _RESOLV_WORD = re.compile(r"\S+")
+# Python takes anything behind the % of an IPv6 address, also the end of a line.
+_ADDRESS = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?")
 
 
 def pod_config(
@@ -71,21 +73,25 @@ def pod_config(
     )
 
 
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return _ADDRESS.fullmatch(text) is not None
+
+
 def _check_options(options: PodOptions) -> None:
     for server in options.dns.servers:
-        try:
-            ipaddress.ip_address(server)
-        except ValueError as error:
-            raise InvalidRequest(f"the name server {server!r} is not an IP address") from error
+        if not _is_address(server):
+            raise InvalidRequest(f"the name server {server!r} is not an IP address")
     for entry in options.hosts:
         if not entry.name or not checked_hostname(entry.name):
             raise InvalidRequest("an entry of /etc/hosts has no name; give NAME:ADDRESS")
-        try:
-            ipaddress.ip_address(entry.address)
-        except ValueError as error:
+        if not _is_address(entry.address):
             raise InvalidRequest(
                 f"the address {entry.address!r} of {entry.name} is not an IP address"
-            ) from error
+            )
     for word in (*options.dns.searches, *options.dns.options):
         if not _RESOLV_WORD.fullmatch(word):
             raise InvalidRequest(f"{word!r} is not a word of resolv.conf(5)")

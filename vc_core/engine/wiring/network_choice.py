@@ -198,6 +198,8 @@ def _check_ports(ports: Sequence[PortMapping]) -> None:
             ipaddress.ip_address(port.host_ip)
         except ValueError as error:
             raise InvalidRequest(f"{port.host_ip!r} is no IPv4 or IPv6 address") from error
+        if "%" in port.host_ip:
+            raise InvalidRequest(f"{port.host_ip!r} has a zone; give an address without one")
         if port.guest_port not in _PORTS or (port.host_port and port.host_port not in _PORTS):
             raise InvalidRequest(
                 f"port {port.host_port}:{port.guest_port} is out of range; ports are 1 to 65535"
