@@ -71,9 +71,10 @@ class StandaloneVm:
     async def plug(self, interface: Interface) -> PluggedNic:
         """Plugs a network interface with the MAC address TEMPLATE_MAC; the agent is connected.
 
-        Returns when the guest has loaded its driver. An interface whose own address that is has
-        been configured, too, for all clones. Any other has no addresses and is down: a clone may
-        share its link with others, and must answer for no address before it has its own.
+        Returns when the guest has loaded the driver. If the pod's own MAC address is TEMPLATE_MAC,
+        all clones have the same addresses, and the guest has configured them. Otherwise the
+        interface is down and has no address: a clone may share its link with other machines, and
+        must not answer for the address of another pod.
         """
         nic = structs.replace(interface.nic, mac=TEMPLATE_MAC)
         guest = interface.guest
