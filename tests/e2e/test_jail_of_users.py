@@ -98,6 +98,25 @@ def test_folders_that_are_plugged_later_and_snapshots_work_in_the_jail_of_a_user
     assert json.loads(host.vc("pod", "ls", "--json").stdout) == []
 
 
+@pytest.mark.parametrize("start", ["cold", "template"])
+def test_a_file_system_of_the_kernel_in_a_closed_folder_stays_hidden(host, tmp_path, start):
+    """An image builder of somebody else has mounted /proc where this user may not look."""
+    host.configure("hypervisor", jail="strict")
+    closed = tmp_path / "mine/closed"
+    (closed / "tree/proc").mkdir(parents=True)
+    closed.chmod(0o700)
+    proc = str(closed / "tree/proc")
+    subprocess.run(["mount", "-t", "proc", "proc", proc], check=True)
+    try:
+        volume = ("-v", f"{tmp_path}/mine:/m", "--", "sleep", "1000")
+        host.vc("run", "-d", "--start", start, "--name", "p", *volume)
+        closed.chmod(0o755)
+        assert host.vc("exec", "p", "--", "ls", "-A", "/m/closed").stdout == b""
+        host.vc("pod", "delete", "--force", "p")
+    finally:
+        subprocess.run(["umount", proc], check=True)
+
+
 def test_machines_of_a_users_pool_are_in_the_jail_before_and_after_they_are_taken(host):
     host.configure("hypervisor", jail="strict")
     host.vc("pool", "start", "--size", "1")

@@ -96,29 +96,31 @@ def tree(
     Returns:
         A descriptor of the tree, and the folders in it that `cover` must cover.
     """
-    prefix = path.rstrip("/") + "/"
-    below = [
-        (point, kind) for point, kind in _mounts() if point == path or point.startswith(prefix)
-    ]
-    if may_move and path != "/" and any(point == path for point, _ in below):
+    before = _mounts_in(path)
+    if may_move and path != "/" and any(point == path for point, _ in before):
         return os.open(path, os.O_PATH | os.O_CLOEXEC), []  # it is as it shall be
     copy = calls.clone(origin, recursive=True)
     try:
         attributes = NOSUID | (0 if has_devices else NODEV) | (RDONLY if read_only else 0)
         calls.change(copy, attributes, PRIVATE)
+        after = _mounts_in(path)  # others mount and unmount meanwhile
     except BaseException:
         os.close(copy)
         raise
-    hidden = {point for point, kind in below if kind in _KERNEL and point != path}
+    hidden = {point for point, kind in before + after if kind in _KERNEL and point != path}
     return copy, sorted(os.path.relpath(point, path) for point in hidden)
 
 
 def cover(copy: int, names: Iterable[str]) -> None:
-    """Mounts empty folders over parts of a tree that is attached, as Linux < 6.15 requires."""
+    """Mounts empty folders over parts of a tree that is attached, as Linux < 6.15 requires.
+
+    In a folder that this user may not search, the whole folder is covered: its owner may open it
+    to others later.
+    """
     with Opened() as opened:
         for name in names:
             try:
-                target = opened.path(name, os.O_DIRECTORY, copy)
+                target = _reachable(opened, copy, name)
             except (FileNotFoundError, NotADirectoryError):
                 continue  # below a covered folder; or a namespace, which requires privileges
             empty = opened.add(calls.tmpfs("4k"))
@@ -126,10 +128,27 @@ def cover(copy: int, names: Iterable[str]) -> None:
             calls.attach(empty, target)
 
 
+def _reachable(opened: Opened, copy: int, name: str) -> int:
+    """Opens a folder of a tree, or the first on the way to it that this user may not search."""
+    while True:
+        try:
+            return opened.path(name, os.O_DIRECTORY, copy)
+        except PermissionError:
+            parent = os.path.dirname(name)  # noqa: PTH120 (pathlib takes long to import)
+            if not parent:
+                raise  # the tree itself
+            name = parent
+
+
 def receive_mounts() -> None:
     """Hides mounts of this namespace elsewhere, and receives later mounts of the host."""
     with Opened() as opened:
         calls.change(opened.path("/"), 0, calls.SLAVE)
+
+
+def _mounts_in(path: str) -> list[tuple[str, str]]:
+    prefix = path.rstrip("/") + "/"
+    return [(point, kind) for point, kind in _mounts() if point == path or point.startswith(prefix)]
 
 
 def _mounts() -> list[tuple[str, str]]:
