@@ -147,6 +147,12 @@ def containerd(host: Host, image: Path) -> Iterator[list[str]]:
         leave_groups("default")  # of containerd's namespace
 
 
+def groups(folder: Path) -> list[Path]:
+    """Returns the control groups of a container, of which vc-runtime has written in a folder."""
+    path = json.loads((folder / "group.json").read_text())
+    return [one for one in Path("/sys/fs/cgroup").glob(f"*/{path}") if path]
+
+
 def leave_groups(name: str) -> None:
     """Removes empty control groups that an engine makes and leaves."""
     for group in Path("/sys/fs/cgroup").glob(f"*/{name}"):

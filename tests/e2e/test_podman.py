@@ -117,6 +117,8 @@ def test_a_pod_shares_a_machine_and_publishes_ports(podman, host, tmp_path):
 def test_a_killed_process_leaves_nothing(podman, host, victim):
     podman("run", "-d", "--name", "web", "--network", "none", IMAGE, "sleep", "1000")
     record = podman.record("web")
+    groups = engines.groups(Path("/run/vc-runtime") / record["id"])
+    assert groups != []
     (machine,) = host.machines()
     pids = {
         "stand-in": record["pid"],
@@ -131,7 +133,7 @@ def test_a_killed_process_leaves_nothing(podman, host, victim):
     wait_until(lambda: host.machines() == [], "the end of the machine")
     if victim == "conmon":  # which would have called it
         engines.run(host.folder / "vc-runtime", "delete", "--force", record["id"])
-    assert [group for group in record["groups"] if Path(group).exists()] == []
+    assert [group for group in groups if group.exists()] == []
     podman("run", "--rm", "--name", "web", "--network", "none", IMAGE, "true")
 
 

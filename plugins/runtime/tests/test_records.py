@@ -111,3 +111,24 @@ def test_pods_have_short_ids():
     assert pod_id_of("ab" * 32) == "ab" * 6
     assert len(pod_id_of("a-name-that-somebody-chose")) == 12
     assert pod_id_of("one") != pod_id_of("two")
+
+
+def test_a_control_group_is_known_beside_a_damaged_record(tmp_path):
+    records = Records(tmp_path)
+    records.add(NEW)
+    assert records.group("c") == ""
+    records.put_group("c", "k8s.io/c")
+    (tmp_path / "c/container.json").write_text("{")
+    assert records.group("c") == "k8s.io/c"
+    (tmp_path / "c/group.json").write_text('"k8s')
+    with pytest.raises(RuntimeFailure, match="is damaged"):
+        records.group("c")
+
+
+def test_a_damaged_control_group_is_told_and_the_container_deleted(tmp_path, capsys):
+    Records(tmp_path).add(NEW)
+    for name in ("container.json", "group.json"):
+        (tmp_path / "c" / name).write_text("{")
+    assert command.run(("--root", str(tmp_path), "delete", "--force", "c")) == 0
+    assert "its control groups are not removed" in capsys.readouterr().err
+    assert list(Records(tmp_path).all()) == []

@@ -6,7 +6,6 @@ limits of config.json hold in the guest; here are only the bounds of the machine
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from pathlib import Path
@@ -75,12 +74,38 @@ def adopt(groups: tuple[str, ...], pid: int) -> None:
         (folder / "cgroup.procs").write_text(str(pid))
 
 
-def remove(groups: tuple[str, ...]) -> None:
-    """Removes groups; one that is gone, or whose processes are still ending, is no error."""
-    for group in groups:
-        for folder in (Path(group) / _MACHINE, Path(group)):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+def processes(path: str) -> set[int]:
+    """Returns the processes in the groups of a path, and of the machine below."""
+    found: set[int] = set()
+    for folder in _folders(path):
+        try:
+            found.update(map(int, (folder / "cgroup.procs").read_text().split()))
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def remove(path: str) -> tuple[str, ...]:
+    """Removes the groups of a path, and returns the folders that stay, as they are in use.
+
+    One that is gone is no error, nor one that is not the caller's to remove.
+    """
+    left = []
+    for folder in _folders(path):
+        try:
+            folder.rmdir()
+        except OSError as error:
+            if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
+                left.append(str(folder))
+            elif error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS):
+                raise RuntimeFailure(f"{folder} is not removed: {error.strerror}") from error
+    return tuple(left)
+
+
+def _folders(path: str) -> tuple[Path, ...]:
+    """Returns where the groups of a path are, each after what is below it."""
+    tops = _hierarchies().values() if path else ()
+    return tuple(folder for top in tops for folder in (top / path / _MACHINE, top / path))
 
 
 def _hierarchies() -> dict[str, Path]:

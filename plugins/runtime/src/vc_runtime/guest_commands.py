@@ -78,6 +78,7 @@ def _delete(records: Records, found: Namespace) -> None:
     record = _readable(records, found)
     if record is None:
         asyncio.run(_pod_gone(pod_id_of(found.id)))
+        _remove_groups_of_damaged(records, found.id)
     else:
         if record.pid and record.stand_in.is_alive():
             if not found.force and record.status != "created":
@@ -85,20 +86,41 @@ def _delete(records: Records, found: Namespace) -> None:
                     f"cannot delete container {found.id!r} that is not stopped: {record.status}"
                 )
             record.stand_in.send(signal.SIGKILL)
-        _remove(record)
+        _remove(records, record)
     records.remove(found.id)
 
 
 def discard(records: Records, container_id: str) -> None:
     """Removes all of a container whose creation has failed."""
-    _remove(records.get(container_id))
+    _remove(records, records.get(container_id))
     records.remove(container_id)
 
 
-def _remove(record: Record) -> None:
+def _remove(records: Records, record: Record) -> None:
     if record.pod:
         asyncio.run(_gone(record))
-    cgroups.remove(record.groups)
+    cgroups.remove(records.group(record.id))
+
+
+def _remove_groups_of_damaged(records: Records, container_id: str) -> None:
+    """Removes the caller's control groups when the stand-in has ended, whose pid is not known."""
+    try:
+        path = records.group(container_id)
+    except DamagedRecord as error:
+        log.warning("%s; its control groups are not removed", error)
+        return
+    if cgroups.remove(path):
+        asyncio.run(_ended(cgroups.processes(path)))
+        for folder in cgroups.remove(path):
+            log.warning("the control group %s stays: it has processes", folder)
+
+
+async def _ended(pids: set[int]) -> None:
+    processes = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            processes.append(HostProcess.of(pid))
+    await asyncio.gather(*(one.ended_within(_END_S) for one in processes))
 
 
 def _readable(records: Records, found: Namespace) -> Record | None:

@@ -69,10 +69,12 @@ async def _created(found: Namespace, records: Records) -> Sequence[str]:
             pid=this.pid,
             start_ticks=this.start_ticks,
             annotations=dict(bundle.container.annotations),
-            groups=cgroups.join(cgroups.path_of(bundle.groups, found.systemd_cgroup)),
         )
-        undo.callback(cgroups.remove, record.groups)
         records.put(record)
+        group = cgroups.path_of(bundle.groups, found.systemd_cgroup)
+        records.put_group(record.id, group)
+        undo.callback(cgroups.remove, group)
+        groups = cgroups.join(group)
         joined_pod, pid_owner = namespaces.pod_and_pid_owner(bundle.joined, bundle.sandbox, records)
         spec = _joining(bundle.container, pid_owner)
         if spec.hooks != OciHooks():
@@ -84,6 +86,7 @@ async def _created(found: Namespace, records: Records) -> Sequence[str]:
         records.put(record)
         if not joined_pod:
             record = await _start_pod(runtime, records, record, bundle, undo)
+            await _adopt(runtime, record, groups)
         pod = await runtime.get(record.pod)
         container = await pod.create_container(spec)
         undo.push_async_callback(container.delete, force=True)
@@ -105,8 +108,6 @@ async def _start_pod(
     runtime: Runtime, records: Records, record: Record, bundle: Bundle, undo: AsyncExitStack
 ) -> Record:
     """Returns the record with the pod, which is stored before there is a machine to be lost."""
-    from vc_runtime import cgroups
-
     pod = await runtime.create(
         record.container,
         hostname=bundle.container.hostname,
@@ -119,10 +120,16 @@ async def _start_pod(
     record = structs.replace(record, pod=pod.id, owns_pod=True)
     records.put(record)
     await pod.start()
-    machine = (await pod.status(ask_guest=False)).pid
-    if machine:
-        cgroups.adopt(record.groups, machine)
     return record
+
+
+async def _adopt(runtime: Runtime, record: Record, groups: tuple[str, ...]) -> None:
+    """Moves the machine into the caller's groups."""
+    from vc_runtime import cgroups
+
+    machine = (await (await runtime.get(record.pod)).status(ask_guest=False)).pid
+    if machine:
+        cgroups.adopt(groups, machine)
 
 
 def execute(found: Namespace) -> int:

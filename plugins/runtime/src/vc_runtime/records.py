@@ -23,6 +23,7 @@ _ID = re.compile(r"[\w+.-]{1,1024}")  # as runc
 _HEX_ID = re.compile(r"[0-9a-f]{64}")
 _POD_ID_LENGTH = 12  # sockets of machines have short paths
 _FILE = "container.json"
+_GROUP_FILE = "group.json"
 
 
 def pod_id_of(container_id: str) -> str:
@@ -48,7 +49,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         shares_pids: whether its other processes may outlive its first one, as the pid namespace is
             not its own.
         created_ns: in nanoseconds since the epoch.
-        groups: control groups that were created for it.
         annotations: those of config.json.
     """
 
@@ -63,7 +63,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     is_paused: bool = False
     shares_pids: bool = False
     created_ns: int = 0
-    groups: tuple[str, ...] = ()
     annotations: dict[str, str] = {}
 
     @property
@@ -127,9 +126,34 @@ class Records:
 
     def put(self, record: Record) -> None:
         """Stores a record that exists."""
-        file = self._folder(record.id) / _FILE
+        self._replace(record.id, _FILE, record)
+
+    def put_group(self, container_id: str, path: str) -> None:
+        """Stores which control group a container gets, before there is one to be left.
+
+        It is a file of its own: a damaged record does not lose it, and it is no part of what the
+        stand-in and its machine change.
+        """
+        self._replace(container_id, _GROUP_FILE, path)
+
+    def group(self, container_id: str) -> str:
+        """Returns the path of a container's control group; empty when it got none.
+
+        Raises:
+            DamagedRecord: it cannot be read.
+        """
+        try:
+            text = (self._folder(container_id) / _GROUP_FILE).read_bytes()
+            return msgspec.json.decode(text, type=str)
+        except FileNotFoundError:
+            return ""
+        except (OSError, msgspec.MsgspecError) as error:
+            raise DamagedRecord(container_id, error) from error
+
+    def _replace(self, container_id: str, name: str, value: Record | str) -> None:
+        file = self._folder(container_id) / name
         half = file.with_name(f".{os.getpid()}")
-        half.write_bytes(msgspec.json.encode(record))
+        half.write_bytes(msgspec.json.encode(value))
         half.replace(file)
 
     def remove(self, container_id: str) -> None:
