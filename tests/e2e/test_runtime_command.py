@@ -136,7 +136,7 @@ def test_a_container_goes_through_all_states(caller, bundle):
     feeding.join()
     assert caller.ended("c") == 7
     assert caller.state("c")["status"] == "stopped"
-    assert b"not running" in caller("kill", "c", "9", check=1).stderr
+    assert b"container not running" in caller("kill", "c", "9", check=1).stderr
     caller("kill", "--all", "c", "9")
     caller("delete", "c")
     assert b"does not exist" in caller("state", "c", check=1).stderr
@@ -297,7 +297,7 @@ def test_a_pid_namespace_is_shared_and_all_processes_are_signalled(caller, bundl
     assert caller.ended("third") == 0
     orphan.stdout.close()
     assert b"sleep 2000" in caller("exec", "first", "ps").stdout
-    assert b"not running" in caller("kill", "--all", "third", "USR1", check=1).stderr
+    assert b"container not running" in caller("kill", "--all", "third", "USR1", check=1).stderr
     caller("kill", "--all", "third", "9")
     assert b"sleep 2000" not in caller("exec", "first", "ps").stdout
     caller("delete", "third")

@@ -93,7 +93,7 @@ def test_a_signal_goes_to_the_stand_in(tmp_path, sleeper, capsys):
     assert command.run((*words, "kill", "c", "SIGUSR1")) == 0
     assert sleeper.wait(60) == -signal.SIGUSR1
     assert command.run((*words, "kill", "c", "TERM")) == 1
-    assert "not running" in capsys.readouterr().err
+    assert "container not running" in capsys.readouterr().err
     assert command.run((*words, "kill", "--all", "c", "9")) == 0
     assert command.run((*words, "list", "--format", "json")) == 0
     assert json.loads(capsys.readouterr().out)[0]["status"] == "stopped"

@@ -24,5 +24,8 @@ class DamagedRecord(RuntimeFailure):
 
 
 def not_running(container_id: str) -> RuntimeFailure:
-    """Returns the error for a signal to a process that has ended, in runc's words."""
-    return RuntimeFailure(f"container {container_id!r} not running")
+    """Returns the error for a container that has ended; containerd looks for these words of runc.
+
+    With other ones, it cannot stop a pod whose container has just ended.
+    """
+    return RuntimeFailure(f"container not running: {container_id!r}")
