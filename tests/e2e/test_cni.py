@@ -40,6 +40,30 @@ class Net:
     def create(self, *options: str) -> None:
         self.vc("network", "create", *options, self.name)
 
+    def write_list(
+        self,
+        version: str,
+        kinds: tuple[str, ...] = ("bridge", "portmap", "firewall", "bandwidth"),
+    ) -> None:
+        """Writes a list by hand, with the pods' network 203.0.113.0/24."""
+        ipam = {
+            "type": "host-local",
+            "dataDir": str(self.folder / "cache/networks"),
+            "ranges": [[{"subnet": "203.0.113.0/24"}]],
+            "routes": [{"dst": "0.0.0.0/0"}],
+        }
+        keys = {
+            "bridge": {"bridge": "br0", "isGateway": True, "ipMasq": True, "ipam": ipam},
+            "portmap": {"capabilities": {"portMappings": True}, "snat": True},
+            "firewall": {"backend": "iptables"},
+            "bandwidth": {"capabilities": {"bandwidth": True}},
+        }
+        plugins = [{"type": kind, **keys[kind]} for kind in kinds]
+        file = self.folder / "net.d" / f"{self.name}.conflist"
+        file.parent.mkdir(mode=0o755)
+        file.write_text(json.dumps({"cniVersion": version, "name": self.name, "plugins": plugins}))
+        file.chmod(0o644)
+
     def run(self, name: str, script: str, *options: str) -> None:
         words = ("--network", self.name, *options, "--", "sh", "-c", script)
         self.vc("run", "-d", "--name", name, *words)
@@ -170,3 +194,26 @@ def test_a_client_that_was_killed_leaves_nothing_after_the_next_call(net):
         client.wait()
         net.vc("pod", "delete", "--force", "p")
         assert net.residue() == []
+
+
+@pytest.mark.parametrize("version", ["0.4.0", "1.0.0"])
+def test_a_list_of_another_program_gives_ports_and_rates(net, version):
+    """As users of docker and podman have it: bridge, portmap, firewall, bandwidth."""
+    net.write_list(version)
+    net.run("web", WEB, "-p", "8080:80", "--rate-in", "1mbit")
+    assert _get("http://127.0.0.1:8080/name") == "web"
+    assert b"does not work" not in net.vc("pod", "status", "web").stdout
+    probe = "curl -s -o /dev/null -w %{time_total} http://198.51.100.1/big"
+    took = float(net.vc("exec", "web", "--", *probe.split()).stdout)
+    assert took > 2, "it received 4 Mbit, 1 Mbit of them at once, faster than 1 Mbit a second"
+    net.vc("pod", "delete", "--force", "web")
+    assert net.residue() == []
+
+
+def test_a_list_without_the_capability_refuses_rates_by_name(net):
+    net.write_list("1.0.0", kinds=("bridge", "portmap"))
+    words = ("run", "--network", net.name, "--rate-out", "1mbit", "--", "true")
+    told = net.vc(*words, check=125).stderr.decode()
+    assert f"the network {net.name} limits no rates: none of its plugins" in told
+    refused = net.vc("run", "--network", net.name, "--allow", "a.test", "--", "true", check=125)
+    assert b"cni enforces no allowed and denied destinations" in refused.stderr

@@ -1,6 +1,4 @@
-"""Pods with a network: what they remember and get, what is refused, what is left when something
-dies.
-"""
+"""Pods with a network: what they remember, get and are refused, and what is left of them."""
 
 from __future__ import annotations
 
@@ -262,7 +260,8 @@ async def test_a_guest_that_invents_destinations_makes_no_more_than_100_events(r
     ("lacking", "told"),
     [
         (Capability.NETWORK_POLICY, "network plugin mock does not enforce the network public"),
-        (Capability.PORTS, "network plugin mock publishes no ports"),
+        (Capability.PORTS, "mock publishes no ports"),
+        (Capability.RATES, "mock limits no rates"),
     ],
 )
 async def test_what_the_plugin_cannot_do_is_refused_before_anything_starts(
@@ -275,7 +274,7 @@ async def test_what_the_plugin_cannot_do_is_refused_before_anything_starts(
 
     async with open_runtime(extra={("network", "mock"): Lesser}) as runtime:
         with pytest.raises(InvalidRequest, match=told):
-            await runtime.create("p", ports=(WEB,))
+            await runtime.create("p", ports=(WEB,), policy=NetworkPolicy.of(rate_in="1mbit"))
         assert world.records == {}
 
 

@@ -26,7 +26,7 @@ class NetworkSpec:
 
     @operation
     async def network_capabilities(self, pod: PodRef) -> frozenset[Capability]:
-        """Returns the optional capabilities on this host: PORTS, NETWORK_POLICY, NETWORKS.
+        """Returns the optional capabilities on this host: PORTS, NETWORK_POLICY, RATES, NETWORKS.
 
         Called by the engine before network_connect; it refuses a request that requires a missing
         capability. Raises nothing.

@@ -29,7 +29,9 @@ from vc_core.spec import (
 from vc_core.testing.mocks import World
 from vc_core.testing.rules import fails_with, rule, wired
 
-_KNOWN = frozenset({Capability.PORTS, Capability.NETWORK_POLICY, Capability.NETWORKS})
+_KNOWN = frozenset(
+    {Capability.PORTS, Capability.NETWORK_POLICY, Capability.RATES, Capability.NETWORKS}
+)
 _PLAIN = NetworkRequest(reach=Reach.FULL)
 _TWO_PORTS = (PortMapping(guest_port=80), PortMapping(guest_port=443))
 _CONNECT_S = 5
@@ -108,7 +110,7 @@ class NetworkContract:
 
     @rule(
         "network_capabilities",
-        "Returns the optional capabilities on this host: PORTS, NETWORK_POLICY, NETWORKS.",
+        "Returns the optional capabilities on this host: PORTS, NETWORK_POLICY, RATES, NETWORKS.",
     )
     async def test_its_capabilities_are_those_of_a_network(self, subject: NetworkSubject) -> None:
         declared = await subject.network().network_capabilities(pod=subject.pod())

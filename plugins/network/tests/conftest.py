@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
+import json
 import os
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from vc_network.cni.cache import container_of
+from vc_network.cni.options import CniOptions
+from vc_network.cni.plugin import CniNetwork
+
+from vc_core.spec import NetworkRequest, PodRef, PortMapping, Reach
 
 _CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -49,3 +57,83 @@ def run_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "pod"
     folder.mkdir(mode=0o700)
     return folder
+
+
+class Place:
+    """Folders with a network of real plugins, in the test's own network namespace."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.leases = folder / "leases"
+        self.containers: list[str] = []
+        self.pods: list[PodRef] = []
+        # The folder of names is the host's: other tests use it, too.
+        self.name = f"t{uuid.uuid4().hex[:8]}"
+        self.file = folder / "net.d/10-test.conflist"
+        self.file.parent.mkdir(mode=0o755)
+        self.write(self.network())
+
+    def network(self, **keys: object) -> dict[str, object]:
+        """A list of Debian's plugins; `keys` change it."""
+        ipam = {
+            "type": "host-local",
+            "ranges": [[{"subnet": "203.0.113.0/24"}], [{"subnet": "2001:db8:7::/64"}]],
+            "routes": [
+                {"dst": "0.0.0.0/0"},
+                {"dst": "::/0"},
+                {"dst": "192.0.2.0/24", "gw": "203.0.113.1"},
+            ],
+            "dataDir": str(self.leases),
+        }
+        bridge = {"type": "bridge", "bridge": "br0", "isGateway": True, "ipMasq": True, "mtu": 1400}
+        portmap = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
+        plugins = [{**bridge, "ipam": ipam}, portmap, {"type": "firewall", "backend": "iptables"}]
+        return {"cniVersion": "1.0.0", "name": self.name, "plugins": plugins, **keys}
+
+    def write(self, network: object) -> None:
+        self.file.write_text(json.dumps(network))
+        self.file.chmod(0o644)
+
+    def options(self, **changes: object) -> CniOptions:
+        return CniOptions(config_dir=self.file.parent, cache_dir=self.folder / "cache", **changes)
+
+    def plugin(self) -> CniNetwork:
+        return CniNetwork(self.options())
+
+    def pod(self, name: str = "p") -> PodRef:
+        run_dir = self.folder / name
+        run_dir.mkdir(mode=0o700, exist_ok=True)
+        pod = PodRef(id=name, run_dir=run_dir)
+        self.containers.append(container_of(pod))
+        self.pods.append(pod)
+        return pod
+
+    def request(self, *ports: PortMapping) -> NetworkRequest:
+        return NetworkRequest(reach=Reach.FULL, name=self.name, ports=ports)
+
+    def residue(self) -> list[str]:
+        """What pods have left: leases, cached results, rules, namespaces, processes."""
+        found = [
+            str(path)
+            for path in self.folder.glob("leases/*/*")
+            if path.name[:4] not in ("last", "lock")
+        ]
+        found += [str(path) for path in (self.folder / "cache/results").glob("*")]
+        rules = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True)
+        found += [line for line in rules.stdout.splitlines() if "203.0.113." in line]
+        found += [name for name in self.containers if Path(f"/run/netns/vc-{name}").exists()]
+        found += [str(path) for path in Path("/run/virtcontainers-names").glob(f"{self.name}*")]
+        links = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True)
+        return found + [line for line in links.stdout.splitlines() if "veth" in line]
+
+
+@pytest.fixture
+def place(tmp_path, own_network):
+    missing = [name for name in ("bridge", "portmap") if not Path("/usr/lib/cni", name).exists()]
+    if missing:
+        pytest.fail("install the package containernetworking-plugins")
+    tmp_path.chmod(0o755)
+    found = Place(tmp_path)
+    yield found
+    for pod in found.pods:  # of a test that failed
+        asyncio.run(found.plugin().network_disconnect(pod=pod))

@@ -2,108 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 
 import pytest
 from vc_network.cni import configuration
 from vc_network.cni.cache import Cache, container_of
-from vc_network.cni.options import CniOptions
 from vc_network.cni.plugin import CniNetwork
 from vc_network.errors import NetworkFailure
 
 from vc_core.driver_kit import HostProcess
-from vc_core.spec import NetworkError, NetworkRequest, NewNetwork, PodRef, PortMapping, Reach
+from vc_core.spec import NetworkError, NetworkRequest, NewNetwork, PortMapping, Reach
 from vc_core.testing import NetworkContract, NetworkSubject
 
 WEB = PortMapping(guest_port=80, host_port=18080)
-
-
-def _network(name: str, leases: Path, **keys: object) -> dict[str, object]:
-    ipam = {
-        "type": "host-local",
-        "ranges": [[{"subnet": "203.0.113.0/24"}], [{"subnet": "2001:db8:7::/64"}]],
-        "routes": [
-            {"dst": "0.0.0.0/0"},
-            {"dst": "::/0"},
-            {"dst": "192.0.2.0/24", "gw": "203.0.113.1"},
-        ],
-        "dataDir": str(leases),
-    }
-    bridge = {"type": "bridge", "bridge": "br0", "isGateway": True, "ipMasq": True, "mtu": 1400}
-    portmap = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
-    plugins = [{**bridge, "ipam": ipam}, portmap, {"type": "firewall", "backend": "iptables"}]
-    return {"cniVersion": "1.0.0", "name": name, "plugins": plugins, **keys}
-
-
-class Place:
-    """Folders with a network of real plugins, in the test's own network namespace."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.leases = folder / "leases"
-        self.containers: list[str] = []
-        self.pods: list[PodRef] = []
-        # The folder of names is the host's: other tests use it, too.
-        self.name = f"t{uuid.uuid4().hex[:8]}"
-        self.file = folder / "net.d/10-test.conflist"
-        self.file.parent.mkdir(mode=0o755)
-        self.write(_network(self.name, self.leases))
-
-    def write(self, network: object) -> None:
-        self.file.write_text(json.dumps(network))
-        self.file.chmod(0o644)
-
-    def options(self, **changes: object) -> CniOptions:
-        return CniOptions(config_dir=self.file.parent, cache_dir=self.folder / "cache", **changes)
-
-    def plugin(self) -> CniNetwork:
-        return CniNetwork(self.options())
-
-    def pod(self, name: str = "p") -> PodRef:
-        run_dir = self.folder / name
-        run_dir.mkdir(mode=0o700, exist_ok=True)
-        pod = PodRef(id=name, run_dir=run_dir)
-        self.containers.append(container_of(pod))
-        self.pods.append(pod)
-        return pod
-
-    def request(self, *ports: PortMapping) -> NetworkRequest:
-        return NetworkRequest(reach=Reach.FULL, name=self.name, ports=ports)
-
-    def residue(self) -> list[str]:
-        """What pods have left: leases, cached results, rules, namespaces, processes."""
-        found = [
-            str(path)
-            for path in self.folder.glob("leases/*/*")
-            if path.name[:4] not in ("last", "lock")
-        ]
-        found += [str(path) for path in (self.folder / "cache/results").glob("*")]
-        rules = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True)
-        found += [line for line in rules.stdout.splitlines() if "203.0.113." in line]
-        found += [name for name in self.containers if Path(f"/run/netns/vc-{name}").exists()]
-        found += [str(path) for path in Path("/run/virtcontainers-names").glob(f"{self.name}*")]
-        links = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True)
-        return found + [line for line in links.stdout.splitlines() if "veth" in line]
-
-
-@pytest.fixture
-def place(tmp_path, own_network):
-    missing = [name for name in ("bridge", "portmap") if not Path("/usr/lib/cni", name).exists()]
-    if missing:
-        pytest.fail("install the package containernetworking-plugins")
-    tmp_path.chmod(0o755)
-    found = Place(tmp_path)
-    yield found
-    for pod in found.pods:  # of a test that failed
-        asyncio.run(found.plugin().network_disconnect(pod=pod))
 
 
 def _is_redirected(port: PortMapping) -> bool:
@@ -227,7 +144,7 @@ async def test_files_of_a_caller_that_was_killed_while_it_wrote_go(place):
 
 
 async def test_a_chain_that_fails_leaves_nothing(place):
-    broken = _network(place.name, place.leases)
+    broken = place.network()
     broken["plugins"].append({"type": "bandwidth", "ingressRate": -1, "ingressBurst": 1})
     place.write(broken)
     with pytest.raises(NetworkError, match="the CNI plugin bandwidth refuses ADD") as told:
@@ -262,7 +179,7 @@ async def test_a_check_that_fails_is_told(place):
 
 @pytest.mark.parametrize("version", ["0.4.0", "1.0.0"])
 async def test_lists_of_all_versions_that_the_plugins_know_work(place, version):
-    place.write(_network(place.name, place.leases, cniVersion=version))
+    place.write(place.network(cniVersion=version))
     pod = place.pod()
     network = await place.plugin().network_connect(pod=pod, request=place.request())
     _close(network)
@@ -368,7 +285,7 @@ async def test_what_other_programs_have_in_the_cache_is_respected_or_passed_over
 
 
 async def test_a_name_server_that_is_no_address_is_told(place):
-    network = _network(place.name, place.leases)
+    network = place.network()
     network["plugins"][0]["dns"] = {"nameservers": ["resolver.example"]}
     place.write(network)
     with pytest.raises(NetworkError, match="has a name server that is no address"):

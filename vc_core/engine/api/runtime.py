@@ -178,7 +178,7 @@ class Runtime:
         """
         if image:
             image = (await self.images.get(image)).id
-        wanted = network_choice.request(self.config, network, ports, policy, options.dns.servers)
+        wanted = network_choice.request(self.config, network, ports, policy, options.dns)
         config = pod_config(
             network_choice.plugins(self.catalog, self.config, self._chosen, wanted),
             self.config.pod,

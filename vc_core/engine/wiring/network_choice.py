@@ -16,6 +16,7 @@ from vc_core.first_party import CNI, DEFAULT_NETWORK, GIVEN, NAMESPACE_PREFIX, N
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import (
     Capability,
+    Dns,
     Finding,
     NetworkPolicy,
     NetworkRequest,
@@ -26,6 +27,7 @@ from vc_core.spec.values import (
 _PORTS = range(1, 65536)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")  # of a network, as in CNI's specification
 NO_LIMITS = NetworkPolicy()
+NO_DNS = Dns()
 
 
 def request(
@@ -33,7 +35,7 @@ def request(
     choice: str,
     ports: Sequence[PortMapping],
     limits: NetworkPolicy = NO_LIMITS,
-    name_servers: tuple[str, ...] = (),
+    dns: Dns = NO_DNS,
 ) -> NetworkRequest | None:
     """Returns a new pod's request for a network; None for a pod without one.
 
@@ -43,7 +45,7 @@ def request(
             network namespace.
         ports: ports of the host that are forwarded to the pod.
         limits: of the pod; what is empty there is as configured.
-        name_servers: of the pod.
+        dns: of the pod.
 
     Raises:
         InvalidRequest: there is no such choice, a port or rule is invalid, or ports or limits are
@@ -67,7 +69,8 @@ def request(
         reach=Reach.FULL,
         ports=tuple(ports),
         policy=policy,
-        name_servers=name_servers if policy.has_names else (),
+        name_servers=dns.servers if policy.has_names else (),
+        dns=dns,
     )
     if wanted in [*Reach]:
         network_limits.check(Reach(wanted), policy)
@@ -147,10 +150,12 @@ def check(config: PodConfig, capabilities: frozenset[Capability]) -> None:
         needed[Capability.NETWORK_POLICY] = (
             f"{named['network']} does not enforce the network {wanted.reach}"
         )
-    elif wanted.policy != NO_LIMITS:
+    elif wanted.policy.allow or wanted.policy.deny:
         needed[Capability.NETWORK_POLICY] = (
-            f"{named['network']} enforces no allowed and denied destinations and no rates"
+            f"{named['network']} enforces no allowed and denied destinations"
         )
+    if wanted.policy.bits_in or wanted.policy.bits_out:
+        needed[Capability.RATES] = f"{named['network']} limits no rates"
     if wanted.ports:
         needed[Capability.PORTS] = f"{named['network']} publishes no ports"
     missing = [reason for capability, reason in needed.items() if capability not in capabilities]

@@ -142,7 +142,8 @@ class Capability(enum.StrEnum):
     NETWORK = "network"  # the guest configures its interface (PodSetup.network)
     PORTS = "ports"  # a network publishes ports of the pod on the host
     NETWORKS = "networks"  # a network plugin has networks of names, and makes some
-    NETWORK_POLICY = "network-policy"  # a network enforces any Reach and NetworkPolicy
+    NETWORK_POLICY = "network-policy"  # a network enforces any Reach, and allowed destinations
+    RATES = "rates"  # a network limits what a pod receives and sends
 
 
 class Record(enum.StrEnum):

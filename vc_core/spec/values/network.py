@@ -66,6 +66,8 @@ class NetworkRequest(Struct, frozen=True, kw_only=True):
         policy: limits within the reach.
         name_servers: addresses of the DNS servers that answer where the policy has names; empty
             for the network's own. The pod asks the network, which asks them.
+        dns: what the containers' resolv.conf is to have, for networks that pass it on. The agent
+            writes that file.
     """
 
     reach: Reach
@@ -73,6 +75,7 @@ class NetworkRequest(Struct, frozen=True, kw_only=True):
     name: str = ""
     policy: NetworkPolicy = NetworkPolicy()
     name_servers: tuple[str, ...] = ()
+    dns: Dns = Dns()
 
 
 class Route(Struct, frozen=True, kw_only=True):

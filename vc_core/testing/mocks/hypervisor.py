@@ -39,7 +39,12 @@ _OF_AGENTS = {
     Capability.STAND_IN,
 }
 _OF_LASTING = {Capability.SUPERVISE, Capability.FILES, Capability.LOG}
-_OF_NETWORKS = {Capability.NETWORK, Capability.PORTS, Capability.NETWORK_POLICY}
+_OF_NETWORKS = {
+    Capability.NETWORK,
+    Capability.PORTS,
+    Capability.NETWORK_POLICY,
+    Capability.RATES,
+}
 ALL = frozenset(Capability) - {
     Capability.VSOCK_CHANNEL,
     *_OF_AGENTS,

@@ -39,7 +39,9 @@ class MockNetwork(NetworkSpec):
 
     @hookimpl
     async def network_capabilities(self, pod: PodRef) -> frozenset[Capability]:
-        return frozenset({Capability.PORTS, Capability.NETWORK_POLICY, Capability.NETWORKS})
+        return frozenset(
+            {Capability.PORTS, Capability.NETWORK_POLICY, Capability.RATES, Capability.NETWORKS}
+        )
 
     @hookimpl
     async def network_connect(self, pod: PodRef, request: NetworkRequest) -> Network:

@@ -92,6 +92,11 @@ def sysctls(families: tuple[Family, ...]) -> dict[str, str]:
     return settings
 
 
+def burst(bits: int) -> int:
+    """Returns the size of the bucket of a rate in bits per second, in bytes."""
+    return max(_LEAST_BURST, bits // 8 // 100)
+
+
 def tc_commands(bits_in: int, bits_out: int) -> str:
     """Returns the input of `tc -batch` that limits what the guest receives and sends.
 
@@ -104,8 +109,7 @@ def tc_commands(bits_in: int, bits_out: int) -> str:
     """
     limits = ((TAP, bits_in), (UPLINK, bits_out))
     return "".join(
-        f"qdisc replace dev {name} root tbf rate {bits}bit "
-        f"burst {max(_LEAST_BURST, bits // 8 // 100)} latency 200ms\n"
+        f"qdisc replace dev {name} root tbf rate {bits}bit burst {burst(bits)} latency 200ms\n"
         for name, bits in limits
         if bits
     )

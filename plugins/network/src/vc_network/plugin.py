@@ -33,7 +33,7 @@ class PastaNetwork(NetworkSpec):
 
     @hookimpl
     async def network_capabilities(self, pod: PodRef) -> frozenset[Capability]:
-        return frozenset({Capability.PORTS, Capability.NETWORK_POLICY})
+        return frozenset({Capability.PORTS, Capability.NETWORK_POLICY, Capability.RATES})
 
     @hookimpl
     @translated

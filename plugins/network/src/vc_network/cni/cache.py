@@ -17,6 +17,7 @@ from typing import Any
 
 from vc_core.driver_kit import write_private_file
 from vc_core.spec import PodRef
+from vc_network.errors import NetworkFailure
 
 INTERFACE = "eth0"
 NETNS = "/run/netns/vc-"
@@ -56,11 +57,19 @@ class Attachment:
 
 
 class Cache:
-    """The cache below one folder."""
+    """The cache below one folder.
+
+    Attributes:
+        folder: of the files.
+        lock: held by who changes which networks, ports and pods there are.
+        calls: held by who calls ADD or DEL, not exclusively, or GC, exclusively (SPEC.md,
+            "Lifecycle & Ordering").
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "results"
         self.lock = folder / "vc.lock"
+        self.calls = folder / "vc-calls.lock"
 
     def path(self, network: str, container: str) -> Path:
         """Returns the file of an attachment."""
@@ -103,6 +112,36 @@ class Cache:
     def read(self, network: str, container: str) -> Attachment | None:
         """Returns an attachment; None for a missing or damaged one."""
         return _decode(self.path(network, container))
+
+    def containers(self, network: str) -> tuple[str, ...]:
+        """Returns the ids of the containers in a network; perhaps also others of no network."""
+        start, end = f"{network}-", f"-{INTERFACE}"
+        return tuple(
+            name.removeprefix(start).removesuffix(end)
+            for name in self._names()
+            if name.startswith(start) and name.endswith(end)
+        )
+
+    def identities(self, network: str) -> list[tuple[str, str]]:
+        """Returns container and interface of all attachments to a network, also other programs'.
+
+        Raises:
+            NetworkFailure: one cannot be read, so that it is not known what there is.
+        """
+        found = []
+        for name in self._names():
+            try:
+                one = json.loads((self.folder / name).read_text())
+                if one["networkName"] == network:
+                    found.append((str(one["containerId"]), str(one["ifName"])))
+            except FileNotFoundError:  # removed meanwhile
+                continue
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise NetworkFailure(
+                    f"{self.folder / name} cannot be read: leases of the network {network} that "
+                    "belong to no pod are not removed"
+                ) from error
+        return found
 
     def all(self) -> Iterator[Attachment]:
         """Yields all attachments that are readable, also those of other programs."""

@@ -17,6 +17,7 @@ from vc_core.driver_kit.ownership import untrusted
 from vc_network.errors import NetworkFailure
 
 VERSIONS = ("0.4.0", "1.0.0", "1.1.0")
+_BEFORE_STATUS_AND_GC = ("0.4.0", "1.0.0")
 _SUFFIXES = (".conf", ".conflist", ".json")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _TYPE = re.compile(r"[A-Za-z0-9_.-]+")
@@ -32,6 +33,7 @@ class NetworkList:
         version: version of CNI that the plugins are called with.
         plugins: configurations of the plugins, in the order of ADD.
         checks: whether CHECK may be called.
+        collects: whether GC may be called.
         text: the file, as it was read.
         path: the file; None for a list that was read from the cache.
         extra: keys of the list that CNI does not know.
@@ -41,9 +43,15 @@ class NetworkList:
     version: str
     plugins: tuple[Mapping[str, Any], ...]
     checks: bool
+    collects: bool
     text: str
     path: Path | None
     extra: Mapping[str, Any]
+
+    @property
+    def has_status_and_gc(self) -> bool:
+        """Whether CNI has STATUS and GC in its version."""
+        return self.version not in _BEFORE_STATUS_AND_GC
 
     def has(self, capability: str) -> bool:
         """Returns whether a plugin of the list has a capability."""
@@ -140,6 +148,7 @@ def parse(text: str, path: Path | None = None) -> NetworkList:
         _version(found, source),
         tuple(plugins),
         not found.get("disableCheck", False),
+        not found.get("disableGC", False),
         text,
         path,
         {} if "type" in found else {key: found[key] for key in found.keys() - known},

@@ -10,13 +10,18 @@ from vc_network.errors import NetworkFailure
 _LIMIT_S = 60.0
 
 
-async def locked(path: Path) -> FileLock:
+async def locked(path: Path, exclusive: bool = True) -> FileLock:
     """Returns the lock of a file, for `async with`.
+
+    Args:
+        path: of the file, which is created, with its folder, when it is missing.
+        exclusive: whether nobody else has it meanwhile; otherwise nobody else has it exclusively.
 
     Raises:
         NetworkFailure: another process has it for too long.
     """
     try:
-        return await lock_file(path, exclusive=True, timeout_s=_LIMIT_S)
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return await lock_file(path, exclusive=exclusive, timeout_s=_LIMIT_S)
     except LockTimeout as error:
         raise NetworkFailure(f"another process works on networks ({path}): {error}") from error

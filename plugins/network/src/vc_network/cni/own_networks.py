@@ -259,11 +259,14 @@ def _configuration(
         bridge["mtu"] = mtu
     portmap = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
     firewall = {"type": "firewall", "backend": "iptables"}
+    bandwidth = {"type": "bandwidth", "capabilities": {"bandwidth": True}}
     return {
         "cniVersion": _VERSION,
         "name": wanted.name,
         _OURS: {"internal": wanted.is_internal},
-        "plugins": [bridge] if wanted.is_internal else [bridge, portmap, firewall],
+        "plugins": [bridge, bandwidth]
+        if wanted.is_internal
+        else [bridge, portmap, firewall, bandwidth],
     }
 
 

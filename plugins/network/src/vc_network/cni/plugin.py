@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import os
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,10 @@ from vc_core.spec import (
     hookimpl,
 )
 from vc_network import attachment, namespace, netns, ports, redirect
-from vc_network.cni import configuration, doctor, own_networks
+from vc_network.cni import capabilities, configuration, doctor, own_networks
 from vc_network.cni.cache import NETNS, Attachment, Cache, container_of
-from vc_network.cni.chain import AddFailure, Chain
+from vc_network.cni.chain import AddFailure, Chain, check_installed
+from vc_network.cni.collection import collect
 from vc_network.cni.configuration import NetworkList
 from vc_network.cni.locks import locked
 from vc_network.cni.names import Names, resolvers_of_host
@@ -59,7 +61,7 @@ class CniNetwork(NetworkSpec):
 
     @hookimpl
     async def network_capabilities(self, pod: PodRef) -> frozenset[Capability]:
-        return frozenset({Capability.PORTS, Capability.NETWORKS})
+        return frozenset({Capability.PORTS, Capability.RATES, Capability.NETWORKS})
 
     @hookimpl
     @translated
@@ -67,8 +69,13 @@ class CniNetwork(NetworkSpec):
         _check_root()
         namespace.check_device()
         await self._remove(pod)
+        network = self._network(request.name)
+        check_installed(network, self._options.plugin_dirs)
+        capabilities.check(network, request)
+        await collect(self._cache, network, self._chain)
         try:
-            return await self._connect(pod, request)
+            async with await self._calling():
+                return await self._connect(pod, request, network)
         except BaseException:
             await self._remove(pod)
             raise
@@ -119,6 +126,7 @@ class CniNetwork(NetworkSpec):
     @translated
     async def network_remove(self, name: str) -> None:
         _check_root()
+        await collect(self._cache, self._network(name), self._chain)
         async with await self._locked():
             own_networks.remove(self._options, self._cache, name)
 
@@ -127,33 +135,31 @@ class CniNetwork(NetworkSpec):
         return doctor.diagnose(self._options)
 
     async def _locked(self) -> FileLock:
-        self._cache.lock.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         return await locked(self._cache.lock)
 
-    async def _connect(self, pod: PodRef, request: NetworkRequest) -> Network:
+    async def _calling(self) -> FileLock:
+        return await locked(self._cache.calls, exclusive=False)
+
+    def _network(self, name: str) -> NetworkList:
+        return configuration.find(self._options.config_dir, name or self._options.network)
+
+    async def _connect(self, pod: PodRef, request: NetworkRequest, network: NetworkList) -> Network:
         container = container_of(pod)
         path = _netns(container)
+        await self._chain(
+            network, Attachment(container, network.name, "", {}, None, "")
+        ).check_ready()
         async with await self._locked():
-            network = configuration.find(
-                self._options.config_dir, request.name or self._options.network
-            )
-            if request.ports and not network.has("portMappings"):
-                raise NetworkFailure(
-                    f"the network {network.name} publishes no ports: none of its plugins has the "
-                    "capability portMappings"
-                )
+            if network.path is not None and not network.path.exists():
+                raise NetworkFailure(f"the network {network.name} was removed meanwhile")
             ports.check_no_v6_loopback(request.ports)
             # Nothing listens on a port that portmap redirects: the cache is the list of them.
             taken = self._taken_ports()
             with ports.reserved(request.ports, avoid=taken.keys()) as published:
                 for port in published:
                     _check_free(port, taken)
-                capabilities: dict[str, Any] = {}
-                if published:
-                    capabilities["portMappings"] = [_port_mapping(port) for port in published]
-                begun = Attachment(
-                    container, network.name, network.text, capabilities, None, str(path)
-                )
+                given = capabilities.arguments(request, published)
+                begun = Attachment(container, network.name, network.text, given, None, str(path))
                 # First: a later call must find what a call that is killed in between leaves.
                 self._write(pod, begun)
         netns.run("ip", "netns", "add", path.name)
@@ -225,7 +231,18 @@ class CniNetwork(NetworkSpec):
         """Removes the pod's network. On failure it can be called again."""
         container, own = container_of(pod), Cache(folder(pod.run_dir))
         await attachment.detach(pod.run_dir)
-        for name in {*self._cache.networks_of(container), *own.networks_of(container)}:
+        if names := {*self._cache.networks_of(container), *own.networks_of(container)}:
+            async with await self._calling():
+                await self._delete(pod, names)
+        self._cache.remove_unfinished(container)
+        if (path := _netns(container)).exists():
+            netns.run("ip", "netns", "delete", path.name)
+        if folder(pod.run_dir).exists():
+            shutil.rmtree(folder(pod.run_dir))
+
+    async def _delete(self, pod: PodRef, names: Iterable[str]) -> None:
+        container, own = container_of(pod), Cache(folder(pod.run_dir))
+        for name in names:
             found = self._cache.read(name, container) or own.read(name, container)
             try:
                 if found is None:  # both are damaged
@@ -243,11 +260,6 @@ class CniNetwork(NetworkSpec):
                 ) from error
             await Names(name).remove(container)
             self._forget(pod, name)
-        self._cache.remove_unfinished(container)
-        if (path := _netns(container)).exists():
-            netns.run("ip", "netns", "delete", path.name)
-        if folder(pod.run_dir).exists():
-            shutil.rmtree(folder(pod.run_dir))
 
 
 def _check_root() -> None:
@@ -275,16 +287,6 @@ async def _found_result(version: str, path: Path) -> dict[str, Any] | None:
             of_0_4 = {"version": "6" if ":" in address else "4"} if version == "0.4.0" else {}
             ips.append({"address": address, "interface": number, **of_0_4})
     return {"cniVersion": version, "interfaces": interfaces, "ips": ips}
-
-
-def _port_mapping(port: PortMapping) -> dict[str, Any]:
-    is_any = ipaddress.ip_address(port.host_ip).is_unspecified
-    return {
-        "hostPort": port.host_port,
-        "containerPort": port.guest_port,
-        "protocol": port.protocol.value,
-        "hostIP": "" if is_any else port.host_ip,
-    }
 
 
 def _check_free(port: PortMapping, taken: dict[tuple[str, int], list[tuple[str, str]]]) -> None:

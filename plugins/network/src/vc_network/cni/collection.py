@@ -1,0 +1,67 @@
+"""Removes from a network what pods that are gone have left in it.
+
+A pod of ours is gone from its network when its namespace is: after a reboot, or because somebody
+else has removed it. As a rule the pod's next call removes the rest. This is for pods that have no
+next call, because their records are lost: else their addresses and ports are taken for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from vc_network.cni.cache import NETNS, Attachment, Cache
+from vc_network.cni.chain import Chain
+from vc_network.cni.configuration import NetworkList, parse
+from vc_network.cni.locks import locked
+from vc_network.cni.names import Names
+from vc_network.errors import NetworkFailure
+
+log = logging.getLogger(__name__)
+
+ChainOf = Callable[[NetworkList, Attachment], Chain]
+
+
+async def collect(cache: Cache, network: NetworkList, chain_of: ChainOf) -> None:
+    """Calls DEL for the attachments of pods that are gone, and then GC if there were any.
+
+    What a plugin refuses is logged: its pod's removal is not the caller's task.
+
+    Args:
+        cache: where attachments are.
+        network: the network, as it is configured now.
+        chain_of: returns the plugins for an attachment.
+
+    Raises:
+        NetworkFailure: another process adds or removes pods for too long.
+    """
+    if not _gone(cache, network.name):
+        return
+    async with await locked(cache.calls, exclusive=True):
+        gone = _gone(cache, network.name)  # as long as the lock is held, nobody adds or removes
+        for one in gone:
+            try:
+                await chain_of(parse(one.config), one).delete(one.result)
+                await Names(one.network).remove(one.container)
+            except NetworkFailure as error:
+                log.warning("container %s is gone, and is not removed: %s", one.container, error)
+            else:
+                cache.remove(one.network, one.container)
+        if not gone:
+            return
+        try:
+            await chain_of(network, gone[0]).collect(cache.identities(network.name))
+        except NetworkFailure as error:
+            log.warning("%s", error)
+
+
+def _gone(cache: Cache, network: str) -> list[Attachment]:
+    """Returns the attachments of ours without a namespace."""
+    found = []
+    for container in cache.containers(network):
+        if not Path(f"{NETNS}{container}").exists():
+            one = cache.read(network, container)
+            if one is not None and one.network == network and one.netns.startswith(NETNS):
+                found.append(one)
+    return found
