@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from vc_core import Runtime
 from vc_core.config import parse
+from vc_core.engine.host.tree_removal import remove_tree
 
 _MODEL = "model name"
 
@@ -79,7 +79,7 @@ def bench(is_quick: bool) -> Iterator[Bench]:
     try:
         yield Bench(folder, config, is_quick)
     finally:
-        shutil.rmtree(folder)
+        remove_tree(folder)  # enters no mount that a failed measurement has left
 
 
 def described() -> dict[str, str]:
