@@ -18,6 +18,7 @@ TYPE_CHECKING = False  # as typing has it, which takes longer to import than all
 if TYPE_CHECKING:
     from vc_core.config import Config, load
     from vc_core.defaults import Start
+    from vc_core.engine.api.children import Children
     from vc_core.engine.api.container import Container
     from vc_core.engine.api.container_status import ContainerStatus
     from vc_core.engine.api.file_entries import Change, FileChange, FileInfo, FileKind
@@ -67,6 +68,7 @@ _HOMES = {
     "Assets": "vc_core.engine.state.boot_assets",
     "Capabilities": "vc_core.spec.values",
     "Change": "vc_core.engine.api.file_entries",
+    "Children": "vc_core.engine.api.children",
     "Config": "vc_core.config",
     "Confinement": "vc_core.spec.values",
     "Container": "vc_core.engine.api.container",
@@ -124,6 +126,7 @@ __all__ = [
     "Assets",
     "Capabilities",
     "Change",
+    "Children",
     "Config",
     "Confinement",
     "Container",

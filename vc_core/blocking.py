@@ -19,7 +19,9 @@ from typing import Self
 from vc_core import images
 from vc_core.config import Config
 from vc_core.engine.api import container, files, pod, process, runtime
+from vc_core.engine.api.children import Children
 from vc_core.engine.host.volumes import Volumes
+from vc_core.engine.lifecycle.standstill import Standstill
 from vc_core.engine.wiring.catalog import Factory
 from vc_core.spec import PortMapping
 from vc_core.sync_calls import (
@@ -152,10 +154,11 @@ class Pod(SyncObject[pod.Pod]):
         """Returns one of its containers, which need not exist."""
         return Container(self._inner.container(container_id), self._loop)
 
-    def fork(self, count: int = 1, ports: Sequence[PortMapping] | None = None) -> tuple[Pod, ...]:
+    def fork(self, count: int = 1, ports: Sequence[PortMapping] | None = None) -> Children[Pod]:
         """Starts copies of the running pod; see `vc_core.Pod.fork`."""
         children = self._loop.run(self._inner.fork(count, ports))
-        return tuple(Pod(child, self._loop) for child in children)
+        times = Standstill(children.stood_still_s, children.detached_s)
+        return Children((Pod(child, self._loop) for child in children), times)
 
 
 class Images(SyncObject[images.Images]):

@@ -99,6 +99,16 @@ async def test_a_fork_is_somebody_else(runtime, world, data):
     assert not world.machines[child.id].is_let_go
 
 
+async def test_a_fork_says_how_long_its_parent_stood_still(runtime, world, data):
+    pod = await _running(runtime, data)
+    world.stood_still_s = 0.25
+    children = await pod.fork(2)
+    assert (len(children), children.stood_still_s) == (2, 0.25)
+    assert children.detached_s > 0  # it has a directory
+    world.stood_still_s = None  # a driver that does not measure: the time of its operation
+    assert 0 < (await pod.fork()).stood_still_s < children.detached_s + 60
+
+
 async def test_a_snapshot_outlives_its_pod_and_starts_often(runtime, world, data, config):
     pod = await _running(runtime, data)
     made = await pod.snapshot("s")
@@ -260,6 +270,31 @@ async def test_who_was_killed_while_saving_leaves_a_pod_that_goes_on(
         if not was_hit:
             break
     assert 5 < step < STEPS
+
+
+async def test_a_save_whose_caller_was_killed_does_not_pause_the_machine_later(
+    open_runtime, world, data
+):
+    """The driver's save goes on without its caller while the machine runs."""
+    async with open_runtime() as runtime:
+        pod = await _running(runtime, data)
+        for name in ("first", "second"):
+            begin = len(world.faults.calls)
+            await pod.snapshot(name)
+        step = world.faults.calls[begin:].index("vm_checkpoint")
+        world.faults.at, world.faults.is_deadly = len(world.faults.calls) + step, True
+        with contextlib.suppress(OperationError):
+            await pod.snapshot("s")
+        assert world.faults.calls[world.faults.at] == "vm_checkpoint"
+        world.faults.at, world.faults.is_deadly, world.connections = -1, False, 0
+        world.machines["p"].is_let_go = False
+        world.locks.clear()
+    begin = len(world.faults.calls)
+    async with open_runtime() as runtime:
+        await (await runtime.get("p")).run("true")
+    assert world.machines["p"].phase is VmPhase.RUNNING
+    calls = [call for call in world.faults.calls[begin:] if call in ("vm_pause", "vm_resume")]
+    assert calls == ["vm_pause", "vm_resume"]
 
 
 async def test_the_size_is_that_of_the_parent(runtime, world, data):

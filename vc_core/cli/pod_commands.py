@@ -149,9 +149,14 @@ def restore(settings: Settings, name: str, pod_id: str, ports: tuple[str, ...]) 
     "-n", "--count", type=click.IntRange(1), default=1, show_default=True, help="Number of pods."
 )
 @publish_option
+@json_option
 @click.pass_obj
-def fork(settings: Settings, pod_id: str, count: int, ports: tuple[str, ...]) -> None:
+def fork(
+    settings: Settings, pod_id: str, count: int, ports: tuple[str, ...], as_json: bool
+) -> None:
     """Start copies of a running pod, including its memory, and print their names.
+
+    How long the pod stood still is printed to stderr.
 
     The copies of a pod with a network have networks of their own. They publish the ports that are
     given here, or else those of the pod, each on a free port of the host.
@@ -163,9 +168,17 @@ def fork(settings: Settings, pod_id: str, count: int, ports: tuple[str, ...]) ->
                 children = await (await runtime.get(pod_id)).fork(
                     count, port_mappings(ports) if ports else None
                 )
+            names = [child.id for child in children]
             for child in children:
-                click.echo(child.id)
                 await child.close()
+            if as_json:
+                stood_still_s, detached_s = children.stood_still_s, children.detached_s
+                echo_json({"pods": names, "stood_still_s": stood_still_s, "detached_s": detached_s})
+                return
+            click.echo("\n".join(names))
+            waited = f", files and logs waited {children.detached_s:.2f} s"
+            waited = waited if children.detached_s else ""
+            click.echo(f"{pod_id} stood still {children.stood_still_s:.2f} s{waited}", err=True)
 
     run_async(work())
 

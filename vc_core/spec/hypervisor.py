@@ -113,7 +113,9 @@ class HypervisorSpec:
     async def vm_resume(self, pod: PodRef) -> None:
         """Resumes the vCPUs of a paused machine.
 
-        The phase is paused before and running after. Declared by Capability.PAUSE.
+        The phase is paused before and running after. A vm_checkpoint that goes on although its
+        caller was killed is ended, so that it does not pause the machine later. Declared by
+        Capability.PAUSE.
         """
         raise NotImplementedError
 
@@ -162,8 +164,10 @@ class HypervisorSpec:
         raise NotImplementedError
 
     @optional_operation
-    async def vm_checkpoint(self, pod: PodRef, into: Checkpoint) -> None:
-        """Saves the machine with its memory.
+    async def vm_checkpoint(self, pod: PodRef, into: Checkpoint) -> float | None:
+        """Saves the machine with its memory; returns how long its vCPUs stood still, in seconds.
+
+        A driver that does not measure that, and one that saved a template, returns None.
 
         The phase is running or paused before, and the same again afterwards. For a machine that was
         created with `into` as its `checkpoint_to`, the memory is already in that file

@@ -91,6 +91,32 @@ def test_pages_go_into_files_and_the_rest_stays(tmp_path: Path) -> None:
     )
 
 
+def test_the_last_of_a_page_is_the_one_that_counts(tmp_path: Path) -> None:
+    """The guest runs while its memory is saved, so pages come again."""
+    ones, twos = b"\x01" * PAGE, b"\x02" * PAGE
+    data = (
+        head()
+        + section(1, sizes({"ram": 4 * PAGE}))
+        + section(2, page("ram", 0, ones), page("", PAGE, ones), page("", 2 * PAGE, ones))
+        + section(2, page("ram", 3 * PAGE, b"\0"))
+        + section(3, page("ram", PAGE, b"\0"), page("", 2 * PAGE, twos), page("", 3 * PAGE, ones))
+        + TAIL
+    )
+    _, files = split(data, tmp_path, "ram")
+    assert files["ram"] == ones + bytes(PAGE) + twos + ones
+
+
+def test_runs_of_pages_come_out_as_they_were(tmp_path: Path) -> None:
+    """Longer than what one call writes, with a gap, and with the block named in between."""
+    numbers = [*range(1300), *range(1400, 1410)]
+    pages = {number: number.to_bytes(4, "big") * (PAGE // 4) for number in numbers}
+    names = {0: "ram", 700: "ram"}
+    records = [page(names.get(n, ""), n * PAGE, data) for n, data in pages.items()]
+    data = head() + section(1, sizes({"ram": 1500 * PAGE})) + section(3, *records) + TAIL
+    _, files = split(data, tmp_path, "ram")
+    assert files["ram"] == b"".join(pages.get(number, bytes(PAGE)) for number in range(1500))
+
+
 def test_pages_that_nobody_wrote_take_no_room(tmp_path: Path) -> None:
     size = 64 << 20
     data = (

@@ -9,6 +9,7 @@ from msgspec import structs
 
 from vc_core.engine.api import pod_listing, pod_views
 from vc_core.engine.api.arguments import checked_arguments
+from vc_core.engine.api.children import Children
 from vc_core.engine.api.command_spec import CommandOptions, command_spec
 from vc_core.engine.api.container import Container
 from vc_core.engine.api.files import Files
@@ -133,20 +134,22 @@ class Pod:
     @checked_arguments
     async def fork(
         self, count: int = 1, ports: Sequence[PortMapping] | None = None
-    ) -> tuple[Pod, ...]:
+    ) -> Children[Pod]:
         """Starts copies of the running pod, each with its own identity: all of them or none.
 
         Each has a network like this pod's, with no open connection, and publishes `ports`; for None
-        the ports of this pod, each on a free port of the host.
+        the ports of this pod, each on a free port of the host. The result is a tuple that also
+        says how long this pod stood still.
 
         Raises:
             StateError: the pod does not run.
             InvalidRequest: something of the pod is not supported by snapshots; names it.
         """
         names = tuple(fresh() for _ in range(count))
-        await self._services.forks.fork(self._sessions, names, ports)
-        return tuple(
-            Pod(name, self._services.forks.sessions(name), self._services) for name in names
+        forks = self._services.forks
+        standstill = await forks.fork(self._sessions, names, ports)
+        return Children(
+            (Pod(name, forks.sessions(name), self._services) for name in names), standstill
         )
 
     # --- containers -------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from vc_core.engine.clones.templates import ROOTS
 from vc_core.engine.host import bind_mounts, source_paths
 from vc_core.engine.host.container_disks import ContainerDisks, copy_sparse
 from vc_core.engine.lifecycle import containers, machine
+from vc_core.engine.lifecycle.standstill import Standstill
 from vc_core.engine.resources import devices, root_folders
 from vc_core.engine.resources.host_files import HostFiles
 from vc_core.engine.resources.shares import bind
@@ -44,8 +45,8 @@ from vc_core.spec.values import (
 _DISKS = {GuestDriver.SCSI, GuestDriver.BLK}
 
 
-async def save(session: Session, into: Checkpoint, name: str) -> Snapshot:
-    """Saves a running pod, which is paused only while its memory is written.
+async def save(session: Session, into: Checkpoint, name: str) -> tuple[Snapshot, Standstill]:
+    """Saves a running pod, which stands still only at the end.
 
     Raises:
         StateError: the pod does not run.
@@ -71,21 +72,27 @@ async def save(session: Session, into: Checkpoint, name: str) -> Snapshot:
     }
     lets_go, running = _lets_go(session, logs, folders), session.state
     await session.put_state(structs.replace(running, is_saving=True))
+    began = time.monotonic()
     try:
         if lets_go:
             await _let_go(session, folders)
-        await session.hooks.vm_checkpoint(pod=session.pod, into=into)
+        saving = time.monotonic()
+        stood_still_s = await session.hooks.vm_checkpoint(pod=session.pod, into=into)
+        if stood_still_s is None:
+            stood_still_s = time.monotonic() - saving  # the driver does not say: at most so long
         for container_id, held in logs.items():  # while the guest does not write to them
             copy_sparse(held.device.path, into.folder / f"{container_id}.log")
     finally:
         try:
             if lets_go:
                 await _take_again(session)
+            detached_s = time.monotonic() - began if lets_go else 0.0
         finally:
             await session.put_state(running)
     saved = tuple((spec, states[spec.id]) for spec in specs)
     files, nothing = session.files_folder, session.nothing_folder
-    return Snapshot(name, session.config, session.state, saved, files, nothing, time.time_ns())
+    made = Snapshot(name, session.config, session.state, saved, files, nothing, time.time_ns())
+    return made, Standstill(stood_still_s, detached_s)
 
 
 async def start_from(

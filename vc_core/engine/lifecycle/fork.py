@@ -11,6 +11,7 @@ from msgspec import structs
 
 from vc_core.engine.clones.snapshots import Snapshot, Snapshots
 from vc_core.engine.lifecycle import checkpoint
+from vc_core.engine.lifecycle.standstill import Standstill
 from vc_core.engine.resources.host_files import HostFiles
 from vc_core.engine.session.sessions import Sessions
 from vc_core.engine.state.ids import fresh
@@ -60,7 +61,8 @@ class Forks:
             InvalidRequest: something of the pod is not supported by snapshots; names it.
         """
         async with self.snapshots.making(name) as into, sessions.open(exclusive=True) as session:
-            return self.snapshots.complete(await checkpoint.save(session, into, name))
+            saved, _ = await checkpoint.save(session, into, name)
+            return self.snapshots.complete(saved)
 
     async def restore(self, name: str, pod_id: str, ports: Sequence[PortMapping] = ()) -> str:
         """Starts a pod from a snapshot, which publishes these ports; returns its id.
@@ -78,11 +80,14 @@ class Forks:
         sessions: Sessions,
         pod_ids: tuple[str, ...],
         ports: Sequence[PortMapping] | None = None,
-    ) -> None:
+    ) -> Standstill:
         """Starts pods that continue from the current state of a running one: all of them or none.
 
         Each of them publishes these ports; for None those of the pod, each on a free port of the
         host.
+
+        Returns:
+            How long the pod stood still.
 
         Raises:
             StateError: the pod does not run.
@@ -99,7 +104,7 @@ class Forks:
         name = fresh()
         async with self._temporary.making(name) as into:
             async with sessions.open(exclusive=True) as session:
-                saved = await checkpoint.save(session, into, name)
+                saved, standstill = await checkpoint.save(session, into, name)
             if ports is None:
                 ports = network_choice.on_free_ports(saved.config.network)
             outcomes = await asyncio.gather(
@@ -112,6 +117,7 @@ class Forks:
                     if not isinstance(outcome, BaseException):
                         await self._pods.delete(pod_id)
                 raise failed[0]
+            return standstill
 
     def sessions(self, pod_id: str) -> Sessions:
         """Returns the `Sessions` of a forked pod."""

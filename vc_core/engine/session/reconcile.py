@@ -12,12 +12,17 @@ from vc_core.engine.session.teardown import end_machine
 from vc_core.engine.state.records import ContainerState, PodState
 from vc_core.engine.state.states import State
 from vc_core.spec.events import EventSpec
-from vc_core.spec.values import ContainerSpec, VmPhase
+from vc_core.spec.values import Capability, ContainerSpec, VmPhase
 
 
 async def reconcile(session: Session) -> None:
     """Reconciles the store with the machine, and finishes interrupted calls."""
     state = await true_state(session)
+    is_running = state.state is State.RUNNING and session.is_alive
+    if state.is_saving and is_running and Capability.PAUSE in session.capabilities:
+        # Saving may go on, and pause the machine at its end: vm_resume prevents that.
+        await session.hooks.vm_pause(pod=session.pod)
+        state = structs.replace(state, state=State.PAUSED)
     if state.is_saving and state.state is State.PAUSED:
         await session.hooks.vm_resume(pod=session.pod)
         state = structs.replace(state, state=State.RUNNING)

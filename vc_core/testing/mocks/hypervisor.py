@@ -194,7 +194,7 @@ class MockHypervisor(HypervisorSpec):
         return f"{spec.guest.id} {spec.vcpus} {spec.memory_mib} {len(spec.shares)}"
 
     @hookimpl
-    async def vm_checkpoint(self, pod: PodRef, into: Checkpoint) -> None:
+    async def vm_checkpoint(self, pod: PodRef, into: Checkpoint) -> float | None:
         machine = self._alive(pod)
         is_template = self._spec is not None and self._spec.checkpoint_to is not None
         if is_template and not machine.is_ready_template:
@@ -206,6 +206,7 @@ class MockHypervisor(HypervisorSpec):
             (into.folder / SAVED).write_text(str(into.folder))
         into.memory.write_text("memory")
         (into.folder / MACHINE_STATE).write_text("\n".join(machine.devices))
+        return None if is_template else self.world.stood_still_s
 
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:

@@ -151,6 +151,7 @@ class World:
     set_ups: list[PodSetup] = field(default_factory=list)
     saved: dict[Path, MockMachine] = field(default_factory=dict)
     max_vcpus: int = 4
+    stood_still_s: float | None = None  # what vm_checkpoint returns
     is_booting_for_ever: bool = False
     dies_when_cloned: bool = False
     guest_id: str = "mock"

@@ -110,3 +110,17 @@ class MemoryDevice(Struct):
     """One of query-memory-devices."""
 
     data: Module
+
+
+class Moment(Struct):
+    """The time of an event, by the host's clock."""
+
+    seconds: Long
+    microseconds: Annotated[int, Meta(ge=0, lt=1_000_000)]
+
+
+class Halt(Struct):
+    """An event of the vCPUs, STOP or RESUME."""
+
+    event: Text
+    timestamp: Moment

@@ -170,13 +170,19 @@ async def save_template(monitor: Monitor, into: Checkpoint, manifest: Manifest) 
     write_manifest(_manifest(into), manifest, SCHEMA)
 
 
-async def save(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> None:
+async def save(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> float:
     """Writes state, memory and manifest of a machine, which then runs, or is paused, as before.
+
+    All memory is written while the machine runs. Then it stands still until what it has changed
+    meanwhile, and the state of its devices, are written too.
 
     Args:
         monitor: monitor of the machine.
         into: the target.
         manifest: manifest of the machine; the size of the state and the devices are filled in.
+
+    Returns:
+        How long the vCPUs stood still, in seconds.
 
     Raises:
         QemuError: QEMU fails to save it, or the disk is full.
@@ -187,12 +193,16 @@ async def save(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> None:
     )
     try:
         with tempfile.TemporaryFile(dir=into.folder) as raw:
-            try:
-                await monitor.execute("stop")
-                await _migrate(monitor, raw.fileno())
-            finally:
-                if was_running:
-                    await _cont(monitor)
+            async with monitor.halts() as halts:
+                try:
+                    await _migrate(monitor, raw.fileno())
+                except BaseException:
+                    await monitor.execute("migrate_cancel")  # else it would stop the machine later
+                    raise
+                finally:
+                    if was_running:
+                        await cont(monitor)
+                stood_still_s = halts.seconds()
             size = await asyncio.to_thread(_take_apart, raw, into, hotplugged)
     except OSError as error:
         raise QemuError(
@@ -200,10 +210,11 @@ async def save(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> None:
         ) from error
     manifest = replace(manifest, state_bytes=size, hotplugged=hotplugged)
     write_manifest(_manifest(into), manifest, SCHEMA)
+    return stood_still_s
 
 
-async def _cont(monitor: Monitor) -> None:
-    """Resumes the vCPUs after a save.
+async def cont(monitor: Monitor) -> None:
+    """Resumes the vCPUs, also after a save.
 
     QEMU reports the end of the save shortly before its migration thread has finished, refuses
     `cont` until then, and has no event for it: therefore `cont` is repeated, at growing intervals.
@@ -250,7 +261,11 @@ def _new_private_file(path: Path) -> BinaryIO:
 
 async def _migrate(monitor: Monitor, handle: int) -> None:
     await _set_capabilities(monitor)
-    await monitor.execute("migrate-set-parameters", {"max-bandwidth": _UNLIMITED_BYTES})
+    # With no downtime allowed, QEMU stops a running machine when it has written all memory once:
+    # migration.c, migration_iteration_run. A guest that writes fast makes that no longer.
+    await monitor.execute(
+        "migrate-set-parameters", {"max-bandwidth": _UNLIMITED_BYTES, "downtime-limit": 0}
+    )
     await monitor.give("state", handle)
     async with monitor.events("MIGRATION") as changes:
         await monitor.execute("migrate", {"uri": "fd:state"})

@@ -1,8 +1,9 @@
 """Moves the memory out of a saved machine's state, so that clones can share it.
 
 QEMU writes the memory of a machine, if it is not shared, into the stream of its state,
-page by page. This module writes the pages into a file for each block, with holes for
-missing pages, and copies the rest unchanged: a machine that maps those files reads that.
+page by page; a page that the guest changes meanwhile comes again. This module writes the
+pages into a file for each block, with holes for missing pages, and copies the rest
+unchanged: a machine that maps those files reads that.
 The stream's format: qemu.git, docs/devel/migration, migration/savevm.c, migration/ram.c
 and scripts/analyze-migration.py.
 """
@@ -25,6 +26,9 @@ _CONFIGURATION, _SUBSECTION, _COMMAND = 7, 5, 8
 _ZERO, _SIZES, _PAGE, _EOS, _CONTINUE = 0x02, 0x04, 0x08, 0x10, 0x20
 _FLAGS = 0xFFF
 _PAGE_BYTES = 4096
+_RUN_PAGES = 512  # written by one call; at most IOV_MAX, 1024
+_GROUP_PAGES = 64  # whose being written is kept in one number
+_ZEROS = bytes(_PAGE_BYTES)
 _U8, _U16, _U32, _U64 = (
     struct.Struct(">B"),
     struct.Struct(">H"),
@@ -47,6 +51,13 @@ class _Reader:
 
     def peek(self) -> int:
         return int(_U8.unpack_from(self.data, self.at)[0])
+
+    def is_next(self, word: int) -> bool:
+        """Whether this word follows, which is then taken."""
+        if len(self.data) - self.at < _U64.size or _U64.unpack_from(self.data, self.at)[0] != word:
+            return False
+        self.at += _U64.size
+        return True
 
     def take(self, count: int) -> memoryview:
         self.at += count
@@ -153,6 +164,7 @@ class _Pages:
         self._handles: dict[str, int] = {}
         self._files = files
         self._block = ""
+        self._written: dict[tuple[int, int], int] = {}
 
     def read(self, stream: _Reader) -> None:
         """Reads all records of one section."""
@@ -193,12 +205,33 @@ class _Pages:
         handle = self._handles.get(self._block)
         if flags == _ZERO:
             fill = stream.number(_U8)
-            page: memoryview | bytes = bytes([fill]) * _PAGE_BYTES if fill else b""
+            if handle is not None and fill:
+                self._write(handle, [memoryview(bytes([fill]) * _PAGE_BYTES)], address)
+            elif handle is not None and self._is_written(handle, address):
+                os.pwrite(handle, _ZEROS, address)
         elif flags == _PAGE:
-            page = stream.take(_PAGE_BYTES)
+            pages = [stream.take(_PAGE_BYTES)]
+            if handle is not None:
+                follows = address + _PAGE_BYTES
+                while len(pages) < _RUN_PAGES and stream.is_next(follows | _PAGE | _CONTINUE):
+                    pages.append(stream.take(_PAGE_BYTES))
+                    follows += _PAGE_BYTES
+                self._write(handle, pages, address)
         else:
             raise QemuError(f"QEMU's state has a page of an unknown kind: {flags:#x}")
         if handle is None:
             self._rest.write(stream.data[begin : stream.at])
-        elif page:
-            os.pwrite(handle, page, address)
+
+    def _write(self, handle: int, pages: list[memoryview], address: int) -> None:
+        if os.pwritev(handle, pages, address) != len(pages) * _PAGE_BYTES:
+            for number, page in enumerate(pages):  # the disk is full: this raises the reason
+                os.pwrite(handle, page, address + number * _PAGE_BYTES)
+        first = address // _PAGE_BYTES
+        for number in range(first, first + len(pages)):
+            group = handle, number // _GROUP_PAGES
+            self._written[group] = self._written.get(group, 0) | 1 << number % _GROUP_PAGES
+
+    def _is_written(self, handle: int, address: int) -> bool:
+        number = address // _PAGE_BYTES
+        group = self._written.get((handle, number // _GROUP_PAGES), 0)
+        return bool(group >> number % _GROUP_PAGES & 1)

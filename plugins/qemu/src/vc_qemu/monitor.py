@@ -23,7 +23,7 @@ from qemu.qmp import ConnectError, EventListener, ExecuteError, Message, QMPClie
 
 from vc_core.driver_kit import wait_for_release
 from vc_core.driver_kit.timeouts import timeout_after
-from vc_qemu.answers import FdSet, QomItem
+from vc_qemu.answers import FdSet, Halt, QomItem
 from vc_qemu.errors import NoSuchDeviceError, QemuError
 
 T = TypeVar("T")
@@ -33,6 +33,7 @@ _MESSAGE_BYTES = 1 << 20  # the longest, a list of 255 vCPUs, has 50 KiB
 _EVENT_BYTES, _EVENTS = 16 << 10, 256  # of one event, and events that are not read yet
 _REASON = 500  # characters of an error of QEMU's
 _DELETED = "DEVICE_DELETED"
+_STOP, _RESUME = "STOP", "RESUME"
 _KEPT = ("DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR")
 _PENDING = "in the process of unplug"  # QEMU's message if the removal was requested before
 
@@ -118,6 +119,13 @@ class Monitor:
         with self._client.listen(listener):
             yield _data(listener)
 
+    @asynccontextmanager
+    async def halts(self) -> AsyncIterator[Halts]:
+        """Provides the time for which the vCPUs stand still from now on."""
+        listener = _BoundedEvents((_STOP, _RESUME))
+        with self._client.listen(listener):
+            yield Halts(listener)
+
     async def unplug(self, device: str, limit_s: float) -> None:
         """Removes a device; returns when the guest and QEMU have released it.
 
@@ -166,6 +174,35 @@ class _BoundedEvents(EventListener):
 
     def clear(self) -> list[Message]:
         return [self._unread.get_nowait() for _ in range(self._unread.qsize())]
+
+
+class Halts:
+    """How long the vCPUs of a machine stand still, by QEMU's own times."""
+
+    def __init__(self, events: _BoundedEvents) -> None:
+        self._events = events
+
+    def seconds(self) -> float:
+        """Returns the sum of all halts that have ended, in seconds; to be called once.
+
+        QEMU sends the event of an end before it answers the command that ends the halt.
+
+        Raises:
+            QemuError: an event has another form.
+        """
+        total_us, since_us = 0, None
+        for event in self._events.clear():
+            try:
+                found = msgspec.convert(dict(event), Halt)
+            except msgspec.ValidationError as error:
+                raise QemuError(f"QEMU sent an event in a wrong form: {error}") from error
+            at_us = found.timestamp.seconds * 1_000_000 + found.timestamp.microseconds
+            if found.event == _STOP:
+                since_us = at_us
+            elif since_us is not None:
+                total_us += max(0, at_us - since_us)  # the host's clock may have been set back
+                since_us = None
+        return total_us / 1e6
 
 
 async def _is_released(answers: AsyncIterator[tuple[str, Mapping[str, Any]]], device: str) -> bool:

@@ -212,7 +212,9 @@ class QemuHypervisor(HypervisorSpec):
     @hookimpl
     async def vm_resume(self, pod: PodRef) -> None:
         async with self._running(pod).monitor() as monitor:
-            await monitor.execute("cont")
+            # The save of a process that was killed would stop the machine at its end.
+            await monitor.execute("migrate_cancel")
+            await checkpoint.cont(monitor)
 
     # --- devices and channels ---------------------------------------------------------------------
 
@@ -262,7 +264,7 @@ class QemuHypervisor(HypervisorSpec):
         )
 
     @hookimpl
-    async def vm_checkpoint(self, pod: PodRef, into: Checkpoint) -> None:
+    async def vm_checkpoint(self, pod: PodRef, into: Checkpoint) -> float | None:
         state, machine = self._state, self._running(pod)
         program = checkpoint.program_of((await machine.live_process()).program)
         manifest = Manifest(state.vcpus, state.memory_mib, 0, program, Hotplugged(state.places))
@@ -271,15 +273,14 @@ class QemuHypervisor(HypervisorSpec):
             if is_template:
                 template = replace(manifest, hotplugged=None, interfaces=state.places)
                 await checkpoint.save_template(monitor, into, template)
-            elif self._options.shared_memory:
+                return None  # it stays stopped
+            if self._options.shared_memory:
                 raise QemuError("a machine with hypervisor.qemu.shared_memory cannot be saved")
-            else:
-                async with balloon.taken_out(
-                    monitor, state.places, self._options.unplug_timeout_s
-                ) as places:
-                    await checkpoint.save(
-                        monitor, into, replace(manifest, hotplugged=Hotplugged(places))
-                    )
+            async with balloon.taken_out(
+                monitor, state.places, self._options.unplug_timeout_s
+            ) as places:
+                saved = replace(manifest, hotplugged=Hotplugged(places))
+                return await checkpoint.save(monitor, into, saved)
 
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
