@@ -45,7 +45,7 @@ async def _compare(
         pids = [clone.pid for clone in made]
         floor = report.add(f"bare clones, {label}: rate", "1/s", floors)
         floor_memory = report.add(
-            f"bare clones, {label}: PSS each", "MiB", [_pss(pid) for pid in pids]
+            f"bare clones, {label}: PSS each", "MiB", [pss(pid) for pid in pids]
         )
         floor_idle = report.add(f"bare clones, {label}: idle CPU each", "ms/s", await _idle(pids))
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -62,7 +62,7 @@ async def _compare(
             f"pods, {label}: share of a core that our process uses", "cores", [cpu / seconds]
         )
         pids = [(await pod.status(ask_guest=False)).pid for pod in pods]
-        memory = report.add(f"pods, {label}: PSS each", "MiB", [_pss(pid) for pid in pids])
+        memory = report.add(f"pods, {label}: PSS each", "MiB", [pss(pid) for pid in pids])
         is_crowd = count == max(_SIZES)  # for which there are targets
         rate = 0.7 if is_crowd else 0
         report.compare(
@@ -81,13 +81,17 @@ async def _compare(
         if is_crowd:
             report.compare(f"PSS of a pod by 40 MiB, {label}", memory.median, 40, 1)
             report.compare(f"our process by half a core, {label}", cpu / seconds, 0.5, 1)
-        await asyncio.gather(*(_sleeping(pod) for pod in pods))
+        await asyncio.gather(*(sleeping(pod) for pod in pods))
         idle = report.add(
             f"pods with a sleeping container, {label}: idle CPU each", "ms/s", await _idle(pids)
         )
-        report.add(
-            f"pods with a sleeping container, {label}: PSS each", "MiB", [_pss(pid) for pid in pids]
+        full = report.add(
+            f"pods with a sleeping container, {label}: PSS each", "MiB", [pss(pid) for pid in pids]
         )
+        if is_crowd:
+            report.compare(
+                f"PSS of a pod with a sleeping container by 45 MiB, {label}", full.median, 45, 1
+            )
         report.compare(
             f"idle CPU of a pod / of a bare clone, {label}", idle.median, floor_idle.median, 1.2
         )
@@ -111,7 +115,8 @@ async def _started(pod: Pod, began: float) -> float:
     return time.monotonic() - began
 
 
-async def _sleeping(pod: Pod) -> None:
+async def sleeping(pod: Pod) -> None:
+    """Gives a pod a container that does nothing, and hangs up."""
     spec = ContainerSpec(
         id="c",
         rootfs=Rootfs(path=Path("/")),
@@ -138,6 +143,7 @@ def _cpu_s(pid: int) -> float:
     return total / 1e9
 
 
-def _pss(pid: int) -> float:
+def pss(pid: int) -> float:
+    """The proportional set size of a process, in MiB."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("Pss:")).split()[1]) / 1024

@@ -14,7 +14,7 @@ from typing import ClassVar
 from benchmarks import bare
 from benchmarks.host import Bench
 from benchmarks.report import Report
-from vc_core import ContainerSpec, ProcessSpec, Rootfs, Runtime, Start
+from vc_core import Runtime, Start
 from vc_core.spec import around
 
 
@@ -74,8 +74,6 @@ async def run(report: Report, bench: Bench) -> None:
         booted = [await _start(runtime, Start.COLD) for _ in bench.times(4)]
         cold = report.add("pod booted: whole start, API", "s", [one.whole for one in booted])
         report.compare("pod booted / from template, whole start", cold.median, whole.median)
-        forked = await _forked(bench, runtime)
-        report.add("pod forked from one with a container: whole call, API", "s", forked)
     _commands(report, bench)
 
 
@@ -126,28 +124,6 @@ async def _pooled(bench: Bench, runtime: Runtime) -> list[Took]:
             await asyncio.sleep(0.1)
         found.append(await _start(runtime, Start.POOL))
     bench.vc("pool", "stop")
-    return found
-
-
-async def _forked(bench: Bench, runtime: Runtime) -> list[float]:
-    pod = await runtime.create(start=Start.TEMPLATE)
-    found = []
-    try:
-        await pod.create_container(
-            ContainerSpec(
-                id="c",
-                rootfs=Rootfs(path=Path("/")),
-                process=ProcessSpec(args=("/bin/sleep", "1000")),
-            )
-        )
-        await pod.start()
-        for _ in bench.times(8):
-            began = time.monotonic()
-            (child,) = await pod.fork()
-            found.append(time.monotonic() - began)
-            await child.delete(force=True)
-    finally:
-        await pod.delete(force=True)
     return found
 
 
