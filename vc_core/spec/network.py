@@ -17,6 +17,7 @@ from vc_core.spec.values import (
     NetworkDenial,
     NetworkRequest,
     NewNetwork,
+    Nic,
     PodRef,
 )
 
@@ -33,16 +34,31 @@ class NetworkSpec:
         """
         raise NotImplementedError
 
+    @optional_operation
+    async def network_prepare(self, pod: PodRef, request: NetworkRequest) -> tuple[Nic, ...]:
+        """Creates the taps of the pod's network, which pass nothing yet, and returns them.
+
+        Called by the engine before network_connect, for a machine that starts from a template: it
+        gets the taps, and loads and runs while network_connect is at work. The kernel of the host
+        drops all that the guest sends until reach and policy are in force. Guests that have
+        TEMPLATE_MAC are told by it; the MAC address of any other may be empty. It first removes
+        what an earlier call for this pod has left. The caller closes the descriptors, also of a
+        network that is never connected; network_disconnect removes the rest of it. Raises
+        NetworkError.
+        """
+        raise NotImplementedError
+
     @operation
     async def network_connect(self, pod: PodRef, request: NetworkRequest) -> Network:
         """Creates the pod's network; returns its tap, configuration and published ports.
 
-        Called by the engine while the machine starts. It first removes what an earlier call for
-        this pod has left. The ports accept connections when it returns, in the order of the
-        request, each with its port on the host. The reach and the policy are in force before
-        the tap exists. Nothing that the guest does gets around them. The network outlives the
-        calling process. Raises NetworkError when a port
-        is taken, naming the port; nothing of the network is left then.
+        Called by the engine while the machine starts. After network_prepare of the same object it
+        completes that network: the first interfaces have the taps of that call, in their order.
+        Otherwise it first removes what an earlier call for this pod has left. The ports accept
+        connections when it returns, in the order of the request, each with its port on the host.
+        The reach and the policy are in force before a tap passes anything. Nothing that the guest
+        does gets around them. The network outlives the calling process. Raises NetworkError when a
+        port is taken, naming the port; nothing of the network is left then.
         """
         raise NotImplementedError
 

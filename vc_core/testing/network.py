@@ -15,6 +15,7 @@ import pytest
 from msgspec import structs
 
 from vc_core.spec import (
+    TEMPLATE_MAC,
     Capability,
     Finding,
     Network,
@@ -22,9 +23,11 @@ from vc_core.spec import (
     NetworkRequest,
     NetworkSpec,
     NewNetwork,
+    Nic,
     PodRef,
     PortMapping,
     Reach,
+    UnsupportedOperation,
 )
 from vc_core.testing.mocks import World
 from vc_core.testing.rules import fails_with, rule, wired
@@ -35,6 +38,9 @@ _KNOWN = frozenset(
 _PLAIN = NetworkRequest(reach=Reach.FULL)
 _TWO_PORTS = (PortMapping(guest_port=80), PortMapping(guest_port=443))
 _CONNECT_S = 5
+_VNET_HEADER_BYTES = 10  # linux/virtio_net.h: struct virtio_net_hdr
+# To everybody, of the local experimental type (IEEE 802, 88b5): nobody reads it.
+_FRAME = bytes(_VNET_HEADER_BYTES) + b"\xff" * 6 + bytes(6) + b"\x88\xb5" + bytes(46)
 
 
 def _accepts(port: PortMapping) -> bool:
@@ -43,6 +49,19 @@ def _accepts(port: PortMapping) -> bool:
     except OSError:
         return False
     return True
+
+
+def _takes_frames(tap: int) -> bool:
+    try:
+        os.write(tap, _FRAME)
+    except OSError:
+        return False
+    return True
+
+
+def _close(taps: tuple[Nic, ...] | list[Nic]) -> None:
+    for one in taps:
+        os.close(one.descriptor)
 
 
 @dataclass
@@ -78,6 +97,17 @@ class NetworkSubject:
         for interface in network.interfaces:
             os.close(interface.nic.descriptor)
         return network
+
+    async def prepare(self, network: NetworkSpec, pod: PodRef) -> tuple[Nic, ...]:
+        """Returns the taps of a network that is not connected yet.
+
+        Raises:
+            pytest.skip.Exception: the plugin makes none early.
+        """
+        try:
+            return await network.network_prepare(pod=pod, request=self.plain)
+        except UnsupportedOperation:
+            pytest.skip("it does not implement network_prepare")
 
     async def ports(self) -> NetworkRequest:
         """Returns a request with ports.
@@ -115,6 +145,70 @@ class NetworkContract:
     async def test_its_capabilities_are_those_of_a_network(self, subject: NetworkSubject) -> None:
         declared = await subject.network().network_capabilities(pod=subject.pod())
         assert declared <= _KNOWN, f"it declares {sorted(declared - _KNOWN)}"
+
+    @rule("network_prepare", "Creates the taps of the pod's network, which pass nothing yet")
+    async def test_a_prepared_tap_passes_nothing(self, subject: NetworkSubject) -> None:
+        network, pod = subject.network(), subject.pod()
+        taps = await subject.prepare(network, pod)
+        passed = [one.id for one in taps if _takes_frames(one.descriptor)]
+        _close(taps)
+        await network.network_disconnect(pod=pod)
+        assert taps, "there is no tap"
+        assert not passed, f"the network is not connected, and {passed} take frames of the guest"
+
+    @rule(
+        "network_prepare", "it gets the taps, and loads and runs while network_connect is at work."
+    )
+    async def test_a_prepared_tap_works_once_connected(self, subject: NetworkSubject) -> None:
+        network, pod = subject.network(), subject.pod()
+        taps = await subject.prepare(network, pod)
+        copies = [structs.replace(one, descriptor=os.dup(one.descriptor)) for one in taps]
+        await network.network_connect(pod=pod, request=subject.plain)
+        _close(taps)
+        dead = [one.id for one in copies if not _takes_frames(one.descriptor)]
+        _close(copies)
+        await network.network_disconnect(pod=pod)
+        assert not dead, f"the network is connected, and {dead} take no frames of the guest"
+
+    @rule("network_prepare", "Guests that have TEMPLATE_MAC are told by it")
+    async def test_a_prepared_tap_tells_of_the_mac(self, subject: NetworkSubject) -> None:
+        network, pod = subject.network(), subject.pod()
+        taps = await subject.prepare(network, pod)
+        made = await network.network_connect(pod=pod, request=subject.plain)
+        _close(taps)
+        await network.network_disconnect(pod=pod)
+        told = [one.mac == TEMPLATE_MAC for one in taps]
+        assert told == [one.guest.mac == TEMPLATE_MAC for one in made.interfaces[: len(told)]]
+
+    @rule("network_prepare", "It first removes what an earlier call for this pod has left.")
+    async def test_preparing_removes_what_was_left(self, subject: NetworkSubject) -> None:
+        pod = subject.pod()
+        await subject.connect(pod)
+        network = subject.network()
+        taps = await subject.prepare(network, pod)
+        connected = await subject.network().network_is_connected(pod=pod)
+        _close(taps)
+        await network.network_disconnect(pod=pod)
+        assert not connected, "the former network is still there"
+
+    @rule("network_prepare", "network_disconnect removes the rest of it.")
+    async def test_nothing_is_left_of_what_was_prepared(self, subject: NetworkSubject) -> None:
+        network, pod = subject.network(), subject.pod()
+        _close(await subject.prepare(network, pod))
+        await network.network_disconnect(pod=pod)
+        assert not await subject.network().network_is_connected(pod=pod), "it is connected"
+        assert not [*pod.run_dir.iterdir()], "files are left in the pod's run folder"
+
+    @rule("network_connect", "the first interfaces have the taps of that call, in their order.")
+    async def test_connecting_keeps_the_prepared_taps(self, subject: NetworkSubject) -> None:
+        network, pod = subject.network(), subject.pod()
+        taps = await subject.prepare(network, pod)
+        made = await network.network_connect(pod=pod, request=subject.plain)
+        got = [one.nic.descriptor for one in made.interfaces]
+        for descriptor in {*got, *(one.descriptor for one in taps)}:
+            os.close(descriptor)
+        await network.network_disconnect(pod=pod)
+        assert got[: len(taps)] == [one.descriptor for one in taps], "it made other taps"
 
     @rule("network_connect", "Creates the pod's network; returns its tap")
     async def test_it_gives_an_open_tap(self, subject: NetworkSubject) -> None:
@@ -171,7 +265,7 @@ class NetworkContract:
         await subject.network().network_disconnect(pod=pod)
         assert not closed, f"nobody accepts connections on {closed}"
 
-    @rule("network_connect", "It first removes what an earlier call for this pod has left.")
+    @rule("network_connect", "it first removes what an earlier call for this pod has left.")
     async def test_connecting_again_replaces_the_network(self, subject: NetworkSubject) -> None:
         request, pod = await subject.ports(), subject.pod()
         first = await subject.connect(pod, request)

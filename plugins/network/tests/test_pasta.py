@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
-from vc_network import pasta
+from vc_network import namespace, pasta
 from vc_network.namespace import folder
 from vc_network.plugin import PastaNetwork
 
@@ -32,3 +35,65 @@ async def test_a_pasta_that_could_not_write_its_pid_file_is_found_and_ended(run_
     assert await plugin.network_is_connected(pod=pod)
     await plugin.network_disconnect(pod=pod)
     assert not started.is_alive()
+
+
+# Stops after `sys.argv[2]` steps of the keeper, and is killed there.
+_KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from vc_core.spec import NetworkRequest, PodRef, PortMapping, Reach
+from vc_network.namespace import Namespace
+from vc_network.plugin import PastaNetwork
+
+step, real = int(sys.argv[2]), Namespace._do
+count = 0
+
+async def counted(self, *fields):
+    global count
+    if count == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+    count += 1
+    return await real(self, *fields)
+
+Namespace._do = counted
+
+async def main():
+    plugin, pod = PastaNetwork(), PodRef(id="p", run_dir=Path(sys.argv[1]))
+    request = NetworkRequest(reach=Reach.FULL, ports=(PortMapping(guest_port=80),))
+    await plugin.network_prepare(pod=pod, request=request)
+    await plugin.network_connect(pod=pod, request=request)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.usefixtures("own_network")
+async def test_a_caller_that_is_killed_at_any_step_leaves_what_disconnecting_removes(run_dir):
+    plugin, pod = PastaNetwork(), PodRef(id="p", run_dir=run_dir)
+    for step in range(20):
+        words = [sys.executable, "-c", _KILLED, str(run_dir), str(step)]
+        ended = subprocess.run(words, check=False).returncode
+        keeper, started = namespace.keeper_of(run_dir), pasta.process_of(run_dir)
+        assert keeper is not None
+        if ended == 0:
+            assert await plugin.network_is_connected(pod=pod)
+        else:
+            assert ended == -signal.SIGKILL
+            await keeper.ended()
+            assert not await plugin.network_is_connected(pod=pod)
+        await plugin.network_disconnect(pod=pod)
+        assert not keeper.is_alive()
+        assert started is None or not started.is_alive()
+        assert not [*run_dir.iterdir()]
+        if ended == 0:
+            break
+    assert 5 < step < 20
+
+
+@pytest.mark.usefixtures("own_network")
+async def test_no_child_of_the_caller_has_the_tap(run_dir):
+    plugin, pod = PastaNetwork(), PodRef(id="p", run_dir=run_dir)
+    (tap,) = await plugin.network_prepare(pod=pod, request=NetworkRequest(reach=Reach.FULL))
+    assert not os.get_inheritable(tap.descriptor)
+    os.close(tap.descriptor)
+    await plugin.network_disconnect(pod=pod)

@@ -7,12 +7,26 @@ import os
 from msgspec import structs
 
 from tests.testing.wrong import Wrong, table
-from vc_core.spec import Capability, DenialReason, NetworkDenial, NetworkError, hookimpl
+from vc_core.spec import (
+    TEMPLATE_MAC,
+    Capability,
+    DenialReason,
+    NetworkDenial,
+    NetworkError,
+    hookimpl,
+)
 from vc_core.testing.mocks import MockNetwork
 from vc_core.testing.mocks.world import MockConnection
 
 NETWORKS: Wrong = {}
 breaks = table(NETWORKS)
+
+
+def on_tap(network, tap):
+    (one,) = network.interfaces
+    return structs.replace(
+        network, interfaces=(structs.replace(one, nic=structs.replace(one.nic, descriptor=tap)),)
+    )
 
 
 @breaks("test_its_capabilities_are_those_of_a_network")
@@ -22,15 +36,67 @@ class Boasts(MockNetwork):
         return frozenset({Capability.CLONE})
 
 
+@breaks("test_a_prepared_tap_passes_nothing")
+class PassesEarly(MockNetwork):
+    @hookimpl
+    async def network_prepare(self, pod, request):
+        taps = await super().network_prepare(pod, request)
+        live = os.open(os.devnull, os.O_RDWR)
+        os.dup2(live, taps[0].descriptor, inheritable=False)
+        os.close(live)
+        return taps
+
+
+@breaks("test_a_prepared_tap_works_once_connected")
+class StaysSilent(MockNetwork):
+    @hookimpl
+    async def network_connect(self, pod, request):
+        tap = self._prepared.pop(pod.id, None)
+        network = await super().network_connect(pod, request)
+        return network if tap is None else on_tap(network, tap)
+
+
+@breaks("test_connecting_keeps_the_prepared_taps")
+class MakesAnotherTap(MockNetwork):
+    @hookimpl
+    async def network_connect(self, pod, request):
+        network = await super().network_connect(pod, request)
+        return on_tap(network, os.open(os.devnull, os.O_RDWR))
+
+
+@breaks("test_a_prepared_tap_tells_of_the_mac")
+class TellsAnotherMac(MockNetwork):
+    @hookimpl
+    async def network_prepare(self, pod, request):
+        (tap,) = await super().network_prepare(pod, request)
+        return (structs.replace(tap, mac=TEMPLATE_MAC),)
+
+
+@breaks("test_preparing_removes_what_was_left")
+class PreparesBeside(MockNetwork):
+    @hookimpl
+    async def network_prepare(self, pod, request):
+        former = self.world.networks.get(pod.id)
+        taps = await super().network_prepare(pod, request)
+        if former is not None:
+            self.world.networks[pod.id] = former
+        return taps
+
+
+@breaks("test_nothing_is_left_of_what_was_prepared")
+class LeavesAFile(MockNetwork):
+    @hookimpl
+    async def network_prepare(self, pod, request):
+        (pod.run_dir / "left").touch()
+        return await super().network_prepare(pod, request)
+
+
 @breaks("test_it_gives_an_open_tap")
 class ReadOnly(MockNetwork):
     @hookimpl
     async def network_connect(self, pod, request):
         network = await super().network_connect(pod, request)
-        (one,) = network.interfaces
-        os.close(one.nic.descriptor)
-        nic = structs.replace(one.nic, descriptor=os.open(os.devnull, os.O_RDONLY))
-        return structs.replace(network, interfaces=(structs.replace(one, nic=nic),))
+        return on_tap(network, os.open(os.devnull, os.O_RDONLY))
 
 
 @breaks("test_the_configuration_fits_the_tap")

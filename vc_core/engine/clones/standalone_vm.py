@@ -6,8 +6,9 @@ With the record beside each, any process can end a machine whose maker was kille
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from msgspec import structs
 
@@ -31,7 +32,7 @@ from vc_core.spec.values import (
     TEMPLATE_MAC,
     DriverState,
     GuestNetwork,
-    Interface,
+    Nic,
     PodRef,
     PodSetup,
     VmSpec,
@@ -40,6 +41,24 @@ from vc_core.spec.values import (
 log = logging.getLogger(__name__)
 
 _RECORD = "machine-record.json"
+
+
+@dataclass(frozen=True)
+class TemplateNic:
+    """The interface that a template is made with.
+
+    Attributes:
+        tap: its MAC address is TEMPLATE_MAC if all clones have the same addresses.
+        guest: returns its configuration. Called only when the template is made.
+    """
+
+    tap: Nic
+    guest: Callable[[], Awaitable[GuestNetwork]]
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether all clones have the same addresses."""
+        return self.tap.mac == TEMPLATE_MAC
 
 
 class StandaloneVm:
@@ -68,7 +87,7 @@ class StandaloneVm:
         write_private_file(self.pod.run_dir / _RECORD, encode((state, self._plugins)))
         return state
 
-    async def plug(self, interface: Interface) -> PluggedNic:
+    async def plug(self, interface: TemplateNic) -> PluggedNic:
         """Plugs a network interface with the MAC address TEMPLATE_MAC; the agent is connected.
 
         Returns when the guest has loaded the driver. If the pod's own MAC address is TEMPLATE_MAC,
@@ -76,9 +95,9 @@ class StandaloneVm:
         interface is down and has no address: a clone may share its link with other machines, and
         must not answer for the address of another pod.
         """
-        nic = structs.replace(interface.nic, mac=TEMPLATE_MAC)
-        guest = interface.guest
-        if not _is_alike(interface):
+        nic = structs.replace(interface.tap, mac=TEMPLATE_MAC)
+        guest = await interface.guest()
+        if not interface.is_alike:
             guest = GuestNetwork(mac=TEMPLATE_MAC, mtu=guest.mtu, addresses=())
         plugged = await self.hooks.vm_plug(pod=self.pod, device=nic)
         await self.put_driver_state()
@@ -116,15 +135,11 @@ class StandaloneVm:
         await self.hooks.vm_destroy(pod=self.pod)
 
 
-def shaped_by(interface: Interface | None) -> list[str]:
+def shaped_by(interface: TemplateNic | None) -> list[str]:
     """Returns what distinguishes a template made with this interface, as parts of its key."""
     if interface is None:
         return []
-    return ["configured nic" if _is_alike(interface) else "silent nic"]
-
-
-def _is_alike(interface: Interface) -> bool:
-    return interface.guest.mac == TEMPLATE_MAC
+    return ["configured nic" if interface.is_alike else "silent nic"]
 
 
 async def end_left(catalog: Catalog, deadlines: Deadlines, pod: PodRef) -> None:

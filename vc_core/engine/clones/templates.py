@@ -25,13 +25,13 @@ from vc_core.artifact_store import HALF, MANIFEST, ArtifactStore, remove_tree
 from vc_core.defaults import Deadlines, Start, TemplateDefaults
 from vc_core.driver_kit.ownership import write_private_file
 from vc_core.engine.clones import standalone_vm
-from vc_core.engine.clones.standalone_vm import StandaloneVm
+from vc_core.engine.clones.standalone_vm import StandaloneVm, TemplateNic
 from vc_core.engine.state.ids import fresh
 from vc_core.engine.state.records import PluggedNic, PluginChoice, decode, encode
 from vc_core.engine.wiring.catalog import Catalog
 from vc_core.spec.errors import Busy, InvalidRequest, NotFound, VcError
 from vc_core.spec.hooks import Hooks
-from vc_core.spec.values import Capability, Checkpoint, Interface, PodRef, Share, VmSize, VmSpec
+from vc_core.spec.values import Capability, Checkpoint, PodRef, Share, VmSize, VmSpec
 
 log = logging.getLogger(__name__)
 
@@ -89,13 +89,13 @@ class TemplateRequest:
     Attributes:
         plugins: the plugins of the pod.
         spec: the machine, without shares.
-        interface: for a template with one: what it is made with. Clones may have others: see
+        nic: for a template with an interface: what it is made with. Clones may have others: see
             TEMPLATE_MAC.
     """
 
     plugins: tuple[PluginChoice, ...]
     spec: VmSpec
-    interface: Interface | None = None
+    nic: TemplateNic | None = None
 
 
 class Templates:
@@ -211,7 +211,7 @@ class Templates:
             structs.replace(request.spec, shares=empty_shares(half), checkpoint_to=checkpoint)
         )
         async with machine.connected():
-            nics = () if request.interface is None else (await machine.plug(request.interface),)
+            nics = () if request.nic is None else (await machine.plug(request.nic),)
             await machine.hooks.agent_quiesce(pod=machine.pod)
         await machine.hooks.vm_checkpoint(pod=machine.pod, into=checkpoint)
         await machine.end()
@@ -314,7 +314,7 @@ class Templates:
         # leave no trace in it.
         shaping = [choice for choice in request.plugins if choice.family in ("hypervisor", "agent")]
         versions = [f"{choice.family} {choice.name} {choice.version}" for choice in shaping]
-        parts = [told, _host_boot(), *versions, *standalone_vm.shaped_by(request.interface)]
+        parts = [told, _host_boot(), *versions, *standalone_vm.shaped_by(request.nic)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def folder(self) -> Path:

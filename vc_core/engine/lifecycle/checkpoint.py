@@ -110,8 +110,8 @@ async def start_from(
     network_choice.check(session.config, session.capabilities)
     async with Rollback() as rollback:
         rollback.push(_undo, session, session.state)
-        async with pod_network.connecting(session) as connecting:
-            network = pod_network.restored(session, _nics(saved), await connecting)
+        async with pod_network.connecting(session, is_early=False) as connecting:
+            network = pod_network.restored(session, _nics(saved), await connecting.network())
             await _start(session, host, saved, origin, network)
     await session.notify(EventSpec.pod_started, pod=session.pod)
 
@@ -137,7 +137,7 @@ async def _start(
         for held in shares
         if not held.plugged.is_fixed
     ]
-    restored += pod_network.devices(network, _nics(saved))
+    restored += pod_network.devices(pod_network.taps_of(network), _nics(saved))
     logs = _logs(saved.config.id, saved.state.devices)
     for name, held in logs.items():
         path = host.disks.copy_log(origin.folder / f"{name}.log", session.pod.id, name)

@@ -18,6 +18,7 @@ from msgspec import structs
 from vc_core.defaults import Start
 from vc_core.engine.clones import templates
 from vc_core.engine.clones.pool import Pool
+from vc_core.engine.clones.standalone_vm import TemplateNic
 from vc_core.engine.clones.templates import Templates
 from vc_core.engine.host import bind_mounts, source_paths
 from vc_core.engine.host.guest_text import shown
@@ -25,6 +26,7 @@ from vc_core.engine.lifecycle import containers
 from vc_core.engine.resources import root_folders, rootfs, shares, vm_size
 from vc_core.engine.resources.host_files import HostFiles
 from vc_core.engine.session import pod_network
+from vc_core.engine.session.pod_network import Connecting
 from vc_core.engine.session.reconcile import forget_guest, mark_stopped
 from vc_core.engine.session.session import Session
 from vc_core.engine.session.teardown import end_machine
@@ -45,7 +47,15 @@ from vc_core.spec.errors import (
     VcError,
 )
 from vc_core.spec.events import EventSpec
-from vc_core.spec.values import FIRST_CHANNEL, ContainerSpec, Network, PodSetup, VmSize, VmSpec
+from vc_core.spec.values import (
+    FIRST_CHANNEL,
+    ContainerSpec,
+    GuestNetwork,
+    Network,
+    PodSetup,
+    VmSize,
+    VmSpec,
+)
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +102,10 @@ class MachineBoot:
             not session.pod.run_dir.exists()
         ):  # removed by a reboot of the host; storing the state creates it again
             await session.put_state(former)
+        is_early = session.config.start is Start.TEMPLATE
         async with Rollback() as rollback:
             rollback.push(self._undo, session, former)
-            async with pod_network.connecting(session) as connecting:
+            async with pod_network.connecting(session, is_early) as connecting:
                 unstarted = structs.replace(former, network=session.state.network)
                 undone = functools.partial(self._undo_machine, session, unstarted)
                 network = await self._bring_up(session, specs, connecting, undone)
@@ -111,7 +122,7 @@ class MachineBoot:
         self,
         session: Session,
         specs: list[ContainerSpec],
-        connecting: asyncio.Task[Network | None],
+        connecting: Connecting,
         undone: Callable[[], Awaitable[None]],
     ) -> Network | None:
         """Starts the machine, as a clone if requested and possible, until its agent answers.
@@ -141,7 +152,7 @@ class MachineBoot:
                 await undone()
         await self._start_machine(session, spec, shares.of_boot(session, wanted), specs)
         await connect(session)
-        return await pod_network.plug(session, await connecting)
+        return await pod_network.plug(session, await connecting.network())
 
     async def _check_size(self, session: Session, spec: VmSpec, specs: list[ContainerSpec]) -> None:
         """Checks with the hypervisor the final size of a machine that grows after its start.
@@ -161,33 +172,30 @@ class MachineBoot:
         spec: VmSpec,
         wanted: list[PluggedShare],
         specs: list[ContainerSpec],
-        connecting: asyncio.Task[Network | None],
+        connecting: Connecting,
     ) -> Network | None:
         small = templates.small(
             spec, self._templates.defaults, vm_size.can_grow(session.capabilities)
         )
         request = templates.TemplateRequest(session.config.plugins, small)
         if session.config.start is Start.POOL and await self._take(session, request):
-            return await pod_network.plug(session, await connecting)
-        # The tap must be there first, and what else a start waits for is prepared meanwhile.
-        network, _ = await asyncio.gather(connecting, _prepare(session))
-        if network is not None and len(network.interfaces) == 1:
-            request = dataclasses.replace(request, interface=network.interfaces[0])
+            return await pod_network.plug(session, await connecting.network())
+        # Only the taps must be there before: the network is connected while the machine starts.
+        taps = await connecting.nics()
+        if len(taps) == 1:
+            template_nic = TemplateNic(taps[0], functools.partial(_first_guest, connecting))
+            request = dataclasses.replace(request, nic=template_nic)
         async with self._templates.origin(session.hooks, request) as origin:
-            if origin.nics:
-                network = pod_network.cloned(session, origin.nics, network)
             clone = structs.replace(
                 small,
                 origin=origin.checkpoint,
-                restored_devices=tuple(pod_network.devices(network, origin.nics)),
+                restored_devices=tuple(pod_network.devices(taps[: len(origin.nics)], origin.nics)),
             )
             fixed = shares.of_clone(session, wanted, templates.TAGS)
             await self._start_machine(session, clone, fixed, specs)
         await connect(session, FIRST_CHANNEL)
-        if origin.nics:
-            await pod_network.put_restored(session, network, origin.nics)
-        else:
-            await pod_network.plug(session, network)
+        network = pod_network.cloned(origin.nics, await connecting.network())
+        await pod_network.put_restored(session, network, origin.nics)
         await vm_size.fit(session)
         return network
 
@@ -285,6 +293,12 @@ def _check_files() -> None:
             f"only {limit} files may be open at once here, and a machine needs {_FEWEST_FILES}; "
             f"raise the limit: 'ulimit -n {_FEWEST_FILES}'"
         )
+
+
+async def _first_guest(connecting: Connecting) -> GuestNetwork:
+    network = await connecting.network()
+    assert network is not None  # it has a tap
+    return network.interfaces[0].guest
 
 
 async def _prepare(session: Session) -> None:

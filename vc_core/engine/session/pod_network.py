@@ -14,46 +14,89 @@ from msgspec import structs
 
 from vc_core.engine.session.session import Session
 from vc_core.engine.state.records import NetworkState, PluggedNic
-from vc_core.spec.errors import InvalidRequest, NetworkError, OperationError
+from vc_core.spec.errors import (
+    InvalidRequest,
+    NetworkError,
+    OperationError,
+    PluginContractError,
+    UnsupportedOperation,
+)
 from vc_core.spec.events import EventSpec
-from vc_core.spec.values import Network, NetworkDenial, PodOptions, RestoredDevice
+from vc_core.spec.values import Network, NetworkDenial, Nic, PodOptions, RestoredDevice
 
 log = logging.getLogger(__name__)
 
 _MOST_TOLD = 100
 
 
-@asynccontextmanager
-async def connecting(session: Session) -> AsyncIterator[asyncio.Task[Network | None]]:
-    """Connects the pod during a block that starts the machine and awaits the task before its end.
+class Connecting:
+    """The connection of a pod to its network, while its machine starts."""
 
-    The tap of a task that was not awaited is closed.
+    def __init__(self, session: Session, is_early: bool) -> None:
+        """Begins.
+
+        Args:
+            session: of the pod.
+            is_early: whether the machine takes its taps before the network is connected.
+        """
+        self._nics = asyncio.create_task(_prepare(session, is_early))
+        self._network = asyncio.create_task(_connect(session, self._nics))
+
+    async def nics(self) -> tuple[Nic, ...]:
+        """Returns the interfaces as soon as the machine can have them; none without a network.
+
+        When this returns, the network may not be connected yet. Nothing passes the taps then.
+
+        Raises:
+            NetworkError: the network fails.
+        """
+        early = await asyncio.shield(self._nics)
+        if early is not None:
+            return early
+        network = await self.network()
+        return taps_of(network)
+
+    async def network(self) -> Network | None:
+        """Waits for the network; returns it, None for a pod without one.
+
+        Raises:
+            NetworkError: the network fails.
+        """
+        return await asyncio.shield(self._network)
+
+    async def close(self) -> None:
+        """Ends what is still at work, and closes the taps of this process."""
+        for task in (self._network, self._nics):
+            task.cancel()
+        early, network = await asyncio.gather(self._nics, self._network, return_exceptions=True)
+        nics = [] if isinstance(early, BaseException) or early is None else [*early]
+        nics += taps_of(network) if isinstance(network, Network) else ()
+        for descriptor in {nic.descriptor for nic in nics}:
+            os.close(descriptor)
+
+
+@asynccontextmanager
+async def connecting(session: Session, is_early: bool) -> AsyncIterator[Connecting]:
+    """Connects the pod during a block that starts the machine and waits for the network.
+
+    Args:
+        session: of the pod.
+        is_early: whether the machine takes its taps before the network is connected.
     """
     if session.config.network is not None:
         # First: a later call must find what a call that is killed in between leaves.
         await session.put_state(structs.replace(session.state, network=NetworkState()))
-    task = asyncio.create_task(_connect(session))
+    connection = Connecting(session, is_early)
     try:
-        yield task
+        yield connection
     finally:
-        if not task.done():
-            task.cancel()
-        outcome = (await asyncio.gather(task, return_exceptions=True))[0]
-        if isinstance(outcome, Network):
-            for interface in outcome.interfaces:
-                os.close(interface.nic.descriptor)
+        await connection.close()
 
 
 async def plug(session: Session, network: Network | None) -> Network | None:
     """Plugs the interfaces into the machine and stores the published ports; returns the network."""
-    if network is None:
-        return None
-    nics = []
-    for interface in network.interfaces:
-        plugged = await session.hooks.vm_plug(pod=session.pod, device=interface.nic)
-        await session.put_driver_state()
-        nics.append(PluggedNic(plugged, interface.guest.mac))
-    await session.put_state(structs.replace(session.state, network=_state(network, tuple(nics))))
+    if network is not None:
+        await _plug(session, network, ())
     return network
 
 
@@ -72,24 +115,17 @@ def restored(
             f"the saved machine of pod {session.pod.id} has {len(nics)} network interfaces, and "
             f"its network has {len(network.interfaces)}"
         )
-    interfaces = tuple(
-        structs.replace(
-            one,
-            nic=structs.replace(one.nic, id=nic.plugged.id),
-            guest=structs.replace(one.guest, restored_mac=nic.mac),
-        )
-        for one, nic in zip(network.interfaces, nics, strict=True)
-    )
-    return structs.replace(network, interfaces=interfaces)
+    return _put_in(network, nics)
 
 
-def cloned(
-    session: Session, nics: tuple[PluggedNic, ...], network: Network | None
-) -> Network | None:
-    """Like `restored`, for a clone of a template: a MAC address that fits is not changed."""
-    changed = restored(session, nics, network)
-    if changed is None:
+def cloned(nics: tuple[PluggedNic, ...], network: Network | None) -> Network | None:
+    """Like `restored`, for a clone of a template: a MAC address that fits is not changed.
+
+    The network may have further interfaces, which the saved machine has not.
+    """
+    if network is None:
         return None
+    changed = _put_in(network, nics)
     interfaces = tuple(
         structs.replace(one, guest=structs.replace(one.guest, restored_mac=""))
         if one.guest.mac == one.guest.restored_mac
@@ -99,27 +135,36 @@ def cloned(
     return structs.replace(changed, interfaces=interfaces)
 
 
-def devices(network: Network | None, nics: tuple[PluggedNic, ...]) -> list[RestoredDevice]:
-    """Returns the interfaces of a `restored` network as devices of the machine."""
-    if network is None or not nics:
-        return []
+def devices(taps: tuple[Nic, ...], nics: tuple[PluggedNic, ...]) -> list[RestoredDevice]:
+    """Returns taps as devices of a machine that starts from one with the interfaces `nics`."""
     return [
-        RestoredDevice(device=one.nic, plugged=nic.plugged)
-        for one, nic in zip(network.interfaces, nics, strict=True)
+        RestoredDevice(
+            device=structs.replace(tap, id=nic.plugged.id, mac=tap.mac or nic.mac),
+            plugged=nic.plugged,
+        )
+        for tap, nic in zip(taps, nics, strict=True)
     ]
+
+
+def taps_of(network: Network | None) -> tuple[Nic, ...]:
+    """Returns the taps of a network."""
+    return () if network is None else tuple(one.nic for one in network.interfaces)
 
 
 async def put_restored(
     session: Session, network: Network | None, nics: tuple[PluggedNic, ...]
 ) -> None:
-    """Stores the interfaces and ports of a machine that has a `restored` network."""
+    """Stores the interfaces and ports of a machine that has a `restored` or `cloned` network.
+
+    Plugs what the machine does not have yet.
+    """
     if network is None:
         return
     own = tuple(
         PluggedNic(nic.plugged, one.guest.mac)
-        for one, nic in zip(network.interfaces, nics, strict=True)
+        for one, nic in zip(network.interfaces, nics, strict=False)
     )
-    await session.put_state(structs.replace(session.state, network=_state(network, own)))
+    await _plug(session, network, own)
 
 
 async def disconnect(session: Session) -> None:
@@ -177,6 +222,28 @@ def options(session: Session) -> PodOptions:
     return structs.replace(own, dns=structs.replace(own.dns, servers=state.name_servers))
 
 
+async def _plug(session: Session, network: Network, nics: tuple[PluggedNic, ...]) -> None:
+    """Plugs all interfaces but the first ones, which are `nics`, and stores all of them."""
+    for interface in network.interfaces[len(nics) :]:
+        plugged = await session.hooks.vm_plug(pod=session.pod, device=interface.nic)
+        await session.put_driver_state()
+        nics = (*nics, PluggedNic(plugged, interface.guest.mac))
+    await session.put_state(structs.replace(session.state, network=_state(network, nics)))
+
+
+def _put_in(network: Network, nics: tuple[PluggedNic, ...]) -> Network:
+    """Returns a network whose first interfaces are `nics` of a saved machine."""
+    first = tuple(
+        structs.replace(
+            one,
+            nic=structs.replace(one.nic, id=nic.plugged.id),
+            guest=structs.replace(one.guest, restored_mac=nic.mac),
+        )
+        for one, nic in zip(network.interfaces, nics, strict=False)
+    )
+    return structs.replace(network, interfaces=(*first, *network.interfaces[len(nics) :]))
+
+
 def _state(network: Network, nics: tuple[PluggedNic, ...]) -> NetworkState:
     servers = [server for one in network.interfaces for server in one.guest.name_servers]
     return NetworkState(network.ports, tuple(dict.fromkeys(servers)), nics)
@@ -186,7 +253,26 @@ def _key(denial: NetworkDenial) -> str:
     return f"{denial.reason} {denial.protocol} {denial.port} {denial.target}"
 
 
-async def _connect(session: Session) -> Network | None:
+async def _prepare(session: Session, is_early: bool) -> tuple[Nic, ...] | None:
+    if session.config.network is None or not is_early:
+        return None
+    with contextlib.suppress(UnsupportedOperation):
+        return await session.hooks.network_prepare(pod=session.pod, request=session.config.network)
+    return None
+
+
+async def _connect(
+    session: Session, preparing: asyncio.Task[tuple[Nic, ...] | None]
+) -> Network | None:
+    early = await preparing
     if session.config.network is None:
         return None
-    return await session.hooks.network_connect(pod=session.pod, request=session.config.network)
+    network = await session.hooks.network_connect(pod=session.pod, request=session.config.network)
+    taps = tuple(one.nic.descriptor for one in network.interfaces)
+    given = tuple(nic.descriptor for nic in early or ())
+    if taps[: len(given)] != given:
+        for descriptor in {*taps} - {*given}:
+            os.close(descriptor)
+        wrong = "network_connect returned other taps than network_prepare"
+        raise PluginContractError([f"the network plugin breaks the contract: {wrong}"])
+    return network

@@ -30,12 +30,19 @@ from vc_core.testing.mocks.world import MockConnection, World
 _MAC = "02:00:00:00:00:02"
 _MTU = 1500
 _FIRST_PORT = 40_000
+_DEAD = "/dev/full"
 
 
 class MockNetwork(NetworkSpec):
-    """The mock network plugin: publishes ports of a table, with /dev/null as taps."""
+    """The mock network plugin: publishes ports of a table, with /dev/null as taps.
+
+    A tap that passes nothing yet is /dev/full.
+    """
 
     world: World
+
+    def __init__(self) -> None:
+        self._prepared: dict[str, int] = {}
 
     @hookimpl
     async def network_capabilities(self, pod: PodRef) -> frozenset[Capability]:
@@ -44,13 +51,22 @@ class MockNetwork(NetworkSpec):
         )
 
     @hookimpl
+    async def network_prepare(self, pod: PodRef, request: NetworkRequest) -> tuple[Nic, ...]:
+        self.world.networks.pop(pod.id, None)
+        self._prepared[pod.id] = os.open(_DEAD, os.O_RDWR | os.O_CLOEXEC)
+        return (_nic(self._prepared[pod.id]),)
+
+    @hookimpl
     async def network_connect(self, pod: PodRef, request: NetworkRequest) -> Network:
+        prepared = self._prepared.pop(pod.id, None)
         self.world.networks.pop(pod.id, None)
         ports = self.published(request)
         self.world.networks[pod.id] = MockConnection(ports, network=request.name)
-        nic = Nic(
-            id="nic0", mac=_MAC, mtu=_MTU, descriptor=os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        )
+        tap = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        if prepared is not None:
+            os.dup2(tap, prepared, inheritable=False)
+            os.close(tap)
+            tap = prepared
         guest = GuestNetwork(
             mac=_MAC,
             mtu=_MTU,
@@ -58,7 +74,7 @@ class MockNetwork(NetworkSpec):
             gateways=("192.0.2.1",),
             name_servers=("192.0.2.53",),
         )
-        return Network(interfaces=(Interface(nic=nic, guest=guest),), ports=ports)
+        return Network(interfaces=(Interface(nic=_nic(tap), guest=guest),), ports=ports)
 
     @hookimpl
     async def network_is_connected(self, pod: PodRef) -> bool:
@@ -72,6 +88,7 @@ class MockNetwork(NetworkSpec):
 
     @hookimpl
     async def network_disconnect(self, pod: PodRef) -> None:
+        self._prepared.pop(pod.id, None)
         self.world.networks.pop(pod.id, None)
 
     @hookimpl
@@ -124,6 +141,10 @@ class MockNetwork(NetworkSpec):
         return tuple(
             structs.replace(port, host_port=port.host_port or next(free)) for port in request.ports
         )
+
+
+def _nic(tap: int) -> Nic:
+    return Nic(id="nic0", mac=_MAC, mtu=_MTU, descriptor=tap)
 
 
 def mock_network(world: World) -> type[MockNetwork]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from vc_core.spec import Interface
+from vc_core.spec import Interface, Nic
 from vc_network import netns, redirect
 from vc_network.errors import NetworkFailure
 from vc_network.namespace import folder
@@ -24,8 +24,25 @@ class _Attached(Struct, frozen=True):
     interfaces: tuple[str, ...]
 
 
-async def attach(run_dir: Path, path: Path) -> tuple[Interface, ...]:
+async def prepare(path: Path) -> Nic:
+    """Makes the tap of the first interface of a namespace, which need not exist. The tap is down.
+
+    Raises:
+        NetworkFailure: the tap cannot be made.
+    """
+    with netns.opened(path) as descriptor:
+        return await netns.within(descriptor, redirect.first_tap)
+
+
+async def attach(
+    run_dir: Path, path: Path, prepared: tuple[int, ...] = ()
+) -> tuple[Interface, ...]:
     """Attaches a machine to all interfaces of a namespace; returns them with their taps.
+
+    Args:
+        run_dir: of the pod.
+        path: of the namespace.
+        prepared: the taps of the first interfaces, where they exist. The caller closes them.
 
     Raises:
         NetworkFailure: a step failed, or another machine is attached. Nothing is left.
@@ -34,7 +51,9 @@ async def attach(run_dir: Path, path: Path) -> tuple[Interface, ...]:
     try:
         with netns.opened(path) as descriptor:
             links = await netns.within(descriptor, redirect.look)
-            await netns.within(descriptor, lambda: redirect.open_taps(links, opened))
+            if len(links) < len(prepared):
+                raise NetworkFailure("the network has given the pod no interface")
+            await netns.within(descriptor, lambda: redirect.open_taps(links, len(prepared), opened))
             # Only now: what another machine redirects is not ours to remove.
             names = tuple(link.name for link in links)
             note = _Attached(str(path), netns.identity(descriptor), names)
@@ -46,7 +65,7 @@ async def attach(run_dir: Path, path: Path) -> tuple[Interface, ...]:
             os.close(tap)
         await detach(run_dir)
         raise
-    return redirect.interfaces(links, opened)
+    return redirect.interfaces(links, [*prepared, *opened])
 
 
 async def is_attached(run_dir: Path) -> bool:

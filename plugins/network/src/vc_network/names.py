@@ -348,6 +348,8 @@ async def _serve(caller: socket.socket, orders: Orders, channel: socket.socket, 
 
 def main(descriptor: int, pid_file: Path) -> None:
     """Runs the filter."""
+    os.umask(0o077)
+    os.chdir("/")  # it outlives its caller: it must not keep a folder busy
     for kind, limit in _LIMITS.items():
         resource.setrlimit(kind, (limit, limit))
     caller = socket.socket(fileno=descriptor)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -27,8 +25,7 @@ CHILDS_DESCRIPTOR = 3
 """Number of the descriptor that `spawn` passes."""
 
 _MESSAGE_BYTES = 1 << 16
-# The namespace outlives this process: its processes must not keep a folder busy.
-_DETACHED = ("/bin/sh", "-c", 'umask 077; cd / && exec "$@"', "sh")
+_DESCRIPTOR_BYTES = 4  # a C int
 TUN = Path("/dev/net/tun")
 TUN_REMEDY = f"modprobe tun && chmod 666 {TUN}"
 PACKAGES = {
@@ -75,14 +72,10 @@ class Plan:
     Attributes:
         sysctls: values by path below /proc/sys/net.
         rules: input of nft.
-        links: input of `ip -batch`.
-        rates: input of `tc -batch`; may be empty.
     """
 
     sysctls: Mapping[str, str]
     rules: str
-    links: str
-    rates: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,7 +92,7 @@ class Namespace:
 
     @classmethod
     async def make(cls, run_dir: Path) -> Self:
-        """Creates a namespace and its keeper, which ends if its creator ends before `connect`.
+        """Creates a namespace and its keeper, which ends if its creator ends before `keep`.
 
         Raises:
             NetworkFailure: the kernel refused, or a program is missing.
@@ -111,27 +104,18 @@ class Namespace:
         ours.setblocking(False)
         pid_file = folder(run_dir) / _KEEPER
         with theirs:
-            command = [
-                program("unshare"),
-                "--user",
-                "--map-root-user",
-                "--net",
-                sys.executable,
-                "-I",
-                "-S",
-            ]
-            command += [
-                inside.__file__,
-                str(CHILDS_DESCRIPTOR),
-                str(pid_file),
-                TAP,
-                program("sleep"),
-                "infinity",
-            ]
+            command = [program("unshare"), "--user", "--map-root-user", "--net"]
+            command += [sys.executable, "-I", "-S", inside.__file__, str(CHILDS_DESCRIPTOR)]
+            command += [str(pid_file), program("sleep"), "infinity"]
             log = folder(run_dir) / "keeper.log"
             keeper = spawn(command, log, theirs.fileno())
         namespace = cls(keeper, ours)
-        if await namespace._receive() != b"ready":
+        try:
+            answer, _ = await namespace._answer()
+        except BaseException:
+            await namespace.end()
+            raise
+        if answer != inside.DONE:
             said = log.read_text(errors="replace").strip().splitlines()
             await namespace.end()
             raise NetworkFailure(
@@ -139,48 +123,77 @@ class Namespace:
             )
         return namespace
 
-    async def connect(self, plan: Plan) -> int:
-        """Carries out the plan; returns the descriptor of the tap, which the caller closes.
+    async def open_tap(self) -> int:
+        """Makes the tap, which is down; returns its descriptor, which the caller closes.
+
+        The kernel drops what is written to a tap that is down.
+
+        Raises:
+            NetworkFailure: the kernel refuses.
+        """
+        (tap,) = await self._do("tap", TAP)
+        return tap
+
+    async def enforce(self, plan: Plan) -> None:
+        """Carries out the plan.
 
         Raises:
             NetworkFailure: a step failed.
         """
-        after = [([program("ip"), "-batch", "-"], plan.links)]
-        if plan.rates:
-            after.append(([program("tc"), "-batch", "-"], plan.rates))
-        steps = {
-            "sysctls": dict(plan.sysctls),
-            "before": [([program("nft"), "-f", "-"], plan.rules)],
-            "after": after,
-        }
-        loop = asyncio.get_running_loop()
-        await loop.sock_sendall(self.channel, json.dumps(steps).encode())
-        await _readable(self.channel)
-        answer, descriptors, _, _ = socket.recv_fds(self.channel, _MESSAGE_BYTES, 1)
-        if descriptors:
-            return descriptors[0]
-        reason = json.loads(answer)["error"] if answer else "its process ended"
-        raise NetworkFailure(f"the pod's network namespace cannot be set up: {reason}")
+        for path, value in plan.sysctls.items():
+            await self._do("write", value, f"/proc/sys/net/{path}")
+        await self._do("run", plan.rules, program("nft"), "-f", "-")
+
+    async def connect(self, links: str, rates: str) -> None:
+        """Connects the tap. The plan is in force.
+
+        Args:
+            links: input of `ip -batch`.
+            rates: input of `tc -batch`; may be empty.
+
+        Raises:
+            NetworkFailure: a step failed.
+        """
+        await self._do("run", links, program("ip"), "-batch", "-")
+        if rates:
+            await self._do("run", rates, program("tc"), "-batch", "-")
+
+    async def keep(self) -> None:
+        """Makes the namespace outlive this process.
+
+        Raises:
+            NetworkFailure: its keeper has ended.
+        """
+        await self._do("keep")
+        self.channel.close()
 
     async def end(self) -> None:
         """Kills the keeper: the namespace is gone when no other process uses it."""
         self.channel.close()
         await self.keeper.kill(_TERM_S)
 
-    async def _receive(self) -> bytes:
-        return await asyncio.get_running_loop().sock_recv(self.channel, _MESSAGE_BYTES)
+    async def _do(self, *fields: str) -> list[int]:
+        """Has the keeper do something (inside.py); returns the descriptors that it sends."""
+        loop = asyncio.get_running_loop()
+        message = b"".join(field.encode() + b"\0" for field in fields)
+        try:
+            await loop.sock_sendall(self.channel, message)
+            answer, descriptors = await self._answer()
+        except (BrokenPipeError, ConnectionResetError):
+            answer, descriptors = b"", []
+        if answer != inside.DONE:
+            reason = answer.decode(errors="replace") or "its process ended"
+            raise NetworkFailure(f"the pod's network namespace cannot be set up: {reason}")
+        return descriptors
 
-
-@asynccontextmanager
-async def made(run_dir: Path) -> AsyncIterator[Namespace]:
-    """Creates a namespace that is kept when the block succeeds and removed when it fails."""
-    namespace = await Namespace.make(run_dir)
-    try:
-        yield namespace
-    except BaseException:
-        await namespace.end()
-        raise
-    namespace.channel.close()
+    async def _answer(self) -> tuple[bytes, list[int]]:
+        await _readable(self.channel)
+        # Not socket.recv_fds: Python 3.11 ignores its flags, and every child would have the tap.
+        answer, parts, _, _ = self.channel.recvmsg(
+            _MESSAGE_BYTES, socket.CMSG_SPACE(_DESCRIPTOR_BYTES), socket.MSG_CMSG_CLOEXEC
+        )
+        descriptors = [int.from_bytes(data, sys.byteorder) for _, _, data in parts]
+        return answer, descriptors
 
 
 def keeper_of(run_dir: Path) -> HostProcess | None:
@@ -211,7 +224,7 @@ def entering(keeper: HostProcess) -> list[str]:
 
 
 def spawn(command: list[str], log: Path, descriptor: int) -> HostProcess:
-    """Starts a process that outlives this one.
+    """Starts a process that outlives this one, and leaves this one's folder and umask itself.
 
     Args:
         command: its program and arguments.
@@ -232,8 +245,8 @@ def spawn(command: list[str], log: Path, descriptor: int) -> HostProcess:
             stack.callback(os.close, copy)
         actions.append((os.POSIX_SPAWN_DUP2, copy, CHILDS_DESCRIPTOR))
         pid = os.posix_spawn(
-            _DETACHED[0],
-            [*_DETACHED, *command],
+            command[0],
+            command,
             {"PATH": program_environment()["PATH"]},  # secrets of the caller's stay with it
             file_actions=actions,
             setsid=True,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from vc_network.netns import listed, run
 _TAP_PREFIX = "vctap"
 _LINK_TYPES = ("ether",)
 _INGRESS = "ffff:"
+_DEFAULT_MTU = 1500  # linux/if_ether.h, ETH_DATA_LEN
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,27 @@ def look() -> tuple[Link, ...]:
     return tuple(links)
 
 
-def open_taps(links: tuple[Link, ...], opened: list[int]) -> None:
+def first_tap() -> Nic:
+    """Makes the tap of the first interface in this thread's namespace. The tap is down.
+
+    Raises:
+        NetworkFailure: the tap cannot be made.
+    """
+    return Nic(id=_nic_id(0), mac="", mtu=_DEFAULT_MTU, descriptor=_open_tap(0))
+
+
+def open_taps(links: tuple[Link, ...], first: int, opened: list[int]) -> None:
     """Makes a tap for each interface in this thread's namespace.
 
     Args:
         links: the interfaces.
+        first: number of the first interface that has none.
         opened: gets the descriptor of each tap, which the caller closes also after a failure.
 
     Raises:
         NetworkFailure: a tap cannot be made.
     """
-    for index, _ in enumerate(links):
-        try:
-            opened.append(open_tap(f"{_TAP_PREFIX}{index}"))
-        except OSError as error:
-            busy = "another machine uses it" if error.errno == errno.EBUSY else error.strerror
-            raise NetworkFailure(f"no tap can be made in the network namespace: {busy}") from error
+    opened += (_open_tap(index) for index in range(first, len(links)))
 
 
 def connect(links: tuple[Link, ...]) -> None:
@@ -87,12 +94,16 @@ def connect(links: tuple[Link, ...]) -> None:
     disconnect(tuple(link.name for link in links))
     for index, link in enumerate(links):
         tap = f"{_TAP_PREFIX}{index}"
-        set_up = f"link set dev {tap} mtu {link.guest.mtu}\nlink set dev {tap} up\n"
-        run("ip", "-batch", "-", text=set_up)
-        _redirect(link.name, tap, "u8 0 0")
         # The guest sends from its own MAC only. So a clone is not heard as long as it has its
         # origin's, and no guest takes over the traffic of another one.
-        _redirect(tap, link.name, f"ether src {link.guest.mac}")
+        rules = (
+            *_redirected(link.name, tap, "u8 0 0"),
+            *_redirected(tap, link.name, f"ether src {link.guest.mac}"),
+        )
+        run("tc", "-batch", "-", text="".join(f"{rule}\n" for rule in rules))
+        # Only now: the machine may run already.
+        set_up = f"link set dev {tap} mtu {link.guest.mtu}\nlink set dev {tap} up\n"
+        run("ip", "-batch", "-", text=set_up)
 
 
 def interfaces(links: tuple[Link, ...], opened: list[int]) -> tuple[Interface, ...]:
@@ -100,7 +111,7 @@ def interfaces(links: tuple[Link, ...], opened: list[int]) -> tuple[Interface, .
     return tuple(
         Interface(
             nic=Nic(
-                id=f"nic{index}",
+                id=_nic_id(index),
                 mac=link.guest.mac,
                 mtu=link.guest.mtu,
                 descriptor=descriptor,
@@ -130,17 +141,24 @@ def disconnect(names: tuple[str, ...]) -> None:
             run("tc", "qdisc", "del", "dev", name, "ingress")
 
 
-def _redirect(source: str, target: str, match: str) -> None:
+def _nic_id(index: int) -> str:
+    return f"nic{index}"
+
+
+def _open_tap(index: int) -> int:
+    try:
+        return open_tap(f"{_TAP_PREFIX}{index}")
+    except OSError as error:
+        busy = "another machine uses it" if error.errno == errno.EBUSY else error.strerror
+        raise NetworkFailure(f"no tap can be made in the network namespace: {busy}") from error
+
+
+def _redirected(source: str, target: str, match: str) -> Iterator[str]:
     # u32 also where an empty match is wanted: not every kernel has matchall.
     match = f"protocol all u32 match {match}"
     action = f"action mirred egress redirect dev {target}"
-    run(
-        "tc",
-        "-batch",
-        "-",
-        text=f"qdisc add dev {source} ingress\n"
-        f"filter add dev {source} parent {_INGRESS} {match} {action}\n",
-    )
+    yield f"qdisc add dev {source} ingress"
+    yield f"filter add dev {source} parent {_INGRESS} {match} {action}"
 
 
 def _addresses(found: dict[str, Any]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from vc_core.spec import (
     NetworkRequest,
     NetworkSpec,
     NewNetwork,
+    Nic,
     PodRef,
     PortMapping,
     hookimpl,
@@ -58,6 +59,7 @@ class CniNetwork(NetworkSpec):
     def __init__(self, options: CniOptions) -> None:
         self._options = options
         self._cache = Cache(options.cache_dir)
+        self._prepared: dict[str, int] = {}  # taps of pods that are not connected yet
 
     @hookimpl
     async def network_capabilities(self, pod: PodRef) -> frozenset[Capability]:
@@ -65,17 +67,30 @@ class CniNetwork(NetworkSpec):
 
     @hookimpl
     @translated
-    async def network_connect(self, pod: PodRef, request: NetworkRequest) -> Network:
-        _check_root()
-        namespace.check_device()
-        await self._remove(pod)
-        network = self._network(request.name)
-        check_installed(network, self._options.plugin_dirs)
-        capabilities.check(network, request)
-        await collect(self._cache, network, self._chain)
+    async def network_prepare(self, pod: PodRef, request: NetworkRequest) -> tuple[Nic, ...]:
+        await self._make_namespace(pod)
         try:
+            tap = await attachment.prepare(_netns(container_of(pod)))
+        except BaseException:
+            await self._remove(pod)
+            raise
+        self._prepared[pod.id] = tap.descriptor
+        return (tap,)
+
+    @hookimpl
+    @translated
+    async def network_connect(self, pod: PodRef, request: NetworkRequest) -> Network:
+        prepared = self._prepared.pop(pod.id, None)
+        if prepared is None:
+            await self._make_namespace(pod)
+        try:
+            network = self._network(request.name)
+            check_installed(network, self._options.plugin_dirs)
+            capabilities.check(network, request)
+            await collect(self._cache, network, self._chain)
+            taps = () if prepared is None else (prepared,)
             async with await self._calling():
-                return await self._connect(pod, request, network)
+                return await self._connect(pod, request, network, taps)
         except BaseException:
             await self._remove(pod)
             raise
@@ -143,7 +158,16 @@ class CniNetwork(NetworkSpec):
     def _network(self, name: str) -> NetworkList:
         return configuration.find(self._options.config_dir, name or self._options.network)
 
-    async def _connect(self, pod: PodRef, request: NetworkRequest, network: NetworkList) -> Network:
+    async def _make_namespace(self, pod: PodRef) -> None:
+        _check_root()
+        namespace.check_device()
+        await self._remove(pod)
+        # It is found by its name, which is the pod's.
+        netns.run("ip", "netns", "add", _netns(container_of(pod)).name)
+
+    async def _connect(
+        self, pod: PodRef, request: NetworkRequest, network: NetworkList, taps: tuple[int, ...]
+    ) -> Network:
         container = container_of(pod)
         path = _netns(container)
         await self._chain(
@@ -162,7 +186,6 @@ class CniNetwork(NetworkSpec):
                 begun = Attachment(container, network.name, network.text, given, None, str(path))
                 # First: a later call must find what a call that is killed in between leaves.
                 self._write(pod, begun)
-        netns.run("ip", "netns", "add", path.name)
         try:
             result = await self._chain(network, begun).add()
         except AddFailure as error:
@@ -171,7 +194,7 @@ class CniNetwork(NetworkSpec):
             raise
         self._write(pod, replace(begun, result=result))
         own_networks.isolate(network)
-        interfaces = await attachment.attach(pod.run_dir, path)
+        interfaces = await attachment.attach(pod.run_dir, path, taps)
         servers = await self._name_servers(pod, network.name, result)
         return Network(
             interfaces=tuple(_with_servers(one, servers) for one in interfaces), ports=published
@@ -229,6 +252,7 @@ class CniNetwork(NetworkSpec):
 
     async def _remove(self, pod: PodRef) -> None:
         """Removes the pod's network. On failure it can be called again."""
+        self._prepared.pop(pod.id, None)
         container, own = container_of(pod), Cache(folder(pod.run_dir))
         await attachment.detach(pod.run_dir)
         if names := {*self._cache.networks_of(container), *own.networks_of(container)}:
