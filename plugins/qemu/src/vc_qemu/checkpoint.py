@@ -15,7 +15,7 @@ import mmap
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO
 
@@ -62,6 +62,14 @@ class Manifest:
     program: str
     hotplugged: Hotplugged | None = None
     interfaces: tuple[Place, ...] = ()
+
+
+def format_of(manifest: type) -> str:
+    """Returns text that differs for manifests with other fields, also of what they contain."""
+    kinds = (manifest, Hotplugged, Place)
+    return f"{SCHEMA} " + " ".join(
+        f"{field.name}:{field.type}" for kind in kinds for field in fields(kind)
+    )
 
 
 def program_of(binary: str) -> str:

@@ -75,9 +75,9 @@ def machine_of(
 def fingerprint(machine: Machine) -> str:
     """Returns a text; machines with equal ones can start from each other's saved state.
 
-    The number of the checkpoint's format is in it: a template of another version of this driver is
-    of no use, and a new one is made beside it.
+    The format of the checkpoint's manifest is in it: a template of another version of this driver
+    is of no use, and a new one is made beside it.
     """
     files = (Path(machine.binary).resolve(), machine.kernel, machine.initrd)
     programs = [checkpoint.program_of(str(file)) for file in files]
-    return "\n".join([str(checkpoint.SCHEMA), *shape(machine), *programs])
+    return "\n".join([checkpoint.format_of(checkpoint.Manifest), *shape(machine), *programs])
