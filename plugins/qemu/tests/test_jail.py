@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from vc_qemu.command_line import Machine
 from vc_qemu.errors import QemuError
 from vc_qemu.jail import files, launch, limits, plan, probe, seccomp, spawn
 from vc_qemu.jail.enter import Failure, Plan
@@ -46,6 +49,54 @@ def shell(known: Path, place: Path, script: str, **changes: object) -> Plan:
     for name, value in changes.items():
         setattr(made, name, value)
     return made
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+@pytest.mark.parametrize("user", [(), (os.geteuid(), os.getegid())], ids=["root", "user"])
+def test_huge_pages_are_as_the_plan_says(known, tmp_path, allowed, user):
+    def of(pid: int) -> str:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next(line.split()[1] for line in lines if line.startswith("THP_enabled"))
+
+    ours = of(os.getpid())
+    endless = shell(known, tmp_path, "while :; do :; done", huge_pages=allowed, user=user)
+    process = spawn.start(endless, tmp_path / "log", {}, lambda: None)
+    try:
+        assert of(process.pid) == (ours if allowed else "0")
+    finally:
+        process.send(signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):  # another process has started it
+            os.waitpid(process.pid, 0)
+    assert of(os.getpid()) == ours
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "is_clone", "expected"),
+    [("tcg", True, False), ("tcg", False, True), ("kvm", True, True)],
+)
+def test_only_an_emulated_clone_has_no_huge_pages(known, tmp_path, accelerator, is_clone, expected):
+    machine = Machine(
+        binary=BINARY,
+        name="m",
+        uuid="u",
+        accelerator=accelerator,
+        machine="q35",
+        cpu="max",
+        vcpus=1,
+        max_vcpus=1,
+        memory_mib=64,
+        max_memory_mib=64,
+        memory_slots=0,
+        shared_memory=False,
+        kernel=tmp_path / "kernel",
+        initrd=tmp_path / "initrd",
+        parameters=(),
+        run_dir=tmp_path,
+        memory_file=tmp_path / "memory",
+        is_clone=is_clone,
+    )
+    program = files.Program((BINARY,), (7, 2))
+    assert plan.of_machine(machine, program, [], [Layer.SECCOMP]).huge_pages is expected
 
 
 def test_what_qemu_needs_is_found_out_once(known, monkeypatch):

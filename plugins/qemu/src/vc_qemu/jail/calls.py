@@ -18,6 +18,7 @@ _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 6
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _CLOSE_RANGE_UNSHARE, _CLOSE_RANGE_CLOEXEC = 2, 4
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _SECCOMP_MODE_FILTER = 22, 38, 2
+_PR_SET_THP_DISABLE, _PR_GET_THP_DISABLE = 41, 42
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _AMBIENT_CLEAR_ALL = 23, 24, 47, 4
 _CAPABILITY_VERSION = 0x20080522
 _EPERM, _ENOENT, _EINVAL = 1, 2, 22
@@ -165,6 +166,19 @@ def keep_capabilities(kept: int) -> None:
 def set_no_new_privileges() -> None:
     """Prevents executed programs from gaining privileges: set-uid bits have no effect."""
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+
+
+def allow_huge_pages(allowed: bool) -> bool:
+    """Sets whether this process and the programs it starts get transparent huge pages.
+
+    Returns:
+        Whether it got them before.
+    """
+    before = _libc.prctl(_PR_GET_THP_DISABLE, 0, 0, 0, 0)
+    if before < 0:
+        _check(before)
+    _check(_libc.prctl(_PR_SET_THP_DISABLE, int(not allowed), 0, 0, 0))
+    return bool(before == 0)
 
 
 def load_filter(program: bytes) -> None:

@@ -54,6 +54,7 @@ class Plan:
         folders: mount points for later mounts.
         capabilities: mask of the capabilities that it keeps.
         program: the seccomp filter; empty for none.
+        huge_pages: whether it may have transparent huge pages, as this process has.
     """
 
     argv: tuple[str, ...]
@@ -66,6 +67,7 @@ class Plan:
     folders: tuple[str, ...]
     capabilities: int
     program: bytes
+    huge_pages: bool
 
     def __init__(self, **values: object) -> None:
         self.__dict__.update(values)
@@ -182,6 +184,8 @@ def main() -> None:
 
 def _become(plan: Plan, answer: int) -> None:
     """Becomes the machine. In a pid namespace a child does, which is its first process."""
+    if not plan.huge_pages:
+        calls.allow_huge_pages(False)
     leave_namespaces(plan)
     if plan.namespaces:
         if child := os.fork():

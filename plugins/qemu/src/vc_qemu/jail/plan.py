@@ -46,6 +46,9 @@ def of_machine(
     is_told = is_read and program.version >= _READS_ONLY
     inside = replace(_inside(machine) if has_root else machine, memory_is_read=is_told)
     plan = of_words(words(inside), program, machine.run_dir, absent, is_read and not is_told)
+    # The memory of a clone is a file's. What else could lie in huge pages is translated code and
+    # the heap. They become larger by that and not faster: benchmarks/README.md has the figures.
+    plan.huge_pages = not (machine.is_clone and machine.accelerator == "tcg")
     if is_read and not is_told:
         plan.stdin = str(machine.memory_file)
     files = [(str(machine.kernel), "r"), (str(machine.initrd), "r")]
@@ -102,6 +105,7 @@ def of_words(
         folders=(OPEN_FILES,) if is_root else (),  # mounted when the process is there
         capabilities=sum(1 << number for number in _OVER_FILES) if is_root else 0,
         program=seccomp.compiled(has_root, memory_is_stdin) if has_filter else b"",
+        huge_pages=True,
     )
 
 
