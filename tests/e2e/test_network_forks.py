@@ -7,6 +7,8 @@ import os
 import shutil
 import socket
 import tempfile
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -120,6 +122,57 @@ def test_children_have_networks_of_their_own_and_leave_the_parents_alone(host, n
     assert _wait_for(f"{parent}/state", {"open"}) == "open", "a new boot, with the same network"
     host.vc("pod", "delete", "--force", "again")
     host.vc("snapshot", "rm", "saved")
+
+
+_BYTES = 64 << 20  # more than all buffers between the pod and its client take
+_DOWNLOAD = f"""
+import http.server, os, socket
+class Page(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.0"
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+        for number in range({_BYTES >> 20}): self.wfile.write(bytes([number]) * (1 << 20))
+http.server.ThreadingHTTPServer(("", 80), Page).serve_forever()
+"""
+
+
+def test_a_download_from_the_parent_goes_on_and_its_copies_in_the_children_end(host):
+    with outside():
+        host.vc(
+            *("run", "-d", "--name", "web", "-p", "8080:80", "--network", "public"),
+            *("--", "python3", "-c", _DOWNLOAD),
+        )
+        _wait_until_it_answers("http://127.0.0.1:8080")
+        with urllib.request.urlopen("http://127.0.0.1:8080", timeout=100) as download:
+            first = download.read(1 << 20)
+            children = host.vc("pod", "fork", "web", "-n", "3").stdout.decode().split()
+            assert len(children) == 3
+            shown = json.loads(host.vc("ps", "--json").stdout)
+            ports = {row["pod"]: row["ports"][0]["host_port"] for row in shown}
+            assert set(ports) == {"web", *children}
+            assert len(set(ports.values())) == 4
+            assert ports["web"] == 8080
+            for child in children:
+                sockets = host.vc("exec", child, "--", "ss", "-Htn", "state", "established")
+                assert sockets.stdout == b"", "a connection of the parent's is open in a child"
+            rest = download.read()
+        assert [*first[:1], *rest[:: 1 << 20]] == list(range(_BYTES >> 20))
+        for child in children:
+            with urllib.request.urlopen(f"http://127.0.0.1:{ports[child]}", timeout=100) as own:
+                assert own.read(9) == bytes(9)
+        for pod in ports:
+            host.vc("pod", "delete", "--force", pod)
+
+
+def _wait_until_it_answers(url: str) -> None:
+    end = time.monotonic() + 100
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=100).close()
+        except OSError:
+            assert time.monotonic() < end, f"{url} does not answer"
+        else:
+            return
 
 
 def test_a_fork_that_was_killed_leaves_nothing_after_the_next_call(host):

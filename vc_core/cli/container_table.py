@@ -22,7 +22,12 @@ def show_containers(
         containers: pod id, container, and ports of the pod: any container may listen there.
     """
     if as_json:
-        echo_json([{"pod": pod_id, "container": container} for pod_id, container, _ in containers])
+        echo_json(
+            [
+                {"pod": pod_id, "container": container, "ports": tuple(ports)}
+                for pod_id, container, ports in containers
+            ]
+        )
         return
     if not containers:
         echo_table(_HEADS, ())
