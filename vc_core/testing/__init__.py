@@ -24,7 +24,8 @@ from vc_core.testing.device import DeviceContract, DeviceSubject
 from vc_core.testing.faults import Faults, InjectedFault, fault_plugin
 from vc_core.testing.hypervisor import HypervisorContract
 from vc_core.testing.machines import HypervisorSubject, installed_guest
-from vc_core.testing.network import NetworkContract, NetworkSubject
+from vc_core.testing.network import NetworkContract
+from vc_core.testing.network_subject import NetworkSubject
 from vc_core.testing.observer import ObserverContract, ObserverSubject
 from vc_core.testing.pods import mock_config, mock_runtime
 from vc_core.testing.recording import Recording, recording_plugin
