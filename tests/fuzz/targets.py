@@ -20,10 +20,13 @@ from google.protobuf.message import DecodeError
 from vc_agent_grpc import checked_answers
 from vc_agent_grpc._generated import agent_pb2 as pb
 from vc_libvirt.save_image import SaveImage
+from vc_network import denials
+from vc_network.cni import results
+from vc_network.errors import NetworkFailure
 from vc_qemu import bounded_file, exit_reason, migration_stream
 from vc_qemu.driver_state import SCHEMA, QemuState
 
-from tests.fuzz.connections import dns_question, qmp_answers
+from tests.fuzz.connections import dns_answer, dns_question, qmp_answers
 from vc_core.cli.escapes import shown, shown_colours, shown_json
 from vc_core.driver_kit import decode_record
 from vc_core.engine.api.file_entries import Listing, file_change
@@ -236,6 +239,22 @@ def console(data: bytes) -> None:
     assert json.loads(shown_json(document)) == text
 
 
+def nft_rules(data: bytes) -> None:
+    """What nft prints of a pod's rules, with destinations that the guest has chosen."""
+    with suppress(NetworkFailure):
+        for one in denials.refused(data, 0):
+            assert isinstance(one.target, str)
+            assert isinstance(one.port, int)
+
+
+def cni_result(data: bytes) -> None:
+    """What a plugin of CNI answers to ADD."""
+    with suppress(NetworkFailure):
+        found = results.known(results.checked(data, "bridge"))
+        for one in found.ips or ():
+            one.address.partition("/")
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
     for function in (
@@ -243,12 +262,15 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         agent_lines,
         archive_of_guest,
         archive_of_image,
+        cni_result,
         console,
+        dns_answer,
         dns_question,
         image_config,
         image_layout,
         libvirt_state,
         log_disk,
+        nft_rules,
         oci_bundle,
         qemu_log,
         qemu_state,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+import msgspec
 
 from vc_core.spec import DenialReason, NetworkDenial
 from vc_network import denied_names
+from vc_network.errors import NetworkFailure
 from vc_network.host_programs import output
 from vc_network.name_filter import RECORD
 from vc_network.namespace import folder, program
@@ -42,28 +44,79 @@ async def read(run_dir: Path, enter: list[str]) -> tuple[NetworkDenial, ...]:
         )
         for one in denied_names.read(folder(run_dir) / RECORD)
     )
-    found = [*_refused(json.loads(answer)["nftables"], now_ns), *names]
+    found = [*refused(answer.encode(), now_ns), *names]
     return tuple(sorted(found, key=lambda one: one.last_ns, reverse=True))
 
 
-def _refused(objects: list[dict[str, Any]], now_ns: int) -> Iterator[NetworkDenial]:
+class _Counter(msgspec.Struct):
+    name: str
+    packets: int
+
+
+class _Set(msgspec.Struct):
+    name: str
+    elem: tuple[msgspec.Raw, ...] = ()
+
+
+class _Object(msgspec.Struct):
+    counter: _Counter | None = None
+    set: _Set | None = None
+
+
+class _Answer(msgspec.Struct):
+    nftables: tuple[_Object, ...]
+
+
+class _Destination(msgspec.Struct):
+    concat: Annotated[tuple[str | int, ...], msgspec.Meta(min_length=2, max_length=3)]
+
+
+class _Packets(msgspec.Struct):
+    packets: int
+
+
+class _Element(msgspec.Struct):
+    val: _Destination
+    expires: int
+    counter: _Packets
+
+
+class _Member(msgspec.Struct):
+    elem: _Element
+
+
+def refused(answer: bytes, now_ns: int) -> tuple[NetworkDenial, ...]:
+    """Returns what the rules have refused, of what `nft --json list table` prints
+    (libnftables-json(5)).
+
+    Raises:
+        NetworkFailure: it is of another form.
+    """
+    try:
+        objects = msgspec.json.decode(answer, type=_Answer).nftables
+        return tuple(_refused(objects, now_ns))
+    except (ValueError, RecursionError) as error:  # msgspec's own are ValueErrors
+        raise NetworkFailure(f"nft prints its rules in a form that is unknown: {error}") from error
+
+
+def _refused(objects: tuple[_Object, ...], now_ns: int) -> Iterator[NetworkDenial]:
     for one in objects:
-        counter, members = one.get("counter"), one.get("set")
-        if counter and counter["packets"]:
-            yield NetworkDenial(reason=_COUNTERS[counter["name"]], count=counter["packets"])
-        elif members and members["name"].startswith("refused"):
-            for member in members.get("elem", ()):
-                yield _destination(member["elem"], now_ns)
+        if one.counter and one.counter.packets > 0 and one.counter.name in _COUNTERS:
+            yield NetworkDenial(reason=_COUNTERS[one.counter.name], count=one.counter.packets)
+        elif one.set and one.set.name.startswith("refused"):
+            for member in one.set.elem:
+                yield _destination(msgspec.json.decode(member, type=_Member).elem, now_ns)
 
 
-def _destination(element: dict[str, Any], now_ns: int) -> NetworkDenial:
-    address, protocol, *port = element["val"]["concat"]
-    age_s = REFUSED_S - element["expires"]
+def _destination(element: _Element, now_ns: int) -> NetworkDenial:
+    address, protocol, *port = element.val.concat
+    if not isinstance(address, str) or not all(isinstance(one, int) for one in port):
+        raise ValueError("a destination is no address, protocol and port")
     return NetworkDenial(
         reason=DenialReason.ADDRESS,
         target=address,
         protocol=str(protocol),
-        port=port[0] if port else 0,
-        count=element["counter"]["packets"],
-        last_ns=now_ns - age_s * 10**9,
+        port=int(port[0]) if port else 0,
+        count=element.counter.packets,
+        last_ns=now_ns - (REFUSED_S - element.expires) * 10**9,
     )

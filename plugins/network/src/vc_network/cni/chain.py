@@ -19,6 +19,7 @@ from vc_core.driver_kit import program_environment
 from vc_core.driver_kit.host_process import end_child
 from vc_core.driver_kit.ownership import untrusted
 from vc_core.driver_kit.timeouts import timeout_after
+from vc_network.cni import results
 from vc_network.cni.cache import INTERFACE
 from vc_network.cni.configuration import NetworkList
 from vc_network.errors import NetworkFailure
@@ -80,7 +81,7 @@ class Chain:
         for number, plugin in enumerate(self.network.plugins):
             try:
                 answer = await self._call("ADD", plugin, result)
-                result = _result(answer, plugin["type"])
+                result = results.checked(answer, plugin["type"])
             except NetworkFailure as error:
                 end = number if isinstance(error, _OtherVersion) else number + 1
                 is_clean = await self._undo(plugin, self.network.plugins[:end], result)
@@ -178,7 +179,7 @@ class Chain:
 
     async def _call(
         self, command: str, plugin: Mapping[str, Any], result: dict[str, Any] | None
-    ) -> str:
+    ) -> bytes:
         kind = plugin["type"]
         has_pod = command not in _OF_NO_POD
         environment = {
@@ -217,7 +218,7 @@ class Chain:
             if is_older or error_code == _UNKNOWN_VERSION:
                 raise _OtherVersion(f"{told}{reason}; {_OTHER_VERSION}")
             raise NetworkFailure(f"{told}{reason}")
-        return answer.decode(errors="replace")
+        return answer
 
     def _configuration(
         self, plugin: Mapping[str, Any], result: dict[str, Any] | None, has_pod: bool
@@ -237,16 +238,6 @@ class Chain:
             for name, is_wanted in plugin.get("capabilities", {}).items()
             if is_wanted is True and name in self.capabilities
         }
-
-
-def _result(answer: str, kind: str) -> dict[str, Any]:
-    try:
-        result = json.loads(answer)
-    except ValueError:
-        result = None
-    if not isinstance(result, dict):
-        raise NetworkFailure(f"the CNI plugin {kind} answered no result: {answer[:200]!r}")
-    return result
 
 
 def check_installed(network: NetworkList, folders: Sequence[Path]) -> None:

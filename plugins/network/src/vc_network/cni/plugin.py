@@ -30,7 +30,7 @@ from vc_core.spec import (
     hookimpl,
 )
 from vc_network import attachment, namespace, netns, ports, redirect
-from vc_network.cni import capabilities, configuration, doctor, own_networks
+from vc_network.cni import capabilities, configuration, doctor, own_networks, results
 from vc_network.cni.cache import NETNS, Attachment, Cache, container_of
 from vc_network.cni.chain import AddFailure, Chain, check_installed
 from vc_network.cni.collection import collect
@@ -212,22 +212,23 @@ class CniNetwork(NetworkSpec):
     async def _name_servers(
         self, pod: PodRef, network: str, result: dict[str, Any]
     ) -> tuple[str, ...]:
-        given = result.get("dns", {}).get("nameservers", [])
-        if given:
+        found = results.known(result)
+        ips = found.ips or ()
+        if found.dns is not None and (given := found.dns.nameservers):
             try:
                 return tuple(str(ipaddress.ip_address(one)) for one in given)
             except ValueError as error:
                 raise NetworkFailure(
                     f"the network {network} has a name server that is no address: {error}"
                 ) from error
-        gateways = [one["gateway"] for one in result.get("ips", []) if one.get("gateway")]
+        gateways = [one.gateway for one in ips if one.gateway]
         if (
             not self._options.names
             or not gateways
             or not set(gateways).issubset(netns.own_addresses())
         ):
             return resolvers_of_host()
-        addresses = [one["address"].partition("/")[0] for one in result["ips"]]
+        addresses = [one.address.partition("/")[0] for one in ips]
         await Names(network).add(container_of(pod), pod.id, addresses, gateways)
         return tuple(gateways)
 
