@@ -4,9 +4,10 @@ default seccomp filter. Both of a pair in turn, so that what else the machine do
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from pathlib import Path
+
+from msgspec import structs
 
 from benchmarks.host import Bench
 from benchmarks.report import Report
@@ -48,7 +49,7 @@ async def _starts(report: Report, bench: Bench) -> None:
 def _config(bench: Bench, mode: str) -> Config:
     config = parse(bench.config_file.read_text(), bench.config_file)
     tables = {**config.tables, ("hypervisor", "qemu"): {"jail": mode}}
-    return dataclasses.replace(config, tables=tables)
+    return structs.replace(config, tables=tables)
 
 
 async def _start(runtime: Runtime) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import platform
 import subprocess
@@ -12,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import structs
 
 from vc_core import Runtime
 from vc_core.config import parse
@@ -39,9 +40,7 @@ class Bench:
         config = parse(self.config_file.read_text(), self.config_file)
         if observer is None:
             return Runtime.open(config)
-        watched = dataclasses.replace(
-            config, use=dataclasses.replace(config.use, observers=("bench",))
-        )
+        watched = structs.replace(config, use=structs.replace(config.use, observers=("bench",)))
         return Runtime.open(watched, {("observer", "bench"): observer})
 
     def times(self, count: int) -> range:

@@ -11,9 +11,11 @@ import os
 import re
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import msgspec
+from msgspec import Struct, field
 
 from vc_core.defaults import (
     DataDefaults,
@@ -34,13 +36,12 @@ from vc_core.spec.hooks import FAMILIES
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-D = TypeVar("D", bound="DataclassInstance")
+D = TypeVar("D")
 Table = Mapping[str, Any]
 PLUGIN_TABLES = (*FAMILIES, "observer")
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Struct, frozen=True):
     """The configuration of a runtime.
 
     Attributes:
@@ -225,10 +226,10 @@ def located(text: str, source: Path | None, problems: typing.Iterable[str]) -> l
 
 
 def convert(kind: type[D], raw: Table, path: str, problems: list[str]) -> D | None:
-    """Convert a table into a dataclass.
+    """Convert a table into settings.
 
     Args:
-        kind: the dataclass.
+        kind: a struct, or a dataclass.
         raw: the table.
         path: name of the table, for messages.
         problems: gets one line for each invalid or unknown key.
@@ -236,10 +237,8 @@ def convert(kind: type[D], raw: Table, path: str, problems: list[str]) -> D | No
     Returns:
         None if there was a problem.
     """
-    import msgspec
-
-    fields = {item.name for item in dataclasses.fields(kind)}
-    types = _types(kind)
+    known: type = kind
+    fields, types = set(field_names(known)), _types(known)
     before = len(problems)
     values: dict[str, Any] = {}
     for key, value in raw.items():
@@ -257,6 +256,13 @@ def convert(kind: type[D], raw: Table, path: str, problems: list[str]) -> D | No
 @functools.cache
 def _types(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
+
+
+def field_names(kind: type) -> tuple[str, ...]:
+    """Names of the fields of a struct or dataclass."""
+    if issubclass(kind, Struct):
+        return kind.__struct_fields__
+    return tuple(item.name for item in dataclasses.fields(cast("type[DataclassInstance]", kind)))
 
 
 def nearest(word: str, known: typing.Iterable[str]) -> str:
@@ -278,8 +284,8 @@ def _decode(kind: type, value: object) -> object:
     raise ValueError(f"expected `{kind.__name__}`, got `{type(value).__name__}`")
 
 
-_CHOICES = frozenset(item.name for item in dataclasses.fields(Use))
-PARTS: dict[str, type[DataclassInstance]] = {
+_CHOICES = frozenset(Use.__struct_fields__)
+PARTS: dict[str, type[Struct]] = {
     "use": Use,
     "pod": PodDefaults,
     "template": TemplateDefaults,

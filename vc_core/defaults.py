@@ -9,8 +9,9 @@ import enum
 import functools
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from vc_core.first_party import DEFAULT_DEVICES, DEFAULTS, NO_NETWORK
 from vc_core.spec.errors import InvalidRequest
@@ -81,8 +82,7 @@ SECRET_PATHS = (
 """Default of `PodDefaults.secret_paths`."""
 
 
-@dataclass(frozen=True)
-class PodDefaults:
+class PodDefaults(Struct, frozen=True):
     """Defaults of pods.
 
     Attributes:
@@ -151,8 +151,7 @@ def default_template_dir() -> Path:
     return Path("/dev/shm/virtcontainers" if uid == 0 else f"/dev/shm/virtcontainers-{uid}")
 
 
-@dataclass(frozen=True)
-class TemplateDefaults:
+class TemplateDefaults(Struct, frozen=True):
     """Templates: saved machines that pods are cloned from.
 
     Attributes:
@@ -175,8 +174,7 @@ class TemplateDefaults:
             yield "template.keep: must be at least 1"
 
 
-@dataclass(frozen=True)
-class PoolDefaults:
+class PoolDefaults(Struct, frozen=True):
     """Machines that are cloned in advance.
 
     Attributes:
@@ -202,8 +200,7 @@ def _lasting(name: str) -> Path:
     )
 
 
-@dataclass(frozen=True)
-class SnapshotDefaults:
+class SnapshotDefaults(Struct, frozen=True):
     """Snapshots: pods that are saved with their memory.
 
     Attributes:
@@ -213,8 +210,7 @@ class SnapshotDefaults:
     dir: Path = field(default_factory=functools.partial(_lasting, "snapshots"))
 
 
-@dataclass(frozen=True)
-class ImageDefaults:
+class ImageDefaults(Struct, frozen=True):
     """Images.
 
     Attributes:
@@ -224,8 +220,7 @@ class ImageDefaults:
     dir: Path = field(default_factory=functools.partial(_lasting, "images"))
 
 
-@dataclass(frozen=True)
-class DataDefaults:
+class DataDefaults(Struct, frozen=True):
     """Logs and disks of containers.
 
     Attributes:
@@ -242,8 +237,7 @@ class DataDefaults:
             yield "data.log_mib: must be at least 1"
 
 
-@dataclass(frozen=True)
-class VolumeDefaults:
+class VolumeDefaults(Struct, frozen=True):
     """Volumes: directories that outlive pods.
 
     Attributes:
@@ -253,8 +247,7 @@ class VolumeDefaults:
     dir: Path = field(default_factory=functools.partial(_lasting, "volumes"))
 
 
-@dataclass(frozen=True)
-class Deadlines:
+class Deadlines(Struct, frozen=True):
     """Time limits, in seconds.
 
     Attributes:
@@ -279,8 +272,7 @@ class Deadlines:
         return self.operations.get(operation, self.default)
 
 
-@dataclass(frozen=True)
-class Use:
+class Use(Struct, frozen=True):
     """Names of the plugins to use.
 
     Attributes:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from vc_core.cli import vc
-from vc_core.config import Config, find, load, parse
+from vc_core.config import PARTS, Config, convert, find, load, parse
+from vc_core.engine.wiring.plugin_checks import constructor_problem
 from vc_core.spec import ConfigError
 
 
@@ -206,3 +209,20 @@ def test_a_relative_path_is_refused_for_it_means_another_folder_each_time():
     assert problems("[image]\ndir = 'images'\n") == [
         "vc.toml:2: image.dir: must be an absolute path"
     ]
+
+
+def test_the_options_of_a_plugin_are_a_struct_or_a_dataclass():
+    struct = msgspec.defstruct("Options", [("size", int, 1)])
+    data = dataclasses.make_dataclass("Options", [("size", int, 1)])
+    for kind in (struct, data):
+        problems: list[str] = []
+        assert convert(kind, {"size": 3}, "hypervisor.x", problems).size == 3
+        assert convert(kind, {"sise": 3}, "hypervisor.x", problems) is None
+        assert problems == ['hypervisor.x.sise: unknown key; did you mean "size"?']
+        factory = type("Plugin", (), {"options_type": kind, "__init__": lambda self, options: None})
+        assert constructor_problem(factory) == ""
+
+
+def test_settings_are_structs():
+    # A dataclass compiles its functions when it is defined, in each command.
+    assert not [kind for kind in PARTS.values() if dataclasses.is_dataclass(kind)]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import errno
 
 import pytest
+from msgspec import structs
 
 from tests.engine.specs import container
 from vc_core.engine.state.states import State
@@ -108,8 +108,8 @@ async def test_a_machine_of_the_pool_is_found_by_its_pod(open_runtime, config, w
 
 @pytest.mark.parametrize("is_locked", [False, True])
 async def test_who_does_not_answer_hides_nobody(open_runtime, config, world, is_locked):
-    quick = dataclasses.replace(
-        config, deadlines=dataclasses.replace(config.deadlines, view=3, default=60, lock=60)
+    quick = structs.replace(
+        config, deadlines=structs.replace(config.deadlines, view=3, default=60, lock=60)
     )
     async with open_runtime(quick) as runtime, contextlib.AsyncExitStack() as stack:
         for name in ("a", "b"):

@@ -5,9 +5,9 @@ as before.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 
 import pytest
+from msgspec import structs
 
 from tests.engine.specs import container
 from vc_core.engine.state.states import State
@@ -24,7 +24,7 @@ FIRST = {
 @pytest.fixture(params=["none", "mock"])
 def config(request, config):
     """Pods without a network, and pods with one."""
-    return dataclasses.replace(config, use=dataclasses.replace(config.use, network=request.param))
+    return structs.replace(config, use=structs.replace(config.use, network=request.param))
 
 
 async def _prepare(runtime, tmp_path):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from contextlib import asynccontextmanager
 
 import pytest
+from msgspec import structs
 
 from tests.engine.specs import container
 from vc_core.engine.session import exit_reason
@@ -32,8 +32,8 @@ async def _running(runtime):
 
 
 def _watched(open_runtime, config, observer):
-    use = dataclasses.replace(config.use, observers=("o",))
-    return open_runtime(dataclasses.replace(config, use=use), {("observer", "o"): observer})
+    use = structs.replace(config.use, observers=("o",))
+    return open_runtime(structs.replace(config, use=use), {("observer", "o"): observer})
 
 
 async def test_a_connection_that_breaks_a_moment_before_the_machine_is_gone(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import os
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -34,7 +33,7 @@ WEB = PortMapping(guest_port=80, host_port=8080)
 
 @pytest.fixture
 def config(config):
-    return dataclasses.replace(config, use=dataclasses.replace(config.use, network="mock"))
+    return structs.replace(config, use=structs.replace(config.use, network="mock"))
 
 
 async def test_a_clone_has_its_interface_from_the_template_and_on_its_own_tap(runtime, world):
@@ -119,7 +118,7 @@ async def late(open_runtime, world, config):
                 assert "b" in world.machines
                 return await finish(self, pod, request)
 
-        watched = dataclasses.replace(config, use=dataclasses.replace(config.use, observers=["w"]))
+        watched = structs.replace(config, use=structs.replace(config.use, observers=["w"]))
         extra = {("network", "mock"): Late, ("observer", "w"): Watch}
         async with open_runtime(watched, extra=extra) as runtime:
             for name in ("a", "b"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,7 @@ WEB = PortMapping(guest_port=80, host_port=8080)
 
 @pytest.fixture
 def config(config):
-    return dataclasses.replace(config, use=dataclasses.replace(config.use, network="mock"))
+    return structs.replace(config, use=structs.replace(config.use, network="mock"))
 
 
 def _families(status):
@@ -108,8 +107,8 @@ async def test_the_configured_network_is_public(runtime):
 
 
 async def test_without_a_configured_network_one_can_be_asked_for(open_runtime, config):
-    use = dataclasses.replace(config.use, network="none")
-    async with open_runtime(dataclasses.replace(config, use=use)) as runtime:
+    use = structs.replace(config.use, network="none")
+    async with open_runtime(structs.replace(config, use=use)) as runtime:
         assert (await (await runtime.create("p")).status()).config.network is None
         status = await (await runtime.create("q", network="public")).status()
         assert status.config.plugins[-1].name == "pasta"
@@ -127,16 +126,16 @@ async def test_without_a_configured_network_one_can_be_asked_for(open_runtime, c
 async def test_a_network_of_a_name_is_the_plugins(
     open_runtime, config, configured, network, plugin, name
 ):
-    use = dataclasses.replace(config.use, network=configured)
-    async with open_runtime(dataclasses.replace(config, use=use)) as runtime:
+    use = structs.replace(config.use, network=configured)
+    async with open_runtime(structs.replace(config, use=use)) as runtime:
         found = (await (await runtime.create("p", network=network)).status()).config
         assert (found.plugins[-1].name, found.network.name) == (plugin, name)
 
 
 async def test_a_network_plugin_that_is_not_there_is_named(open_runtime, config):
-    use = dataclasses.replace(config.use, network="nosuch")
+    use = structs.replace(config.use, network="nosuch")
     with pytest.raises(PluginNotFound, match="no network plugin 'nosuch'"):
-        open_runtime(dataclasses.replace(config, use=use))
+        open_runtime(structs.replace(config, use=use))
 
 
 @pytest.mark.parametrize(
@@ -194,8 +193,8 @@ async def test_where_names_are_ruled_the_network_asks_the_pods_name_servers(runt
 
 
 async def test_a_limit_of_one_thing_keeps_the_configured_limits_of_others(open_runtime, config):
-    defaults = dataclasses.replace(config.pod, allow=("good.test:443",), rate_out="1mbit")
-    async with open_runtime(dataclasses.replace(config, pod=defaults)) as runtime:
+    defaults = structs.replace(config.pod, allow=("good.test:443",), rate_out="1mbit")
+    async with open_runtime(structs.replace(config, pod=defaults)) as runtime:
         pod = await runtime.create("p", policy=NetworkPolicy.of(rate_out="2mbit"))
         policy = (await pod.status()).config.network.policy
     assert policy == NetworkPolicy.of(allow=["good.test:443"], rate_out="2mbit")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 
 import pytest
+from msgspec import structs
 
 from tests.engine.specs import container
 from tests.spec.contract_0_1 import MACHINES, TOLD, OldHypervisor, OldObserver
@@ -57,7 +57,7 @@ def old_runtime(tmp_path, vc_world, vc_runtime, monkeypatch):
             return await super().agent_connect(pod, channel)
 
     config = mock_config(tmp_path, "old")
-    config = dataclasses.replace(config, use=dataclasses.replace(config.use, hypervisor="old"))
+    config = structs.replace(config, use=structs.replace(config.use, hypervisor="old"))
     plugins = {
         ("hypervisor", "old"): OldHypervisor,
         ("observer", "old"): OldObserver,

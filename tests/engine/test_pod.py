@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import gc
 import weakref
 from contextlib import asynccontextmanager
 
 import pytest
+from msgspec import structs
 
 from tests.engine.specs import container
 from vc_core.config import Config
@@ -207,7 +207,7 @@ async def test_stop_gives_grace_then_kills(runtime):
 
 
 async def test_a_hung_guest_holds_nobody_past_the_deadline(open_runtime, world, config):
-    short = dataclasses.replace(config, deadlines=Deadlines(default=1, boot=20, lock=20, stop=0.1))
+    short = structs.replace(config, deadlines=Deadlines(default=1, boot=20, lock=20, stop=0.1))
     async with open_runtime(short) as runtime:
         pod = await runtime.create("p")
         await pod.create_container(container())
@@ -221,7 +221,7 @@ async def test_a_hung_guest_holds_nobody_past_the_deadline(open_runtime, world, 
 
 
 async def test_a_lock_that_is_held_has_a_deadline(open_runtime, config):
-    short = dataclasses.replace(config, deadlines=Deadlines(default=5, lock=0.05))
+    short = structs.replace(config, deadlines=Deadlines(default=5, lock=0.05))
     async with open_runtime(short) as runtime:
         await runtime.create("p")
         held = await runtime.hooks.storage_lock(pod_id="p", exclusive=True, timeout_s=1)
@@ -339,7 +339,7 @@ async def test_pods_remember_the_plugins_they_were_made_with(runtime, open_runti
     await runtime.create("p")
     other: Config = config
     async with open_runtime(
-        dataclasses.replace(other, use=dataclasses.replace(other.use, observers=()))
+        structs.replace(other, use=structs.replace(other.use, observers=()))
     ) as changed:
         found = await (await changed.get("p")).status()
         assert [choice.name for choice in found.config.plugins if choice.family == "observer"] == [
@@ -356,9 +356,7 @@ async def test_a_machine_that_dies_while_its_guest_is_asked_has_ended(open_runti
             world.machines[pod.id].end("somebody pulled the plug")
             yield
 
-    watched = dataclasses.replace(
-        config, use=dataclasses.replace(config.use, observers=("killer",))
-    )
+    watched = structs.replace(config, use=structs.replace(config.use, observers=("killer",)))
     async with open_runtime(watched, {("observer", "killer"): Killer}) as runtime:
         pod = await runtime.create("p")
         await pod.create_container(container())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 from msgspec import structs
@@ -102,7 +101,7 @@ async def test_a_configuration_that_cannot_ask_is_an_error_and_damages_no_pod(
     runtime, config, monkeypatch
 ):
     monkeypatch.setattr(pod_list, "Catalog", lambda: runtime.catalog)
-    wrong = replace(config, use=replace(config.use, hypervisor="nobody"))
+    wrong = structs.replace(config, use=structs.replace(config.use, hypervisor="nobody"))
     await runtime.create("a")
     assert [one.id for one in (await pod_list.list_pods(wrong)).pods] == ["a"], "none is asked"
     await started(runtime, "b", None)

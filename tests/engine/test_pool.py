@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import shutil
 
 import pytest
+from msgspec import structs
 
 from tests.engine.specs import container
 from vc_core.defaults import Start
@@ -22,7 +22,7 @@ STEPS = 150
 
 @pytest.fixture
 def config(config):
-    return dataclasses.replace(config, pod=dataclasses.replace(config.pod, start=Start.POOL))
+    return structs.replace(config, pod=structs.replace(config.pod, start=Start.POOL))
 
 
 def _folders(config) -> list[str]:

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 import logging
 
 import pytest
+from msgspec import structs
 
 from tests.engine.specs import container
 from vc_core.defaults import Start
@@ -23,7 +23,7 @@ STEPS = 150
 
 @pytest.fixture
 def config(config):
-    return dataclasses.replace(config, pod=dataclasses.replace(config.pod, start=Start.AUTO))
+    return structs.replace(config, pod=structs.replace(config.pod, start=Start.AUTO))
 
 
 def _folders(config) -> list[str]:
@@ -199,9 +199,9 @@ async def test_one_too_many_drops_the_one_that_was_not_used_for_the_longest_time
     open_runtime, config
 ):
     for memory_mib in (64, 80, 96, 112):
-        pod = dataclasses.replace(config.pod, memory_mib=memory_mib)
-        template = dataclasses.replace(config.template, keep=2)
-        async with open_runtime(dataclasses.replace(config, pod=pod, template=template)) as runtime:
+        pod = structs.replace(config.pod, memory_mib=memory_mib)
+        template = structs.replace(config.template, keep=2)
+        async with open_runtime(structs.replace(config, pod=pod, template=template)) as runtime:
             await runtime.make_template()
             found = await runtime.templates.list()
     assert [one.size.memory_mib for one in found] == [112, 96]
@@ -246,8 +246,8 @@ async def test_a_damaged_template_is_told_of_once(runtime, config, caplog):
 async def test_memory_can_lie_elsewhere(open_runtime, config, tmp_path):
     elsewhere = tmp_path / "memory"
     elsewhere.mkdir()
-    template = dataclasses.replace(config.template, memory_dir=str(elsewhere))
-    async with open_runtime(dataclasses.replace(config, template=template)) as runtime:
+    template = structs.replace(config.template, memory_dir=str(elsewhere))
+    async with open_runtime(structs.replace(config, template=template)) as runtime:
         made = await runtime.make_template()
         assert [made.memory] == list(elsewhere.iterdir())
         await runtime.templates.remove(made.key)

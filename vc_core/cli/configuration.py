@@ -114,8 +114,10 @@ def _commented() -> Iterator[str]:
         yield ""
         yield f"# [{path}]"
         texts = attribute_texts(kind)
-        for name, value in vars(kind()).items():
-            yield f"# {name} = {shown(plain(value))}    # {texts.get(name, '')}".rstrip(" #")
+        defaults = kind()
+        for name in configs.field_names(kind):
+            value = shown(plain(getattr(defaults, name)))
+            yield f"# {name} = {value}    # {texts.get(name, '')}".rstrip(" #")
 
 
 def _tables(loaded: configs.Config, catalog: Catalog) -> Iterator[tuple[str, type]]:
@@ -130,7 +132,7 @@ def _tables(loaded: configs.Config, catalog: Catalog) -> Iterator[tuple[str, typ
 
 
 def attribute_texts(kind: type) -> dict[str, str]:
-    """The description of each attribute in a dataclass's docstring."""
+    """The description of each attribute in a docstring."""
     section = (kind.__doc__ or "").partition("Attributes:")[2]
     attributes = re.findall(r"^\s+(\w+): (.+?)(?=^\s+\w+: |\Z)", section, re.MULTILINE | re.DOTALL)
     return {name: " ".join(text.split()) for name, text in attributes}

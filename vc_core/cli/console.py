@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from vc_core.cli.exit_codes import Exit
 from vc_core.driver_kit.timeouts import timeout_after
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Console:
+class Console(Struct, frozen=True):
     """How a process is connected.
 
     Attributes:

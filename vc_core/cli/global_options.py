@@ -6,11 +6,11 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from msgspec import Struct
 
 from vc_core.cli.escapes import shown
 from vc_core.first_party import PACKAGES
@@ -33,8 +33,7 @@ class _Lines(logging.Formatter):
         return f"{head} {shown(record.getMessage())}"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """The global options.
 
     Attributes:

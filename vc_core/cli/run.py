@@ -6,10 +6,10 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import Struct
 
 from vc_core.cli.console import Console
 from vc_core.cli.container_options import container_options, container_spec, hostname_is_h
@@ -128,8 +128,7 @@ def run(
     return run_async(_run(settings, plan, console))
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """The options of one `vc run`.
 
     Attributes:

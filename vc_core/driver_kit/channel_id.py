@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from msgspec import Struct
+
 from vc_core.driver_kit.host_process import HostProcess
 
-_FORMAT = re.compile(r"channel-(\d+)-(\d+)-([A-Za-z0-9_]+)")
+_FORMAT = r"channel-(\d+)-(\d+)-([A-Za-z0-9_]+)"
 
 
-@dataclass(frozen=True)
-class ChannelId:
+class ChannelId(Struct, frozen=True):
     """A channel of one client.
 
     Attributes:
@@ -32,7 +32,7 @@ class ChannelId:
     @classmethod
     def parse(cls, text: str) -> Self | None:
         """Parses the result of `str(id)`; returns None for any other text."""
-        match = _FORMAT.fullmatch(text)
+        match = re.fullmatch(_FORMAT, text)
         return cls(HostProcess(int(match[1]), int(match[2])), match[3]) if match else None
 
     def __str__(self) -> str:

@@ -7,9 +7,10 @@ import contextlib
 import os
 import signal as signals
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+from msgspec import Struct
 
 from vc_core.driver_kit.timeouts import timeout_after
 
@@ -23,8 +24,7 @@ _PIPES_S = 5.0  # for the pipes of a killed process to end
 _CHUNK_BYTES = 64 << 10
 
 
-@dataclass(frozen=True)
-class HostProcess:
+class HostProcess(Struct, frozen=True):
     """A process, distinguished from earlier and later ones with the same pid.
 
     Attributes:

@@ -12,8 +12,9 @@ import json
 import os
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct, structs
 
 from vc_core.driver_kit.ownership import opened_private_folder
 
@@ -22,8 +23,7 @@ _SETTING = "proof_dir of the hypervisor"
 _LARGEST = 64 << 10
 
 
-@dataclass(frozen=True)
-class KvmProof:
+class KvmProof(Struct, frozen=True):
     """The result of a test.
 
     Attributes:
@@ -92,7 +92,7 @@ async def prove_kvm(
         with os.fdopen(handle, "w") as stream:
             stream.write(text)
         os.rename(half, name, src_dir_fd=place, dst_dir_fd=place)
-    return replace(result, is_new=True)
+    return structs.replace(result, is_new=True)
 
 
 def known_kvm_proof(program: str, folder: Path) -> KvmProof | None:

@@ -5,8 +5,8 @@
 Families: hypervisor (vm_*), agent (agent_*), storage (storage_*), device (device_*), network
 (network_*), and events. A plugin is a class with async methods marked by `hookimpl`, offered as an
 entry point of the group `vc_core.<family>` (observers: `vc_core.observer`). Its constructor takes
-its options: a frozen dataclass named by the attribute `options_type`; without that attribute the
-plugin has no options.
+its options: a frozen dataclass or `msgspec.Struct` named by the attribute `options_type`; without
+that attribute the plugin has no options.
 """
 
 from vc_core.spec.agent import AgentSpec

@@ -283,11 +283,11 @@ async def test_the_same_seed_throws_the_same_dice():
 
 
 async def test_a_delayed_operation_can_run_into_its_deadline(tmp_path, vc_runtime):
-    import dataclasses
+    from msgspec import structs
 
     config = mock_config(tmp_path, "subject")
-    config = dataclasses.replace(
-        config, deadlines=dataclasses.replace(config.deadlines, operations={"vm_start": 0.05})
+    config = structs.replace(
+        config, deadlines=structs.replace(config.deadlines, operations={"vm_start": 0.05})
     )
     make = {("observer", "subject"): lambda: Chaos(ChaosOptions(delay_s={"vm_start": 30}))}
     async with vc_runtime(config, make) as runtime:

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from vc_qemu import checkpoint, machine_config
 from vc_qemu.command_line import FolderShare, Machine, option, words
 from vc_qemu.options import QemuOptions
@@ -68,7 +69,7 @@ def test_the_sandbox_is_always_on():
     [(1, 256, "1,maxcpus=4", "256M,slots=16,maxmem=4096M"), (8, 8192, "8,maxcpus=8", "8192M")],
 )
 def test_ceilings_are_never_below_the_start(vcpus, memory_mib, smp, memory):
-    found = dict(pairs(dataclasses.replace(MACHINE, vcpus=vcpus, memory_mib=memory_mib)))
+    found = dict(pairs(structs.replace(MACHINE, vcpus=vcpus, memory_mib=memory_mib)))
     assert (found["-smp"], found["-m"]) == (smp, memory)
 
 
@@ -77,11 +78,11 @@ def test_only_root_gives_files_away_and_only_where_it_may_write():
         FolderShare("ro", Path("/a"), read_only=True),
         FolderShare("rw", Path("/b"), read_only=False),
     )
-    machine = dataclasses.replace(MACHINE, shares=shares, share_slots=0)
+    machine = structs.replace(MACHINE, shares=shares, share_slots=0)
     models = {
         is_root: [
             value.partition("security_model=")[2].partition(",")[0]
-            for key, value in pairs(dataclasses.replace(machine, is_root=is_root))
+            for key, value in pairs(structs.replace(machine, is_root=is_root))
             if key == "-fsdev"
         ]
         for is_root in (True, False)
@@ -95,7 +96,7 @@ def test_qemu_itself_accepts_the_line(tmp_path):
     if binary is None:
         pytest.skip("qemu-system-x86_64 is not installed (the package qemu-system-x86)")
     (tmp_path / "a,b=c d").mkdir()
-    machine = dataclasses.replace(
+    machine = structs.replace(
         MACHINE,
         binary=binary,
         run_dir=tmp_path,
@@ -118,7 +119,7 @@ def test_qemu_itself_accepts_the_line(tmp_path):
 
 
 def test_memory_that_is_shared_is_counted_once():
-    found = pairs(dataclasses.replace(MACHINE, shared_memory=True))
+    found = pairs(structs.replace(MACHINE, shared_memory=True))
     assert [value for name, value in found if name == "-object"] == [
         "memory-backend-memfd,id=ram,size=256M,share=on"
     ]
@@ -129,7 +130,7 @@ def test_memory_that_is_shared_is_counted_once():
 
 
 def test_root_ports_stand_where_the_guest_is_told_they_are():
-    found = pairs(dataclasses.replace(MACHINE, root_ports=24))
+    found = pairs(structs.replace(MACHINE, root_ports=24))
     places = [
         value.rpartition("=")[2]
         for name, value in found
@@ -141,7 +142,7 @@ def test_root_ports_stand_where_the_guest_is_told_they_are():
 def test_what_gives_memory_back_takes_a_place():
     found = [
         value
-        for name, value in pairs(dataclasses.replace(MACHINE, balloon_port=0))
+        for name, value in pairs(structs.replace(MACHINE, balloon_port=0))
         if "balloon" in value
     ]
     assert found == ["virtio-balloon-pci,id=balloon,bus=rp0,free-page-reporting=on"]
@@ -176,7 +177,7 @@ def test_a_machine_above_its_ceilings_is_refused_with_the_setting(
 def test_a_template_of_another_checkpoint_format_is_not_looked_for(monkeypatch, tmp_path):
     for name in ("qemu", "kernel", "initrd"):
         (tmp_path / name).write_text(name)
-    machine = dataclasses.replace(
+    machine = structs.replace(
         MACHINE,
         binary=str(tmp_path / "qemu"),
         kernel=tmp_path / "kernel",

@@ -12,8 +12,9 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from vc_core.engine.api.pod import Pod
 from vc_core.engine.api.pod_listing import Listing
@@ -68,8 +69,7 @@ async def events(pods: Pods, journal: Journal) -> AsyncGenerator[Event, None]:
         )
 
 
-@dataclass(frozen=True)
-class _Watcher:
+class _Watcher(Struct, frozen=True):
     """The task that watches a pod, and the event that makes it look again."""
 
     task: asyncio.Task[None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
 import re
 import time
@@ -18,9 +17,9 @@ from vc_core.engine.state.records import PluginChoice, PodConfig
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import NetworkRequest, PodOptions
 
-_RESOLV_WORD = re.compile(r"\S+")
+_RESOLV_WORD = r"\S+"
 # Python takes anything behind the % of an IPv6 address, also the end of a line.
-_ADDRESS = re.compile(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?")
+_ADDRESS = r"[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?"
 
 
 def pod_config(
@@ -45,7 +44,7 @@ def pod_config(
         InvalidRequest: an id, size, option or file is not valid.
     """
     name = checked("pod", pod_id) if pod_id else fresh()
-    size = dataclasses.replace(
+    size = structs.replace(
         defaults, vcpus=vcpus or defaults.vcpus, memory_mib=memory_mib or defaults.memory_mib
     )
     wrong = [] if vcpus is None or vcpus > 0 else ["pod.vcpus: must be at least 1"]
@@ -78,7 +77,7 @@ def _is_address(text: str) -> bool:
         ipaddress.ip_address(text)
     except ValueError:
         return False
-    return _ADDRESS.fullmatch(text) is not None
+    return re.fullmatch(_ADDRESS, text) is not None
 
 
 def _check_options(options: PodOptions) -> None:
@@ -93,7 +92,7 @@ def _check_options(options: PodOptions) -> None:
                 f"the address {entry.address!r} of {entry.name} is not an IP address"
             )
     for word in (*options.dns.searches, *options.dns.options):
-        if not _RESOLV_WORD.fullmatch(word):
+        if not re.fullmatch(_RESOLV_WORD, word):
             raise InvalidRequest(f"{word!r} is not a word of resolv.conf(5)")
     if options.shared_shm_bytes < 0:
         raise InvalidRequest(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from vc_core.engine.lifecycle.fork import Forks
 from vc_core.engine.lifecycle.pod import PodLifecycle
@@ -10,8 +10,7 @@ from vc_core.engine.resources.host_files import HostFiles
 from vc_core.engine.session.remove_damaged import DamagedPodRemover
 
 
-@dataclass(frozen=True)
-class PodServices:
+class PodServices(Struct, frozen=True):
     """The services that implement a pod's calls.
 
     Attributes:

@@ -15,10 +15,9 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from vc_core.artifact_store import remove_tree
 from vc_core.defaults import Deadlines
@@ -48,8 +47,7 @@ _LOCK = "keeper.lock"
 _LOOK, _QUIT = b"!", pool_signals.QUIT
 
 
-@dataclass(frozen=True)
-class Ready:
+class Ready(Struct, frozen=True):
     """A paused machine that waits for a pod.
 
     Attributes:
@@ -65,8 +63,7 @@ class Ready:
     shares: tuple[PluggedShare, ...]
 
 
-@dataclass(frozen=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """A machine of the pool, as shown to people.
 
     Attributes:

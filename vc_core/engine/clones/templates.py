@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from vc_core.artifact_store import HALF, MANIFEST, ArtifactStore, remove_tree
 from vc_core.defaults import Deadlines, Start, TemplateDefaults
@@ -74,16 +74,14 @@ class Template:
     nics: tuple[PluggedNic, ...] = ()
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """A saved machine that machines are cloned from, and its network interfaces."""
 
     checkpoint: Checkpoint
     nics: tuple[PluggedNic, ...]
 
 
-@dataclass(frozen=True)
-class TemplateRequest:
+class TemplateRequest(Struct, frozen=True):
     """The properties of a requested template.
 
     Attributes:

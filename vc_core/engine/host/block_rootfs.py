@@ -7,8 +7,9 @@ import fcntl
 import os
 import struct
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from vc_core.engine.host import mountinfo
 from vc_core.spec.errors import InvalidRequest, StorageError
@@ -25,8 +26,7 @@ _NEEDED = {Capability.DRIVE_PLUG, Capability.DRIVE}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(Struct, frozen=True):
     """A root file system on a block device or in an image file.
 
     Attributes:

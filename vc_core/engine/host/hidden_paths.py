@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import glob
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
-from vc_core.config import Config
+from vc_core.config import Config, field_names
 from vc_core.engine.wiring import options
 from vc_core.engine.wiring.catalog import Catalog
 
@@ -32,7 +33,7 @@ def stores(config: Config, catalog: Catalog) -> tuple[Path, ...]:
                 catalog.find(family, name), config.tables.get((family, name), {}), []
             )
             values = (
-                [getattr(parsed, item.name) for item in dataclasses.fields(parsed)]
+                [getattr(parsed, name) for name in field_names(type(parsed))]
                 if parsed is not None
                 else []
             )
@@ -49,12 +50,16 @@ def paths(patterns: Iterable[str]) -> tuple[Path, ...]:
     """
     homes = sorted(_homes(), key=str)
     found: dict[Path, None] = {}
+    resolved = functools.cache(Path.resolve)  # most patterns are in a few folders
     for pattern in patterns:
         tops = homes if pattern.startswith(_HOME) else [Path("/")]
         for top in tops:
             inner = pattern.removeprefix(_HOME).lstrip("/")
             for path in _matches(top, inner):
-                found |= dict.fromkeys(_ways(path))
+                place = resolved(path.parent) / path.name
+                found[place] = None
+                if os.path.islink(place):  # noqa: PTH114 - False where nothing can be looked up
+                    found[place.resolve()] = None
     found.pop(Path("/"), None)
     return tuple(found)
 
@@ -69,12 +74,6 @@ def _matches(top: Path, inner: str) -> list[Path]:
     if not glob.has_magic(inner):
         return [top / inner]
     return list(top.glob(inner))
-
-
-def _ways(path: Path) -> Iterator[Path]:
-    """Yields the path itself, and its target if it is a link."""
-    yield path.parent.resolve() / path.name
-    yield path.resolve()
 
 
 def _homes() -> set[Path]:

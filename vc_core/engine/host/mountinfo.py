@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
+
 _TABLE = Path("/proc/thread-self/mountinfo")  # a thread may have a namespace of its own
-_OCTAL = re.compile(r"\\([0-7]{3})")
+_OCTAL = r"\\([0-7]{3})"
 
 
-@dataclass(frozen=True)
-class MountPoint:
+class MountPoint(Struct, frozen=True):
     """One line of the mount table.
 
     Attributes:
@@ -80,4 +80,4 @@ def _point(line: str) -> MountPoint:
 
 
 def _decoded(text: str) -> str:
-    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)
+    return re.sub(_OCTAL, lambda match: chr(int(match[1], 8)), text)

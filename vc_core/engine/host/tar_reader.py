@@ -11,8 +11,9 @@ import enum
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
+
+from msgspec import Struct
 
 from vc_core.engine.host.guest_text import shown
 from vc_core.spec.errors import AgentError
@@ -60,8 +61,7 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(Struct, frozen=True):
     """One entry of an archive.
 
     Attributes:

@@ -15,8 +15,9 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from vc_core.engine.host.guest_text import shown
 from vc_core.engine.host.tar_reader import Kind, Member, TarReader
@@ -31,8 +32,7 @@ _INODES_PER_PAGE = 512
 Parts = tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Destination:
+class Destination(Struct, frozen=True):
     """The destination of an archive.
 
     Attributes:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from vc_core.engine.clones.snapshots import Snapshot, Snapshots
 from vc_core.engine.lifecycle import checkpoint
@@ -23,8 +22,7 @@ from vc_core.spec.hooks import Hooks
 from vc_core.spec.values import Checkpoint, PortMapping
 
 
-@dataclass(frozen=True)
-class PodOps:
+class PodOps(Struct, frozen=True):
     """Operations of a runtime on pods that are known by id.
 
     Attributes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import logging
@@ -184,7 +183,7 @@ class MachineBoot:
         taps = await connecting.nics()
         if len(taps) == 1:
             template_nic = TemplateNic(taps[0], functools.partial(_first_guest, connecting))
-            request = dataclasses.replace(request, nic=template_nic)
+            request = structs.replace(request, nic=template_nic)
         async with self._templates.origin(session.hooks, request) as origin:
             clone = structs.replace(
                 small,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from vc_core.engine.host.container_disks import ContainerDisks
 from vc_core.images import Images
 
 
-@dataclass(frozen=True)
-class HostFiles:
+class HostFiles(Struct, frozen=True):
     """Files and folders of the host that containers use.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from vc_core.engine.host import block_rootfs
 from vc_core.engine.host.container_disks import ContainerDisks
@@ -41,8 +41,7 @@ async def block_of(session: Session, spec: ContainerSpec) -> block_rootfs.Block 
     return block if any(claims) else None
 
 
-@dataclass(frozen=True)
-class Acquired:
+class Acquired(Struct, frozen=True):
     """A root file system that is in the machine.
 
     Attributes:

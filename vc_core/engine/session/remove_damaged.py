@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import TypeVar
+
+from msgspec import Struct, field
 
 from vc_core.engine.clones import lost_machines
 from vc_core.engine.clones.pool import Pool
@@ -95,8 +96,7 @@ class DamagedPodRemover:
                 log.warning("%s", problem)
 
 
-@dataclass
-class _Removal:
+class _Removal(Struct):
     """The removal of one pod, whose lock is held."""
 
     remover: DamagedPodRemover

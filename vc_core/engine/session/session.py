@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
+
+from msgspec import Struct
 
 from vc_core.defaults import Deadlines
 from vc_core.driver_kit.host_process import HostProcess
@@ -21,8 +22,7 @@ from vc_core.spec.values import Capability, PodRef
 P = ParamSpec("P")
 
 
-@dataclass
-class Session:
+class Session(Struct):
     """A pod whose lock is held: its records, its machine and the connection to its agent.
 
     Attributes:

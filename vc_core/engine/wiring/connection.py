@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from vc_core.defaults import Deadlines
 from vc_core.driver_kit.timeouts import timeout_after
@@ -28,8 +29,7 @@ from vc_core.spec.values import Channel, DriverState, GuestContainerStatus, PodR
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Connection:
+class Connection(Struct):
     """The wired plugins of one machine, with at most one connection to its agent.
 
     Attributes:

@@ -1,12 +1,11 @@
-"""Converts a plugin's raw configuration table to the plugin's options dataclass."""
+"""Converts a plugin's raw configuration table to the plugin's options."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from vc_core.config import Config, Table, convert
+from vc_core.config import Config, Table, convert, field_names
 from vc_core.engine.wiring.catalog import Catalog, Plugin
 from vc_core.engine.wiring.plugin_checks import constructor_problem, fulfilment
 from vc_core.spec.errors import ConfigError, PluginError, PluginLoadError
@@ -56,12 +55,13 @@ def parse(plugin: Plugin, table: Table, problems: list[str]) -> Any:
 def effective(config: Config, catalog: Catalog) -> Iterator[tuple[str, Any]]:
     """Yields (key path, value) of every effective setting: the core's and each chosen plugin's."""
     for name in ("use", "pod", "deadlines"):
-        for item in dataclasses.fields(getattr(config, name)):
-            yield f"{name}.{item.name}", getattr(getattr(config, name), item.name)
+        part = getattr(config, name)
+        for key in field_names(type(part)):
+            yield f"{name}.{key}", getattr(part, key)
     for family, name in config.plugins():
         options = parse(catalog.find(family, name), config.tables.get((family, name), {}), [])
-        for item in dataclasses.fields(options) if options is not None else ():
-            yield f"{family}.{name}.{item.name}", getattr(options, item.name)
+        for key in field_names(type(options)) if options is not None else ():
+            yield f"{family}.{name}.{key}", getattr(options, key)
 
 
 def check(config: Config, catalog: Catalog) -> list[str]:

@@ -7,6 +7,9 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import FunctionType
+
+from msgspec import Struct
 
 from vc_core.config import nearest
 from vc_core.spec.hooks import ALL_SPECS, FAMILIES, RETIRED
@@ -99,7 +102,7 @@ def listed(names: Sequence[str]) -> str:
 def constructor_problem(factory: Callable[..., object]) -> str:
     """Returns why the options alone are not enough to create a plugin. Empty when they are."""
     kind = getattr(factory, "options_type", None)
-    if kind is not None and not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+    if kind is not None and not _has_fields(kind):
         return f"its options_type is {kind!r}, not a dataclass; make it a frozen dataclass"
     try:
         signature = inspect.signature(factory)
@@ -117,6 +120,10 @@ def constructor_problem(factory: Callable[..., object]) -> str:
             remedy = "with its options alone; write 'def __init__(self, options)'"
         return f"its constructor takes {signature}, but is called {remedy}"
     return ""
+
+
+def _has_fields(kind: object) -> bool:
+    return isinstance(kind, type) and (dataclasses.is_dataclass(kind) or issubclass(kind, Struct))
 
 
 def version_problems(requirements: Iterable[str]) -> Iterator[str]:
@@ -146,7 +153,7 @@ def hook_names(spec: type) -> list[str]:
 
 def _find_problems(plugin: type) -> Iterator[str]:
     known = {name for spec in ALL_SPECS for name in hook_names(spec)}
-    for name, member in inspect.getmembers_static(plugin):
+    for name, member in sorted(_members(plugin).items()):
         prefix = next(
             (prefix for prefix in _FAMILY_PREFIXES.values() if name.startswith(prefix)), None
         )
@@ -176,6 +183,9 @@ def _signature_problems(name: str, member: object) -> Iterator[str]:
     ):
         yield f"{name} must be 'async def'"
     given = _parameters(name)
+    plain = _plain_parameters(function)
+    if plain is not None and set(plain[0 if is_static else 1 :]).issubset(given):
+        return
     for parameter in list(inspect.signature(function).parameters.values())[0 if is_static else 1 :]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
@@ -196,12 +206,38 @@ def _signature_problems(name: str, member: object) -> Iterator[str]:
 @functools.cache
 def _parameters(hook: str) -> tuple[str, ...]:
     declared = next(vars(spec)[hook] for spec in ALL_SPECS if hook in vars(spec))
-    return tuple(name for name in inspect.signature(declared).parameters if name != "self")
+    names = _plain_parameters(declared) or tuple(inspect.signature(declared).parameters)
+    return tuple(name for name in names if name != "self")
+
+
+def _plain_parameters(function: Callable[..., object]) -> tuple[str, ...] | None:
+    """Returns the parameters of a function that has only positional ones without defaults.
+
+    None for any other. `inspect.signature` is slower, and each command looks at two hundred hooks.
+    """
+    if (
+        not isinstance(function, FunctionType)
+        or hasattr(function, "__wrapped__")
+        or function.__defaults__
+        or function.__code__.co_kwonlyargcount
+        or function.__code__.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
+    ):
+        return None
+    return function.__code__.co_varnames[: function.__code__.co_argcount]
+
+
+@functools.cache
+def _members(plugin: type) -> dict[str, object]:
+    """Returns what a class and its bases define, without calling descriptors."""
+    found: dict[str, object] = {}
+    for kind in reversed(plugin.__mro__):
+        found |= vars(kind)
+    return found
 
 
 def _is_there(plugin: type, name: str) -> bool:
     """Returns whether a class has an operation, even a faulty one."""
-    member = inspect.getattr_static(plugin, name, None)
+    member = _members(plugin).get(name)
     return member is not None and (hasattr(member, _MARK) or _is_own(member))
 
 

@@ -6,8 +6,9 @@ No shell is involved, and values are escaped in one place.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct, structs
 
 MONITOR_FD = 3
 FIRST_FD = 4
@@ -28,8 +29,7 @@ SANDBOX = (
 )
 
 
-@dataclass(frozen=True)
-class FolderShare:
+class FolderShare(Struct, frozen=True):
     """A 9p device that is present from the start."""
 
     tag: str
@@ -37,8 +37,7 @@ class FolderShare:
     read_only: bool
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(Struct, frozen=True):
     """Everything that shapes the command line.
 
     Attributes:
@@ -113,10 +112,10 @@ def words(machine: Machine) -> tuple[str, ...]:
 def shape(machine: Machine) -> tuple[str, ...]:
     """Returns the argv without the words that may differ after a start from a saved state."""
     nowhere = Path("/")
-    shares = tuple(replace(share, path=nowhere, read_only=True) for share in machine.shares)
+    shares = tuple(structs.replace(share, path=nowhere, read_only=True) for share in machine.shares)
     memory = nowhere if machine.memory_file else None
     return words(
-        replace(
+        structs.replace(
             machine,
             name="",
             uuid="",

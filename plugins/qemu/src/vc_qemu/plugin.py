@@ -12,6 +12,8 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
+from msgspec import structs
+
 from vc_core.driver_kit import HostProcess, decode_record, encode_record, resize
 from vc_core.spec import (
     FIRST_CHANNEL,
@@ -138,7 +140,7 @@ class QemuHypervisor(HypervisorSpec):
             folder=str(pod.run_dir),
         )
         # A machine that starts from a running one has that one's ports until it runs.
-        self._machine = replace(machine, first_channel="") if self._hotplugged else machine
+        self._machine = structs.replace(machine, first_channel="") if self._hotplugged else machine
 
     @hookimpl
     async def vm_start(self, pod: PodRef) -> None:

@@ -11,8 +11,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from vc_agent_grpc import seccomp
 from vc_agent_grpc.image import agent_program, kernel, modules, programs, seccomp_program
@@ -31,8 +32,7 @@ _FILTER = "seccomp.bpf"
 Report = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Guest:
+class Guest(Struct, frozen=True):
     """One guest image.
 
     Attributes:

@@ -8,8 +8,9 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from vc_agent_grpc.image.errors import ImageError
 from vc_core.driver_kit import find_program, program_environment
@@ -22,8 +23,7 @@ class _Failed(ImageError):
     """A program ended with an error."""
 
 
-@dataclass(frozen=True)
-class Kernel:
+class Kernel(Struct, frozen=True):
     """A kernel image and its modules, with a fingerprint.
 
     Attributes:

@@ -9,8 +9,9 @@ import os
 import re
 import secrets
 import subprocess
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from msgspec import Struct, structs
 
 from vc_core.driver_kit import opened_private_folder, program_environment
 from vc_qemu.errors import QemuError
@@ -19,11 +20,10 @@ _LOADER_CACHE = "/etc/ld.so.cache"
 _SETTING = "proof_dir of the hypervisor"
 _SCHEMA = 1
 _LIMIT_S = 20
-_VERSION = re.compile(r"version (\d+)\.(\d+)")
+_VERSION = r"version (\d+)\.(\d+)"
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(Struct, frozen=True):
     """The files and the version of a QEMU.
 
     Attributes:
@@ -67,7 +67,7 @@ def _of_program(binary: str, folder: Path, key: str) -> Program:
             dir_fd=place,
         )
         with os.fdopen(handle, "w") as stream:
-            json.dump({"key": key, **asdict(found)}, stream)
+            json.dump({"key": key, **structs.asdict(found)}, stream)
         os.rename(half, name, src_dir_fd=place, dst_dir_fd=place)
         return found
 
@@ -100,7 +100,7 @@ def _read(place: int, name: str, key: str) -> Program | None:
 
 
 def _look(binary: str) -> Program:
-    version = _VERSION.search(_output(binary, "--version"))
+    version = re.search(_VERSION, _output(binary, "--version"))
     if version is None:
         raise QemuError(f"{binary} does not say its version; set hypervisor.qemu.jail to off")
     modules = _modules(Path(binary).resolve())

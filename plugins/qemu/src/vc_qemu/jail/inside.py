@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from vc_core.driver_kit import HostProcess
 from vc_qemu.errors import QemuError
 from vc_qemu.jail import spawn
 
 
-@dataclass(frozen=True)
-class View:
+class View(Struct, frozen=True):
     """A running machine's view of the host.
 
     Attributes:

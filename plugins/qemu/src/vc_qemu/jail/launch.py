@@ -6,8 +6,9 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from vc_core.driver_kit import HostProcess
 from vc_core.driver_kit.seccomp_filter import SeccompError
@@ -19,8 +20,7 @@ from vc_qemu.jail.enter import Failure, Plan
 from vc_qemu.jail.layers import REMEDIES, JailMode, Layer, Missing
 
 
-@dataclass(frozen=True)
-class Jailed:
+class Jailed(Struct, frozen=True):
     """A process in its jail.
 
     Attributes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
 class JailMode(enum.StrEnum):
@@ -35,8 +36,7 @@ ABOUT = {
 }
 
 
-@dataclass(frozen=True)
-class Missing:
+class Missing(Struct, frozen=True):
     """A layer that this host lacks.
 
     Attributes:

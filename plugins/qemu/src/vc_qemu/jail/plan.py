@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec import structs
 
 from vc_qemu.command_line import CONSOLE, Machine, slot_path, words
 from vc_qemu.jail import seccomp
@@ -44,7 +45,7 @@ def of_machine(
     has_root = Layer.ROOT not in absent
     is_read = machine.is_clone and not modules and has_root and Layer.SECCOMP not in absent
     is_told = is_read and program.version >= _READS_ONLY
-    inside = replace(_inside(machine) if has_root else machine, memory_is_read=is_told)
+    inside = structs.replace(_inside(machine) if has_root else machine, memory_is_read=is_told)
     plan = of_words(words(inside), program, machine.run_dir, absent, is_read and not is_told)
     # The memory of a clone is a file's. What else could lie in huge pages is translated code and
     # the heap. They become larger by that and not faster: benchmarks/README.md has the figures.
@@ -111,6 +112,7 @@ def of_words(
 
 def _inside(machine: Machine) -> Machine:
     shares = tuple(
-        replace(share, path=_SHARES / str(number)) for number, share in enumerate(machine.shares)
+        structs.replace(share, path=_SHARES / str(number))
+        for number, share in enumerate(machine.shares)
     )
-    return replace(machine, shares=shares)
+    return structs.replace(machine, shares=shares)
