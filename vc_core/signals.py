@@ -9,7 +9,7 @@ from vc_core.spec.errors import InvalidRequest
 
 LAST_SIGNAL = 64
 _FIRST_REALTIME = 34  # the C library uses 32 and 33
-_REALTIME = re.compile(r"RTMIN(?:\+([0-9]{1,2}))?|RTMAX(?:-([0-9]{1,2}))?")
+_REALTIME = r"RTMIN(?:\+([0-9]{1,2}))?|RTMAX(?:-([0-9]{1,2}))?"
 
 
 def signal_number(text: str) -> int:
@@ -22,7 +22,7 @@ def signal_number(text: str) -> int:
     number = 0
     if name.isascii() and name.isdecimal():
         number = int(name) if len(name) <= 3 else 0
-    elif match := _REALTIME.fullmatch(name):
+    elif match := re.fullmatch(_REALTIME, name):
         after, before = (int(group or 0) for group in match.groups())
         number = _FIRST_REALTIME + after if name.startswith("RTMIN") else LAST_SIGNAL - before
         number = number if _FIRST_REALTIME <= number <= LAST_SIGNAL else 0

@@ -49,6 +49,22 @@ def test_listings_import_no_driver_and_little_else(words, tmp_path):
     assert len(list(memory.iterdir())) == 1
 
 
+_PATTERNS = """
+import re, sys
+import vc_core.cli.run, vc_core.engine.api.runtime
+for module in [*sys.modules.values()]:
+    if module.__name__.partition(".")[0] == "vc_core":
+        print(*(f"{module.__name__}.{name}" for name, value in vars(module).items()
+                if isinstance(value, re.Pattern)), end="")
+"""
+
+
+def test_a_run_compiles_patterns_when_they_are_used():
+    # `re` keeps what it has compiled. At import, 60 patterns take as long as Python itself.
+    words = [sys.executable, "-P", "-c", _PATTERNS]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout.split() == []
+
+
 def test_the_help_of_lazy_groups_is_that_of_their_commands():
     groups: list[tuple[str, LazyGroup]] = [("vc", vc)]
     for name, group in groups:

@@ -8,10 +8,8 @@ import re
 # bidirectional controls, which make a line read differently from what it is; line separators that
 # only some programs honour; and surrogates, which stand for undecodable bytes (PEP 383) and which
 # no encoder accepts.
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-_COLOUR_OR_UNSAFE = re.compile(rf"(\x1b\[[0-9;:]*m)|{_UNSAFE.pattern}")
+_UNSAFE = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+_COLOUR_OR_UNSAFE = rf"(\x1b\[[0-9;:]*m)|{_UNSAFE}"
 
 
 def shown(text: object, keep: str = "") -> str:
@@ -21,15 +19,17 @@ def shown(text: object, keep: str = "") -> str:
         text: the value.
         keep: unsafe characters that are kept.
     """
-    return _UNSAFE.sub(
-        lambda match: match[0] if match[0] in keep else _written(match[0]), str(text)
+    return re.sub(
+        _UNSAFE, lambda match: match[0] if match[0] in keep else _written(match[0]), str(text)
     )
 
 
 def shown_colours(text: str) -> str:
     """Escape like `shown`, but keep tabs and colour sequences."""
-    return _COLOUR_OR_UNSAFE.sub(
-        lambda match: match[0] if match[1] or match[0] == "\t" else _written(match[0]), text
+    return re.sub(
+        _COLOUR_OR_UNSAFE,
+        lambda match: match[0] if match[1] or match[0] == "\t" else _written(match[0]),
+        text,
     )
 
 
@@ -38,8 +38,8 @@ def shown_json(document: str) -> str:
 
     JSON itself escapes C0 only. Newlines between values are kept.
     """
-    return _UNSAFE.sub(
-        lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", document
+    return re.sub(
+        _UNSAFE, lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", document
     )
 
 

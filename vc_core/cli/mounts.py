@@ -10,7 +10,7 @@ from vc_core.engine.host.volumes import Volumes
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Mount, MountKind
 
-_VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # anything else is a path
+_VOLUME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"  # anything else is a path
 # Passed to the guest unchanged: options of mount(8).
 _PASSED = {
     *("exec", "noexec", "suid", "nosuid", "dev", "nodev", "atime", "noatime", "relatime"),
@@ -19,7 +19,7 @@ _PASSED = {
 # Accepted without effect: SELinux labels, which the guest does not have, and hints for other
 # systems.
 _WITHOUT_EFFECT = {"z", "Z", "cached", "delegated", "consistent", "default", "copy"}
-_OF_TMPFS = re.compile(r"(size=\d+%?|mode=[0-7]{1,4}|(uid|gid|nr_inodes|nr_blocks)=\d+)")
+_OF_TMPFS = r"(size=\d+%?|mode=[0-7]{1,4}|(uid|gid|nr_inodes|nr_blocks)=\d+)"
 _OPPOSITES = {"exec": "noexec", "suid": "nosuid", "dev": "nodev"}
 _TARGETS = ("target", "destination", "dst")
 
@@ -45,7 +45,7 @@ def bind(text: str, volumes: Volumes) -> Mount:
 
 
 def _bind(source: str, destination: str, options: list[str], what: str, volumes: Volumes) -> Mount:
-    is_volume, copies, passed, is_recursive = bool(_VOLUME.fullmatch(source)), True, [], True
+    is_volume, copies, passed, is_recursive = bool(re.fullmatch(_VOLUME, source)), True, [], True
     for option in options:
         if option in _PASSED:
             passed.append(option)
@@ -99,7 +99,7 @@ def _by_keys(text: str, volumes: Volumes) -> Mount:
         if (
             kind not in ("bind", "volume")
             or not source
-            or bool(_VOLUME.fullmatch(source)) != (kind == "volume")
+            or bool(re.fullmatch(_VOLUME, source)) != (kind == "volume")
         ):
             raise InvalidRequest(
                 f"{what} is not type=bind,source=/PATH,target=DST, "
@@ -138,7 +138,7 @@ def tmpfs(text: str) -> Mount:
             is_read_only = word == "ro"
         elif size is not None:
             settings["size"] = str(size)
-        elif _OF_TMPFS.fullmatch(word):
+        elif re.fullmatch(_OF_TMPFS, word):
             key, _, value = word.partition("=")
             settings[key] = value
         elif word in _PASSED:

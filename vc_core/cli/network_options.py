@@ -22,7 +22,7 @@ from vc_core.spec.values import (
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_PORT = re.compile(
+_PORT = (
     r"((?P<ip>[0-9]+(\.[0-9]+){3}|\[[0-9a-fA-F:.]+\]):)?((?P<host>[0-9]*(-[0-9]+)?):)?"
     r"(?P<guest>[0-9]+(-[0-9]+)?)(/(?P<protocol>tcp|udp))?"
 )
@@ -146,7 +146,7 @@ def port_text(port: PortMapping) -> str:
 
 
 def _mappings(text: str) -> list[PortMapping]:
-    match = _PORT.fullmatch(text)
+    match = re.fullmatch(_PORT, text)
     if match is None:
         raise InvalidRequest(f"--publish {text!r} is not [IP:][HOST:]PORT[/udp]")
     guest = _range(match["guest"])

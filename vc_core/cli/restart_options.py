@@ -13,7 +13,7 @@ from vc_core.cli.units import Duration
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import HealthCheck, Restart, RestartPolicy
 
-_RESTART = re.compile(r"(no|always|on-failure)(?::([1-9]\d*))?")
+_RESTART = r"(no|always|on-failure)(?::([1-9]\d*))?"
 _HEALTH = "--health-cmd"
 
 RESTART_OPTIONS = (
@@ -69,7 +69,7 @@ def restart(options: Mapping[str, Any]) -> Restart:
     Raises:
         InvalidRequest: it is not a restart policy.
     """
-    match = _RESTART.fullmatch(options["restart"])
+    match = re.fullmatch(_RESTART, options["restart"])
     if match is None or (match[2] and match[1] != "on-failure"):
         raise InvalidRequest(
             f"--restart {options['restart']!r} is not no, always, on-failure or on-failure:N"

@@ -11,7 +11,7 @@ from vc_core.cli.units import SIZE
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import HostDevice, Rootfs, RootfsMode
 
-_PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+_PCI_ADDRESS = r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
 _IS_READ_ONLY = {"ro": True, "r": True, "rm": True, "rw": False, "rwm": False}
 
 STORAGE_OPTIONS = (
@@ -93,7 +93,7 @@ def device(text: str) -> HostDevice:
     if equals and kind.startswith("vhost-user-"):
         path, _, destination = path.partition(":")
         return HostDevice(path=Path(path).absolute(), destination=destination, kind=kind)
-    if _PCI_ADDRESS.fullmatch(text):
+    if re.fullmatch(_PCI_ADDRESS, text):
         return HostDevice(path=Path("/sys/bus/pci/devices") / text, destination="")
     parts = text.split(":")
     is_read_only = _IS_READ_ONLY.get(parts[-1]) if len(parts) > 1 else None

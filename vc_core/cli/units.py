@@ -7,14 +7,14 @@ import re
 import click
 
 UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_SIZE = re.compile(r"(\d+)([bkmg])i?b?", re.IGNORECASE)
+_SIZE = r"(?i)(\d+)([bkmg])i?b?"
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh]?)")
+_DURATION = r"(\d+(?:\.\d+)?)([smh]?)"
 
 
 def bytes_of(text: str) -> int | None:
     """Parse a size such as 64m or 2g into bytes; None if it is invalid."""
-    match = _SIZE.fullmatch(text)
+    match = re.fullmatch(_SIZE, text)
     return int(match[1]) * UNITS[match[2].lower()] if match else None
 
 
@@ -46,7 +46,7 @@ class Duration(click.ParamType[float]):
     ) -> float:
         if isinstance(value, float):
             return value
-        match = _DURATION.fullmatch(str(value))
+        match = re.fullmatch(_DURATION, str(value))
         if match is None or not float(match[1]):
             self.fail(
                 f"{value!r} is not a duration; give a number and a unit, e.g. 30s, 5m or 1h",

@@ -30,8 +30,8 @@ from vc_core.spec.errors import Busy, InvalidRequest, NotFound
 
 _ROOTFS, _CONFIG = "rootfs.erofs", "config.json"
 _NAMES = "names.json"
-_ID = re.compile(r"[0-9a-f]{64}")
-_NAME = re.compile(r"[a-z0-9]([A-Za-z0-9._:/@-]*[A-Za-z0-9])?")
+_ID = r"[0-9a-f]{64}"
+_NAME = r"[a-z0-9]([A-Za-z0-9._:/@-]*[A-Za-z0-9])?"
 _MIN_PREFIX = 4
 _NEAR_NAMES = 3
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Images:
     def _find(self, text: str, names: dict[str, str]) -> str:
         """Find the id of an image without reading the image."""
         text = text.removeprefix("sha256:")
-        if not _ID.fullmatch(text) and (image_id := names.get(tagged(text))):
+        if not re.fullmatch(_ID, text) and (image_id := names.get(tagged(text))):
             return image_id
         fitting = [
             known_id
@@ -108,7 +108,7 @@ class Images:
         if (
             rootfs.name != _ROOTFS
             or rootfs.parent.parent != self._folder
-            or not _ID.fullmatch(rootfs.parent.name)
+            or not re.fullmatch(_ID, rootfs.parent.name)
         ):
             return
         self._read(rootfs.parent, {})
@@ -208,7 +208,7 @@ class Images:
         names = self._names(is_lenient=True)
         found_id = self._find(text, names)
         mine = sorted(name for name, image_id in names.items() if image_id == found_id)
-        given = text if _ID.fullmatch(text) else tagged(text)
+        given = text if re.fullmatch(_ID, text) else tagged(text)
         if len(mine) > 1 and given in mine:
             async with self._naming() as names:
                 names.pop(given, None)
@@ -322,7 +322,7 @@ def tagged(name: str) -> str:
     Raises:
         InvalidRequest: the name is invalid.
     """
-    if not _NAME.fullmatch(name) or _ID.fullmatch(name):
+    if not re.fullmatch(_NAME, name) or re.fullmatch(_ID, name):
         raise InvalidRequest(f"{name!r} is not an image name; use e.g. debian:12 or team/app")
     return name if ":" in name.rpartition("/")[2] or "@" in name else f"{name}:latest"
 

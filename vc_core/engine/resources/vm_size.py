@@ -19,9 +19,9 @@ _SMALLEST_MEMORY = 4 * _MIB  # with less, crun fails to start a process
 _PERIODS_US = range(1_000, 1_000_001)  # the kernel's range: Documentation/scheduler/sched-bwc.rst
 _SMALLEST_QUOTA_US = 1_000
 _SHARES = range(2, 262_145)
-_CGROUP_FILE = re.compile(r"[a-z]+(\.[a-z0-9_]+)+")
+_CGROUP_FILE = r"[a-z]+(\.[a-z0-9_]+)+"
 _FREEZER = "cgroup.freeze"
-_CPUSET = re.compile(r"(\d+(-\d+)?(,\d+(-\d+)?)*)?")
+_CPUSET = r"(\d+(-\d+)?(,\d+(-\d+)?)*)?"
 
 
 def check(resources: Resources) -> None:
@@ -44,14 +44,14 @@ def check(resources: Resources) -> None:
         raise InvalidRequest(
             f"a memory limit of {resources.memory_bytes} bytes is too little; 4 MiB is the least"
         )
-    if not _CPUSET.fullmatch(resources.cpuset):
+    if not re.fullmatch(_CPUSET, resources.cpuset):
         raise InvalidRequest(f"{resources.cpuset!r} is not a list of CPUs; use e.g. 0-2,4")
     if resources.pids < 0:
         raise InvalidRequest(f"pids is {resources.pids}; it must be 0 (unlimited) or more")
     for name, value in resources.unified:
         if name == _FREEZER and value in ("0", "1"):
             continue
-        if not _CGROUP_FILE.fullmatch(name) or name.startswith("cgroup.") or "\0" in value:
+        if not re.fullmatch(_CGROUP_FILE, name) or name.startswith("cgroup.") or "\0" in value:
             raise InvalidRequest(
                 f"{name!r} is not a limit of a cgroup; use e.g. memory.low or io.weight"
             )

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from vc_core.spec.errors import InvalidRequest
 
-_HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_ALLOWED = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_HOSTNAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+_ALLOWED = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 
 
 def checked(kind: str, name: str) -> str:
@@ -18,7 +18,7 @@ def checked(kind: str, name: str) -> str:
     Raises:
         InvalidRequest: it is unfit as the name of a folder.
     """
-    if not _ALLOWED.fullmatch(name):
+    if not re.fullmatch(_ALLOWED, name):
         raise InvalidRequest(
             f"{name!r} is no {kind} id; use 1 to 64 letters, digits, '_', '.', '-', "
             "the first a letter or digit"
@@ -32,7 +32,7 @@ def checked_hostname(name: str) -> str:
     Raises:
         InvalidRequest: it is not a valid host name.
     """
-    if name and not _HOSTNAME.fullmatch(name):
+    if name and not re.fullmatch(_HOSTNAME, name):
         raise InvalidRequest(
             f"{name[:80]!r} is not a host name; use 1 to 64 letters, digits, '-', '.', '_', "
             "the first a letter or digit"

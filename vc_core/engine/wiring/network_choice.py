@@ -25,7 +25,7 @@ from vc_core.spec.values import (
 )
 
 _PORTS = range(1, 65536)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")  # of a network, as in CNI's specification
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"  # of a network, as in CNI's specification
 NO_LIMITS = NetworkPolicy()
 NO_DNS = Dns()
 
@@ -79,7 +79,7 @@ def request(
     if path != wanted:
         if not path.startswith("/"):
             raise InvalidRequest(f"{wanted!r} names no namespace; give {NAMESPACE_PREFIX}/PATH")
-    elif not _NAME.fullmatch(wanted):
+    elif not re.fullmatch(_NAME, wanted):
         known = ", ".join([NO_NETWORK, *Reach])
         raise InvalidRequest(
             f"{wanted!r} is no network; choose one of {known}, the name of a CNI network, "

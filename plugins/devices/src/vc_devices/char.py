@@ -22,7 +22,7 @@ _KERNELS_OWN = {
 }
 
 
-_VFIO_GROUP = re.compile(r"/dev/vfio/\d+")  # these have a plugin of their own
+_VFIO_GROUP = r"/dev/vfio/\d+"  # these have a plugin of their own
 
 
 class CharDevices(DeviceSpec):
@@ -30,7 +30,7 @@ class CharDevices(DeviceSpec):
 
     @hookimpl
     async def device_claims(self, pod: PodRef, device: HostDevice) -> bool:
-        is_vfio = _VFIO_GROUP.fullmatch(str(device.path)) is not None
+        is_vfio = re.fullmatch(_VFIO_GROUP, str(device.path)) is not None
         return not device.kind and device.path.is_char_device() and not is_vfio
 
     @hookimpl

@@ -23,8 +23,8 @@ from vc_core.spec import (
 )
 from vc_devices.options import VfioOptions
 
-_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-_GROUP = re.compile(r"/dev/vfio/(\d+)")
+_ADDRESS = r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
+_GROUP = r"/dev/vfio/(\d+)"
 _DRIVER = "vfio-pci"
 _BRIDGE = "0x0604"  # PCI class of bridges between buses: they are in groups and are not passed
 
@@ -39,7 +39,7 @@ class VfioDevices(DeviceSpec):
 
     @hookimpl
     async def device_claims(self, pod: PodRef, device: HostDevice) -> bool:
-        is_group = _GROUP.fullmatch(str(device.path)) is not None
+        is_group = re.fullmatch(_GROUP, str(device.path)) is not None
         return not device.kind and (is_group or _is_address(device.path))
 
     @hookimpl
@@ -69,7 +69,7 @@ class VfioDevices(DeviceSpec):
             self._give_back(pod, address)
 
     def _addresses(self, device: HostDevice) -> list[str]:
-        group = _GROUP.fullmatch(str(device.path))
+        group = re.fullmatch(_GROUP, str(device.path))
         if group is None:
             address = device.path.name
             if not self._device(address).is_dir():
@@ -83,7 +83,7 @@ class VfioDevices(DeviceSpec):
         folder = self._sysfs / "kernel/iommu_groups" / group[1] / "devices"
         if not folder.is_dir():
             raise DeviceError(f"this host has no IOMMU group {group[1]}")
-        found = sorted(path.name for path in folder.iterdir() if _ADDRESS.fullmatch(path.name))
+        found = sorted(path.name for path in folder.iterdir() if re.fullmatch(_ADDRESS, path.name))
         passed = [
             address for address in found if not self._read(address, "class").startswith(_BRIDGE)
         ]
@@ -139,4 +139,5 @@ class VfioDevices(DeviceSpec):
 
 
 def _is_address(path: Path) -> bool:
-    return str(path.parent) == "/sys/bus/pci/devices" and _ADDRESS.fullmatch(path.name) is not None
+    is_device = str(path.parent) == "/sys/bus/pci/devices"
+    return is_device and re.fullmatch(_ADDRESS, path.name) is not None

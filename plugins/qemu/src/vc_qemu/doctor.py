@@ -14,7 +14,7 @@ from vc_qemu.jail import probe
 from vc_qemu.options import QemuOptions
 
 OLDEST = (7, 2)
-_VERSION = re.compile(r"version (\d+)\.(\d+)")
+_VERSION = r"version (\d+)\.(\d+)"
 _PACKAGE = "install the package qemu-system-x86"
 _INSTALL = "apt-get install -y --no-install-recommends qemu-system-x86"
 
@@ -40,7 +40,7 @@ async def diagnose(options: QemuOptions, guests: tuple[Guest, ...]) -> tuple[Fin
         cwd="/",
         env=program_environment(),
     ).stdout
-    match = _VERSION.search(text)
+    match = re.search(_VERSION, text)
     line = text.partition("\n")[0]
     if match is None or (int(match[1]), int(match[2])) < OLDEST:
         oldest = ".".join(map(str, OLDEST))

@@ -21,11 +21,11 @@ _CAUSES = {
     7: "the guest reset itself",
     8: "the guest's kernel panicked",
 }
-_REQUEST = re.compile(r"qemu_system_shutdown_request reason=(\d{1,9})\b")
-_RUNNING = re.compile(r"runstate_set .*new_state \d+ \(running\)")
-_SHUTDOWN = re.compile(r"runstate_set .*new_state \d+ \(shutdown\)")
-_PAUSED = re.compile(r"runstate_set .*new_state \d+ \((\w+)\)")
-_TRACE = re.compile(r"(?:\d+@[\d.]+:)?(?:runstate_set|qemu_system_shutdown_request) ")
+_REQUEST = r"qemu_system_shutdown_request reason=(\d{1,9})\b"
+_RUNNING = r"runstate_set .*new_state \d+ \(running\)"
+_SHUTDOWN = r"runstate_set .*new_state \d+ \(shutdown\)"
+_PAUSED = r"runstate_set .*new_state \d+ \((\w+)\)"
+_TRACE = r"(?:\d+@[\d.]+:)?(?:runstate_set|qemu_system_shutdown_request) "
 
 
 def make_log(log: Path) -> None:
@@ -44,16 +44,16 @@ def reason(log: Path) -> str:
     lines = _text(log).splitlines()
     message = last_message(log)
     for line in reversed(lines):
-        if match := _REQUEST.search(line):
+        if match := re.search(_REQUEST, line):
             cause = _CAUSES.get(int(match[1]), f"cause {match[1]}")
             return f"{cause} ({message})" if message else cause
     if is_full(log):
         return "not known: QEMU's log was full before"
     if "terminating on signal" in message:
         return f"QEMU was ended by a signal ({message})"
-    if any(_SHUTDOWN.search(line) for line in lines):
+    if any(re.search(_SHUTDOWN, line) for line in lines):
         return "the guest's kernel panicked or reset itself"
-    if any(_RUNNING.search(line) for line in lines):
+    if any(re.search(_RUNNING, line) for line in lines):
         # The guest ran, so the last message may be about something else.
         cause = "QEMU was killed or crashed"
         return f"{cause}; the last it said: {message}" if message else cause
@@ -62,13 +62,15 @@ def reason(log: Path) -> str:
 
 def is_paused(log: Path) -> bool:
     """Returns whether the last change of the run state in the log was a pause; needs no monitor."""
-    changes = _PAUSED.findall(_text(log))
+    changes = re.findall(_PAUSED, _text(log))
     return bool(changes) and changes[-1] in PAUSES
 
 
 def last_message(log: Path) -> str:
     """Returns QEMU's last error, or else the last line that is no trace; empty if none."""
-    lines = [line for line in _text(log).splitlines() if line.strip() and not _TRACE.match(line)]
+    lines = [
+        line for line in _text(log).splitlines() if line.strip() and not re.match(_TRACE, line)
+    ]
     return last_error(lines, "qemu") or (lines[-1].strip() if lines else "")
 
 

@@ -12,7 +12,7 @@ from vc_core.driver_kit import HostProcess
 from vc_core.spec import StorageError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-_OWNED = re.compile(r"\.(?:half|dead)-(\d+)-(\d+)-.+")
+_OWNED = r"\.(?:half|dead)-(\d+)-(\d+)-.+"
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -106,7 +106,7 @@ def is_at_work(path: Path) -> bool:
 
 
 def _owner(path: Path) -> HostProcess | None:
-    found = _OWNED.fullmatch(path.name)
+    found = re.fullmatch(_OWNED, path.name)
     return HostProcess(int(found[1]), int(found[2])) if found else None
 
 

@@ -19,7 +19,7 @@ from vc_core.driver_kit import find_program, program_environment
 OLDEST_RUST = (1, 88)
 TARGET = "x86_64-unknown-linux-gnu"
 AGENT, STAND_IN = "vc-agent", "vc-stand-in"
-_VERSION = re.compile(r"cargo (\d+)\.(\d+)")
+_VERSION = r"cargo (\d+)\.(\d+)"
 
 
 def source() -> tuple[Path, Path]:
@@ -129,7 +129,7 @@ def find_cargo() -> Path:
             cwd="/",
             env=program_environment(),
         ).stdout
-        match = _VERSION.match(version)
+        match = re.match(_VERSION, version)
         if match and (int(match[1]), int(match[2])) >= OLDEST_RUST:
             return Path(found)
         too_old.append(f"{found} is {version.strip() or 'broken'}")
