@@ -94,8 +94,15 @@ class Interrupts:
         numbers = [int(number) for number in signal.valid_signals() - _OURS]
         if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # under nohup
             numbers.remove(signal.SIGHUP)
-        for number in numbers:
-            loop.add_signal_handler(number, self._on, number)
+        # The loop examines all signals for each handler that it adds or removes. Its first one
+        # makes every signal wake it up.
+        first, *others = numbers
+        loop.add_signal_handler(first, self._on, first)
+        for number in others:
+            signal.signal(
+                number, lambda number, _frame: loop.call_soon_threadsafe(self._on, number)
+            )
+            signal.siginterrupt(number, False)
         try:
             yield
         except asyncio.CancelledError as error:
@@ -103,8 +110,12 @@ class Interrupts:
                 raise KeyboardInterrupt from error
             raise
         finally:
-            for number in numbers:
-                loop.remove_signal_handler(number)
+            for number in others:
+                is_interrupt = number == signal.SIGINT
+                signal.signal(
+                    number, signal.default_int_handler if is_interrupt else signal.SIG_DFL
+                )
+            loop.remove_signal_handler(first)
 
     async def next(self) -> int:
         """Wait for the next signal to forward."""
