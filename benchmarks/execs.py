@@ -1,4 +1,4 @@
-"""One more process in a running container, and trees of small files that it reads and writes."""
+"""One more process in a running container."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from vc_core import ContainerSpec, Mount, Pod, ProcessSpec, Rootfs, Start, Stdio
 from vc_core.spec import Capabilities, Confinement, MountKind
 
 _ENV = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin",)
-_TREE = 10_000
 # With all of these a container may enter the guest's own root, where crun and the containers'
 # records are.
 _ALL = (
@@ -42,7 +41,6 @@ async def run(report: Report, bench: Bench) -> None:
         await pod.start()
         try:
             await _exec(report, bench, pod)
-            await _trees(report, bench, pod)
         finally:
             await pod.delete(force=True)
 
@@ -115,26 +113,3 @@ async def inside(pod: Pod, script: str) -> bytes:
     if done.exit_code:
         raise RuntimeError(f"in the guest: {done.exit_code} {done.stderr.decode()}")
     return done.stdout
-
-
-async def _trees(report: Report, bench: Bench, pod: Pod) -> None:
-    """A tree of small files through a shared folder, both ways."""
-    tree, back = bench.folder / "tree", bench.folder / "back"
-    back.mkdir()
-    for number in range(_TREE // (10 if bench.is_quick else 1)):
-        file = tree / str(number // 100) / f"{number}.txt"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"file {number}\n" * 20)
-    mounts = (
-        Mount(source=tree, destination="/tree", read_only=True),
-        Mount(source=back, destination="/back", read_only=False),
-    )
-    for name, words in (
-        ("in", ("cp", "-r", "/tree", "/tmp/t")),
-        ("out", ("cp", "-r", "/tree", "/back/t")),
-    ):
-        began = time.monotonic()
-        done = await pod.run(*words, mounts=mounts)
-        if done.exit_code:
-            raise RuntimeError(done.stderr.decode())
-        report.add(f"copy of a tree of small files {name}", "s", [time.monotonic() - began])
