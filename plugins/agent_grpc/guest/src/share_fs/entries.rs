@@ -82,6 +82,9 @@ impl Folder {
             openat(point.as_ref(), name, how, mode)?
         };
         let found = self.look_up(parent, name)?;
+        if flags.contains(OFlag::O_EXCL) {
+            self.nodes.may_have_capabilities(found.ino.0, false);
+        }
         let handle = self.hold(found.ino.0, flags, Arc::new(File::from(made)));
         Ok((found, handle))
     }

@@ -197,7 +197,7 @@ impl Filesystem for Passthrough {
     fn read(
         &self,
         _: &Request,
-        _: INodeNo,
+        ino: INodeNo,
         handle: FileHandle,
         offset: u64,
         size: u32,
@@ -205,6 +205,8 @@ impl Filesystem for Passthrough {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        // Each read of the share that reaches the end of the file is followed by one that finds it.
+        let size = self.folder().nodes.readable(number(ino), offset, size);
         match self.with_file(handle, |file| read(file, size, offset)) {
             Ok(data) => reply.data(&data),
             Err(error) => reply.error(error.into()),
@@ -214,7 +216,7 @@ impl Filesystem for Passthrough {
     fn write(
         &self,
         _: &Request,
-        _: INodeNo,
+        ino: INodeNo,
         handle: FileHandle,
         offset: u64,
         data: &[u8],
@@ -223,7 +225,9 @@ impl Filesystem for Passthrough {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.with_file(handle, |file| file.write_all_at(data, offset)) {
+        let outcome = self.with_file(handle, |file| file.write_all_at(data, offset));
+        self.folder().nodes.is_written(number(ino));
+        match outcome {
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
             Err(error) => reply.error(error.into()),
         }
@@ -320,11 +324,7 @@ impl Filesystem for Passthrough {
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let outcome = self
-            .folder()
-            .point(number(ino))
-            .and_then(|point| xattrs::get(point.as_ref(), name, size));
-        xattrs::tell(outcome, size, reply);
+        xattrs::tell(self.folder().xattr(number(ino), name, size), size, reply);
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
@@ -343,8 +343,9 @@ impl Filesystem for Passthrough {
         _: u32,
         reply: ReplyEmpty,
     ) {
-        let outcome = self
-            .folder()
+        let mut folder = self.folder();
+        folder.nodes.may_have_capabilities(number(ino), true);
+        let outcome = folder
             .point(number(ino))
             .and_then(|point| xattrs::set(point.as_ref(), name, value, flags));
         answer!(reply, outcome, () => reply.ok());
@@ -359,7 +360,7 @@ impl Filesystem for Passthrough {
     fn fallocate(
         &self,
         _: &Request,
-        _: INodeNo,
+        ino: INodeNo,
         handle: FileHandle,
         offset: u64,
         length: u64,
@@ -371,6 +372,7 @@ impl Filesystem for Passthrough {
             nix::fcntl::fallocate(file.as_ref(), mode, offset.cast_signed(), length.cast_signed())
         };
         let outcome = self.folder().file(handle).and_then(call);
+        self.folder().nodes.is_written(number(ino));
         answer!(reply, outcome, () => reply.ok());
     }
 

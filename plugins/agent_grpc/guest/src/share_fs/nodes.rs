@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
+use std::time::{Duration, Instant};
 
 pub const ROOT: u64 = 1;
+/// How long a file without capabilities counts as one: the host may have given it some since.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// The number of a folder, and a name in it.
 type Place = (u64, OsString);
@@ -19,6 +22,10 @@ struct Node {
     /// Where it was seen, the most recent place last: a file with hard links has several.
     places: Vec<Place>,
     lookups: u64,
+    /// The size that the kernel was last told, while only the host can have changed it since.
+    size: Option<u64>,
+    /// When the file was last found to have no capabilities.
+    without_capabilities: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -85,6 +92,43 @@ impl Nodes {
         self.by_file.insert((view, ino), number);
         self.nodes.insert(number, Node { ino, view, ..Node::default() });
         number
+    }
+
+    /// Notes the size that the kernel is told.
+    pub fn told(&mut self, number: u64, size: u64) {
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.size = Some(size);
+        }
+    }
+
+    /// Notes that the kernel changes the size of a file itself.
+    pub fn is_written(&mut self, number: u64) {
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.size = None;
+        }
+    }
+
+    /// Returns how much of a read lies before the end of the file that the kernel knows. It shows
+    /// no process what lies after that end.
+    pub fn readable(&self, number: u64, offset: u64, size: u32) -> u32 {
+        let end = self.nodes.get(&number).and_then(|node| node.size);
+        match end.and_then(|end| end.checked_sub(offset)) {
+            None | Some(0) => size,
+            Some(left) => size.min(u32::try_from(left).unwrap_or(u32::MAX)),
+        }
+    }
+
+    /// Notes whether a file may have capabilities.
+    pub fn may_have_capabilities(&mut self, number: u64, may: bool) {
+        if let Some(node) = self.nodes.get_mut(&number) {
+            node.without_capabilities = (!may).then(Instant::now);
+        }
+    }
+
+    /// Returns whether a file had no capabilities a moment ago.
+    pub fn is_without_capabilities(&self, number: u64) -> bool {
+        let known = self.nodes.get(&number).and_then(|node| node.without_capabilities);
+        known.is_some_and(|since| since.elapsed() < MOMENT)
     }
 
     /// Returns whether the kernel has no further references.
@@ -176,6 +220,33 @@ mod tests {
             assert_eq!(nodes.ino(number), ino);
             numbers.push(number);
         }
+    }
+
+    #[test]
+    fn a_read_ends_where_the_kernel_was_told_that_the_file_ends() {
+        let mut nodes = Nodes::default();
+        let number = nodes.seen(7, ROOT, name("a"), false);
+        assert_eq!(nodes.readable(number, 0, 4096), 4096, "no size is known");
+        nodes.told(number, 220);
+        assert_eq!(nodes.readable(number, 0, 4096), 220);
+        assert_eq!(nodes.readable(number, 20, 100), 100);
+        assert_eq!(nodes.readable(number, 220, 4096), 4096, "after the end the file decides");
+        nodes.told(number, u64::MAX);
+        assert_eq!(nodes.readable(number, 0, 4096), 4096);
+        nodes.told(number, 220);
+        nodes.is_written(number);
+        assert_eq!(nodes.readable(number, 0, 4096), 4096, "a written file may be longer");
+        assert_eq!(nodes.readable(8, 0, 4096), 4096);
+    }
+
+    #[test]
+    fn that_a_file_is_without_capabilities_is_known_until_it_may_get_some() {
+        let mut nodes = Nodes::default();
+        let number = nodes.seen(7, ROOT, name("a"), false);
+        assert!(!nodes.is_without_capabilities(number));
+        nodes.may_have_capabilities(number, true);
+        assert!(!nodes.is_without_capabilities(number));
+        assert!(!nodes.is_without_capabilities(8));
     }
 
     #[test]

@@ -201,7 +201,14 @@ impl Folder {
         let is_other_view = former.is_some_and(|former| self.is_there(former));
         let number = self.nodes.seen(found.st_ino, parent, name, is_other_view);
         self.fd_cache.put(number, point);
-        Ok(attributes(&found, number))
+        Ok(self.told(&found, number))
+    }
+
+    /// Converts attributes for the kernel.
+    fn told(&mut self, found: &FileStat, number: u64) -> FileAttr {
+        let found = attributes(found, number);
+        self.nodes.told(number, found.size);
+        found
     }
 
     /// Returns whether a file is still at one of its places, even if it is cached.
@@ -211,7 +218,8 @@ impl Folder {
     }
 
     pub fn attributes(&mut self, number: u64, handle: Option<FileHandle>) -> nix::Result<FileAttr> {
-        Ok(attributes(&self.stat(number, handle)?, number))
+        let found = self.stat(number, handle)?;
+        Ok(self.told(&found, number))
     }
 
     fn stat(&mut self, number: u64, handle: Option<FileHandle>) -> nix::Result<FileStat> {

@@ -10,6 +10,11 @@ use nix::errno::Errno;
 use nix::libc;
 
 use crate::share_fs::fd_path::fd_path;
+use crate::share_fs::passthrough::Folder;
+
+/// The guest's kernel asks before each write whether a file has it, to remove it. The host's kernel
+/// removes it, too, when QEMU writes.
+const CAPABILITIES: &str = "security.capability";
 
 /// For a size of 0: the required size only.
 pub enum Found {
@@ -17,7 +22,25 @@ pub enum Found {
     Data(Vec<u8>),
 }
 
-pub fn get(pointed: &impl AsRawFd, name: &OsStr, size: u32) -> nix::Result<Found> {
+impl Folder {
+    /// Returns an attribute. That a file has no capabilities is known for a moment, but to execute
+    /// it the kernel asks for their value, and the share is asked.
+    pub fn xattr(&mut self, number: u64, name: &OsStr, size: u32) -> nix::Result<Found> {
+        let is_question = size == 0 && name == CAPABILITIES;
+        if is_question && self.nodes.is_without_capabilities(number) {
+            return Err(Errno::ENODATA);
+        }
+        let found = get(self.point(number)?.as_ref(), name, size);
+        if is_question {
+            // QEMU shares none of them.
+            let is_without = matches!(found, Err(Errno::ENODATA | Errno::EOPNOTSUPP));
+            self.nodes.may_have_capabilities(number, !is_without);
+        }
+        found
+    }
+}
+
+fn get(pointed: &impl AsRawFd, name: &OsStr, size: u32) -> nix::Result<Found> {
     let (path, name) = (path(pointed)?, text(name.as_bytes())?);
     // SAFETY: both are strings that live through the call, and the buffer is as long as is said.
     fetch(size, |buffer, size| unsafe {
