@@ -171,3 +171,11 @@ async def test_a_broken_qemu_plugs_nothing_into_the_machines_of_its_snapshot(
     ):
         with pytest.raises(QemuError):
             await Hotplugged.look(connection, ())
+
+
+async def test_a_qemu_that_never_greets_is_one_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(monitor, "_GREETING_S", 0.05)
+    async with _played(tmp_path / "qmp", greeting=b""):
+        with pytest.raises(QemuError, match="does not greet within"):
+            async with monitor.connected(tmp_path / "qmp"):
+                pytest.fail("it has not greeted")

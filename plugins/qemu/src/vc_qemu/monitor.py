@@ -28,6 +28,7 @@ from vc_qemu.errors import NoSuchDeviceError, QemuError
 
 T = TypeVar("T")
 _GREETINGS = 10
+_GREETING_S = 60  # a QEMU that starts greets when its devices are there
 _ANSWER_S = 20  # commands that last longer answer at once and report their end as an event
 _MESSAGE_BYTES = 1 << 20  # the longest, a list of 255 vCPUs, has 50 KiB
 _EVENT_BYTES, _EVENTS = 16 << 10, 256  # of one event, and events that are not read yet
@@ -256,7 +257,11 @@ async def _greeted(path: Path) -> QMPClient:
         client.logger.disabled = True  # everything it logs is raised as an exception, too
         connection = _connected(path)
         try:
-            await client.connect(connection)
+            async with timeout_after(_GREETING_S):
+                await client.connect(connection)
+        except TimeoutError as error:
+            connection.close()
+            raise QemuError(f"QEMU's monitor does not greet within {_GREETING_S} s") from error
         except ConnectError as error:
             connection.close()
             if isinstance(error.exc, OSError) or attempt + 1 == _GREETINGS:
