@@ -8,10 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 _CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
-SERVER, SOURCE = "198.51.100.1", 5002
+SERVER, SOURCE, SINK = "198.51.100.1", 5002, 5003
 _MTU = 1500
 _HERE = f"""
 link set lo up
@@ -25,10 +26,21 @@ link set lo up
 link set up1 up
 addr add {SERVER}/24 dev up1
 """
-# Each connection is one sample: its MiB in a second, from the first byte to the last.
+# Each connection is one sample: its MiB in a second, from the first byte to the last, and the
+# seconds of processor time that each watched process has used meanwhile. SOURCE sends
+# `size` bytes by HTTP, SINK takes as many. No client shuts its side down first: with Debian's pasta
+# (2023-03) such a connection stalls.
 _SERVER = f"""
-import socket, sys, time
-size = int(sys.argv[1])
+import os, selectors, socket, sys, time
+size, watched = int(sys.argv[1]), sys.argv[2]
+ticks = os.sysconf("SC_CLK_TCK")
+
+def used():
+    found = []
+    for pid in open(watched).read().split():
+        fields = open(f"/proc/{{pid}}/stat").read().rpartition(")")[2].split()
+        found.append((int(fields[11]) + int(fields[12])) / ticks)
+    return found
 
 def source(client):
     client.recv(1 << 16)
@@ -40,11 +52,31 @@ def source(client):
     client.recv(1)  # the other side has read everything
     return size / (time.monotonic() - began)
 
-listening = socket.create_server(("", {SOURCE}))
+def sink(client):
+    head = b""
+    while b"\\r\\n\\r\\n" not in head:
+        head += client.recv(1 << 16)
+    began, room = time.monotonic(), bytearray(1 << 20)
+    left = size - len(head.partition(b"\\r\\n\\r\\n")[2])
+    while left > 0:
+        part = client.recv_into(room)
+        if not part:
+            raise SystemExit("the sender ended early")
+        left -= part
+    took = time.monotonic() - began
+    client.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\n")
+    return size / took
+
+selector = selectors.DefaultSelector()
+for port, serve in (({SOURCE}, source), ({SINK}, sink)):
+    selector.register(socket.create_server(("", port)), selectors.EVENT_READ, serve)
 print("ready", flush=True)
 while True:
-    with listening.accept()[0] as client:
-        print(source(client) / (1 << 20), flush=True)
+    for key, _ in selector.select():
+        with key.fileobj.accept()[0] as client:
+            before = used()
+            rate = key.data(client) / (1 << 20)
+            print(rate, *(now - then for now, then in zip(used(), before)), flush=True)
 """
 
 
@@ -73,9 +105,15 @@ def own_network() -> Iterator[int]:
 
 
 @contextmanager
-def server(keeper: int, size: int) -> Iterator[subprocess.Popen[str]]:
-    """A server that sends `size` bytes for each connection, and prints a line about it."""
-    words = [*_inside(keeper), sys.executable, "-c", _SERVER, str(size)]
+def server(keeper: int, size: int, watched: Path) -> Iterator[subprocess.Popen[str]]:
+    """A server that sends or takes `size` bytes for each connection, and prints a line about it.
+
+    Args:
+        keeper: process of the namespace behind the uplink.
+        size: in bytes.
+        watched: file with the pids of the processes whose processor time is told.
+    """
+    words = [*_inside(keeper), sys.executable, "-c", _SERVER, str(size), str(watched)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         try:
             _expect_ready(process)

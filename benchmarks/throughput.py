@@ -1,6 +1,9 @@
-"""What a pod receives by TCP from a server outside, beside a bare QEMU on the same kind of tap.
+"""What a pod receives and sends by TCP, beside a bare QEMU on the same kind of tap.
 
-Both taps are made by the plugin `pasta` in the same way, so what is compared is the machine.
+Both taps are made by the plugin `pasta` in the same way, so what is compared is the machine. Both
+machines run all the time, and each sample of one is followed by one of the other. The processor
+time of each QEMU stands beside: it says what a machine costs also where others keep the processors
+busy.
 """
 
 from __future__ import annotations
@@ -8,27 +11,41 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import statistics
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from vc_agent_grpc.image.cpio import Archive
 from vc_network.plugin import PastaNetwork
 
 from benchmarks.host import Bench
-from benchmarks.own_network import SERVER, SOURCE, own_network, server
+from benchmarks.own_network import SERVER, SINK, SOURCE, own_network, server
 from benchmarks.report import Report
 from vc_core import Pod, Runtime, Start
 from vc_core.spec import Guest, NetworkRequest, PodRef, Reach
 
-_MIB = 64
-_BOOT_S = 300
-# Not nc: it shuts its side down first, and with Debian's pasta (2023-03) such a connection stalls.
-_TAKE = f"{{busybox}} wget -q -O /dev/null http://{SERVER}:{SOURCE}/"
+_MIB = 32
+_SAMPLE_S = 300
+_WANTED = 0.9
+_FILE = "/dev/shm/sent"
+_WAYS = {
+    "receives": f"{{busybox}} wget -q -O /dev/null http://{SERVER}:{SOURCE}/",
+    # wget takes the file for text.
+    "sends": (
+        f"{{busybox}} tr '\\0' x </dev/zero | {{busybox}} head -c {_MIB << 20} >{_FILE}; "
+        f"{{busybox}} wget -q -O /dev/null --post-file {_FILE} http://{SERVER}:{SINK}/; "
+        f"{{busybox}} rm {_FILE}"
+    ),
+}
 # The first program of the bare machine: the modules of the guest image, and the addresses that the
-# agent would set.
+# agent would set. Then it does what the console says.
 _INIT = """#!/bench/busybox sh
 b=/bench/busybox
 $b mkdir -p /dev /proc /bin; $b mount -t proc proc /proc; $b mount -t devtmpfs dev /dev
+$b mkdir -p /dev/shm
 $b --install /bin; export PATH=/bin
 for list in boot net; do
     while read name; do insmod /lib/modules/$name 2>/dev/null; done </lib/modules/$list.list
@@ -37,9 +54,27 @@ ip link set eth0 mtu {mtu} up
 ip addr add {address} dev eth0
 ip route add {gateway} dev eth0
 ip route add default via {gateway}
-{take}
-poweroff -f
+echo ready
+while read way; do
+    case $way in
+    receives) {receives} ;;
+    sends) {sends} ;;
+    esac
+done
 """
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One transfer.
+
+    Attributes:
+        rate: in MiB/s.
+        used: processor time of QEMU, in seconds.
+    """
+
+    rate: float
+    used: float
 
 
 async def run(report: Report, bench: Bench) -> None:
@@ -48,38 +83,86 @@ async def run(report: Report, bench: Bench) -> None:
     if os.geteuid() != 0 or busybox is None:
         report.skipped["throughput of a network"] = "needs root and busybox"
         return
-    with own_network() as keeper, server(keeper, _MIB << 20) as process:
+    watched = bench.folder / "watched"
+    watched.write_text("")
+    with own_network() as keeper, server(keeper, _MIB << 20, watched) as process:
         async with (
             bench.runtime() as runtime,
             runtime.pod(start=Start.TEMPLATE, network="full") as pod,
+            _bare(bench, runtime, pod, busybox) as (console, pid),
         ):
-            ours, floor = list[float](), list[float]()
-            for number in bench.times(8):
-                ours.append(await _of_pod(pod, process, busybox))
-                floor.append(await _of_bare(bench, runtime, pod, process, busybox, number))
-    found = report.add("a pod receives by TCP", "MiB/s", ours)
-    bare = report.add("a bare QEMU receives by TCP", "MiB/s", floor)
+            watched.write_text(f"{(await pod.status()).pid} {pid}")
+            for way in _WAYS:
+                _add(report, way, await _pairs(bench, way, pod, console, process, busybox))
+
+
+async def _pairs(
+    bench: Bench,
+    way: str,
+    pod: Pod,
+    console: asyncio.StreamWriter,
+    process: subprocess.Popen[str],
+    busybox: str,
+) -> list[tuple[Sample, Sample]]:
+    """Returns samples of the pod and the bare machine, each taken after the other in turn."""
+    pairs = []
+    for number in range(len(bench.times(16)) + 1):
+        if number % 2:
+            ours = await _of_pod(pod, way, process, busybox)
+            bare = await _of_bare(console, way, process)
+        else:
+            bare = await _of_bare(console, way, process)
+            ours = await _of_pod(pod, way, process, busybox)
+        pairs.append((Sample(ours[0], ours[1]), Sample(bare[0], bare[2])))
+    return pairs[1:]  # in the first one the emulator translates the code
+
+
+def _add(report: Report, way: str, pairs: list[tuple[Sample, Sample]]) -> None:
+    report.add(f"a pod {way} by TCP", "MiB/s", [ours.rate for ours, _ in pairs])
+    report.add(f"a bare QEMU {way} by TCP", "MiB/s", [bare.rate for _, bare in pairs])
+    used = [
+        report.add(f"{name} {way} {_MIB} MiB: processor time of QEMU", "s", samples).median
+        for name, samples in (
+            ("a pod", [ours.used for ours, _ in pairs]),
+            ("a bare QEMU", [bare.used for _, bare in pairs]),
+        )
+    ]
+    report.compare(f"a bare QEMU {way} by TCP / a pod, processor time", used[1], used[0])
+    ratios = report.add(
+        f"a pod {way} by TCP / a bare QEMU, each pair",
+        "",
+        [ours.rate / bare.rate for ours, bare in pairs],
+    )
     report.compare(
-        "a pod receives by TCP / a bare QEMU", found.median, bare.median, 0.9, is_at_most=False
+        f"a pod {way} by TCP / a bare QEMU",
+        statistics.median(ratios.samples),
+        1,
+        _WANTED,
+        is_at_most=False,
     )
 
 
-async def _of_pod(pod: Pod, process: subprocess.Popen[str], busybox: str) -> float:
-    done = await pod.run("sh", "-c", _TAKE.format(busybox=busybox))
+async def _of_pod(pod: Pod, way: str, process: subprocess.Popen[str], busybox: str) -> list[float]:
+    done = await pod.run("sh", "-c", _WAYS[way].format(busybox=busybox))
     if done.exit_code != 0:
         raise RuntimeError(done.stderr.decode(errors="replace"))
     return await _told(process)
 
 
 async def _of_bare(
-    bench: Bench,
-    runtime: Runtime,
-    pod: Pod,
-    process: subprocess.Popen[str],
-    busybox: str,
-    number: int,
-) -> float:
-    folder = bench.folder / f"throughput{number}"
+    console: asyncio.StreamWriter, way: str, process: subprocess.Popen[str]
+) -> list[float]:
+    console.write(f"{way}\n".encode())
+    await console.drain()
+    return await _told(process)
+
+
+@asynccontextmanager
+async def _bare(
+    bench: Bench, runtime: Runtime, pod: Pod, busybox: str
+) -> AsyncIterator[tuple[asyncio.StreamWriter, int]]:
+    """A bare machine; yields its console, which takes the names of ways, and its pid."""
+    folder = bench.folder / "throughput"
     folder.mkdir()
     plugin, ref = PastaNetwork(), PodRef(id="bare", run_dir=folder)
     network = await plugin.network_connect(pod=ref, request=NetworkRequest(reach=Reach.FULL))
@@ -89,7 +172,7 @@ async def _of_bare(
         mtu=guest.mtu,
         address=guest.addresses[0],
         gateway=guest.gateways[0],
-        take=_TAKE.format(busybox="busybox"),
+        **{name: way.format(busybox="busybox") for name, way in _WAYS.items()},
     )
     archive = Archive()
     archive.add_folder("bench")
@@ -98,26 +181,28 @@ async def _of_bare(
     image = await runtime.hooks.agent_guest(pod=ref)
     initrd = folder / "initrd"
     initrd.write_bytes(image.initrd.read_bytes() + archive.to_bytes())
-    words = await _words(pod, image, initrd, folder, interface.nic.mac, interface.nic.descriptor)
+    words = await _words(pod, image, initrd, interface.nic.mac, interface.nic.descriptor)
     try:
         child = await asyncio.create_subprocess_exec(
-            *words, pass_fds=(interface.nic.descriptor,), stdin=asyncio.subprocess.DEVNULL
+            *words,
+            pass_fds=(interface.nic.descriptor,),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
         )
         try:
-            await asyncio.wait_for(child.wait(), _BOOT_S)
+            assert child.stdin is not None  # both are pipes
+            assert child.stdout is not None
+            await asyncio.wait_for(child.stdout.readuntil(b"ready"), _SAMPLE_S)
+            yield child.stdin, child.pid
         finally:
-            if child.returncode is None:
-                child.kill()
-                await child.wait()
+            child.kill()
+            await child.wait()
     finally:
         os.close(interface.nic.descriptor)
         await plugin.network_disconnect(pod=ref)
-    return await _told(process)
 
 
-async def _words(
-    pod: Pod, image: Guest, initrd: Path, folder: Path, mac: str, tap: int
-) -> list[str]:
+async def _words(pod: Pod, image: Guest, initrd: Path, mac: str, tap: int) -> list[str]:
     """Returns a command line with the pod's QEMU, accelerator, CPU and memory."""
     pid = (await pod.status()).pid
     pods = Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
@@ -128,7 +213,7 @@ async def _words(
         pods[0],
         *("-machine", f"{machine[0]},{accelerator}", "-cpu", pods[pods.index("-cpu") + 1]),
         *("-m", "256M", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *("-serial", f"file:{folder}/console"),
+        *("-serial", "stdio"),
         *("-kernel", str(image.kernel), "-initrd", str(initrd)),
         *("-append", " ".join([*parameters, "rdinit=/bench/init"])),
         *("-netdev", f"tap,id=net,fd={tap},vhost=off"),
@@ -136,8 +221,9 @@ async def _words(
     ]
 
 
-async def _told(process: subprocess.Popen[str]) -> float:
-    """Returns what the server says of the last connection."""
+async def _told(process: subprocess.Popen[str]) -> list[float]:
+    """Returns what the server says of the last connection: rate, and processor times."""
     if process.stdout is None:
         raise RuntimeError("the server has no output")
-    return float(await asyncio.to_thread(process.stdout.readline))
+    line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), _SAMPLE_S)
+    return [float(word) for word in line.split()]
