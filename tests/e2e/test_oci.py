@@ -182,6 +182,19 @@ def test_both_forms_of_capabilities_mean_the_same(host, bundle, tmp_path):
     assert (tmp_path / "out/list").read_text().count("0000000000000001") == 5
 
 
+def test_who_administers_the_network_makes_bridges(host, bundle):
+    host.vc("pod", "create", "p")
+    host.vc("pod", "start", "p")
+    for name, capabilities, code in (("without", [], b"1\n"), ("with", ["CAP_NET_ADMIN"], b"0\n")):
+        folder = bundle(
+            name, "busybox", "brctl", "addbr", "b0", process={"capabilities": capabilities}
+        )
+        host.vc("container", "create", "--bundle", str(folder), "--name", name, "p")
+        host.vc("container", "start", "p", name)
+        assert host.vc("container", "wait", "p", name).stdout == code
+    host.vc("pod", "delete", "p")
+
+
 def test_bundles_that_engines_write_run(host, bundle, tmp_path):
     """As podman, docker, containerd and the kubelet write them, all in one pod."""
     (tmp_path / "out").mkdir()

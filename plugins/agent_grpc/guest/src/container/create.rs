@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::container::agent::Agent;
 use crate::container::folder::remove_folder;
@@ -109,6 +109,10 @@ impl Agent {
             pod::join_pid_namespace(&mut spec, &point);
         }
         sandbox::adapt(self.machine.kind, &mut spec);
+        // For bridges the kernel would call modprobe, which is not in a machine.
+        if administers_network(&spec["process"]) {
+            self.machine.modules.load("bridge")?;
+        }
         let launch = Launch {
             container: request.container_id.clone(),
             stdio: request.stdio(),
@@ -168,4 +172,23 @@ fn restart_of(request: &CreateContainerRequest) -> Option<Arc<Restart>> {
     let restart = request.restart.unwrap_or_default();
     let is_wanted = restart.policy() != RestartPolicy::No;
     is_wanted.then(|| Arc::new(Restart::new(restart.policy(), restart.max_retries)))
+}
+
+/// Whether a process may make interfaces.
+fn administers_network(process: &Value) -> bool {
+    let names = process["capabilities"]["effective"].as_array();
+    names.is_some_and(|names| names.contains(&json!("CAP_NET_ADMIN")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_administers_the_network_has_the_capability_in_effect() {
+        let with = |names: &[&str]| json!({"capabilities": {"effective": names, "bounding": ["CAP_NET_ADMIN"]}});
+        assert!(administers_network(&with(&["CAP_KILL", "CAP_NET_ADMIN"])));
+        assert!(!administers_network(&with(&["CAP_KILL"])));
+        assert!(!administers_network(&json!({})));
+    }
 }

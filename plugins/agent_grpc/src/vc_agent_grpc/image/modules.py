@@ -18,6 +18,7 @@ PURPOSES: dict[str, tuple[str, ...]] = {
     "scsi": ("virtio_scsi", "sd_mod"),
     "virtio-blk": ("virtio_blk",),
     "net": ("virtio_net",),
+    "bridge": ("bridge",),
     "tcp-diag": ("tcp_diag",),
     "ext4": ("crc32c_generic", "ext4"),
     "erofs": ("crc32c_generic", "erofs"),
