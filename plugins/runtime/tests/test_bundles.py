@@ -39,6 +39,14 @@ def test_a_container_of_its_own_has_a_pod_of_its_own(read):
     assert found.container.confinement.namespaces == ("pid", "mount")
 
 
+def test_a_sandbox_sets_sysctls_for_its_pod(read):
+    notes = {"io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri.sandbox-id": "c"}
+    sysctl = {"kernel.shm_rmid_forced": "1"}
+    found = read([("ipc", ""), ("network", ""), ("mount", "")], notes, sysctl=sysctl)
+    assert found.container.confinement.namespaces == ("mount",)
+    assert found.container.confinement.sysctl == (("kernel.shm_rmid_forced", "1"),)
+
+
 def test_a_network_namespace_is_that_of_the_pod(read, tmp_path):
     (tmp_path / "ns").touch()
     (tmp_path / "link").symlink_to("ns")

@@ -59,6 +59,7 @@ _MASKED = [
     ),
     *("/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"),
 ]
+_IPC_OF_GUEST = "/proc/self/ns/ipc"
 _READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
 
@@ -197,6 +198,9 @@ def _capabilities(wanted: Capabilities | None) -> Json:
 def _namespaces(confinement: Confinement, pod: PodOptions) -> list[Json]:
     kinds = _NAMESPACES if confinement.namespaces is None else confinement.namespaces
     shared = {"pid": PIDNS} if pod.is_pid_shared else {}
+    if confinement.sysctl and "ipc" not in kinds:
+        # crun sets those of ipc only where a namespace is named: the one that it is in.
+        kinds, shared = (*kinds, "ipc"), {**shared, "ipc": _IPC_OF_GUEST}
     return [{"type": kind, **({"path": shared[kind]} if kind in shared else {})} for kind in kinds]
 
 

@@ -64,10 +64,12 @@ def read(folder: Path, container_id: str, asset_paths: tuple[str, ...]) -> Bundl
     for name, _ in confinement.sysctl:
         if name.startswith("net."):
             log.warning("linux.sysctl.%s: has no effect, as the network is the pod's", name)
+    # Containers of a pod share its network, which is that of the machine, and its ipc namespace,
+    # which is the guest's: a sandbox sets sysctls for all of them.
+    of_pod = ("network", "ipc") if loaded.kind is ContainerType.SANDBOX else ("network",)
     confinement = structs.replace(
         confinement,
-        # Containers of a pod share its network, which is that of the machine.
-        namespaces=tuple(one for one in confinement.namespaces or () if one != "network"),
+        namespaces=tuple(one for one in confinement.namespaces or () if one not in of_pod),
         sysctl=tuple(pair for pair in confinement.sysctl if not pair[0].startswith("net.")),
     )
     is_member = loaded.kind is ContainerType.CONTAINER
