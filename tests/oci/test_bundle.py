@@ -72,13 +72,15 @@ def test_mounts_by_type_and_options(tmp_path):
         {"destination": "/rel", "source": "data", "options": ["bind"]},
         {"destination": "/abs", "type": "rbind", "source": "/etc", "options": ["ro"]},
         {"destination": "/none", "type": "none", "source": "/etc", "options": ["rbind", "noexec"]},
+        {"destination": "/below", "type": "bind", "source": "/etc", "options": ["rbind", "rro"]},
     ]
     found = load(tmp_path, mounts=mounts).container.mounts
-    assert [one.kind for one in found] == [MountKind.PROC, MountKind.TMPFS, *[MountKind.BIND] * 3]
+    assert [one.kind for one in found] == [MountKind.PROC, MountKind.TMPFS, *[MountKind.BIND] * 4]
     assert (found[1].read_only, found[1].options) == (True, ("size=1m",))
     assert (found[2].source, found[2].recursive) == (tmp_path / "data", False)
     assert (found[3].read_only, found[3].recursive) == (True, True)
     assert (found[4].options, found[4].recursive) == (("noexec",), True)
+    assert (found[5].read_only, found[5].options) == (True, ())
 
 
 def test_devices_are_found_by_their_numbers(tmp_path):

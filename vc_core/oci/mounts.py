@@ -26,8 +26,9 @@ def read(mount: Reader, bundle: Path) -> Mount | None:
     mount.refuse_others(_KNOWN)
     kind, options = mount.text("type"), mount.texts("options")
     destination = _absolute(mount.text("destination"))
-    is_read_only = "ro" in options
-    others = tuple(option for option in options if option not in (*_BINDS, "ro", "rw"))
+    # All that is included is read-only in both cases, on the host as well.
+    is_read_only = "ro" in options or "rro" in options
+    others = tuple(option for option in options if option not in (*_BINDS, "ro", "rro", "rw"))
     if kind in _BINDS or any(option in _BINDS for option in options):
         source = bundle / mount.text("source")  # an absolute one stays as it is
         is_recursive = "rbind" in (kind, *options)

@@ -75,7 +75,7 @@ def features(found: Namespace) -> int:
             "ociVersionMin": "1.0.0",
             "ociVersionMax": VERSION,
             "hooks": list(_HOOKS),
-            "mountOptions": ["bind", "rbind", "ro", "rw", "nosuid", "nodev", "noexec"],
+            "mountOptions": ["bind", "rbind", "ro", "rro", "rw", "nosuid", "nodev", "noexec"],
             "linux": {
                 "namespaces": list(_NAMESPACES),
                 "cgroup": {
