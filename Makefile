@@ -1,6 +1,6 @@
 # `make demo` runs a first command, `make test` every check, `make bench` the benchmarks. Each
 # prepares the machine first.
-.PHONY: demo test test-long conformance bench fuzz soak leaks docs wheels lint generate clean
+.PHONY: demo test test-long conformance conformance-validation conformance-critest bench fuzz soak leaks docs wheels lint generate clean
 
 VC := .venv/bin/vc
 PY := .venv/bin/python
@@ -41,12 +41,22 @@ leaks:
 	@tools/prepare test
 	$(PY) -m tools.leaks
 
-# Other people's tests of OCI runtimes, which Go builds; takes minutes. PROGRAMS="start kill" chooses
-# some, RUNTIMES=vc-runtime leaves out runc and crun.
+# Other people's tests of OCI runtimes, which Go builds; takes up to an hour. PROGRAMS="start kill" and
+# FOCUS=Networking choose some, RUNTIMES=vc-runtime leaves out runc and crun, CONTAINERD=debian takes
+# the installed one.
 RUNTIMES := vc-runtime,runc,crun
-conformance:
-	@tools/prepare test
-	$(PY) -m conformance --runtimes $(RUNTIMES) $(PROGRAMS)
+FOCUS :=
+CONTAINERD := pinned
+conformance: conformance-validation conformance-critest
+conformance-validation:
+	@tools/prepare conformance
+	$(PY) -m conformance validation --runtimes $(RUNTIMES) $(PROGRAMS)
+# Without crun: that of Debian refuses the version of config.json that containerd 2.4 writes.
+conformance-critest:
+	@tools/prepare conformance
+	$(PY) -m conformance critest --containerd $(CONTAINERD) \
+		--runtimes $(subst $(COMMA)crun,,$(RUNTIMES)) '$(FOCUS)'
+COMMA := ,
 
 docs:
 	@tools/prepare test

@@ -6,27 +6,21 @@ https://github.com/opencontainers/runtime-tools; conformance/go.mod pins the ver
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from conformance import runtimes
+from conformance.building import go
 from conformance.reports import Report, read
 
-_HERE = Path(__file__).parent
 _MODULE = "github.com/opencontainers/runtime-tools"
 _IN_CONTAINER = "runtimetest"
 _ROOTFS = "rootfs-amd64.tar.gz"
 _LIMIT_S = 300
-_HYBRID = Path("/sys/fs/cgroup/unified/cgroup.controllers")
-
-
-class Unusable(Exception):
-    """The programs cannot be built or run here."""
 
 
 def build(folder: Path) -> list[str]:
@@ -35,20 +29,9 @@ def build(folder: Path) -> list[str]:
     Raises:
         Unusable: there is no Go, or it fails.
     """
-    if shutil.which("go") is None:
-        raise Unusable("go is not on the PATH; install Go as conformance/go.mod names it")
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "CGO_ENABLED": "0"}
-    for words in (
-        ("go", "build", "-o", f"{folder}/", "tool"),
-        ("go", "list", "-m", "-f", "{{.Dir}}", _MODULE),
-    ):
-        done = subprocess.run(
-            words, cwd=_HERE, env=environment, stdout=subprocess.PIPE, check=False
-        )
-        if done.returncode != 0:
-            raise Unusable(f"{shlex.join(words)} ended with {done.returncode}")
-    shutil.copy(Path(done.stdout.decode().strip()) / _ROOTFS, folder)
+    go("build", "-o", f"{folder}/", "tool")
+    shutil.copy(Path(go("list", "-m", "-f", "{{.Dir}}", _MODULE)) / _ROOTFS, folder)
     return sorted(one.name for one in folder.iterdir() if one.name not in (_IN_CONTAINER, _ROOTFS))
 
 
@@ -59,26 +42,9 @@ def runtime(name: str) -> Iterator[Path]:
     Raises:
         Unusable: it is not installed.
     """
-    program = Path(sys.executable).with_name(name) if name == "vc-runtime" else shutil.which(name)
-    if program is None:
-        raise Unusable(f"{name} is not on the PATH")
     # A short path: those of sockets are limited.
     with tempfile.TemporaryDirectory(prefix="vc.") as folder:
-        settings = Path(folder) / "config.toml"
-        settings.write_text(
-            f'[storage.fs]\nconfig_root = "{folder}/store"\nrun_root = "{folder}/run"\n'
-        )
-        command = Path(folder) / "runtime"
-        words = [str(program), "--root", f"{folder}/root"]
-        if name == "crun" and _HYBRID.exists():  # it refuses such hosts, whatever is in the file
-            hide = f'mount --bind /dev/null {_HYBRID} && exec "$0" "$@"'
-            words = ["unshare", "--mount", "sh", "-c", hide, *words]
-        command.write_text(
-            f"#!/bin/sh\nexport VC_CONFIG={shlex.quote(str(settings))}\n"
-            f'exec {shlex.join(words)} "$@"\n'
-        )
-        command.chmod(0o755)
-        yield command
+        yield runtimes.command(name, Path(folder), "--root", f"{folder}/root")
 
 
 def run(programs: Path, name: str, command: Path) -> Report:

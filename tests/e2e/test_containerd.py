@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import signal
+from pathlib import Path
 
 import pytest
 
 from tests.e2e import engines
+from vc_core.driver_kit import HostProcess
 
 pytestmark = [
     pytest.mark.only("qemu"),
@@ -51,3 +55,33 @@ def test_a_container_lives_under_containerd(ctr, host):
     assert b"exit code 143" in ctr("task", "delete", "second").stderr
     ctr("container", "rm", "second")
     assert host.machines() == []
+
+
+@pytest.mark.parametrize("victim", ["stand-in", "machine", "shim"])
+def test_a_killed_process_leaves_nothing(ctr, host, victim):
+    how = ("--runtime", "io.containerd.runc.v2", "--runc-binary", host.folder / "vc-runtime")
+    new = ("run", "--snapshotter", "native", *how)
+    ctr(*new, "--detach", IMAGE, "c", "sleep", "1000")
+    folder = Path("/run/containerd/runc/default/c")
+    record = json.loads((folder / "container.json").read_text())
+    groups = engines.groups(folder)
+    assert groups != []
+    (machine,) = host.machines()
+    shim = int((Path(f"/proc/{record['pid']}/status").read_text().split("PPid:")[1]).split()[0])
+    pids = {"stand-in": record["pid"], "machine": machine, "shim": shim}
+    os.kill(pids[victim], signal.SIGKILL)
+    if victim == "shim":
+        engines.wait_until(
+            lambda: b"RUNNING" not in ctr("task", "ls").stdout, "the end of the task"
+        )
+        # containerd has it deleted, and kills that after 5 s, which is too short here.
+        engines.run(host.folder / "vc-runtime", "--root", folder.parent, "delete", "--force", "c")
+    else:
+        engines.wait_until(lambda: b"STOPPED" in ctr("task", "ls").stdout, "the end of the task")
+        assert b"exit code 137" in ctr("task", "delete", "c", check=None).stderr
+    ctr("container", "rm", "c")
+    assert not HostProcess(record["pid"], record["start_ticks"]).is_alive()
+    engines.wait_until(lambda: host.machines() == [], "the end of the machine")
+    assert not folder.exists()
+    assert [group for group in groups if group.exists()] == []
+    assert ctr(*new, "--rm", IMAGE, "c", "echo", "again").stdout == b"again\n"
