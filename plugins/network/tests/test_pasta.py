@@ -97,14 +97,3 @@ async def test_no_child_of_the_caller_has_the_tap(run_dir):
     assert not os.get_inheritable(tap.descriptor)
     os.close(tap.descriptor)
     await plugin.network_disconnect(pod=pod)
-
-
-@pytest.mark.usefixtures("own_network")
-async def test_pasta_has_limits_that_no_guest_can_make_it_exceed(run_dir, check_limits):
-    plugin, pod = PastaNetwork(), PodRef(id="p", run_dir=run_dir)
-    made = await plugin.network_connect(pod=pod, request=NetworkRequest(reach=Reach.FULL))
-    os.close(made.interfaces[0].nic.descriptor)
-    started = pasta.process_of(run_dir)
-    assert started is not None
-    check_limits(started.pid, open_files=16384)
-    await plugin.network_disconnect(pod=pod)

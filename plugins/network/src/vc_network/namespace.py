@@ -37,7 +37,6 @@ PACKAGES = {
     "dnsmasq": "dnsmasq-base",
     "pasta": "passt",
     "nsenter": "util-linux",
-    "prlimit": "util-linux",
 }
 """Programs of the host that this distribution runs, and their Debian packages."""
 

@@ -15,7 +15,6 @@ from vc_network.layout import V4, V6, Family
 from vc_network.namespace import folder, keeper_of, program
 
 _PID_FILE = "pasta.pid"
-_OPEN_FILES = 16384  # a connection to a published port takes up to six
 _DEFAULT_V6 = "0" * 32
 
 
@@ -30,7 +29,7 @@ async def start(
     command = [program("pasta"), *_options(tuple(ports), tuple(families))]
     command += ["--pid", str(folder(run_dir) / _PID_FILE), str(keeper.pid)]
     try:
-        await start_daemon(program("prlimit"), command, _OPEN_FILES)
+        await start_daemon(command)
     except NetworkFailure as error:
         raise NetworkFailure(f"pasta does not start: {error}") from error
 
