@@ -154,9 +154,11 @@ class Pod(SyncObject[pod.Pod]):
         """Returns one of its containers, which need not exist."""
         return Container(self._inner.container(container_id), self._loop)
 
-    def fork(self, count: int = 1, ports: Sequence[PortMapping] | None = None) -> Children[Pod]:
+    def fork(
+        self, count: int = 1, ports: Sequence[PortMapping] | None = None, network: str = ""
+    ) -> Children[Pod]:
         """Starts copies of the running pod; see `vc_core.Pod.fork`."""
-        children = self._loop.run(self._inner.fork(count, ports))
+        children = self._loop.run(self._inner.fork(count, ports, network))
         times = Standstill(children.stood_still_s, children.detached_s)
         return Children((Pod(child, self._loop) for child in children), times)
 

@@ -37,11 +37,21 @@ publish_option = click.option(
     "takes a free port. Ranges: 8000-8009:80-89.",
 )
 
+_NETWORKS = [*Reach, "NAME", f"{NAMESPACE_PREFIX}PATH"]
+
+other_network_option = click.option(
+    "--network",
+    default="",
+    metavar="|".join(_NETWORKS),
+    show_default="like that of the pod",
+    help="The network of the new pod.",
+)
+
 _OPTIONS = (
     click.option(
         "--network",
         default="",
-        metavar="|".join([NO_NETWORK, *Reach, "NAME", f"{NAMESPACE_PREFIX}PATH"]),
+        metavar="|".join([NO_NETWORK, *_NETWORKS]),
         show_default="use.network",
         help="What the pod can reach: nothing; all but private addresses and this host; whatever "
         "this host can reach; a CNI network; what a network namespace is connected to.",

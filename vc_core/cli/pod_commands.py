@@ -12,7 +12,12 @@ from vc_core.cli.completion import pod_id_argument, pod_ids_argument
 from vc_core.cli.escapes import shown
 from vc_core.cli.global_options import Settings, run_async
 from vc_core.cli.key_values import annotation_changes
-from vc_core.cli.network_options import port_mappings, port_text, publish_option
+from vc_core.cli.network_options import (
+    other_network_option,
+    port_mappings,
+    port_text,
+    publish_option,
+)
 from vc_core.cli.render import (
     ago,
     coloured,
@@ -129,15 +134,18 @@ def snapshot(settings: Settings, pod_id: str, name: str, as_json: bool) -> None:
 @click.option(
     "--name", "pod_id", default="", metavar="POD", show_default="generated", help="Name of the pod."
 )
+@other_network_option
 @publish_option
 @click.pass_obj
-def restore(settings: Settings, name: str, pod_id: str, ports: tuple[str, ...]) -> None:
+def restore(
+    settings: Settings, name: str, pod_id: str, network: str, ports: tuple[str, ...]
+) -> None:
     """Start a pod from snapshot NAME and print its name."""
 
     async def work() -> None:
         async with settings.runtime() as runtime:
             with doing(f"restoring {name}"):
-                restored = await runtime.restore(name, pod_id, port_mappings(ports))
+                restored = await runtime.restore(name, pod_id, port_mappings(ports), network)
             click.echo(restored.id)
 
     run_async(work())
@@ -148,11 +156,17 @@ def restore(settings: Settings, name: str, pod_id: str, ports: tuple[str, ...]) 
 @click.option(
     "-n", "--count", type=click.IntRange(1), default=1, show_default=True, help="Number of pods."
 )
+@other_network_option
 @publish_option
 @json_option
 @click.pass_obj
 def fork(
-    settings: Settings, pod_id: str, count: int, ports: tuple[str, ...], as_json: bool
+    settings: Settings,
+    pod_id: str,
+    count: int,
+    network: str,
+    ports: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Start copies of a running pod, including its memory, and print their names.
 
@@ -166,7 +180,7 @@ def fork(
         async with settings.runtime() as runtime:
             with doing(f"forking {pod_id}"):
                 children = await (await runtime.get(pod_id)).fork(
-                    count, port_mappings(ports) if ports else None
+                    count, port_mappings(ports) if ports else None, network
                 )
             names = [child.id for child in children]
             for child in children:

@@ -133,13 +133,14 @@ class Pod:
 
     @checked_arguments
     async def fork(
-        self, count: int = 1, ports: Sequence[PortMapping] | None = None
+        self, count: int = 1, ports: Sequence[PortMapping] | None = None, network: str = ""
     ) -> Children[Pod]:
         """Starts copies of the running pod, each with its own identity: all of them or none.
 
-        Each has a network like this pod's, with no open connection, and publishes `ports`; for None
-        the ports of this pod, each on a free port of the host. The result is a tuple that also
-        says how long this pod stood still.
+        Each has `network`, as for `Runtime.create`, or a network like this pod's. It has no open
+        connection, and publishes `ports`; for None the ports of this pod, each on a free port of
+        the host. A pod in the namespace of somebody else needs a `network` for its copies. The
+        result is a tuple that also says how long this pod stood still.
 
         Raises:
             StateError: the pod does not run.
@@ -147,7 +148,7 @@ class Pod:
         """
         names = tuple(fresh() for _ in range(count))
         forks = self._services.forks
-        standstill = await forks.fork(self._sessions, names, ports)
+        standstill = await forks.fork(self._sessions, names, ports, network)
         return Children(
             (Pod(name, forks.sessions(name), self._services) for name in names), standstill
         )

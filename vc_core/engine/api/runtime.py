@@ -75,8 +75,9 @@ class Runtime:
             Images(config.image.dir, limit), disks, hidden_paths.stores(config, catalog)
         )
         delete = functools.partial(self.delete, force=True)
+        configured = functools.partial(network_choice.of_copy, config, catalog)
         self.forks = Forks(
-            PodOps(self.hooks, self._sessions, self._register, delete),
+            PodOps(self.hooks, configured, self._sessions, self._register, delete),
             Snapshots(config.snapshot.dir, limit),
             Snapshots(config.template.dir / "forks", limit),
             self._host,
@@ -270,13 +271,16 @@ class Runtime:
         return self._pod(pod_id)
 
     @checked_arguments
-    async def restore(self, name: str, pod_id: str = "", ports: Sequence[PortMapping] = ()) -> Pod:
+    async def restore(
+        self, name: str, pod_id: str = "", ports: Sequence[PortMapping] = (), network: str = ""
+    ) -> Pod:
         """Creates a pod that continues from the state of a snapshot.
 
         Args:
             name: name of the snapshot.
             pod_id: generated when empty.
             ports: ports of the host that are forwarded to the pod.
+            network: as for `create`; empty for a network like that of the saved pod.
 
         Raises:
             NotFound: there is no snapshot of this name.
@@ -284,7 +288,7 @@ class Runtime:
             InvalidRequest: something that the saved pod had is missing on this host; names it.
         """
         made = checked("pod", pod_id) if pod_id else fresh()
-        return self._pod(await self.forks.restore(name, made, ports))
+        return self._pod(await self.forks.restore(name, made, ports, network))
 
     @checked_arguments
     async def list(self, ask_guests: bool = False) -> Listing:

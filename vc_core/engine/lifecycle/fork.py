@@ -16,7 +16,6 @@ from vc_core.engine.session.sessions import Sessions
 from vc_core.engine.state.ids import fresh
 from vc_core.engine.state.records import PodConfig, Store
 from vc_core.engine.state.rollback import Rollback
-from vc_core.engine.wiring import network_choice
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.hooks import Hooks
 from vc_core.spec.values import Checkpoint, PortMapping
@@ -27,12 +26,15 @@ class PodOps(Struct, frozen=True):
 
     Attributes:
         hooks: operations of the store.
+        configured: returns the configuration of a pod from that of the saved one, the choice of a
+            network, and ports, as `network_choice.of_copy`.
         sessions: returns the `Sessions` of a pod.
         register: creates a pod from its config, without starting its machine.
         delete: ends and removes a pod.
     """
 
     hooks: Hooks
+    configured: Callable[[PodConfig, str, Sequence[PortMapping] | None], PodConfig]
     sessions: Callable[[str], Sessions]
     register: Callable[[PodConfig], Awaitable[None]]
     delete: Callable[[str], Awaitable[None]]
@@ -62,8 +64,12 @@ class Forks:
             saved, _ = await checkpoint.save(session, into, name)
             return self.snapshots.complete(saved)
 
-    async def restore(self, name: str, pod_id: str, ports: Sequence[PortMapping] = ()) -> str:
+    async def restore(
+        self, name: str, pod_id: str, ports: Sequence[PortMapping] = (), network: str = ""
+    ) -> str:
         """Starts a pod from a snapshot, which publishes these ports; returns its id.
+
+        Its network is like that of the saved pod, if `network` is empty.
 
         Raises:
             NotFound: there is no snapshot of this name.
@@ -71,18 +77,20 @@ class Forks:
             InvalidRequest: something that the saved pod had is missing on this host; names it.
         """
         async with self.snapshots.using(name) as (saved, origin):
-            return await self._start(saved, origin, pod_id, ports)
+            config = self._pods.configured(saved.config, network, ports)
+            return await self._start(saved, config, origin, pod_id)
 
     async def fork(
         self,
         sessions: Sessions,
         pod_ids: tuple[str, ...],
         ports: Sequence[PortMapping] | None = None,
+        network: str = "",
     ) -> Standstill:
         """Starts pods that continue from the current state of a running one: all of them or none.
 
         Each of them publishes these ports; for None those of the pod, each on a free port of the
-        host.
+        host. Their networks are like that of the pod, if `network` is empty.
 
         Returns:
             How long the pod stood still.
@@ -102,11 +110,11 @@ class Forks:
         name = fresh()
         async with self._temporary.making(name) as into:
             async with sessions.open(exclusive=True) as session:
+                # Before the pod stands still for nothing.
+                config = self._pods.configured(session.config, network, ports)
                 saved, standstill = await checkpoint.save(session, into, name)
-            if ports is None:
-                ports = network_choice.on_free_ports(saved.config.network)
             outcomes = await asyncio.gather(
-                *(self._start(saved, into, pod_id, ports) for pod_id in pod_ids),
+                *(self._start(saved, config, into, pod_id) for pod_id in pod_ids),
                 return_exceptions=True,
             )
             failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
@@ -122,15 +130,9 @@ class Forks:
         return self._pods.sessions(pod_id)
 
     async def _start(
-        self, saved: Snapshot, origin: Checkpoint, pod_id: str, ports: Sequence[PortMapping]
+        self, saved: Snapshot, config: PodConfig, origin: Checkpoint, pod_id: str
     ) -> str:
-        config = structs.replace(
-            saved.config,
-            id=pod_id,
-            hostname=pod_id,
-            created_ns=time.time_ns(),
-            network=network_choice.with_ports(saved.config.network, ports),
-        )
+        config = structs.replace(config, id=pod_id, hostname=pod_id, created_ns=time.time_ns())
         await self._pods.register(config)
         sessions = self._pods.sessions(pod_id)
         try:

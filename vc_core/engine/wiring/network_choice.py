@@ -89,26 +89,50 @@ def request(
     return structs.replace(made, name=path)
 
 
-def with_ports(
-    former: NetworkRequest | None, ports: Sequence[PortMapping]
-) -> NetworkRequest | None:
-    """Returns a pod's request for a network with other ports.
+def of_copy(
+    config: Config,
+    catalog: Catalog,
+    former: PodConfig,
+    choice: str,
+    ports: Sequence[PortMapping] | None,
+) -> PodConfig:
+    """Returns the configuration of a pod that starts from a saved one, with a network of its own.
+
+    Args:
+        config: the configuration.
+        catalog: the installed plugins.
+        former: that of the saved pod.
+        choice: as for `request`; empty for a network like that of the saved pod.
+        ports: ports of the host; None for those of the saved pod, each on a free port.
 
     Raises:
-        InvalidRequest: a port is invalid, or there is no network.
+        InvalidRequest: there is no such choice, a port is invalid, or the saved machine does not
+            fit the network.
+        PluginNotFound, PluginLoadError: the network plugin is missing or fails to load.
     """
-    if former is None:
-        if ports:
-            raise InvalidRequest("the saved pod has no network: it publishes no ports")
-        return None
-    _check_ports(ports)
-    return structs.replace(former, ports=tuple(ports))
-
-
-def on_free_ports(former: NetworkRequest | None) -> tuple[PortMapping, ...]:
-    """Returns the ports of a pod's request, each on a free port of the host."""
-    ports = () if former is None else former.ports
-    return tuple(structs.replace(port, host_port=0) for port in ports)
+    network = former.network
+    if ports is None:
+        ports = [structs.replace(port, host_port=0) for port in network.ports] if network else []
+    if network is None:
+        if ports or choice not in ("", NO_NETWORK):
+            raise InvalidRequest(
+                f"the saved machine of pod {former.id} has no network interface: it gets no "
+                "network and publishes no ports"
+            )
+        return former
+    if choice == NO_NETWORK or (not choice and network.name.startswith("/")):
+        has = f"uses the namespace {network.name}, which no other pod can use"
+        raise InvalidRequest(
+            f"pod {former.id} {'has a network interface' if choice else has}; give the new pod a "
+            "network: --network public, full or the name of a CNI network"
+        )
+    if not choice:
+        _check_ports(ports)
+        return structs.replace(former, network=structs.replace(network, ports=tuple(ports)))
+    wanted = request(config, choice, ports, network.policy, former.options.dns)
+    return structs.replace(
+        former, network=wanted, plugins=plugins(catalog, config, former.plugins, wanted)
+    )
 
 
 def plugins(
