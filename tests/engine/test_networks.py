@@ -356,6 +356,22 @@ async def test_children_publish_the_parents_ports_on_free_ones(runtime, world):
     assert await silent.ports() == ()
 
 
+async def test_children_get_another_network_than_the_parent(runtime, world):
+    pod = await runtime.create("p", network="public", ports=(WEB,))
+    await pod.start()
+    (other,) = await pod.fork(1, network="full")
+    config = (await other.status()).config
+    assert (config.network.reach, config.network.ports) == (
+        Reach.FULL,
+        (PortMapping(guest_port=80),),
+    )
+    with pytest.raises(InvalidRequest, match="has a network interface; give the new pod a network"):
+        await pod.fork(1, network="none")
+    await pod.snapshot("s")
+    restored = await runtime.restore("s", network="full")
+    assert (await restored.status()).config.network.reach is Reach.FULL
+
+
 async def test_a_fork_that_fails_leaves_no_network(runtime, world):
     pod = await runtime.create("p")
     await pod.start()
@@ -373,7 +389,7 @@ async def test_one_port_of_the_host_is_not_for_two_children(runtime, world):
         await pod.fork(2, ports=[WEB])
     bare = await runtime.create("q", network="none")
     await bare.start()
-    with pytest.raises(InvalidRequest, match="has no network: it publishes no ports"):
+    with pytest.raises(InvalidRequest, match="has no network interface: it gets no network"):
         await bare.fork(1, ports=[WEB])
     assert list(world.networks) == ["p"]
 

@@ -258,8 +258,9 @@ class AgentSpec:
         raw mode; the program follows its size. It forwards the signals that it gets, and ends with
         the exit code of the process. It ends with 137 when the machine ends first. Killing the
         program kills the process. With `ends_machine` the machine ends after the program, however
-        that has ended, and what containers have written to folders of the host is there.
-        Declared by Capability.STAND_IN.
+        that has ended, and what containers have written to folders of the host is there. In a
+        machine that starts from a saved one, the first process of a container goes on without the
+        program, and its output is read by nobody. Declared by Capability.STAND_IN.
         """
         raise NotImplementedError
 

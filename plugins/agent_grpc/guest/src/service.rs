@@ -90,6 +90,7 @@ impl agent_server::Agent for Service {
     }
 
     async fn set_up_pod(&self, request: Request<SetUpPodRequest>) -> Reply<Empty> {
+        self.0.holds.is_another();
         self.0.set_up_pod(&request.into_inner()).await?;
         done()
     }
@@ -98,6 +99,7 @@ impl agent_server::Agent for Service {
 
     async fn quiesce(&self, _: Request<Empty>) -> Reply<Self::QuiesceStream> {
         self.0.quiesce().await?;
+        let checkpoint = self.0.holds.open();
         let (sender, stream) = accepted(Empty {});
         let agent = self.0.clone();
         tokio::spawn(async move {
@@ -108,11 +110,13 @@ impl agent_server::Agent for Service {
                 // Reported on the console, because the client is gone.
                 eprintln!("vc-agent: the folders are not there again: {error}");
             }
+            agent.holds.decide_later(checkpoint).await;
         });
         Ok(Response::new(stream))
     }
 
     async fn unquiesce(&self, _: Request<Empty>) -> Reply<Empty> {
+        self.0.holds.is_same();
         self.0.unquiesce()?;
         done()
     }
@@ -241,9 +245,14 @@ impl agent_server::Agent for Service {
         let HoldRequest { container_id, token, ends_machine } = request.into_inner();
         let process = self.0.containers.process(&container_id, &token)?;
         let (sender, stream) = accepted(Empty {});
-        let agent = self.0.clone();
+        let (agent, held) = (self.0.clone(), self.0.holds.begin());
+        let is_first = agent.containers.is_first(&container_id, &token);
         tokio::spawn(async move {
             sender.closed().await;
+            if is_first && held.is_of_another_machine().await {
+                process.discard_output();
+                return;
+            }
             if let Err(error) = agent.let_go(&process, ends_machine).await {
                 // Reported on the console, because the client is gone.
                 eprintln!("vc-agent: the machine is not ended: {error}");

@@ -113,7 +113,6 @@ async def _start_pod(
         hostname=bundle.container.hostname,
         annotations=record.annotations,
         options=bundle.options,
-        can_quiesce=False,
         network=bundle.network,
     )
     undo.push_async_callback(pod.delete, force=True)

@@ -3,6 +3,7 @@
 use parking_lot::Mutex;
 
 use crate::container::crun::Crun;
+use crate::container::holds::Holds;
 use crate::container::table::Containers;
 use crate::container::warm_crun::WarmCrun;
 use crate::machine::state::Machine;
@@ -18,6 +19,7 @@ pub struct Agent {
     pub crun: Crun,
     pub warm_crun: Mutex<Option<WarmCrun>>,
     pub containers: Containers,
+    pub holds: Holds,
 }
 
 impl Agent {
@@ -30,6 +32,7 @@ impl Agent {
             reaper,
             warm_crun: Mutex::default(),
             containers: Containers::default(),
+            holds: Holds::default(),
         }
     }
 }

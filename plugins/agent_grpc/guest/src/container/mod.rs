@@ -11,6 +11,7 @@ pub mod file_process;
 pub mod files;
 pub mod folder;
 pub mod health;
+pub mod holds;
 pub mod launch;
 pub mod lifecycle;
 pub mod names;

@@ -82,6 +82,11 @@ impl Containers {
         self.with(id, |container| (container.crun_name.clone(), container.folder.clone()))
     }
 
+    /// Whether a token is that of the container's first process.
+    pub fn is_first(&self, id: &str, token: &str) -> bool {
+        self.with(id, |container| container.first_token == token).unwrap_or(false)
+    }
+
     pub fn process(&self, id: &str, token: &str) -> Result<Arc<Process>, Error> {
         let process = self.with(id, |container| container.processes.get(token).cloned())?;
         let unknown = || Error::NoProcess { container: id.to_owned(), token: token.to_owned() };

@@ -17,7 +17,7 @@ use crate::process::log::Log;
 use crate::process::log_pump::LogPump;
 use crate::process::procfs::{self, OomKills};
 use crate::process::reaper::Ended;
-use crate::process::streams::{Output, Streams, next_chunk};
+use crate::process::streams::{Output, Slot, Streams, next_chunk};
 use crate::proto::output_chunk::Stream;
 use crate::proto::{OutputChunk, WaitReply};
 
@@ -128,6 +128,22 @@ impl Process {
             tokio::spawn(forward(stream, self.ended(), sender.clone(), wrap));
         }
         Ok(())
+    }
+
+    /// Reads stdout and stderr to their end for nobody, so that the process does not wait.
+    pub fn discard_output(&self) {
+        for slot in [&self.streams.stdout, &self.streams.stderr] {
+            tokio::spawn(discard(slot.clone(), self.ended()));
+        }
+    }
+}
+
+async fn discard(slot: Slot, mut ended: watch::Receiver<Option<WaitReply>>) {
+    let mut stream = slot.lock_owned().await;
+    while let Some(open) = stream.as_mut() {
+        if next_chunk(open, &mut ended).await.is_none() {
+            *stream = None;
+        }
     }
 }
 

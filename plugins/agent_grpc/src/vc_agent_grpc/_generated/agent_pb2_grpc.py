@@ -285,7 +285,9 @@ class AgentServicer:
 
     def Hold(self, request, context):
         """Ties a process to its client: it is killed when this call ends, as when the client is killed. With `ends_machine` the
-        machine follows, in order. The first answer comes when that is in force; there is no other.
+        machine follows, in order. The first answer comes when that is in force; there is no other. In a machine that starts
+        from a saved one the client is that of the saved one: first processes of containers go on, without input, and their
+        output is read by nobody.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

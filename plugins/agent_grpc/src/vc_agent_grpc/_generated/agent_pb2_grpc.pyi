@@ -80,7 +80,9 @@ class AgentStub:
     """Blocks until the process has ended. The answer is kept until the container is removed."""
     Hold: _grpc.UnaryStreamMultiCallable[_agent_pb2.HoldRequest, _agent_pb2.Empty]
     """Ties a process to its client: it is killed when this call ends, as when the client is killed. With `ends_machine` the
-    machine follows, in order. The first answer comes when that is in force; there is no other.
+    machine follows, in order. The first answer comes when that is in force; there is no other. In a machine that starts
+    from a saved one the client is that of the saved one: first processes of containers go on, without input, and their
+    output is read by nobody.
     """
     Signal: _grpc.UnaryUnaryMultiCallable[_agent_pb2.SignalRequest, _agent_pb2.Empty]
     Resize: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ResizeRequest, _agent_pb2.Empty]
@@ -132,7 +134,9 @@ class AgentAsyncStub(AgentStub):
     """Blocks until the process has ended. The answer is kept until the container is removed."""
     Hold: _aio.UnaryStreamMultiCallable[_agent_pb2.HoldRequest, _agent_pb2.Empty]  # type: ignore[assignment]
     """Ties a process to its client: it is killed when this call ends, as when the client is killed. With `ends_machine` the
-    machine follows, in order. The first answer comes when that is in force; there is no other.
+    machine follows, in order. The first answer comes when that is in force; there is no other. In a machine that starts
+    from a saved one the client is that of the saved one: first processes of containers go on, without input, and their
+    output is read by nobody.
     """
     Signal: _aio.UnaryUnaryMultiCallable[_agent_pb2.SignalRequest, _agent_pb2.Empty]  # type: ignore[assignment]
     Resize: _aio.UnaryUnaryMultiCallable[_agent_pb2.ResizeRequest, _agent_pb2.Empty]  # type: ignore[assignment]
@@ -301,7 +305,9 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.Empty], _abc.AsyncIterator[_agent_pb2.Empty]]:
         """Ties a process to its client: it is killed when this call ends, as when the client is killed. With `ends_machine` the
-        machine follows, in order. The first answer comes when that is in force; there is no other.
+        machine follows, in order. The first answer comes when that is in force; there is no other. In a machine that starts
+        from a saved one the client is that of the saved one: first processes of containers go on, without input, and their
+        output is read by nobody.
         """
 
     @_abc_1.abstractmethod
