@@ -69,14 +69,16 @@ def seen(tmp_path):
 async def connect(run_dir):
     """Connects a pod; gives a function that tries destinations from its namespace."""
     plugin, pod = PastaNetwork(), PodRef(id="p", run_dir=run_dir)
+    taps = []
 
     async def connected(request):
         made = await plugin.network_connect(pod=pod, request=request)
-        for interface in made.interfaces:
-            os.close(interface.nic.descriptor)
+        taps.extend(one.nic.descriptor for one in made.interfaces)
         return lambda *ways: _tried(namespace.entering(namespace.keeper_of(run_dir)), ways)
 
     yield connected
+    for tap in taps:  # as long as the machine would have it
+        os.close(tap)
     await plugin.network_disconnect(pod=pod)
 
 
