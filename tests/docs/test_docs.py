@@ -13,7 +13,7 @@ from tests.rules import named_in_parity
 from tools import cli_page, hooks_page
 from vc_core.cli.configuration import _tables, attribute_texts
 from vc_core.cli.render import plain
-from vc_core.config import Config
+from vc_core.config import Config, field_names
 from vc_core.defaults import Use
 from vc_core.engine.state.states import TRANSITIONS
 from vc_core.engine.wiring.catalog import Catalog
@@ -47,12 +47,13 @@ def test_every_setting_is_listed_with_its_default(use):
     for path, kind in _tables(Config(use), Catalog()):
         section = text.partition(f"## `[{path}]`")[2].partition("\n## ")[0]
         listed = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \| .+ \|$", section, re.MULTILINE))
-        assert list(listed) == list(vars(kind())), path
+        defaults = {name: getattr(kind(), name) for name in field_names(kind)}
+        assert list(listed) == list(defaults), path
         if not path.startswith(
             ("agent", "storage", "template", "snapshot")
         ):  # whose paths depend on the user
-            assert listed == {name: plain(value) for name, value in vars(kind()).items()}
-        assert set(attribute_texts(kind)) == set(vars(kind())), path
+            assert listed == {name: plain(value) for name, value in defaults.items()}
+        assert set(attribute_texts(kind)) == set(defaults), path
 
 
 def test_the_page_of_hooks_is_what_the_code_says():
