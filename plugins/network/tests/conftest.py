@@ -6,9 +6,11 @@ import asyncio
 import ctypes
 import json
 import os
+import re
+import resource
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,26 @@ def run_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "pod"
     folder.mkdir(mode=0o700)
     return folder
+
+
+@pytest.fixture
+def check_limits() -> Callable[..., None]:
+    """A function that checks the limits of a helper of a network, which it cannot raise."""
+
+    def check(pid: int, open_files: int) -> None:
+        shown = Path(f"/proc/{pid}/limits").read_text()
+        wanted = {
+            "Max data size": (resource.RLIMIT_DATA, 256 << 20),
+            "Max file size": (resource.RLIMIT_FSIZE, 1 << 20),
+            "Max open files": (resource.RLIMIT_NOFILE, open_files),
+            "Max core file size": (resource.RLIMIT_CORE, 0),
+        }
+        for name, (kind, most) in wanted.items():
+            _, own = resource.getrlimit(kind)
+            value = most if own == resource.RLIM_INFINITY else min(most, own)
+            assert re.search(rf"{name} +{value} +{value} ", shown), shown
+
+    return check
 
 
 class Place:

@@ -77,12 +77,13 @@ async def test_pods_find_each_other_by_name(place):
 
 
 @pytest.mark.parametrize("is_last", [False, True])
-async def test_a_dnsmasq_without_its_pid_file_is_found_and_ended(place, is_last):
+async def test_a_dnsmasq_without_its_pid_file_is_found_and_ended(place, is_last, check_limits):
     """As when its starter, and perhaps it itself, was killed before the file was written."""
     plugin, (web, db) = place.plugin(), [place.pod(name) for name in ("web", "db")]
     _close(await plugin.network_connect(pod=web, request=place.request()))
     (file,) = Path("/run/virtcontainers-names", place.name).glob("*.pid")
     lost = HostProcess.of(int(file.read_text()))
+    check_limits(lost.pid, open_files=1024)
     file.unlink()
     if not is_last:
         _close(await plugin.network_connect(pod=db, request=place.request()))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from vc_network import namespace, pasta
@@ -88,6 +90,17 @@ async def test_a_caller_that_is_killed_at_any_step_leaves_what_disconnecting_rem
         if ended == 0:
             break
     assert 5 < step < 20
+    assert _with_path(run_dir) == []
+
+
+def _with_path(folder: Path) -> list[str]:
+    """Returns the command lines of processes that name a folder."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            words = file.read_bytes().decode(errors="replace").split("\0")
+            found += [" ".join(words)] if any(str(folder) in word for word in words) else []
+    return found
 
 
 @pytest.mark.usefixtures("own_network")
@@ -96,4 +109,15 @@ async def test_no_child_of_the_caller_has_the_tap(run_dir):
     (tap,) = await plugin.network_prepare(pod=pod, request=NetworkRequest(reach=Reach.FULL))
     assert not os.get_inheritable(tap.descriptor)
     os.close(tap.descriptor)
+    await plugin.network_disconnect(pod=pod)
+
+
+@pytest.mark.usefixtures("own_network")
+async def test_pasta_has_limits_that_no_guest_can_make_it_exceed(run_dir, check_limits):
+    plugin, pod = PastaNetwork(), PodRef(id="p", run_dir=run_dir)
+    made = await plugin.network_connect(pod=pod, request=NetworkRequest(reach=Reach.FULL))
+    os.close(made.interfaces[0].nic.descriptor)
+    started = pasta.process_of(run_dir)
+    assert started is not None
+    check_limits(started.pid, open_files=16384)
     await plugin.network_disconnect(pod=pod)

@@ -14,7 +14,7 @@ from vc_network.namespace import PACKAGES, TUN, TUN_REMEDY
 _USER_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
 
 
-_OF_PASTA = ("unshare", "sleep", "nft", "ip", "pasta")
+_OF_PASTA = ("unshare", "prlimit", "sleep", "nft", "ip", "pasta")
 _OF_REDIRECTION = ("ip", "tc")
 
 

@@ -37,6 +37,7 @@ PACKAGES = {
     "dnsmasq": "dnsmasq-base",
     "pasta": "passt",
     "nsenter": "util-linux",
+    "prlimit": "util-linux",
 }
 """Programs of the host that this distribution runs, and their Debian packages."""
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import os
+import signal
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +19,10 @@ from vc_network.layout import V4, V6, Family
 from vc_network.namespace import folder, keeper_of, program
 
 _PID_FILE = "pasta.pid"
+_LOCK_FILE = "pasta.lock"
+_OPEN_FILES = 16384  # a connection to a published port takes up to six
+_LONGEST_S = 30.0
+_ASK_S = 0.01
 _DEFAULT_V6 = "0" * 32
 
 
@@ -29,9 +37,47 @@ async def start(
     command = [program("pasta"), *_options(tuple(ports), tuple(families))]
     command += ["--pid", str(folder(run_dir) / _PID_FILE), str(keeper.pid)]
     try:
-        await start_daemon(command)
+        # Each process from the fork to pasta has the lock: `end` waits for one that is not pasta
+        # yet, as the caller may be killed in between.
+        with (folder(run_dir) / _LOCK_FILE).open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            await start_daemon(program("prlimit"), command, _OPEN_FILES, inherited=[lock.fileno()])
     except NetworkFailure as error:
         raise NetworkFailure(f"pasta does not start: {error}") from error
+
+
+async def end(run_dir: Path) -> None:
+    """Ends the pasta of a pod, also one that a killed caller was starting. Callable twice.
+
+    Raises:
+        NetworkFailure: it does not end.
+    """
+    path = folder(run_dir) / _LOCK_FILE
+    if not path.exists():  # none was started
+        return
+    until = time.monotonic() + _LONGEST_S
+    with path.open("wb") as lock:
+        is_last = False
+        while not is_last:
+            # From here on nothing becomes pasta any more. A process that looks for it misses it
+            # while it goes to the background, but not once it is there.
+            is_last = _is_free(lock.fileno())
+            for _ in range(2):
+                if (process := process_of(run_dir)) is not None:
+                    process.send(signal.SIGKILL)
+                    await process.ended()
+            if time.monotonic() > until:
+                raise NetworkFailure(f"pasta of {run_dir.name} does not end; end it by its pid")
+            if not is_last:
+                await asyncio.sleep(_ASK_S)  # nobody tells
+
+
+def _is_free(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _options(ports: tuple[PortMapping, ...], families: tuple[Family, ...]) -> list[str]:

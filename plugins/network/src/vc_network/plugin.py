@@ -98,6 +98,7 @@ class PastaNetwork(NetworkSpec):
             self._prepared.pop(pod.id)[0].channel.close()
         found = (part.process_of(pod.run_dir) for part in (name_filter, pasta))
         await namespace.end_all([*found, namespace.keeper_of(pod.run_dir)])
+        await pasta.end(pod.run_dir)
         if folder(pod.run_dir).exists():
             shutil.rmtree(folder(pod.run_dir))
 

@@ -22,6 +22,7 @@ from vc_network.namespace import program
 # Not below a private folder: dnsmasq reads it as the user nobody.
 _FOLDER = Path("/run/virtcontainers-names")
 _TERM_S = 2.0
+_OPEN_FILES = 1024
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Names:
         command += [self._word, f"--hostsdir={self._hosts}"]
         command += [f"--listen-address={gateway}" for gateway in gateways]
         try:
-            await start_daemon(command)
+            await start_daemon(program("prlimit"), command, _OPEN_FILES)
         except NetworkFailure as error:
             raise NetworkFailure(
                 f"names of the network {self.network} cannot be answered: {error}; "
