@@ -114,7 +114,7 @@ def test_a_file_system_of_the_kernel_in_a_closed_folder_stays_hidden(host, tmp_p
         assert host.vc("exec", "p", "--", "ls", "-A", "/m/closed").stdout == b""
         host.vc("pod", "delete", "--force", "p")
     finally:
-        subprocess.run(["umount", proc], check=True)
+        subprocess.run(["umount", "--lazy", proc], check=True)
 
 
 def test_machines_of_a_users_pool_are_in_the_jail_before_and_after_they_are_taken(host):

@@ -173,6 +173,20 @@ async def test_what_a_snapshot_cannot_contain_is_named(runtime, world, data, con
     assert (await pod.status()).state is State.RUNNING
 
 
+async def test_the_agent_learns_of_a_checkpoint_of_a_pod_without_folders(runtime, world, tmp_path):
+    """Else it takes the end of the parent's clients, in the children, for that of its own."""
+    image = tmp_path / "image.dev"  # which the mock claims
+    image.write_bytes(bytes(0x438) + b"\x53\xef" + bytes(4096))  # the superblock of ext4
+    pod = await runtime.create("p", start="cold")
+    await pod.create_container(container("c", rootfs=str(image)))
+    await pod.start()
+    assert not world.machines["p"].is_ready_template
+    children = await pod.fork()
+    assert world.machines["p"].is_ready_template
+    assert not world.machines["p"].is_let_go
+    assert children.detached_s == 0
+
+
 async def test_a_mount_whose_source_is_gone_is_named(runtime, world, data, config):
     pod = await _running(runtime, data)
     await pod.snapshot("s")

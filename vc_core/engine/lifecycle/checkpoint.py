@@ -71,10 +71,15 @@ async def save(session: Session, into: Checkpoint, name: str) -> tuple[Snapshot,
         session.roots_folder / root_folders.name(spec.rootfs): spec.rootfs.path for spec in specs
     }
     lets_go, running = _lets_go(session, logs, folders), session.state
+    # Without folders and logs, too: the agent learns that clients may be those of another machine.
+    quiesces = lets_go or (
+        Capability.QUIESCE in session.capabilities
+        and any(state.is_in_guest for state in states.values())
+    )
     await session.put_state(structs.replace(running, is_saving=True))
     began = time.monotonic()
     try:
-        if lets_go:
+        if quiesces:
             await _let_go(session, folders)
         saving = time.monotonic()
         stood_still_s = await session.hooks.vm_checkpoint(pod=session.pod, into=into)
@@ -84,7 +89,7 @@ async def save(session: Session, into: Checkpoint, name: str) -> tuple[Snapshot,
             copy_sparse(held.device.path, into.folder / f"{container_id}.log")
     finally:
         try:
-            if lets_go:
+            if quiesces:
                 await _take_again(session)
             detached_s = time.monotonic() - began if lets_go else 0.0
         finally:

@@ -7,10 +7,13 @@ limits of config.json hold in the guest; here are only the bounds of the machine
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from pathlib import Path
 
 from vc_runtime.errors import RuntimeFailure
+
+log = logging.getLogger(__name__)
 
 _CPUSET = ("cpuset.cpus", "cpuset.mems")
 _MACHINE = "machine"
@@ -86,9 +89,9 @@ def processes(path: str) -> set[int]:
 
 
 def remove(path: str) -> tuple[str, ...]:
-    """Removes the groups of a path, and returns the folders that stay, as they are in use.
+    """Removes the groups of a path, and returns the folders that stay, mostly as they are in use.
 
-    One that is gone is no error, nor one that is not the caller's to remove.
+    One that is gone is no error, nor one that is not the caller's to remove: all else goes on.
     """
     left = []
     for folder in _folders(path):
@@ -98,7 +101,8 @@ def remove(path: str) -> tuple[str, ...]:
             if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
                 left.append(str(folder))
             elif error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS):
-                raise RuntimeFailure(f"{folder} is not removed: {error.strerror}") from error
+                log.warning("%s is not removed: %s", folder, error.strerror)
+                left.append(str(folder))
     return tuple(left)
 
 
