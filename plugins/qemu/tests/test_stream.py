@@ -5,6 +5,7 @@ migration/ram.c writes them.
 from __future__ import annotations
 
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -115,6 +116,29 @@ def test_runs_of_pages_come_out_as_they_were(tmp_path: Path) -> None:
     data = head() + section(1, sizes({"ram": 1500 * PAGE})) + section(3, *records) + TAIL
     _, files = split(data, tmp_path, "ram")
     assert files["ram"] == b"".join(pages.get(number, bytes(PAGE)) for number in range(1500))
+
+
+def test_pages_of_which_the_kernel_takes_only_a_part_are_written_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that is almost full, for a moment."""
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwritev", lambda handle, pages, at: pwrite(handle, pages[0][:9], at))
+    monkeypatch.setattr(os, "pwrite", lambda handle, page, at: pwrite(handle, page[:1000], at))
+    ones, twos = b"\x01" * PAGE, b"\x02" * PAGE
+    records = (page("ram", 0, ones), page("", PAGE, twos), page("", 0, b"\0"))
+    data = head() + section(1, sizes({"ram": 2 * PAGE})) + section(3, *records) + TAIL
+    _, files = split(data, tmp_path, "ram")
+    assert files["ram"] == bytes(PAGE) + twos
+
+
+def test_a_full_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "pwritev", lambda *_: 0)
+    monkeypatch.setattr(os, "pwrite", lambda *_: 0)
+    records = page("ram", 0, b"\x01" * PAGE)
+    data = head() + section(1, sizes({"ram": PAGE})) + section(3, records) + TAIL
+    with pytest.raises(OSError, match="No space left"):
+        split(data, tmp_path, "ram")
 
 
 def test_pages_that_nobody_wrote_take_no_room(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ and scripts/analyze-migration.py.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Mapping
@@ -208,7 +209,7 @@ class _Pages:
             if handle is not None and fill:
                 self._write(handle, [memoryview(bytes([fill]) * _PAGE_BYTES)], address)
             elif handle is not None and self._is_written(handle, address):
-                os.pwrite(handle, _ZEROS, address)
+                _write_all(handle, memoryview(_ZEROS), address)
         elif flags == _PAGE:
             pages = [stream.take(_PAGE_BYTES)]
             if handle is not None:
@@ -225,7 +226,7 @@ class _Pages:
     def _write(self, handle: int, pages: list[memoryview], address: int) -> None:
         if os.pwritev(handle, pages, address) != len(pages) * _PAGE_BYTES:
             for number, page in enumerate(pages):  # the disk is full: this raises the reason
-                os.pwrite(handle, page, address + number * _PAGE_BYTES)
+                _write_all(handle, page, address + number * _PAGE_BYTES)
         first = address // _PAGE_BYTES
         for number in range(first, first + len(pages)):
             group = handle, number // _GROUP_PAGES
@@ -235,3 +236,12 @@ class _Pages:
         number = address // _PAGE_BYTES
         group = self._written.get((handle, number // _GROUP_PAGES), 0)
         return bool(group >> number % _GROUP_PAGES & 1)
+
+
+def _write_all(handle: int, data: memoryview, address: int) -> None:
+    """Writes data; where the kernel takes only a part, the next write gives the reason."""
+    while data:
+        count = os.pwrite(handle, data, address)
+        if count == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        data, address = data[count:], address + count
