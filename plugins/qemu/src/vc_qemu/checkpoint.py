@@ -11,6 +11,7 @@ QEMU 10 keeps the file of a failed save open, and with it the space on a full di
 from __future__ import annotations
 
 import asyncio
+import logging
 import mmap
 import os
 import tempfile
@@ -32,6 +33,8 @@ from vc_qemu.jail.inside import View
 
 if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor
+
+log = logging.getLogger(__name__)
 
 _CAPABILITIES = ("x-ignore-shared", "events")
 _ENDED = ("completed", "failed", "cancelled")
@@ -205,11 +208,10 @@ async def save(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> float:
                 try:
                     await _migrate(monitor, raw.fileno())
                 except BaseException:
-                    await monitor.execute("migrate_cancel")  # else it would stop the machine later
+                    await _go_back(monitor, was_running)
                     raise
-                finally:
-                    if was_running:
-                        await cont(monitor)
+                if was_running:
+                    await cont(monitor)
                 stood_still_s = halts.seconds()
             size = await asyncio.to_thread(_take_apart, raw, into, hotplugged)
     except OSError as error:
@@ -248,6 +250,19 @@ async def cont(monitor: Monitor) -> None:
             f"QEMU did not resume the machine within {_CONT_S:g} s after it was saved; "
             "resume the pod"
         ) from error
+
+
+async def _go_back(monitor: Monitor, was_running: bool) -> None:
+    """Ends a save that has failed; an error is only logged: the reason of the failure counts."""
+    try:
+        await monitor.execute("migrate_cancel")  # else it would stop the machine later
+    except QemuError as error:
+        log.warning("ending a save that failed: %s", error)
+    if was_running:
+        try:
+            await cont(monitor)
+        except QemuError as error:
+            log.warning("resuming a machine whose save failed: %s", error)
 
 
 def _take_apart(raw: IO[bytes], into: Checkpoint, hotplugged: Hotplugged) -> int:
