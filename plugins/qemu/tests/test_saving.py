@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
 import json
 import os
 import socket
@@ -73,7 +75,7 @@ def played(path: Path, migrate: Callable[[Qemu], None]) -> Iterator[None]:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
         listening.listen()
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield
         thread.join()
@@ -83,10 +85,47 @@ async def test_the_reason_of_a_failed_save_is_told_also_of_a_qemu_that_ends(tmp_
     def fail(qemu: Qemu) -> None:
         at = {"seconds": 1, "microseconds": 0}
         qemu.say(event="MIGRATION", data={"status": "failed"}, timestamp=at)
-        assert (asked := qemu.read())["execute"] == "query-migrate"
+        asked = qemu.read()
+        assert asked["execute"] == "query-migrate"
         qemu.say(**{"return": ANSWERS["query-migrate"], "id": asked["id"]})
 
     into = Checkpoint(folder=tmp_path, memory=tmp_path / "memory")
     with played(tmp_path / "qmp", fail), pytest.raises(QemuError, match="device cannot be saved"):
         async with monitor.connected(tmp_path / "qmp") as connection:
-            await checkpoint.save(connection, into, MANIFEST)
+            await checkpoint.save(connection, into, MANIFEST, _kill)
+
+
+@pytest.mark.parametrize("leaves_size", [False, True])
+@pytest.mark.parametrize("says", ["nothing", "completed"])
+async def test_a_qemu_that_writes_without_end_is_killed(tmp_path, leaves_size, says):
+    killed = threading.Event()
+
+    def write(qemu: Qemu) -> None:
+        if leaves_size:
+            keep_size = 1
+            assert (
+                ctypes.CDLL(None).fallocate(
+                    qemu.given, keep_size, ctypes.c_int64(0), ctypes.c_int64(300 << 20)
+                )
+                == 0
+            )
+        else:
+            os.ftruncate(qemu.given, 300 << 20)
+        if says != "nothing":
+            at = {"seconds": 1, "microseconds": 0}
+            qemu.say(event="MIGRATION", data={"status": says}, timestamp=at)
+        killed.wait()
+
+    async def kill() -> None:
+        killed.set()
+
+    into = Checkpoint(folder=tmp_path, memory=tmp_path / "memory")
+    with played(tmp_path / "qmp", write), pytest.raises(QemuError, match="more than 258 MiB"):
+        async with asyncio.timeout(60), monitor.connected(tmp_path / "qmp") as connection:
+            await checkpoint.save(connection, into, MANIFEST, kill)
+    assert killed.is_set()
+    assert list(tmp_path.iterdir()) == [tmp_path / "qmp"]
+
+
+async def _kill() -> None:
+    pytest.fail("it has written nothing")

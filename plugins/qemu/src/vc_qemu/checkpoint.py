@@ -15,10 +15,10 @@ import logging
 import mmap
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from vc_core.driver_kit import read_manifest, write_manifest
 from vc_core.driver_kit.timeouts import timeout_after
@@ -34,6 +34,8 @@ from vc_qemu.jail.inside import View
 if TYPE_CHECKING:
     from vc_qemu.monitor import Monitor
 
+Kill = Callable[[], Awaitable[None]]
+
 log = logging.getLogger(__name__)
 
 _CAPABILITIES = ("x-ignore-shared", "events")
@@ -41,6 +43,8 @@ _ENDED = ("completed", "failed", "cancelled")
 SCHEMA = 3
 _UNLIMITED_BYTES = 1 << 40  # bytes per second
 _NOT_FINISHED = "not finalized"  # part of QEMU's message: "Migration is not finalized yet"
+_DEVICES_BYTES = 256 << 20  # of state that is no memory; it has some MiB
+_LOOK_S = 1.0  # between two looks at how much QEMU has written
 _CONT_S = 20.0
 _CONT_FIRST_DELAY_S, _CONT_MAX_DELAY_S = 0.001, 0.1
 
@@ -160,10 +164,10 @@ async def load(
     return places
 
 
-async def save_template(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> None:
+async def save_template(monitor: Monitor, into: Checkpoint, manifest: Manifest, kill: Kill) -> None:
     """Writes state and manifest of a template, whose memory is already in a file.
 
-    Its vCPUs stay stopped.
+    Its vCPUs stay stopped. `kill` is as for `save`.
 
     Raises:
         QemuError: QEMU fails to save it, or the disk is full.
@@ -174,14 +178,14 @@ async def save_template(monitor: Monitor, into: Checkpoint, manifest: Manifest) 
     target = state_path(into)
     handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        await _migrate(monitor, handle)
+        await _migrate(monitor, handle, _room(manifest), kill)
     finally:
         os.close(handle)
     manifest = replace(manifest, state_bytes=target.stat().st_size)
     write_manifest(_manifest(into), manifest, SCHEMA)
 
 
-async def save(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> float:
+async def save(monitor: Monitor, into: Checkpoint, manifest: Manifest, kill: Kill) -> float:
     """Writes state, memory and manifest of a machine, which then runs, or is paused, as before.
 
     All memory is written while the machine runs. Then it stands still until what it has changed
@@ -191,6 +195,7 @@ async def save(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> float:
         monitor: monitor of the machine.
         into: the target.
         manifest: manifest of the machine; the size of the state and the devices are filled in.
+        kill: ends QEMU, which is done when it writes more than any machine of this size has.
 
     Returns:
         How long the vCPUs stood still, in seconds.
@@ -202,11 +207,12 @@ async def save(monitor: Monitor, into: Checkpoint, manifest: Manifest) -> float:
     hotplugged = await Hotplugged.look(
         monitor, manifest.hotplugged.places if manifest.hotplugged else ()
     )
+    room = _room(manifest, hotplugged)
     try:
         with tempfile.TemporaryFile(dir=into.folder) as raw:
             async with monitor.halts() as halts:
                 try:
-                    await _migrate(monitor, raw.fileno())
+                    await _migrate(monitor, raw.fileno(), room, kill)
                 except BaseException:
                     await _go_back(monitor, was_running)
                     raise
@@ -282,7 +288,16 @@ def _new_private_file(path: Path) -> BinaryIO:
     )
 
 
-async def _migrate(monitor: Monitor, handle: int) -> None:
+def _room(manifest: Manifest, hotplugged: Hotplugged | None = None) -> int:
+    """Returns how many bytes a QEMU that is not taken over writes at most.
+
+    All memory is written once while the machine runs, and once more what it has changed meanwhile.
+    """
+    plugged = sum(hotplugged.memories.values()) if hotplugged else 0
+    return 2 * ((manifest.memory_mib << 20) + plugged) + _DEVICES_BYTES
+
+
+async def _migrate(monitor: Monitor, handle: int, room: int, kill: Kill) -> None:
     await _set_capabilities(monitor)
     # With no downtime allowed, QEMU stops a running machine when it has written all memory once:
     # migration.c, migration_iteration_run. A guest that writes fast makes that no longer.
@@ -292,14 +307,35 @@ async def _migrate(monitor: Monitor, handle: int) -> None:
     await monitor.give("state", handle)
     async with monitor.events("MIGRATION") as changes:
         await monitor.execute("migrate", {"uri": "fd:state"})
-        status = ""
-        async for _, change in changes:
-            status = str(change.get("status"))
-            if status in _ENDED:
-                break
+        ending = asyncio.ensure_future(_end(changes))
+        try:
+            while not (await asyncio.wait([ending], timeout=_LOOK_S))[0]:
+                await _check_room(handle, room, kill)
+            status = await ending
+        finally:
+            ending.cancel()
+    await _check_room(handle, room, kill)
     if status != "completed":
         result = await monitor.ask("query-migrate", Migration)
         raise QemuError(f"QEMU could not save the machine: {result.error_desc[:500] or status}")
+
+
+async def _end(changes: AsyncIterator[tuple[str, Mapping[str, Any]]]) -> str:
+    async for _, change in changes:
+        if (status := str(change.get("status"))) in _ENDED:
+            return status
+    raise AssertionError("events end with an exception")
+
+
+async def _check_room(handle: int, room: int, kill: Kill) -> None:
+    """Kills a QEMU that writes too much: it was taken over, and would fill the disk."""
+    found = os.fstat(handle)
+    if max(found.st_size, found.st_blocks * 512) > room:  # fallocate(2) may leave the size
+        await kill()
+        raise QemuError(
+            f"QEMU wrote more than {room >> 20} MiB of state, more than the machine can have: "
+            "it may be taken over, and was killed"
+        )
 
 
 async def _prepare_incoming(monitor: Monitor) -> None:

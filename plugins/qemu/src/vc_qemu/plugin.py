@@ -274,7 +274,7 @@ class QemuHypervisor(HypervisorSpec):
         async with machine.monitor() as monitor:
             if is_template:
                 template = replace(manifest, hotplugged=None, interfaces=state.places)
-                await checkpoint.save_template(monitor, into, template)
+                await checkpoint.save_template(monitor, into, template, machine.kill)
                 return None  # it stays stopped
             if self._options.shared_memory:
                 raise QemuError("a machine with hypervisor.qemu.shared_memory cannot be saved")
@@ -282,7 +282,7 @@ class QemuHypervisor(HypervisorSpec):
                 monitor, state.places, self._options.unplug_timeout_s
             ) as places:
                 saved = replace(manifest, hotplugged=Hotplugged(places))
-                return await checkpoint.save(monitor, into, saved)
+                return await checkpoint.save(monitor, into, saved, machine.kill)
 
     @hookimpl
     async def vm_shares(self, pod: PodRef) -> tuple[Plugged, ...]:
