@@ -1,6 +1,6 @@
 # `make demo` runs a first command, `make test` every check, `make bench` the benchmarks. Each
 # prepares the machine first.
-.PHONY: demo test test-long conformance conformance-validation conformance-critest bench fuzz soak leaks docs wheels lint generate clean
+.PHONY: demo test test-long conformance conformance-validation conformance-critest conformance-kubernetes bench fuzz soak leaks docs wheels lint generate clean
 
 VC := .venv/bin/vc
 PY := .venv/bin/python
@@ -47,7 +47,7 @@ leaks:
 RUNTIMES := vc-runtime,runc,crun
 FOCUS :=
 CONTAINERD := pinned
-conformance: conformance-validation conformance-critest
+conformance: conformance-validation conformance-critest conformance-kubernetes
 conformance-validation:
 	@tools/prepare conformance
 	$(PY) -m conformance validation --runtimes $(RUNTIMES) $(PROGRAMS)
@@ -57,6 +57,9 @@ conformance-critest:
 	$(PY) -m conformance critest --containerd $(CONTAINERD) \
 		--runtimes $(subst $(COMMA)crun,,$(RUNTIMES)) '$(FOCUS)'
 COMMA := ,
+conformance-kubernetes:
+	@tools/prepare conformance
+	$(PY) -m conformance kubernetes --runtimes $(subst $(COMMA)crun,,$(RUNTIMES))
 
 docs:
 	@tools/prepare test

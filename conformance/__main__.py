@@ -10,11 +10,13 @@ import click
 
 from conformance import containerd, critest, reports, validation
 from conformance.building import Unusable
+from conformance.kubernetes import cluster, journey
 from conformance.runtimes import OURS
 
 _PAGE = Path(__file__).parents[1] / "docs" / "conformance.md"
 _PROGRAMS = Path(".make/conformance").absolute()
 _ENGINES = Path(".make/containerd").absolute()
+_KUBERNETES = Path(".make/kubernetes").absolute()
 _LOGS = Path(".make/critest").absolute()
 
 
@@ -86,6 +88,27 @@ def _critest(focus: str, runtimes: str, version: str) -> None:
     for name in sorted(one for one in allowed if ours.get(one)):
         click.echo(f"{name}: passes, and need not be an exception any more")
     _end(critest.complaints(ours, found, allowed))
+
+
+@main.command("kubernetes")
+@click.option("--runtimes", default=f"{OURS},runc", show_default=True)
+@click.option("--rounds", default=3, show_default=True, help="Number of pods that are started.")
+def _kubernetes(runtimes: str, rounds: int) -> None:
+    """Run pods in a Kubernetes of one node, on Debian's containerd."""
+    found: dict[str, journey.Found] = {}
+    names = runtimes.split(",")
+    try:
+        cluster.build(_KUBERNETES)
+        with cluster.cluster(_KUBERNETES, names) as made:
+            for name, news, one in journey.run(made, names, rounds):
+                found[name] = one
+                click.echo(f"{name}: {news}", err=True)
+    except Unusable as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(journey.table(found))
+    if OURS in found:
+        allowed = critest.exceptions(_PAGE)
+        _end(journey.complaints(found[OURS], found.get("runc"), allowed))
 
 
 def _end(complaints: Sequence[str]) -> None:

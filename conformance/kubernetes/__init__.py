@@ -1,0 +1,1 @@
+"""A Kubernetes of one node, with runtimes as its handlers."""
