@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import enum
@@ -21,6 +22,7 @@ STORE = "store"
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _SHORT_BYTES = 24 << 20  # less than any machine needs
+_LAST_S = 10.0
 _YEAR_S = 365 * 24 * 3600
 _LIBC = ctypes.CDLL(None)
 
@@ -161,6 +163,14 @@ def left(host: Host, former: set[int]) -> list[str]:
             words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
             if any(name in word for word in words) and "--config" not in words:  # a keeper
                 remains.append(f"process {entry.name}: {' '.join(words)[:120]}")
+    return remains
+
+
+async def left_at_last(host: Host, former: set[int]) -> list[str]:
+    """Like `left`, once processes have ended that end by themselves without their caller."""
+    until = time.monotonic() + _LAST_S
+    while (remains := left(host, former)) and time.monotonic() < until:  # noqa: ASYNC110
+        await asyncio.sleep(0.1)  # nobody tells of such a process
     return remains
 
 

@@ -348,7 +348,7 @@ class Soak:
             is_alive = bool(pod.pid) and Path(f"/proc/{pod.pid}").exists()
             assert is_alive or pod.state not in (State.RUNNING, State.PAUSED), pod
             await runtime.delete(pod.id, force=True)
-        remains = faults.left(host, self._dead)
+        remains = await faults.left_at_last(host, self._dead)
         assert remains == [], remains
         assert (await runtime.list()).pods == ()
 
