@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from vc_network import namespace, pasta
+from vc_network.layout import TAP
 from vc_network.namespace import folder
 from vc_network.plugin import PastaNetwork
 
-from vc_core.spec import NetworkRequest, PodRef, Reach
+from vc_core.spec import NetworkPolicy, NetworkRequest, PodRef, Reach
 from vc_core.testing import NetworkContract, NetworkSubject
 
 
@@ -120,4 +121,30 @@ async def test_pasta_has_limits_that_no_guest_can_make_it_exceed(run_dir, check_
     started = pasta.process_of(run_dir)
     assert started is not None
     check_limits(started.pid, open_files=16384)
+    await plugin.network_disconnect(pod=pod)
+
+
+@pytest.mark.usefixtures("own_network")
+async def test_the_rates_are_in_force_before_the_tap_is_up(run_dir, monkeypatch):
+    plugin, pod = PastaNetwork(), PodRef(id="p", run_dir=run_dir)
+    seen = []
+
+    async def looking(self, *fields):
+        if fields[0] == "run" and f"link set dev {TAP} up" in fields[1]:
+            for words in (["ip", "link"], ["tc", "qdisc"]):
+                enter = [*namespace.entering(self.keeper), *words, "show", "dev", TAP]
+                done = subprocess.run(enter, capture_output=True, text=True, check=True)
+                seen.append(done.stdout)
+        return await real(self, *fields)
+
+    real = namespace.Namespace._do
+    monkeypatch.setattr(namespace.Namespace, "_do", looking)
+    policy = NetworkPolicy.of(rate_in="8mbit", rate_out="4mbit")
+    request = NetworkRequest(reach=Reach.FULL, policy=policy)
+    made = await plugin.network_connect(pod=pod, request=request)
+    os.close(made.interfaces[0].nic.descriptor)
+    link, queue = seen
+    assert ",UP" not in link
+    assert "tbf" in queue
+    assert "rate 8Mbit" in queue
     await plugin.network_disconnect(pod=pod)

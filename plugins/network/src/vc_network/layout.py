@@ -59,23 +59,32 @@ V6 = Family(6, "fd76:6300::2", "fd76:6300::1", "fd76:6300::6", "", 128)
 
 
 def ip_commands(families: tuple[Family, ...]) -> str:
-    """Returns the input of `ip -batch` that connects tap and uplink."""
+    """Returns the input of `ip -batch` that connects tap and uplink.
+
+    The tap is up as late as possible, because its machine may run already: only routes that lead
+    to it come later, as the kernel refuses them for an interface that is down.
+    """
     lines = ["link set lo up"]
     for name, mac in ((TAP, TAP_MAC), (UPLINK, UPLINK_MAC)):
-        lines += [f"link set dev {name} address {mac} mtu {MTU}", f"link set dev {name} up"]
+        lines.append(f"link set dev {name} address {mac} mtu {MTU}")
+    lines.append(f"link set dev {UPLINK} up")
+    for family in families:
+        no_detection = " nodad" if family.version == 6 else ""
+        lines += [
+            f"addr add {family.router}/{family.bits} dev {TAP}{no_detection}",
+            f"neigh replace {family.next_hop} lladdr {NEXT_HOP_MAC} dev {UPLINK} nud permanent",
+            f"route add default via {family.next_hop} dev {UPLINK} onlink",
+        ]
+    lines.append(f"link set dev {TAP} up")
     if V6 in families:
         # An answer to a client on the namespace's ::1 gets this address back before it is routed,
         # and the kernel has no route to it for what comes from another interface than lo. What a
         # guest itself sends to ::1 is dropped before.
         lines.append(f"route add local {V6.loopback}/128 dev {TAP} table local")
     for family in families:
-        no_detection = " nodad" if family.version == 6 else ""
         lines += [
-            f"addr add {family.router}/{family.bits} dev {TAP}{no_detection}",
             f"route add {family.guest}/{family.bits} dev {TAP}",
             f"neigh replace {family.guest} lladdr {GUEST_MAC} dev {TAP} nud permanent",
-            f"neigh replace {family.next_hop} lladdr {NEXT_HOP_MAC} dev {UPLINK} nud permanent",
-            f"route add default via {family.next_hop} dev {UPLINK} onlink",
         ]
     return "".join(f"{line}\n" for line in lines)
 

@@ -146,7 +146,7 @@ class Namespace:
         await self._do("run", plan.rules, program("nft"), "-f", "-")
 
     async def connect(self, links: str, rates: str) -> None:
-        """Connects the tap. The plan is in force.
+        """Connects the tap. The plan is in force, and the rates are before the tap is up.
 
         Args:
             links: input of `ip -batch`.
@@ -155,9 +155,9 @@ class Namespace:
         Raises:
             NetworkFailure: a step failed.
         """
-        await self._do("run", links, program("ip"), "-batch", "-")
         if rates:
             await self._do("run", rates, program("tc"), "-batch", "-")
+        await self._do("run", links, program("ip"), "-batch", "-")
 
     async def keep(self) -> None:
         """Makes the namespace outlive this process.
