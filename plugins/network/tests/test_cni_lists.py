@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 from vc_network.cni.cache import container_of
+from vc_network.cni.locks import locked
 from vc_network.cni.plugin import CniNetwork
 
 from vc_core.spec import Dns, NetworkError, NetworkPolicy, NewNetwork, PortMapping
@@ -125,6 +126,20 @@ async def test_what_lost_pods_have_left_goes_with_the_next_connect(newer, place,
     await newer.plugin().network_disconnect(pod=new)
     assert other_program.exists()
     other_program.unlink()
+    assert place.residue() == []
+
+
+async def test_a_start_does_not_wait_for_the_removal_of_what_lost_pods_have_left(place):
+    lost, new = place.pod("lost"), place.pod("new")
+    _close(await place.plugin().network_connect(pod=lost, request=place.request()))
+    subprocess.run(["ip", "netns", "delete", f"vc-{container_of(lost)}"], check=True)
+    subprocess.run(["nft", "flush", "ruleset"], check=True)
+    cached = place.folder / "cache/results" / f"{place.name}-{container_of(lost)}-eth0"
+    async with await locked(place.folder / "cache/vc-calls.lock", exclusive=False):  # as ADD does
+        _close(await place.plugin().network_connect(pod=new, request=place.request()))
+        assert cached.exists()
+    for pod in (new, lost):
+        await place.plugin().network_disconnect(pod=pod)
     assert place.residue() == []
 
 

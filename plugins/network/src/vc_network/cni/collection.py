@@ -14,7 +14,7 @@ from pathlib import Path
 from vc_network.cni.cache import NETNS, Attachment, Cache
 from vc_network.cni.chain import Chain
 from vc_network.cni.configuration import NetworkList, parse
-from vc_network.cni.locks import locked
+from vc_network.cni.locks import LIMIT_S, locked
 from vc_network.cni.names import Names
 from vc_network.errors import NetworkFailure
 
@@ -23,7 +23,9 @@ log = logging.getLogger(__name__)
 ChainOf = Callable[[NetworkList, Attachment], Chain]
 
 
-async def collect(cache: Cache, network: NetworkList, chain_of: ChainOf) -> None:
+async def collect(
+    cache: Cache, network: NetworkList, chain_of: ChainOf, limit_s: float = LIMIT_S
+) -> None:
     """Calls DEL for the attachments of pods that are gone, and then GC if there were any.
 
     What a plugin refuses is logged: its pod's removal is not the caller's task.
@@ -32,13 +34,14 @@ async def collect(cache: Cache, network: NetworkList, chain_of: ChainOf) -> None
         cache: where attachments are.
         network: the network, as it is configured now.
         chain_of: returns the plugins for an attachment.
+        limit_s: longest wait for other processes in seconds.
 
     Raises:
         NetworkFailure: another process adds or removes pods for too long.
     """
     if not _gone(cache, network.name):
         return
-    async with await locked(cache.calls, exclusive=True):
+    async with await locked(cache.calls, exclusive=True, limit_s=limit_s):
         gone = _gone(cache, network.name)  # as long as the lock is held, nobody adds or removes
         for one in gone:
             try:

@@ -43,6 +43,8 @@ from vc_network.namespace import folder
 
 log = logging.getLogger(__name__)
 
+_COLLECT_S = 2.0  # a start waits for it
+
 # portmap removes all rules of a pod, but only if it is told of a port.
 _UNKNOWN = {"portMappings": [{"hostPort": 1, "containerPort": 1, "protocol": "tcp"}]}
 
@@ -87,7 +89,7 @@ class CniNetwork(NetworkSpec):
             network = self._network(request.name)
             check_installed(network, self._options.plugin_dirs)
             capabilities.check(network, request)
-            await collect(self._cache, network, self._chain)
+            await self._collect(network)
             taps = () if prepared is None else (prepared,)
             async with await self._calling():
                 return await self._connect(pod, request, network, taps)
@@ -148,6 +150,13 @@ class CniNetwork(NetworkSpec):
     @hookimpl
     async def network_diagnose(self) -> tuple[Finding, ...]:
         return doctor.diagnose(self._options)
+
+    async def _collect(self, network: NetworkList) -> None:
+        """Removes what pods that are gone have left, unless others add or remove pods now."""
+        try:
+            await collect(self._cache, network, self._chain, _COLLECT_S)
+        except NetworkFailure as error:
+            log.debug("not collected now: %s", error)
 
     async def _locked(self) -> FileLock:
         return await locked(self._cache.lock)
