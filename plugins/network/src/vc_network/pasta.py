@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import fcntl
 import os
-import signal
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from vc_core.driver_kit import HostProcess
 from vc_core.spec import PortMapping, PortProtocol
-from vc_network import layout
+from vc_network import layout, starting
 from vc_network.errors import NetworkFailure
-from vc_network.host_programs import start_daemon
 from vc_network.layout import V4, V6, Family
 from vc_network.namespace import folder, keeper_of, program
 
 _PID_FILE = "pasta.pid"
 _LOCK_FILE = "pasta.lock"
 _OPEN_FILES = 16384  # a connection to a published port takes up to six
-_LONGEST_S = 30.0
-_ASK_S = 0.01
 _DEFAULT_V6 = "0" * 32
 
 
@@ -37,47 +30,19 @@ async def start(
     command = [program("pasta"), *_options(tuple(ports), tuple(families))]
     command += ["--pid", str(folder(run_dir) / _PID_FILE), str(keeper.pid)]
     try:
-        # Each process from the fork to pasta has the lock: `end` waits for one that is not pasta
-        # yet, as the caller may be killed in between.
-        with (folder(run_dir) / _LOCK_FILE).open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            await start_daemon(program("prlimit"), command, _OPEN_FILES, inherited=[lock.fileno()])
+        await starting.start(folder(run_dir) / _LOCK_FILE, command, _OPEN_FILES)
     except NetworkFailure as error:
         raise NetworkFailure(f"pasta does not start: {error}") from error
 
 
 async def end(run_dir: Path) -> None:
-    """Ends the pasta of a pod, also one that a killed caller was starting. Callable twice.
+    """Ends the pasta of a pod, also one that a killed caller was starting. Callable twice."""
 
-    Raises:
-        NetworkFailure: it does not end.
-    """
-    path = folder(run_dir) / _LOCK_FILE
-    if not path.exists():  # none was started
-        return
-    until = time.monotonic() + _LONGEST_S
-    with path.open("wb") as lock:
-        is_last = False
-        while not is_last:
-            # From here on nothing becomes pasta any more. A process that looks for it misses it
-            # while it goes to the background, but not once it is there.
-            is_last = _is_free(lock.fileno())
-            for _ in range(2):
-                if (process := process_of(run_dir)) is not None:
-                    process.send(signal.SIGKILL)
-                    await process.ended()
-            if time.monotonic() > until:
-                raise NetworkFailure(f"pasta of {run_dir.name} does not end; end it by its pid")
-            if not is_last:
-                await asyncio.sleep(_ASK_S)  # nobody tells
+    def find() -> tuple[HostProcess, ...]:
+        found = _found(run_dir)
+        return () if found is None else (found,)
 
-
-def _is_free(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    await starting.end(folder(run_dir) / _LOCK_FILE, lambda: _noted(run_dir), find)
 
 
 def _options(ports: tuple[PortMapping, ...], families: tuple[Family, ...]) -> list[str]:
@@ -113,14 +78,22 @@ def _options(ports: tuple[PortMapping, ...], families: tuple[Family, ...]) -> li
 
 def process_of(run_dir: Path) -> HostProcess | None:
     """Returns the pasta of a pod; None when there is none."""
+    return _noted(run_dir) or _found(run_dir)
+
+
+def _noted(run_dir: Path) -> HostProcess | None:
     pid_file = folder(run_dir) / _PID_FILE
     try:
         process = HostProcess.of(int(pid_file.read_text()))
         words = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError, ValueError):
-        words = []
-    if str(pid_file).encode() in words:
-        return process
+        return None
+    return process if str(pid_file).encode() in words else None
+
+
+def _found(run_dir: Path) -> HostProcess | None:
+    """Returns a process that is the pasta of a pod by its command line."""
+    pid_file = folder(run_dir) / _PID_FILE
     if not pid_file.parent.exists():
         return None
     # On a full disk pasta runs on without having written its file. Its mount namespace does not

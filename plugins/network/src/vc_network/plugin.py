@@ -96,8 +96,8 @@ class PastaNetwork(NetworkSpec):
     async def _remove(self, pod: PodRef) -> None:
         if pod.id in self._prepared:
             self._prepared.pop(pod.id)[0].channel.close()
-        found = (part.process_of(pod.run_dir) for part in (name_filter, pasta))
-        await namespace.end_all([*found, namespace.keeper_of(pod.run_dir)])
+        parts = name_filter.process_of(pod.run_dir), namespace.keeper_of(pod.run_dir)
+        await namespace.end_all(parts)
         await pasta.end(pod.run_dir)
         if folder(pod.run_dir).exists():
             shutil.rmtree(folder(pod.run_dir))

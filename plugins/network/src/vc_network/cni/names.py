@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vc_core.driver_kit import HostProcess
+from vc_network import starting
 from vc_network.cni.locks import locked
 from vc_network.errors import NetworkFailure
-from vc_network.host_programs import start_daemon
 from vc_network.namespace import program
 
 # Not below a private folder: dnsmasq reads it as the user nobody.
 _FOLDER = Path("/run/virtcontainers-names")
-_TERM_S = 2.0
 _OPEN_FILES = 1024
 
 
@@ -94,6 +93,11 @@ class Names:
         return self._folder / "dnsmasq.pid"
 
     @property
+    def _starting(self) -> Path:
+        """The lock of dnsmasq's start."""
+        return self._folder / "dnsmasq.lock"
+
+    @property
     def _word(self) -> str:
         """The word of dnsmasq's command line that no other network's has."""
         return f"--pid-file={self._pid_file}"
@@ -111,11 +115,11 @@ class Names:
         return process if self._word.encode() in words else None
 
     async def _end(self) -> None:
-        """Ends dnsmasq, also one that has no pid file yet because its starter was killed."""
-        if (process := self._process()) is not None:
-            await process.kill(_TERM_S)
-        for left in HostProcess.find_in(self.base, self._word):
-            await left.kill(_TERM_S)
+        """Ends dnsmasq, also one that a killed starter was starting."""
+        await starting.end(self._starting, self._process, self._found)
+
+    def _found(self) -> tuple[HostProcess, ...]:
+        return HostProcess.find_in(self.base, self._word)
 
     async def _start(self, gateways: Sequence[str]) -> None:
         """Starts dnsmasq, which goes to the background when it answers."""
@@ -129,7 +133,7 @@ class Names:
         command += [self._word, f"--hostsdir={self._hosts}"]
         command += [f"--listen-address={gateway}" for gateway in gateways]
         try:
-            await start_daemon(program("prlimit"), command, _OPEN_FILES)
+            await starting.start(self._starting, command, _OPEN_FILES)
         except NetworkFailure as error:
             raise NetworkFailure(
                 f"names of the network {self.network} cannot be answered: {error}; "
