@@ -10,11 +10,13 @@ import pytest
 from msgspec import structs
 
 from tests.engine.specs import container
+from vc_core.engine.state.records import Store
 from vc_core.engine.state.states import State
 from vc_core.spec import (
     AlreadyExists,
     Capability,
     HostDevice,
+    HypervisorError,
     InvalidRequest,
     Mount,
     NotFound,
@@ -24,8 +26,9 @@ from vc_core.spec import (
     StorageError,
     VmPhase,
     VmSize,
+    hookimpl,
 )
-from vc_core.testing.mocks.hypervisor import ALL
+from vc_core.testing.mocks.hypervisor import ALL, MockHypervisor
 
 STEPS = 200
 FIRST = {False: 0, True: 1}  # as in test_faults
@@ -107,6 +110,46 @@ async def test_a_fork_says_how_long_its_parent_stood_still(runtime, world, data)
     assert children.detached_s > 0  # it has a directory
     world.stood_still_s = None  # a driver that does not measure: the time of its operation
     assert 0 < (await pod.fork()).stood_still_s < children.detached_s + 60
+
+
+async def _killed_while_saving(runtime, data):
+    """A pod whose saving process was killed."""
+    pod = await _running(runtime, data)
+    await pod.close()
+    store = Store(runtime.hooks, "p")
+    await store.put_pod_state(structs.replace(await store.pod_state(), is_saving=True))
+    return await runtime.get("p")
+
+
+async def test_after_a_killed_save_the_guest_learns_that_it_is_the_same(runtime, world, data):
+    pod = await _killed_while_saving(runtime, data)
+    world.machines["p"].is_let_go = True
+    world.faults.calls.clear()
+    assert (await pod.status()).state is State.RUNNING
+    assert not world.machines["p"].is_let_go
+    assert world.faults.calls.count("agent_unquiesce") == 1
+    await pod.status()
+    assert world.faults.calls.count("agent_unquiesce") == 1
+
+
+@pytest.mark.parametrize("operation", ["vm_pause", "vm_resume"])
+@pytest.mark.parametrize("method", ["stop", "delete"])
+async def test_after_a_killed_save_a_machine_that_does_not_answer_can_be_ended(
+    runtime, world, data, monkeypatch, operation, method
+):
+    pod = await _killed_while_saving(runtime, data)
+
+    async def fails(self, pod):
+        raise HypervisorError("no answer")
+
+    monkeypatch.setattr(MockHypervisor, operation, hookimpl(fails))
+    with pytest.raises(HypervisorError, match="no answer"):
+        await pod.pause()
+    await getattr(pod, method)()
+    if method == "stop":
+        assert (await pod.status()).state is State.STOPPED
+    else:
+        assert (world.residue(), world.records) == ([], {})
 
 
 async def test_a_snapshot_outlives_its_pod_and_starts_often(runtime, world, data, config):

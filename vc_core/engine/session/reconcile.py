@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from msgspec import structs
 
 from vc_core.engine.host import oci_hooks
@@ -11,22 +13,29 @@ from vc_core.engine.session.session import Session
 from vc_core.engine.session.teardown import end_machine
 from vc_core.engine.state.records import ContainerState, PodState
 from vc_core.engine.state.states import State
+from vc_core.spec.errors import HypervisorError, OperationTimeout, VcError
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import Capability, ContainerSpec, VmPhase
 
+log = logging.getLogger(__name__)
 
-async def reconcile(session: Session) -> None:
-    """Reconciles the store with the machine, and finishes interrupted calls."""
+
+async def reconcile(session: Session, is_ending: bool = False) -> None:
+    """Reconciles the store with the machine, and finishes interrupted calls.
+
+    Args:
+        session: the pod.
+        is_ending: whether the pod or a container is being ended, which must also work when the
+            machine does not answer; what is not finished then is left to the next call.
+    """
     state = await true_state(session)
-    is_running = state.state is State.RUNNING and session.is_alive
-    if state.is_saving and is_running and Capability.PAUSE in session.capabilities:
-        # Saving may go on, and pause the machine at its end: vm_resume prevents that.
-        await session.hooks.vm_pause(pod=session.pod)
-        state = structs.replace(state, state=State.PAUSED)
-    if state.is_saving and state.state is State.PAUSED:
-        await session.hooks.vm_resume(pod=session.pod)
-        state = structs.replace(state, state=State.RUNNING)
-    state = structs.replace(state, is_saving=False)
+    if state.is_saving:
+        try:
+            state = await _end_save(session, state)
+        except (HypervisorError, OperationTimeout) as error:
+            if not is_ending:
+                raise
+            log.warning("the save of a killed process cannot be ended: %s", error)
     if session.is_alive and state.state is State.STOPPED:
         await end_machine(session, 0)
         await pod_network.disconnect(session)
@@ -43,6 +52,31 @@ async def reconcile(session: Session) -> None:
         await session.put_state(state)
     if not session.is_alive and session.state.network is not None:  # of an interrupted start
         await pod_network.disconnect(session)
+
+
+async def _end_save(session: Session, state: PodState) -> PodState:
+    """Ends a save whose process was killed; returns the state of the machine, which goes on."""
+    is_running = state.state is State.RUNNING and session.is_alive
+    if is_running and Capability.PAUSE in session.capabilities:
+        # Saving may go on, and pause the machine at its end: vm_resume prevents that.
+        await session.hooks.vm_pause(pod=session.pod)
+        state = structs.replace(state, state=State.PAUSED)
+    if state.state is State.PAUSED:
+        await session.hooks.vm_resume(pod=session.pod)
+        state = structs.replace(state, state=State.RUNNING)
+        await _unquiesce(session)
+    return structs.replace(state, is_saving=False)
+
+
+async def _unquiesce(session: Session) -> None:
+    """Tells the guest that it is the same machine, which it otherwise takes for granted later."""
+    if Capability.QUIESCE not in session.capabilities:
+        return
+    try:
+        await session.connection.open()
+        await session.hooks.agent_unquiesce(pod=session.pod)
+    except VcError as error:
+        log.warning("the guest does not learn that a save has ended: %s", error)
 
 
 async def forget_guest(session: Session) -> None:

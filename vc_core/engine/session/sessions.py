@@ -78,7 +78,8 @@ class Sessions:
 
         Args:
             exclusive: whether the session changes anything.
-            is_ending: whether it ends the pod or a container, which must work without free space.
+            is_ending: whether it ends the pod or a container, which must work without free space
+                and with a machine that does not answer.
             explains: whether an error waits briefly for the machine's end, to include its cause.
 
         Raises:
@@ -95,14 +96,14 @@ class Sessions:
                 session.state.is_saving and not exclusive
             ):  # the saving process was killed: the machine may be paused since
                 await lock.release()
-                async with self.open(exclusive=True):
+                async with self.open(exclusive=True, is_ending=is_ending):
                     pass
                 lock = await self._storage.storage_lock(
                     pod_id=self.pod_id, exclusive=False, timeout_s=self.deadlines.lock
                 )
                 session = await self._read(is_ending)
             if exclusive:
-                await reconcile(session)
+                await reconcile(session, is_ending)
             else:
                 session.state = await true_state(session)
             try:
