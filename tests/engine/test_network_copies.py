@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
-from vc_core.spec import InvalidRequest, OperationError, PortMapping, Reach
+from vc_core.spec import (
+    Capability,
+    InvalidRequest,
+    OperationError,
+    PortMapping,
+    Reach,
+    hookimpl,
+)
+from vc_core.testing.mocks import MockNetwork, mock_network
 
 WEB = PortMapping(guest_port=80, host_port=8080)
 
@@ -63,6 +71,23 @@ async def test_children_get_another_network_than_the_parent(runtime, world):
     await pod.snapshot("s")
     restored = await runtime.restore("s", network="full")
     assert (await restored.status()).config.network.reach is Reach.FULL
+
+
+async def test_what_the_plugin_cannot_do_is_refused_before_a_parent_is_saved(open_runtime, world):
+    class Lesser(mock_network(world)):
+        @hookimpl
+        async def network_capabilities(self, pod):
+            able = await MockNetwork.network_capabilities(self, pod)
+            return able - {Capability.NETWORK_POLICY}
+
+    async with open_runtime(extra={("network", "mock"): Lesser}) as runtime:
+        pod = await runtime.create("p", network="full")
+        await pod.start()
+        world.faults.calls.clear()
+        with pytest.raises(InvalidRequest, match="mock does not enforce the network public"):
+            await pod.fork(1, network="public")
+        assert "vm_checkpoint" not in world.faults.calls
+        assert list(world.machines) == ["p"]
 
 
 async def test_a_fork_that_fails_leaves_no_network(runtime, world):

@@ -76,8 +76,9 @@ class Runtime:
         )
         delete = functools.partial(self.delete, force=True)
         configured = functools.partial(network_choice.of_copy, config, catalog)
+        check = functools.partial(network_choice.check_new, self._wire)
         self.forks = Forks(
-            PodOps(self.hooks, configured, self._sessions, self._register, delete),
+            PodOps(self.hooks, configured, check, self._sessions, self._register, delete),
             Snapshots(config.snapshot.dir, limit),
             Snapshots(config.template.dir / "forks", limit),
             self._host,

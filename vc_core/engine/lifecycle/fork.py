@@ -28,6 +28,8 @@ class PodOps(Struct, frozen=True):
         hooks: operations of the store.
         configured: returns the configuration of a pod from that of the saved one, the choice of a
             network, and ports, as `network_choice.of_copy`.
+        check: refuses a configuration whose plugins do not support its network, as
+            `network_choice.check`.
         sessions: returns the `Sessions` of a pod.
         register: creates a pod from its config, without starting its machine.
         delete: ends and removes a pod.
@@ -35,6 +37,7 @@ class PodOps(Struct, frozen=True):
 
     hooks: Hooks
     configured: Callable[[PodConfig, str, Sequence[PortMapping] | None], PodConfig]
+    check: Callable[[PodConfig], Awaitable[None]]
     sessions: Callable[[str], Sessions]
     register: Callable[[PodConfig], Awaitable[None]]
     delete: Callable[[str], Awaitable[None]]
@@ -110,8 +113,9 @@ class Forks:
         name = fresh()
         async with self._temporary.making(name) as into:
             async with sessions.open(exclusive=True) as session:
-                # Before the pod stands still for nothing.
+                # First: what can be refused is refused before anything is saved.
                 config = self._pods.configured(session.config, network, ports)
+                await self._pods.check(config)
                 saved, standstill = await checkpoint.save(session, into, name)
             outcomes = await asyncio.gather(
                 *(self._start(saved, config, into, pod_id) for pod_id in pod_ids),

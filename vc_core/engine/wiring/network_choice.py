@@ -5,12 +5,14 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from msgspec import structs
 
 from vc_core.config import Config
 from vc_core.engine.state.records import PluginChoice, PodConfig
 from vc_core.engine.wiring import assemble, network_limits
+from vc_core.engine.wiring.assemble import Wire
 from vc_core.engine.wiring.catalog import Catalog
 from vc_core.first_party import CNI, DEFAULT_NETWORK, GIVEN, NAMESPACE_PREFIX, NO_NETWORK
 from vc_core.spec.errors import InvalidRequest
@@ -20,6 +22,7 @@ from vc_core.spec.values import (
     Finding,
     NetworkPolicy,
     NetworkRequest,
+    PodRef,
     PortMapping,
     Reach,
 )
@@ -185,6 +188,18 @@ def check(config: PodConfig, capabilities: frozenset[Capability]) -> None:
     missing = [reason for capability, reason in needed.items() if capability not in capabilities]
     if missing:
         raise InvalidRequest(f"this pod cannot have the network: {'; '.join(missing)}")
+
+
+async def check_new(wire: Wire, config: PodConfig) -> None:
+    """Like `check`, for a pod that is not registered yet: its plugins are wired only to be asked.
+
+    Raises:
+        InvalidRequest: as `check`.
+        PluginError, ConfigError, PluginContractError: one of the plugins is unusable.
+    """
+    if config.network is not None:
+        pod = PodRef(id=config.id, run_dir=Path("/nonexistent"))
+        check(config, await assemble.check_combination(wire(config.plugins), pod))
 
 
 async def diagnose(config: Config, catalog: Catalog) -> tuple[Finding, ...]:
