@@ -12,6 +12,7 @@ from conformance.building import Unusable, go
 from conformance.containerd import Engine
 
 _LIMIT_S = 3600
+_END_S = 300  # for its clean-up and report after that
 _TEST = "[It] "
 _GROUP = "[k8s.io] "
 _EXCEPTION = re.compile(r"^\| `([^`|]+)` \| ([^|]+) \|$", re.MULTILINE)
@@ -37,7 +38,7 @@ def run(program: Path, engine: Engine, handler: str, focus: str, log: Path) -> F
     """Runs the tests that a pattern chooses on a runtime.
 
     Raises:
-        Unusable: it has written no report.
+        Unusable: it has written no report, or does not end.
     """
     with tempfile.TemporaryDirectory(prefix="vc.") as folder:
         words = [
@@ -50,7 +51,12 @@ def run(program: Path, engine: Engine, handler: str, focus: str, log: Path) -> F
             *([f"-ginkgo.focus={focus}"] if focus else []),
         ]
         with log.open("wb") as output:
-            subprocess.run(words, stdout=output, stderr=output, check=False)
+            try:
+                subprocess.run(
+                    words, stdout=output, stderr=output, check=False, timeout=_LIMIT_S + _END_S
+                )
+            except subprocess.TimeoutExpired:
+                raise Unusable(f"critest has not ended at its own limit; see {log}") from None
         try:
             return read((Path(folder) / "report.xml").read_text())
         except FileNotFoundError:

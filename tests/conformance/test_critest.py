@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from conformance import critest
+from conformance.building import Unusable
+from conformance.containerd import Engine
 
 REPORT = """<testsuites><testsuite>
 <testcase name="[SynchronizedBeforeSuite]" status="passed"/>
@@ -46,3 +50,13 @@ def test_runtimes_stand_side_by_side():
         "1 of 2  vc-runtime",
         "1 of 1  runc",
     ]
+
+
+def test_a_critest_that_does_not_end_is_unusable(tmp_path, monkeypatch):
+    program = tmp_path / "critest"
+    program.write_text("#!/bin/sh\nexec sleep 1000\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(critest, "_LIMIT_S", 0)
+    monkeypatch.setattr(critest, "_END_S", 0.1)
+    with pytest.raises(Unusable, match="has not ended"):
+        critest.run(program, Engine("", (), ""), "vc", "", tmp_path / "log")
