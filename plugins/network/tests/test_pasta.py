@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from vc_network import namespace, pasta
+from vc_network.errors import NetworkFailure
 from vc_network.layout import TAP
 from vc_network.namespace import folder
 from vc_network.plugin import PastaNetwork
@@ -148,3 +149,12 @@ async def test_the_rates_are_in_force_before_the_tap_is_up(run_dir, monkeypatch)
     assert "tbf" in queue
     assert "rate 8Mbit" in queue
     await plugin.network_disconnect(pod=pod)
+
+
+async def test_a_message_that_does_not_fit_is_a_failure_that_says_so(run_dir):
+    made = await namespace.Namespace.make(run_dir)
+    try:
+        with pytest.raises(NetworkFailure, match="set up: .*Message too long"):
+            await made.enforce(namespace.Plan({}, "#" * (64 << 20)))
+    finally:
+        await made.end()

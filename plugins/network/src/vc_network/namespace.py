@@ -182,6 +182,11 @@ class Namespace:
             answer, descriptors = await self._answer()
         except (BrokenPipeError, ConnectionResetError):
             answer, descriptors = b"", []
+        except OSError as error:  # as a message that is longer than the socket's buffer
+            raise NetworkFailure(
+                f"the pod's network namespace cannot be set up: its process is not reached: "
+                f"{error.strerror}"
+            ) from error
         if answer != inside.DONE:
             reason = answer.decode(errors="replace") or "its process ended"
             raise NetworkFailure(f"the pod's network namespace cannot be set up: {reason}")
