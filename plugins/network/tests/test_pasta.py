@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -154,7 +155,19 @@ async def test_the_rates_are_in_force_before_the_tap_is_up(run_dir, monkeypatch)
 async def test_a_message_that_does_not_fit_is_a_failure_that_says_so(run_dir):
     made = await namespace.Namespace.make(run_dir)
     try:
-        with pytest.raises(NetworkFailure, match="set up: .*Message too long"):
+        with pytest.raises(NetworkFailure, match=r"set up: .*Message too long"):
             await made.enforce(namespace.Plan({}, "#" * (64 << 20)))
+    finally:
+        await made.end()
+
+
+async def test_what_keeps_a_namespace_has_no_connection_to_its_maker(run_dir):
+    made = await namespace.Namespace.make(run_dir)
+    try:
+        await made._do("keep")
+        async with asyncio.timeout(60):
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.get_running_loop().sock_recv(made.channel, 1) == b""
+        assert made.keeper.is_alive()
     finally:
         await made.end()

@@ -36,6 +36,7 @@ def main(descriptor: int, pid_file: str, program: list[str]) -> None:
     os.umask(0o077)
     os.chdir("/")  # the namespace outlives its caller: it must not keep a folder busy
     caller = _socket.socket(fileno=descriptor)
+    os.set_inheritable(descriptor, False)  # PROGRAM, nft and ip have no use for it
     with open("/proc/self/stat") as stat:  # noqa: PTH123 (pathlib is slow)
         start_ticks = stat.read().rpartition(")")[2].split()[19]
     _write(pid_file, f"{os.getpid()} {start_ticks}".encode())
