@@ -143,6 +143,30 @@ async def test_a_start_does_not_wait_for_the_removal_of_what_lost_pods_have_left
     assert place.residue() == []
 
 
+_OTHER_MOUNTS = """
+import sys
+from pathlib import Path
+from vc_network.cni.cache import Cache
+from vc_network.cni.collection import _gone
+
+print(len(_gone(Cache(Path(sys.argv[1])), sys.argv[2])))
+"""
+
+
+async def test_a_process_with_a_folder_of_namespaces_of_its_own_takes_no_pod_for_gone(place):
+    pod = place.pod()
+    _close(await place.plugin().network_connect(pod=pod, request=place.request()))
+    words = [sys.executable, "-c", _OTHER_MOUNTS, str(place.folder / "cache"), place.name]
+    # Its first process is one whose folder it may look at, which the host's is not everywhere.
+    script = 'unshare --mount sh -c "$0" sh "$@"; exit $?'
+    inner = 'mount -t tmpfs none /run/netns && exec "$@"'
+    enter = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", script, inner]
+    done = subprocess.run([*enter, *words], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
+    await place.plugin().network_disconnect(pod=pod)
+    assert place.residue() == []
+
+
 async def test_a_network_whose_pods_are_lost_can_be_removed(place):
     place.file.unlink()
     wanted = NewNetwork(name=f"{place.name}-own", subnets=("203.0.113.0/24",))

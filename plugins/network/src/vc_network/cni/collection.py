@@ -61,6 +61,8 @@ async def collect(
 
 def _gone(cache: Cache, network: str) -> list[Attachment]:
     """Returns the attachments of ours without a namespace."""
+    if not _sees_namespaces():
+        return []
     found = []
     for container in cache.containers(network):
         if not Path(f"{NETNS}{container}").exists():
@@ -68,3 +70,19 @@ def _gone(cache: Cache, network: str) -> list[Attachment]:
             if one is not None and one.network == network and one.netns.startswith(NETNS):
                 found.append(one)
     return found
+
+
+def _sees_namespaces() -> bool:
+    """Returns whether this process has the host's folder of namespaces.
+
+    One in a mount namespace with a folder of its own would take running pods for gone. A process
+    that may not look at the host's is not root, and calls no plugin.
+    """
+    own = Path(NETNS).parent
+    host = Path("/proc/1/root", *own.parts[1:])
+    try:
+        return host.samefile(own) if host.exists() else not own.exists()
+    except FileNotFoundError:  # this process has none
+        return False
+    except PermissionError:
+        return True
