@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -30,11 +32,18 @@ def _outside():
 
 def _of_pods(host) -> list[HostProcess]:
     """Processes of the host's pods: machines, pasta, and filters of names."""
-    return [
-        HostProcess.of(pid)
-        for pid, words in processes()
-        if str(host.folder) in " ".join(words) and pid != os.getpid()
-    ]
+    found = []
+    for pid, words in processes():
+        if str(host.folder) in " ".join(words) and pid != os.getpid():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                found.append(HostProcess.of(pid))
+    return found
+
+
+def _wait_for_ends(left: list[HostProcess]) -> None:
+    """The filter of names is two processes: the second one ends after the first one."""
+    for process in left:
+        assert asyncio.run(process.ended_within(60)), process
 
 
 @pytest.mark.parametrize("ending", ["start", "delete"])
@@ -63,5 +72,6 @@ def test_a_pod_outlives_a_reboot_with_its_ports_and_its_policy(host, ending):
         refused = host.vc("network", "log", "p").stdout.decode()
         assert f"{PUBLIC}" in refused
     host.vc("pod", "delete", "--force", "p")
+    _wait_for_ends(_of_pods(host))
     assert _of_pods(host) == []
     host.vc("run", *words, "--", "true")
