@@ -51,6 +51,9 @@ def somebodys():
                     subprocess.run(command, input=_LINKS + moved, text=True, check=True)
                     peers = ["nsenter", f"--net=/proc/{other.pid}/ns/net", "ip", "-batch", "-"]
                     subprocess.run(peers, input=up, text=True, check=True)
+                    path = Path(f"/proc/{process.pid}/ns/net")
+                    while "NO-CARRIER" in _shown(path):  # the kernel tells of it a moment later
+                        os.sched_yield()
                     yield Path(f"/proc/{process.pid}/ns/net")
                 finally:
                     other.kill()
