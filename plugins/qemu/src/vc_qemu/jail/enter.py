@@ -1,10 +1,9 @@
 """Enters the jail.
 
-A user namespace, and the lack of transparent huge pages, apply to a whole process; everything else
-can apply to one thread. For root this module runs in a thread of the calling process, which then
-starts the machine. For other users, and for a machine without huge pages, `main` runs in a process
-that becomes the machine. Its start takes as long as that of Python, so this imports little, and
-only modules of the standard library or beside it.
+A user namespace applies to a whole process; everything else can apply to one thread. For root this
+module runs in a thread of the calling process, which then starts the machine. For other users
+`main` runs in a process that becomes the machine. Its start takes as long as that of Python, so
+this imports little, and only modules of the standard library or beside it.
 """
 
 from __future__ import annotations

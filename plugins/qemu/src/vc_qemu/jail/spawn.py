@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import marshal
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from vc_core.driver_kit import HostProcess
 from vc_qemu.errors import QemuError
-from vc_qemu.jail import enter
+from vc_qemu.jail import calls, enter
 from vc_qemu.jail.plan import OPEN_FILES
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ T = TypeVar("T")
 Answer = tuple[str, str, str, int]
 
 _ABOVE = 64
+_SETTING = threading.Lock()  # of what applies to the whole process while a machine is started
 _SIGNALS = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PLAN_FD, _ANSWER_FD = enter.MACHINES, enter.MACHINES + 1
 # This folder follows those of the standard library, so that it hides none of its modules.
@@ -53,16 +56,14 @@ def start(
     messages = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
         given = {0: stdin, 1: messages, 2: messages, **descriptors}
-        # Huge pages can only be turned off for a whole process, and other threads of this one start
-        # programs meanwhile, too.
-        if plan.user or not plan.huge_pages:
-            process = _by_another_process(plan, given, meanwhile)
-        else:
+        if plan.user:
+            return _by_another_process(plan, given, meanwhile)
+        with contextlib.nullcontext() if plan.huge_pages else _no_huge_pages():
             process = HostProcess.of(_in_thread(lambda: _confined(plan, given)))
     finally:
         os.close(stdin)
         os.close(messages)
-    if plan.namespaces and not plan.user:
+    if plan.namespaces:
         try:
             mount(process, False, f"/proc/{process.pid}/fd", OPEN_FILES, True, False)
         except OSError as error:
@@ -109,6 +110,20 @@ def _confined(plan: Plan, given: Mapping[int, int]) -> int:
     enter.leave_root(plan)
     enter.restrict(plan)
     return _spawn(plan.argv, given)
+
+
+@contextlib.contextmanager
+def _no_huge_pages() -> Iterator[None]:
+    """Programs that are started in a block get no transparent huge pages.
+
+    Nor does any thread of this process for what it maps meanwhile.
+    """
+    with _SETTING:
+        before = calls.allow_huge_pages(False)
+        try:
+            yield
+        finally:
+            calls.allow_huge_pages(before)
 
 
 def _in_thread(call: Callable[[], T]) -> T:
