@@ -14,8 +14,10 @@ import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import structs
 
 from vc_core.config import Config
 from vc_core.engine.api.pod import Pod
@@ -223,7 +225,8 @@ def _config(folder: Path, operation: Operation) -> Config:
     """With a network, which saved pods cannot have."""
     config = mock_config(folder)
     is_saved = any(word in operation.name for word in ("snapshot", "fork"))
-    return config if is_saved else replace(config, use=replace(config.use, network="mock"))
+    use = structs.replace(config.use, network="mock")
+    return config if is_saved else structs.replace(config, use=use)
 
 
 async def _delete_all(runtime: Runtime) -> None:
