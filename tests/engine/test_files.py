@@ -8,10 +8,10 @@ import tarfile
 import tracemalloc
 
 import pytest
+from msgspec import structs
 
 from tests.engine.archives import packed
 from tests.engine.specs import container
-from vc_core.config import Config
 from vc_core.defaults import Deadlines
 from vc_core.engine.api import file_entries
 from vc_core.spec import (
@@ -97,9 +97,8 @@ async def guest(world, config):
             (HostileAgent,),
             {"answer": answer, "code": code, "world": world, "is_deaf": is_deaf},
         )
-        changed = Config(
-            **{**vars(config), "deadlines": Deadlines(operations={"agent_serve_files": deadline_s})}
-        )
+        deadlines = Deadlines(operations={"agent_serve_files": deadline_s})
+        changed = structs.replace(config, deadlines=deadlines)
         runtime = mock_runtime(world, changed, {("agent", "mock"): agent})
         await runtime.__aenter__()
         pod = await runtime.create(f"p{len(opened)}")

@@ -102,7 +102,7 @@ async def test_a_qemu_that_never_finishes_a_save_does_not_hang_the_caller(monkey
     monkeypatch.setattr(checkpoint, "_CONT_S", 0.2)
     async with asyncio.timeout(10):
         with pytest.raises(QemuError, match=r"did not resume the machine within 0\.2 s"):
-            await checkpoint._cont(Unfinished())
+            await checkpoint.cont(Unfinished())
 
 
 def test_a_missing_program_says_so(tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vc_core.driver_kit import check_guest_files, decode_record, encode_record, resize
 from vc_core.spec import (
@@ -152,7 +153,7 @@ class LibvirtHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_resume(self, pod: PodRef) -> None:
-        await self._running.ask(lambda domain: domain.resume())
+        await self._running.ask(_resume)
 
     # --- devices and channels ---------------------------------------------------------------------
 
@@ -265,3 +266,14 @@ class LibvirtHypervisor(HypervisorSpec):
         await checkpoint.restore(self._connection, image, xml, pod.run_dir)
         for alias in checkpoint.left_channels(xml):
             await self._running.detach(alias)
+
+
+def _resume(domain: Any) -> None:
+    """Resumes a domain; libvirt may do so itself at the end of a save whose caller was killed."""
+    import libvirt
+
+    try:
+        domain.resume()
+    except libvirt.libvirtError:
+        if domain.state()[0] != libvirt.VIR_DOMAIN_RUNNING:
+            raise
