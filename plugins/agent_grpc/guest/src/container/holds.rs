@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// For a machine that was prepared for a checkpoint by a client that is gone since: whoever starts
-/// it from a checkpoint gives it an identity in this time.
+/// For a machine that was prepared for a checkpoint by a client that is gone since: a machine that
+/// starts from the checkpoint gets an identity within this time.
 const UNDECIDED: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Default)]
