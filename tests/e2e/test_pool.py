@@ -130,6 +130,18 @@ def test_a_killed_keeper_harms_nobody(pooled, busybox):
     assert len(_refilled(pooled)) == 2
 
 
+def test_stop_ends_a_keeper_that_is_just_starting_and_what_a_killed_one_left(pooled):
+    os.kill(_keeper(pooled), signal.SIGKILL)
+    half_made = pooled.folder / "templates/pool/0123456789ab"
+    half_made.mkdir()
+    keeper = pool_process.spawn(pooled.config, 1, subprocess.PIPE)
+    pooled.vc("pool", "stop")
+    with keeper.stdout as output:
+        output.read()  # its end
+    assert not [path for path in half_made.parent.iterdir() if path.is_dir()]
+    assert pooled.machines() == []
+
+
 def test_a_keeper_that_has_ended_is_no_dead_child(pooled):
     pooled.vc("pool", "stop")
     keeper = pool_process.spawn(pooled.config, 1, subprocess.PIPE)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 
 import pytest
@@ -14,6 +15,7 @@ from msgspec import structs
 from tests.engine.specs import container
 from vc_core.defaults import Start
 from vc_core.engine.api import pool_keeper
+from vc_core.engine.clones import pool_signals
 from vc_core.engine.state.states import State
 from vc_core.spec import Busy, OperationError, VmPhase, VmSize
 
@@ -115,10 +117,10 @@ async def test_a_keeper_refills_after_each_taker_and_ends_what_waits(open_runtim
         assert len(runtime.pool.list()) == 2
         with pytest.raises(Busy, match="another process keeps the pool"):
             await pool_keeper.keep(runtime, 1, lambda: None)
-        assert await runtime.pool.end_keeper()
+        assert await runtime.pool.stop(runtime.hooks)
         await task
         assert runtime.pool.list() == ()
-        assert not await runtime.pool.end_keeper()
+        assert not await runtime.pool.stop(runtime.hooks)
         assert {id(one) for one in world.machines.values()} == {id(world.machines["p"])}
 
 
@@ -140,6 +142,21 @@ async def test_a_keeper_whose_folder_is_removed_ends_its_machines_and_itself(
         assert taken.phase is VmPhase.RUNNING
 
 
+async def test_a_keeper_that_is_told_to_quit_while_it_starts_makes_nothing(
+    open_runtime, world, config
+):
+    folder = config.template.dir / "pool"
+    folder.mkdir(mode=0o700, parents=True)
+    async with open_runtime() as keeping:
+        fifo = pool_signals.open_fifo(folder / pool_signals.FIFO)  # as its spawner
+        try:
+            assert await keeping.pool.stop(keeping.hooks)
+            await pool_keeper.keep(keeping, 1, pytest.fail)
+        finally:
+            os.close(fifo)
+        assert world.machines == {}
+
+
 async def test_a_waiting_machine_whose_files_are_removed_is_replaced(open_runtime, world, config):
     async with open_runtime() as keeping:
         full = asyncio.Semaphore(0)
@@ -153,7 +170,7 @@ async def test_a_waiting_machine_whose_files_are_removed_is_replaced(open_runtim
         assert len(left) == 2
         assert kept.id in left
         assert len(world.machines) == 2
-        await keeping.pool.end_keeper()
+        await keeping.pool.stop(keeping.hooks)
         await task
 
 
@@ -190,7 +207,7 @@ async def test_a_fault_at_any_step_of_taking_gives_a_pod_or_nothing(
     assert 20 < step < STEPS
 
 
-async def test_a_killed_makers_half_made_machine_is_swept(open_runtime, world, config):
+async def test_stop_ends_what_a_killed_keeper_left(open_runtime, world, config):
     async with open_runtime() as dying:
         await dying.make_template()
         for step in (10, 14, 18, 22):
@@ -200,9 +217,6 @@ async def test_a_killed_makers_half_made_machine_is_swept(open_runtime, world, c
             world.faults.at, world.faults.is_deadly, world.connections = -1, False, 0
     assert _folders(config) != []
     async with open_runtime() as runtime:
-        async with runtime.pool.keeping():
-            await runtime.pool.sweep(runtime.hooks)
-        for waiting in runtime.pool.list():
-            await runtime.pool.drop(waiting)
+        assert not await runtime.pool.stop(runtime.hooks)
     assert _folders(config) == []
     assert world.residue() == []

@@ -60,10 +60,7 @@ def stop(settings: Settings) -> None:
 
     async def work() -> bool:
         async with settings.runtime() as runtime:
-            was_kept = await runtime.pool.end_keeper()
-            for waiting in runtime.pool.list():  # left by a process that was killed
-                await runtime.pool.drop(waiting)
-            return was_kept
+            return await runtime.pool.stop(runtime.hooks)
 
     if not run_async(work()):
         click.echo("no process keeps machines ready", err=True)
@@ -102,6 +99,8 @@ def keep(settings: Settings, count: int) -> None:
     def tell() -> None:
         with contextlib.suppress(BrokenPipeError):  # the command that waited for it is gone
             click.echo(pool_process.READY)
+
+    pool_process.hold_fifo()
 
     async def work() -> None:
         async with settings.runtime() as runtime:

@@ -25,11 +25,10 @@ async def keep(runtime: Runtime, size: int, tell: Callable[[], None]) -> None:
     async with pool.keeping() as poked:
         await pool.sweep(runtime.hooks)
         try:
-            goes_on = True
-            while goes_on:
+            pool.poke()
+            while await poked():  # not if `pool stop` came while this process was starting
                 await fill(runtime, size)
                 tell()
-                goes_on = await poked()
         finally:
             for waiting in pool.list():
                 await pool.drop(waiting)

@@ -42,7 +42,6 @@ _READY = "ready-"
 _TAKEN = "taken-"
 _TAKER = "taker"  # the run folder of the pod: another store may have a pod of the same name
 _SUFFIX = ".json"
-_POKE = "poke"
 _LOCK = "keeper.lock"
 _LOOK, _QUIT = b"!", pool_signals.QUIT
 
@@ -252,21 +251,23 @@ class Pool:
                 f"another process keeps the pool in {self._folder()}; 'vc pool stop' ends it"
             ) from error
         async with lock:
-            path = self._folder() / _POKE
-            path.unlink(missing_ok=True)
-            os.mkfifo(path, 0o600)
-            handle = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            path = self._folder() / pool_signals.FIFO
+            handle = pool_signals.open_fifo(path)
             try:
                 with pool_signals.removals(path.parent) as removed:
                     yield functools.partial(pool_signals.goes_on, handle, path, removed)
             finally:
-                path.unlink(missing_ok=True)
                 os.close(handle)
 
     def poke(self, word: bytes = _LOOK) -> bool:
-        """Tells the keeper to check the pool, or to quit; returns whether there is one."""
+        """Tells the keeper to check the pool, or to quit; returns whether there is one.
+
+        A keeper that has just been spawned reads the word when it begins.
+        """
         try:
-            handle = os.open(self._path / _POKE, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            handle = os.open(
+                self._path / pool_signals.FIFO, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+            )
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -279,17 +280,26 @@ class Pool:
             os.close(handle)
         return True
 
-    async def end_keeper(self) -> bool:
-        """Asks the keeper to end the waiting machines and itself; returns when it has.
+    async def stop(self, hooks: Hooks) -> bool:
+        """Asks the keeper to end, then ends all machines that no pod has taken.
 
-        The result is whether there was a keeper.
+        This includes what a killed keeper has left. The result is whether there was a keeper.
+
+        Args:
+            hooks: operations of the store with the pods.
+
+        Raises:
+            LockTimeout: the keeper did not end within the deadline of locks.
         """
-        if not self.poke(_QUIT):
-            return False
-        async with await lock_file(
-            self._folder() / _LOCK, exclusive=True, timeout_s=self._deadlines.lock
-        ):
-            return True
+        was_kept = self.poke(_QUIT)
+        if self._path.is_dir():
+            async with await lock_file(
+                self._folder() / _LOCK, exclusive=True, timeout_s=self._deadlines.lock
+            ):
+                for waiting in self.list():
+                    await self.drop(waiting)
+                await self.sweep(hooks)
+        return was_kept
 
     # --- inside -----------------------------------------------------------------------------------
 

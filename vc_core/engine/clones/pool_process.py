@@ -5,6 +5,7 @@ It is an ordinary process: when it is killed, no machines are started in advance
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import subprocess
@@ -13,6 +14,7 @@ import threading
 from vc_core.config import Config
 from vc_core.driver_kit.ownership import private_folder
 from vc_core.driver_kit.programs import own_command, python_environment
+from vc_core.engine.clones import pool_signals
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +52,14 @@ def spawn(
     handle = os.open(
         folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
     )
+    fifo = pool_signals.open_fifo(folder / pool_signals.FIFO)
     try:
         keeper = subprocess.Popen(
             [*words, *named, "pool", "keep", "--size", str(size)],
             cwd="/",
             env=python_environment(),
             umask=0o077,
-            stdin=subprocess.DEVNULL,
+            stdin=fifo,
             stdout=output,
             stderr=handle,
             start_new_session=True,
@@ -67,4 +70,16 @@ def spawn(
         threading.Thread(target=os.waitpid, args=(keeper.pid, 0), name=WAITING, daemon=True).start()
         return keeper
     finally:
+        os.close(fifo)
         os.close(handle)
+
+
+def hold_fifo() -> None:
+    """Moves the FIFO away from standard input, in the keeper, which `spawn` has given it there.
+
+    It stays open until the process ends. Programs that the keeper starts do not inherit it.
+    """
+    fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    os.close(null)

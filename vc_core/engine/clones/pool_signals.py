@@ -12,8 +12,17 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
+FIFO = "poke"
+"""Its file name in the folder of the pool. It stays there when the keeper ends."""
 QUIT = b"q"
 """The word that ends the keeper. Any other makes it look at its pool."""
+
+
+def open_fifo(path: Path) -> int:
+    """Makes the FIFO if it is missing; returns a descriptor. As long as one is open, words wait."""
+    with contextlib.suppress(FileExistsError):
+        os.mkfifo(path, 0o600)
+    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 @contextmanager
