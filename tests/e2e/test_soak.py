@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak.lives import Report, Soak
+from tests.soak.lives import Soak
+from tests.soak.report import Report
 
 pytestmark = [
     pytest.mark.only("qemu"),

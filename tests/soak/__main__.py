@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 from tests.e2e.outside import outside
-from tests.soak.lives import KINDS, MOST_FAILURES, Report, Soak
+from tests.soak.lives import KINDS, MOST_FAILURES, Soak
+from tests.soak.report import Report
 
 _REPORT = Path(".make/soak.json")
 _STEP = 10

@@ -166,6 +166,16 @@ def left(host: Host, former: set[int]) -> list[str]:
     return remains
 
 
+def left_of_pool(templates: Path) -> list[str]:
+    """The machines of a stopped pool, and their folders, in which their mounts are."""
+    pool = templates / "pool"
+    named = [(pid, words) for pid, words in processes() if str(pool) in " ".join(words)]
+    return [
+        *(f"process {pid}: {' '.join(words)[:120]}" for pid, words in named),
+        *(str(path) for path in pool.glob("*") if path.is_dir()),
+    ]
+
+
 async def left_at_last(host: Host, former: set[int]) -> list[str]:
     """Like `left`, once processes have ended that end by themselves without their caller."""
     until = time.monotonic() + _LAST_S

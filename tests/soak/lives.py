@@ -11,10 +11,9 @@ import random
 import subprocess
 import time
 import traceback
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -22,6 +21,7 @@ from tests.e2e.conftest import Host, new_host
 from tests.e2e.libvirtd import Libvirtd
 from tests.soak import faults
 from tests.soak.faults import Trouble, Victim
+from tests.soak.report import Report
 from vc_core.defaults import Start
 from vc_core.engine.api.pod import Pod
 from vc_core.engine.api.runtime import Runtime
@@ -42,46 +42,6 @@ _STORE_MIB = 24
 _WARM_UP = 20  # lives, before the memory of this process is looked at
 MOST_FAILURES = 10
 _LONGEST_S = 240  # a life, on a host that does much else
-
-
-@dataclass
-class Report:
-    """What came of it.
-
-    Attributes:
-        seed: of all lives.
-        lives: that are over.
-        kinds: how many of each.
-        kills: of whom, how often.
-        troubles: how often each.
-        refused: calls that failed with an error of ours, in lives with a kill or trouble.
-        grown_kib: memory of this process, from the end of the warm-up.
-        descriptors: open files more than at the begin.
-        seconds: all lives.
-        failures: number of the life, and what was wrong.
-    """
-
-    seed: int
-    lives: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)
-    kills: Counter[str] = field(default_factory=Counter)
-    troubles: Counter[str] = field(default_factory=Counter)
-    refused: int = 0
-    grown_kib: int = 0
-    descriptors: int = 0
-    seconds: float = 0
-    failures: list[str] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, values: dict[str, object]) -> Report:
-        """From `values`, by way of JSON."""
-        counters = ("kinds", "kills", "troubles")
-        read = {k: Counter(v) if k in counters else v for k, v in values.items()}
-        return cls(**read)  # type: ignore[arg-type]
-
-    def values(self) -> dict[str, object]:
-        """For JSON."""
-        return {k: dict(v) if isinstance(v, Counter) else v for k, v in vars(self).items()}
 
 
 @dataclass
@@ -349,6 +309,9 @@ class Soak:
             assert is_alive or pod.state not in (State.RUNNING, State.PAUSED), pod
             await runtime.delete(pod.id, force=True)
         remains = await faults.left_at_last(host, self._dead)
+        if life.kind == "pool":
+            await self._vc(host, "pool", "stop")  # nothing disturbs it any more
+            remains += faults.left_of_pool(self._templates)
         assert remains == [], remains
         assert (await runtime.list()).pods == ()
 
