@@ -36,6 +36,9 @@ class Victim(enum.StrEnum):
     NETWORK_KEEPER = "network keeper"
     PASTA = "pasta"
     POOL_KEEPER = "pool keeper"
+    RUNTIME = "vc-runtime"
+    RUNTIME_CHILD = "vc-runtime's child"
+    STAND_IN = "stand-in"
 
 
 class Trouble(enum.StrEnum):
@@ -47,7 +50,12 @@ class Trouble(enum.StrEnum):
 
 
 def found(host: Host, victim: Victim, pod: str) -> int:
-    """The process of a pod, or of the host's pool; 0 when there is none now."""
+    """The process of a pod, or of the host's pool; 0 when there is none now.
+
+    While a stand-in is made, vc-runtime has a child with the same command line, which is younger.
+    """
+    matches = []
+    root = str(host.folder / STORE / "runtime")
     run = str(host.folder / STORE / "run/pods" / pod)
     for pid, words in processes():
         line = " ".join(words)
@@ -55,11 +63,16 @@ def found(host: Host, victim: Victim, pod: str) -> int:
             Victim.MACHINE: "qemu-system" in words[0] and run in line,
             Victim.NETWORK_KEEPER: "inside.py" in line and run in line,
             Victim.PASTA: words[0].endswith("pasta") and run in line,
+            Victim.RUNTIME: "vc_runtime" in words and root in words,
+            Victim.RUNTIME_CHILD: "vc_runtime" in words and root in words,
+            Victim.STAND_IN: words[0].endswith("vc-stand-in") and run in line,
             Victim.POOL_KEEPER: "keep" in words and str(host.config_file) in words,
         }
         if is_it.get(victim, False):
-            return pid
-    return 0
+            matches.append(pid)
+    if victim is Victim.RUNTIME_CHILD:
+        return max(matches) if len(matches) > 1 else 0
+    return min(matches, default=0)
 
 
 def kill(pid: int) -> bool:

@@ -17,9 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from vc_runtime.records import pod_id_of
+
 from tests.e2e.conftest import Host, new_host
 from tests.e2e.libvirtd import Libvirtd
 from tests.soak import faults
+from tests.soak.engine import Engine
 from tests.soak.faults import Trouble, Victim
 from tests.soak.report import Report
 from vc_core.defaults import Start
@@ -29,12 +32,13 @@ from vc_core.engine.state.states import State
 from vc_core.spec import ContainerSpec, PortMapping, ProcessSpec, Resources, Rootfs, Stdio, VcError
 
 # How often each kind of life comes, and who is killed in it, if anybody is.
-KINDS = {"api": 50, "client": 30, "network": 10, "libvirt": 7, "pool": 3}
+KINDS = {"api": 48, "client": 28, "network": 10, "libvirt": 7, "engine": 4, "pool": 3}
 _VICTIMS = {
     "api": (Victim.MACHINE,),
     "client": (Victim.CLIENT, Victim.CLIENT, Victim.MACHINE),
     "network": (Victim.MACHINE, Victim.NETWORK_KEEPER, Victim.PASTA),
     "libvirt": (Victim.LIBVIRTD, Victim.MACHINE),
+    "engine": (Victim.RUNTIME, Victim.RUNTIME_CHILD, Victim.STAND_IN, Victim.MACHINE),
     "pool": (Victim.POOL_KEEPER,),
 }
 _KILLS, _TROUBLES = 0.5, 0.15  # how many lives have one
@@ -69,6 +73,11 @@ class Life:
         victim = dice.choice(_VICTIMS[kind]) if dice.random() < _KILLS else None
         trouble = dice.choice(list(Trouble)) if dice.random() < _TROUBLES else None
         return cls(f"l{number}", kind, dice, victim, trouble)
+
+    @property
+    def pod(self) -> str:
+        """Id of its pod."""
+        return pod_id_of(self.name) if self.kind == "engine" else self.name
 
     @property
     def is_disturbed(self) -> bool:
@@ -120,6 +129,10 @@ class Soak:
             own = {"uri": self._libvirtd.uri, "log_dir": str(self._libvirtd.log_dir)}
             settings = {"use": {"hypervisor": "libvirt"}, "hypervisor.libvirt": own}
             self.hosts["libvirt"] = await self._host("libvirt", settings)
+        if "engine" in self._kinds:
+            bundles = self._folder / "engine"
+            bundles.mkdir()
+            self._caller = Engine(self.hosts["qemu"][0], bundles)
         self._first_descriptors = self._first_kib = self._lived = 0
         return self
 
@@ -188,7 +201,8 @@ class Soak:
 
     async def _live(self, life: Life) -> None:
         host, _ = self._host_of(life)
-        act = {"client": self._client, "pool": self._pool}.get(life.kind, self._api)
+        acts = {"client": self._client, "pool": self._pool, "engine": self._engine}
+        act = acts.get(life.kind, self._api)
         began = time.monotonic()
         async with self._disturbed(life, host):
             try:
@@ -254,6 +268,14 @@ class Soak:
         finally:
             await self._vc(host, "pool", "stop")
 
+    async def _engine(self, life: Life) -> None:
+        for words in self._caller.commands(life.name, life.dice):
+            done = await asyncio.to_thread(self._caller.type, *words)
+            if done.returncode != 0:
+                assert life.is_disturbed, (words, self._caller.said())
+                self.report.refused += 1
+                return
+
     async def _vc(self, host: Host, *words: str) -> None:
         await asyncio.to_thread(host.vc, *words, check=None)
 
@@ -287,7 +309,7 @@ class Soak:
         if life.victim is Victim.LIBVIRTD:
             self._libvirtd.restart()
             self.report.kills[life.victim] += 1
-        elif (pid := faults.found(host, life.victim, life.name)) and faults.kill(pid):
+        elif (pid := faults.found(host, life.victim, life.pod)) and faults.kill(pid):
             self.report.kills[life.victim] += 1
 
     async def _trouble(self, life: Life, host: Host, stack: contextlib.ExitStack) -> None:
@@ -295,13 +317,16 @@ class Soak:
         if life.trouble is Trouble.DISK:
             stack.enter_context(faults.filled(host.folder / faults.STORE))
             self.report.troubles[Trouble.DISK] += 1
-        elif (pid := faults.found(host, Victim.MACHINE, life.name)) and faults.starve(pid):
+        elif (pid := faults.found(host, Victim.MACHINE, life.pod)) and faults.starve(pid):
             self.report.troubles[Trouble.MEMORY] += 1
 
     # --- what must be true then -------------------------------------------------------------------
 
     async def _check_and_delete(self, life: Life) -> None:
         host, runtime = self._host_of(life)
+        if life.kind == "engine":
+            await asyncio.to_thread(self._caller.remove, life.name)
+            assert (await runtime.list()).pods == ()
         listing = await runtime.list(ask_guests=True)
         assert listing.problems == () or life.is_disturbed, listing.problems
         for pod in listing.pods:
