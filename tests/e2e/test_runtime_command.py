@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's bundles are not set up here"),
 ]
-_MOST_KIB = 4096
+MOST_KIB = 4096
 NAMESPACES = ("pid", "network", "ipc", "mount", "cgroup")
 
 
@@ -124,7 +124,7 @@ def test_a_container_goes_through_all_states(caller, bundle):
     again = caller("create", "--bundle", bundle("true"), "c", check=1)
     assert b"container with id exists" in again.stderr
     usage = Path(f"/proc/{caller.pid('c')}/smaps_rollup").read_text()
-    assert int(re.search(r"^Pss: +(\d+) kB", usage, re.MULTILINE)[1]) <= _MOST_KIB
+    assert int(re.search(r"^Pss: +(\d+) kB", usage, re.MULTILINE)[1]) <= MOST_KIB
     caller("start", "c")
     assert b"cannot start" in caller("start", "c", check=1).stderr
     assert b"not stopped" in caller("delete", "c", check=1).stderr

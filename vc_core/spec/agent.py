@@ -30,6 +30,7 @@ from vc_core.spec.values import (
     ProcessStreams,
     Report,
     Resources,
+    StandIn,
     Stdio,
 )
 
@@ -247,7 +248,7 @@ class AgentSpec:
 
     @optional_operation
     async def agent_stand_in(
-        self, pod: PodRef, channel: Channel, container_id: str, token: str, ends_machine: bool
+        self, pod: PodRef, channel: Channel, container_id: str, token: str, role: StandIn
     ) -> tuple[str, ...]:
         """Returns the command line of a program that stands in on the host for a process.
 
@@ -257,8 +258,11 @@ class AgentSpec:
         descriptor 3, or else the reason why not, and closes it. A terminal on descriptor 0 is in
         raw mode; the program follows its size. It forwards the signals that it gets, and ends with
         the exit code of the process. It ends with 137 when the machine ends first. Killing the
-        program kills the process. With `ends_machine` the machine ends after the program, however
-        that has ended, and what containers have written to folders of the host is there. In a
+        program kills the process. With `role.ends_machine` the machine ends after the program,
+        however that has ended, and what containers have written to folders of the host is there. A
+        connection to `role.listener` is forwarded to the port of the guest's loopback that it was
+        meant for; one that is refused there is reset. With `role.memory_group` the program is
+        killed in that group when the process was killed at its container's limit of memory. In a
         machine that starts from a saved one, the first process of a container goes on without the
         program, and its output is read by nobody. Declared by Capability.STAND_IN.
         """

@@ -62,6 +62,18 @@ class NetworkSpec:
         """
         raise NotImplementedError
 
+    @optional_operation
+    async def network_take_loopback(self, pod: PodRef) -> int:
+        """Returns a listening TCP socket for what the pod's namespace connects to 127.0.0.0/8.
+
+        Called by the engine after network_connect, in the same process, when a program is to
+        forward these connections to the guest's loopback: programs of the host that enter the
+        namespace reach it then, as they reach that of a container. The kernel redirects them, and
+        getsockopt(2) with SO_ORIGINAL_DST tells which port each was meant for. The caller closes
+        the descriptor; network_disconnect removes the redirection. Raises NetworkError.
+        """
+        raise NotImplementedError
+
     @operation
     async def network_is_connected(self, pod: PodRef) -> bool:
         """Returns whether the pod's network works.

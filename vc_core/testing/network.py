@@ -6,6 +6,7 @@ import fcntl
 import ipaddress
 import os
 import shutil
+import socket
 
 import pytest
 from msgspec import structs
@@ -16,6 +17,7 @@ from vc_core.spec import (
     Finding,
     NetworkError,
     Nic,
+    UnsupportedOperation,
 )
 from vc_core.testing.network_subject import NetworkSubject
 from vc_core.testing.rules import fails_with, rule
@@ -232,6 +234,20 @@ class NetworkContract:
         assert not await subject.network().network_is_connected(pod=pod), (
             "a pod has one after disconnecting"
         )
+
+    @rule("network_take_loopback", "Returns a listening TCP socket")
+    async def test_the_loopback_has_a_listener(self, subject: NetworkSubject) -> None:
+        network, pod = subject.network(), subject.pod()
+        await subject.connect(pod)
+        try:
+            descriptor = await network.network_take_loopback(pod=pod)
+        except UnsupportedOperation:
+            pytest.skip("it does not implement network_take_loopback")
+        finally:
+            await network.network_disconnect(pod=pod)
+        with socket.socket(fileno=descriptor) as found:
+            listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            assert (found.type, listens) == (socket.SOCK_STREAM, 1), f"it returned {found}"
 
     @rule("network_denials", "Empty for a pod without a network.")
     async def test_a_pod_without_a_network_was_refused_nothing(

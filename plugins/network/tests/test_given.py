@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from vc_network import netns
 from vc_network.given import GivenNetwork
 
 from vc_core.spec import NetworkError, NetworkRequest, PodRef, Reach, Route
 from vc_core.testing import NetworkContract, NetworkSubject
 
+_ORIGINAL_DST = 80  # linux/netfilter_ipv4.h
 _LINKS = """
 link set lo up
 link add eth0 type veth peer name there
@@ -97,6 +101,28 @@ async def test_the_guest_gets_what_the_namespace_has(run_dir, somebodys):
         os.close(one.nic.descriptor)
     await plugin.network_disconnect(pod=pod)
     assert _shown(somebodys) == before
+
+
+async def test_the_namespaces_loopback_is_taken_and_given_back(run_dir, somebodys):
+    plugin, pod = GivenNetwork(), PodRef(id="p", run_dir=run_dir)
+    with pytest.raises(NetworkError, match="the pod is in no network namespace"):
+        await plugin.network_take_loopback(pod=pod)
+    network = await plugin.network_connect(pod=pod, request=_request(somebodys))
+    with socket.socket(fileno=await plugin.network_take_loopback(pod=pod)) as listener:
+        with netns.opened(somebodys) as descriptor:
+            client = await netns.within(
+                descriptor, lambda: socket.create_connection(("127.5.0.1", 8080), timeout=20)
+            )
+        accepted, _ = listener.accept()
+        meant_for = accepted.getsockopt(socket.SOL_IP, _ORIGINAL_DST, 16)
+        assert struct.unpack("!2xH4s", meant_for[:8]) == (8080, bytes((127, 5, 0, 1)))
+        accepted.close()
+        client.close()
+    for one in network.interfaces:
+        os.close(one.nic.descriptor)
+    await plugin.network_disconnect(pod=pod)
+    rules = ["nsenter", f"--net={somebodys}", "nft", "list", "ruleset"]
+    assert subprocess.run(rules, capture_output=True, check=True).stdout == b""
 
 
 async def test_a_second_machine_does_not_get_it_and_disturbs_nothing(tmp_path, somebodys):

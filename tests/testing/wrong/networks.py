@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 
 from msgspec import structs
 
@@ -241,3 +242,10 @@ class RemovesUnderPods(MockNetwork):
     @hookimpl
     async def network_remove(self, name):
         self.world.named_networks.pop(name, None)
+
+
+@breaks("test_the_loopback_has_a_listener")
+class HearsNothing(MockNetwork):
+    @hookimpl
+    async def network_take_loopback(self, pod):
+        return socket.socket().detach()

@@ -20,7 +20,7 @@ class StandingIn(MockAgent):
         return await super().agent_capabilities(pod) | {Capability.STAND_IN}
 
     @hookimpl
-    async def agent_stand_in(self, pod, channel, container_id, token, ends_machine):
+    async def agent_stand_in(self, pod, channel, container_id, token, role):
         return ("/bin/sh", "-c", f"printf ok >&3; exec 3>&-; {self.script}")
 
 
@@ -41,6 +41,11 @@ class OutlivesTheMachine(StandingIn):
 
 @breaks("test_killing_a_stand_in_kills_the_process")
 class LeavesTheProcess(StandingIn):
+    pass
+
+
+@breaks("test_a_connection_that_the_guest_refuses_is_reset")
+class TakesNoConnection(StandingIn):
     pass
 
 

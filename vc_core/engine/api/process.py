@@ -5,22 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import fcntl
 import io
+import os
 import signal as signals
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.engine.api.arguments import checked_arguments
+from vc_core.engine.session import pod_network
 from vc_core.engine.session.sessions import Sessions
 from vc_core.engine.state.ids import fresh
 from vc_core.spec.errors import AgentError, OperationError, StateError, UnsupportedOperation
-from vc_core.spec.values import Capability, ExitStatus, ProcessStreams, StreamName
+from vc_core.spec.values import Capability, ExitStatus, ProcessStreams, StandIn, StreamName
 
 MAX_OUTPUT_BYTES = 64 << 20
 """Default limit of the collected output of a process, in bytes; the output is kept in memory."""
+_NO_ROLE = StandIn()
+_ABOVE_ITS_OWN = 10  # descriptors of a stand-in, which are 0 to 3
 _CHUNK_COST = 64  # bytes of memory per chunk besides its data
 
 
@@ -103,14 +110,19 @@ class Process:
                 )
         return self._streams
 
-    async def stand_in(self, ends_machine: bool = False) -> tuple[str, ...]:
+    async def stand_in(
+        self, role: StandIn = _NO_ROLE, takes_loopback: bool = False
+    ) -> tuple[str, ...]:
         """Returns the command line of a program that stands in for the process on this host.
 
         This process must execute it in its own place, as the channel that it uses belongs to this
         process. See `AgentSpec.agent_stand_in` for its descriptors.
 
         Args:
-            ends_machine: whether the machine ends with it, even if it is killed.
+            role: what else it does.
+            takes_loopback: whether it is the listener for what programs of the host connect to the
+                loopback of the pod's network namespace, if the pod's network redirects that. The
+                socket is inherited by what this process executes.
 
         Raises:
             UnsupportedOperation: the agent has no such program.
@@ -118,6 +130,10 @@ class Process:
         async with self._sessions.open(exclusive=False) as session:
             if Capability.STAND_IN not in session.capabilities:
                 raise UnsupportedOperation("agent_stand_in")
+            if takes_loopback and (listener := await pod_network.take_loopback(session)):
+                inherited = fcntl.fcntl(listener, fcntl.F_DUPFD, _ABOVE_ITS_OWN)
+                os.close(listener)
+                role = structs.replace(role, listener=inherited)
             channel = await session.hooks.vm_open_channel(
                 pod=session.pod, name=f"vc.agent.{fresh()}"
             )
@@ -126,7 +142,7 @@ class Process:
                 channel=channel,
                 container_id=self.container_id,
                 token=self.token,
-                ends_machine=ends_machine,
+                role=role,
             )
 
     async def output(self) -> AsyncGenerator[tuple[StreamName, bytes], None]:

@@ -179,6 +179,26 @@ async def disconnect(session: Session) -> None:
         await session.put_state(structs.replace(session.state, network=None))
 
 
+async def take_loopback(session: Session) -> int | None:
+    """Returns the listener for connections to the loopback of the pod's network namespace.
+
+    None when the pod has no network, or one that redirects none, or when that fails, which is
+    logged: the pod can do without.
+    """
+    if session.config.network is not None:
+        try:
+            return await session.hooks.network_take_loopback(pod=session.pod)
+        except UnsupportedOperation:
+            return None
+        except (NetworkError, OperationError) as error:
+            log.warning(
+                "pod %s: no port can be forwarded to its loopback, as kubectl does: %s",
+                session.pod.id,
+                error,
+            )
+    return None
+
+
 async def denials(session: Session) -> tuple[NetworkDenial, ...]:
     """Returns what the network of the pod has refused, and sends the events that are due.
 

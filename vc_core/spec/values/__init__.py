@@ -65,6 +65,7 @@ from vc_core.spec.values.process import (
     ProcessSpec,
     ProcessStreams,
     Rlimit,
+    StandIn,
     Stdio,
     StreamName,
 )
@@ -285,6 +286,7 @@ __all__ = [
     "RootfsMode",
     "Route",
     "Share",
+    "StandIn",
     "Stdio",
     "StoreListing",
     "StoreLock",

@@ -163,6 +163,24 @@ class ExitStatus(Struct, frozen=True, kw_only=True):
         return self.code, self.signal, self.out_of_memory
 
 
+class StandIn(Struct, frozen=True, kw_only=True):
+    """What a program that stands in on the host for a process of a guest does beside that.
+
+    Attributes:
+        ends_machine: the machine ends after the program, however that has ended.
+        listener: descriptor of a listening TCP socket, which the program inherits, and which gets
+            connections that the kernel has redirected to it in its network namespace. The program
+            forwards each to the port that it was meant for, at the guest's loopback.
+        memory_group: path of the control group of memory in which the program is. If the process
+            is killed at its container's limit of memory, the program is killed there by the host's
+            kernel for want of memory: so those see it who watch the group.
+    """
+
+    ends_machine: bool = False
+    listener: int | None = None
+    memory_group: str = ""
+
+
 class ProcessInfo(Struct, frozen=True, kw_only=True):
     """One row of a container's process list.
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from vc_core.spec import Capability, Stdio
+from vc_core.spec import Capability, StandIn, Stdio
 from vc_core.testing.agent_suite.subject import ECHOES, LIVES, AgentSubject, InGuest
 from vc_core.testing.rules import rule, time_limit
 
+_NO_ROLE = StandIn()
 _REPORT = 3
 _CATCHES = ("sh", "-c", "trap 'exit 9' USR1; echo ready; while true; do sleep 1; done")
 # Gives the program its report as descriptor 3; the pid stays.
@@ -26,9 +29,7 @@ os.execv(sys.argv[2], sys.argv[2:])"""
 
 
 @asynccontextmanager
-async def _stand_in(
-    guest: InGuest, name: str, ends_machine: bool = False
-) -> AsyncIterator[Process]:
+async def _stand_in(guest: InGuest, name: str, role: StandIn = _NO_ROLE) -> AsyncIterator[Process]:
     """Provides the program that stands in for a container's first process, connected."""
     channel = await guest.agent.vm_open_channel(pod=guest.pod, name="vc.agent.2")
     words = await guest.agent.agent_stand_in(
@@ -36,7 +37,7 @@ async def _stand_in(
         channel=channel,
         container_id=name,
         token=name,
-        ends_machine=ends_machine,
+        role=role,
     )
     reading, writing = os.pipe()
     try:
@@ -48,7 +49,7 @@ async def _stand_in(
             *words,
             stdin=PIPE,
             stdout=PIPE,
-            pass_fds=(writing,),
+            pass_fds=(writing, *(() if role.listener is None else (role.listener,))),
         )
     finally:
         os.close(writing)
@@ -123,12 +124,31 @@ class StandInRules:
                     )
         assert status.signal == signal.SIGKILL, f"it ended by {status}"
 
-    @rule("agent_stand_in", "With `ends_machine` the machine ends after the program")
+    @rule("agent_stand_in", "one that is refused there is reset.")
+    async def test_a_connection_that_the_guest_refuses_is_reset(
+        self, subject: AgentSubject
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            async with subject.guest() as guest:
+                await guest.needs(Capability.STAND_IN)
+                await guest.run("c", LIVES, Stdio.PIPES)
+                role = StandIn(listener=listener.fileno())
+                async with _stand_in(guest, "c", role), time_limit():
+                    # Nobody in the guest listens on this port.
+                    reader, writer = await asyncio.open_connection(*listener.getsockname())
+                    try:
+                        with contextlib.suppress(ConnectionResetError):
+                            found = await reader.read(1)
+                            raise AssertionError(f"it was not reset, but gave {found!r}")
+                    finally:
+                        writer.close()
+
+    @rule("agent_stand_in", "With `role.ends_machine` the machine ends after the program")
     async def test_a_machine_ends_after_the_stand_in(self, subject: AgentSubject) -> None:
         async with subject.guest() as guest:
             await guest.needs(Capability.STAND_IN)
             await guest.run("c", LIVES, Stdio.PIPES)
-            async with _stand_in(guest, "c", ends_machine=True) as started:
+            async with _stand_in(guest, "c", StandIn(ends_machine=True)) as started:
                 started.kill()
                 await _code(started)
                 async with time_limit():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 
 from msgspec import structs
 
@@ -75,6 +76,10 @@ class MockNetwork(NetworkSpec):
             name_servers=("192.0.2.53",),
         )
         return Network(interfaces=(Interface(nic=_nic(tap), guest=guest),), ports=ports)
+
+    @hookimpl
+    async def network_take_loopback(self, pod: PodRef) -> int:
+        return socket.create_server(("127.0.0.1", 0)).detach()
 
     @hookimpl
     async def network_is_connected(self, pod: PodRef) -> bool:

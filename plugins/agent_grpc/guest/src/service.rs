@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::container::agent::Agent;
 use crate::error::Error;
 use crate::machine::kind::Kind;
-use crate::machine::{clock, power};
+use crate::machine::{clock, dial, power};
 use crate::process::streams::Output;
 use crate::process::terminal;
 use crate::proto::agent_server::{self, AgentServer};
@@ -20,7 +20,7 @@ use crate::proto::*;
 
 /// Raised when a change is incompatible with older clients.
 const PROTOCOL: u32 = 5;
-const FEATURES: [&str; 4] = ["terminal", "overlay", "scsi", "hold"];
+const FEATURES: [&str; 5] = ["terminal", "overlay", "scsi", "hold", "dial"];
 /// The name of the metadata with the host's time, in nanoseconds since the epoch.
 const TIME: &str = "vc-time-ns";
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
@@ -258,6 +258,18 @@ impl agent_server::Agent for Service {
                 eprintln!("vc-agent: the machine is not ended: {error}");
             }
         });
+        Ok(Response::new(stream))
+    }
+
+    type DialStream = ReceiverStream<Message<DialChunk>>;
+
+    async fn dial(&self, request: Request<Streaming<DialChunk>>) -> Reply<Self::DialStream> {
+        let mut chunks = request.into_inner();
+        let first = chunks.message().await?.unwrap_or_default();
+        let (reading, writing) = dial::connect(first.port).await?.into_split();
+        let (sender, stream) = accepted(DialChunk::default());
+        tokio::spawn(dial::send(chunks, writing));
+        tokio::spawn(dial::receive(reading, sender));
         Ok(Response::new(stream))
     }
 

@@ -33,6 +33,7 @@ from vc_core.spec import (
     ProcessStreams,
     Report,
     Resources,
+    StandIn,
     Stdio,
     Verdict,
     hookimpl,
@@ -186,12 +187,17 @@ class GrpcAgent(AgentSpec):
 
     @hookimpl
     async def agent_stand_in(
-        self, pod: PodRef, channel: Channel, container_id: str, token: str, ends_machine: bool
+        self, pod: PodRef, channel: Channel, container_id: str, token: str, role: StandIn
     ) -> tuple[str, ...]:
         if self._stand_in is None:
             raise AgentError("the guest image has no vc-stand-in; run 'vc guest build'")
-        ends = "machine" if ends_machine else "process"
-        return (str(self._stand_in), channel.address, container_id, token, ends)
+        ends = "machine" if role.ends_machine else "process"
+        words = [str(self._stand_in), channel.address, container_id, token, ends]
+        if role.listener is not None:
+            words += "--listener", str(role.listener)
+        if role.memory_group:
+            words += "--memory-group", role.memory_group
+        return tuple(words)
 
     @hookimpl
     async def agent_wait(self, pod: PodRef, container_id: str, token: str) -> ExitStatus:

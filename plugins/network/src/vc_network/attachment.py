@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from vc_core.spec import Interface, Nic
-from vc_network import netns, redirect
+from vc_network import loopback, netns, redirect
 from vc_network.errors import NetworkFailure
 from vc_network.namespace import folder
 
@@ -22,6 +22,7 @@ class _Attached(Struct, frozen=True):
     path: str
     namespace: str
     interfaces: tuple[str, ...]
+    has_loopback: bool = False
 
 
 async def prepare(path: Path) -> Nic:
@@ -58,7 +59,7 @@ async def attach(
             names = tuple(link.name for link in links)
             note = _Attached(str(path), netns.identity(descriptor), names)
             folder(run_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
-            (folder(run_dir) / _NOTE).write_bytes(msgspec.json.encode(note))
+            _write(run_dir, note)
             await netns.within(descriptor, lambda: redirect.connect(links))
     except BaseException:
         for tap in opened:
@@ -66,6 +67,21 @@ async def attach(
         await detach(run_dir)
         raise
     return redirect.interfaces(links, [*prepared, *opened])
+
+
+async def take_loopback(run_dir: Path) -> int:
+    """Redirects what the namespace's programs connect to its loopback; returns the listener.
+
+    Raises:
+        NetworkFailure: no machine is attached, or nft fails.
+    """
+    note = _note(run_dir)
+    if note is None or not _exists(note):
+        raise NetworkFailure("the pod is in no network namespace")
+    taken = structs.replace(note, has_loopback=True)  # first: what is not noted is not removed
+    _write(run_dir, taken)
+    with netns.opened(Path(note.path)) as descriptor:
+        return await netns.within(descriptor, loopback.take)
 
 
 async def is_attached(run_dir: Path) -> bool:
@@ -88,7 +104,7 @@ async def detach(run_dir: Path) -> None:
     """Removes the redirection, if the namespace still exists. May be called twice.
 
     Raises:
-        NetworkFailure: tc fails.
+        NetworkFailure: tc or nft fails.
     """
     note = _note(run_dir)
     if note is None:
@@ -96,6 +112,8 @@ async def detach(run_dir: Path) -> None:
     if _exists(note):
         with netns.opened(Path(note.path)) as descriptor:
             await netns.within(descriptor, lambda: redirect.disconnect(note.interfaces))
+            if note.has_loopback:
+                await netns.within(descriptor, loopback.give_back)
     (folder(run_dir) / _NOTE).unlink()
 
 
@@ -105,6 +123,12 @@ def _exists(note: _Attached) -> bool:
             return netns.identity(descriptor) == note.namespace
     except NetworkFailure:
         return False
+
+
+def _write(run_dir: Path, note: _Attached) -> None:
+    new = folder(run_dir) / f"{_NOTE}.new"
+    new.write_bytes(msgspec.json.encode(note))
+    new.replace(folder(run_dir) / _NOTE)
 
 
 def _note(run_dir: Path) -> _Attached | None:

@@ -45,6 +45,19 @@ def _programs(names: tuple[str, ...]) -> Finding:
     )
 
 
+def forwarding() -> Finding:
+    """Checks what `kubectl port-forward` needs."""
+    subject = "forwarding of ports"
+    if find_program("nft") is None:
+        return Finding(
+            subject=subject,
+            verdict=Verdict.WARNING,
+            detail="'kubectl port-forward' does not reach pods of engines: nft is missing",
+            remedy=f"apt-get install {PACKAGES['nft']}",
+        )
+    return Finding(subject=subject, verdict=Verdict.GOOD, detail="nft is installed")
+
+
 def _tun() -> Finding:
     if os.access(TUN, os.R_OK | os.W_OK):
         return Finding(

@@ -24,7 +24,8 @@ class GivenNetwork(NetworkSpec):
     """The plugin `given`. NetworkRequest.name is the path of the namespace.
 
     The guest takes over its interfaces, whatever connects them; there may be none. Nothing is made
-    in it but taps and their redirection, and the namespace itself is never removed. Keeps no state.
+    in it but taps, their redirection, and the table vc_loopback of nft. The namespace itself is
+    never removed. Keeps no state.
     """
 
     @hookimpl
@@ -48,6 +49,11 @@ class GivenNetwork(NetworkSpec):
         return Network(interfaces=await attachment.attach(pod.run_dir, path))
 
     @hookimpl
+    @translated
+    async def network_take_loopback(self, pod: PodRef) -> int:
+        return await attachment.take_loopback(pod.run_dir)
+
+    @hookimpl
     async def network_is_connected(self, pod: PodRef) -> bool:
         return await attachment.is_attached(pod.run_dir)
 
@@ -62,7 +68,7 @@ class GivenNetwork(NetworkSpec):
 
     @hookimpl
     async def network_diagnose(self) -> tuple[Finding, ...]:
-        return doctor.diagnose_redirected()
+        return (*doctor.diagnose_redirected(), doctor.forwarding())
 
 
 async def _remove(pod: PodRef) -> None:

@@ -61,6 +61,14 @@ def join(path: str) -> tuple[str, ...]:
     return tuple(made)
 
 
+def memory_of(groups: tuple[str, ...]) -> str:
+    """Returns the one of the groups that counts memory; empty when none does."""
+    for name, top in _hierarchies().items():
+        if "memory" in name.split(","):
+            return next((group for group in groups if group.startswith(f"{top}/")), "")
+    return ""
+
+
 def adopt(groups: tuple[str, ...], pid: int) -> None:
     """Moves a machine below the groups, each with the bound that it has where it is."""
     hierarchies = {str(top): name for name, top in _hierarchies().items()}

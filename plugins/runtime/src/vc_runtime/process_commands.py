@@ -55,7 +55,7 @@ def create(found: Namespace) -> int:
 
 async def _created(found: Namespace, records: Records) -> Sequence[str]:
     from vc_core import Runtime
-    from vc_core.spec import OciHooks
+    from vc_core.spec import OciHooks, StandIn
     from vc_runtime import bundles, cgroups, namespaces
 
     record = records.get(found.id)
@@ -91,7 +91,8 @@ async def _created(found: Namespace, records: Records) -> Sequence[str]:
         container = await pod.create_container(spec)
         undo.push_async_callback(container.delete, force=True)
         process = await container.process(may_wait=True)
-        words = await process.stand_in(ends_machine=record.owns_pod)
+        role = StandIn(ends_machine=record.owns_pod, memory_group=cgroups.memory_of(groups))
+        words = await process.stand_in(role, takes_loopback=record.owns_pod)
         undo.pop_all()
     return words
 

@@ -3,6 +3,7 @@
 pub mod boot;
 pub mod clock;
 pub mod connections;
+pub mod dial;
 pub mod hotplug;
 pub mod identity;
 pub mod kind;

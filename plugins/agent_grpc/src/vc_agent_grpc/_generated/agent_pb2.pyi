@@ -687,6 +687,29 @@ class HoldRequest(_message.Message):
 Global___HoldRequest: _TypeAlias = HoldRequest  # noqa: Y015
 
 @_typing.final
+class DialChunk(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORT_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    port: _builtins.int
+    """in the first chunk alone"""
+    data: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        port: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DialChunk: _TypeAlias = DialChunk  # noqa: Y015
+
+@_typing.final
 class ProcessReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -134,6 +134,11 @@ class AgentStub:
                 request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.HoldRequest.SerializeToString,
                 response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
                 _registered_method=True)
+        self.Dial = channel.stream_stream(
+                '/virtcontainers.agent.v1.Agent/Dial',
+                request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.DialChunk.SerializeToString,
+                response_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.DialChunk.FromString,
+                _registered_method=True)
         self.Signal = channel.unary_unary(
                 '/virtcontainers.agent.v1.Agent/Signal',
                 request_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.SignalRequest.SerializeToString,
@@ -293,6 +298,14 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Dial(self, request_iterator, context):
+        """Connects to a port of the guest's loopback. The first chunk names the port, and the first answer, which is empty,
+        says that it is connected. The end of either stream is the end of what its side sends. Feature "dial".
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Signal(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -407,6 +420,11 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.Hold,
                     request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.HoldRequest.FromString,
                     response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.SerializeToString,
+            ),
+            'Dial': grpc.stream_stream_rpc_method_handler(
+                    servicer.Dial,
+                    request_deserializer=vc__agent__grpc_dot___generated_dot_agent__pb2.DialChunk.FromString,
+                    response_serializer=vc__agent__grpc_dot___generated_dot_agent__pb2.DialChunk.SerializeToString,
             ),
             'Signal': grpc.unary_unary_rpc_method_handler(
                     servicer.Signal,
@@ -959,6 +977,33 @@ class Agent:
             '/virtcontainers.agent.v1.Agent/Hold',
             vc__agent__grpc_dot___generated_dot_agent__pb2.HoldRequest.SerializeToString,
             vc__agent__grpc_dot___generated_dot_agent__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Dial(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/virtcontainers.agent.v1.Agent/Dial',
+            vc__agent__grpc_dot___generated_dot_agent__pb2.DialChunk.SerializeToString,
+            vc__agent__grpc_dot___generated_dot_agent__pb2.DialChunk.FromString,
             options,
             channel_credentials,
             insecure,

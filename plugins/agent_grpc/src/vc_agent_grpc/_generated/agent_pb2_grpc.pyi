@@ -84,6 +84,10 @@ class AgentStub:
     from a saved one the client is that of the saved one: first processes of containers go on, without input, and their
     output is read by nobody.
     """
+    Dial: _grpc.StreamStreamMultiCallable[_agent_pb2.DialChunk, _agent_pb2.DialChunk]
+    """Connects to a port of the guest's loopback. The first chunk names the port, and the first answer, which is empty,
+    says that it is connected. The end of either stream is the end of what its side sends. Feature "dial".
+    """
     Signal: _grpc.UnaryUnaryMultiCallable[_agent_pb2.SignalRequest, _agent_pb2.Empty]
     Resize: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ResizeRequest, _agent_pb2.Empty]
 
@@ -137,6 +141,10 @@ class AgentAsyncStub(AgentStub):
     machine follows, in order. The first answer comes when that is in force; there is no other. In a machine that starts
     from a saved one the client is that of the saved one: first processes of containers go on, without input, and their
     output is read by nobody.
+    """
+    Dial: _aio.StreamStreamMultiCallable[_agent_pb2.DialChunk, _agent_pb2.DialChunk]  # type: ignore[assignment]
+    """Connects to a port of the guest's loopback. The first chunk names the port, and the first answer, which is empty,
+    says that it is connected. The end of either stream is the end of what its side sends. Feature "dial".
     """
     Signal: _aio.UnaryUnaryMultiCallable[_agent_pb2.SignalRequest, _agent_pb2.Empty]  # type: ignore[assignment]
     Resize: _aio.UnaryUnaryMultiCallable[_agent_pb2.ResizeRequest, _agent_pb2.Empty]  # type: ignore[assignment]
@@ -308,6 +316,16 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         machine follows, in order. The first answer comes when that is in force; there is no other. In a machine that starts
         from a saved one the client is that of the saved one: first processes of containers go on, without input, and their
         output is read by nobody.
+        """
+
+    @_abc_1.abstractmethod
+    def Dial(
+        self,
+        request_iterator: _MaybeAsyncIterator[_agent_pb2.DialChunk],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_agent_pb2.DialChunk], _abc.AsyncIterator[_agent_pb2.DialChunk]]:
+        """Connects to a port of the guest's loopback. The first chunk names the port, and the first answer, which is empty,
+        says that it is connected. The end of either stream is the end of what its side sends. Feature "dial".
         """
 
     @_abc_1.abstractmethod

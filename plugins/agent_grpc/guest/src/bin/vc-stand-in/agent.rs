@@ -12,10 +12,12 @@ use tonic::codegen::{BoxFuture, Service, http};
 use vc_agent::proto::NegotiateRequest;
 use vc_agent::proto::agent_client::AgentClient;
 
-use crate::Failure;
+use crate::{Failure, forward};
 
 const PROTOCOL: u32 = 5;
 const WINDOW_BYTES: u32 = 128 << 10;
+/// A forwarded connection whose data nobody takes must not hold up the output of the process.
+const ALL_WINDOWS_BYTES: u32 = WINDOW_BYTES * (1 + forward::MOST as u32);
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
 pub type Client = AgentClient<Connection>;
@@ -41,7 +43,9 @@ impl Service<http::Request<Body>> for Connection {
 pub async fn connect(socket: &str) -> Result<Client, Failure> {
     let stream = TokioIo::new(UnixStream::connect(socket).await?);
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.initial_stream_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES);
+    builder
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(ALL_WINDOWS_BYTES);
     let (sender, connection) = builder.handshake(stream).await?;
     // Its error is that of the calls on it.
     tokio::spawn(connection);

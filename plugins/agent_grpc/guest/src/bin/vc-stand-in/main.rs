@@ -1,21 +1,27 @@
 //! vc-stand-in: a process of the host that stands in for a process of a guest.
 //!
-//! Usage: `vc-stand-in SOCKET CONTAINER TOKEN process|machine`, where SOCKET is a channel of the
-//! machine that only this process uses. Descriptors 0 to 2 are the standard streams of the process
+//! Usage: `vc-stand-in SOCKET CONTAINER TOKEN process|machine [--listener N] [--memory-group FOLDER]`,
+//! where SOCKET is a channel of the machine that only this process uses. Descriptors 0 to 2 are the standard streams of the process
 //! in the guest; a terminal on 0 is in raw mode already and only passes bytes. Descriptor 3 gets
 //! "ok" as soon as the streams are connected, or else the reason why they are not.
 //!
 //! It exits with the code of the process, or with 137 when the machine ends first. All signals
 //! that can be caught are forwarded. When it is killed, the agent kills the process. With
-//! `machine`, the machine ends with it, however it has ended.
+//! `machine`, the machine ends with it, however it has ended. N is the number of a listening socket:
+//! what nft redirects to it is forwarded to the same port of the machine's loopback. FOLDER is the
+//! control group of memory in which this program is: if the guest's kernel kills the process at its
+//! limit of memory, this program is killed in the same way there.
 
 mod agent;
+mod forward;
+mod oom;
 mod signals;
 mod stdio;
 
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::FromRawFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -33,7 +39,7 @@ const CONNECT: Duration = Duration::from_secs(60);
 /// As if the process had been killed, which it was, with its machine.
 const MACHINE_ENDED: i32 = 128 + libc::SIGKILL;
 
-type Failure = Box<dyn std::error::Error>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
     // SAFETY: the descriptor is this program's to own, by its interface.
@@ -70,19 +76,44 @@ async fn attached(words: Vec<String>) -> Result<Attached, Failure> {
         .map_err(|_| format!("the guest's agent does not answer within {CONNECT:?}"))?
 }
 
+/// The words of the command line.
+struct Asked {
+    /// Socket, container, token, and what ends with this program.
+    place: [String; 4],
+    listener: Option<i32>,
+    memory_group: Option<PathBuf>,
+}
+
+impl Asked {
+    fn read(words: Vec<String>) -> Result<Self, Failure> {
+        let (place, mut more) = words.split_first_chunk().ok_or("four words are needed")?;
+        let mut asked = Self { place: place.clone(), listener: None, memory_group: None };
+        while let [name, value, rest @ ..] = more {
+            match name.as_str() {
+                "--listener" => asked.listener = Some(value.parse()?),
+                "--memory-group" => asked.memory_group = Some(value.into()),
+                _ => return Err(format!("{name} is no option").into()),
+            }
+            more = rest;
+        }
+        if more.is_empty() { Ok(asked) } else { Err("an option has no value".into()) }
+    }
+}
+
 /// A process whose streams are connected.
 struct Attached {
     client: Client,
     process: ProcessRequest,
     output: Streaming<OutputChunk>,
+    memory_group: Option<PathBuf>,
     /// The process lives as long as this call.
     _hold: Streaming<Empty>,
 }
 
 impl Attached {
     async fn new(words: Vec<String>) -> Result<Self, Failure> {
-        let [socket, container_id, token, ends] = <[String; 4]>::try_from(words)
-            .map_err(|_| "usage: vc-stand-in SOCKET CONTAINER TOKEN process|machine")?;
+        let Asked { place: [socket, container_id, token, ends], listener, memory_group } =
+            Asked::read(words)?;
         let ends_machine = ends == "machine";
         let process = ProcessRequest { container_id, token };
         let mut client = agent::connect(&socket).await?;
@@ -94,7 +125,10 @@ impl Attached {
         if hold.message().await?.is_none() || output.message().await?.is_none() {
             return Err("the guest's agent has accepted no client of the process".into());
         }
-        Ok(Self { client, process, output, _hold: hold })
+        if let Some(listener) = listener {
+            forward::begin(listener, client.clone())?;
+        }
+        Ok(Self { client, process, output, memory_group, _hold: hold })
     }
 
     /// Carries streams and signals; returns the exit code.
@@ -123,7 +157,13 @@ impl Attached {
         for output in outputs {
             output.finish().await;
         }
-        Ok(self.client.wait(self.process.clone()).await?.into_inner().exit_code)
+        let reply = self.client.wait(self.process.clone()).await?.into_inner();
+        if let (true, Some(group)) = (reply.out_of_memory, &self.memory_group)
+            && let Err(error) = oom::end(group)
+        {
+            eprintln!("vc-stand-in: the host does not count that memory was short: {error}");
+        }
+        Ok(reply.exit_code)
     }
 }
 

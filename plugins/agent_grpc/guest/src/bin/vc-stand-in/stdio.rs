@@ -26,6 +26,12 @@ pub fn save_memory() {
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
+/// Gives the kernel back what is free in the heap.
+pub fn give_memory_back() {
+    // SAFETY: takes a number.
+    unsafe { libc::malloc_trim(0) };
+}
+
 fn descriptor(number: i32) -> BorrowedFd<'static> {
     // SAFETY: nothing in this program closes the standard streams.
     unsafe { BorrowedFd::borrow_raw(number) }
