@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import subprocess
 
@@ -96,11 +97,15 @@ def keep(settings: Settings, count: int) -> None:
     from vc_core.engine.api import pool_keeper
     from vc_core.engine.clones import pool_process
 
+    was_ready = False
+
     def tell() -> None:
+        nonlocal was_ready
+        was_ready = True
         with contextlib.suppress(BrokenPipeError):  # the command that waited for it is gone
             click.echo(pool_process.READY)
 
-    pool_process.hold_fifo()
+    fifo = pool_process.hold_fifo()
 
     async def work() -> None:
         async with settings.runtime() as runtime:
@@ -109,6 +114,8 @@ def keep(settings: Settings, count: int) -> None:
                 for number in (signal.SIGTERM, signal.SIGINT):
                     asyncio.get_running_loop().add_signal_handler(number, me.cancel)
             with contextlib.suppress(asyncio.CancelledError):
-                await pool_keeper.keep(runtime, count, tell)
+                await pool_keeper.keep(runtime, count, tell, lambda: os.close(fifo))
+                if not was_ready:
+                    raise VcError("the pool was stopped while it was started")
 
     run_async(work())

@@ -227,10 +227,9 @@ class Pool:
         for folder in [path for path in self._folder().iterdir() if path.is_dir()]:
             taken = next(folder.glob(f"{_TAKEN}*{_SUFFIX}"), None)
             is_waiting = any(folder.glob(f"{_READY}*{_SUFFIX}"))
-            if not is_waiting and not (
-                taken and await self._is_home(hooks, _label(taken, _TAKEN), folder)
-            ):
-                await self._end(folder)
+            if is_waiting or (taken and await self._is_used(hooks, _label(taken, _TAKEN), folder)):
+                continue
+            await self._end(folder)
 
     # --- the keeper -------------------------------------------------------------------------------
 
@@ -257,6 +256,7 @@ class Pool:
                 with pool_signals.removals(path.parent) as removed:
                     yield functools.partial(pool_signals.goes_on, handle, path, removed)
             finally:
+                pool_signals.drain(handle)  # the next keeper must not read what this one was told
                 os.close(handle)
 
     def poke(self, word: bytes = _LOOK) -> bool:
@@ -289,16 +289,24 @@ class Pool:
             hooks: operations of the store with the pods.
 
         Raises:
-            LockTimeout: the keeper did not end within the deadline of locks.
+            Busy: the keeper did not end within the deadline of locks.
         """
         was_kept = self.poke(_QUIT)
-        if self._path.is_dir():
-            async with await lock_file(
+        if not self._path.is_dir():
+            return was_kept
+        try:
+            lock = await lock_file(
                 self._folder() / _LOCK, exclusive=True, timeout_s=self._deadlines.lock
-            ):
-                for waiting in self.list():
-                    await self.drop(waiting)
-                await self.sweep(hooks)
+            )
+        except LockTimeout as error:
+            raise Busy(
+                f"the process that keeps the pool in {self._path} has not ended yet; it ends as "
+                "soon as the machine that it is starting is ready, so repeat 'vc pool stop'"
+            ) from error
+        async with lock:
+            for waiting in self.list():
+                await self.drop(waiting)
+            await self.sweep(hooks)
         return was_kept
 
     # --- inside -----------------------------------------------------------------------------------
@@ -308,6 +316,14 @@ class Pool:
             await standalone_vm.end_left(self._catalog, self._deadlines, _pod_of(folder))
             bind_mounts.remove_all(folder / FILES)
             shutil.rmtree(folder)
+
+    async def _is_used(self, hooks: Hooks, pod_id: str, folder: Path) -> bool:
+        """Returns whether a pod has this machine, of this store or of another one."""
+        if taker := _taker(folder):
+            own = await hooks.storage_run_dir(pod_id=pod_id)
+            if Path(taker) != own and Path(taker).exists():
+                return True  # of another store, whose pods this one does not know
+        return await self._is_home(hooks, pod_id, folder)
 
     async def _is_home(self, hooks: Hooks, pod_id: str, folder: Path) -> bool:
         """Returns whether a pod's records say that it has this machine.

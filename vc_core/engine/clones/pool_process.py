@@ -74,12 +74,14 @@ def spawn(
         os.close(handle)
 
 
-def hold_fifo() -> None:
+def hold_fifo() -> int:
     """Moves the FIFO away from standard input, in the keeper, which `spawn` has given it there.
 
-    It stays open until the process ends. Programs that the keeper starts do not inherit it.
+    Returns its descriptor, which holds the words that come before the keeper has its own. Programs
+    that the keeper starts do not inherit it.
     """
-    fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
+    fifo = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     os.dup2(null, 0)
     os.close(null)
+    return fifo

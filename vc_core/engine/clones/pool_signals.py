@@ -16,6 +16,7 @@ FIFO = "poke"
 """Its file name in the folder of the pool. It stays there when the keeper ends."""
 QUIT = b"q"
 """The word that ends the keeper. Any other makes it look at its pool."""
+_MOST_BYTES = 1 << 16  # what a FIFO holds: pipe(7)
 
 
 def open_fifo(path: Path) -> int:
@@ -23,6 +24,12 @@ def open_fifo(path: Path) -> int:
     with contextlib.suppress(FileExistsError):
         os.mkfifo(path, 0o600)
     return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def drain(handle: int) -> None:
+    """Drops the words that wait."""
+    with contextlib.suppress(BlockingIOError):
+        os.read(handle, _MOST_BYTES)
 
 
 @contextmanager
@@ -55,7 +62,7 @@ async def goes_on(handle: int, fifo: Path, removed: int) -> bool:
             with contextlib.suppress(BlockingIOError):
                 os.read(removed, 1 << 16)  # the paths tell what is gone
             with contextlib.suppress(BlockingIOError):
-                return QUIT not in os.read(handle, 4096)
+                return QUIT not in os.read(handle, _MOST_BYTES)
         log.warning("the pool ends: its folder %s was removed", fifo.parent)
         return False
     finally:
