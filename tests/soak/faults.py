@@ -105,7 +105,8 @@ def starve(pid: int) -> bool:
     for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         names = controllers.split(",")
-        if "virtcontainers" not in path or (controllers and "memory" not in names):
+        is_ours = "virtcontainers" in path or path.endswith("/machine")  # that of an engine
+        if not is_ours or (controllers and "memory" not in names):
             continue
         folder = _CGROUPS / ("memory" if controllers else "") / path.lstrip("/")
         file = "memory.limit_in_bytes" if controllers else "memory.max"
@@ -133,11 +134,15 @@ def jumped(part: float) -> Iterator[None]:
 
 def groups() -> set[str]:
     """Control groups of machines in which there is nobody."""
-    return {
-        str(path.parent)
-        for path in _CGROUPS.glob("**/virtcontainers/*/cgroup.procs")
-        if not path.read_text()
-    }
+    found = set()
+    for top in _CGROUPS.iterdir():
+        # os.walk goes on where a group of another program is removed meanwhile.
+        for folder, _, files in os.walk(top):
+            if Path(folder).parent.name == "virtcontainers" and "cgroup.procs" in files:
+                with contextlib.suppress(OSError):
+                    if not Path(folder, "cgroup.procs").read_text():
+                        found.add(folder)
+    return found
 
 
 def listening() -> set[str]:

@@ -41,6 +41,8 @@ _VICTIMS = {
     "engine": (Victim.RUNTIME, Victim.RUNTIME_CHILD, Victim.STAND_IN, Victim.MACHINE),
     "pool": (Victim.POOL_KEEPER,),
 }
+# The clock that jumps is that of this process, and no other program uses it.
+_WITHOUT = {("engine", Trouble.CLOCK), ("client", Trouble.CLOCK), ("pool", Trouble.CLOCK)}
 _KILLS, _TROUBLES = 0.5, 0.15  # how many lives have one
 _STORE_MIB = 24
 _WARM_UP = 20  # lives, before the memory of this process is looked at
@@ -58,6 +60,7 @@ class Life:
         dice: all that is random in it.
         victim: who is killed; None for nobody.
         trouble: what else is wrong; None for nothing.
+        is_disturbed: whether that has happened: a call may fail then.
     """
 
     name: str
@@ -65,24 +68,21 @@ class Life:
     dice: random.Random
     victim: Victim | None
     trouble: Trouble | None
+    is_disturbed: bool = False
 
     @classmethod
     def drawn(cls, seed: int, number: int, kinds: dict[str, int]) -> Life:
         dice = random.Random(f"{seed}/{number}")
         kind = dice.choices(list(kinds), list(kinds.values()))[0]
         victim = dice.choice(_VICTIMS[kind]) if dice.random() < _KILLS else None
-        trouble = dice.choice(list(Trouble)) if dice.random() < _TROUBLES else None
+        troubles = [one for one in Trouble if (kind, one) not in _WITHOUT]
+        trouble = dice.choice(troubles) if dice.random() < _TROUBLES else None
         return cls(f"l{number}", kind, dice, victim, trouble)
 
     @property
     def pod(self) -> str:
         """Id of its pod."""
         return pod_id_of(self.name) if self.kind == "engine" else self.name
-
-    @property
-    def is_disturbed(self) -> bool:
-        """Whether a call may fail."""
-        return self.victim is not None or self.trouble is not None
 
 
 class Soak:
@@ -256,6 +256,7 @@ class Soak:
                 await asyncio.to_thread(process.wait, limit)
             if process.poll() is None and faults.kill(process.pid):
                 self.report.kills[Victim.CLIENT] += 1
+                life.is_disturbed = True
         code = await asyncio.to_thread(process.wait, _LONGEST_S)
         host.started.remove(process)
         assert code == 0 or life.is_disturbed, code
@@ -290,6 +291,7 @@ class Soak:
             if life.trouble is Trouble.CLOCK:
                 stack.enter_context(faults.jumped(life.dice.random()))
                 self.report.troubles[Trouble.CLOCK] += 1
+                life.is_disturbed = True
             elif life.trouble is not None:
                 tasks.append(asyncio.create_task(self._trouble(life, host, stack)))
             try:
@@ -307,18 +309,22 @@ class Soak:
         assert life.victim is not None
         await self._when(life)
         if life.victim is Victim.LIBVIRTD:
+            life.is_disturbed = True
             self._libvirtd.restart()
             self.report.kills[life.victim] += 1
-        elif (pid := faults.found(host, life.victim, life.pod)) and faults.kill(pid):
-            self.report.kills[life.victim] += 1
+        elif pid := faults.found(host, life.victim, life.pod):
+            life.is_disturbed = True
+            self.report.kills[life.victim] += faults.kill(pid)
 
     async def _trouble(self, life: Life, host: Host, stack: contextlib.ExitStack) -> None:
         await self._when(life)
         if life.trouble is Trouble.DISK:
+            life.is_disturbed = True
             stack.enter_context(faults.filled(host.folder / faults.STORE))
             self.report.troubles[Trouble.DISK] += 1
-        elif (pid := faults.found(host, Victim.MACHINE, life.pod)) and faults.starve(pid):
-            self.report.troubles[Trouble.MEMORY] += 1
+        elif pid := faults.found(host, Victim.MACHINE, life.pod):
+            life.is_disturbed = True
+            self.report.troubles[Trouble.MEMORY] += faults.starve(pid)
 
     # --- what must be true then -------------------------------------------------------------------
 
