@@ -220,3 +220,16 @@ async def test_stop_ends_what_a_killed_keeper_left(open_runtime, world, config):
         assert not await runtime.pool.stop(runtime.hooks)
     assert _folders(config) == []
     assert world.residue() == []
+
+
+async def test_stop_spares_machines_of_another_stores_pods(open_runtime, config, tmp_path):
+    folder = config.template.dir / "pool/0123456789ab"
+    folder.mkdir(mode=0o700, parents=True)
+    (folder / "taken-p.json").touch()
+    (folder / "taker").write_text(str(tmp_path))  # its run folder, which exists
+    async with open_runtime() as runtime:
+        await runtime.pool.stop(runtime.hooks)
+        assert folder.exists()
+        (folder / "taker").write_text(str(tmp_path / "gone"))
+        await runtime.pool.stop(runtime.hooks)
+        assert not folder.exists()
