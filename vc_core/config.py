@@ -28,7 +28,7 @@ from vc_core.defaults import (
     Use,
     VolumeDefaults,
 )
-from vc_core.driver_kit.ownership import host_owners, trusted_owners, untrusted
+from vc_core.driver_kit.ownership import home_folder, host_owners, trusted_owners, untrusted
 from vc_core.first_party import NO_NETWORK
 from vc_core.spec.errors import ConfigError
 from vc_core.spec.hooks import FAMILIES
@@ -90,7 +90,7 @@ def candidates(explicit: Path | None = None) -> Iterator[tuple[str, Path]]:
         yield ("--config", explicit)
     if named := os.environ.get("VC_CONFIG"):
         yield ("$VC_CONFIG", Path(named))
-    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    base = os.environ.get("XDG_CONFIG_HOME") or home_folder() / ".config"
     yield ("user file", Path(base) / "virtcontainers/config.toml")
     yield ("system file", Path("/etc/virtcontainers/config.toml"))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
+from vc_core.driver_kit.ownership import home_folder, is_system_root, user_number
 from vc_core.first_party import DEFAULT_DEVICES, DEFAULTS, NO_NETWORK
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import NetworkPolicy
@@ -147,8 +148,8 @@ class PodDefaults(Struct, frozen=True):
 
 def default_template_dir() -> Path:
     """A directory on a tmpfs, because templates do not survive a reboot."""
-    uid = os.geteuid()
-    return Path("/dev/shm/virtcontainers" if uid == 0 else f"/dev/shm/virtcontainers-{uid}")
+    shared = "/dev/shm/virtcontainers"
+    return Path(shared if is_system_root() else f"{shared}-{user_number()}")
 
 
 class TemplateDefaults(Struct, frozen=True):
@@ -191,10 +192,10 @@ class PoolDefaults(Struct, frozen=True):
 
 def _lasting(name: str) -> Path:
     """A directory that survives a reboot of the host."""
-    if os.geteuid() == 0:
+    if is_system_root():
         return Path("/var/lib/virtcontainers") / name
     return (
-        Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
+        Path(os.environ.get("XDG_STATE_HOME") or home_folder() / ".local/state")
         / "virtcontainers"
         / name
     )

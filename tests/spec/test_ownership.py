@@ -5,7 +5,9 @@ message.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
+import pwd
 import re
 import stat
 from pathlib import Path
@@ -14,7 +16,13 @@ import pytest
 
 from vc_core.defaults import DataDefaults
 from vc_core.driver_kit import opened_private_folder, private_folder, write_private_file
-from vc_core.driver_kit.ownership import trusted_owners, untrusted
+from vc_core.driver_kit.ownership import (
+    home_folder,
+    is_system_root,
+    trusted_owners,
+    untrusted,
+    user_number,
+)
 from vc_core.engine.host.container_disks import ContainerDisks
 from vc_core.engine.host.volumes import Volumes
 from vc_core.engine.state.event_journal import Journal
@@ -22,6 +30,7 @@ from vc_core.images.sources import of_reference
 from vc_core.images.store import Images
 from vc_core.spec import InvalidRequest
 
+_CLONE_NEWUSER, _SET_DUMPABLE = 0x10000000, 4  # linux/sched.h, linux/prctl.h
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="only root can make what belongs to others"
 )
@@ -172,3 +181,38 @@ def test_under_sudo_the_user_who_typed_it_is_trusted(tmp_path, monkeypatch):
     assert untrusted(tmp_path / "file", trusted_owners())
     monkeypatch.setenv("SUDO_UID", "12345")
     assert not untrusted(tmp_path / "file", trusted_owners())
+
+
+def _told_by(uid: int, is_mapped: bool) -> str:
+    """Returns what a child says that is another user, with a user namespace or without one."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.environ.pop("HOME", None)
+            os.setresuid(uid, uid, uid)
+            if is_mapped:
+                libc = ctypes.CDLL(None)
+                libc.prctl(_SET_DUMPABLE, 1, 0, 0, 0)  # its files in /proc are its own again
+                libc.unshare(_CLONE_NEWUSER)
+                Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+            told = f"{os.geteuid()} {is_system_root()} {user_number()} {home_folder()}"
+            os.write(writing, told.encode())
+        except Exception as error:
+            os.write(writing, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(pid, 0)
+    with os.fdopen(reading) as file:
+        return file.read()
+
+
+@needs_root
+def test_root_of_a_users_namespace_is_that_user():
+    """As podman without root runs its runtime: as uid 0, and in later commands without HOME."""
+    nobody = pwd.getpwnam("nobody")
+    theirs = f"False {nobody.pw_uid} {nobody.pw_dir}"
+    assert _told_by(nobody.pw_uid, is_mapped=True) == f"0 {theirs}"
+    assert _told_by(nobody.pw_uid, is_mapped=False) == f"{nobody.pw_uid} {theirs}"
+    assert _told_by(0, is_mapped=False) == f"0 True 0 {pwd.getpwuid(0).pw_dir}"

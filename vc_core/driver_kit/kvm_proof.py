@@ -16,7 +16,7 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
-from vc_core.driver_kit.ownership import opened_private_folder
+from vc_core.driver_kit.ownership import is_system_root, opened_private_folder, user_number
 
 NODE = Path("/dev/kvm")
 _SETTING = "proof_dir of the hypervisor"
@@ -54,10 +54,10 @@ class KvmProof(Struct, frozen=True):
 
 def proof_dir() -> Path:
     """Returns the default folder of results, which is emptied by a reboot."""
-    if os.geteuid() == 0:
+    if is_system_root():
         return Path("/run/virtcontainers/proofs")
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return Path(runtime or f"/tmp/virtcontainers-{os.geteuid()}") / "virtcontainers/proofs"
+    return Path(runtime or f"/tmp/virtcontainers-{user_number()}") / "virtcontainers/proofs"
 
 
 async def prove_kvm(

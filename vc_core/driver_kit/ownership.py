@@ -23,6 +23,44 @@ def is_host_root() -> bool:
     return os.geteuid() == 0 and _maps_all_users()
 
 
+def is_system_root() -> bool:
+    """Returns whether the folders of the system belong to this process: then it uses those.
+
+    They do not belong to the root of an ordinary user's namespace, which podman makes: that is the
+    user, with the user's folders.
+    """
+    if os.geteuid() != 0:
+        return False
+    try:
+        return Path("/run").stat().st_uid == 0
+    except FileNotFoundError:  # a host without it
+        return True
+
+
+def user_number() -> int:
+    """Returns the effective uid, of the root of a user namespace that of the user behind it."""
+    if os.geteuid() != 0 or is_system_root():
+        return os.geteuid()
+    mapped = Path("/proc/self/uid_map").read_text().splitlines()
+    return next(int(line.split()[1]) for line in mapped if line.split()[0] == "0")
+
+
+def home_folder() -> Path:
+    """Returns HOME, or else the home of `user_number`: `Path.home` would take that of root.
+
+    Raises:
+        InvalidRequest: there is none.
+    """
+    if home := os.environ.get("HOME"):
+        return Path(home)
+    import pwd
+
+    try:
+        return Path(pwd.getpwuid(user_number()).pw_dir)
+    except KeyError:
+        raise InvalidRequest(f"uid {user_number()} has no home folder; set HOME") from None
+
+
 def trusted_owners() -> frozenset[int]:
     """Returns root and the effective user; under sudo also the invoking user, as in git."""
     owners = {*host_owners(), os.geteuid()}

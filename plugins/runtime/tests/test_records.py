@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 from vc_runtime import command
 from vc_runtime.errors import RuntimeFailure
-from vc_runtime.records import Record, Records, pod_id_of
+from vc_runtime.records import Record, Records, choosing_environment, pod_id_of
 
 from vc_core.driver_kit import HostProcess
 
@@ -132,3 +132,16 @@ def test_a_damaged_control_group_is_told_and_the_container_deleted(tmp_path, cap
     assert command.run(("--root", str(tmp_path), "delete", "--force", "c")) == 0
     assert "its control groups are not removed" in capsys.readouterr().err
     assert list(Records(tmp_path).all()) == []
+
+
+def test_later_commands_choose_the_store_of_create(monkeypatch):
+    monkeypatch.setenv("VC_CONFIG", "/of/create.toml")
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    record = structs.replace(NEW, environment=choosing_environment())
+    monkeypatch.setenv("VC_CONFIG", "/of/another.toml")
+    monkeypatch.setenv("XDG_STATE_HOME", "/of/another")
+    monkeypatch.delenv("HOME")
+    record.restore_environment()
+    assert os.environ["VC_CONFIG"] == "/of/create.toml"
+    assert "XDG_STATE_HOME" not in os.environ
+    assert "HOME" in os.environ

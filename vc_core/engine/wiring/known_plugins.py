@@ -17,7 +17,12 @@ from zlib import crc32
 
 import msgspec
 
-from vc_core.driver_kit.ownership import opened_private_folder, write_private_file
+from vc_core.driver_kit.ownership import (
+    home_folder,
+    is_system_root,
+    opened_private_folder,
+    write_private_file,
+)
 from vc_core.spec.errors import InvalidRequest
 
 log = logging.getLogger(__name__)
@@ -147,9 +152,9 @@ def _finds_distributions(finder: object) -> bool:
 
 
 def _folder() -> Path:
-    if os.geteuid() == 0:
+    if is_system_root():
         return Path("/var/cache/virtcontainers/plugins")
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    cache = os.environ.get("XDG_CACHE_HOME") or home_folder() / ".cache"
     return Path(cache) / "virtcontainers/plugins"
 
 

@@ -6,14 +6,16 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vc_core.driver_kit.ownership import home_folder, is_system_root
+
 SYSTEM_CACHE = Path("/var/cache/virtcontainers")
 
 
 def default_cache() -> Path:
     """Returns /var/cache for root; for other users the folder for caches."""
-    if os.geteuid() == 0:
+    if is_system_root():
         return SYSTEM_CACHE
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "virtcontainers"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home_folder() / ".cache") / "virtcontainers"
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vc_core.driver_kit import Accelerator, proof_dir
+from vc_core.driver_kit.ownership import home_folder, is_system_root
 
 
 def default_uri() -> str:
     """Returns the system's libvirtd for root, the user's own for other users."""
-    return "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
+    return "qemu:///system" if is_system_root() else "qemu:///session"
 
 
 @dataclass(frozen=True)
@@ -82,4 +83,4 @@ class LibvirtOptions:
         if not self.is_session:
             return Path("/var/log/libvirt/qemu")
         cache = os.environ.get("XDG_CACHE_HOME")
-        return (Path(cache) if cache else Path.home() / ".cache") / "libvirt/qemu/log"
+        return (Path(cache) if cache else home_folder() / ".cache") / "libvirt/qemu/log"

@@ -33,6 +33,7 @@ _END_S = 10.0
 
 @asynccontextmanager
 async def _container(record: Record) -> AsyncIterator[Container]:
+    record.restore_environment()
     async with Runtime.open() as runtime:
         yield (await runtime.get(record.pod)).container(record.container)
 
@@ -140,6 +141,7 @@ def _readable(records: Records, found: Namespace) -> Record | None:
 async def _gone(record: Record) -> None:
     if record.pid:
         await record.stand_in.ended_within(_END_S)
+    record.restore_environment()
     async with Runtime.open() as runtime:
         with contextlib.suppress(NotFound):  # by an earlier call, or by 'vc'
             if not record.owns_pod:

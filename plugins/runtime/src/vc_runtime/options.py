@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from vc_core.driver_kit.ownership import is_system_root
 from vc_runtime.errors import RuntimeFailure
 
 
@@ -22,7 +23,7 @@ class _Parser(argparse.ArgumentParser):
 
 def default_root() -> Path:
     """Returns the folder of records: for root one that a reboot empties."""
-    if os.geteuid() == 0:
+    if is_system_root():
         return Path("/run/vc-runtime")
     return Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp")) / "vc-runtime"
 

@@ -17,7 +17,7 @@ from vc_core.driver_kit.host_process import HostProcess
 from vc_runtime import stand_in
 from vc_runtime.command import explained
 from vc_runtime.errors import RuntimeFailure, not_running
-from vc_runtime.records import Record, Records, pod_id_of
+from vc_runtime.records import Record, Records, choosing_environment, pod_id_of
 
 if TYPE_CHECKING:
     from vc_core import Runtime
@@ -37,6 +37,7 @@ def create(found: Namespace) -> int:
             owns_pod=False,
             bundle=str(bundle),
             created_ns=time.time_ns(),
+            environment=choosing_environment(),
         )
     )
     try:
@@ -155,6 +156,7 @@ async def _executed(found: Namespace, record: Record) -> Sequence[str]:
     from vc_core import Runtime
     from vc_core.spec import ProcessSpec
 
+    record.restore_environment()
     async with Runtime.open() as runtime:
         if found.process is not None:
             process = _process_of(found.process.read_bytes(), found.tty)

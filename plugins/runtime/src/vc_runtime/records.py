@@ -21,9 +21,18 @@ log = logging.getLogger(__name__)
 
 _ID = re.compile(r"[\w+.-]{1,1024}")  # as runc
 _HEX_ID = re.compile(r"[0-9a-f]{64}")
+_CHOOSING = (
+    *("HOME", "VC_CONFIG", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"),
+    "XDG_RUNTIME_DIR",
+)
 _POD_ID_LENGTH = 12  # sockets of machines have short paths
 _FILE = "container.json"
 _GROUP_FILE = "group.json"
+
+
+def choosing_environment() -> dict[str, str]:
+    """Returns the variables of this process that choose a configuration and a store."""
+    return {name: os.environ[name] for name in _CHOOSING if name in os.environ}
 
 
 def pod_id_of(container_id: str) -> str:
@@ -50,6 +59,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             not its own.
         created_ns: in nanoseconds since the epoch.
         annotations: those of config.json.
+        environment: what `create` had of the variables that choose a configuration and a store.
+            Engines pass fewer of them to later commands.
     """
 
     id: str
@@ -64,11 +75,18 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     shares_pids: bool = False
     created_ns: int = 0
     annotations: dict[str, str] = {}
+    environment: dict[str, str] = {}
 
     @property
     def stand_in(self) -> HostProcess:
         """The process that stands in for the first one of the container."""
         return HostProcess(self.pid, self.start_ticks)
+
+    def restore_environment(self) -> None:
+        """Makes this process choose the configuration and the store of `create`."""
+        for name in _CHOOSING if self.environment else ():
+            os.environ.pop(name, None)
+        os.environ.update(self.environment)
 
     @property
     def status(self) -> str:

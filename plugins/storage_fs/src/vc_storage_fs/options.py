@@ -7,26 +7,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vc_core.driver_kit.ownership import home_folder, is_system_root, user_number
+
 _SOCKET_PATH = 107  # unix(7), sun_path
 _LONGEST_RUN_ROOT = _SOCKET_PATH - len("/pods/0123456789ab/") - len("0123456789abcdef.sock")
 
 
 def default_run_root() -> Path:
     """Returns /run for root; for other users a folder emptied by a reboot, if there is one."""
-    if os.geteuid() == 0:
+    if is_system_root():
         return Path("/run/virtcontainers")
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(runtime) / "virtcontainers"
     import tempfile
 
-    return Path(tempfile.gettempdir()) / f"virtcontainers-{os.geteuid()}"
+    return Path(tempfile.gettempdir()) / f"virtcontainers-{user_number()}"
 
 
 def default_config_root() -> Path:
     """Returns /var/lib for root; for other users the folder for state."""
-    if os.geteuid() == 0:
+    if is_system_root():
         return Path("/var/lib/virtcontainers")
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "virtcontainers"
+    state = os.environ.get("XDG_STATE_HOME") or home_folder() / ".local/state"
+    return Path(state) / "virtcontainers"
 
 
 @dataclass(frozen=True)
