@@ -114,16 +114,36 @@ def _make_root(root: Path) -> None:
     (root / "etc/group").write_text(_GROUPS)
     shutil.copy("/bin/busybox", root / "bin/busybox")
     listed = subprocess.run(["/bin/busybox", "--list"], stdout=subprocess.PIPE, check=True)
-    own = {"busybox", *(Path(one).name for one in _FROM_HOST)}
+    own = {"busybox", "sh", *(Path(one).name for one in _FROM_HOST)}
     for name in set(listed.stdout.decode().split()) - own:
         (root / "bin" / name).hardlink_to(root / "bin/busybox")  # one is masked in a test
+    with tempfile.TemporaryDirectory(prefix="vc.") as made:
+        _copy(_shell(Path(made)), root, "bin/sh")
     for file in _FROM_HOST:
-        shutil.copy(file, root / file.lstrip("/"))
-        linked = subprocess.run(["ldd", file], stdout=subprocess.PIPE, check=True).stdout.decode()
-        for library in (word for word in linked.split() if word.startswith("/")):
-            target = root / library.lstrip("/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(library, target)
+        _copy(Path(file), root, file.lstrip("/"))
+
+
+def _shell(folder: Path) -> Path:
+    """Returns a shell of busybox that runs programs by their path.
+
+    That of the package busybox-static runs its own ones, masked or not. The two packages exclude
+    each other, so this one is only unpacked.
+    """
+    download = ("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", "busybox")
+    subprocess.run(download, cwd=folder, check=True)
+    (package,) = folder.glob("busybox_*.deb")
+    subprocess.run(["dpkg-deb", "--extract", package, folder / "unpacked"], check=True)
+    return folder / "unpacked/bin/busybox"
+
+
+def _copy(file: Path, root: Path, target: str) -> None:
+    """Copies a program, and the libraries that it needs."""
+    shutil.copy(file, root / target)
+    linked = subprocess.run(["ldd", file], stdout=subprocess.PIPE, check=True).stdout.decode()
+    for library in (word for word in linked.split() if word.startswith("/")):
+        copied = root / library.lstrip("/")
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(library, copied)
 
 
 def _archive(root: Path, folder: Path, image: _Image) -> Path:
