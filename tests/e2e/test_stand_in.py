@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -58,7 +59,7 @@ def test_programs_in_the_namespace_reach_the_loopback_of_the_machine(
     namespace,
 ):
     script = "nc -ll -p 8081 -e cat & httpd -p 127.0.0.1:8080 -h /bin; exec cat"
-    made = caller.create(bundle("sh", "-c", script, network=namespace), "c")
+    caller.create(bundle("sh", "-c", script, network=namespace), "c")
     caller("start", "c")
     enter = ("nsenter", f"--net={namespace}", "curl", "-s", "-m", "60")
     engines.wait_until(
@@ -79,18 +80,48 @@ def test_programs_in_the_namespace_reach_the_loopback_of_the_machine(
         with echoing.makefile("rb") as received:
             assert received.read() == program
         sending.join()
-    with _connected(namespace, 8080) as stalled:
-        stalled.sendall(b"GET /busybox HTTP/1.0\r\n\r\n")  # and nothing is read
-        made.stdin.write(b"line\n")
-        made.stdin.flush()
-        assert made.stdout.readline() == b"line\n"
-    usage = Path(f"/proc/{caller.pid('c')}/smaps_rollup").read_text()
-    assert int(re.search(r"^Pss: +(\d+) kB", usage, re.MULTILINE)[1]) <= MOST_KIB
+    assert _pss_kib(caller.pid("c")) <= MOST_KIB
     with pytest.raises(ConnectionResetError), _connected(namespace, 8082) as refused:
         refused.recv(1)
     caller("delete", "--force", "c")
     rules = engines.run("nsenter", f"--net={namespace}", "nft", "list", "ruleset")
     assert rules.stdout == b""
+
+
+def test_connections_that_nobody_takes_hold_up_nothing(
+    caller,  # noqa: F811
+    bundle,  # noqa: F811
+    namespace,
+):
+    script = (
+        "nc -ll -p 8081 -e sleep 1000 & httpd -p 8080 -h /bin; trap 'exit 9' TERM;"
+        "exec 3<&0; cat <&3 & while true; do sleep 1; done"
+    )
+    made = caller.create(bundle("sh", "-c", script, network=namespace), "c")
+    caller("start", "c")
+    enter = ("nsenter", f"--net={namespace}", "curl", "-s", "-m", "60")
+    engines.wait_until(lambda: engines.run(*enter, "127.0.0.1:8080/sh", check=None).returncode == 0)
+    with contextlib.ExitStack() as stack:
+        for number in range(16):
+            stalled = stack.enter_context(_connected(namespace, 8080 + number % 2))
+            stalled.setblocking(False)
+            if number % 2:
+                with contextlib.suppress(BlockingIOError):
+                    while stalled.send(bytes(1 << 20)):  # and sleep reads nothing
+                        pass
+            else:
+                stalled.send(b"GET /busybox HTTP/1.0\r\n\r\n")  # and nothing is read
+        made.stdin.write(b"line\n")
+        made.stdin.flush()
+        assert made.stdout.readline() == b"line\n"
+        assert _pss_kib(caller.pid("c")) <= MOST_KIB
+        caller("kill", "c", "TERM")
+        assert caller.ended("c") == 9
+
+
+def _pss_kib(pid: int) -> int:
+    usage = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(re.search(r"^Pss: +(\d+) kB", usage, re.MULTILINE)[1])
 
 
 def test_memory_that_was_short_is_told_by_the_callers_control_group(

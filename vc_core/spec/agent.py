@@ -260,7 +260,7 @@ class AgentSpec:
         the exit code of the process. It ends with 137 when the machine ends first. Killing the
         program kills the process. With `role.ends_machine` the machine ends after the program,
         however that has ended, and what containers have written to folders of the host is there. A
-        connection to `role.listener` is forwarded to the port of the guest's loopback that it was
+        connection to `role.listener` is forwarded to the address and port of the guest that it was
         meant for; one that is refused there is reset. With `role.memory_group` the program is
         killed in that group when the process was killed at its container's limit of memory. In a
         machine that starts from a saved one, the first process of a container goes on without the

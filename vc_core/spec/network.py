@@ -64,13 +64,13 @@ class NetworkSpec:
 
     @optional_operation
     async def network_take_loopback(self, pod: PodRef) -> int:
-        """Returns a listening TCP socket for what the pod's namespace connects to 127.0.0.0/8.
+        """Returns a listening TCP socket for what connects to the namespace's own addresses in it.
 
-        Called by the engine after network_connect, in the same process, when a program is to
-        forward these connections to the guest's loopback: programs of the host that enter the
-        namespace reach it then, as they reach that of a container. The kernel redirects them, and
-        getsockopt(2) with SO_ORIGINAL_DST tells which port each was meant for. The caller closes
-        the descriptor; network_disconnect removes the redirection. Raises NetworkError.
+        Called by the engine after network_connect, when a program is to forward these connections
+        to the guest: programs of the host that enter the namespace reach its servers then, as they
+        reach those of a container, at 127.0.0.1 and at the pod's address. The kernel redirects
+        them, and getsockopt(2) with SO_ORIGINAL_DST tells what each was meant for. The caller
+        closes the descriptor; network_disconnect removes the redirection. Raises NetworkError.
         """
         raise NotImplementedError
 

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from vc_network import netns
+from vc_network import loopback, netns
+from vc_network.errors import NetworkFailure
 from vc_network.given import GivenNetwork
 
 from vc_core.spec import NetworkError, NetworkRequest, PodRef, Reach, Route
@@ -123,6 +124,24 @@ async def test_the_namespaces_loopback_is_taken_and_given_back(run_dir, somebody
     await plugin.network_disconnect(pod=pod)
     rules = ["nsenter", f"--net={somebodys}", "nft", "list", "ruleset"]
     assert subprocess.run(rules, capture_output=True, check=True).stdout == b""
+
+
+async def test_without_nft_a_pod_is_removed_all_the_same(run_dir, somebodys, monkeypatch, caplog):
+    plugin, pod = GivenNetwork(), PodRef(id="p", run_dir=run_dir)
+    before = _shown(somebodys)
+    network = await plugin.network_connect(pod=pod, request=_request(somebodys))
+    for one in network.interfaces:
+        os.close(one.nic.descriptor)
+
+    def missing(*_: object, **__: object) -> str:
+        raise NetworkFailure("nft is not installed")
+
+    monkeypatch.setattr(loopback, "run", missing)
+    with pytest.raises(NetworkError, match="nft is not installed"):
+        await plugin.network_take_loopback(pod=pod)
+    await plugin.network_disconnect(pod=pod)
+    assert "nft is not installed" in caplog.text
+    assert _shown(somebodys) == before
 
 
 async def test_a_second_machine_does_not_get_it_and_disturbs_nothing(tmp_path, somebodys):

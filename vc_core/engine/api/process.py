@@ -19,10 +19,18 @@ from msgspec import structs
 from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.engine.api.arguments import checked_arguments
 from vc_core.engine.session import pod_network
+from vc_core.engine.session.session import Session
 from vc_core.engine.session.sessions import Sessions
 from vc_core.engine.state.ids import fresh
 from vc_core.spec.errors import AgentError, OperationError, StateError, UnsupportedOperation
-from vc_core.spec.values import Capability, ExitStatus, ProcessStreams, StandIn, StreamName
+from vc_core.spec.values import (
+    Capability,
+    Channel,
+    ExitStatus,
+    ProcessStreams,
+    StandIn,
+    StreamName,
+)
 
 MAX_OUTPUT_BYTES = 64 << 20
 """Default limit of the collected output of a process, in bytes; the output is kept in memory."""
@@ -130,20 +138,27 @@ class Process:
         async with self._sessions.open(exclusive=False) as session:
             if Capability.STAND_IN not in session.capabilities:
                 raise UnsupportedOperation("agent_stand_in")
-            if takes_loopback and (listener := await pod_network.take_loopback(session)):
-                inherited = fcntl.fcntl(listener, fcntl.F_DUPFD, _ABOVE_ITS_OWN)
-                os.close(listener)
-                role = structs.replace(role, listener=inherited)
-            channel = await session.hooks.vm_open_channel(
-                pod=session.pod, name=f"vc.agent.{fresh()}"
-            )
-            return await session.hooks.agent_stand_in(
-                pod=session.pod,
-                channel=channel,
-                container_id=self.container_id,
-                token=self.token,
-                role=role,
-            )
+            listener = await pod_network.take_loopback(session) if takes_loopback else None
+            inherited = None
+            try:
+                if listener is not None:
+                    inherited = fcntl.fcntl(listener, fcntl.F_DUPFD, _ABOVE_ITS_OWN)
+                    dial_channel = await _open_channel(session)
+                    role = structs.replace(role, listener=inherited, dial_channel=dial_channel)
+                return await session.hooks.agent_stand_in(
+                    pod=session.pod,
+                    channel=await _open_channel(session),
+                    container_id=self.container_id,
+                    token=self.token,
+                    role=role,
+                )
+            except BaseException:
+                if inherited is not None:
+                    os.close(inherited)
+                raise
+            finally:
+                if listener is not None:
+                    os.close(listener)
 
     async def output(self) -> AsyncGenerator[tuple[StreamName, bytes], None]:
         """Yields the output as it arrives, until the process has ended.
@@ -351,3 +366,7 @@ class Process:
         if self._streams is not None:
             await self._streams.close()
             self._streams = None
+
+
+async def _open_channel(session: Session) -> Channel:
+    return await session.hooks.vm_open_channel(pod=session.pod, name=f"vc.agent.{fresh()}")

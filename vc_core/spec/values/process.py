@@ -8,6 +8,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from vc_core.spec.values.vm import Channel
+
 # The defaults of container engines: bounding, effective and permitted.
 DEFAULT_CAPABILITIES = tuple(
     f"CAP_{name}"
@@ -170,7 +172,9 @@ class StandIn(Struct, frozen=True, kw_only=True):
         ends_machine: the machine ends after the program, however that has ended.
         listener: descriptor of a listening TCP socket, which the program inherits, and which gets
             connections that the kernel has redirected to it in its network namespace. The program
-            forwards each to the port that it was meant for, at the guest's loopback.
+            forwards each to the address and port that it was meant for, in the guest.
+        dial_channel: a channel of the machine for that, which the caller has opened; None without
+            a listener.
         memory_group: path of the control group of memory in which the program is. If the process
             is killed at its container's limit of memory, the program is killed there by the host's
             kernel for want of memory: so those see it who watch the group.
@@ -178,6 +182,7 @@ class StandIn(Struct, frozen=True, kw_only=True):
 
     ends_machine: bool = False
     listener: int | None = None
+    dial_channel: Channel | None = None
     memory_group: str = ""
 
 

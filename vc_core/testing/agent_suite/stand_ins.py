@@ -132,7 +132,8 @@ class StandInRules:
             async with subject.guest() as guest:
                 await guest.needs(Capability.STAND_IN)
                 await guest.run("c", LIVES, Stdio.PIPES)
-                role = StandIn(listener=listener.fileno())
+                channel = await guest.agent.vm_open_channel(pod=guest.pod, name="vc.agent.3")
+                role = StandIn(listener=listener.fileno(), dial_channel=channel)
                 async with _stand_in(guest, "c", role), time_limit():
                     # Nobody in the guest listens on this port.
                     reader, writer = await asyncio.open_connection(*listener.getsockname())

@@ -266,7 +266,7 @@ impl agent_server::Agent for Service {
     async fn dial(&self, request: Request<Streaming<DialChunk>>) -> Reply<Self::DialStream> {
         let mut chunks = request.into_inner();
         let first = chunks.message().await?.unwrap_or_default();
-        let (reading, writing) = dial::connect(first.port).await?.into_split();
+        let (reading, writing) = dial::connect(&first.address, first.port).await?.into_split();
         let (sender, stream) = accepted(DialChunk::default());
         tokio::spawn(dial::send(chunks, writing));
         tokio::spawn(dial::receive(reading, sender));

@@ -193,8 +193,8 @@ class GrpcAgent(AgentSpec):
             raise AgentError("the guest image has no vc-stand-in; run 'vc guest build'")
         ends = "machine" if role.ends_machine else "process"
         words = [str(self._stand_in), channel.address, container_id, token, ends]
-        if role.listener is not None:
-            words += "--listener", str(role.listener)
+        if role.listener is not None and role.dial_channel is not None:
+            words += "--listener", str(role.listener), "--dial-socket", role.dial_channel.address
         if role.memory_group:
             words += "--memory-group", role.memory_group
         return tuple(words)

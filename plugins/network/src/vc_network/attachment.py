@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from vc_network import loopback, netns, redirect
 from vc_network.errors import NetworkFailure
 from vc_network.namespace import folder
 
+log = logging.getLogger(__name__)
+
 _NOTE = "attached.json"
 
 
@@ -22,7 +25,7 @@ class _Attached(Struct, frozen=True):
     path: str
     namespace: str
     interfaces: tuple[str, ...]
-    has_loopback: bool = False
+    loopback: str = ""  # the table of nft
 
 
 async def prepare(path: Path) -> Nic:
@@ -78,10 +81,12 @@ async def take_loopback(run_dir: Path) -> int:
     note = _note(run_dir)
     if note is None or not _exists(note):
         raise NetworkFailure("the pod is in no network namespace")
-    taken = structs.replace(note, has_loopback=True)  # first: what is not noted is not removed
-    _write(run_dir, taken)
+    table = loopback.new_table()
+    _write(run_dir, structs.replace(note, loopback=table))  # what is not noted is not removed
     with netns.opened(Path(note.path)) as descriptor:
-        return await netns.within(descriptor, loopback.take)
+        if note.loopback:
+            await netns.within(descriptor, lambda: loopback.give_back(note.loopback))
+        return await netns.within(descriptor, lambda: loopback.take(table))
 
 
 async def is_attached(run_dir: Path) -> bool:
@@ -104,7 +109,7 @@ async def detach(run_dir: Path) -> None:
     """Removes the redirection, if the namespace still exists. May be called twice.
 
     Raises:
-        NetworkFailure: tc or nft fails.
+        NetworkFailure: tc fails.
     """
     note = _note(run_dir)
     if note is None:
@@ -112,8 +117,11 @@ async def detach(run_dir: Path) -> None:
     if _exists(note):
         with netns.opened(Path(note.path)) as descriptor:
             await netns.within(descriptor, lambda: redirect.disconnect(note.interfaces))
-            if note.has_loopback:
-                await netns.within(descriptor, loopback.give_back)
+            if note.loopback:
+                try:
+                    await netns.within(descriptor, lambda: loopback.give_back(note.loopback))
+                except NetworkFailure as error:  # nft may be gone; without a listener it is no use
+                    log.warning("the table %s stays in %s: %s", note.loopback, note.path, error)
     (folder(run_dir) / _NOTE).unlink()
 
 

@@ -24,8 +24,8 @@ class GivenNetwork(NetworkSpec):
     """The plugin `given`. NetworkRequest.name is the path of the namespace.
 
     The guest takes over its interfaces, whatever connects them; there may be none. Nothing is made
-    in it but taps, their redirection, and the table vc_loopback of nft. The namespace itself is
-    never removed. Keeps no state.
+    in it but taps, their redirection, and a table of nft. The namespace itself is never
+    removed. Keeps no state.
     """
 
     @hookimpl

@@ -1,4 +1,4 @@
-//! Connections to ports of the guest's loopback.
+//! Connections to ports of the guest itself.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -13,27 +13,36 @@ use crate::proto::DialChunk;
 
 const CHUNK_BYTES: usize = 32 << 10;
 
-/// Connects to a port, by IPv4 first, as programs do that are told "localhost".
-pub async fn connect(port: u32) -> Result<TcpStream, Error> {
+/// Connects to a port of an address, or of the loopback when that is empty: by IPv4 first, as
+/// programs do that are told "localhost".
+pub async fn connect(address: &[u8], port: u32) -> Result<TcpStream, Error> {
     let port = u16::try_from(port).ok().filter(|number| *number > 0);
     let port = port.ok_or_else(|| Error::InvalidRequest("a port is from 1 to 65535".into()))?;
-    let places = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-    let addresses = places.map(|place| SocketAddr::new(place, port));
+    let places = if address.is_empty() {
+        vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+    } else {
+        let four = <[u8; 4]>::try_from(address);
+        vec![four.map_err(|_| Error::InvalidRequest("an address has four bytes".into()))?.into()]
+    };
+    let addresses: Vec<_> = places.into_iter().map(|place| SocketAddr::new(place, port)).collect();
     Ok(TcpStream::connect(&addresses[..]).await?)
 }
 
-/// Writes what the client sends, until that ends: then the other side sees the end. A client that
-/// is gone ends nothing here; `receive` notices it.
+/// Writes what the client sends, until that ends: then the other side sees the end. If the client
+/// is gone before, the connection is reset: nobody must take a part for the whole.
 pub async fn send(mut chunks: Streaming<DialChunk>, mut half: OwnedWriteHalf) {
-    while let Ok(next) = chunks.message().await {
-        let Some(chunk) = next else {
-            let _ = half.shutdown().await; // the other side may have closed it
-            return;
-        };
+    while let Ok(Some(chunk)) = chunks.message().await {
         if half.write_all(&chunk.data).await.is_err() {
             return;
         }
+        if chunk.is_last {
+            let _ = half.shutdown().await; // the other side may have closed it
+            return;
+        }
     }
+    // An error would mean that the connection has ended.
+    let _ = half.as_ref().set_zero_linger();
+    half.forget();
 }
 
 /// Sends the client what is read, until that ends or the client is gone.
@@ -68,9 +77,10 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        assert!(matches!(connect(port.into()).await, Err(Error::Io(_))));
+        assert!(matches!(connect(&[], port.into()).await, Err(Error::Io(_))));
+        assert!(matches!(connect(&[1], 1).await, Err(Error::InvalidRequest(_))));
         for wrong in [0, 65_536, u32::MAX] {
-            assert!(matches!(connect(wrong).await, Err(Error::InvalidRequest(_))));
+            assert!(matches!(connect(&[], wrong).await, Err(Error::InvalidRequest(_))));
         }
     }
 
@@ -80,13 +90,14 @@ mod tests {
             return; // a host without IPv6
         };
         let port = listener.local_addr().unwrap().port();
-        assert!(connect(port.into()).await.is_ok());
+        assert!(connect(&[], port.into()).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_client_that_is_gone_is_not_waited_for() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let stream = connect(listener.local_addr().unwrap().port().into()).await.unwrap();
+        let stream =
+            connect(&[127, 0, 0, 1], listener.local_addr().unwrap().port().into()).await.unwrap();
         let (sender, receiver) = mpsc::channel(1);
         drop(receiver);
         receive(stream.into_split().0, sender).await;
@@ -95,7 +106,8 @@ mod tests {
     #[tokio::test]
     async fn what_arrives_is_sent_and_then_the_end() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let stream = connect(listener.local_addr().unwrap().port().into()).await.unwrap();
+        let stream =
+            connect(&[127, 0, 0, 1], listener.local_addr().unwrap().port().into()).await.unwrap();
         let (mut there, _) = listener.accept().await.unwrap();
         there.write_all(b"data").await.unwrap();
         drop(there);

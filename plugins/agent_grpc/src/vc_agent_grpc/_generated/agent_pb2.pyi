@@ -692,18 +692,25 @@ class DialChunk(_message.Message):
 
     PORT_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    IS_LAST_FIELD_NUMBER: _builtins.int
     port: _builtins.int
     """in the first chunk alone"""
     data: _builtins.bytes
+    address: _builtins.bytes
+    """in the first chunk alone: one of the guest, of IPv4; empty for its loopback"""
+    is_last: _builtins.bool
     def __init__(
         self,
         *,
         port: _builtins.int = ...,
         data: _builtins.bytes = ...,
+        address: _builtins.bytes = ...,
+        is_last: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "port", b"port"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "data", b"data", "is_last", b"is_last", "port", b"port"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -299,8 +299,9 @@ class AgentServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Dial(self, request_iterator, context):
-        """Connects to a port of the guest's loopback. The first chunk names the port, and the first answer, which is empty,
-        says that it is connected. The end of either stream is the end of what its side sends. Feature "dial".
+        """Connects to a port of the guest itself. The first chunk names the port, and the first answer, which is empty,
+        says that it is connected. `is_last` is the end of what the client sends; a call that ends without it resets the
+        connection. The end of the answers is that of what the guest sends. Feature "dial".
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -85,8 +85,9 @@ class AgentStub:
     output is read by nobody.
     """
     Dial: _grpc.StreamStreamMultiCallable[_agent_pb2.DialChunk, _agent_pb2.DialChunk]
-    """Connects to a port of the guest's loopback. The first chunk names the port, and the first answer, which is empty,
-    says that it is connected. The end of either stream is the end of what its side sends. Feature "dial".
+    """Connects to a port of the guest itself. The first chunk names the port, and the first answer, which is empty,
+    says that it is connected. `is_last` is the end of what the client sends; a call that ends without it resets the
+    connection. The end of the answers is that of what the guest sends. Feature "dial".
     """
     Signal: _grpc.UnaryUnaryMultiCallable[_agent_pb2.SignalRequest, _agent_pb2.Empty]
     Resize: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ResizeRequest, _agent_pb2.Empty]
@@ -143,8 +144,9 @@ class AgentAsyncStub(AgentStub):
     output is read by nobody.
     """
     Dial: _aio.StreamStreamMultiCallable[_agent_pb2.DialChunk, _agent_pb2.DialChunk]  # type: ignore[assignment]
-    """Connects to a port of the guest's loopback. The first chunk names the port, and the first answer, which is empty,
-    says that it is connected. The end of either stream is the end of what its side sends. Feature "dial".
+    """Connects to a port of the guest itself. The first chunk names the port, and the first answer, which is empty,
+    says that it is connected. `is_last` is the end of what the client sends; a call that ends without it resets the
+    connection. The end of the answers is that of what the guest sends. Feature "dial".
     """
     Signal: _aio.UnaryUnaryMultiCallable[_agent_pb2.SignalRequest, _agent_pb2.Empty]  # type: ignore[assignment]
     Resize: _aio.UnaryUnaryMultiCallable[_agent_pb2.ResizeRequest, _agent_pb2.Empty]  # type: ignore[assignment]
@@ -324,8 +326,9 @@ class AgentServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_agent_pb2.DialChunk],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_agent_pb2.DialChunk], _abc.AsyncIterator[_agent_pb2.DialChunk]]:
-        """Connects to a port of the guest's loopback. The first chunk names the port, and the first answer, which is empty,
-        says that it is connected. The end of either stream is the end of what its side sends. Feature "dial".
+        """Connects to a port of the guest itself. The first chunk names the port, and the first answer, which is empty,
+        says that it is connected. `is_last` is the end of what the client sends; a call that ends without it resets the
+        connection. The end of the answers is that of what the guest sends. Feature "dial".
         """
 
     @_abc_1.abstractmethod

@@ -12,13 +12,21 @@ use tonic::codegen::{BoxFuture, Service, http};
 use vc_agent::proto::NegotiateRequest;
 use vc_agent::proto::agent_client::AgentClient;
 
-use crate::{Failure, forward};
+use crate::Failure;
 
 const PROTOCOL: u32 = 5;
-const WINDOW_BYTES: u32 = 128 << 10;
-/// A forwarded connection whose data nobody takes must not hold up the output of the process.
-const ALL_WINDOWS_BYTES: u32 = WINDOW_BYTES * (1 + forward::MOST as u32);
-const MAX_MESSAGE_BYTES: usize = 1 << 20;
+
+/// What a connection may keep of what arrives and of what is to be sent, in bytes.
+pub struct Bounds {
+    /// Of one call, and of all of them, which nobody has taken yet.
+    pub window: u32,
+    pub all_windows: u32,
+    pub message: usize,
+    pub unsent: usize,
+}
+
+pub const OF_A_PROCESS: Bounds =
+    Bounds { window: 128 << 10, all_windows: 128 << 10, message: 1 << 20, unsent: 1 << 20 };
 
 pub type Client = AgentClient<Connection>;
 
@@ -40,18 +48,19 @@ impl Service<http::Request<Body>> for Connection {
     }
 }
 
-pub async fn connect(socket: &str) -> Result<Client, Failure> {
+pub async fn connect(socket: &str, bounds: &Bounds) -> Result<Client, Failure> {
     let stream = TokioIo::new(UnixStream::connect(socket).await?);
     let mut builder = Builder::new(TokioExecutor::new());
     builder
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(ALL_WINDOWS_BYTES);
+        .initial_stream_window_size(bounds.window)
+        .initial_connection_window_size(bounds.all_windows)
+        .max_send_buf_size(bounds.unsent);
     let (sender, connection) = builder.handshake(stream).await?;
     // Its error is that of the calls on it.
     tokio::spawn(connection);
     let origin = http::Uri::from_static("http://localhost");
     let mut client = AgentClient::with_origin(Connection(sender), origin)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+        .max_decoding_message_size(bounds.message);
     client.negotiate(NegotiateRequest { oldest: PROTOCOL, newest: PROTOCOL }).await?;
     Ok(client)
 }

@@ -1,16 +1,17 @@
 //! vc-stand-in: a process of the host that stands in for a process of a guest.
 //!
-//! Usage: `vc-stand-in SOCKET CONTAINER TOKEN process|machine [--listener N] [--memory-group FOLDER]`,
-//! where SOCKET is a channel of the machine that only this process uses. Descriptors 0 to 2 are the standard streams of the process
-//! in the guest; a terminal on 0 is in raw mode already and only passes bytes. Descriptor 3 gets
-//! "ok" as soon as the streams are connected, or else the reason why they are not.
+//! Usage: `vc-stand-in SOCKET CONTAINER TOKEN process|machine [--listener N --dial-socket SOCKET]
+//! [--memory-group FOLDER]`, where SOCKET is a channel of the machine that only this process uses.
+//! Descriptors 0 to 2 are the standard streams of the process in the guest; a terminal on 0 is in
+//! raw mode already and only passes bytes. Descriptor 3 gets "ok" as soon as the streams are
+//! connected, or else the reason why they are not.
 //!
 //! It exits with the code of the process, or with 137 when the machine ends first. All signals
 //! that can be caught are forwarded. When it is killed, the agent kills the process. With
 //! `machine`, the machine ends with it, however it has ended. N is the number of a listening socket:
-//! what nft redirects to it is forwarded to the same port of the machine's loopback. FOLDER is the
-//! control group of memory in which this program is: if the guest's kernel kills the process at its
-//! limit of memory, this program is killed in the same way there.
+//! what nft redirects to it is forwarded to the same port of the machine, by a channel of its own.
+//! FOLDER is the control group of memory in which this program is: if the guest's kernel kills the
+//! process at its limit of memory, this program is killed in the same way there.
 
 mod agent;
 mod forward;
@@ -81,16 +82,19 @@ struct Asked {
     /// Socket, container, token, and what ends with this program.
     place: [String; 4],
     listener: Option<i32>,
+    dial_socket: Option<String>,
     memory_group: Option<PathBuf>,
 }
 
 impl Asked {
     fn read(words: Vec<String>) -> Result<Self, Failure> {
         let (place, mut more) = words.split_first_chunk().ok_or("four words are needed")?;
-        let mut asked = Self { place: place.clone(), listener: None, memory_group: None };
+        let mut asked =
+            Self { place: place.clone(), listener: None, dial_socket: None, memory_group: None };
         while let [name, value, rest @ ..] = more {
             match name.as_str() {
                 "--listener" => asked.listener = Some(value.parse()?),
+                "--dial-socket" => asked.dial_socket = Some(value.clone()),
                 "--memory-group" => asked.memory_group = Some(value.into()),
                 _ => return Err(format!("{name} is no option").into()),
             }
@@ -112,11 +116,11 @@ struct Attached {
 
 impl Attached {
     async fn new(words: Vec<String>) -> Result<Self, Failure> {
-        let Asked { place: [socket, container_id, token, ends], listener, memory_group } =
-            Asked::read(words)?;
+        let asked = Asked::read(words)?;
+        let [socket, container_id, token, ends] = asked.place;
         let ends_machine = ends == "machine";
         let process = ProcessRequest { container_id, token };
-        let mut client = agent::connect(&socket).await?;
+        let mut client = agent::connect(&socket, &agent::OF_A_PROCESS).await?;
         let ProcessRequest { container_id, token } = process.clone();
         let held = HoldRequest { container_id, token, ends_machine };
         let mut hold = client.hold(held).await?.into_inner();
@@ -125,10 +129,10 @@ impl Attached {
         if hold.message().await?.is_none() || output.message().await?.is_none() {
             return Err("the guest's agent has accepted no client of the process".into());
         }
-        if let Some(listener) = listener {
-            forward::begin(listener, client.clone())?;
+        if let (Some(listener), Some(socket)) = (asked.listener, asked.dial_socket) {
+            forward::begin(listener, socket)?;
         }
-        Ok(Self { client, process, output, memory_group, _hold: hold })
+        Ok(Self { client, process, output, memory_group: asked.memory_group, _hold: hold })
     }
 
     /// Carries streams and signals; returns the exit code.

@@ -2,7 +2,7 @@
 //!
 //! The guest's kernel has killed the process at the limit of its container. Engines see that in one
 //! place only: the host's kernel tells those that watch the container's control group of memory.
-//! So this program takes memory until the kernel kills it in that group. The limit is lowered for
+//! So this program takes memory until the kernel kills it in that group. The limits are lowered for
 //! this, and set back by a child when this program is gone: the machine may be in the group, too.
 
 use std::fs::{self, File, OpenOptions};
@@ -10,48 +10,100 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::unistd::{ForkResult, fork};
 
-const LIMIT: &str = "memory.limit_in_bytes"; // Documentation/admin-guide/cgroup-v1/memory.rst
-const USAGE: &str = "memory.usage_in_bytes";
+// Documentation/admin-guide/cgroup-v1/memory.rst. The second is of memory and swap together, where
+// the kernel counts that, and must not be below the first.
+const LIMITS: [&str; 2] = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"];
+const USAGES: [&str; 2] = ["memory.usage_in_bytes", "memory.memsw.usage_in_bytes"];
 /// What is free before the limit is reached.
 const SPARE_BYTES: u64 = 1 << 20;
-/// The kernel may first take away so much of what it only caches for the group.
-const MOST_BYTES: usize = 256 << 20;
 const CHUNK_BYTES: usize = 1 << 20;
+/// The machine may take more while its limit is lowered.
+const TRIES: usize = 8;
+
+/// A limit of the group.
+struct Limit {
+    file: File,
+    former: Vec<u8>,
+}
 
 /// Ends this process. Returns only if that has failed.
 pub fn end(group: &Path) -> io::Result<()> {
-    // Never the machine.
+    let limits = LIMITS.map(|name| limit(&group.join(name)));
+    let [memory, swap] = limits;
+    let limits: Vec<_> = [Some(memory?), swap.ok()].into_iter().flatten().collect();
+    // Before this program becomes the one to be killed, as its child would, too.
+    let alive = set_back_after_the_end(&limits)?;
     fs::write("/proc/self/oom_score_adj", "1000")?;
-    let former = fs::read(group.join(LIMIT))?;
-    let usage: u64 = fs::read_to_string(group.join(USAGE))?
-        .trim()
-        .parse()
-        .map_err(|_| io::Error::other(format!("{USAGE} holds no number")))?;
-    let mut limit = OpenOptions::new().write(true).open(group.join(LIMIT))?;
-    let alive = set_back_after_the_end(&limit, &former)?;
-    limit.write_all((usage + SPARE_BYTES).to_string().as_bytes())?;
-    let taken: Vec<_> = (0..MOST_BYTES / CHUNK_BYTES).map(|_| vec![1_u8; CHUNK_BYTES]).collect();
+    let mut most = 0;
+    for (limit, usage) in limits.into_iter().zip(USAGES) {
+        most = lower(limit.file, &group.join(usage), most)?;
+    }
+    // The limit bounds it. What the kernel only caches for the group is taken away first.
+    let mut taken = Vec::new();
+    while taken.len() as u64 * CHUNK_BYTES as u64 <= most {
+        let mut chunk = Vec::new();
+        if chunk.try_reserve_exact(CHUNK_BYTES).is_err() {
+            break;
+        }
+        chunk.resize(CHUNK_BYTES, 1_u8);
+        taken.push(chunk);
+    }
     drop((std::hint::black_box(taken), alive));
     Err(io::Error::other("the kernel has not killed this program"))
 }
 
-/// Leaves a child that writes the former limit as soon as this process has ended, or the returned
+fn limit(path: &Path) -> io::Result<Limit> {
+    Ok(Limit { former: fs::read(path)?, file: OpenOptions::new().write(true).open(path)? })
+}
+
+/// Lowers a limit to what is used, but not below `least`; returns it.
+fn lower(mut limit: File, usage: &Path, least: u64) -> io::Result<u64> {
+    let mut tries = 0;
+    loop {
+        let used: u64 = fs::read_to_string(usage)?
+            .trim()
+            .parse()
+            .map_err(|_| io::Error::other(format!("{} holds no number", usage.display())))?;
+        let wanted = least.max(used + SPARE_BYTES);
+        match limit.write_all(wanted.to_string().as_bytes()) {
+            Ok(()) => return Ok(wanted),
+            Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) && tries < TRIES => {
+                tries += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Leaves a child that writes the former limits as soon as this process has ended, or the returned
 /// file is closed.
-fn set_back_after_the_end(limit: &File, former: &[u8]) -> io::Result<io::PipeWriter> {
+fn set_back_after_the_end(limits: &[Limit]) -> io::Result<io::PipeWriter> {
     let (reading, writing) = io::pipe()?;
-    let (limit, ours) = (limit.as_raw_fd(), writing.as_raw_fd());
+    let descriptors = limits.iter().map(|one| one.file.as_raw_fd()).chain([reading.as_raw_fd()]);
+    let mut kept: Vec<_> = descriptors.map(i32::cast_unsigned).collect();
+    kept.sort_unstable();
     // SAFETY: the child only makes system calls.
     if let ForkResult::Child = unsafe { fork() }? {
-        // SAFETY: the descriptors are open, and the buffers live until the end of the child.
+        // SAFETY: what is used below is kept open, and the buffers live until the end of the child.
         unsafe {
-            for number in [0, 1, 2, ours] {
-                libc::close(number);
+            // Not kept: the caller's streams, the channels, the other end of the pipe.
+            let mut first = 0;
+            for descriptor in kept {
+                if descriptor > first {
+                    libc::close_range(first, descriptor - 1, 0);
+                }
+                first = descriptor + 1;
             }
+            libc::close_range(first, libc::c_uint::MAX, 0);
             let mut byte = 0_u8;
             libc::read(reading.as_raw_fd(), (&raw mut byte).cast(), 1);
-            libc::write(limit, former.as_ptr().cast(), former.len());
+            // The higher one first. Nobody is there to be told of a failure.
+            for Limit { file, former } in limits.iter().rev() {
+                libc::write(file.as_raw_fd(), former.as_ptr().cast(), former.len());
+            }
             libc::_exit(0);
         }
     }
