@@ -5,11 +5,12 @@ message.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import pwd
 import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,8 @@ import pytest
 from vc_core.defaults import DataDefaults
 from vc_core.driver_kit import opened_private_folder, private_folder, write_private_file
 from vc_core.driver_kit.ownership import (
-    home_folder,
-    is_system_root,
     trusted_owners,
     untrusted,
-    user_number,
 )
 from vc_core.engine.host.container_disks import ContainerDisks
 from vc_core.engine.host.volumes import Volumes
@@ -30,7 +28,6 @@ from vc_core.images.sources import of_reference
 from vc_core.images.store import Images
 from vc_core.spec import InvalidRequest
 
-_CLONE_NEWUSER, _SET_DUMPABLE = 0x10000000, 4  # linux/sched.h, linux/prctl.h
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="only root can make what belongs to others"
 )
@@ -183,29 +180,29 @@ def test_under_sudo_the_user_who_typed_it_is_trusted(tmp_path, monkeypatch):
     assert not untrusted(tmp_path / "file", trusted_owners())
 
 
+_TELLING = """
+import ctypes, os, pathlib, pwd, sys
+sys.path[:] = eval(sys.argv[1])
+from vc_core.driver_kit.ownership import home_folder, is_system_root, user_number
+uid, is_mapped = int(sys.argv[2]), sys.argv[3] == "True"
+os.setresuid(uid, uid, uid)
+if is_mapped:
+    libc = ctypes.CDLL(None)
+    libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: its files in /proc are its own again
+    assert libc.unshare(0x10000000) == 0  # CLONE_NEWUSER
+    pathlib.Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+print(os.geteuid(), is_system_root(), user_number(), home_folder())
+"""
+
+
 def _told_by(uid: int, is_mapped: bool) -> str:
-    """Returns what a child says that is another user, with a user namespace or without one."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.environ.pop("HOME", None)
-            os.setresuid(uid, uid, uid)
-            if is_mapped:
-                libc = ctypes.CDLL(None)
-                libc.prctl(_SET_DUMPABLE, 1, 0, 0, 0)  # its files in /proc are its own again
-                libc.unshare(_CLONE_NEWUSER)
-                Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
-            told = f"{os.geteuid()} {is_system_root()} {user_number()} {home_folder()}"
-            os.write(writing, told.encode())
-        except Exception as error:
-            os.write(writing, repr(error).encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    os.waitpid(pid, 0)
-    with os.fdopen(reading) as file:
-        return file.read()
+    """Returns what a process says that is another user, with a user namespace or without one.
+
+    It is a new one: a namespace is for a process with one thread.
+    """
+    words = [sys.executable, "-I", "-c", _TELLING, repr(sys.path), str(uid), str(is_mapped)]
+    done = subprocess.run(words, env={}, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or done.stderr
 
 
 @needs_root
