@@ -41,7 +41,7 @@ _VICTIMS = {
     "engine": (Victim.RUNTIME, Victim.RUNTIME_CHILD, Victim.STAND_IN, Victim.MACHINE),
     "pool": (Victim.POOL_KEEPER,),
 }
-# The clock that jumps is that of this process, and no other program uses it.
+# The clock jumps in this process only: the commands that are typed do not see it.
 _WITHOUT = {("engine", Trouble.CLOCK), ("client", Trouble.CLOCK), ("pool", Trouble.CLOCK)}
 _KILLS, _TROUBLES = 0.5, 0.15  # how many lives have one
 _STORE_MIB = 24

@@ -145,3 +145,17 @@ def test_later_commands_choose_the_store_of_create(monkeypatch):
     assert os.environ["VC_CONFIG"] == "/of/create.toml"
     assert "XDG_STATE_HOME" not in os.environ
     assert "HOME" in os.environ
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes what belongs to others")
+def test_records_that_another_user_can_write_are_not_used(tmp_path):
+    root = tmp_path / "root"
+    Records(root).add(NEW)
+    Records(root).get("c")
+    os.chown(root, 65534, 65534)
+    with pytest.raises(RuntimeFailure, match="name a folder of yours"):
+        Records(root)
+    os.chown(root, 0, 0)
+    root.chmod(0o777)
+    with pytest.raises(RuntimeFailure, match="can be written by other users"):
+        Records(root)

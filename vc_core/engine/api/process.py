@@ -128,9 +128,9 @@ class Process:
 
         Args:
             role: what else it does.
-            takes_loopback: whether it is the listener for what programs of the host connect to the
-                loopback of the pod's network namespace, if the pod's network redirects that. The
-                socket is inherited by what this process executes.
+            takes_loopback: whether it gets the connections that programs of the host make to the
+                own addresses of the pod's network namespace, if the pod's network redirects them.
+                The listening socket is inherited by what this process executes.
 
         Raises:
             UnsupportedOperation: the agent has no such program.

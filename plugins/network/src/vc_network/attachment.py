@@ -73,7 +73,7 @@ async def attach(
 
 
 async def take_loopback(run_dir: Path) -> int:
-    """Redirects what the namespace's programs connect to its loopback; returns the listener.
+    """Redirects connections to the namespace's own addresses in it; returns the listener.
 
     Raises:
         NetworkFailure: no machine is attached, or nft fails.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from vc_core.driver_kit.ownership import is_system_root
+from vc_core.driver_kit.ownership import is_system_root, user_number
 from vc_runtime.errors import RuntimeFailure
 
 
@@ -25,7 +25,9 @@ def default_root() -> Path:
     """Returns the folder of records: for root one that a reboot empties."""
     if is_system_root():
         return Path("/run/vc-runtime")
-    return Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp")) / "vc-runtime"
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(runtime) / "vc-runtime"
+    return Path(f"/tmp/vc-runtime-{user_number()}")
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from vc_core.driver_kit.host_process import HostProcess
+from vc_core.driver_kit.ownership import trusted_owners, untrusted
 from vc_runtime.errors import DamagedRecord, RuntimeFailure, UnknownContainer
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,15 @@ class Records:
     """The records below one `--root`."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        """Args:
+        root: the folder, which need not exist.
+
+        Raises:
+            RuntimeFailure: another user can write it: a record says what is killed and opened.
+        """
+        self._root = root.absolute()
+        if self._root.exists() and (reason := untrusted(self._root, trusted_owners())):
+            raise RuntimeFailure(f"--root {root} is not used: {reason}; name a folder of yours")
 
     def add(self, record: Record) -> None:
         """Stores the record of a new container.
