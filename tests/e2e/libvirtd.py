@@ -72,8 +72,9 @@ class Libvirtd:
     def end(self) -> None:
         """Ends both."""
         self._process.communicate(timeout=30)
+        # Lazy: the kernel may still be closing a file of a process that has ended.
         for path in self._shared:
-            subprocess.run(["umount", "--recursive", path], check=True)
+            subprocess.run(["umount", "--recursive", "--lazy", path], check=True)
 
     def _say(self, word: str) -> None:
         self._process.stdin.write(word.encode() + b"\n")
