@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from tests.e2e.outside import outside
+from tests.soak.faults import keep_no_freed_memory
 from tests.soak.lives import KINDS, MOST_FAILURES, Soak
 from tests.soak.report import Report
 
@@ -63,6 +64,7 @@ def main() -> int:
     if asked.resume and _REPORT.exists():
         report = Report.of(json.loads(_REPORT.read_text()))
     kinds = {kind: KINDS[kind] for kind in asked.kinds}
+    keep_no_freed_memory()
     with outside():
         asyncio.run(_run(report, asked.lives, kinds, asked.minutes * 60))
     print(json.dumps(report.values(), indent=1))

@@ -25,6 +25,8 @@ _SHORT_BYTES = 24 << 20  # less than any machine needs
 _LAST_S = 10.0
 _YEAR_S = 365 * 24 * 3600
 _LIBC = ctypes.CDLL(None)
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
+_KEPT_BYTES = 128 << 10  # what both are until a larger block is freed
 
 
 class Victim(enum.StrEnum):
@@ -200,6 +202,16 @@ async def left_at_last(host: Host, former: set[int]) -> list[str]:
     while (remains := left(host, former)) and time.monotonic() < until:  # noqa: ASYNC110
         await asyncio.sleep(0.1)  # nobody tells of such a process
     return remains
+
+
+def keep_no_freed_memory() -> None:
+    """Makes the C library return what is freed of large blocks: it keeps more the larger they are.
+
+    It does so for each thread, so that a block of 2 MiB, which a dictionary of Python's needs,
+    counted once for each thread that had had it. See mallopt(3).
+    """
+    for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+        assert _LIBC.mallopt(option, _KEPT_BYTES) == 1
 
 
 def memory_kib() -> int:
