@@ -192,7 +192,11 @@ def test_a_killed_stand_in_kills_and_a_dead_machine_is_told(caller, bundle, host
 
 
 def test_a_terminal_is_handed_over(caller, bundle, tmp_path):
-    script = "stty size; read line; echo got $line; stty size; exit 4"
+    # Input and size come by different ways, in any order.
+    script = (
+        'stty size; read line; echo got $line; until [ "$(stty size)" = "20 50" ]; do :; done;'
+        "stty size; exit 4"
+    )
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "console"))
         listening.listen()
