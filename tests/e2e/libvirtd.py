@@ -8,6 +8,7 @@ machine's process is gone, and process 1 may be slow to reap it here.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
@@ -16,6 +17,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -29,6 +31,7 @@ _OURS = {
     "cache": "/var/cache/libvirt",
 }
 _CONFIG = "namespaces = []\n"
+_ENDING_S = 30.0
 _LOOP, _LOOPS = 7, 64  # the major number of loop devices, and more than a test attaches
 
 
@@ -72,9 +75,8 @@ class Libvirtd:
     def end(self) -> None:
         """Ends both."""
         self._process.communicate(timeout=30)
-        # Lazy: the kernel may still be closing a file of a process that has ended.
         for path in self._shared:
-            subprocess.run(["umount", "--recursive", "--lazy", path], check=True)
+            _unmount(path)
 
     def _say(self, word: str) -> None:
         self._process.stdin.write(word.encode() + b"\n")
@@ -83,6 +85,31 @@ class Libvirtd:
     def _expect(self, word: str) -> None:
         told = self._process.stdout.readline().decode().strip()
         assert told == word, (told, (self.folder / "daemons.log").read_text())
+
+
+def _unmount(path: Path) -> None:
+    """Waits for processes that are ending: the kernel closes their files after all else of them."""
+    until = time.monotonic() + _ENDING_S
+    while subprocess.run(["umount", "--recursive", path], check=False).returncode != 0:
+        assert time.monotonic() < until, f"{path} is in use by {_users(path)}"
+        time.sleep(0.1)  # nobody tells of the last file
+
+
+def _users(path: Path) -> list[str]:
+    """Returns the open files and directories of processes that are below a path."""
+    found: list[str] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended
+            links = [process / "cwd", *(process / "fd").iterdir()]
+            found += [str(link) for link in links if _leads_below(link, path)]
+    return found
+
+
+def _leads_below(link: Path, path: Path) -> bool:
+    try:
+        return link.readlink().is_relative_to(path)
+    except OSError:  # it has just been closed
+        return False
 
 
 def _mount_all(folder: Path) -> None:

@@ -205,10 +205,10 @@ async def left_at_last(host: Host, former: set[int]) -> list[str]:
 
 
 def keep_no_freed_memory() -> None:
-    """Makes the C library return what is freed of large blocks: it keeps more the larger they are.
+    """Fixes how much freed memory the C library keeps in each thread's arena.
 
-    It does so for each thread, so that a block of 2 MiB, which a dictionary of Python's needs,
-    counted once for each thread that had had it. See mallopt(3).
+    Otherwise it keeps more after a larger block was freed, and `malloc_trim` does not return it.
+    See mallopt(3).
     """
     for option in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
         assert _LIBC.mallopt(option, _KEPT_BYTES) == 1
