@@ -152,9 +152,18 @@ def test_records_that_another_user_can_write_are_not_used(tmp_path):
     root = tmp_path / "root"
     Records(root).add(NEW)
     Records(root).get("c")
-    os.chown(root, 65534, 65534)
+    early = Records(tmp_path / "early")
+    for folder in (root, tmp_path / "early"):
+        folder.mkdir(exist_ok=True)
+        os.chown(folder, 65534, 65534)
     with pytest.raises(RuntimeFailure, match="name a folder of yours"):
         Records(root)
+    with pytest.raises(RuntimeFailure, match="early is not used"):
+        early.add(NEW)  # made by another user meanwhile
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    os.lchown(tmp_path / "link", 65534, 65534)
+    with pytest.raises(RuntimeFailure, match="link belongs to"):
+        Records(tmp_path / "link")
     os.chown(root, 0, 0)
     root.chmod(0o777)
     with pytest.raises(RuntimeFailure, match="can be written by other users"):

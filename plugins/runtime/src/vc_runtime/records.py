@@ -112,8 +112,13 @@ class Records:
             RuntimeFailure: another user can write it: a record says what is killed and opened.
         """
         self._root = root.absolute()
-        if self._root.exists() and (reason := untrusted(self._root, trusted_owners())):
-            raise RuntimeFailure(f"--root {root} is not used: {reason}; name a folder of yours")
+        self._check()
+
+    def _check(self) -> None:
+        if os.path.lexists(self._root) and (reason := untrusted(self._root, trusted_owners())):
+            raise RuntimeFailure(
+                f"--root {self._root} is not used: {reason}; name a folder of yours"
+            )
 
     def add(self, record: Record) -> None:
         """Stores the record of a new container.
@@ -123,6 +128,7 @@ class Records:
         """
         folder = self._folder(record.id)
         self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._check()  # it may be another user's who was faster
         try:
             folder.mkdir(mode=0o700)
         except FileExistsError:
