@@ -1,7 +1,10 @@
-"""The control groups of the caller: `linux.cgroupsPath` in the hierarchies of version 1.
+"""The control groups of the caller: `linux.cgroupsPath` in all hierarchies of the host.
 
 They hold the stand-in and the machine, so that what the caller reads there is of the pod. The
 limits of config.json hold in the guest; here are only the bounds of the machine's jail.
+
+Version 1 has a hierarchy for each controller. Version 2 has one, which is used when no controller
+is mounted in version 1 (cgroups(7), Documentation/admin-guide/cgroup-v2.rst).
 """
 
 from __future__ import annotations
@@ -15,9 +18,15 @@ from vc_runtime.errors import RuntimeFailure
 
 log = logging.getLogger(__name__)
 
+_OWN, _MOUNTS = Path("/proc/self/cgroup"), Path("/proc/self/mounts")
 _CPUSET = ("cpuset.cpus", "cpuset.mems")
 _MACHINE = "machine"
 _BOUNDS = {"memory": "memory.limit_in_bytes", "pids": "pids.max"}
+_UNIFIED = ""  # the name of the hierarchy of version 2 in /proc/PID/cgroup
+_COUNTING = ("memory", "pids", "cpu", "io")  # what callers read of a group
+# In version 2 the stand-in is bounded with its machine. It has a few threads, and at most 4 MiB.
+_UNIFIED_BOUNDS = {"memory.max": 8 << 20, "pids.max": 16}
+_NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def path_of(text: str, is_systemd: bool) -> str:
@@ -33,13 +42,21 @@ def path_of(text: str, is_systemd: bool) -> str:
     if not is_systemd:
         return text.strip("/")
     parts = text.split(":")
-    if len(parts) != 3:
+    if len(parts) != 3 or "/" in text:
         raise RuntimeFailure(f"linux.cgroupsPath: {text!r} must be SLICE:PREFIX:NAME")
     slice_name, prefix, name = parts
-    words = (slice_name or "system.slice").removesuffix(".slice").split("-")
-    folders = ["-".join(words[: count + 1]) + ".slice" for count in range(len(words))]
     unit = name if name.endswith(".slice") else f"{prefix}-{name}.scope" if prefix else name
-    return "/".join((*folders, unit))
+    return "/".join((*_slices(slice_name or "system.slice"), unit))
+
+
+def _slices(name: str) -> tuple[str, ...]:
+    """Returns the folders of a slice: systemd.slice(5) has each below the one it is named after."""
+    if name == "-.slice":
+        return ()
+    words = name.removesuffix(".slice").split("-")
+    if not all(words):
+        raise RuntimeFailure(f"linux.cgroupsPath: {name!r} is no name of a slice")
+    return tuple("-".join(words[: count + 1]) + ".slice" for count in range(len(words)))
 
 
 def join(path: str) -> tuple[str, ...]:
@@ -48,13 +65,15 @@ def join(path: str) -> tuple[str, ...]:
     A hierarchy that cannot be written, as for an ordinary user, is left out.
     """
     made = []
-    for top in _hierarchies().values() if path else ():
+    for name, top in _hierarchies().items() if path else ():
         folder = top / path
         try:
             _make(top, folder)
+            if name == _UNIFIED:
+                _count(top, folder)
             (folder / "cgroup.procs").write_text(str(os.getpid()))
         except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
+            if error.errno not in _NO_RIGHT:
                 raise RuntimeFailure(f"{folder} cannot be used: {error.strerror}") from error
             continue
         made.append(str(folder))
@@ -64,25 +83,65 @@ def join(path: str) -> tuple[str, ...]:
 def memory_of(groups: tuple[str, ...]) -> str:
     """Returns the one of the groups that counts memory; empty when none does."""
     for name, top in _hierarchies().items():
+        found = next((group for group in groups if group.startswith(f"{top}/")), "")
         if "memory" in name.split(","):
-            return next((group for group in groups if group.startswith(f"{top}/")), "")
+            return found
+        if name == _UNIFIED and found and (Path(found) / "memory.max").exists():
+            return found
     return ""
 
 
 def adopt(groups: tuple[str, ...], pid: int) -> None:
-    """Moves a machine below the groups, each with the bound that it has where it is."""
+    """Moves a machine to the groups, with the bounds that it has where it is.
+
+    In version 1 it gets a group below those that bound it. In version 2 only groups without groups
+    below may have processes, so the caller's has the bounds itself.
+    """
     hierarchies = {str(top): name for name, top in _hierarchies().items()}
     places = _places(pid)
     for group in groups:
         top = next(top for top in hierarchies if group.startswith(f"{top}/"))
-        bound = next((_BOUNDS[one] for one in hierarchies[top].split(",") if one in _BOUNDS), "")
-        former = Path(top) / places[hierarchies[top]].lstrip("/")
-        folder = Path(group)
-        if bound and former != folder:
+        name = hierarchies[top]
+        former, folder = Path(top) / places[name].lstrip("/"), Path(group)
+        if former == folder:
+            continue
+        if name == _UNIFIED:
+            if not _bound_both(former, folder):
+                continue
+        elif bound := next((_BOUNDS[one] for one in name.split(",") if one in _BOUNDS), ""):
             folder /= _MACHINE
             folder.mkdir(exist_ok=True)
             (folder / bound).write_text((former / bound).read_text())
         (folder / "cgroup.procs").write_text(str(pid))
+
+
+def _bound_both(former: Path, folder: Path) -> bool:
+    """Bounds a group of version 2 as another one, with room for a stand-in.
+
+    Returns False when it cannot be bounded, as a group above has processes, or belongs to somebody
+    who has not delegated the controllers.
+    """
+    wanted = {}
+    for name, room in _UNIFIED_BOUNDS.items():
+        if (most := _limit(former / name)) is None:
+            continue
+        if not (folder / name).exists():
+            log.warning("the machine is not in the control group %s: that has no %s", folder, name)
+            return False
+        present = _limit(folder / name)
+        wanted[name] = most + room if present is None else min(most + room, present)
+    for name, value in wanted.items():
+        (folder / name).write_text(str(value))
+    return True
+
+
+def _limit(file: Path) -> int | None:
+    """Returns a limit; None when there is none, as in the group at the top."""
+    try:
+        text = file.read_text().strip()
+    except FileNotFoundError:
+        return None
+    return None if text == "max" else int(text)
 
 
 def processes(path: str) -> set[int]:
@@ -121,16 +180,24 @@ def _folders(path: str) -> tuple[Path, ...]:
 
 
 def _hierarchies() -> dict[str, Path]:
-    """Returns controllers as in /proc/PID/cgroup, and the mount point of their hierarchy."""
-    named = {line.split(":")[1] for line in Path("/proc/self/cgroup").read_text().splitlines()}
+    """Returns the names of /proc/PID/cgroup, and the mount point of their hierarchy.
+
+    Beside controllers of version 1, a hierarchy of version 2 counts nothing, and is left out.
+    """
+    named = {line.split(":")[1] for line in _OWN.read_text().splitlines()}
     found: dict[str, Path] = {}
-    for line in Path("/proc/self/mounts").read_text().splitlines():
+    unified: Path | None = None
+    for line in _MOUNTS.read_text().splitlines():
         _, point, kind, options, *_ = line.split(" ")
+        if kind == "cgroup2" and unified is None:
+            unified = Path(point)
         if kind != "cgroup":
             continue
         for name in named:
             if name and set(name.split(",")) <= set(options.split(",")):
                 found.setdefault(name, Path(point))
+    if unified is not None and all("=" in name for name in found):
+        return {_UNIFIED: unified}
     return found
 
 
@@ -140,11 +207,43 @@ def _places(pid: int) -> dict[str, str]:
 
 
 def _make(top: Path, folder: Path) -> None:
-    """Creates a group and those above it. A cpuset without processors accepts no process."""
-    missing = [one for one in (folder, *folder.parents) if one != top and top in one.parents]
-    for one in reversed(missing):
+    """Creates a group and those above it.
+
+    In version 1, a cpuset without processors accepts no process.
+    """
+    for one in _way(top, folder):
         one.mkdir(exist_ok=True)
+        if (one / "cgroup.controllers").exists():
+            continue
         for name in _CPUSET:
             file = one / name
             if file.exists() and not file.read_text().strip():
                 file.write_text((one.parent / name).read_text())
+
+
+def _count(top: Path, folder: Path) -> None:
+    """Has a group of version 2 count what callers read there, as far as the groups above let it.
+
+    One that has processes passes nothing on: the kernel refuses that for memory, and with the
+    other controllers those below could not have processes. Only the root of all may do both.
+    """
+    for above in (top, *_way(top, folder.parent)):
+        is_root = not (above / "cgroup.type").exists()
+        if not is_root and (above / "cgroup.procs").read_text():
+            log.debug("%s has processes, so that it passes no controllers on", above)
+            return
+        there = (above / "cgroup.controllers").read_text().split()
+        control = above / "cgroup.subtree_control"
+        for name in set(_COUNTING).intersection(there).difference(control.read_text().split()):
+            try:
+                control.write_text(f"+{name}")
+            except OSError as error:
+                if error.errno not in (errno.EBUSY, errno.EINVAL, *_NO_RIGHT):
+                    raise
+                log.debug("%s does not pass %s on: %s", above, name, error.strerror)
+
+
+def _way(top: Path, folder: Path) -> tuple[Path, ...]:
+    """Returns the groups from below the top to a folder."""
+    found = [one for one in (folder, *folder.parents) if top in one.parents]
+    return tuple(reversed(found))

@@ -80,7 +80,7 @@ def features(found: Namespace) -> int:
                 "namespaces": list(_NAMESPACES),
                 "cgroup": {
                     "v1": True,
-                    "v2": False,
+                    "v2": True,
                     "systemd": False,
                     "systemdUser": False,
                     "rdma": False,

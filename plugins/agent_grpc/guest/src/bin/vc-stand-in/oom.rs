@@ -13,10 +13,18 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::unistd::{ForkResult, fork};
 
+/// A file with a limit, and what says to what that is lowered: what is used, or nothing at all.
+type Files = (&'static str, Option<&'static str>);
+
 // Documentation/admin-guide/cgroup-v1/memory.rst. The second is of memory and swap together, where
 // the kernel counts that, and must not be below the first.
-const LIMITS: [&str; 2] = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"];
-const USAGES: [&str; 2] = ["memory.usage_in_bytes", "memory.memsw.usage_in_bytes"];
+const VERSION_1: [Files; 2] = [
+    ("memory.limit_in_bytes", Some("memory.usage_in_bytes")),
+    ("memory.memsw.limit_in_bytes", Some("memory.memsw.usage_in_bytes")),
+];
+// Documentation/admin-guide/cgroup-v2.rst. The second is of swap alone; below what is used, it
+// takes no more.
+const VERSION_2: [Files; 2] = [("memory.max", Some("memory.current")), ("memory.swap.max", None)];
 /// What is free before the limit is reached.
 const SPARE_BYTES: u64 = 1 << 20;
 const CHUNK_BYTES: usize = 1 << 20;
@@ -31,15 +39,19 @@ struct Limit {
 
 /// Ends this process. Returns only if that has failed.
 pub fn end(group: &Path) -> io::Result<()> {
-    let limits = LIMITS.map(|name| limit(&group.join(name)));
+    let files = if group.join(VERSION_2[0].0).exists() { VERSION_2 } else { VERSION_1 };
+    let limits = files.map(|(name, _)| limit(&group.join(name)));
     let [memory, swap] = limits;
     let limits: Vec<_> = [Some(memory?), swap.ok()].into_iter().flatten().collect();
     // Before this program becomes the one to be killed, as its child would, too.
     let alive = set_back_after_the_end(&limits)?;
     fs::write("/proc/self/oom_score_adj", "1000")?;
     let mut most = 0;
-    for (limit, usage) in limits.into_iter().zip(USAGES) {
-        most = lower(limit.file, &group.join(usage), most)?;
+    for (mut limit, (_, usage)) in limits.into_iter().zip(files) {
+        match usage {
+            Some(usage) => most = lower(limit.file, &group.join(usage), most)?,
+            None => limit.file.write_all(b"0")?,
+        }
     }
     // The limit bounds it. What the kernel only caches for the group is taken away first.
     let mut taken = Vec::new();
