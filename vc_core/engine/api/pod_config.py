@@ -94,6 +94,8 @@ def _check_options(options: PodOptions) -> None:
     for word in (*options.dns.searches, *options.dns.options):
         if not re.fullmatch(_RESOLV_WORD, word):
             raise InvalidRequest(f"{word!r} is not a word of resolv.conf(5)")
+    if options.reserved.vcpus < 0 or options.reserved.memory_bytes < 0:
+        raise InvalidRequest(f"{options.reserved} must not be negative")
     if options.shared_shm_bytes < 0:
         raise InvalidRequest(
             f"shared_shm_bytes is {options.shared_shm_bytes}; it must be 0 (not shared) or more"

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from msgspec import Struct, field, structs
 
 from vc_core.engine.api.container_status import ContainerStatus
+from vc_core.engine.resources import vm_size
 from vc_core.engine.state.records import ContainerState, PodConfig, PodState, Store
 from vc_core.engine.state.states import ALIVE, State
 from vc_core.spec.errors import NotFound, OperationError, VcError
@@ -68,7 +69,7 @@ class PodStatus(Struct, frozen=True):
         is_connected: bool = True,
     ) -> PodStatus:
         """Makes a status from the pod's records."""
-        size = state.size or VmSize(vcpus=config.vcpus, memory_mib=config.memory_mib)
+        size = state.size or vm_size.demand(config, ())
         ports = () if state.network is None else state.network.ports
         return cls(
             config.id,

@@ -132,8 +132,9 @@ class MachineBoot:
         config = session.config
         guest = boot_assets.apply(config.assets, await session.hooks.agent_guest(pod=session.pod))
         binary = config.assets.hypervisor.path if config.assets.hypervisor.is_given else None
+        size = vm_size.demand(config, ())
         spec = VmSpec(
-            guest=guest, vcpus=config.vcpus, memory_mib=config.memory_mib, shares=(), binary=binary
+            guest=guest, vcpus=size.vcpus, memory_mib=size.memory_mib, shares=(), binary=binary
         )
         _check_files()
         await self._check_size(session, spec, specs)

@@ -62,14 +62,15 @@ def demand(config: PodConfig, limits: Iterable[Resources]) -> VmSize:
 
     Processors: the sum of the containers' cpu limits, and at least as many as their cpusets or the
     pod's configuration require. Memory: that of the pod's configuration, for the guest and
-    containers without a limit, plus the sum of all limits.
+    containers without a limit, plus the sum of all limits, or what is reserved if that is more.
     """
+    reserved = config.options.reserved
     found = tuple(limits)
     vcpus = math.ceil(sum(one.cpus for one in found))
     named = max((_named(one) for one in found), default=0)
-    memory_bytes = sum(one.memory_bytes for one in found)
+    memory_bytes = max(reserved.memory_bytes, sum(one.memory_bytes for one in found))
     return VmSize(
-        vcpus=max(config.vcpus, vcpus, named),
+        vcpus=max(config.vcpus, reserved.vcpus, vcpus, named),
         memory_mib=config.memory_mib + -(-memory_bytes // _MIB),
     )
 
@@ -110,7 +111,7 @@ async def fit(session: Session, changed: str = "", limits: Resources | None = No
     ]
     if limits is not None:
         found.append(limits)
-    start = VmSize(vcpus=session.config.vcpus, memory_mib=session.config.memory_mib)
+    start = demand(session.config, ())
     base = session.state.base or start
     wanted = demand(session.config, found)
     if wanted == (session.state.size or base):

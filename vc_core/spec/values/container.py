@@ -13,7 +13,7 @@ from vc_core.spec.values.network import Dns, GuestNetwork, HostEntry
 from vc_core.spec.values.oci_hooks import OciHooks
 from vc_core.spec.values.process import ExitStatus, ProcessSpec, Stdio
 from vc_core.spec.values.restart import Health, HealthCheck, Restart
-from vc_core.spec.values.vm import Plugged
+from vc_core.spec.values.vm import Plugged, Reserved
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -232,6 +232,8 @@ class PodOptions(Struct, frozen=True, kw_only=True):
         can_quiesce: whether folders of the host are mounted so that the guest can close them for a
             checkpoint (agent_quiesce).
         hosts: lines of /etc/hosts beside localhost and the container's own name.
+        reserved: what the containers get together before the machine grows for them. The engine
+            sizes the machine; drivers need not look at it.
     """
 
     dns: Dns = Dns()
@@ -239,6 +241,7 @@ class PodOptions(Struct, frozen=True, kw_only=True):
     shared_shm_bytes: int = 0
     can_quiesce: bool = False
     hosts: tuple[HostEntry, ...] = ()
+    reserved: Reserved = Reserved()
 
 
 class GuestRootfs(Struct, frozen=True, kw_only=True):

@@ -193,6 +193,18 @@ class VmSize(Struct, frozen=True, kw_only=True):
     memory_mib: int
 
 
+class Reserved(Struct, frozen=True, kw_only=True):
+    """What a machine has from its start on for containers that come later.
+
+    Attributes:
+        vcpus: number of virtual CPUs.
+        memory_bytes: memory in bytes, besides that of a machine without containers.
+    """
+
+    vcpus: int = 0
+    memory_bytes: int = 0
+
+
 class Checkpoint(Struct, frozen=True, kw_only=True):
     """A machine that was saved with its memory; any number of machines can start from it.
 

@@ -16,7 +16,8 @@ from msgspec import structs
 
 from vc_core import oci
 from vc_core.oci.annotations import ContainerType
-from vc_core.spec import ContainerSpec, Mount, MountKind, PodOptions, Stdio
+from vc_core.spec import ContainerSpec, Mount, MountKind, PodOptions, Reserved, Stdio
+from vc_runtime import sandbox_size
 from vc_runtime.errors import RuntimeFailure
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,10 @@ def read(folder: Path, container_id: str, asset_paths: tuple[str, ...]) -> Bundl
             mounts=tuple(_of_guest(one) if one is shm else one for one in spec.mounts),
             confinement=confinement,
         ),
-        options=PodOptions(shared_shm_bytes=0 if shm is None else _shm_bytes(shm)),
+        options=PodOptions(
+            shared_shm_bytes=0 if shm is None else _shm_bytes(shm),
+            reserved=Reserved() if is_member else sandbox_size.read(dict(spec.annotations)),
+        ),
         sandbox=loaded.sandbox_id if is_member else "",
         groups=linux.get("cgroupsPath") or "",
         network=network,
