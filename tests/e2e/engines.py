@@ -22,12 +22,12 @@ _DEADLINE_S = 240
 Done = subprocess.CompletedProcess[bytes]
 
 
-def wrapper(host: Host) -> Path:
+def wrapper(host: Host, python: str = sys.executable) -> Path:
     """Writes a program that is vc-runtime with the test's configuration: engines pass none on."""
     file = host.folder / "vc-runtime"
     file.write_text(
         f"#!/bin/sh\nexport VC_CONFIG={shlex.quote(str(host.config_file))}\n"
-        f'exec {shlex.quote(sys.executable)} -P -m vc_runtime "$@"\n'
+        f'exec {shlex.quote(python)} -P -m vc_runtime "$@"\n'
     )
     file.chmod(0o755)
     return file

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e import engines
+from tests.e2e import engines, other_agent
 from tests.e2e.test_oci import MOUNTS
 
 pytestmark = [
@@ -36,6 +36,7 @@ class Caller:
     host: object
     command: Path
     folder: Path
+    stand_in: str = "own"
     made: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __call__(self, *words: object, check: int | None = 0, **more: object) -> engines.Done:
@@ -67,13 +68,23 @@ class Caller:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid(name), 0)[1])
 
 
+_EACH_STAND_IN = pytest.mark.parametrize("caller", ["own", "generic"], indirect=True)
+
+
 @pytest.fixture
-def caller(host, tmp_path) -> Iterator[Caller]:
+def caller(host, tmp_path, request) -> Iterator[Caller]:
+    """A caller; of containers whose agent brings a stand-in, or (generic) brings none."""
     import ctypes
 
     subreaper = 36  # linux/prctl.h, PR_SET_CHILD_SUBREAPER
     assert ctypes.CDLL(None).prctl(subreaper, 1, 0, 0, 0) == 0
-    found = Caller(host, engines.wrapper(host), tmp_path)
+    stand_in = getattr(request, "param", "own")
+    if stand_in == "own":
+        command = engines.wrapper(host)
+    else:
+        host.configure("use", agent="bare")
+        command = engines.wrapper(host, other_agent.installed(tmp_path / "venv"))
+    found = Caller(host, command, tmp_path, stand_in)
     yield found
     for record in json.loads(found("list", "--format", "json").stdout):
         found("delete", "--force", record["id"])
@@ -117,14 +128,18 @@ def bundle(busybox, tmp_path):
     return write
 
 
+@_EACH_STAND_IN
 def test_a_container_goes_through_all_states(caller, bundle):
     made = caller.create(bundle("sh", "-c", "cat; echo end >&2; exit 7"), "c")
     assert caller.state("c")["status"] == "created"
     assert caller.state("c")["pid"] == caller.pid("c")
     again = caller("create", "--bundle", bundle("true"), "c", check=1)
     assert b"container with id exists" in again.stderr
+    words = Path(f"/proc/{caller.pid('c')}/cmdline").read_bytes()
+    assert (b"vc_runtime.generic_stand_in" in words) == (caller.stand_in == "generic")
     usage = Path(f"/proc/{caller.pid('c')}/smaps_rollup").read_text()
-    assert int(re.search(r"^Pss: +(\d+) kB", usage, re.MULTILINE)[1]) <= MOST_KIB
+    if caller.stand_in == "own":
+        assert int(re.search(r"^Pss: +(\d+) kB", usage, re.MULTILINE)[1]) <= MOST_KIB
     caller("start", "c")
     assert b"cannot start" in caller("start", "c", check=1).stderr
     assert b"not stopped" in caller("delete", "c", check=1).stderr
@@ -144,6 +159,7 @@ def test_a_container_goes_through_all_states(caller, bundle):
     assert not Path(f"/sys/fs/cgroup/memory/vc-test-{os.getpid()}").exists()
 
 
+@_EACH_STAND_IN
 def test_signals_pauses_and_further_processes(caller, bundle, tmp_path):
     script = "trap 'exit 9' USR1; trap 'echo winch' WINCH; echo up; while true; do sleep 1; done"
     made = caller.create(bundle("sh", "-c", script), "c")
@@ -162,6 +178,16 @@ def test_signals_pauses_and_further_processes(caller, bundle, tmp_path):
     assert caller(*words, "c", stdin=b"given", check=3).stdout == b"given"
     caller(*words, "--detach", "--pid-file", tmp_path / "e", "c", stdin=b"more")
     assert caller.ended("e") == 3
+    killed = json.dumps({**process, "args": ["sleep", "2000"], "env": ["PATH=/bin"]})
+    (tmp_path / "killed.json").write_text(killed)
+    words = ("exec", "--process", tmp_path / "killed.json", "--detach")
+    command = (caller.command, "--root", caller.folder / "root", *words)
+    null = subprocess.DEVNULL  # which it keeps
+    subprocess.run((*command, "--pid-file", tmp_path / "k", "c"), stdout=null, check=True)
+    assert b"sleep 2000" in caller("ps", "c").stdout
+    os.kill(caller.pid("k"), signal.SIGKILL)
+    assert caller.ended("k") == -signal.SIGKILL
+    engines.wait_until(lambda: b"sleep 2000" not in caller("ps", "c").stdout)
     missing = caller("exec", "c", "missing", check=1)
     assert b"executable file not found in $PATH" in missing.stderr
     limits = json.dumps({"memory": {"limit": 64 << 20}, "pids": {"limit": 44}}).encode()
@@ -175,6 +201,7 @@ def test_signals_pauses_and_further_processes(caller, bundle, tmp_path):
     assert caller.ended("c") == 9
 
 
+@_EACH_STAND_IN
 def test_a_killed_stand_in_kills_and_a_dead_machine_is_told(caller, bundle, host):
     made = caller.create(bundle("sleep", "1000"), "c")
     caller("start", "c")
@@ -183,6 +210,7 @@ def test_a_killed_stand_in_kills_and_a_dead_machine_is_told(caller, bundle, host
     assert made.stdout.read() == b""  # nobody else has the pipe
     engines.wait_until(lambda: host.machines() == [], "the end of the machine")
     caller("delete", "c")
+    assert list(Path("/sys/fs/cgroup").glob(f"*/vc-test-{os.getpid()}")) == []
     made = caller.create(bundle("sleep", "1000"), "c")
     caller("start", "c")
     os.kill(*host.machines(), signal.SIGKILL)
@@ -191,6 +219,7 @@ def test_a_killed_stand_in_kills_and_a_dead_machine_is_told(caller, bundle, host
     caller("delete", "c")
 
 
+@_EACH_STAND_IN
 def test_a_terminal_is_handed_over(caller, bundle, tmp_path):
     # Input and size come by different ways, in any order.
     script = (
@@ -231,6 +260,7 @@ def _resize(terminal: int, rows: int, columns: int) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
+@_EACH_STAND_IN
 def test_a_damaged_record_is_deleted_with_its_machine(caller, bundle, host):
     caller.create(bundle("sleep", "1000"), "c")
     (caller.folder / "root/c/container.json").write_text("{")
@@ -243,6 +273,7 @@ def test_a_damaged_record_is_deleted_with_its_machine(caller, bundle, host):
     assert caller("list", "--quiet").stdout == b""
 
 
+@_EACH_STAND_IN
 def test_a_create_that_fails_leaves_nothing(caller, bundle, host):
     words = ("create", "--bundle", bundle("missing"), "c")
     assert b"executable file not found in $PATH" in caller(*words, check=1).stderr
@@ -275,6 +306,7 @@ def test_a_create_that_is_killed_leaves_nothing(caller, bundle, host):
     caller.create(bundle("sleep", "1000"), "c")
 
 
+@_EACH_STAND_IN
 def test_a_pid_namespace_is_shared_and_all_processes_are_signalled(caller, bundle, tmp_path):
     caller.create(bundle("sleep", "1000"), "first")
     caller("start", "first")

@@ -42,3 +42,17 @@ async def test_what_nobody_reads_of_the_other_stream_is_kept_up_to_a_size(runtim
             async for _ in process.stderr:
                 pass
         await process.close()
+
+
+async def test_a_process_of_exec_is_found_by_its_token(runtime, open_runtime):
+    async with runtime.pod("p") as pod:
+        await pod.create_container(
+            ContainerSpec(
+                id="c", rootfs=Rootfs(path=Path("/")), process=ProcessSpec(args=("endless",))
+            )
+        )
+        await pod.container("c").start()
+        made = await pod.container("c").exec(ProcessSpec(args=("cat",)))
+        async with open_runtime() as other:
+            found = await (await other.get("p")).container("c").process(token=made.token)
+            assert (await found.communicate(b"given")).stdout == b"given"

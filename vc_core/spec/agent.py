@@ -241,8 +241,9 @@ class AgentSpec:
     async def agent_attach(self, pod: PodRef, container_id: str, token: str) -> ProcessStreams:
         """Returns the streams of a process that was started with Stdio.PIPES.
 
-        For a process with Stdio.LOG they carry the output from now on, and accept no input. Raises
-        AgentError while another client has the streams.
+        A first process may wait for its start still; agent_wait takes it then, too. For a process
+        with Stdio.LOG they carry the output from now on, and accept no input. Raises AgentError
+        while another client has the streams.
         """
         raise NotImplementedError
 
@@ -264,7 +265,8 @@ class AgentSpec:
         meant for; one that is refused there is reset. With `role.memory_group` the program is
         killed in that group when the process was killed at its container's limit of memory. In a
         machine that starts from a saved one, the first process of a container goes on without the
-        program, and its output is read by nobody. Declared by Capability.STAND_IN.
+        program, and its output is read by nobody. Declared by Capability.STAND_IN. In place of an
+        agent that does not, `vc-runtime` has a program of its own.
         """
         raise NotImplementedError
 

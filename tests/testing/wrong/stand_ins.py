@@ -1,10 +1,13 @@
-"""Agents whose stand-ins are wrong: programs that have nothing to do with the process."""
+"""Agents whose stand-ins are wrong: programs that have nothing to do with the process.
+
+And one that leaves the generic stand-in without the streams of a container that is created.
+"""
 
 from __future__ import annotations
 
 from tests.testing.wrong import table
 from tests.testing.wrong.agents import AGENTS
-from vc_core.spec import Capability, hookimpl
+from vc_core.spec import AgentError, Capability, hookimpl
 from vc_core.testing.mocks import MockAgent
 
 breaks = table(AGENTS)
@@ -22,6 +25,15 @@ class StandingIn(MockAgent):
     @hookimpl
     async def agent_stand_in(self, pod, channel, container_id, token, role):
         return ("/bin/sh", "-c", f"printf ok >&3; exec 3>&-; {self.script}")
+
+
+@breaks("test_a_process_has_streams_before_its_start")
+class ConnectsTheStartedOnly(MockAgent):
+    @hookimpl
+    async def agent_attach(self, pod, container_id, token):
+        if not self._container(await self._machine(pod), container_id).is_started:
+            raise AgentError("the process was not started")
+        return await super().agent_attach(pod, container_id, token)
 
 
 @breaks("test_a_stand_in_carries_the_streams")

@@ -271,14 +271,18 @@ class Container:
             require(self._name, "wait for it", state.state, [State.RUNNING])
         return await Process(self._sessions, self.pod_id, self.id, state.token).wait()
 
-    async def process(self, may_wait: bool = False) -> Process:
-        """Returns the first process, to attach to.
+    async def process(self, may_wait: bool = False, token: str = "") -> Process:
+        """Returns the first process, or one that `exec` has started, to attach to.
 
-        Also returns one that has ended by itself: its output and its exit status are kept. With
-        `may_wait` also one in the guest that waits to be started.
+        Also returns one that has ended by itself: its output and its exit status are kept.
+
+        Args:
+            may_wait: whether to return also a first process in the guest that waits to be started.
+            token: `Process.token` of one that `exec` has returned, here or in another process; by
+                default the first one. Calls on a process that there is not raise AgentError.
 
         Raises:
-            StateError: it was not started, or is no longer in a guest.
+            StateError: the container was not started, or is no longer in a guest.
         """
         async with self._sessions.open(exclusive=False) as session:
             await session.store.container_spec(self.id)
@@ -287,7 +291,7 @@ class Container:
             was_started = state.is_in_guest and (may_wait or state.state is not State.READY)
             if not was_started or session.state.state is not State.RUNNING:
                 await self._require_running(session, "attach to it")
-            return Process(self._sessions, self.pod_id, self.id, state.token)
+            return Process(self._sessions, self.pod_id, self.id, token or state.token)
 
     async def logs(
         self, follow: bool = False, tail: int | None = None, since_ns: int = 0

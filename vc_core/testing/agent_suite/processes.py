@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 
 from vc_core.spec import (
@@ -103,6 +104,21 @@ class ProcessRules:
                 )
             await streams.close()
         assert found == data, f"{len(found)} bytes of {len(data)} came back, or others"
+
+    @rule("agent_attach", "A first process may wait for its start still")
+    async def test_a_process_has_streams_before_its_start(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.create("c", ECHOES, Stdio.PIPES)
+            streams = await guest.streams("c")
+            ending = asyncio.create_task(guest.ends("c"))
+            await guest.agent.agent_start_container(pod=guest.pod, container_id="c")
+            await streams.write(b"given")
+            await streams.close_stdin()
+            async with time_limit():
+                found = b"".join([chunk async for _, chunk in streams.chunks()])
+            code = await ending
+            await streams.close()
+        assert (found, code) == (b"given", 0), f"it wrote {found!r} and ended with {code}"
 
     @rule("agent_attach", "Raises AgentError while another client has the streams.")
     async def test_streams_have_one_client(self, subject: AgentSubject) -> None:

@@ -100,7 +100,7 @@ def discard(records: Records, container_id: str) -> None:
 def _remove(records: Records, record: Record) -> None:
     if record.pod:
         asyncio.run(_gone(record))
-    cgroups.remove(records.group(record.id))
+    _remove_groups(records.group(record.id))
 
 
 def _remove_groups_of_damaged(records: Records, container_id: str) -> None:
@@ -110,6 +110,11 @@ def _remove_groups_of_damaged(records: Records, container_id: str) -> None:
     except DamagedRecord as error:
         log.warning("%s; its control groups are not removed", error)
         return
+    _remove_groups(path)
+
+
+def _remove_groups(path: str) -> None:
+    """Removes control groups, when what is in them has ended: the guard of a stand-in, too."""
     if cgroups.remove(path):
         asyncio.run(_ended(cgroups.processes(path)))
         for folder in cgroups.remove(path):

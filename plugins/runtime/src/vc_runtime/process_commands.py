@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from vc_core.driver_kit.host_process import HostProcess
-from vc_runtime import stand_in
+from vc_runtime import generic_stand_in, stand_in
 from vc_runtime.command import explained
 from vc_runtime.errors import RuntimeFailure, not_running
 from vc_runtime.records import Record, Records, choosing_environment, pod_id_of
@@ -93,7 +93,7 @@ async def _created(found: Namespace, records: Records) -> Sequence[str]:
         undo.push_async_callback(container.delete, force=True)
         process = await container.process(may_wait=True)
         role = StandIn(ends_machine=record.owns_pod, memory_group=cgroups.memory_of(groups))
-        words = await process.stand_in(role, takes_loopback=record.owns_pod)
+        words = await generic_stand_in.own_or_generic(process, role, record.environment)
         undo.pop_all()
     return words
 
@@ -154,7 +154,7 @@ def execute(found: Namespace) -> int:
 
 async def _executed(found: Namespace, record: Record) -> Sequence[str]:
     from vc_core import Runtime
-    from vc_core.spec import ProcessSpec
+    from vc_core.spec import ProcessSpec, StandIn
 
     record.restore_environment()
     async with Runtime.open() as runtime:
@@ -172,7 +172,7 @@ async def _executed(found: Namespace, record: Record) -> Sequence[str]:
             raise RuntimeFailure("exec needs --process or a command")
         pod = await runtime.get(record.pod)
         made = await pod.container(record.container).exec(process)
-        return await made.stand_in()
+        return await generic_stand_in.own_or_generic(made, StandIn(), record.environment)
 
 
 def _process_of(document: bytes, has_terminal: bool) -> ProcessSpec:

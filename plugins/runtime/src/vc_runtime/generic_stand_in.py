@@ -1,0 +1,154 @@
+"""Stands in on the host for a process of a guest whose agent brings no program for that.
+
+Usage: `python -m vc_runtime.generic_stand_in POD CONTAINER TOKEN process|machine [NAME=VALUE...]`,
+with the variables that choose a configuration and a store. It uses only what every agent has:
+streams, signals, the terminal's size, and the exit status. Descriptors 0 to 2 are connected to the
+process; 3 gets "ok", or else the reason why not.
+
+It exits with the code of the process, or with 137 when the machine ends first. With `machine`, the
+machine ends after it. Nobody tells the agent when this program is killed, so a child of it, its
+guard, waits for its end, and kills the process then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vc_core import Process
+    from vc_core.spec import StandIn
+
+_REPORT = 3
+_HAS_ENDED = b"e"
+
+
+async def own_or_generic(
+    process: Process, role: StandIn, choosing: Mapping[str, str]
+) -> Sequence[str]:
+    """Returns the command line of the agent's program, or of this one if it has none.
+
+    Args:
+        process: that for which it stands in.
+        role: what else it does. That of a container for which the machine was made also takes the
+            connections to the pod's own addresses. This program only ends the machine.
+        choosing: the variables that choose a configuration and a store.
+
+    Raises:
+        VcError: as `Process.stand_in`.
+    """
+    from vc_core.spec import UnsupportedOperation
+
+    try:
+        return await process.stand_in(role, takes_loopback=role.ends_machine)
+    except UnsupportedOperation as error:
+        if error.operation != "agent_stand_in":
+            raise
+    place = (process.pod_id, process.container_id, process.token)
+    ends = "machine" if role.ends_machine else "process"
+    variables = (f"{name}={value}" for name, value in choosing.items())
+    return [sys.executable, "-P", "-m", __name__, *place, ends, *variables]
+
+
+def main(words: Sequence[str]) -> int:
+    """Stands in; returns the exit code."""
+    # First: so every thread inherits the mask.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        # One that is ignored, as SIGPIPE by Python, is dropped in spite of the mask.
+        signal.signal(number, signal.SIG_DFL)
+    pod, container, token, ends, *variables = words
+    for variable in variables:
+        name, _, value = variable.partition("=")
+        os.environ[name] = value
+    children = _children()
+    guard = _leave_guard((pod, container, token), ends == "machine")
+    import asyncio
+
+    from vc_runtime import relay
+
+    try:
+        code = asyncio.run(relay.carry(pod, container, token, children, _report_ok))
+    except Exception as error:
+        from vc_runtime.command import explained
+
+        text = f"the stand-in is not connected: {explained(error)}"
+        with contextlib.suppress(OSError):  # nobody may read it any more
+            os.write(_REPORT, text.encode())
+        return 1
+    os.write(guard, _HAS_ENDED)
+    return code
+
+
+def _report_ok() -> None:
+    os.write(_REPORT, b"ok")
+    os.close(_REPORT)
+
+
+def _children() -> set[int]:
+    """Returns the children of the program that this one has replaced."""
+    # Not there without CONFIG_PROC_CHILDREN: then one entry stays in the table of processes.
+    with contextlib.suppress(FileNotFoundError):
+        return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()))
+    return set()
+
+
+def _leave_guard(place: tuple[str, str, str], ends_machine: bool) -> int:
+    """Leaves a child that waits for the end of this process; returns its pipe.
+
+    A byte in the pipe says that the process in the guest has ended.
+    """
+    reading, writing = os.pipe()
+    if os.fork():
+        os.close(reading)
+        return writing
+    code = 1
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        for number in (0, 1, 2, _REPORT):  # the caller waits for their ends
+            os.dup2(null, number)
+        os.close(writing)
+        with open(reading, "rb") as pipe:  # noqa: PTH123 (a descriptor)
+            has_ended = pipe.read() == _HAS_ENDED
+        if ends_machine or not has_ended:
+            import asyncio
+
+            asyncio.run(_end(*place, ends_machine))
+        code = 0
+    finally:
+        os._exit(code)  # also after an error, of which nobody is there to be told
+
+
+async def _end(pod: str, container: str, token: str, ends_machine: bool) -> None:
+    """Ends the machine, or kills the process."""
+    from vc_core import Runtime
+    from vc_core.spec import Busy, NotFound, StateError
+
+    async with Runtime.open() as runtime:
+        while True:
+            # Gone: by 'delete', or at the same moment.
+            with contextlib.suppress(NotFound, StateError):
+                try:
+                    found = await runtime.get(pod)
+                    if ends_machine:
+                        await found.stop(grace_s=0)
+                    else:
+                        process = await found.container(container).process(
+                            may_wait=True, token=token
+                        )
+                        await process.kill(signal.SIGKILL)
+                except Busy:
+                    continue
+            return
+
+
+if __name__ == "__main__":
+    ended = main(sys.argv[1:])
+    # A thread may be reading stdin: it is not waited for.
+    os._exit(ended)

@@ -1,0 +1,70 @@
+"""Which program stands in, and how it tells that it cannot."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from vc_runtime import generic_stand_in
+
+from vc_core.spec import AgentError, StandIn, UnsupportedOperation
+
+
+class _Process:
+    pod_id, container_id, token = "p", "c", "t"
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.asked = []
+
+    async def stand_in(self, role, takes_loopback):
+        self.asked.append((role, takes_loopback))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+async def test_the_agents_own_is_preferred():
+    process = _Process(("program", "word"))
+    role = StandIn(ends_machine=True)
+    assert await generic_stand_in.own_or_generic(process, role, {}) == ("program", "word")
+    assert process.asked == [(role, True)]
+
+
+@pytest.mark.parametrize(("ends_machine", "ends"), [(True, "machine"), (False, "process")])
+async def test_an_agent_without_one_gets_the_generic_one(ends_machine, ends):
+    process = _Process(UnsupportedOperation("agent_stand_in"))
+    role = StandIn(ends_machine=ends_machine)
+    words = await generic_stand_in.own_or_generic(process, role, {"HOME": "/h", "VC_CONFIG": ""})
+    module = ["-P", "-m", "vc_runtime.generic_stand_in"]
+    assert words == [sys.executable, *module, "p", "c", "t", ends, "HOME=/h", "VC_CONFIG="]
+
+
+@pytest.mark.parametrize("error", [UnsupportedOperation("vm_open_channel"), AgentError("old")])
+async def test_other_errors_are_told(error):
+    with pytest.raises(type(error)):
+        await generic_stand_in.own_or_generic(_Process(error), StandIn(), {})
+
+
+def test_it_reports_why_it_is_not_connected(tmp_path):
+    (tmp_path / "config.toml").write_text(
+        f'[storage.fs]\nrun_root = "{tmp_path}/run"\nconfig_root = "{tmp_path}/config"\n'
+    )
+    words = ("-P", "-m", "vc_runtime.generic_stand_in", "p", "c", "t", "process")
+    reading, writing = os.pipe()
+    script = (
+        f"import os, sys; os.dup2({writing}, 3);"
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words, f"VC_CONFIG={tmp_path}/config.toml"],
+        pass_fds=(writing,),
+        capture_output=True,
+        check=False,
+    )
+    os.close(writing)
+    with open(reading, "rb") as report:  # noqa: PTH123 (a descriptor)
+        assert report.read().startswith(b"the stand-in is not connected: ")
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
