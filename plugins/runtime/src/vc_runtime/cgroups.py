@@ -91,6 +91,21 @@ def memory_of(groups: tuple[str, ...]) -> str:
     return ""
 
 
+def oom_kills(path: str) -> int:
+    """Returns how often the kernel has killed a process of a path for want of memory.
+
+    It is 0 where nobody counts that, or the group is gone.
+    """
+    for top in _hierarchies().values() if path else ():
+        for name in ("memory.events", "memory.oom_control"):
+            try:
+                lines = (top / path / name).read_text().splitlines()
+            except OSError:
+                continue
+            return next((int(line[9:]) for line in lines if line.startswith("oom_kill ")), 0)
+    return 0
+
+
 def adopt(groups: tuple[str, ...], pid: int) -> None:
     """Moves a machine to the groups, with the bounds that it has where it is.
 

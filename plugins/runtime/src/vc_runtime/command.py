@@ -104,6 +104,10 @@ def _dispatch(found: Namespace) -> int:
         from vc_runtime import process_commands
 
         return process_commands.VERBS[found.verb](found)
+    if found.verb == "events":
+        from vc_runtime import events
+
+        return events.events(found)
     from vc_runtime import guest_commands
 
     return guest_commands.VERBS[found.verb](found)

@@ -289,31 +289,6 @@ async def _processes(record: Record) -> str:
     return "".join("{:<8}{:>8}{:>8} {:<5}{:<10}{}\n".format(*row) for row in rows)
 
 
-def events(found: Namespace) -> int:
-    """Prints statistics once, in the format of runc's events."""
-    if not found.stats:
-        raise RuntimeFailure("events are printed with --stats only")
-    record = Records(found.root).get(found.id)
-    if record.status not in ("running", "paused"):
-        raise not_running(found.id)
-    sys.stdout.write(json.dumps(asyncio.run(_stats(record))) + "\n")
-    return 0
-
-
-async def _stats(record: Record) -> dict[str, object]:
-    async with _container(record) as container:
-        found = await container.stats()
-    return {
-        "type": "stats",
-        "id": record.id,
-        "data": {
-            "cpu": {"usage": {"total": found.cpu_ns}},
-            "memory": {"usage": {"usage": found.memory_bytes, "limit": found.memory_limit_bytes}},
-            "pids": {"current": found.processes},
-        },
-    }
-
-
 VERBS: dict[str, Callable[[Namespace], int]] = {
     "start": start,
     "delete": delete,
@@ -321,5 +296,4 @@ VERBS: dict[str, Callable[[Namespace], int]] = {
     "resume": resume,
     "update": update,
     "ps": ps,
-    "events": events,
 }
