@@ -92,6 +92,17 @@ def net(host):
     shutil.rmtree(folder)
 
 
+@pytest.mark.parametrize("way", ["template", "cold"])
+def test_a_network_without_ipv6_sees_none_of_a_pod(net, way):
+    net.create("--subnet", "203.0.113.0/24")
+    look = "cat /proc/sys/net/ipv6/conf/eth0/disable_ipv6; ip -o addr show dev eth0"
+    done = net.vc("run", "--start", way, "--network", net.name, "--", "sh", "-c", look)
+    first, *addresses = done.stdout.decode().splitlines()
+    assert first == "1", "an interface with IPv6 sends messages of its own"
+    assert [line.split()[2:4] for line in addresses] == [["inet", "203.0.113.2/24"]]
+    net.vc("network", "rm", net.name)
+
+
 def _get(url: str) -> str:
     return subprocess.run([*GET, url], capture_output=True, text=True, check=True).stdout.strip()
 

@@ -7,15 +7,15 @@ use crate::machine::clock;
 use crate::machine::hotplug::{Hotplug, memory_bytes};
 use crate::machine::kind::Kind;
 use crate::machine::modules::Modules;
+use crate::machine::network::Prepared;
 use crate::machine::uevents::{self, Uevents};
-use crate::proto::GuestNetwork;
 
 pub struct Machine {
     pub kind: Kind,
     pub modules: Modules,
     pub events: Uevents,
     /// The interfaces of a template, as they are until a clone of it is set up.
-    pub prepared: Mutex<Option<Vec<GuestNetwork>>>,
+    pub prepared: Mutex<Option<Prepared>>,
     hotplug: Hotplug,
 }
 
