@@ -187,3 +187,27 @@ async def test_an_ordinary_user_is_told_of_pasta(tmp_path, somebodys):
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert "--network public" in done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a network namespace for a test")
+def test_a_namespace_that_the_process_has_made_is_not_the_hosts():
+    # Of a child: the first thread cannot come back without its former namespace.
+    script = """
+import ctypes, os, threading
+from vc_network import netns
+
+def look():
+    entered.wait()
+    for name in ("self", "thread-self"):
+        descriptor = os.open(f"/proc/{name}/ns/net", os.O_RDONLY)
+        print(name, netns.is_hosts(descriptor))
+
+entered = threading.Event()
+thread = threading.Thread(target=look)
+thread.start()
+assert ctypes.CDLL(None).unshare(0x40000000) == 0
+entered.set()
+thread.join()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert done.stdout == b"self False\nthread-self True\n"

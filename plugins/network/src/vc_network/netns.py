@@ -22,7 +22,9 @@ T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
 _NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_HOSTS = (Path("/proc/self/ns/net"), Path("/proc/1/ns/net"))
+# Not that of the process: it may be in a namespace that it has made for a machine, with all
+# threads but its first in the host's.
+_HOSTS = (Path("/proc/thread-self/ns/net"), Path("/proc/1/ns/net"))
 
 
 @contextmanager
@@ -55,7 +57,7 @@ def identity(descriptor: int) -> str:
 
 
 def is_hosts(descriptor: int) -> bool:
-    """Returns whether this is the namespace of this process, or of the host's first process."""
+    """Returns whether this is the namespace of this thread, or of the host's first process."""
     hosts = set()
     for path in _HOSTS:
         try:
