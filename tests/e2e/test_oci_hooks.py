@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,68 @@ def test_a_hook_that_hangs_is_killed_with_all_it_started(host, bundle, tmp_path)
             "dead, if nobody reaped it"
         )
     host.vc("pod", "delete", "c")
+
+
+def test_those_of_the_container_run_where_it_is(host, bundle, tmp_path):
+    """On the host with mounts of its own; in the guest, in the container."""
+    (tmp_path / "point").mkdir()
+    (tmp_path / "out").mkdir()
+    mount = f"mount -t tmpfs hook {tmp_path}/point && touch {tmp_path}/point/file"
+    look = (
+        "echo $0 $1 $ONLY >> /out/told; cat > /out/state; uname -r >> /out/told; pwd >> /out/told"
+    )
+    shared = {"type": "bind", "source": str(tmp_path / "out"), "options": ["rbind", "rw"]}
+    apart = _hook(tmp_path, "apart", f"{mount} && ls {tmp_path}/point > {tmp_path}/seen")
+    apart["env"] = ["PATH=/usr/bin:/bin"]
+    inside = {"path": "/bin/sh", "args": ["sh", "-c", look, "inside", "one"], "env": ["ONLY=this"]}
+    inside["env"].append("PATH=/bin")
+    hooks = {"createContainer": [apart], "startContainer": [inside]}
+    folder = bundle(
+        *("b", "sh", "-c", "echo process >> /out/told"),
+        hooks=hooks,
+        mounts=[{"destination": "/out", **shared}],
+    )
+    host.vc("container", "create", "--bundle", str(folder), "--name", "c")
+    host.vc("pod", "start", "c")
+    host.vc("container", "wait", "c")
+    host.vc("pod", "delete", "c")
+    assert (tmp_path / "seen").read_text() == "file\n"
+    assert list((tmp_path / "point").iterdir()) == []
+    assert f"{tmp_path}/point" not in Path("/proc/self/mountinfo").read_text()
+    words, release, folder_of_it, process = (tmp_path / "out/told").read_text().splitlines()
+    assert (words, folder_of_it, process) == ("inside one this", "/", "process")
+    assert release != os.uname().release, "the kernel of the guest"
+    assert json.loads((tmp_path / "out/state").read_text())["id"] == "c"
+
+
+def test_a_create_container_hook_that_fails_or_hangs_stops_the_start(host, bundle, tmp_path):
+    for script, timeout, words in (
+        ("echo no licence; exit 3", 0, "ended with 3: no licence"),
+        ("sleep 1000 & sleep 1000", 1, "did not end within 1 s and was killed"),
+    ):
+        hook = {**_hook(tmp_path, "create", script), "timeout": timeout}
+        hook["env"] = ["PATH=/usr/bin:/bin"]
+        name = f"b{timeout}"
+        folder = bundle(name, "sleep", "99", hooks={"createContainer": [hook]})
+        host.vc("container", "create", "--bundle", str(folder), "--name", "c")
+        assert words in host.vc("pod", "start", "c", check=125).stderr.decode()
+        assert json.loads(host.vc("pod", "status", "c", "--json").stdout)["state"] == "ready"
+        assert host.machines() == []
+        host.vc("pod", "delete", "c")
+
+
+def test_a_start_container_hook_that_fails_or_hangs_ends_the_container(host, bundle, tmp_path):
+    (tmp_path / "out").mkdir()
+    shared = {"type": "bind", "source": str(tmp_path / "out"), "options": ["rbind", "rw"]}
+    for name, script, timeout in (("fails", "exit 3", 5), ("hangs", "sleep 1000", 1)):
+        hook = {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"]}
+        folder = bundle(
+            *(name, "sh", "-c", "echo process >> /out/told"),
+            hooks={"startContainer": [{**hook, "timeout": timeout}]},
+            mounts=[{"destination": "/out", **shared}],
+        )
+        host.vc("container", "create", "--bundle", str(folder), "--name", "c")
+        host.vc("pod", "start", "c")
+        assert host.vc("container", "wait", "c").stdout == b"1\n"
+        assert list((tmp_path / "out").iterdir()) == []
+        host.vc("pod", "delete", "c")

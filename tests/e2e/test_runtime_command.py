@@ -345,25 +345,3 @@ def test_a_pid_namespace_is_shared_and_all_processes_are_signalled(caller, bundl
     caller("kill", "first", "9")
     assert caller.ended("last") == 137
     assert last.stdout.read() == b""
-
-
-def test_hooks_are_told_the_callers_id_and_the_stand_in(caller, bundle, tmp_path):
-    folder = bundle("sleep", "1000")
-    document = json.loads((folder / "config.json").read_text())
-    note = ["sh", "-c", f"cat >>{tmp_path}/told; echo >>{tmp_path}/told"]
-    kinds = ("prestart", "poststart", "poststop")
-    document["hooks"] = {kind: [{"path": "/bin/sh", "args": note}] for kind in kinds}
-    (folder / "config.json").write_text(json.dumps(document))
-    caller.create(folder, "with-hooks")
-    caller("start", "with-hooks")
-    caller("delete", "--force", "with-hooks")
-    told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines() if line]
-    assert [one["status"] for one in told] == ["created", "running", "stopped"]
-    assert {one["id"] for one in told} == {"with-hooks"}
-    assert {one["pid"] for one in told[:2]} == {caller.pid("with-hooks")}
-    document["hooks"] = {"prestart": [{"path": "/bin/false"}]}
-    (folder / "config.json").write_text(json.dumps(document))
-    caller.create(folder, "refused")
-    assert b"hook /bin/false ended with 1" in caller("start", "refused", check=1).stderr
-    assert b"does not exist" in caller("state", "refused", check=1).stderr
-    assert caller.host.machines() == []

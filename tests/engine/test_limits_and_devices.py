@@ -261,6 +261,30 @@ async def test_a_hook_that_cannot_be_run_is_told(runtime, tmp_path):
         assert (await one.status()).state is State.READY
 
 
+async def test_hooks_of_the_creation_run_in_their_order_and_stop_the_start(runtime, tmp_path):
+    note = f"echo $(basename $0) >> {tmp_path}/order"
+    hooks = OciHooks(
+        prestart=(_hook(tmp_path, "first", note),),
+        create_container=(_hook(tmp_path, "second", note), _hook(tmp_path, "bad", "exit 5")),
+        poststart=(_hook(tmp_path, "third", note),),
+    )
+    async with runtime.pod("p") as pod:
+        one = await pod.create_container(container("a", hooks=hooks))
+        with pytest.raises(HookError, match="bad ended with 5"):
+            await one.start()
+        assert (await one.status()).state is State.READY
+    assert (tmp_path / "order").read_text() == "first\nsecond\n"
+    assert json.loads((tmp_path / "bad.json").read_text())["status"] == "created"
+
+
+async def test_an_agent_that_runs_no_hooks_gets_none(runtime, tmp_path):
+    hooks = OciHooks(start_container=(OciHook(path=Path("/bin/true")),))
+    async with runtime.pod("p") as pod:
+        with pytest.raises(InvalidRequest, match="runs no startContainer hooks, which container a"):
+            await pod.create_container(container("a", hooks=hooks))
+        assert (await pod.status()).containers == ()
+
+
 async def test_annotations_are_changed_and_kept(open_runtime):
     async with open_runtime() as runtime:
         pod = await runtime.create("p", annotations={"a": "1", "b": "2"})

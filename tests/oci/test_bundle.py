@@ -190,8 +190,8 @@ def test_devices_are_found_by_their_numbers(tmp_path):
             "mounts[0].uidMappings",
         ),
         (
-            {"hooks": {"createContainer": [{"path": "/x"}]}},
-            "hooks.createContainer: hooks in the namespaces of the container",
+            {"hooks": {"createContainer": [{"path": "/x", "timeout": "1"}]}},
+            "hooks.createContainer[0].timeout: must be",
         ),
         (
             {"hooks": {"prestart": [{"path": "x"}]}},

@@ -17,8 +17,10 @@ from vc_core.spec.values import ContainerSpec, OciHook, OciHooks, Rootfs, Rootfs
 
 _KNOWN = ("ociVersion", "process", "root", "hostname", "mounts", "hooks", "annotations", "linux")
 _STOP_SIGNAL = "org.opencontainers.image.stopSignal"
-_IN_CONTAINER = ("createContainer", "startContainer")
-_ON_HOST = ("prestart", "createRuntime", "poststart", "poststop")
+_HOOKS = (
+    *("prestart", "createRuntime", "createContainer"),
+    *("startContainer", "poststart", "poststop"),
+)
 
 
 @dataclass(frozen=True)
@@ -121,15 +123,12 @@ def _stop_signal(notes: Mapping[str, str], config: Reader) -> int:
 
 
 def _hooks(hooks: Reader) -> OciHooks:
-    for name in _IN_CONTAINER:
-        hooks.refuse(
-            name,
-            "hooks in the namespaces of the container are not supported, as these are in the guest",
-        )
-    hooks.refuse_others((*_ON_HOST, *_IN_CONTAINER))
+    hooks.refuse_others(_HOOKS)
     before = (*hooks.each("prestart", _hook), *hooks.each("createRuntime", _hook))
     return OciHooks(
         prestart=before,
+        create_container=hooks.each("createContainer", _hook),
+        start_container=hooks.each("startContainer", _hook),
         poststart=hooks.each("poststart", _hook),
         poststop=hooks.each("poststop", _hook),
     )

@@ -133,7 +133,11 @@ class AgentSpec:
         With `container.starts` the process runs at once. On failure nothing of the container is
         left in the guest. `container.log` is set only for agents that declare Capability.LOG. The
         output of a process with Stdio.LOG is on that disk before its end is reported. Restart and
-        HealthCheck are used only with agents that declare Capability.SUPERVISE. What Mount.copy_up
+        HealthCheck are used only with agents that declare Capability.SUPERVISE, and
+        OciHooks.start_container with those that declare Capability.START_HOOKS: each of these is
+        run in the container when that is started, before its process, and is killed at its time
+        limit, which is never 0. When one fails, the process is not run and ends with a code that
+        is not 0. What Mount.copy_up
         asks for is in the folder before the first process exists.
 
         Raises AlreadyExists when the guest has a container of this id, CannotExecute when its

@@ -287,7 +287,8 @@ class Careful(MockAgent):
     @hookimpl
     async def agent_capabilities(self, pod):
         able = await super().agent_capabilities(pod)
-        return able | {Capability.SUPERVISE, Capability.FILES, Capability.LOG}
+        lasting = {Capability.SUPERVISE, Capability.FILES, Capability.LOG}
+        return able | lasting | {Capability.START_HOOKS}
 
 
 @breaks("test_what_was_written_is_in_the_log")
@@ -308,6 +309,14 @@ class NeverEnds(Careful):
     @hookimpl
     async def agent_signal(self, pod, container_id, token, signal):
         self._container(await self._machine(pod), container_id)
+
+
+@breaks("test_a_hook_that_fails_is_the_end")
+class RunsAnyway(Careful):
+    @hookimpl
+    async def agent_start_container(self, pod, container_id):
+        found = self._container(await self._machine(pod), container_id)
+        found.processes[found.made.token].end(0)
 
 
 @breaks("test_checks_tell_how_a_container_fares")

@@ -84,6 +84,7 @@ async def make(
         is_fresh: whether the machine has just started, so that no earlier call left anything in it.
     """
     restart_policy.require(session.capabilities, spec)
+    oci_hooks.require(session.capabilities, spec)
     source_paths.check(spec)
     former = await session.store.container_state(spec.id)
     async with Rollback() as rollback:
@@ -114,7 +115,11 @@ async def make(
         hostname = session.config.hostname
         process = first_process(spec, hostname)
         named = structs.replace(
-            spec, process=process, hostname=spec.hostname or hostname, stdio=stdio
+            spec,
+            process=process,
+            hostname=spec.hostname or hostname,
+            stdio=stdio,
+            hooks=oci_hooks.of_guest(spec.hooks, session.deadlines.default),
         )
         container = GuestContainer(
             spec=named,
@@ -161,28 +166,27 @@ async def start(
         runs_at_once = not state.is_in_guest and spec.hooks == OciHooks()
         if not state.is_in_guest:
             state = await make(session, host, spec, runs_at_once, is_fresh)
-        pid = (
-            (await session.hooks.vm_status(pod=session.pod)).pid if spec.hooks != OciHooks() else 0
-        )
+        pid = (await session.hooks.vm_status(pod=session.pod)).pid if spec.hooks.are_on_host else 0
         state = await _prestart(session, spec, state, pid)
         if not runs_at_once:
             await session.hooks.agent_start_container(pod=session.pod, container_id=spec.id)
         state = structs.replace(state, state=State.RUNNING, exit=None, started_ns=time.time_ns())
         await session.store.put_container_state(spec.id, state)
-    await oci_hooks.run(spec.hooks.poststart, spec, "running", pid, session.deadlines.default)
+    told = oci_hooks.state_of(spec, "running", pid)
+    await oci_hooks.run(spec.hooks.poststart, told, session.deadlines.default)
     return state
 
 
 async def _prestart(
     session: Session, spec: ContainerSpec, state: ContainerState, pid: int
 ) -> ContainerState:
-    if spec.hooks == OciHooks():
+    if not spec.hooks.are_on_host:
         return state
     owing = structs.replace(state, owes_poststop=True)
     await session.store.put_container_state(spec.id, owing)
-    await oci_hooks.run_required(
-        spec.hooks.prestart, spec, "created", pid, session.deadlines.default
-    )
+    told, limit_s = oci_hooks.state_of(spec, "created", pid), session.deadlines.default
+    await oci_hooks.run_required(spec.hooks.prestart, told, limit_s)
+    await oci_hooks.run_required(spec.hooks.create_container, told, limit_s, is_apart=True)
     return owing
 
 

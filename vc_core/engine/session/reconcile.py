@@ -105,7 +105,8 @@ async def mark_stopped(session: Session, reason: str) -> None:
 async def run_poststop(session: Session, spec: ContainerSpec, state: ContainerState) -> None:
     """Runs the poststop hooks of a container that left the guest, if it had been started."""
     if state.owes_poststop:
-        await oci_hooks.run(spec.hooks.poststop, spec, "stopped", 0, session.deadlines.default)
+        told = oci_hooks.state_of(spec, "stopped", 0)
+        await oci_hooks.run(spec.hooks.poststop, told, session.deadlines.default)
 
 
 async def _put_gone(session: Session, container_id: str, state: ContainerState, now: State) -> None:

@@ -1,13 +1,18 @@
-"""Rules of containers that are logged, restarted and checked."""
+"""Rules of containers that are logged, restarted, checked, and have hooks."""
 
 from __future__ import annotations
 
 import signal
+from pathlib import Path
+
+from msgspec import structs
 
 from vc_core.spec import (
     Capability,
     Health,
     HealthCheck,
+    OciHook,
+    OciHooks,
     Restart,
     RestartPolicy,
     Stdio,
@@ -18,7 +23,7 @@ from vc_core.testing.rules import rule
 
 
 class SupervisionRules:
-    """Rules of containers that are logged, restarted and checked."""
+    """Rules of containers that are logged, restarted, checked, and have hooks."""
 
     @rule(
         "agent_create_container",
@@ -79,3 +84,19 @@ class SupervisionRules:
                     name, lambda one: one.health is not Health.STARTING
                 )
                 assert found.health is health, f"the {name} one is {found.health!r}"
+
+    @rule(
+        "agent_create_container",
+        "When one fails, the process is not run and ends with a code that is not 0.",
+    )
+    async def test_a_hook_that_fails_is_the_end(self, subject: AgentSubject) -> None:
+        async with subject.guest() as guest:
+            await guest.needs(Capability.START_HOOKS)
+            path, codes = Path("/bin/sh"), {}
+            for name, script in (("fails", "exit 3"), ("hangs", "sleep 999"), ("good", "exit 0")):
+                hook = OciHook(path=path, args=("sh", "-c", script), timeout_s=1)
+                hook = structs.replace(hook, env=("PATH=/usr/bin:/bin",))
+                hooks = OciHooks(start_container=(hook,))
+                await guest.run(name, ("sh", "-c", "exit 0"), hooks=hooks)
+                codes[name] = await guest.ends(name)
+        assert codes["fails"] and codes["hangs"] and codes["good"] == 0, f"they ended with {codes}"

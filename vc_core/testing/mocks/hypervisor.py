@@ -38,7 +38,12 @@ _OF_AGENTS = {
     Capability.ONLINE,
     Capability.STAND_IN,
 }
-_OF_LASTING = {Capability.SUPERVISE, Capability.FILES, Capability.LOG}
+_OF_LASTING = {
+    Capability.SUPERVISE,
+    Capability.FILES,
+    Capability.LOG,
+    Capability.START_HOOKS,
+}
 _OF_NETWORKS = {
     Capability.NETWORK,
     Capability.PORTS,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from typing import Any
 
 from msgspec import structs
@@ -22,6 +23,7 @@ from vc_core.spec import (
     GuestDriver,
     GuestMount,
     MountKind,
+    OciHook,
     Plugged,
     PodOptions,
     ProcessSpec,
@@ -101,9 +103,16 @@ def spec_of(container: GuestContainer, compiled_filter: bytes = b"") -> Json:
         _confine_calls(document, spec.process.capabilities, compiled_filter)
     elif confinement.seccomp:
         document["linux"]["seccomp"] = json.loads(confinement.seccomp)
+    if spec.hooks.start_container:
+        document["hooks"] = {"startContainer": [_hook(one) for one in spec.hooks.start_container]}
     if confinement.propagation:
         document["linux"]["rootfsPropagation"] = confinement.propagation
     return document
+
+
+def _hook(hook: OciHook) -> Json:
+    args, limit_s = list(hook.args) or [str(hook.path)], math.ceil(hook.timeout_s)
+    return {"path": str(hook.path), "args": args, "env": list(hook.env), "timeout": limit_s}
 
 
 def _confine_calls(

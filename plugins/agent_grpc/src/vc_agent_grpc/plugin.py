@@ -86,7 +86,7 @@ class GrpcAgent(AgentSpec):
             Capability.QUIESCE,
         }
         able |= {Capability.SUPERVISE, Capability.LOG, Capability.FILES, Capability.NETWORK}
-        return frozenset(able | {Capability.STAND_IN})
+        return frozenset(able | {Capability.STAND_IN, Capability.START_HOOKS})
 
     # --- connection -------------------------------------------------------------------------------
 

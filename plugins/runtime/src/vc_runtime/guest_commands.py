@@ -20,7 +20,7 @@ from vc_core import Container, Runtime
 from vc_core.driver_kit.host_process import HostProcess
 from vc_core.oci import limits
 from vc_core.oci.reading import Reader
-from vc_core.spec import HookError, NotFound, PodDamaged, Resources
+from vc_core.spec import NotFound, PodDamaged, Resources
 from vc_runtime import cgroups
 from vc_runtime.errors import DamagedRecord, RuntimeFailure, UnknownContainer, not_running
 from vc_runtime.records import Record, Records, pod_id_of
@@ -47,14 +47,12 @@ def start(found: Namespace) -> int:
             raise RuntimeFailure(
                 f"cannot start a container in the {record.status} state; it must be created"
             )
-        try:
-            asyncio.run(_start(record))
-        except HookError:
-            # Of a prestart hook: the runtime-spec wants no container any more.
-            record.stand_in.send(signal.SIGKILL)
-            discard(records, found.id)
-            raise
+        asyncio.run(_start(record))
         records.put(structs.replace(record, was_started=True))
+        if records.hooks(found.id):
+            from vc_runtime import hooks
+
+            asyncio.run(hooks.started(records, record))
     return 0
 
 
@@ -80,6 +78,7 @@ def _delete(records: Records, found: Namespace) -> None:
     if record is None:
         asyncio.run(_pod_gone(pod_id_of(found.id)))
         _remove_groups_of_damaged(records, found.id)
+        _told(records, found.id)
     else:
         if record.pid and record.stand_in.is_alive():
             if not found.force and record.status != "created":
@@ -101,6 +100,15 @@ def _remove(records: Records, record: Record) -> None:
     if record.pod:
         asyncio.run(_gone(record))
     _remove_groups(records.group(record.id))
+    _told(records, record.id)
+
+
+def _told(records: Records, container_id: str) -> None:
+    """Runs the hooks that wait for the end of a container, when all of it is removed."""
+    if records.hooks(container_id):
+        from vc_runtime import hooks
+
+        asyncio.run(hooks.deleted(records, container_id))
 
 
 def _remove_groups_of_damaged(records: Records, container_id: str) -> None:

@@ -18,7 +18,10 @@ from vc_runtime.records import Record, Records
 
 VERSION = "1.3.0"
 _NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "uts")
-_HOOKS = ("prestart", "createRuntime", "poststart", "poststop")
+_HOOKS = (
+    *("prestart", "createRuntime", "createContainer"),
+    *("startContainer", "poststart", "poststop"),
+)
 
 
 def state(found: Namespace) -> int:

@@ -29,6 +29,7 @@ _CHOOSING = (
 _POD_ID_LENGTH = 12  # sockets of machines have short paths
 _FILE = "container.json"
 _GROUP_FILE = "group.json"
+_HOOKS_FILE = "hooks.json"
 
 
 def choosing_environment() -> dict[str, str]:
@@ -159,7 +160,7 @@ class Records:
 
     def put(self, record: Record) -> None:
         """Stores a record that exists."""
-        self._replace(record.id, _FILE, record)
+        self._replace(record.id, _FILE, msgspec.json.encode(record))
 
     def put_group(self, container_id: str, path: str) -> None:
         """Stores which control group a container gets, before there is one to be left.
@@ -167,7 +168,7 @@ class Records:
         It is a file of its own: a damaged record does not lose it, and it is no part of what the
         stand-in and its machine change.
         """
-        self._replace(container_id, _GROUP_FILE, path)
+        self._replace(container_id, _GROUP_FILE, msgspec.json.encode(path))
 
     def group(self, container_id: str) -> str:
         """Returns the path of a container's control group; empty when it got none.
@@ -183,10 +184,21 @@ class Records:
         except (OSError, msgspec.MsgspecError) as error:
             raise DamagedRecord(container_id, error) from error
 
-    def _replace(self, container_id: str, name: str, value: Record | str) -> None:
+    def put_hooks(self, container_id: str, text: bytes) -> None:
+        """Stores hooks that are to run, before the first of them runs."""
+        self._replace(container_id, _HOOKS_FILE, text)
+
+    def hooks(self, container_id: str) -> bytes:
+        """Returns the hooks of a container; empty when none has run."""
+        try:
+            return (self._folder(container_id) / _HOOKS_FILE).read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def _replace(self, container_id: str, name: str, text: bytes) -> None:
         file = self._folder(container_id) / name
         half = file.with_name(f".{os.getpid()}")
-        half.write_bytes(msgspec.json.encode(value))
+        half.write_bytes(text)
         half.replace(file)
 
     def remove(self, container_id: str) -> None:
