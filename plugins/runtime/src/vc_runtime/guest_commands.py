@@ -21,7 +21,7 @@ from vc_core.driver_kit.host_process import HostProcess
 from vc_core.oci import limits
 from vc_core.oci.reading import Reader
 from vc_core.spec import NotFound, PodDamaged, Resources
-from vc_runtime import cgroups
+from vc_runtime import cgroups, network_namespace
 from vc_runtime.errors import DamagedRecord, RuntimeFailure, UnknownContainer, not_running
 from vc_runtime.records import Record, Records, pod_id_of
 
@@ -46,6 +46,11 @@ def start(found: Namespace) -> int:
         if record.status != "created":
             raise RuntimeFailure(
                 f"cannot start a container in the {record.status} state; it must be created"
+            )
+        if record.network == "none" and network_namespace.is_connected(record.pid):
+            raise RuntimeFailure(
+                "the engine has connected the container's network namespace after 'create', which "
+                "a machine does not take over; use docker 27 or older, or --network none"
             )
         asyncio.run(_start(record))
         records.put(structs.replace(record, was_started=True))

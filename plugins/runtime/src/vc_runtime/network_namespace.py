@@ -1,0 +1,108 @@
+"""The network namespace of a process that becomes a stand-in.
+
+Engines put interfaces into the network namespace of a container, which they look for at the pid of
+its first process: docker 20 to 27 by a hook (libnetwork-setkey), later ones after `create`. With a
+stand-in in the host's namespace they would change the addresses and routes of the host. So the
+process that becomes the stand-in enters the container's namespace before anything else. What it
+does then is done by a thread that has stayed in the host's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import msgspec
+
+log = logging.getLogger(__name__)
+
+_CLONE_NEWNET = 0x40000000
+_AT_CREATE = ("prestart", "createRuntime", "createContainer")
+
+
+def in_network_of(folder: Path, work: Callable[[], Sequence[str]]) -> Sequence[str]:
+    """Calls `work`, while this process is in the network namespace of a bundle's container.
+
+    That is a new one, when config.json has one without a path. One with a path is entered for hooks
+    only.
+
+    Args:
+        folder: the bundle.
+        work: called in the namespaces of the caller.
+    """
+    path = _namespace(folder)
+    if path is None:
+        return work()
+    is_inside = Event()
+
+    def work_outside() -> Sequence[str]:
+        is_inside.wait()
+        return work()
+
+    # The thread exists before this one leaves the namespace: who is root of a user namespace
+    # cannot go back to that of the host.
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(work_outside)
+        try:
+            _enter(path)
+        except OSError as error:
+            # An engine that may not make namespaces cannot put anything into this one, either.
+            log.info("the container has no network namespace of its own: %s", error.strerror)
+        finally:
+            is_inside.set()
+        return result.result()
+
+
+def is_connected(pid: int) -> bool:
+    """Returns whether a process is in another network namespace than this thread, and that has an
+    interface with a route of IPv4 or an address of IPv6. Loopback, and what is down, is none.
+    """
+    process = Path(f"/proc/{pid}")
+    try:
+        if (process / "ns/net").readlink() == Path("/proc/thread-self/ns/net").readlink():
+            return False
+        routes = (process / "net/route").read_text().splitlines()[1:]
+        names = {line.split()[0] for line in routes}
+        addresses = process / "net/if_inet6"  # not there without IPv6
+        if addresses.exists():
+            names |= {line.split()[-1] for line in addresses.read_text().splitlines()}
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # it has ended
+    return bool(names - {"lo"})
+
+
+def _namespace(folder: Path) -> str | None:
+    """Returns the path of the network namespace, empty for a new one, None when none is entered.
+
+    A config.json that is wrong has none: who reads it next says what is wrong.
+    """
+    try:
+        document = msgspec.json.decode((folder / "config.json").read_bytes())
+        for one in document["linux"]["namespaces"]:
+            if one["type"] == "network":
+                path = str(one.get("path") or "")
+                hooks = document.get("hooks") or {}
+                is_needed = not path or any(hooks.get(kind) for kind in _AT_CREATE)
+                return path if is_needed else None
+    except (OSError, msgspec.DecodeError, AttributeError, KeyError, TypeError):
+        return None
+    return None
+
+
+def _enter(path: str) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not path:
+        if libc.unshare(_CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return
+    namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if libc.setns(namespace, _CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    finally:
+        os.close(namespace)

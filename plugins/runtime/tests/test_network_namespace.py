@@ -1,0 +1,101 @@
+"""In which network namespace a stand-in is, and what is in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from vc_runtime.network_namespace import _namespace, in_network_of, is_connected
+
+NETWORK = {"namespaces": [{"type": "pid"}, {"type": "network"}]}
+_VETH = "ip link add d0 type veth peer d1; ip link set d1 up"
+HOOKS = {"prestart": [{"path": "/bin/true"}]}
+
+
+@pytest.mark.parametrize(
+    ("document", "path"),
+    [
+        ({"hooks": HOOKS, "linux": NETWORK}, ""),
+        (
+            {"hooks": HOOKS, "linux": {"namespaces": [{"type": "network", "path": "/n"}]}},
+            "/n",
+        ),
+        ({"hooks": {"createContainer": [{}]}, "linux": NETWORK}, ""),
+        ({"hooks": {"poststop": [{}], "prestart": []}, "linux": NETWORK}, ""),
+        ({"hooks": None, "linux": NETWORK}, ""),
+        ({"linux": NETWORK}, ""),
+        ({"linux": {"namespaces": [{"type": "network", "path": "/n"}]}}, None),
+        ({"hooks": HOOKS, "linux": {"namespaces": [{"type": "pid"}]}}, None),
+        ({"hooks": HOOKS}, None),
+        ({"hooks": [1], "linux": NETWORK}, ""),
+        ({"hooks": HOOKS, "linux": {"namespaces": [1]}}, None),
+        ([], None),
+    ],
+)
+def test_a_namespace_is_entered_when_somebody_may_look_for_it(tmp_path, document, path):
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    assert _namespace(tmp_path) == path
+
+
+def test_a_config_that_is_wrong_is_left_to_who_reads_it_next(tmp_path):
+    assert in_network_of(tmp_path, lambda: ["done"]) == ["done"]
+    (tmp_path / "config.json").write_text("{")
+    assert in_network_of(tmp_path, lambda: ["done"]) == ["done"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a network namespace for a test")
+def test_the_work_is_done_in_the_callers_namespace_and_its_errors_are_told(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"hooks": HOOKS, "linux": NETWORK}))
+    # Of a child: the first thread does not come back.
+    script = """
+import os, pathlib, sys
+from vc_runtime.network_namespace import in_network_of
+
+folder = pathlib.Path(sys.argv[1])
+before = os.readlink("/proc/thread-self/ns/net")
+
+def work():
+    return [str(os.readlink("/proc/thread-self/ns/net") == before)]
+
+def fail():
+    raise RuntimeError("told")
+
+print(in_network_of(folder, work), os.readlink("/proc/self/ns/net") == before)
+try:
+    in_network_of(folder, fail)
+except RuntimeError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, check=True
+    )
+    assert done.stdout == b"['True'] False\ntold\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a network namespace for a test")
+@pytest.mark.parametrize(
+    ("commands", "expected"),
+    [
+        ("ip link set lo up", False),
+        (_VETH, False),  # down, as the tunnels that the kernel makes itself
+        (f"{_VETH}; ip addr add 192.0.2.1/24 dev d0; ip link set d0 up", True),
+    ],
+)
+def test_an_interface_that_works_is_a_connection(commands, expected):
+    script = f"{commands}; echo ready; exec cat"
+    with subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"ready\n"
+        assert is_connected(process.pid) is expected
+        process.stdin.close()
+
+
+def test_the_own_namespace_and_one_that_has_ended_are_no_connection():
+    assert not is_connected(os.getpid())
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+        assert not is_connected(process.pid)
