@@ -47,6 +47,19 @@ def test_a_container_runs_in_a_machine(podman):
     assert podman.text("ps", "--all", "--quiet") == ""
 
 
+def test_a_privileged_container_has_all_rights_in_its_machine(podman):
+    script = "mount -t tmpfs none /tmp && echo 1 >/proc/sys/vm/overcommit_memory && ls /dev"
+    run = ("run", "--rm", "--network", "none")
+    asked = ("--privileged", "--device", "/dev/null:/dev/asked")
+    told = podman.text(*run, *asked, IMAGE, "sh", "-c", script).split()
+    standard = {"null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm", "mqueue"}
+    of_any_kernel = {name for name in ("fuse", "net") if Path("/dev", name).exists()}
+    assert set(told) - {"core", "fd", "stdin", "stdout", "stderr"} == standard | of_any_kernel
+    assert podman.text(*run, *asked[1:], IMAGE, "ls", "/dev/asked") == "/dev/asked"
+    script = "mount -t tmpfs none /tmp"
+    podman(*run, IMAGE, "sh", "-c", script, check=1)
+
+
 def test_a_container_has_a_terminal(podman):
     master, slave = pty.openpty()
     script = "tty; read line; echo got $line; exit 4"

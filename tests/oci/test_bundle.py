@@ -164,7 +164,7 @@ def test_devices_are_found_by_their_numbers(tmp_path):
             "linux.resources.cpu.realtimePeriod: not supported",
         ),
         (
-            {"linux": {"resources": {"devices": [{"allow": True}]}}},
+            {"linux": {"resources": {"devices": [{"allow": True, "type": "b"}]}}},
             "linux.resources.devices[0]: must name a single device",
         ),
         (

@@ -95,7 +95,7 @@ def _bundle(
         stdio=stdio,
         hostname=config.text("hostname"),
         annotations=notes,
-        devices=linux_config.each("devices", linux.device),
+        devices=linux.devices(linux_config),
         resources=linux.resources(linux_config),
         has_default_mounts=False,
         confinement=linux.confinement(linux_config),

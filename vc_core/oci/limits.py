@@ -31,6 +31,7 @@ _MEMORY = (
 _PERIOD_US = 100_000
 _WILDCARD = -1  # some engines write it as a device number
 _LOW = "memory.low"
+_ALL = set("rwm")
 
 
 def read(resources: Reader) -> Resources:
@@ -82,9 +83,30 @@ def _memory(memory: Reader) -> int:
     return limit
 
 
+def allows_all_devices(resources: Reader) -> bool:
+    """Return whether a rule allows all devices, as engines write it for privileged containers."""
+    return any(map(_allows_all, resources.objects("devices")))
+
+
+def _allows_all(rule: Reader) -> bool:
+    is_of_all = not _is_single(rule) and rule.raw("minor") in (None, _WILDCARD)
+    of_all = ("", "a")
+    return (
+        rule.flag("allow") and is_of_all and rule.text("type") in of_all and _access(rule) == _ALL
+    )
+
+
+def _access(rule: Reader) -> set[str]:
+    return set(rule.text("access") or _ALL)
+
+
+def _is_single(rule: Reader) -> bool:
+    return rule.raw("major") not in (None, _WILDCARD)
+
+
 def _check_rule(rule: Reader) -> None:
-    """Refuse a rule that allows a whole class of devices."""
-    access = set(rule.text("access") or "rwm")
-    is_single = rule.raw("major") not in (None, _WILDCARD)
-    if rule.flag("allow") and not is_single and access != {"m"}:
+    """Refuse a rule that allows a whole class of devices, but not one that allows all."""
+    if _allows_all(rule):
+        log.warning("%s: has no effect, as only devices of the container are allowed", rule.path)
+    elif rule.flag("allow") and not _is_single(rule) and _access(rule) != {"m"}:
         rule.problems.append(f"{rule.path}: must name a single device by major number")

@@ -26,6 +26,9 @@ _KNOWN = (
     *("readonlyPaths", "personality", "mountLabel"),
 )
 _NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup", "network")
+# /dev/net/tun and /dev/fuse (Documentation/admin-guide/devices.txt of Linux), which containers in a
+# privileged container need. The guest's are meant.
+_OF_ANY_KERNEL = {(10, 200), (10, 229)}
 _KINDS = {"c": "char", "u": "char", "b": "block"}
 
 
@@ -58,7 +61,23 @@ def resources(linux: Reader) -> Resources:
     return limits.read(linux.object("resources"))
 
 
-def device(entry: Reader) -> HostDevice | None:
+def devices(linux: Reader) -> tuple[HostDevice, ...]:
+    """Read devices; for a privileged container, for which engines list all, those of any kernel."""
+    # What is invalid there is reported by `resources`.
+    if not limits.allows_all_devices(Reader(linux.raw("resources"), "", [])):
+        return linux.each("devices", _device)
+    listed = linux.objects("devices")
+    kept = [one for one in listed if (one.number("major"), one.number("minor")) in _OF_ANY_KERNEL]
+    if left_out := len(listed) - len(kept):
+        log.warning(
+            "linux.devices: %d devices of the host are left out, as the container is privileged; "
+            "to pass one of them, name it and leave out --privileged",
+            left_out,
+        )
+    return tuple(found for one in kept if (found := _device(one)) is not None)
+
+
+def _device(entry: Reader) -> HostDevice | None:
     """Read a device; None if it is invalid, which is added to the problems."""
     kind, path = entry.text("type"), entry.text("path")
     if not path:
