@@ -76,3 +76,36 @@ def test_the_help_of_lazy_groups_is_that_of_their_commands():
             elif name != "vc":
                 assert " ".join(command.help.split()).startswith(text.removesuffix(".")), word
     assert [name for name, _ in groups] == ["vc", "vc pod"]
+
+
+_UNUSED_BY_A_RUN = {
+    *("tarfile", "vc_core.engine.api.files", "vc_core.engine.host.tar_stream"),
+    *("secrets", "hmac", "difflib", "importlib.resources", "importlib.metadata", "email"),
+    *("vc_qemu.doctor", "vc_agent_grpc.image.builder", "rich", "textual", "packaging", "stevedore"),
+}
+_RUN = """
+import sys
+import vc_core.cli.run, vc_core.engine.api.runtime, vc_qemu.plugin
+import vc_agent_grpc.plugin, vc_agent_grpc.client, vc_storage_fs.plugin
+"""
+
+
+def test_a_run_imports_what_it_needs():
+    words = [sys.executable, "-P", "-c", f"{_RUN}print(*sys.modules)"]
+    found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    assert sorted(_UNUSED_BY_A_RUN.intersection(found)) == []
+
+
+_DATACLASSES = """
+for module in [*sys.modules.values()]:
+    print(*(value.__qualname__ for value in vars(module).values() if isinstance(value, type)
+            and "__dataclass_fields__" in vars(value) and value.__module__ == module.__name__
+            and module.__name__.partition(".")[0] == "vc_core"
+            and not module.__name__.startswith("vc_core.driver_kit.")), end=" ")
+"""
+
+
+def test_the_engine_of_a_run_defines_structs():
+    # Python 3.11 compiles six functions for each frozen dataclass.
+    words = [sys.executable, "-P", "-c", _RUN + _DATACLASSES]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout.split() == []

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.engine.host import bind_mounts, block_rootfs, mountinfo
+from vc_core.engine.host import (
+    bind_mounts,
+    block_rootfs,
+    folder_view,
+    hidden_paths,
+    mount_calls,
+    mountinfo,
+)
 from vc_core.engine.state import boot_assets
 from vc_core.engine.state.boot_assets import Asset, Assets
 from vc_core.spec import Guest, InvalidRequest, Rootfs, RootfsMode
@@ -128,3 +135,44 @@ def test_a_bind_of_the_hosts_root_brings_no_other_pods_binds_and_nothing_of_the_
     bind_mounts.remove(one, first)
     bind_mounts.remove(two, second)
     assert list(one.iterdir()) == list(two.iterdir()) == []
+
+
+def test_the_table_is_read_once_for_a_root_file_system(tmp_path, monkeypatch):
+    reads = []
+    points = mountinfo.points
+    monkeypatch.setattr(mountinfo, "points", lambda: reads.append(1) or points())
+    block_rootfs.of(Rootfs(path=tmp_path))
+    assert len(reads) == 1
+
+
+def test_each_folder_of_hidden_names_is_looked_at_once(tmp_path, monkeypatch):
+    host, layer = tmp_path / "host", tmp_path / "layer"
+    for folder in (host / "etc/ssh", host / "root", layer):
+        folder.mkdir(parents=True)
+    (host / "root/file").touch()
+    looked = []
+    has_names = folder_view._has_names
+    monkeypatch.setattr(
+        folder_view,
+        "_has_names",
+        lambda origin, layer, folder: (
+            looked.append(str(folder)) or has_names(origin, layer, folder)
+        ),
+    )
+    monkeypatch.setattr(folder_view, "_whiteout", lambda layer, inner: hidden.append(str(inner)))
+    hidden, visible = [], {}
+    with (
+        mount_calls.opened(mount_calls.open_plain(host)) as origin,
+        mount_calls.opened(mount_calls.open_plain(layer)) as top,
+    ):
+        for name in ("etc/shadow", "etc/ssh/a", "etc/ssh/b", "etc/none/a", "etc/none/b"):
+            folder_view._hide(origin, top, Path(name), False, visible)
+        folder_view._hide(origin, top, Path("root/file/below"), False, visible)
+    assert looked == ["etc", "etc/ssh", "etc/none", "root", "root/file"]
+    assert hidden == ["etc/shadow", "etc/ssh/a", "etc/ssh/b", "etc/none"]
+
+
+def test_paths_inside_others_are_left_out():
+    found = [Path(name) for name in ("/a/b", "/a/bc", "/a/b/c", "/d/e/f", "/d", "/a/b")]
+    assert hidden_paths.without_nested(found) == (Path("/a/b"), Path("/a/bc"), Path("/d"))
+    assert hidden_paths.without_nested([Path("/a"), Path("/")]) == (Path("/"),)

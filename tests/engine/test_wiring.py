@@ -13,7 +13,7 @@ import pytest
 from vc_core.config import Config
 from vc_core.defaults import Deadlines, Use
 from vc_core.engine.resources import devices
-from vc_core.engine.wiring import assemble
+from vc_core.engine.wiring import assemble, plugin_checks
 from vc_core.engine.wiring.catalog import Catalog
 from vc_core.engine.wiring.wiring import Seat, Wiring
 from vc_core.spec import (
@@ -319,3 +319,25 @@ async def test_an_operation_that_ends_the_program_fails_instead(seats, pod):
     wiring = Wiring([Seat("hypervisor", "leaves", Leaves()), *seats[1:]], DEADLINES)
     with pytest.raises(HypervisorError, match=r"SystemExit: 3 \(leaves, vm_console\)"):
         await wiring.hooks.vm_console(pod=pod, tail_bytes=1)
+
+
+def test_plain_constructors_are_checked_without_a_signature(monkeypatch):
+    """`inspect.signature` of a class without a constructor compiles Python's tokenizer."""
+
+    class Without:
+        pass
+
+    class With:
+        options_type = Deadlines
+
+        def __init__(self, options):
+            pass
+
+    class TooMany:
+        def __init__(self, options):
+            pass
+
+    assert "'def __init__(self)'" in plugin_checks.constructor_problem(TooMany)
+    monkeypatch.setattr("inspect.signature", None)
+    assert plugin_checks.constructor_problem(Without) == ""
+    assert plugin_checks.constructor_problem(With) == ""

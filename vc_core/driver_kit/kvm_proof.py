@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -81,7 +80,7 @@ async def prove_kvm(
     proof = {"works": result.works, "detail": result.detail}
     text = json.dumps({"key": _key(program), "proof": proof}, indent=2) + "\n"
     name = _name(program)
-    half = f".{name}.{secrets.token_hex(4)}"
+    half = f".{name}.{os.urandom(4).hex()}"
     with opened_private_folder(folder, _SETTING) as place:
         handle = os.open(
             half,

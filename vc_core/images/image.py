@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+from msgspec import Struct, field, structs
 
 from vc_core.signals import signal_number
 from vc_core.spec.errors import InvalidRequest, VcError
@@ -37,7 +37,6 @@ class Progress(Protocol):
 
 
 def _of_type(document: Mapping[str, Any], key: str, kind: type[T]) -> T | None:
-    import msgspec
 
     try:
         return msgspec.convert(document.get(key), type=kind | None)
@@ -45,8 +44,7 @@ def _of_type(document: Mapping[str, Any], key: str, kind: type[T]) -> T | None:
         raise ValueError(f"{key}: {error}") from error
 
 
-@dataclass(frozen=True)
-class ImageConfig:
+class ImageConfig(Struct, frozen=True):
     """Configuration of the containers that are created from an image.
 
     Attributes:
@@ -102,8 +100,7 @@ class ImageConfig:
         return {key: value for key, value in values.items() if value}
 
 
-@dataclass(frozen=True)
-class Image:
+class Image(Struct, frozen=True):
     """An image on this host.
 
     Attributes:
@@ -164,9 +161,9 @@ class Image:
                 Mount.tmpfs(path, mode=0o755) for path in self.config.volumes if path not in taken
             ]
         notes = {**self.config.labels, **dict(spec.annotations), NAME_NOTE: self.name}
-        return msgspec.structs.replace(
+        return structs.replace(
             spec,
-            rootfs=msgspec.structs.replace(spec.rootfs, path=self.rootfs),
+            rootfs=structs.replace(spec.rootfs, path=self.rootfs),
             mounts=tuple(mounts),
             annotations=tuple(notes.items()),
             stop_signal=signal_number(self.config.stop_signal or "TERM"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from vc_core.images.image import ImageError
 from vc_core.spec.errors import InvalidRequest
@@ -20,8 +21,7 @@ _GO_NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class Platform:
+class Platform(Struct, frozen=True):
     """A Linux platform.
 
     Attributes:

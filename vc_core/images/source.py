@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from vc_core.images.image import Progress
 from vc_core.images.platforms import Platform
@@ -13,8 +14,7 @@ TREE = "tree"
 """Name of the directory with the files of an image, in the directory passed to `fetch`."""
 
 
-@dataclass(frozen=True)
-class Material:
+class Material(Struct, frozen=True):
     """A fetched image.
 
     Attributes:

@@ -10,7 +10,6 @@ Leftovers of a killed process are removed by the next command.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import json
 import logging
@@ -335,6 +334,8 @@ def _near(text: str, names: Iterable[str]) -> list[str]:
         for name in short.values()
         for part in (name.rpartition(":")[0], name.rpartition("/")[2])
     }
+    import difflib  # for errors only
+
     found = difflib.get_close_matches(text, [*short, *parts], n=_NEAR_NAMES)
     inside = [name for name in short.values() if text in name][:_NEAR_NAMES]
     return list(dict.fromkeys([*((short | parts)[one] for one in found), *inside]))[:_NEAR_NAMES]

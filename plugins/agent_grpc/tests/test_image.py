@@ -177,22 +177,22 @@ def inputs(tmp_path, monkeypatch):
 
 def test_images_are_made_once_per_content_and_never_overwritten(tmp_path, inputs):
     cache, told = tmp_path / "cache", []
-    first = image.build(cache, told.append, *inputs)
+    first = builder.build(cache, told.append, *inputs)
     assert (first.release, first.is_current, told) == (
         "1.2.3",
         True,
         ["packing the guest image for Linux 1.2.3"],
     )
     assert first.kernel.read_bytes() == KERNEL
-    again = image.build(cache, told.append, *inputs)
+    again = builder.build(cache, told.append, *inputs)
     assert (again, len(told)) == (first, 1)
     inputs[2].write_bytes(b"another agent")
-    second = image.build(cache, told.append, *inputs)
+    second = builder.build(cache, told.append, *inputs)
     assert second.id != first.id
     assert first.kernel.exists(), "an old image stays while pods may use it"
     assert [found.id for found in image.images(cache)] == [second.id, first.id]
     inputs[2].write_bytes(b"an agent")
-    assert image.build(cache, told.append, *inputs).id == first.id, (
+    assert builder.build(cache, told.append, *inputs).id == first.id, (
         "the old one is current again, nothing is packed"
     )
     assert len(told) == 2
@@ -209,7 +209,7 @@ def test_images_are_made_once_per_content_and_never_overwritten(tmp_path, inputs
 )
 async def test_a_damaged_image_is_told_and_built_again(tmp_path, inputs, monkeypatch, name, damage):
     cache = tmp_path / "cache"
-    built = image.build(cache, lambda _: None, *inputs)
+    built = builder.build(cache, lambda _: None, *inputs)
     agent = GrpcAgent(GrpcAgentOptions(cache))
     monkeypatch.setattr(plugin, "SYSTEM_CACHE", cache)
     file = built.kernel.with_name(name)
@@ -218,7 +218,7 @@ async def test_a_damaged_image_is_told_and_built_again(tmp_path, inputs, monkeyp
     (found,) = [one for one in await agent.agent_diagnose() if one.subject == "guest image"]
     assert (found.verdict, found.fix) == (Verdict.BAD, "vc guest build")
     assert "is damaged" in found.detail
-    again = image.build(cache, lambda _: None, *inputs)
+    again = builder.build(cache, lambda _: None, *inputs)
     assert (again.id, file.read_bytes()) == (built.id, whole)
     (found,) = [one for one in await agent.agent_diagnose() if one.subject == "guest image"]
     assert found.verdict is Verdict.GOOD
@@ -227,10 +227,10 @@ async def test_a_damaged_image_is_told_and_built_again(tmp_path, inputs, monkeyp
 def test_an_image_is_readable_for_others_whatever_the_umask(tmp_path, inputs):
     before = os.umask(0o077)
     try:
-        built = image.build(tmp_path / "cache", lambda _: None, *inputs)
+        built = builder.build(tmp_path / "cache", lambda _: None, *inputs)
         os.umask(0)
         image.remove(tmp_path / "cache", built.id)
-        open_built = image.build(tmp_path / "cache", lambda _: None, *inputs)
+        open_built = builder.build(tmp_path / "cache", lambda _: None, *inputs)
     finally:
         os.umask(before)
     for path in (
@@ -249,7 +249,7 @@ def test_a_module_that_the_kernel_lacks_is_named(tmp_path, inputs):
         image.ImageError,
         match="the kernel has no module virtio_pci; the package linux-image-amd64 has it",
     ):
-        image.build(tmp_path / "cache", lambda _: None, *inputs)
+        builder.build(tmp_path / "cache", lambda _: None, *inputs)
 
 
 def test_every_file_of_the_agent_counts_for_its_digest(
@@ -293,4 +293,4 @@ def test_without_package_lists_the_remedy_is_told_before_the_agent_is_built(tmp_
     with pytest.raises(
         image.ImageError, match="no package list knows linux-image-amd64; run 'apt-get update'"
     ):
-        image.build(tmp_path / "cache", lambda _: None)
+        builder.build(tmp_path / "cache", lambda _: None)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from vc_core.engine.api.arguments import checked_arguments
 from vc_core.engine.api.container_status import ContainerStatus
-from vc_core.engine.api.files import Files
 from vc_core.engine.api.process import End, Process
 from vc_core.engine.host.guest_text import shown
 from vc_core.engine.lifecycle import containers, machine
@@ -36,6 +36,9 @@ from vc_core.spec.values import (
     Stdio,
 )
 
+if TYPE_CHECKING:
+    from vc_core.engine.api.files import Files
+
 log = logging.getLogger(__name__)
 
 _PS_BYTES = 4 << 20
@@ -56,6 +59,8 @@ class Container:
 
         Available until the container is stopped or deleted, also after its first process has ended.
         """
+        from vc_core.engine.api.files import Files  # with tarfile; few programs need it
+
         return Files(self._sessions, self.pod_id, self.id)
 
     async def start(self) -> Process:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from vc_core.engine.host.guest_text import shown
 from vc_core.spec.errors import AgentError
@@ -31,8 +31,7 @@ class FileKind(enum.StrEnum):
     SPECIAL = "special"
 
 
-@dataclass(frozen=True)
-class FileInfo:
+class FileInfo(Struct, frozen=True):
     """A file of a container.
 
     Attributes:
@@ -64,8 +63,7 @@ class Change(enum.StrEnum):
     DELETED = "deleted"
 
 
-@dataclass(frozen=True)
-class FileChange:
+class FileChange(Struct, frozen=True):
     """A change of a file.
 
     Attributes:

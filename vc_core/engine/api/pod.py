@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
@@ -12,10 +13,7 @@ from vc_core.engine.api.arguments import checked_arguments
 from vc_core.engine.api.children import Children
 from vc_core.engine.api.command_spec import CommandOptions, command_spec
 from vc_core.engine.api.container import Container
-from vc_core.engine.api.files import Files
-from vc_core.engine.api.pod_listing import PodStatus
 from vc_core.engine.api.pod_services import PodServices
-from vc_core.engine.api.pod_views import Unanswered
 from vc_core.engine.api.process import MAX_OUTPUT_BYTES, Process, Result
 from vc_core.engine.clones.snapshots import Snapshot
 from vc_core.engine.lifecycle import containers
@@ -44,6 +42,9 @@ from vc_core.spec.values import (
     Stdio,
     VmStats,
 )
+
+if TYPE_CHECKING:
+    from vc_core.engine.api.files import Files
 
 _UNLIMITED = Resources()
 
@@ -228,7 +229,7 @@ class Pod:
     @property
     def files(self) -> Files:
         """The files of the pod's only container; use `container(...).files` if it has more."""
-        return Files(self._sessions, self.id)
+        return self.container("").files
 
     def container(self, container_id: str) -> Container:
         """Returns a container of this pod; its existence is checked at the first call on it."""
@@ -336,7 +337,7 @@ class Pod:
 
     # --- status -----------------------------------------------------------------------------------
 
-    async def status(self, ask_guest: bool = True) -> PodStatus:
+    async def status(self, ask_guest: bool = True) -> pod_listing.PodStatus:
         """Returns the current status.
 
         Args:
@@ -350,12 +351,12 @@ class Pod:
         """
         try:
             return await pod_views.within(self._sessions.deadlines.view, self._status(ask_guest))
-        except (Unanswered, Busy, OperationError) as error:
+        except (pod_views.Unanswered, Busy, OperationError) as error:
             if isinstance(error, PodDamaged):
                 raise
             return await pod_listing.known(self._sessions.store, pod_listing.reason_of(error))
 
-    async def _status(self, ask_guest: bool) -> PodStatus:
+    async def _status(self, ask_guest: bool) -> pod_listing.PodStatus:
         async with self._sessions.open(exclusive=False, explains=False) as session:
             return await pod_views.asked(session, ask_guest)
 

@@ -12,9 +12,8 @@ import signal as signals
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from vc_core.driver_kit.timeouts import timeout_after
 from vc_core.engine.api.arguments import checked_arguments
@@ -49,8 +48,7 @@ class End(enum.StrEnum):
     OUT_OF_MEMORY = "out of memory"  # killed by the kernel at its memory limit
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(Struct, frozen=True):
     """How a process ended and what it wrote.
 
     Attributes:

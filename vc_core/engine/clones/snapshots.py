@@ -6,12 +6,12 @@ it holds the lock exclusively.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct, field, structs
 
 from vc_core.artifact_store import MANIFEST, ArtifactStore
 from vc_core.engine.state.ids import checked
@@ -22,8 +22,7 @@ from vc_core.spec.values import Checkpoint, ContainerSpec
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """A pod at the time when it was saved.
 
     Attributes:
@@ -45,7 +44,7 @@ class Snapshot:
     files: Path
     nothing: Path
     made_ns: int
-    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
 
 
@@ -77,9 +76,9 @@ class Snapshots:
     def complete(self, snapshot: Snapshot) -> Snapshot:
         """Renames the finished snapshot to its final name."""
         half = self._artifacts.half(snapshot.name)
-        complete = dataclasses.replace(snapshot, sizes=_sizes(half))
+        complete = structs.replace(snapshot, sizes=_sizes(half))
         target = self._artifacts.complete(half, snapshot.name, encode(complete))
-        return dataclasses.replace(complete, bytes=_bytes(target))
+        return structs.replace(complete, bytes=_bytes(target))
 
     @asynccontextmanager
     async def using(self, name: str) -> AsyncIterator[tuple[Snapshot, Checkpoint]]:
@@ -138,7 +137,7 @@ class Snapshots:
         if found.sizes != _sizes(folder):
             reason = "its files have other sizes than at first"
             raise StorageError(f"the snapshot {folder.name} is damaged: {reason}; {remedy}")
-        return dataclasses.replace(found, bytes=_bytes(folder))
+        return structs.replace(found, bytes=_bytes(folder))
 
 
 def checkpoint_in(folder: Path) -> Checkpoint:

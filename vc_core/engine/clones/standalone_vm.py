@@ -8,9 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from vc_core.defaults import Deadlines
 from vc_core.driver_kit.ownership import write_private_file
@@ -43,8 +42,7 @@ log = logging.getLogger(__name__)
 _RECORD = "machine-record.json"
 
 
-@dataclass(frozen=True)
-class TemplateNic:
+class TemplateNic(Struct, frozen=True):
     """The interface that a template is made with.
 
     Attributes:

@@ -8,7 +8,6 @@ share its lock; a process that makes or removes it holds the lock exclusively.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import logging
 import os
@@ -16,7 +15,6 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec import Struct, structs
@@ -44,8 +42,7 @@ ROOTS = "roots"
 TAGS = ("vc0", "vc1")
 
 
-@dataclass(frozen=True)
-class Template:
+class Template(Struct, frozen=True):
     """A template, as shown to people.
 
     Attributes:
@@ -194,7 +191,7 @@ class Templates:
                 nics=nics,
             )
             folder = self._artifacts.complete(half, key, encode(made))
-        return dataclasses.replace(made, bytes=_bytes(folder, made.memory))
+        return structs.replace(made, bytes=_bytes(folder, made.memory))
 
     async def _boot_and_save(
         self, half: Path, checkpoint: Checkpoint, request: TemplateRequest
@@ -290,7 +287,7 @@ class Templates:
                 "made; it is removed"
             )
             return None
-        return dataclasses.replace(found, bytes=_bytes(folder, found.memory))
+        return structs.replace(found, bytes=_bytes(folder, found.memory))
 
     def _memory_of(self, key: str) -> Path:
         folder = self._artifacts.path(key)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -130,7 +129,7 @@ def is_bound(folder: Path, name: str) -> bool:
 def _put(
     make: Callable[[], int], source: Path, folder: Path, name: str, is_folder: bool, is_share: bool
 ) -> str:
-    name = name or secrets.token_hex(8)
+    name = name or os.urandom(8).hex()
     prepare(folder)
     try:
         with opened(make()) as tree:

@@ -82,17 +82,18 @@ def of(rootfs: Rootfs) -> Block | None:
     """
     if not rootfs.path.is_dir():
         return _of_image(rootfs)
-    held = mountinfo.holding(rootfs.path)
+    table = mountinfo.points()
+    held = mountinfo.holding(rootfs.path, table)
     is_written_here = "ro" not in held.super_options
     is_hosts_own = (
-        held.device == mountinfo.holding(Path("/")).device
+        held.device == mountinfo.holding(Path("/"), table).device
     )  # also where a part of it is bound elsewhere
     if is_hosts_own or held.fstype not in _KNOWN or rootfs.mode is RootfsMode.READ_WRITE:
         return None
     if is_written_here and os.geteuid() != 0:
         return None  # only root can flush its journal
     device = _device(held.device)
-    if device is None or not os.access(device, os.R_OK) or mountinfo.below(rootfs.path):
+    if device is None or not os.access(device, os.R_OK) or mountinfo.below(rootfs.path, table):
         return None
     inside = Path(held.root) / rootfs.path.resolve().relative_to(held.point)
     subpath = str(inside.relative_to("/"))

@@ -112,7 +112,7 @@ def host_root(hidden: Collection[Path]) -> int:
                 for one in found
                 if not any(path in (one.point, *one.point.parents) for path in _EMPTY)
             ]
-            points = [root, *(one.point for one in shown)]
+            points = {root, *(one.point for one in shown)}
             names = [
                 path
                 for path in hidden
@@ -221,8 +221,9 @@ def _without(origin: int, point: Path, hidden: Iterable[Path]) -> int:
     with opened(_memory("0755")) as layer:
         with opened(_readable(".", origin)) as real, opened(_readable(".", layer)) as copy:
             _resemble(real, copy)
+        visible: dict[Path, bool] = {}
         for path in hidden:
-            _hide(origin, layer, path.relative_to(point), is_emptied=path in _EMPTY)
+            _hide(origin, layer, path.relative_to(point), path in _EMPTY, visible)
         _put_aside(layer)
         lower = f"/proc/self/fd/{layer}:/proc/self/fd/{origin}"
         try:
@@ -241,32 +242,53 @@ def _memory(mode: str, attributes: int = 0) -> int:
     return mount_calls.new_file_system("tmpfs", attributes | NOSUID | NODEV | NOEXEC, mode=mode)
 
 
-def _hide(origin: int, layer: int, inner: Path, is_emptied: bool) -> None:
-    """Hides a name, or the first missing folder of its path."""
-    at = Path()
-    for name in inner.parts[:-1]:
-        at /= name
-        try:
-            with opened(_readable(at, origin)) as real:
-                if not _is_there(layer, at):
-                    os.mkdir(at, dir_fd=layer)
-                with opened(_readable(at, layer)) as copy:
-                    _resemble(real, copy)
-        except FileNotFoundError:
-            _whiteout(layer, at)
+def _hide(
+    origin: int, layer: int, inner: Path, is_emptied: bool, visible: dict[Path, bool]
+) -> None:
+    """Hides a name, or the first missing folder of its path.
+
+    Args:
+        origin: the file system.
+        layer: the layer that hides names of it.
+        inner: path below both.
+        is_emptied: whether an empty folder takes its place.
+        visible: whether names below a folder can be seen, for each folder that was looked at: most
+            hidden names are in a few folders.
+    """
+    for parent in [*reversed(inner.parents)][1:]:  # the first is the top itself
+        if parent not in visible:
+            visible[parent] = _has_names(origin, layer, parent)
+        if not visible[parent]:
             return
-        except NotADirectoryError:
-            return  # a file, or a whiteout of this view: nothing can be below
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                return  # the target of a link is hidden by its own path
-            raise
     if is_emptied:
         os.mkdir(inner, 0o755, dir_fd=layer)
         with opened(_readable(inner, layer)) as folder:
             os.setxattr(folder, _OPAQUE, b"y")
     else:
         _whiteout(layer, inner)
+
+
+def _has_names(origin: int, layer: int, folder: Path) -> bool:
+    """Makes a folder in the layer like that of the file system, or hides the missing one.
+
+    Returns whether names below it can be seen.
+    """
+    try:
+        with opened(_readable(folder, origin)) as real:
+            if not _is_there(layer, folder):
+                os.mkdir(folder, dir_fd=layer)
+            with opened(_readable(folder, layer)) as copy:
+                _resemble(real, copy)
+    except FileNotFoundError:
+        _whiteout(layer, folder)
+        return False
+    except NotADirectoryError:
+        return False  # a file, or a whiteout of this view
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False  # the target of a link is hidden by its own path
+        raise
+    return True
 
 
 def _whiteout(layer: int, inner: Path) -> None:
@@ -302,5 +324,5 @@ def _resemble(real: int, copy: int) -> None:
     os.utime(copy, ns=(about.st_atime_ns, about.st_mtime_ns))
 
 
-def _deepest(points: Iterable[Path], path: Path) -> Path:
-    return max((one for one in points if one in path.parents), key=lambda one: len(one.parts))
+def _deepest(points: Collection[Path], path: Path) -> Path:
+    return next(parent for parent in path.parents if parent in points)

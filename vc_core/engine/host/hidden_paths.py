@@ -1,11 +1,14 @@
-"""Paths of the host's root that are hidden from guests: configured secrets, and the stores."""
+"""Paths of the host's root that are hidden from guests: configured secrets, and the stores.
+
+There are a hundred of them, and text is compared several times as fast as `Path`.
+"""
 
 from __future__ import annotations
 
 import functools
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from vc_core.config import Config, field_names
@@ -49,31 +52,40 @@ def paths(patterns: Iterable[str]) -> tuple[Path, ...]:
             wildcards "*", "?" and "[...]" of a shell.
     """
     homes = sorted(_homes(), key=str)
-    found: dict[Path, None] = {}
-    resolved = functools.cache(Path.resolve)  # most patterns are in a few folders
+    found: dict[str, None] = {}
+    resolved = functools.cache(os.path.realpath)  # most patterns are in a few folders
     for pattern in patterns:
         tops = homes if pattern.startswith(_HOME) else [Path("/")]
         for top in tops:
             inner = pattern.removeprefix(_HOME).lstrip("/")
             for path in _matches(top, inner):
-                place = resolved(path.parent) / path.name
+                folder, name = os.path.split(path)
+                place = os.path.join(resolved(folder), name)  # noqa: PTH118
                 found[place] = None
-                if os.path.islink(place):  # noqa: PTH114 - False where nothing can be looked up
-                    found[place.resolve()] = None
-    found.pop(Path("/"), None)
-    return tuple(found)
+                if os.path.islink(place):  # noqa: PTH114
+                    found[resolved(place)] = None
+    found.pop("/", None)
+    return tuple(Path(path) for path in found)
 
 
 def without_nested(found: Iterable[Path]) -> tuple[Path, ...]:
     """Returns the paths without those inside another one."""
-    every = dict.fromkeys(found)
-    return tuple(path for path in every if not any(parent in every for parent in path.parents))
+    every = {str(path): path for path in found}
+    return tuple(path for text, path in every.items() if not _is_inside(text, every))
 
 
-def _matches(top: Path, inner: str) -> list[Path]:
+def _is_inside(path: str, folders: Collection[str]) -> bool:
+    while path != "/":
+        path = path.rpartition("/")[0] or "/"
+        if path in folders:
+            return True
+    return False
+
+
+def _matches(top: Path, inner: str) -> list[str]:
     if not glob.has_magic(inner):
-        return [top / inner]
-    return list(top.glob(inner))
+        return [str(top / inner)]
+    return [str(path) for path in top.glob(inner)]
 
 
 def _homes() -> set[Path]:

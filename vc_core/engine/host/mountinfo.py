@@ -80,4 +80,4 @@ def _point(line: str) -> MountPoint:
 
 
 def _decoded(text: str) -> str:
-    return re.sub(_OCTAL, lambda match: chr(int(match[1], 8)), text)
+    return text if "\\" not in text else re.sub(_OCTAL, lambda match: chr(int(match[1], 8)), text)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -301,7 +300,7 @@ class _Folder:
 
     def _staged(self) -> int:
         if self._staging is None:
-            name = f".{secrets.token_hex(8)}.vc-cp"
+            name = f".{os.urandom(8).hex()}.vc-cp"
             os.mkdir(name, 0o700, dir_fd=self.handle)
             handle = os.open(name, os.O_PATH | _FOLDER, dir_fd=self.handle)
             self._staging = name, handle

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from vc_core.driver_kit.ownership import private_folder
 from vc_core.engine.host.tree_removal import remove_tree
@@ -15,8 +16,7 @@ from vc_core.engine.state.ids import checked
 from vc_core.spec.errors import AlreadyExists, InvalidRequest, NotFound
 
 
-@dataclass(frozen=True)
-class Volume:
+class Volume(Struct, frozen=True):
     """A named volume.
 
     Attributes:

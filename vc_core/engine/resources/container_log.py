@@ -7,9 +7,10 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+from msgspec import Struct
 
 from vc_core.engine.host.container_disks import ContainerDisks
 from vc_core.engine.resources import devices
@@ -34,8 +35,7 @@ _ALL = 1 << 62
 _BATCH = 256
 
 
-@dataclass(frozen=True)
-class LogLine:
+class LogLine(Struct, frozen=True):
     """One line of a container's output.
 
     Attributes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from collections.abc import Mapping
 
 from vc_core.spec.errors import InvalidRequest
@@ -42,7 +42,7 @@ def checked_hostname(name: str) -> str:
 
 def fresh() -> str:
     """Returns a new unique id: 12 hex digits."""
-    return secrets.token_hex(6)
+    return os.urandom(6).hex()  # as secrets.token_hex, which takes longer to import
 
 
 def annotated(before: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:

@@ -25,7 +25,7 @@ _FAMILY_PREFIXES = {
     "storage": "storage_",
     "device": "device_",
 }
-_MARK = f"{PROJECT}_impl"
+MARK = f"{PROJECT}_impl"
 _PROBLEMS: dict[type, tuple[str, ...]] = {}
 _MISSING: dict[tuple[str, type], tuple[str, ...]] = {}
 _SHOWN_NAMES = 5
@@ -104,6 +104,8 @@ def constructor_problem(factory: Callable[..., object]) -> str:
     kind = getattr(factory, "options_type", None)
     if kind is not None and not _has_fields(kind):
         return f"its options_type is {kind!r}, not a dataclass; make it a frozen dataclass"
+    if _plain_constructor(factory) == (0 if kind is None else 1):
+        return ""
     try:
         signature = inspect.signature(factory)
     except ValueError:  # of a class that is not written in Python
@@ -120,6 +122,24 @@ def constructor_problem(factory: Callable[..., object]) -> str:
             remedy = "with its options alone; write 'def __init__(self, options)'"
         return f"its constructor takes {signature}, but is called {remedy}"
     return ""
+
+
+def _plain_constructor(factory: Callable[..., object]) -> int | None:
+    """Returns how many arguments a class takes, if it only has a plain `__init__` or none.
+
+    None for any other. `inspect.signature` of a class without a constructor compiles the tokenizer
+    of Python.
+    """
+    if type(factory) is not type:
+        return None
+    members = members_of(factory)
+    if members["__new__"] is not object.__new__:
+        return None
+    maker = members["__init__"]
+    if maker is object.__init__:
+        return 0
+    plain = _plain_parameters(maker)
+    return None if plain is None else len(plain) - 1
 
 
 def _has_fields(kind: object) -> bool:
@@ -153,11 +173,11 @@ def hook_names(spec: type) -> list[str]:
 
 def _find_problems(plugin: type) -> Iterator[str]:
     known = {name for spec in ALL_SPECS for name in hook_names(spec)}
-    for name, member in sorted(_members(plugin).items()):
+    for name, member in sorted(members_of(plugin).items()):
         prefix = next(
             (prefix for prefix in _FAMILY_PREFIXES.values() if name.startswith(prefix)), None
         )
-        marked = hasattr(member, _MARK)
+        marked = hasattr(member, MARK)
         if name in RETIRED:
             log.warning("%s.%s is never called any more: %s", plugin.__name__, name, RETIRED[name])
         elif marked and name not in known:
@@ -171,7 +191,7 @@ def _find_problems(plugin: type) -> Iterator[str]:
 
 
 def _signature_problems(name: str, member: object) -> Iterator[str]:
-    options = getattr(member, _MARK)
+    options = getattr(member, MARK)
     is_static = isinstance(member, staticmethod)
     function = member.__func__ if isinstance(member, staticmethod | classmethod) else member
     if not callable(function):
@@ -210,7 +230,7 @@ def _parameters(hook: str) -> tuple[str, ...]:
     return tuple(name for name in names if name != "self")
 
 
-def _plain_parameters(function: Callable[..., object]) -> tuple[str, ...] | None:
+def _plain_parameters(function: object) -> tuple[str, ...] | None:
     """Returns the parameters of a function that has only positional ones without defaults.
 
     None for any other. `inspect.signature` is slower, and each command looks at two hundred hooks.
@@ -227,7 +247,7 @@ def _plain_parameters(function: Callable[..., object]) -> tuple[str, ...] | None
 
 
 @functools.cache
-def _members(plugin: type) -> dict[str, object]:
+def members_of(plugin: type) -> dict[str, object]:
     """Returns what a class and its bases define, without calling descriptors."""
     found: dict[str, object] = {}
     for kind in reversed(plugin.__mro__):
@@ -237,8 +257,8 @@ def _members(plugin: type) -> dict[str, object]:
 
 def _is_there(plugin: type, name: str) -> bool:
     """Returns whether a class has an operation, even a faulty one."""
-    member = _members(plugin).get(name)
-    return member is not None and (hasattr(member, _MARK) or _is_own(member))
+    member = members_of(plugin).get(name)
+    return member is not None and (hasattr(member, MARK) or _is_own(member))
 
 
 def _is_own(member: object) -> bool:

@@ -28,7 +28,11 @@ def mismatch(operation: str, result: object) -> str:
 @functools.cache
 def _wanted(operation: str) -> tuple[Check, str]:
     declared = next(vars(spec)[operation] for spec in FAMILIES.values() if operation in vars(spec))
-    return _check_of(typing.get_type_hints(declared)["return"]), declared.__annotations__["return"]
+    wanted = declared.__annotations__["return"]
+    # The parameters' types need not be looked up.
+    alone = types.SimpleNamespace(__annotations__={"return": wanted})
+    hints = typing.get_type_hints(alone, globalns=declared.__globals__)
+    return _check_of(hints["return"]), wanted
 
 
 def _check_of(kind: Any) -> Check:

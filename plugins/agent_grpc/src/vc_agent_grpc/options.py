@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from vc_core.driver_kit.ownership import home_folder, is_system_root
 
@@ -18,8 +19,7 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or home_folder() / ".cache") / "virtcontainers"
 
 
-@dataclass(frozen=True)
-class GrpcAgentOptions:
+class GrpcAgentOptions(Struct, frozen=True):
     """The guest image and the command line of its kernel.
 
     Attributes:

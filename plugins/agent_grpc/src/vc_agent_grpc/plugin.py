@@ -228,6 +228,8 @@ class GrpcAgent(AgentSpec):
 
     @hookimpl
     async def agent_build_guest(self, source: KernelSource, report: Report) -> Guest:
+        from vc_agent_grpc.image import builder
+
         loop = asyncio.get_running_loop()
 
         def tell(line: str) -> None:
@@ -235,7 +237,7 @@ class GrpcAgent(AgentSpec):
 
         options = (self._options.cache, tell, source.image, source.modules, source.agent)
         try:
-            return self._guest(await asyncio.to_thread(image.build, *options))
+            return self._guest(await asyncio.to_thread(builder.build, *options))
         except image.ImageError as error:
             raise AgentError(str(error)) from error
 
@@ -254,8 +256,10 @@ class GrpcAgent(AgentSpec):
 
     @hookimpl
     async def agent_diagnose(self) -> tuple[Finding, ...]:
+        from vc_agent_grpc.image import builder
+
         guests = [self._guest(found) for cache in self._caches() for found in image.images(cache)]
-        missing = image.missing()
+        missing = builder.missing()
         tools = [
             Finding(
                 subject="building guests",

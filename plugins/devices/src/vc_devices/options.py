@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from vc_core.spec import DriveBus
 
 
-@dataclass(frozen=True)
-class BlockOptions:
+class BlockOptions(Struct, frozen=True):
     """How disks are plugged.
 
     Attributes:
@@ -19,8 +19,7 @@ class BlockOptions:
     bus: DriveBus = DriveBus.SCSI
 
 
-@dataclass(frozen=True)
-class VfioOptions:
+class VfioOptions(Struct, frozen=True):
     """Where PCI devices of the host are found.
 
     Attributes:

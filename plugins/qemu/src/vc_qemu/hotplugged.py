@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _PERIPHERAL = "/machine/peripheral/"
 _PORT = "child<virtserialport>"
-_VCPU = re.compile(r"cpu(-[0-9]{1,6}){3}")
-_CHANNEL = re.compile(rf"({FIRST}|channel-[0-9]{{1,20}}-[0-9]{{1,20}}-[A-Za-z0-9_]{{1,40}})-port")
+_VCPU = r"cpu(-[0-9]{1,6}){3}"
+_CHANNEL = rf"({FIRST}|channel-[0-9]{{1,20}}-[0-9]{{1,20}}-[A-Za-z0-9_]{{1,40}})-port"
 _UNPLUG_S = 10.0  # a port is released at once: the guest is not asked
 Device = Share | Drive | Nic
 """What a machine that starts from a saved one can get back."""
@@ -147,9 +147,9 @@ class Hotplugged:
             await monitor.execute("chardev-remove", {"id": _null_chardev(name)})
 
 
-def _checked(pattern: re.Pattern[str], name: str) -> str:
+def _checked(pattern: str, name: str) -> str:
     """Returns a name of a device, which a saved machine repeats in its commands."""
-    if not pattern.fullmatch(name):
+    if not re.fullmatch(pattern, name):
         raise QemuError(f"QEMU reports a device of a name that it was not given: {name[:80]!r}")
     return name
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from vc_core.driver_kit import Accelerator, proof_dir
 from vc_qemu.jail.layers import JailMode
 
 
-@dataclass(frozen=True)
-class QemuOptions:
+class QemuOptions(Struct, frozen=True):
     """How the plugin runs QEMU.
 
     Attributes:

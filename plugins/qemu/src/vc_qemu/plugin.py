@@ -61,7 +61,6 @@ from vc_qemu.command_line import (
     Machine,
     console_word,
 )
-from vc_qemu.doctor import diagnose
 from vc_qemu.driver_state import SCHEMA, QemuState
 from vc_qemu.errors import QemuError
 from vc_qemu.hotplug import Place
@@ -326,6 +325,8 @@ class QemuHypervisor(HypervisorSpec):
 
     @hookimpl
     async def vm_diagnose(self, guests: tuple[Guest, ...]) -> tuple[Finding, ...]:
+        from vc_qemu.doctor import diagnose
+
         return await diagnose(self._options, guests)
 
     @hookimpl

@@ -118,10 +118,8 @@ def _own_folder(kind: str, parent: Path) -> Path:
 
 
 def _own_name(kind: str) -> str:
-    import secrets
-
     me = HostProcess.this()
-    return f".{kind}-{me.pid}-{me.start_ticks}-{secrets.token_hex(8)}"
+    return f".{kind}-{me.pid}-{me.start_ticks}-{os.urandom(8).hex()}"
 
 
 def _open_for_owner(path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from vc_core.driver_kit.ownership import home_folder, is_system_root, user_number
 
@@ -32,8 +33,7 @@ def default_config_root() -> Path:
     return Path(state) / "virtcontainers"
 
 
-@dataclass(frozen=True)
-class FsOptions:
+class FsOptions(Struct, frozen=True):
     """Options of the table [storage.fs].
 
     Attributes:

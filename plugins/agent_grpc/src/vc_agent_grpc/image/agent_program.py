@@ -13,12 +13,12 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from vc_agent_grpc.image.cache import AGENT, STAND_IN, readable_folder
 from vc_agent_grpc.image.errors import ImageError
 from vc_core.driver_kit import find_program, program_environment
 
 OLDEST_RUST = (1, 88)
 TARGET = "x86_64-unknown-linux-gnu"
-AGENT, STAND_IN = "vc-agent", "vc-stand-in"
 _VERSION = r"cargo (\d+)\.(\d+)"
 
 
@@ -99,15 +99,6 @@ def built(cache: Path, report: Callable[[str], None]) -> Path:
         half.chmod(0o755)
         half.replace(folder / name)
     return folder
-
-
-def readable_folder(path: Path) -> Path:
-    """Creates a folder, with parents, that other users can read and not write, with any umask."""
-    for folder in reversed((path, *path.parents)):
-        if not folder.exists():
-            folder.mkdir(exist_ok=True)
-            folder.chmod(0o755)
-    return path
 
 
 def find_cargo() -> Path:

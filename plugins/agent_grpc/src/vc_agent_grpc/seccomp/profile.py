@@ -6,11 +6,12 @@ import functools
 import hashlib
 import json
 from collections.abc import Collection
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
 
+_LIST = Path(__file__).with_name("containers-common.json")
 _ARCHITECTURE = "amd64"
 _ADMIN = "CAP_SYS_ADMIN"
 _EPERM = 1
@@ -83,8 +84,7 @@ def digest(document: Json) -> str:
 
 @functools.cache
 def _published() -> Json:
-    text = resources.files("vc_agent_grpc.seccomp").joinpath("containers-common.json").read_text()
-    published: Json = json.loads(text)
+    published: Json = json.loads(_LIST.read_text(encoding="utf-8"))
     return published
 
 

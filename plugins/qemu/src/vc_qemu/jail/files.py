@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import subprocess
 from pathlib import Path
 
@@ -59,7 +58,7 @@ def _of_program(binary: str, folder: Path, key: str) -> Program:
         if known is not None:
             return known
         found = _look(binary)
-        half = f".{name}.{secrets.token_hex(4)}"
+        half = f".{name}.{os.urandom(4).hex()}"
         handle = os.open(
             half,
             os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,

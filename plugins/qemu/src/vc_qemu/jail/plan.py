@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from msgspec import structs
@@ -90,7 +91,8 @@ def of_words(
     """
     has_root = Layer.ROOT not in absent
     is_root = os.geteuid() == 0
-    files = tuple((os.path.realpath(path), path, "r") for path in program.files)
+    resolved = functools.cache(os.path.realpath)  # most libraries are in one folder
+    files = tuple((_real(path, resolved), path, "r") for path in program.files)
     files += (("/dev/null", "/dev/null", "d"),)  # with it QEMU tests how files are locked
     if not is_root:
         files += ((OPEN_FILES, OPEN_FILES, "r"),)
@@ -108,6 +110,13 @@ def of_words(
         program=seccomp.compiled(has_root, memory_is_stdin) if has_filter else b"",
         huge_pages=True,
     )
+
+
+def _real(path: str, resolved: Callable[[str], str]) -> str:
+    """Returns a path without links, asking `resolved` for that of its folder."""
+    folder, name = os.path.split(path)
+    real = os.path.join(resolved(folder), name)  # noqa: PTH118
+    return resolved(real) if os.path.islink(real) else real  # noqa: PTH114
 
 
 def _inside(machine: Machine) -> Machine:
