@@ -15,7 +15,8 @@ from vc_core.cli.lazy_group import LazyGroup
 NEEDLESS = {
     *("vc_qemu", "vc_agent_grpc", "vc_devices", "vc_network", "vc_observers", "grpc", "qemu"),
     *("vc_core.engine.api.runtime", "vc_core.engine.session", "vc_core.engine.lifecycle"),
-    *("vc_core.engine.clones", "vc_core.engine.resources", "vc_core.engine.host"),
+    *("vc_core.engine.clones", "vc_core.engine.host"),
+    *(f"vc_core.engine.resources.{name}" for name in ("rootfs", "shares", "devices")),
     *("vc_core.images", "vc_core.cli.pod_commands", "vc_core.cli.pod_create"),
     *("vc_core.cli.containers", "vc_core.driver_kit.accelerator", "vc_core.driver_kit.kvm_proof"),
     *("stevedore", "importlib.metadata", "email", "packaging", "rich", "pygments", "tempfile"),

@@ -16,7 +16,6 @@ from vc_core.engine.host.guest_text import shown
 from vc_core.engine.lifecycle import containers, machine
 from vc_core.engine.lifecycle.process_spec import added_process
 from vc_core.engine.resources import container_log, vm_size
-from vc_core.engine.resources.container_log import LogLine
 from vc_core.engine.resources.host_files import HostFiles
 from vc_core.engine.session.session import Session
 from vc_core.engine.session.sessions import Sessions
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from vc_core.engine.api.files import Files
 
 log = logging.getLogger(__name__)
-
 _PS_BYTES = 4 << 20
 
 
@@ -300,7 +298,7 @@ class Container:
 
     async def logs(
         self, follow: bool = False, tail: int | None = None, since_ns: int = 0
-    ) -> AsyncGenerator[LogLine, None]:
+    ) -> AsyncGenerator[container_log.LogLine, None]:
         """Yields the output of a container that was created with Stdio.LOG.
 
         Available also after the container or its machine has ended.

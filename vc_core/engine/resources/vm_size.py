@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from vc_core.engine.session.session import Session
 from vc_core.engine.state.records import PodConfig
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Capability, Resources, VmSize
+
+if TYPE_CHECKING:  # lists know the sizes of pods without opening sessions
+    from vc_core.engine.session.session import Session
 
 _MIB = 1 << 20
 _NEEDED = {Capability.RESIZE, Capability.ONLINE}
