@@ -75,11 +75,8 @@ class Podman:
         return json.loads((Path("/run/vc-runtime") / found / "container.json").read_text())
 
 
-@contextmanager
-def podman(host: Host, root: Path) -> Iterator[Podman]:
-    """Provides podman with one image, and removes all its containers at the end."""
-    folder = host.folder / "podman"
-    folder.mkdir()
+def configured(host: Host, folder: Path) -> dict[str, str]:
+    """Writes podman's configuration into a folder; returns its environment."""
     (folder / "containers.conf").write_text(
         "[containers]\n"
         'default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
@@ -91,27 +88,41 @@ def podman(host: Host, root: Path) -> Iterator[Podman]:
     (folder / "storage.conf").write_text(
         f'[storage]\ndriver = "vfs"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'
     )
-    environment = {
+    return {
         **os.environ,
         "CONTAINERS_CONF": str(folder / "containers.conf"),
         "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
         "DISABLE_HC_SYSTEMD": "true",
     }
+
+
+@contextmanager
+def with_image(found: Podman, root: Path) -> Iterator[Podman]:
+    """Gives podman one image, and removes all its containers at the end."""
+    archive = run("tar", "-C", root, "-c", ".").stdout
+    # The command of infra containers, whose image this is, too.
+    changes = ('CMD ["/bin/sleep", "100000"]', "ENV PATH=/bin")
+    words = [word for change in changes for word in ("--change", change)]
+    found("import", *words, "-", IMAGE, stdin=archive)
+    yield found
+    found("pod", "rm", "--all", "--force", "--time", "0")
+    found("rm", "--all", "--force", "--time", "0")
+
+
+@contextmanager
+def podman(host: Host, root: Path) -> Iterator[Podman]:
+    """Provides podman with one image, and removes all its containers at the end."""
+    folder = host.folder / "podman"
+    folder.mkdir()
+    environment = configured(host, folder)
     keeper = ("unshare", "--net", "sh", "-c", "ip link set lo up && echo ready; exec sleep 100000")
     with subprocess.Popen(keeper, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"
             entering = ("nsenter", f"--net=/proc/{process.pid}/ns/net")
-            found = Podman(folder, environment, entering)
-            archive = run("tar", "-C", root, "-c", ".").stdout
-            # The command of infra containers, whose image this is, too.
-            changes = ('CMD ["/bin/sleep", "100000"]', "ENV PATH=/bin")
-            words = [word for change in changes for word in ("--change", change)]
-            found("import", *words, "-", IMAGE, stdin=archive)
-            yield found
-            found("pod", "rm", "--all", "--force", "--time", "0")
-            found("rm", "--all", "--force", "--time", "0")
+            with with_image(Podman(folder, environment, entering), root) as found:
+                yield found
             leave_groups("libpod_parent")
         finally:
             process.kill()

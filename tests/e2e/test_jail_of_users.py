@@ -24,8 +24,8 @@ pytestmark = [
 ]
 __all__ = ["scene"]
 
-_USER = 65532
-_BECOME = ("setpriv", f"--reuid={_USER}", f"--regid={_USER}", "--clear-groups", "--no-new-privs")
+USER = 65532
+_BECOME = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs")
 
 
 class UserHost(Host):
@@ -50,7 +50,7 @@ class UserHost(Host):
 def tmp_path() -> Iterator[Path]:
     """A folder that the user can reach, which those of pytest are not."""
     folder = Path(tempfile.mkdtemp(prefix="vc-user-", dir="/tmp"))
-    os.chown(folder, _USER, _USER)
+    os.chown(folder, USER, USER)
     yield folder
     shutil.rmtree(folder)
 
@@ -127,7 +127,7 @@ def test_machines_of_a_users_pool_are_in_the_jail_before_and_after_they_are_take
         before = Path(f"/proc/{waiting}/status").read_text()
         assert "Seccomp:\t2" in before
         assert "CapEff:\t0000000000000000" in before
-        assert f"Uid:\t{_USER}" in before
+        assert f"Uid:\t{USER}" in before
         namespaces = ("mnt", "pid", "net", "ipc", "user")
         for name in namespaces:
             own = Path(f"/proc/{waiting}/ns/{name}").readlink()
