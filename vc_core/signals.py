@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import signal
 
-from vc_core.spec.errors import InvalidRequest
-
 LAST_SIGNAL = 64
 _FIRST_REALTIME = 34  # the C library uses 32 and 33
 _REALTIME = r"RTMIN(?:\+([0-9]{1,2}))?|RTMAX(?:-([0-9]{1,2}))?"
@@ -29,6 +27,8 @@ def signal_number(text: str) -> int:
     elif f"SIG{name}" in signal.Signals.__members__:
         number = signal.Signals[f"SIG{name}"].value
     if not 1 <= number <= LAST_SIGNAL:
+        from vc_core.spec.errors import InvalidRequest  # takes time to import
+
         raise InvalidRequest(f"there is no signal {text!r}; see signal(7)")
     return number
 

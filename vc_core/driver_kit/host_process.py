@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal as signals
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from msgspec import Struct
 
-from vc_core.driver_kit.timeouts import timeout_after
+if TYPE_CHECKING:
+    import asyncio
 
 _START_TICKS = (
     22 - 3
@@ -114,6 +114,8 @@ class HostProcess(Struct, frozen=True):
 
     async def ended_within(self, limit_s: float) -> bool:
         """Returns whether it has ended after at most `limit_s` seconds."""
+        from vc_core.driver_kit.timeouts import timeout_after
+
         try:
             async with timeout_after(limit_s):
                 await self.ended()
@@ -194,6 +196,8 @@ def _runs(fields: list[str]) -> bool:
 
 
 async def _readable(handle: int) -> None:
+    import asyncio
+
     loop = asyncio.get_running_loop()
     seen = asyncio.Event()
     loop.add_reader(handle, seen.set)
@@ -213,6 +217,10 @@ async def end_child(child: asyncio.subprocess.Process, is_leader: bool = False) 
         child: a child whose output is not read any more.
         is_leader: whether it leads a session of its own, whose processes are killed, too.
     """
+    import asyncio
+
+    from vc_core.driver_kit.timeouts import timeout_after
+
     if child.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             if is_leader:

@@ -11,8 +11,10 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vc_core.spec.errors import InvalidRequest
+if TYPE_CHECKING:
+    from vc_core.spec.errors import InvalidRequest
 
 _OVERFLOW_UID = 65534  # owners that a user namespace does not map: user_namespaces(7)
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -58,7 +60,7 @@ def home_folder() -> Path:
     try:
         return Path(pwd.getpwuid(user_number()).pw_dir)
     except KeyError:
-        raise InvalidRequest(f"uid {user_number()} has no home folder; set HOME") from None
+        raise _invalid(f"uid {user_number()} has no home folder; set HOME") from None
 
 
 def trusted_owners() -> frozenset[int]:
@@ -122,24 +124,24 @@ def opened_private_folder(path: Path, setting: str) -> Iterator[int]:
                 with contextlib.suppress(FileExistsError):  # another process was faster
                     folder.mkdir(mode=0o700)
         if path.is_symlink() or not path.is_dir():
-            raise InvalidRequest(
+            raise _invalid(
                 f"{path} is not a directory; remove it, "
                 f"or set {setting} to a directory that you own"
             )
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise InvalidRequest(
+        raise _invalid(
             f"{path} cannot be used: {error.strerror}; set {setting} to a directory that you own"
         ) from error
     try:
         about = os.fstat(handle)
         if about.st_uid != os.geteuid():
-            raise InvalidRequest(
+            raise _invalid(
                 f"{path} does not belong to this user but to {_name_of(about.st_uid)}; "
                 f"set {setting} to a directory that you own"
             )
         if about.st_mode & _OTHERS:
-            raise InvalidRequest(
+            raise _invalid(
                 f"other users can write to {path}; 'chmod 700 {path}' when its content is yours, "
                 f"or set {setting} to a directory that you own"
             )
@@ -191,3 +193,10 @@ def _name_of(uid: int) -> str:
         return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
     except KeyError:
         return f"uid {uid}"
+
+
+def _invalid(text: str) -> InvalidRequest:
+    # Imported when there is an error: the package of the contract takes time.
+    from vc_core.spec.errors import InvalidRequest
+
+    return InvalidRequest(text)

@@ -10,6 +10,7 @@ from vc_core.driver_kit import ChannelId, HostProcess
 from vc_core.spec import HypervisorError
 from vc_qemu.answers import CharDevice
 from vc_qemu.command_line import FIRST, SERIAL_BUS
+from vc_qemu.errors import QemuError
 from vc_qemu.sockets import listening_socket
 
 if TYPE_CHECKING:
@@ -88,6 +89,9 @@ async def add(monitor: Monitor, run_dir: Path, name: str) -> tuple[str, Path]:
 async def close(machine: RunningMachine, channel: str, path: Path) -> None:
     """Removes a channel of a machine; one that ends meanwhile is no error.
 
+    Its port is gone at once. QEMU releases it some 50 ms later: that is not waited for, and what is
+    left until then, the end of the socket in QEMU, is removed when the next channel is added.
+
     Raises:
         HypervisorError: QEMU refuses, and does not end.
     """
@@ -96,7 +100,8 @@ async def close(machine: RunningMachine, channel: str, path: Path) -> None:
         return
     try:
         async with machine.monitor() as monitor:
-            await remove(monitor, channel, path)
+            await monitor.begin_unplug(f"{channel}-port")
+            path.unlink(missing_ok=True)
     except HypervisorError:
         # Its monitor is closed before the process has ended.
         if not await machine.process.ended_within(_END_S):
@@ -113,15 +118,39 @@ async def remove(monitor: Monitor, channel: str, path: Path) -> None:
 
 
 async def _sweep(monitor: Monitor, run_dir: Path) -> None:
-    """Removes the channels of clients that have ended."""
+    """Removes the channels of clients that have ended, and the rest of those that were closed."""
+    ports = await monitor.devices()
     for label in await _labels(monitor):
         channel_id = ChannelId.parse(label)
-        if channel_id is not None and not channel_id.owner.is_alive():
+        if _is_closed(label, ports):
+            with contextlib.suppress(QemuError):  # it is not released yet: the next one removes it
+                await monitor.execute("chardev-remove", {"id": label})
+        elif channel_id is not None and not channel_id.owner.is_alive():
             await remove(monitor, label, channel_id.socket(run_dir))
     for path in run_dir.glob(f"*{_TAKEN}"):
         pid, ticks = path.stem.split("-")
         if not HostProcess(int(pid, 16), int(ticks, 16)).is_alive():
             await remove(monitor, FIRST, path)
+
+
+async def settle(monitor: Monitor) -> None:
+    """Returns when QEMU has released the ports of closed channels, and removes what is left.
+
+    A state that is saved earlier cannot be loaded.
+
+    Raises:
+        HypervisorError: QEMU refuses, or does not release one.
+    """
+    ports = await monitor.devices()
+    for label in await _labels(monitor):
+        if _is_closed(label, ports):
+            await monitor.released(f"{label}-port", "chardev-remove", {"id": label}, _UNPLUG_S)
+
+
+def _is_closed(label: str, ports: set[str]) -> bool:
+    """Returns whether a character device is that of a channel whose port was unplugged."""
+    is_channel = label == FIRST or ChannelId.parse(label) is not None
+    return is_channel and f"{label}-port" not in ports
 
 
 async def _labels(monitor: Monitor) -> list[str]:

@@ -127,6 +127,41 @@ class Monitor:
         with self._client.listen(listener):
             yield Halts(listener)
 
+    async def begin_unplug(self, device: str) -> None:
+        """Removes a device, without waiting until QEMU has released it.
+
+        A device that is not there is no error.
+
+        Raises:
+            QemuError: refused, or QEMU ended.
+        """
+        try:
+            await self.execute("device_del", {"id": device})
+        except NoSuchDeviceError:
+            return
+        except QemuError as error:
+            if _PENDING not in str(error):
+                raise  # else: it was requested before
+
+    async def released(
+        self, device: str, command: str, arguments: dict[str, object], limit_s: float
+    ) -> None:
+        """Runs a command that QEMU refuses until it has released a device, when that is so.
+
+        Raises:
+            QemuError: QEMU does not release it within the limit, refuses nevertheless, or ended.
+        """
+        async with self.events(_DELETED) as answers:
+            try:
+                await self.execute(command, arguments)
+            except QemuError:
+                try:
+                    async with timeout_after(limit_s):
+                        await _is_released(answers, device)
+                except TimeoutError:
+                    raise QemuError(f"QEMU does not release {device} within {limit_s} s") from None
+                await self.execute(command, arguments)
+
     async def unplug(self, device: str, limit_s: float) -> None:
         """Removes a device; returns when the guest and QEMU have released it.
 

@@ -271,6 +271,7 @@ class QemuHypervisor(HypervisorSpec):
         manifest = Manifest(state.vcpus, state.memory_mib, 0, program, Hotplugged(state.places))
         is_template = self._machine is not None and self._machine.memory_file == into.memory
         async with machine.monitor() as monitor:
+            await channels.settle(monitor)
             if is_template:
                 template = replace(manifest, hotplugged=None, interfaces=state.places)
                 await checkpoint.save_template(monitor, into, template, machine.kill)
