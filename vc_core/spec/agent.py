@@ -267,10 +267,13 @@ class AgentSpec:
         however that has ended, and what containers have written to folders of the host is there. A
         connection to `role.listener` is forwarded to the address and port of the guest that it was
         meant for; one that is refused there is reset. With `role.memory_group` the program is
-        killed in that group when the process was killed at its container's limit of memory. In a
-        machine that starts from a saved one, the first process of a container goes on without the
-        program, and its output is read by nobody. Declared by Capability.STAND_IN. In place of an
-        agent that does not, `vc-runtime` has a program of its own.
+        killed in that group when the process was killed at its container's limit of memory. Each
+        connection of the program's own user, or of root, to `role.starter` asks it to start the
+        container: it answers "ok" when that runs, or else the reason why not, and closes the
+        connection. In a machine that starts from a saved one, the first process of a container goes
+        on without the program, and its output is read by nobody. Declared by Capability.STAND_IN,
+        `role.starter` by Capability.STARTER. In place of an agent that has no such program,
+        `vc-runtime` has one of its own.
         """
         raise NotImplementedError
 

@@ -19,8 +19,8 @@ class _Process:
         self.answer = answer
         self.asked = []
 
-    async def stand_in(self, role, takes_loopback):
-        self.asked.append((role, takes_loopback))
+    async def stand_in(self, role, takes_loopback, starter):
+        self.asked.append((role, takes_loopback, starter))
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -29,8 +29,8 @@ class _Process:
 async def test_the_agents_own_is_preferred():
     process = _Process(("program", "word"))
     role = StandIn(ends_machine=True)
-    assert await generic_stand_in.own_or_generic(process, role, {}) == ("program", "word")
-    assert process.asked == [(role, True)]
+    assert await generic_stand_in.own_or_generic(process, role, {}, 7) == ("program", "word")
+    assert process.asked == [(role, True, 7)]
 
 
 @pytest.mark.parametrize(("ends_machine", "ends"), [(True, "machine"), (False, "process")])

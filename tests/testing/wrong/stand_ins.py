@@ -64,3 +64,10 @@ class TakesNoConnection(StandingIn):
 @breaks("test_a_machine_ends_after_the_stand_in")
 class LeavesTheMachine(StandingIn):
     pass
+
+
+@breaks("test_a_stand_in_starts_the_container_once_when_asked")
+class StartsNothing(StandingIn):
+    @hookimpl
+    async def agent_capabilities(self, pod):
+        return await super().agent_capabilities(pod) | {Capability.STARTER}

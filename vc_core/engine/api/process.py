@@ -117,7 +117,10 @@ class Process:
         return self._streams
 
     async def stand_in(
-        self, role: StandIn = _NO_ROLE, takes_loopback: bool = False
+        self,
+        role: StandIn = _NO_ROLE,
+        takes_loopback: bool = False,
+        starter: int | None = None,
     ) -> tuple[str, ...]:
         """Returns the command line of a program that stands in for the process on this host.
 
@@ -129,6 +132,8 @@ class Process:
             takes_loopback: whether it gets the connections that programs of the host make to the
                 own addresses of the pod's network namespace, if the pod's network redirects them.
                 The listening socket is inherited by what this process executes.
+            starter: a listening Unix socket for `StandIn.starter`, which the caller closes. It has
+                no effect when the agent's program does not start containers.
 
         Raises:
             UnsupportedOperation: the agent has no such program.
@@ -138,7 +143,11 @@ class Process:
                 raise UnsupportedOperation("agent_stand_in")
             listener = await pod_network.take_loopback(session) if takes_loopback else None
             inherited = None
+            begins = None
             try:
+                if starter is not None and Capability.STARTER in session.capabilities:
+                    begins = fcntl.fcntl(starter, fcntl.F_DUPFD, _ABOVE_ITS_OWN)
+                    role = structs.replace(role, starter=begins)
                 if listener is not None:
                     inherited = fcntl.fcntl(listener, fcntl.F_DUPFD, _ABOVE_ITS_OWN)
                     dial_channel = await _open_channel(session)
@@ -151,8 +160,9 @@ class Process:
                     role=role,
                 )
             except BaseException:
-                if inherited is not None:
-                    os.close(inherited)
+                for descriptor in (inherited, begins):
+                    if descriptor is not None:
+                        os.close(descriptor)
                 raise
             finally:
                 if listener is not None:

@@ -89,8 +89,10 @@ def _seats(catalog: Catalog, chosen: Iterable[PluginChoice]) -> list[Seat]:
     return seats
 
 
-def wire_storage(config: Config, catalog: Catalog) -> Wiring:
+def wire_storage(config: Config, catalog: Catalog, journal: Journal | None = None) -> Wiring:
     """Wires the chosen store with the observers, for calls that need nothing else.
+
+    With the event journal if there is one.
 
     Raises:
         PluginError, ConfigError, PluginContractError: as `wire`.
@@ -102,6 +104,8 @@ def wire_storage(config: Config, catalog: Catalog) -> Wiring:
         if family in wanted
     ]
     seats = _seats(catalog, chosen)
+    if journal is not None:
+        seats.append(Seat("observer", "journal", journal))
     return Wiring(seats, config.deadlines, families=("storage",))
 
 

@@ -139,6 +139,7 @@ class Capability(enum.StrEnum):
         "supervise"  # containers are restarted and their health checked (Restart, HealthCheck)
     )
     STAND_IN = "stand-in"  # a program on the host that stands in for a process (agent_stand_in)
+    STARTER = "starter"  # it also starts the container when asked (StandIn.starter)
     START_HOOKS = "start-hooks"  # programs run in a container before its first (OciHooks)
     LOG = "log"  # the guest writes output to a log disk (Stdio.LOG)
     NIC = "nic"  # the machine takes a tap (Nic)

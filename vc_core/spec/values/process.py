@@ -178,12 +178,16 @@ class StandIn(Struct, frozen=True, kw_only=True):
         memory_group: path of the control group of memory in which the program is. If the process
             is killed at its container's limit of memory, the program is killed there by the host's
             kernel for want of memory: so those see it who watch the group.
+        starter: descriptor of a listening Unix socket, which the program inherits. Whoever connects
+            to it as the same user asks the program to start the container. Only for an agent with
+            Capability.STARTER.
     """
 
     ends_machine: bool = False
     listener: int | None = None
     dial_channel: Channel | None = None
     memory_group: str = ""
+    starter: int | None = None
 
 
 class ProcessInfo(Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -49,7 +50,10 @@ async def _stand_in(guest: InGuest, name: str, role: StandIn = _NO_ROLE) -> Asyn
             *words,
             stdin=PIPE,
             stdout=PIPE,
-            pass_fds=(writing, *(() if role.listener is None else (role.listener,))),
+            pass_fds=(
+                writing,
+                *(one for one in (role.listener, role.starter) if one is not None),
+            ),
         )
     finally:
         os.close(writing)
@@ -143,6 +147,26 @@ class StandInRules:
                             raise AssertionError(f"it was not reset, but gave {found!r}")
                     finally:
                         writer.close()
+
+    @rule("agent_stand_in", 'it answers "ok" when that runs, or else the reason why not')
+    async def test_a_stand_in_starts_the_container_once_when_asked(
+        self, subject: AgentSubject
+    ) -> None:
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+            path = f"{folder}/start"
+            listener.bind(path)
+            listener.listen()
+            async with subject.guest() as guest:
+                await guest.needs(Capability.STAND_IN, Capability.STARTER)
+                await guest.create("c", ("sh", "-c", "echo runs; sleep 1000"), Stdio.PIPES)
+                role = StandIn(starter=listener.fileno())
+                async with _stand_in(guest, "c", role) as started, time_limit():
+                    reader, writer = await asyncio.open_unix_connection(path)
+                    with contextlib.closing(writer):
+                        answer = await reader.read()
+                    assert answer == b"ok", f"it answers {answer!r}"
+                    assert started.stdout is not None
+                    assert await started.stdout.readline() == b"runs\n"
 
     @rule("agent_stand_in", "With `role.ends_machine` the machine ends after the program")
     async def test_a_machine_ends_after_the_stand_in(self, subject: AgentSubject) -> None:

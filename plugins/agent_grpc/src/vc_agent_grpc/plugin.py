@@ -86,7 +86,8 @@ class GrpcAgent(AgentSpec):
             Capability.QUIESCE,
         }
         able |= {Capability.SUPERVISE, Capability.LOG, Capability.FILES, Capability.NETWORK}
-        return frozenset(able | {Capability.STAND_IN, Capability.START_HOOKS})
+        own = {Capability.STAND_IN, Capability.STARTER, Capability.START_HOOKS}
+        return frozenset(able | own)
 
     # --- connection -------------------------------------------------------------------------------
 
@@ -197,6 +198,8 @@ class GrpcAgent(AgentSpec):
             words += "--listener", str(role.listener), "--dial-socket", role.dial_channel.address
         if role.memory_group:
             words += "--memory-group", role.memory_group
+        if role.starter is not None:
+            words += "--starter", str(role.starter)
         return tuple(words)
 
     @hookimpl

@@ -30,7 +30,7 @@ _HAS_ENDED = b"e"
 
 
 async def own_or_generic(
-    process: Process, role: StandIn, choosing: Mapping[str, str]
+    process: Process, role: StandIn, choosing: Mapping[str, str], starter: int | None = None
 ) -> Sequence[str]:
     """Returns the command line of the agent's program, or of this one if it has none.
 
@@ -39,6 +39,8 @@ async def own_or_generic(
         role: what else it does. That of a container for which the machine was made also takes the
             connections to the pod's own addresses. This program only ends the machine.
         choosing: the variables that choose a configuration and a store.
+        starter: a listening socket, by which the agent's program is asked to start the container;
+            None for a process that runs already.
 
     Raises:
         VcError: as `Process.stand_in`.
@@ -46,7 +48,7 @@ async def own_or_generic(
     from vc_core.spec import UnsupportedOperation
 
     try:
-        return await process.stand_in(role, takes_loopback=role.ends_machine)
+        return await process.stand_in(role, takes_loopback=role.ends_machine, starter=starter)
     except UnsupportedOperation as error:
         if error.operation != "agent_stand_in":
             raise

@@ -1,38 +1,51 @@
-"""The commands on a container that need its machine."""
+"""The commands on a container that need its machine.
+
+The engine and asyncio are imported when they are used: `delete --force` of what is gone, which
+callers repeat, needs neither.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import functools
 import json
 import logging
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
 from msgspec import structs
 
-from vc_core import Container, Runtime
 from vc_core.driver_kit.host_process import HostProcess
-from vc_core.oci import limits
-from vc_core.oci.reading import Reader
-from vc_core.spec import NotFound, PodDamaged, Resources
-from vc_runtime import cgroups, network_namespace
+from vc_runtime import cgroups
 from vc_runtime.errors import DamagedRecord, RuntimeFailure, UnknownContainer, not_running
 from vc_runtime.records import Record, Records, pod_id_of
+
+if TYPE_CHECKING:
+    from vc_core import Container, Runtime
+    from vc_core.spec import Resources
 
 log = logging.getLogger(__name__)
 
 _FREEZER = "cgroup.freeze"
 _END_S = 10.0
+T = TypeVar("T")
+
+
+def _run(work: Coroutine[None, None, T]) -> T:
+    import asyncio
+
+    return asyncio.run(work)
 
 
 @asynccontextmanager
 async def _container(record: Record) -> AsyncIterator[Container]:
+    from vc_core import Runtime
+
     record.restore_environment()
     async with Runtime.open() as runtime:
         yield (await runtime.get(record.pod)).container(record.container)
@@ -47,21 +60,31 @@ def start(found: Namespace) -> int:
             raise RuntimeFailure(
                 f"cannot start a container in the {record.status} state; it must be created"
             )
-        if record.network == "none" and network_namespace.is_connected(record.pid):
-            raise RuntimeFailure(
-                "the engine has connected the container's network namespace after 'create', which "
-                "a machine does not take over; use docker 27 or older, or --network none"
-            )
-        asyncio.run(_start(record))
+        if record.network == "none":
+            from vc_runtime import network_namespace
+
+            if network_namespace.is_connected(record.pid):
+                raise RuntimeFailure(
+                    "the engine has connected the container's network namespace after 'create', "
+                    "which a machine does not take over; use docker 27 or older, or --network none"
+                )
+        _run(_start(records, record))
         records.put(structs.replace(record, was_started=True))
         if records.hooks(found.id):
             from vc_runtime import hooks
 
-            asyncio.run(hooks.started(records, record))
+            _run(hooks.started(records, record))
     return 0
 
 
-async def _start(record: Record) -> None:
+async def _start(records: Records, record: Record) -> None:
+    from vc_core.engine.api import delegated_start
+    from vc_runtime import starter
+
+    record.restore_environment()
+    ask = functools.partial(starter.ask, records, record.id)
+    if await delegated_start.start(record.pod, record.container, ask):
+        return
     async with _container(record) as container:
         await container.start()
 
@@ -81,7 +104,7 @@ def delete(found: Namespace) -> int:
 def _delete(records: Records, found: Namespace) -> None:
     record = _readable(records, found)
     if record is None:
-        asyncio.run(_pod_gone(pod_id_of(found.id)))
+        _run(_pod_gone(pod_id_of(found.id)))
         _remove_groups_of_damaged(records, found.id)
         _told(records, found.id)
     else:
@@ -103,7 +126,7 @@ def discard(records: Records, container_id: str) -> None:
 
 def _remove(records: Records, record: Record) -> None:
     if record.pod:
-        asyncio.run(_gone(record))
+        _run(_gone(record))
     _remove_groups(records.group(record.id))
     _told(records, record.id)
 
@@ -113,7 +136,7 @@ def _told(records: Records, container_id: str) -> None:
     if records.hooks(container_id):
         from vc_runtime import hooks
 
-        asyncio.run(hooks.deleted(records, container_id))
+        _run(hooks.deleted(records, container_id))
 
 
 def _remove_groups_of_damaged(records: Records, container_id: str) -> None:
@@ -129,12 +152,14 @@ def _remove_groups_of_damaged(records: Records, container_id: str) -> None:
 def _remove_groups(path: str) -> None:
     """Removes control groups, when what is in them has ended: the guard of a stand-in, too."""
     if cgroups.remove(path):
-        asyncio.run(_ended(cgroups.processes(path)))
+        _run(_ended(cgroups.processes(path)))
         for folder in cgroups.remove(path):
             log.warning("the control group %s stays: it has processes", folder)
 
 
 async def _ended(pids: set[int]) -> None:
+    import asyncio
+
     processes = []
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
@@ -157,6 +182,9 @@ def _readable(records: Records, found: Namespace) -> Record | None:
 
 
 async def _gone(record: Record) -> None:
+    from vc_core import Runtime
+    from vc_core.spec import NotFound
+
     if record.pid:
         await record.stand_in.ended_within(_END_S)
     record.restore_environment()
@@ -171,6 +199,9 @@ async def _gone(record: Record) -> None:
 
 
 async def _pod_gone(pod_id: str) -> None:
+    from vc_core import Runtime
+    from vc_core.spec import NotFound
+
     async with Runtime.open() as runtime:
         with contextlib.suppress(NotFound):
             await runtime.delete(pod_id, force=True)
@@ -178,6 +209,8 @@ async def _pod_gone(pod_id: str) -> None:
 
 async def _machine_ended(runtime: Runtime, record: Record) -> None:
     """Waits for the end of a machine that follows its stand-in: until then it writes back files."""
+    from vc_core.spec import PodDamaged
+
     try:
         machine = (await (await runtime.get(record.pod)).status(ask_guest=False)).pid
         if machine and not await HostProcess.of(machine).ended_within(_END_S):
@@ -193,11 +226,13 @@ def kill_all(record: Record, number: int) -> int:
     is_alive = bool(record.pid) and record.stand_in.is_alive()
     if not is_alive and number != signal.SIGKILL:
         raise not_running(record.id)
-    asyncio.run(_kill_all(record, number, is_alive))
+    _run(_kill_all(record, number, is_alive))
     return 0
 
 
 async def _kill_all(record: Record, number: int, is_alive: bool) -> None:
+    from vc_core.spec import NotFound
+
     if not record.pod:
         return
     # Gone: by 'delete', by 'vc', or with its machine.
@@ -225,7 +260,7 @@ def _freeze(found: Namespace, wanted: str, is_paused: bool) -> int:
         record = records.get(found.id)
         if record.status != wanted:
             raise RuntimeFailure(f"container {found.id!r} is {record.status}, not {wanted}")
-        asyncio.run(_set_freezer(record, is_paused))
+        _run(_set_freezer(record, is_paused))
         records.put(structs.replace(record, is_paused=is_paused))
     return 0
 
@@ -240,6 +275,11 @@ async def _set_freezer(record: Record, is_paused: bool) -> None:
 
 def update(found: Namespace) -> int:
     """Changes the limits that are given, those of linux.resources in the runtime-spec."""
+    import msgspec
+
+    from vc_core.oci import limits
+    from vc_core.oci.reading import Reader
+
     record = Records(found.root).get(found.id)
     if not found.resources:
         raise RuntimeFailure("update needs --resources with a file, or - for stdin")
@@ -249,7 +289,7 @@ def update(found: Namespace) -> int:
     wanted = limits.read(Reader(given, "resources", problems))
     if problems:
         raise RuntimeFailure("; ".join(problems))
-    asyncio.run(_update(record, wanted, given))
+    _run(_update(record, wanted, given))
     return 0
 
 
@@ -285,7 +325,7 @@ def ps(found: Namespace) -> int:
     if found.format == "json":
         sys.stdout.write(json.dumps([record.pid]) + "\n")
         return 0
-    sys.stdout.write(asyncio.run(_processes(record)))
+    sys.stdout.write(_run(_processes(record)))
     return 0
 
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from vc_core.driver_kit.host_process import HostProcess
-from vc_runtime import generic_stand_in, stand_in
+from vc_runtime import generic_stand_in, stand_in, starter
 from vc_runtime.command import explained
 from vc_runtime.errors import RuntimeFailure, not_running
 from vc_runtime.records import Record, Records, choosing_environment, pod_id_of
 
 if TYPE_CHECKING:
-    from vc_core import Runtime
+    from vc_core import Pod, Runtime
     from vc_core.spec import ContainerSpec, ProcessSpec
     from vc_runtime.bundles import Bundle
 
@@ -98,14 +98,19 @@ async def _created(found: Namespace, records: Records) -> Sequence[str]:
             in_guest = OciHooks(start_container=spec.hooks.start_container)
             spec = structs.replace(spec, hooks=in_guest)
         if not joined_pod:
-            record = await _start_pod(runtime, records, record, bundle, undo)
-            await _adopt(runtime, record, groups)
-        pod = await runtime.get(record.pod)
+            # The same object: another one would open another channel to the guest.
+            record, pod = await _start_pod(runtime, records, record, bundle, undo)
+            await _adopt(pod, groups)
+        else:
+            pod = await runtime.get(record.pod)
         container = await pod.create_container(spec)
         undo.push_async_callback(container.delete, force=True)
         process = await container.process(may_wait=True)
         role = StandIn(ends_machine=record.owns_pod, memory_group=cgroups.memory_of(groups))
-        words = await generic_stand_in.own_or_generic(process, role, record.environment)
+        with starter.listening(records, record.id) as socket:
+            words = await generic_stand_in.own_or_generic(
+                process, role, record.environment, socket.fileno()
+            )
         undo.pop_all()
     return words
 
@@ -120,7 +125,7 @@ def _joining(spec: ContainerSpec, pid_owner: Record | None) -> ContainerSpec:
 
 async def _start_pod(
     runtime: Runtime, records: Records, record: Record, bundle: Bundle, undo: AsyncExitStack
-) -> Record:
+) -> tuple[Record, Pod]:
     """Returns the record with the pod, which is stored before there is a machine to be lost."""
     pod = await runtime.create(
         record.container,
@@ -133,14 +138,14 @@ async def _start_pod(
     record = structs.replace(record, pod=pod.id, owns_pod=True, network=bundle.network)
     records.put(record)
     await pod.start()
-    return record
+    return record, pod
 
 
-async def _adopt(runtime: Runtime, record: Record, groups: tuple[str, ...]) -> None:
+async def _adopt(pod: Pod, groups: tuple[str, ...]) -> None:
     """Moves the machine into the caller's groups."""
     from vc_runtime import cgroups
 
-    machine = (await (await runtime.get(record.pod)).status(ask_guest=False)).pid
+    machine = (await pod.status(ask_guest=False)).pid
     if machine:
         cgroups.adopt(groups, machine)
 

@@ -203,6 +203,22 @@ class Records:
         half.write_bytes(text)
         half.replace(file)
 
+    @contextmanager
+    def opened(self, container_id: str) -> Iterator[int]:
+        """Provides a descriptor of the folder of a record.
+
+        Raises:
+            UnknownContainer: there is none.
+        """
+        try:
+            folder = os.open(self._folder(container_id), os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            raise UnknownContainer(container_id) from None
+        try:
+            yield folder
+        finally:
+            os.close(folder)
+
     def remove(self, container_id: str) -> None:
         """Removes a record; one that is gone is no error."""
         try:
@@ -223,15 +239,9 @@ class Records:
     @contextmanager
     def locked(self, container_id: str) -> Iterator[None]:
         """Keeps other commands on the same container waiting during a block."""
-        try:
-            folder = os.open(self._folder(container_id), os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
-            raise UnknownContainer(container_id) from None
-        try:
+        with self.opened(container_id) as folder:
             fcntl.flock(folder, fcntl.LOCK_EX)
             yield
-        finally:
-            os.close(folder)
 
     def _folder(self, container_id: str) -> Path:
         if not _ID.fullmatch(container_id) or container_id in {".", ".."}:

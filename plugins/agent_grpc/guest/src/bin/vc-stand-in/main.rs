@@ -1,7 +1,7 @@
 //! vc-stand-in: a process of the host that stands in for a process of a guest.
 //!
 //! Usage: `vc-stand-in SOCKET CONTAINER TOKEN process|machine [--listener N --dial-socket SOCKET]
-//! [--memory-group FOLDER]`, where SOCKET is a channel of the machine that only this process uses.
+//! [--memory-group FOLDER] [--starter M]`, where SOCKET is a channel of the machine that only this process uses.
 //! Descriptors 0 to 2 are the standard streams of the process in the guest; a terminal on 0 is in
 //! raw mode already and only passes bytes. Descriptor 3 gets "ok" as soon as the streams are
 //! connected, or else the reason why they are not.
@@ -11,12 +11,14 @@
 //! `machine`, the machine ends with it, however it has ended. N is the number of a listening socket:
 //! what nft redirects to it is forwarded to the same port of the machine, by a channel of its own.
 //! FOLDER is the control group of memory in which this program is: if the guest's kernel kills the
-//! process at its limit of memory, this program is killed in the same way there.
+//! process at its limit of memory, this program is killed in the same way there. M is the number of
+//! a listening Unix socket: who connects to it as the same user has the container started.
 
 mod agent;
 mod forward;
 mod oom;
 mod signals;
+mod starter;
 mod stdio;
 
 use std::fs::File;
@@ -84,17 +86,24 @@ struct Asked {
     listener: Option<i32>,
     dial_socket: Option<String>,
     memory_group: Option<PathBuf>,
+    starter: Option<i32>,
 }
 
 impl Asked {
     fn read(words: Vec<String>) -> Result<Self, Failure> {
         let (place, mut more) = words.split_first_chunk().ok_or("four words are needed")?;
-        let mut asked =
-            Self { place: place.clone(), listener: None, dial_socket: None, memory_group: None };
+        let mut asked = Self {
+            place: place.clone(),
+            listener: None,
+            dial_socket: None,
+            memory_group: None,
+            starter: None,
+        };
         while let [name, value, rest @ ..] = more {
             match name.as_str() {
                 "--listener" => asked.listener = Some(value.parse()?),
                 "--dial-socket" => asked.dial_socket = Some(value.clone()),
+                "--starter" => asked.starter = Some(value.parse()?),
                 "--memory-group" => asked.memory_group = Some(value.into()),
                 _ => return Err(format!("{name} is no option").into()),
             }
@@ -131,6 +140,9 @@ impl Attached {
         }
         if let (Some(listener), Some(socket)) = (asked.listener, asked.dial_socket) {
             forward::begin(listener, socket)?;
+        }
+        if let Some(descriptor) = asked.starter {
+            starter::begin(descriptor, client.clone(), &process.container_id)?;
         }
         Ok(Self { client, process, output, memory_group: asked.memory_group, _hold: hold })
     }

@@ -1,0 +1,50 @@
+"""The socket by which `start` asks a stand-in to start its container.
+
+The folder of the record is the user's own, and the stand-in serves that user and root only. Paths
+of sockets are limited, and those of `--root` are long: both sides name it by a descriptor of the
+folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vc_runtime.records import Records
+
+log = logging.getLogger(__name__)
+
+_NAME = "start.sock"
+_ANSWER_S = 60.0
+_OK = b"ok"
+_LONGEST = 4 << 10
+
+
+@contextmanager
+def listening(records: Records, container_id: str) -> Iterator[socket.socket]:
+    """Provides the listening socket, which is closed when the process is replaced."""
+    with records.opened(container_id) as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(_path(folder))
+        listener.listen()
+        yield listener
+
+
+async def ask(records: Records, container_id: str) -> bool:
+    """Returns whether the stand-in has started its container. False if it does not serve that."""
+    with records.opened(container_id) as folder, contextlib.suppress(OSError):
+        async with asyncio.timeout(_ANSWER_S):
+            reader, writer = await asyncio.open_unix_connection(_path(folder))
+            with contextlib.closing(writer):
+                answer = await reader.read(_LONGEST)
+        if answer != _OK:
+            log.debug("the stand-in of %s does not start it: %r", container_id, answer)
+        return answer == _OK
+    return False
+
+
+def _path(folder: int) -> str:
+    return f"/proc/self/fd/{folder}/{_NAME}"

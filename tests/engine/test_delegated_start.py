@@ -1,0 +1,89 @@
+"""Starts that a stand-in carries out: the records are as after any other start."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from tests.engine.specs import container
+from vc_core.driver_kit import HostProcess
+from vc_core.engine.api import delegated_start
+from vc_core.engine.state.event_journal import Journal
+from vc_core.engine.state.records import Store
+from vc_core.engine.state.states import State
+from vc_core.spec import OciHook, OciHooks
+
+
+@pytest.fixture
+async def created(runtime):
+    """A pod that runs, and has a process of this host, with a container that waits."""
+    pod = await runtime.create("p")
+    await pod.start()
+    store = Store(runtime.hooks, "p")
+    process = HostProcess.this()
+    await store.put_pod_state(structs.replace(await store.pod_state(), process=process))
+    await pod.create_container(container())
+    return store
+
+
+def starting(runtime, is_started=True, observers=()):
+    """Returns a start of the container of `created`, and a list of how often it asks."""
+    asked = []
+
+    async def ask():
+        asked.append(1)
+        return is_started
+
+    use = structs.replace(runtime.config.use, observers=observers)
+    config = structs.replace(runtime.config, use=use)
+    arguments = ("p", "c1", ask, config, runtime.catalog)
+    return functools.partial(delegated_start.start, *arguments), asked
+
+
+async def test_the_records_and_the_journal_tell_of_the_start(runtime, created):
+    start, asked = starting(runtime)
+    assert await start()
+    assert asked == [1]
+    state = await created.container_state("c1")
+    assert state.state is State.RUNNING
+    assert state.started_ns > 0
+    events = [one async for one in Journal(runtime.config.data.dir).events()]
+    assert [one.container for one in events if one.event == "container_started"] == ["c1"]
+    assert not await start(), "it runs already"
+    assert asked == [1]
+
+
+async def test_what_the_stand_in_does_not_start_is_unchanged(runtime, created):
+    former = await created.container_state("c1")
+    start, asked = starting(runtime, is_started=False)
+    assert not await start()
+    assert asked == [1]
+    assert await created.container_state("c1") == former
+
+
+async def test_what_needs_more_than_the_stand_in_is_not_asked_of_it(runtime, created):
+    start, asked = starting(runtime)
+    spec = await created.container_spec("c1")
+    hooks = OciHooks(poststart=(OciHook(path=Path("/bin/true")),))
+    await created.put_container_spec(structs.replace(spec, hooks=hooks))
+    assert not await start()
+    await created.put_container_spec(spec)
+    pod = await created.pod_state()
+    for other in (
+        structs.replace(pod, is_saving=True),
+        structs.replace(pod, state=State.PAUSED),
+        structs.replace(pod, process=HostProcess(pod.process.pid, 1)),  # it has ended
+    ):
+        await created.put_pod_state(other)
+        assert not await start()
+    assert asked == []
+
+
+async def test_a_start_that_observers_watch_is_not_asked_of_the_stand_in(runtime, created):
+    start, asked = starting(runtime, observers=runtime.config.use.observers)
+    assert runtime.config.use.observers
+    assert not await start()
+    assert asked == []
