@@ -42,7 +42,7 @@ def parse(text: str) -> list[MountPoint]:
 
     Blanks, tabs, line ends and backslashes are octal escapes.
     """
-    return [_point(line) for line in text.splitlines()]
+    return [_point(line) for line in text.rstrip("\n").split("\n") if line]
 
 
 def points() -> list[MountPoint]:

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 from vc_core.driver_kit import HostProcess
+from vc_core.driver_kit.mount_lines import mount_lines
 from vc_core.spec import StorageError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -59,7 +60,7 @@ def remove_folder(folder: Path) -> None:
         StorageError: something is mounted below it, whose files must not be removed.
     """
     inside = f"{folder.resolve()}/"
-    points = (line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    points = (line.split(" ")[4] for line in mount_lines(Path("/proc/self/mountinfo")))
     if held := next((point for point in points if point.startswith(inside)), ""):
         raise StorageError(f"{held} is a mount point and must not be removed; unmount it first")
     if is_missing(folder):

@@ -10,6 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from vc_core.driver_kit import HostProcess
+from vc_core.driver_kit.mount_lines import mount_lines
 
 _PARENT = "virtcontainers"
 _FILES = 16384  # 9p closes unused files when it has half of them open
@@ -103,7 +104,7 @@ def _controllers() -> dict[str, tuple[Path, dict[str, str]]]:
         FileNotFoundError: one is not mounted.
     """
     found: dict[str, tuple[Path, dict[str, str]]] = {}
-    for line in Path("/proc/self/mounts").read_text().splitlines():
+    for line in mount_lines(Path("/proc/self/mounts")):
         _, point, kind, options, *_ = line.split(" ")
         if kind == "cgroup":
             found |= {name: (Path(point), _V1) for name in options.split(",") if name in _V1}

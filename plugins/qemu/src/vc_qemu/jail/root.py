@@ -155,7 +155,10 @@ def _mounts() -> list[tuple[str, str]]:
     """Returns mount points and the types of their file systems: proc(5), mountinfo."""
     found = []
     table = "/proc/thread-self/mountinfo"
-    with open(table, encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123 (as above)
+    # Any user may mount on a name that has what Python takes for the end of a line.
+    with open(  # noqa: PTH123 (as above)
+        table, encoding="utf-8", errors="surrogateescape", newline="\n"
+    ) as file:
         for line in file:
             first, _, second = line.partition(" - ")
             point = first.split(" ")[4]
