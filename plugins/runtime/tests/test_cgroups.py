@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+from pathlib import Path
 
 import pytest
 from vc_runtime import cgroups
@@ -52,6 +54,10 @@ def test_a_name_is_a_path(text, is_systemd, path):
         ("a/b.slice:c:d", True),
         ("a--b.slice:c:d", True),
         ("-a.slice:c:d", True),
+        ("-.slice::..", True),
+        ("system.slice::..", True),
+        ("-.slice::.", True),
+        ("a.slice::", True),
     ],
 )
 def test_a_name_that_means_no_group_is_refused(text, is_systemd):
@@ -102,7 +108,7 @@ def test_a_group_with_processes_passes_nothing_on(unified):
 
 @pytest.mark.parametrize(
     ("present", "limit"),
-    [("max", (64 << 20) + (8 << 20)), ("1000", 1000), (str(1 << 40), 72 << 20)],
+    [("max", 128 << 20), ("1000", 1000), (str(1 << 40), 128 << 20)],
 )
 def test_a_machine_keeps_its_bound_in_a_group_of_version_2(unified, monkeypatch, present, limit):
     monkeypatch.setattr(cgroups, "_places", lambda _: {"": "/jail"})
@@ -137,3 +143,47 @@ def test_a_group_that_is_not_removed_is_told_and_no_obstacle(tmp_path, monkeypat
     assert [record.getMessage() for record in caplog.records] == [
         f"{odd} is not removed: Not a directory"
     ]
+
+
+def test_a_group_that_its_owner_limits_is_left_as_it_was(unified, monkeypatch, caplog):
+    monkeypatch.setattr(cgroups, "_places", lambda _: {"": "/jail"})
+    (unified / "jail").mkdir()
+    group = unified / "kube/c"
+    for folder, limit in ((unified / "jail", "1000"), (group, "max")):
+        for name in ("memory.max", "pids.max"):
+            (folder / name).write_text(limit)
+    written = Path.write_text
+
+    def write(file: Path, text: str) -> int:
+        if file.name == "pids.max":
+            raise PermissionError(errno.EACCES, "no right", str(file))
+        return written(file, text)
+
+    monkeypatch.setattr(Path, "write_text", write)
+    cgroups.adopt((str(group),), 77)
+    assert "the machine is not in the control group" in caplog.text
+    assert (group / "memory.max").read_text() == "max"
+    assert (group / "cgroup.procs").read_text() == ""
+
+
+@pytest.mark.parametrize("number", [errno.ENODEV, errno.EOPNOTSUPP])
+def test_groups_that_vanish_or_have_threads_stop_no_delete(unified, monkeypatch, number):
+    (unified / "kube/c/cgroup.procs").write_text("7\n")
+
+    def read(file: Path) -> str:
+        raise OSError(number, os.strerror(number), str(file))
+
+    text = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda file: (read if file.name == "cgroup.procs" else text)(file)
+    )
+    assert cgroups.processes("kube/c") == set()
+
+
+def test_version_2_counts_beside_a_controller_of_version_1_that_counts_nothing(host, tmp_path):
+    host("4:net_cls:/\n0::/\n", "cls cgroup rw,net_cls", "top cgroup2 rw")
+    for name in ("cls", "top"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "top/cgroup.controllers").write_text("cpu memory pids\n")
+    (tmp_path / "top/cgroup.subtree_control").write_text("\n")
+    assert [Path(one).parent.name for one in cgroups.join("c")] == ["cls", "top"]

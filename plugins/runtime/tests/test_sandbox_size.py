@@ -59,6 +59,10 @@ def test_limits_are_reserved(annotations, size, caplog):
         ({OLD: '{"cpu_quota":"1"}'}, f"{OLD} has no effect: Expected `int`"),
         ({OLD: "{"}, f"{OLD} has no effect"),
         ({OLD: "[]"}, f"{OLD} has no effect"),
+        ({OLD: '{"x":' + "[" * 100_000}, f"{OLD} has no effect"),
+        ({OLD: '{"memory_limit_in_bytes":' + "9" * 4000 + "}"}, f"{OLD} has no effect"),
+        ({OLD: '{"cpu_period":' + "9" * 3000 + "}"}, f"{OLD} has no effect"),
+        ({OLD: '{"\ud800":1}'}, f"{OLD} has no effect"),
     ],
 )
 def test_a_value_that_is_no_limit_is_told_and_left_out(annotations, told, caplog):

@@ -9,11 +9,14 @@ is mounted in version 1 (cgroups(7), Documentation/admin-guide/cgroup-v2.rst).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
+import re
 from pathlib import Path
 
+from vc_core.driver_kit.mount_lines import mount_lines
 from vc_runtime.errors import RuntimeFailure
 
 log = logging.getLogger(__name__)
@@ -24,9 +27,10 @@ _MACHINE = "machine"
 _BOUNDS = {"memory": "memory.limit_in_bytes", "pids": "pids.max"}
 _UNIFIED = ""  # the name of the hierarchy of version 2 in /proc/PID/cgroup
 _COUNTING = ("memory", "pids", "cpu", "io")  # what callers read of a group
-# In version 2 the stand-in is bounded with its machine. It has a few threads, and at most 4 MiB.
-_UNIFIED_BOUNDS = {"memory.max": 8 << 20, "pids.max": 16}
+# In version 2 the stand-in is bounded with its machine, and at first with the Python that makes it.
+_UNIFIED_BOUNDS = {"memory.max": 64 << 20, "pids.max": 32}
 _NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
+_IN_USE = (errno.EBUSY, errno.EOPNOTSUPP)
 
 
 def path_of(text: str, is_systemd: bool) -> str:
@@ -41,6 +45,13 @@ def path_of(text: str, is_systemd: bool) -> str:
         raise RuntimeFailure(f"linux.cgroupsPath: {text!r} must not contain '..'")
     if not is_systemd:
         return text.strip("/")
+    path = _of_systemd(text)
+    if {"", ".", ".."}.intersection(path.split("/")):
+        raise RuntimeFailure(f"linux.cgroupsPath: {text!r} names no unit of systemd")
+    return path
+
+
+def _of_systemd(text: str) -> str:
     parts = text.split(":")
     if len(parts) != 3 or "/" in text:
         raise RuntimeFailure(f"linux.cgroupsPath: {text!r} must be SLICE:PREFIX:NAME")
@@ -120,14 +131,24 @@ def adopt(groups: tuple[str, ...], pid: int) -> None:
         former, folder = Path(top) / places[name].lstrip("/"), Path(group)
         if former == folder:
             continue
-        if name == _UNIFIED:
-            if not _bound_both(former, folder):
-                continue
-        elif bound := next((_BOUNDS[one] for one in name.split(",") if one in _BOUNDS), ""):
-            folder /= _MACHINE
-            folder.mkdir(exist_ok=True)
-            (folder / bound).write_text((former / bound).read_text())
-        (folder / "cgroup.procs").write_text(str(pid))
+        try:
+            if name != _UNIFIED:
+                _move_below(name, former, folder, pid)
+            elif _bound_both(former, folder):
+                (folder / "cgroup.procs").write_text(str(pid))
+        except OSError as error:
+            if error.errno not in (*_NO_RIGHT, *_IN_USE):
+                raise
+            log.warning("the machine is not in the control group %s: %s", folder, error.strerror)
+
+
+def _move_below(name: str, former: Path, folder: Path, pid: int) -> None:
+    """Moves a machine to a group of version 1, or to one below that has its bound."""
+    if bound := next((_BOUNDS[one] for one in name.split(",") if one in _BOUNDS), ""):
+        folder /= _MACHINE
+        folder.mkdir(exist_ok=True)
+        (folder / bound).write_text((former / bound).read_text())
+    (folder / "cgroup.procs").write_text(str(pid))
 
 
 def _bound_both(former: Path, folder: Path) -> bool:
@@ -145,8 +166,15 @@ def _bound_both(former: Path, folder: Path) -> bool:
             return False
         present = _limit(folder / name)
         wanted[name] = most + room if present is None else min(most + room, present)
-    for name, value in wanted.items():
-        (folder / name).write_text(str(value))
+    before = {name: (folder / name).read_text() for name in wanted}
+    try:
+        for name, value in wanted.items():
+            (folder / name).write_text(str(value))
+    except OSError:
+        for name, former_value in before.items():
+            with contextlib.suppress(OSError):  # what could not be written is as it was
+                (folder / name).write_text(former_value)
+        raise
     return True
 
 
@@ -167,6 +195,8 @@ def processes(path: str) -> set[int]:
             found.update(map(int, (folder / "cgroup.procs").read_text().split()))
         except FileNotFoundError:
             continue
+        except OSError as error:  # it has just been removed, or has threads of others
+            log.debug("%s: %s", folder, error.strerror)
     return found
 
 
@@ -197,13 +227,15 @@ def _folders(path: str) -> tuple[Path, ...]:
 def _hierarchies() -> dict[str, Path]:
     """Returns the names of /proc/PID/cgroup, and the mount point of their hierarchy.
 
-    Beside controllers of version 1, a hierarchy of version 2 counts nothing, and is left out.
+    That of version 2 is left out beside controllers of version 1, when it counts nothing that
+    callers read.
     """
     named = {line.split(":")[1] for line in _OWN.read_text().splitlines()}
     found: dict[str, Path] = {}
     unified: Path | None = None
-    for line in _MOUNTS.read_text().splitlines():
-        _, point, kind, options, *_ = line.split(" ")
+    for line in mount_lines(_MOUNTS):
+        _, escaped, kind, options, *_ = line.split(" ")
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), escaped)
         if kind == "cgroup2" and unified is None:
             unified = Path(point)
         if kind != "cgroup":
@@ -211,9 +243,18 @@ def _hierarchies() -> dict[str, Path]:
         for name in named:
             if name and set(name.split(",")) <= set(options.split(",")):
                 found.setdefault(name, Path(point))
-    if unified is not None and all("=" in name for name in found):
-        return {_UNIFIED: unified}
+    if unified is not None and (all("=" in name for name in found) or _counts(unified)):
+        found = {name: top for name, top in found.items() if "=" not in name}
+        found[_UNIFIED] = unified
     return found
+
+
+def _counts(top: Path) -> bool:
+    try:
+        there = (top / "cgroup.controllers").read_text().split()
+    except OSError:
+        return False
+    return not {"memory", "pids"}.isdisjoint(there)
 
 
 def _places(pid: int) -> dict[str, str]:
@@ -244,7 +285,7 @@ def _count(top: Path, folder: Path) -> None:
     """
     for above in (top, *_way(top, folder.parent)):
         is_root = not (above / "cgroup.type").exists()
-        if not is_root and (above / "cgroup.procs").read_text():
+        if not is_root and _has_processes(above):
             log.debug("%s has processes, so that it passes no controllers on", above)
             return
         there = (above / "cgroup.controllers").read_text().split()
@@ -256,6 +297,16 @@ def _count(top: Path, folder: Path) -> None:
                 if error.errno not in (errno.EBUSY, errno.EINVAL, *_NO_RIGHT):
                     raise
                 log.debug("%s does not pass %s on: %s", above, name, error.strerror)
+
+
+def _has_processes(folder: Path) -> bool:
+    """Returns whether a group has processes, or threads of processes of a group above."""
+    try:
+        return bool((folder / "cgroup.procs").read_text())
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return True
 
 
 def _way(top: Path, folder: Path) -> tuple[Path, ...]:

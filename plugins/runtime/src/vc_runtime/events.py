@@ -13,12 +13,12 @@ import re
 import stat
 import sys
 from argparse import Namespace
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 
 from vc_core import Container, Runtime
 from vc_core.driver_kit.timeouts import timeout_after
-from vc_core.spec import ContainerStats, VcError
+from vc_core.spec import Busy, ContainerStats, StateError, VcError
 from vc_runtime import cgroups
 from vc_runtime.errors import RuntimeFailure, not_running
 from vc_runtime.records import Record, Records
@@ -90,7 +90,13 @@ async def _follow(record: Record, group: str, interval_s: float) -> None:
         try:
             while not over.done():
                 try:
-                    found, most_pids = await _measured(container)
+                    measured = await _before(over, _measured(container))
+                    if measured is None:
+                        break
+                    found, most_pids = measured
+                except (Busy, StateError):  # another command has the pod, or it is paused
+                    await _wait(over, _LOOK_S)
+                    continue
                 except (VcError, RuntimeFailure):
                     if await record.stand_in.ended_within(_END_S):
                         break
@@ -101,18 +107,34 @@ async def _follow(record: Record, group: str, interval_s: float) -> None:
                 if loop.time() - printed_s >= interval_s:
                     printed_s = loop.time()
                     _print_stats(record, found, most_pids)
-                wait_s = min(_LOOK_S, printed_s + interval_s - loop.time())
-                with contextlib.suppress(TimeoutError):
-                    async with timeout_after(max(0.0, wait_s)):
-                        await asyncio.shield(over)
+                await _wait(over, min(_LOOK_S, printed_s + interval_s - loop.time()))
+            # The guest's kernel has killed the first process, and the host's the stand-in: see
+            # oom.rs. The guest may have told that, too: two events are better than none. The engine
+            # removes the group soon.
+            if cgroups.oom_kills(group) > kills_on_host:
+                _print(record, "oom")
             if over.done():
                 over.result()
         finally:
             over.cancel()
-    # The guest's kernel has killed the first process, and the host's the stand-in: see oom.rs. The
-    # guest may have told that, too: two events are better than none.
-    if cgroups.oom_kills(group) > kills_on_host:
-        _print(record, "oom")
+
+
+async def _wait(over: asyncio.Future[None], seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with timeout_after(max(0.0, seconds)):
+            await asyncio.shield(over)
+
+
+async def _before(
+    over: asyncio.Future[None], asking: Coroutine[None, None, tuple[ContainerStats, int]]
+) -> tuple[ContainerStats, int] | None:
+    """Returns the answer; None when the stand-in ends first, as the guest may never answer."""
+    answer = asyncio.ensure_future(asking)
+    try:
+        await asyncio.wait((answer, over), return_when=asyncio.FIRST_COMPLETED)
+        return answer.result() if answer.done() else None
+    finally:
+        answer.cancel()
 
 
 async def _over(record: Record) -> None:

@@ -105,7 +105,7 @@ def _delete(records: Records, found: Namespace) -> None:
     record = _readable(records, found)
     if record is None:
         _run(_pod_gone(pod_id_of(found.id)))
-        _remove_groups_of_damaged(records, found.id)
+        _remove_groups(records, found.id)
         _told(records, found.id)
     else:
         if record.pid and record.stand_in.is_alive():
@@ -127,7 +127,7 @@ def discard(records: Records, container_id: str) -> None:
 def _remove(records: Records, record: Record) -> None:
     if record.pod:
         _run(_gone(record))
-    _remove_groups(records.group(record.id))
+    _remove_groups(records, record.id)
     _told(records, record.id)
 
 
@@ -139,18 +139,15 @@ def _told(records: Records, container_id: str) -> None:
         _run(hooks.deleted(records, container_id))
 
 
-def _remove_groups_of_damaged(records: Records, container_id: str) -> None:
-    """Removes the caller's control groups when the stand-in has ended, whose pid is not known."""
+def _remove_groups(records: Records, container_id: str) -> None:
+    """Removes the caller's control groups, when what is in them has ended: the guard of a stand-in,
+    or a stand-in whose pid is not known.
+    """
     try:
         path = records.group(container_id)
     except DamagedRecord as error:
         log.warning("%s; its control groups are not removed", error)
         return
-    _remove_groups(path)
-
-
-def _remove_groups(path: str) -> None:
-    """Removes control groups, when what is in them has ended: the guard of a stand-in, too."""
     if cgroups.remove(path):
         _run(_ended(cgroups.processes(path)))
         for folder in cgroups.remove(path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
 
@@ -23,12 +24,15 @@ _USUAL_PERIOD_US = 100_000
 _LARGEST = (1 << 63) - 1  # of CRI's numbers
 
 
+_Number = Annotated[int, msgspec.Meta(ge=-_LARGEST, le=_LARGEST)]
+
+
 class _Asked(msgspec.Struct):
     """The fields of LinuxContainerResources that have a meaning here."""
 
-    cpu_period: int = 0
-    cpu_quota: int = 0
-    memory_limit_in_bytes: int = 0
+    cpu_period: _Number = 0
+    cpu_quota: _Number = 0
+    memory_limit_in_bytes: _Number = 0
 
 
 def read(annotations: Mapping[str, str]) -> Reserved:
@@ -63,8 +67,8 @@ def _asked(annotations: Mapping[str, str]) -> tuple[_Asked, str]:
 def _of_json(name: str, text: str) -> _Asked:
     try:
         return msgspec.json.decode(text, type=_Asked)
-    except msgspec.MsgspecError as error:
-        log.warning("annotation %s has no effect: %s", name, error)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        log.warning("annotation %s has no effect: %.200s", name, error)
         return _Asked()
 
 
