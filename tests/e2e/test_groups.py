@@ -15,7 +15,7 @@ from tests.e2e import unified_groups
 from tests.e2e.unified_groups import GROUP, MACHINE_BYTES, PATH, THREADS
 
 pytestmark = [pytest.mark.only("qemu"), pytest.mark.timeout(300)]
-STAND_IN_BYTES, STAND_IN_THREADS = 8 << 20, 16
+STAND_IN_BYTES, STAND_IN_THREADS = 64 << 20, 32
 JAIL = "virtcontainers/m"
 
 
