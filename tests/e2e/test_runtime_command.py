@@ -219,6 +219,22 @@ def test_a_killed_stand_in_kills_and_a_dead_machine_is_told(caller, bundle, host
     caller("delete", "c")
 
 
+@pytest.mark.parametrize("caller", ["generic"], indirect=True)
+def test_a_stand_in_whose_guard_was_killed_ends_the_machine(caller, bundle, host):
+    made = caller.create(bundle("sh", "-c", "read line; exit 7"), "c")
+    caller("start", "c")
+    pid = caller.pid("c")
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()  # the machine, too
+    program = Path(f"/proc/{pid}/cmdline").read_bytes()
+    (guard,) = [one for one in children if Path(f"/proc/{one}/cmdline").read_bytes() == program]
+    os.kill(int(guard), signal.SIGKILL)
+    made.stdin.close()
+    assert caller.ended("c") == 7
+    assert made.stderr.read() == b""
+    assert host.machines() == []
+    caller("delete", "c")
+
+
 @_EACH_STAND_IN
 def test_a_terminal_is_handed_over(caller, bundle, tmp_path):
     # Input and size come by different ways, in any order.

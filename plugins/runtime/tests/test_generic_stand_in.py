@@ -68,3 +68,62 @@ def test_it_reports_why_it_is_not_connected(tmp_path):
     with open(reading, "rb") as report:  # noqa: PTH123 (a descriptor)
         assert report.read().startswith(b"the stand-in is not connected: ")
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
+
+
+def _stood_in(ends: str, carried: str) -> tuple[int, str, str]:
+    """Runs the program with a `carry` of `carried`; returns its code, stderr and the report.
+
+    The guard's work is printed to stdout by whichever process does it.
+    """
+    reading, writing = os.pipe()
+    script = f"""
+import os, signal, sys
+os.dup2({writing}, 3)
+from vc_runtime import generic_stand_in, relay, stand_in_guard
+made = []
+fork = os.fork
+def forked():
+    made.append(fork())
+    return made[-1]
+os.fork = forked
+out = os.dup(1)
+async def end(*place, ends_machine, has_ended):
+    os.write(out, f"{{ends_machine}} {{has_ended}} {{made[0] > 0}}".encode())
+stand_in_guard.end = end
+async def carry(pod, container, token, children, connected):
+    connected()
+{carried}
+relay.carry = carry
+os._exit(generic_stand_in.main(["p", "c", "t", "{ends}"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], pass_fds=(writing,), capture_output=True, check=False
+    )  # its guard has stdout, too: its end is waited for
+    os.close(writing)
+    with open(reading, "rb") as report:  # noqa: PTH123 (a descriptor)
+        assert report.read() == b"ok"
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+_KILL_GUARD = "    os.kill(made[0], signal.SIGKILL); os.waitpid(made[0], 0)\n"
+
+
+@pytest.mark.parametrize("guard", ["", _KILL_GUARD])
+@pytest.mark.parametrize(
+    ("ends", "ended", "code", "done"),
+    [
+        ("process", 7, 7, ""),
+        ("machine", 7, 7, "True True"),
+        ("process", None, 137, "False False"),
+        ("machine", None, 137, "True False"),
+    ],
+)
+def test_the_guards_work_is_done(ends, ended, code, done, guard):
+    who = f" {bool(guard)}" if done else ""
+    assert _stood_in(ends, f"{guard}    return {ended}") == (code, done + who, "")
+
+
+def test_a_later_error_is_told_on_stderr():
+    carried = "    assert os.path.samestat(os.fstat(3), os.stat(os.devnull)); raise OSError('x')"
+    told = "vc-runtime: the stand-in has failed: internal error: OSError: x\n"
+    assert _stood_in("process", carried) == (1, "False False False", told)

@@ -29,7 +29,7 @@ class _Log(logging.Handler):
         if self._file:
             self.tell(record.levelname.lower(), record.getMessage())
         else:
-            sys.stderr.write(f"{_one_line(record.getMessage())}\n")
+            sys.stderr.write(f"{one_line(record.getMessage())}\n")
 
     def tell(self, level: str, text: str) -> None:
         """Appends one line; does nothing without a file."""
@@ -73,10 +73,10 @@ def explained(error: Exception) -> str:
     text = str(error) or type(error).__name__
     if not isinstance(error, RuntimeFailure) and not _is_ours(error):
         text = f"internal error: {type(error).__name__}: {text}"
-    return _one_line(text)
+    return one_line(text)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Returns a text that a guest may have written, as one line for a terminal."""
     line = " ".join(text.split())
     return "".join(

@@ -5,9 +5,9 @@ with the variables that choose a configuration and a store. It uses only what ev
 streams, signals, the terminal's size, and the exit status. Descriptors 0 to 2 are connected to the
 process; 3 gets "ok", or else the reason why not.
 
-It exits with the code of the process, or with 137 when the machine ends first. With `machine`, the
-machine ends after it. Nobody tells the agent when this program is killed, so a child of it, its
-guard, waits for its end, and kills the process then.
+It exits with the code of the process, or with 137 when the machine or the connection ends first.
+With `machine`, the machine ends after it. Nobody tells the agent when this program is killed, so a
+child of it, its guard, waits for its end, and kills the process then.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _REPORT = 3
 _HAS_ENDED = b"e"
+_IS_LEFT = b"l"
+_LOST = 128 + signal.SIGKILL
 
 
 async def own_or_generic(
@@ -69,28 +71,57 @@ def main(words: Sequence[str]) -> int:
     for variable in variables:
         name, _, value = variable.partition("=")
         os.environ[name] = value
+    place = (pod, container, token)
+    ends_machine = ends == "machine"
     children = _children()
-    guard = _leave_guard((pod, container, token), ends == "machine")
+    guard = _leave_guard(place, ends_machine)
     import asyncio
 
     from vc_runtime import relay
 
+    report = _Report()
+    exit_code: int | None = None
+    failed = False
     try:
-        code = asyncio.run(relay.carry(pod, container, token, children, _report_ok))
+        exit_code = asyncio.run(relay.carry(pod, container, token, children, report.connected))
     except Exception as error:
+        report.failed(error)
+        failed = True
+    has_ended = exit_code is not None
+    try:
+        os.write(guard, _HAS_ENDED if has_ended else _IS_LEFT)
+    except BrokenPipeError:  # the guard was killed
+        _end_what_is_left(place, ends_machine, has_ended)
+    if failed:
+        return 1
+    return _LOST if exit_code is None else exit_code
+
+
+class _Report:
+    """Tells the caller whether the streams are connected; later errors go to stderr."""
+
+    def __init__(self) -> None:
+        self._is_connected = False
+
+    def connected(self) -> None:
+        os.write(_REPORT, b"ok")
+        self._is_connected = True
+        self._end()
+
+    def failed(self, error: Exception) -> None:
         from vc_runtime.command import explained
 
-        text = f"the stand-in is not connected: {explained(error)}"
         with contextlib.suppress(OSError):  # nobody may read it any more
-            os.write(_REPORT, text.encode())
-        return 1
-    os.write(guard, _HAS_ENDED)
-    return code
+            if self._is_connected:
+                os.write(2, f"vc-runtime: the stand-in has failed: {explained(error)}\n".encode())
+            else:
+                os.write(_REPORT, f"the stand-in is not connected: {explained(error)}".encode())
+        self._end()
 
-
-def _report_ok() -> None:
-    os.write(_REPORT, b"ok")
-    os.close(_REPORT)
+    def _end(self) -> None:
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, _REPORT)  # not closed: nothing else gets this number
+        os.close(null)
 
 
 def _children() -> set[int]:
@@ -104,7 +135,7 @@ def _children() -> set[int]:
 def _leave_guard(place: tuple[str, str, str], ends_machine: bool) -> int:
     """Leaves a child that waits for the end of this process; returns its pipe.
 
-    A byte in the pipe says that the process in the guest has ended.
+    The byte in the pipe says whether the process in the guest has ended.
     """
     reading, writing = os.pipe()
     if os.fork():
@@ -118,36 +149,19 @@ def _leave_guard(place: tuple[str, str, str], ends_machine: bool) -> int:
         os.close(writing)
         with open(reading, "rb") as pipe:  # noqa: PTH123 (a descriptor)
             has_ended = pipe.read() == _HAS_ENDED
-        if ends_machine or not has_ended:
-            import asyncio
-
-            asyncio.run(_end(*place, ends_machine))
+        _end_what_is_left(place, ends_machine, has_ended)
         code = 0
     finally:
         os._exit(code)  # also after an error, of which nobody is there to be told
 
 
-async def _end(pod: str, container: str, token: str, ends_machine: bool) -> None:
-    """Ends the machine, or kills the process."""
-    from vc_core import Runtime
-    from vc_core.spec import Busy, NotFound, StateError
+def _end_what_is_left(place: tuple[str, str, str], ends_machine: bool, has_ended: bool) -> None:
+    if ends_machine or not has_ended:
+        import asyncio
 
-    async with Runtime.open() as runtime:
-        while True:
-            # Gone: by 'delete', or at the same moment.
-            with contextlib.suppress(NotFound, StateError):
-                try:
-                    found = await runtime.get(pod)
-                    if ends_machine:
-                        await found.stop(grace_s=0)
-                    else:
-                        process = await found.container(container).process(
-                            may_wait=True, token=token
-                        )
-                        await process.kill(signal.SIGKILL)
-                except Busy:
-                    continue
-            return
+        from vc_runtime import stand_in_guard
+
+        asyncio.run(stand_in_guard.end(*place, ends_machine=ends_machine, has_ended=has_ended))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import termios
@@ -11,23 +12,27 @@ import threading
 from typing import TYPE_CHECKING
 
 from vc_core.standard_streams import read_some, write_all
+from vc_runtime.stand_in_guard import means_ended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    from vc_core import Process
+    from vc_core import Pod, Process
+    from vc_core.spec import ExitStatus
 
 ALL_SIGNALS = signal.valid_signals()
 _CHUNK_BYTES = 64 << 10
-_MACHINE_ENDED = 128 + signal.SIGKILL
+_EXPLAINED_S = 3.0  # to learn why the connection has ended; the pod's lock may be held for long
 _SENT = 0  # si_code of a signal that a process has sent is at most this (sigaction(2))
 _RESIZED = 0  # in the queue of signals
 
 
 async def carry(
     pod: str, container: str, token: str, children: set[int], connected: Callable[[], None]
-) -> int:
-    """Connects streams and signals, and returns the exit code; 137 when the machine ends first.
+) -> int | None:
+    """Connects streams and signals, and returns the exit code of the process.
+
+    Returns None when the machine or the connection has ended first, and tells it on stderr.
 
     All signals are blocked.
 
@@ -45,9 +50,8 @@ async def carry(
     from vc_core.spec import VcError
 
     runtime = Runtime.open()
-    process = (
-        await (await runtime.get(pod)).container(container).process(may_wait=True, token=token)
-    )
+    found = await runtime.get(pod)
+    process = await found.container(container).process(may_wait=True, token=token)
     streams = await process.streams()
     # From now on: an operation that ends the container keeps others from being begun.
     waiting = asyncio.create_task(process.wait())
@@ -65,14 +69,40 @@ async def carry(
                     del written[name]
         return (await waiting).code
     except VcError as error:
-        # Not to stdout, which may carry data; a terminal has only this stream.
-        text = f"vc-runtime: the machine has ended: {error}\n".encode()
-        with contextlib.suppress(OSError):
-            write_all(2, text)
-        return _MACHINE_ENDED
+        what, code = await _explained(found, waiting)
+        await _tell(f"{what} has ended: {error}")
+        return code
     finally:
         for task in (*tasks, waiting):
             task.cancel()
+
+
+async def _explained(pod: Pod, waiting: asyncio.Task[ExitStatus]) -> tuple[str, int | None]:
+    """Returns what has ended, as text, and the exit code if the agent has told it."""
+    from vc_core.spec import NotFound, VcError
+
+    code = None
+    what = "the connection to the process"
+    with contextlib.suppress(VcError, TimeoutError):
+        async with asyncio.timeout(_EXPLAINED_S):
+            # Fails when the machine has ended, which the engine has waited for.
+            with contextlib.suppress(VcError):
+                code = (await waiting).code
+            try:
+                has_ended = (await pod.status(ask_guest=False)).state == "stopped"
+            except NotFound:
+                has_ended = True
+            if has_ended:
+                what = "the machine"
+    return what, code
+
+
+async def _tell(text: str) -> None:
+    """Writes one line to stderr: stdout may carry data, and a terminal has only this stream."""
+    from vc_runtime.command import one_line
+
+    with contextlib.suppress(OSError):
+        await asyncio.to_thread(write_all, 2, f"vc-runtime: {one_line(text)}\n".encode())
 
 
 async def _feed(process: Process) -> None:
@@ -116,8 +146,6 @@ class _Signals:
 
     async def forward(self) -> None:
         """Forwards them in their order, until the task is cancelled."""
-        from vc_core.spec import Busy, VcError
-
         loop = asyncio.get_running_loop()
         threading.Thread(target=self._receive, args=(loop,), daemon=True).start()
         await self._resize()
@@ -125,16 +153,25 @@ class _Signals:
             number = await self._queue.get()
             if number in (_RESIZED, signal.SIGWINCH):
                 await self._resize()
-            while number != _RESIZED:
-                try:
-                    await self._process.kill(number)
-                except Busy:  # the pod's lock is held for long; the signal must not be lost
-                    continue
-                except VcError:  # it has just ended, or its machine; the output says so
-                    pass
-                break
+            if number != _RESIZED:
+                await self._give(f"signal {number}", functools.partial(self._process.kill, number))
+
+    async def _give(self, what: str, give: Callable[[], Awaitable[None]]) -> None:
+        """Gives something to the process. What an end prevents is dropped; the output tells it."""
+        from vc_core.spec import Busy, VcError
+
+        while True:
+            try:
+                await give()
+            except Busy:  # the pod's lock is held for long; it must not be lost
+                continue
+            except VcError as error:
+                if not means_ended(error):
+                    await _tell(f"{what} did not reach the process: {error}")
+            return
 
     def _receive(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._reap()  # those that ended before SIGCHLD was blocked
         with contextlib.suppress(RuntimeError):  # the loop has ended
             while True:
                 info = signal.sigwaitinfo(ALL_SIGNALS)
@@ -157,12 +194,10 @@ class _Signals:
 
     async def _resize(self) -> None:
         """Gives the terminal of the process the size of ours, if there is one."""
-        from vc_core.spec import VcError
-
         try:
             rows, columns = termios.tcgetwinsize(0)
         except termios.error:
             return
         if rows and columns:
-            with contextlib.suppress(VcError):  # as with signals
-                await self._process.resize(rows, columns)
+            give = functools.partial(self._process.resize, rows, columns)
+            await self._give("the size of the terminal", give)
