@@ -14,7 +14,7 @@ from vc_core.engine.api import delegated_start
 from vc_core.engine.state.event_journal import Journal
 from vc_core.engine.state.records import Store
 from vc_core.engine.state.states import State
-from vc_core.spec import OciHook, OciHooks
+from vc_core.spec import NotFound, OciHook, OciHooks
 
 
 @pytest.fixture
@@ -25,6 +25,9 @@ async def created(runtime):
     store = Store(runtime.hooks, "p")
     process = HostProcess.this()
     await store.put_pod_state(structs.replace(await store.pod_state(), process=process))
+    config = await store.pod_config()
+    plugins = tuple(one for one in config.plugins if one.family != "observer")
+    await store.put_pod_config(structs.replace(config, plugins=plugins))
     await pod.create_container(container())
     return store
 
@@ -87,3 +90,27 @@ async def test_a_start_that_observers_watch_is_not_asked_of_the_stand_in(runtime
     assert runtime.config.use.observers
     assert not await start()
     assert asked == []
+
+
+async def test_a_start_that_observers_of_the_pod_watch_is_not_asked_either(runtime, created):
+    """They are those of the time when it was created."""
+    start, asked = starting(runtime)
+    pod = await runtime.create("other")
+    config = await created.pod_config()
+    plugins = (await Store(runtime.hooks, pod.id).pod_config()).plugins
+    assert any(one.family == "observer" for one in plugins)
+    await created.put_pod_config(structs.replace(config, plugins=plugins))
+    assert not await start()
+    assert asked == []
+
+
+async def test_a_start_that_is_not_written_is_told(runtime, created, monkeypatch):
+    async def full(*_):
+        raise NotFound("the pod", "p")
+
+    start, asked = starting(runtime)
+    monkeypatch.setattr(Store, "put_container_state", full)
+    with pytest.raises(NotFound):
+        await start()
+    assert asked == [1]
+    assert (await runtime.hooks.storage_lock(pod_id="p", exclusive=True, timeout_s=1)) is not None

@@ -140,4 +140,6 @@ def _hook(hook: Reader) -> OciHook:
         hook.problems.append(f"{hook.at('path')}: must be an absolute path")
     if any("=" not in word for word in env):
         hook.problems.append(f"{hook.at('env')}: must be NAME=VALUE words")
+    if "\0" in "".join((str(path), *hook.texts("args"), *env)):
+        hook.problems.append(f"{hook.at('args')}: path, args and env must not contain NUL")
     return OciHook(path=path, args=hook.texts("args"), env=env, timeout_s=hook.number("timeout"))

@@ -28,7 +28,7 @@ _KNOWN = (
 _NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup", "network")
 # /dev/net/tun and /dev/fuse (Documentation/admin-guide/devices.txt of Linux), which containers in a
 # privileged container need. The guest's are meant.
-_OF_ANY_KERNEL = {(10, 200), (10, 229)}
+_OF_ANY_KERNEL = {("/dev/net/tun", 10, 200), ("/dev/fuse", 10, 229)}
 _KINDS = {"c": "char", "u": "char", "b": "block"}
 
 
@@ -67,7 +67,9 @@ def devices(linux: Reader) -> tuple[HostDevice, ...]:
     if not limits.allows_all_devices(Reader(linux.raw("resources"), "", [])):
         return linux.each("devices", _device)
     listed = linux.objects("devices")
-    kept = [one for one in listed if (one.number("major"), one.number("minor")) in _OF_ANY_KERNEL]
+    kept = [
+        one for one in listed if one.text("type") in ("c", "u") and _identity(one) in _OF_ANY_KERNEL
+    ]
     if left_out := len(listed) - len(kept):
         log.warning(
             "linux.devices: %d devices of the host are left out, as the container is privileged; "
@@ -75,6 +77,10 @@ def devices(linux: Reader) -> tuple[HostDevice, ...]:
             left_out,
         )
     return tuple(found for one in kept if (found := _device(one)) is not None)
+
+
+def _identity(entry: Reader) -> tuple[str, int, int]:
+    return entry.text("path"), entry.number("major"), entry.number("minor")
 
 
 def _device(entry: Reader) -> HostDevice | None:

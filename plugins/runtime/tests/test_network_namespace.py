@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+from vc_runtime import network_namespace
+from vc_runtime.errors import RuntimeFailure
 from vc_runtime.network_namespace import _namespace, in_network_of, is_connected
 
 NETWORK = {"namespaces": [{"type": "pid"}, {"type": "network"}]}
@@ -52,6 +55,8 @@ def test_the_work_is_done_in_the_callers_namespace_and_its_errors_are_told(tmp_p
     # Of a child: the first thread does not come back.
     script = """
 import os, pathlib, sys
+from vc_runtime import network_namespace
+from vc_runtime.errors import RuntimeFailure
 from vc_runtime.network_namespace import in_network_of
 
 folder = pathlib.Path(sys.argv[1])
@@ -99,3 +104,15 @@ def test_the_own_namespace_and_one_that_has_ended_are_no_connection():
     with subprocess.Popen(["true"]) as process:
         process.wait()
         assert not is_connected(process.pid)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's own namespace is the caller's")
+def test_root_without_a_namespace_creates_nothing(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text(json.dumps({"linux": NETWORK}))
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(network_namespace, "_enter", full)
+    with pytest.raises(RuntimeFailure, match="show the host's: No space left"):
+        in_network_of(tmp_path, lambda: pytest.fail("it must not be called"))

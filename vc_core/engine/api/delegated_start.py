@@ -35,8 +35,8 @@ async def start(
     """Starts a container. Returns False, with nothing changed, if `Container.start` has to do it.
 
     That is so when the records are not those of a container that waits in a running machine, when
-    it has hooks, when observers are configured, which may watch the calls to the agent, and when
-    the stand-in does not start it.
+    it has hooks, when the pod has observers or some are configured, which may watch the calls to
+    the agent, and when the stand-in does not start it.
 
     Args:
         pod_id: id of the pod.
@@ -64,23 +64,31 @@ async def start(
         return False
     try:
         store = Store(storage, pod_id)
-        pod = await store.recorded_pod_state()
-        if pod is None or not _is_running(pod):
+        if not await _waits(store, container_id) or not await ask():
             return False
-        spec = await store.container_spec(container_id)
         state = await store.container_state(container_id)
-        waits = state.state is State.READY and state.is_in_guest and spec.hooks == OciHooks()
-        if not waits or not await ask():
-            return False
         state = structs.replace(state, state=State.RUNNING, started_ns=time.time_ns())
         await store.put_container_state(container_id, state)
         about = PodRef(id=pod_id, run_dir=await storage.storage_run_dir(pod_id=pod_id))
         await wiring.notify(EventSpec.container_started, pod=about, container_id=container_id)
-    except NotFound:
-        return False
     finally:
         await lock.release()
     return True
+
+
+async def _waits(store: Store, container_id: str) -> bool:
+    """Returns whether a container waits in a running machine, and nobody else is to be asked."""
+    try:
+        pod = await store.recorded_pod_state()
+        # The pod keeps the plugins that it was created with.
+        own = (await store.pod_config()).plugins
+        if pod is None or not _is_running(pod) or any(one.family == "observer" for one in own):
+            return False
+        spec = await store.container_spec(container_id)
+        state = await store.container_state(container_id)
+    except NotFound:
+        return False
+    return state.state is State.READY and state.is_in_guest and spec.hooks == OciHooks()
 
 
 def _is_running(pod: PodState) -> bool:

@@ -109,8 +109,8 @@ async def _run(hook: OciHook, state: bytes, limit_s: float, is_apart: bool) -> N
     program, words = str(hook.path), list(hook.args or (str(hook.path),))
     if is_apart:
         program, words = _apart(hook, words)
-    env = dict(word.split("=", 1) for word in hook.env)
     try:
+        env = dict(word.split("=", 1) for word in hook.env)
         process = await asyncio.create_subprocess_exec(
             *words,
             executable=program,
@@ -123,6 +123,8 @@ async def _run(hook: OciHook, state: bytes, limit_s: float, is_apart: bool) -> N
         )
     except OSError as error:
         raise HookError(f"the hook {hook.path} cannot be run: {error.strerror}") from error
+    except ValueError as error:  # a NUL, or a variable without a value
+        raise HookError(f"the hook {hook.path} cannot be run: {error}") from error
     try:
         async with timeout_after(limit_s):
             told, _ = await process.communicate(state)

@@ -10,6 +10,7 @@ does then is done by a thread that has stayed in the host's.
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ from pathlib import Path
 from threading import Event
 
 import msgspec
+
+from vc_runtime.errors import RuntimeFailure
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +37,23 @@ def in_network_of(folder: Path, work: Callable[[], Sequence[str]]) -> Sequence[s
     Args:
         folder: the bundle.
         work: called in the namespaces of the caller.
+
+    Raises:
+        RuntimeFailure: the namespace cannot be made or entered.
     """
     path = _namespace(folder)
     if path is None:
         return work()
     is_inside = Event()
+    failures: list[OSError] = []
 
     def work_outside() -> Sequence[str]:
         is_inside.wait()
+        if failures:
+            raise RuntimeFailure(
+                "the container's network namespace cannot be entered, so that its stand-in would "
+                f"show the host's: {failures[0].strerror}"
+            )
         return work()
 
     # The thread exists before this one leaves the namespace: who is root of a user namespace
@@ -51,7 +63,9 @@ def in_network_of(folder: Path, work: Callable[[], Sequence[str]]) -> Sequence[s
         try:
             _enter(path)
         except OSError as error:
-            # An engine that may not make namespaces cannot put anything into this one, either.
+            if os.geteuid() == 0 or error.errno != errno.EPERM:
+                failures.append(error)
+            # Nobody can put anything into the namespace of an ordinary user but root.
             log.info("the container has no network namespace of its own: %s", error.strerror)
         finally:
             is_inside.set()

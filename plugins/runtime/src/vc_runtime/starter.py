@@ -14,12 +14,13 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from vc_runtime.errors import RuntimeFailure
 from vc_runtime.records import Records
 
 log = logging.getLogger(__name__)
 
 _NAME = "start.sock"
-_ANSWER_S = 60.0
+_ANSWER_S = 70.0  # the stand-in itself gives up after 60
 _OK = b"ok"
 _LONGEST = 4 << 10
 
@@ -34,16 +35,33 @@ def listening(records: Records, container_id: str) -> Iterator[socket.socket]:
 
 
 async def ask(records: Records, container_id: str) -> bool:
-    """Returns whether the stand-in has started its container. False if it does not serve that."""
-    with records.opened(container_id) as folder, contextlib.suppress(OSError):
-        async with asyncio.timeout(_ANSWER_S):
+    """Returns whether the stand-in has started its container. False if it has not.
+
+    Raises:
+        RuntimeFailure: it has not answered, so the container may run.
+    """
+    with records.opened(container_id) as folder:
+        try:
             reader, writer = await asyncio.open_unix_connection(_path(folder))
-            with contextlib.closing(writer):
-                answer = await reader.read(_LONGEST)
-        if answer != _OK:
-            log.debug("the stand-in of %s does not start it: %r", container_id, answer)
-        return answer == _OK
-    return False
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False  # it does not serve that
+        with contextlib.closing(writer):
+            try:
+                async with asyncio.timeout(_ANSWER_S):
+                    answer = await reader.read(_LONGEST)
+            except (OSError, TimeoutError) as error:
+                raise _unanswered(container_id) from error
+    if not answer:
+        raise _unanswered(container_id)
+    if answer != _OK:
+        log.debug("the stand-in of %s does not start it: %r", container_id, answer)
+    return answer == _OK
+
+
+def _unanswered(container_id: str) -> RuntimeFailure:
+    return RuntimeFailure(
+        f"the stand-in of {container_id!r} has not answered, so the container may run; delete it"
+    )
 
 
 def _path(folder: int) -> str:
