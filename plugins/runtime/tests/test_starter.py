@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 from vc_runtime import starter
@@ -51,3 +53,18 @@ async def test_who_does_not_answer_may_have_started_it(records, monkeypatch, ans
     monkeypatch.setattr(starter, "_ANSWER_S", 0.2)
     with pytest.raises(RuntimeFailure, match="may run"):
         await _asked(records, answer)
+
+
+def test_a_stand_in_that_is_older_names_the_remedy():
+    script = """
+import os, sys
+from vc_runtime import stand_in
+words = ["/bin/sh", "-c", "echo 'the stand-in is not connected: --x is no option' >&3; exit 1"]
+try:
+    stand_in.leave(lambda: words, "", str)
+except stand_in.RuntimeFailure as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert b"--x is no option; the guest image is older" in done.stdout
+    assert b"'vc guest build'" in done.stdout
