@@ -58,7 +58,8 @@ def podman(host: UserHost, busybox: Path) -> Iterator[Rootless]:
     running = folder / "user"
     running.mkdir(mode=0o700)
     environment = {**engines.configured(host, folder), **host.environment}
-    environment["XDG_RUNTIME_DIR"] = str(running)
+    # Not those of root that runs the tests.
+    environment["XDG_RUNTIME_DIR"] = environment["TMPDIR"] = str(running)
     for path in (folder, running):
         os.chown(path, USER, USER)
     keeper = ("unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", _PREPARE)
