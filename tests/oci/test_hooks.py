@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from tests.oci.test_bundle import load
 from vc_core import oci
+from vc_core.spec import ConfigError
 
 
 def test_hooks_of_all_six_kinds_are_read(tmp_path):
@@ -24,3 +28,9 @@ def test_hooks_of_all_six_kinds_are_read(tmp_path):
         ["/poststop"],
     ]
     assert found.start_container[0].timeout_s == 3
+
+
+def test_a_hook_with_a_nul_is_refused(tmp_path):
+    hooks = {"poststop": [{"path": "/x", "args": ["x", "a\0b"]}]}
+    with pytest.raises(ConfigError, match=r"hooks\.poststop\[0\]\.args: .* must not contain NUL"):
+        load(tmp_path, hooks=hooks)
