@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.engine.host import mountinfo
+from vc_core.driver_kit import mountinfo
 
 TOGETHER = ("packaging", "acme", "libvirt")
 

@@ -20,9 +20,10 @@ from pathlib import Path
 from msgspec import structs
 
 from vc_core.config import Config
+from vc_core.driver_kit import mountinfo
 from vc_core.engine.api.pod import Pod
 from vc_core.engine.api.runtime import Runtime
-from vc_core.engine.host import mount_calls, mountinfo
+from vc_core.engine.host import mount_calls
 from vc_core.spec import (
     ContainerSpec,
     HostDevice,

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.conftest import HYPERVISORS
 from vc_core import ContainerSpec, Mount, ProcessSpec, Rootfs
-from vc_core.engine.host import mountinfo
+from vc_core.driver_kit import mountinfo
 
 pytestmark = pytest.mark.only("qemu")
 

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from vc_core import ContainerSpec, ProcessSpec, Rootfs, Stdio, StreamName
-from vc_core.engine.host import mountinfo
+from vc_core.driver_kit import mountinfo
 from vc_core.spec import AgentError, Drive
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from vc_core.engine.host import bind_mounts, mountinfo, tree_removal
+from vc_core.driver_kit import mountinfo
+from vc_core.engine.host import bind_mounts, tree_removal
 from vc_core.spec import InvalidRequest, StorageError
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can bind a folder")

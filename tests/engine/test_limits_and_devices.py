@@ -12,7 +12,7 @@ import pytest
 from msgspec import structs
 
 from tests.engine.specs import container
-from vc_core.engine.host import mountinfo
+from vc_core.driver_kit import mountinfo
 from vc_core.engine.resources import vm_size
 from vc_core.engine.state.records import PodConfig
 from vc_core.engine.state.states import State

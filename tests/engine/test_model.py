@@ -17,8 +17,8 @@ from tests.engine.specs import container
 from tests.model import ALIVE, PICK, READY, STOPPED, PodModel
 from vc_core.config import Config
 from vc_core.defaults import Deadlines, TemplateDefaults, Use
+from vc_core.driver_kit import mountinfo
 from vc_core.engine.api.runtime import Runtime
-from vc_core.engine.host import mountinfo
 from vc_core.spec import ContainerSpec, HostDevice, Mount, Resources, VmPhase
 from vc_core.testing import mock_runtime
 from vc_core.testing.mocks import World

@@ -11,7 +11,7 @@ import pytest
 _NAMES = (b"no-text-\xff", b"a\rb", b"a\x0cb", "a\u2028b".encode(), "a\x85b".encode())
 _READERS = """
 import os, pathlib, subprocess, sys
-from vc_core.engine.host import mountinfo
+from vc_core.driver_kit import mountinfo
 from vc_qemu.jail import limits, root
 from vc_runtime import cgroups
 from vc_storage_fs.files import remove_folder

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def vc_world(tmp_path: Path) -> Iterator[World]:
     """Provides the world of the mocks, one per test; unmounts what undeleted pods have mounted."""
-    from vc_core.engine.host import mount_calls, mountinfo
+    from vc_core.driver_kit import mountinfo
+    from vc_core.engine.host import mount_calls
     from vc_core.testing.mocks import World
 
     yield World(tmp_path / "run")

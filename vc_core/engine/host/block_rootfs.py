@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from vc_core.engine.host import mountinfo
+from vc_core.driver_kit import mountinfo
 from vc_core.spec.errors import InvalidRequest, StorageError
 from vc_core.spec.values import Capability, ContainerSpec, Rootfs, RootfsMode
 

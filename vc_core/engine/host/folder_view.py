@@ -14,9 +14,10 @@ from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from vc_core.engine.host import mount_calls, mountinfo
+from vc_core.driver_kit import mountinfo
+from vc_core.driver_kit.mountinfo import MountPoint
+from vc_core.engine.host import mount_calls
 from vc_core.engine.host.mount_calls import NODEV, NOEXEC, NOSUID, RDONLY, opened
-from vc_core.engine.host.mountinfo import MountPoint
 from vc_core.spec.errors import StorageError
 
 # File systems of the kernel: they reveal this host and its processes (/proc/kcore is its memory),

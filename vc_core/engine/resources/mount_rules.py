@@ -11,7 +11,8 @@ from pathlib import Path
 
 from msgspec import structs
 
-from vc_core.engine.host import mountinfo, source_paths
+from vc_core.driver_kit import mountinfo
+from vc_core.engine.host import source_paths
 from vc_core.spec.errors import InvalidRequest
 from vc_core.spec.values import Mount, MountKind
 

@@ -13,10 +13,11 @@ from typing import TypeVar
 
 from msgspec import Struct, field
 
+from vc_core.driver_kit import mountinfo
 from vc_core.engine.clones import lost_machines
 from vc_core.engine.clones.pool import Pool
 from vc_core.engine.clones.templates import FILES
-from vc_core.engine.host import bind_mounts, mount_calls, mountinfo
+from vc_core.engine.host import bind_mounts, mount_calls
 from vc_core.engine.host.container_disks import ContainerDisks
 from vc_core.engine.state.records import PluginChoice, PodState, Store
 from vc_core.engine.state.states import State

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vc_core.engine.host import mountinfo
+from vc_core.driver_kit import mountinfo
 from vc_core.spec import (
     Capability,
     ExitStatus,
