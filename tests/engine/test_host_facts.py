@@ -31,7 +31,7 @@ TABLE = r"""
 
 
 def test_octal_escapes_are_decoded_and_optional_fields_skipped():
-    table = mountinfo.parse(TABLE)
+    table = mountinfo.parse(TABLE.encode())
     assert table[1].point == Path("/mnt/with space\ttab\\back\nline")
     assert (table[1].root, table[1].device, table[1].options) == (
         "/sub/tree",
@@ -42,7 +42,7 @@ def test_octal_escapes_are_decoded_and_optional_fields_skipped():
 
 
 def test_the_last_mount_at_a_place_is_the_one_that_shows():
-    table = mountinfo.parse(TABLE)
+    table = mountinfo.parse(TABLE.encode())
     assert mountinfo.holding(Path("/mnt/over/file"), table).source == "second"
     assert mountinfo.holding(Path("/mnt/over/deep/file"), table).fstype == "xfs"
     assert mountinfo.holding(Path("/mnt/overhead"), table).point == Path("/")

@@ -37,17 +37,20 @@ class MountPoint(Struct, frozen=True):
     tags: frozenset[str] = frozenset()
 
 
-def parse(text: str) -> list[MountPoint]:
+def parse(table: bytes) -> list[MountPoint]:
     """Parses the table, in the order of mounting.
 
-    Blanks, tabs, line ends and backslashes are octal escapes.
+    Any user of the host may choose the name of a mount point. The kernel escapes blanks, tabs,
+    line feeds and backslashes of it as octal numbers, and nothing else. So a name may be no UTF-8,
+    which becomes surrogates, or have characters at which `str.splitlines` splits.
     """
-    return [_point(line) for line in text.rstrip("\n").split("\n") if line]
+    lines = table.decode(errors="surrogateescape").split("\n")
+    return [_point(line) for line in lines if line]
 
 
-def points() -> list[MountPoint]:
-    """Returns all current mounts."""
-    return parse(_TABLE.read_bytes().decode(errors="surrogateescape"))
+def points(table: Path = _TABLE) -> list[MountPoint]:
+    """Returns all current mounts, by default those of this thread."""
+    return parse(table.read_bytes())
 
 
 def holding(path: Path, table: list[MountPoint] | None = None) -> MountPoint:

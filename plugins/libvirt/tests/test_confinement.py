@@ -36,7 +36,7 @@ def _facts() -> Facts:
         },
         label=f"{_NAME} (enforce)",
         groups="0::/machine.slice/machine-qemu\\x2d1\\x2dvc.scope/libvirt/emulator\n",
-        mounts="60 59 0:50 / /dev rw,nosuid - tmpfs devfs rw,size=64k\n",
+        mounts=b"60 59 0:50 / /dev rw,nosuid - tmpfs devfs rw,size=64k\n",
         shared=(),
     )
 
@@ -59,7 +59,7 @@ def test_all_layers_are_named_where_all_are_there():
             Layer.MODULE,
             "refuses nothing",
         ),
-        ({"mounts": "60 59 0:5 / /dev rw - devtmpfs udev rw\n"}, Layer.PRIVATE_DEV, "the host's"),
+        ({"mounts": b"60 59 0:5 / /dev rw - devtmpfs udev rw\n"}, Layer.PRIVATE_DEV, "the host's"),
         ({"groups": "0::/system.slice/libvirtd.service\n"}, Layer.GROUP, "libvirtd's"),
         ({"shared": ("net",)}, Layer.NAMESPACES, "the host's: net"),
     ],

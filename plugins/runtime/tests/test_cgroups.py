@@ -20,7 +20,11 @@ def host(tmp_path, monkeypatch):
 
     def write(own: str, *mounts: str) -> None:
         (tmp_path / "own").write_text(own)
-        lines = (f"none {tmp_path}/{line} 0 0\n" for line in mounts)
+        fields = (line.split(" ") for line in mounts)
+        lines = (
+            f"1 0 0:1 / {tmp_path}/{name} rw - {kind} none {options}\n"
+            for name, kind, options in fields
+        )
         (tmp_path / "mounts").write_text("".join(lines))
         monkeypatch.setattr(cgroups, "_OWN", tmp_path / "own")
         monkeypatch.setattr(cgroups, "_MOUNTS", tmp_path / "mounts")

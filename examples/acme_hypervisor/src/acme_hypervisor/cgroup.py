@@ -7,9 +7,9 @@ import os
 import select
 from pathlib import Path
 
+from vc_core.driver_kit import mountinfo
 from vc_core.spec import HypervisorError, VmSize
 
-_MOUNTS = Path("/proc/self/mountinfo")
 _PERIOD_US = 100_000
 _LIMIT_S = 10
 
@@ -20,10 +20,9 @@ def hierarchy() -> Path:
     Raises:
         HypervisorError: nowhere.
     """
-    for line in _MOUNTS.read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        if after.split()[0] == "cgroup2":
-            return Path(before.split()[4])
+    for mount in mountinfo.points():
+        if mount.fstype == "cgroup2":
+            return mount.point
     raise HypervisorError("no cgroup v2 is mounted: mount -t cgroup2 none /sys/fs/cgroup")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from vc_core.driver_kit.mount_lines import mount_lines
+from vc_core.driver_kit import mountinfo
 from vc_core.spec import VmConfinement
 
 _MODULES = ("apparmor", "selinux")  # libvirt's other models, dac and none, are no security modules
@@ -76,7 +76,7 @@ class Facts:
     status: dict[str, str]
     label: str
     groups: str
-    mounts: str
+    mounts: bytes
     shared: tuple[str, ...]
     is_permissive: bool = False
 
@@ -98,7 +98,7 @@ class Facts:
             status={name: value.strip() for name, _, value in lines},
             label=_label(own / "attr/current"),
             groups=(own / "cgroup").read_text(),
-            mounts="\n".join(mount_lines(own / "mountinfo")),
+            mounts=(own / "mountinfo").read_bytes(),
             shared=tuple(name for name, is_shared in namespaces.items() if is_shared),
             is_permissive=_ENFORCE.exists() and _ENFORCE.read_text().strip() == "0",
         )
@@ -183,10 +183,6 @@ def _label(file: Path) -> str:
         raise
 
 
-def _has_private_dev(mounts: str) -> bool:
-    for line in mounts.rstrip("\n").split("\n"):
-        head, _, tail = line.partition(" - ")
-        point, (kind, source) = head.split()[4], tail.split()[:2]
-        if (point, kind, source) == _PRIVATE_DEV:
-            return True
-    return False
+def _has_private_dev(mounts: bytes) -> bool:
+    found = mountinfo.parse(mounts)
+    return any((str(one.point), one.fstype, one.source) == _PRIVATE_DEV for one in found)

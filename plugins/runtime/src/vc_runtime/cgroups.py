@@ -3,8 +3,9 @@
 They hold the stand-in and the machine, so that what the caller reads there is of the pod. The
 limits of config.json hold in the guest; here are only the bounds of the machine's jail.
 
-Version 1 has a hierarchy for each controller. Version 2 has one, which is used when no controller
-is mounted in version 1 (cgroups(7), Documentation/admin-guide/cgroup-v2.rst).
+Version 1 has a hierarchy for each controller, version 2 has one, which is used when it counts
+something or no controller is mounted in version 1 (cgroups(7),
+Documentation/admin-guide/cgroup-v2.rst).
 """
 
 from __future__ import annotations
@@ -13,15 +14,14 @@ import contextlib
 import errno
 import logging
 import os
-import re
 from pathlib import Path
 
-from vc_core.driver_kit.mount_lines import mount_lines
+from vc_core.driver_kit import mountinfo
 from vc_runtime.errors import RuntimeFailure
 
 log = logging.getLogger(__name__)
 
-_OWN, _MOUNTS = Path("/proc/self/cgroup"), Path("/proc/self/mounts")
+_OWN, _MOUNTS = Path("/proc/self/cgroup"), Path("/proc/self/mountinfo")
 _CPUSET = ("cpuset.cpus", "cpuset.mems")
 _MACHINE = "machine"
 _BOUNDS = {"memory": "memory.limit_in_bytes", "pids": "pids.max"}
@@ -233,16 +233,14 @@ def _hierarchies() -> dict[str, Path]:
     named = {line.split(":")[1] for line in _OWN.read_text().splitlines()}
     found: dict[str, Path] = {}
     unified: Path | None = None
-    for line in mount_lines(_MOUNTS):
-        _, escaped, kind, options, *_ = line.split(" ")
-        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), escaped)
-        if kind == "cgroup2" and unified is None:
-            unified = Path(point)
-        if kind != "cgroup":
+    for mount in mountinfo.points(_MOUNTS):
+        if mount.fstype == "cgroup2" and unified is None:
+            unified = mount.point
+        if mount.fstype != "cgroup":
             continue
         for name in named:
-            if name and set(name.split(",")) <= set(options.split(",")):
-                found.setdefault(name, Path(point))
+            if name and mount.super_options.issuperset(name.split(",")):
+                found.setdefault(name, mount.point)
     if unified is not None and (all("=" in name for name in found) or _counts(unified)):
         found = {name: top for name, top in found.items() if "=" not in name}
         found[_UNIFIED] = unified

@@ -9,7 +9,6 @@ import stat
 from pathlib import Path
 
 from vc_core.driver_kit import HostProcess
-from vc_core.driver_kit.mount_lines import mount_lines
 from vc_core.spec import StorageError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -59,10 +58,12 @@ def remove_folder(folder: Path) -> None:
     Raises:
         StorageError: something is mounted below it, whose files must not be removed.
     """
-    inside = f"{folder.resolve()}/"
-    points = (line.split(" ")[4] for line in mount_lines(Path("/proc/self/mountinfo")))
-    if held := next((point for point in points if point.startswith(inside)), ""):
-        raise StorageError(f"{held} is a mount point and must not be removed; unmount it first")
+    from vc_core.driver_kit import mountinfo  # lists of pods do not need it
+
+    if held := mountinfo.below(folder):
+        raise StorageError(
+            f"{held[0].point} is a mount point and must not be removed; unmount it first"
+        )
     if is_missing(folder):
         return
     dead = folder.parent / _own_name("dead")

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from vc_core.driver_kit import HostProcess
-from vc_core.driver_kit.mount_lines import mount_lines
+from vc_core.driver_kit import HostProcess, mountinfo
 
 _PARENT = "virtcontainers"
 _FILES = 16384  # 9p closes unused files when it has half of them open
@@ -104,13 +103,12 @@ def _controllers() -> dict[str, tuple[Path, dict[str, str]]]:
         FileNotFoundError: one is not mounted.
     """
     found: dict[str, tuple[Path, dict[str, str]]] = {}
-    for line in mount_lines(Path("/proc/self/mounts")):
-        _, point, kind, options, *_ = line.split(" ")
-        if kind == "cgroup":
-            found |= {name: (Path(point), _V1) for name in options.split(",") if name in _V1}
-        elif kind == "cgroup2":
-            there = (Path(point) / "cgroup.controllers").read_text().split()
-            found |= {name: (Path(point), _V2) for name in there if name in _V2}
+    for mount in mountinfo.points():
+        if mount.fstype == "cgroup":
+            found |= {name: (mount.point, _V1) for name in mount.super_options if name in _V1}
+        elif mount.fstype == "cgroup2":
+            there = (mount.point / "cgroup.controllers").read_text().split()
+            found |= {name: (mount.point, _V2) for name in there if name in _V2}
     for name in _V1:
         if name not in found:
             raise FileNotFoundError(2, "the controller is not mounted", name)
