@@ -123,6 +123,8 @@ async def _sweep(monitor: Monitor, run_dir: Path) -> None:
     for label in await _labels(monitor):
         channel_id = ChannelId.parse(label)
         if _is_closed(label, ports):
+            if channel_id is not None:  # its client may have been killed before it did that
+                channel_id.socket(run_dir).unlink(missing_ok=True)
             with contextlib.suppress(QemuError):  # it is not released yet: the next one removes it
                 await monitor.execute("chardev-remove", {"id": label})
         elif channel_id is not None and not channel_id.owner.is_alive():

@@ -127,10 +127,11 @@ class Monitor:
         with self._client.listen(listener):
             yield Halts(listener)
 
-    async def begin_unplug(self, device: str) -> None:
+    async def begin_unplug(self, device: str) -> bool:
         """Removes a device, without waiting until QEMU has released it.
 
-        A device that is not there is no error.
+        Returns False for a device that is not there. One whose removal was requested before is no
+        error.
 
         Raises:
             QemuError: refused, or QEMU ended.
@@ -138,10 +139,11 @@ class Monitor:
         try:
             await self.execute("device_del", {"id": device})
         except NoSuchDeviceError:
-            return
+            return False
         except QemuError as error:
             if _PENDING not in str(error):
-                raise  # else: it was requested before
+                raise
+        return True
 
     async def released(
         self, device: str, command: str, arguments: dict[str, object], limit_s: float
@@ -155,11 +157,10 @@ class Monitor:
             try:
                 await self.execute(command, arguments)
             except QemuError:
-                try:
+                # It may also have been released between the refusal and the first event.
+                with contextlib.suppress(TimeoutError):
                     async with timeout_after(limit_s):
                         await _is_released(answers, device)
-                except TimeoutError:
-                    raise QemuError(f"QEMU does not release {device} within {limit_s} s") from None
                 await self.execute(command, arguments)
 
     async def unplug(self, device: str, limit_s: float) -> None:
@@ -171,13 +172,8 @@ class Monitor:
             HypervisorError: refused, kept by the guest beyond the limit, or QEMU ended.
         """
         async with self.events(_DELETED, *_KEPT) as answers:
-            try:
-                await self.execute("device_del", {"id": device})
-            except NoSuchDeviceError:
+            if not await self.begin_unplug(device):
                 return
-            except QemuError as error:
-                if _PENDING not in str(error):
-                    raise  # else: it was requested before, and the guest has not answered yet
             await wait_for_release(
                 device, _is_released(answers, device), limit_s, lambda: self._has(device)
             )
