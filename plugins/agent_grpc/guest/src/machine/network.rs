@@ -41,7 +41,6 @@ pub struct Prepared {
 }
 
 /// An interface, as the kernel knows it.
-#[derive(Clone)]
 struct Link {
     mac: String,
     name: String,
@@ -88,8 +87,8 @@ pub async fn configure_all(
         }
         let mut known = prepared.iter().flat_map(|before| &before.bare);
         match known.find(|link| link.mac == one.restored_mac) {
-            Some(link) => configure_bare(one, link)?,
-            None => configure_again(one, prepared.is_some(), machine).await?,
+            Some(link) => configure_prepared(one, link)?,
+            None => configure(one, prepared.is_some(), machine).await?,
         }
     }
     if is_template {
@@ -122,7 +121,7 @@ async fn prepare(wanted: &GuestNetwork, machine: &Machine) -> Result<Link, Error
 
 /// Configures an interface that a template has prepared. Each request less is a millisecond of an
 /// emulated start.
-fn configure_bare(wanted: &GuestNetwork, link: &Link) -> Result<(), Error> {
+fn configure_prepared(wanted: &GuestNetwork, link: &Link) -> Result<(), Error> {
     let kernel = Kernel::open()?;
     let mut message = raised(link.index, wanted.mtu);
     message.attributes.push(LinkAttribute::Address(bytes_of(&wanted.mac)?));
@@ -134,7 +133,7 @@ fn configure_bare(wanted: &GuestNetwork, link: &Link) -> Result<(), Error> {
 }
 
 /// Waits for the interface with this MAC and replaces its addresses and routes by the given ones.
-async fn configure_again(
+async fn configure(
     wanted: &GuestNetwork,
     was_prepared: bool,
     machine: &Machine,
