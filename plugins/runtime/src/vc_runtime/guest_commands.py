@@ -70,10 +70,11 @@ def start(found: Namespace) -> int:
                 )
         _run(_start(records, record))
         records.put(structs.replace(record, was_started=True))
-        if records.hooks(found.id):
-            from vc_runtime import hooks
+    # Without the lock: a hook may call this program, and another command need not wait for it.
+    if records.hooks(found.id):
+        from vc_runtime import hooks
 
-            _run(hooks.started(records, record))
+        _run(hooks.started(records, record))
     return 0
 
 
