@@ -113,4 +113,5 @@ async def test_a_start_that_is_not_written_is_told(runtime, created, monkeypatch
     with pytest.raises(NotFound):
         await start()
     assert asked == [1]
-    assert (await runtime.hooks.storage_lock(pod_id="p", exclusive=True, timeout_s=1)) is not None
+    lock = await runtime.hooks.storage_lock(pod_id="p", exclusive=True, timeout_s=1)
+    await lock.release()

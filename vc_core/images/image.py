@@ -37,7 +37,6 @@ class Progress(Protocol):
 
 
 def _of_type(document: Mapping[str, Any], key: str, kind: type[T]) -> T | None:
-
     try:
         return msgspec.convert(document.get(key), type=kind | None)
     except msgspec.ValidationError as error:

@@ -13,7 +13,7 @@ from msgspec import structs
 
 from vc_core.config import Config, load
 from vc_core.engine.state.event_journal import Journal
-from vc_core.engine.state.records import PodState, Store
+from vc_core.engine.state.records import ContainerState, PodState, Store
 from vc_core.engine.state.states import State
 from vc_core.engine.wiring import assemble
 from vc_core.engine.wiring.catalog import Catalog
@@ -64,9 +64,9 @@ async def start(
         return False
     try:
         store = Store(storage, pod_id)
-        if not await _waits(store, container_id) or not await ask():
+        state = await _waiting(store, container_id)
+        if state is None or not await ask():
             return False
-        state = await store.container_state(container_id)
         state = structs.replace(state, state=State.RUNNING, started_ns=time.time_ns())
         await store.put_container_state(container_id, state)
         about = PodRef(id=pod_id, run_dir=await storage.storage_run_dir(pod_id=pod_id))
@@ -76,19 +76,22 @@ async def start(
     return True
 
 
-async def _waits(store: Store, container_id: str) -> bool:
-    """Returns whether a container waits in a running machine, and nobody else is to be asked."""
+async def _waiting(store: Store, container_id: str) -> ContainerState | None:
+    """Returns the state of a container that waits in a running machine, of which nobody else is to
+    be asked; None for any other.
+    """
     try:
         pod = await store.recorded_pod_state()
         # The pod keeps the plugins that it was created with.
         own = (await store.pod_config()).plugins
         if pod is None or not _is_running(pod) or any(one.family == "observer" for one in own):
-            return False
+            return None
         spec = await store.container_spec(container_id)
         state = await store.container_state(container_id)
     except NotFound:
-        return False
-    return state.state is State.READY and state.is_in_guest and spec.hooks == OciHooks()
+        return None
+    waits = state.state is State.READY and state.is_in_guest and spec.hooks == OciHooks()
+    return state if waits else None
 
 
 def _is_running(pod: PodState) -> bool:

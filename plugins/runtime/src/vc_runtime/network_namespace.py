@@ -65,8 +65,8 @@ def in_network_of(folder: Path, work: Callable[[], Sequence[str]]) -> Sequence[s
         except OSError as error:
             if os.geteuid() == 0 or error.errno != errno.EPERM:
                 failures.append(error)
-            # Nobody can put anything into the namespace of an ordinary user but root.
-            log.info("the container has no network namespace of its own: %s", error.strerror)
+            else:  # the engine of an ordinary user cannot change the host's network, either
+                log.info("the container has no network namespace of its own: %s", error.strerror)
         finally:
             is_inside.set()
         return result.result()
