@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from vc_core.driver_kit import mountinfo
 from vc_core.engine.host import (
     bind_mounts,
     block_rootfs,
     folder_view,
     hidden_paths,
     mount_calls,
-    mountinfo,
 )
 from vc_core.engine.state import boot_assets
 from vc_core.engine.state.boot_assets import Asset, Assets
