@@ -6,6 +6,7 @@ pub mod connections;
 pub mod dial;
 pub mod hotplug;
 pub mod identity;
+pub mod interfaces;
 pub mod kind;
 pub mod modules;
 pub mod network;

@@ -24,6 +24,7 @@ use nix::sys::socket::{
 
 use crate::error::Error;
 use crate::machine::connections;
+use crate::machine::interfaces::{Link, Prepared};
 use crate::machine::state::Machine;
 use crate::machine::uevents::until;
 use crate::proto::GuestNetwork;
@@ -32,20 +33,6 @@ const INTERFACES: &str = "/sys/class/net";
 const ANSWER_BYTES: usize = 64 << 10;
 /// Time limit for a plugged interface to appear.
 const LIMIT: Duration = Duration::from_secs(30);
-
-/// The interfaces of a template, as they are until a clone of it is set up.
-pub struct Prepared {
-    wanted: Vec<GuestNetwork>,
-    /// Those without addresses.
-    bare: Vec<Link>,
-}
-
-/// An interface, as the kernel knows it.
-struct Link {
-    mac: String,
-    name: String,
-    index: u32,
-}
 
 /// Configures all interfaces. In a machine that was started from a saved one, it first ends the TCP
 /// connections of the saved one. A clone of a template with these interfaces has nothing to do.

@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use crate::error::Error;
 use crate::machine::clock;
 use crate::machine::hotplug::{Hotplug, memory_bytes};
+use crate::machine::interfaces::Prepared;
 use crate::machine::kind::Kind;
 use crate::machine::modules::Modules;
-use crate::machine::network::Prepared;
 use crate::machine::uevents::{self, Uevents};
 
 pub struct Machine {
