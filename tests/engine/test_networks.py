@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
 from tests.engine.specs import container
+from vc_core.driver_kit import HostProcess, process_namespace
 from vc_core.engine.state.states import State
 from vc_core.spec import (
     Capability,
@@ -130,6 +132,26 @@ async def test_a_network_of_a_name_is_the_plugins(
     async with open_runtime(structs.replace(config, use=use)) as runtime:
         found = (await (await runtime.create("p", network=network)).status()).config
         assert (found.plugins[-1].name, found.network.name) == (plugin, name)
+
+
+@pytest.fixture
+def sleeper():
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        yield process
+        process.kill()
+
+
+async def test_which_namespace_of_a_process_was_named_is_recorded(runtime, sleeper):
+    path = f"/proc/{sleeper.pid}/ns/net"
+    found = (await (await runtime.create("p", network=f"ns:{path}")).status()).config.network
+    assert found.namespace == process_namespace(path, Path(path).stat())
+    assert found.namespace.startswith(f"{HostProcess.of(sleeper.pid).start_ticks}:")
+    sleeper.kill()
+    sleeper.wait()
+    with pytest.raises(InvalidRequest, match=f"{path} is no network namespace: No such file"):
+        await runtime.create("q", network=f"ns:{path}")
+    other = (await (await runtime.create("r", network="ns:/run/netns/x")).status()).config.network
+    assert other.namespace == "", "its owner may make it anew"
 
 
 async def test_a_network_plugin_that_is_not_there_is_named(open_runtime, config):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vc_core.driver_kit.host_process import HostProcess
     from vc_core.driver_kit.kvm_proof import KvmProof, known_kvm_proof, proof_dir, prove_kvm
     from vc_core.driver_kit.machine_state import MachineState
+    from vc_core.driver_kit.named_namespace import process_namespace
     from vc_core.driver_kit.ownership import (
         opened_private_folder,
         private_folder,
@@ -57,6 +58,7 @@ _MODULES = {
     "lock_file": "file_lock",
     "opened_private_folder": "ownership",
     "private_folder": "ownership",
+    "process_namespace": "named_namespace",
     "program_environment": "programs",
     "proof_dir": "kvm_proof",
     "prove_kvm": "kvm_proof",
@@ -90,6 +92,7 @@ __all__ = [
     "lock_file",
     "opened_private_folder",
     "private_folder",
+    "process_namespace",
     "program_environment",
     "proof_dir",
     "prove_kvm",

@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from vc_network import loopback, netns
 from vc_network.errors import NetworkFailure
 from vc_network.given import GivenNetwork
 
+from vc_core.driver_kit import process_namespace
 from vc_core.spec import NetworkError, NetworkRequest, PodRef, Reach, Route
 from vc_core.testing import NetworkContract, NetworkSubject
 
@@ -211,3 +213,19 @@ thread.join()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert done.stdout == b"self False\nthread-self True\n"
+
+
+async def test_the_namespace_of_another_process_with_the_same_pid_is_refused(run_dir, somebodys):
+    plugin, pod = GivenNetwork(), PodRef(id="p", run_dir=run_dir)
+    before = _shown(somebodys)
+    same = process_namespace(str(somebodys), somebodys.stat())
+    ticks, _, inode = same.partition(":")
+    for other in (f"{int(ticks) - 1}:{inode}", f"{same}1"):
+        asked = structs.replace(_request(somebodys), namespace=other)
+        with pytest.raises(NetworkError, match="another network namespace than when the pod was"):
+            await plugin.network_connect(pod=pod, request=asked)
+    assert _shown(somebodys) == before
+    asked = structs.replace(_request(somebodys), namespace=same)
+    for one in (await plugin.network_connect(pod=pod, request=asked)).interfaces:
+        os.close(one.nic.descriptor)
+    await plugin.network_disconnect(pod=pod)

@@ -10,6 +10,7 @@ from pathlib import Path
 from msgspec import structs
 
 from vc_core.config import Config
+from vc_core.driver_kit.named_namespace import process_namespace
 from vc_core.engine.state.records import PluginChoice, PodConfig
 from vc_core.engine.wiring import assemble, network_limits
 from vc_core.engine.wiring.assemble import Wire
@@ -29,6 +30,7 @@ from vc_core.spec.values import (
 
 _PORTS = range(1, 65536)
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"  # of a network, as in CNI's specification
+_PROCESSES = "/proc/"
 NO_LIMITS = NetworkPolicy()
 NO_DNS = Dns()
 
@@ -51,8 +53,8 @@ def request(
         dns: of the pod.
 
     Raises:
-        InvalidRequest: there is no such choice, a port or rule is invalid, or ports or limits are
-            given without a network.
+        InvalidRequest: there is no such choice, the process of a namespace has ended, a port or
+            rule is invalid, or ports or limits are given without a network.
     """
     wanted = choice or _configured(config)
     if wanted == NO_NETWORK:
@@ -89,7 +91,23 @@ def request(
             f"or {NAMESPACE_PREFIX}/PATH for a network namespace"
         )
     network_limits.check(Reach.FULL, policy)
-    return structs.replace(made, name=path)
+    return structs.replace(made, name=path, namespace=_namespace_now(path))
+
+
+def _namespace_now(path: str) -> str:
+    """Returns NetworkRequest.namespace for the name of a network or the path of a namespace.
+
+    Raises:
+        InvalidRequest: the process that the path goes through has ended.
+    """
+    if not path.startswith(_PROCESSES):
+        return ""
+    try:
+        return process_namespace(path, Path(path).stat())
+    except OSError as error:
+        raise InvalidRequest(
+            f"{path} is no network namespace: {error.strerror}; its process may have ended"
+        ) from error
 
 
 def of_copy(

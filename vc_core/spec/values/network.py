@@ -63,6 +63,8 @@ class NetworkRequest(Struct, frozen=True, kw_only=True):
         ports: ports of the host that are forwarded to the pod.
         name: which of the plugin's networks: a network's name, or the path of a network namespace;
             empty for the plugin's only or configured one.
+        namespace: where the name is a path through a process, `driver_kit.process_namespace` of
+            what it was when the pod was created; else empty.
         policy: limits within the reach.
         name_servers: addresses of the DNS servers that answer where the policy has names; empty
             for the network's own. The pod asks the network, which asks them.
@@ -73,6 +75,7 @@ class NetworkRequest(Struct, frozen=True, kw_only=True):
     reach: Reach
     ports: tuple[PortMapping, ...] = ()
     name: str = ""
+    namespace: str = ""
     policy: NetworkPolicy = NetworkPolicy()
     name_servers: tuple[str, ...] = ()
     dns: Dns = Dns()

@@ -39,7 +39,7 @@ async def prepare(path: Path) -> Nic:
 
 
 async def attach(
-    run_dir: Path, path: Path, prepared: tuple[int, ...] = ()
+    run_dir: Path, path: Path, prepared: tuple[int, ...] = (), namespace: str = ""
 ) -> tuple[Interface, ...]:
     """Attaches a machine to all interfaces of a namespace; returns them with their taps.
 
@@ -47,13 +47,14 @@ async def attach(
         run_dir: of the pod.
         path: of the namespace.
         prepared: the taps of the first interfaces, where they exist. The caller closes them.
+        namespace: as NetworkRequest.namespace.
 
     Raises:
         NetworkFailure: a step failed, or another machine is attached. Nothing is left.
     """
     opened: list[int] = []
     try:
-        with netns.opened(path) as descriptor:
+        with netns.opened(path, namespace) as descriptor:
             links = await netns.within(descriptor, redirect.look)
             if len(links) < len(prepared):
                 raise NetworkFailure("the network has given the pod no interface")

@@ -40,13 +40,14 @@ class GivenNetwork(NetworkSpec):
             raise NetworkFailure("no network namespace is named; ask for ns:/PATH")
         namespace.check_device()
         await _remove(pod)
-        with netns.opened(path) as descriptor:
+        with netns.opened(path, request.namespace) as descriptor:
             if netns.is_hosts(descriptor):
                 raise NetworkFailure(
                     f"{path} is the host's own network namespace, which a machine cannot have; "
                     "ask for the network full, or make a namespace"
                 )
-        return Network(interfaces=await attachment.attach(pod.run_dir, path))
+        found = await attachment.attach(pod.run_dir, path, namespace=request.namespace)
+        return Network(interfaces=found)
 
     @hookimpl
     @translated

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vc_core.driver_kit import process_namespace
 from vc_network.errors import NetworkFailure
 from vc_network.host_programs import output
 from vc_network.namespace import program
@@ -28,11 +29,15 @@ _HOSTS = (Path("/proc/thread-self/ns/net"), Path("/proc/1/ns/net"))
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[int]:
+def opened(path: Path, namespace: str = "") -> Iterator[int]:
     """Yields the descriptor of a network namespace.
 
+    Args:
+        path: of the namespace.
+        namespace: as NetworkRequest.namespace; empty for any.
+
     Raises:
-        NetworkFailure: there is none at this path.
+        NetworkFailure: there is none at this path, or another one.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -45,9 +50,25 @@ def opened(path: Path) -> Iterator[int]:
             kind = 0
         if kind != _CLONE_NEWNET:
             raise NetworkFailure(f"{path} is no network namespace")
+        _check_same(path, descriptor, namespace)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _check_same(path: Path, descriptor: int, namespace: str) -> None:
+    """Refuses the namespace of a process which is not the one that the pod was created with."""
+    if not namespace:
+        return
+    try:
+        found = process_namespace(str(path), os.fstat(descriptor))
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise NetworkFailure(f"the network namespace {path}: its process has ended") from error
+    if found != namespace:
+        raise NetworkFailure(
+            f"{path} is another network namespace than when the pod was created, as the pid is "
+            "that of another process or this has changed its namespace; create the pod anew"
+        )
 
 
 def identity(descriptor: int) -> str:
