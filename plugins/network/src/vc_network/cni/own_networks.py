@@ -1,7 +1,6 @@
 """Networks that `vc network create` makes: a bridge of this host with its subnets.
 
-A network is a configuration list in CNI's directory, so that other programs can use it, too. The
-key "vc" of the list says that it is ours; CNI's programs ignore keys that they do not know.
+A network is a configuration list in CNI's directory, so that other programs can use it, too.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from typing import Any
 
 from vc_core.driver_kit import write_private_file
 from vc_core.spec import NamedNetwork, NewNetwork
-from vc_network.cni import configuration
+from vc_network.cni import configuration, own_rules
 from vc_network.cni.cache import Cache, pod_of
 from vc_network.cni.configuration import NetworkList
 from vc_network.cni.options import CniOptions
+from vc_network.cni.own_lists import KEY, Subnet, bridge_of, is_internal, is_own, subnets_of
 from vc_network.errors import NetworkFailure
 from vc_network.netns import listed, run
 
-_OURS = "vc"
 _VERSION = "1.0.0"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 # Podman's and Docker's choices are others; a subnet in use is left out.
@@ -31,8 +30,6 @@ _POOL_V4 = ipaddress.IPv4Network("10.210.0.0/16")
 _PREFIX_V4 = 24
 _MTU = range(1280, 65536)
 _SMALLEST = {4: 29, 6: 112}
-
-Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def networks_of(options: CniOptions, cache: Cache) -> tuple[NamedNetwork, ...]:
@@ -44,9 +41,9 @@ def networks_of(options: CniOptions, cache: Cache) -> tuple[NamedNetwork, ...]:
     return tuple(
         NamedNetwork(
             name=name,
-            subnets=tuple(map(str, _subnets_of(networks[name]))),
-            is_internal=_is_internal(networks[name]),
-            is_own=_is_own(networks[name]),
+            subnets=tuple(map(str, subnets_of(networks[name]))),
+            is_internal=is_internal(networks[name]),
+            is_own=is_own(networks[name]),
             pods=tuple(sorted(pods.get(name, []))),
             definition=networks[name].text,
         )
@@ -96,7 +93,7 @@ def remove(options: CniOptions, cache: Cache, name: str) -> None:
         NetworkFailure: it is not there, not ours, or in use.
     """
     network = configuration.find(options.config_dir, name)
-    if not _is_own(network) or network.path is None:
+    if not is_own(network) or network.path is None:
         raise NetworkFailure(
             f"the network {name} was not made by 'vc network create'; remove {network.path}"
         )
@@ -110,69 +107,14 @@ def remove(options: CniOptions, cache: Cache, name: str) -> None:
     leases = options.cache_dir / "networks" / name
     if leases.exists():
         shutil.rmtree(leases)
-    run("nft", "-f", "-", text=_removal(name))
-    bridge = _bridge(name)
+    own_rules.remove(name)
+    bridge = bridge_of(name)
     if any(link["ifname"] == bridge for link in listed("link", "show")):
         run("ip", "link", "delete", bridge)
 
 
-def isolate(network: NetworkList) -> None:
-    """Lets pods of an internal network reach each other only, and its name server.
-
-    The rules are those of the host's namespace, where the bridge is; a reboot removes them, so each
-    pod of the network sets them again.
-
-    Raises:
-        NetworkFailure: nft fails.
-    """
-    if not (_is_own(network) and _is_internal(network)):
-        return
-    bridge = _bridge(network.name)
-    rules = f"""
-table inet {_table(network.name)} {{
-  chain forward {{
-    type filter hook forward priority -10;
-    iifname "{bridge}" oifname != "{bridge}" drop
-    oifname "{bridge}" iifname != "{bridge}" drop
-  }}
-  chain input {{
-    type filter hook input priority -10;
-    iifname "{bridge}" meta l4proto {{ tcp, udp }} th dport 53 accept
-    iifname "{bridge}" icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
-    iifname "{bridge}" ct state established,related accept
-    iifname "{bridge}" drop
-  }}
-}}
-"""
-    run("nft", "-f", "-", text=_removal(network.name) + rules)
-
-
-def _is_own(network: NetworkList) -> bool:
-    return isinstance(network.extra.get(_OURS), dict)
-
-
-def _is_internal(network: NetworkList) -> bool:
-    ours = network.extra.get(_OURS)
-    return isinstance(ours, dict) and ours.get("internal") is True
-
-
-def _subnets_of(network: NetworkList) -> Iterator[Subnet]:
-    """Yields the subnets of host-local, where they are valid."""
-    for plugin in network.plugins:
-        ipam = plugin.get("ipam")
-        if not isinstance(ipam, dict):
-            continue
-        ranges = ipam.get("ranges", [])
-        alternatives = [ipam, *(one for group in ranges for one in group)]
-        for one in alternatives:
-            try:
-                yield ipaddress.ip_network(one["subnet"])
-            except (KeyError, TypeError, ValueError):
-                continue
-
-
 def _chosen(wanted: NewNetwork, networks: list[NetworkList]) -> list[Subnet]:
-    used = [(one.name, subnet) for one in networks for subnet in _subnets_of(one)]
+    used = [(one.name, subnet) for one in networks for subnet in subnets_of(one)]
     used += [("a route of this host", subnet) for subnet in _routes()]
     subnets = [_valid(text) for text in wanted.subnets]
     if len({subnet.version for subnet in subnets}) != len(subnets):
@@ -249,7 +191,7 @@ def _configuration(
         ipam["routes"] = [{"dst": defaults[one.version]} for one in subnets]
     bridge = {
         "type": "bridge",
-        "bridge": _bridge(wanted.name),
+        "bridge": bridge_of(wanted.name),
         "isGateway": True,
         "ipMasq": not wanted.is_internal,
         "hairpinMode": True,
@@ -263,22 +205,8 @@ def _configuration(
     return {
         "cniVersion": _VERSION,
         "name": wanted.name,
-        _OURS: {"internal": wanted.is_internal},
+        KEY: {"internal": wanted.is_internal},
         "plugins": [bridge, bandwidth]
         if wanted.is_internal
         else [bridge, portmap, firewall, bandwidth],
     }
-
-
-def _bridge(name: str) -> str:
-    """Returns the name of a network's bridge: names of interfaces have 15 characters at most."""
-    return f"vcb{hashlib.blake2b(name.encode(), digest_size=6).hexdigest()}"
-
-
-def _table(name: str) -> str:
-    return f"vc_network_{hashlib.blake2b(name.encode(), digest_size=6).hexdigest()}"
-
-
-def _removal(name: str) -> str:
-    """Input of nft that removes the table, whether it is there or not."""
-    return f"table inet {_table(name)} {{}}\ndelete table inet {_table(name)}\n"

@@ -30,7 +30,7 @@ from vc_core.spec import (
     hookimpl,
 )
 from vc_network import attachment, namespace, netns, ports, redirect
-from vc_network.cni import capabilities, configuration, doctor, own_networks, results
+from vc_network.cni import capabilities, configuration, doctor, own_networks, own_rules, results
 from vc_network.cni.cache import NETNS, Attachment, Cache, container_of
 from vc_network.cni.chain import AddFailure, Chain, check_installed
 from vc_network.cni.collection import collect
@@ -202,7 +202,7 @@ class CniNetwork(NetworkSpec):
                 self._forget(pod, network.name)
             raise
         self._write(pod, replace(begun, result=result))
-        own_networks.isolate(network)
+        own_rules.isolate(network)
         interfaces = await attachment.attach(pod.run_dir, path, taps)
         servers = await self._name_servers(pod, network.name, result)
         return Network(
