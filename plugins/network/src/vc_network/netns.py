@@ -141,6 +141,24 @@ def listed(*arguments: str) -> list[dict[str, Any]]:
     return [one for one in json.loads(answer or "[]") if one]
 
 
+def listed_together(*commands: str) -> list[list[dict[str, Any]]]:
+    """Returns what one process of `ip -json` lists for each command.
+
+    Raises:
+        NetworkFailure: ip failed.
+    """
+    text = "".join(f"{command}\n" for command in commands)
+    answer, found = run("ip", "-json", "-batch", "-", text=text).strip(), []
+    decoder = json.JSONDecoder()
+    while answer:
+        one, end = decoder.raw_decode(answer)
+        found.append([element for element in one if element])
+        answer = answer[end:].lstrip()
+    if len(found) != len(commands):
+        raise NetworkFailure(f"ip answers {len(found)} of {len(commands)} commands")
+    return found
+
+
 def own_addresses() -> tuple[str, ...]:
     """Returns all addresses in this thread's namespace."""
     found = (address for link in listed("address", "show") for address in link["addr_info"])

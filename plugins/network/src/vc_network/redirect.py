@@ -18,7 +18,7 @@ from typing import Any
 from vc_core.spec import GuestNetwork, Interface, Nic, Route
 from vc_network.errors import NetworkFailure
 from vc_network.inside import open_tap
-from vc_network.netns import listed, run
+from vc_network.netns import listed, listed_together, run
 
 _TAP_PREFIX = "vctap"
 _LINK_TYPES = ("ether",)
@@ -45,12 +45,13 @@ def look() -> tuple[Link, ...]:
     Raises:
         NetworkFailure: an interface has addresses, and is none that a guest can have.
     """
-    routes = [*listed("-4", "route", "show"), *listed("-6", "route", "show")]
+    shown, routes = listed_together("address show", "route show")
+    shown = [one for one in shown if not _is_left_out(one)]
+    if any(":" in address for one in shown for address in _addresses(one)):
+        routes += listed("-6", "route", "show")
     links = []
-    for found in listed("address", "show"):
+    for found in shown:
         addresses = _addresses(found)
-        if "LOOPBACK" in found["flags"] or found["ifname"].startswith(_TAP_PREFIX):
-            continue
         if found.get("link_type") not in _LINK_TYPES or "UP" not in found["flags"]:
             if addresses:
                 raise NetworkFailure(
@@ -91,7 +92,6 @@ def connect(links: tuple[Link, ...]) -> None:
     Raises:
         NetworkFailure: a step failed; `disconnect` removes what there is.
     """
-    disconnect(tuple(link.name for link in links))
     for index, link in enumerate(links):
         tap = f"{_TAP_PREFIX}{index}"
         # The guest sends from its own MAC only. So a clone is not heard as long as it has its
@@ -100,7 +100,12 @@ def connect(links: tuple[Link, ...]) -> None:
             *_redirected(link.name, tap, "u8 0 0"),
             *_redirected(tap, link.name, f"ether src {link.guest.mac}"),
         )
-        run("tc", "-batch", "-", text="".join(f"{rule}\n" for rule in rules))
+        text = "".join(f"{rule}\n" for rule in rules)
+        try:
+            run("tc", "-batch", "-", text=text)
+        except NetworkFailure:  # another machine has been redirected here
+            disconnect((link.name, tap))
+            run("tc", "-batch", "-", text=text)
         # Only now: the machine may run already.
         set_up = f"link set dev {tap} mtu {link.guest.mtu}\nlink set dev {tap} up\n"
         run("ip", "-batch", "-", text=set_up)
@@ -159,6 +164,10 @@ def _redirected(source: str, target: str, match: str) -> Iterator[str]:
     action = f"action mirred egress redirect dev {target}"
     yield f"qdisc add dev {source} ingress"
     yield f"filter add dev {source} parent {_INGRESS} {match} {action}"
+
+
+def _is_left_out(found: dict[str, Any]) -> bool:
+    return "LOOPBACK" in found["flags"] or found["ifname"].startswith(_TAP_PREFIX)
 
 
 def _addresses(found: dict[str, Any]) -> tuple[str, ...]:
