@@ -153,8 +153,10 @@ def _ip(lines: str, *prefix: str) -> None:
 
 
 @contextmanager
-def outside(pages_on_host: bool = False, file: Path | None = None) -> Iterator[None]:
+def outside(pages_on_host: bool = False, file: Path | None = None) -> Iterator[int]:
     """This thread and what it starts is in a namespace of its own, with an outside.
+
+    Yields the process whose network namespace the outside is.
 
     Args:
         pages_on_host: whether "the host" has the same servers, on all of its addresses.
@@ -194,7 +196,7 @@ def outside(pages_on_host: bool = False, file: Path | None = None) -> Iterator[N
         listen = (f"--listen-address={PUBLIC}", f"--listen-address={EVIL}", "--bind-interfaces")
         with subprocess.Popen([*there, *dns, *known, *listen]) as server:
             try:
-                yield
+                yield keeper.pid
             finally:
                 server.kill()
     finally:

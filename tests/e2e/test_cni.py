@@ -10,11 +10,12 @@ import signal
 import subprocess
 import tempfile
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.outside import MTU, outside
+from tests.e2e.outside import HOST, MTU, outside
 
 pytestmark = [
     pytest.mark.needs("nic"),
@@ -36,6 +37,7 @@ class Net:
         folder.chmod(0o755)
         host.configure("network.cni", config_dir=folder / "net.d", cache_dir=folder / "cache")
         self.vc = host.vc
+        self.outside: list[str] = []  # before a command that is to run there
 
     def create(self, *options: str) -> None:
         self.vc("network", "create", *options, self.name)
@@ -85,8 +87,9 @@ class Net:
 @pytest.fixture
 def net(host):
     folder = Path(tempfile.mkdtemp(prefix="vc-cni-", dir="/dev/shm"))
-    with outside(pages_on_host=True):
+    with outside(pages_on_host=True) as keeper:
         found = Net(host, folder)
+        found.outside = ["nsenter", "--target", str(keeper), "--net", "--"]
         yield found
         assert found.residue() == []
     shutil.rmtree(folder)
@@ -103,8 +106,9 @@ def test_a_network_without_ipv6_sees_none_of_a_pod(net, way):
     net.vc("network", "rm", net.name)
 
 
-def _get(url: str) -> str:
-    return subprocess.run([*GET, url], capture_output=True, text=True, check=True).stdout.strip()
+def _get(url: str, before: Sequence[str] = ()) -> str:
+    words = [*before, *GET, url]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_two_pods_find_each_other_reach_the_outside_and_serve_a_port(net):
@@ -134,6 +138,21 @@ def test_two_pods_find_each_other_reach_the_outside_and_serve_a_port(net):
     assert json.loads(net.vc("network", "ls", "--json").stdout) == []
     links = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True)
     assert "vcb" not in links.stdout
+
+
+def test_a_host_that_forwards_nothing_lets_pods_of_own_networks_through(net):
+    for program in ("iptables", "ip6tables"):  # as Docker sets it
+        subprocess.run([program, "--policy", "FORWARD", "DROP"], check=True)
+    net.create("--subnet", "203.0.113.0/24", "--ipv6")
+    net.run("web", WEB, "-p", f"{HOST}:8080:80")
+    assert _get(f"http://{HOST}:8080/name", net.outside) == "web"
+    for url in ("http://198.51.100.1", "http://[2001:db8::1]"):
+        assert net.vc("exec", "web", "--", *GET, url).stdout == b"outside"
+    net.vc("pod", "delete", "--force", "web")
+    net.vc("network", "rm", net.name)
+    for program in ("iptables", "ip6tables"):
+        rules = subprocess.run([program, "-S", "FORWARD"], capture_output=True, check=True)
+        assert rules.stdout == b"-P FORWARD DROP\n"
 
 
 def test_an_internal_network_ends_at_the_host(net):

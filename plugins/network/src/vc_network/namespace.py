@@ -38,6 +38,8 @@ PACKAGES = {
     "pasta": "passt",
     "nsenter": "util-linux",
     "prlimit": "util-linux",
+    "iptables": "iptables",
+    "ip6tables": "iptables",
 }
 """Programs of the host that this distribution runs, and their Debian packages."""
 

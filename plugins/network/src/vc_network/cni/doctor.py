@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from vc_core.driver_kit import find_program
 from vc_core.spec import Finding, Verdict
 from vc_network import doctor
-from vc_network.cni import chain, configuration
+from vc_network.cni import chain, configuration, own_lists
 from vc_network.cni.options import CniOptions
+from vc_network.namespace import PACKAGES
 
 _PACKAGE = "containernetworking-plugins"
 
@@ -47,6 +48,13 @@ def _findings(options: CniOptions) -> Iterator[Finding]:
             if missing
             else f"{network.path}, CNI {network.version}",
             remedy=f"apt-get install {_PACKAGE}" if missing else "",
+        )
+    if any(map(own_lists.is_own, networks.values())) and find_program("nft") is None:
+        yield Finding(
+            subject="rules of networks",
+            verdict=Verdict.BAD,
+            detail="nft is missing: networks of 'vc network create' reach no outside",
+            remedy=f"apt-get install {PACKAGES['nft']}",
         )
     if not networks:
         yield Finding(

@@ -19,7 +19,15 @@ from vc_network.cni import configuration, own_rules
 from vc_network.cni.cache import Cache, pod_of
 from vc_network.cni.configuration import NetworkList
 from vc_network.cni.options import CniOptions
-from vc_network.cni.own_lists import KEY, Subnet, bridge_of, is_internal, is_own, subnets_of
+from vc_network.cni.own_lists import (
+    FIREWALL,
+    KEY,
+    Subnet,
+    bridge_of,
+    is_internal,
+    is_own,
+    subnets_of,
+)
 from vc_network.errors import NetworkFailure
 from vc_network.netns import listed, run
 
@@ -200,7 +208,6 @@ def _configuration(
     if mtu := wanted.mtu or _uplink_mtu():
         bridge["mtu"] = mtu
     portmap = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
-    firewall = {"type": "firewall", "backend": "iptables"}
     bandwidth = {"type": "bandwidth", "capabilities": {"bandwidth": True}}
     return {
         "cniVersion": _VERSION,
@@ -208,5 +215,5 @@ def _configuration(
         KEY: {"internal": wanted.is_internal},
         "plugins": [bridge, bandwidth]
         if wanted.is_internal
-        else [bridge, portmap, firewall, bandwidth],
+        else [bridge, portmap, FIREWALL, bandwidth],
     }

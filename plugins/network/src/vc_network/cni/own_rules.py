@@ -3,26 +3,62 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
+from collections.abc import Iterable
 
+from vc_core.driver_kit import find_program
 from vc_network.cni.configuration import NetworkList
-from vc_network.cni.own_lists import bridge_of, is_internal, is_own
+from vc_network.cni.own_lists import FIREWALL, Subnet, bridge_of, is_internal, is_own, subnets_of
 from vc_network.netns import run
 
+_FAMILIES = {4: ("ip", "224.0.0.0/4"), 6: ("ip6", "ff00::/8")}
+_FILTERS = {4: "iptables", 6: "ip6tables"}
+_ANSWERS = "RELATED,ESTABLISHED,DNAT"
 
-def isolate(network: NetworkList) -> None:
-    """Lets pods of an internal network reach each other only, and its name server.
+
+def apply(network: NetworkList) -> None:
+    """Sets the rules of an own network: of an internal one, or those for its way out.
 
     The rules are those of the host's namespace, where the bridge is; a reboot removes them, so each
     pod of the network sets them again.
 
     Raises:
-        NetworkFailure: nft fails.
+        NetworkFailure: nft or iptables fails.
     """
-    if not (is_own(network) and is_internal(network)):
+    if not is_own(network):
         return
     bridge = bridge_of(network.name)
-    rules = f"""
-table inet {_table(network.name)} {{
+    if is_internal(network):
+        _replace(network.name, _isolation(bridge))
+        return
+    subnets = tuple(subnets_of(network))
+    _replace(network.name, _masquerading(subnets))
+    for version in sorted({subnet.version for subnet in subnets}):
+        _permit_forwarding(_FILTERS[version], bridge)
+
+
+def are_set(network: NetworkList) -> bool:
+    """Returns whether the rules of nft are there that a pod with this list needs."""
+    if not is_own(network) or FIREWALL in network.plugins:  # CNI has set its own for the pod
+        return True
+    return f"table inet {_table(network.name)}" in run("nft", "list", "tables", "inet")
+
+
+def remove(name: str) -> None:
+    """Removes the rules of a network by its name, where there are any.
+
+    Raises:
+        NetworkFailure: nft or iptables fails.
+    """
+    run("nft", "-f", "-", text=_removal(name))
+    for program in _FILTERS.values():
+        for rule in _forwarding(program, bridge_of(name)):
+            run(program, "--wait", "--delete", *rule)
+
+
+def _isolation(bridge: str) -> str:
+    """Returns chains that let pods reach each other only, and their name server."""
+    return f"""
   chain forward {{
     type filter hook forward priority -10;
     iifname "{bridge}" oifname != "{bridge}" drop
@@ -35,18 +71,47 @@ table inet {_table(network.name)} {{
     iifname "{bridge}" ct state established,related accept
     iifname "{bridge}" drop
   }}
-}}
 """
-    run("nft", "-f", "-", text=_removal(network.name) + rules)
 
 
-def remove(name: str) -> None:
-    """Removes the rules of a network by its name, where there are any.
+def _masquerading(subnets: Iterable[Subnet]) -> str:
+    """Returns a chain that gives what leaves a subnet an address of the host."""
+    rules = "".join(
+        f"    {family} saddr {subnet} {family} daddr != {{ {subnet}, {multicast} }} masquerade\n"
+        for subnet in subnets
+        for family, multicast in (_FAMILIES[subnet.version],)
+    )
+    return f"  chain postrouting {{\n    type nat hook postrouting priority 100;\n{rules}  }}\n"
 
-    Raises:
-        NetworkFailure: nft fails.
+
+def _permit_forwarding(program: str, bridge: str) -> None:
+    """Lets pods reach the outside, and answers and published ports reach pods.
+
+    A host may drop what is forwarded (Docker sets this policy), and what another table of nft
+    accepts is dropped all the same.
     """
-    run("nft", "-f", "-", text=_removal(name))
+    if find_program(program) is None:  # so nothing on this host filters by it
+        return
+    found = _forwarding(program, bridge)
+    for rule in (
+        ["FORWARD", "-i", bridge, "-j", "ACCEPT"],
+        ["FORWARD", "-o", bridge, "-m", "conntrack", "--ctstate", _ANSWERS, "-j", "ACCEPT"],
+    ):
+        if not any(rule[1:3] == one[1:3] for one in found):
+            run(program, "--wait", "--insert", *rule)
+
+
+def _forwarding(program: str, bridge: str) -> list[list[str]]:
+    """Returns the rules of a bridge in the chain FORWARD: the chain's name and the rule's words."""
+    if find_program(program) is None:
+        return []
+    lines = run(program, "--wait", "--list-rules", "FORWARD").splitlines()
+    return [words[1:] for words in map(shlex.split, lines) if bridge in words]
+
+
+def _replace(name: str, chains: str) -> None:
+    table = f"table inet {_table(name)} {{\n{chains}}}\n"
+    run("nft", "-f", "-", text=_removal(name) + table)
 
 
 def _table(name: str) -> str:

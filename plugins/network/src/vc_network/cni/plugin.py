@@ -30,7 +30,15 @@ from vc_core.spec import (
     hookimpl,
 )
 from vc_network import attachment, namespace, netns, ports, redirect
-from vc_network.cni import capabilities, configuration, doctor, own_networks, own_rules, results
+from vc_network.cni import (
+    capabilities,
+    configuration,
+    doctor,
+    own_lists,
+    own_networks,
+    own_rules,
+    results,
+)
 from vc_network.cni.cache import NETNS, Attachment, Cache, container_of
 from vc_network.cni.chain import AddFailure, Chain, check_installed
 from vc_network.cni.collection import collect
@@ -111,6 +119,8 @@ class CniNetwork(NetworkSpec):
             return False
         try:
             network = configuration.parse(found.config)
+            if not own_rules.are_set(network):
+                return False
             if network.checks:
                 await self._chain(network, found).check(found.result)
         except NetworkFailure as error:
@@ -192,19 +202,20 @@ class CniNetwork(NetworkSpec):
                 for port in published:
                     _check_free(port, taken)
                 given = capabilities.arguments(request, published)
-                begun = Attachment(container, network.name, network.text, given, None, str(path))
+                called = own_lists.without_host_rules(network, given)
+                begun = Attachment(container, network.name, called.text, given, None, str(path))
                 # First: a later call must find what a call that is killed in between leaves.
                 self._write(pod, begun)
         try:
-            result = await self._chain(network, begun).add()
+            own_rules.apply(network)
+            result = await self._chain(called, begun).add()
         except AddFailure as error:
             if error.is_clean:
                 self._forget(pod, network.name)
             raise
         self._write(pod, replace(begun, result=result))
-        own_rules.isolate(network)
         interfaces = await attachment.attach(pod.run_dir, path, taps)
-        servers = await self._name_servers(pod, network.name, result)
+        servers = await self._name_servers(pod, network, result)
         return Network(
             interfaces=tuple(_with_servers(one, servers) for one in interfaces), ports=published
         )
@@ -219,7 +230,7 @@ class CniNetwork(NetworkSpec):
         self._cache.remove(network, container)
 
     async def _name_servers(
-        self, pod: PodRef, network: str, result: dict[str, Any]
+        self, pod: PodRef, network: NetworkList, result: dict[str, Any]
     ) -> tuple[str, ...]:
         found = results.known(result)
         ips = found.ips or ()
@@ -228,17 +239,16 @@ class CniNetwork(NetworkSpec):
                 return tuple(str(ipaddress.ip_address(one)) for one in given)
             except ValueError as error:
                 raise NetworkFailure(
-                    f"the network {network} has a name server that is no address: {error}"
+                    f"the network {network.name} has a name server that is no address: {error}"
                 ) from error
         gateways = [one.gateway for one in ips if one.gateway]
-        if (
-            not self._options.names
-            or not gateways
-            or not set(gateways).issubset(netns.own_addresses())
-        ):
+        if not self._options.names or not gateways:
+            return resolvers_of_host()
+        # The gateway of a network of ours is its bridge.
+        if not own_lists.is_own(network) and not set(gateways).issubset(netns.own_addresses()):
             return resolvers_of_host()
         addresses = [one.address.partition("/")[0] for one in ips]
-        await Names(network).add(container_of(pod), pod.id, addresses, gateways)
+        await Names(network.name).add(container_of(pod), pod.id, addresses, gateways)
         return tuple(gateways)
 
     def _taken_ports(self) -> dict[tuple[str, int], list[tuple[str, str]]]:
