@@ -13,7 +13,7 @@ from benchmarks.host import bench, described
 from benchmarks.report import Report
 
 _ALL = (
-    *("commands", "starts", "confined", "crowds", "forks", "execs", "trees"),
+    *("commands", "starts", "firsts", "confined", "crowds", "forks", "execs", "trees"),
     *("streams", "stores", "peers", "networks", "throughput"),
 )
 _RESULTS = Path(__file__).parent / "results"

@@ -16,16 +16,15 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from vc_agent_grpc.image.cpio import Archive
 from vc_network.plugin import PastaNetwork
 
+from benchmarks import bare_guest
 from benchmarks.host import Bench
 from benchmarks.own_network import SERVER, SINK, SOURCE, own_network, server
 from benchmarks.report import Report
 from vc_core import Pod, Runtime, Start
-from vc_core.spec import Guest, NetworkRequest, PodRef, Reach
+from vc_core.spec import NetworkRequest, PodRef, Reach
 
 _MIB = 32
 _SAMPLE_S = 300
@@ -89,7 +88,7 @@ async def run(report: Report, bench: Bench) -> None:
         async with (
             bench.runtime() as runtime,
             runtime.pod(start=Start.TEMPLATE, network="full") as pod,
-            _bare(bench, runtime, pod, busybox) as (console, pid),
+            _bare(bench, runtime, pod) as (console, pid),
         ):
             watched.write_text(f"{(await pod.status()).pid} {pid}")
             for way in _WAYS:
@@ -159,7 +158,7 @@ async def _of_bare(
 
 @asynccontextmanager
 async def _bare(
-    bench: Bench, runtime: Runtime, pod: Pod, busybox: str
+    bench: Bench, runtime: Runtime, pod: Pod
 ) -> AsyncIterator[tuple[asyncio.StreamWriter, int]]:
     """A bare machine; yields its console, which takes the names of ways, and its pid."""
     folder = bench.folder / "throughput"
@@ -174,14 +173,10 @@ async def _bare(
         gateway=guest.gateways[0],
         **{name: way.format(busybox="busybox") for name, way in _WAYS.items()},
     )
-    archive = Archive()
-    archive.add_folder("bench")
-    archive.add_file("bench/busybox", Path(busybox).read_bytes(), 0o755)
-    archive.add_file("bench/init", init.encode(), 0o755)
-    image = await runtime.hooks.agent_guest(pod=ref)
-    initrd = folder / "initrd"
-    initrd.write_bytes(image.initrd.read_bytes() + archive.to_bytes())
-    words = await _words(pod, image, initrd, interface.nic.mac, interface.nic.descriptor)
+    image, initrd = await bare_guest.write_initrd(runtime, folder, init)
+    words = await bare_guest.words(pod, image, initrd)
+    words += ["-netdev", f"tap,id=net,fd={interface.nic.descriptor},vhost=off"]
+    words += ["-device", f"virtio-net-pci,netdev=net,mac={interface.nic.mac},romfile="]
     try:
         child = await asyncio.create_subprocess_exec(
             *words,
@@ -200,25 +195,6 @@ async def _bare(
     finally:
         os.close(interface.nic.descriptor)
         await plugin.network_disconnect(pod=ref)
-
-
-async def _words(pod: Pod, image: Guest, initrd: Path, mac: str, tap: int) -> list[str]:
-    """Returns a command line with the pod's QEMU, accelerator, CPU and memory."""
-    pid = (await pod.status()).pid
-    pods = Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
-    machine = pods[pods.index("-machine") + 1].split(",")
-    accelerator = next(word for word in machine if word.startswith("accel="))
-    parameters = [word for word in image.parameters if not word.startswith("rdinit=")]
-    return [
-        pods[0],
-        *("-machine", f"{machine[0]},{accelerator}", "-cpu", pods[pods.index("-cpu") + 1]),
-        *("-m", "256M", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *("-serial", "stdio"),
-        *("-kernel", str(image.kernel), "-initrd", str(initrd)),
-        *("-append", " ".join([*parameters, "rdinit=/bench/init"])),
-        *("-netdev", f"tap,id=net,fd={tap},vhost=off"),
-        *("-device", f"virtio-net-pci,netdev=net,mac={mac},romfile="),
-    ]
 
 
 async def _told(process: subprocess.Popen[str]) -> list[float]:
