@@ -40,6 +40,14 @@ MACHINE = Machine(
 )
 
 
+def chosen_cpu(folder: Path, accelerator: Accelerator, configured: str = "") -> str:
+    guest = Guest(id="g", kernel=Path("/k"), initrd=Path("/i"), parameters=(), proof_parameters=())
+    spec = VmSpec(guest=guest, vcpus=1, memory_mib=256)
+    pod = PodRef(id="p", run_dir=folder)
+    options = QemuOptions(cpu=configured)
+    return machine_config.machine_of(options, pod, spec, "/usr/bin/qemu", accelerator, "").cpu
+
+
 def pairs(machine: Machine) -> list[tuple[str, str]]:
     told = words(machine)[1:]
     return [(told[at], told[at + 1]) for at in range(len(told) - 1) if told[at].startswith("-")]
@@ -98,6 +106,7 @@ def test_qemu_itself_accepts_the_line(tmp_path):
     (tmp_path / "a,b=c d").mkdir()
     machine = structs.replace(
         MACHINE,
+        cpu=chosen_cpu(tmp_path, Accelerator.TCG),
         binary=binary,
         run_dir=tmp_path,
         shares=(FolderShare("vc0", tmp_path / "a,b=c d", read_only=True),),
@@ -116,6 +125,12 @@ def test_qemu_itself_accepts_the_line(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert '"status": "prelaunch"' in done.stdout
+
+
+def test_an_emulated_cpu_does_not_promise_fast_copies_of_bytes(tmp_path):
+    assert chosen_cpu(tmp_path, Accelerator.TCG) == "max,-erms,-fsrm"
+    assert chosen_cpu(tmp_path, Accelerator.KVM) == "host"
+    assert chosen_cpu(tmp_path, Accelerator.TCG, "qemu64") == "qemu64"
 
 
 def test_memory_that_is_shared_is_counted_once():

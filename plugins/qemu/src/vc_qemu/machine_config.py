@@ -12,6 +12,10 @@ from vc_qemu.command_line import FolderShare, Machine, shape
 from vc_qemu.errors import QemuError
 from vc_qemu.options import QemuOptions
 
+# ERMS and FSRM promise fast copies of bytes, which Linux and C libraries then use. QEMU emulates
+# each byte as one step, and larger words in as many steps as there are words.
+_EMULATED_CPU = "max,-erms,-fsrm"
+
 
 def binary_of(options: QemuOptions, spec: VmSpec) -> str:
     """Returns QEMU's path, after checking that QEMU and the files of the guest exist.
@@ -49,7 +53,7 @@ def machine_of(
         uuid=uuid,
         accelerator=accelerator,
         machine=options.machine,
-        cpu=options.cpu or ("host" if accelerator is Accelerator.KVM else "max"),
+        cpu=options.cpu or ("host" if accelerator is Accelerator.KVM else _EMULATED_CPU),
         vcpus=spec.vcpus,
         max_vcpus=options.max_vcpus,
         memory_mib=spec.memory_mib,

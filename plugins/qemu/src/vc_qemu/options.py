@@ -21,7 +21,8 @@ class QemuOptions(Struct, frozen=True):
         accelerator: kvm, tcg (emulation) or auto: KVM when a test guest boots on it. The test is
             made once for each boot of the host and each QEMU.
         machine: QEMU's machine type; must have PCIe.
-        cpu: QEMU's CPU model; empty for the best that the accelerator offers.
+        cpu: QEMU's CPU model; empty for the best that the accelerator offers, without what it
+            emulates slowly.
         max_vcpus: the largest number of vCPUs of a machine.
         max_memory_mib: the largest memory of a machine in MiB.
         memory_slots: how many times memory can be added to a running machine.
