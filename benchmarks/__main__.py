@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measures, and writes benchmarks/results/."""
+"""`python -m benchmarks`: measures, and writes benchmarks/results/ and docs/performance.md."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 
 import click
 
+from benchmarks import overview
 from benchmarks.host import bench, described
 from benchmarks.report import Report
 
 _ALL = (
-    *("commands", "starts", "firsts", "confined", "crowds", "forks", "execs", "trees"),
+    *("commands", "starts", "firsts", "pooled", "confined", "crowds", "forks", "execs", "trees"),
     *("streams", "stores", "peers", "networks", "throughput"),
 )
 _RESULTS = Path(__file__).parent / "results"
@@ -32,6 +33,8 @@ def main(names: tuple[str, ...], quick: bool, output: Path) -> None:
             click.echo(f"== {name}", err=True)
             asyncio.run(importlib.import_module(f"benchmarks.{name}").run(report, place))
     report.write(output)
+    if output == _RESULTS and not quick and not overview.write(report):
+        click.echo("docs/performance.md is unchanged: not all was measured", err=True)
     click.echo(report.table())
 
 

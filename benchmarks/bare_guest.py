@@ -44,6 +44,17 @@ def busybox() -> Path:
     return Path(found)
 
 
+def write_rootfs(folder: Path) -> Path:
+    """Writes a root file system with busybox as /bin/true and /bin/sh; returns it."""
+    (folder / "bin").mkdir(parents=True)
+    program = folder / "bin/busybox"
+    shutil.copy(busybox(), program)
+    program.chmod(0o755)
+    for name in ("true", "sh", "sleep"):
+        (folder / "bin" / name).symlink_to("busybox")
+    return folder
+
+
 async def write_initrd(runtime: Runtime, folder: Path, init: str) -> tuple[Guest, Path]:
     """Writes the guest image with busybox and a first program; returns it and the new initrd.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from benchmarks import bare_guest
 from benchmarks.host import Bench
@@ -21,11 +22,7 @@ _CROWD = 40
 
 async def run(report: Report, bench: Bench) -> None:
     """Measures, in turn."""
-    rootfs = bench.folder / "rootfs"
-    (rootfs / "bin").mkdir(parents=True)
-    (rootfs / "bin/busybox").write_bytes(bare_guest.busybox().read_bytes())
-    (rootfs / "bin/busybox").chmod(0o755)
-    (rootfs / "bin/true").symlink_to("busybox")
+    rootfs = bare_guest.write_rootfs(bench.folder / "rootfs")
     async with bench.runtime(Clock) as runtime:
         await runtime.make_template()
         async with runtime.pod(start=Start.TEMPLATE) as pod:
@@ -33,7 +30,7 @@ async def run(report: Report, bench: Bench) -> None:
         floor, ours = list[float](), list[float]()
         for number in range(1 + len(bench.times(16))):  # the first pair reads files
             bare = await _typed(saved)
-            container = await _contained(runtime, str(rootfs))
+            container = await _contained(runtime, rootfs)
             if number:
                 floor.append(bare)
                 ours.append(container)
@@ -42,11 +39,11 @@ async def run(report: Report, bench: Bench) -> None:
         report.compare(
             "first container / unshare, chroot and true", first.median, typed.median, 1.5
         )
-        await _crowd(report, runtime, saved, str(rootfs), 10 if bench.is_quick else _CROWD)
+        await _crowd(report, runtime, saved, rootfs, 10 if bench.is_quick else _CROWD)
 
 
 async def _crowd(
-    report: Report, runtime: Runtime, saved: bare_guest.Saved, rootfs: str, count: int
+    report: Report, runtime: Runtime, saved: bare_guest.Saved, rootfs: Path, count: int
 ) -> None:
     floors, rates = list[float](), list[float]()
     for _ in range(3):
@@ -82,7 +79,7 @@ async def _typed(saved: bare_guest.Saved) -> float:
         return time.monotonic() - began
 
 
-async def _contained(runtime: Runtime, rootfs: str) -> float:
+async def _contained(runtime: Runtime, rootfs: Path) -> float:
     pod = await runtime.create(start=Start.TEMPLATE)
     try:
         await pod.run("true", rootfs=rootfs)
