@@ -27,8 +27,6 @@ from vc_core.spec.errors import (
     Busy,
     InvalidRequest,
     NotFound,
-    OperationError,
-    PodDamaged,
     VcError,
 )
 from vc_core.spec.values import (
@@ -349,16 +347,7 @@ class Pod:
             NotFound: the pod does not exist.
             PodDamaged: its records are unreadable.
         """
-        try:
-            return await pod_views.within(self._sessions.deadlines.view, self._status(ask_guest))
-        except (pod_views.Unanswered, Busy, OperationError) as error:
-            if isinstance(error, PodDamaged):
-                raise
-            return await pod_listing.known(self._sessions.store, pod_listing.reason_of(error))
-
-    async def _status(self, ask_guest: bool) -> pod_listing.PodStatus:
-        async with self._sessions.open(exclusive=False, explains=False) as session:
-            return await pod_views.asked(session, ask_guest)
+        return await pod_views.status(self._sessions, ask_guest)
 
     async def stats(self) -> VmStats:
         """Returns the machine's use of host resources.

@@ -9,12 +9,14 @@ from typing import Protocol, TypeVar
 
 from msgspec import structs
 
+from vc_core.engine.api import pod_listing
 from vc_core.engine.api.container_status import ContainerStatus
 from vc_core.engine.api.pod_listing import PodStatus
 from vc_core.engine.lifecycle import containers
 from vc_core.engine.session import pod_network
 from vc_core.engine.session.session import Session
-from vc_core.spec.errors import VcError
+from vc_core.engine.session.sessions import Sessions
+from vc_core.spec.errors import Busy, OperationError, PodDamaged, VcError
 from vc_core.spec.values import VmPhase, VmStatus
 
 
@@ -57,6 +59,26 @@ async def within(limit_s: float, work: Awaitable[T]) -> T:
             task.cancel()
             await asyncio.wait([task], timeout=_CLEANING_S)
     raise Unanswered(f"no answer within {limit_s:g} s")
+
+
+async def status(sessions: Sessions, ask_guest: bool) -> PodStatus:
+    """Returns a pod's status; the last known one, if it does not answer in time.
+
+    Raises:
+        NotFound: the pod does not exist.
+        PodDamaged: its records are unreadable.
+    """
+    try:
+        return await within(sessions.deadlines.view, _asked(sessions, ask_guest))
+    except (Unanswered, Busy, OperationError) as error:
+        if isinstance(error, PodDamaged):
+            raise
+        return await pod_listing.known(sessions.store, pod_listing.reason_of(error))
+
+
+async def _asked(sessions: Sessions, ask_guest: bool) -> PodStatus:
+    async with sessions.open(exclusive=False, explains=False) as session:
+        return await asked(session, ask_guest)
 
 
 async def asked(session: Session, ask_guest: bool) -> PodStatus:
