@@ -11,7 +11,14 @@ from typing import Self
 
 from vc_core.config import Config, load
 from vc_core.defaults import Start
-from vc_core.engine.api import diagnose, event_stream, networks, pod_listing, pod_views
+from vc_core.engine.api import (
+    configured_template,
+    diagnose,
+    event_stream,
+    networks,
+    pod_listing,
+    pod_views,
+)
 from vc_core.engine.api.arguments import checked_arguments
 from vc_core.engine.api.in_use import used_mount_sources, used_roots
 from vc_core.engine.api.pod import Pod
@@ -28,7 +35,6 @@ from vc_core.engine.host.volumes import Volumes
 from vc_core.engine.lifecycle.fork import Forks, PodOps
 from vc_core.engine.lifecycle.machine import MachineBoot
 from vc_core.engine.lifecycle.pod import PodLifecycle
-from vc_core.engine.resources import vm_size
 from vc_core.engine.resources.host_files import HostFiles
 from vc_core.engine.session.remove_damaged import DamagedPodRemover
 from vc_core.engine.session.sessions import Sessions
@@ -45,7 +51,7 @@ from vc_core.engine.wiring.wiring import Wiring
 from vc_core.images import Image, Images
 from vc_core.spec.events import EventSpec
 from vc_core.spec.hooks import Hooks
-from vc_core.spec.values import Finding, NetworkPolicy, PodOptions, PodRef, PortMapping, VmSpec
+from vc_core.spec.values import Finding, NetworkPolicy, PodOptions, PodRef, PortMapping
 
 _APART, _OURS = PodOptions(), Assets()
 
@@ -377,16 +383,7 @@ class Runtime:
         Raises:
             InvalidRequest: the chosen plugins do not support clones.
         """
-        hooks, pod = self.hooks, PodRef(id="template", run_dir=self.config.template.dir)
-        capabilities = await assemble.check_combination(self._wiring, pod)
-        templates.check(Start.TEMPLATE, capabilities)
-        defaults = self.config.pod
-        guest = await hooks.agent_guest(pod=pod)
-        spec = VmSpec(guest=guest, vcpus=defaults.vcpus, memory_mib=defaults.memory_mib)
-        return TemplateRequest(
-            self._chosen,
-            templates.small(spec, self.config.template, vm_size.can_grow(capabilities)),
-        )
+        return await configured_template.request(self._wiring, self.config, self._chosen)
 
     async def diagnose(self) -> tuple[Finding, ...]:
         """Reports whether this host is fit for the chosen plugins."""
