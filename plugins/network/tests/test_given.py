@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import struct
@@ -104,6 +105,41 @@ async def test_the_guest_gets_what_the_namespace_has(run_dir, somebodys):
         os.close(one.nic.descriptor)
     await plugin.network_disconnect(pod=pod)
     assert _shown(somebodys) == before
+
+
+async def test_a_machine_that_is_connected_anew_keeps_its_listener_and_loses_its_old_taps(
+    run_dir, somebodys
+):
+    """What a call leaves that was killed after it had plugged an interface."""
+    plugin, pod = GivenNetwork(), PodRef(id="p", run_dir=run_dir)
+    first = await plugin.network_connect(pod=pod, request=_request(somebodys))
+    with socket.socket(fileno=await plugin.network_take_loopback(pod=pod)) as listener:
+        second = await plugin.network_connect(pod=pod, request=_request(somebodys))
+        links = _links(somebodys)
+        aside = [name for name in links if name.startswith("vctap-")]
+        assert (len(aside), {"vctap0", "vctap1"} <= {*links}) == (2, True), links
+        assert not any("UP" in links[name] for name in aside)
+        assert await plugin.network_is_connected(pod=pod)
+        with netns.opened(somebodys) as descriptor:
+            client = await netns.within(
+                descriptor, lambda: socket.create_connection(("127.0.0.1", 8080), timeout=20)
+            )
+        listener.accept()[0].close()
+        client.close()
+    for one in (*first.interfaces, *second.interfaces):
+        os.close(one.nic.descriptor)
+    await plugin.network_disconnect(pod=pod)
+    assert {*_links(somebodys)} == {"lo", "eth0", "net1"}
+    rules = ["nsenter", f"--net={somebodys}", "nft", "list", "ruleset"]
+    assert subprocess.run(rules, capture_output=True, check=True).stdout == b""
+
+
+def _links(path: Path) -> dict[str, list[str]]:
+    """Returns the flags of the interfaces by name, without tunnels that the kernel makes itself."""
+    command = ["nsenter", f"--net={path}", "ip", "-json", "link"]
+    listed = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    known = ("ether", "loopback")
+    return {one["ifname"]: one["flags"] for one in listed if one["link_type"] in known}
 
 
 async def test_the_namespaces_loopback_is_taken_and_given_back(run_dir, somebodys):

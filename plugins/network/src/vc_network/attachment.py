@@ -43,10 +43,14 @@ async def attach(
 ) -> tuple[Interface, ...]:
     """Attaches a machine to all interfaces of a namespace; returns them with their taps.
 
+    What an earlier call has attached for this pod is detached. Connections to the namespace's own
+    addresses stay redirected (`take_loopback`): whoever listens goes on.
+
     Args:
         run_dir: of the pod.
         path: of the namespace.
-        prepared: the taps of the first interfaces, where they exist. The caller closes them.
+        prepared: the taps of the first interfaces, where they exist; nothing is attached then. The
+            caller closes them.
         namespace: as NetworkRequest.namespace.
 
     Raises:
@@ -55,13 +59,15 @@ async def attach(
     opened: list[int] = []
     try:
         with netns.opened(path, namespace) as descriptor:
+            identity = netns.identity(descriptor)
+            kept = "" if prepared else await _replaced(run_dir, identity)
             links = await netns.within(descriptor, redirect.look)
             if len(links) < len(prepared):
                 raise NetworkFailure("the network has given the pod no interface")
             await netns.within(descriptor, lambda: redirect.open_taps(links, len(prepared), opened))
             # Only now: what another machine redirects is not ours to remove.
             names = tuple(link.name for link in links)
-            note = _Attached(str(path), netns.identity(descriptor), names)
+            note = _Attached(str(path), identity, names, kept)
             folder(run_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
             _write(run_dir, note)
             await netns.within(descriptor, lambda: redirect.connect(links))
@@ -117,13 +123,27 @@ async def detach(run_dir: Path) -> None:
         return
     if _exists(note):
         with netns.opened(Path(note.path)) as descriptor:
-            await netns.within(descriptor, lambda: redirect.disconnect(note.interfaces))
+            await netns.within(descriptor, lambda: redirect.give_up(note.interfaces))
             if note.loopback:
                 try:
                     await netns.within(descriptor, lambda: loopback.give_back(note.loopback))
                 except NetworkFailure as error:  # nft may be gone; without a listener it is no use
                     log.warning("the table %s stays in %s: %s", note.loopback, note.path, error)
     (folder(run_dir) / _NOTE).unlink()
+
+
+async def _replaced(run_dir: Path, namespace: str) -> str:
+    """Detaches what the note says, but for the redirection of loopback in this namespace.
+
+    Returns the table of that, empty for none.
+    """
+    note = _note(run_dir)
+    if note is None or note.namespace != namespace:
+        await detach(run_dir)
+        return ""
+    with netns.opened(Path(note.path)) as descriptor:
+        await netns.within(descriptor, lambda: redirect.give_up(note.interfaces))
+    return note.loopback
 
 
 def _exists(note: _Attached) -> bool:

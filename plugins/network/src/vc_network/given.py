@@ -39,7 +39,6 @@ class GivenNetwork(NetworkSpec):
         if not path.is_absolute():
             raise NetworkFailure("no network namespace is named; ask for ns:/PATH")
         namespace.check_device()
-        await _remove(pod)
         with netns.opened(path, request.namespace) as descriptor:
             if netns.is_hosts(descriptor):
                 raise NetworkFailure(

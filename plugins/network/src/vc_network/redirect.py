@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from vc_network.netns import listed, listed_together, run
 _TAP_PREFIX = "vctap"
 _LINK_TYPES = ("ether",)
 _INGRESS = "ffff:"
+_ASIDE_BYTES = 4  # of a name of at most 15 characters
 _DEFAULT_MTU = 1500  # linux/if_ether.h, ETH_DATA_LEN
 
 
@@ -132,15 +134,42 @@ def is_redirected(name: str) -> bool:
 
     Whether the tap is there is not asked: it lives as long as the machine.
     """
-    present = {found["ifname"] for found in listed("link", "show")}
-    return name in present and "mirred" in run(
+    return name in _present() and "mirred" in run(
         "tc", "filter", "show", "dev", name, "parent", _INGRESS
     )
 
 
 def disconnect(names: tuple[str, ...]) -> None:
     """Removes the redirection of interfaces in this thread's namespace, where there is one."""
-    present = {found["ifname"] for found in listed("link", "show")}
+    _disconnect(names, _present())
+
+
+def give_up(names: tuple[str, ...]) -> None:
+    """Removes the redirection of interfaces in this thread's namespace, and sets their taps aside.
+
+    A tap is still there when a machine holds it that goes on. From then on no frame passes it, and
+    another one can have its name. It is not deleted: QEMU would read from it without a pause.
+
+    Raises:
+        NetworkFailure: a program failed.
+    """
+    if not names:
+        return
+    present = _present()
+    _disconnect(names, present)
+    for index in range(len(names)):
+        tap = f"{_TAP_PREFIX}{index}"
+        if tap in present:
+            aside = f"{_TAP_PREFIX}-{secrets.token_hex(_ASIDE_BYTES)}"
+            commands = f"link set dev {tap} down\nlink set dev {tap} name {aside}\n"
+            run("ip", "-batch", "-", text=commands)
+
+
+def _present() -> set[str]:
+    return {found["ifname"] for found in listed("link", "show")}
+
+
+def _disconnect(names: tuple[str, ...], present: set[str]) -> None:
     for name in names:
         if name in present and "ingress" in run("tc", "qdisc", "show", "dev", name):
             run("tc", "qdisc", "del", "dev", name, "ingress")
