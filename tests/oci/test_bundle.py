@@ -124,8 +124,8 @@ def test_devices_are_found_by_their_numbers(tmp_path):
             "linux.namespaces[0].type: the namespace 'user'",
         ),
         (
-            {"linux": {"namespaces": [{"type": "time"}]}},
-            "linux.namespaces[0].type: the namespace 'time'",
+            {"linux": {"namespaces": [{"type": "time"}], "timeOffsets": {"boottime": {"secs": 1}}}},
+            "linux.timeOffsets: not supported",
         ),
         (
             {"linux": {"resources": {"blockIO": {"weight": 9}}}},
@@ -316,7 +316,8 @@ def test_paths_of_namespaces_are_told_and_not_joined(tmp_path):
     kinds = [
         {"type": kind, "path": f"/proc/7/ns/{kind}"} for kind in ("network", "pid", "ipc", "uts")
     ]
-    found = load(tmp_path, linux={"namespaces": [*kinds, {"type": "mount"}]})
+    own = [{"type": "mount"}, {"type": "time"}]
+    found = load(tmp_path, linux={"namespaces": [*kinds, *own]})
     assert found.container.confinement.namespaces == ("network", "pid", "mount")
     assert found.joined == {one["type"]: one["path"] for one in kinds}
 

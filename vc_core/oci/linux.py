@@ -26,6 +26,8 @@ _KNOWN = (
     *("readonlyPaths", "personality", "mountLabel"),
 )
 _NAMESPACES = ("pid", "mount", "ipc", "uts", "cgroup", "network")
+# Changes no clock without linux.timeOffsets, which are refused; and a pod's clocks are the guest's.
+_TIME = "time"
 # /dev/net/tun and /dev/fuse (Documentation/admin-guide/devices.txt of Linux), which containers in a
 # privileged container need. The guest's are meant.
 _OF_ANY_KERNEL = {("/dev/net/tun", 10, 200), ("/dev/fuse", 10, 229)}
@@ -114,10 +116,12 @@ def _host_path(kind: str, major: int, minor: int, path: str) -> Path:
 
 def _namespace(entry: Reader) -> str | None:
     kind, path = entry.text("type"), entry.text("path")
-    if kind not in _NAMESPACES:
+    if kind not in (*_NAMESPACES, _TIME):
         entry.problems.append(
             f"{entry.at('type')}: the namespace {kind!r} is not supported; remove it"
         )
+        return None
+    if kind == _TIME:
         return None
     if path and kind not in ("network", "pid"):
         return None  # a namespace of the sandbox on the host: the pod's is the guest's own

@@ -17,7 +17,7 @@ from vc_runtime.errors import RuntimeFailure, not_running
 from vc_runtime.records import Record, Records
 
 VERSION = "1.3.0"
-_NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "uts")
+_NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "time", "uts")
 _HOOKS = (
     *("prestart", "createRuntime", "createContainer"),
     *("startContainer", "poststart", "poststop"),
