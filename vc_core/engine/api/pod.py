@@ -95,6 +95,19 @@ class Pod:
             await self._services.lifecycle.resume(session)
 
     @checked_arguments
+    async def connect(self, network: str) -> None:
+        """Connects a running pod whose machine has no network interface: it gets one at once.
+
+        `network` is as for `Runtime.create`. Does nothing when it has interfaces of this network.
+
+        Raises:
+            StateError: the pod does not run.
+            InvalidRequest: it has another network, or its plugins do not support this one.
+            NetworkError: the network fails.
+        """
+        await self._services.late_network.connect(self._sessions, network)
+
+    @checked_arguments
     async def delete(self, force: bool = False) -> None:
         """Stops the pod when it runs, and removes it with all its records.
 
@@ -105,17 +118,14 @@ class Pod:
             PodDamaged: a record is unreadable; `force` is necessary.
         """
         try:
-            await self._delete(force)
+            async with self._sessions.open(exclusive=True, is_ending=True) as session:
+                await self._services.lifecycle.delete(session, force)
             await self._sessions.close_deleted()
         except VcError as error:
             if not force or isinstance(error, NotFound | Busy):
                 raise
             await self._services.damaged.remove(self.id, error)
             await self._sessions.close_deleted()
-
-    async def _delete(self, force: bool) -> None:
-        async with self._sessions.open(exclusive=True, is_ending=True) as session:
-            await self._services.lifecycle.delete(session, force)
 
     # --- snapshots and forks ----------------------------------------------------------------------
 

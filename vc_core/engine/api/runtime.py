@@ -33,6 +33,7 @@ from vc_core.engine.host import hidden_paths
 from vc_core.engine.host.container_disks import ContainerDisks
 from vc_core.engine.host.volumes import Volumes
 from vc_core.engine.lifecycle.fork import Forks, PodOps
+from vc_core.engine.lifecycle.late_network import LateNetwork
 from vc_core.engine.lifecycle.machine import MachineBoot
 from vc_core.engine.lifecycle.pod import PodLifecycle
 from vc_core.engine.resources.host_files import HostFiles
@@ -94,6 +95,7 @@ class Runtime:
         self._services = PodServices(
             PodLifecycle(boot, self.pool, self._host),
             self.forks,
+            LateNetwork(functools.partial(network_choice.of_running, config, catalog), check),
             DamagedPodRemover(
                 self.hooks, catalog, self._chosen, self._wire, self.pool, disks, limit
             ),

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from vc_core.engine.session.session import Session
 from vc_core.engine.state.records import NetworkState, PluggedNic
+from vc_core.engine.state.rollback import Rollback
 from vc_core.spec.errors import (
     InvalidRequest,
     NetworkError,
@@ -76,16 +77,21 @@ class Connecting:
 
 
 @asynccontextmanager
-async def connecting(session: Session, is_early: bool) -> AsyncIterator[Connecting]:
+async def connecting(
+    session: Session, is_early: bool, is_late: bool = False
+) -> AsyncIterator[Connecting]:
     """Connects the pod during a block that starts the machine and waits for the network.
 
     Args:
         session: of the pod.
         is_early: whether the machine takes its taps before the network is connected.
+        is_late: whether the machine runs already.
     """
     if session.config.network is not None:
         # First: a later call must find what a call that is killed in between leaves.
-        await session.put_state(structs.replace(session.state, network=NetworkState()))
+        await session.put_state(
+            structs.replace(session.state, network=NetworkState(is_late=is_late))
+        )
     connection = Connecting(session, is_early)
     try:
         yield connection
@@ -98,6 +104,20 @@ async def plug(session: Session, network: Network | None) -> Network | None:
     if network is not None:
         await _plug(session, network, ())
     return network
+
+
+async def put_configured(session: Session) -> None:
+    """Stores that the guest has configured the interfaces that its machine got late."""
+    if session.state.network is not None:
+        done = structs.replace(session.state.network, is_late=False)
+        await session.put_state(structs.replace(session.state, network=done))
+
+
+async def unplug(session: Session) -> None:
+    """Removes the interfaces from a machine that goes on, as far as the records know them."""
+    for nic in () if session.state.network is None else session.state.network.nics:
+        await session.hooks.vm_unplug(pod=session.pod, plugged=nic.plugged)
+        await session.put_driver_state()
 
 
 def restored(
@@ -244,11 +264,14 @@ def options(session: Session) -> PodOptions:
 
 async def _plug(session: Session, network: Network, nics: tuple[PluggedNic, ...]) -> None:
     """Plugs all interfaces but the first ones, which are `nics`, and stores all of them."""
+    await _put(session, network, nics)
     for interface in network.interfaces[len(nics) :]:
         plugged = await session.hooks.vm_plug(pod=session.pod, device=interface.nic)
-        await session.put_driver_state()
         nics = (*nics, PluggedNic(plugged, interface.guest.mac))
-    await session.put_state(structs.replace(session.state, network=_state(network, nics)))
+        async with Rollback() as rollback:
+            rollback.push(session.hooks.vm_unplug, pod=session.pod, plugged=plugged)
+            await session.put_driver_state()
+            await _put(session, network, nics)
 
 
 def _put_in(network: Network, nics: tuple[PluggedNic, ...]) -> Network:
@@ -264,9 +287,11 @@ def _put_in(network: Network, nics: tuple[PluggedNic, ...]) -> Network:
     return structs.replace(network, interfaces=(*first, *network.interfaces[len(nics) :]))
 
 
-def _state(network: Network, nics: tuple[PluggedNic, ...]) -> NetworkState:
+async def _put(session: Session, network: Network, nics: tuple[PluggedNic, ...]) -> None:
     servers = [server for one in network.interfaces for server in one.guest.name_servers]
-    return NetworkState(network.ports, tuple(dict.fromkeys(servers)), nics)
+    is_late = session.state.network is not None and session.state.network.is_late
+    state = NetworkState(network.ports, tuple(dict.fromkeys(servers)), nics, is_late=is_late)
+    await session.put_state(structs.replace(session.state, network=state))
 
 
 def _key(denial: NetworkDenial) -> str:

@@ -12,7 +12,7 @@ from vc_core.defaults import Deadlines
 from vc_core.engine.session.exit_reason import explained, true_state
 from vc_core.engine.session.reconcile import reconcile
 from vc_core.engine.session.session import Session
-from vc_core.engine.state.records import PodConfig, Store, damaged
+from vc_core.engine.state.records import PluginChoice, PodConfig, Store, damaged
 from vc_core.engine.wiring import assemble
 from vc_core.engine.wiring.assemble import Wire
 from vc_core.engine.wiring.connection import Connection
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 class Sessions:
     """Opens sessions of one pod.
 
-    Keeps the connection between sessions, for as long as the machine is the same.
+    Keeps the connection between sessions, for as long as the machine and its plugins are the same.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Sessions:
         self._storage = storage
         self._wire = wire
         self._connection: Connection | None = None
+        self._plugins: tuple[PluginChoice, ...] = ()  # that it is wired to
         self._guard = asyncio.Lock()
 
     @property
@@ -115,6 +116,19 @@ class Sessions:
                 raise told from error
         finally:
             await lock.release()
+
+    async def rewire(self, session: Session, config: PodConfig) -> None:
+        """Stores the configuration of an exclusive session's pod, and wires the plugins of that.
+
+        The session goes on with them, and so does every later one, in any process.
+
+        Raises:
+            PodDamaged: they cannot be used.
+        """
+        await session.store.put_pod_config(config)
+        found = await self._read(is_ending=False)
+        session.config, session.connection = found.config, found.connection
+        session.capabilities = found.capabilities
 
     @asynccontextmanager
     async def explaining(self) -> AsyncIterator[None]:
@@ -174,9 +188,13 @@ class Sessions:
         driver_state = await store.driver_state()
         state = await store.pod_state()
         async with self._guard:  # tasks of this process that share the lock share the connection
+            if self._connection is not None and self._plugins != config.plugins:
+                await self._connection.close()
+                self._connection = None
             if self._connection is None:
                 wiring = self._wired(config)
                 self._connection = Connection(wiring, pod, self.deadlines, boot=state.boot)
+                self._plugins = config.plugins
                 self._connected.add(self)
             connection = self._connection
             if connection.boot != state.boot:

@@ -55,7 +55,7 @@ class PluginChoice(Struct, frozen=True):
 
 
 class PodConfig(Struct, frozen=True):
-    """The configuration of a pod. Only its annotations change."""
+    """The configuration of a pod. Its annotations may change, and it may get a network later."""
 
     id: str
     plugins: tuple[PluginChoice, ...]
@@ -117,12 +117,15 @@ class NetworkState(Struct, frozen=True):
         name_servers: of the network.
         nics: the interfaces in the machine, each with the MAC address that the guest knows.
         told: what was refused and told by an event.
+        is_late: whether it is being connected to a machine that runs. The guest may not have
+            configured the interfaces then.
     """
 
     ports: tuple[PortMapping, ...] = ()
     name_servers: tuple[str, ...] = ()
     nics: tuple[PluggedNic, ...] = ()
     told: tuple[str, ...] = ()
+    is_late: bool = False
 
 
 class PodState(Struct, frozen=True):

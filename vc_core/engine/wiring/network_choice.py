@@ -156,6 +156,31 @@ def of_copy(
     )
 
 
+def of_running(config: Config, catalog: Catalog, former: PodConfig, choice: str) -> PodConfig:
+    """Returns the configuration of a running pod that gets a network.
+
+    Args:
+        config: the configuration.
+        catalog: the installed plugins.
+        former: that of the pod so far.
+        choice: as for `request`.
+
+    Raises:
+        InvalidRequest: there is no such choice, it is none, or the pod has another network.
+        PluginNotFound, PluginLoadError: the network plugin is missing or fails to load.
+    """
+    wanted = request(config, choice, (), dns=former.options.dns)
+    if wanted is None:
+        raise InvalidRequest("none is no network that a pod can be connected to")
+    if former.network == wanted:
+        return former
+    if former.network is not None:
+        raise InvalidRequest(f"pod {former.id} has another network, which it keeps until it ends")
+    return structs.replace(
+        former, network=wanted, plugins=plugins(catalog, config, former.plugins, wanted)
+    )
+
+
 def plugins(
     catalog: Catalog, config: Config, chosen: Iterable[PluginChoice], wanted: NetworkRequest | None
 ) -> tuple[PluginChoice, ...]:
