@@ -179,16 +179,3 @@ def test_one_that_fails_later_is_a_warning(caller, bundle, tmp_path):
     caller("--log", tmp_path / "log", "delete", "c")
     assert b"hook /bin/sh ended with 4" in (tmp_path / "log").read_bytes()
     assert b"does not exist" in caller("state", "c", check=1).stderr
-
-
-def test_no_stand_in_shows_the_hosts_network_and_a_late_network_is_refused(caller, bundle):
-    """docker 28 and later connect the namespace of the first process after `create`."""
-    caller.create(bundle("sleep", "1000"), "c")
-    namespace = f"/proc/{caller.pid('c')}/ns/net"
-    assert Path(namespace).readlink() != Path("/proc/self/ns/net").readlink()
-    link = "ip link add eth0 type veth peer eth1; ip addr add 203.0.113.5/24 dev eth0"
-    up = "ip link set eth1 up; ip link set eth0 up"
-    subprocess.run(["nsenter", f"--net={namespace}", "sh", "-c", f"{link}; {up}"], check=True)
-    refused = caller("start", "c", check=1)
-    assert b"connected the container's network namespace after 'create'" in refused.stderr
-    caller("delete", "--force", "c")

@@ -7,11 +7,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from vc_runtime import network_namespace
 from vc_runtime.errors import RuntimeFailure
-from vc_runtime.network_namespace import _namespace, in_network_of, is_connected
+from vc_runtime.network_namespace import _namespace, in_network_of, is_connected, network_of
 
 NETWORK = {"namespaces": [{"type": "pid"}, {"type": "network"}]}
 _VETH = "ip link add d0 type veth peer d1; ip link set d1 up"
@@ -90,20 +91,28 @@ except RuntimeError as error:
     ],
 )
 def test_an_interface_that_works_is_a_connection(commands, expected):
+    before = Path("/proc/thread-self/ns/net").readlink()
     script = f"{commands}; echo ready; exec cat"
     with subprocess.Popen(
         ["unshare", "--net", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout.readline() == b"ready\n"
-        assert is_connected(process.pid) is expected
+        own = f"/proc/{process.pid}/ns/net"
+        assert is_connected(own) is expected
+        # A new namespace is that of the process; one with a path is the pod's in any case.
+        found = (f"ns:{own}", "") if expected else ("none", own)
+        assert network_of("none", process.pid) == found
+        found = (f"ns:{own}", "") if expected else (f"ns:{own}", own)
+        assert network_of(f"ns:{own}", 1) == found
         process.stdin.close()
+    assert Path("/proc/thread-self/ns/net").readlink() == before
 
 
-def test_the_own_namespace_and_one_that_has_ended_are_no_connection():
-    assert not is_connected(os.getpid())
-    with subprocess.Popen(["true"]) as process:
-        process.wait()
-        assert not is_connected(process.pid)
+def test_the_own_namespace_and_one_that_is_gone_are_no_connection(tmp_path):
+    own = f"/proc/{os.getpid()}/ns/net"
+    assert network_of("none", os.getpid()) == ("none", own)
+    assert not is_connected(own)
+    assert not is_connected(str(tmp_path / "gone"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's own namespace is the caller's")

@@ -60,14 +60,6 @@ def start(found: Namespace) -> int:
             raise RuntimeFailure(
                 f"cannot start a container in the {record.status} state; it must be created"
             )
-        if record.network == "none":
-            from vc_runtime import network_namespace
-
-            if network_namespace.is_connected(record.pid):
-                raise RuntimeFailure(
-                    "the engine has connected the container's network namespace after 'create', "
-                    "which a machine does not take over; use docker 27 or older, or --network none"
-                )
         _run(_start(records, record))
         records.put(structs.replace(record, was_started=True))
     # Without the lock: a hook may call this program, and another command need not wait for it.
@@ -78,16 +70,41 @@ def start(found: Namespace) -> int:
     return 0
 
 
+def _late_network(record: Record) -> str:
+    """Returns the network that the engine has connected since `create`; empty for none.
+
+    Docker does so from its version 28 on.
+    """
+    if not record.namespace:
+        return ""
+    from vc_runtime import network_namespace
+
+    is_connected = network_namespace.is_connected(record.namespace)
+    return f"ns:{record.namespace}" if is_connected else ""
+
+
 async def _start(records: Records, record: Record) -> None:
+    record.restore_environment()
+    if network := _late_network(record):
+        await _start_connected(record, network)
+        return
     from vc_core.engine.api import delegated_start
     from vc_runtime import starter
 
-    record.restore_environment()
     ask = functools.partial(starter.ask, records, record.id)
     if await delegated_start.start(record.pod, record.container, ask):
         return
     async with _container(record) as container:
         await container.start()
+
+
+async def _start_connected(record: Record, network: str) -> None:
+    from vc_core import Runtime
+
+    async with Runtime.open() as runtime:
+        pod = await runtime.get(record.pod)
+        await pod.connect(network)
+        await pod.container(record.container).start()
 
 
 def delete(found: Namespace) -> int:

@@ -11,7 +11,6 @@ from msgspec import structs
 
 from vc_core.engine.host import oci_hooks
 from vc_core.spec import OciHooks
-from vc_runtime import network_namespace
 from vc_runtime.errors import DamagedRecord
 from vc_runtime.host_commands import VERSION
 from vc_runtime.records import Record, Records
@@ -35,16 +34,13 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True):
     limit_s: float
 
 
-async def create(
-    records: Records, record: Record, hooks: OciHooks, network: str, limit_s: float
-) -> str:
-    """Runs the hooks of `create`; returns the network of the container's pod.
+async def create(records: Records, record: Record, hooks: OciHooks, limit_s: float) -> None:
+    """Runs the hooks of `create`.
 
     Args:
         records: of all containers.
         record: that of the container.
         hooks: all of its hooks.
-        network: "none" when its network namespace is a new one.
         limit_s: time limit in seconds for hooks without one.
 
     Raises:
@@ -60,9 +56,6 @@ async def create(
     told = _state(kept, record.id, "creating", record.pid)
     await oci_hooks.run_required(hooks.prestart, told, limit_s)
     await oci_hooks.run_required(hooks.create_container, told, limit_s, is_apart=True)
-    if network != "none" or not network_namespace.is_connected(record.pid):
-        return network
-    return f"ns:/proc/{record.pid}/ns/net"
 
 
 async def started(records: Records, record: Record) -> None:

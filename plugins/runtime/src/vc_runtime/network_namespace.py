@@ -25,6 +25,7 @@ from vc_runtime.errors import RuntimeFailure
 log = logging.getLogger(__name__)
 
 _CLONE_NEWNET = 0x40000000
+_NONE, _GIVEN = "none", "ns:"
 _AT_CREATE = ("prestart", "createRuntime", "createContainer")
 
 
@@ -72,22 +73,47 @@ def in_network_of(folder: Path, work: Callable[[], Sequence[str]]) -> Sequence[s
         return result.result()
 
 
-def is_connected(pid: int) -> bool:
-    """Returns whether a process is in another network namespace than this thread, and that has an
+def network_of(network: str, pid: int) -> tuple[str, str]:
+    """Returns the network of a pod, and the namespace to look at again when the container starts.
+
+    The second is empty when the namespace has an interface by now.
+
+    Args:
+        network: that of the bundle: "none" for a new namespace, or "ns:" and a path.
+        pid: the process that becomes the stand-in.
+    """
+    own = f"/proc/{pid}/ns/net"
+    path = own if network == _NONE else network.removeprefix(_GIVEN)
+    if not is_connected(path):
+        return network, path
+    return f"{_GIVEN}{path}", ""
+
+
+def is_connected(path: str) -> bool:
+    """Returns whether this is another network namespace than that of this thread, and has an
     interface with a route of IPv4 or an address of IPv6. Loopback, and what is down, is none.
     """
-    process = Path(f"/proc/{pid}")
+    # A thread of its own: one that has entered a namespace stays there.
+    with ThreadPoolExecutor(1) as pool:
+        return bool(pool.submit(_interfaces, path).result() - {"lo"})
+
+
+def _interfaces(path: str) -> set[str]:
+    """Returns the interfaces of a namespace, which the thread enters; of its own one none."""
+    own = Path("/proc/thread-self/ns/net").stat()
     try:
-        if (process / "ns/net").readlink() == Path("/proc/thread-self/ns/net").readlink():
-            return False
-        routes = (process / "net/route").read_text().splitlines()[1:]
-        names = {line.split()[0] for line in routes}
-        addresses = process / "net/if_inet6"  # not there without IPv6
-        if addresses.exists():
-            names |= {line.split()[-1] for line in addresses.read_text().splitlines()}
-    except (FileNotFoundError, ProcessLookupError):
-        return False  # it has ended
-    return bool(names - {"lo"})
+        if os.path.samestat(Path(path).stat(), own):
+            return set()
+        _enter(path)
+    except OSError as error:
+        log.info("the network namespace %s cannot be looked at: %s", path, error.strerror)
+        return set()
+    routes = Path("/proc/thread-self/net/route").read_text().splitlines()[1:]
+    names = {line.split()[0] for line in routes}
+    addresses = Path("/proc/thread-self/net/if_inet6")  # not there without IPv6
+    if addresses.exists():
+        names |= {line.split()[-1] for line in addresses.read_text().splitlines()}
+    return names
 
 
 def _namespace(folder: Path) -> str | None:

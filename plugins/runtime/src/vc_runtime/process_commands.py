@@ -64,7 +64,7 @@ def create(found: Namespace) -> int:
 async def _created(found: Namespace, records: Records) -> Sequence[str]:
     from vc_core import Runtime
     from vc_core.spec import OciHooks, StandIn
-    from vc_runtime import bundles, cgroups, namespaces
+    from vc_runtime import bundles, cgroups, namespaces, network_namespace
 
     record = records.get(found.id)
     async with Runtime.open() as runtime, AsyncExitStack() as undo:
@@ -92,12 +92,13 @@ async def _created(found: Namespace, records: Records) -> Sequence[str]:
         if spec.hooks.are_on_host:
             from vc_runtime import hooks
 
-            limit_s, network = runtime.config.deadlines.default, bundle.network
-            network = await hooks.create(records, record, spec.hooks, network, limit_s)
-            bundle = structs.replace(bundle, network=network)
+            await hooks.create(records, record, spec.hooks, runtime.config.deadlines.default)
             in_guest = OciHooks(start_container=spec.hooks.start_container)
             spec = structs.replace(spec, hooks=in_guest)
         if not joined_pod:
+            network, namespace = network_namespace.network_of(bundle.network, record.pid)
+            bundle = structs.replace(bundle, network=network)
+            record = structs.replace(record, namespace=namespace)
             # The same object: another one would open another channel to the guest.
             record, pod = await _start_pod(runtime, records, record, bundle, undo)
             await _adopt(pod, groups)
@@ -135,7 +136,7 @@ async def _start_pod(
         network=bundle.network,
     )
     undo.push_async_callback(pod.delete, force=True)
-    record = structs.replace(record, pod=pod.id, owns_pod=True, network=bundle.network)
+    record = structs.replace(record, pod=pod.id, owns_pod=True)
     records.put(record)
     await pod.start()
     return record, pod

@@ -53,7 +53,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         container: its id in the pod.
         owns_pod: whether the pod is deleted with it.
         bundle: absolute path of its bundle.
-        network: that of the pod which is deleted with it, as for `Runtime.create`.
+        namespace: path of the network namespace from which the pod gets its interfaces at `start`,
+            as it had none at `create`; empty for none.
         pid: its stand-in; 0 before there is one.
         start_ticks: start time of that process, as in proc(5).
         was_started: whether `start` has succeeded.
@@ -71,7 +72,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     container: str
     owns_pod: bool
     bundle: str
-    network: str = ""
+    namespace: str = ""
     pid: int = 0
     start_ticks: int = 0
     was_started: bool = False
