@@ -54,7 +54,10 @@ def test_each_lack_of_memory_is_told_between_statistics(caller, bundle):  # noqa
         assert data["memory"]["usage"]["limit"] == LIMIT
         assert 0 < data["memory"]["usage"]["usage"] <= LIMIT
         assert data["pids"] == {"current": 1, "limit": 50}
-        assert 0 < data["cpu"]["usage"]["total"] <= second["data"]["cpu"]["usage"]["total"]
+        cpu = data["cpu"]["usage"]
+        assert 0 < cpu["total"] <= second["data"]["cpu"]["usage"]["total"]
+        # The kernel divides the total by samples, and rounds to microseconds.
+        assert cpu["total"] == pytest.approx(cpu["user"] + cpu["kernel"], abs=1000)
         for _ in range(2):
             made.stdin.write(b"\n")
             made.stdin.flush()

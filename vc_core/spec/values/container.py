@@ -337,6 +337,8 @@ class ContainerStats(Struct, frozen=True, kw_only=True):
         memory_limit_bytes: limit of memory, in bytes; 0 for no limit.
         processes: number of processes.
         oom_kills: number of processes killed at the limit of memory.
+        user_cpu_ns: the part of cpu_ns in user mode, in nanoseconds.
+        system_cpu_ns: the part of cpu_ns in the kernel, in nanoseconds.
     """
 
     cpu_ns: int
@@ -344,6 +346,8 @@ class ContainerStats(Struct, frozen=True, kw_only=True):
     memory_limit_bytes: int
     processes: int
     oom_kills: int = 0
+    user_cpu_ns: int = 0
+    system_cpu_ns: int = 0
 
 
 class PodSetup(Struct, frozen=True, kw_only=True):

@@ -158,6 +158,8 @@ def stats(reply: pb.ContainerStatsReply) -> ContainerStats:
         memory_limit_bytes=_number(reply.memory_limit_bytes),
         processes=_number(reply.processes),
         oom_kills=_number(reply.oom_kills),
+        user_cpu_ns=_number(reply.user_cpu_ns),
+        system_cpu_ns=_number(reply.system_cpu_ns),
     )
 
 

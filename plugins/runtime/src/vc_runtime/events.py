@@ -181,8 +181,9 @@ def _print_stats(record: Record, found: ContainerStats, most_pids: int) -> None:
         "usage": found.memory_bytes,
     }
     pids = {"current": found.processes, **({"limit": most_pids} if most_pids else {})}
+    cpu = {"total": found.cpu_ns, "user": found.user_cpu_ns, "kernel": found.system_cpu_ns}
     data = {
-        "cpu": {"usage": {"total": found.cpu_ns}},
+        "cpu": {"usage": cpu},
         "memory": {"usage": memory},
         "pids": pids,
     }

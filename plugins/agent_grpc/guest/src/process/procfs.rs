@@ -41,18 +41,28 @@ pub fn processes(container: &str) -> Result<Vec<ProcessInfo>, Error> {
 pub fn stats(container: &str) -> Result<ContainerStatsReply, Error> {
     let folder = cgroup(container);
     let cpu = fs::read_to_string(folder.join("cpu.stat"))?;
-    let usage = cpu.lines().find_map(|line| line.strip_prefix("usage_usec ")).unwrap_or("0");
-    let cpu_ns = usage.trim().parse::<u64>()? * 1000;
+    let times = ContainerStatsReply {
+        cpu_ns: time_ns(&cpu, "usage_usec ")?,
+        user_cpu_ns: time_ns(&cpu, "user_usec ")?,
+        system_cpu_ns: time_ns(&cpu, "system_usec ")?,
+        ..Default::default()
+    };
     if !folder.join("memory.current").exists() || !folder.join("pids.current").exists() {
-        return added_up(container, cpu_ns);
+        return added_up(container, times);
     }
     Ok(ContainerStatsReply {
-        cpu_ns,
         memory_bytes: number(&folder.join("memory.current"))?,
         memory_limit_bytes: number(&folder.join("memory.max"))?,
         processes: number(&folder.join("pids.current"))?,
         oom_kills: oom_kills(&folder)?,
+        ..times
     })
+}
+
+/// A time of `cpu.stat`, which has it in microseconds; 0 for one that is not there.
+fn time_ns(cpu: &str, name: &str) -> Result<u64, Error> {
+    let value = cpu.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+    Ok(value.trim().parse::<u64>()?.saturating_mul(1000))
 }
 
 pub fn adjust_oom_score(pid: i32, adjustment: i64) -> Result<(), Error> {
@@ -72,15 +82,10 @@ pub fn kill_all(container: &str) -> Result<(), Error> {
 
 /// A sandbox has only the controllers that its host delegates. Where they are missing, the values
 /// of the processes are summed.
-fn added_up(container: &str, cpu_ns: u64) -> Result<ContainerStatsReply, Error> {
+fn added_up(container: &str, times: ContainerStatsReply) -> Result<ContainerStatsReply, Error> {
     let found = processes(container)?;
     let memory_bytes = found.iter().map(|process| process.resident_bytes).sum();
-    Ok(ContainerStatsReply {
-        cpu_ns,
-        memory_bytes,
-        processes: found.len() as u64,
-        ..Default::default()
-    })
+    Ok(ContainerStatsReply { memory_bytes, processes: found.len() as u64, ..times })
 }
 
 /// The number of a container's processes killed at its memory limit when a process began.

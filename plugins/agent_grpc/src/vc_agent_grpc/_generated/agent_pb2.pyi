@@ -1057,6 +1057,8 @@ class ContainerStatsReply(_message.Message):
     MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
     PROCESSES_FIELD_NUMBER: _builtins.int
     OOM_KILLS_FIELD_NUMBER: _builtins.int
+    USER_CPU_NS_FIELD_NUMBER: _builtins.int
+    SYSTEM_CPU_NS_FIELD_NUMBER: _builtins.int
     cpu_ns: _builtins.int
     memory_bytes: _builtins.int
     memory_limit_bytes: _builtins.int
@@ -1064,6 +1066,10 @@ class ContainerStatsReply(_message.Message):
     processes: _builtins.int
     oom_kills: _builtins.int
     """processes that the limit of memory has cost"""
+    user_cpu_ns: _builtins.int
+    """the part of cpu_ns in user mode"""
+    system_cpu_ns: _builtins.int
+    """in the kernel"""
     def __init__(
         self,
         *,
@@ -1072,10 +1078,12 @@ class ContainerStatsReply(_message.Message):
         memory_limit_bytes: _builtins.int = ...,
         processes: _builtins.int = ...,
         oom_kills: _builtins.int = ...,
+        user_cpu_ns: _builtins.int = ...,
+        system_cpu_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_ns", b"cpu_ns", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "oom_kills", b"oom_kills", "processes", b"processes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_ns", b"cpu_ns", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "oom_kills", b"oom_kills", "processes", b"processes", "system_cpu_ns", b"system_cpu_ns", "user_cpu_ns", b"user_cpu_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
