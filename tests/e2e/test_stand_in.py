@@ -146,3 +146,28 @@ def test_memory_that_was_short_is_told_by_the_callers_control_group(
         engines.wait_until(lambda: (group / "memory.limit_in_bytes").read_text() == limit)  # noqa: B023
         caller("delete", "c")
         assert caller.host.machines() == []
+
+
+def test_memory_that_was_short_for_a_further_process_is_told_there_too(
+    caller,  # noqa: F811
+    bundle,  # noqa: F811
+):
+    group = Path(f"/sys/fs/cgroup/memory/vc-test-{os.getpid()}")
+    folder = bundle("sleep", "1000")
+    document = json.loads((folder / "config.json").read_text())
+    document["linux"]["resources"] = {"memory": {"limit": 32 << 20}}
+    (folder / "config.json").write_text(json.dumps(document))
+    caller.create(folder, "c")
+    caller("start", "c")
+    limit = (group / "memory.limit_in_bytes").read_text()
+    hog = ("exec", "--env", "PATH=/bin", "c", "dd", "if=/dev/zero", "of=/dev/null", "bs=100M")
+    for kills in (1, 2):
+        assert caller(*hog, check=None).returncode == -signal.SIGKILL
+        assert f"oom_kill {kills}\n" in (group / "memory.oom_control").read_text()
+        engines.wait_until(lambda: (group / "memory.limit_in_bytes").read_text() == limit)
+    assert caller.state("c")["status"] == "running"
+    assert (group / "cgroup.procs").read_text() == f"{caller.pid('c')}\n"
+    caller("kill", "c", "KILL")
+    assert caller.ended("c") == -signal.SIGKILL
+    caller("delete", "c")
+    assert not group.exists()

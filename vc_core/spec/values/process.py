@@ -175,9 +175,9 @@ class StandIn(Struct, frozen=True, kw_only=True):
             forwards each to the address and port that it was meant for, in the guest.
         dial_channel: a channel of the machine for that, which the caller has opened; None without
             a listener.
-        memory_group: path of the control group of memory in which the program is. If the process
-            is killed at its container's limit of memory, the program is killed there by the host's
-            kernel for want of memory: so those see it who watch the group.
+        memory_group: path of the container's control group of memory, which the program may join.
+            If the process is killed at its container's limit of memory, the program is killed there
+            by the host's kernel for want of memory: so those see it who watch the group.
         starter: descriptor of a listening Unix socket, which the program inherits. Whoever connects
             to it as the same user asks the program to start the container. Only for an agent with
             Capability.STARTER.

@@ -91,6 +91,12 @@ def join(path: str) -> tuple[str, ...]:
     return tuple(made)
 
 
+def writable(path: str) -> tuple[str, ...]:
+    """Returns the folders of the groups of a path which this process could join."""
+    folders = [top / path for top in _hierarchies().values()] if path else []
+    return tuple(str(one) for one in folders if os.access(one / "cgroup.procs", os.W_OK))
+
+
 def memory_of(groups: tuple[str, ...]) -> str:
     """Returns the one of the groups that counts memory; empty when none does."""
     for name, top in _hierarchies().items():

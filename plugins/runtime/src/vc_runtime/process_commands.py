@@ -153,14 +153,15 @@ async def _adopt(pod: Pod, groups: tuple[str, ...]) -> None:
 
 def execute(found: Namespace) -> int:
     """Runs a process in a container; without --detach it ends with the code of the process."""
-    record = Records(found.root).get(found.id)
+    records = Records(found.root)
+    record = records.get(found.id)
     if record.status not in ("running", "paused"):
         raise not_running(found.id)
     if found.tty and not found.console_socket:
         raise RuntimeFailure("--tty needs a --console-socket, which gets the terminal")
 
     def work() -> Sequence[str]:
-        return asyncio.run(_executed(found, record))
+        return asyncio.run(_executed(found, record, records.group(record.id)))
 
     if found.detach:
         stand_in.write_pid(found.pid_file, stand_in.leave(work, found.console_socket, explained))
@@ -170,9 +171,10 @@ def execute(found: Namespace) -> int:
     return 0
 
 
-async def _executed(found: Namespace, record: Record) -> Sequence[str]:
+async def _executed(found: Namespace, record: Record, group: str) -> Sequence[str]:
     from vc_core import Runtime
     from vc_core.spec import ProcessSpec, StandIn
+    from vc_runtime import cgroups
 
     record.restore_environment()
     async with Runtime.open() as runtime:
@@ -190,7 +192,9 @@ async def _executed(found: Namespace, record: Record) -> Sequence[str]:
             raise RuntimeFailure("exec needs --process or a command")
         pod = await runtime.get(record.pod)
         made = await pod.container(record.container).exec(process)
-        return await generic_stand_in.own_or_generic(made, StandIn(), record.environment)
+        # Not in the group: of version 2, that has room for the machine and one stand-in.
+        role = StandIn(memory_group=cgroups.memory_of(cgroups.writable(group)))
+        return await generic_stand_in.own_or_generic(made, role, record.environment)
 
 
 def _process_of(document: bytes, has_terminal: bool) -> ProcessSpec:
