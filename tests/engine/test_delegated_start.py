@@ -16,6 +16,8 @@ from vc_core.engine.state.records import Store
 from vc_core.engine.state.states import State
 from vc_core.spec import NotFound, OciHook, OciHooks
 
+LIMIT_S = 7.5
+
 
 @pytest.fixture
 async def created(runtime):
@@ -33,15 +35,18 @@ async def created(runtime):
 
 
 def starting(runtime, is_started=True, observers=()):
-    """Returns a start of the container of `created`, and a list of how often it asks."""
+    """Returns a start of the container of `created`, and with which limits it asks, in seconds."""
     asked = []
 
-    async def ask():
-        asked.append(1)
+    async def ask(limit_s):
+        asked.append(limit_s)
         return is_started
 
     use = structs.replace(runtime.config.use, observers=observers)
-    config = structs.replace(runtime.config, use=use)
+    deadlines = structs.replace(
+        runtime.config.deadlines, operations={"agent_start_container": LIMIT_S}
+    )
+    config = structs.replace(runtime.config, use=use, deadlines=deadlines)
     arguments = ("p", "c1", ask, config, runtime.catalog)
     return functools.partial(delegated_start.start, *arguments), asked
 
@@ -49,21 +54,21 @@ def starting(runtime, is_started=True, observers=()):
 async def test_the_records_and_the_journal_tell_of_the_start(runtime, created):
     start, asked = starting(runtime)
     assert await start()
-    assert asked == [1]
+    assert asked == [LIMIT_S]
     state = await created.container_state("c1")
     assert state.state is State.RUNNING
     assert state.started_ns > 0
     events = [one async for one in Journal(runtime.config.data.dir).events()]
     assert [one.container for one in events if one.event == "container_started"] == ["c1"]
     assert not await start(), "it runs already"
-    assert asked == [1]
+    assert asked == [LIMIT_S]
 
 
 async def test_what_the_stand_in_does_not_start_is_unchanged(runtime, created):
     former = await created.container_state("c1")
     start, asked = starting(runtime, is_started=False)
     assert not await start()
-    assert asked == [1]
+    assert asked == [LIMIT_S]
     assert await created.container_state("c1") == former
 
 
@@ -112,6 +117,6 @@ async def test_a_start_that_is_not_written_is_told(runtime, created, monkeypatch
     monkeypatch.setattr(Store, "put_container_state", full)
     with pytest.raises(NotFound):
         await start()
-    assert asked == [1]
+    assert asked == [LIMIT_S]
     lock = await runtime.hooks.storage_lock(pod_id="p", exclusive=True, timeout_s=1)
     await lock.release()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import json
 import lzma
 import os
 import shutil
@@ -21,7 +22,7 @@ from vc_agent_grpc.image import agent_program, builder, kernel, programs
 from vc_agent_grpc.image.cpio import Archive
 from vc_agent_grpc.image.vmlinux import extract_vmlinux
 
-from vc_core.spec import Verdict
+from vc_core.spec import Capability, PodRef, Verdict
 
 KERNEL = b"\x7fELF" + b"Xen\0" + bytes(range(256)) * 40
 
@@ -241,6 +242,33 @@ def test_an_image_is_readable_for_others_whatever_the_umask(tmp_path, inputs):
         mode = path.stat().st_mode
         assert mode & 0o044 == 0o044, path
         assert not mode & 0o022, path
+
+
+def test_what_its_stand_in_does_is_told_by_an_image(tmp_path, inputs):
+    def built(content: bytes) -> tuple[str, ...]:
+        stand_in = inputs[2].with_name("vc-stand-in")
+        stand_in.write_bytes(content)
+        stand_in.chmod(0o755)
+        return builder.build(tmp_path / "cache", lambda _: None, *inputs).stand_in_options
+
+    assert built(b"#!/bin/sh\n[ $1 = --options ] && echo --listener && echo --starter\n") == (
+        "--listener",
+        "--starter",
+    )
+    assert built(b"#!/bin/sh\nexit 1\n") == (), "an older one"
+    with pytest.raises(image.ImageError, match="vc-stand-in cannot be used"):
+        built(b"no program")
+
+
+@pytest.mark.parametrize(("options", "is_able"), [(["--starter"], True), ([], False)])
+async def test_a_stand_in_starts_containers_if_its_image_says_so(tmp_path, options, is_able):
+    folder = tmp_path / "guest/x"
+    folder.mkdir(parents=True)
+    about = {"id": "x", "release": "1", "inputs": {}, "stand_in_options": options}
+    (folder / "manifest.json").write_text(json.dumps(about))
+    agent = GrpcAgent(GrpcAgentOptions(cache=tmp_path, guest="x"))
+    able = await agent.agent_capabilities(pod=PodRef(id="p", run_dir=tmp_path))
+    assert (Capability.STARTER in able) is is_able
 
 
 def test_a_module_that_the_kernel_lacks_is_named(tmp_path, inputs):

@@ -21,8 +21,8 @@ from vc_core.spec.errors import NotFound
 from vc_core.spec.events import EventSpec
 from vc_core.spec.values import OciHooks, PodRef
 
-Ask = Callable[[], Awaitable[bool]]
-"""Asks the stand-in; returns whether the container runs."""
+Ask = Callable[[float], Awaitable[bool]]
+"""Asks the stand-in, for some seconds; returns whether the container runs."""
 
 
 async def start(
@@ -41,7 +41,7 @@ async def start(
     Args:
         pod_id: id of the pod.
         container_id: id of the container in it.
-        ask: asks the stand-in. Called under the pod's lock.
+        ask: asks the stand-in. Called under the pod's lock, with the deadline of the agent's start.
         config: the configuration; None loads it.
         catalog: the plugins; None finds the installed ones.
 
@@ -65,7 +65,7 @@ async def start(
     try:
         store = Store(storage, pod_id)
         state = await _waiting(store, container_id)
-        if state is None or not await ask():
+        if state is None or not await ask(config.deadlines.of("agent_start_container")):
             return False
         state = structs.replace(state, state=State.RUNNING, started_ns=time.time_ns())
         await store.put_container_state(container_id, state)

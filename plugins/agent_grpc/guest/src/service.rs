@@ -152,7 +152,8 @@ impl agent_server::Agent for Service {
     }
 
     async fn start_container(&self, request: Request<ContainerRequest>) -> Reply<Empty> {
-        self.0.start(&request.into_inner().container_id).await?;
+        let (agent, id) = (self.0.clone(), request.into_inner().container_id);
+        to_the_end(async move { agent.start(&id).await }).await?;
         done()
     }
 

@@ -65,6 +65,9 @@ def _client_module() -> ModuleType:
     return grpc_fork.client_module()
 
 
+_STARTER = "--starter"
+
+
 class GrpcAgent(AgentSpec):
     """The plugin `grpc`."""
 
@@ -86,8 +89,11 @@ class GrpcAgent(AgentSpec):
             Capability.QUIESCE,
         }
         able |= {Capability.SUPERVISE, Capability.LOG, Capability.FILES, Capability.NETWORK}
-        own = {Capability.STAND_IN, Capability.STARTER, Capability.START_HOOKS}
-        return frozenset(able | own)
+        able |= {Capability.STAND_IN, Capability.START_HOOKS}
+        guest = self._guest_in_use
+        if guest is not None and _STARTER in guest.stand_in_options:
+            able.add(Capability.STARTER)
+        return frozenset(able)
 
     # --- connection -------------------------------------------------------------------------------
 
@@ -190,16 +196,18 @@ class GrpcAgent(AgentSpec):
     async def agent_stand_in(
         self, pod: PodRef, channel: Channel, container_id: str, token: str, role: StandIn
     ) -> tuple[str, ...]:
-        if self._stand_in is None:
+        guest = self._guest_in_use
+        program = None if guest is None else guest.stand_in
+        if program is None:
             raise AgentError("the guest image has no vc-stand-in; run 'vc guest build'")
         ends = "machine" if role.ends_machine else "process"
-        words = [str(self._stand_in), channel.address, container_id, token, ends]
+        words = [str(program), channel.address, container_id, token, ends]
         if role.listener is not None and role.dial_channel is not None:
             words += "--listener", str(role.listener), "--dial-socket", role.dial_channel.address
         if role.memory_group:
             words += "--memory-group", role.memory_group
         if role.starter is not None:
-            words += "--starter", str(role.starter)
+            words += _STARTER, str(role.starter)
         return tuple(words)
 
     @hookimpl
@@ -332,12 +340,12 @@ class GrpcAgent(AgentSpec):
         return next((found.filter for found in built if found.inputs.get("seccomp") == wanted), b"")
 
     @functools.cached_property
-    def _stand_in(self) -> Path | None:
-        """The stand-in's program of the guest image in use; None if it has none."""
+    def _guest_in_use(self) -> image.Guest | None:
+        """The guest image in use; None if there is none."""
         chosen = self._options.guest
         found = [one for cache in self._caches() for one in image.images(cache)]
         fit = (one for one in found if one.id.startswith(chosen) if chosen or one.is_current)
-        return next((one.stand_in for one in fit), None)
+        return next(fit, None)
 
     def _caches(self) -> list[Path]:
         """Returns the caches: the user's own, then that of root, which all users share."""

@@ -54,14 +54,7 @@ def leave(work: Work, console: str, explain: Callable[[Exception], str]) -> int:
         return pid
     _, status = os.waitpid(pid, 0)
     ended = f"the stand-in has ended with {os.waitstatus_to_exitcode(status)}"
-    raise RuntimeFailure(_with_remedy(told.decode(errors="replace").strip()) or ended)
-
-
-def _with_remedy(told: str) -> str:
-    """Returns what a child has told; for a program older than this one with what to do."""
-    if not told.endswith("is no option"):
-        return told
-    return f"{told}; the guest image is older than vc-runtime: build it again with 'vc guest build'"
+    raise RuntimeFailure(told.decode(errors="replace").strip() or ended)
 
 
 def write_pid(file: Path | None, pid: int) -> None:

@@ -20,7 +20,6 @@ from vc_runtime.records import Records
 log = logging.getLogger(__name__)
 
 _NAME = "start.sock"
-_ANSWER_S = 70.0  # the stand-in itself gives up after 60
 _OK = b"ok"
 _LONGEST = 4 << 10
 
@@ -34,8 +33,13 @@ def listening(records: Records, container_id: str) -> Iterator[socket.socket]:
         yield listener
 
 
-async def ask(records: Records, container_id: str) -> bool:
+async def ask(records: Records, container_id: str, limit_s: float) -> bool:
     """Returns whether the stand-in has started its container. False if it has not.
+
+    Args:
+        records: of all containers.
+        container_id: the caller's id of the container.
+        limit_s: for the answer, in seconds. The stand-in gives up when nobody waits for it.
 
     Raises:
         RuntimeFailure: it has not answered, so the container may run.
@@ -47,7 +51,7 @@ async def ask(records: Records, container_id: str) -> bool:
             return False  # it does not serve that
         with contextlib.closing(writer):
             try:
-                async with asyncio.timeout(_ANSWER_S):
+                async with asyncio.timeout(limit_s):
                     answer = await reader.read(_LONGEST)
             except (OSError, TimeoutError) as error:
                 raise _unanswered(container_id) from error

@@ -19,6 +19,7 @@ from vc_core.driver_kit import find_program, program_environment
 
 OLDEST_RUST = (1, 88)
 TARGET = "x86_64-unknown-linux-gnu"
+_OPTIONS_S = 10.0
 _VERSION = r"cargo (\d+)\.(\d+)"
 
 
@@ -99,6 +100,30 @@ def built(cache: Path, report: Callable[[str], None]) -> Path:
         half.chmod(0o755)
         half.replace(folder / name)
     return folder
+
+
+def stand_in_options(program: Path) -> list[str]:
+    """Returns the names of the options that a stand-in takes; none for one that tells nothing.
+
+    Raises:
+        ImageError: it cannot be executed.
+    """
+    if not program.exists():
+        return []
+    try:
+        done = subprocess.run(
+            [program, "--options"],
+            env=program_environment(),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_OPTIONS_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ImageError(f"{program} cannot be used: {error}") from error
+    return done.stdout.split() if done.returncode == 0 else []
 
 
 def find_cargo() -> Path:

@@ -32,7 +32,7 @@ from vc_agent_grpc.image.errors import ImageError
 from vc_agent_grpc.image.vmlinux import extract_vmlinux
 from vc_core.spec import DEFAULT_CAPABILITIES
 
-SCHEMA = 2
+SCHEMA = 3
 
 Report = Callable[[str], None]
 
@@ -91,7 +91,12 @@ def build(
             }
             if stand_in.exists():
                 files[STAND_IN] = stand_in.read_bytes()
-            return make_current(cache, _store(cache, files, source.release, inputs))
+            about: dict[str, object] = {
+                "release": source.release,
+                "inputs": inputs,
+                "stand_in_options": agent_program.stand_in_options(stand_in),
+            }
+            return make_current(cache, _store(cache, files, about))
 
 
 def missing() -> list[tuple[str, str, str]]:
@@ -124,11 +129,11 @@ def _initrd(source: kernel.Kernel, agent: Path, crun: Path) -> bytes:
     return archive.to_bytes()
 
 
-def _store(cache: Path, files: dict[str, bytes], release: str, inputs: dict[str, str]) -> str:
+def _store(cache: Path, files: dict[str, bytes], about: dict[str, object]) -> str:
     digest = hashlib.sha256(files["vmlinux"])
     digest.update(files["initrd"])
     identity = digest.hexdigest()[:16]
-    manifest = {"schema": SCHEMA, "id": identity, "release": release, "inputs": inputs}
+    manifest = {"schema": SCHEMA, "id": identity, **about}
     folder = cache / "guest"
     half = Path(tempfile.mkdtemp(prefix=".half-", dir=folder))
     try:

@@ -37,6 +37,8 @@ class Guest(Struct, frozen=True):
         is_current: whether new pods use it.
         filter: the compiled default seccomp filter of containers; empty in images that were built
             without it or with another list.
+        stand_in_options: names of the options that its stand-in takes; empty in images of older
+            versions.
     """
 
     id: str
@@ -49,6 +51,7 @@ class Guest(Struct, frozen=True):
     is_current: bool
     filter: bytes = b""
     stand_in: Path | None = None
+    stand_in_options: tuple[str, ...] = ()
 
 
 def current(cache: Path) -> Guest:
@@ -143,6 +146,7 @@ def _read(manifest: Path, chosen: str) -> Guest:
         is_current,
         known,
         stand_in if stand_in.exists() else None,
+        tuple(told.get("stand_in_options", ())),
     )
 
 

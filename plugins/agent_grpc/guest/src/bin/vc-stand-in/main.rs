@@ -1,7 +1,8 @@
 //! vc-stand-in: a process of the host that stands in for a process of a guest.
 //!
 //! Usage: `vc-stand-in SOCKET CONTAINER TOKEN process|machine [--listener N --dial-socket SOCKET]
-//! [--memory-group FOLDER] [--starter M]`, where SOCKET is a channel of the machine that only this process uses.
+//! [--memory-group FOLDER] [--starter M]`, where SOCKET is a channel of the machine that only this process uses;
+//! or `vc-stand-in --options`, which prints the names of these options, one a line.
 //! Descriptors 0 to 2 are the standard streams of the process in the guest; a terminal on 0 is in
 //! raw mode already and only passes bytes. Descriptor 3 gets "ok" as soon as the streams are
 //! connected, or else the reason why they are not.
@@ -10,8 +11,8 @@
 //! that can be caught are forwarded. When it is killed, the agent kills the process. With
 //! `machine`, the machine ends with it, however it has ended. N is the number of a listening socket:
 //! what nft redirects to it is forwarded to the same port of the machine, by a channel of its own.
-//! FOLDER is the control group of memory in which this program is: if the guest's kernel kills the
-//! process at its limit of memory, this program is killed in the same way there. M is the number of
+//! FOLDER is the container's control group of memory: if the guest's kernel kills the process at its
+//! limit of memory, this program is killed in the same way there. M is the number of
 //! a listening Unix socket: who connects to it as the same user has the container started.
 
 mod agent;
@@ -45,6 +46,10 @@ const MACHINE_ENDED: i32 = 128 + libc::SIGKILL;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
+    if std::env::args().skip(1).eq(["--options"]) {
+        println!("{}", OPTIONS.join("\n"));
+        return ExitCode::SUCCESS;
+    }
     // SAFETY: the descriptor is this program's to own, by its interface.
     let mut report = unsafe { File::from_raw_fd(REPORT) };
     let error = match stand_in(&mut report) {
@@ -78,6 +83,8 @@ async fn attached(words: Vec<String>) -> Result<Attached, Failure> {
         .await
         .map_err(|_| format!("the guest's agent does not answer within {CONNECT:?}"))?
 }
+
+const OPTIONS: [&str; 4] = ["--listener", "--dial-socket", "--memory-group", "--starter"];
 
 /// The words of the command line.
 struct Asked {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::unistd::geteuid;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use vc_agent::proto::ContainerRequest;
 
 use crate::Failure;
@@ -18,13 +18,11 @@ use crate::agent::Client;
 const OK: &[u8] = b"ok";
 /// Of a reason, which the guest writes.
 const LONGEST: usize = 4 << 10;
-/// How long the guest may take. The command that asks has a deadline of its own.
-const START: Duration = Duration::from_secs(60);
 /// Until it is tried again after an error that passes, such as too many open files.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Serves in the background what connects to the listening socket `descriptor`, one at a time, until
-/// the container was started.
+/// the container was started. The guest may take as long as who asks waits: that has a deadline.
 pub fn begin(descriptor: i32, client: Client, container_id: &str) -> Result<(), Failure> {
     // SAFETY: the descriptor is this program's to own, by its interface.
     let listener = unsafe { UnixListener::from_raw_fd(descriptor) };
@@ -40,9 +38,12 @@ pub fn begin(descriptor: i32, client: Client, container_id: &str) -> Result<(), 
             if !is_trusted(&stream) {
                 continue;
             }
-            let answer = start(client.clone(), container_id.clone()).await;
+            let answer = tokio::select! {
+                answer = start(client.clone(), container_id.clone()) => answer,
+                () = gone(&mut stream) => continue,
+            };
             let text = answer.as_ref().map_or_else(|reason| shortened(reason), |()| OK);
-            // The caller may be gone; the container runs then all the same.
+            // The caller may have just gone; the container runs all the same.
             let _ = stream.write_all(text).await;
             if answer.is_ok() {
                 return;
@@ -59,11 +60,16 @@ fn is_trusted(stream: &UnixStream) -> bool {
 }
 
 async fn start(mut client: Client, container_id: String) -> Result<(), String> {
-    match timeout(START, client.start_container(ContainerRequest { container_id })).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(status)) => Err(status.message().to_owned()),
-        Err(_) => Err(format!("the guest's agent does not start it within {START:?}")),
+    match client.start_container(ContainerRequest { container_id }).await {
+        Ok(_) => Ok(()),
+        Err(status) => Err(status.message().to_owned()),
     }
+}
+
+/// Returns when the other side has closed the connection, or has been killed. It sends nothing.
+async fn gone(stream: &mut UnixStream) {
+    let mut byte = [0];
+    while let Ok(1..) = stream.read(&mut byte).await {}
 }
 
 fn shortened(reason: &str) -> &[u8] {
