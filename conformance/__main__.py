@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from conformance import containerd, critest, reports, validation
+from conformance import at_once, containerd, critest, reports, validation
 from conformance.building import Unusable
 from conformance.kubernetes import cluster, journey
 from conformance.runtimes import OURS
@@ -88,6 +88,34 @@ def _critest(focus: str, runtimes: str, version: str) -> None:
     for name in sorted(one for one in allowed if ours.get(one)):
         click.echo(f"{name}: passes, and need not be an exception any more")
     _end(critest.complaints(ours, found, allowed))
+
+
+@main.command("at-once")
+@click.option("--runtimes", default=f"{OURS},runc", show_default=True)
+@click.option("--count", default=20, show_default=True, help="Number of pods.")
+@click.option(
+    "--containerd",
+    "version",
+    type=click.Choice(containerd.VERSIONS),
+    default=containerd.PINNED,
+    show_default=True,
+    help="Debian's, or what conformance/containerd/go.mod pins.",
+)
+def _at_once(runtimes: str, count: int, version: str) -> None:
+    """Start pods at the same time on containerd, run a command in each, and remove them."""
+    names = runtimes.split(",")
+    found: dict[str, at_once.Found] = {}
+    try:
+        client = critest.build_client(_LOGS)
+        programs = containerd.build(version, _ENGINES)
+        with containerd.running(programs, client, names) as engine:
+            click.echo(f"containerd {engine.version}", err=True)
+            for name in names:
+                found[name] = at_once.run(client, engine, name, count)
+                click.echo(f"{name}: {found[name]}")
+    except Unusable as error:
+        raise click.ClickException(str(error)) from error
+    _end([f"{name}: not as it should be" for name, one in found.items() if not one.is_good])
 
 
 @main.command("kubernetes")

@@ -21,7 +21,7 @@ from conformance.building import Unusable, go
 _REGISTRY = "127.0.0.1:5000"
 _HOST = "registry.k8s.io"
 _LIMIT_S = 60.0
-_OWN_FOLDERS = ("/run/containerd", "/run/netns")
+OWN_FOLDERS = ("/run/containerd", "/run/netns")
 _CNI = "/usr/lib/cni"
 DEBIAN = "debian"
 PINNED = "pinned"
@@ -36,11 +36,15 @@ class Engine:
         endpoint: its address, for clients of CRI.
         enter: words before a command that has to be in its namespaces.
         version: what it says of itself.
+        folder: has all its files, and those of the runtimes.
+        keeper: pid of the process that keeps its namespaces.
     """
 
     endpoint: str
     enter: Sequence[str]
     version: str
+    folder: Path
+    keeper: int
 
 
 def build(version: str, folder: Path) -> Path | None:
@@ -77,7 +81,8 @@ def running(programs: Path | None, client: Path, handlers: Sequence[str]) -> Ite
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="vc.")))
         undo.callback(_unmount_below, folder)
         undo.callback(_remove_groups)
-        enter = undo.enter_context(_namespaces())
+        keeper = undo.enter_context(_namespaces())
+        enter = ("nsenter", f"--target={keeper}", "--mount", "--net")
         _start_registry(folder, enter, undo)
         images.push(_REGISTRY, enter)
         commands = {}
@@ -97,7 +102,8 @@ def running(programs: Path | None, client: Path, handlers: Sequence[str]) -> Ite
         version = _answer(process, control, folder / "log")
         endpoint = f"unix://{folder}/s"
         undo.callback(_remove_pods, (*enter, client, "--runtime-endpoint", endpoint))
-        yield Engine(endpoint, enter, re.findall(r"Version: +(\S+)", version)[-1])
+        said = re.findall(r"Version: +(\S+)", version)[-1]
+        yield Engine(endpoint, enter, said, folder, keeper)
 
 
 def _remove_pods(client: Sequence[str | Path]) -> None:
@@ -106,16 +112,18 @@ def _remove_pods(client: Sequence[str | Path]) -> None:
 
 
 @contextmanager
-def _namespaces() -> Iterator[Sequence[str]]:
-    """Provides namespaces in which all mounts are shared, and loopback is up."""
-    mounts = "".join(f" && mkdir -p {one} && mount -t tmpfs tmpfs {one}" for one in _OWN_FOLDERS)
+def _namespaces() -> Iterator[int]:
+    """Provides the pid of a process in namespaces in which all mounts are shared, and loopback is
+    up.
+    """
+    mounts = "".join(f" && mkdir -p {one} && mount -t tmpfs tmpfs {one}" for one in OWN_FOLDERS)
     script = f"ip link set lo up && mount --make-rshared /{mounts} && echo ready && exec cat"
     words = ("unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", script)
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as keeper:
         assert keeper.stdout is not None
         if keeper.stdout.readline() != b"ready\n":
             raise Unusable("this user cannot make namespaces: run it as root")
-        yield ("nsenter", f"--target={keeper.pid}", "--mount", "--net")
+        yield keeper.pid
         keeper.communicate()  # ends it
 
 

@@ -30,8 +30,18 @@ def build(folder: Path) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / "critest"
     go("test", "-c", "-o", str(program), "sigs.k8s.io/cri-tools/cmd/critest", module="cri")
+    return program, build_client(folder)
+
+
+def build_client(folder: Path) -> Path:
+    """Builds crictl alone, and returns its path.
+
+    Raises:
+        Unusable: there is no Go, or it fails.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     go("build", "-o", f"{folder}/", "tool", module="cri")
-    return program, folder / "crictl"
+    return folder / "crictl"
 
 
 def run(program: Path, engine: Engine, handler: str, focus: str, log: Path) -> Found:

@@ -59,4 +59,4 @@ def test_a_critest_that_does_not_end_is_unusable(tmp_path, monkeypatch):
     monkeypatch.setattr(critest, "_LIMIT_S", 0)
     monkeypatch.setattr(critest, "_END_S", 0.1)
     with pytest.raises(Unusable, match="has not ended"):
-        critest.run(program, Engine("", (), ""), "vc", "", tmp_path / "log")
+        critest.run(program, Engine("", (), "", tmp_path, 0), "vc", "", tmp_path / "log")
