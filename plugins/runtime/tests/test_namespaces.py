@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from vc_runtime.errors import RuntimeFailure
-from vc_runtime.namespaces import pod_and_pid_owner
+from vc_runtime.namespaces import check_types, pod_and_pid_owner
 from vc_runtime.records import Record, Records
 
 from vc_core.driver_kit.host_process import HostProcess
@@ -74,3 +74,19 @@ def test_namespaces_of_a_machine_need_its_network(records, kinds):
 def test_the_pid_namespace_of_an_unknown_process_is_refused(records):
     with pytest.raises(RuntimeFailure, match="of no running container"):
         pod_and_pid_owner({"pid": "/proc/1/ns/pid"}, "", records)
+
+
+def test_a_path_names_a_namespace_of_its_kind(tmp_path):
+    names = {"mount": "mnt", "network": "net", **{kind: kind for kind in ("pid", "ipc", "uts")}}
+    check_types({kind: f"/proc/self/ns/{name}" for kind, name in names.items()})
+    for kind, path in (
+        ("ipc", "/proc/self/ns/mnt"),
+        ("mount", "/proc/self/ns/net"),
+        ("cgroup", "/proc/self/ns/ipc"),
+        ("uts", str(tmp_path)),
+        ("uts", "/dev/null"),
+    ):
+        with pytest.raises(RuntimeFailure, match=f"{path} is no {kind} namespace"):
+            check_types({kind: path})
+    with pytest.raises(RuntimeFailure, match="the uts namespace /nowhere: No such file"):
+        check_types({"uts": "/nowhere"})

@@ -61,7 +61,7 @@ _MASKED = [
     ),
     *("/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"),
 ]
-_IPC_OF_GUEST = "/proc/self/ns/ipc"
+_OF_GUEST = {"ipc": "/proc/self/ns/ipc", "network": "/proc/self/ns/net"}
 _READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
 
@@ -207,10 +207,19 @@ def _capabilities(wanted: Capabilities | None) -> Json:
 def _namespaces(confinement: Confinement, pod: PodOptions) -> list[Json]:
     kinds = _NAMESPACES if confinement.namespaces is None else confinement.namespaces
     shared = {"pid": PIDNS} if pod.is_pid_shared else {}
-    if confinement.sysctl and "ipc" not in kinds:
-        # crun sets those of ipc only where a namespace is named: the one that it is in.
-        kinds, shared = (*kinds, "ipc"), {**shared, "ipc": _IPC_OF_GUEST}
+    for kind in _set_by_sysctls(confinement).difference(kinds):
+        # crun sets them only where a namespace is named: the one that it is in.
+        kinds, shared = (*kinds, kind), {**shared, kind: _OF_GUEST[kind]}
     return [{"type": kind, **({"path": shared[kind]} if kind in shared else {})} for kind in kinds]
+
+
+def _set_by_sysctls(confinement: Confinement) -> set[str]:
+    """Returns the kinds of namespaces that sysctls may be of."""
+    names = [name for name, _ in confinement.sysctl]
+    kinds = {"ipc"} if names else set()
+    if any(name.startswith("net.") for name in names):
+        kinds.add("network")
+    return kinds
 
 
 def _mount(one: GuestMount) -> Json:

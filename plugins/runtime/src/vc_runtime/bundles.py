@@ -5,7 +5,6 @@ The keys of config.json are those of https://github.com/opencontainers/runtime-s
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,8 +18,6 @@ from vc_core.oci.annotations import ContainerType
 from vc_core.spec import ContainerSpec, Mount, MountKind, PodOptions, Reserved, Stdio
 from vc_runtime import sandbox_size
 from vc_runtime.errors import RuntimeFailure
-
-log = logging.getLogger(__name__)
 
 _SHM = "/dev/shm"
 _SIZES = {"k": 10, "m": 20, "g": 30}
@@ -62,16 +59,13 @@ def read(folder: Path, container_id: str, asset_paths: tuple[str, ...]) -> Bundl
     network = _network(spec.confinement.namespaces or (), joined.get("network", ""))
     shm = next((one for one in spec.mounts if one.destination == _SHM), None)
     confinement = spec.confinement
-    for name, _ in confinement.sysctl:
-        if name.startswith("net."):
-            log.warning("linux.sysctl.%s: has no effect, as the network is the pod's", name)
     # Containers of a pod share its network, which is that of the machine, and its ipc namespace,
-    # which is the guest's: a sandbox sets sysctls for all of them.
+    # which is the guest's: a sandbox sets sysctls for all of them. Those of a network are set by
+    # each container that has some, as by runc in a namespace that is joined.
     of_pod = ("network", "ipc") if loaded.kind is ContainerType.SANDBOX else ("network",)
     confinement = structs.replace(
         confinement,
         namespaces=tuple(one for one in confinement.namespaces or () if one not in of_pod),
-        sysctl=tuple(pair for pair in confinement.sysctl if not pair[0].startswith("net.")),
     )
     is_member = loaded.kind is ContainerType.CONTAINER
     if is_member and not loaded.sandbox_id:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 from collections.abc import Mapping
 
 from vc_runtime.errors import RuntimeFailure
 from vc_runtime.records import Record, Records
 
+_NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
+_TYPES = {  # linux/sched.h
+    "mount": 0x00020000,
+    "cgroup": 0x02000000,
+    "uts": 0x04000000,
+    "ipc": 0x08000000,
+    "pid": 0x20000000,
+    "network": 0x40000000,
+}
 _PATH = re.compile(r"/proc/(\d+)/ns/\w+")
 
 
@@ -40,6 +51,32 @@ def pod_and_pid_owner(
             "machine of another pod"
         )
     return pod, pid_owner
+
+
+def check_types(joined: Mapping[str, str]) -> None:
+    """Refuses paths that name no namespace of their kind, as the runtime-spec wants it.
+
+    That includes namespaces which a machine does not join, as its own are in their place. One at
+    which this user may not look is not refused.
+
+    Raises:
+        RuntimeFailure: naming the path.
+    """
+    for kind, path in joined.items():
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except PermissionError:
+            continue
+        except OSError as error:
+            raise RuntimeFailure(f"the {kind} namespace {path}: {error.strerror}") from error
+        try:
+            found = fcntl.ioctl(descriptor, _NS_GET_NSTYPE)
+        except OSError:  # no namespace at all
+            found = 0
+        finally:
+            os.close(descriptor)
+        if found != _TYPES.get(kind):
+            raise RuntimeFailure(f"{path} is no {kind} namespace")
 
 
 def _owner(path: str, records: Records) -> Record | None:

@@ -83,6 +83,7 @@ async def _created(found: Namespace, records: Records) -> Sequence[str]:
         records.put_group(record.id, group)
         undo.callback(cgroups.remove, group)
         groups = cgroups.join(group)
+        namespaces.check_types(bundle.joined)
         joined_pod, pid_owner = namespaces.pod_and_pid_owner(bundle.joined, bundle.sandbox, records)
         spec = _joining(bundle.container, pid_owner)
         kinds = spec.confinement.namespaces or ()
