@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def ctr(host, busybox):
         def typed(*more, **options):
             return engines.run(*words, *more, **options)
 
+        typed.words = words
         yield typed
 
 
@@ -55,6 +57,26 @@ def test_a_container_lives_under_containerd(ctr, host):
     assert b"exit code 143" in ctr("task", "delete", "second").stderr
     ctr("container", "rm", "second")
     assert host.machines() == []
+
+
+def test_memory_that_was_short_for_an_exec_is_an_event(ctr, host):
+    how = ("--runtime", "io.containerd.runc.v2", "--runc-binary", host.folder / "vc-runtime")
+    limited = ("--memory-limit", str(64 << 20), "--detach", IMAGE, "c", "sleep", "1000")
+    ctr("run", "--snapshotter", "native", *how, *limited)
+    with subprocess.Popen([*ctr.words, "events"], stdout=subprocess.PIPE) as events:
+        hog = ("dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1")
+        ctr("task", "exec", "--exec-id", "e1", "c", *hog, check=128 + signal.SIGKILL)
+        told = ""
+        while " /tasks/oom " not in told:
+            told = events.stdout.readline().decode()
+            assert told, "containerd has ended"
+        assert '"container_id":"c"' in told
+        events.kill()
+    assert b"RUNNING" in ctr("task", "ls").stdout
+    ctr("task", "kill", "--signal", "9", "c")
+    engines.wait_until(lambda: b"STOPPED" in ctr("task", "ls").stdout)
+    assert b"exit code 137" in ctr("task", "delete", "c", check=None).stderr
+    ctr("container", "rm", "c")
 
 
 @pytest.mark.parametrize("victim", ["stand-in", "machine", "shim"])
