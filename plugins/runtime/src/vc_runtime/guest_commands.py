@@ -26,7 +26,7 @@ from vc_runtime.errors import DamagedRecord, RuntimeFailure, UnknownContainer, n
 from vc_runtime.records import Record, Records, pod_id_of
 
 if TYPE_CHECKING:
-    from vc_core import Container, Runtime
+    from vc_core import Container, Pod, Runtime
     from vc_core.spec import Resources
 
 log = logging.getLogger(__name__)
@@ -206,11 +206,24 @@ async def _gone(record: Record) -> None:
     async with Runtime.open() as runtime:
         with contextlib.suppress(NotFound):  # by an earlier call, or by 'vc'
             if not record.owns_pod:
-                pod = await runtime.get(record.pod)
-                await pod.container(record.container).delete(force=True)
+                await _member_gone(await runtime.get(record.pod), record.container)
                 return
             await _machine_ended(runtime, record)
             await runtime.delete(record.pod, force=True)
+
+
+async def _member_gone(pod: Pod, container_id: str) -> None:
+    """Deletes a container of a pod of others, whose machine may end meanwhile."""
+    from vc_core import State
+    from vc_core.spec import OperationError
+
+    container = pod.container(container_id)
+    try:
+        await container.delete(force=True)
+    except OperationError:
+        if (await pod.status(ask_guest=False)).state is not State.STOPPED:
+            raise
+        await container.delete(force=True)
 
 
 async def _pod_gone(pod_id: str) -> None:
