@@ -1,11 +1,9 @@
 //! The state of the agent.
 
-use parking_lot::Mutex;
-
 use crate::container::crun::Crun;
 use crate::container::holds::Holds;
 use crate::container::table::Containers;
-use crate::container::warm_crun::WarmCrun;
+use crate::container::warm_crun::WarmCruns;
 use crate::machine::state::Machine;
 use crate::process::log::Gate;
 use crate::process::reaper::Reaper;
@@ -17,7 +15,7 @@ pub struct Agent {
     pub log_gate: Gate,
     pub reaper: Reaper,
     pub crun: Crun,
-    pub warm_crun: Mutex<Option<WarmCrun>>,
+    pub warm_cruns: WarmCruns,
     pub containers: Containers,
     pub holds: Holds,
 }
@@ -30,7 +28,7 @@ impl Agent {
             log_gate: Gate::default(),
             crun: Crun::new(reaper.clone()),
             reaper,
-            warm_crun: Mutex::default(),
+            warm_cruns: WarmCruns::default(),
             containers: Containers::default(),
             holds: Holds::default(),
         }

@@ -1,7 +1,7 @@
 //! Prepares the guest for a checkpoint, and resumes afterwards.
 
 use crate::container::agent::Agent;
-use crate::container::warm_crun::WarmCrun;
+use crate::container::crun::Verb;
 use crate::error::Error;
 
 impl Agent {
@@ -29,9 +29,8 @@ impl Agent {
             self.machine.modules.load(purpose)?;
         }
         self.crun.warm_up().await?;
-        if self.warm_crun.lock().is_none() {
-            let warm_crun = WarmCrun::begin(&self.crun).await?;
-            *self.warm_crun.lock() = Some(warm_crun);
+        for verb in [Verb::Run, Verb::Create] {
+            self.warm_cruns.prepare(&self.crun, verb).await?;
         }
         Ok(())
     }

@@ -8,14 +8,16 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::container::agent::Agent;
+use crate::container::crun::Verb;
 use crate::container::folder::remove_folder;
 use crate::container::health::Health;
 use crate::container::launch::Launch;
 use crate::container::restart::Restart;
 use crate::container::rootfs::{self, Root, Turn};
 use crate::container::table::Container;
-use crate::container::{document, names, pod, rlimits, users, volumes, warm_crun};
+use crate::container::{document, names, pod, rlimits, users, volumes};
 use crate::error::Error;
+use crate::machine::kind::Kind as MachineKind;
 use crate::machine::sandbox;
 use crate::process::child::{Process, Started};
 use crate::process::log::{Kind, Log};
@@ -54,7 +56,7 @@ impl Agent {
                 return Err(Error::NotUndone { cause: error.into(), undoing: undoing.into() });
             }
         };
-        let pid = made.process.pid;
+        let (pid, is_running) = (made.process.pid, request.starts);
         let restart = request.restart.unwrap_or_default();
         let container = Container {
             crun_name: made.crun_name,
@@ -72,6 +74,9 @@ impl Agent {
         let (restart, health) = (container.launch.restart.clone(), container.health.clone());
         self.containers.lock().insert(id.clone(), container);
         self.look_after(&id, restart, health);
+        if !is_running && self.machine.kind == MachineKind::Vm {
+            self.prepare_next();
+        }
         Ok(pid)
     }
 
@@ -121,15 +126,15 @@ impl Agent {
             restart: restart_of(request),
         };
         let config = serde_json::to_vec(&spec)?;
-        let is_plain = request.starts && !launch.is_terminal && launch.restart.is_none();
+        let verb = if request.starts { Verb::Run } else { Verb::Create };
+        let is_plain = !launch.is_terminal && launch.restart.is_none();
         if is_plain
             && launch.stdio == Stdio::Pipes
-            && let Some(process) = self.run_warm(&config, &launch).await?
+            && let Some((crun_name, process)) = self.make_warm(verb, &config, &launch).await?
         {
-            return Ok(Made { crun_name: warm_crun::ID.to_owned(), process, launch });
+            return Ok(Made { crun_name, process, launch });
         }
         fs::write(folder.join("config.json"), config)?;
-        let verb = if request.starts { "run" } else { "create" };
         let crun_name = request.container_id.clone();
         let process = launch.start_first(&self.crun, verb, &crun_name, folder).await?;
         Ok(Made { crun_name, process, launch })
@@ -150,13 +155,19 @@ impl Agent {
         Ok(Some(log))
     }
 
-    /// Runs the container with the waiting crun; returns None when there is none.
-    async fn run_warm(&self, config: &[u8], launch: &Launch) -> Result<Option<Process>, Error> {
-        let Some(warm_crun) = self.warm_crun.lock().take() else { return Ok(None) };
+    /// Makes the container with the waiting crun, and returns its id there; None when there is none.
+    async fn make_warm(
+        &self,
+        verb: Verb,
+        config: &[u8],
+        launch: &Launch,
+    ) -> Result<Option<(String, Process)>, Error> {
+        let Some(warm_crun) = self.warm_cruns.take(verb) else { return Ok(None) };
+        let id = warm_crun.id.clone();
         let _expecting = self.reaper.expect();
         let oom_kills = OomKills::begin(&launch.container);
-        let Some((pid, streams)) = warm_crun.run(config).await? else { return Ok(None) };
-        Ok(Some(Process::new(Started {
+        let Some((pid, streams)) = warm_crun.make(config).await? else { return Ok(None) };
+        let process = Process::new(Started {
             pid,
             streams,
             terminal: None,
@@ -164,7 +175,19 @@ impl Agent {
             log: None,
             is_followed: launch.is_followed(),
             oom_kills,
-        })))
+        });
+        Ok(Some((id, process)))
+    }
+
+    /// Starts a crun for the next container, while the host prepares to start this one: an engine
+    /// that creates containers to start them later has several in a pod.
+    fn prepare_next(self: &Arc<Self>) {
+        let agent = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = agent.warm_cruns.prepare(&agent.crun, Verb::Create).await {
+                eprintln!("vc-agent: no crun waits for the next container: {error}");
+            }
+        });
     }
 }
 

@@ -1,15 +1,16 @@
 //! The command line of crun. No other module depends on it.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -23,8 +24,19 @@ use crate::process::streams::Handles;
 
 const STATE: &str = "/run/vc/crun";
 const PID: &str = "pid";
+/// The pipe in the state of a container that crun has created.
+const WAITS: &str = "exec.fifo";
 /// crun accesses files of the container, which may never respond. The host waits for a minute.
 const LIMIT: Duration = Duration::from_secs(45);
+
+/// How crun begins a container.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// Its process runs.
+    Run,
+    /// Its process waits for `Crun::start`.
+    Create,
+}
 
 pub struct Crun {
     pub reaper: Reaper,
@@ -57,11 +69,11 @@ impl Crun {
         Ok(format!("/proc/self/fd/{}", file.as_raw_fd()))
     }
 
-    /// Creates the container of `bundle`, waiting ("create") or running ("run"). Returns the pid of
-    /// its first process, which is a child of the agent by then.
+    /// Begins the container of `bundle`. Returns the pid of its first process, which is a child of
+    /// the agent by then.
     pub async fn create(
         &self,
-        verb: &str,
+        verb: Verb,
         id: &str,
         bundle: &Path,
         console: Option<PathBuf>,
@@ -71,7 +83,13 @@ impl Crun {
         first_pid(bundle)
     }
 
+    /// Starts the waiting process of a container. Another crun would only write to the same pipe,
+    /// and takes a hundred times as long to be loaded. It is asked when nothing waits there, as it
+    /// says why.
     pub async fn start(&self, id: &str, bundle: &Path) -> Result<(), Error> {
+        if release(&Path::new(STATE).join(id).join(WAITS))? {
+            return Ok(());
+        }
         self.run(bundle, words(&["start", id]), Handles::null()).await
     }
 
@@ -123,9 +141,15 @@ impl Crun {
         }
     }
 
-    /// Starts a crun that creates the container of `bundle` and runs it.
-    pub fn begin_run(&self, id: &str, bundle: &Path, handles: Handles) -> Result<Running, Error> {
-        self.begin(bundle, make_words("run", id, bundle, None), handles)
+    /// Starts a crun that begins the container of `bundle`.
+    pub fn begin_container(
+        &self,
+        verb: Verb,
+        id: &str,
+        bundle: &Path,
+        handles: Handles,
+    ) -> Result<Running, Error> {
+        self.begin(bundle, make_words(verb, id, bundle, None), handles)
     }
 
     fn begin(&self, folder: &Path, args: Vec<String>, handles: Handles) -> Result<Running, Error> {
@@ -190,15 +214,27 @@ impl Running {
     }
 }
 
-fn make_words(verb: &str, id: &str, bundle: &Path, console: Option<PathBuf>) -> Vec<String> {
-    let mut args =
-        words(&[verb, "--bundle", &text(bundle), "--pid-file", &text(&bundle.join(PID))]);
-    if verb == "run" {
-        args.push("--detach".into());
-    }
+fn make_words(verb: Verb, id: &str, bundle: &Path, console: Option<PathBuf>) -> Vec<String> {
+    let mut args = match verb {
+        Verb::Run => words(&["run", "--detach"]),
+        Verb::Create => words(&["create"]),
+    };
+    args.extend(words(&["--bundle", &text(bundle), "--pid-file", &text(&bundle.join(PID))]));
     args.extend(console_socket(console));
     args.push(id.into());
     args
+}
+
+/// Lets the process go on that waits for a byte from a pipe. Returns whether one waits.
+fn release(pipe: &Path) -> io::Result<bool> {
+    let opened = OpenOptions::new().write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(pipe);
+    let Ok(mut opened) = opened else { return Ok(false) };
+    // Who removes it starts the process: it is done once.
+    if fs::remove_file(pipe).is_err() {
+        return Ok(false);
+    }
+    opened.write_all(&[0])?;
+    Ok(true)
 }
 
 /// Returns the first process of a container that crun has created.
@@ -237,4 +273,28 @@ fn words(args: &[&str]) -> Vec<String> {
 
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_waits_is_released_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join(WAITS);
+        assert!(!release(&pipe).unwrap(), "there is no pipe");
+        mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        assert!(!release(&pipe).unwrap(), "nothing waits");
+        let flags = OFlag::O_NONBLOCK.bits();
+        let mut waits = OpenOptions::new().read(true).custom_flags(flags).open(&pipe).unwrap();
+        assert!(release(&pipe).unwrap());
+        assert_eq!(waits.read(&mut [0; 4]).unwrap(), 1);
+        assert!(!release(&pipe).unwrap(), "it goes on already");
+    }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::container::crun::Crun;
+use crate::container::crun::{Crun, Verb};
 use crate::container::restart::Restart;
 use crate::error::Error;
 use crate::process::child::{Process, Started};
@@ -70,12 +70,11 @@ impl Launch {
         }))
     }
 
-    /// Starts the first process of the container whose bundle is in `folder`: running with "run",
-    /// waiting with "create".
+    /// Starts the first process of the container whose bundle is in `folder`.
     pub async fn start_first(
         &self,
         crun: &Crun,
-        verb: &'static str,
+        verb: Verb,
         crun_name: &str,
         folder: &Path,
     ) -> Result<Process, Error> {

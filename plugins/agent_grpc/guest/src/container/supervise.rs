@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::container::agent::Agent;
+use crate::container::crun::Verb;
 use crate::container::health::Health;
 use crate::container::restart::Restart;
 use crate::error::Error;
@@ -86,7 +87,7 @@ impl Agent {
         if let Some(log) = &launch.log {
             log.append(Kind::Begun, Vec::new()).await?;
         }
-        let process = launch.start_first(&self.crun, "run", &crun_name, &folder).await?;
+        let process = launch.start_first(&self.crun, Verb::Run, &crun_name, &folder).await?;
         let process = Arc::new(process);
         if let Some(container) = self.containers.lock().get_mut(id) {
             container.processes.insert(container.first_token.clone(), process.clone());
