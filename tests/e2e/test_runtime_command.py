@@ -363,26 +363,16 @@ def test_a_pid_namespace_is_shared_and_all_processes_are_signalled(caller, bundl
     assert last.stdout.read() == b""
 
 
-def test_a_start_by_the_stand_in_is_recorded_and_told(caller, bundle, host):
-    made = caller.create(bundle("sleep", "1000"), "c")
-    folder = caller.folder / "root" / "c"
-    assert folder.stat().st_mode & 0o777 == 0o700
-    assert (folder / "start.sock").is_socket()
+def test_settings_of_a_network_are_the_machines_and_wrong_namespaces_are_refused(caller, bundle):
+    folder = bundle("cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    document = json.loads((folder / "config.json").read_text())
+    document["linux"]["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "42"}
+    (folder / "config.json").write_text(json.dumps(document))
+    made = caller.create(folder, "c")
     caller("start", "c")
-    with socket.socket(socket.AF_UNIX) as again, pytest.raises(ConnectionRefusedError):
-        again.connect(str(folder / "start.sock"))
-    (row,) = json.loads(host.vc("ps", "--json").stdout)
-    assert row["container"]["state"] == "running", row
-    assert b"container_started" in host.vc("events", "--json").stdout
-    assert b"must be created" in caller("start", "c", check=1).stderr
-    caller("delete", "--force", "c")
-    made.wait(60)
-
-
-def test_a_container_starts_without_its_socket_too(caller, bundle):
-    made = caller.create(bundle("sleep", "1000"), "c")
-    (caller.folder / "root" / "c" / "start.sock").unlink()
-    caller("start", "c")
-    assert caller.state("c")["status"] == "running"
-    caller("delete", "--force", "c")
-    made.wait(60)
+    assert made.stdout.read() == b"42\n"
+    assert caller.ended("c") == 0
+    document["linux"]["namespaces"].append({"type": "uts", "path": "/proc/self/ns/ipc"})
+    (folder / "config.json").write_text(json.dumps(document))
+    refused = caller("create", "--bundle", folder, "d", check=1)
+    assert b"/proc/self/ns/ipc is no uts namespace" in refused.stderr

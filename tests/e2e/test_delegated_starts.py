@@ -1,4 +1,4 @@
-"""`vc-runtime start` that is killed at each of its steps, or asked for by somebody else.
+"""`vc-runtime start` by the stand-in: what it leaves, killed at each of its steps, and who may ask.
 
 The test stands between the command and the stand-in, so that each step takes as long as it wants.
 """
@@ -6,6 +6,7 @@ The test stands between the command and the stand-in, so that each step takes as
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -197,3 +198,28 @@ def test_another_user_starts_nothing(caller, bundle):
         assert done.stdout == b"b'ok'\n", "root is served, after that too"
     caller("delete", "--force", "c")
     assert caller.ended("c") == -signal.SIGKILL
+
+
+def test_a_start_by_the_stand_in_is_recorded_and_told(caller, bundle, host):
+    made = caller.create(bundle("sleep", "1000"), "c")
+    folder = caller.folder / "root" / "c"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "start.sock").is_socket()
+    caller("start", "c")
+    with socket.socket(socket.AF_UNIX) as again, pytest.raises(ConnectionRefusedError):
+        again.connect(str(folder / "start.sock"))
+    (row,) = json.loads(host.vc("ps", "--json").stdout)
+    assert row["container"]["state"] == "running", row
+    assert b"container_started" in host.vc("events", "--json").stdout
+    assert b"must be created" in caller("start", "c", check=1).stderr
+    caller("delete", "--force", "c")
+    made.wait(60)
+
+
+def test_a_container_starts_without_its_socket_too(caller, bundle):
+    made = caller.create(bundle("sleep", "1000"), "c")
+    (caller.folder / "root" / "c" / "start.sock").unlink()
+    caller("start", "c")
+    assert caller.state("c")["status"] == "running"
+    caller("delete", "--force", "c")
+    made.wait(60)
