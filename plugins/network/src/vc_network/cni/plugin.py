@@ -207,7 +207,7 @@ class CniNetwork(NetworkSpec):
                 # First: a later call must find what a call that is killed in between leaves.
                 self._write(pod, begun)
         try:
-            own_rules.apply(network)
+            await netns.aside(lambda: own_rules.apply(network))
             result = await self._chain(called, begun).add()
         except AddFailure as error:
             if error.is_clean:
