@@ -182,6 +182,29 @@ def test_both_forms_of_capabilities_mean_the_same(host, bundle, tmp_path):
     assert (tmp_path / "out/list").read_text().count("0000000000000001") == 5
 
 
+def test_nodes_without_a_device_of_the_host_are_made_and_open_none(host, bundle, tmp_path):
+    (tmp_path / "out").mkdir()
+    out = {"destination": "/out", "type": "bind", "source": str(tmp_path / "out")}
+    listed = [
+        {"type": "p", "path": "/dev/pipe", "fileMode": 0o620, "uid": 1, "gid": 2},
+        {"type": "b", "path": "/dev/block", "major": 250, "minor": 9, "fileMode": 0o600},
+        {"type": "c", "path": "/dev/rtc9", "major": 249, "minor": 9},
+    ]
+    look = "stat -c '%F %a %u:%g %t:%T' /dev/pipe /dev/block /dev/rtc9"
+    script = f"exec >/out/told 2>&1; {look}; head -c 1 /dev/block; head -c 1 /dev/rtc9"
+    linux = {"devices": listed}
+    _run(host, bundle("nodes", "sh", "-c", script, linux=linux, mounts=[out]))
+    host.vc("pod", "delete", "c")
+    *nodes, block, char = (tmp_path / "out/told").read_text().splitlines()
+    assert nodes == [
+        "fifo 620 1:2 0:0",
+        "block special file 600 0:0 fa:9",
+        "character special file 660 0:0 f9:9",
+    ]
+    for refused in (block, char):
+        assert "Operation not permitted" in refused
+
+
 def test_who_administers_the_network_makes_bridges(host, bundle):
     host.vc("pod", "create", "p")
     host.vc("pod", "start", "p")

@@ -12,7 +12,7 @@ import pytest
 from vc_core import oci
 from vc_core.engine.state.states import State
 from vc_core.oci.annotations import ContainerType
-from vc_core.spec import ConfigError, InvalidRequest, MountKind, RootfsMode
+from vc_core.spec import ConfigError, DeviceNode, InvalidRequest, MountKind, RootfsMode
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -94,12 +94,19 @@ def test_devices_are_found_by_their_numbers(tmp_path):
             "uid": 1,
             "gid": 2,
         },
-        {"type": "b", "path": "/dev/absent", "major": 250, "minor": 9},
+        {"type": "b", "path": "/dev/absent", "major": 250, "minor": 9, "uid": 7},
+        {"type": "c", "path": "/dev/full", "major": 250, "minor": 9},
+        {"type": "p", "path": "/dev/pipe", "major": 8, "minor": 6, "fileMode": 0o600},
     ]
-    first, second = load(tmp_path, linux={"devices": devices}).container.devices
+    container = load(tmp_path, linux={"devices": devices}).container
+    (first,) = container.devices
     assert (first.path, first.destination) == (Path("/dev/null"), "/dev/fuse0")
     assert (first.mode, first.uid, first.gid) == (0o620, 1, 2)
-    assert second.path == Path("/dev/absent")
+    assert container.nodes == (
+        DeviceNode(path="/dev/absent", kind="b", major=250, minor=9, uid=7),
+        DeviceNode(path="/dev/full", kind="c", major=250, minor=9),
+        DeviceNode(path="/dev/pipe", kind="p", mode=0o600),
+    )
 
 
 @pytest.mark.parametrize(
@@ -168,8 +175,8 @@ def test_devices_are_found_by_their_numbers(tmp_path):
             "linux.resources.devices[0]: must name a single device",
         ),
         (
-            {"linux": {"devices": [{"type": "p", "path": "/f"}]}},
-            "linux.devices[0].type: 'p' is not supported",
+            {"linux": {"devices": [{"type": "x", "path": "/f"}]}},
+            "linux.devices[0].type: 'x' is not supported",
         ),
         ({"linux": {"devices": [{"type": "c"}]}}, "linux.devices[0].path: is missing"),
         (

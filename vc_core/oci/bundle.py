@@ -87,6 +87,7 @@ def _bundle(
     root.refuse_others(("path", "readonly"))
     mode = RootfsMode.READ_ONLY if root.flag("readonly") else RootfsMode.READ_WRITE
     notes = config.pairs("annotations")
+    devices, nodes = linux.devices(linux_config)
     spec = ContainerSpec(
         id=container_id,
         rootfs=Rootfs(path=folder / root.text("path", "rootfs"), mode=mode),
@@ -95,7 +96,8 @@ def _bundle(
         stdio=stdio,
         hostname=config.text("hostname"),
         annotations=notes,
-        devices=linux.devices(linux_config),
+        devices=devices,
+        nodes=nodes,
         resources=linux.resources(linux_config),
         has_default_mounts=False,
         confinement=linux.confinement(linux_config),

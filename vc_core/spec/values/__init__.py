@@ -31,6 +31,7 @@ from vc_core.spec.values.container import (
     Rootfs,
     RootfsMode,
 )
+from vc_core.spec.values.device_node import DeviceNode
 from vc_core.spec.values.network import (
     TEMPLATE_MAC,
     Dns,
@@ -231,6 +232,7 @@ __all__ = [
     "ContainerSpec",
     "ContainerStats",
     "DenialReason",
+    "DeviceNode",
     "Dns",
     "Drive",
     "DriveBus",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from vc_core.spec.values.device_node import DeviceNode
 from vc_core.spec.values.network import Dns, GuestNetwork, HostEntry
 from vc_core.spec.values.oci_hooks import OciHooks
 from vc_core.spec.values.process import ExitStatus, ProcessSpec, Stdio
@@ -190,6 +191,7 @@ class ContainerSpec(Struct, frozen=True, kw_only=True):
         hostname: its host name; empty for that of the pod.
         annotations: stored and returned unchanged.
         devices: devices of the host.
+        nodes: further nodes, without a device.
         resources: its limits.
         shm_bytes: size of its /dev/shm, in bytes.
         has_default_mounts: whether /proc, /dev and the other standard mounts are made where
@@ -210,6 +212,7 @@ class ContainerSpec(Struct, frozen=True, kw_only=True):
     hostname: str = ""
     annotations: tuple[tuple[str, str], ...] = ()
     devices: tuple[HostDevice, ...] = ()
+    nodes: tuple[DeviceNode, ...] = ()
     resources: Resources = Resources()
     shm_bytes: int = 64 << 20
     has_default_mounts: bool = True

@@ -19,6 +19,7 @@ from vc_core.spec import (
     Capabilities,
     Confinement,
     ContainerSpec,
+    DeviceNode,
     GuestContainer,
     GuestDriver,
     GuestMount,
@@ -66,7 +67,7 @@ _READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tr
 
 
 def spec_of(container: GuestContainer, compiled_filter: bytes = b"") -> Json:
-    """Returns the whole document; the agent fills in root.path, the cgroup and device nodes.
+    """Returns the whole document; the agent fills in root.path, the cgroup and nodes of devices.
 
     Args:
         container: the container.
@@ -91,6 +92,7 @@ def spec_of(container: GuestContainer, compiled_filter: bytes = b"") -> Json:
             if confinement.readonly_paths is None
             else list(confinement.readonly_paths),
             "sysctl": dict(confinement.sysctl),
+            "devices": [_node(one) for one in spec.nodes],
             "resources": {
                 **resources_of(spec.resources),
                 "devices": [{"allow": False, "access": "rwm"}, *_allowed_devices()],
@@ -108,6 +110,13 @@ def spec_of(container: GuestContainer, compiled_filter: bytes = b"") -> Json:
     if confinement.propagation:
         document["linux"]["rootfsPropagation"] = confinement.propagation
     return document
+
+
+def _node(node: DeviceNode) -> Json:
+    """Returns a node that the list of allowed devices does not have: it cannot be opened."""
+    found: Json = {"path": node.path, "type": node.kind, "fileMode": node.mode}
+    found |= {"uid": node.uid, "gid": node.gid}
+    return found if node.kind == "p" else found | {"major": node.major, "minor": node.minor}
 
 
 def _hook(hook: OciHook) -> Json:
