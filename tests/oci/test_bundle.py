@@ -12,7 +12,7 @@ import pytest
 from vc_core import oci
 from vc_core.engine.state.states import State
 from vc_core.oci.annotations import ContainerType
-from vc_core.spec import ConfigError, DeviceNode, InvalidRequest, MountKind, RootfsMode
+from vc_core.spec import ConfigError, InvalidRequest, MountKind, RootfsMode
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -81,32 +81,6 @@ def test_mounts_by_type_and_options(tmp_path):
     assert (found[3].read_only, found[3].recursive) == (True, True)
     assert (found[4].options, found[4].recursive) == (("noexec",), True)
     assert (found[5].read_only, found[5].options) == (True, ())
-
-
-def test_devices_are_found_by_their_numbers(tmp_path):
-    devices = [
-        {
-            "type": "c",
-            "path": "/dev/fuse0",
-            "major": 1,
-            "minor": 3,
-            "fileMode": 0o100620,
-            "uid": 1,
-            "gid": 2,
-        },
-        {"type": "b", "path": "/dev/absent", "major": 250, "minor": 9, "uid": 7},
-        {"type": "c", "path": "/dev/full", "major": 250, "minor": 9},
-        {"type": "p", "path": "/dev/pipe", "major": 8, "minor": 6, "fileMode": 0o600},
-    ]
-    container = load(tmp_path, linux={"devices": devices}).container
-    (first,) = container.devices
-    assert (first.path, first.destination) == (Path("/dev/null"), "/dev/fuse0")
-    assert (first.mode, first.uid, first.gid) == (0o620, 1, 2)
-    assert container.nodes == (
-        DeviceNode(path="/dev/absent", kind="b", major=250, minor=9, uid=7),
-        DeviceNode(path="/dev/full", kind="c", major=250, minor=9),
-        DeviceNode(path="/dev/pipe", kind="p", mode=0o600),
-    )
 
 
 @pytest.mark.parametrize(
