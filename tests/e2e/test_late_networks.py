@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import engines
+from tests.e2e.outside import outside
 from tests.e2e.test_runtime_command import bundle, caller
 
 __all__ = ["bundle", "caller"]  # the fixtures
@@ -51,6 +52,13 @@ def _links(namespace: str) -> set[str]:
     return {one["ifname"] for one in json.loads(listed)}
 
 
+@pytest.fixture(autouse=True)
+def own_network() -> Iterator[None]:
+    """This thread, "the host" of the test, is in a network namespace of its own."""
+    with outside():
+        yield
+
+
 @pytest.fixture
 def target() -> Iterator[None]:
     """An address of the host that a container reaches by its default route only."""
@@ -77,7 +85,7 @@ def test_the_process_has_the_network_from_its_first_instruction(caller, bundle, 
     look = f"ip -o -4 addr show dev eth0; cat /sys/class/net/eth0/mtu; nc {TARGET} 8099"
     made = caller.create(bundle("sh", "-c", f"{look}; exec httpd -f -h /bin -p 8080"), "c")
     namespace = f"/proc/{caller.pid('c')}/ns/net"
-    assert Path(namespace).readlink() != Path("/proc/self/ns/net").readlink()
+    assert Path(namespace).readlink() != Path("/proc/thread-self/ns/net").readlink()
     assert _links(namespace) == {"lo"}
     _connect(namespace)
     with socket.create_server((TARGET, 8099)) as server:
