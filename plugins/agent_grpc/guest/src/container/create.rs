@@ -127,7 +127,9 @@ impl Agent {
         };
         let config = serde_json::to_vec(&spec)?;
         let verb = if request.starts { Verb::Run } else { Verb::Create };
-        let is_plain = !launch.is_terminal && launch.restart.is_none();
+        // crun tells hooks its own id of the container.
+        let has_hooks = spec.get("hooks").is_some();
+        let is_plain = !launch.is_terminal && launch.restart.is_none() && !has_hooks;
         if is_plain
             && launch.stdio == Stdio::Pipes
             && let Some((crun_name, process)) = self.make_warm(verb, &config, &launch).await?
