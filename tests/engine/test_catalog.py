@@ -101,6 +101,19 @@ def test_listing_and_help_import_no_driver():
         assert done.stderr.strip() == "[]", words
 
 
+def test_roots_memory_leaves_the_guest_image_beside_it_to_other_users(tmp_path, monkeypatch):
+    cache = tmp_path / "cache/virtcontainers"
+    monkeypatch.setattr(known_plugins, "_folder", lambda: cache / "plugins")
+    monkeypatch.setattr(known_plugins, "is_system_root", lambda: True)
+    former = os.umask(0o077)
+    try:
+        assert known_plugins.recall() is None
+    finally:
+        os.umask(former)
+    modes = [path.stat().st_mode & 0o777 for path in (cache.parent, cache, cache / "plugins")]
+    assert modes == [0o755, 0o755, 0o700]
+
+
 def test_where_plugins_are_is_remembered_until_one_is_added_or_changed(
     site, memory, tmp_path, monkeypatch
 ):

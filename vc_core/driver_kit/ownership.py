@@ -100,6 +100,15 @@ def untrusted(path: Path, owners: frozenset[int]) -> str:
     return ""
 
 
+def readable_folder(path: Path) -> Path:
+    """Creates a folder, with parents, that other users can read and not write, with any umask."""
+    for folder in reversed((path, *path.parents)):
+        if not folder.exists():
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o755)
+    return path
+
+
 def private_folder(path: Path, setting: str) -> Path:
     """Creates a private folder with mode 0700; missing parents get the same mode.
 

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from zlib import crc32
 
@@ -21,6 +21,7 @@ from vc_core.driver_kit.ownership import (
     home_folder,
     is_system_root,
     opened_private_folder,
+    readable_folder,
     write_private_file,
 )
 from vc_core.spec.errors import InvalidRequest
@@ -65,7 +66,7 @@ def recall() -> dict[tuple[str, str], KnownPlugin] | None:
     if current is None:
         return None
     try:
-        with opened_private_folder(_folder(), "XDG_CACHE_HOME") as folder:
+        with _opened() as folder:
             memory = msgspec.json.decode(_read(folder), type=_Memory)
     except (OSError, InvalidRequest, msgspec.MsgspecError) as error:
         log.debug("plugins are looked for: %s", error)
@@ -87,7 +88,7 @@ def remember(plugins: Iterable[KnownPlugin], since: Key | None) -> None:
         return
     try:
         data = msgspec.json.encode(_Memory(key=since, plugins=list(plugins)))
-        with opened_private_folder(_folder(), "XDG_CACHE_HOME") as folder:
+        with _opened() as folder:
             _replace(folder, data)
     except (OSError, InvalidRequest, UnicodeEncodeError) as error:  # a path that is not UTF-8
         log.debug("plugins are not remembered: %s", error)
@@ -149,6 +150,16 @@ def _finds_distributions(finder: object) -> bool:
     """Returns whether it has distributions that are not in the folders of sys.path."""
     is_pythons = getattr(finder, "__module__", "") == "_frozen_importlib_external"
     return hasattr(finder, "find_distributions") and not is_pythons
+
+
+@contextlib.contextmanager
+def _opened() -> Iterator[int]:
+    """Yields the descriptor of the folder."""
+    folder = _folder()
+    if is_system_root():  # other users read root's guest image beside it
+        readable_folder(folder.parent)
+    with opened_private_folder(folder, "XDG_CACHE_HOME") as descriptor:
+        yield descriptor
 
 
 def _folder() -> Path:

@@ -13,9 +13,10 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from vc_agent_grpc.image.cache import AGENT, STAND_IN, readable_folder
+from vc_agent_grpc.image.cache import AGENT, STAND_IN
 from vc_agent_grpc.image.errors import ImageError
 from vc_core.driver_kit import find_program, program_environment
+from vc_core.driver_kit.ownership import readable_folder
 
 OLDEST_RUST = (1, 88)
 TARGET = "x86_64-unknown-linux-gnu"

@@ -14,6 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from vc_agent_grpc.image.errors import ImageError
+from vc_core.driver_kit.ownership import readable_folder
 
 MANIFEST = "manifest.json"
 _CURRENT = "current"
@@ -157,12 +158,3 @@ def locked(cache: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def readable_folder(path: Path) -> Path:
-    """Creates a folder, with parents, that other users can read and not write, with any umask."""
-    for folder in reversed((path, *path.parents)):
-        if not folder.exists():
-            folder.mkdir(exist_ok=True)
-            folder.chmod(0o755)
-    return path
