@@ -122,6 +122,7 @@ class Pod(SyncObject[pod.Pod]):
     stop = sync_call(pod.Pod.stop)
     pause = sync_call(pod.Pod.pause)
     resume = sync_call(pod.Pod.resume)
+    connect = sync_call(pod.Pod.connect)
     delete = sync_call(pod.Pod.delete)
     snapshot = sync_call(pod.Pod.snapshot)
     create_container = sync_factory(pod.Pod.create_container, Container)

@@ -7,7 +7,7 @@ import re
 
 from vc_core.driver_kit.host_process import HostProcess
 
-_OF_A_PROCESS = re.compile(r"/proc/([0-9]+)/.+")
+_OF_A_PROCESS = r"/proc/([0-9]+)/.+"
 
 
 def process_namespace(path: str, found: os.stat_result) -> str:
@@ -22,7 +22,7 @@ def process_namespace(path: str, found: os.stat_result) -> str:
     Raises:
         ProcessLookupError, FileNotFoundError: the process has ended.
     """
-    process = _OF_A_PROCESS.fullmatch(path)
+    process = re.fullmatch(_OF_A_PROCESS, path)
     if process is None:
         return ""
     # A process that lives now and began before has been the same one in between.
