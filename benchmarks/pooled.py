@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import time
@@ -12,6 +11,7 @@ from benchmarks import bare_guest
 from benchmarks.crowds import pss
 from benchmarks.host import Bench
 from benchmarks.report import Report
+from benchmarks.starts import filled
 from vc_core import Runtime, Start
 
 _RUNSC = Path(__file__).parents[1] / ".make/bin/runsc"
@@ -99,7 +99,7 @@ def _tree(pid: int) -> list[int]:
 
 
 async def _timed(runtime: Runtime, rootfs: Path) -> float:
-    await _filled(runtime)
+    await filled(runtime)
     pod = await runtime.create(start=Start.POOL)
     began = time.monotonic()
     try:
@@ -111,13 +111,7 @@ async def _timed(runtime: Runtime, rootfs: Path) -> float:
 
 
 async def _command(bench: Bench, runtime: Runtime) -> float:
-    await _filled(runtime)
+    await filled(runtime)
     began = time.monotonic()
     bench.vc("run", "--start", "pool", _IMAGE, "true")
     return time.monotonic() - began
-
-
-async def _filled(runtime: Runtime) -> None:
-    """Waits until the pool's process has started what was taken."""
-    while len(runtime.pool.list()) < 2:  # noqa: ASYNC110 (another process's work, while nothing is measured)
-        await asyncio.sleep(0.1)

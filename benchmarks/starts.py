@@ -120,11 +120,16 @@ async def _pooled(bench: Bench, runtime: Runtime) -> list[Took]:
     bench.vc("pool", "start", "--size", "2")
     found = []
     for _ in bench.times(16):
-        while len(runtime.pool.list()) < 2:  # noqa: ASYNC110 (another process's work, while nothing is measured)
-            await asyncio.sleep(0.1)
+        await filled(runtime)
         found.append(await _start(runtime, Start.POOL))
     bench.vc("pool", "stop")
     return found
+
+
+async def filled(runtime: Runtime) -> None:
+    """Waits until the pool's process, which was started for two machines, has them."""
+    while len(runtime.pool.list()) < 2:  # noqa: ASYNC110 (another process's work, while nothing is measured)
+        await asyncio.sleep(0.1)
 
 
 async def _start(runtime: Runtime, way: Start) -> Took:
