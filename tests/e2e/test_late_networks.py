@@ -15,8 +15,9 @@ import pytest
 from tests.e2e import engines
 from tests.e2e.outside import outside
 from tests.e2e.test_runtime_command import bundle, caller
+from tests.e2e.test_stand_in import namespace
 
-__all__ = ["bundle", "caller"]  # the fixtures
+__all__ = ["bundle", "caller", "namespace"]  # the fixtures
 
 pytestmark = [
     pytest.mark.only("qemu"),
@@ -65,18 +66,6 @@ def target() -> Iterator[None]:
     subprocess.run(["ip", "addr", "add", f"{TARGET}/32", "dev", "lo"], check=True)
     yield
     subprocess.run(["ip", "addr", "del", f"{TARGET}/32", "dev", "lo"], check=True)
-
-
-@pytest.fixture
-def namespace() -> Iterator[str]:
-    """The path of a namespace of somebody else, without an interface."""
-    keeper = ["unshare", "--net", "sh", "-c", "ip link set lo up; echo ready; exec sleep infinity"]
-    with subprocess.Popen(keeper, stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout.readline() == b"ready\n"
-            yield f"/proc/{process.pid}/ns/net"
-        finally:
-            process.kill()
 
 
 @pytest.mark.parametrize("caller", ["own", "generic"], indirect=True)
