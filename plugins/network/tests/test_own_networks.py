@@ -8,11 +8,13 @@ import os
 import subprocess
 
 import pytest
+from vc_network import netns
 from vc_network.cni import own_rules
 from vc_network.cni.cache import container_of
 from vc_network.cni.configuration import find
+from vc_network.errors import NetworkFailure
 
-from vc_core.spec import NetworkPolicy, NetworkRequest, NewNetwork, PortMapping, Reach
+from vc_core.spec import NetworkError, NetworkPolicy, NetworkRequest, NewNetwork, PortMapping, Reach
 
 SUBNETS = ("192.0.2.0/24", "2001:db8:9::/64")
 
@@ -111,3 +113,37 @@ async def test_a_network_that_is_not_ours_gets_no_rules(place):
     own_rules.apply(network)
     assert _rules() == []
     assert own_rules.are_set(network)
+
+
+async def test_a_removal_that_failed_can_be_repeated(place, own, monkeypatch):
+    pod = place.pod()
+    await _connect(place, own, pod)
+    await place.plugin().network_disconnect(pod=pod)
+
+    def fail(*_: object, **__: object) -> str:
+        raise NetworkFailure("iptables is locked")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(own_rules, "run", fail)
+        with pytest.raises(NetworkError, match="iptables is locked"):
+            await place.plugin().network_remove(name=own)
+    assert find(place.options().config_dir, own).name == own  # and the fixture removes it
+
+
+async def test_a_network_without_ipv6_asks_no_filter_of_it(place, monkeypatch):
+    called = []
+
+    def note(name: str, *words: str, text: str = "") -> str:
+        called.append(name)
+        return netns.run(name, *words, text=text)
+
+    monkeypatch.setattr(own_rules, "run", note)
+    name = f"{place.name}-v4"
+    await place.plugin().network_create(wanted=NewNetwork(name=name, subnets=SUBNETS[:1]))
+    pod = place.pod()
+    await _connect(place, name, pod)
+    await place.plugin().network_disconnect(pod=pod)
+    await place.plugin().network_remove(name=name)
+    assert "iptables" in called
+    assert "ip6tables" not in called
+    assert _rules() == []

@@ -111,14 +111,14 @@ def remove(options: CniOptions, cache: Cache, name: str) -> None:
             f"the network {name} is used by {', '.join(users)}; "
             "'vc pod delete --force POD' removes a pod"
         )
-    network.path.unlink()
-    leases = options.cache_dir / "networks" / name
-    if leases.exists():
-        shutil.rmtree(leases)
-    own_rules.remove(name)
+    own_rules.remove(network)
     bridge = bridge_of(name)
     if any(link["ifname"] == bridge for link in listed("link", "show")):
         run("ip", "link", "delete", bridge)
+    leases = options.cache_dir / "networks" / name
+    if leases.exists():
+        shutil.rmtree(leases)
+    network.path.unlink()  # last: after a failure the network can be removed again
 
 
 def _chosen(wanted: NewNetwork, networks: list[NetworkList]) -> list[Subnet]:

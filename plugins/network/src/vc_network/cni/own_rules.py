@@ -31,10 +31,9 @@ def apply(network: NetworkList) -> None:
     if is_internal(network):
         _replace(network.name, _isolation(bridge))
         return
-    subnets = tuple(subnets_of(network))
-    _replace(network.name, _masquerading(subnets))
-    for version in sorted({subnet.version for subnet in subnets}):
-        _permit_forwarding(_FILTERS[version], bridge)
+    _replace(network.name, _masquerading(subnets_of(network)))
+    for program in _filters_of(network):
+        _permit_forwarding(program, bridge)
 
 
 def are_set(network: NetworkList) -> bool:
@@ -44,16 +43,26 @@ def are_set(network: NetworkList) -> bool:
     return f"table inet {_table(network.name)}" in run("nft", "list", "tables", "inet")
 
 
-def remove(name: str) -> None:
-    """Removes the rules of a network by its name, where there are any.
+def remove(network: NetworkList) -> None:
+    """Removes the rules of an own network, where there are any.
 
     Raises:
         NetworkFailure: nft or iptables fails.
     """
-    run("nft", "-f", "-", text=_removal(name))
-    for program in _FILTERS.values():
-        for rule in _forwarding(program, bridge_of(name)):
+    run("nft", "-f", "-", text=_removal(network.name))
+    for program in _filters_of(network):
+        for rule in _forwarding(program, bridge_of(network.name)):
             run(program, "--wait", "--delete", *rule)
+
+
+def _filters_of(network: NetworkList) -> list[str]:
+    """Returns the programs for the subnets of a network that are installed.
+
+    Where one is missing, nothing on this host filters by it. A kernel without IPv6 has none for it.
+    """
+    versions = sorted({subnet.version for subnet in subnets_of(network)})
+    found = [_FILTERS[version] for version in versions]
+    return [one for one in found if find_program(one) is not None]
 
 
 def _isolation(bridge: str) -> str:
@@ -90,8 +99,6 @@ def _permit_forwarding(program: str, bridge: str) -> None:
     A host may drop what is forwarded (Docker sets this policy), and what another table of nft
     accepts is dropped all the same.
     """
-    if find_program(program) is None:  # so nothing on this host filters by it
-        return
     found = _forwarding(program, bridge)
     for rule in (
         ["FORWARD", "-i", bridge, "-j", "ACCEPT"],
@@ -103,8 +110,6 @@ def _permit_forwarding(program: str, bridge: str) -> None:
 
 def _forwarding(program: str, bridge: str) -> list[list[str]]:
     """Returns the rules of a bridge in the chain FORWARD: the chain's name and the rule's words."""
-    if find_program(program) is None:
-        return []
     lines = run(program, "--wait", "--list-rules", "FORWARD").splitlines()
     return [words[1:] for words in map(shlex.split, lines) if bridge in words]
 
